@@ -1,0 +1,83 @@
+"""The one reader and setter of KERAS_BACKEND: who computes, said once and before Keras is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal, TypeAlias, cast
+
+from kerasgen.errors import ArgumentError, BackendError
+
+Backend: TypeAlias = Literal["jax", "tensorflow", "torch"]
+
+BACKENDS: tuple[Backend, ...] = ("jax", "tensorflow", "torch")
+DEFAULT: Backend = "jax"
+VARIABLE = "KERAS_BACKEND"
+
+
+def check(backend: str) -> Backend:
+    """Return `backend` if Keras has such a backend.
+
+    Raises:
+        ArgumentError: it has not.
+    """
+    if backend not in BACKENDS:
+        raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}. Received: {backend!r}.")
+    return cast(Backend, backend)
+
+
+def running() -> Backend | None:
+    """Return the backend that this process's Keras runs on, or None while Keras is not imported."""
+    keras = sys.modules.get("keras")
+    if keras is None or not hasattr(keras, "config"):
+        return None
+    return cast(Backend, keras.config.backend())
+
+
+def agree(backend: str | None = None) -> Backend:
+    """Return the backend that `use(backend)` would start, without importing anything.
+
+    The order is: `backend`, then the variable KERAS_BACKEND, then JAX.
+
+    Raises:
+        BackendError: Keras is imported already and runs on another one.
+    """
+    chosen = check(backend or os.environ.get(VARIABLE) or DEFAULT)
+    now = running()
+    if now is not None and now != chosen:
+        raise BackendError(
+            f"Keras was imported before kerasgen and runs on {now!r}; kerasgen would run on {chosen!r}. A process has "
+            f"one backend. Pass backend={now!r} to go on with this one, or set {VARIABLE}={chosen} before the first "
+            "`import keras`."
+        )
+    return chosen
+
+
+def use(backend: str | None = None) -> Backend:
+    """Choose the backend as `agree` does, import Keras, and return the backend's name.
+
+    Raises:
+        BackendError: Keras already runs on another backend than asked for, or the backend is not installed.
+    """
+    chosen = agree(backend)
+    if running() is not None:
+        return chosen
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = chosen
+    try:
+        import keras
+    except ImportError as cause:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+        raise BackendError(
+            f"Keras can't start on the backend {chosen!r}: {cause}. Install it, or choose another with "
+            f"backend=… or {VARIABLE} ({', '.join(BACKENDS)})."
+        ) from cause
+    if keras.config.backend() != chosen:
+        raise BackendError(
+            f"Keras started on {keras.config.backend()!r} though {chosen!r} was asked for: another package has the "
+            f"last word there. Set {VARIABLE} before Python starts."
+        )
+    return chosen

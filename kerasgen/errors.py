@@ -1,0 +1,226 @@
+"""Every exception that kerasgen raises on purpose.
+
+    KerasgenError
+    ├── ArgumentError (ValueError)        a setting is wrong; nothing has been done yet
+    │   ├── CorpusArgumentError
+    │   ├── TokenArgumentError
+    │   ├── ModelArgumentError
+    │   ├── SamplerArgumentError
+    │   ├── GenerateArgumentError
+    │   ├── TuneArgumentError
+    │   ├── ExportArgumentError
+    │   └── UnknownNameError (LookupError)   no plugin has this name; `.near` lists those that come close
+    ├── PluginError                       an entry point is at fault; `.distribution` names its package
+    │   ├── PluginConflictError           two packages claim one name
+    │   └── PluginLoadError               the plugin's own code failed; the cause is chained
+    ├── BackendError (RuntimeError)       Keras runs, or would run, on another backend than asked for
+    ├── MissingDependencyError (ImportError)  an optional package is needed; `.extra` says which extra brings it
+    ├── CorpusError                       `.path`, `.line` and `.byte` say where, if known
+    │   ├── CorpusFormatError             a file is not what it should be
+    │   └── CorpusUnavailableError        the data are not here and can't be fetched
+    ├── TokenizerError                    a vocabulary or merge file can't be used
+    ├── ModelError
+    │   ├── ModelUnavailableError         the hub or the directory can't be reached
+    │   └── ModelFormatError              files that are there can't be read as a model
+    ├── TuneError                         `.step` says where
+    │   ├── NonFiniteLossError            the loss became NaN or infinite; `.learning_rate` as it was
+    │   └── CheckpointError               a checkpoint is damaged, or of another run
+    ├── GenerationError
+    └── ExportError                       the artefact could not be written or did not prove equal; `.figures`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class KerasgenError(Exception):
+    """The root: catch this to catch everything kerasgen raises on purpose."""
+
+
+class ArgumentError(KerasgenError, ValueError):
+    """A setting is wrong. Raised before any expensive work."""
+
+
+class CorpusArgumentError(ArgumentError):
+    """A corpus was asked for with a setting it doesn't have or can't use."""
+
+
+class TokenArgumentError(ArgumentError):
+    """A tokenizer or a packing function received something it can't use."""
+
+
+class ModelArgumentError(ArgumentError):
+    """A model was asked for with a setting it doesn't have or can't use."""
+
+
+class SamplerArgumentError(ArgumentError):
+    """A sampler was asked for with a setting it doesn't have or can't use."""
+
+
+class GenerateArgumentError(ArgumentError):
+    """A call to generate can't be carried out as written."""
+
+
+class TuneArgumentError(ArgumentError):
+    """A tuner was asked for with a setting it doesn't have or can't use."""
+
+
+class ExportArgumentError(ArgumentError):
+    """An export can't be carried out as asked."""
+
+
+class UnknownNameError(ArgumentError, LookupError):
+    """No registered plugin has this name.
+
+    Args:
+        message: what to tell the person.
+        name: the name that was asked for.
+        near: registered names that come close to it.
+    """
+
+    def __init__(self, message: str, *, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.near = tuple(near)
+
+
+class PluginError(KerasgenError):
+    """An entry point is at fault.
+
+    Args:
+        message: what to tell the person.
+        distribution: the package (or packages, comma-separated) that declared the entry point.
+    """
+
+    def __init__(self, message: str, *, distribution: str) -> None:
+        super().__init__(message)
+        self.distribution = distribution
+
+
+class PluginConflictError(PluginError):
+    """Two packages claim one name, or one claims a built-in's."""
+
+
+class PluginLoadError(PluginError):
+    """A plugin's own code failed while it was loaded; the cause is chained."""
+
+
+class BackendError(KerasgenError, RuntimeError):
+    """Keras runs, or would run, on another backend than asked for."""
+
+
+class MissingDependencyError(KerasgenError, ImportError):
+    """An optional package is needed and not installed.
+
+    Args:
+        message: what to tell the person.
+        package: the import name that is missing.
+        extra: the extra of kerasgen that brings it, if one does.
+    """
+
+    def __init__(self, message: str, *, package: str, extra: str | None = None) -> None:
+        super().__init__(message)
+        self.package = package
+        self.extra = extra
+
+
+class CorpusError(KerasgenError):
+    """A corpus can't be read.
+
+    Args:
+        message: what to tell the person; name the path, line and byte in it as well.
+        path: the file at fault.
+        line: 1-based line number.
+        byte: 0-based offset in bytes.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        line: int | None = None,
+        byte: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = None if path is None else str(path)
+        self.line = line
+        self.byte = byte
+
+
+class CorpusFormatError(CorpusError):
+    """A file is not what it should be."""
+
+
+class CorpusUnavailableError(CorpusError):
+    """The data are not here and can't be fetched."""
+
+
+class TokenizerError(KerasgenError):
+    """A vocabulary or merge file can't be used."""
+
+
+class ModelError(KerasgenError):
+    """A model can't be brought or saved."""
+
+
+class ModelUnavailableError(ModelError):
+    """The hub or the directory can't be reached."""
+
+
+class ModelFormatError(ModelError):
+    """Files that are there can't be read as a model."""
+
+
+class TuneError(KerasgenError):
+    """Fine-tuning stopped.
+
+    Args:
+        message: what to tell the person.
+        step: optimizer steps finished when it stopped.
+    """
+
+    def __init__(self, message: str, *, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class NonFiniteLossError(TuneError):
+    """The loss became NaN or infinite.
+
+    Args:
+        message: what to tell the person.
+        step: the 1-based optimizer step whose loss was not finite.
+        learning_rate: the learning rate of that step.
+        checkpoint: the last good checkpoint, if one was written.
+    """
+
+    def __init__(
+        self, message: str, *, step: int, learning_rate: float, checkpoint: str | None = None
+    ) -> None:
+        super().__init__(message, step=step)
+        self.learning_rate = learning_rate
+        self.checkpoint = checkpoint
+
+
+class CheckpointError(TuneError):
+    """A checkpoint is damaged, or belongs to another run."""
+
+
+class GenerationError(KerasgenError):
+    """Text could not be generated."""
+
+
+class ExportError(KerasgenError):
+    """An artefact could not be written, or did not prove equal to the model.
+
+    Args:
+        message: what to tell the person.
+        figures: what the parity check measured, by name.
+    """
+
+    def __init__(self, message: str, *, figures: Mapping[str, float] | None = None) -> None:
+        super().__init__(message)
+        self.figures = dict(figures or {})

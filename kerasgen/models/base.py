@@ -1,0 +1,54 @@
+"""The model contract: a source brings a KerasHub causal model together with its exact tokenizer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from kerasgen.tokens.base import Tokenizer
+
+Precision: TypeAlias = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+
+
+@dataclass
+class LanguageModel:
+    """A KerasHub causal model and the tokenizer that its ids belong to.
+
+    Args:
+        causal_lm: a `keras_hub.models.CausalLM`. Its `preprocessor` is not used; it may be None.
+        tokenizer: whose `vocabulary_size` is at most the model's.
+        source: how to ask for the model again, such as `"starter"` or `"hub:preset=gpt2_base_en"`.
+        metadata: what else is known (licence, model card, figures), as JSON could hold it.
+    """
+
+    causal_lm: Any
+    tokenizer: Tokenizer
+    source: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def backbone(self) -> Any:
+        """The `keras_hub.models.Backbone` under the causal model."""
+        return self.causal_lm.backbone
+
+    @property
+    def max_sequence_length(self) -> int | None:
+        """Positions that the model knows, or None if it has no limit of its own (rotary positions)."""
+        length = getattr(self.backbone, "max_sequence_length", None)
+        return None if length is None else int(length)
+
+
+class ModelSource(ABC):
+    """Brings a model. Subclasses are frozen dataclasses whose construction loads nothing and imports no Keras."""
+
+    @abstractmethod
+    def load(self) -> LanguageModel:
+        """Return the model with float32 weights and the policy float32, on the backend that Keras runs on.
+
+        Raises:
+            ModelUnavailableError: a hub or directory can't be reached; names what works offline.
+            ModelFormatError: what is there can't be read.
+            MissingDependencyError: a package is missing that this model needs.
+        """
