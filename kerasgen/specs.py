@@ -32,7 +32,7 @@ def split_text(text: str) -> tuple[str, dict[str, str]]:
     `text:"path=a,b.txt",encoding=utf-8`.
 
     Raises:
-        ArgumentError: the text is empty, an argument has no `=`, or a key is given twice.
+        ArgumentError: the text is empty, an argument has no `=`, a key is given twice, or a quote is not closed.
     """
     name, colon, rest = text.partition(":")
     name = name.strip()
@@ -43,7 +43,11 @@ def split_text(text: str) -> tuple[str, dict[str, str]]:
         return name, arguments
     if not rest.strip():
         raise ArgumentError(f"{text!r} ends after its ':'. Write {name!r} alone, or '{name}:key=value'.")
-    for part in next(csv.reader([rest], skipinitialspace=True, strict=True)):
+    try:
+        parts = next(csv.reader([rest], skipinitialspace=True, strict=True))
+    except csv.Error as cause:
+        raise ArgumentError(f"The quotes in {text!r} can't be read ({cause}). Double a quote inside quotes.") from cause
+    for part in parts:
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key:

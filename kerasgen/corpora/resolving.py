@@ -1,0 +1,87 @@
+"""What a person wrote to a corpus: a spec string, a source, or the texts themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from kerasgen.corpora import REGISTRY
+from kerasgen.corpora.base import CorpusSource
+from kerasgen.corpora.texts import Texts
+from kerasgen.errors import ArgumentError, CorpusArgumentError, UnknownNameError
+
+_FORMATS = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+
+
+def resolve(value: str | CorpusSource | Iterable[str]) -> CorpusSource:
+    """Return the corpus that `value` stands for, and read nothing.
+
+    Args:
+        value: a spec string (`"sample"`, `"text:path=poems.txt"`), a `CorpusSource`, or an iterable of strings
+            (see `Texts`).
+
+    Raises:
+        UnknownNameError: no corpus has the spec string's name.
+        CorpusArgumentError: an argument is wrong, or `value` is none of the three; a path gets the spec string
+            that reads it.
+    """
+    if isinstance(value, CorpusSource):
+        return value
+    if isinstance(value, type) and issubclass(value, CorpusSource):
+        raise CorpusArgumentError(f"A corpus is asked for, not its class. Write {value.__name__}(…).")
+    if isinstance(value, os.PathLike):
+        raise _path_error(os.fspath(value))
+    if isinstance(value, str):
+        return _create(value)
+    if isinstance(value, Iterable):
+        return Texts(value)
+    raise CorpusArgumentError(
+        "corpus must be a spec string such as 'sample' or 'text:path=poems.txt', a CorpusSource, or an iterable of "
+        f"strings. Received: {value!r} ({type(value).__name__})."
+    )
+
+
+def _create(text: str) -> CorpusSource:
+    try:
+        return REGISTRY.create(text)
+    except UnknownNameError as unknown:
+        if _looks_like_a_path(text):
+            raise _path_error(text) from unknown
+        raise
+    except CorpusArgumentError:
+        raise
+    except ArgumentError as unreadable:
+        raise CorpusArgumentError(str(unreadable)) from unreadable
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return _format_of(text) is not None or any(mark in text for mark in "/\\*~")
+
+
+def _format_of(path: str) -> str | None:
+    named = PurePath(path.lower())
+    if named.suffix in _COMPRESSIONS:
+        named = named.with_suffix("")
+    return _FORMATS.get(named.suffix)
+
+
+def _path_error(path: str | bytes) -> CorpusArgumentError:
+    shown = os.fsdecode(path)
+    name = _format_of(shown)
+    # A value that holds a comma or a quote is quoted as in CSV.
+    argument = f"path={shown}"
+    if "," in argument or '"' in argument:
+        argument = '"' + argument.replace('"', '""') + '"'
+    spec = f"{name or 'text'}:{argument}"
+    others = "" if name else f" (or 'jsonl:{argument}', 'csv:{argument}')"
+    return CorpusArgumentError(f"A path alone doesn't say how to read it. Received: {shown!r}. Write {spec!r}{others}.")

@@ -1,0 +1,128 @@
+"""Strings to documents: any iterable of texts is a corpus, and yields twice the same."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+
+from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.errors import CorpusArgumentError, CorpusFormatError
+
+
+@dataclass(frozen=True)
+class Texts(CorpusSource):
+    """Any iterable of strings.
+
+    A list is copied, a set is put in order. An iterator (a generator, an open file) is drawn once, when the first
+    documents are asked for, and what it gave is kept in memory, so that the next pass is the same. Any other
+    iterable is asked for a new iterator at each pass and must give the same strings each time.
+
+    A text of nothing but white space is dropped and counted as "empty". A document's id is the position of its text.
+
+    Args:
+        texts: the strings.
+
+    Raises:
+        CorpusArgumentError: `texts` is one string, bytes or a mapping, or can't be iterated over.
+    """
+
+    texts: Iterable[str]
+    _kept: _Kept | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        texts = self.texts
+        if isinstance(texts, str):
+            raise CorpusArgumentError(
+                f"texts must be an iterable of strings, not one string. Received: {_short(texts)}. "
+                "Put it in a list: Texts([text])."
+            )
+        if isinstance(texts, (bytes, bytearray, memoryview)):
+            raise CorpusArgumentError("texts must be an iterable of strings. Received bytes; decode them first.")
+        if isinstance(texts, Mapping):
+            raise CorpusArgumentError(
+                "texts must be an iterable of strings. Received a mapping, which would give its keys; "
+                "pass mapping.values()."
+            )
+        if not isinstance(texts, Iterable):
+            raise CorpusArgumentError(
+                f"texts must be an iterable of strings. Received: {_short(texts)} ({type(texts).__name__})."
+            )
+        if isinstance(texts, (list, tuple)):
+            object.__setattr__(self, "texts", tuple(texts))
+        elif isinstance(texts, Set):
+            # The order of a set of strings differs from process to process; a resumed run needs the same one.
+            # `str` as the key: what is not a string is reported when it is drawn, not by a failing comparison here.
+            object.__setattr__(self, "texts", tuple(sorted(texts, key=str)))
+        elif isinstance(texts, Iterator):
+            object.__setattr__(self, "_kept", _Kept(texts))
+
+    def __repr__(self) -> str:
+        if isinstance(self.texts, tuple):
+            return f"Texts(<{len(self.texts)} texts>)"
+        return f"Texts(<{type(self.texts).__name__}>)"
+
+    def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
+        """Yield the texts that are not empty, in order.
+
+        Args:
+            tally: filled while the documents are drawn, if given.
+
+        Raises:
+            CorpusFormatError: an item is not a string; says its position.
+        """
+        tally = CorpusTally() if tally is None else tally
+        for position, text in enumerate(self.texts if self._kept is None else self._kept):
+            if not isinstance(text, str):
+                raise CorpusFormatError(
+                    f"Item {position} of the texts is not a string. Received: {_short(text)} "
+                    f"({type(text).__name__}). Pass strings only."
+                )
+            if text.strip():
+                yield tally.keep(Document(text=text, id=str(position)))
+            else:
+                tally.drop("empty")
+
+
+class _Kept:
+    """What an iterator gave so far; several readers at different places may draw on it.
+
+    A failure of the iterator is kept too: an iterator that failed looks finished when it is asked again, and the
+    second pass would be silently shorter than the first.
+    """
+
+    def __init__(self, source: Iterator[str]) -> None:
+        self._source: Iterator[str] | None = source
+        self._items: list[str] = []
+        self._failure: Exception | None = None
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[str]:
+        position = 0
+        while position < len(self._items) or self._draw(position):
+            yield self._items[position]
+            position += 1
+
+    def _draw(self, position: int) -> bool:
+        """Draw until `position` is there; False if the iterator ended before."""
+        with self._lock:
+            if position < len(self._items):
+                return True
+            if self._failure is not None:
+                raise self._failure
+            if self._source is None:
+                return False
+            try:
+                self._items.append(next(self._source))
+            except StopIteration:
+                self._source = None
+                return False
+            except Exception as failure:
+                self._failure = failure
+                raise
+            return True
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
