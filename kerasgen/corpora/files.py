@@ -1,0 +1,359 @@
+"""Files of text, JSON lines and CSV to documents, one record at a time, compressed or not."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import os
+import sys
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.corpora.reading import (
+    File,
+    Line,
+    OnError,
+    check_name,
+    check_on_error,
+    check_path,
+    decode_line,
+    find_files,
+    read_lines,
+)
+from kerasgen.errors import CorpusArgumentError, CorpusFormatError
+
+SPLITS = ("file", "line", "paragraph")
+
+
+@dataclass(frozen=True)
+class _Dropped:
+    """A record that becomes no document: the reason it is counted under, and its error unless it is merely empty."""
+
+    reason: str
+    error: CorpusFormatError | None = None
+
+
+class _FileCorpus(CorpusSource):
+    """What the formats share: the files of a path in order, and what becomes of a bad record."""
+
+    path: str | os.PathLike[str]
+    on_error: OnError
+
+    def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
+        """Yield the documents of all files, a file at a time in the order of their names.
+
+        Args:
+            tally: filled while the documents are drawn, if given. What is left out of a damaged file counts as one
+                "damaged file".
+
+        Raises:
+            CorpusFormatError: a file is malformed, and `on_error` is "raise".
+            CorpusUnavailableError: there is no such file, or it can't be read.
+            MissingDependencyError: a file is compressed with Zstandard and the package for that is missing.
+        """
+        tally = CorpusTally() if tally is None else tally
+        for file in find_files(os.fspath(self.path), self._suffixes()):
+            records = self._records(file)
+            while True:
+                try:
+                    record = next(records, None)
+                except CorpusFormatError:  # the file itself is at fault: nothing after this can be read
+                    if self.on_error == "raise":
+                        raise
+                    record = _Dropped("damaged file")
+                if record is None:
+                    break
+                if isinstance(record, Document):
+                    yield tally.keep(record)
+                elif record.error is not None and self.on_error == "raise":
+                    raise record.error
+                else:
+                    tally.drop(record.reason)
+
+    @abstractmethod
+    def _suffixes(self) -> tuple[str, ...]:
+        """The suffixes that a file of this format has in a folder."""
+
+    @abstractmethod
+    def _records(self, file: File) -> Iterator[Document | _Dropped]:
+        """Yield what each record of the file becomes; raise CorpusFormatError where the file can't be read on."""
+
+
+@dataclass(frozen=True)
+class Text(_FileCorpus):
+    r"""Plain text: each file, line or paragraph is a document.
+
+    Line ends become "\n". A document of nothing but white space is dropped and counted as "empty"; the blank lines
+    between paragraphs are no documents.
+
+    Args:
+        path: a file, a folder (its .txt and .text files, in folders below it too) or a glob; files may be compressed
+            (.gz, .bz2, .xz, .zst).
+        split: what is a document: the whole "file", each "line", or each "paragraph" (lines up to a blank one).
+        encoding: of the files, by Python's name for it.
+        on_error: "raise" an error at what can't be read, or "skip" and count it.
+
+    Raises:
+        CorpusArgumentError: a setting is wrong.
+    """
+
+    path: str | os.PathLike[str]
+    split: Literal["file", "line", "paragraph"] = "file"
+    encoding: str = "utf-8"
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", check_path(self.path))
+        if self.split not in SPLITS:
+            raise CorpusArgumentError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}.")
+        try:
+            # Encoding something tells a text encoding from Python's others ("hex", "zip").
+            "\n".encode(self.encoding)
+            codecs.getincrementaldecoder(self.encoding)
+        except (LookupError, TypeError, ValueError) as cause:
+            raise CorpusArgumentError(
+                f"encoding must be a text encoding that Python knows, such as 'utf-8' or 'gb18030'. "
+                f"Received: {self.encoding!r}."
+            ) from cause
+        check_on_error(self.on_error)
+
+    def _suffixes(self) -> tuple[str, ...]:
+        return (".txt", ".text")
+
+    def _records(self, file: File) -> Iterator[Document | _Dropped]:
+        if self.split == "file":
+            yield self._document(list(read_lines(file.path, self.encoding)), file, id=file.name)
+            return
+        paragraph: list[Line] = []
+        for line in read_lines(file.path, self.encoding):
+            if self.split == "line":
+                yield self._document([line], file, id=f"{file.name}:{line.number}")
+            elif not self._is_blank(line, file):
+                paragraph.append(line)
+            elif paragraph:
+                yield self._document(paragraph, file, id=f"{file.name}:{paragraph[0].number}")
+                paragraph = []
+        if paragraph:
+            yield self._document(paragraph, file, id=f"{file.name}:{paragraph[0].number}")
+
+    def _is_blank(self, line: Line, file: File) -> bool:
+        try:
+            # Decoded: the ideographic space is white space too.
+            return not decode_line(line, file, self.encoding).strip()
+        except CorpusFormatError:
+            return False
+
+    def _document(self, lines: list[Line], file: File, *, id: str) -> Document | _Dropped:  # noqa: A002 - its name
+        try:
+            text = "".join(decode_line(line, file, self.encoding) for line in lines)
+        except CorpusFormatError as error:
+            return _Dropped(f"not {self.encoding}", error)
+        if not text.strip():
+            return _Dropped("empty")
+        return Document(text=text if self.split == "file" else text.removesuffix("\n"), id=id)
+
+
+@dataclass(frozen=True)
+class Jsonl(_FileCorpus):
+    """JSON lines: each line is an object, and one of its fields is the text.
+
+    The object's other fields become the document's metadata. A blank line or text is dropped and counted as "empty".
+
+    Args:
+        path: a file, a folder (its .jsonl and .ndjson files, in folders below it too) or a glob; files may be
+            compressed (.gz, .bz2, .xz, .zst). The encoding is UTF-8, as JSON's is.
+        field: the name of the field that holds the text.
+        id_field: the name of the field that holds the document's id, text or a whole number; without it the id is
+            the file's name and the line.
+        on_error: "raise" an error at what can't be read, or "skip" and count it.
+
+    Raises:
+        CorpusArgumentError: a setting is wrong.
+    """
+
+    path: str | os.PathLike[str]
+    field: str = "text"
+    id_field: str | None = None
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", check_path(self.path))
+        check_name(self.field, "field")
+        if self.id_field is not None:
+            check_name(self.id_field, "id_field")
+        check_on_error(self.on_error)
+
+    def _suffixes(self) -> tuple[str, ...]:
+        return (".jsonl", ".ndjson")
+
+    def _records(self, file: File) -> Iterator[Document | _Dropped]:
+        for line in read_lines(file.path):
+            yield self._document(line, file) if line.raw.strip() else _Dropped("empty")
+
+    def _document(self, line: Line, file: File) -> Document | _Dropped:
+        try:
+            text = decode_line(line, file)
+        except CorpusFormatError as error:
+            return _Dropped("not utf-8", error)
+        try:
+            record = json.loads(text.removesuffix("\n"))  # else a fault at its end is one on a second line
+        except (ValueError, RecursionError) as cause:  # ValueError: also a number too long for Python to read
+            where = f", column {cause.colno}" if isinstance(cause, json.JSONDecodeError) else ""
+            what = cause.msg if isinstance(cause, json.JSONDecodeError) else str(cause)
+            return _fault("not JSON", file, line.number, f"{where} is not JSON: {what}", cause)
+        if not isinstance(record, dict):
+            return _fault("not a JSON object", file, line.number, f" is no JSON object but {_kind(record)}")
+        if self.field not in record:
+            return _no_field(self.field, "field", file, line.number, list(record))
+        value = record.pop(self.field)
+        if not isinstance(value, str):
+            return _fault(
+                f"field {self.field!r} not text",
+                file,
+                line.number,
+                f": the field {self.field!r} is {_kind(value)} where text is needed",
+            )
+        if self.id_field is None:
+            name: Any = f"{file.name}:{line.number}"
+        elif self.id_field not in record:
+            return _no_field(self.id_field, "field", file, line.number, [self.field, *record])
+        else:
+            name = record.pop(self.id_field)
+        if isinstance(name, bool) or not isinstance(name, (str, int)):
+            return _fault(
+                f"field {self.id_field!r} not an id",
+                file,
+                line.number,
+                f": the field {self.id_field!r} is {_kind(name)} where text or a whole number is needed",
+            )
+        return Document(text=value, id=str(name), metadata=record) if value.strip() else _Dropped("empty")
+
+
+@dataclass(frozen=True)
+class Csv(_FileCorpus):
+    """Comma-separated values with a header: each row is a document, and one of its columns is the text.
+
+    The row's other columns become the document's metadata. A blank row or text is dropped and counted as "empty".
+    A text may hold line ends if it is quoted, and be of any length.
+
+    Args:
+        path: a file, a folder (its .csv files, and .tsv where the delimiter is a tab, in folders below it too) or a
+            glob; files may be compressed (.gz, .bz2, .xz, .zst). The encoding is UTF-8.
+        field: the name of the column that holds the text.
+        delimiter: one character between the columns; "tab" is the tab character.
+        on_error: "raise" an error at what can't be read, or "skip" and count it.
+
+    Raises:
+        CorpusArgumentError: a setting is wrong.
+    """
+
+    path: str | os.PathLike[str]
+    field: str = "text"
+    delimiter: str = ","
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", check_path(self.path))
+        check_name(self.field, "field")
+        if self.delimiter == "tab":  # a spec string can't hold the character itself: its ends are stripped
+            object.__setattr__(self, "delimiter", "\t")
+        if not isinstance(self.delimiter, str) or len(self.delimiter) != 1 or self.delimiter in '\r\n"\0':
+            raise CorpusArgumentError(
+                f"delimiter must be one character, not a quote or line end, or 'tab'. Received: {self.delimiter!r}."
+            )
+        check_on_error(self.on_error)
+
+    def _suffixes(self) -> tuple[str, ...]:
+        return (".csv", ".tsv") if self.delimiter == "\t" else (".csv",)
+
+    def _records(self, file: File) -> Iterator[Document | _Dropped]:
+        rows = _rows(file, self.delimiter)
+        header: list[str] | None = None
+        for number, row in rows:
+            if isinstance(row, _Dropped):
+                if header is None and row.error is not None:
+                    raise row.error  # without its header the file can't be read, not even row by row
+                yield row
+            elif not row:
+                yield _Dropped("empty")
+            elif header is None:
+                header = row
+            else:
+                yield self._document(row, header, file, number)
+        if header is None:
+            yield _fault("no header", file, 1, " is where a header was expected: the first row names the columns")
+
+    def _document(self, row: list[str], header: list[str], file: File, number: int) -> Document | _Dropped:
+        if header.count(self.field) != 1:
+            if self.field not in header:
+                return _no_field(self.field, "column", file, 1, header)
+            return _fault(f"two columns {self.field!r}", file, 1, f": two columns are called {self.field!r}")
+        if len(row) != len(header):
+            return _fault(
+                "wrong number of columns",
+                file,
+                number,
+                f" has {len(row)} columns where the header has {len(header)}; is a delimiter or quote not quoted?",
+            )
+        metadata = dict(zip(header, row, strict=True))
+        text = metadata.pop(self.field)
+        return Document(text=text, id=f"{file.name}:{number}", metadata=metadata) if text.strip() else _Dropped("empty")
+
+
+def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | _Dropped]]:
+    """Yield each row with the number of the line that it starts at."""
+    undecoded: list[CorpusFormatError] = []
+
+    def texts() -> Iterator[str]:
+        for line in read_lines(file.path):
+            try:
+                yield decode_line(line, file)
+            except CorpusFormatError as error:
+                # Read on as if, so that a bad byte inside a quoted text doesn't tear its row apart.
+                undecoded.append(error)
+                yield line.raw.decode("utf-8", "replace")
+
+    # strict: a quote that is not closed is an error, and not a text that swallows the rest of the file.
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    while True:
+        undecoded.clear()
+        number = reader.line_num + 1
+        # The limit of 131,072 characters belongs to the process and can only be lifted for all its readers: so it
+        # is, for the time of this row.
+        limit = csv.field_size_limit(sys.maxsize)
+        try:
+            row: list[str] | _Dropped = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as cause:
+            row = _fault("not CSV", file, number, f" starts a row that is not CSV: {cause}", cause)
+        finally:
+            csv.field_size_limit(limit)
+        yield number, _Dropped("not utf-8", undecoded[0]) if undecoded else row
+
+
+def _no_field(name: str, noun: str, file: File, line: int, there: list[str]) -> _Dropped:
+    what = f": there is no {noun} {name!r}; there are: {', '.join(map(repr, there)) or 'none'}"
+    return _fault(f"no {noun} {name!r}", file, line, what, do=f"Name another {noun}, or pass on_error='skip'.")
+
+
+def _fault(
+    reason: str,
+    file: File,
+    line: int,
+    what: str,
+    cause: Exception | None = None,
+    do: str = "Mend the file, or pass on_error='skip' to count and leave out what can't be read.",
+) -> _Dropped:
+    error = CorpusFormatError(f"{str(file.path)!r}, line {line}{what}. {do}", path=file.path, line=line)
+    error.__cause__ = cause
+    return _Dropped(reason, error)
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
