@@ -1,0 +1,281 @@
+"""A preset's files become a `LanguageModel`: the leaf where KerasHub is imported and its errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kerasgen import backend, specs
+from kerasgen.errors import (
+    KerasgenError,
+    MissingDependencyError,
+    ModelArgumentError,
+    ModelFormatError,
+    ModelUnavailableError,
+    TokenizerError,
+    UnknownNameError,
+)
+from kerasgen.models import architectures, transformers_format
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.hub import HUGGING_FACE, KAGGLE, is_path
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+OFFLINE_HINT = "What works offline: model='starter', or the path of a preset directory on this machine."
+
+_INPUTS = {"token_ids", "padding_mask"}
+
+
+def load(preset: str) -> LanguageModel:
+    """Return the model that `Hub(preset)` stands for; see `Hub.load` for what it raises."""
+    keras_hub = _keras_hub()
+    built_in = keras_hub.models.Backbone.presets
+    if preset in built_in:
+        _check_generates(keras_hub, preset)
+        return _load_remote(preset, hub="Kaggle")
+    if preset.startswith(HUGGING_FACE):
+        return _load_remote(preset, hub="Hugging Face")
+    if preset.startswith(KAGGLE):
+        return _load_remote(preset, hub="Kaggle")
+    directory = Path(preset).expanduser()
+    if directory.exists() or is_path(preset):
+        return load_directory(directory, source=source_text(preset))
+    known = [*keras_hub.models.CausalLM.presets, "starter"]
+    close = specs.near(preset, known)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise UnknownNameError(
+        f"KerasHub has no preset called {preset!r}, and no directory here has this name.{hint} Write a preset name such "
+        "as 'gpt2_base_en' or 'opt_125m_en', 'hf://organisation/model', 'kaggle://…', 'starter', or a directory.",
+        name=preset,
+        near=close,
+    )
+
+
+def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str, Any] | None = None) -> LanguageModel:
+    """Return the model whose files lie in `directory`: a KerasHub preset or a transformers-format model.
+
+    Args:
+        directory: holds `config.json` and what goes with it.
+        source: how to ask for the model again.
+        metadata: what else is known about it.
+
+    Raises:
+        ModelUnavailableError: there is no such directory.
+        ModelFormatError: what is there can't be read as a causal language model.
+    """
+    backend.use()
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ModelUnavailableError(
+            f"There is no model directory at {str(directory)!r}"
+            + (": it is a file." if directory.exists() else ".")
+            + " Give the directory that holds a model's 'config.json'."
+        )
+    if not (directory / "config.json").is_file():
+        raise ModelFormatError(
+            f"{str(directory)!r} holds no 'config.json', so it is neither a KerasHub preset nor a transformers-format "
+            f"model. Found there: {_listing(directory)}."
+        )
+    with _format_errors(f"the preset {str(directory)!r}"):
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    return _assemble(str(directory), config, source=source, metadata=metadata or {})
+
+
+def source_text(preset: str) -> str:
+    """Return the text from which `create` makes `Hub(preset)` again."""
+    written = io.StringIO()
+    csv.writer(written, lineterminator="").writerow([f"preset={preset}"])
+    return f"hub:{written.getvalue()}"
+
+
+def _load_remote(preset: str, *, hub: str) -> LanguageModel:
+    from keras_hub.src.utils.preset_utils import load_json
+
+    # Every remote format has a config.json: whether it can be had says whether the hub can be reached.
+    try:
+        config = load_json(preset)
+    except json.JSONDecodeError as cause:
+        raise ModelFormatError(f"The 'config.json' of {preset!r} on {hub} can't be read: {cause}.") from cause
+    except Exception as cause:
+        raise _unavailable(preset, hub, cause) from cause
+    try:
+        return _assemble(preset, config, source=source_text(preset), metadata={"hub": hub})
+    except ModelFormatError as cause:
+        if _is_network_failure(cause):
+            raise _unavailable(preset, hub, cause) from cause
+        raise
+
+
+def _unavailable(preset: str, hub: str, cause: BaseException) -> ModelUnavailableError:
+    if _is_network_failure(cause):
+        return ModelUnavailableError(
+            f"{hub} could not be reached, so the preset {preset!r} can't be downloaded, and no earlier download of it is "
+            f"complete. Check the connection and try again. {OFFLINE_HINT}"
+        )
+    deepest = _chain(cause)[-1]
+    return ModelUnavailableError(
+        f"{hub} did not give us the preset {preset!r}: {_first_line(cause)} ({type(deepest).__name__}). If it exists and "
+        f"is gated, accept its terms on {hub} and log in there. {OFFLINE_HINT}"
+    )
+
+
+def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
+    """Read backbone and tokenizer of one preset, local or remote, and check that they belong together."""
+    what = f"the preset {preset!r}"
+    if not isinstance(config, dict) or not ("registered_name" in config or "model_type" in config):
+        found = ", ".join(map(repr, list(config)[:8])) if isinstance(config, dict) else type(config).__name__
+        raise ModelFormatError(
+            f"The 'config.json' of {what} is neither KerasHub's (it would have 'registered_name') nor a "
+            f"transformers-format one (it would have 'model_type'). Found: {found or 'nothing'}."
+        )
+    with _format_errors(what):
+        if "registered_name" in config:
+            causal_lm = _from_preset(preset)
+            tokenizer = _preset_tokenizer(preset, causal_lm)
+        else:
+            transformers_format.check_config(preset, config)
+            if config["model_type"] == "opt":
+                from kerasgen.models import opt_transformers
+
+                causal_lm = opt_transformers.convert(preset, config)
+            else:
+                causal_lm = _from_preset(preset)
+            tokenizer = _transformers_tokenizer(preset, causal_lm)
+    if tokenizer.vocabulary_size > causal_lm.backbone.vocabulary_size:
+        raise ModelFormatError(
+            f"The tokenizer of {what} has {tokenizer.vocabulary_size} ids and its model only "
+            f"{causal_lm.backbone.vocabulary_size}: they don't belong together."
+        )
+    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=source, metadata=metadata)
+
+
+def _from_preset(preset: str) -> Any:
+    keras_hub = _keras_hub()
+    # The preprocessor would bring KerasHub's own tokenizer, whose ids differ from the model's in places.
+    causal_lm = keras_hub.models.CausalLM.from_preset(preset, preprocessor=None, dtype="float32")
+    inputs = set(causal_lm.backbone.input) if isinstance(causal_lm.backbone.input, dict) else set()
+    if inputs != _INPUTS:
+        raise ModelFormatError(
+            f"The preset {preset!r} is a {type(causal_lm.backbone).__name__}, which reads more than one text (its inputs: "
+            f"{', '.join(sorted(inputs)) or 'unnamed'}). kerasgen drives decoders that continue a text."
+        )
+    return causal_lm
+
+
+def _preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
+    """The exact tokenizer of a KerasHub preset."""
+    from keras_hub.src.utils.preset_utils import get_file
+
+    family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)
+    if family is None:
+        return _adapted_tokenizer(preset, causal_lm)
+    return ByteLevelBPE.from_files(
+        get_file(preset, architectures.VOCABULARY_FILE),
+        get_file(preset, architectures.MERGES_FILE),
+        start_token=family.start_token,
+        end_token=family.end_token,
+        pad_token=family.pad_token,
+    )
+
+
+def _transformers_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
+    """The exact tokenizer of a transformers-format model."""
+    family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)
+    if family is None:
+        return _adapted_tokenizer(preset, causal_lm)
+    vocabulary, merges = transformers_format.read_byte_level(preset)
+    return ByteLevelBPE(
+        vocabulary,
+        merges,
+        start_token=family.start_token,
+        end_token=family.end_token,
+        pad_token=family.pad_token,
+    )
+
+
+def _adapted_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
+    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+
+    return KerasHubTokenizer(type(causal_lm).preprocessor_cls.tokenizer_cls.from_preset(preset))
+
+
+def _check_generates(keras_hub: Any, preset: str) -> None:
+    names = keras_hub.models.CausalLM.presets
+    two_sided = keras_hub.models.Seq2SeqLM.presets
+    if preset in names and preset not in two_sided:
+        return
+    near = [name for name in specs.near(preset, names) if name not in two_sided]
+    raise ModelArgumentError(
+        f"The KerasHub preset {preset!r} is no decoder that continues a text, so it can't generate. Choose another, such "
+        f"as {' or '.join(map(repr, near or ['gpt2_base_en', 'opt_125m_en']))}."
+    )
+
+
+@contextlib.contextmanager
+def _format_errors(what: str) -> Iterator[None]:
+    """Turn whatever reading a preset's files raises into a letter that names the preset."""
+    try:
+        yield
+    except (ModelFormatError, MissingDependencyError):
+        raise
+    except TokenizerError as cause:
+        raise ModelFormatError(f"The tokenizer of {what} can't be used: {cause}") from cause
+    except KerasgenError:
+        raise
+    except ImportError as cause:
+        package = cause.name or _first_line(cause)
+        raise MissingDependencyError(
+            f"Reading {what} needs a package that is not installed: {_first_line(cause)}.", package=package
+        ) from cause
+    except Exception as cause:
+        raise ModelFormatError(
+            f"The files of {what} can't be read as a causal language model: {type(cause).__name__}: {_first_line(cause)}"
+        ) from cause
+
+
+def _is_network_failure(error: BaseException) -> bool:
+    """Whether a connection that failed stands anywhere behind an error, whichever HTTP library met it."""
+    network = {"ConnectError", "ConnectTimeout", "ReadTimeout", "NetworkError", "OfflineModeIsEnabled", "MaxRetryError"}
+    for cause in _chain(error):
+        if isinstance(cause, (ConnectionError, TimeoutError)):
+            return True
+        if network & {kind.__name__ for kind in type(cause).__mro__}:
+            return True
+        if any(
+            kind.__module__.startswith("requests") and kind.__name__ in ("ConnectionError", "Timeout")
+            for kind in type(cause).__mro__
+        ):
+            return True
+    return False
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    waiting: BaseException | None = error
+    while waiting is not None and waiting not in found:
+        found.append(waiting)
+        waiting = waiting.__cause__ or waiting.__context__
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else "no message"
+
+
+def _listing(directory: Path) -> str:
+    names = sorted(path.name for path in directory.iterdir())
+    shown = ", ".join(repr(name) for name in names[:8])
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown or "nothing"
+
+
+def _keras_hub() -> Any:
+    backend.use()
+    import keras_hub
+
+    return keras_hub

@@ -1,0 +1,48 @@
+"""What a person writes for a model becomes a `ModelSource`, without loading anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kerasgen.errors import ModelArgumentError
+from kerasgen.models import REGISTRY
+from kerasgen.models.base import ModelSource
+from kerasgen.models.hub import HUGGING_FACE, KAGGLE, Hub, is_path
+
+
+def resolve(value: ModelSource | str | os.PathLike[str]) -> ModelSource:
+    """Return the source that `value` stands for.
+
+    Text is read in this order: `hf://…` and `kaggle://…`; a registered name, alone or as `name:key=value,…`; a path or
+    a KerasHub preset name, both through `Hub`. To mean a directory that has a registered name, write `./name`.
+
+    Args:
+        value: a `ModelSource` (returned as it is), such a text, or a `Path`.
+
+    Raises:
+        ModelArgumentError: it is none of these, or an argument is unknown or out of range.
+        UnknownNameError: `name:key=value` begins with a name that nobody has registered.
+    """
+    if isinstance(value, ModelSource):
+        return value
+    if isinstance(value, Path):
+        return Hub(value)  # type: ignore[arg-type]  # a Path is written as one, so that it can't be a preset's name
+    if not isinstance(value, str):
+        raise ModelArgumentError(
+            "`model` must be 'starter', a KerasHub preset name, 'hf://…', 'kaggle://…', a directory, or a ModelSource. "
+            f"Received: {value!r} of type {type(value).__name__}."
+        )
+    text = value.strip()
+    if not text:
+        raise ModelArgumentError("`model` is empty. Write 'starter', a KerasHub preset name, or a directory.")
+    if text.startswith((HUGGING_FACE, KAGGLE)) or "://" in text:
+        return Hub(text)
+    name, _, _ = text.partition(":")
+    if name.strip() in REGISTRY.names():
+        return REGISTRY.create(text)
+    if is_path(text) or Path(text).is_dir():
+        return Hub(text)
+    if ":" in text:
+        return REGISTRY.create(text)
+    return Hub(text)

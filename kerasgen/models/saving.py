@@ -1,0 +1,184 @@
+"""A `LanguageModel` becomes an ordinary KerasHub preset on disk, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Literal
+
+from kerasgen import backend
+from kerasgen.errors import ModelArgumentError, ModelError
+from kerasgen.models import architectures
+from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+CONFIG_FILES = ("config.json", "task.json", "preprocessor.json", "tokenizer.json")
+WEIGHTS_FILE = "model.weights.h5"
+
+# KerasHub's preprocessors are built for this many positions where a model has no limit of its own.
+DEFAULT_SEQUENCE_LENGTH = 1024
+
+
+def save_preset(
+    model: LanguageModel,
+    directory: str | Path,
+    *,
+    overwrite: bool = False,
+    dtype: Literal["float32", "float16"] | None = None,
+) -> Path:
+    """Write a preset that `keras_hub.models.CausalLM.from_preset(directory)` loads, tokenizer and all; return its path.
+
+    The files are written beside `directory` under another name and moved there when they are complete, so a reader
+    never sees half a preset.
+
+    Args:
+        model: what to save. It is not changed.
+        directory: where the preset shall lie; made with its parents.
+        overwrite: replace a preset that lies there already. Nothing but a preset is ever replaced.
+        dtype: what the weights are stored as: `"float16"` halves the file and rounds each weight to 11 bits (they load
+            back as float32), None and `"float32"` keep them as they are.
+
+    Raises:
+        ModelArgumentError: `dtype` is unknown, or `directory` is in the way and may not be replaced.
+        ModelError: the model can't be said in KerasHub's format, or can't be written there.
+    """
+    if dtype not in (None, "float32", "float16"):
+        raise ModelArgumentError(f"`dtype` must be 'float32', 'float16' or None. Received: {dtype!r}.")
+    target = Path(directory).expanduser().resolve()
+    _check_target(target, overwrite)
+    preprocessor = _preprocessor(model)
+    partial = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        _write(model, preprocessor, partial)
+        if dtype == "float16":
+            _store_as_float16(partial)
+        _put_in_place(partial, target)
+    except OSError as cause:
+        raise ModelError(f"The preset could not be written to {str(target)!r}: {cause}.") from cause
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ModelArgumentError(f"{str(target)!r} is a file; a preset is a directory. Choose another path.")
+    if not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise ModelArgumentError(f"{str(target)!r} exists already. Pass overwrite=True to replace it.")
+    if not (target / "config.json").is_file():
+        raise ModelArgumentError(
+            f"{str(target)!r} holds other things than a preset (it has no 'config.json'), so it is not replaced. Choose "
+            "another path, or empty the directory."
+        )
+
+
+def _preprocessor(model: LanguageModel) -> Any:
+    """KerasHub's preprocessor with KerasHub's tokenizer, made from the exact tokenizer's vocabulary."""
+    backend.use()
+    import keras_hub
+
+    kind = type(model.causal_lm).preprocessor_cls
+    tokenizer = model.tokenizer
+    family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
+    keras_hub_tokenizer = getattr(tokenizer, "keras_hub_tokenizer", None)
+    if family is not None and isinstance(tokenizer, ByteLevelBPE):
+        missing = [token for token in family.special_tokens if token not in tokenizer.vocabulary]
+        if missing:
+            raise ModelError(
+                f"A {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary, and the tokenizer "
+                "has no such token. Give it one, and make it the end token."
+            )
+        keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
+            vocabulary=dict(tokenizer.vocabulary),
+            merges=[merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer.merges],
+        )
+    elif keras_hub_tokenizer is None:
+        raise ModelError(
+            f"KerasHub's {type(model.backbone).__name__} presets have no place for a {type(tokenizer).__name__}: it can't "
+            "be saved as a preset."
+        )
+    return kind(keras_hub_tokenizer, sequence_length=model.max_sequence_length or DEFAULT_SEQUENCE_LENGTH)
+
+
+def _write(model: LanguageModel, preprocessor: Any, directory: Path) -> None:
+    # A second task around the same backbone: the caller's keeps its preprocessor, optimizer and compiled functions.
+    config = model.causal_lm.get_config()
+    config["backbone"] = model.backbone
+    config["preprocessor"] = preprocessor
+    task = type(model.causal_lm)(compile=False, **config)
+    task.save_to_preset(str(directory))
+    for name in CONFIG_FILES:
+        path = directory / name
+        if path.is_file():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            _name_float32(content)
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _name_float32(content: Any) -> None:
+    """Say float32 wherever the model was computing in mixed precision: its variables are float32."""
+    if isinstance(content, dict):
+        if content.get("class_name") == "DTypePolicy" and str(content["config"]["name"]).startswith("mixed_"):
+            content["config"]["name"] = "float32"
+        for value in content.values():
+            _name_float32(value)
+    elif isinstance(content, list):
+        for value in content:
+            _name_float32(value)
+
+
+def _store_as_float16(directory: Path) -> None:
+    import h5py
+    import numpy as np
+
+    path = directory / WEIGHTS_FILE
+    if not path.is_file():
+        raise ModelError("float16 is for models of one weights file (up to 10 GiB); this one is stored in several.")
+    halved = path.with_suffix(".float16")
+    largest = float(np.finfo(np.float16).max)
+
+    def copy(source: Any, destination: Any) -> None:
+        for key, value in source.attrs.items():
+            destination.attrs[key] = value
+        for name, member in source.items():
+            if isinstance(member, h5py.Group):
+                copy(member, destination.create_group(name))
+                continue
+            values = member[()]
+            if values.dtype == np.float32:
+                if np.abs(values).max(initial=0.0) > largest:
+                    raise ModelError(
+                        f"The weight {member.name!r} holds values beyond float16's largest, {largest:.0f}. Save it with "
+                        "dtype=None."
+                    )
+                values = values.astype(np.float16)
+            dataset = destination.create_dataset(name, data=values)
+            for key, value in member.attrs.items():
+                dataset.attrs[key] = value
+
+    with h5py.File(path, "r") as source, h5py.File(halved, "w") as destination:
+        copy(source, destination)
+    os.replace(halved, path)
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.replaced"
+    target.rename(aside)
+    try:
+        partial.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside)

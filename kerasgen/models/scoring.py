@@ -1,0 +1,75 @@
+"""A model and documents become nats: what each document costs under the model. Imports Keras: import it late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.forward import TokenLosses
+from kerasgen.tokens.encoding import EncodedDocuments
+from kerasgen.tokens.packing import block, pack
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What each document costs.
+
+    Args:
+        nats: float64 `(documents,)`; the sum of -log p over the document's targets.
+        tokens: int64 `(documents,)`; how many targets it has: its text's tokens and its end token.
+        characters: int64 `(documents,)`; Unicode code points of its text.
+    """
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    characters: NDArray[np.int64]
+
+    @property
+    def loss(self) -> float:
+        """Mean nats per target token."""
+        return float(self.nats.sum() / self.tokens.sum())
+
+    @property
+    def bits_per_character(self) -> float:
+        """Bits per code point of text: the figure that survives a change of vocabulary."""
+        return float(self.nats.sum() / np.log(2.0) / self.characters.sum())
+
+
+def score(
+    model: LanguageModel,
+    encoded: EncodedDocuments,
+    *,
+    sequence_length: int,
+    batch_size: int = 16,
+    losses: TokenLosses | None = None,
+) -> Scores:
+    """Return what each document costs under the model; every target is counted exactly once.
+
+    A document longer than `sequence_length` is scored in pieces, and each piece sees nothing of the one before it
+    but its last token.
+
+    Args:
+        model: the model.
+        encoded: at least one document.
+        sequence_length: positions that the model attends over at once.
+        batch_size: rows at once.
+        losses: the model's forward pass, if one is compiled already.
+    """
+    losses = TokenLosses(model) if losses is None else losses
+    rows = pack(encoded, sequence_length=sequence_length, packing="best_fit" if losses.packs else "none")
+    nats = np.zeros(len(encoded), np.float64)
+    for first in range(0, len(rows), batch_size):
+        batch = block(encoded, rows, range(first, min(first + batch_size, len(rows))), size=batch_size)
+        inputs = {
+            "token_ids": batch.token_ids,
+            "targets": batch.targets,
+            "positions": batch.positions,
+            "segment_ids": batch.segment_ids,
+        }
+        values = np.asarray(losses.predict_on_batch(inputs), np.float64)
+        real = batch.documents >= 0
+        np.add.at(nats, batch.documents[real], values[real])
+    return Scores(nats=nats, tokens=np.maximum(encoded.lengths - 1, 0), characters=encoded.characters)

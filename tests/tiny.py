@@ -1,0 +1,135 @@
+"""The smallest models that can be wrong: seeded, untrained, and loud enough that greedy text does not stand still."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from kerasgen import backend
+from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+GPT2_END = "<|endoftext|>"
+OPT_END = "</s>"
+OPT_PAD = "<pad>"
+
+# Byte-level symbols as GPT-2 writes them: Ġ is a space, Ċ a line feed; æĺ and ä½ begin many Chinese characters.
+_PAIRS = (
+    "t h", "Ġ t", "Ġt he", "h e", "i n", "a n", "Ġ a", "e r", "o n", "r e", "Ġ s", "Ġ w", "Ġa nd", "o u", "i ng",
+    "Ġ b", "e n", "Ġt h", "Ġth e", "a t", "o r", "an d", "l l", "Ġ m", "Ġ h", "Ġ f", "e d", "Ċ Ċ", "Ġ Ġ", "Ġ the",
+    "æ ĺ", "æĺ ¥", "ä ¸", "æ Ĺ", "ï ¼", "ï¼ Į", "ã Ģ", "ãĢ Ĥ", "è Ĭ", "èĬ ±", "é £", "å ±", "æ °", "ä º", "å ¤",
+)  # fmt: skip
+
+
+def byte_symbols() -> list[str]:
+    """The 256 printable characters that stand for the bytes 0 to 255 in a byte-level vocabulary, in GPT-2's order."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(rest))]
+
+
+def tiny_vocabulary(
+    vocabulary_size: int, *, first: tuple[str, ...] = (), last: tuple[str, ...] = (GPT2_END,)
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A byte-level vocabulary of exactly this size, and its merges: `first`, 256 bytes, merged pairs, `last`."""
+    tokens = [*first, *byte_symbols()]
+    room = vocabulary_size - len(tokens) - len(last)
+    if not 0 <= room <= 700:
+        raise ValueError(f"vocabulary_size must be between {vocabulary_size - room} and {vocabulary_size - room + 700}")
+    known = set(tokens)
+    merges: list[tuple[str, str]] = []
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    candidates = itertools.chain(
+        (tuple(pair.split(" ")) for pair in _PAIRS), ((a, b) for a in letters for b in letters)
+    )
+    for left, right in candidates:
+        if len(merges) == room:
+            break
+        if left in known and right in known and left + right not in known:
+            known.add(left + right)
+            tokens.append(left + right)
+            merges.append((left, right))
+    tokens += last
+    return {token: token_id for token_id, token in enumerate(tokens)}, merges
+
+
+def tiny_gpt2(
+    vocabulary_size: int = 300,
+    seed: int = 0,
+    *,
+    num_layers: int = 2,
+    hidden_dim: int = 32,
+    num_heads: int = 2,
+    max_sequence_length: int = 128,
+    dropout: float = 0.0,
+) -> LanguageModel:
+    """A GPT-2 of about 30,000 weights with a byte-level tokenizer; the same weights for the same seed."""
+    backend.use()
+    import keras_hub
+
+    vocabulary, merges = tiny_vocabulary(vocabulary_size)
+    tokenizer = ByteLevelBPE(vocabulary, merges, start_token=GPT2_END, end_token=GPT2_END, pad_token=None)
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=vocabulary_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        hidden_dim=hidden_dim,
+        intermediate_dim=2 * hidden_dim,
+        max_sequence_length=max_sequence_length,
+        dropout=dropout,
+        dtype="float32",
+    )
+    roughen(backbone, seed)
+    causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=f"tiny_gpt2 of seed {seed}")
+
+
+def tiny_opt(
+    vocabulary_size: int = 300,
+    seed: int = 0,
+    *,
+    num_layers: int = 2,
+    hidden_dim: int = 32,
+    num_heads: int = 2,
+    max_sequence_length: int = 128,
+    dropout: float = 0.0,
+) -> LanguageModel:
+    """An OPT of about 30,000 weights with a byte-level tokenizer whose ids begin `<s> <pad> </s>`, as OPT's do."""
+    backend.use()
+    import keras_hub
+
+    vocabulary, merges = tiny_vocabulary(vocabulary_size, first=("<s>", OPT_PAD, OPT_END), last=())
+    tokenizer = ByteLevelBPE(vocabulary, merges, start_token=OPT_END, end_token=OPT_END, pad_token=OPT_PAD)
+    backbone = keras_hub.models.OPTBackbone(
+        vocabulary_size=vocabulary_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        hidden_dim=hidden_dim,
+        intermediate_dim=2 * hidden_dim,
+        max_sequence_length=max_sequence_length,
+        dropout=dropout,
+        dtype="float32",
+    )
+    roughen(backbone, seed)
+    causal_lm = keras_hub.models.OPTCausalLM(backbone=backbone, preprocessor=None)
+    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=f"tiny_opt of seed {seed}")
+
+
+def roughen(backbone: Any, seed: int) -> None:
+    """Give every weight of a model a seeded value, large enough that the next token depends on all before it."""
+    rng = np.random.default_rng(seed)
+    for variable in backbone.weights:
+        noise = rng.standard_normal(variable.shape).astype("float32")
+        if variable.path.endswith("gamma"):
+            noise = 1.0 + 0.1 * noise
+        elif "position_embedding" in variable.path:
+            noise *= 0.5
+        elif variable.path.endswith("embeddings"):
+            noise *= 0.3
+        elif len(variable.shape) == 1 or variable.path.endswith("bias"):
+            noise *= 0.1
+        else:
+            noise *= 0.5
+        variable.assign(noise)
