@@ -18,7 +18,7 @@
     ├── CorpusError                       `.path`, `.line` and `.byte` say where, if known
     │   ├── CorpusFormatError             a file is not what it should be
     │   └── CorpusUnavailableError        the data are not here and can't be fetched
-    ├── TokenizerError                    a vocabulary or merge file can't be used
+    ├── TokenizerError                    a vocabulary or merge file can't be used; `.path` and `.line`
     ├── ModelError
     │   ├── ModelUnavailableError         the hub or the directory can't be reached
     │   └── ModelFormatError              files that are there can't be read as a model
@@ -159,7 +159,18 @@ class CorpusUnavailableError(CorpusError):
 
 
 class TokenizerError(KerasgenError):
-    """A vocabulary or merge file can't be used."""
+    """A vocabulary or merge file can't be used.
+
+    Args:
+        message: what to tell the person; name the path and line in it as well.
+        path: the file at fault.
+        line: 1-based line number.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None) -> None:
+        super().__init__(message)
+        self.path = None if path is None else str(path)
+        self.line = line
 
 
 class ModelError(KerasgenError):

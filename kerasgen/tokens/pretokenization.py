@@ -1,0 +1,81 @@
+"""GPT-2's two maps in front of its merges: text to pieces by a regular expression, bytes to printable characters.
+
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2, and the encoder that
+was published with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tokenizers.pre_tokenizers import PreTokenizer
+
+SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""What a `str` can hold and UTF-8 can't: a lone surrogate."""
+
+STAND_IN: Final = "\ufffd"
+"""A character in the class of the surrogates (neither space, letter nor number), which UTF-8 can hold."""
+
+# Letters and numbers that Unicode 15 to 18 added. The regular expressions inside the `tokenizers` library still take
+# them for punctuation, which would cut words of, for example, CJK extension I or the Seal script otherwise than GPT-2's
+# encoder does today. Found by comparing every code point with the `regex` package; a test does so again.
+NEWER_LETTERS: Final = (
+    "558 58B-58C 88F C5C CDC 208F 209D-209F A7CE-A7CF A7D2 A7D4 A7DD A7E2 A7F1 AB6C-AB6D 107BB-107BF 10940-10959 "
+    "10EC5-10EC7 10ED9-10EEE 11B0A 11DB0-11DDB 11DF1 16EA0-16EB8 16EBB-16ED3 16FF2-16FF3 187F8-187FF 18CD6-18CDA "
+    "18D09-18D20 18D80-18DF2 18E00-19191 191A0-191D2 1B123-1B128 1B168 1D6A6 1DF1F-1DF24 1DF2B-1DF81 1DF90-1DF96 "
+    "1DFCD-1DFFF 1E6C0-1E6DE 1E6E0-1E6E2 1E6E4-1E6E5 1E6E7-1E6ED 1E6F0-1E6F4 1E6FE-1E6FF 2B73A-2B73F 2B81E "
+    "2CEA2-2CEAD 323B0-33479 3D000-3FC3F"
+)
+NEWER_NUMBERS: Final = "11DE0-11DE9 1246F 12475-1247F 12550-12686 16FF4-16FF6"
+
+
+def _characters_of_bytes() -> dict[int, str]:
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+
+
+CHARACTER_OF_BYTE: Final = _characters_of_bytes()
+"""A printable character for each byte, in the order of GPT-2's first 256 ids: the space is `Ġ`, the newline `Ċ`."""
+
+BYTE_OF_CHARACTER: Final = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+
+
+def to_characters(data: bytes) -> str:
+    """Return the printable characters that stand for the bytes, one for each."""
+    return data.decode("latin-1").translate(CHARACTER_OF_BYTE)
+
+
+def to_bytes(characters: str) -> bytes:
+    """Return the bytes that printable characters stand for.
+
+    Raises:
+        KeyError: a character stands for no byte.
+    """
+    return bytes([BYTE_OF_CHARACTER[character] for character in characters])
+
+
+def splitter() -> PreTokenizer:
+    """Return the pre-tokenizer that cuts text where GPT-2's encoder does and leaves the pieces as text."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import Split
+
+    letter = r"\p{L}" + _ranges(NEWER_LETTERS.split())
+    number = r"\p{N}" + _ranges(NEWER_NUMBERS.split())
+    pattern = rf"'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^\s{letter}{number}]+|\s+(?!\S)|\s+"
+    return Split(Regex(pattern), behavior="isolated")
+
+
+def pre_tokenizer() -> PreTokenizer:
+    """Return the pre-tokenizer that cuts text as GPT-2's encoder does and turns the pieces' bytes into characters."""
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence
+
+    return Sequence([splitter(), ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _ranges(spans: Iterable[str]) -> str:
+    """`"58B-58C"` as the inside of a character class of Oniguruma, the library's regular expressions."""
+    return "".join("-".join(rf"\x{{{end}}}" for end in span.split("-")) for span in spans)
