@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen.corpora import verse
-from kerasgen.corpora.archives import members
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
-from kerasgen.errors import (
-    CorpusArgumentError,
-    CorpusFormatError,
-    CorpusUnavailableError,
-    MissingDependencyError,
+from kerasgen.corpora.poetry_repository import (
+    ARCHIVE_URL,
+    DYNASTIES,
+    REPOSITORY,
+    REVISION,
+    PoemFile,
+    poem_files,
+    verify_archive,
 )
-
-FOLDER = "全唐诗"
-REPOSITORY = "https://github.com/chinese-poetry/chinese-poetry"
-REVISION = "99ebbef7e1345c0985c44b9fd96a3f9e776f117b"
-ARCHIVE_URL = f"{REPOSITORY}/archive/{REVISION}.tar.gz"
-
-_FILE = re.compile(r"poet\.(tang|song)\.(\d+)\.json")
-_CONVERSIONS = {"simplified": "t2s", "traditional": "s2t"}
+from kerasgen.errors import CorpusArgumentError, CorpusFormatError, MissingDependencyError
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class ChinesePoetry(CorpusSource):
             already: a second conversion would damage them (后 to 後).
         notes: `"strip"` takes out the editors' notes in round brackets and their footnote numbers, unwraps square
             brackets round restored characters, and drops a poem whose brackets are not balanced, since no one can
-            tell its verse from its notes. It is the default because a fifteenth of all characters stand in notes, in
+            tell its verse from its notes. It is the default because 6.5 % of all characters stand in notes, in
             the prose of modern scholars: a model tuned on them writes footnotes.
         lacunae: what to do with a poem that has lost characters (□), its notes aside. `"drop"` is the default, since
             a model tuned on holes writes holes.
@@ -115,8 +106,8 @@ class ChinesePoetry(CorpusSource):
         tally = CorpusTally() if tally is None else tally
         convert = _converter(self.script)
         seen: set[bytes] = set()
-        for dynasty, file, index, poem in self._poems(tally):
-            document, reason, changes = self._document(dynasty, file, index, poem, convert)
+        for file, index, poem in self._poems(tally):
+            document, reason, changes = self._document(file, index, poem, convert)
             if document is not None and self.deduplicate:
                 # 16 bytes a poem instead of its text: 320,000 poems fit in some tens of megabytes.
                 key = hashlib.blake2b(document.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -131,26 +122,26 @@ class ChinesePoetry(CorpusSource):
             yield tally.keep(document)
 
     def _document(
-        self, dynasty: str, file: str, index: int, poem: dict[str, Any], convert: Callable[[str], str] | None
+        self, file: PoemFile, index: int, poem: dict[str, Any], convert: Callable[[str], str] | None
     ) -> tuple[Document | None, str, list[str]]:
         """The document, or the reason why there is none, and what was changed in it."""
         changes: list[str] = []
         text = "\n".join(poem["paragraphs"])
         if not verse.has_words(text):
             return None, "no text but punctuation", changes
-        bare = text
         if verse.balanced(text):
-            bare = verse.strip_notes(text)
+            verse_only = verse.strip_notes(text)
         elif self.notes == "strip":
             return None, "unbalanced brackets", changes
-        without_notes = bare
-        bare = verse.strip_marks(bare)
+        else:
+            verse_only = text
+        bare = verse.close_up(verse.strip_marks(verse_only))
         if self.notes == "strip":
-            if not verse.has_words(bare):
+            if not bare:
                 return None, "no text but notes", changes
-            if without_notes != text:
+            if verse_only != text:
                 changes.append("notes stripped")
-            if bare != without_notes:
+            if verse.strip_marks(verse_only) != verse_only:
                 changes.append("footnote numbers or square brackets stripped")
             text = bare
         if self.lacunae == "drop" and verse.LACUNA in bare:
@@ -169,11 +160,11 @@ class ChinesePoetry(CorpusSource):
         return (
             Document(
                 text=text,
-                id=poem.get("id") or f"{file}#{index}",
+                id=poem.get("id") or f"{file.name}#{index}",
                 metadata={
                     "title": title,
                     "author": author,
-                    "dynasty": dynasty,
+                    "dynasty": file.dynasty,
                     "form": form.form,
                     "line_length": form.line_length,
                 },
@@ -182,101 +173,45 @@ class ChinesePoetry(CorpusSource):
             changes,
         )
 
-    def _poems(self, tally: CorpusTally) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-        """Dynasty, file, index within it, and the poem as it stands in the file."""
-        for dynasty, name, content in self._files(tally):
+    def _poems(self, tally: CorpusTally) -> Iterator[tuple[PoemFile, int, dict[str, Any]]]:
+        """The poems as they stand in the files: the file, the index within it, the poem."""
+        skip = self.on_error == "skip"
+        for file in poem_files(
+            Path(self.path).expanduser() if self.path is not None else self._download(),
+            DYNASTIES if self.dynasty == "both" else (self.dynasty,),
+            on_damage=(lambda error: tally.drop(f"archive damaged at byte {error.byte}")) if skip else None,
+        ):
             try:
-                poems = _parse(content, name)
+                poems = file.poems()
             except CorpusFormatError:
-                if self.on_error == "raise":
+                if not skip:
                     raise
-                tally.drop(f"malformed file {PurePosixPath(name).name}")
+                tally.drop(f"malformed file {file.name}")
                 continue
             for index, poem in enumerate(poems):
                 fault = _fault(poem)
                 if fault is None:
-                    yield dynasty, PurePosixPath(name).name, index, poem
-                elif self.on_error == "raise":
-                    raise CorpusFormatError(
-                        f"{name}: the poem with index {index} {fault}. Use on_error='skip' to pass over it.", path=name
-                    )
-                else:
+                    yield file, index, poem
+                elif skip:
                     tally.drop("malformed poem")
-
-    def _files(self, tally: CorpusTally) -> Iterator[tuple[str, str, bytes]]:
-        """Dynasty, name and content of the files to be read, in order."""
-        path = Path(self.path).expanduser() if self.path is not None else self._download()
-        if path.is_dir():
-            yield from self._directory_files(path)
-        elif path.is_file():
-            yield from self._archive_files(path, tally)
-        else:
-            raise CorpusUnavailableError(
-                f"chinese_poetry: there is nothing at {path}. Pass as path= the repository's directory, its folder "
-                f"{FOLDER}, or an archive of it; without a path the files are downloaded.",
-                path=path,
-            )
+                else:
+                    raise CorpusFormatError(
+                        f"{file.place}: the poem with index {index} {fault}. Use on_error='skip' to pass over it.",
+                        path=file.place,
+                    )
 
     def _download(self) -> Path:
-        raise CorpusUnavailableError("chinese_poetry: pass path=…")
+        from platformdirs import user_cache_path
 
-    def _directory_files(self, path: Path) -> Iterator[tuple[str, str, bytes]]:
-        folder = path / FOLDER if (path / FOLDER).is_dir() else path
-        names = self._order([entry.name for entry in folder.iterdir() if entry.is_file()], where=folder)
-        for dynasty, name in names:
-            yield dynasty, str(folder / name), (folder / name).read_bytes()
+        from kerasgen.corpora.download import fetch
 
-    def _archive_files(self, path: Path, tally: CorpusTally) -> Iterator[tuple[str, str, bytes]]:
-        """The archive's files through one temporary file: an archive has its own order, and going back is slow."""
-        places: dict[str, tuple[int, int]] = {}
-        with tempfile.TemporaryFile(prefix="kerasgen-") as spool:
-            try:
-                for name, content in members(path, self._wants):
-                    places[name] = (spool.tell(), len(content))
-                    spool.write(content)
-            except CorpusFormatError as cause:
-                if self.on_error == "raise" or not places:
-                    raise
-                tally.drop(f"archive damaged at byte {cause.byte}")
-            for dynasty, name in self._order(list(places), where=path):
-                offset, size = places[name]
-                spool.seek(offset)
-                yield dynasty, f"{path}:{name}", spool.read(size)
-
-    def _wants(self, name: str) -> bool:
-        """Whether an archive's member is a poem file of the dynasty; the folder `error` holds rejected ones."""
-        place = PurePosixPath(name)
-        found = _FILE.fullmatch(place.name)
-        return found is not None and place.parent.name != "error" and self.dynasty in (found[1], "both")
-
-    def _order(self, names: list[str], *, where: Path) -> list[tuple[str, str]]:
-        """Dynasty and name of the poem files, Tang first, by their numbers."""
-        wanted = [name for name in names if self._wants(name)]
-        by_folder = Counter(str(PurePosixPath(name).parent) for name in wanted)
-        if len(by_folder) > 1:
-            named = [folder for folder in by_folder if PurePosixPath(folder).name == FOLDER]
-            if len(named) != 1:
-                raise CorpusFormatError(
-                    f"{where} has poem files in {len(by_folder)} folders ({', '.join(sorted(by_folder))}): which is "
-                    f"meant can't be told. Pass the folder {FOLDER} itself as path=.",
-                    path=where,
-                )
-            wanted = [name for name in wanted if str(PurePosixPath(name).parent) == named[0]]
-        keyed = []
-        for name in wanted:
-            found = _FILE.fullmatch(PurePosixPath(name).name)
-            assert found is not None  # _wants has matched it
-            keyed.append((found[1] == "song", int(found[2]), found[1], name))
-        present = {dynasty for *_, dynasty, _ in keyed}
-        missing = [d for d in ("tang", "song") if self.dynasty in (d, "both") and d not in present]
-        if missing:
-            hint = "".join(f" It has those of {dynasty}: pass dynasty={dynasty!r} for them." for dynasty in present)
-            raise CorpusUnavailableError(
-                f"chinese_poetry: {where} holds no file poet.{missing[0]}.*.json, neither in a folder {FOLDER} nor at "
-                f"its top.{hint}",
-                path=where,
-            )
-        return [(dynasty, name) for _, _, dynasty, name in sorted(keyed)]
+        folder = user_cache_path("kerasgen") if self.cache_dir is None else Path(self.cache_dir).expanduser()
+        return fetch(
+            self.url,
+            folder / f"chinese-poetry-{REVISION}.archive",  # zip or tar: told by its first bytes
+            check=verify_archive,
+            advice=f"If you have the repository {REPOSITORY}, or an archive of it, pass it as path=….",
+        )
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -294,37 +229,6 @@ def _fits(found: verse.VerseForm, wanted: str) -> bool:
     if wanted in ("five", "seven"):
         return found.line_length == (5 if wanted == "five" else 7)
     return wanted in ("any", found.form)
-
-
-def _parse(content: bytes, name: str) -> list[Any]:
-    """The poems of a file.
-
-    Raises:
-        CorpusFormatError: it is not UTF-8, not JSON, or not a list.
-    """
-    byte, line = 0, 1
-    try:
-        text = content.decode("utf-8-sig")
-        poems = json.loads(text)
-    except UnicodeDecodeError as cause:
-        byte, problem = cause.start, f"is not UTF-8: {cause.reason}"
-        line = content.count(b"\n", 0, byte) + 1
-        error: Exception = cause
-    except json.JSONDecodeError as cause:
-        byte = len(cause.doc[: cause.pos].encode("utf-8"))
-        line, problem, error = cause.lineno, f"is not JSON: {cause.msg}", cause
-    except RecursionError as cause:
-        problem, error = "is nested too deeply to be a list of poems", cause
-    else:
-        if isinstance(poems, list):
-            return poems
-        problem, error = f"holds no list of poems but a {type(poems).__name__}", ValueError(name)
-    raise CorpusFormatError(
-        f"{name} {problem}, at byte {byte} (line {line}). Fetch it again, or use on_error='skip' to pass over it.",
-        path=name,
-        line=line,
-        byte=byte,
-    ) from error
 
 
 def _fault(poem: Any) -> str | None:

@@ -14,6 +14,7 @@ LACUNA = "□"
 _OPENING = "（("
 _CLOSING = "）)"
 _ENDS = "。！？；!?;"
+_CLOSING_QUOTES = "」』》〉”’"
 _LINE_END = re.compile("[，。！？；：,.!?;:\n]+")
 # What takes a place in a line: any character but punctuation and space. \w lacks the private use areas, where old texts
 # keep rare characters, and the signs for a character that is lost (□, ●, ○) or that a font lacks (〓).
@@ -23,7 +24,7 @@ _NOT_WORDS = re.compile("[^\\w\ue000-\uf8ff\U000f0000-\U0010ffff□●○〓]+")
 _MARK = re.compile(r"〖\d+〗|\[[一二三四五六七八九十○〇]+\]")
 # Square brackets around anything else hold characters that an editor restored: they belong to the line. In the Tang
 # poems, nine of ten such lines have their poem's metre only with the bracketed characters counted.
-_RESTORED = re.compile(r"\[([^\[\]\n]*)\]")
+_RESTORED = re.compile(r"\[([^\[\]]*)\]")
 # One character that had no code point when the text was typed, written by its parts: {臨/手}.
 _GLYPH = re.compile(r"\{[^{}\n]*\}")
 # One character by its parts, the Unicode way: ⿰ and ⿱ and their like, then two parts (⿲ and ⿳: three).
@@ -61,8 +62,7 @@ def balanced(text: str) -> bool:
 def strip_notes(text: str) -> str:
     """Return the text without its round-bracket notes, nested ones included.
 
-    Every character outside the brackets stays, with one exception: a line that is left with punctuation alone (the
-    full stop after a note) goes with the note. A note that runs over a line's end leaves a line's end behind, if the
+    Every character outside the brackets stays. A note that runs over a line's end leaves a line's end behind, if the
     text before it had ended a sentence.
 
     Raises:
@@ -72,7 +72,7 @@ def strip_notes(text: str) -> str:
         raise ValueError("The round brackets are not balanced.")
     kept: list[str] = []
     depth = 0
-    broken = False
+    broken = False  # whether the note ran over a line's end
     for character in text:
         if character in _OPENING:
             depth += 1
@@ -86,12 +86,26 @@ def strip_notes(text: str) -> str:
             kept.append(character)
         elif character == "\n":
             broken = True
-    return "\n".join(line for line in "".join(kept).split("\n") if has_words(line))
+    return "".join(kept)
 
 
 def strip_marks(text: str) -> str:
     """Return the text without footnote numbers (`〖1〗`, `[一]`) and without the brackets of restored characters."""
     return _RESTORED.sub(r"\1", _MARK.sub("", text))
+
+
+def close_up(text: str) -> str:
+    """Return the text without lines of nothing but punctuation, such as the full stop that stood after a note.
+
+    Closing quotation marks on such a line move to the end of the line before it.
+    """
+    kept: list[str] = []
+    for line in text.split("\n"):
+        if has_words(line):
+            kept.append(line)
+        elif kept:
+            kept[-1] += "".join(character for character in line if character in _CLOSING_QUOTES)
+    return "\n".join(kept)
 
 
 def has_words(text: str) -> bool:

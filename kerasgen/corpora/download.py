@@ -1,0 +1,254 @@
+"""An address to a file in a cache: resumed where it was cut, checked before it is handed over."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
+
+Opener = Callable[..., Any]
+"""Called with a `urllib.request.Request` and `timeout=` in seconds; returns a response as `urlopen` does."""
+
+_BLOCK_BYTES = 1 << 16
+
+
+class _CutError(Exception):
+    """The transfer had begun and broke off; what came is on disk."""
+
+
+def fetch(
+    url: str,
+    path: str | Path,
+    *,
+    sha256: str | None = None,
+    check: Callable[[Path], None] | None = None,
+    advice: str = "",
+    progress: bool | None = None,
+    attempts: int = 5,
+    timeout_seconds: float = 60.0,
+    opener: Opener = urllib.request.urlopen,
+) -> Path:
+    """Return `path`, downloaded from `url` unless it is there already.
+
+    What has arrived stands in `path` + `.part` until it is complete and checked, so that a download that was cut goes
+    on where it stopped: at once, up to `attempts` times, and at the next call. It goes on only if the server says
+    (by its entity tag or date) that the file is still the same, and starts over if the server knows no ranges. The
+    SHA-256 of the complete file is written beside it, to `path` + `.sha256`; from then on the file is handed over
+    only if it still has that digest.
+
+    Args:
+        url: `http://` or `https://`.
+        path: where the file shall lie; missing folders are made.
+        sha256: the digest, in hexadecimal, that the file must have, if it is known.
+        check: called with the complete file before it takes its place; raises if the file is not the right one,
+            which is then deleted.
+        advice: what a person can do if the address can't be reached; ends the message.
+        progress: show a bar on standard error; None shows it on a terminal only.
+        attempts: how often the transfer is started in one call.
+        timeout_seconds: how long to wait for the server each time.
+        opener: the network.
+
+    Raises:
+        CorpusUnavailableError: the address can't be reached, or the transfer broke off again and again.
+        CorpusFormatError: the file has another digest than it must have; or what `check` raises.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        if path.exists():
+            expected = sha256 or _recorded(path)
+            digest = _verify(path, expected)
+            if expected is None:  # someone put it there by hand
+                if check is not None:
+                    check(path)
+                _record(path, digest)
+            return path
+        part = path.with_name(path.name + ".part")
+        problem = ""
+        for _ in range(attempts):
+            try:
+                _transfer(url, part, anew=sha256 is None, progress=progress, timeout=timeout_seconds, opener=opener)
+                break
+            except _CutError as cause:
+                problem = str(cause)
+            except (OSError, http.client.HTTPException) as cause:
+                raise CorpusUnavailableError(
+                    f"{url} can't be reached: {getattr(cause, 'reason', None) or cause}.{_spaced(advice)}", path=path
+                ) from cause
+        else:
+            raise CorpusUnavailableError(
+                f"The download of {url} broke off {attempts} times: {problem}. {part.stat().st_size} bytes are kept in "
+                f"{part}; the next call goes on from there.{_spaced(advice)}",
+                path=path,
+            )
+        try:
+            digest = _verify(part, sha256)
+            if check is not None:
+                check(part)
+        except Exception:
+            part.unlink()
+            _state(part).unlink(missing_ok=True)
+            raise
+        _record(path, digest)
+        part.replace(path)
+        _state(part).unlink(missing_ok=True)
+    return path
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _transfer(url: str, part: Path, *, anew: bool, progress: bool | None, timeout: float, opener: Opener) -> None:
+    """Bring `part` to completion.
+
+    Args:
+        url: the address.
+        part: the file begun, if it is there.
+        anew: start over rather than append to a file of which the server gave no tag or date. Without a digest
+            nothing else could tell that two halves of different files were put together.
+        progress: see `fetch`.
+        timeout: seconds.
+        opener: the network.
+
+    Raises:
+        _CutError: it broke off after it had begun.
+        OSError, http.client.HTTPException: it did not begin.
+    """
+    from tqdm import tqdm
+
+    have, validator = _begun(url, part)
+    if have and not validator and anew:
+        have = 0
+    headers = {"User-Agent": "kerasgen", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if validator:
+            headers["If-Range"] = validator
+    try:
+        response = opener(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as cause:
+        with cause:
+            if have and cause.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if cause.headers.get("Content-Range") == f"bytes */{have}":
+                    return  # all of it had come
+                part.unlink()
+                raise _CutError("the file on the server is shorter than the part that is here") from cause
+            raise
+    with response:
+        start, total = _extent(response, have)
+        _state(part).write_text(json.dumps({"url": url, "validator": _validator(response)}), encoding="utf-8")
+        with (
+            part.open("ab" if start else "wb") as stream,
+            tqdm(
+                desc=part.name.removesuffix(".part"),
+                initial=start,
+                total=total,
+                unit="B",
+                unit_scale=True,
+                disable=None if progress is None else not progress,
+            ) as bar,
+        ):
+            while block := _read(response):
+                stream.write(block)
+                bar.update(len(block))
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise _CutError(f"{size} of {total} bytes came")
+
+
+def _read(response: Any) -> bytes:
+    try:
+        return bytes(response.read(_BLOCK_BYTES))
+    except (OSError, http.client.HTTPException) as cause:
+        raise _CutError(str(cause) or type(cause).__name__) from cause
+
+
+def _extent(response: Any, have: int) -> tuple[int, int | None]:
+    """Where the response's bytes begin, and how many the file has in all, if that is said.
+
+    Raises:
+        _CutError: the server sends another range than was asked for.
+    """
+    length = response.headers.get("Content-Length")
+    if not (have and response.status == http.client.PARTIAL_CONTENT):
+        return 0, None if length is None else int(length)
+    # "bytes 100-199/200"; the last number is "*" where the server does not know it.
+    extent, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    if extent.partition("-")[0].strip() != str(have):
+        raise _CutError(f"the bytes from {have} on were asked for, {extent or 'others'} came")
+    return have, int(total) if total.isdigit() else None if length is None else have + int(length)
+
+
+def _validator(response: Any) -> str | None:
+    """What tells whether a file has changed: a strong entity tag or a date; a weak tag does not promise the bytes."""
+    tag = response.headers.get("ETag")
+    if tag and not tag.startswith("W/"):
+        return str(tag)
+    date = response.headers.get("Last-Modified")
+    return None if date is None else str(date)
+
+
+def _begun(url: str, part: Path) -> tuple[int, str | None]:
+    """How many bytes of this address are here already, and what told the server's file apart then."""
+    try:
+        state = json.loads(_state(part).read_text(encoding="utf-8"))
+        if state["url"] == url:
+            return part.stat().st_size, state["validator"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing is here, or nothing that could be trusted
+    return 0, None
+
+
+def _state(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _record(path: Path, digest: str) -> None:
+    """Write the digest beside the file, as `sha256sum --check` reads it."""
+    path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+
+
+def _recorded(path: Path) -> str | None:
+    try:
+        return path.with_name(path.name + ".sha256").read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
+
+
+def _verify(path: Path, sha256: str | None) -> str:
+    digest = sha256_of(path)
+    if sha256 is not None and digest != sha256.lower():
+        raise CorpusFormatError(
+            f"{path} has not the bytes that it should have. Its SHA-256 is {digest}; expected {sha256.lower()}. "
+            "Delete it, and it will be fetched again.",
+            path=path,
+        )
+    return digest
+
+
+def _spaced(advice: str) -> str:
+    return f" {advice}" if advice else ""
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes from the same download, where the system has file locks of the POSIX kind."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.with_name(path.name + ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
