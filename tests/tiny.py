@@ -70,7 +70,7 @@ def tiny_gpt2(
     import keras_hub
 
     vocabulary, merges = tiny_vocabulary(vocabulary_size)
-    tokenizer = ByteLevelBPE(vocabulary, merges, start_token=GPT2_END, end_token=GPT2_END, pad_token=None)
+    tokenizer = ByteLevelBPE(vocabulary, merges, start_token=GPT2_END, end_token=GPT2_END, pad_token=GPT2_END)
     backbone = keras_hub.models.GPT2Backbone(
         vocabulary_size=vocabulary_size,
         num_layers=num_layers,

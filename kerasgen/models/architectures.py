@@ -17,22 +17,22 @@ class ByteLevelFamily:
         tokenizer: the name of its `keras_hub.tokenizers.Tokenizer` class.
         start_token: put before a document.
         end_token: put after a document.
-        pad_token: fills masked positions; None where KerasHub fills them with id 0, an ordinary token.
+        pad_token: fills masked positions, on which nothing depends. (KerasHub fills GPT-2's with id 0, an ordinary `!`.)
     """
 
     backbone: str
     tokenizer: str
     start_token: str
     end_token: str
-    pad_token: str | None
+    pad_token: str
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """Tokens that a vocabulary of this family must hold."""
-        return tuple(dict.fromkeys(t for t in (self.start_token, self.end_token, self.pad_token) if t is not None))
+        return tuple(dict.fromkeys((self.start_token, self.end_token, self.pad_token)))
 
 
-GPT2 = ByteLevelFamily("GPT2Backbone", "GPT2Tokenizer", "<|endoftext|>", "<|endoftext|>", None)
+GPT2 = ByteLevelFamily("GPT2Backbone", "GPT2Tokenizer", "<|endoftext|>", "<|endoftext|>", "<|endoftext|>")
 OPT = ByteLevelFamily("OPTBackbone", "OPTTokenizer", "</s>", "</s>", "<pad>")
 
 BYTE_LEVEL_FAMILIES = {family.backbone: family for family in (GPT2, OPT)}

@@ -19,7 +19,7 @@ _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 def is_path(text: str) -> bool:
-    """Whether the text is written as a path (`./poet`, `~/poet`, `models/poet`, `C:\\poet`) rather than as a name."""
+    """Whether the text is written as a path (`./poet`, `~/poet`, `models/poet`) rather than as a name."""
     if "://" in text:
         return False
     separators = {"/", os.sep, *([os.altsep] if os.altsep else [])}
@@ -86,4 +86,4 @@ class Hub(ModelSource):
 
 def _path_text(path: Path) -> str:
     text = str(path)
-    return text if is_path(text) else os.path.join(".", text)
+    return text if is_path(text) else f".{os.sep}{text}"

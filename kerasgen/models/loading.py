@@ -49,8 +49,9 @@ def load(preset: str) -> LanguageModel:
     close = specs.near(preset, known)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise UnknownNameError(
-        f"KerasHub has no preset called {preset!r}, and no directory here has this name.{hint} Write a preset name such "
-        "as 'gpt2_base_en' or 'opt_125m_en', 'hf://organisation/model', 'kaggle://…', 'starter', or a directory.",
+        f"KerasHub has no preset called {preset!r}, and no directory here has this name.{hint} Write a preset "
+        "name such as 'gpt2_base_en' or 'opt_125m_en', 'hf://organisation/model', 'kaggle://…', 'starter', or a "
+        "directory.",
         name=preset,
         near=close,
     )
@@ -114,13 +115,13 @@ def _load_remote(preset: str, *, hub: str) -> LanguageModel:
 def _unavailable(preset: str, hub: str, cause: BaseException) -> ModelUnavailableError:
     if _is_network_failure(cause):
         return ModelUnavailableError(
-            f"{hub} could not be reached, so the preset {preset!r} can't be downloaded, and no earlier download of it is "
-            f"complete. Check the connection and try again. {OFFLINE_HINT}"
+            f"{hub} could not be reached, so the preset {preset!r} can't be downloaded, and no earlier "
+            f"download of it is complete. Check the connection and try again. {OFFLINE_HINT}"
         )
     deepest = _chain(cause)[-1]
     return ModelUnavailableError(
-        f"{hub} did not give us the preset {preset!r}: {_first_line(cause)} ({type(deepest).__name__}). If it exists and "
-        f"is gated, accept its terms on {hub} and log in there. {OFFLINE_HINT}"
+        f"{hub} did not give us the preset {preset!r}: {_first_line(cause)} ({type(deepest).__name__}). If it "
+        f"exists and is gated, accept its terms on {hub} and log in there. {OFFLINE_HINT}"
     )
 
 
@@ -161,8 +162,8 @@ def _from_preset(preset: str) -> Any:
     inputs = set(causal_lm.backbone.input) if isinstance(causal_lm.backbone.input, dict) else set()
     if inputs != _INPUTS:
         raise ModelFormatError(
-            f"The preset {preset!r} is a {type(causal_lm.backbone).__name__}, which reads more than one text (its inputs: "
-            f"{', '.join(sorted(inputs)) or 'unnamed'}). kerasgen drives decoders that continue a text."
+            f"The preset {preset!r} is a {type(causal_lm.backbone).__name__}, which reads more than one text (its "
+            f"inputs: {', '.join(sorted(inputs)) or 'unnamed'}). kerasgen drives decoders that continue a text."
         )
     return causal_lm
 
@@ -188,14 +189,7 @@ def _transformers_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
     family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)
     if family is None:
         return _adapted_tokenizer(preset, causal_lm)
-    vocabulary, merges = transformers_format.read_byte_level(preset)
-    return ByteLevelBPE(
-        vocabulary,
-        merges,
-        start_token=family.start_token,
-        end_token=family.end_token,
-        pad_token=family.pad_token,
-    )
+    return transformers_format.byte_level_tokenizer(preset, family)
 
 
 def _adapted_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
@@ -211,8 +205,8 @@ def _check_generates(keras_hub: Any, preset: str) -> None:
         return
     near = [name for name in specs.near(preset, names) if name not in two_sided]
     raise ModelArgumentError(
-        f"The KerasHub preset {preset!r} is no decoder that continues a text, so it can't generate. Choose another, such "
-        f"as {' or '.join(map(repr, near or ['gpt2_base_en', 'opt_125m_en']))}."
+        f"The KerasHub preset {preset!r} is no decoder that continues a text, so it can't generate. Choose another, "
+        f"such as {' or '.join(map(repr, near or ['gpt2_base_en', 'opt_125m_en']))}."
     )
 
 
@@ -234,7 +228,8 @@ def _format_errors(what: str) -> Iterator[None]:
         ) from cause
     except Exception as cause:
         raise ModelFormatError(
-            f"The files of {what} can't be read as a causal language model: {type(cause).__name__}: {_first_line(cause)}"
+            f"The files of {what} can't be read as a causal language model: "
+            f"{type(cause).__name__}: {_first_line(cause)}"
         ) from cause
 
 

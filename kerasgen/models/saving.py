@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from pathlib import Path
@@ -76,8 +75,8 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise ModelArgumentError(f"{str(target)!r} exists already. Pass overwrite=True to replace it.")
     if not (target / "config.json").is_file():
         raise ModelArgumentError(
-            f"{str(target)!r} holds other things than a preset (it has no 'config.json'), so it is not replaced. Choose "
-            "another path, or empty the directory."
+            f"{str(target)!r} holds other things than a preset (it has no 'config.json'), so it is not replaced. "
+            "Choose another path, or empty the directory."
         )
 
 
@@ -94,17 +93,16 @@ def _preprocessor(model: LanguageModel) -> Any:
         missing = [token for token in family.special_tokens if token not in tokenizer.vocabulary]
         if missing:
             raise ModelError(
-                f"A {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary, and the tokenizer "
-                "has no such token. Give it one, and make it the end token."
+                f"A {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary, and the "
+                "tokenizer has no such token. Give it one, and make it the end token."
             )
         keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
-            vocabulary=dict(tokenizer.vocabulary),
-            merges=[merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer.merges],
+            vocabulary=tokenizer.vocabulary, merges=tokenizer.merges
         )
     elif keras_hub_tokenizer is None:
         raise ModelError(
-            f"KerasHub's {type(model.backbone).__name__} presets have no place for a {type(tokenizer).__name__}: it can't "
-            "be saved as a preset."
+            f"KerasHub's {type(model.backbone).__name__} presets have no place for a {type(tokenizer).__name__}: it "
+            "can't be saved as a preset."
         )
     return kind(keras_hub_tokenizer, sequence_length=model.max_sequence_length or DEFAULT_SEQUENCE_LENGTH)
 
@@ -157,8 +155,8 @@ def _store_as_float16(directory: Path) -> None:
             if values.dtype == np.float32:
                 if np.abs(values).max(initial=0.0) > largest:
                     raise ModelError(
-                        f"The weight {member.name!r} holds values beyond float16's largest, {largest:.0f}. Save it with "
-                        "dtype=None."
+                        f"The weight {member.name!r} holds values beyond float16's largest, {largest:.0f}. Save it "
+                        "with dtype=None."
                     )
                 values = values.astype(np.float16)
             dataset = destination.create_dataset(name, data=values)
@@ -167,7 +165,7 @@ def _store_as_float16(directory: Path) -> None:
 
     with h5py.File(path, "r") as source, h5py.File(halved, "w") as destination:
         copy(source, destination)
-    os.replace(halved, path)
+    halved.replace(path)
 
 
 def _put_in_place(partial: Path, target: Path) -> None:

@@ -1,17 +1,21 @@
-"""Transformers-format files (`config.json`, safetensors, `vocab.json` with `merges.txt` or `tokenizer.json`) are read."""
+"""Transformers-format files (`config.json`, safetensors, the tokenizer's) become settings, tensors, a tokenizer."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
+from kerasgen.models.architectures import ByteLevelFamily
+from kerasgen.tokens.bpe import ByteLevelBPE
 
 SAFETENSORS_FILE = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 # What each architecture must say for KerasHub's layers to compute the same; a key that is absent has this value.
 _REQUIRED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
@@ -60,9 +64,9 @@ def check_config(preset: str, config: Mapping[str, Any]) -> None:
         width, hidden = config.get("word_embed_proj_dim"), config["hidden_size"]
         if width not in (None, hidden):
             raise ModelFormatError(
-                f"The opt model {preset!r} has word embeddings of width {width} that are projected to hidden_size={hidden} "
-                "(as opt-350m has); KerasHub's OPT has no such projection. The other OPT sizes (125m, 1.3b, 2.7b, …) "
-                "have none either and can be read."
+                f"The opt model {preset!r} has word embeddings of width {width} that are projected to "
+                f"hidden_size={hidden} (as opt-350m has); KerasHub's OPT has no such projection. The other "
+                "OPT sizes (125m, 1.3b, 2.7b, …) have none either and can be read."
             )
     if not (has_file(preset, SAFETENSORS_INDEX) or has_file(preset, SAFETENSORS_FILE)):
         foreign = [name for name in FOREIGN_WEIGHTS if has_file(preset, name)]
@@ -87,40 +91,28 @@ def read_json(preset: str, name: str) -> Any:
     return load_json(preset, name)
 
 
-def read_byte_level(preset: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return the vocabulary and merges of a byte-level BPE, from `vocab.json` and `merges.txt` or `tokenizer.json`.
+def byte_level_tokenizer(preset: str, family: ByteLevelFamily) -> ByteLevelBPE:
+    """Return the byte-level BPE of a preset: from `tokenizer.json`, else from `vocab.json` with `merges.txt`.
 
     Raises:
-        ModelFormatError: neither is there, or `tokenizer.json` holds another kind of tokenizer.
+        ModelFormatError: neither is there.
+        TokenizerError: the files are malformed, or describe another kind of tokenizer.
     """
     from keras_hub.src.utils.preset_utils import get_file
 
-    if has_file(preset, "vocab.json") and has_file(preset, "merges.txt"):
-        vocabulary = read_json(preset, "vocab.json")
-        with open(get_file(preset, "merges.txt"), encoding="utf-8") as file:  # noqa: PTH123  (a path from KerasHub)
-            lines = [line.rstrip("\n") for line in file]
-        merges: list[Any] = [line for line in lines if line.strip() and not line.startswith("#version")]
-    elif has_file(preset, "tokenizer.json"):
-        content = read_json(preset, "tokenizer.json")
-        model = content.get("model", {})
-        if "merges" not in model or "vocab" not in model:
-            raise ModelFormatError(
-                f"The 'tokenizer.json' of {preset!r} holds a {model.get('type', 'nameless')!r} tokenizer; this model reads "
-                "text through byte-level BPE."
-            )
-        added = {token["content"]: int(token["id"]) for token in content.get("added_tokens", [])}
-        vocabulary = {**model["vocab"], **added}
-        merges = model["merges"]
-    else:
+    # A remote preset's files come one by one, into one folder.
+    found = [name for name in TOKENIZER_FILES if has_file(preset, name)]
+    if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= set(found):
         raise ModelFormatError(
-            f"The transformers-format model {preset!r} has no tokenizer files: neither 'vocab.json' with 'merges.txt' nor "
-            "'tokenizer.json'. Save its tokenizer into the same directory."
+            f"The transformers-format model {preset!r} has no tokenizer files: neither 'tokenizer.json' nor "
+            "'vocab.json' with 'merges.txt'. Save its tokenizer into the same directory."
         )
-    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
-    for number, pair in enumerate(pairs):
-        if len(pair) != 2:
-            raise ModelFormatError(f"Merge {number} of {preset!r} must be two tokens. Received: {merges[number]!r}.")
-    return vocabulary, [(pair[0], pair[1]) for pair in pairs]
+    return ByteLevelBPE.from_directory(
+        Path(get_file(preset, found[0])).parent,
+        start_token=family.start_token,
+        end_token=family.end_token,
+        pad_token=family.pad_token,
+    )
 
 
 class Tensors(ExitStack):
@@ -151,7 +143,8 @@ class Tensors(ExitStack):
             except SafetensorError as cause:
                 self.close()
                 raise ModelFormatError(
-                    f"The weights file {name!r} of {preset!r} is damaged or no safetensors file: {cause}. Download it again."
+                    f"The weights file {name!r} of {preset!r} is damaged or no safetensors file: {cause}. "
+                    "Download it again."
                 ) from cause
             for full in file.keys():  # noqa: SIM118  (a handle, not a dictionary)
                 short = next((full[len(p) :] for p in prefixes if full.startswith(p)), full)
@@ -177,7 +170,7 @@ class Tensors(ExitStack):
         tensor = self._files[name].get_tensor(self._names[name])
         if tuple(tensor.shape) != shape:
             raise ModelFormatError(
-                f"The tensor {self._names[name]!r} of {self._preset!r} has the shape {tuple(tensor.shape)}; its 'config.json' "
-                f"asks for {shape}."
+                f"The tensor {self._names[name]!r} of {self._preset!r} has the shape {tuple(tensor.shape)}; its "
+                f"'config.json' asks for {shape}."
             )
         return np.asarray(tensor, dtype=np.float32)

@@ -1,0 +1,293 @@
+"""`KerasHubTokenizer`: the tokenizer of a KerasHub preset of any other family keeps our tokenizer's contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, Self
+
+from kerasgen.errors import MissingDependencyError, ModelFormatError, TokenArgumentError, TokenizerError
+from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
+from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, to_bytes
+
+# What the families cut text by before merging; every family but GPT-2's and GPT-NeoX's cuts as Llama 3 does in
+# KerasHub. Source: the `pre_tokenizer` of each family's published tokenizer.
+_LLAMA3_CUT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_QWEN_CUT = _LLAMA3_CUT.replace(r"\p{N}{1,3}", r"\p{N}")
+_GPT2_CUT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_CUTS = (("Qwen", _QWEN_CUT), ("GPTNeoX", _GPT2_CUT))
+
+_SPACE = "\u2581"  # SentencePiece writes a space as "▁"
+
+
+class _Codec(Protocol):
+    """What differs between the kinds of tokenizer: the table of bytes, and how text becomes ids."""
+
+    pieces: dict[int, bytes]
+    strips_first_space: bool
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def definition(self) -> bytes:
+        """All that could change an id."""
+        ...
+
+
+class KerasHubTokenizer(Tokenizer):
+    """The vocabulary of a KerasHub tokenizer, read and written without KerasHub's TensorFlow paths.
+
+    Byte-level BPE families (Llama 3, Qwen, GPT-NeoX, …) cut text as the family does and merge with the `tokenizers`
+    library; SentencePiece families (Gemma, Llama 2, Mistral, …) use the `sentencepiece` library. A special token's name
+    inside a text stays text, except where a SentencePiece model declares it as user-defined. Text round-trips where the
+    family's own tokenizer lets it: a SentencePiece model that normalizes text loses what it normalizes.
+
+    Args:
+        keras_hub_tokenizer: a `keras_hub.tokenizers.BytePairTokenizer` or `SentencePieceTokenizer`, with its vocabulary.
+
+    Raises:
+        ModelFormatError: it is of another kind, has no vocabulary, or no end token.
+        MissingDependencyError: the `sentencepiece` package is needed.
+    """
+
+    def __init__(self, keras_hub_tokenizer: Any) -> None:
+        self.keras_hub_tokenizer = keras_hub_tokenizer
+        kind = type(keras_hub_tokenizer).__name__
+        end = getattr(keras_hub_tokenizer, "end_token_id", None)
+        if end is None:
+            raise ModelFormatError(f"The {kind} has no end token, so a model could never finish a text.")
+        attributes = getattr(keras_hub_tokenizer, "_special_token_attrs", [])
+        named = {getattr(keras_hub_tokenizer, attribute, None) for attribute in attributes}
+        special = {str(token): int(keras_hub_tokenizer.token_to_id(token)) for token in named if token is not None}
+        self._codec: _Codec
+        if getattr(keras_hub_tokenizer, "proto", None) is not None:
+            self._codec = _SentencePiece(keras_hub_tokenizer.proto, special)
+        elif getattr(keras_hub_tokenizer, "merges", None) is not None:
+            self._codec = _BytePairs(kind, keras_hub_tokenizer.vocabulary, keras_hub_tokenizer.merges, special)
+        else:
+            raise ModelFormatError(
+                f"A {kind} is neither a byte-pair nor a SentencePiece tokenizer with a vocabulary, the two kinds that can "
+                "be read exactly."
+            )
+        start = getattr(keras_hub_tokenizer, "start_token_id", None)
+        pad = getattr(keras_hub_tokenizer, "pad_token_id", None)
+        self.start_token_id = None if start is None else int(start)
+        self.end_token_id = int(end)
+        self.pad_token_id = int(end if pad is None else pad)
+        self.vocabulary_size = max(self._codec.pieces) + 1
+        self._special = frozenset(special.values())
+        self._kind = kind
+
+    @classmethod
+    def from_directory(cls, directory: str | Path) -> Self:
+        """Return the tokenizer that `save` wrote, or the one of a KerasHub preset, on the backend that Keras runs on.
+
+        Raises:
+            TokenizerError: the directory holds no KerasHub tokenizer that can be read.
+        """
+        from kerasgen import backend
+
+        backend.use()
+        import keras
+        import keras_hub
+
+        folder = Path(directory)
+        try:
+            config = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            tokenizer = keras.saving.deserialize_keras_object(config)
+            if not isinstance(tokenizer, keras_hub.tokenizers.Tokenizer):
+                raise TypeError(f"it describes a {type(tokenizer).__name__}")
+            tokenizer.load_preset_assets(str(folder))
+        except (OSError, ValueError, KeyError, TypeError) as cause:
+            raise TokenizerError(f"{str(folder)!r} holds no KerasHub tokenizer that can be read: {cause}.") from cause
+        return cls(tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, with nothing added at either end.
+
+        Raises:
+            TokenArgumentError: `text` is no `str`, or holds a lone surrogate.
+        """
+        return self._codec.encode(_checked(text))
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return `encode` of each text, computed on all cores."""
+        return self._codec.encode_batch([_checked(text) for text in texts])
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Return the text of the ids; bytes that are not UTF-8 become U+FFFD.
+
+        Where the family puts a space before every text it encodes, the first token's is taken away again.
+        """
+        show = self._shower(skip_special_tokens)
+        return decode_utf8(b"".join(show(int(token_id)) for token_id in token_ids))
+
+    def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
+        """Return a new incremental decoder."""
+        return _FreshDecoder(self, skip_special_tokens)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that this id stands for, an added first space included (a special token's: its name)."""
+        try:
+            return self._codec.pieces[int(token_id)]
+        except KeyError:
+            self._refuse(token_id)
+
+    def digest(self) -> str:
+        """Return the SHA-256, in hexadecimal, of the vocabulary, the cut and the special tokens."""
+        ends = (self.start_token_id, self.end_token_id, self.pad_token_id, sorted(self._special))
+        return hashlib.sha256(repr(ends).encode() + b"\n" + self._codec.definition()).hexdigest()
+
+    def save(self, directory: str | Path) -> None:
+        """Write `tokenizer.json` and its assets as a KerasHub preset has them.
+
+        Raises:
+            TokenizerError: the directory does not exist.
+        """
+        if not Path(directory).is_dir():
+            raise TokenizerError(f"There is no directory {str(directory)!r} to save a tokenizer into. Make it first.")
+        self.keras_hub_tokenizer.save_to_preset(str(directory))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._kind}, vocabulary_size={self.vocabulary_size})"
+
+    def _shower(self, skip_special_tokens: bool) -> _Shower:
+        hidden = self._special if skip_special_tokens else frozenset()
+        return _Shower(self, hidden, strips_first_space=self._codec.strips_first_space, special=self._special)
+
+    def _refuse(self, token_id: object) -> NoReturn:
+        raise TokenArgumentError(
+            f"The vocabulary has no id {token_id!r}. Its ids lie between 0 and {self.vocabulary_size - 1}."
+        )
+
+
+class _Shower:
+    """The bytes that each id of one text shows; remembers whether the text's first space is still to be taken away."""
+
+    def __init__(
+        self, tokenizer: KerasHubTokenizer, hidden: frozenset[int], *, strips_first_space: bool, special: frozenset[int]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._hidden = hidden
+        self._special = special
+        self._first = strips_first_space
+
+    def __call__(self, token_id: int) -> bytes:
+        shown = self._tokenizer.token_bytes(token_id)
+        if token_id in self._hidden:
+            return b""
+        if self._first and token_id not in self._special:
+            self._first = False
+            shown = shown.removeprefix(b" ")
+        return shown
+
+
+class _FreshDecoder(IncrementalDecoder):
+    def __init__(self, tokenizer: KerasHubTokenizer, skip_special_tokens: bool) -> None:
+        self._tokenizer = tokenizer
+        self._skip = skip_special_tokens
+        self._inner = self._fresh()
+
+    def push(self, token_id: int) -> str:
+        return self._inner.push(int(token_id))
+
+    def finish(self) -> str:
+        rest = self._inner.finish()
+        self._inner = self._fresh()
+        return rest
+
+    def _fresh(self) -> ByteTokenDecoder:
+        return ByteTokenDecoder(self._tokenizer._shower(self._skip))
+
+
+class _BytePairs:
+    """Byte-level BPE: tokens in printable characters, one for each byte."""
+
+    strips_first_space = False
+
+    def __init__(self, kind: str, vocabulary: dict[str, int], merges: Sequence[str], special: dict[str, int]) -> None:
+        from tokenizers import Regex
+        from tokenizers import Tokenizer as Rust
+        from tokenizers.models import BPE
+        from tokenizers.pre_tokenizers import ByteLevel, Split
+        from tokenizers.pre_tokenizers import Sequence as Steps
+
+        self._cut = next((cut for name, cut in _CUTS if kind.startswith(name)), _LLAMA3_CUT)
+        self._vocabulary = {str(token): int(token_id) for token, token_id in vocabulary.items()}
+        self._merges = [tuple(merge.split(" ")) for merge in merges if not merge.startswith("#version:")]
+        try:
+            model = BPE(self._vocabulary, self._merges)
+        except Exception as cause:
+            raise ModelFormatError(f"The {kind}'s merges don't fit its vocabulary: {cause}.") from cause
+        self._rust = Rust(model)
+        self._rust.pre_tokenizer = Steps(
+            [Split(Regex(self._cut), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        names = set(special)
+        self.pieces = {
+            token_id: to_bytes(token)
+            if token not in names and all(character in BYTE_OF_CHARACTER for character in token)
+            else token.encode()
+            for token, token_id in self._vocabulary.items()
+        }
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._rust.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(e.ids) for e in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def definition(self) -> bytes:
+        parts = [self._cut, sorted(self._vocabulary.items(), key=lambda item: item[1]), self._merges]
+        return json.dumps(parts).encode()
+
+
+class _SentencePiece:
+    """A SentencePiece model: pieces of text with "▁" for a space, and perhaps a piece for each byte."""
+
+    def __init__(self, proto: bytes, special: dict[str, int]) -> None:
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ImportError as cause:
+            raise MissingDependencyError(
+                "This preset's tokenizer is a SentencePiece model, and the package `sentencepiece` is not installed. Run "
+                "`pip install sentencepiece`.",
+                package="sentencepiece",
+            ) from cause
+        self._proto = proto
+        self._processor = SentencePieceProcessor(model_proto=proto)
+        self.pieces = {n: self._bytes_of(n) for n in range(self._processor.vocab_size())}
+        for token, token_id in special.items():
+            self.pieces[token_id] = token.encode()
+        # The model's flag is not in the library's interface; what it does to a text shows it.
+        first = self._processor.encode("a", out_type=str)[:1]
+        self.strips_first_space = bool(first) and first[0].startswith(_SPACE)
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        piece: str = self._processor.id_to_piece(token_id)
+        if self._processor.is_byte(token_id):
+            return bytes([int(piece[1:-1], 16)])  # "<0x0A>"
+        if self._processor.is_control(token_id) or self._processor.is_unknown(token_id):
+            return piece.encode()
+        return piece.replace(_SPACE, " ").encode()
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._processor.encode(text, out_type=int))
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(ids) for ids in self._processor.encode(list(texts), out_type=int)] if texts else []
+
+    def definition(self) -> bytes:
+        return bytes(self._proto)
+
+
+def _checked(text: str) -> str:
+    if not isinstance(text, str):
+        raise TokenArgumentError(f"Only `str` can be encoded. Received: {type(text).__name__} {text!r:.80}.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise TokenArgumentError(f"This family's tokenizer can't encode a lone surrogate. Received: {text!r:.80}.")
+    return text
