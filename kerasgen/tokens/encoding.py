@@ -1,0 +1,86 @@
+"""Documents become token ids: one flat array, with the place and the length in characters of each document."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasgen.tokens.base import Tokenizer
+
+if TYPE_CHECKING:
+    from kerasgen.corpora.base import Document
+
+# Texts handed to the tokenizer at once: enough to keep every core busy, little enough to keep memory flat.
+TEXTS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedDocuments:
+    """The ids of many documents, one after another.
+
+    Args:
+        token_ids: int32 `(tokens,)`; each document is its start token (where there is one), its text, its end token.
+        offsets: int64 `(documents + 1,)`; document i is `token_ids[offsets[i]:offsets[i + 1]]`.
+        characters: int64 `(documents,)`; Unicode code points of each text.
+    """
+
+    token_ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    characters: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        return self.token_ids[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each document, int64 `(documents,)`."""
+        return np.diff(self.offsets)
+
+    @property
+    def targets(self) -> int:
+        """Tokens that a model can be asked to predict: all but each document's first."""
+        return len(self.token_ids) - len(self)
+
+    def digest(self) -> str:
+        """Return 64 hexadecimal digits that stand for the ids and where each document begins."""
+        sha256 = hashlib.sha256()
+        sha256.update(self.token_ids.tobytes())
+        sha256.update(self.offsets.tobytes())
+        return sha256.hexdigest()
+
+
+def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> EncodedDocuments:
+    """Return the ids of the documents, each with its start token (if the tokenizer has one) and its end token.
+
+    Args:
+        documents: drawn once, a thousand at a time.
+        tokenizer: whose ids they become.
+    """
+    pieces: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    characters: list[int] = []
+    start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+    end = [tokenizer.end_token_id]
+    waiting = iter(documents)
+    while texts := [document.text for document in islice(waiting, TEXTS_AT_ONCE)]:
+        for text, token_ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+            pieces.append(np.asarray(start + token_ids + end, dtype=np.int32))
+            lengths.append(len(pieces[-1]))
+            characters.append(len(text))
+    return EncodedDocuments(
+        token_ids=np.concatenate(pieces) if pieces else np.zeros(0, np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        characters=np.asarray(characters, dtype=np.int64),
+    )

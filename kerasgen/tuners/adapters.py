@@ -1,0 +1,196 @@
+"""Low-rank adapters beside frozen weights: put on, taken off, saved apart. Works on a built Keras model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasgen.errors import ModelFormatError, TuneArgumentError
+from kerasgen.models.base import LanguageModel
+
+WEIGHTS_FILE = "adapter.safetensors"
+CONFIG_FILE = "adapter.json"
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Which layers get an adapter, and its size.
+
+    Args:
+        rank: columns of the thin matrices.
+        alpha: their product is scaled by `alpha / rank`.
+        targets: names of layers, or None for those that KerasHub names for the family.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] | None
+
+
+def check(model: LanguageModel, config: AdapterConfig) -> None:
+    """Say whether the model can carry these adapters, and change nothing.
+
+    Raises:
+        TuneArgumentError: no layer has a target's name, or the rank is larger than a kernel's smaller side.
+    """
+    layers = _targeted(model, config)
+    names = {layer.name for layer in layers}
+    missing = set(config.targets or ()) - names
+    if not layers or missing:
+        wanted = ", ".join(map(repr, sorted(missing or set(_target_names(model, config)))))
+        known = sorted({layer.name for layer in _layers(model) if hasattr(layer, "enable_lora")})
+        raise TuneArgumentError(
+            f"No layer of this model is called {wanted}. LoRA `targets` can be: {', '.join(known)}."
+        )
+    smaller = min(min(prod(layer.kernel.shape[:-1]), layer.kernel.shape[-1]) for layer in layers)
+    if config.rank > smaller:
+        raise TuneArgumentError(
+            f"LoRA `rank` must be between 1 and the kernel's smaller side ({smaller}). "
+            f"Received: rank={config.rank}. Lower it, or use the `full` tuner."
+        )
+
+
+def enable(model: LanguageModel, config: AdapterConfig, *, seed: int) -> None:
+    """Freeze the model and put an adapter on each target, unless it carries the same adapters already.
+
+    The first thin matrix is drawn from the seed, the second is zero: the model computes what it did before.
+
+    Raises:
+        TuneArgumentError: as `check`.
+    """
+    check(model, config)
+    if current(model) != _resolved(model, config):
+        merge(model)
+        targets = _targeted(model, config)
+        for index, layer in enumerate(targets):
+            layer.enable_lora(config.rank, lora_alpha=config.alpha)
+            shape = layer.lora_kernel_a.shape
+            # Keras draws the first matrix from a global seed; here the run's seed decides, as in He et al. 2015.
+            bound = np.sqrt(6.0 / prod(shape[:-1]))
+            drawn = np.random.default_rng([seed, index]).uniform(-bound, bound, size=shape)
+            layer.lora_kernel_a.assign(drawn.astype(np.float32))
+    freeze(model)
+
+
+def freeze(model: LanguageModel) -> None:
+    """Let only the adapters be trainable."""
+    carrying = {id(layer) for layer in _carrying(model)}
+    model.causal_lm.trainable = True
+    for layer in _layers(model):
+        if not layer._layers:
+            layer.trainable = id(layer) in carrying
+    for layer in _carrying(model):
+        layer._kernel.trainable = False
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.trainable = False
+
+
+def merge(model: LanguageModel) -> None:
+    """Add each adapter into the weight beside it and take it off; nothing happens if there is none."""
+    for layer in _carrying(model):
+        merged = np.asarray(layer.kernel)
+        thin = [layer.lora_kernel_a, layer.lora_kernel_b]
+        layer._kernel.assign(merged)
+        layer.lora_enabled = False
+        layer.lora_rank = None
+        layer._tracker.unlock()
+        for variable in thin:
+            layer._untrack_variable(variable)
+        layer.lora_kernel_a = layer.lora_kernel_b = None
+        layer._tracker.lock()
+        layer._kernel.trainable = True
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.trainable = True
+    for layer in _layers(model):
+        layer.trainable = True
+
+
+def current(model: LanguageModel) -> AdapterConfig | None:
+    """Return the adapters that the model carries, or None."""
+    carrying = _carrying(model)
+    if not carrying:
+        return None
+    return AdapterConfig(
+        rank=carrying[0].lora_rank,
+        alpha=float(carrying[0].lora_alpha),
+        targets=tuple(sorted({layer.name for layer in carrying})),
+    )
+
+
+def save(model: LanguageModel, directory: Path) -> None:
+    """Write the adapters alone into an existing directory, as safetensors and a JSON of their settings.
+
+    Raises:
+        TuneArgumentError: the model carries none.
+    """
+    from safetensors.numpy import save_file
+
+    config = current(model)
+    if config is None:
+        raise TuneArgumentError("This model carries no adapters. Save the whole model instead.")
+    tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
+    save_file(tensors, str(directory / WEIGHTS_FILE))
+    (directory / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load(model: LanguageModel, directory: Path) -> None:
+    """Put the saved adapters on the model.
+
+    Raises:
+        ModelFormatError: the files are missing or damaged, or belong to a model of another shape.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        saved = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        tensors = load_file(str(directory / WEIGHTS_FILE))
+        targets = None if saved["targets"] is None else tuple(saved["targets"])
+        config = AdapterConfig(rank=saved["rank"], alpha=saved["alpha"], targets=targets)
+    except (OSError, ValueError, KeyError, SafetensorError) as cause:
+        raise ModelFormatError(f"The adapters in {directory} can't be read: {cause}") from cause
+    try:
+        enable(model, config, seed=0)
+    except TuneArgumentError as cause:
+        raise ModelFormatError(f"The adapters in {directory} don't fit this model: {cause}") from cause
+    thin = dict(_thin(model))
+    shapes = {key: tuple(variable.shape) for key, variable in thin.items()}
+    if shapes != {key: tensor.shape for key, tensor in tensors.items()}:
+        raise ModelFormatError(f"The adapters in {directory} belong to a model of another shape.")
+    for key, variable in thin.items():
+        variable.assign(tensors[key])
+
+
+def _layers(model: LanguageModel) -> list[Any]:
+    return list(model.backbone._flatten_layers(include_self=False))
+
+
+def _target_names(model: LanguageModel, config: AdapterConfig) -> tuple[str, ...]:
+    return config.targets or tuple(model.backbone.default_lora_layer_names())
+
+
+def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
+    names = _target_names(model, config)
+    return [layer for layer in _layers(model) if layer.name in names and hasattr(layer, "enable_lora")]
+
+
+def _resolved(model: LanguageModel, config: AdapterConfig) -> AdapterConfig:
+    names = tuple(sorted({layer.name for layer in _targeted(model, config)}))
+    return AdapterConfig(rank=config.rank, alpha=float(config.alpha), targets=names)
+
+
+def _carrying(model: LanguageModel) -> list[Any]:
+    return [layer for layer in _layers(model) if getattr(layer, "lora_enabled", False)]
+
+
+def _thin(model: LanguageModel) -> Iterator[tuple[str, Any]]:
+    """The adapters' variables by their place: names of layers repeat, their order does not."""
+    for index, layer in enumerate(_carrying(model)):
+        yield f"{index:04d}.{layer.name}.lora_kernel_a", layer.lora_kernel_a
+        yield f"{index:04d}.{layer.name}.lora_kernel_b", layer.lora_kernel_b

@@ -1,0 +1,185 @@
+"""The tuner contract: a model and tokens become a tuned model and a report."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.encoding import EncodedDocuments
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the model did on held-out documents.
+
+    Args:
+        step: optimizer steps finished when it was measured; 0 is before tuning.
+        loss: mean nats per target token.
+        bits_per_character: bits per code point of text.
+    """
+
+    step: int
+    loss: float
+    bits_per_character: float
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """A text that the model wrote while it was tuned.
+
+    Args:
+        step: optimizer steps finished when it was written.
+        text: what it wrote.
+    """
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What a tuning run did.
+
+    Args:
+        steps: optimizer steps of the whole run, those before a resume included.
+        epochs: passes over the training documents, a broken one as a fraction.
+        losses: mean nats per target token of each optimizer step, padding not counted.
+        validations: on held-out documents; the first one is before tuning. Empty without held-out documents.
+        samples: texts written on the way.
+        tokens: target tokens trained on since this call began.
+        characters: characters of text trained on since this call began.
+        seconds: wall-clock of the training steps of this call, compilation included, validation not.
+        fill: share of the trained positions that held a real token, 0 to 1.
+        split_documents: training documents longer than a row, which were split (nothing was cut off).
+        documents: training documents.
+        sequence_length: positions of a row.
+        packing: how documents were put into rows.
+        parameters: weights of the model, adapters included.
+        trainable_parameters: how many of them were tuned.
+        backend: which computed.
+        precision: the dtype policy of the computation.
+        seed: the run's.
+        stopped: why it ended: `"finished"`, `"max_steps"` or `"early stopping"`.
+        resumed_from: the step that a resumed run began with, or None.
+        checkpoint: the folder of the run's last checkpoint, or None if none was kept.
+        corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
+    """
+
+    steps: int
+    epochs: float
+    losses: Sequence[float]
+    validations: Sequence[Validation]
+    samples: Sequence[TextSample]
+    tokens: int
+    characters: int
+    seconds: float
+    fill: float
+    split_documents: int
+    documents: int
+    sequence_length: int
+    packing: str
+    parameters: int
+    trainable_parameters: int
+    backend: str
+    precision: str
+    seed: int
+    stopped: str
+    resumed_from: int | None = None
+    checkpoint: str | None = None
+    corpus: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """Mean nats per target token of the last tenth of the steps; NaN before the first step."""
+        last = list(self.losses)[-max(1, len(self.losses) // 10) :]
+        return sum(last) / len(last) if last else float("nan")
+
+    @property
+    def bits_per_character_before(self) -> float | None:
+        """Bits per character of the held-out documents before tuning."""
+        return self.validations[0].bits_per_character if self.validations else None
+
+    @property
+    def bits_per_character(self) -> float | None:
+        """Bits per character of the held-out documents after tuning."""
+        return self.validations[-1].bits_per_character if self.validations else None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Target tokens trained on per second of wall-clock, compilation included."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def characters_per_second(self) -> float:
+        """Characters trained on per second of wall-clock, compilation included."""
+        return self.characters / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every figure as JSON can hold it."""
+        return asdict(self) | {
+            "loss": self.loss,
+            "bits_per_character_before": self.bits_per_character_before,
+            "bits_per_character": self.bits_per_character,
+            "tokens_per_second": self.tokens_per_second,
+            "characters_per_second": self.characters_per_second,
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.steps} steps, {self.epochs:.2f} epochs over {self.documents:,} documents ({self.stopped})",
+            f"loss {self.loss:.3f} nats a token; {self.trainable_parameters:,} of {self.parameters:,} weights tuned",
+            f"{self.tokens_per_second:,.0f} tokens/s, {self.characters_per_second:,.0f} characters/s in "
+            f"{self.seconds:.1f} s on {self.backend} ({self.precision}), {self.fill:.0%} of the positions used",
+        ]
+        if self.validations:
+            lines.append(
+                f"held-out bits per character {self.bits_per_character_before:.3f} before, "
+                f"{self.bits_per_character:.3f} after"
+            )
+        dropped = self.corpus.get("dropped")
+        if dropped:
+            lines.append("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
+        return "\n".join(lines)
+
+
+class FineTuner(ABC):
+    """Tunes a model. Subclasses are frozen dataclasses whose construction imports no Keras."""
+
+    @abstractmethod
+    def tune(
+        self,
+        model: LanguageModel,
+        train: EncodedDocuments,
+        held_out: EncodedDocuments | None = None,
+        *,
+        seed: int,
+        directory: Path,
+        resume: bool = False,
+        callbacks: Sequence[Any] = (),
+        sample: Callable[[], str] | None = None,
+        verbose: int = 1,
+    ) -> TuneReport:
+        """Tune the model in place and return the report.
+
+        Args:
+            model: whose weights change.
+            train: at least one document.
+            held_out: validated on before, after and as often as the settings say.
+            seed: for the order of the rows, dropout and new weights.
+            directory: where the run keeps its checkpoints.
+            resume: go on from the run's last checkpoint; the numbers are those of a run that was never interrupted.
+            callbacks: Keras callbacks; they see one run, one Keras epoch for each pass over the documents.
+            sample: writes a text with the model as it is; called as often as the settings say.
+            verbose: Keras's: 0 silent, 1 a progress bar, 2 a line an epoch.
+
+        Raises:
+            TuneArgumentError: the settings don't fit the model or the documents; nothing was changed.
+            NonFiniteLossError: the loss became NaN or infinite.
+            CheckpointError: there is nothing to resume, or it is of another run, or damaged.
+            KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
+        """

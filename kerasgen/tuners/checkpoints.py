@@ -1,0 +1,148 @@
+"""A run's state on disk: weights, optimizer, step and history, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasgen.errors import CheckpointError
+
+STATE_FILE = "state.json"
+TENSORS_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a run needs to go on as if it had never stopped.
+
+    Args:
+        step: optimizer steps finished; the position in the data follows from it.
+        tensors: weights, optimizer and random state by name.
+        state: the rest, as JSON can hold it.
+    """
+
+    step: int
+    tensors: Mapping[str, NDArray[Any]]
+    state: Mapping[str, Any]
+
+
+def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
+    """Write the checkpoint and remove all but the newest `keep`.
+
+    The files are written into a folder of another name, flushed to the disk, and renamed: a killed writer leaves the
+    checkpoint before it as it was.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: it can't be written (a full disk, no permission).
+    """
+    from safetensors.numpy import save
+
+    final = directory / f"step-{checkpoint.step:08d}"
+    partial = directory / f".{final.name}.{os.getpid()}.partial"
+    tensors = save({name: np.asarray(tensor, order="C") for name, tensor in checkpoint.tensors.items()})
+    state = dict(checkpoint.state) | {"step": checkpoint.step, "sha256": hashlib.sha256(tensors).hexdigest()}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _write(partial / TENSORS_FILE, tensors)
+        _write(partial / STATE_FILE, json.dumps(state).encode())
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except OSError as cause:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"The checkpoint of step {checkpoint.step} can't be written to {directory}: {cause}. The one before it is "
+            "untouched. Make room or give another directory.",
+            step=checkpoint.step,
+        ) from cause
+    for old in _folders(directory)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def read_latest(directory: Path) -> Checkpoint | None:
+    """Return the newest checkpoint of the run, or None if there is none.
+
+    Raises:
+        CheckpointError: the newest one is damaged; names the folder, and the one before it if there is one.
+    """
+    folders = _folders(directory)
+    if not folders:
+        return None
+    try:
+        return _read(folders[-1])
+    except (OSError, ValueError, KeyError) as cause:
+        before = f" Remove it to go on from {folders[-2].name}." if len(folders) > 1 else ""
+        raise CheckpointError(f"The checkpoint {folders[-1]} is damaged: {cause}.{before}") from cause
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write tensors into one file, whole or not at all.
+
+    Raises:
+        CheckpointError: they can't be written.
+    """
+    from safetensors.numpy import save
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(partial, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
+        partial.replace(path)
+    except OSError as cause:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} can't be written: {cause}. Make room or give another directory.") from cause
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return what `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(path.read_bytes()))
+    except (OSError, SafetensorError) as cause:
+        raise CheckpointError(f"{path} can't be read: {cause}") from cause
+
+
+def _folders(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("step-*") if (path / STATE_FILE).is_file())
+
+
+def _read(folder: Path) -> Checkpoint:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    data = (folder / TENSORS_FILE).read_bytes()
+    if hashlib.sha256(data).hexdigest() != state["sha256"]:
+        raise ValueError(f"{TENSORS_FILE} is not what was written")
+    try:
+        tensors = load(data)
+    except SafetensorError as cause:
+        raise ValueError(str(cause)) from cause
+    return Checkpoint(step=state["step"], tensors=tensors, state=state)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,57 @@
+"""`full`: every weight of the model is tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.settings import GradientTuner
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.encoding import EncodedDocuments
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullTuner(GradientTuner):
+    """Tune every weight, with AdamW on the mean loss over real target tokens.
+
+    The settings are `GradientTuner`'s.
+    """
+
+    def tune(
+        self,
+        model: LanguageModel,
+        train: EncodedDocuments,
+        held_out: EncodedDocuments | None = None,
+        *,
+        seed: int,
+        directory: Path,
+        resume: bool = False,
+        callbacks: Sequence[Any] = (),
+        sample: Callable[[], str] | None = None,
+        verbose: int = 1,
+    ) -> TuneReport:
+        """Tune every weight in place; see `FineTuner.tune`. Adapters that the model carries are merged first."""
+        from kerasgen.tuners import adapters, training
+
+        def unfreeze() -> None:
+            adapters.merge(model)
+            model.causal_lm.trainable = True
+
+        return training.run(
+            model,
+            train,
+            held_out,
+            settings=self,
+            prepare=unfreeze,
+            seed=seed,
+            directory=directory,
+            resume=resume,
+            callbacks=callbacks,
+            sample=sample,
+            verbose=verbose,
+        )

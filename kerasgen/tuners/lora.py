@@ -1,0 +1,81 @@
+"""`lora`: the weights stay, and a product of two thin matrices is learned beside some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasgen.errors import TuneArgumentError
+from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.settings import GradientTuner
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.encoding import EncodedDocuments
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraTuner(GradientTuner):
+    """Tune low-rank adapters beside the frozen weights. The other settings are `GradientTuner`'s.
+
+    Args:
+        rank: columns of the thin matrices.
+        alpha: the product is scaled by `alpha / rank`.
+        targets: names of the layers that get an adapter, such as `("query", "value")`, or None for those that
+            KerasHub names for the model's family.
+
+    Source: Hu et al. 2021, arXiv 2106.09685.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] | None = None
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_whole("rank", least=1)
+        self._check_number("alpha", above=0.0)
+        if self.targets is not None:
+            targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+            if not targets or not all(isinstance(name, str) and name for name in targets):
+                raise TuneArgumentError(f"targets must be names of layers, or None. Received: {self.targets!r}.")
+            object.__setattr__(self, "targets", targets)
+
+    def tune(
+        self,
+        model: LanguageModel,
+        train: EncodedDocuments,
+        held_out: EncodedDocuments | None = None,
+        *,
+        seed: int,
+        directory: Path,
+        resume: bool = False,
+        callbacks: Sequence[Any] = (),
+        sample: Callable[[], str] | None = None,
+        verbose: int = 1,
+    ) -> TuneReport:
+        """Tune adapters beside the weights; see `FineTuner.tune`.
+
+        Adapters of the same rank, alpha and targets that the model carries already are tuned further; others are
+        merged first.
+        """
+        from kerasgen.tuners import adapters, training
+
+        config = adapters.AdapterConfig(rank=self.rank, alpha=float(self.alpha), targets=self.targets)
+        adapters.check(model, config)
+        return training.run(
+            model,
+            train,
+            held_out,
+            settings=self,
+            prepare=lambda: adapters.enable(model, config, seed=seed),
+            seed=seed,
+            directory=directory,
+            resume=resume,
+            callbacks=callbacks,
+            sample=sample,
+            verbose=verbose,
+        )

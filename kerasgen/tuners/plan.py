@@ -1,0 +1,120 @@
+"""Rows become batches in a seeded order that any step can be found in again. Imports Keras: import it late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasgen.tokens.encoding import EncodedDocuments
+from kerasgen.tokens.packing import Rows, block
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which rows make which batch of which optimizer step.
+
+    An optimizer step takes a window of `batches_per_step` batches. An epoch is filled up to whole windows with empty
+    rows, which weigh nothing.
+
+    Args:
+        encoded: the documents.
+        rows: what they were packed into.
+        batch_size: rows of a batch.
+        batches_per_step: batches whose gradients make one optimizer step.
+        epochs: passes over the rows.
+        max_steps: optimizer steps at most, or None.
+        seed: of the order of the rows.
+    """
+
+    encoded: EncodedDocuments
+    rows: Rows
+    batch_size: int
+    batches_per_step: int
+    epochs: int
+    max_steps: int | None
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a whole pass."""
+        return -(-len(self.rows) // (self.batch_size * self.batches_per_step))
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        whole = self.steps_per_epoch * self.epochs
+        return whole if self.max_steps is None else min(whole, self.max_steps)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the order of the rows in one epoch, the same each time."""
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+
+    def batches(self, epoch: int, *, first_step: int) -> Batches:
+        """Return the batches of one epoch, from a step of the whole run to the epoch's or the run's end."""
+        begin = epoch * self.steps_per_epoch
+        stop = min(begin + self.steps_per_epoch, self.steps)
+        return Batches(self, epoch, first_step - begin, stop - begin)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """The batches of the steps `first` to `stop` of one epoch, for Keras's `fit`.
+
+    Args:
+        plan: the run's.
+        epoch: which pass.
+        first: the first step, counted in the epoch.
+        stop: the step after the last.
+    """
+
+    def __init__(self, plan: Plan, epoch: int, first: int, stop: int) -> None:
+        super().__init__()
+        self.plan = plan
+        self.first, self.stop = first, stop
+        self._order = plan.order(epoch)
+        self._row_targets = np.asarray([plan.rows.pieces.targets[row].sum() for row in plan.rows.members])
+
+    def __len__(self) -> int:
+        return (self.stop - self.first) * self.plan.batches_per_step
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
+        plan = self.plan
+        step, part = divmod(index, plan.batches_per_step)
+        window = plan.batch_size * plan.batches_per_step
+        rows = self._order[(self.first + step) * window : (self.first + step + 1) * window]
+        batch = block(
+            plan.encoded,
+            plan.rows,
+            rows[part * plan.batch_size : (part + 1) * plan.batch_size],
+            size=plan.batch_size,
+        )
+        # Keras averages the gradients of a window's batches. Weighted so, that average is the gradient of the mean
+        # over all tokens of the window, however unevenly they fall on the batches.
+        weight = plan.batches_per_step / int(self._row_targets[rows].sum())
+        return (
+            {
+                "token_ids": batch.token_ids,
+                "targets": batch.targets,
+                "positions": batch.positions,
+                "segment_ids": batch.segment_ids,
+                "weights": ((batch.segment_ids > 0) * weight).astype(np.float32),
+            },
+        )
+
+    def tokens(self) -> int:
+        """Target tokens of all these batches."""
+        return int(self._row_targets[self._rows()].sum())
+
+    def characters(self) -> int:
+        """Characters of all these batches; a split document's count where most of it stands, in proportion."""
+        pieces = self.plan.rows.pieces
+        share = self.plan.encoded.characters / np.maximum(self.plan.encoded.lengths - 1, 1)
+        per_piece = pieces.targets * share[pieces.documents]
+        return round(float(sum(per_piece[self.plan.rows.members[row]].sum() for row in self._rows())))
+
+    def _rows(self) -> NDArray[np.int64]:
+        window = self.plan.batch_size * self.plan.batches_per_step
+        return self._order[self.first * window : self.stop * window]

@@ -1,0 +1,49 @@
+"""The learning rate of each step. Imports Keras: import it late."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Rises in a straight line over the warm-up, then stays, or falls to zero over the steps that are left.
+
+    Args:
+        learning_rate: the highest.
+        steps: of the whole run.
+        warmup_steps: of the rise.
+        decay: `"linear"` (as Keras's `PolynomialDecay` to zero), `"cosine"` or `"constant"`.
+    """
+
+    def __init__(self, learning_rate: float, steps: int, warmup_steps: int, decay: str) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.steps = steps
+        self.warmup_steps = warmup_steps
+        self.decay = decay
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of the step counted from 0."""
+        step = ops.cast(step, "float32")
+        rise = (step + 1.0) / max(self.warmup_steps, 1)
+        gone = ops.clip((step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0)
+        if self.decay == "linear":
+            fall = 1.0 - gone
+        elif self.decay == "cosine":
+            fall = 0.5 * (1.0 + ops.cos(math.pi * gone))
+        else:
+            fall = ops.ones_like(gone)
+        return self.learning_rate * ops.where(step < self.warmup_steps, rise, fall)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "learning_rate": self.learning_rate,
+            "steps": self.steps,
+            "warmup_steps": self.warmup_steps,
+            "decay": self.decay,
+        }

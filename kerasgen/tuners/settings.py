@@ -1,0 +1,100 @@
+"""What every tuner that follows gradients can be told, checked once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from kerasgen.errors import TuneArgumentError
+from kerasgen.tuners.base import FineTuner
+
+Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientTuner(FineTuner):
+    """The settings shared by `FullTuner` and `LoraTuner`.
+
+    Args:
+        epochs: passes over the training documents.
+        learning_rate: the highest; after the warm-up it falls as `schedule` says.
+        batch_size: rows of a batch.
+        max_steps: optimizer steps at most, or None; the schedule ends with the steps that are really run.
+        sequence_length: positions of a row, or None for the model's own, at most 512. A longer document is split.
+        packing: `"best_fit"` lets documents share a row without seeing each other, `"none"` gives each its own,
+            `"auto"` packs where the model's family can.
+        schedule: `"linear"` falls to zero over the run, `"cosine"` too, on half a wave; `"constant"` stays.
+        warmup_steps: optimizer steps over which the learning rate rises from nothing.
+        weight_decay: AdamW's, on matrices; embeddings, biases and normalisation are left alone.
+        clip_norm: the gradient's global norm is kept below this, or None.
+        gradient_accumulation_steps: batches whose gradients make one optimizer step; the loss stays a mean over
+            all their tokens.
+        precision: the dtype policy: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`. Weights stay float32.
+        validate_every: optimizer steps between validations, or None for one at the end of each epoch.
+        patience: stop after this many validations without a lower loss and go back to the best weights, or None.
+        checkpoint_every: optimizer steps between checkpoints, or None for one at the end of each epoch.
+        sample_every: optimizer steps between text samples, or None.
+        tensorboard: write TensorBoard logs into the run's directory (needs TensorFlow).
+        csv: write a line for each optimizer step into `steps.csv` in the run's directory.
+    """
+
+    epochs: int = 1
+    learning_rate: float = 2e-4
+    batch_size: int = 16
+    max_steps: int | None = None
+    sequence_length: int | None = None
+    packing: Literal["auto", "best_fit", "none"] = "auto"
+    schedule: Schedule = "linear"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    gradient_accumulation_steps: int = 1
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    validate_every: int | None = None
+    patience: int | None = None
+    checkpoint_every: int | None = None
+    sample_every: int | None = None
+    tensorboard: bool = False
+    csv: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "gradient_accumulation_steps"):
+            self._check_whole(name, least=1)
+        for name in (
+            "max_steps",
+            "sequence_length",
+            "validate_every",
+            "patience",
+            "checkpoint_every",
+            "sample_every",
+        ):
+            if getattr(self, name) is not None:
+                self._check_whole(name, least=1)
+        self._check_whole("warmup_steps", least=0)
+        self._check_number("learning_rate", above=0.0)
+        self._check_number("weight_decay", least=0.0)
+        if self.clip_norm is not None:
+            self._check_number("clip_norm", above=0.0)
+        self._check_choice("packing", ("auto", "best_fit", "none"))
+        self._check_choice("schedule", ("linear", "cosine", "constant"))
+        self._check_choice("precision", ("float32", "mixed_bfloat16", "mixed_float16"))
+        self._check_choice("tensorboard", (True, False))
+        self._check_choice("csv", (True, False))
+
+    def _check_whole(self, name: str, *, least: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise TuneArgumentError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
+
+    def _check_number(self, name: str, *, above: float | None = None, least: float | None = None) -> None:
+        value = getattr(self, name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or (above is not None and value <= above) or (least is not None and value < least):
+            bound = f"above {above:g}" if above is not None else f"of at least {least:g}"
+            raise TuneArgumentError(f"{name} must be a finite number {bound}. Received: {value!r}.")
+
+    def _check_choice(self, name: str, choices: tuple[object, ...]) -> None:
+        value = getattr(self, name)
+        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+            raise TuneArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")

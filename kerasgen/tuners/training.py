@@ -1,0 +1,401 @@
+"""Tokens become weights: Keras's `fit` over packed rows, with exact resume. Imports Keras: import it late."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasgen.errors import CheckpointError, TuneArgumentError
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.forward import TokenLosses, can_pack, set_precision
+from kerasgen.models.scoring import score
+from kerasgen.tokens.encoding import EncodedDocuments
+from kerasgen.tokens.packing import pack
+from kerasgen.tuners import checkpoints
+from kerasgen.tuners.base import TuneReport, Validation
+from kerasgen.tuners.plan import Plan
+from kerasgen.tuners.schedule import WarmUpAndDecay
+from kerasgen.tuners.settings import GradientTuner
+from kerasgen.tuners.watching import History, OneRun, Watcher, interruptible
+
+DEFAULT_SEQUENCE_LENGTH = 512
+BEST_FILE = "best.safetensors"
+
+
+class _LastValue(keras.metrics.Metric):  # type: ignore[misc]
+    """The value of the last batch alone; Keras's own loss metric is a running mean."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.value = self.add_variable((), initializer="zeros", name="value")
+
+    def update_state(self, value: Any) -> None:
+        self.value.assign(ops.cast(value, self.value.dtype))
+
+    def result(self) -> Any:
+        return ops.convert_to_tensor(self.value)
+
+
+class _Trainer(TokenLosses):
+    """The model as `fit` trains it: the loss is the mean over the real targets of an optimizer step."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__(model)
+        self.step_loss = _LastValue("step_loss")
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        loss = ops.sum(x["weights"] * y_pred)
+        self.step_loss.update_state(loss)
+        return loss
+
+
+def run(
+    model: LanguageModel,
+    train: EncodedDocuments,
+    held_out: EncodedDocuments | None,
+    *,
+    settings: GradientTuner,
+    prepare: Callable[[], None],
+    seed: int,
+    directory: Path,
+    resume: bool,
+    callbacks: Sequence[Any],
+    sample: Callable[[], str] | None,
+    verbose: int,
+) -> TuneReport:
+    """Train what `prepare` leaves trainable and return the report.
+
+    `settings` is the tuner; `prepare` is called once the settings are known to fit, and says which weights are
+    trainable. The other arguments are those of `FineTuner.tune`.
+    """
+    sequence_length = _sequence_length(model, settings)
+    packing = _packing(model, settings)
+    if not train.targets:
+        raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
+    rows = pack(train, sequence_length=sequence_length, packing=packing)
+    plan = Plan(
+        encoded=train,
+        rows=rows,
+        batch_size=settings.batch_size,
+        batches_per_step=settings.gradient_accumulation_steps,
+        epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        seed=seed,
+    )
+    saved = checkpoints.read_latest(directory) if resume else None
+    if resume and saved is None:
+        raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
+    prepare()
+    causal_lm = model.causal_lm
+    before = causal_lm.dtype_policy.name
+    set_precision(causal_lm, settings.precision)
+    try:
+        trainer, schedule = _compiled(model, plan, settings)
+        _reseed(trainer, seed)
+        fingerprint = _fingerprint(trainer, train, settings, seed)
+        state = _state_variables(trainer)
+        history = History()
+        if saved is not None:
+            _restore(saved, state, fingerprint, directory)
+            history = History.from_dict(saved.state["history"])
+        else:
+            _clear(directory)
+
+        def save() -> Path:
+            tensors = {name: np.asarray(variable) for name, variable in state.items()}
+            info = {"fingerprint": fingerprint, "history": history.to_dict()}
+            return checkpoints.write(directory, checkpoints.Checkpoint(len(history.losses), tensors, info))
+
+        def validate() -> Validation:
+            assert held_out is not None
+            found = score(
+                model,
+                held_out,
+                sequence_length=sequence_length,
+                batch_size=settings.batch_size,
+                losses=trainer,
+            )
+            return Validation(len(history.losses), found.loss, found.bits_per_character)
+
+        def keep_best() -> None:
+            best = {name: np.asarray(variable) for name, variable in _named(trainer.trainable_variables).items()}
+            checkpoints.write_tensors(directory / BEST_FILE, best)
+
+        has_held_out = held_out is not None and held_out.targets > 0
+        watcher = Watcher(
+            history,
+            batches_per_step=plan.batches_per_step,
+            steps=plan.steps,
+            learning_rate=lambda step: float(schedule(step)),
+            save=save,
+            validate=validate if has_held_out else None,
+            keep_best=keep_best,
+            patience=settings.patience,
+            sample=sample,
+            validate_every=settings.validate_every,
+            checkpoint_every=settings.checkpoint_every,
+            sample_every=settings.sample_every,
+        )
+        if saved is None and has_held_out:
+            history.validations.append(validate())
+        resumed_from = None if saved is None else saved.step
+        tokens, characters, seconds = _fit(
+            trainer, plan, watcher, [*_loggers(settings, directory), *callbacks], verbose=verbose
+        )
+        if watcher.interrupted and watcher.step < plan.steps:
+            raise KeyboardInterrupt(
+                f"Stopped after step {watcher.step} of {plan.steps}. The checkpoint is {watcher.checkpoint}; "
+                "fit(resume=True) goes on from it."
+            )
+        if settings.patience is not None and (directory / BEST_FILE).is_file():
+            _assign(_named(trainer.trainable_variables), checkpoints.read_tensors(directory / BEST_FILE), directory)
+            trainer.predict_function = None
+        if has_held_out and (history.validations[-1].step != watcher.step or watcher.exhausted):
+            history.validations.append(validate())
+        return TuneReport(
+            steps=watcher.step,
+            epochs=watcher.step / plan.steps_per_epoch,
+            losses=tuple(history.losses),
+            validations=tuple(history.validations),
+            samples=tuple(history.samples),
+            tokens=tokens,
+            characters=characters,
+            seconds=seconds,
+            fill=rows.fill,
+            split_documents=rows.split_documents,
+            documents=len(train),
+            sequence_length=sequence_length,
+            packing=packing,
+            parameters=_count(causal_lm.weights),
+            trainable_parameters=_count(causal_lm.trainable_weights),
+            backend=keras.config.backend(),
+            precision=settings.precision,
+            seed=seed,
+            stopped=_why(watcher, plan),
+            resumed_from=resumed_from,
+            checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
+        )
+    finally:
+        set_precision(causal_lm, before)
+
+
+def _sequence_length(model: LanguageModel, settings: GradientTuner) -> int:
+    longest = model.max_sequence_length
+    if settings.sequence_length is None:
+        return min(longest or DEFAULT_SEQUENCE_LENGTH, DEFAULT_SEQUENCE_LENGTH)
+    if longest is not None and settings.sequence_length > longest:
+        raise TuneArgumentError(
+            f"sequence_length must be at most the model's {longest} positions. Received: {settings.sequence_length}."
+        )
+    return settings.sequence_length
+
+
+def _packing(model: LanguageModel, settings: GradientTuner) -> Any:
+    if settings.packing == "auto":
+        return "best_fit" if can_pack(model) else "none"
+    if settings.packing == "best_fit" and not can_pack(model):
+        raise TuneArgumentError(
+            f"packing='best_fit' needs a forward pass that keeps documents apart, and {type(model.backbone).__name__} "
+            "has none. Use packing='none' or 'auto'."
+        )
+    return settings.packing
+
+
+def _compiled(model: LanguageModel, plan: Plan, settings: GradientTuner) -> tuple[_Trainer, WarmUpAndDecay]:
+    """The model with its optimizer, built: its variables can be saved and restored."""
+    trainer = _Trainer(model)
+    schedule = WarmUpAndDecay(settings.learning_rate, plan.steps, settings.warmup_steps, settings.schedule)
+    accumulate = settings.gradient_accumulation_steps
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=settings.weight_decay,
+        global_clipnorm=settings.clip_norm,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "embeddings"])
+    if settings.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # On a CPU TensorFlow's own kernels train faster than XLA's; JAX has only XLA.
+    trainer.compile(optimizer=optimizer, jit_compile=keras.config.backend() == "jax")
+    optimizer.build(trainer.trainable_variables)
+    return trainer, schedule
+
+
+def _fit(
+    trainer: _Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *, verbose: int
+) -> tuple[int, int, float]:
+    """Run the epochs that are left; returns target tokens, characters and seconds."""
+    together = OneRun(
+        [watcher, *callbacks],
+        add_history=True,
+        add_progbar=verbose != 0,
+        model=trainer,
+        verbose=verbose,
+        epochs=-(-plan.steps // plan.steps_per_epoch),
+        steps=plan.steps_per_epoch * plan.batches_per_step,
+    )
+    tokens = characters = 0
+    seconds = 0.0
+    with interruptible(watcher):
+        while watcher.step < plan.steps:
+            epoch = watcher.step // plan.steps_per_epoch
+            batches = plan.batches(epoch, first_step=watcher.step)
+            together.set_params(together.params | {"steps": len(batches)})
+            tokens_of_epoch, characters_of_epoch = batches.tokens(), batches.characters()
+            first, begin = watcher.step, time.perf_counter()
+            # shuffle=False: Keras would shuffle the batches again, with a seed of its own.
+            trainer.fit(
+                batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=together, shuffle=False, verbose=verbose
+            )
+            seconds += time.perf_counter() - begin
+            share = (watcher.step - first) * plan.batches_per_step / len(batches)
+            tokens += round(tokens_of_epoch * share)
+            characters += round(characters_of_epoch * share)
+            if trainer.stop_training:
+                break
+        together.finish()
+    return tokens, characters, seconds
+
+
+def _why(watcher: Watcher, plan: Plan) -> str:
+    if watcher.exhausted:
+        return "early stopping"
+    if watcher.step < plan.steps:
+        return "a callback"
+    return "finished" if watcher.step == plan.steps_per_epoch * plan.epochs else "max_steps"
+
+
+def _loggers(settings: GradientTuner, directory: Path) -> list[Any]:
+    loggers: list[Any] = []
+    if settings.csv:
+        loggers.append(_StepLog(directory / "steps.csv"))
+    if settings.tensorboard:
+        loggers.append(keras.callbacks.TensorBoard(log_dir=str(directory / "tensorboard"), update_freq="batch"))
+    return loggers
+
+
+class _StepLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """A line for each batch: epoch, batch, loss."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.epoch = 0
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("epoch,batch,loss\n", encoding="utf-8")
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        assert logs is not None
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{self.epoch},{batch},{float(logs['step_loss'])!r}\n")
+
+
+def _reseed(trainer: _Trainer, seed: int) -> None:
+    """Let dropout draw from the run's seed, whatever was drawn before.
+
+    A Keras generator counts its second word up by one a draw, so generators must not start side by side.
+    """
+    for index, variable in enumerate(_random_states(trainer)):
+        state = np.random.SeedSequence([seed, index]).generate_state(2)
+        variable.assign(state.astype(np.uint32) >> 1)  # TensorFlow keeps a signed state
+
+
+def _random_states(trainer: _Trainer) -> list[Any]:
+    return [variable for variable in trainer.variables if variable.path.endswith("seed_generator_state")]
+
+
+def _named(variables: Sequence[Any]) -> dict[str, Any]:
+    """Variables by place: their paths count instances in the process, their order does not."""
+    return {f"{index:05d}": variable for index, variable in enumerate(variables)}
+
+
+def _state_variables(trainer: _Trainer) -> dict[str, Any]:
+    groups = {
+        "weights": trainer.trainable_variables,
+        "random": _random_states(trainer),
+        "optimizer": trainer.optimizer.variables,
+    }
+    return {
+        f"{group}/{place}": variable
+        for group, variables in groups.items()
+        for place, variable in _named(variables).items()
+    }
+
+
+def _fingerprint(trainer: _Trainer, train: EncodedDocuments, settings: GradientTuner, seed: int) -> dict[str, Any]:
+    """What must be the same for a run to go on: data, settings, seed, and the weights that a checkpoint leaves out."""
+    frozen = hashlib.sha256()
+    for variable in trainer.causal_lm.non_trainable_variables:
+        if not variable.path.endswith("seed_generator_state"):
+            frozen.update(np.asarray(variable).tobytes())
+    chosen = dataclasses.asdict(settings)
+    for name in ("checkpoint_every", "sample_every", "tensorboard", "csv"):
+        del chosen[name]  # they change no number
+    return {
+        "documents": train.digest(),
+        "frozen weights": frozen.hexdigest(),
+        "tuner": type(settings).__name__,
+        "seed": seed,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()},
+    }
+
+
+def _restore(
+    saved: checkpoints.Checkpoint, state: Mapping[str, Any], fingerprint: Mapping[str, Any], directory: Path
+) -> None:
+    then = saved.state["fingerprint"]
+    different = sorted(key for key in fingerprint.keys() | then.keys() if fingerprint.get(key) != then.get(key))
+    if different:
+        raise CheckpointError(
+            f"The checkpoint in {directory} is of another run: {', '.join(different)} differ. Ask for the same "
+            "settings and data, or start anew with resume=False."
+        )
+    _assign(state, saved.tensors, directory)
+
+
+def _assign(variables: Mapping[str, Any], tensors: Mapping[str, Any], directory: Path) -> None:
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != there:
+        name = min(key for key in shapes.keys() | there.keys() if shapes.get(key) != there.get(key))
+        raise CheckpointError(
+            f"The checkpoint in {directory} belongs to a model of another shape: {name} is {there.get(name)} there "
+            f"and {shapes.get(name)} here."
+        )
+    for name, variable in variables.items():
+        variable.assign(tensors[name])
+
+
+def _clear(directory: Path) -> None:
+    """Make room for a new run: an earlier one's checkpoints must not be taken for its own."""
+    import shutil
+
+    for old in directory.glob("step-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    for name in (BEST_FILE, "steps.csv"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _count(weights: Sequence[Any]) -> int:
+    return int(sum(np.prod(weight.shape) for weight in weights))

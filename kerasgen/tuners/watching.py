@@ -1,0 +1,225 @@
+"""What happens between two steps: losses are kept, checkpoints written, held-out documents scored, texts written.
+
+Keras callbacks. Imports Keras: import it late.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasgen.errors import NonFiniteLossError
+from kerasgen.tuners.base import TextSample, Validation
+
+
+@dataclass
+class History:
+    """What a run has seen so far; a checkpoint carries it.
+
+    Args:
+        losses: mean nats per target token of each optimizer step.
+        validations: on held-out documents.
+        samples: texts written on the way.
+        best_loss: the lowest validation loss, for early stopping.
+        waited: validations since then.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)
+    samples: list[TextSample] = field(default_factory=list)
+    best_loss: float = math.inf
+    waited: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the history as JSON can hold it."""
+        return asdict(self) | {"best_loss": self.best_loss if math.isfinite(self.best_loss) else None}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> History:
+        """Return the history that `to_dict` described."""
+        return cls(
+            losses=list(saved["losses"]),
+            validations=[Validation(**entry) for entry in saved["validations"]],
+            samples=[TextSample(**entry) for entry in saved["samples"]],
+            best_loss=math.inf if saved["best_loss"] is None else saved["best_loss"],
+            waited=saved["waited"],
+        )
+
+
+class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the run's history and does what is due between two optimizer steps.
+
+    Args:
+        history: filled while the run goes on.
+        batches_per_step: batches whose gradients make one optimizer step.
+        steps: of the whole run.
+        learning_rate: of a step counted from 0.
+        save: writes a checkpoint of the model as it is and returns its folder.
+        validate: scores the held-out documents, or None if there are none.
+        keep_best: called when a validation is the best so far, or None without early stopping.
+        patience: validations without a lower loss after which the run stops, or None.
+        sample: writes a text, or None.
+        validate_every: optimizer steps, or None for the ends of epochs.
+        checkpoint_every: optimizer steps, or None for the ends of epochs.
+        sample_every: optimizer steps, or None.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        batches_per_step: int,
+        steps: int,
+        learning_rate: Callable[[int], float],
+        save: Callable[[], Path],
+        validate: Callable[[], Validation] | None,
+        keep_best: Callable[[], None] | None,
+        patience: int | None,
+        sample: Callable[[], str] | None,
+        validate_every: int | None,
+        checkpoint_every: int | None,
+        sample_every: int | None,
+    ) -> None:
+        super().__init__()
+        self.seen = history
+        self.batches_per_step = batches_per_step
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.save = save
+        self.validate = validate
+        self.keep_best = keep_best
+        self.patience = patience
+        self.sample = sample
+        self.validate_every = validate_every
+        self.checkpoint_every = checkpoint_every
+        self.sample_every = sample_every
+        self.interrupted = False
+        self.exhausted = False
+        self.checkpoint: Path | None = None
+        self._saved_at = -1
+        self._window: list[float] = []
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps finished in the whole run."""
+        return len(self.seen.losses)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Keep the loss; at the end of an optimizer step do what is due."""
+        assert logs is not None
+        loss = float(logs["step_loss"])
+        if not math.isfinite(loss):
+            rate = self.learning_rate(self.step)
+            kept = f" The last checkpoint is {self.checkpoint}." if self.checkpoint else ""
+            raise NonFiniteLossError(
+                f"The loss became {loss} at step {self.step + 1}, at a learning rate of {rate:.3g}. Lower the learning "
+                f"rate, add warmup_steps, or lower clip_norm.{kept}",
+                step=self.step + 1,
+                learning_rate=rate,
+                checkpoint=None if self.checkpoint is None else str(self.checkpoint),
+            )
+        self._window.append(loss)
+        if len(self._window) < self.batches_per_step:
+            return
+        self.seen.losses.append(sum(self._window) / len(self._window))
+        self._window.clear()
+        due = self._due
+        if due(self.validate_every):
+            self._validate()
+        if due(self.sample_every) and self.sample is not None:
+            assert self.model is not None  # asking for the model brings its weights up to date on JAX
+            self.seen.samples.append(TextSample(self.step, self.sample()))
+            print(f"\nstep {self.step}: {self.seen.samples[-1].text}", flush=True)
+        if due(self.checkpoint_every) or self.interrupted:
+            self._save()
+        if self.interrupted:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Validate and save if that is due at the ends of epochs; later callbacks see `val_loss` in the logs."""
+        if self.validate_every is None and not self.interrupted:
+            self._validate()
+        if logs is not None and self.seen.validations:
+            logs["val_loss"] = self.seen.validations[-1].loss
+            logs["val_bits_per_character"] = self.seen.validations[-1].bits_per_character
+        if self.checkpoint_every is None:
+            self._save()
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and self.step % every == 0
+
+    def _save(self) -> None:
+        if self._saved_at != self.step:
+            assert self.model is not None
+            self.checkpoint = self.save()
+            self._saved_at = self.step
+
+    def _validate(self) -> None:
+        if self.validate is None:
+            return
+        assert self.model is not None
+        found = self.validate()
+        self.seen.validations.append(found)
+        if self.patience is None or self.keep_best is None:
+            return
+        if found.loss < self.seen.best_loss:
+            self.seen.best_loss, self.seen.waited = found.loss, 0
+            self.keep_best()
+        else:
+            self.seen.waited += 1
+            if self.seen.waited >= self.patience:
+                self.exhausted = True
+                self.model.stop_training = True
+
+
+class OneRun(keras.callbacks.CallbackList):  # type: ignore[misc]
+    """Callbacks that see one run, although Keras's `fit` is called once for each epoch.
+
+    An epoch that a resumed run begins in its middle is shorter than the others, which one call of `fit` can't say.
+    """
+
+    _begun = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Pass the run's beginning on, once."""
+        if not self._begun:
+            self._begun = True
+            super().on_train_begin(logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Keep the end of one call of `fit` to itself."""
+
+    def finish(self, logs: Any = None) -> None:
+        """Pass the run's end on."""
+        super().on_train_end(logs)
+
+
+@contextmanager
+def interruptible(watcher: Watcher) -> Iterator[None]:
+    """Let Ctrl-C end the run after the step that is under way, with a checkpoint; a second one ends it at once.
+
+    Outside the main thread, where Python delivers no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if watcher.interrupted:
+            raise KeyboardInterrupt
+        watcher.interrupted = True
+        print("\nStopping after this step, with a checkpoint; press Ctrl-C again to stop at once.", flush=True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
