@@ -49,7 +49,7 @@ def members(path: str | Path, wanted: Callable[[str], bool]) -> Iterator[tuple[s
         except Exception as cause:
             if not isinstance(cause, _DAMAGE) and type(cause).__name__ != "ZstdError":
                 raise
-            byte = stream.tell()
+            byte = min(stream.tell(), path.stat().st_size)  # a search may have gone beyond the end
             raise CorpusFormatError(
                 f"{path} can't be read as a zip or tar archive beyond its byte {byte}: "
                 f"{str(cause) or type(cause).__name__}. It may be cut: fetch it again.",

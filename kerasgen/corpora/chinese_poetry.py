@@ -143,6 +143,8 @@ class ChinesePoetry(CorpusSource):
                 changes.append("notes stripped")
             if verse.strip_marks(verse_only) != verse_only:
                 changes.append("footnote numbers or square brackets stripped")
+            if not changes and bare != text:
+                changes.append("stray punctuation closed up")
             text = bare
         if self.lacunae == "drop" and verse.LACUNA in bare:
             return None, "lacuna", changes

@@ -62,8 +62,8 @@ class PoemFile(NamedTuple):
                 return poems
             problem, error = f"holds no list of poems but a {type(poems).__name__}", TypeError(type(poems))
         raise CorpusFormatError(
-            f"{self.place} {problem}, at byte {byte} (line {line}). Fetch it again, or use on_error='skip' to pass over "
-            "it.",
+            f"{self.place} {problem}, at byte {byte} (line {line}). Fetch it again, or use on_error='skip' to pass "
+            "over it.",
             path=self.place,
             line=line,
             byte=byte,
