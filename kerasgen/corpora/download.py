@@ -84,8 +84,9 @@ def fetch(
                     f"{url} can't be reached: {getattr(cause, 'reason', None) or cause}.{_spaced(advice)}", path=path
                 ) from cause
         else:
+            kept = part.stat().st_size if part.exists() else 0
             raise CorpusUnavailableError(
-                f"The download of {url} broke off {attempts} times: {problem}. {part.stat().st_size} bytes are kept in "
+                f"The download of {url} broke off {attempts} times: {problem}. {kept} bytes are kept in "
                 f"{part}; the next call goes on from there.{_spaced(advice)}",
                 path=path,
             )
