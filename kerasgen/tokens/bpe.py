@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -13,6 +12,7 @@ from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens import bpe_files
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
+from kerasgen.tokens.forks import mind_forks
 from kerasgen.tokens.pretokenization import (
     BYTE_OF_CHARACTER,
     CHARACTER_OF_BYTE,
@@ -48,7 +48,7 @@ class ByteLevelBPE(Tokenizer):
         vocabulary: ids by token, tokens in GPT-2's printable characters (`Ġ` for a space); ids may have holes.
         merges: pairs, or `"left right"`, the first merged first.
         start_token: put before a document; `"auto"` is the end token, as GPT-2 and OPT do it; None for none.
-        end_token: put after a document; `"auto"` is `<|endoftext|>`, else `</s>`.
+        end_token: put after a document; `"auto"` is `</s>` if there is one, else `<|endoftext|>`.
         pad_token: fills what is masked out; `"auto"` is `<pad>` if there is one, else the end token.
         special_tokens: further tokens that `skip_special_tokens` leaves out, besides the usual ones (such as `<unk>`).
 
@@ -76,7 +76,8 @@ class ByteLevelBPE(Tokenizer):
         reachable = set(BYTE_OF_CHARACTER) | {left + right for left, right in self._merges}
         ids = self._vocabulary
         if end_token == AUTOMATIC:
-            end_token = "<|endoftext|>" if "<|endoftext|>" in ids else "</s>"
+            # OPT's vocabulary holds GPT-2's end token too, and doesn't use it; GPT-2's holds no `</s>`.
+            end_token = "</s>" if "</s>" in ids and "</s>" not in reachable else "<|endoftext|>"
         if pad_token == AUTOMATIC:
             pad_token = "<pad>" if "<pad>" in ids and "<pad>" not in reachable else end_token
         if start_token == AUTOMATIC:
@@ -202,7 +203,7 @@ class ByteLevelBPE(Tokenizer):
         """
         if isinstance(texts, str):
             raise TokenArgumentError(f"`encode_batch` takes a list of texts. Received one text: {texts[:40]!r}.")
-        _mind_forks()
+        mind_forks()
         return [ids for some in _portions(texts) for ids in self._encode_some(some)]
 
     def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
@@ -392,31 +393,3 @@ def _rebuild(kind: type[ByteLevelBPE], contents: bpe_files.Contents) -> ByteLeve
 def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         yield texts[start : start + _TEXTS_AT_ONCE]
-
-
-_PARALLELISM = "TOKENIZERS_PARALLELISM"
-_forks_are_minded = False
-
-
-def _mind_forks() -> None:
-    """Let forked children use one thread, as the library would, without its four lines of warning each.
-
-    Its threads don't survive a fork, so a child that waited for them would hang. A person's own setting is left alone.
-    """
-    global _forks_are_minded
-    if _forks_are_minded or not hasattr(os, "register_at_fork"):
-        return
-    _forks_are_minded = True
-    ours = False
-
-    def before() -> None:
-        nonlocal ours
-        ours = _PARALLELISM not in os.environ
-        if ours:
-            os.environ[_PARALLELISM] = "false"
-
-    def after_in_parent() -> None:
-        if ours:
-            os.environ.pop(_PARALLELISM, None)
-
-    os.register_at_fork(before=before, after_in_parent=after_in_parent)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from kerasgen.errors import TokenizerError
+from kerasgen.tokens.pretokenization import SURROGATE
 
 GPT2_PATTERN: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -42,7 +43,7 @@ def first_problem(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str
         return Problem("The vocabulary is empty.")
     tokens_by_id: dict[int, str] = {}
     for token, token_id in vocabulary.items():
-        if not isinstance(token, str) or any("\ud800" <= character <= "\udfff" for character in token):
+        if not isinstance(token, str) or SURROGATE.search(token):
             return Problem(f"A token must be text that UTF-8 can write. Received: {token!r}.")
         if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 2**31:
             return Problem(
@@ -99,6 +100,7 @@ def read_directory(directory: Path) -> Contents:
         for name in ("vocab.json", "vocabulary.json"):
             if (folder / name).is_file() and merges.is_file():
                 ids, pairs = read(folder / name, merges)
+                _add_tokens(ids, folder)
                 return Contents(ids, pairs, **settings)
     raise TokenizerError(
         f"No tokenizer lies in {str(directory)!r}. Expected vocab.json or vocabulary.json with merges.txt, or a "
@@ -246,7 +248,8 @@ def _why_not_gpt2(found: dict[str, Any]) -> str | None:
     cut_by_library = steps[-1].get("use_regex", True)
     if len(steps) == 1 and cut_by_library:
         return None
-    if len(steps) == 2 and not cut_by_library and steps[0].get("pattern") == {"Regex": GPT2_PATTERN}:
+    split = {"type": "Split", "pattern": {"Regex": GPT2_PATTERN}, "behavior": "Isolated", "invert": False}
+    if len(steps) == 2 and not cut_by_library and steps[0] == split:
         return None
     return "It cuts text otherwise than GPT-2 before its merges."
 
@@ -268,6 +271,24 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         if further:
             settings["special_tokens"] = tuple(_content(token, path) for token in further)
     return settings
+
+
+def _add_tokens(ids: dict[str, int], folder: Path) -> None:
+    """Add the tokens that transformers writes beside a vocabulary."""
+    path = folder / "added_tokens.json"
+    if not path.is_file():
+        return
+    added = _parse_json(_read_text(path), path)
+    if not isinstance(added, dict):
+        raise _error("Expected a JSON object, tokens to ids.", path, 1)
+    for token, token_id in added.items():
+        if ids.setdefault(token, token_id) != token_id:
+            raise _error(
+                f"The token {token!r} has the id {token_id!r} there and {ids[token]!r} in the vocabulary.", path
+            )
+    problem = first_problem(ids, ())
+    if problem is not None:
+        raise _error(problem.message, path)
 
 
 def _content(token: Any, path: Path) -> Any:
