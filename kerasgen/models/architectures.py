@@ -17,7 +17,7 @@ class ByteLevelFamily:
         tokenizer: the name of its `keras_hub.tokenizers.Tokenizer` class.
         start_token: put before a document.
         end_token: put after a document.
-        pad_token: fills masked positions, on which nothing depends. (KerasHub fills GPT-2's with id 0, an ordinary `!`.)
+        pad_token: fills masked positions, on which nothing depends. (KerasHub fills GPT-2's with id 0, a `!`.)
     """
 
     backbone: str

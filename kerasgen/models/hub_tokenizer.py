@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
 
 from kerasgen.errors import MissingDependencyError, ModelFormatError, TokenArgumentError, TokenizerError
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
-from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, to_bytes
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, STAND_IN, SURROGATE, to_bytes, to_characters
 
 # What the families cut text by before merging; every family but GPT-2's and GPT-NeoX's cuts as Llama 3 does in
 # KerasHub. Source: the `pre_tokenizer` of each family's published tokenizer.
-_LLAMA3_CUT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3_CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _QWEN_CUT = _LLAMA3_CUT.replace(r"\p{N}{1,3}", r"\p{N}")
 _GPT2_CUT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CUTS = (("Qwen", _QWEN_CUT), ("GPTNeoX", _GPT2_CUT))
 
 _SPACE = "\u2581"  # SentencePiece writes a space as "▁"
+
+
+@contextlib.contextmanager
+def left_open_files() -> Iterator[None]:
+    """Say nothing of the vocabulary file that KerasHub's SentencePiece tokenizer opens and leaves to be collected."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
 
 
 class _Codec(Protocol):
@@ -42,12 +55,13 @@ class KerasHubTokenizer(Tokenizer):
     """The vocabulary of a KerasHub tokenizer, read and written without KerasHub's TensorFlow paths.
 
     Byte-level BPE families (Llama 3, Qwen, GPT-NeoX, …) cut text as the family does and merge with the `tokenizers`
-    library; SentencePiece families (Gemma, Llama 2, Mistral, …) use the `sentencepiece` library. A special token's name
-    inside a text stays text, except where a SentencePiece model declares it as user-defined. Text round-trips where the
-    family's own tokenizer lets it: a SentencePiece model that normalizes text loses what it normalizes.
+    library, and every text comes back from its ids. SentencePiece families (Gemma, Llama 2, Mistral, …) use the
+    `sentencepiece` library, and text comes back where the model lets it: one that normalizes loses what it normalizes,
+    and a lone surrogate becomes U+FFFD. A special token's name inside a text stays text, except where a SentencePiece
+    model declares it as user-defined.
 
     Args:
-        keras_hub_tokenizer: a `keras_hub.tokenizers.BytePairTokenizer` or `SentencePieceTokenizer`, with its vocabulary.
+        keras_hub_tokenizer: a `keras_hub.tokenizers.BytePairTokenizer` or `SentencePieceTokenizer`, with vocabulary.
 
     Raises:
         ModelFormatError: it is of another kind, has no vocabulary, or no end token.
@@ -70,14 +84,15 @@ class KerasHubTokenizer(Tokenizer):
             self._codec = _BytePairs(kind, keras_hub_tokenizer.vocabulary, keras_hub_tokenizer.merges, special)
         else:
             raise ModelFormatError(
-                f"A {kind} is neither a byte-pair nor a SentencePiece tokenizer with a vocabulary, the two kinds that can "
-                "be read exactly."
+                f"A {kind} is neither a byte-pair nor a SentencePiece tokenizer with a vocabulary, the two kinds that "
+                "can be read exactly."
             )
         start = getattr(keras_hub_tokenizer, "start_token_id", None)
         pad = getattr(keras_hub_tokenizer, "pad_token_id", None)
         self.start_token_id = None if start is None else int(start)
         self.end_token_id = int(end)
-        self.pad_token_id = int(end if pad is None else pad)
+        # KerasHub pads Llama 3 and Qwen with id 0, an ordinary token; masked, any will do, and the end token means no text.
+        self.pad_token_id = int(pad) if pad in special.values() else int(end)
         self.vocabulary_size = max(self._codec.pieces) + 1
         self._special = frozenset(special.values())
         self._kind = kind
@@ -101,7 +116,8 @@ class KerasHubTokenizer(Tokenizer):
             tokenizer = keras.saving.deserialize_keras_object(config)
             if not isinstance(tokenizer, keras_hub.tokenizers.Tokenizer):
                 raise TypeError(f"it describes a {type(tokenizer).__name__}")
-            tokenizer.load_preset_assets(str(folder))
+            with left_open_files():
+                tokenizer.load_preset_assets(str(folder))
         except (OSError, ValueError, KeyError, TypeError) as cause:
             raise TokenizerError(f"{str(folder)!r} holds no KerasHub tokenizer that can be read: {cause}.") from cause
         return cls(tokenizer)
@@ -110,7 +126,7 @@ class KerasHubTokenizer(Tokenizer):
         """Return the ids of `text`, with nothing added at either end.
 
         Raises:
-            TokenArgumentError: `text` is no `str`, or holds a lone surrogate.
+            TokenArgumentError: `text` is no `str`.
         """
         return self._codec.encode(_checked(text))
 
@@ -218,15 +234,19 @@ class _BytePairs:
 
         self._cut = next((cut for name, cut in _CUTS if kind.startswith(name)), _LLAMA3_CUT)
         self._vocabulary = {str(token): int(token_id) for token, token_id in vocabulary.items()}
-        self._merges = [tuple(merge.split(" ")) for merge in merges if not merge.startswith("#version:")]
+        pairs = (merge.split(" ") for merge in merges if not merge.startswith("#version:"))
+        self._merges = [(left, right) for left, right in pairs]
         try:
             model = BPE(self._vocabulary, self._merges)
         except Exception as cause:
             raise ModelFormatError(f"The {kind}'s merges don't fit its vocabulary: {cause}.") from cause
+        # The library would drop a byte that has no token, and say nothing.
+        absent = len([character for character in BYTE_OF_CHARACTER if character not in self._vocabulary])
+        if absent:
+            raise ModelFormatError(f"The {kind}'s vocabulary lacks {absent} of the 256 bytes; not every text has ids.")
+        self._splitter = Split(Regex(self._cut), behavior="isolated")
         self._rust = Rust(model)
-        self._rust.pre_tokenizer = Steps(
-            [Split(Regex(self._cut), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
+        self._rust.pre_tokenizer = Steps([self._splitter, ByteLevel(add_prefix_space=False, use_regex=False)])
         names = set(special)
         self.pieces = {
             token_id: to_bytes(token)
@@ -236,10 +256,22 @@ class _BytePairs:
         }
 
     def encode(self, text: str) -> list[int]:
+        if SURROGATE.search(text):
+            return self._encode_surrogates(text)
         return list(self._rust.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if any(SURROGATE.search(text) for text in texts):
+            return [self.encode(text) for text in texts]
         return [list(e.ids) for e in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _encode_surrogates(self, text: str) -> list[int]:
+        """Cut the text with stand-ins for its surrogates, which Rust's strings can't hold, and merge the real bytes."""
+        return [
+            token.id
+            for _, (start, end) in self._splitter.pre_tokenize_str(SURROGATE.sub(STAND_IN, text))
+            for token in self._rust.model.tokenize(to_characters(text[start:end].encode("utf-8", "surrogatepass")))
+        ]
 
     def definition(self) -> bytes:
         parts = [self._cut, sorted(self._vocabulary.items(), key=lambda item: item[1]), self._merges]
@@ -254,8 +286,8 @@ class _SentencePiece:
             from sentencepiece import SentencePieceProcessor
         except ImportError as cause:
             raise MissingDependencyError(
-                "This preset's tokenizer is a SentencePiece model, and the package `sentencepiece` is not installed. Run "
-                "`pip install sentencepiece`.",
+                "This preset's tokenizer is a SentencePiece model, and the package `sentencepiece` is not installed. "
+                "Run `pip install sentencepiece`.",
                 package="sentencepiece",
             ) from cause
         self._proto = proto
@@ -276,10 +308,11 @@ class _SentencePiece:
         return piece.replace(_SPACE, " ").encode()
 
     def encode(self, text: str) -> list[int]:
-        return list(self._processor.encode(text, out_type=int))
+        return list(self._processor.encode(SURROGATE.sub(STAND_IN, text), out_type=int))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [list(ids) for ids in self._processor.encode(list(texts), out_type=int)] if texts else []
+        clean = [SURROGATE.sub(STAND_IN, text) for text in texts]
+        return [list(ids) for ids in self._processor.encode(clean, out_type=int)] if clean else []
 
     def definition(self) -> bytes:
         return bytes(self._proto)
@@ -288,6 +321,4 @@ class _SentencePiece:
 def _checked(text: str) -> str:
     if not isinstance(text, str):
         raise TokenArgumentError(f"Only `str` can be encoded. Received: {type(text).__name__} {text!r:.80}.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise TokenArgumentError(f"This family's tokenizer can't encode a lone surrogate. Received: {text!r:.80}.")
     return text

@@ -193,9 +193,11 @@ def _transformers_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
 
 
 def _adapted_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
-    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+    from kerasgen.models.hub_tokenizer import KerasHubTokenizer, left_open_files
 
-    return KerasHubTokenizer(type(causal_lm).preprocessor_cls.tokenizer_cls.from_preset(preset))
+    with left_open_files():
+        tokenizer = type(causal_lm).preprocessor_cls.tokenizer_cls.from_preset(preset)
+    return KerasHubTokenizer(tokenizer)
 
 
 def _check_generates(keras_hub: Any, preset: str) -> None:

@@ -1,0 +1,206 @@
+"""Tokenizers of KerasHub families other than GPT-2 and OPT, made small, keep the contract of the exact tokenizer."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import byte_symbols, roughen, tiny_vocabulary
+
+from kerasgen import backend
+from kerasgen.errors import ModelFormatError
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.hub import Hub
+from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+from kerasgen.models.saving import save_preset
+from kerasgen.testing.models import ModelContract
+from kerasgen.testing.tokenizers import TokenizerContract
+
+LLAMA3_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
+
+# Enough of a text that a SentencePiece model of a few hundred pieces can be trained from it.
+SENTENCES = [
+    "the spring wind comes over the river and the willow",
+    "the moon stands on the water and the boat does not move",
+    "in the autumn the wild geese go south over the hills",
+    "a man who waits at the river hears the rain on the boat",
+]
+
+
+def keras_hub() -> Any:
+    backend.use()
+    import keras_hub
+
+    return keras_hub
+
+
+def llama3_tokenizer() -> Any:
+    vocabulary, merges = tiny_vocabulary(300, last=LLAMA3_SPECIAL)
+    return keras_hub().tokenizers.Llama3Tokenizer(vocabulary=vocabulary, merges=[" ".join(m) for m in merges])
+
+
+@cache
+def sentence_piece_proto(*, dummy_prefix: bool) -> bytes:
+    sentencepiece = pytest.importorskip("sentencepiece", reason="the package sentencepiece is not installed")
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES),
+        model_writer=written,
+        vocab_size=340,
+        model_type="bpe",
+        byte_fallback=True,
+        add_dummy_prefix=dummy_prefix,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        pad_id=0,
+        bos_id=2,
+        eos_id=1,
+        unk_id=3,
+        pad_piece="<pad>",
+        bos_piece="<bos>",
+        eos_piece="<eos>",
+        unk_piece="<unk>",
+        minloglevel=2,
+    )
+    return written.getvalue()
+
+
+def gemma_tokenizer(*, dummy_prefix: bool = False) -> Any:
+    return keras_hub().tokenizers.GemmaTokenizer(proto=sentence_piece_proto(dummy_prefix=dummy_prefix))
+
+
+class TestByteLevelFamily(TokenizerContract):
+    def make_tokenizer(self) -> KerasHubTokenizer:
+        return KerasHubTokenizer(llama3_tokenizer())
+
+    def load(self, directory: Path) -> KerasHubTokenizer:
+        return KerasHubTokenizer.from_directory(directory)
+
+
+class TestSentencePieceFamily(TokenizerContract):
+    lossless = False  # a lone surrogate becomes U+FFFD
+
+    def make_tokenizer(self) -> KerasHubTokenizer:
+        return KerasHubTokenizer(gemma_tokenizer())
+
+    def load(self, directory: Path) -> KerasHubTokenizer:
+        return KerasHubTokenizer.from_directory(directory)
+
+
+@pytest.fixture(scope="module")
+def llama3(tmp_path_factory: pytest.TempPathFactory) -> Hub:
+    models = keras_hub().models
+    backbone = models.Llama3Backbone(
+        vocabulary_size=300,
+        num_layers=2,
+        num_query_heads=4,
+        num_key_value_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        dtype="float32",
+    )
+    roughen(backbone, seed=1)
+    model = LanguageModel(
+        causal_lm=models.Llama3CausalLM(backbone=backbone, preprocessor=None),
+        tokenizer=KerasHubTokenizer(llama3_tokenizer()),
+        source="a tiny Llama 3",
+    )
+    return Hub(str(save_preset(model, tmp_path_factory.mktemp("llama3") / "preset")))
+
+
+class TestLlama3FromDisk(ModelContract):
+    @pytest.fixture
+    def source(self, llama3: Hub) -> Hub:
+        return llama3
+
+    def test_rotary_positions_have_no_limit(self, model: LanguageModel) -> None:
+        assert model.max_sequence_length is None
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Hub:
+    models = keras_hub().models
+    backbone = models.GemmaBackbone(
+        vocabulary_size=340,
+        num_layers=2,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        hidden_dim=16,
+        intermediate_dim=32,
+        head_dim=8,
+        dtype="float32",
+    )
+    roughen(backbone, seed=2)
+    model = LanguageModel(
+        causal_lm=models.GemmaCausalLM(backbone=backbone, preprocessor=None),
+        tokenizer=KerasHubTokenizer(gemma_tokenizer()),
+        source="a tiny Gemma",
+    )
+    return Hub(str(save_preset(model, tmp_path_factory.mktemp("gemma") / "preset")))
+
+
+class TestGemmaFromDisk(ModelContract):
+    @pytest.fixture
+    def source(self, gemma: Hub) -> Hub:
+        return gemma
+
+
+@pytest.mark.parametrize("text", ["the spring wind", " two  spaces", "昨夜雨疏风骤", "a\n\nb", "👩🏽\u200d🚀"])
+@pytest.mark.parametrize("dummy_prefix", [False, True])
+def test_sentence_piece_text_comes_back_with_and_without_an_added_space(text: str, dummy_prefix: bool) -> None:
+    """Llama 2 puts a space before every text and Gemma does not; neither shows it to the reader."""
+    tokenizer = KerasHubTokenizer(gemma_tokenizer(dummy_prefix=dummy_prefix))
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode([tokenizer.start_token_id, *ids], skip_special_tokens=True) == text
+    decoder = tokenizer.decoder()
+    assert "".join(map(decoder.push, ids)) + decoder.finish() == text
+
+
+def test_sentence_piece_ids_are_the_library_s_own() -> None:
+    """The adapter chooses nothing: KerasHub's Python path, which is the sentencepiece library's, gives the same ids."""
+    original = gemma_tokenizer()
+    adapted = KerasHubTokenizer(original)
+    for text in SENTENCES:
+        assert adapted.encode(text) == np.asarray(original(text)).tolist()
+
+
+def test_llama3_ids_are_keras_hub_s_on_plain_text() -> None:
+    """Both cut as Llama 3's own tokenizer does; they differ only where a text holds a special token's name."""
+    original = llama3_tokenizer()
+    adapted = KerasHubTokenizer(original)
+    for text in ("the other hand and the moon", "in 12345 days\n\nthe rain", "春 42"):
+        assert adapted.encode(text) == np.asarray(original(text)).tolist()
+
+
+def test_llama3_cuts_numbers_by_three_and_qwen_by_one() -> None:
+    """The merge of two digits is reachable where a family keeps digits together, and nowhere else."""
+    symbols = byte_symbols()
+    tokens = [*symbols, "12", *LLAMA3_SPECIAL, "<|endoftext|>"]
+    vocabulary = {token: n for n, token in enumerate(tokens)}
+    tokenizers = keras_hub().tokenizers
+    llama = KerasHubTokenizer(tokenizers.Llama3Tokenizer(vocabulary=vocabulary, merges=["1 2"]))
+    qwen = KerasHubTokenizer(tokenizers.QwenTokenizer(vocabulary=vocabulary, merges=["1 2"]))
+    assert llama.encode("12") == [vocabulary["12"]]
+    assert qwen.encode("12") == [vocabulary["1"], vocabulary["2"]]
+    assert qwen.start_token_id is None
+    assert llama.digest() != qwen.digest()
+
+
+def test_a_vocabulary_that_lacks_bytes_is_refused() -> None:
+    """The tokenizers library would drop the characters in silence."""
+    vocabulary = {token: n for n, token in enumerate(["a", "b", "ab", *LLAMA3_SPECIAL])}
+    incomplete = keras_hub().tokenizers.Llama3Tokenizer(vocabulary=vocabulary, merges=["a b"])
+    with pytest.raises(ModelFormatError, match="lacks 254 of the 256 bytes"):
+        KerasHubTokenizer(incomplete)
+
+
+def test_a_word_piece_tokenizer_is_refused() -> None:
+    """It can't say which bytes a token stands for."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
+    with pytest.raises(ModelFormatError, match="BertTokenizer"):
+        KerasHubTokenizer(keras_hub().tokenizers.BertTokenizer(vocabulary=vocabulary))
