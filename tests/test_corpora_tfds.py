@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import builtins
-import importlib.util
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tfds_preparing import needs_tfds, prepare_reddit_tifu
 
 from kerasgen import corpora
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
@@ -24,13 +24,7 @@ from kerasgen.errors import (
     MissingDependencyError,
 )
 
-pytestmark = [
-    pytest.mark.tensorflow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("tensorflow_datasets") is None or importlib.util.find_spec("tensorflow") is None,
-        reason="TensorFlow Datasets (the extra 'tfds') is not installed",
-    ),
-]
+pytestmark = [pytest.mark.tensorflow, needs_tfds]
 
 POSTS = [
     {
@@ -44,49 +38,9 @@ POSTS = [
 ] + [{"id": "blank", "documents": " \n", "title": "nothing", "tldr": "", "score": 0.0}]
 
 
-def prepare(data_dir: Path, posts: Iterable[dict[str, Any]], *, name: str = "reddit_tifu", shards: int = 1) -> Path:
-    """Have TFDS write the posts under `data_dir` as `name`, with the features of the real `reddit_tifu/short`."""
-    # Imported here: TensorFlow takes seconds that collecting the tests need not spend.
-    import numpy
-    import tensorflow_datasets as tfds
-
-    # Not registered: the real data set has this name, and the corpus must find that one's code.
-    with tfds.core.registered.skip_registration():
-
-        class Posts(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, name-defined]
-            BUILDER_CONFIGS = [  # noqa: RUF012
-                tfds.core.BuilderConfig(name="short", version=tfds.core.Version("1.1.2"), description="titles")
-            ]
-
-            def _info(self) -> Any:
-                features = {key: tfds.features.Text() for key in ("documents", "id", "title", "tldr")}
-                numbers = {
-                    key: tfds.features.Tensor(shape=[], dtype=numpy.float32)
-                    for key in ("num_comments", "score", "ups", "upvote_ratio")
-                }
-                return tfds.core.DatasetInfo(
-                    builder=self,
-                    description="posts",
-                    features=tfds.features.FeaturesDict(features | numbers),
-                    supervised_keys=("documents", "title"),
-                )
-
-            def _split_generators(self, dl_manager: Any) -> Any:
-                return {"train": self._generate_examples()}
-
-            def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-                for key, post in enumerate(posts):
-                    yield key, {"num_comments": 1.0, "ups": 2.0, "upvote_ratio": 0.5, **post}
-
-    Posts.name = name
-    config = tfds.download.DownloadConfig(num_shards=shards, try_download_gcs=False)
-    Posts(data_dir=data_dir, config="short").download_and_prepare(download_config=config)
-    return data_dir
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("tfds"), POSTS)
+    return prepare_reddit_tifu(tmp_path_factory.mktemp("tfds"), POSTS)
 
 
 @pytest.fixture
@@ -141,7 +95,7 @@ def test_the_documents_come_twice_in_the_same_order_and_lazily(data_dir: Path) -
 
 
 def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
-    source = RedditTifu(data_dir=prepare(tmp_path, POSTS, shards=3))
+    source = RedditTifu(data_dir=prepare_reddit_tifu(tmp_path, POSTS, shards=3))
     documents = list(source.documents())
     shards = [document.id.split("__")[0] for document in documents]
     assert len(set(shards)) == 3
@@ -150,7 +104,7 @@ def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
 
 
 def test_any_prepared_data_set_is_read_by_name_even_one_without_code(tmp_path: Path) -> None:
-    prepare(tmp_path, POSTS, name="kettle_posts")
+    prepare_reddit_tifu(tmp_path, POSTS, name="kettle_posts")
     source = Tfds("kettle_posts/short:1.1.2", text="title", data_dir=tmp_path)
     assert {document.text for document in source.documents()} == {post["title"] for post in POSTS}
 
@@ -211,7 +165,7 @@ def test_what_tfds_does_not_have_lists_what_it_has(data_dir: Path, settings: dic
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:100] + b"?" + data[101:]])
 def test_a_damaged_file_is_an_error_and_no_shorter_corpus(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    prepare(tmp_path, POSTS)
+    prepare_reddit_tifu(tmp_path, POSTS)
     (record,) = tmp_path.glob("**/*.tfrecord*")
     record.write_bytes(damage(record.read_bytes()))
     with pytest.raises(CorpusFormatError, match="can't be read") as caught:
@@ -220,7 +174,7 @@ def test_a_damaged_file_is_an_error_and_no_shorter_corpus(tmp_path: Path, damage
 
 
 def test_a_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    prepare(tmp_path, [{**POSTS[0], "documents": b"ab\xff"}])
+    prepare_reddit_tifu(tmp_path, [{**POSTS[0], "documents": b"ab\xff"}])
     with pytest.raises(CorpusFormatError, match="not UTF-8 at its byte 2"):
         list(RedditTifu(data_dir=tmp_path).documents())
 
@@ -272,7 +226,7 @@ def test_the_real_posts_pass_through_tfds_unchanged(tmp_path: Path, shared_data:
         }
         for post in posts
     )
-    found = list(RedditTifu(data_dir=prepare(tmp_path, list(written))).documents())
+    found = list(RedditTifu(data_dir=prepare_reddit_tifu(tmp_path, list(written))).documents())
     assert len(found) > 900
 
     def by_id(documents: Iterable[tuple[str, Document]]) -> dict[str, tuple[str, str]]:
