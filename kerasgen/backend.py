@@ -23,7 +23,7 @@ def check(backend: str) -> Backend:
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}. Received: {backend!r}.")
-    return cast(Backend, backend)
+    return backend
 
 
 def running() -> Backend | None:

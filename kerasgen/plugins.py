@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kerasgen import specs
 from kerasgen.errors import ArgumentError, PluginConflictError, PluginLoadError, UnknownNameError
@@ -79,11 +79,9 @@ class Registry(Generic[T]):
     def describe(self, name: str) -> str:
         """Return the name's arguments and the first paragraph of its documentation, to be printed."""
         kind = self.get(name)
-        signature = ", ".join(
-            str(parameter).replace("'", "") for parameter in inspect.signature(kind).parameters.values()
-        )
+        parameters = inspect.signature(kind).parameters.values()
         summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-        return f"{name}({signature})\n{summary}"
+        return f"{name}({', '.join(map(_say, parameters))})\n{summary}"
 
     def create(self, text: str) -> T:
         """Return the value that `"name"` or `"name:key=value,…"` stands for.
@@ -97,6 +95,23 @@ class Registry(Generic[T]):
     def build(self, name: str, arguments: dict[str, Any]) -> T:
         """Return the class called `name`, constructed from arguments that may be text."""
         return specs.build(self.get(name), arguments, name=name, error=self.error)
+
+    def resolve(self, value: object) -> T:
+        """Return the value that a person wrote: text such as `"name:key=value"`, or an instance already.
+
+        Raises:
+            ArgumentError: it is neither, or the text can't be read.
+        """
+        if isinstance(value, str):
+            return self.create(value)
+        module, _, attribute = self._contract.partition(":")
+        contract = getattr(__import__(module, fromlist=[attribute]), attribute)
+        if isinstance(value, contract):
+            return cast(T, value)
+        hint = f" Write {value.__name__}(…), with its settings." if isinstance(value, type) else ""
+        raise self.error(
+            f"A {self.noun} is a name such as {self.names()[0]!r}, or an instance. Received: {value!r}.{hint}"
+        )
 
     def name_of(self, spec: object) -> str | None:
         """Return the name under which the class of `spec` is registered, or None if it is not."""
@@ -158,6 +173,14 @@ def _group(points: Iterable[EntryPoint]) -> dict[str, list[EntryPoint]]:
     for point in points:
         grouped.setdefault(point.name, {})[(_distribution(point), point.value)] = point
     return {name: list(found.values()) for name, found in grouped.items()}
+
+
+def _say(parameter: inspect.Parameter) -> str:
+    """A parameter as a person would write it: annotations that are text stand without quotes, defaults with theirs."""
+    annotation = parameter.annotation
+    said = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+    return f"{parameter.name}: {said}{default}"
 
 
 def _distribution(point: EntryPoint) -> str:

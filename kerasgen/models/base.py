@@ -39,6 +39,11 @@ class LanguageModel:
         length = getattr(self.backbone, "max_sequence_length", None)
         return None if length is None else int(length)
 
+    @property
+    def default_sequence_length(self) -> int:
+        """Positions that tuning and scoring use unless told otherwise: the model's own, at most 512."""
+        return min(self.max_sequence_length or 512, 512)
+
 
 class ModelSource(ABC):
     """Brings a model. Subclasses are frozen dataclasses whose construction loads nothing and imports no Keras."""

@@ -1,1 +1,1 @@
-"""testing"""
+"""Testing: conformance suites that the authors of plugins inherit."""

@@ -44,9 +44,9 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
     missing = set(config.targets or ()) - names
     if not layers or missing:
         wanted = ", ".join(map(repr, sorted(missing or set(_target_names(model, config)))))
-        known = sorted({layer.name for layer in _layers(model) if hasattr(layer, "enable_lora")})
+        known = sorted({layer.name for layer in _layers(model) if _takes_adapter(layer)})
         raise TuneArgumentError(
-            f"No layer of this model is called {wanted}. LoRA `targets` can be: {', '.join(known)}."
+            f"No dense layer of this model is called {wanted}. LoRA `targets` can be: {', '.join(known)}."
         )
     smaller = min(min(prod(layer.kernel.shape[:-1]), layer.kernel.shape[-1]) for layer in layers)
     if config.rank > smaller:
@@ -177,7 +177,12 @@ def _target_names(model: LanguageModel, config: AdapterConfig) -> tuple[str, ...
 
 def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
     names = _target_names(model, config)
-    return [layer for layer in _layers(model) if layer.name in names and hasattr(layer, "enable_lora")]
+    return [layer for layer in _layers(model) if layer.name in names and _takes_adapter(layer)]
+
+
+def _takes_adapter(layer: Any) -> bool:
+    # Keras adapts embeddings too, but keeps the thin matrices of one under other names.
+    return hasattr(layer, "enable_lora") and hasattr(layer, "_kernel")
 
 
 def _resolved(model: LanguageModel, config: AdapterConfig) -> AdapterConfig:

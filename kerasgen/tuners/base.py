@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -53,7 +53,8 @@ class TuneReport:
         samples: texts written on the way.
         tokens: target tokens trained on since this call began.
         characters: characters of text trained on since this call began.
-        seconds: wall-clock of the training steps of this call, compilation included, validation not.
+        seconds: wall-clock of the training steps of this call, compilation included; validations, texts and
+            checkpoints not.
         fill: share of the trained positions that held a real token, 0 to 1.
         split_documents: training documents longer than a row, which were split (nothing was cut off).
         documents: training documents.
@@ -159,7 +160,7 @@ class FineTuner(ABC):
         *,
         seed: int,
         directory: Path,
-        resume: bool = False,
+        resume: bool | Literal["auto"] = False,
         callbacks: Sequence[Any] = (),
         sample: Callable[[], str] | None = None,
         verbose: int = 1,
@@ -172,7 +173,9 @@ class FineTuner(ABC):
             held_out: validated on before, after and as often as the settings say.
             seed: for the order of the rows, dropout and new weights.
             directory: where the run keeps its checkpoints.
-            resume: go on from the run's last checkpoint; the numbers are those of a run that was never interrupted.
+            resume: True goes on from the run's last checkpoint, with the numbers of a run that was never interrupted;
+                False starts anew and removes what the directory holds; `"auto"` goes on if the directory holds a run
+                that did not finish, and starts anew otherwise.
             callbacks: Keras callbacks; they see one run, one Keras epoch for each pass over the documents.
             sample: writes a text with the model as it is; called as often as the settings say.
             verbose: Keras's: 0 silent, 1 a progress bar, 2 a line an epoch.

@@ -52,10 +52,12 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     final = directory / f"step-{checkpoint.step:08d}"
     partial = directory / f".{final.name}.{os.getpid()}.partial"
     tensors = save({name: np.asarray(tensor, order="C") for name, tensor in checkpoint.tensors.items()})
-    state = dict(checkpoint.state) | {"step": checkpoint.step, "sha256": hashlib.sha256(tensors).hexdigest()}
+    state = dict(checkpoint.state) | {"step": checkpoint.step}
+    state |= {"sha256": _digest(tensors, state)}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in directory.glob(".step-*.partial"):  # a killed writer's
+            shutil.rmtree(left, ignore_errors=True)
         partial.mkdir()
         _write(partial / TENSORS_FILE, tensors)
         _write(partial / STATE_FILE, json.dumps(state).encode())
@@ -84,7 +86,7 @@ def read_latest(directory: Path) -> Checkpoint | None:
         return None
     try:
         return _read(folders[-1])
-    except (OSError, ValueError, KeyError) as cause:
+    except (OSError, ValueError, KeyError, TypeError) as cause:
         before = f" Remove it to go on from {folders[-2].name}." if len(folders) > 1 else ""
         raise CheckpointError(f"The checkpoint {folders[-1]} is damaged: {cause}.{before}") from cause
 
@@ -132,13 +134,20 @@ def _read(folder: Path) -> Checkpoint:
 
     state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     data = (folder / TENSORS_FILE).read_bytes()
-    if hashlib.sha256(data).hexdigest() != state["sha256"]:
-        raise ValueError(f"{TENSORS_FILE} is not what was written")
+    if _digest(data, state) != state["sha256"]:
+        raise ValueError("the files are not what was written")
     try:
         tensors = load(data)
     except SafetensorError as cause:
         raise ValueError(str(cause)) from cause
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
+
+
+def _digest(tensors: bytes, state: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in state.items() if key != "sha256"}
+    sha256 = hashlib.sha256(tensors)
+    sha256.update(json.dumps(rest).encode())
+    return sha256.hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.base import TuneReport
@@ -52,7 +52,7 @@ class LoraTuner(GradientTuner):
         *,
         seed: int,
         directory: Path,
-        resume: bool = False,
+        resume: bool | Literal["auto"] = False,
         callbacks: Sequence[Any] = (),
         sample: Callable[[], str] | None = None,
         verbose: int = 1,

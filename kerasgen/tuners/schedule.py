@@ -17,17 +17,25 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: 
         steps: of the whole run.
         warmup_steps: of the rise.
         decay: `"linear"` (as Keras's `PolynomialDecay` to zero), `"cosine"` or `"constant"`.
+        batches_per_step: batches whose gradients make one optimizer step.
     """
 
-    def __init__(self, learning_rate: float, steps: int, warmup_steps: int, decay: str) -> None:
+    def __init__(
+        self, learning_rate: float, steps: int, warmup_steps: int, decay: str, batches_per_step: int = 1
+    ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.steps = steps
         self.warmup_steps = warmup_steps
         self.decay = decay
+        self.batches_per_step = batches_per_step
 
     def __call__(self, step: Any) -> Any:
-        """Return the learning rate of the step counted from 0."""
+        """Return the learning rate after so many batches: a Keras optimizer counts those, accumulating or not."""
+        return self.of_step(step // self.batches_per_step)
+
+    def of_step(self, step: Any) -> Any:
+        """Return the learning rate of the optimizer step counted from 0."""
         step = ops.cast(step, "float32")
         rise = (step + 1.0) / max(self.warmup_steps, 1)
         gone = ops.clip((step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0)
@@ -46,4 +54,5 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: 
             "steps": self.steps,
             "warmup_steps": self.warmup_steps,
             "decay": self.decay,
+            "batches_per_step": self.batches_per_step,
         }

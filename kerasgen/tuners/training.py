@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -26,8 +27,8 @@ from kerasgen.tuners.schedule import WarmUpAndDecay
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.watching import History, OneRun, Watcher, interruptible
 
-DEFAULT_SEQUENCE_LENGTH = 512
 BEST_FILE = "best.safetensors"
+REPORT_FILE = "report.json"
 
 
 class _LastValue(keras.metrics.Metric):  # type: ignore[misc]
@@ -73,7 +74,7 @@ def run(
     prepare: Callable[[], None],
     seed: int,
     directory: Path,
-    resume: bool,
+    resume: bool | Literal["auto"],
     callbacks: Sequence[Any],
     sample: Callable[[], str] | None,
     verbose: int,
@@ -97,8 +98,9 @@ def run(
         max_steps=settings.max_steps,
         seed=seed,
     )
-    saved = checkpoints.read_latest(directory) if resume else None
-    if resume and saved is None:
+    go_on = resume if resume != "auto" else not (directory / REPORT_FILE).exists()
+    saved = checkpoints.read_latest(directory) if go_on else None
+    if resume is True and saved is None:
         raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
     prepare()
     causal_lm = model.causal_lm
@@ -167,7 +169,7 @@ def run(
             trainer.predict_function = None
         if has_held_out and (history.validations[-1].step != watcher.step or watcher.exhausted):
             history.validations.append(validate())
-        return TuneReport(
+        report = TuneReport(
             steps=watcher.step,
             epochs=watcher.step / plan.steps_per_epoch,
             losses=tuple(history.losses),
@@ -190,6 +192,9 @@ def run(
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
+        # The report says that the run is finished: resume="auto" starts anew after it.
+        (directory / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
+        return report
     finally:
         set_precision(causal_lm, before)
 
@@ -197,7 +202,7 @@ def run(
 def _sequence_length(model: LanguageModel, settings: GradientTuner) -> int:
     longest = model.max_sequence_length
     if settings.sequence_length is None:
-        return min(longest or DEFAULT_SEQUENCE_LENGTH, DEFAULT_SEQUENCE_LENGTH)
+        return model.default_sequence_length
     if longest is not None and settings.sequence_length > longest:
         raise TuneArgumentError(
             f"sequence_length must be at most the model's {longest} positions. Received: {settings.sequence_length}."
@@ -269,7 +274,7 @@ def _fit(
             if trainer.stop_training:
                 break
         together.finish()
-    return tokens, characters, seconds
+    return tokens, characters, seconds - watcher.aside
 
 
 def _why(watcher: Watcher, plan: Plan) -> str:
@@ -393,7 +398,7 @@ def _clear(directory: Path) -> None:
 
     for old in directory.glob("step-*"):
         shutil.rmtree(old, ignore_errors=True)
-    for name in (BEST_FILE, "steps.csv"):
+    for name in (BEST_FILE, REPORT_FILE, "steps.csv"):
         (directory / name).unlink(missing_ok=True)
 
 

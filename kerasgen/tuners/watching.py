@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -104,6 +105,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.interrupted = False
         self.exhausted = False
         self.checkpoint: Path | None = None
+        self.aside = 0.0
         self._saved_at = -1
         self._window: list[float] = []
 
@@ -131,6 +133,11 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             return
         self.seen.losses.append(sum(self._window) / len(self._window))
         self._window.clear()
+        begin = time.perf_counter()
+        self._between_steps()
+        self.aside += time.perf_counter() - begin
+
+    def _between_steps(self) -> None:
         due = self._due
         if due(self.validate_every):
             self._validate()
@@ -145,6 +152,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate and save if that is due at the ends of epochs; later callbacks see `val_loss` in the logs."""
+        begin = time.perf_counter()
         if self.validate_every is None and not self.interrupted:
             self._validate()
         if logs is not None and self.seen.validations:
@@ -152,6 +160,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             logs["val_bits_per_character"] = self.seen.validations[-1].bits_per_character
         if self.checkpoint_every is None:
             self._save()
+        self.aside += time.perf_counter() - begin
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0

@@ -1,0 +1,492 @@
+"""The one object that wires corpus, model, tuner, sampler and exporter. No arithmetic of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from kerasgen import backend as backends
+from kerasgen import exporters, models, samplers, tuners
+from kerasgen.corpora import resolving as corpora_resolving
+from kerasgen.corpora import splits
+from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
+from kerasgen.evaluation.base import Evaluation
+from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.models import resolving as models_resolving
+from kerasgen.models.base import LanguageModel, ModelSource
+from kerasgen.samplers import resolving as samplers_resolving
+from kerasgen.samplers.base import SamplerSpec
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tuners.base import FineTuner, TuneReport
+
+if TYPE_CHECKING:
+    from kerasgen.tokens.encoding import EncodedDocuments
+
+MANIFEST_FILE = "pipeline.json"
+FORMAT = 1
+
+
+class Pipeline:
+    """From a corpus to a tuned generator to text and to a file.
+
+    Constructing one checks every name and argument and does nothing heavy: corpora are read, models loaded and Keras
+    imported when they are first needed.
+
+    Args:
+        corpus: a registered name, `"name:key=value,…"`, a `CorpusSource`, or any iterable of strings. None is enough to
+            generate.
+        model: `"starter"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, or a `ModelSource`.
+        tuner: `"full"`, `"lora"`, `"name:key=value,…"`, or a `FineTuner`.
+        sampler: a registered name, `"name:key=value,…"`, a `SamplerSpec`, or a `keras_hub.samplers.Sampler`.
+        seed: decides every random act that has no seed of its own.
+        held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text.
+        max_documents: read at most so many documents of the corpus, or None for all.
+        backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX.
+
+    Raises:
+        ArgumentError: a name or an argument is wrong.
+        BackendError: Keras already runs on another backend.
+    """
+
+    def __init__(
+        self,
+        corpus: str | CorpusSource | Iterable[str] | None = None,
+        model: str | ModelSource | os.PathLike[str] = "starter",
+        *,
+        tuner: str | FineTuner = "full",
+        sampler: Any = "top_k",
+        seed: int = 0,
+        held_out: float = splits.HELD_OUT,
+        max_documents: int | None = None,
+        backend: str | None = None,
+    ) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ArgumentError(f"seed must be a whole number of at least 0. Received: {seed!r}.")
+        if max_documents is not None and (isinstance(max_documents, bool) or not max_documents >= 1):
+            raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
+        splits.side("", held_out=held_out)
+        self.backend = backends.agree(backend)
+        self.corpus = None if corpus is None else corpora_resolving.resolve(corpus)
+        self.model_source = models_resolving.resolve(model)
+        self.tuner = tuners.REGISTRY.resolve(tuner)
+        self.sampler: SamplerSpec | Any = samplers_resolving.resolve(sampler)
+        self.seed = seed
+        self.held_out = held_out
+        self.max_documents = max_documents
+        self.report: TuneReport | None = None
+        self._model: LanguageModel | None = None
+        self._encoded: tuple[EncodedDocuments, EncodedDocuments, CorpusTally] | None = None
+        self._adapters: Path | None = None
+        # Whether every weight but the adapters' is as the model source brought it.
+        self._weights_are_the_sources = True
+
+    def __repr__(self) -> str:
+        return (
+            f"Pipeline(corpus={self.corpus!r}, model={self.model_source!r}, tuner={self.tuner!r}, "
+            f"sampler={self.sampler!r}, seed={self.seed})"
+        )
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model with its tokenizer; loaded when it is first asked for."""
+        if self._model is None:
+            backends.use(self.backend)
+            model = self.model_source.load()
+            if self._adapters is not None:
+                from kerasgen.tuners import adapters
+
+                adapters.load(model, self._adapters)
+            self._model = model
+        return self._model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's exact tokenizer."""
+        return self.model.tokenizer
+
+    def fit(
+        self,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        resume: bool | Literal["auto"] = "auto",
+        callbacks: Sequence[Any] = (),
+        sample_prompt: str = "",
+        verbose: int = 1,
+    ) -> TuneReport:
+        """Tune the model on the corpus and return the report.
+
+        Args:
+            directory: where checkpoints and logs are kept. None takes a folder in the user's state directory that
+                stands for exactly this run, and removes it when the run is finished.
+            resume: `"auto"` goes on with a run that was interrupted, with the numbers of one that never was; True
+                insists on it, False starts anew.
+            callbacks: Keras callbacks.
+            sample_prompt: what the texts written while tuning go on from, if the tuner writes any.
+            verbose: 0 silent, 1 a progress bar, 2 a line an epoch.
+
+        Raises:
+            ArgumentError: there is no corpus, or the settings don't fit.
+            CorpusError: the corpus can't be read.
+            ModelError: the model can't be loaded.
+            TuneError: tuning stopped; the message says at which step and why.
+        """
+        source = self._corpus()
+        train, held_out, tally = self._documents(source)
+        model = self.model
+
+        def sample() -> str:
+            from kerasgen.generation import generate
+
+            return generate(model, [sample_prompt], sampler=self.sampler, max_new_tokens=64, seed=self.seed)[0]
+
+        kept = directory is not None
+        folder = Path(directory) if directory is not None else self._run_folder(train)
+        from kerasgen.tuners.lora import LoraTuner
+
+        report = self.tuner.tune(
+            model,
+            train,
+            held_out,
+            seed=self.seed,
+            directory=folder,
+            resume=resume,
+            callbacks=callbacks,
+            sample=sample,
+            verbose=verbose,
+        )
+        if not isinstance(self.tuner, LoraTuner):
+            self._weights_are_the_sources = False
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+            report = dataclasses.replace(report, checkpoint=None)
+        self.report = dataclasses.replace(report, corpus=tally.to_dict())
+        return self.report
+
+    def evaluate(self, corpus: str | CorpusSource | Iterable[str] | None = None, *, batch_size: int = 16) -> Evaluation:
+        """Return how well the model predicts texts that it was not tuned on.
+
+        Args:
+            corpus: any corpus, all of whose documents are scored; None for the held-out part of the pipeline's own.
+            batch_size: rows scored at once.
+
+        Raises:
+            ArgumentError: there is no corpus, or nothing of it is held out.
+        """
+        from kerasgen.tokens.encoding import encode_documents
+
+        if corpus is None:
+            encoded = self._documents(self._corpus())[1]
+            if not encoded.targets:
+                raise ArgumentError(
+                    f"None of the corpus's documents is held out (held_out={self.held_out}). Raise held_out, or pass "
+                    "the texts to evaluate on."
+                )
+        else:
+            documents = corpora_resolving.resolve(corpus).documents()
+            encoded = encode_documents(documents, self.tokenizer)
+        model = self.model
+        from kerasgen.evaluation.evaluating import evaluate
+
+        return evaluate(model, encoded, batch_size=batch_size)
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
+        self,
+        prompts: str,
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        sampler: Any = None,
+        seed: int | None = None,
+        return_prompt: bool = True,
+        batch_size: int = 32,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        sampler: Any = None,
+        seed: int | None = None,
+        return_prompt: bool = True,
+        batch_size: int = 32,
+    ) -> list[str]: ...
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        sampler: Any = None,
+        seed: int | None = None,
+        return_prompt: bool = True,
+        batch_size: int = 32,
+    ) -> str | list[str]:
+        """Return a text for each prompt: a string for a string, a list for a list.
+
+        Args:
+            prompts: what to go on from.
+            max_length: tokens of a whole text, its prompt, start and end token included.
+            max_new_tokens: tokens generated after the prompt, instead.
+            sampler: another one than the pipeline's, for this call.
+            seed: another one than the pipeline's, for this call. A sampler's own seed comes first.
+            return_prompt: begin each text with its prompt.
+            batch_size: prompts generated from at once, at most.
+
+        Raises:
+            GenerateArgumentError: the call can't be carried out as written.
+        """
+        model = self.model
+        from kerasgen.generation import generate
+
+        texts = generate(
+            model,
+            [prompts] if isinstance(prompts, str) else prompts,
+            sampler=self.sampler if sampler is None else sampler,
+            max_length=max_length,
+            max_new_tokens=max_new_tokens,
+            return_prompt=return_prompt,
+            seed=self.seed if seed is None else seed,
+            batch_size=batch_size,
+        )
+        return texts[0] if isinstance(prompts, str) else texts
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        sampler: Any = None,
+        seed: int | None = None,
+        return_prompt: bool = True,
+    ) -> Iterator[str]:
+        """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
+
+        The arguments are those of `generate`.
+        """
+        model = self.model
+        from kerasgen.generation import stream
+
+        return stream(
+            model,
+            prompt,
+            sampler=self.sampler if sampler is None else sampler,
+            max_length=max_length,
+            max_new_tokens=max_new_tokens,
+            return_prompt=return_prompt,
+            seed=self.seed if seed is None else seed,
+        )
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        exporter: str | Exporter = "preset",
+        overwrite: bool = False,
+        **settings: Any,
+    ) -> Artefact:
+        """Write the model in another format, proved equal before it is handed over.
+
+        Args:
+            path: where.
+            exporter: a registered name, `"name:key=value,…"`, or an `Exporter`.
+            overwrite: replace what the exporter wrote there before.
+            **settings: the exporter's, if it is given by name.
+
+        Raises:
+            ExportArgumentError: it can't be carried out as asked.
+            ExportError: it could not be written, or did not prove equal.
+        """
+        if settings:
+            if not isinstance(exporter, str):
+                raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
+            chosen = exporters.REGISTRY.build(exporter, settings)
+        else:
+            chosen = exporters.REGISTRY.resolve(exporter)
+        return chosen.export(self.model, Path(path), overwrite=overwrite)
+
+    def merge(self) -> None:
+        """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
+        model = self.model
+        from kerasgen.tuners import adapters
+
+        if adapters.current(model) is not None:
+            adapters.merge(model)
+            self._weights_are_the_sources = False
+
+    def save(self, path: str | os.PathLike[str], *, merge_adapters: bool = False, overwrite: bool = False) -> Path:
+        """Write the pipeline with its model into a directory, whole or not at all, and return its path.
+
+        Adapters tuned by `lora` are saved apart, with the name of the model they belong to, unless they are merged or
+        that model's own weights were changed too. Texts given in Python as the corpus are not saved.
+
+        Args:
+            path: a directory that is not there yet.
+            merge_adapters: write the whole model with the adapters added into its weights. The model in memory keeps
+                them apart.
+            overwrite: replace a pipeline that was saved there before; nothing else is ever replaced.
+
+        Raises:
+            ArgumentError: something is in the way, or a part of the pipeline has no registered name.
+            KerasgenError: it can't be written.
+        """
+        target = self.check_target(path, overwrite=overwrite)
+        model = self.model
+        from kerasgen.models.saving import save_preset
+        from kerasgen.tuners import adapters
+
+        apart = adapters.current(model) is not None and self._weights_are_the_sources and not merge_adapters
+        manifest = self._manifest(apart)
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            partial.mkdir(parents=True)
+            if apart:
+                (partial / "adapters").mkdir()
+                adapters.save(model, partial / "adapters")
+            else:
+                save_preset(model, partial / "model")
+            (partial / MANIFEST_FILE).write_text(
+                json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+            )
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+        except OSError as cause:
+            raise KerasgenError(f"The pipeline can't be written to {target}: {cause}") from cause
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return target
+
+    @staticmethod
+    def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Return the path if `save` could write there, which is worth knowing before a long run.
+
+        Raises:
+            ArgumentError: something is in the way.
+        """
+        target = Path(path)
+        if target.exists() and not (overwrite and (target / MANIFEST_FILE).is_file()):
+            raise ArgumentError(
+                f"{target} is there already. "
+                + ("It is no saved pipeline." if overwrite else "Choose another path, or pass overwrite=True.")
+            )
+        return target
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        corpus: str | CorpusSource | Iterable[str] | None = None,
+        backend: str | None = None,
+    ) -> Pipeline:
+        """Return a pipeline that `save` wrote. Its model is loaded when it is first needed.
+
+        Args:
+            path: the directory.
+            corpus: another corpus than the saved one, or the texts, if they were given in Python.
+            backend: as for `Pipeline`; weights don't depend on it.
+
+        Raises:
+            ModelFormatError: the directory holds no saved pipeline, or one of a later format.
+        """
+        directory = Path(path)
+        try:
+            manifest = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as cause:
+            raise ModelFormatError(f"{directory} holds no saved pipeline: {cause}") from cause
+        if manifest.get("format") != FORMAT:
+            raise ModelFormatError(
+                f"{directory} was saved in format {manifest.get('format')!r}, and this version reads {FORMAT}. "
+                "Upgrade kerasgen."
+            )
+        from kerasgen.corpora import REGISTRY as CORPORA
+        from kerasgen.models.hub import Hub
+
+        saved_corpus = manifest["corpus"] and CORPORA.from_manifest(manifest["corpus"])
+        apart = manifest["adapters"]
+        pipeline = cls(
+            corpus=saved_corpus if corpus is None else corpus,
+            model=models.REGISTRY.from_manifest(manifest["model"]) if apart else Hub(str(directory / "model")),
+            tuner=tuners.REGISTRY.from_manifest(manifest["tuner"]),
+            sampler=samplers.REGISTRY.from_manifest(manifest["sampler"]),
+            seed=manifest["seed"],
+            held_out=manifest["held_out"],
+            max_documents=manifest["max_documents"],
+            backend=backend,
+        )
+        if apart:
+            pipeline._adapters = directory / "adapters"
+        return pipeline
+
+    def _manifest(self, apart: bool) -> dict[str, Any]:
+        """What `load` needs, as JSON can hold it."""
+        from importlib.metadata import version
+
+        from kerasgen.corpora import REGISTRY as CORPORA
+        from kerasgen.corpora.texts import Texts
+
+        told = self.corpus is not None and not isinstance(self.corpus, Texts)
+        return {
+            "format": FORMAT,
+            "corpus": CORPORA.to_manifest(self.corpus) if told else None,
+            "model": models.REGISTRY.to_manifest(self.model_source),
+            "adapters": apart,
+            "tuner": tuners.REGISTRY.to_manifest(self.tuner),
+            "sampler": samplers.REGISTRY.to_manifest(self.sampler),
+            "seed": self.seed,
+            "held_out": self.held_out,
+            "max_documents": self.max_documents,
+            "backend": self.backend,
+            "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
+            "report": None if self.report is None else self.report.to_dict(),
+        }
+
+    def _corpus(self) -> CorpusSource:
+        if self.corpus is None:
+            raise ArgumentError(
+                "This pipeline has no corpus. Give it one: Pipeline(corpus=…), or Pipeline.load(path, corpus=…)."
+            )
+        return self.corpus
+
+    def _documents(self, source: CorpusSource) -> tuple[EncodedDocuments, EncodedDocuments, CorpusTally]:
+        """The corpus's ids, those to train on and those held out, read once."""
+        if self._encoded is None:
+            backends.use(self.backend)
+            from tqdm.auto import tqdm
+
+            from kerasgen.tokens.encoding import encode_documents
+
+            tokenizer = self.tokenizer
+            tally = CorpusTally()
+            sides: dict[str, list[Document]] = {"train": [], "held_out": []}
+            drawn = islice(source.documents(tally), self.max_documents)
+            for document in tqdm(drawn, desc="reading", unit=" documents", leave=False):
+                sides[splits.side(document, held_out=self.held_out)].append(document)
+            self._encoded = (
+                encode_documents(sides["train"], tokenizer),
+                encode_documents(sides["held_out"], tokenizer),
+                tally,
+            )
+        return self._encoded
+
+    def _run_folder(self, train: EncodedDocuments) -> Path:
+        """A folder that stands for exactly this run: its documents, model, settings and seed."""
+        from platformdirs import user_state_path
+
+        said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed])
+        return user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
