@@ -64,6 +64,7 @@ def tiny_gpt2(
     num_heads: int = 2,
     max_sequence_length: int = 128,
     dropout: float = 0.0,
+    intermediate_dim: int | None = None,
 ) -> LanguageModel:
     """A GPT-2 of about 30,000 weights with a byte-level tokenizer; the same weights for the same seed."""
     backend.use()
@@ -76,7 +77,7 @@ def tiny_gpt2(
         num_layers=num_layers,
         num_heads=num_heads,
         hidden_dim=hidden_dim,
-        intermediate_dim=2 * hidden_dim,
+        intermediate_dim=intermediate_dim or 2 * hidden_dim,
         max_sequence_length=max_sequence_length,
         dropout=dropout,
         dtype="float32",
@@ -95,6 +96,7 @@ def tiny_opt(
     num_heads: int = 2,
     max_sequence_length: int = 128,
     dropout: float = 0.0,
+    intermediate_dim: int | None = None,
 ) -> LanguageModel:
     """An OPT of about 30,000 weights with a byte-level tokenizer whose ids begin `<s> <pad> </s>`, as OPT's do."""
     backend.use()
@@ -107,7 +109,7 @@ def tiny_opt(
         num_layers=num_layers,
         num_heads=num_heads,
         hidden_dim=hidden_dim,
-        intermediate_dim=2 * hidden_dim,
+        intermediate_dim=intermediate_dim or 2 * hidden_dim,
         max_sequence_length=max_sequence_length,
         dropout=dropout,
         dtype="float32",

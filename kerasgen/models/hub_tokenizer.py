@@ -91,8 +91,8 @@ class KerasHubTokenizer(Tokenizer):
         pad = getattr(keras_hub_tokenizer, "pad_token_id", None)
         self.start_token_id = None if start is None else int(start)
         self.end_token_id = int(end)
-        # KerasHub pads Llama 3 and Qwen with id 0, an ordinary token; masked, any will do, and the end token means no text.
-        self.pad_token_id = int(pad) if pad in special.values() else int(end)
+        # KerasHub pads Llama 3 and Qwen with id 0, an ordinary token; the end token stands for no text.
+        self.pad_token_id = int(end) if pad is None or pad not in special.values() else int(pad)
         self.vocabulary_size = max(self._codec.pieces) + 1
         self._special = frozenset(special.values())
         self._kind = kind
