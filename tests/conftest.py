@@ -1,4 +1,4 @@
-"""What every test can ask for."""
+"""What every test can ask for, and the backend that all of them run on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        choices=["jax", "tensorflow"],
+        default=os.environ.get("KERAS_BACKEND", "jax"),
+        help="the backend that Keras runs on",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Keras reads the variable once, at its first import, so it is set before any test module is collected.
+    os.environ["KERAS_BACKEND"] = config.getoption("--backend")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @pytest.fixture(scope="session")
