@@ -40,15 +40,21 @@ def agree(backend: str | None = None) -> Backend:
     The order is: `backend`, then the variable KERAS_BACKEND, then JAX.
 
     Raises:
+        ArgumentError: Keras has no such backend.
         BackendError: Keras is imported already and runs on another one.
     """
-    chosen = check(backend or os.environ.get(VARIABLE) or DEFAULT)
+    asked = os.environ.get(VARIABLE)
+    if not backend and asked and asked not in BACKENDS:
+        raise ArgumentError(
+            f"The environment variable {VARIABLE} must be one of {', '.join(BACKENDS)}. Received: {asked!r}."
+        )
+    chosen = check(backend or asked or DEFAULT)
     now = running()
     if now is not None and now != chosen:
+        stay = f"Pass backend={now!r} to go on with this one, or set" if now in BACKENDS else "Set"
         raise BackendError(
             f"Keras was imported before kerasgen and runs on {now!r}; kerasgen would run on {chosen!r}. A process has "
-            f"one backend. Pass backend={now!r} to go on with this one, or set {VARIABLE}={chosen} before the first "
-            "`import keras`."
+            f"one backend. {stay} {VARIABLE}={chosen} before the first `import keras`."
         )
     return chosen
 
@@ -57,12 +63,14 @@ def use(backend: str | None = None) -> Backend:
     """Choose the backend as `agree` does, import Keras, and return the backend's name.
 
     Raises:
+        ArgumentError: Keras has no such backend.
         BackendError: Keras already runs on another backend than asked for, or the backend is not installed.
     """
     chosen = agree(backend)
     if running() is not None:
         return chosen
     before = os.environ.get(VARIABLE)
+    modules = set(sys.modules)
     os.environ[VARIABLE] = chosen
     try:
         import keras
@@ -71,6 +79,10 @@ def use(backend: str | None = None) -> Backend:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
+        # What Keras imported of itself remembers the backend; another could not be started after it.
+        for module in set(sys.modules) - modules:
+            if module.partition(".")[0] == "keras":
+                del sys.modules[module]
         raise BackendError(
             f"Keras can't start on the backend {chosen!r}: {cause}. Install it, or choose another with "
             f"backend=… or {VARIABLE} ({', '.join(BACKENDS)})."

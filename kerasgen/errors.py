@@ -33,10 +33,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class KerasgenError(Exception):
-    """The root: catch this to catch everything kerasgen raises on purpose."""
+    """The root: catch this to catch everything kerasgen raises on purpose.
+
+    All of them can be pickled and copied with their attributes, so that a worker process can raise one.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python's own would call the constructor with the message alone, without the keywords that it needs.
+        _, arguments, *state = tuple(super().__reduce__())
+        return (_restore, (type(self), arguments), *state)
+
+
+def _restore(kind: type[KerasgenError], arguments: tuple[Any, ...]) -> KerasgenError:
+    error = kind.__new__(kind, *arguments)
+    super(KerasgenError, error).__init__(*arguments)
+    return error
 
 
 class ArgumentError(KerasgenError, ValueError):
@@ -116,12 +131,12 @@ class MissingDependencyError(KerasgenError, ImportError):
 
     Args:
         message: what to tell the person.
-        package: the import name that is missing.
+        package: the import name that is missing; `.name` too, as with any ImportError.
         extra: the extra of kerasgen that brings it, if one does.
     """
 
     def __init__(self, message: str, *, package: str, extra: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message, name=package)
         self.package = package
         self.extra = extra
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kerasgen import specs
@@ -47,7 +49,7 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: nothing has this name.
-            PluginConflictError: two packages claim it.
+            PluginConflictError: two packages claim it, or one does twice.
             PluginLoadError: the plugin's own code failed, or it is not what the contract asks for.
         """
         if name in self._loaded:
@@ -62,37 +64,35 @@ class Registry(Generic[T]):
                 name=name,
                 near=close,
             )
-        owners = sorted({_distribution(point) for point in entry_points})
-        if len(owners) > 1:
-            raise PluginConflictError(
-                f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. "
-                + (
-                    "A built-in can't be shadowed: rename or uninstall the other."
-                    if DISTRIBUTION in owners
-                    else "Uninstall one of them."
-                ),
-                distribution=", ".join(owners),
-            )
+        if len(entry_points) > 1:
+            raise self._conflict(name, entry_points)
         self._loaded[name] = self._load(entry_points[0])
         return self._loaded[name]
 
     def describe(self, name: str) -> str:
         """Return the name's arguments and the first paragraph of its documentation, to be printed."""
         kind = self.get(name)
-        parameters = inspect.signature(kind).parameters.values()
+        annotations = specs.fields(kind)
+        arguments = []
+        for parameter in inspect.signature(kind).parameters.values():
+            default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+            # Resolved, so that an alias shows its choices.
+            arguments.append(f"{parameter.name}: {inspect.formatannotation(annotations[parameter.name])}{default}")
         summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-        return f"{name}({', '.join(map(_say, parameters))})\n{summary}"
+        return f"{name}({', '.join(arguments)})\n{summary}"
 
     def create(self, text: str) -> T:
         """Return the value that `"name"` or `"name:key=value,…"` stands for.
 
         Raises:
-            ArgumentError: the text can't be read, or an argument is unknown or out of range.
+            ArgumentError: (the registry's own kind) the text can't be read, or an argument is unknown or out of range.
+            UnknownNameError: nothing has this name.
+            PluginError: the plugin is at fault.
         """
-        name, arguments = specs.split_text(text)
+        name, arguments = specs.split_text(text, error=self.error)
         return self.build(name, arguments)
 
-    def build(self, name: str, arguments: dict[str, Any]) -> T:
+    def build(self, name: str, arguments: Mapping[str, Any]) -> T:
         """Return the class called `name`, constructed from arguments that may be text."""
         return specs.build(self.get(name), arguments, name=name, error=self.error)
 
@@ -105,38 +105,81 @@ class Registry(Generic[T]):
         if isinstance(value, str):
             return self.create(value)
         module, _, attribute = self._contract.partition(":")
-        contract = getattr(__import__(module, fromlist=[attribute]), attribute)
+        contract = getattr(import_module(module), attribute)
         if isinstance(value, contract):
             return cast(T, value)
         hint = f" Write {value.__name__}(…), with its settings." if isinstance(value, type) else ""
         raise self.error(
-            f"A {self.noun} is a name such as {self.names()[0]!r}, or an instance. Received: {value!r}.{hint}"
+            f"A {self.noun} is a name ({', '.join(self.names())}) or an instance. Received: {value!r}.{hint}"
         )
 
     def name_of(self, spec: object) -> str | None:
         """Return the name under which the class of `spec` is registered, or None if it is not."""
+        kind = type(spec)
         for name, points in self._by_name().items():
-            if any(point.value == f"{type(spec).__module__}:{type(spec).__qualname__}" for point in points):
+            if self._loaded.get(name) is kind or any(_is(point, kind) for point in points):
                 return name
-        return next((name for name, kind in self._loaded.items() if kind is type(spec)), None)
+        return None
+
+    def to_text(self, spec: object) -> str:
+        """Return the text from which `create` makes an equal value.
+
+        Raises:
+            ArgumentError: the class of `spec` is not registered, or an argument has no text form.
+        """
+        return specs.to_text(self._name(spec), spec, error=self.error)
 
     def to_manifest(self, spec: object) -> dict[str, Any]:
         """Return `{"name": …, "arguments": {…}}`, from which `from_manifest` makes an equal value.
 
         Raises:
-            ArgumentError: the class of `spec` is not registered, so nobody could load it again.
+            ArgumentError: the class of `spec` is not registered, so nobody could load it again, or an argument is
+                nothing that JSON can hold.
         """
+        return {"name": self._name(spec), "arguments": specs.to_arguments(spec, error=self.error)}
+
+    def from_manifest(self, manifest: Mapping[str, Any]) -> T:
+        """Return the value that `to_manifest` described; unlike in `build`, text is text.
+
+        Raises:
+            ArgumentError: the manifest is damaged, or of other arguments than the class has now.
+            UnknownNameError: nothing has the manifest's name.
+            PluginError: the plugin is at fault.
+        """
+        name = manifest.get("name") if isinstance(manifest, Mapping) else None
+        arguments = manifest.get("arguments") if isinstance(manifest, Mapping) else None
+        if not isinstance(name, str) or not isinstance(arguments, Mapping):
+            raise self.error(
+                f"A saved {self.noun} is {{'name': …, 'arguments': {{…}}}}. Received: {manifest!r}. "
+                "The file was changed or cut since it was saved."
+            )
+        return specs.restore(self.get(name), arguments, name=name, error=self.error)
+
+    def _name(self, spec: object) -> str:
         name = self.name_of(spec)
         if name is None:
             raise self.error(
                 f"{type(spec).__name__} is no registered {self.noun}, so a saved pipeline could not name it. "
                 f"Declare it under the entry-point group {self.group!r}."
             )
-        return {"name": name, "arguments": specs.to_arguments(spec)}
+        return name
 
-    def from_manifest(self, manifest: dict[str, Any]) -> T:
-        """Return the value that `to_manifest` described."""
-        return self.build(manifest["name"], manifest["arguments"])
+    def _conflict(self, name: str, points: list[EntryPoint]) -> PluginConflictError:
+        owners = sorted({_distribution(point) for point in points})
+        if len(owners) == 1:
+            message = (
+                f"The package {owners[0]!r} declares the {self.noun} {name!r} more than once: "
+                f"{', '.join(sorted(point.value for point in points))}."
+            )
+        elif DISTRIBUTION in owners:
+            others = ", ".join(owner for owner in owners if owner != DISTRIBUTION)
+            message = (
+                f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. A built-in can't be shadowed: "
+                f"uninstall {others}, or rename what it declares."
+            )
+        else:
+            message = f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. Uninstall all but one of them."
+        return PluginConflictError(message, distribution=", ".join(owners))
 
     def _by_name(self) -> dict[str, list[EntryPoint]]:
         if self._entry_points is None:
@@ -157,13 +200,21 @@ class Registry(Generic[T]):
                 distribution=distribution,
             ) from cause
         module, _, attribute = self._contract.partition(":")
-        contract = getattr(__import__(module, fromlist=[attribute]), attribute)
+        contract = getattr(import_module(module), attribute)
         if not (isinstance(loaded, type) and issubclass(loaded, contract)):
             raise PluginLoadError(
                 f"The {self.noun} {point.name!r} of the package {distribution!r} must be a subclass of "
                 f"{self._contract.replace(':', '.')}. Received: {loaded!r}.",
                 distribution=distribution,
             )
+        try:
+            specs.fields(loaded)
+        except Exception as cause:
+            raise PluginLoadError(
+                f"The {self.noun} {point.name!r} of the package {distribution!r} must be a frozen dataclass whose "
+                f"annotations can be resolved: {type(cause).__name__}: {cause}",
+                distribution=distribution,
+            ) from cause
         return loaded
 
 
@@ -175,13 +226,13 @@ def _group(points: Iterable[EntryPoint]) -> dict[str, list[EntryPoint]]:
     return {name: list(found.values()) for name, found in grouped.items()}
 
 
-def _say(parameter: inspect.Parameter) -> str:
-    """A parameter as a person would write it: annotations that are text stand without quotes, defaults with theirs."""
-    annotation = parameter.annotation
-    said = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-    return f"{parameter.name}: {said}{default}"
-
-
 def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "an unnamed package"
+    return (point.dist.name if point.dist is not None else None) or "an unnamed package"
+
+
+def _is(point: EntryPoint, kind: type) -> bool:
+    """Whether the entry point stands for `kind`, as far as can be told without importing anything."""
+    if point.value == f"{kind.__module__}:{kind.__qualname__}":
+        return True
+    # A package may offer a class from its front door and define it in a back room.
+    return getattr(sys.modules.get(point.module), point.attr, None) is kind

@@ -6,9 +6,10 @@ constructor's call and back, by the constructor's own annotations; it never gues
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import difflib
+import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,43 +26,72 @@ def near(word: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
 
 
-def split_text(text: str) -> tuple[str, dict[str, str]]:
+# One argument and the comma after it. Quoted as a whole, as in CSV; or the value alone; or bare, without its spaces.
+_ARGUMENT = re.compile(
+    r"""\s* (?: "(?P<whole>(?:[^"]|"")*)"
+             | (?P<key>[^",=]*) = \s* "(?P<value>(?:[^"]|"")*)"
+             | (?! " | [^",=]* = \s* " ) (?P<bare>[^,]*?)
+        ) \s* (?P<end>,|\Z)""",
+    re.VERBOSE,
+)
+
+
+def split_text(text: str, *, error: type[ArgumentError] = ArgumentError) -> tuple[str, dict[str, str]]:
     """Return the name and the raw arguments of `"name"` or `"name:key=value,…"`.
 
-    A value that holds a comma or a quote is written in double quotes, doubled inside, as in CSV:
-    `text:"path=a,b.txt",encoding=utf-8`.
+    A value that holds a comma, or begins with a quote or a space, is written in double quotes, doubled inside; the
+    quotes may stand around the whole argument, as in CSV: `text:path="a,b.txt"` or `text:"path=a,b.txt"`.
+
+    Args:
+        text: as above.
+        error: what to raise.
 
     Raises:
-        ArgumentError: the text is empty, an argument has no `=`, a key is given twice, or a quote is not closed.
+        ArgumentError: (or `error`) the text is empty, an argument has no `=`, a key is given twice, or a quote is not
+            closed.
     """
     name, colon, rest = text.partition(":")
     name = name.strip()
     if not name:
-        raise ArgumentError(f"A name is needed before any ':'. Received: {text!r}.")
+        raise error(f"A name is needed before any ':'. Received: {text!r}.")
     arguments: dict[str, str] = {}
     if not colon:
         return name, arguments
     if not rest.strip():
-        raise ArgumentError(f"{text!r} ends after its ':'. Write {name!r} alone, or '{name}:key=value'.")
-    try:
-        parts = next(csv.reader([rest], skipinitialspace=True, strict=True))
-    except csv.Error as cause:
-        raise ArgumentError(f"The quotes in {text!r} can't be read ({cause}). Double a quote inside quotes.") from cause
-    for part in parts:
-        key, equals, value = part.partition("=")
+        raise error(f"{text!r} ends after its ':'. Write {name!r} alone, or '{name}:key=value'.")
+    position, more = 0, True
+    while more:
+        found = _ARGUMENT.match(rest, position)
+        if found is None:
+            raise error(
+                f"The quotes in {text!r} can't be read from {rest[position:]!r} on. A quote must be closed, with a comma "
+                "or the end after it; inside quotes, a quote is doubled."
+            )
+        position, more = found.end(), found["end"] == ","
+        if found["value"] is not None:
+            key, equals, value = found["key"], "=", found["value"].replace('""', '"')
+        elif found["whole"] is not None:
+            key, equals, value = found["whole"].replace('""', '"').partition("=")
+        else:
+            key, equals, value = found["bare"].partition("=")
+            value = value.strip()
         key = key.strip()
         if not equals or not key:
-            raise ArgumentError(
-                f"Arguments are written key=value, separated by commas. Received: {part!r} in {text!r}."
-            )
+            part = found[0].removesuffix(",").strip()
+            raise error(f"Arguments are written key=value, separated by commas. Received: {part!r} in {text!r}.")
         if key in arguments:
-            raise ArgumentError(f"The argument {key!r} is given twice in {text!r}.")
-        arguments[key] = value.strip()
+            raise error(f"The argument {key!r} is given twice in {text!r}.")
+        arguments[key] = value
     return name, arguments
 
 
 def fields(kind: type[Any]) -> dict[str, Any]:
-    """Return the constructor's arguments of a spec class with their resolved annotations, in order."""
+    """Return the constructor's arguments of a spec class with their resolved annotations, in order.
+
+    Raises:
+        TypeError: `kind` is no dataclass.
+        NameError: an annotation names what its module doesn't have when it runs.
+    """
     hints = typing.get_type_hints(kind)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.init}
 
@@ -84,23 +114,53 @@ def build(
     Raises:
         ArgumentError: (or `error`) an argument is unknown, missing, or can't be read.
     """
+    known = _check(kind, arguments, name=name, error=error)
+    return kind(
+        **{key: read(value, known[key], where=f"{name}:{key}", error=error) for key, value in arguments.items()}
+    )
+
+
+def restore(
+    kind: type[T],
+    arguments: Mapping[str, Any],
+    *,
+    name: str,
+    error: type[ArgumentError] = ArgumentError,
+) -> T:
+    """Return `kind(**arguments)` from what `to_arguments` wrote; text stays text, even `"none"` or `"5"`.
+
+    Args:
+        kind: a frozen dataclass.
+        arguments: by name, as JSON holds them.
+        name: how the person called the thing, for messages.
+        error: what to raise.
+
+    Raises:
+        ArgumentError: (or `error`) an argument is unknown or missing.
+    """
+    known = _check(kind, arguments, name=name, error=error)
+    return kind(**{key: _from_json(value, known[key]) for key, value in arguments.items()})
+
+
+def _check(kind: type[Any], arguments: Mapping[str, Any], *, name: str, error: type[ArgumentError]) -> dict[str, Any]:
+    """The known arguments, once those that are given are known to be among them and none is missing."""
     known = fields(kind)
-    values: dict[str, Any] = {}
-    for key, value in arguments.items():
+    for key in arguments:
         if key not in known:
             close = near(key, known)
-            hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise error(f"{name!r} has no argument {key!r}.{hint} It takes: {', '.join(known) or 'none'}.")
-        values[key] = read(value, known[key], where=f"{name}:{key}", error=error)
-    required = [
+    missing = [
         f.name
-        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        for f in dataclasses.fields(kind)
+        if f.init
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and f.name not in arguments
     ]
-    missing = [key for key in required if key not in values]
     if missing:
-        raise error(f"{name!r} needs {', '.join(map(repr, missing))}. Write '{name}:{missing[0]}=…'.")
-    return kind(**values)
+        raise error(f"{name!r} needs {' and '.join(map(repr, missing))}. Write '{name}:{missing[0]}=…'.")
+    return known
 
 
 def read(value: Any, annotation: Any, *, where: str, error: type[ArgumentError] = ArgumentError) -> Any:
@@ -112,55 +172,75 @@ def read(value: Any, annotation: Any, *, where: str, error: type[ArgumentError] 
         where: how to name the argument in a message.
         error: what to raise.
     """
-    if isinstance(value, list):
-        return tuple(value)
     if not isinstance(value, str):
-        return value
-    options = _options(annotation)
-    for option in options:
-        try:
-            return _parse(value, option)
-        except ValueError:
-            continue
-    wanted = " or ".join(_say(option) for option in options)
-    raise error(f"{where} takes {wanted}. Received: {value!r}.")
+        return _from_json(value, annotation)
+    try:
+        return _parse(value, annotation)
+    except ValueError:
+        wanted = " or ".join(_say(option) for option in _options(annotation))
+        raise error(f"{where} takes {wanted}. Received: {value!r}.") from None
 
 
 def _options(annotation: Any) -> list[Any]:
     """The alternatives of a union, text last: `"5"` for `int | str` is the number."""
-    origin = typing.get_origin(annotation)
-    options = list(typing.get_args(annotation)) if origin in (Union, types.UnionType) else [annotation]
+    options = list(typing.get_args(annotation)) if _is_union(annotation) else [annotation]
     return sorted(options, key=lambda option: option in (str, Path, Any))
 
 
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (Union, types.UnionType)
+
+
 def _parse(text: str, annotation: Any) -> Any:
-    origin = typing.get_origin(annotation)
-    if annotation is bool:
-        lowered = text.lower()
-        if lowered in ("true", "yes", "1"):
-            return True
-        if lowered in ("false", "no", "0"):
-            return False
+    """The text as the annotated type; ValueError where it can't be read so."""
+    if _is_union(annotation):
+        for option in _options(annotation):
+            try:
+                return _parse(text, option)
+            except ValueError:
+                continue
         raise ValueError(text)
-    if annotation in (None, type(None)):
-        if text.lower() == "none":
-            return None
-        raise ValueError(text)
-    if annotation in (int, float):
-        return annotation(text)
-    if annotation is Path:
-        return Path(text)
-    if origin is Literal:
-        for choice in typing.get_args(annotation):
-            if text == str(choice):
-                return choice
-        raise ValueError(text)
-    if origin in (tuple, Sequence):
-        member = typing.get_args(annotation)[0]
-        return tuple(_parse(part, member) for part in text.split("|"))
     if annotation in (str, Any):
         return text
+    if annotation is Path:
+        return Path(text)
+    origin = typing.get_origin(annotation)
+    if origin in (tuple, Sequence):
+        parts = text.split("|") if text else []
+        return tuple(_parse(part, member) for part, member in zip(parts, _members(annotation, len(parts)), strict=True))
+    if origin is Literal:
+        for choice in typing.get_args(annotation):
+            if isinstance(choice, str):
+                if text == choice:
+                    return choice
+            elif _reads_as(text, choice):
+                return choice
+        raise ValueError(text)
+    word = text.strip().lower()
+    if annotation is bool and word in ("true", "yes", "1"):
+        return True
+    if annotation is bool and word in ("false", "no", "0"):
+        return False
+    if annotation in (None, type(None)) and word == "none":
+        return None
+    if annotation in (int, float):
+        return annotation(text)
     raise ValueError(text)
+
+
+def _reads_as(text: str, choice: Any) -> bool:
+    try:
+        return bool(_parse(text, type(choice)) == choice)
+    except ValueError:
+        return False
+
+
+def _members(annotation: Any, count: int) -> tuple[Any, ...]:
+    """The annotations of `count` members; that of `tuple[X, ...]` and `Sequence[X]` as often as there are members."""
+    members = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Sequence or members[1:] == (Ellipsis,):
+        return (members[0],) * count
+    return members
 
 
 def _say(annotation: Any) -> str:
@@ -169,14 +249,22 @@ def _say(annotation: Any) -> str:
         return "one of " + ", ".join(map(repr, typing.get_args(annotation)))
     if annotation in (None, type(None)):
         return "none"
-    if origin in (tuple, Sequence):
+    if origin is Sequence or (origin is tuple and typing.get_args(annotation)[1:] == (Ellipsis,)):
         return f"a list of {_say(typing.get_args(annotation)[0])} separated by '|'"
+    if origin is tuple:
+        return " and ".join(map(_say, typing.get_args(annotation))) + " separated by '|'"
+    if _is_union(annotation):
+        return " or ".join(map(_say, _options(annotation)))
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return words.get(annotation, str(annotation))
 
 
-def to_arguments(spec: Any) -> dict[str, Any]:
-    """Return the arguments of a spec that differ from their defaults, as JSON can hold them."""
+def to_arguments(spec: Any, *, error: type[ArgumentError] = ArgumentError) -> dict[str, Any]:
+    """Return the arguments of a spec that differ from their defaults, as JSON can hold them.
+
+    Raises:
+        ArgumentError: (or `error`) a value is nothing that JSON can hold.
+    """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(spec):
         if not field.init:
@@ -187,13 +275,68 @@ def to_arguments(spec: Any) -> dict[str, Any]:
             default = field.default_factory()
         if value == default:
             continue
-        values[field.name] = _jsonable(value)
+        try:
+            values[field.name] = _jsonable(value)
+        except TypeError as cause:
+            raise error(
+                f"{type(spec).__name__}({field.name}={value!r}) can't be saved: text, numbers, true, false, None and "
+                "tuples of these can."
+            ) from cause
     return values
 
 
+def to_text(name: str, spec: Any, *, error: type[ArgumentError] = ArgumentError) -> str:
+    """Return `"name:key=value,…"` with the arguments that differ from their defaults.
+
+    Raises:
+        ArgumentError: (or `error`) a value has no text form: a "|" inside a list, the text "none" where None may be.
+    """
+    arguments = to_arguments(spec, error=error)
+    text = name + ":" * bool(arguments) + ",".join(_quoted(key, _written(value)) for key, value in arguments.items())
+    try:
+        same = build(type(spec), split_text(text)[1], name=name, error=error) == spec
+    except ArgumentError:
+        same = False
+    if not same:
+        raise error(f"{spec!r} has no text form: {text!r} is read as something else.")
+    return text
+
+
+def _quoted(key: str, value: str) -> str:
+    if value == value.strip() and not any(mark in value for mark in ',"'):
+        return f"{key}={value}"
+    doubled = value.replace('"', '""')
+    return f'{key}="{doubled}"'
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return "|".join(map(_written, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, (tuple, list)):
         return [_jsonable(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return os.fspath(value)  # TypeError where it is no path either
+
+
+def _from_json(value: Any, annotation: Any) -> Any:
+    """Lists are tuples again and text a Path again, where the annotation says so; the rest is the constructor's."""
+    options = _options(annotation)
+    if isinstance(value, list):
+        for option in options:
+            if typing.get_origin(option) in (tuple, Sequence):
+                members = _members(option, len(value))
+                if len(members) == len(value):
+                    return tuple(map(_from_json, value, members))
+        return tuple(value)
+    if isinstance(value, str) and Path in options and str not in options:
+        return Path(value)
     return value
