@@ -1,9 +1,164 @@
-"""The sampler contract: a frozen value that says how the next token is chosen."""
+"""The sampler contract: a frozen value that says how the next token is chosen.
+
+Before anything is chosen, every kind treats the model's logits alike and in this order, which is transformers':
+
+1. `repetition_penalty`: logits of tokens that the text holds already are divided by it if positive, multiplied if not
+   (Keskar et al. 2019, section 4.1).
+2. `no_repeat_ngram_size`: tokens that would complete an n-gram the text holds already are excluded.
+3. `bad_words`: tokens that would complete one of these strings in the text are excluded.
+4. `temperature`: logits are divided by it.
+5. The kind's own part: truncation and a draw, a search over beams, …
+
+Steps 1 to 3 give the same in any order, for an excluded token has the logit -inf, which a penalty leaves alone. The
+text is the prompt and what was generated; start and end tokens are its frame, and never count as repeated. Where
+everything is excluded, the text can't go on: the end token is the one choice left.
+"""
 
 from __future__ import annotations
 
-from abc import ABC
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kerasgen.errors import SamplerArgumentError
+
+_SEED_LIMIT = 2**64
 
 
-class SamplerSpec(ABC):
-    """How the next token is chosen. Subclasses are frozen dataclasses; making one imports no Keras."""
+def require(holds: bool, what: str, received: str) -> None:
+    """Raise `SamplerArgumentError` unless `holds`; `what` says how it must be, `received` what came."""
+    if not holds:
+        raise SamplerArgumentError(f"{what}. Received: {received}.")
+
+
+def is_number(value: Any) -> bool:
+    """Return whether `value` is a finite int or float, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Return whether `value` is an int of at least `least`, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSpec:
+    """How the next token is chosen. Subclasses are frozen dataclasses; making one imports no Keras.
+
+    A spec can be handed to `keras_hub.models.CausalLM.compile(sampler=spec)` as well.
+
+    Args:
+        temperature: above 0; 1 leaves the model's distribution as it is, less sharpens it, more flattens it.
+        repetition_penalty: above 0; 1 is none, more makes tokens of the text so far less likely.
+        no_repeat_ngram_size: tokens in a sequence that may occur only once in the text; 0 sets no limit.
+        bad_words: strings that what is generated never completes, compared exactly, wherever they lie across tokens.
+        seed: 0 to 2**64 - 1, from which every draw follows; None leaves it to the caller.
+
+    Raises:
+        SamplerArgumentError: a setting is out of range.
+    """
+
+    temperature: float = 1.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            is_number(self.temperature) and self.temperature > 0,
+            "`temperature` must be a number above 0 (for the most likely token each time, use Greedy)",
+            f"temperature={self.temperature!r}",
+        )
+        require(
+            is_number(self.repetition_penalty) and self.repetition_penalty > 0,
+            "`repetition_penalty` must be a number above 0; 1 is no penalty",
+            f"repetition_penalty={self.repetition_penalty!r}",
+        )
+        require(
+            is_whole(self.no_repeat_ngram_size, 0),
+            "`no_repeat_ngram_size` must be a whole number of tokens; 0 sets no limit",
+            f"no_repeat_ngram_size={self.no_repeat_ngram_size!r}",
+        )
+        if isinstance(self.bad_words, list):
+            object.__setattr__(self, "bad_words", tuple(self.bad_words))  # a spec is hashable
+        require(
+            isinstance(self.bad_words, tuple) and all(isinstance(word, str) and word for word in self.bad_words),
+            "`bad_words` must be a tuple of strings that are not empty",
+            f"bad_words={self.bad_words!r}",
+        )
+        require(
+            all(word.encode("utf-8", "replace").decode() == word for word in self.bad_words),
+            "`bad_words` must be valid Unicode; a lone surrogate can't be written as UTF-8",
+            f"bad_words={self.bad_words!r}",
+        )
+        require(
+            self.seed is None or (is_whole(self.seed, 0) and self.seed < _SEED_LIMIT),
+            "`seed` must be a whole number from 0 to 2**64 - 1, or None for the caller's",
+            f"seed={self.seed!r}",
+        )
+
+    @property
+    def variables(self) -> list[Any]:
+        """Empty: KerasHub asks a sampler for its Keras variables, and a spec keeps no state."""
+        return []
+
+    def __call__(
+        self,
+        next: Any,  # noqa: A002 - KerasHub passes it by this name
+        prompt: Any,
+        cache: Any = None,
+        index: Any = 0,
+        mask: Any = None,
+        stop_token_ids: Any = None,
+        hidden_states: Any = None,
+        model: Any = None,
+    ) -> Any:
+        """Return `prompt` with what was generated, as KerasHub's `generate_step` asks a sampler to.
+
+        The same seed (0 where the spec has none) gives the same text at every call.
+
+        Args:
+            next: `(token_ids, cache, index)` to `(logits, hidden_states, cache)` at `index - 1`.
+            prompt: int `(batch_size, max_length)`; right-padded.
+            cache: of the model, filled for `prompt`.
+            index: where the first token is written.
+            mask: bool like `prompt`; True where the prompt's own tokens lie.
+            stop_token_ids: ids that end a text, or None.
+            hidden_states: `(batch_size, max_length, hidden_dim)` of the prompt; only contrastive search reads them.
+            model: not used.
+
+        Raises:
+            SamplerArgumentError: the spec has `bad_words`, which can't be kept without the tokenizer, or is of a kind
+                that only `kerasgen.generation` runs.
+        """
+        from kerasgen.samplers import hub_adapter
+
+        return hub_adapter.run(self, next, prompt, cache, index, mask, stop_token_ids, hidden_states)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSampler(SamplerSpec, ABC):
+    """A kind that chooses each token from that step's logits alone; plugins subclass this one.
+
+    Attributes:
+        draws: whether `choose` reads its uniforms; a kind that doesn't gives the same text for every seed.
+    """
+
+    draws: ClassVar[bool] = True
+
+    @abstractmethod
+    def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+        """Return one token id for each row.
+
+        Args:
+            xp: the array namespace to compute in: the module `numpy`, or `keras.ops` inside a compiled graph. Use
+                what both have; `kerasgen.samplers.arithmetic` is written so.
+            logits: float `(rows, vocabulary_size)`, after the steps 1 to 4; -inf excludes a token, and each row has
+                at least one that is not excluded.
+            uniforms: float `(rows,)` in [0, 1), one for each row and step.
+
+        Returns:
+            int `(rows,)`; never an excluded token.
+        """

@@ -1,0 +1,165 @@
+"""Prompts become batches: the start token before them, their limits checked, padded to one length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.errors import GenerateArgumentError
+from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.randomness import streams
+
+_DEFAULT_MAX_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What was generated after one prompt.
+
+    Args:
+        token_ids: the new tokens, the end token with them if one was generated.
+        score: for beam search the score that it ranks texts by (see `Beam`); for other specs the sum of the
+            log-probabilities in nats that the model itself gave these tokens, whatever the sampler made of them;
+            NaN for KerasHub's own samplers, which don't tell.
+        finished: whether the end token was generated; if not, the length limit cut the text.
+    """
+
+    token_ids: tuple[int, ...]
+    score: float
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that are generated from together.
+
+    Args:
+        places: which of the caller's prompts each row is.
+        token_ids: int32 `(rows, longest limit)`, start token and prompt, right-padded.
+        lengths: int `(rows,)`, tokens of each prompt, its start token with them.
+        limits: int `(rows,)`, tokens that each text may have in all.
+        streams: the stream of random numbers of each row.
+    """
+
+    places: tuple[int, ...]
+    token_ids: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int64]
+    limits: npt.NDArray[np.int64]
+    streams: tuple[int, ...]
+
+    def padded(self, length: int, pad_token_id: int) -> npt.NDArray[np.int32]:
+        """Return a copy of the token ids, padded to `length`."""
+        extra = ((0, 0), (0, length - self.token_ids.shape[1]))
+        return np.pad(self.token_ids, extra, constant_values=pad_token_id)
+
+
+def frame(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return each prompt's ids with the start token before them, as the model was trained.
+
+    Raises:
+        GenerateArgumentError: a prompt is empty and the tokenizer has no start token, or an id is not the tokenizer's.
+    """
+    start, size = model.tokenizer.start_token_id, model.tokenizer.vocabulary_size
+    framed = []
+    for place, prompt in enumerate(prompts):
+        wrong = [token_id for token_id in prompt if not 0 <= token_id < size]
+        if wrong:
+            raise GenerateArgumentError(
+                f"Token ids must lie between 0 and {size - 1}. Received: {wrong[0]} in prompt {place}."
+            )
+        if start is None and not prompt:
+            raise GenerateArgumentError(
+                f"Prompt {place} is empty, and this tokenizer has no start token to begin with. Write at least one "
+                "character."
+            )
+        framed.append([*([] if start is None else [start]), *map(int, prompt)])
+    return framed
+
+
+def limits(
+    model: LanguageModel, lengths: Sequence[int], *, max_length: int | None, max_new_tokens: int | None
+) -> list[int]:
+    """Return how many tokens each text may have in all.
+
+    Args:
+        model: whose positions bound every text.
+        lengths: of the prompts in tokens, the start token with them.
+        max_length: tokens of a whole text, start token and prompt with it; or None.
+        max_new_tokens: tokens generated; or None. With neither, the model's positions are the limit, or 256.
+
+    Raises:
+        GenerateArgumentError: both are given, one is below 1, a prompt leaves no room for a new token, or a text would
+            be longer than the model's positions.
+    """
+    if max_length is not None and max_new_tokens is not None:
+        raise GenerateArgumentError(
+            "Give `max_length`, which counts the prompt, or `max_new_tokens`, which doesn't. Received: "
+            f"max_length={max_length}, max_new_tokens={max_new_tokens}."
+        )
+    for name, value in (("max_length", max_length), ("max_new_tokens", max_new_tokens)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise GenerateArgumentError(f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}.")
+    positions = model.max_sequence_length
+    if max_length is not None and positions is not None and max_length > positions:
+        raise GenerateArgumentError(
+            f"`max_length` must be at most the model's {positions} positions. Received: max_length={max_length}."
+        )
+    whole = max_length if max_length is not None else (positions or _DEFAULT_MAX_LENGTH)
+    found = []
+    for place, length in enumerate(lengths):
+        limit = whole if max_new_tokens is None else length + max_new_tokens
+        if length >= limit:
+            named = "`max_length`" if max_length is not None else "the longest text"
+            raise GenerateArgumentError(
+                f"Prompt {place} has {length} tokens (its start token with them) and {named} is {limit}: there is no "
+                "room for a new token. Shorten the prompt"
+                + (", or raise `max_length`." if positions is None or limit < positions else ".")
+            )
+        if positions is not None and limit > positions:
+            raise GenerateArgumentError(
+                f"Prompt {place} has {length} tokens (its start token with them); {max_new_tokens} new ones would make "
+                f"{limit}, and the model has {positions} positions. Shorten the prompt or lower `max_new_tokens`."
+            )
+        found.append(limit)
+    return found
+
+
+def batches(
+    model: LanguageModel,
+    framed: Sequence[Sequence[int]],
+    limit: Sequence[int],
+    batch_size: int,
+    *,
+    equal_lengths: bool = False,
+) -> Iterator[Batch]:
+    """Yield the prompts in batches of like length; a text doesn't depend on what else is in its batch.
+
+    Args:
+        model: whose padding token fills the rows.
+        framed: prompts as `frame` returns them.
+        limit: what `limits` returned.
+        batch_size: rows in a batch, at most.
+        equal_lengths: put only prompts of the same length and limit into one batch.
+    """
+    stream_of = streams([tuple(prompt) for prompt in framed])
+    order = sorted(range(len(framed)), key=lambda place: (len(framed[place]), limit[place]))
+    while order:
+        places = order[:batch_size]
+        if equal_lengths:
+            places = [place for place in places if len(framed[place]) == len(framed[places[0]])]
+            places = [place for place in places if limit[place] == limit[places[0]]]
+        order = order[len(places) :]
+        longest = max(limit[place] for place in places)
+        token_ids = np.full((len(places), longest), model.tokenizer.pad_token_id, dtype=np.int32)
+        for row, place in enumerate(places):
+            token_ids[row, : len(framed[place])] = framed[place]
+        yield Batch(
+            tuple(places),
+            token_ids,
+            np.array([len(framed[place]) for place in places], dtype=np.int64),
+            np.array([limit[place] for place in places], dtype=np.int64),
+            tuple(stream_of[place] for place in places),
+        )

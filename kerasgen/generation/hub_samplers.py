@@ -1,0 +1,79 @@
+"""KerasHub's own samplers: prompts through KerasHub's generation, without a trace left on the model.
+
+`CausalLM.compile(sampler=…)` would replace the optimizer, the loss and the metrics; here only the sampler is lent.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kerasgen.errors import GenerateArgumentError
+from kerasgen.generation.batches import Batch, Continuation
+from kerasgen.generation.passes import signature
+from kerasgen.models.base import LanguageModel
+
+_MISSING = object()
+
+# By sampler, then by model. A function holds its model, so a model lives as long as the samplers it has run with.
+_Functions = dict[tuple[Any, ...], Callable[..., Any]]
+_COMPILED: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, _Functions]] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def lent(causal_lm: Any, sampler: Any) -> Iterator[Any]:
+    """Yield KerasHub's compiled generation function with `sampler`, and give the model its own back afterwards."""
+    before = {name: getattr(causal_lm, name, _MISSING) for name in ("sampler", "generate_function")}
+    functions = _COMPILED.setdefault(sampler, weakref.WeakKeyDictionary()).setdefault(causal_lm, {})
+    # KerasHub's compiled function keeps the settings that the sampler had at its first call.
+    key = (json.dumps(sampler.get_config(), default=repr, sort_keys=True), signature(causal_lm))
+    causal_lm.sampler = sampler
+    causal_lm.generate_function = functions.get(key)
+    try:
+        functions[key] = causal_lm.make_generate_function()
+        yield functions[key]
+    finally:
+        for name, value in before.items():
+            if value is _MISSING:
+                delattr(causal_lm, name)
+            else:
+                setattr(causal_lm, name, value)
+
+
+def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterator[tuple[Batch, list[Continuation]]]:
+    """Yield each batch with what KerasHub generated for its rows.
+
+    Args:
+        model: the model.
+        batches: of prompts of equal lengths, for KerasHub's beam search mis-scores others.
+        sampler: a `keras_hub.samplers.Sampler`; its own seed generator draws, so a second call gives other texts.
+
+    Raises:
+        GenerateArgumentError: the sampler returns several texts for a prompt.
+    """
+    end = model.tokenizer.end_token_id
+    if getattr(sampler, "return_all_beams", False):
+        raise GenerateArgumentError(
+            "KerasHub's BeamSampler can't return all beams through generate. Use kerasgen's Beam with "
+            "`num_return_sequences`, or return_all_beams=False."
+        )
+    with lent(model.causal_lm, sampler) as function:
+        for batch in batches:
+            mask = np.arange(batch.token_ids.shape[1]) < batch.lengths[:, None]
+            # KerasHub takes an end token after the prompt for the end of a text, though it were padding.
+            inputs = {"token_ids": np.where(mask, batch.token_ids, int(end == 0)), "padding_mask": mask}
+            outputs = function({key: ops.convert_to_tensor(value) for key, value in inputs.items()}, (end,))
+            token_ids = ops.convert_to_numpy(outputs["token_ids"])
+            yield batch, [_continuation(row[n:], end) for row, n in zip(token_ids, batch.lengths, strict=True)]
+
+
+def _continuation(token_ids: Any, end_token_id: int) -> Continuation:
+    ends = np.flatnonzero(token_ids == end_token_id)
+    kept = token_ids[: ends[0] + 1] if len(ends) else token_ids
+    return Continuation(tuple(int(token_id) for token_id in kept), float("nan"), bool(len(ends)))

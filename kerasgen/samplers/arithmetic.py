@@ -1,0 +1,288 @@
+"""Logits become a choice: the arithmetic of every sampler, written once for every executor.
+
+Each function takes an array namespace `xp` first: the module `numpy` on a host, in whatever float type the arrays have,
+or `keras.ops` inside a compiled graph. Only functions that both have are used; `top` and `count_ids` hide the two
+places where they differ. Shapes must be known when a graph is traced; values need not be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def top(xp: Any, values: Any, count: int) -> tuple[Any, Any]:
+    """Return the `count` highest values of each row and their places, highest first; of equals, the lower place first.
+
+    Args:
+        xp: the array namespace.
+        values: float `(rows, n)`, `n` at least `count`.
+        count: how many.
+
+    Returns:
+        Float and int `(rows, count)`.
+    """
+    if hasattr(xp, "top_k"):
+        highest, places = xp.top_k(values, k=count, sorted=True)
+        return highest, places
+    places = xp.argsort(-values, axis=-1, kind="stable")[:, :count]
+    return xp.take_along_axis(values, places, axis=-1), places
+
+
+def count_ids(xp: Any, token_ids: Any, counted: Any, vocabulary_size: int) -> Any:
+    """Return how often each id stands in a row where `counted` is true.
+
+    Args:
+        xp: the array namespace.
+        token_ids: int `(rows, n)`; below `vocabulary_size` where `counted`.
+        counted: bool `(rows, n)`.
+        vocabulary_size: how many ids there are.
+
+    Returns:
+        Float `(rows, vocabulary_size)`.
+    """
+    rows = token_ids.shape[0]
+    ids = xp.where(counted, token_ids, 0)
+    ones = xp.where(counted, 1.0, 0.0)
+    if hasattr(xp, "scatter"):
+        row_of = xp.zeros_like(ids) + xp.expand_dims(xp.cast(xp.arange(rows), ids.dtype), -1)
+        places = xp.stack([xp.reshape(row_of, (-1,)), xp.reshape(ids, (-1,))], axis=-1)
+        return xp.scatter(places, xp.reshape(ones, (-1,)), (rows, vocabulary_size))
+    counts = xp.zeros((rows, vocabulary_size))
+    xp.add.at(counts, (xp.arange(rows)[:, None], ids), ones)
+    return counts
+
+
+def softmax(xp: Any, logits: Any) -> Any:
+    """Return probabilities of `(rows, n)` logits; -inf becomes exactly 0."""
+    powers = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+    return powers / xp.sum(powers, axis=-1, keepdims=True)
+
+
+def log_softmax(xp: Any, logits: Any) -> Any:
+    """Return log-probabilities in nats of `(rows, n)` logits; -inf stays -inf."""
+    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+
+
+def exclude(xp: Any, logits: Any, excluded: Any) -> Any:
+    """Return `logits` with -inf where the bool array `excluded` is true."""
+    return xp.where(excluded, float("-inf"), logits)
+
+
+def apply_repetition_penalty(xp: Any, logits: Any, token_ids: Any, counted: Any, penalty: float) -> Any:
+    """Return logits with those of repeated tokens divided by `penalty` where positive, multiplied where not.
+
+    Args:
+        xp: the array namespace.
+        logits: float `(rows, vocabulary_size)`.
+        token_ids: int `(rows, n)`, the text so far.
+        counted: bool `(rows, n)`, which of its positions count.
+        penalty: above 0; 1 changes nothing.
+
+    Source: Keskar et al. 2019, section 4.1, with the sign rule that transformers added.
+    """
+    if penalty == 1:
+        return logits
+    seen = count_ids(xp, token_ids, counted, logits.shape[-1]) > 0
+    return xp.where(seen, xp.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def ngram_mask(xp: Any, token_ids: Any, counted: Any, index: Any, size: int, vocabulary_size: int) -> Any:
+    """Return which tokens at position `index` would complete an n-gram that the text holds already.
+
+    Args:
+        xp: the array namespace.
+        token_ids: int `(rows, n)`, the text in the positions before `index`.
+        counted: bool `(rows, n)`, which positions are text; none from `index` on.
+        index: int scalar.
+        size: tokens in an n-gram, at least 1.
+        vocabulary_size: how many ids there are.
+
+    Returns:
+        Bool `(rows, vocabulary_size)`.
+
+    Source: Paulus et al. 2017, section 2.5.
+    """
+    windows = token_ids.shape[1] - size + 1
+    if windows < 1:
+        return xp.zeros((token_ids.shape[0], vocabulary_size)) > 0
+    repeated = counted[:, size - 1 :]
+    for step in range(size - 1):
+        # The text's own last size - 1 tokens; clipped, for the text may be shorter than that.
+        place = xp.reshape(xp.maximum(index - size + 1 + step, 0), (1,))
+        last, last_counted = xp.take(token_ids, place, axis=1), xp.take(counted, place, axis=1)
+        same = xp.equal(token_ids[:, step : step + windows], last)
+        both = xp.logical_and(counted[:, step : step + windows], last_counted)
+        repeated = xp.logical_and(repeated, xp.logical_and(same, both))
+    repeated = xp.logical_and(repeated, index >= size - 1)
+    return count_ids(xp, token_ids[:, size - 1 :], repeated, vocabulary_size) > 0
+
+
+def leave_a_choice(xp: Any, logits: Any, before: Any, end_token_id: int | None) -> Any:
+    """Return `logits` where a row has any that is not -inf, and a row with one choice where it has none.
+
+    Args:
+        xp: the array namespace.
+        logits: float `(rows, vocabulary_size)`.
+        before: the same before anything was excluded.
+        end_token_id: the one choice; without one, such a row gets its logits from `before`.
+    """
+    some = xp.max(logits, axis=-1, keepdims=True) > float("-inf")
+    if end_token_id is None:
+        return xp.where(some, logits, before)
+    others = xp.not_equal(xp.expand_dims(xp.arange(logits.shape[-1]), 0), end_token_id)
+    return xp.where(some, logits, exclude(xp, xp.zeros_like(logits), others))
+
+
+def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
+    """Return which are the `counts` highest of each row; of equals at the edge, the lower places.
+
+    Args:
+        xp: the array namespace.
+        values: float `(rows, n)`.
+        counts: int `(rows, 1)`, from 1 to `n`.
+
+    Returns:
+        Bool `(rows, n)`, true exactly `counts` times in each row.
+    """
+    descending = xp.flip(xp.sort(values, axis=-1), axis=-1)
+    edge = xp.take_along_axis(descending, counts - 1, axis=-1)
+    above = xp.where(values > edge, 1, 0)
+    at_edge = xp.where(xp.equal(values, edge), 1, 0)
+    room = counts - xp.sum(above, axis=-1, keepdims=True)
+    return xp.logical_or(above > 0, xp.logical_and(at_edge > 0, xp.cumsum(at_edge, axis=-1) <= room))
+
+
+def top_k_mask(xp: Any, logits: Any, k: int) -> Any:
+    """Return `(rows, vocabulary_size)` logits with -inf for all but the `k` highest of each row."""
+    size = logits.shape[-1]
+    if k >= size:
+        return logits
+    counts = xp.where(xp.zeros_like(logits[:, :1]) > 0, 0, k)
+    return exclude(xp, logits, xp.logical_not(keep_highest(xp, logits, counts)))
+
+
+def top_p_mask(xp: Any, logits: Any, p: float) -> Any:
+    """Return logits with -inf for all but the fewest most likely tokens whose probabilities sum to `p` or more.
+
+    Args:
+        xp: the array namespace.
+        logits: float `(rows, vocabulary_size)`.
+        p: above 0 and at most 1; 1 keeps all, whatever the sums round to.
+    """
+    if p >= 1:
+        return logits
+    likely_first = xp.flip(xp.sort(softmax(xp, logits), axis=-1), axis=-1)
+    before = xp.cumsum(likely_first, axis=-1) - likely_first
+    counts = xp.sum(xp.where(before < p, 1, 0), axis=-1, keepdims=True)
+    # A difference of sums may round below 0 or above p by an ulp, and never may the likeliest token go.
+    return exclude(xp, logits, xp.logical_not(keep_highest(xp, logits, xp.maximum(counts, 1))))
+
+
+def min_p_mask(xp: Any, logits: Any, p: float) -> Any:
+    """Return logits with -inf for tokens less than `p` times as likely as their row's most likely; 0 keeps all."""
+    if p <= 0:
+        return logits
+    ratio = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+    return exclude(xp, logits, ratio < p)
+
+
+def highest(xp: Any, logits: Any) -> Any:
+    """Return each row's id of the highest logit, int `(rows,)`; of equals, the lowest."""
+    return xp.argmax(logits, axis=-1)
+
+
+def draw(xp: Any, logits: Any, uniforms: Any) -> Any:
+    """Return one id for each row by inverting its cumulative distribution in the order of the ids.
+
+    Args:
+        xp: the array namespace.
+        logits: float `(rows, vocabulary_size)`; each row has one above -inf.
+        uniforms: float `(rows,)` in [0, 1).
+
+    Returns:
+        Int `(rows,)`; never an id of probability 0, however the sums round.
+    """
+    probabilities = softmax(xp, logits)
+    cumulative = xp.cumsum(probabilities, axis=-1)
+    # Scaled by the sum as it came out, not by 1.
+    goal = xp.expand_dims(uniforms, -1) * cumulative[:, -1:]
+    possible = probabilities > 0
+    reached = xp.where(xp.logical_and(cumulative > goal, possible), 1, 0)
+    last = logits.shape[-1] - 1 - xp.argmax(xp.flip(xp.where(possible, 1, 0), axis=-1), axis=-1)
+    return xp.where(xp.max(reached, axis=-1) > 0, xp.argmax(reached, axis=-1), last)
+
+
+def constrain(
+    xp: Any,
+    logits: Any,
+    *,
+    token_ids: Any,
+    counted: Any,
+    index: Any,
+    repetition_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
+    excluded: Any = None,
+    temperature: float = 1.0,
+    end_token_id: int | None,
+) -> Any:
+    """Return logits after the steps that all kinds share, in the order that `kerasgen.samplers.base` gives.
+
+    Args:
+        xp: the array namespace.
+        logits: float `(rows, vocabulary_size)`, as the model gave them for position `index`.
+        token_ids: int `(rows, n)`, the text in the positions before `index`.
+        counted: bool `(rows, n)`, which positions are text; none from `index` on.
+        index: int scalar.
+        repetition_penalty: above 0.
+        no_repeat_ngram_size: 0 sets no limit.
+        excluded: bool `(rows, vocabulary_size)`, tokens that would complete a bad word; or None.
+        temperature: above 0.
+        end_token_id: what is left where everything is excluded, or None.
+
+    Returns:
+        Float `(rows, vocabulary_size)`; each row has one above -inf if it had one before.
+    """
+    changed = apply_repetition_penalty(xp, logits, token_ids, counted, repetition_penalty)
+    if no_repeat_ngram_size:
+        vocabulary_size = logits.shape[-1]
+        repeated = ngram_mask(xp, token_ids, counted, index, no_repeat_ngram_size, vocabulary_size)
+        changed = exclude(xp, changed, repeated)
+    if excluded is not None:
+        changed = exclude(xp, changed, excluded)
+    if no_repeat_ngram_size or excluded is not None:
+        changed = leave_a_choice(xp, changed, logits, end_token_id)
+    return changed if temperature == 1 else changed / temperature
+
+
+def text_mask(xp: Any, token_ids: Any, index: Any, frame_ids: tuple[int, ...]) -> Any:
+    """Return which positions of `(rows, n)` ids are text: those before `index` that hold no start or end token."""
+    counted = xp.expand_dims(xp.arange(token_ids.shape[1]), 0) < index
+    for token_id in frame_ids:
+        counted = xp.logical_and(counted, xp.not_equal(token_ids, token_id))
+    return xp.logical_and(counted, token_ids >= 0)
+
+
+def contrastive_score(xp: Any, probabilities: Any, candidates: Any, context: Any, in_context: Any, alpha: float) -> Any:
+    """Return each candidate's score, `(1 - alpha) * probability - alpha * greatest cosine to the context`.
+
+    Args:
+        xp: the array namespace.
+        probabilities: float `(rows, k)`; a candidate of probability 0 scores -inf.
+        candidates: float `(rows, k, hidden_dim)`, the candidates' hidden states.
+        context: float `(rows, n, hidden_dim)`, those of the tokens before them.
+        in_context: bool `(rows, n)`, true at one place at least in each row.
+        alpha: from 0 to 1.
+
+    Source: Su et al. 2022, "A contrastive framework for neural text generation", equation 5.
+    """
+    cosines = xp.matmul(_unit(xp, candidates), xp.swapaxes(_unit(xp, context), 1, 2))
+    cosines = xp.where(xp.expand_dims(in_context, 1), cosines, -1.0)
+    scores = (1 - alpha) * probabilities - alpha * xp.max(cosines, axis=-1)
+    return xp.where(probabilities > 0, scores, float("-inf"))
+
+
+def _unit(xp: Any, vectors: Any) -> Any:
+    """Vectors of length 1; a zero vector stays zero and is like nothing."""
+    length = xp.sqrt(xp.sum(vectors * vectors, axis=-1, keepdims=True))
+    return vectors / xp.where(length > 0, length, 1.0)

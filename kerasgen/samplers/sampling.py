@@ -1,0 +1,86 @@
+"""The kinds that choose one token at a time: greedy, random, top-k, top-p and min-p."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kerasgen.samplers import arithmetic
+from kerasgen.samplers.base import TokenSampler, is_number, is_whole, require
+
+
+@dataclass(frozen=True)
+class Greedy(TokenSampler):
+    """The most likely token each time; of equals, the lowest id."""
+
+    draws: ClassVar[bool] = False
+
+    def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+        """Return the id of each row's highest logit."""
+        return arithmetic.highest(xp, logits)
+
+
+@dataclass(frozen=True)
+class Random(TokenSampler):
+    """A draw from the model's whole distribution."""
+
+    def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+        """Return one id for each row, drawn by its uniform."""
+        return arithmetic.draw(xp, logits, uniforms)
+
+
+@dataclass(frozen=True)
+class TopK(TokenSampler):
+    """A draw among the `k` most likely tokens (Fan et al. 2018, section 5.4).
+
+    Args:
+        k: at least 1; more than the vocabulary has means all of it. Of equals at the edge, lower ids stay.
+    """
+
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
+
+    def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+        """Return one id for each row, drawn among its `k` highest."""
+        return arithmetic.draw(xp, arithmetic.top_k_mask(xp, logits, self.k), uniforms)
+
+
+@dataclass(frozen=True)
+class TopP(TokenSampler):
+    """A draw among the fewest most likely tokens that hold `p` of the probability (Holtzman et al. 2020, section 3.1).
+
+    Args:
+        p: above 0 and at most 1; 1 draws from all. The token that crosses `p` is the last one to stay.
+    """
+
+    p: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_number(self.p) and 0 < self.p <= 1, "`p` must be above 0 and at most 1", f"p={self.p!r}")
+
+    def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+        """Return one id for each row, drawn from its nucleus."""
+        return arithmetic.draw(xp, arithmetic.top_p_mask(xp, logits, self.p), uniforms)
+
+
+@dataclass(frozen=True)
+class MinP(TokenSampler):
+    """A draw among tokens at least `p` times as likely as the most likely one (Nguyen et al. 2024, section 3).
+
+    Args:
+        p: from 0 to 1; 0 draws from all, 1 only among the most likely.
+    """
+
+    p: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_number(self.p) and 0 <= self.p <= 1, "`p` must be from 0 to 1", f"p={self.p!r}")
+
+    def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+        """Return one id for each row, drawn among the tokens that are likely enough."""
+        return arithmetic.draw(xp, arithmetic.min_p_mask(xp, logits, self.p), uniforms)

@@ -1,0 +1,76 @@
+"""The kinds that look further than one step's logits: beam search and contrastive search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kerasgen.samplers.base import SamplerSpec, is_number, is_whole, require
+
+
+@dataclass(frozen=True)
+class Beam(SamplerSpec):
+    """The likeliest text that a search over `num_beams` texts at a time finds.
+
+    A text that generates the end token is finished: it keeps its tokens and its score. The score is the sum of the
+    log-probabilities of the generated tokens, the end token with them, divided by their number to the power of
+    `length_penalty`. Log-probabilities are of the distribution after penalties, exclusions and temperature. Texts
+    that reach the length limit compete unfinished. An end token is taken only where it is among the `num_beams` best
+    continuations of its step, as in transformers, so that one beam with `early_stopping` is greedy search.
+
+    Args:
+        num_beams: texts kept at each step; at least 1.
+        length_penalty: 0 compares sums, which favours short texts; 1 compares means; more favours long ones.
+        num_return_sequences: how many of the best `generate_ids` returns; at most `num_beams`.
+        early_stopping: True stops a search once `num_beams` texts are finished. False stops it once no unfinished
+            text could still come among the best `num_return_sequences`, however it went on, which loses nothing.
+    """
+
+    num_beams: int = 5
+    length_penalty: float = 1.0
+    num_return_sequences: int = 1
+    early_stopping: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            is_whole(self.num_beams, 1),
+            "`num_beams` must be a whole number of at least 1",
+            f"num_beams={self.num_beams!r}",
+        )
+        require(
+            is_number(self.length_penalty),
+            "`length_penalty` must be a finite number; 0 is none",
+            f"length_penalty={self.length_penalty!r}",
+        )
+        require(
+            is_whole(self.num_return_sequences, 1) and self.num_return_sequences <= self.num_beams,
+            f"`num_return_sequences` must be from 1 to num_beams ({self.num_beams})",
+            f"num_return_sequences={self.num_return_sequences!r}",
+        )
+        require(
+            isinstance(self.early_stopping, bool),
+            "`early_stopping` must be True or False",
+            f"early_stopping={self.early_stopping!r}",
+        )
+
+
+@dataclass(frozen=True)
+class Contrastive(SamplerSpec):
+    """The likely token that is least like the text so far: contrastive search (Su et al. 2022, section 4.2).
+
+    Of the `k` likeliest tokens it takes the one with the highest `(1 - alpha) * probability - alpha * likeness`, where
+    likeness is the greatest cosine between the token's hidden state and those of all tokens before it, the start
+    token's with them. It draws nothing, so the seed does not matter.
+
+    Args:
+        k: candidates at each step; at least 1; 1 is greedy search.
+        alpha: from 0 to 1; 0 is greedy search.
+    """
+
+    k: int = 5
+    alpha: float = 0.6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
+        require(is_number(self.alpha) and 0 <= self.alpha <= 1, "`alpha` must be from 0 to 1", f"alpha={self.alpha!r}")

@@ -1,0 +1,113 @@
+"""Samplers as their papers and docstrings say it: one row, one token at a time, in Python floats, and slowly.
+
+Written from the definitions and without a look at `kerasgen.samplers.arithmetic`, which is checked against it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+Row = Sequence[float]
+# The log-probabilities of the next token after these tokens.
+NextNats = Callable[[tuple[int, ...]], Row]
+
+
+def probabilities(logits: Row) -> list[float]:
+    highest = max(logits)
+    powers = [math.exp(logit - highest) for logit in logits]
+    return [power / math.fsum(powers) for power in powers]
+
+
+def repetition_penalty(logits: Row, text: Sequence[int], penalty: float) -> list[float]:
+    return [
+        (logit / penalty if logit > 0 else logit * penalty) if token in set(text) else logit
+        for token, logit in enumerate(logits)
+    ]
+
+
+def would_repeat(text: Sequence[int], size: int) -> set[int]:
+    """The tokens after which the text's last n-gram has stood in the text before."""
+    ngrams = {tuple(text[i : i + size]) for i in range(len(text) - size + 1)}
+    return (
+        {token for token in range(max(text, default=0) + 1) if tuple([*text, token][-size:]) in ngrams}
+        if (len(text) >= size - 1)
+        else set()
+    )
+
+
+def top_k(logits: Row, k: int) -> set[int]:
+    return set(sorted(range(len(logits)), key=lambda token: (-logits[token], token))[:k])
+
+
+def top_p(logits: Row, p: float) -> tuple[set[int], list[float]]:
+    """The nucleus, and the sums at whose edges rounding could decide."""
+    likely = probabilities(logits)
+    kept: set[int] = set()
+    edges = []
+    for token in sorted(range(len(logits)), key=lambda token: (-logits[token], token)):
+        edges.append(math.fsum(likely[other] for other in kept))
+        if kept and edges[-1] >= p:
+            break
+        kept.add(token)
+    return kept, edges
+
+
+def min_p(logits: Row, p: float) -> set[int]:
+    likely = probabilities(logits)
+    return {token for token, probability in enumerate(likely) if probability >= p * max(likely)}
+
+
+def draw(logits: Row, uniform: float) -> tuple[int, list[float]]:
+    """The first id whose cumulative probability passes `uniform`, and all cumulative probabilities."""
+    sums = list(itertools.accumulate(probabilities(logits)))
+    return next(token for token, total in enumerate(sums) if total > uniform), sums
+
+
+def cosine(one: Row, other: Row) -> float:
+    return math.fsum(a * b for a, b in zip(one, other, strict=True)) / (math.hypot(*one) * math.hypot(*other))
+
+
+def contrastive_score(probability: float, candidate: Row, context: Sequence[Row], alpha: float) -> float:
+    return (1 - alpha) * probability - alpha * max(cosine(candidate, other) for other in context)
+
+
+def every_text(next_nats: NextNats, end: int, most: int) -> list[tuple[tuple[int, ...], float]]:
+    """Every text that ends within `most` tokens or is cut there, with its total log-probability."""
+    found = []
+    growing: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    while growing:
+        text, total = growing.pop()
+        for token, nats in enumerate(next_nats(text)):
+            longer = ((*text, token), total + nats)
+            (found if token == end or len(longer[0]) == most else growing).append(longer)
+    return found
+
+
+def beam_search(
+    next_nats: NextNats, end: int, most: int, num_beams: int, length_penalty: float, best: int, early_stopping: bool
+) -> list[tuple[tuple[int, ...], float]]:
+    """The best texts with their scores, as `kerasgen.samplers.searching.Beam` describes the search."""
+
+    def scored(text: tuple[int, ...], total: float) -> tuple[tuple[int, ...], float]:
+        return text, total / len(text) ** length_penalty
+
+    live: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    finished: list[tuple[tuple[int, ...], float]] = []
+    for length in range(1, most + 1):
+        candidates = [
+            ((*text, token), total + nats) for text, total in live for token, nats in enumerate(next_nats(text))
+        ]
+        candidates.sort(key=lambda candidate: -candidate[1])
+        finished += [scored(*candidate) for candidate in candidates[:num_beams] if candidate[0][-1] == end]
+        finished = sorted(finished, key=lambda candidate: -candidate[1])[:num_beams]
+        live = [candidate for candidate in candidates if candidate[0][-1] != end][:num_beams]
+        if early_stopping and len(finished) == num_beams:
+            return finished[:best]
+        lengths = range(length + 1, most + 1)
+        hopes = [total / n**length_penalty for _, total in live for n in lengths]
+        if length < most and len(finished) >= best and all(finished[best - 1][1] >= hope for hope in hopes):
+            return finished[:best]
+    finished += [scored(*candidate) for candidate in live]
+    return sorted(finished, key=lambda candidate: -candidate[1])[:best]

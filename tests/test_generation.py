@@ -1,0 +1,267 @@
+"""Texts out of prompts: the same alone and among others, the same as KerasHub's, and never cut in silence."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from letters import letter_model
+from tiny import roughen, tiny_gpt2, tiny_opt
+
+from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
+from kerasgen.generation import Continuation, decode, generate, generate_ids, stream
+from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
+from kerasgen.samplers.searching import Beam, Contrastive
+
+PROMPTS = ["the man", "", "春 and the other", "in"]
+SPECS = [
+    Greedy(),
+    Random(),
+    TopK(5, temperature=0.8),
+    TopP(0.8, repetition_penalty=1.3),
+    MinP(0.1, no_repeat_ngram_size=2),
+    Beam(num_beams=3),
+    Contrastive(k=4),
+]
+KINDS = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: type(spec).__name__)
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> LanguageModel:
+    return tiny_gpt2()
+
+
+@pytest.fixture(scope="module")
+def letters() -> LanguageModel:
+    return letter_model(seed=2)
+
+
+def by_keras_hub(model: LanguageModel, prompt: str, length: int) -> list[int]:
+    """The new ids of KerasHub's own `generate`, up to the end token."""
+    tokenizer = model.tokenizer
+    given = [tokenizer.start_token_id, *tokenizer.encode(prompt)]
+    token_ids = np.zeros((1, length), dtype="int32")  # KerasHub's GPT-2 pads with 0
+    token_ids[0, : len(given)] = given
+    mask = np.arange(length)[None] < len(given)
+    inputs = {"token_ids": token_ids, "padding_mask": mask}
+    found = model.causal_lm.generate(inputs, stop_token_ids=(tokenizer.end_token_id,))["token_ids"]
+    new = np.asarray(found)[0, len(given) :].tolist()
+    return new[: new.index(tokenizer.end_token_id) + 1] if tokenizer.end_token_id in new else new
+
+
+def alone(model: LanguageModel, prompts: Sequence[str], spec: SamplerSpec, **limit: int) -> list[list[Continuation]]:
+    return [generate_ids(model, [model.tokenizer.encode(prompt)], sampler=spec, **limit)[0] for prompt in prompts]
+
+
+def tokens(found: list[list[Continuation]]) -> list[list[tuple[int, ...]]]:
+    return [[continuation.token_ids for continuation in several] for several in found]
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_opt])
+def test_greedy_text_is_that_of_keras_hubs_own_generate(make) -> None:
+    model = make(seed=3)
+    model.causal_lm.compile(sampler="greedy")
+    for prompt in PROMPTS:
+        (found,) = generate_ids(model, [model.tokenizer.encode(prompt)], sampler=Greedy(), max_length=32)
+        assert list(found[0].token_ids) == by_keras_hub(model, prompt, 32)
+
+
+@KINDS
+def test_a_prompt_gives_among_others_what_it_gives_alone(gpt2: LanguageModel, spec: SamplerSpec) -> None:
+    together = generate_ids(gpt2, gpt2.tokenizer.encode_batch(PROMPTS), sampler=spec, max_new_tokens=12)
+    assert tokens(together) == tokens(alone(gpt2, PROMPTS, spec, max_new_tokens=12))
+
+
+@KINDS
+def test_texts_that_end_early_leave_longer_prompts_as_they_are(letters: LanguageModel, spec: SamplerSpec) -> None:
+    """Short texts are done long before the long prompt's first token, and many end with the end token."""
+    prompts = ["", "a", "bb", "abcdabcdabcdabcdabcdabcdabcdabcd", "ccc", "d" * 20]
+    together = generate_ids(letters, letters.tokenizer.encode_batch(prompts), sampler=spec, max_new_tokens=6)
+    assert tokens(together) == tokens(alone(letters, prompts, spec, max_new_tokens=6))
+    in_twos = generate_ids(
+        letters, letters.tokenizer.encode_batch(prompts), sampler=spec, max_new_tokens=6, batch_size=2
+    )
+    assert tokens(in_twos) == tokens(together)
+
+
+def test_some_of_the_letter_models_texts_end_and_some_are_cut(letters: LanguageModel) -> None:
+    """Or the tests with it would show less than they say."""
+    found = generate_ids(letters, [[]] * 12, sampler=Random(), max_new_tokens=6)
+    assert {several[0].finished for several in found} == {True, False}
+    assert all((several[0].token_ids[-1] == 4) == several[0].finished for several in found)
+    assert all(4 not in several[0].token_ids[:-1] for several in found)
+
+
+def test_the_same_seed_gives_the_same_text_at_every_call(gpt2: LanguageModel) -> None:
+    def write(**settings: int) -> list[str]:
+        return generate(gpt2, ["the", "a"], sampler=Random(), max_new_tokens=16, **settings)
+
+    assert write(seed=1) == write(seed=1)
+    assert write(seed=1) != write(seed=2)
+    assert write(seed=1) == generate(gpt2, ["the", "a"], sampler=Random(seed=1), max_new_tokens=16, seed=9)
+
+
+def test_a_prompt_given_twice_gives_two_texts_and_the_first_is_its_own(gpt2: LanguageModel) -> None:
+    first, other, second, third = generate(
+        gpt2, ["the", "a", "the", "the"], sampler=Random(), max_new_tokens=16, batch_size=2
+    )
+    assert [first] == generate(gpt2, ["the"], sampler=Random(), max_new_tokens=16)
+    assert [other] == generate(gpt2, ["a"], sampler=Random(), max_new_tokens=16)
+    assert len({first, second, third}) == 3
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [TopK(1), TopP(1e-9), MinP(1.0), Beam(num_beams=1, early_stopping=True), Contrastive(k=1), Contrastive(5, 0)],
+)
+def test_what_leaves_no_choice_is_greedy(gpt2: LanguageModel, letters: LanguageModel, spec: SamplerSpec) -> None:
+    for model, prompts in ((gpt2, PROMPTS), (letters, ["", "ab", "dd"])):
+        assert tokens(alone(model, prompts, spec, max_new_tokens=10)) == tokens(
+            alone(model, prompts, Greedy(), max_new_tokens=10)
+        )
+
+
+@pytest.mark.parametrize("spec", [TopK(10_000), TopP(1.0), MinP(0.0)])
+def test_what_leaves_every_choice_is_a_plain_draw(gpt2: LanguageModel, spec: SamplerSpec) -> None:
+    assert tokens(alone(gpt2, PROMPTS, spec, max_new_tokens=10)) == tokens(
+        alone(gpt2, PROMPTS, Random(), max_new_tokens=10)
+    )
+
+
+def test_a_score_is_what_the_model_itself_gives_the_tokens(letters: LanguageModel) -> None:
+    from letters import next_nats
+
+    nats_after = next_nats(letters, [4, 0])
+    ((found,),) = generate_ids(letters, [[0]], sampler=TopK(2, temperature=0.5), max_new_tokens=6)
+    wanted = sum(nats_after(found.token_ids[:n])[token] for n, token in enumerate(found.token_ids))
+    assert found.score == pytest.approx(wanted, abs=1e-4)
+
+
+def test_fine_tuned_weights_are_used_without_being_told() -> None:
+    """Weights baked into a compiled function would go on writing the old text."""
+    model = tiny_gpt2(seed=5)
+    before = generate(model, ["the"], sampler=Greedy(), max_new_tokens=12)
+    roughen(model.backbone, seed=6)
+    assert generate(model, ["the"], sampler=Greedy(), max_new_tokens=12) != before
+    roughen(model.backbone, seed=5)
+    assert generate(model, ["the"], sampler=Greedy(), max_new_tokens=12) == before
+
+
+def test_texts_of_like_length_share_what_is_compiled_and_nothing_outlives_the_model() -> None:
+    from kerasgen.generation import passes
+
+    model = tiny_gpt2(seed=5)
+    generate(model, ["the"], sampler=Greedy(), max_new_tokens=4)
+    compiled = set(passes._COMPILED[model.causal_lm])
+    generate(model, ["another one"], sampler=TopK(3), max_length=31)
+    assert set(passes._COMPILED[model.causal_lm]) == compiled
+    gone = weakref.ref(model.causal_lm)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_model_without_a_cache_writes_the_same(gpt2: LanguageModel) -> None:
+    import keras_hub
+
+    class Cacheless(keras_hub.models.GPT2CausalLM):
+        call_with_cache = None
+
+    slow = LanguageModel(Cacheless(backbone=gpt2.backbone), gpt2.tokenizer, "cacheless")
+    ids = gpt2.tokenizer.encode_batch(PROMPTS)
+    for spec in (Greedy(), TopK(5), Beam(num_beams=2)):
+        assert tokens(generate_ids(slow, ids, sampler=spec, max_new_tokens=8)) == tokens(
+            generate_ids(gpt2, ids, sampler=spec, max_new_tokens=8)
+        )
+    with pytest.raises(GenerateArgumentError, match="Cacheless"):
+        generate_ids(slow, ids, sampler=Contrastive(), max_new_tokens=8)
+
+
+def test_the_prompt_comes_back_exactly_as_given(gpt2: LanguageModel) -> None:
+    prompts = ["a\n\nb \t", "<|endoftext|>", "😀 春", ""]
+    whole = generate(gpt2, prompts, sampler=Random(), max_new_tokens=5)
+    new = generate(gpt2, prompts, sampler=Random(), max_new_tokens=5, return_prompt=False)
+    assert whole == [prompt + text for prompt, text in zip(prompts, new, strict=True)]
+
+
+def test_a_limit_never_leaves_half_a_character(gpt2: LanguageModel) -> None:
+    ids = gpt2.tokenizer.encode("a丈")
+    assert len(ids) > 2  # the character is cut by some length
+    for length in range(2, len(ids)):
+        assert decode(gpt2, Continuation(tuple(ids[:length]), 0.0, finished=False)) == "a"
+    assert decode(gpt2, Continuation(tuple(ids), 0.0, finished=False)) == "a丈"
+    ended = (*ids[:2], gpt2.tokenizer.end_token_id)
+    assert decode(gpt2, Continuation(ended, 0.0, finished=True)) == "a\ufffd"
+
+
+@pytest.mark.parametrize("spec", [Random(), Contrastive()], ids=lambda spec: type(spec).__name__)
+def test_a_streamed_text_is_the_generated_one(gpt2: LanguageModel, spec: SamplerSpec) -> None:
+    pieces = list(stream(gpt2, "the 春", sampler=spec, max_new_tokens=20))
+    assert ["".join(pieces)] == generate(gpt2, ["the 春"], sampler=spec, max_new_tokens=20)
+    assert len(pieces) > 5
+    assert all(pieces)
+
+
+def test_a_stream_of_beams_is_refused_at_the_call(gpt2: LanguageModel) -> None:
+    with pytest.raises(GenerateArgumentError, match="Beam"):
+        stream(gpt2, "the", sampler="beam")
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ({"max_length": 8}, r"Prompt 1 has 8 tokens .* is 8"),
+        ({"max_length": 3}, r"Prompt 1 has 8 tokens .* is 3"),
+        ({"max_length": 65}, "64 positions.*max_length=65"),
+        ({"max_new_tokens": 57}, "Prompt 1 has 8 tokens.*65.*64 positions"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"max_length": 20, "max_new_tokens": 5}, "max_length=20, max_new_tokens=5"),
+        ({"seed": -1}, "seed=-1"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_an_error_with_its_numbers(
+    letters: LanguageModel, limit: dict[str, int], says: str
+) -> None:
+    with pytest.raises(GenerateArgumentError, match=says):
+        generate(letters, ["a", "abcdabc"], sampler=Greedy(), **limit)
+
+
+def test_a_prompt_longer_than_the_models_positions_is_an_error(letters: LanguageModel) -> None:
+    with pytest.raises(GenerateArgumentError, match=r"Prompt 0 has 71 tokens.*64"):
+        generate(letters, ["a" * 70], sampler=Greedy())
+
+
+def test_prompts_must_be_a_list_of_strings_and_ids_of_the_tokenizer(letters: LanguageModel) -> None:
+    with pytest.raises(GenerateArgumentError, match="list of strings"):
+        generate(letters, "abc", sampler=Greedy())
+    with pytest.raises(GenerateArgumentError, match="5 in prompt 1"):
+        generate_ids(letters, [[0], [5]], sampler=Greedy())
+    with pytest.raises(SamplerArgumentError, match="TopK"):
+        generate(letters, ["a"], sampler=TopK)
+
+
+def test_an_empty_prompt_needs_a_start_token() -> None:
+    model = letter_model(seed=2, starts=False)
+    with pytest.raises(GenerateArgumentError, match="Prompt 1 is empty"):
+        generate(model, ["a", ""], sampler=Greedy())
+    assert generate(model, ["a"], sampler=Greedy(), max_length=3)[0].startswith("a")
+
+
+def test_with_no_limit_a_text_fills_the_models_positions(letters: LanguageModel) -> None:
+    found = generate_ids(letters, [[0, 1]] * 3, sampler=Random(bad_words=("zz",)), seed=1)
+    lengths = [3 + len(several[0].token_ids) for several in found]
+    assert all(several[0].finished or length == 64 for several, length in zip(found, lengths, strict=True))
+    assert generate(letters, [], sampler=Greedy()) == []
+
+
+def test_weights_that_are_not_finite_are_an_error_not_a_text() -> None:
+    model = letter_model(seed=2)
+    model.backbone.weights[0].assign(np.full(model.backbone.weights[0].shape, np.nan))
+    with pytest.raises(GenerationError, match="not finite"):
+        generate(model, ["a"], sampler=Greedy(), max_length=4)

@@ -1,0 +1,62 @@
+"""Every built-in sampler, and one from outside, fulfils what plugin authors are asked to."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from letters import letter_model
+from typical import Typical
+
+from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
+from kerasgen.samplers.searching import Beam, Contrastive
+from kerasgen.testing.samplers import SamplerConformance
+
+model = functools.cache(letter_model)
+
+
+@pytest.fixture(
+    params=[
+        Greedy(repetition_penalty=1.2),
+        Random(temperature=0.7),
+        TopK(k=3),
+        TopP(p=0.7),
+        MinP(p=0.2),
+        Beam(num_beams=3),
+        Contrastive(k=3),
+        Typical(width=0.5),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)
+def spec(request: pytest.FixtureRequest) -> SamplerSpec:
+    return request.param
+
+
+class TestBuiltIns(SamplerConformance):
+    @pytest.fixture(autouse=True)
+    def take(self, spec: SamplerSpec) -> None:
+        self.spec = spec
+
+    def make(self) -> SamplerSpec:
+        return self.spec
+
+    def language_model(self) -> LanguageModel:
+        return model(seed=2)
+
+
+class Broken(Random):
+    """Takes the draw of the first row for all."""
+
+    def choose(self, xp, logits, uniforms):
+        return super().choose(xp, logits, xp.zeros_like(uniforms) + uniforms[0])
+
+
+def test_a_sampler_that_mixes_rows_is_found_out() -> None:
+    class Suite(SamplerConformance):
+        def make(self) -> SamplerSpec:
+            return Broken()
+
+    with pytest.raises(AssertionError):
+        Suite().test_a_row_is_chosen_for_by_its_own_logits_and_draw_alone()
