@@ -1,0 +1,383 @@
+"""Transformers-format GPT-2 and OPT say the same through KerasHub as by their own definition, written out in NumPy."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tiny import GPT2_END, OPT_END, OPT_PAD, tiny_vocabulary
+
+from kerasgen.errors import ModelFormatError
+from kerasgen.models.hub import Hub
+from kerasgen.models.saving import save_preset
+from kerasgen.testing.models import ModelContract
+
+Weights = dict[str, np.ndarray]
+
+LAYERS, HEADS, HIDDEN, INNER, POSITIONS, VOCABULARY = 3, 4, 32, 128, 24, 300
+TOKEN_IDS = [5, 77, 130, 299, 0, 77, 12, 268, 31, 4, 199]
+
+
+def random_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> Weights:
+    """Large enough that attention and nonlinearities matter, norms near one."""
+    rng = np.random.default_rng(seed)
+    weights = {name: 0.3 * rng.standard_normal(shape).astype("float32") for name, shape in shapes.items()}
+    for name in weights:
+        if name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight")):
+            weights[name] += 1.0
+    return weights
+
+
+def opt_shapes() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed_tokens.weight": (VOCABULARY, HIDDEN),
+        "embed_positions.weight": (POSITIONS + 2, HIDDEN),
+        "final_layer_norm.weight": (HIDDEN,),
+        "final_layer_norm.bias": (HIDDEN,),
+    }
+    for layer in range(LAYERS):
+        at = f"layers.{layer}."
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            shapes |= {f"{at}self_attn.{name}.weight": (HIDDEN, HIDDEN), f"{at}self_attn.{name}.bias": (HIDDEN,)}
+        for name in ("self_attn_layer_norm", "final_layer_norm"):
+            shapes |= {f"{at}{name}.weight": (HIDDEN,), f"{at}{name}.bias": (HIDDEN,)}
+        shapes |= {f"{at}fc1.weight": (INNER, HIDDEN), f"{at}fc1.bias": (INNER,)}
+        shapes |= {f"{at}fc2.weight": (HIDDEN, INNER), f"{at}fc2.bias": (HIDDEN,)}
+    return shapes
+
+
+def gpt2_shapes() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (VOCABULARY, HIDDEN),
+        "wpe.weight": (POSITIONS, HIDDEN),
+        "ln_f.weight": (HIDDEN,),
+        "ln_f.bias": (HIDDEN,),
+    }
+    for layer in range(LAYERS):
+        at = f"h.{layer}."
+        for name in ("ln_1", "ln_2"):
+            shapes |= {f"{at}{name}.weight": (HIDDEN,), f"{at}{name}.bias": (HIDDEN,)}
+        shapes |= {f"{at}attn.c_attn.weight": (HIDDEN, 3 * HIDDEN), f"{at}attn.c_attn.bias": (3 * HIDDEN,)}
+        shapes |= {f"{at}attn.c_proj.weight": (HIDDEN, HIDDEN), f"{at}attn.c_proj.bias": (HIDDEN,)}
+        shapes |= {f"{at}mlp.c_fc.weight": (HIDDEN, INNER), f"{at}mlp.c_fc.bias": (INNER,)}
+        shapes |= {f"{at}mlp.c_proj.weight": (INNER, HIDDEN), f"{at}mlp.c_proj.bias": (HIDDEN,)}
+    return shapes
+
+
+def layer_norm(x: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * gain + bias
+
+
+def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Causal attention, head by head and position by position; each `(sequence_length, HIDDEN)`."""
+    width = HIDDEN // HEADS
+    out = np.zeros_like(query)
+    for head in range(HEADS):
+        part = slice(head * width, (head + 1) * width)
+        for t in range(len(query)):
+            scores = key[: t + 1, part] @ query[t, part] / np.sqrt(width)
+            chances = np.exp(scores - scores.max())
+            out[t, part] = (chances / chances.sum()) @ value[: t + 1, part]
+    return out
+
+
+def opt_logits(weights: Weights, token_ids: list[int]) -> np.ndarray:
+    """Source: Zhang et al. 2022; positions begin at row 2, norms come first, the activation is ReLU."""
+    w = {name: weight.astype("float64") for name, weight in weights.items()}
+    x = w["embed_tokens.weight"][token_ids] + w["embed_positions.weight"][2 : 2 + len(token_ids)]
+    for layer in range(LAYERS):
+        at = f"layers.{layer}."
+
+        def linear(y: np.ndarray, name: str, at: str = at) -> np.ndarray:
+            return y @ w[f"{at}{name}.weight"].T + w[f"{at}{name}.bias"]
+
+        normed = layer_norm(x, w[f"{at}self_attn_layer_norm.weight"], w[f"{at}self_attn_layer_norm.bias"])
+        mixed = attend(*(linear(normed, f"self_attn.{name}_proj") for name in "qkv"))
+        x = x + linear(mixed, "self_attn.out_proj")
+        normed = layer_norm(x, w[f"{at}final_layer_norm.weight"], w[f"{at}final_layer_norm.bias"])
+        x = x + linear(np.maximum(linear(normed, "fc1"), 0), "fc2")
+    x = layer_norm(x, w["final_layer_norm.weight"], w["final_layer_norm.bias"])
+    return x @ w["embed_tokens.weight"].T
+
+
+def gpt2_logits(weights: Weights, token_ids: list[int]) -> np.ndarray:
+    """Source: Radford et al. 2019; norms come first, the activation is GELU by its tanh formula."""
+    w = {name: weight.astype("float64") for name, weight in weights.items()}
+    x = w["wte.weight"][token_ids] + w["wpe.weight"][: len(token_ids)]
+    for layer in range(LAYERS):
+        at = f"h.{layer}."
+        normed = layer_norm(x, w[f"{at}ln_1.weight"], w[f"{at}ln_1.bias"])
+        query, key, value = np.split(normed @ w[f"{at}attn.c_attn.weight"] + w[f"{at}attn.c_attn.bias"], 3, axis=-1)
+        x = x + attend(query, key, value) @ w[f"{at}attn.c_proj.weight"] + w[f"{at}attn.c_proj.bias"]
+        normed = layer_norm(x, w[f"{at}ln_2.weight"], w[f"{at}ln_2.bias"])
+        wide = normed @ w[f"{at}mlp.c_fc.weight"] + w[f"{at}mlp.c_fc.bias"]
+        wide = 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+        x = x + wide @ w[f"{at}mlp.c_proj.weight"] + w[f"{at}mlp.c_proj.bias"]
+    return layer_norm(x, w["ln_f.weight"], w["ln_f.bias"]) @ w["wte.weight"].T
+
+
+OPT_CONFIG: dict[str, Any] = {
+    "model_type": "opt",
+    "architectures": ["OPTForCausalLM"],
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "word_embed_proj_dim": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "ffn_dim": INNER,
+    "max_position_embeddings": POSITIONS,
+    "do_layer_norm_before": True,
+    "activation_function": "relu",
+    "dropout": 0.1,
+}
+GPT2_CONFIG: dict[str, Any] = {
+    "model_type": "gpt2",
+    "architectures": ["GPT2LMHeadModel"],
+    "vocab_size": VOCABULARY,
+    "n_embd": HIDDEN,
+    "n_layer": LAYERS,
+    "n_head": HEADS,
+    "n_inner": None,
+    "n_positions": POSITIONS,
+    "resid_pdrop": 0.1,
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+}
+
+
+def write_model(directory: Path, config: dict[str, Any], weights: Weights, *, prefix: str = "") -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file({prefix + name: weight for name, weight in weights.items()}, directory / "model.safetensors")
+    special = ("<s>", OPT_PAD, OPT_END) if config["model_type"] == "opt" else ()
+    last = () if config["model_type"] == "opt" else (GPT2_END,)
+    vocabulary, merges = tiny_vocabulary(VOCABULARY, first=special, last=last)
+    (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
+    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return directory
+
+
+def logits(directory: Path, token_ids: list[int]) -> np.ndarray:
+    import keras
+
+    model = Hub(str(directory)).load()
+    ids = np.asarray([token_ids], dtype="int32")
+    outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    return np.asarray(keras.ops.convert_to_numpy(outputs))[0]
+
+
+@pytest.fixture(scope="module")
+def opt_weights() -> Weights:
+    return random_weights(opt_shapes(), seed=11)
+
+
+@pytest.fixture(scope="module")
+def gpt2_weights() -> Weights:
+    return random_weights(gpt2_shapes(), seed=12)
+
+
+@pytest.fixture
+def opt(tmp_path: Path, opt_weights: Weights) -> Path:
+    return write_model(tmp_path / "opt", OPT_CONFIG, opt_weights, prefix="model.decoder.")
+
+
+@pytest.mark.parametrize("prefix", ["model.decoder.", "decoder."])
+def test_opt_logits_are_those_of_its_definition(prefix: str, tmp_path: Path, opt_weights: Weights) -> None:
+    """`OPTForCausalLM` and `OPTModel` write their tensors under different names."""
+    directory = write_model(tmp_path / "opt", OPT_CONFIG, opt_weights, prefix=prefix)
+    expected = opt_logits(opt_weights, TOKEN_IDS)
+    assert expected.std() > 1  # the comparison means something
+    np.testing.assert_allclose(logits(directory, TOKEN_IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_opt_reads_every_position_it_has(opt: Path, opt_weights: Weights) -> None:
+    """The last row of the position table belongs to the last position, not to one before it."""
+    token_ids = [n % VOCABULARY for n in range(3, 3 + 7 * POSITIONS, 7)]
+    np.testing.assert_allclose(logits(opt, token_ids), opt_logits(opt_weights, token_ids), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_gpt2_logits_are_those_of_its_definition(prefix: str, tmp_path: Path, gpt2_weights: Weights) -> None:
+    directory = write_model(tmp_path / "gpt2", GPT2_CONFIG, gpt2_weights, prefix=prefix)
+    expected = gpt2_logits(gpt2_weights, TOKEN_IDS)
+    assert expected.std() > 1
+    np.testing.assert_allclose(logits(directory, TOKEN_IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+class TestOptInTransformersFormat(ModelContract):
+    @pytest.fixture
+    def source(self, opt_module: Path) -> Hub:
+        return Hub(str(opt_module))
+
+
+@pytest.fixture(scope="module")
+def opt_module(tmp_path_factory: pytest.TempPathFactory, opt_weights: Weights) -> Path:
+    return write_model(tmp_path_factory.mktemp("opt"), OPT_CONFIG, opt_weights, prefix="model.decoder.")
+
+
+def test_weights_in_several_files_are_found_by_their_index(tmp_path: Path, opt_weights: Weights) -> None:
+    whole = write_model(tmp_path / "opt", OPT_CONFIG, opt_weights, prefix="model.decoder.")
+    expected = logits(whole, TOKEN_IDS)
+    (whole / "model.safetensors").unlink()
+    names = sorted(opt_weights)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    weight_map = {}
+    for file, members in parts.items():
+        save_file({f"model.decoder.{name}": opt_weights[name] for name in members}, whole / file)
+        weight_map |= {f"model.decoder.{name}": file for name in members}
+    (whole / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+    np.testing.assert_array_equal(logits(whole, TOKEN_IDS), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halved_weights_are_read_as_float32(dtype: str, tmp_path: Path, opt_weights: Weights) -> None:
+    """OPT's published weights are float16, and NumPy alone knows no bfloat16."""
+    import ml_dtypes
+
+    kind = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
+    halved = {name: weight.astype(kind) for name, weight in opt_weights.items()}
+    directory = write_model(tmp_path / "opt", OPT_CONFIG, halved, prefix="model.decoder.")
+    expected = opt_logits({name: weight.astype("float32") for name, weight in halved.items()}, TOKEN_IDS)
+    np.testing.assert_allclose(logits(directory, TOKEN_IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_head_that_repeats_the_embeddings_is_accepted_and_another_is_not(
+    tmp_path: Path, opt_weights: Weights
+) -> None:
+    embeddings = opt_weights["embed_tokens.weight"]
+    weights = {f"model.decoder.{name}": weight for name, weight in opt_weights.items()}
+    tied = write_model(tmp_path / "tied", OPT_CONFIG, weights | {"lm_head.weight": embeddings.copy()})
+    expected = opt_logits(opt_weights, TOKEN_IDS)
+    np.testing.assert_allclose(logits(tied, TOKEN_IDS), expected, atol=1e-4, rtol=1e-4)
+    untied = write_model(tmp_path / "untied", OPT_CONFIG, weights | {"lm_head.weight": embeddings + 1})
+    with pytest.raises(ModelFormatError, match="head of its own"):
+        Hub(str(untied)).load()
+
+
+def test_a_converted_opt_saved_as_a_preset_says_the_same(opt: Path, tmp_path: Path) -> None:
+    directory = save_preset(Hub(str(opt)).load(), tmp_path / "preset")
+    np.testing.assert_array_equal(logits(directory, TOKEN_IDS), logits(opt, TOKEN_IDS))
+
+
+@pytest.mark.parametrize(
+    ("config", "setting", "value"),
+    [
+        (OPT_CONFIG, "word_embed_proj_dim", 16),
+        (OPT_CONFIG, "do_layer_norm_before", False),
+        (OPT_CONFIG, "activation_function", "gelu"),
+        (OPT_CONFIG, "tie_word_embeddings", False),
+        (OPT_CONFIG, "num_attention_heads", 5),
+        (GPT2_CONFIG, "n_inner", 96),
+        (GPT2_CONFIG, "activation_function", "relu"),
+        (GPT2_CONFIG, "layer_norm_epsilon", 1e-6),
+        (GPT2_CONFIG, "scale_attn_by_inverse_layer_idx", True),
+        (OPT_CONFIG, "model_type", "ctrl"),
+    ],
+)
+def test_what_keras_hub_s_layers_can_t_compute_is_refused_by_its_setting(
+    config: dict[str, Any], setting: str, value: Any, tmp_path: Path, opt_weights: Weights, gpt2_weights: Weights
+) -> None:
+    """A model that would be read without an error and say something else is the worst outcome."""
+    weights = opt_weights if config is OPT_CONFIG else gpt2_weights
+    directory = write_model(tmp_path / "model", config | {setting: value}, weights)
+    with pytest.raises(ModelFormatError, match=f"{setting}|{value}"):
+        Hub(str(directory)).load()
+
+
+class TestDamaged:
+    def test_a_missing_tensor_is_named(self, tmp_path: Path, opt_weights: Weights) -> None:
+        weights = {name: weight for name, weight in opt_weights.items() if name != "layers.1.fc2.bias"}
+        directory = write_model(tmp_path / "opt", OPT_CONFIG, weights, prefix="model.decoder.")
+        with pytest.raises(ModelFormatError, match=r"layers\.1\.fc2\.bias"):
+            Hub(str(directory)).load()
+
+    def test_a_tensor_of_another_shape_is_named_with_both_shapes(self, tmp_path: Path, opt_weights: Weights) -> None:
+        directory = write_model(tmp_path / "opt", OPT_CONFIG | {"ffn_dim": 64}, opt_weights, prefix="model.decoder.")
+        with pytest.raises(ModelFormatError, match=r"fc1\.weight.*\(128, 32\).*\(64, 32\)"):
+            Hub(str(directory)).load()
+
+    @pytest.mark.parametrize("kept", [4, 200, 20_000])
+    def test_a_weights_file_that_was_cut_short(self, opt: Path, kept: int) -> None:
+        path = opt / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(ModelFormatError, match=r"model\.safetensors.*damaged"):
+            Hub(str(opt)).load()
+
+    def test_pickled_weights_are_named_with_what_to_do(self, opt: Path) -> None:
+        (opt / "model.safetensors").rename(opt / "pytorch_model.bin")
+        with pytest.raises(ModelFormatError, match=r"pytorch_model\.bin.*save_pretrained"):
+            Hub(str(opt)).load()
+
+    def test_a_missing_tokenizer_is_named(self, opt: Path) -> None:
+        (opt / "merges.txt").unlink()
+        with pytest.raises(ModelFormatError, match=r"merges\.txt"):
+            Hub(str(opt)).load()
+
+    def test_a_missing_setting_is_named(self, tmp_path: Path, opt_weights: Weights) -> None:
+        config = {key: value for key, value in OPT_CONFIG.items() if key != "ffn_dim"}
+        directory = write_model(tmp_path / "opt", config, opt_weights)
+        with pytest.raises(ModelFormatError, match="ffn_dim"):
+            Hub(str(directory)).load()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_logits_and_ids_are_those_of_transformers_itself(family: str, tmp_path: Path) -> None:
+    """The models and tokenizers that transformers 5 writes, read by us, against transformers' own forward pass."""
+    for package in ("transformers", "torch"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"the package {package} is not installed")
+    text = "spring 春\n\nthe 42"
+    write_model(
+        tmp_path / "tokenizer",
+        GPT2_CONFIG if family == "gpt2" else OPT_CONFIG,
+        {"unused": np.zeros(1, dtype="float32")},
+    )
+    code = f"""
+        import json, numpy as np, torch, transformers
+        torch.manual_seed(3)
+        if {family!r} == "gpt2":
+            config = transformers.GPT2Config(
+                vocab_size={VOCABULARY}, n_embd={HIDDEN}, n_layer={LAYERS}, n_head={HEADS}, n_positions={POSITIONS},
+                bos_token_id=299, eos_token_id=299, initializer_range=0.3)
+            model = transformers.GPT2LMHeadModel(config)
+            names = dict(bos_token={GPT2_END!r}, eos_token={GPT2_END!r}, unk_token={GPT2_END!r})
+        else:
+            config = transformers.OPTConfig(
+                vocab_size={VOCABULARY}, hidden_size={HIDDEN}, num_hidden_layers={LAYERS}, ffn_dim={INNER},
+                num_attention_heads={HEADS}, max_position_embeddings={POSITIONS}, init_std=0.3)
+            model = transformers.OPTForCausalLM(config)
+            names = dict(bos_token={OPT_END!r}, eos_token={OPT_END!r}, unk_token={OPT_END!r}, pad_token={OPT_PAD!r})
+        model.eval()
+        directory = {str(tmp_path / "model")!r}
+        model.save_pretrained(directory)
+        tokenizer = transformers.GPT2Tokenizer.from_pretrained({str(tmp_path / "tokenizer")!r}, **names)
+        tokenizer.save_pretrained(directory)
+        with torch.no_grad():
+            logits = model(torch.tensor([{TOKEN_IDS}])).logits[0].numpy()
+        np.save({str(tmp_path / "logits.npy")!r}, logits)
+        print(json.dumps(tokenizer({text!r}, add_special_tokens=False)["input_ids"]))
+        """
+    run = subprocess.run(
+        [sys.executable, "-c", dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "USE_TF": "0"},
+    )
+    assert run.returncode == 0, run.stderr
+    expected = np.load(tmp_path / "logits.npy")
+    assert expected.std() > 0.5
+    np.testing.assert_allclose(logits(tmp_path / "model", TOKEN_IDS), expected, atol=1e-4, rtol=1e-4)
+    assert Hub(str(tmp_path / "model")).load().tokenizer.encode(text) == json.loads(run.stdout.splitlines()[-1])
