@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen.errors import ModelArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses
 from kerasgen.tokens.encoding import EncodedDocuments
@@ -57,7 +58,16 @@ def score(
         sequence_length: positions that the model attends over at once.
         batch_size: rows at once.
         losses: the model's forward pass, if one is compiled already.
+
+    Raises:
+        ModelArgumentError: `sequence_length` is more than the model's positions.
+        TokenArgumentError: `sequence_length` is below 1.
     """
+    longest = model.max_sequence_length
+    if longest is not None and sequence_length > longest:
+        raise ModelArgumentError(
+            f"sequence_length must be at most the model's {longest} positions. Received: {sequence_length}."
+        )
     losses = TokenLosses(model) if losses is None else losses
     rows = pack(encoded, sequence_length=sequence_length, packing="best_fit" if losses.packs else "none")
     nats = np.zeros(len(encoded), np.float64)

@@ -65,7 +65,7 @@ class TuneReport:
         backend: which computed.
         precision: the dtype policy of the computation.
         seed: the run's.
-        stopped: why it ended: `"finished"`, `"max_steps"` or `"early stopping"`.
+        stopped: why it ended: `"finished"`, `"max_steps"`, `"early stopping"` or `"a callback"`.
         resumed_from: the step that a resumed run began with, or None.
         checkpoint: the folder of the run's last checkpoint, or None if none was kept.
         corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def read_latest(directory: Path) -> Checkpoint | None:
         return None
     try:
         return _read(folders[-1])
-    except (OSError, ValueError, KeyError, TypeError) as cause:
+    except (OSError, ValueError, KeyError) as cause:
         before = f" Remove it to go on from {folders[-2].name}." if len(folders) > 1 else ""
         raise CheckpointError(f"The checkpoint {folders[-1]} is damaged: {cause}.{before}") from cause
 
@@ -105,7 +106,8 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
         _write(partial, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
         partial.replace(path)
     except OSError as cause:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise CheckpointError(f"{path} can't be written: {cause}. Make room or give another directory.") from cause
 
 
@@ -134,6 +136,8 @@ def _read(folder: Path) -> Checkpoint:
 
     state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     data = (folder / TENSORS_FILE).read_bytes()
+    if not isinstance(state, dict):
+        raise ValueError(f"{STATE_FILE} is not what was written")
     if _digest(data, state) != state["sha256"]:
         raise ValueError("the files are not what was written")
     try:

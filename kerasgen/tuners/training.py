@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasgen.errors import CheckpointError, TuneArgumentError
+from kerasgen.errors import CheckpointError, MissingDependencyError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses, can_pack, set_precision
 from kerasgen.models.scoring import score
@@ -25,7 +26,7 @@ from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.schedule import WarmUpAndDecay
 from kerasgen.tuners.settings import GradientTuner
-from kerasgen.tuners.watching import History, OneRun, Watcher, interruptible
+from kerasgen.tuners.watching import History, OneRun, StepLog, Watcher, interruptible
 
 BEST_FILE = "best.safetensors"
 REPORT_FILE = "report.json"
@@ -86,6 +87,13 @@ def run(
     """
     sequence_length = _sequence_length(model, settings)
     packing = _packing(model, settings)
+    has_held_out = held_out is not None and held_out.targets > 0
+    if settings.patience is not None and not has_held_out:
+        raise TuneArgumentError(
+            f"patience needs held-out documents to validate on. Received: patience={settings.patience} and none."
+        )
+    if settings.tensorboard:
+        _require_tensorboard()
     if not train.targets:
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
     rows = pack(train, sequence_length=sequence_length, packing=packing)
@@ -109,7 +117,7 @@ def run(
     try:
         trainer, schedule = _compiled(model, plan, settings)
         _reseed(trainer, seed)
-        fingerprint = _fingerprint(trainer, train, settings, seed)
+        fingerprint = _fingerprint(trainer, train, held_out, settings, seed)
         state = _state_variables(trainer)
         history = History()
         if saved is not None:
@@ -138,17 +146,17 @@ def run(
             best = {name: np.asarray(variable) for name, variable in _named(trainer.trainable_variables).items()}
             checkpoints.write_tensors(directory / BEST_FILE, best)
 
-        has_held_out = held_out is not None and held_out.targets > 0
         watcher = Watcher(
             history,
             batches_per_step=plan.batches_per_step,
             steps=plan.steps,
-            learning_rate=lambda step: float(schedule(step)),
+            learning_rate=lambda step: float(schedule.of_step(step)),
             save=save,
             validate=validate if has_held_out else None,
             keep_best=keep_best,
             patience=settings.patience,
             sample=sample,
+            show=verbose != 0,
             validate_every=settings.validate_every,
             checkpoint_every=settings.checkpoint_every,
             sample_every=settings.sample_every,
@@ -157,17 +165,16 @@ def run(
             history.validations.append(validate())
         resumed_from = None if saved is None else saved.step
         tokens, characters, seconds = _fit(
-            trainer, plan, watcher, [*_loggers(settings, directory), *callbacks], verbose=verbose
+            trainer, plan, watcher, [*_loggers(settings, directory, watcher, plan), *callbacks], verbose=verbose
         )
         if watcher.interrupted and watcher.step < plan.steps:
             raise KeyboardInterrupt(
                 f"Stopped after step {watcher.step} of {plan.steps}. The checkpoint is {watcher.checkpoint}; "
                 "fit(resume=True) goes on from it."
             )
-        if settings.patience is not None and (directory / BEST_FILE).is_file():
+        watcher.validate_now()
+        if settings.patience is not None and history.waited:
             _assign(_named(trainer.trainable_variables), checkpoints.read_tensors(directory / BEST_FILE), directory)
-            trainer.predict_function = None
-        if has_held_out and (history.validations[-1].step != watcher.step or watcher.exhausted):
             history.validations.append(validate())
         report = TuneReport(
             steps=watcher.step,
@@ -224,8 +231,10 @@ def _packing(model: LanguageModel, settings: GradientTuner) -> Any:
 def _compiled(model: LanguageModel, plan: Plan, settings: GradientTuner) -> tuple[_Trainer, WarmUpAndDecay]:
     """The model with its optimizer, built: its variables can be saved and restored."""
     trainer = _Trainer(model)
-    schedule = WarmUpAndDecay(settings.learning_rate, plan.steps, settings.warmup_steps, settings.schedule)
     accumulate = settings.gradient_accumulation_steps
+    schedule = WarmUpAndDecay(
+        settings.learning_rate, plan.steps, settings.warmup_steps, settings.schedule, batches_per_step=accumulate
+    )
     optimizer = keras.optimizers.AdamW(
         schedule,
         weight_decay=settings.weight_decay,
@@ -257,16 +266,19 @@ def _fit(
     tokens = characters = 0
     seconds = 0.0
     with interruptible(watcher):
-        while watcher.step < plan.steps:
+        if watcher.step and watcher.step % plan.steps_per_epoch == 0 and watcher.validate_every is None:
+            watcher.validate_now()  # the checkpoint may have been written just before
+        while watcher.step < plan.steps and not watcher.exhausted:
             epoch = watcher.step // plan.steps_per_epoch
             batches = plan.batches(epoch, first_step=watcher.step)
             together.set_params(together.params | {"steps": len(batches)})
             tokens_of_epoch, characters_of_epoch = batches.tokens(), batches.characters()
             first, begin = watcher.step, time.perf_counter()
             # shuffle=False: Keras would shuffle the batches again, with a seed of its own.
-            trainer.fit(
-                batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=together, shuffle=False, verbose=verbose
-            )
+            with _weights_kept(trainer):
+                trainer.fit(
+                    batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=together, shuffle=False, verbose=verbose
+                )
             seconds += time.perf_counter() - begin
             share = (watcher.step - first) * plan.batches_per_step / len(batches)
             tokens += round(tokens_of_epoch * share)
@@ -277,6 +289,18 @@ def _fit(
     return tokens, characters, seconds - watcher.aside
 
 
+@contextmanager
+def _weights_kept(trainer: _Trainer) -> Iterator[None]:
+    """Leave the model with weights when `fit` ends by an exception: on JAX it takes them away while it runs."""
+    try:
+        yield
+    except BaseException:
+        if hasattr(trainer, "jax_state_sync"):
+            with suppress(RuntimeError):  # broken off within a step, there may be nothing to bring back
+                trainer.jax_state_sync()
+        raise
+
+
 def _why(watcher: Watcher, plan: Plan) -> str:
     if watcher.exhausted:
         return "early stopping"
@@ -285,35 +309,25 @@ def _why(watcher: Watcher, plan: Plan) -> str:
     return "finished" if watcher.step == plan.steps_per_epoch * plan.epochs else "max_steps"
 
 
-def _loggers(settings: GradientTuner, directory: Path) -> list[Any]:
+def _require_tensorboard() -> None:
+    try:
+        import tensorflow.summary  # noqa: F401
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "tensorboard=True needs TensorFlow, whose summaries Keras writes. Install kerasgen[tensorflow], or ask for "
+            "csv=True instead.",
+            package="tensorflow",
+            extra="tensorflow",
+        ) from cause
+
+
+def _loggers(settings: GradientTuner, directory: Path, watcher: Watcher, plan: Plan) -> list[Any]:
     loggers: list[Any] = []
     if settings.csv:
-        loggers.append(_StepLog(directory / "steps.csv"))
+        loggers.append(StepLog(directory / "steps.csv", watcher, steps_per_epoch=plan.steps_per_epoch))
     if settings.tensorboard:
         loggers.append(keras.callbacks.TensorBoard(log_dir=str(directory / "tensorboard"), update_freq="batch"))
     return loggers
-
-
-class _StepLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """A line for each batch: epoch, batch, loss."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.epoch = 0
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("epoch,batch,loss\n", encoding="utf-8")
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        assert logs is not None
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{self.epoch},{batch},{float(logs['step_loss'])!r}\n")
 
 
 def _reseed(trainer: _Trainer, seed: int) -> None:
@@ -348,7 +362,9 @@ def _state_variables(trainer: _Trainer) -> dict[str, Any]:
     }
 
 
-def _fingerprint(trainer: _Trainer, train: EncodedDocuments, settings: GradientTuner, seed: int) -> dict[str, Any]:
+def _fingerprint(
+    trainer: _Trainer, train: EncodedDocuments, held_out: EncodedDocuments | None, settings: GradientTuner, seed: int
+) -> dict[str, Any]:
     """What must be the same for a run to go on: data, settings, seed, and the weights that a checkpoint leaves out."""
     frozen = hashlib.sha256()
     for variable in trainer.causal_lm.non_trainable_variables:
@@ -359,6 +375,7 @@ def _fingerprint(trainer: _Trainer, train: EncodedDocuments, settings: GradientT
         del chosen[name]  # they change no number
     return {
         "documents": train.digest(),
+        "held-out documents": None if held_out is None else held_out.digest(),
         "frozen weights": frozen.hexdigest(),
         "tuner": type(settings).__name__,
         "seed": seed,

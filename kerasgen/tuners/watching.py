@@ -68,6 +68,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         keep_best: called when a validation is the best so far, or None without early stopping.
         patience: validations without a lower loss after which the run stops, or None.
         sample: writes a text, or None.
+        show: print the texts.
         validate_every: optimizer steps, or None for the ends of epochs.
         checkpoint_every: optimizer steps, or None for the ends of epochs.
         sample_every: optimizer steps, or None.
@@ -85,6 +86,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         keep_best: Callable[[], None] | None,
         patience: int | None,
         sample: Callable[[], str] | None,
+        show: bool,
         validate_every: int | None,
         checkpoint_every: int | None,
         sample_every: int | None,
@@ -99,11 +101,13 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.keep_best = keep_best
         self.patience = patience
         self.sample = sample
+        self.show = show
         self.validate_every = validate_every
         self.checkpoint_every = checkpoint_every
         self.sample_every = sample_every
         self.interrupted = False
-        self.exhausted = False
+        # A run that stopped early before its checkpoint was written stays stopped.
+        self.exhausted = patience is not None and history.waited >= patience
         self.checkpoint: Path | None = None
         self.aside = 0.0
         self._saved_at = -1
@@ -119,6 +123,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         assert logs is not None
         loss = float(logs["step_loss"])
         if not math.isfinite(loss):
+            self._attach()
             rate = self.learning_rate(self.step)
             kept = f" The last checkpoint is {self.checkpoint}." if self.checkpoint else ""
             raise NonFiniteLossError(
@@ -140,11 +145,12 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     def _between_steps(self) -> None:
         due = self._due
         if due(self.validate_every):
-            self._validate()
+            self.validate_now()
         if due(self.sample_every) and self.sample is not None:
-            assert self.model is not None  # asking for the model brings its weights up to date on JAX
+            self._attach()
             self.seen.samples.append(TextSample(self.step, self.sample()))
-            print(f"\nstep {self.step}: {self.seen.samples[-1].text}", flush=True)
+            if self.show:
+                print(f"\nstep {self.step}: {self.seen.samples[-1].text}", flush=True)
         if due(self.checkpoint_every) or self.interrupted:
             self._save()
         if self.interrupted:
@@ -154,27 +160,32 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         """Validate and save if that is due at the ends of epochs; later callbacks see `val_loss` in the logs."""
         begin = time.perf_counter()
         if self.validate_every is None and not self.interrupted:
-            self._validate()
+            self.validate_now()
         if logs is not None and self.seen.validations:
             logs["val_loss"] = self.seen.validations[-1].loss
             logs["val_bits_per_character"] = self.seen.validations[-1].bits_per_character
-        if self.checkpoint_every is None:
+        if self.checkpoint_every is None and not self._window:  # a callback may have stopped between two steps
             self._save()
         self.aside += time.perf_counter() - begin
 
     def _due(self, every: int | None) -> bool:
         return every is not None and self.step % every == 0
 
+    def _attach(self) -> None:
+        """Bring the model's weights up to date: on JAX they are elsewhere while `fit` runs, until a callback asks."""
+        _ = self.model
+
     def _save(self) -> None:
         if self._saved_at != self.step:
-            assert self.model is not None
+            self._attach()
             self.checkpoint = self.save()
             self._saved_at = self.step
 
-    def _validate(self) -> None:
-        if self.validate is None:
+    def validate_now(self) -> None:
+        """Score the held-out documents, once for each step; stop the run if that is the lesson."""
+        if self.validate is None or (self.seen.validations and self.seen.validations[-1].step == self.step):
             return
-        assert self.model is not None
+        self._attach()
         found = self.validate()
         self.seen.validations.append(found)
         if self.patience is None or self.keep_best is None:
@@ -187,6 +198,45 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             if self.seen.waited >= self.patience:
                 self.exhausted = True
                 self.model.stop_training = True
+
+
+class StepLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """A line of a CSV file for each optimizer step: step, epoch (both from 1), loss and learning rate.
+
+    A resumed run's file begins with what its checkpoint remembers, so each step stands there once.
+
+    Args:
+        path: of the file.
+        watcher: comes before this one among the callbacks.
+        steps_per_epoch: optimizer steps of a whole pass.
+    """
+
+    def __init__(self, path: Path, watcher: Watcher, *, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.path = path
+        self.watcher = watcher
+        self.steps_per_epoch = steps_per_epoch
+        self._written = 0
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Begin the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("step,epoch,loss,learning_rate\n", encoding="utf-8")
+        self._write()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Write the step that the batch finished, if it did."""
+        self._write()
+
+    def _write(self) -> None:
+        losses = self.watcher.seen.losses
+        if self._written == len(losses):
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            for step in range(self._written, len(losses)):
+                rate = self.watcher.learning_rate(step)
+                file.write(f"{step + 1},{step // self.steps_per_epoch + 1},{losses[step]!r},{rate!r}\n")
+        self._written = len(losses)
 
 
 class OneRun(keras.callbacks.CallbackList):  # type: ignore[misc]
@@ -207,8 +257,9 @@ class OneRun(keras.callbacks.CallbackList):  # type: ignore[misc]
         """Keep the end of one call of `fit` to itself."""
 
     def finish(self, logs: Any = None) -> None:
-        """Pass the run's end on."""
-        super().on_train_end(logs)
+        """Pass the run's end on, if it began."""
+        if self._begun:
+            super().on_train_end(logs)
 
 
 @contextmanager

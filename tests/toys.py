@@ -1,0 +1,83 @@
+"""What the tests of packing, scoring and tuning share: toy texts, toy ids, a family without packing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from tiny import roughen, tiny_gpt2
+
+from kerasgen import backend
+from kerasgen.corpora.base import Document
+from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
+
+WORDS = ("the cat", "sat on", "a mat", "in the rain", "and", "then", "he ran", "home")
+
+
+def texts(count: int, seed: int = 0, *, words: Sequence[str] = WORDS) -> list[str]:
+    """Short texts of one to six words each: few words, so a model learns them in a dozen steps."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(words, size=rng.integers(1, 7))) for _ in range(count)]
+
+
+def encode(tokenizer: Tokenizer, written: Iterable[str]) -> EncodedDocuments:
+    """The ids of these texts."""
+    return encode_documents((Document(text=text, id=str(n)) for n, text in enumerate(written)), tokenizer)
+
+
+def documents_of(ids: Sequence[Sequence[int]]) -> EncodedDocuments:
+    """Documents that are these ids; each pretends to be one character an id."""
+    flat = np.concatenate([np.asarray(document, np.int32) for document in ids]) if ids else np.zeros(0, np.int32)
+    lengths = np.asarray([len(document) for document in ids], np.int64)
+    return EncodedDocuments(
+        token_ids=flat.astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        characters=lengths,
+    )
+
+
+def smallest_gpt2(seed: int = 0, *, dropout: float = 0.0) -> LanguageModel:
+    """A GPT-2 of one layer: what a test of training takes, where each compilation counts."""
+    return tiny_gpt2(num_layers=1, hidden_dim=16, max_sequence_length=32, seed=seed, dropout=dropout)
+
+
+def tiny_llama(seed: int = 0) -> LanguageModel:
+    """A family whose documents can't share a row, on the tokenizer of `tiny_gpt2`."""
+    backend.use()
+    import keras_hub
+
+    llama = keras_hub.models.LlamaBackbone(
+        vocabulary_size=300,
+        num_layers=1,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        hidden_dim=16,
+        intermediate_dim=32,
+        dtype="float32",
+    )
+    roughen(llama, seed)
+    causal_lm = keras_hub.models.LlamaCausalLM(backbone=llama, preprocessor=None)
+    return LanguageModel(causal_lm=causal_lm, tokenizer=smallest_gpt2().tokenizer, source="tiny_llama")
+
+
+def logits(model: LanguageModel, token_ids: Sequence[int]) -> Any:
+    """KerasHub's own logits of one text without padding, float64 `(sequence_length, vocabulary_size)`."""
+    ids = np.asarray([token_ids], np.int32)
+    outputs = model.causal_lm.predict_on_batch({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    return np.asarray(outputs)[0].astype(np.float64)
+
+
+def nats_by_hand(model: LanguageModel, token_ids: Sequence[int]) -> Any:
+    """-log p of each token but the first, float64 `(tokens - 1,)`, in NumPy from KerasHub's own logits."""
+    rows = logits(model, token_ids[:-1])
+    rows = rows - rows.max(axis=-1, keepdims=True)
+    log_p = rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
+    return -log_p[np.arange(len(rows)), np.asarray(token_ids[1:])]
+
+
+def weights_of(model: LanguageModel) -> list[Any]:
+    """Copies of every weight, in the model's order."""
+    return [np.array(variable) for variable in model.causal_lm.weights]
