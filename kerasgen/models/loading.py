@@ -18,9 +18,8 @@ from kerasgen.errors import (
     ModelFormatError,
     ModelUnavailableError,
     TokenizerError,
-    UnknownNameError,
 )
-from kerasgen.models import architectures, transformers_format
+from kerasgen.models import architectures, preset_names, transformers_format
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.hub import HUGGING_FACE, KAGGLE, is_path
 from kerasgen.tokens.base import Tokenizer
@@ -45,16 +44,7 @@ def load(preset: str) -> LanguageModel:
     directory = Path(preset).expanduser()
     if directory.exists() or is_path(preset):
         return load_directory(directory, source=source_text(preset))
-    known = [*keras_hub.models.CausalLM.presets, "starter"]
-    close = specs.near(preset, known)
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise UnknownNameError(
-        f"KerasHub has no preset called {preset!r}, and no directory here has this name.{hint} Write a preset "
-        "name such as 'gpt2_base_en' or 'opt_125m_en', 'hf://organisation/model', 'kaggle://…', 'starter', or a "
-        "directory.",
-        name=preset,
-        near=close,
-    )
+    raise preset_names.unknown(preset, frozenset(keras_hub.models.CausalLM.presets))
 
 
 def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str, Any] | None = None) -> LanguageModel:

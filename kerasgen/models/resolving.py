@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models import REGISTRY
+from kerasgen.models import REGISTRY, preset_names
 from kerasgen.models.base import ModelSource
 from kerasgen.models.hub import HUGGING_FACE, KAGGLE, Hub, is_path
 
@@ -22,7 +22,7 @@ def resolve(value: ModelSource | str | os.PathLike[str]) -> ModelSource:
 
     Raises:
         ModelArgumentError: it is none of these, or an argument is unknown or out of range.
-        UnknownNameError: `name:key=value` begins with a name that nobody has registered.
+        UnknownNameError: nobody has registered the name before the `:`, or KerasHub has no preset of this name.
     """
     if isinstance(value, ModelSource):
         return value
@@ -45,4 +45,7 @@ def resolve(value: ModelSource | str | os.PathLike[str]) -> ModelSource:
         return Hub(text)
     if ":" in text:
         return REGISTRY.create(text)
-    return Hub(text)
+    source = Hub(text)
+    if preset_names.known() and text not in preset_names.known():
+        raise preset_names.unknown(text)
+    return source
