@@ -1,32 +1,34 @@
 """Every exception that kerasgen raises on purpose.
 
-KerasgenError
-├── ArgumentError (ValueError)        a setting is wrong; nothing has been done yet
-│   ├── CorpusArgumentError
-│   ├── TokenArgumentError
-│   ├── ModelArgumentError
-│   ├── SamplerArgumentError
-│   ├── GenerateArgumentError
-│   ├── TuneArgumentError
-│   ├── ExportArgumentError
-│   └── UnknownNameError (LookupError)   no plugin has this name; `.near` lists those that come close
-├── PluginError                       an entry point is at fault; `.distribution` names its package
-│   ├── PluginConflictError           two packages claim one name
-│   └── PluginLoadError               the plugin's own code failed; the cause is chained
-├── BackendError (RuntimeError)       Keras runs, or would run, on another backend than asked for
-├── MissingDependencyError (ImportError)  an optional package is needed; `.extra` says which extra brings it
-├── CorpusError                       `.path`, `.line` and `.byte` say where, if known
-│   ├── CorpusFormatError             a file is not what it should be
-│   └── CorpusUnavailableError        the data are not here and can't be fetched
-├── TokenizerError                    a vocabulary or merge file can't be used; `.path` and `.line`
-├── ModelError
-│   ├── ModelUnavailableError         the hub or the directory can't be reached
-│   └── ModelFormatError              files that are there can't be read as a model
-├── TuneError                         `.step` says where
-│   ├── NonFiniteLossError            the loss became NaN or infinite; `.learning_rate` as it was
-│   └── CheckpointError               a checkpoint is damaged, or of another run
-├── GenerationError
-└── ExportError                       the artefact could not be written or did not prove equal; `.figures`
+In brackets stands the exception of Python's that it is as well, so that `except ValueError` catches an ArgumentError::
+
+    KerasgenError
+    ├── ArgumentError (ValueError)        a setting is wrong; nothing has been done yet
+    │   ├── CorpusArgumentError
+    │   ├── TokenArgumentError
+    │   ├── ModelArgumentError
+    │   ├── SamplerArgumentError
+    │   ├── GenerateArgumentError
+    │   ├── TuneArgumentError
+    │   ├── ExportArgumentError
+    │   └── UnknownNameError (LookupError)   no plugin has this name; `.near` lists those that come close
+    ├── PluginError                       an entry point is at fault; `.distribution` names its package
+    │   ├── PluginConflictError           two packages claim one name
+    │   └── PluginLoadError               the plugin's own code failed; the cause is chained
+    ├── BackendError (RuntimeError)       Keras runs, or would run, on another backend than asked for
+    ├── MissingDependencyError (ImportError)  an optional package is needed; `.extra` says which extra brings it
+    ├── CorpusError                       `.path`, `.line` and `.byte` say where, if known
+    │   ├── CorpusFormatError             a file is not what it should be
+    │   └── CorpusUnavailableError        the data are not here and can't be fetched
+    ├── TokenizerError                    a vocabulary or merge file can't be used; `.path` and `.line`
+    ├── ModelError
+    │   ├── ModelUnavailableError         the hub or the directory can't be reached
+    │   └── ModelFormatError              files that are there can't be read as a model
+    ├── TuneError                         `.step` says where
+    │   ├── NonFiniteLossError            the loss became NaN or infinite; `.learning_rate` as it was
+    │   └── CheckpointError               a checkpoint is damaged, or of another run
+    ├── GenerationError
+    └── ExportError                       the artefact could not be written or did not prove equal; `.figures`
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def split_text(text: str, *, error: type[ArgumentError] = ArgumentError) -> tupl
         found = _ARGUMENT.match(rest, position)
         if found is None:
             raise error(
-                f"The quotes in {text!r} can't be read from {rest[position:]!r} on. A quote must be closed, with a comma "
-                "or the end after it; inside quotes, a quote is doubled."
+                f"The quotes in {text!r} can't be read from {rest[position:]!r} on. A quote must be closed, with a "
+                "comma or the end after it; inside quotes, a quote is doubled."
             )
         position, more = found.end(), found["end"] == ","
         if found["value"] is not None:

@@ -1,0 +1,76 @@
+"""Packages with entry points, installed into a folder as pip would: real metadata, found by Python's own importlib."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PLUGINS = Path(__file__).resolve().parent / "plugins"
+
+
+def install(
+    site: Path,
+    name: str,
+    entry_points: Mapping[str, Mapping[str, str]],
+    modules: Mapping[str, str] | None = None,
+    *,
+    version: str = "1.0",
+    named: bool = True,
+) -> None:
+    """Put a distribution into the folder `site`.
+
+    Args:
+        site: a folder of sys.path.
+        name: of the distribution.
+        entry_points: group to name to `"module:attribute"`.
+        modules: name of a module to its source.
+        version: of the distribution.
+        named: whether the metadata tell the name; a damaged installation's don't.
+    """
+    folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    folder.mkdir(parents=True)
+    if named:
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    sections = [
+        f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in each.items()) for group, each in entry_points.items()
+    ]
+    (folder / "entry_points.txt").write_text("\n".join(sections))
+    for module, source in (modules or {}).items():
+        (site / f"{module}.py").write_text(source, encoding="utf-8")
+
+
+def install_project(site: Path, project: str) -> None:
+    """Put a project of `tests/plugins` into the folder `site`, with what its pyproject.toml declares."""
+    declared = tomllib.loads((PLUGINS / project / "pyproject.toml").read_text(encoding="utf-8"))
+    for package in declared["tool"]["setuptools"]["packages"]:
+        shutil.copytree(PLUGINS / project / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
+    about = declared["project"]
+    install(site, about["name"], about["entry-points"], version=about["version"])
+
+
+def child(source: str, *paths: Path, **environment: str | None) -> Any:
+    """Run Python code in a new process, and return what its last line of output says as JSON.
+
+    Args:
+        source: the code; it prints one JSON value at its end.
+        paths: folders put before all others on its sys.path.
+        environment: variables set, or taken away where the value is None.
+    """
+    variables = dict(os.environ)
+    variables["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *filter(None, [variables.get("PYTHONPATH")])])
+    for key, value in environment.items():
+        variables.pop(key, None)
+        if value is not None:
+            variables[key] = value
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=variables, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])

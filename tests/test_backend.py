@@ -1,0 +1,167 @@
+"""Who computes is said once: `backend=`, then KERAS_BACKEND, then JAX. Each fact in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from installing import child
+
+from kerasgen import backend
+from kerasgen.errors import ArgumentError
+
+# What a child begins with: a body that may fail, and what it says.
+SAY = """
+import json, os, sys
+from kerasgen import backend
+from kerasgen.errors import ArgumentError, BackendError
+
+def say(act):
+    try:
+        return act()
+    except (ArgumentError, BackendError) as error:
+        return [type(error).__name__, str(error)]
+"""
+
+# Makes a module impossible to import, as if it were not installed.
+WITHOUT = """
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Without())
+"""
+
+
+@pytest.mark.parametrize(
+    ("argument", "variable", "chosen"),
+    [
+        (None, None, "jax"),
+        (None, "", "jax"),
+        (None, "tensorflow", "tensorflow"),
+        ("tensorflow", None, "tensorflow"),
+        ("tensorflow", "jax", "tensorflow"),
+        ("torch", "jax", "torch"),
+        ("jax", "theano", "jax"),
+    ],
+)
+def test_the_argument_goes_before_the_variable_and_the_variable_before_jax(
+    monkeypatch: pytest.MonkeyPatch, argument: str | None, variable: str | None, chosen: str
+) -> None:
+    monkeypatch.delitem(backend.sys.modules, "keras", raising=False)  # as in a process that has not imported it
+    monkeypatch.delenv(backend.VARIABLE, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(backend.VARIABLE, variable)
+    assert backend.agree(argument) == chosen
+
+
+def test_to_agree_on_a_backend_imports_nothing_and_sets_nothing() -> None:
+    loaded, variable = child(
+        SAY
+        + """
+before = set(sys.modules)
+backend.agree("tensorflow"), backend.agree(), backend.running()
+print(json.dumps([sorted(set(sys.modules) - before), os.environ.get("KERAS_BACKEND")]))
+""",
+        KERAS_BACKEND=None,
+    )
+    assert loaded == []
+    assert variable is None
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ArgumentError, match=r"jax, tensorflow, torch\. Received: 'theano'"):
+        backend.agree("theano")
+
+
+def test_an_unknown_backend_in_the_variable_is_laid_at_the_variable_s_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backend.VARIABLE, "theano")
+    with pytest.raises(ArgumentError, match=r"environment variable KERAS_BACKEND .*jax, tensorflow, torch.*'theano'"):
+        backend.agree()
+
+
+def test_use_starts_keras_on_the_backend_and_tells_processes_that_follow() -> None:
+    said = child(
+        SAY
+        + """
+said = [backend.running(), backend.use("jax"), backend.running(), backend.use(), backend.use("jax")]
+import keras
+said += [keras.config.backend(), os.environ["KERAS_BACKEND"]]
+print(json.dumps(said))
+""",
+        KERAS_BACKEND=None,
+    )
+    assert said == [None, "jax", "jax", "jax", "jax", "jax", "jax"]
+
+
+def test_keras_on_another_backend_already_is_an_error_that_says_what_to_do() -> None:
+    (kind, message), running, (again, _), stays = child(
+        SAY
+        + """
+import keras
+said = [say(lambda: backend.use("tensorflow")), backend.running()]
+os.environ["KERAS_BACKEND"] = "tensorflow"  # too late: Keras read it when it was imported
+said += [say(backend.agree), say(lambda: backend.use("jax"))]
+print(json.dumps(said))
+""",
+        KERAS_BACKEND="jax",
+    )
+    assert (kind, running, again, stays) == ("BackendError", "jax", "BackendError", "jax")
+    assert "runs on 'jax'" in message
+    assert "Pass backend='jax'" in message
+    assert "KERAS_BACKEND=tensorflow before the first `import keras`" in message
+
+
+def test_keras_on_a_backend_that_kerasgen_does_not_know_is_no_way_out(tmp_path: Path) -> None:
+    """Keras has backends that can't train; its configuration file may name one."""
+    (tmp_path / "keras.json").write_text(
+        json.dumps({"backend": "numpy", "floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"})
+    )
+    kind, message = child(
+        SAY + "import keras\nprint(json.dumps(say(backend.use)))", KERAS_BACKEND=None, KERAS_HOME=str(tmp_path)
+    )
+    assert kind == "BackendError"
+    assert "runs on 'numpy'" in message
+    assert "backend='numpy'" not in message
+    assert "Set KERAS_BACKEND=jax before the first `import keras`" in message
+
+
+@pytest.mark.parametrize(
+    ("missing", "variable", "other"),
+    [
+        ("tensorflow", None, "jax"),
+        pytest.param("jax", "tensorflow", "tensorflow", marks=pytest.mark.tensorflow),
+    ],
+)
+def test_a_backend_that_is_not_installed_is_an_error_and_another_can_start_after_it(
+    missing: str, variable: str | None, other: str
+) -> None:
+    """Keras leaves parts of itself behind that remember the backend it could not start: JAX, in Keras 3.15."""
+    if find_spec(other) is None:
+        pytest.skip(f"{other} is not installed, so it can't start after {missing}")
+    (kind, message), restored, running, then = child(
+        WITHOUT.format(module=missing)
+        + SAY
+        + f"""
+said = [say(lambda: backend.use({missing!r})), os.environ.get("KERAS_BACKEND"), backend.running()]
+print(json.dumps([*said, say(lambda: backend.use({other!r}))]))
+""",
+        KERAS_BACKEND=variable,
+    )
+    assert kind == "BackendError"
+    assert f"can't start on the backend {missing!r}: No module named {missing!r}" in message
+    assert "KERAS_BACKEND (jax, tensorflow, torch)" in message
+    assert restored == variable
+    assert running is None
+    assert then == other
+
+
+def test_without_keras_the_error_names_what_is_missing() -> None:
+    kind, message = child(WITHOUT.format(module="keras") + SAY + "print(json.dumps(say(backend.use)))")
+    assert kind == "BackendError"
+    assert "No module named 'keras'" in message

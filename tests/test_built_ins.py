@@ -1,0 +1,238 @@
+"""Every built-in, in every setting: its text, its manifest and its constructor's call are one value."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import typing
+from importlib.metadata import distribution
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kerasgen import specs
+from kerasgen.plugins import Registry
+
+_WORD = st.text(min_size=1, max_size=10)
+_PATH = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=10)
+_POSITIVE = st.floats(min_value=1e-6, max_value=1e6)
+_COUNT = st.integers(1, 10**6)
+_SOME = st.none() | _COUNT
+_ON_ERROR = st.sampled_from(["raise", "skip"])
+
+_ANY_SAMPLER = {
+    "temperature": _POSITIVE,
+    "repetition_penalty": _POSITIVE,
+    "no_repeat_ngram_size": st.integers(0, 10),
+    "bad_words": st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)).map(tuple),
+    "seed": st.none() | st.integers(0, 2**64 - 1),
+}
+_ANY_TUNER = {
+    "epochs": _COUNT,
+    "learning_rate": _POSITIVE,
+    "batch_size": _COUNT,
+    "max_steps": _SOME,
+    "sequence_length": _SOME,
+    "packing": st.sampled_from(["auto", "best_fit", "none"]),
+    "schedule": st.sampled_from(["linear", "cosine", "constant"]),
+    "warmup_steps": st.integers(0, 100),
+    "weight_decay": st.floats(0, 1),
+    "clip_norm": st.none() | _POSITIVE,
+    "gradient_accumulation_steps": _COUNT,
+    "precision": st.sampled_from(["float32", "mixed_bfloat16", "mixed_float16"]),
+    "validate_every": _SOME,
+    "patience": _SOME,
+    "checkpoint_every": _SOME,
+    "sample_every": _SOME,
+    "tensorboard": st.booleans(),
+    "csv": st.booleans(),
+}
+_ANY_TFDS = {"split": _WORD, "data_dir": st.none() | _PATH, "download": st.booleans()}
+
+# Valid values of every argument of every built-in.
+ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
+    "corpora": {
+        "chinese_poetry": {
+            "path": st.none() | _PATH,
+            "dynasty": st.sampled_from(["tang", "song", "both"]),
+            "form": st.sampled_from(["any", "five", "seven", "jueju", "lüshi", "lushi"]),
+            "script": st.sampled_from(["as_is", "simplified", "traditional"]),
+            "notes": st.sampled_from(["keep", "strip"]),
+            "lacunae": st.sampled_from(["keep", "drop"]),
+            "glyphs": st.sampled_from(["keep", "drop"]),
+            "deduplicate": st.booleans(),
+            "on_error": _ON_ERROR,
+            "url": _WORD.map("https://example.org/".__add__),
+            "cache_dir": st.none() | _PATH,
+        },
+        "reddit_tifu": {
+            "text": st.sampled_from(["documents", "title", "tldr"]),
+            "variant": st.sampled_from(["short", "long", "long_split"]),
+            **_ANY_TFDS,
+        },
+        "cnn_dailymail": {"text": st.sampled_from(["article", "highlights"]), **_ANY_TFDS},
+        "tfds": {"name": _WORD, "text": _WORD, **_ANY_TFDS},
+        "text": {
+            "path": _PATH,
+            "split": st.sampled_from(["file", "line", "paragraph"]),
+            "encoding": st.sampled_from(["utf-8", "gb18030", "big5"]),
+            "on_error": _ON_ERROR,
+        },
+        "jsonl": {"path": _PATH, "field": _WORD, "id_field": st.none() | _WORD, "on_error": _ON_ERROR},
+        "csv": {
+            "path": _PATH,
+            "field": _WORD,
+            "delimiter": st.sampled_from([",", ";", "|", " ", "\t", "tab", "，"]),
+            "on_error": _ON_ERROR,
+        },
+        "sample": {"language": st.sampled_from(["all", "zh", "en"])},
+    },
+    "models": {
+        "hub": {
+            "preset": st.sampled_from(["gpt2_base_en", "hf://a/b", "kaggle://keras/gpt2/keras/base", "./a,b", '~/"c"'])
+        },
+        "starter": {},
+    },
+    "tuners": {
+        "full": _ANY_TUNER,
+        "lora": {
+            **_ANY_TUNER,
+            "rank": _COUNT,
+            "alpha": _POSITIVE,
+            "targets": st.none() | st.lists(_WORD, min_size=1).map(tuple),
+        },
+    },
+    "samplers": {
+        "greedy": _ANY_SAMPLER,
+        "random": _ANY_SAMPLER,
+        "top_k": {**_ANY_SAMPLER, "k": _COUNT},
+        "top_p": {**_ANY_SAMPLER, "p": st.floats(1e-6, 1)},
+        "min_p": {**_ANY_SAMPLER, "p": st.floats(0, 1)},
+        "beam": {
+            **_ANY_SAMPLER,
+            "num_beams": st.integers(4, 64),
+            "length_penalty": st.floats(-4, 4),
+            "num_return_sequences": st.integers(1, 4),
+            "early_stopping": st.booleans(),
+        },
+        "contrastive": {**_ANY_SAMPLER, "k": _COUNT, "alpha": st.floats(0, 1)},
+    },
+    "exporters": {"preset": {"dtype": st.sampled_from(["float32", "float16"])}},
+}
+BUILT_INS = [(surface, name) for surface, each in ARGUMENTS.items() for name in each]
+
+
+def registry(surface: str) -> Registry[Any]:
+    found: Registry[Any] = importlib.import_module(f"kerasgen.{surface}").REGISTRY
+    return found
+
+
+def needed(surface: str, name: str) -> dict[str, str]:
+    """The arguments without which it can't be made."""
+    given = {"path": "a.txt", "preset": "gpt2_base_en", "name": "imdb_reviews", "text": "text"}
+    required = {"text": ["path"], "jsonl": ["path"], "csv": ["path"], "tfds": ["name", "text"], "hub": ["preset"]}
+    return {key: given[key] for key in required.get(name, [])} if surface in ("corpora", "models") else {}
+
+
+def test_every_built_in_is_listed_here_with_every_argument() -> None:
+    declared = {
+        (point.group.removeprefix("kerasgen."), point.name)
+        for point in distribution("kerasgen").entry_points
+        if point.group.startswith("kerasgen.")
+    }
+    assert declared == set(BUILT_INS)
+    for surface, name in BUILT_INS:
+        assert set(specs.fields(registry(surface).get(name))) == set(ARGUMENTS[surface][name]), name
+
+
+@pytest.mark.parametrize(("surface", "name"), BUILT_INS)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_manifest_and_a_text_give_the_value_that_the_constructor_gives(surface: str, name: str, data: Any) -> None:
+    arguments = data.draw(
+        st.fixed_dictionaries(
+            {key: ARGUMENTS[surface][name][key] for key in needed(surface, name)},
+            optional={key: each for key, each in ARGUMENTS[surface][name].items() if key not in needed(surface, name)},
+        )
+    )
+    here = registry(surface)
+    spec = here.get(name)(**arguments)
+    assert here.from_manifest(json.loads(json.dumps(here.to_manifest(spec)))) == spec
+    # Of valid settings, only these have no text form: "|" in a list, and text that reads as None where None may be.
+    listed = [word for value in arguments.values() if isinstance(value, tuple) for word in value]
+    nones = any(isinstance(value, str) and value.strip().lower() == "none" for value in arguments.values())
+    if nones or any("|" in word for word in listed) or arguments.get("targets") == ("none",):
+        return
+    assert here.create(here.to_text(spec)) == spec
+    assert hash(here.create(here.to_text(spec))) == hash(spec)
+
+
+@pytest.mark.parametrize(
+    ("surface", "text", "arguments"),
+    [
+        ("samplers", "top_k:k=40,temperature=0.8", {"k": 40, "temperature": 0.8}),
+        ("samplers", "beam:num_beams=4,early_stopping=true,seed=none", {"num_beams": 4, "early_stopping": True}),
+        ("samplers", "greedy:bad_words=春| the", {"bad_words": ("春", " the")}),
+        ("tuners", "full:learning_rate=5e-4,max_steps=500", {"learning_rate": 5e-4, "max_steps": 500}),
+        ("tuners", "lora:rank=8,alpha=16,targets=query|value", {"alpha": 16.0, "targets": ("query", "value")}),
+        (
+            "corpora",
+            "chinese_poetry:path=/data/chinese-poetry,dynasty=tang",
+            {"path": "/data/chinese-poetry", "dynasty": "tang"},
+        ),
+        ("corpora", "jsonl:path=a.jsonl,field=post", {"path": "a.jsonl", "field": "post"}),
+        ("models", "hub:preset=hf://some/model", {"preset": "hf://some/model"}),
+        ("exporters", "preset:dtype=float16", {"dtype": "float16"}),
+    ],
+)
+def test_a_text_means_this_call(surface: str, text: str, arguments: dict[str, Any]) -> None:
+    here = registry(surface)
+    assert here.create(text) == here.get(text.partition(":")[0])(**arguments)
+
+
+@pytest.mark.parametrize(("surface", "name"), BUILT_INS)
+def test_nothing_that_is_not_finite_gets_into_a_built_in(surface: str, name: str) -> None:
+    here = registry(surface)
+    for key, annotation in specs.fields(here.get(name)).items():
+        if annotation is float or float in typing.get_args(annotation):
+            for value in ("nan", "inf", "-inf"):
+                with pytest.raises(here.error, match=key):
+                    here.build(name, needed(surface, name) | {key: value})
+                with pytest.raises(here.error, match=key):
+                    here.get(name)(**{key: float(value)})
+            assert math.isfinite(getattr(here.build(name, needed(surface, name)), key) or 0)
+
+
+@pytest.mark.parametrize(("surface", "name"), BUILT_INS)
+def test_a_value_of_the_wrong_kind_is_the_surface_s_own_error(surface: str, name: str) -> None:
+    here = registry(surface)
+    for key, annotation in specs.fields(here.get(name)).items():
+        options = typing.get_args(annotation) or (annotation,)
+        if str not in options and tuple not in map(typing.get_origin, options):
+            with pytest.raises(here.error, match=f"{name}:{key} takes .*Received: 'no such value'"):
+                here.build(name, needed(surface, name) | {key: "no such value"})
+            with pytest.raises(here.error):
+                here.build(name, needed(surface, name) | {key: 1 + 2j})
+            if typing.get_origin(annotation) is not Literal and int in options:
+                with pytest.raises(here.error):
+                    here.build(name, needed(surface, name) | {key: True})  # a bool is no number of anything
+
+
+@pytest.mark.parametrize(("surface", "name"), BUILT_INS)
+def test_a_built_in_can_not_be_changed_once_it_is_made(surface: str, name: str) -> None:
+    spec = registry(surface).build(name, needed(surface, name))
+    for key in specs.fields(type(spec)):
+        with pytest.raises(AttributeError):
+            setattr(spec, key, None)
+
+
+@pytest.mark.parametrize(("surface", "name"), BUILT_INS)
+def test_a_description_shows_every_argument_and_what_the_thing_does(surface: str, name: str) -> None:
+    call, summary = registry(surface).describe(name).split("\n", 1)
+    assert call.startswith(f"{name}(")
+    for key in specs.fields(registry(surface).get(name)):
+        assert f"{key}: " in call
+    assert summary.strip().endswith((".", ")"))

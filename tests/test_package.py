@@ -1,0 +1,69 @@
+"""What is shipped, and what `import kerasgen` offers."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.resources
+import re
+from pathlib import Path
+
+import pytest
+
+import kerasgen
+
+ROOT = Path(kerasgen.__file__).resolve().parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def test_the_marker_of_a_typed_package_is_shipped() -> None:
+    assert importlib.resources.files("kerasgen").joinpath("py.typed").is_file()
+
+
+def test_the_version_is_that_of_the_installed_distribution() -> None:
+    assert kerasgen.__version__ == importlib.metadata.version("kerasgen")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_says_in_one_sentence_what_it_is(module: Path) -> None:
+    documentation = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
+    assert documentation, "the module has no docstring"
+    assert re.search(r"\w [\w`]", documentation.splitlines()[0]), "one word is no sentence"
+
+
+@pytest.mark.parametrize("name", kerasgen.__all__)
+def test_a_public_name_resolves_to_the_thing_of_that_name(name: str) -> None:
+    value = getattr(kerasgen, name)
+    if name != "__version__":
+        assert value.__name__.rpartition(".")[2] == name
+
+
+def test_public_names_are_listed_once_and_found_by_dir() -> None:
+    assert len(set(kerasgen.__all__)) == len(kerasgen.__all__)
+    assert set(kerasgen.__all__) <= set(dir(kerasgen))
+
+
+def test_type_checkers_see_the_public_names_where_they_live() -> None:
+    """The lazy table and the imports that only type checkers read are two lists of one thing."""
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    seen: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for statement in node.body:
+                assert isinstance(statement, ast.ImportFrom)
+                seen |= {alias.asname or alias.name: str(statement.module) for alias in statement.names}
+    assert set(seen) == set(kerasgen.__all__) - {"__version__"}
+    for name, module in seen.items():
+        assert getattr(importlib.import_module(module), name) is getattr(kerasgen, name)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        kerasgen.no_such_name  # noqa: B018
+
+
+def test_every_entry_point_of_the_package_can_be_loaded() -> None:
+    """Built-ins walk in through the plugin door."""
+    for point in importlib.metadata.distribution("kerasgen").entry_points:
+        assert callable(point.load()), point
