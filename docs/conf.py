@@ -1,0 +1,78 @@
+"""Sphinx: `sphinx-build -n -W -b html docs docs/_build/html`, and `-b doctest` for the claims."""
+
+import os
+from importlib.metadata import version as version_of
+from inspect import getdoc
+
+# The doctests run on JAX unless told otherwise, and TensorFlow, where something imports it, is silent.
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+project = "kerasgen"
+author = "the kerasgen contributors"
+copyright = "the kerasgen contributors"
+release = version = version_of("kerasgen")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.doctest", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "kerasgen"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+# A docstring's "Source:" is where an algorithm comes from.
+napoleon_custom_sections = [("Source", "notes_style")]
+napoleon_use_rtype = False
+
+# Nothing is fetched while the documentation is built, so what other projects document has no target here.
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections|importlib|numpy|os|pathlib|typing)\..*"),
+    # Names that a signature shows as they stand in the source: a path of the standard library's, type variables, and
+    # aliases of Literals.
+    ("py:class", r"Path|Schedule|(kerasgen\.(plugins|specs)\.)?T"),
+]
+
+
+def mend_docstring(app, what, name, obj, options, lines):
+    """Turn the fenced code of docstrings into reStructuredText's."""
+    fenced = False
+    for number, line in enumerate(lines):
+        if line.strip().startswith("```"):
+            fenced = not fenced
+            lines[number] = ".. code-block:: python\n" if fenced else ""
+        elif fenced:
+            lines[number] = "    " + line
+    lines[:] = "\n".join(lines).split("\n")
+
+
+def restore_property(app, what, name, obj, options, lines):
+    """Undo napoleon on properties: it takes the words before a colon in the first line for a type."""
+    if what == "property":
+        lines[:] = [*(getdoc(obj) or "").split("\n"), ""]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", restore_property, priority=600)  # after it
+
+
+# Every doctest starts in an empty folder of its own, and keeps the state of runs there.
+doctest_global_setup = """
+import os, shutil, tempfile
+_before = os.getcwd()
+_folder = tempfile.mkdtemp(prefix="kerasgen-docs-")
+os.chdir(_folder)
+os.environ["XDG_STATE_HOME"] = _folder
+import kerasgen as kg
+"""
+doctest_global_cleanup = """
+os.chdir(_before)
+shutil.rmtree(_folder, ignore_errors=True)
+"""

@@ -1,0 +1,75 @@
+"""kerasgen's conformance suites, for the plugins of this package."""
+
+import keras_hub
+import numpy as np
+import pytest
+from kerasgen_extras import BiasTuner, Fortunes, NpzExporter, TopA
+
+from kerasgen import Pipeline
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.saving import save_preset
+from kerasgen.testing.corpora import CorpusContract
+from kerasgen.testing.exporters import ExporterContract
+from kerasgen.testing.samplers import SamplerConformance
+from kerasgen.tokens.characters import whole_character_bpe
+
+TEXTS = ["the cat sat", "a mat in the rain", "a café in the rain"] * 2
+
+
+def small_model() -> LanguageModel:
+    """A GPT-2 of a few thousand weights whose tokenizer knows bytes and one character more, the é."""
+    tokenizer = whole_character_bpe(TEXTS, vocabulary_size=258)
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=258, num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=32
+    )
+    causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source="starter")
+
+
+class TestFortunes(CorpusContract):
+    bad_arguments = ({"path": ""},)
+
+    @pytest.fixture
+    def corpus(self, tmp_path):
+        (tmp_path / "cookies").write_text("Be kind.\n%\n\n%\nBe brief,\nthen stop.\n")
+        return Fortunes(tmp_path / "cookies")
+
+    @pytest.fixture
+    def spec(self, tmp_path):
+        return f"fortunes:path={tmp_path / 'cookies'}"
+
+
+class TestTopA(SamplerConformance):
+    def make(self):
+        return TopA(a=0.3, temperature=0.9)
+
+    def language_model(self):
+        return small_model()
+
+
+class TestNpz(ExporterContract):
+    file_name = "weights.npz"
+
+    @pytest.fixture
+    def exporter(self):
+        return NpzExporter()
+
+    @pytest.fixture
+    def model(self):
+        return small_model()
+
+
+def test_only_biases_move(tmp_path):
+    preset = save_preset(small_model(), tmp_path / "small")
+    pipe = Pipeline(corpus=TEXTS, model=preset, tuner="biases:learning_rate=0.1,batch_size=2", held_out=0.0)
+    assert pipe.tuner == BiasTuner(learning_rate=0.1, batch_size=2)
+    before = {weight.path: np.array(weight) for weight in pipe.model.backbone.weights}
+    report = pipe.fit(directory=tmp_path / "run", verbose=0)
+    moved = [path for path, value in before.items() if not np.array_equal(value, _now(pipe, path))]
+    assert report.trainable_parameters < report.parameters / 10
+    assert moved
+    assert all(path.endswith("bias") for path in moved)
+
+
+def _now(pipe, path):
+    return next(np.array(weight) for weight in pipe.model.backbone.weights if weight.path == path)

@@ -1,0 +1,132 @@
+"""What the documentation says outside of its doctests (`tox -e docs` runs those) is true as well."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from installing import install
+from tiny import tiny_gpt2
+
+import kerasgen as kg
+from kerasgen import cli
+from kerasgen.models.saving import save_preset
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(DOCS.rglob("*.md"))]
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    """The blocks of a language that stand in a page."""
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every call of kerasgen that a page shows in a shell."""
+    lines = [line.strip() for page in PAGES for block in fenced(page, "sh") for line in block.splitlines()]
+    return sorted({part.strip() for line in lines for part in line.split("&&") if part.strip().startswith("kerasgen")})
+
+
+def child(arguments: list[object], folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONIOENCODING": "utf-8",
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=500,
+    )
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_that_a_page_shows_is_understood(command):
+    """Its options exist, and its corpora, tuners and samplers can be made; nothing is run."""
+    chosen = vars(cli._parser().parse_args(shlex.split(command)[1:]))
+    known = {key: chosen[key] for key in ("corpus", "model", "tuner", "sampler") if chosen.get(key) is not None}
+    kg.Pipeline(**known)
+
+
+def test_the_pages_show_every_command():
+    """None was left out, and the search for them finds them."""
+    shown = {command.split()[1] for command in commands()}
+    offered = set(re.findall(r"^    (\w+) ", cli._parser().format_help(), re.MULTILINE))
+    assert offered >= {"demo", "fit"}, "the form of the help has changed"
+    assert shown == offered
+
+
+@pytest.mark.parametrize("page", PAGES[:3], ids=lambda page: page.name)
+def test_a_link_into_the_repository_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_public_name_stands_in_the_reference():
+    reference = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
+    names = [name for name in kg.__all__ if name != "__version__"]
+    missing = [
+        name
+        for name in names
+        if not re.search(rf"auto\w+:: kerasgen\.(errors\.)?{name}\b|`kerasgen\.{name}`", reference)
+        and name != "KerasgenError"  # it is among those of the whole module `kerasgen.errors`
+    ]
+    assert missing == []
+
+
+def test_the_table_of_what_is_built_in_is_complete():
+    """The first page names all of them, and none that there is not."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    for group, points in declared.items():
+        (row,) = re.findall(rf"^\| {group.removeprefix('kerasgen.')} \|.*\|(.*)\|$", text, re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", row)) == set(points)
+
+
+def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path):
+    """Two names and the number of steps are all that is changed."""
+    (source,) = fenced(ROOT / "README.md", "python")
+    save_preset(tiny_gpt2(num_layers=1, max_sequence_length=256), tmp_path / "tiny")
+    for shown, here in (
+        ('"chinese_poetry:dynasty=tang"', '"sample:language=zh"'),
+        ('"gpt2_base_en"', '"./tiny"'),
+        ("max_steps=500", "max_steps=2"),
+    ):
+        assert source.count(shown) == 1
+        source = source.replace(shown, here)
+    (tmp_path / "first.py").write_text(source, encoding="utf-8")
+    done = child(["first.py"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "昨夜雨疏风骤" in done.stdout
+    assert "bits per character" in done.stdout
+    assert kg.Pipeline.load(tmp_path / "poet").sampler == kg.TopK(k=5, temperature=0.8, seed=7)
+
+
+def test_the_plugins_of_the_how_to_pass_kerasgens_own_suites(tmp_path):
+    """Installed with what their page declares, and tested as their page says."""
+    declared = tomllib.loads((DOCS / "plugin" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module = (DOCS / "plugin" / "kerasgen_extras.py").read_text(encoding="utf-8")
+    site = tmp_path / "site"
+    install(site, declared["name"], declared["entry-points"], {"kerasgen_extras": module}, version=declared["version"])
+    test = tmp_path / "test_kerasgen_extras.py"
+    test.write_text((DOCS / "plugin" / test.name).read_text(encoding="utf-8"), encoding="utf-8")
+    done = child(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, test], tmp_path, site)
+    assert done.returncode == 0, done.stdout[-4000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 20
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_fits_a_screen(example):
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
