@@ -21,6 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Keras reads the variable once, at its first import, so it is set before any test module is collected.
     os.environ["KERAS_BACKEND"] = config.getoption("--backend")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # The same tiny models are compiled by many tests, in many processes: JAX keeps what it compiled, here and for them.
+    compiled = config.rootpath / ".pytest_cache" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 @pytest.fixture(scope="session")

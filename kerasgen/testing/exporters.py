@@ -1,0 +1,68 @@
+"""What every exporter must do: inherit `ExporterContract`, say which exporter to test, and run pytest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kerasgen.errors import ArgumentError
+from kerasgen.exporters.base import Exporter
+from kerasgen.models.base import LanguageModel
+
+
+class ExporterContract:
+    """The tests that every `Exporter` passes.
+
+    ```python
+    class TestMine(ExporterContract):
+        file_name = "model.mine"
+
+        @pytest.fixture
+        def exporter(self):
+            return MyExporter()
+
+        @pytest.fixture
+        def model(self):
+            return small_model()
+    ```
+
+    Attributes:
+        file_name: the name of a file or directory that the exporter can write.
+    """
+
+    file_name = "artefact"
+
+    @pytest.fixture
+    def exporter(self) -> Exporter:
+        """The exporter under test; override this."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `exporter`.")
+
+    @pytest.fixture
+    def model(self) -> LanguageModel:
+        """A small model that the exporter can write; override this."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `model`.")
+
+    def test_the_artefact_lies_where_it_was_asked_for(
+        self, exporter: Exporter, model: LanguageModel, tmp_path: Path
+    ) -> None:
+        """And nothing else lies beside it; the report is JSON and says how large each file is."""
+        path = tmp_path / self.file_name
+        artefact = exporter.export(model, path)
+        assert artefact.path == path
+        assert [entry.name for entry in tmp_path.iterdir()] == [self.file_name]
+        report = json.loads(json.dumps(artefact.report))
+        assert sum(report["files"].values()) == sum(
+            file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
+        )
+
+    def test_nothing_is_overwritten_unless_told(self, exporter: Exporter, model: LanguageModel, tmp_path: Path) -> None:
+        """What lay there before is untouched after the error, and replaced when asked."""
+        path = tmp_path / self.file_name
+        exporter.export(model, path)
+        before = {file: file.stat().st_mtime_ns for file in [path, *path.rglob("*")]}
+        with pytest.raises(ArgumentError, match="overwrite"):
+            exporter.export(model, path)
+        assert before == {file: file.stat().st_mtime_ns for file in [path, *path.rglob("*")]}
+        exporter.export(model, path, overwrite=True)

@@ -1,0 +1,71 @@
+"""The figures of an evaluation are those of a slow computation by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tiny import tiny_gpt2
+
+import kerasgen as kg
+from kerasgen.corpora.base import Document
+from kerasgen.evaluation.evaluating import evaluate
+from kerasgen.tokens.encoding import encode_documents
+
+TEXTS = ["the cat", "春天\n\n明月", "a", "x" * 150]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_gpt2(max_sequence_length=64)
+
+
+def _encode(model, texts):
+    return encode_documents([Document(text=text, id=str(n)) for n, text in enumerate(texts)], model.tokenizer)
+
+
+def test_the_figures_equal_a_slow_computation(model):
+    """Each document alone, unpadded, through KerasHub's own forward pass, added up in NumPy."""
+    nats, tokens = 0.0, 0
+    for text in TEXTS:
+        ids = [model.tokenizer.start_token_id, *model.tokenizer.encode(text), model.tokenizer.end_token_id]
+        for first in range(0, len(ids) - 1, 64):
+            piece = np.asarray([ids[first : first + 65]])
+            inputs = {"token_ids": piece[:, :-1], "padding_mask": np.ones_like(piece[:, :-1])}
+            logits = np.asarray(model.causal_lm(inputs), np.float64)[0]
+            log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+            nats -= log_p[np.arange(len(log_p)), piece[0, 1:]].sum()
+            tokens += len(log_p)
+    found = evaluate(model, _encode(model, TEXTS))
+    characters = sum(map(len, TEXTS))
+    assert (found.tokens, found.characters, found.documents) == (tokens, characters, len(TEXTS))
+    assert found.loss == pytest.approx(nats / tokens, rel=1e-5)
+    assert found.bits_per_character == pytest.approx(nats / math.log(2) / characters, rel=1e-5)
+    assert found.perplexity == pytest.approx(math.exp(nats / tokens), rel=1e-4)
+    assert found.tokens_per_character == tokens / characters
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_the_batch_size_changes_nothing(model, batch_size):
+    encoded = _encode(model, TEXTS)
+    assert evaluate(model, encoded, batch_size=batch_size).loss == pytest.approx(
+        evaluate(model, encoded).loss, rel=1e-5
+    )
+
+
+def test_an_untrained_model_knows_as_little_as_chance(model):
+    """A softmax over 300 ids without knowledge costs about log 300 nats: the padding of a row doesn't dilute it."""
+    quiet = tiny_gpt2(max_sequence_length=64)
+    for variable in quiet.causal_lm.weights:
+        variable.assign(np.asarray(variable) * 0.0)
+    assert evaluate(quiet, _encode(quiet, TEXTS)).loss == pytest.approx(math.log(300), rel=1e-5)
+
+
+def test_nothing_to_evaluate_is_an_error(model):
+    with pytest.raises(kg.errors.ArgumentError, match="nothing to evaluate"):
+        evaluate(model, _encode(model, []))
+
+
+def test_a_hopeless_loss_has_an_infinite_perplexity():
+    assert kg.Evaluation(1000.0, 1.0, 1, 1, 1).perplexity == math.inf
