@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,10 @@ def letter_model(seed: int = 0, *, starts: bool = True, max_sequence_length: int
     roughen(backbone, seed)
     causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
     return LanguageModel(causal_lm=causal_lm, tokenizer=LetterTokenizer(starts=starts), source="letters")
+
+
+# One for all tests that leave its weights alone, so that what is compiled for it is compiled once.
+shared_model = functools.cache(lambda: letter_model(seed=2))
 
 
 def next_nats(model: LanguageModel, prompt: Sequence[int]):

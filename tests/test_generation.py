@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from letters import letter_model
+from letters import letter_model, shared_model
 from tiny import roughen, tiny_gpt2, tiny_opt
 
 from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
@@ -38,7 +38,7 @@ def gpt2() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def letters() -> LanguageModel:
-    return letter_model(seed=2)
+    return shared_model()
 
 
 def by_keras_hub(model: LanguageModel, prompt: str, length: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from letters import letter_model
+from letters import shared_model
 from tiny import tiny_gpt2
 
 from kerasgen.generation import generate, generate_ids
@@ -43,7 +43,7 @@ def test_a_token_is_excluded_where_it_would_complete_a_word(gpt2: LanguageModel)
 
 @pytest.mark.parametrize("spec", [Greedy, Random, Beam, Contrastive])
 def test_no_bad_word_is_completed_not_even_one_that_the_prompt_begins(spec: type) -> None:
-    model = letter_model(seed=2)
+    model = shared_model()
     words = ("aa", "bc", "dab", "cc", "db")
     for seed in range(3):
         for prompt in ("d", "ab", "dda"):
@@ -54,7 +54,7 @@ def test_no_bad_word_is_completed_not_even_one_that_the_prompt_begins(spec: type
 
 
 def test_where_every_letter_is_bad_the_text_ends(gpt2: LanguageModel) -> None:
-    model = letter_model(seed=2)
+    model = shared_model()
     for sampler in (
         Random(bad_words=tuple("abcd")),
         Beam(bad_words=tuple("abcd")),
@@ -67,7 +67,7 @@ def test_where_every_letter_is_bad_the_text_ends(gpt2: LanguageModel) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_no_ngram_of_the_text_is_repeated(size: int) -> None:
-    model = letter_model(seed=2)
+    model = shared_model()
     for seed in range(3):
         prompt = [0, 1, 2]
         ((found,),) = generate_ids(

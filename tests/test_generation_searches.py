@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import oracle
 import pytest
-from letters import END, letter_model, next_nats
+from letters import END, next_nats, shared_model
 
 from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
@@ -16,7 +16,7 @@ from kerasgen.samplers.searching import Beam, Contrastive
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
-    return letter_model(seed=2)
+    return shared_model()
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0, -0.5])

@@ -27,7 +27,7 @@ texts = st.lists(st.lists(st.integers(0, 3), min_size=LENGTH, max_size=LENGTH), 
 
 # Eager Keras operations are slow; what they share with numpy is tried often enough there.
 both = pytest.mark.parametrize("where", ["numpy", "keras"])
-tried = settings(max_examples=60, deadline=None, derandomize=True)
+tried = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def namespace(where: str) -> tuple[Any, Any, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
-from letters import letter_model
+from letters import shared_model
 from typical import Typical
 
 from kerasgen.models.base import LanguageModel
@@ -13,8 +11,6 @@ from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
 from kerasgen.testing.samplers import SamplerConformance
-
-model = functools.cache(letter_model)
 
 
 @pytest.fixture(
@@ -43,7 +39,7 @@ class TestBuiltIns(SamplerConformance):
         return self.spec
 
     def language_model(self) -> LanguageModel:
-        return model(seed=2)
+        return shared_model()
 
 
 class Broken(Random):
