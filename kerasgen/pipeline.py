@@ -140,6 +140,8 @@ class Pipeline:
             TuneError: tuning stopped; the message says at which step and why.
         """
         source = self._corpus()
+        if directory is None and (getattr(self.tuner, "csv", False) or getattr(self.tuner, "tensorboard", False)):
+            raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         train, held_out, tally = self._documents(source)
         model = self.model
 
@@ -148,25 +150,26 @@ class Pipeline:
 
             return generate(model, [sample_prompt], sampler=self.sampler, max_new_tokens=64, seed=self.seed)[0]
 
-        kept = directory is not None
-        folder = Path(directory) if directory is not None else self._run_folder(train)
-        from kerasgen.tuners.lora import LoraTuner
+        from kerasgen.tuners import adapters
 
+        carried = adapters.current(model)
         report = self.tuner.tune(
             model,
             train,
             held_out,
             seed=self.seed,
-            directory=folder,
+            directory=Path(directory) if directory is not None else self._run_folder(train),
             resume=resume,
             callbacks=callbacks,
             sample=sample,
             verbose=verbose,
         )
-        if not isinstance(self.tuner, LoraTuner):
+        # Adapters leave the other weights alone; other ones than the model carried before were preceded by a merge.
+        carries = adapters.current(model)
+        if carries is None or carried not in (None, carries):
             self._weights_are_the_sources = False
-        if not kept:
-            shutil.rmtree(folder, ignore_errors=True)
+        if directory is None:
+            shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
         self.report = dataclasses.replace(report, corpus=tally.to_dict())
         return self.report

@@ -130,6 +130,10 @@ class TestFitting:
         report = pipeline(preset).fit(verbose=0, directory=tmp_path / "run")
         assert Path(report.checkpoint).parent == tmp_path / "run"
 
+    def test_logs_need_a_directory(self, preset):
+        with pytest.raises(ArgumentError, match="directory"):
+            pipeline(preset, tuner=kg.FullTuner(csv=True)).fit()
+
     def test_without_a_corpus_it_says_so(self, preset):
         with pytest.raises(ArgumentError, match="no corpus"):
             pipeline(preset, corpus=None).fit()
@@ -204,6 +208,15 @@ class TestSaving:
         np.testing.assert_allclose(logits[0], logits[1], atol=1e-4)
         pipe.merge()
         assert (pipe.save(tmp_path / "merged") / "model").is_dir()
+
+    def test_adapters_that_replaced_others_are_saved_with_all_weights(self, preset, tmp_path):
+        """The earlier ones were merged into weights that the named model doesn't have."""
+        pipe = pipeline(preset, tuner=kg.LoraTuner(rank=2, batch_size=2, sequence_length=64, learning_rate=0.1))
+        pipe.fit(verbose=0)
+        pipe.tuner = kg.LoraTuner(rank=4, batch_size=2, sequence_length=64, learning_rate=0.1)
+        pipe.fit(verbose=0)
+        again = kg.Pipeline.load(pipe.save(tmp_path / "poet"))
+        assert again.generate("the", max_new_tokens=20) == pipe.generate("the", max_new_tokens=20)
 
     def test_nothing_is_overwritten_unless_told(self, preset, tmp_path):
         pipe = pipeline(preset, corpus=None)
