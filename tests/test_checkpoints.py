@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasgen.errors import CheckpointError
@@ -68,6 +68,7 @@ def test_what_a_killed_writer_left_is_never_read_and_goes_with_the_next_write(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000005"]
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from([STATE_FILE, TENSORS_FILE]), st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 def test_no_changed_byte_goes_unnoticed(
     tmp_path_factory: pytest.TempPathFactory, file: str, where: float, change: int

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import documents_of
 
@@ -28,6 +28,7 @@ def numbered(counts: list[int]) -> EncodedDocuments:
     return documents_of([list(range(end - count + 1, end + 1)) for end, count in zip(ends, counts, strict=True)])
 
 
+@settings(deadline=None)
 @given(token_counts, row_lengths, st.sampled_from(PACKINGS))
 def test_every_target_stands_in_exactly_one_place_behind_its_own_predecessor(
     counts: list[int], sequence_length: int, packing: Packing
@@ -47,6 +48,7 @@ def test_every_target_stands_in_exactly_one_place_behind_its_own_predecessor(
     assert (packed.documents[~real] == -1).all()
 
 
+@settings(deadline=None)
 @given(token_counts, row_lengths, st.sampled_from(PACKINGS))
 def test_a_segment_is_consecutive_tokens_at_positions_from_0(
     counts: list[int], sequence_length: int, packing: Packing
@@ -66,6 +68,7 @@ def test_a_segment_is_consecutive_tokens_at_positions_from_0(
             np.testing.assert_array_equal(np.diff(packed.targets[row][inside]), np.ones(count - 1))
 
 
+@settings(deadline=None)
 @given(token_counts, row_lengths)
 def test_best_fit_never_takes_more_rows_than_one_a_piece(counts: list[int], sequence_length: int) -> None:
     encoded = numbered(counts)
@@ -76,6 +79,7 @@ def test_best_fit_never_takes_more_rows_than_one_a_piece(counts: list[int], sequ
     assert together.fill <= 1.0
 
 
+@settings(deadline=None)
 @given(token_counts, row_lengths)
 def test_no_two_rows_of_best_fit_would_fit_into_one(counts: list[int], sequence_length: int) -> None:
     """A row is opened only where no other has room; so all but one are more than half full on average."""
@@ -86,6 +90,7 @@ def test_no_two_rows_of_best_fit_would_fit_into_one(counts: list[int], sequence_
         assert loads[0] + loads[1] > sequence_length
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 100))
 def test_best_fit_decreasing_keeps_johnsons_bound(seed: int, perfect: int) -> None:
     """Johnson 1973: at most 11/9 of the fewest rows, plus 4. Full rows cut at random tell what the fewest are."""
@@ -98,6 +103,7 @@ def test_best_fit_decreasing_keeps_johnsons_bound(seed: int, perfect: int) -> No
     assert perfect <= len(rows) <= 11 * perfect // 9 + 4
 
 
+@settings(deadline=None)
 @given(token_counts, row_lengths)
 def test_only_a_document_longer_than_a_row_is_split_and_then_into_as_few_pieces_as_can_be(
     counts: list[int], sequence_length: int
@@ -112,6 +118,7 @@ def test_only_a_document_longer_than_a_row_is_split_and_then_into_as_few_pieces_
     assert rows.split_documents == sum(count - 1 > sequence_length for count in counts)
 
 
+@settings(deadline=None)
 @given(token_counts, row_lengths, st.sampled_from(PACKINGS))
 def test_packing_is_the_same_each_time(counts: list[int], sequence_length: int, packing: Packing) -> None:
     first = pack(numbered(counts), sequence_length=sequence_length, packing=packing)

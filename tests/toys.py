@@ -63,6 +63,18 @@ def tiny_llama(seed: int = 0) -> LanguageModel:
     return LanguageModel(causal_lm=causal_lm, tokenizer=smallest_gpt2().tokenizer, source="tiny_llama")
 
 
+def float16_can_be_had() -> bool:
+    """Whether the backend, where it runs, can compute attention in float16."""
+    backend.use()
+    import keras
+
+    if keras.config.backend() != "jax":
+        return True
+    import jax
+
+    return bool(jax.default_backend() == "gpu")
+
+
 def logits(model: LanguageModel, token_ids: Sequence[int]) -> Any:
     """KerasHub's own logits of one text without padding, float64 `(sequence_length, vocabulary_size)`."""
     ids = np.asarray([token_ids], np.int32)

@@ -153,7 +153,7 @@ def load(model: LanguageModel, directory: Path) -> None:
         tensors = load_file(str(directory / WEIGHTS_FILE))
         targets = None if saved["targets"] is None else tuple(saved["targets"])
         config = AdapterConfig(rank=saved["rank"], alpha=saved["alpha"], targets=targets)
-    except (OSError, ValueError, KeyError, SafetensorError) as cause:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as cause:
         raise ModelFormatError(f"The adapters in {directory} can't be read: {cause}") from cause
     try:
         enable(model, config, seed=0)

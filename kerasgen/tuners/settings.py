@@ -35,7 +35,7 @@ class GradientTuner(FineTuner):
         patience: stop after this many validations without a lower loss and go back to the best weights, or None.
         checkpoint_every: optimizer steps between checkpoints, or None for one at the end of each epoch.
         sample_every: optimizer steps between text samples, or None.
-        tensorboard: write TensorBoard logs into the run's directory (needs TensorFlow).
+        tensorboard: write TensorBoard logs into the run's directory (needs the extra `tensorboard`).
         csv: write a line for each optimizer step into `steps.csv` in the run's directory.
     """
 

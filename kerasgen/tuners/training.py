@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
 from kerasgen.tuners import checkpoints
 from kerasgen.tuners.base import TuneReport, Validation
+from kerasgen.tuners.optimizer import build as build_optimizer
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.schedule import WarmUpAndDecay
 from kerasgen.tuners.settings import GradientTuner
@@ -94,6 +96,7 @@ def run(
         )
     if settings.tensorboard:
         _require_tensorboard()
+    _require_precision(settings.precision)
     if not train.targets:
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
     rows = pack(train, sequence_length=sequence_length, packing=packing)
@@ -231,19 +234,14 @@ def _packing(model: LanguageModel, settings: GradientTuner) -> Any:
 def _compiled(model: LanguageModel, plan: Plan, settings: GradientTuner) -> tuple[_Trainer, WarmUpAndDecay]:
     """The model with its optimizer, built: its variables can be saved and restored."""
     trainer = _Trainer(model)
-    accumulate = settings.gradient_accumulation_steps
     schedule = WarmUpAndDecay(
-        settings.learning_rate, plan.steps, settings.warmup_steps, settings.schedule, batches_per_step=accumulate
+        settings.learning_rate,
+        plan.steps,
+        settings.warmup_steps,
+        settings.schedule,
+        batches_per_step=plan.batches_per_step,
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule,
-        weight_decay=settings.weight_decay,
-        global_clipnorm=settings.clip_norm,
-        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "embeddings"])
-    if settings.precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer = build_optimizer(settings, schedule)
     # On a CPU TensorFlow's own kernels train faster than XLA's; JAX has only XLA.
     trainer.compile(optimizer=optimizer, jit_compile=keras.config.backend() == "jax")
     optimizer.build(trainer.trainable_variables)
@@ -309,16 +307,29 @@ def _why(watcher: Watcher, plan: Plan) -> str:
     return "finished" if watcher.step == plan.steps_per_epoch * plan.epochs else "max_steps"
 
 
+def _require_precision(precision: str) -> None:
+    if precision != "mixed_float16" or keras.config.backend() != "jax":
+        return
+    import jax
+
+    if jax.default_backend() != "gpu":  # JAX asks there for a float16 product that XLA has on GPUs alone
+        raise TuneArgumentError(
+            "On JAX, attention in float16 needs a GPU. Use 'mixed_bfloat16', or the TensorFlow backend. Received: "
+            f"precision='mixed_float16' on a {jax.default_backend()}."
+        )
+
+
 def _require_tensorboard() -> None:
-    try:
-        import tensorflow.summary  # noqa: F401
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "tensorboard=True needs TensorFlow, whose summaries Keras writes. Install kerasgen[tensorflow], or ask for "
-            "csv=True instead.",
-            package="tensorflow",
-            extra="tensorflow",
-        ) from cause
+    for package in ("tensorflow", "tensorboard"):  # Keras writes summaries through the one, which needs the other
+        try:
+            importlib.import_module(f"{package}.summary")
+        except ImportError as cause:
+            raise MissingDependencyError(
+                f"tensorboard=True needs the package {package}. Install kerasgen[tensorboard], or ask for csv=True "
+                "instead.",
+                package=package,
+                extra="tensorboard",
+            ) from cause
 
 
 def _loggers(settings: GradientTuner, directory: Path, watcher: Watcher, plan: Plan) -> list[Any]:

@@ -1,0 +1,93 @@
+"""One small tuning run that can be killed, interrupted and taken up again: in a process of its own, or in the test's.
+
+    python tuning_run.py MODE DIRECTORY [--resume] [--wait-at STEP]
+
+With `--wait-at` the run writes the file `waiting` after that optimizer step and goes on when it finds the file `go`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tiny import tiny_opt
+from toys import encode, smallest_gpt2, texts
+
+from kerasgen.models.base import LanguageModel
+from kerasgen.tuners.base import FineTuner, TuneReport
+from kerasgen.tuners.full import FullTuner
+from kerasgen.tuners.lora import LoraTuner
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 2,
+    "sequence_length": 32,
+    "learning_rate": 3e-3,
+    "warmup_steps": 2,
+    "checkpoint_every": 3,
+    "csv": True,
+}
+# Every mode makes 7 optimizer steps an epoch: a checkpoint at step 9 is in mid-epoch, and so is what follows it.
+MODES: dict[str, FineTuner] = {
+    "full": FullTuner(**SETTINGS),
+    "accumulation": FullTuner(**SETTINGS | {"batch_size": 1, "gradient_accumulation_steps": 2}),
+    "lora": LoraTuner(**SETTINGS | {"rank": 2}),
+    "opt": FullTuner(**SETTINGS),
+    "bfloat16": FullTuner(**SETTINGS, precision="mixed_bfloat16"),
+    "float16": FullTuner(**SETTINGS, precision="mixed_float16"),
+}
+STEPS_PER_EPOCH = 7
+COUNT, TRAINED_ON = 26, ("rain", "the cat sat", "on", "home")
+
+
+def model_of(mode: str) -> LanguageModel:
+    """The model before the run; dropout draws random numbers at every step."""
+    if mode == "opt":
+        return tiny_opt(num_layers=1, hidden_dim=16, max_sequence_length=32, dropout=0.2)
+    return smallest_gpt2(dropout=0.2)
+
+
+def tune(
+    mode: str, directory: Path, *, resume: bool = False, callbacks: tuple[Any, ...] = ()
+) -> tuple[TuneReport, LanguageModel]:
+    """Run the mode from a fresh model; returns the report and the tuned model."""
+    model = model_of(mode)
+    train = encode(model.tokenizer, texts(COUNT, words=TRAINED_ON))
+    held_out = encode(model.tokenizer, texts(4, seed=1))
+    report = MODES[mode].tune(
+        model, train, held_out, seed=5, directory=directory, resume=resume, callbacks=callbacks, verbose=0
+    )
+    return report, model
+
+
+def main() -> None:
+    """Run it as the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=MODES)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--wait-at", type=int)
+    arguments = parser.parse_args()
+    from kerasgen import backend
+
+    backend.use()
+    import keras
+
+    class Wait(keras.callbacks.Callback):  # type: ignore[misc]
+        """Stands still after a step, so that whoever watches can act in mid-epoch."""
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            step = int(np.asarray(self.model.optimizer.iterations))
+            if step == arguments.wait_at and not (arguments.directory / "waiting").exists():
+                (arguments.directory / "waiting").touch()
+                while not (arguments.directory / "go").exists():
+                    time.sleep(0.02)
+
+    tune(arguments.mode, arguments.directory, resume=arguments.resume, callbacks=(Wait(),))
+
+
+if __name__ == "__main__":
+    main()
