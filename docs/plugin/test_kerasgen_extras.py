@@ -11,6 +11,7 @@ from kerasgen.models.saving import save_preset
 from kerasgen.testing.corpora import CorpusContract
 from kerasgen.testing.exporters import ExporterContract
 from kerasgen.testing.samplers import SamplerConformance
+from kerasgen.testing.tuners import TunerContract
 from kerasgen.tokens.characters import whole_character_bpe
 
 TEXTS = ["the cat sat", "a mat in the rain", "a café in the rain"] * 2
@@ -45,6 +46,12 @@ class TestTopA(SamplerConformance):
 
     def language_model(self):
         return small_model()
+
+
+class TestBiases(TunerContract):
+    @pytest.fixture
+    def tuner(self):
+        return BiasTuner(epochs=2, batch_size=2, checkpoint_every=2, learning_rate=0.01)
 
 
 class TestNpz(ExporterContract):
