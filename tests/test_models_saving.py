@@ -172,3 +172,13 @@ def _numpy(tensor: Any) -> np.ndarray:
     import keras
 
     return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def test_a_vocabulary_without_merges_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """KerasHub puts the merges into a table of TensorFlow, which can't be empty."""
+    vocabulary, _ = tiny_vocabulary(257)
+    model = tiny_gpt2(257)
+    model.tokenizer = ByteLevelBPE(vocabulary, [])
+    with pytest.raises(ModelError, match="without merges"):
+        save_preset(model, tmp_path / "poet")
+    assert list(tmp_path.iterdir()) == []

@@ -96,6 +96,11 @@ def _preprocessor(model: LanguageModel) -> Any:
                 f"A {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary, and the "
                 "tokenizer has no such token. Give it one, and make it the end token."
             )
+        if not tokenizer.merges:
+            raise ModelError(
+                "KerasHub's tokenizers can't hold a vocabulary without merges. Give the tokenizer at least one merge; "
+                "whole_character_bpe makes some from any text beyond ASCII."
+            )
         keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
             vocabulary=tokenizer.vocabulary, merges=tokenizer.merges
         )
