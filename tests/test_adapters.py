@@ -220,8 +220,8 @@ class TestTuning:
         model = gpt2.model
         train = encode(model.tokenizer, texts(20))
         adapted = score(model, train, sequence_length=32, batch_size=4).loss
-        tuner = FullTuner(batch_size=20, sequence_length=32, learning_rate=1e-4)
-        report = tuner.tune(model, train, seed=1, directory=tmp_path, verbose=0)
+        tuner = FullTuner(batch_size=20, sequence_length=32, learning_rate=1e-4, checkpoint_every=100)
+        report = tuner.tune(model, train, seed=1, directory=tmp_path / "new" / "run", verbose=0)
         assert adapters.current(model) is None
         assert report.steps == 1
         assert report.losses[0] == pytest.approx(adapted, rel=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +150,21 @@ def test_resuming_a_finished_run_trains_no_further(chain: Chain) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+def test_auto_goes_on_with_a_run_that_did_not_finish(chain: Chain, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(chain.directory, tmp_path / "copy"))
+    (directory / "report.json").unlink()
+    report, _ = tune("full", directory, resume="auto")
+    assert (report.resumed_from, report.losses) == (STEPS, chain.uninterrupted.losses)
+
+
+def test_auto_starts_anew_where_a_run_has_finished(chain: Chain, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(chain.directory, tmp_path / "copy"))
+    report, _ = tune("full", directory, resume="auto", max_steps=1)
+    assert (report.resumed_from, report.steps) == (None, 1)
+    assert report.losses == chain.uninterrupted.losses[:1]
+    assert steps_in(directory) == [], "what the earlier run left is gone"
+
+
 class TestAnotherRun:
     """A checkpoint is taken up only by the run that wrote it."""
 
@@ -181,8 +197,6 @@ class TestAnotherRun:
             self.resume(chain, larger)
 
     def test_a_damaged_checkpoint_names_its_folder(self, chain: Chain, tmp_path: Path) -> None:
-        import shutil
-
         copy = dataclasses.replace(chain, directory=shutil.copytree(chain.directory, tmp_path / "copy"))
         newest = copy.directory / steps_in(copy.directory)[-1]
         path = newest / "state.safetensors"

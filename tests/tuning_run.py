@@ -8,18 +8,20 @@ With `--wait-at` the run writes the file `waiting` after that optimizer step and
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tiny import tiny_opt
 from toys import encode, smallest_gpt2, texts
 
 from kerasgen.models.base import LanguageModel
-from kerasgen.tuners.base import FineTuner, TuneReport
+from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.full import FullTuner
 from kerasgen.tuners.lora import LoraTuner
+from kerasgen.tuners.settings import GradientTuner
 
 SETTINGS: dict[str, Any] = {
     "epochs": 3,
@@ -31,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "csv": True,
 }
 # Every mode makes 7 optimizer steps an epoch: a checkpoint at step 9 is in mid-epoch, and so is what follows it.
-MODES: dict[str, FineTuner] = {
+MODES: dict[str, GradientTuner] = {
     "full": FullTuner(**SETTINGS),
     "accumulation": FullTuner(**SETTINGS | {"batch_size": 1, "gradient_accumulation_steps": 2}),
     "lora": LoraTuner(**SETTINGS | {"rank": 2}),
@@ -51,13 +53,18 @@ def model_of(mode: str) -> LanguageModel:
 
 
 def tune(
-    mode: str, directory: Path, *, resume: bool = False, callbacks: tuple[Any, ...] = ()
+    mode: str,
+    directory: Path,
+    *,
+    resume: bool | Literal["auto"] = False,
+    callbacks: tuple[Any, ...] = (),
+    max_steps: int | None = None,
 ) -> tuple[TuneReport, LanguageModel]:
     """Run the mode from a fresh model; returns the report and the tuned model."""
     model = model_of(mode)
     train = encode(model.tokenizer, texts(COUNT, words=TRAINED_ON))
     held_out = encode(model.tokenizer, texts(4, seed=1))
-    report = MODES[mode].tune(
+    report = dataclasses.replace(MODES[mode], max_steps=max_steps).tune(
         model, train, held_out, seed=5, directory=directory, resume=resume, callbacks=callbacks, verbose=0
     )
     return report, model

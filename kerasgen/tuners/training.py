@@ -203,6 +203,7 @@ def run(
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
         # The report says that the run is finished: resume="auto" starts anew after it.
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
         return report
     finally:
