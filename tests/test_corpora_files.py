@@ -287,7 +287,10 @@ def test_utf16_cut_in_a_character_is_named_by_its_offset(tmp_path: Path) -> None
     assert read(Text(tmp_path, encoding="utf-16", on_error="skip"))[1]["dropped"] == {"damaged file": 1}
 
 
-@given(lines=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r\ufeff"), min_size=1).filter(str.strip)))
+WRITABLE = st.characters(codec="utf-8", exclude_characters="\n\r\ufeff")
+
+
+@given(lines=st.lists(st.text(WRITABLE, min_size=1).filter(str.strip)))
 def test_lines_come_out_as_they_went_in(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     path = tmp_path_factory.mktemp("lines") / "a.txt"
     path.write_bytes("\n".join(lines).encode("utf-8"))
