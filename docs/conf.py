@@ -34,6 +34,8 @@ napoleon_use_rtype = False
 # Nothing is fetched while the documentation is built, so what other projects document has no target here.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|importlib|numpy|os|pathlib|typing)\..*"),
+    # The types of pytest's own fixtures, in the conformance suites.
+    ("py:class", r"_?pytest\..*"),
     # Names that a signature shows as they stand in the source: a path of the standard library's, type variables, and
     # aliases of Literals.
     ("py:class", r"Path|Schedule|(kerasgen\.(plugins|specs)\.)?T"),
