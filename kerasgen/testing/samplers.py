@@ -34,7 +34,7 @@ class SamplerConformance:
 
     def make(self) -> SamplerSpec:
         """Return the sampler under test, with settings that are not all defaults."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override `make`.")
 
     def language_model(self) -> LanguageModel:
         """Return a small model to generate with, on the backend that runs."""
