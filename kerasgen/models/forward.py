@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.cross_entropy import WeightedLoss, nats, plain_weighted_loss, token_nats, weighted_loss
 
 
 def can_pack(model: LanguageModel) -> bool:
@@ -41,24 +42,61 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
         """Return the nats of each target, float32 `(batch, sequence_length)`."""
+        hidden = self.hidden(inputs, training=training)
+        if hidden is None:
+            return nats(self._logits(inputs, training=training), inputs["targets"])
+        return token_nats(hidden, _output_table(self.causal_lm.backbone), inputs["targets"])
+
+    def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss:
+        """Return the loss that training differentiates: each target's nats times its `inputs["weights"]`, summed."""
+        hidden = self.hidden(inputs, training=training)
+        if hidden is None:
+            return plain_weighted_loss(self._logits(inputs, training=training), inputs["targets"], inputs["weights"])
+        embedding = self.causal_lm.backbone.token_embedding
+        return weighted_loss(
+            hidden,
+            _output_table(self.causal_lm.backbone),
+            inputs["targets"],
+            inputs["weights"],
+            table_gradient=bool(embedding.trainable_variables),
+        )
+
+    def hidden(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> Any:
+        """Return the last hidden states, `(batch, sequence_length, hidden_dim)`, if one table makes logits of them.
+
+        They are None for a family whose logits are more than one product, such as capped ones.
+        """
         if self.packs:
-            hidden = _packed_hidden(self.causal_lm.backbone, inputs, training=training)
-            logits = self.causal_lm.backbone.token_embedding(hidden, reverse=True)
-        else:
-            padding_mask = ops.cast(inputs["segment_ids"] > 0, "int32")
-            logits = self.causal_lm({"token_ids": inputs["token_ids"], "padding_mask": padding_mask}, training=training)
-        return nats(logits, inputs["targets"])
+            return _packed_hidden(self.causal_lm.backbone, inputs, training=training)
+        if _ends_in_a_table(self.causal_lm):
+            return self.causal_lm.backbone(_unpacked(inputs), training=training)
+        return None
+
+    def _logits(self, inputs: Mapping[str, Any], *, training: bool | None) -> Any:
+        return self.causal_lm(_unpacked(inputs), training=training)
 
 
-def nats(logits: Any, targets: Any) -> Any:
-    """Return -log p of each target, float32 `(…,)`, from logits `(…, vocabulary_size)` of any float type.
+def _unpacked(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs as KerasHub's models take them, for rows of one document each."""
+    return {"token_ids": inputs["token_ids"], "padding_mask": ops.cast(inputs["segment_ids"] > 0, "int32")}
 
-    The reduction is in float32, and the target's logit is gathered: Keras's own loss builds a one-hot of the
-    vocabulary on JAX.
-    """
-    logits = ops.cast(logits, "float32")
-    chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(targets, -1), axis=-1), axis=-1)
-    return ops.logsumexp(logits, axis=-1) - chosen
+
+def _ends_in_a_table(causal_lm: Any) -> bool:
+    """Whether the logits are the backbone's output times the token embedding's table, and nothing else."""
+    embedding = getattr(causal_lm.backbone, "token_embedding", None)
+    if embedding is None or len(causal_lm.outputs) != 1 or getattr(embedding, "logit_soft_cap", None) is not None:
+        return False
+    last = causal_lm.outputs[0]._keras_history
+    before = last.operation._inbound_nodes[last.node_index].input_tensors[0]._keras_history.operation
+    return last.operation is embedding and before is causal_lm.backbone and hasattr(embedding, "tie_weights")
+
+
+def _output_table(backbone: Any) -> Any:
+    """The table whose product with hidden states gives logits, float32 `(vocabulary_size, hidden_dim)`."""
+    embedding = backbone.token_embedding
+    if embedding.tie_weights:
+        return ops.convert_to_tensor(embedding.embeddings)
+    return ops.transpose(embedding.reverse_embeddings)
 
 
 def _packed_hidden(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None) -> Any:

@@ -54,6 +54,11 @@ class _Trainer(TokenLosses):
     def __init__(self, model: LanguageModel) -> None:
         super().__init__(model)
         self.step_loss = _LastValue("step_loss")
+        self.step_accuracy = _LastValue("step_accuracy")
+
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
+        """Return the batch's loss while training, and otherwise the nats of each target."""
+        return self.weighted(inputs, training=True) if training else super().call(inputs, training=False)
 
     def compute_loss(
         self,
@@ -63,9 +68,9 @@ class _Trainer(TokenLosses):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        loss = ops.sum(x["weights"] * y_pred)
-        self.step_loss.update_state(loss)
-        return loss
+        self.step_loss.update_state(y_pred.loss)
+        self.step_accuracy.update_state(y_pred.accuracy)
+        return y_pred.loss
 
 
 def run(

@@ -1,0 +1,124 @@
+"""Hidden states become a loss: cross-entropy in chunks of tokens, so that the logits of a batch never stand in memory.
+
+What a plain loss holds, `(batch, sequence_length, vocabulary_size)` floats of logits and as many of their gradient,
+is the largest thing in the training of a small model. Here a chunk's gradient is taken while its logits are at hand, in
+the forward pass, and only `(tokens, hidden_dim)` and `(vocabulary_size, hidden_dim)` are kept for the backward pass.
+
+Imports Keras: import it late.
+
+Source: Wijmans et al. 2024 (arXiv 2411.09009) show what the logits cost; the gradient in the forward pass is Hsu et
+al. 2024's (Liger Kernel, arXiv 2410.10989).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+# Logits of one chunk. Below 256 rows the matrix products slow down; above 16 million floats nothing is won.
+CHUNK_LOGITS = 1 << 24
+LEAST_CHUNK, LARGEST_CHUNK = 256, 1024
+
+
+class WeightedLoss(NamedTuple):
+    """What a batch costs, both float32 scalars.
+
+    Args:
+        loss: the sum over the targets of weight times -log p, in nats.
+        accuracy: the sum over the targets of weight times whether the target was the likeliest token.
+    """
+
+    loss: Any
+    accuracy: Any
+
+
+def chunk_size(tokens: int, vocabulary_size: int) -> int:
+    """Return how many tokens make a chunk: a power of two from 256 to 1024, or all of them where there are fewer."""
+    fitting = LARGEST_CHUNK
+    while fitting > LEAST_CHUNK and fitting * vocabulary_size > CHUNK_LOGITS:
+        fitting //= 2
+    return min(fitting, tokens)
+
+
+def weighted_loss(hidden: Any, table: Any, targets: Any, weights: Any, *, table_gradient: bool = True) -> WeightedLoss:
+    """Return the weighted loss of a batch; it can be differentiated by `hidden` and `table`, once.
+
+    Targets of weight zero are put last, and chunks that hold nothing else are not computed.
+
+    Args:
+        hidden: float `(batch, sequence_length, hidden_dim)`.
+        table: float `(vocabulary_size, hidden_dim)`; the logits are `hidden @ table.T`, in the type of `hidden`.
+        targets: int32 `(batch, sequence_length)`.
+        weights: float32 `(batch, sequence_length)`, at least 0.
+        table_gradient: whether the table is trained; a frozen one saves a third of the work.
+    """
+    width = hidden.shape[-1]
+    hidden = ops.reshape(hidden, (-1, width))
+    targets = ops.reshape(targets, (-1,))
+    weights = ops.cast(ops.reshape(weights, (-1,)), "float32")
+    backend = keras.config.backend()
+    if backend == "jax":
+        from kerasgen.models import cross_entropy_jax
+
+        chunk = chunk_size(hidden.shape[0], table.shape[0])
+        return WeightedLoss(*cross_entropy_jax.weighted_loss(hidden, table, targets, weights, chunk, table_gradient))
+    if backend == "tensorflow":
+        from kerasgen.models import cross_entropy_tensorflow
+
+        chunk = chunk_size(LARGEST_CHUNK, table.shape[0])
+        return WeightedLoss(
+            *cross_entropy_tensorflow.weighted_loss(hidden, table, targets, weights, chunk, table_gradient)
+        )
+    return plain_weighted_loss(ops.matmul(hidden, ops.transpose(ops.cast(table, hidden.dtype))), targets, weights)
+
+
+def plain_weighted_loss(logits: Any, targets: Any, weights: Any) -> WeightedLoss:
+    """Return the weighted loss from logits that are held as a whole.
+
+    Args:
+        logits: float `(…, vocabulary_size)`.
+        targets: int32 `(…,)`.
+        weights: float32 `(…,)`.
+    """
+    logits = ops.cast(logits, "float32")
+    chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(targets, -1), axis=-1), axis=-1)
+    correct = ops.cast(chosen >= ops.max(logits, axis=-1), "float32")
+    loss = ops.sum(weights * (ops.logsumexp(logits, axis=-1) - chosen))
+    return WeightedLoss(loss, ops.stop_gradient(ops.sum(weights * correct)))
+
+
+def token_nats(hidden: Any, table: Any, targets: Any) -> Any:
+    """Return -log p of each target, float32 and shaped as `targets`; made for scoring, not for gradients.
+
+    Args:
+        hidden: float `(batch, sequence_length, hidden_dim)`.
+        table: float `(vocabulary_size, hidden_dim)`, used in the type of `hidden`.
+        targets: int32 `(batch, sequence_length)`.
+    """
+    width, tokens = hidden.shape[-1], hidden.shape[0] and hidden.shape[0] * hidden.shape[1]
+    chunk = chunk_size(LARGEST_CHUNK if tokens is None else tokens, table.shape[0])
+    kernel = ops.transpose(ops.cast(table, hidden.dtype))
+
+    def of_chunk(inputs: tuple[Any, Any]) -> Any:
+        rows, wanted = inputs
+        return nats(ops.matmul(rows, kernel), wanted)
+
+    flat, wanted = ops.reshape(hidden, (-1, width)), ops.reshape(targets, (-1,))
+    short = -ops.shape(flat)[0] % chunk
+    flat = ops.reshape(ops.pad(flat, ((0, short), (0, 0))), (-1, chunk, width))
+    wanted = ops.reshape(ops.pad(wanted, ((0, short),)), (-1, chunk))
+    found = ops.reshape(ops.map(of_chunk, (flat, wanted)), (-1,))
+    return ops.reshape(found[: ops.shape(found)[0] - short], ops.shape(targets))
+
+
+def nats(logits: Any, targets: Any) -> Any:
+    """Return -log p of each target, float32 `(…,)`, from logits `(…, vocabulary_size)` of any float type.
+
+    The reduction is in float32, and the target's logit is gathered: Keras's own loss builds a one-hot of the
+    vocabulary on JAX.
+    """
+    logits = ops.cast(logits, "float32")
+    chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(targets, -1), axis=-1), axis=-1)
+    return ops.logsumexp(logits, axis=-1) - chosen

@@ -1,0 +1,112 @@
+"""Chunked cross-entropy on JAX; see `kerasgen.models.cross_entropy`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def weighted_loss(
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool
+) -> tuple[Any, Any]:
+    """Return the weighted loss and accuracy, float32 scalars.
+
+    Args:
+        hidden: float `(tokens, hidden_dim)`.
+        table: float `(vocabulary_size, hidden_dim)`; multiplied in the type of `hidden`.
+        targets: int32 `(tokens,)`.
+        weights: float32 `(tokens,)`.
+        chunk: tokens whose logits are held at once.
+        table_gradient: whether the table is trained.
+    """
+    return _walk(hidden, table, targets, weights, chunk, gradients=False, table_gradient=False)[:2]
+
+
+def _forward(
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool
+) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+    loss, accuracy, of_hidden, of_table = _walk(
+        hidden, table, targets, weights, chunk, gradients=True, table_gradient=table_gradient
+    )
+    like = jnp.zeros((0,), hidden.dtype), jnp.zeros((0,), table.dtype)
+    return (loss, accuracy), (of_hidden, of_table, *like)
+
+
+def _backward(chunk: int, table_gradient: bool, kept: tuple[Any, ...], upstream: tuple[Any, Any]) -> tuple[Any, ...]:
+    of_hidden, of_table, hidden_like, table_like = kept
+    scale = upstream[0]
+    return (
+        (scale * of_hidden).astype(hidden_like.dtype),
+        None if of_table is None else (scale * of_table).astype(table_like.dtype),
+        None,
+        None,
+    )
+
+
+weighted_loss.defvjp(_forward, _backward)
+
+
+def _walk(
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, *, gradients: bool, table_gradient: bool
+) -> tuple[Any, Any, Any, Any]:
+    """Loss, accuracy, and the gradients of the loss by `hidden` and `table`, a chunk at a time."""
+    tokens, width = hidden.shape
+    table = table.astype(hidden.dtype)
+    vocabulary_size = table.shape[0]
+    short = -tokens % chunk
+    # Real targets first: what follows them weighs nothing and is not computed.
+    order = jnp.argsort(weights == 0, stable=True)
+    sorted_hidden = jnp.pad(hidden[order], ((0, short), (0, 0)))
+    sorted_targets = jnp.pad(targets[order], (0, short))
+    sorted_weights = jnp.pad(weights[order], (0, short))
+    chunks = (jnp.count_nonzero(weights) + chunk - 1) // chunk
+
+    def step(index: Any, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        loss, accuracy, of_hidden, of_table = carry
+        begin = index * chunk
+        rows = lax.dynamic_slice_in_dim(sorted_hidden, begin, chunk)
+        wanted = lax.dynamic_slice_in_dim(sorted_targets, begin, chunk)
+        weight = lax.dynamic_slice_in_dim(sorted_weights, begin, chunk)
+        logits = _product(rows, table, ((1,), (1,)))
+        highest = logits.max(axis=-1)
+        exponentials = jnp.exp(logits - highest[:, None])
+        sums = exponentials.sum(axis=-1)
+        chosen = jnp.take_along_axis(logits, wanted[:, None], axis=-1)[:, 0]
+        loss += jnp.sum(weight * (highest + jnp.log(sums) - chosen))
+        accuracy += jnp.sum(weight * (chosen >= highest))
+        if gradients:
+            is_target = lax.broadcasted_iota(wanted.dtype, logits.shape, 1) == wanted[:, None]
+            # Weighed after the products, which are narrower; in float32, where small weights don't vanish.
+            of_logits = (exponentials / sums[:, None] - is_target).astype(hidden.dtype)
+            found = _product(of_logits, table, ((1,), (0,))) * weight[:, None]
+            of_hidden = lax.dynamic_update_slice_in_dim(of_hidden, found, begin, 0)
+            if table_gradient:
+                weighed = (rows.astype(jnp.float32) * (weight * unit)[:, None]).astype(hidden.dtype)
+                of_table += _product(of_logits, weighed, ((0,), (0,)))
+        return loss, accuracy, of_hidden, of_table
+
+    # Half-precision rows are weighed relative to the heaviest, lest they underflow.
+    heaviest = jnp.max(sorted_weights)
+    unit = jnp.where(heaviest > 0, 1.0 / heaviest, 0.0)
+    zero = jnp.zeros((), jnp.float32)
+    start = (
+        zero,
+        zero,
+        jnp.zeros((tokens + short, width), jnp.float32) if gradients else None,
+        jnp.zeros((vocabulary_size, width), jnp.float32) if table_gradient else None,
+    )
+    loss, accuracy, of_hidden, of_table = lax.fori_loop(0, chunks, step, start)
+    if gradients:
+        # Row i of what was sorted is row order[i] of what came in.
+        of_hidden = jnp.zeros((tokens, width), jnp.float32).at[order].set(of_hidden[:tokens], unique_indices=True)
+        of_table = None if of_table is None else of_table * heaviest
+    return loss, accuracy, of_hidden, of_table
+
+
+def _product(left: Any, right: Any, contracted: tuple[tuple[int], tuple[int]]) -> Any:
+    return lax.dot_general(left, right, (contracted, ((), ())), preferred_element_type=jnp.float32)
