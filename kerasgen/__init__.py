@@ -58,6 +58,7 @@ _PUBLIC: dict[str, str | None] = {
     "SamplerSpec": "samplers.base",
     "Starter": "models.starter",
     "Text": "corpora.files",
+    "TextScore": "evaluation.base",
     "Texts": "corpora.texts",
     "Tfds": "corpora.tfds",
     "Tokenizer": "tokens.base",
@@ -65,6 +66,7 @@ _PUBLIC: dict[str, str | None] = {
     "TopP": "samplers.sampling",
     "TuneReport": "tuners.base",
     "VerseForm": "constraints.verse_form",
+    "Writing": "evaluation.base",
     "whole_character_bpe": "tokens.characters",
 }
 
@@ -96,7 +98,7 @@ if TYPE_CHECKING:
     from kerasgen.corpora.texts import Texts
     from kerasgen.corpora.tfds import CnnDailymail, RedditTifu, Tfds
     from kerasgen.errors import KerasgenError
-    from kerasgen.evaluation.base import Evaluation
+    from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact, Exporter
     from kerasgen.exporters.preset import PresetExporter
     from kerasgen.models.base import LanguageModel, ModelSource

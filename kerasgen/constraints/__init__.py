@@ -1,4 +1,4 @@
-"""Constraints: which texts may be written. `names()`, `get(name)`, `describe(name)`, `create("verse_form:form=七言絕句")`."""
+"""Constraints: which texts may be written. `names()`, `get(name)`, `create("verse_form:form=七言絕句")`."""
 
 from __future__ import annotations
 

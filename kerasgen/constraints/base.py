@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -114,6 +114,14 @@ class Constraint(ABC):
         automaton = self._automaton
         state, _ = automaton.walk(text.encode("utf-8", "surrogatepass"))
         return state is not None and automaton.accepts(state)
+
+    def __str__(self) -> str:
+        told = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
 
     @cached_property
     def _automaton(self) -> ByteAutomaton:

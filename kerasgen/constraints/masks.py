@@ -157,7 +157,9 @@ class TokenMasks:
         """Fill the rows of the table of these states."""
         for state in states:
             if self._table[state, 0] == _UNKNOWN:
-                steps = {byte: self._number(after) for byte, after in self._automaton.steps(self._states[state]).items()}
+                steps = {
+                    byte: self._number(after) for byte, after in self._automaton.steps(self._states[state]).items()
+                }
                 self._table[state] = _DEAD
                 self._table[state, list(steps)] = list(steps.values())
 

