@@ -10,10 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kerasgen.constraints import utf8
 from kerasgen.errors import ConstraintArgumentError
+
+if TYPE_CHECKING:
+    from kerasgen.tokens.base import Tokenizer
 
 State: TypeAlias = Hashable
 
@@ -87,6 +90,26 @@ class CharacterAutomaton(ByteAutomaton):
         return not isinstance(state, utf8.Inside) and self.ends(state)
 
 
+class ConstraintState(ABC):
+    """How far one text has come. The loops ask for the mask before each token, and say which one was chosen."""
+
+    @abstractmethod
+    def allowed(self) -> Any:
+        """Return which tokens may come next, bool `(vocabulary_size,)`, or None for all.
+
+        The end token's place says whether the text may end here. The array is read, never written to, and may be the
+        same one at every step. Where it allows nothing, the text ends.
+        """
+
+    @abstractmethod
+    def advance(self, token_id: int) -> None:
+        """Go on by one token, one that was allowed; never the end token."""
+
+    @abstractmethod
+    def copy(self) -> ConstraintState:
+        """Return a state that goes its own way from here; beam search asks for one for each text it keeps."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Constraint(ABC):
     """Which texts may be written. Subclasses are frozen dataclasses; making one imports no Keras.
@@ -108,6 +131,20 @@ class Constraint(ABC):
     @abstractmethod
     def automaton(self) -> ByteAutomaton:
         """Return the automaton; called once for each model that the constraint is used with."""
+
+    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> ConstraintState:
+        """Return the state of a text before its first generated token.
+
+        Args:
+            tokenizer: whose tokens the masks are over. What is costly to make for it is kept and shared.
+            prompt: ids of the prompt, without a start token.
+
+        Raises:
+            GenerateArgumentError: no text of the form goes on from this prompt.
+        """
+        from kerasgen.constraints import masks
+
+        return masks.begin(self, tokenizer, prompt)
 
     def matches(self, text: str) -> bool:
         """Return whether the text has the form."""

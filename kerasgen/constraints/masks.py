@@ -6,18 +6,21 @@ goes on there. The end token is allowed where the text is complete, and other sp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.constraints.base import Constraint, State
+from kerasgen.constraints.base import Constraint, ConstraintState, State
 from kerasgen.errors import GenerateArgumentError, GenerationError, TokenArgumentError
 from kerasgen.tokens.base import Tokenizer
 
 _DEAD = -1
 _UNKNOWN = -2
+# Masks kept unpacked, a byte for each token of the vocabulary; packed ones are kept for every state.
+_ROWS_KEPT = 1024
 
 
 class TokenMasks:
@@ -48,9 +51,10 @@ class TokenMasks:
         self._has_mask[self.ENDED] = True
         self._masks[self.ENDED] = np.packbits(np.arange(self._size) == self._end)
         self._after: dict[tuple[int, int], int] = {}
+        self._rows: dict[int, npt.NDArray[np.bool_]] = {}
         self.start = self._number(self._automaton.start)
 
-    def begin(self, prompt: str) -> int:
+    def begin(self, prompt: bytes) -> int:
         """Return the state after a prompt, or at the start if the prompt is no part of the constrained text.
 
         Raises:
@@ -58,23 +62,46 @@ class TokenMasks:
         """
         if not self.constraint.whole_text:
             return self.start
-        text = prompt.encode("utf-8", "surrogatepass")
         state = self.start
-        for place, byte in enumerate(text):
+        shown = prompt.decode("utf-8", "replace")
+        for place, byte in enumerate(prompt):
             after = self._step(state, byte)
             if after == _DEAD:
-                read = text[:place].decode("utf-8", "ignore")
+                read = prompt[:place].decode("utf-8", "ignore")
                 raise GenerateArgumentError(
-                    f"No text of the form {self.constraint} begins with the prompt {prompt!r}: it fits as far as "
+                    f"No text of the form {self.constraint} begins with the prompt {shown!r}: it fits as far as "
                     f"{read!r}. Change the prompt, or pass whole_text=False to constrain only what follows it."
                 )
             state = after
         if not self.can_go_on(state):
             raise GenerateArgumentError(
-                f"The prompt {prompt!r} is a complete text of the form {self.constraint}: nothing can follow. Give "
+                f"The prompt {shown!r} is a complete text of the form {self.constraint}: nothing can follow. Give "
                 "only its beginning, or pass whole_text=False to constrain what follows it."
             )
         return state
+
+    def spell(self, token_ids: Sequence[int]) -> bytes:
+        """Return the bytes of the text that these tokens are."""
+        return b"".join(self._bytes[token_id] for token_id in token_ids)
+
+    def row(self, state: int) -> npt.NDArray[np.bool_]:
+        """Return which tokens may come next, bool `(vocabulary_size,)`, read-only; the same array while it is kept."""
+        row = self._rows.get(state)
+        if row is None:
+            if len(self._rows) >= _ROWS_KEPT:
+                self._rows.clear()
+            row = self._rows[state] = self.allowed([state])[0]
+            row.flags.writeable = False
+        return row
+
+    def follow(self, state: int, token_id: int) -> int:
+        """Return the state after one allowed token.
+
+        Raises:
+            GenerationError: the token was not allowed.
+        """
+        after = self._after.get((state, token_id))
+        return self._follow(state, token_id) if after is None else after
 
     def allowed(self, states: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which tokens may come next, bool `(rows, vocabulary_size)`.
@@ -98,10 +125,8 @@ class TokenMasks:
         Raises:
             GenerationError: a token was not allowed.
         """
-        known = self._after
         pairs = zip(np.asarray(states).tolist(), np.asarray(token_ids).tolist(), strict=True)
-        after = [known[pair] if pair in known else self._follow(*pair) for pair in pairs]
-        return np.array(after, dtype=np.int64)
+        return np.array([self.follow(state, token_id) for state, token_id in pairs], dtype=np.int64)
 
     def is_complete(self, state: int) -> bool:
         """Return whether a text in this state has the form."""
@@ -175,6 +200,37 @@ class TokenMasks:
                 self._has_mask = _doubled(self._has_mask)
             self._table[number, 0] = _UNKNOWN
         return number
+
+
+class _Text(ConstraintState):
+    """One text's state among those of the masks that all texts share."""
+
+    __slots__ = ("_masks", "_state")
+
+    def __init__(self, masks: TokenMasks, state: int) -> None:
+        self._masks = masks
+        self._state = state
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        return self._masks.row(self._state)
+
+    def advance(self, token_id: int) -> None:
+        self._state = self._masks.follow(self._state, token_id)
+
+    def copy(self) -> _Text:
+        return _Text(self._masks, self._state)
+
+
+def begin(constraint: Constraint, tokenizer: Tokenizer, prompt: Sequence[int]) -> ConstraintState:
+    """Return the state of a text before its first generated token; see `Constraint.begin`."""
+    masks = masks_of(constraint, tokenizer)
+    return _Text(masks, masks.begin(masks.spell(prompt)))
+
+
+@functools.lru_cache(maxsize=16)
+def masks_of(constraint: Constraint, tokenizer: Tokenizer) -> TokenMasks:
+    """Return the masks of a constraint for a tokenizer, made once while they are used."""
+    return TokenMasks(constraint, tokenizer)
 
 
 class _Level:
