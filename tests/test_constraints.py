@@ -56,7 +56,7 @@ def walk(masks: TokenMasks, tokenizer: ByteLevelBPE, seed: int, *, rows: int = 8
     [
         kg.VerseForm("五言絕句"),
         kg.VerseForm("七律"),
-        kg.VerseForm(lines=2, characters=3, between="", odd_ends="、", even_ends="。！"),
+        kg.VerseForm("2x3", between="", odd_ends="、", even_ends="。！"),
         kg.Regex(r"\d{4}年(春|夏|秋|冬)[一-龥]{2,5}。?"),
         kg.Regex(r"(the |a )?[a-z]{1,20}(, [a-z]{1,9}){0,3}"),
         kg.Regex("[^ab]{3}"),
@@ -178,13 +178,12 @@ def test_a_rhyme_is_by_the_table_in_either_script(text, rhyming):
 @pytest.mark.parametrize(
     ("settings_", "what"),
     [
-        ({}, "either"),
         ({"form": "七言"}, "must be one of"),
         ({"form": "七言绝剧"}, "did you mean 七言绝句"),
-        ({"form": "七絕", "lines": 4, "characters": 7}, "either"),
-        ({"lines": 4}, "both"),
-        ({"lines": 3, "characters": 5}, "even"),
-        ({"lines": 4, "characters": 0}, "characters"),
+        ({"form": 7}, "must be one of"),
+        ({"form": "3x5"}, "even"),
+        ({"form": "4x0"}, "characters"),
+        ({"form": "0x5"}, "even"),
         ({"form": "七絕", "odd_ends": ""}, "odd_ends"),
         ({"form": "七絕", "even_ends": "春"}, "even_ends"),
         ({"form": "七絕", "between": "\ud800"}, "between"),

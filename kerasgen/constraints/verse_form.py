@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, cast
@@ -29,6 +30,8 @@ HAN: tuple[tuple[int, int], ...] = (
     (0x2B740, 0x2B81D),
 )
 
+_COUNTED = re.compile(r"([0-9]{1,3})[x×]([0-9]{1,3})")
+
 _Place: TypeAlias = tuple[int, int, frozenset[str] | None]
 """Line, place in it (a line's characters and then its end), and the rhymes that are still possible."""
 
@@ -39,9 +42,7 @@ class VerseForm(Constraint):
 
     Args:
         form: `"五言絕句"`, `"七言絕句"`, `"五言律詩"`, `"七言律詩"`, the same in simplified characters, or short as
-            `"七絕"`; `""` where `lines` and `characters` say it.
-        lines: how many lines, an even number; only without `form`.
-        characters: Han characters in each line; only without `form`.
+            `"七絕"`; or lines and characters a line, as `"6x5"`, with an even number of lines.
         odd_ends: the punctuation that may end a couplet's first line, one character each.
         even_ends: the punctuation that may end a couplet.
         between: what stands between couplets; `"\n"` is how the built-in corpora and the starter write verse.
@@ -50,9 +51,7 @@ class VerseForm(Constraint):
             with it, and that no rhyme is used twice, is not asked for.
     """
 
-    form: str = ""
-    lines: int | None = None
-    characters: int | None = None
+    form: str
     odd_ends: str = "，？！"
     even_ends: str = "。？！"
     between: str = "\n"
@@ -60,23 +59,20 @@ class VerseForm(Constraint):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = isinstance(self.form, str) and (self.form in FORMS or not self.form)
-        close = near(str(self.form), FORMS) if not known else []
+        shape = _shape(self.form) if isinstance(self.form, str) else None
+        close = near(str(self.form), FORMS) if shape is None else []
         hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-        require(known, f"`form` must be one of {', '.join(FORMS)}{hint}", f"form={self.form!r}")
-        counted = self.lines is not None or self.characters is not None
         require(
-            bool(self.form) != counted and (not counted or None not in (self.lines, self.characters)),
-            "Give either `form`, or both `lines` and `characters`",
-            f"form={self.form!r}, lines={self.lines!r}, characters={self.characters!r}",
+            shape is not None,
+            f"`form` must be one of {', '.join(FORMS)}{hint}, or lines and characters a line, such as 6x5",
+            f"form={self.form!r}",
         )
-        for name, value, what in (
-            ("lines", self.lines, "an even number of"),
-            ("characters", self.characters, "a number of"),
-        ):
-            whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100
-            even = name != "lines" or not whole or value % 2 == 0  # type: ignore[operator]
-            require(value is None or (whole and even), f"`{name}` must be {what} at most 100", f"{name}={value!r}")
+        lines, characters = cast(tuple[int, int], shape)
+        require(
+            lines % 2 == 0 and 2 <= lines <= 100 and 1 <= characters <= 100,
+            "A form has an even number of lines, and at most 100 of them and of characters in each",
+            f"form={self.form!r}",
+        )
         for name, ends in (("odd_ends", self.odd_ends), ("even_ends", self.even_ends)):
             require(
                 isinstance(ends, str) and ends != "" and not any(map(_is_han, ends)) and _is_text(ends),
@@ -95,9 +91,7 @@ class VerseForm(Constraint):
     @property
     def shape(self) -> tuple[int, int]:
         """How many lines, and how many characters in each."""
-        if self.form:
-            return FORMS[self.form]
-        return cast(int, self.lines), cast(int, self.characters)
+        return cast(tuple[int, int], _shape(self.form))
 
     def automaton(self) -> CharacterAutomaton:
         """Return the automaton over characters."""
@@ -155,6 +149,11 @@ class _Verse(CharacterAutomaton):
             if common:
                 after = (line, self._characters, common)
                 yield from ((first, last, after) for first, last in ranges(characters))
+
+
+def _shape(form: str) -> tuple[int, int] | None:
+    counted = _COUNTED.fullmatch(form)
+    return (int(counted[1]), int(counted[2])) if counted else FORMS.get(form)
 
 
 def _is_han(character: str) -> bool:
