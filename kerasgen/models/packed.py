@@ -64,9 +64,7 @@ def _is_known(layer: Any) -> bool:
     )
 
 
-def _through_keras(
-    layers: Any, hidden: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool
-) -> Any:
+def _through_keras(layers: Any, hidden: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool) -> Any:
     """The same through KerasHub's own layers, for what the other path does not know."""
     segment_ids = inputs["segment_ids"]
     same_document = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(segment_ids, 1))
@@ -151,7 +149,9 @@ def _activate(layer: Any, x: Any) -> Any:
 
 
 def _normalize(layer: Any, x: Any) -> Any:
-    return _kernels().layer_norm(x, ops.convert_to_tensor(layer.gamma), ops.convert_to_tensor(layer.beta), layer.epsilon)
+    return _kernels().layer_norm(
+        x, ops.convert_to_tensor(layer.gamma), ops.convert_to_tensor(layer.beta), layer.epsilon
+    )
 
 
 def _drop(x: Any, rate: float, seed: Any) -> Any:
