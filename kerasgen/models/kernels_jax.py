@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 
-@jax.checkpoint
+@jax.checkpoint  # type: ignore[untyped-decorator]
 def gelu(x: Any) -> Any:
     """Return the tanh approximation of GELU, computed in float32; its backward pass keeps `x` alone."""
     return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
@@ -72,7 +72,7 @@ def attention(qkv: Any, segment_ids: Any, num_heads: int, rate: float, seed: Any
     return jnp.einsum("bhqk,bkhd->bqhd", probabilities, value).reshape(batch * length, width)
 
 
-@jax.custom_vjp
+@jax.custom_vjp  # type: ignore[untyped-decorator]
 def product(x: Any, kernel: Any) -> Any:
     """Return `x @ kernel`, of `(rows, width)` and `(width, columns)`.
 

@@ -1,4 +1,4 @@
-"""The parts of a GPT-2 or OPT block that TensorFlow's own kernels do slowly, for training; see `kerasgen.models.packed`.
+"""The parts of a GPT-2 or OPT block that TensorFlow's own kernels do slowly; see `kerasgen.models.packed`.
 
 Matrix products stay TensorFlow's (oneDNN's where the processor has AVX2), and what lies between them is compiled by XLA
 into one loop each. Gradients are written out: they recompute what is cheap, so that a layer keeps little for its

@@ -1,7 +1,7 @@
 """Token ids become hidden states, with documents that share a row kept apart: the forward pass of GPT-2 and OPT.
 
-The weights are those of KerasHub's layers, and so is the arithmetic, dropout and adapters included. The order of work is
-another: queries, keys and values come from one product, what lies between two products is one compiled loop, and the
+The weights are those of KerasHub's layers, and so is the arithmetic, dropout and adapters included. The order of work
+is another: queries, keys and values come from one product, what lies between two products is one compiled loop, and the
 backward pass computes again what is cheap. Imports Keras: import it late.
 """
 

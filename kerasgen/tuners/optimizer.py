@@ -17,8 +17,8 @@ class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
 
     On TensorFlow the gradient of an embedding comes as slices, several for one row. Keras 3.15 squares each before
     they are added up, so `global_clipnorm` would clip by another norm there than on JAX, or than when accumulating.
-    Keras's update passes over the memory of each variable a dozen times on TensorFlow; `ResourceApplyAdam` does the same
-    arithmetic in one pass. XLA fuses it by itself.
+    Keras's update passes over the memory of each variable a dozen times on TensorFlow; `ResourceApplyAdam` does the
+    same arithmetic in one pass. XLA fuses it by itself.
     """
 
     _powers: tuple[Any, Any] = (None, None)
