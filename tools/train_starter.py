@@ -14,7 +14,7 @@ import argparse
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +28,10 @@ def main() -> None:
     parser.add_argument("--poems", required=True, help="the chinese-poetry repository, or an archive of it")
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
     parser.add_argument("--output", type=Path, help="the preset to write; the package's own if not given")
+    parser.add_argument("--start", help="a preset to go on from, with its vocabulary; anew if not given")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--backend", default="tensorflow", help="on a CPU TensorFlow trains faster than JAX")
-    parser.add_argument("--precision", default="mixed_bfloat16")
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--max-steps", type=int, default=5500)
     parser.add_argument("--resume", action="store_true")
@@ -47,12 +49,27 @@ def main() -> None:
     from kerasgen.corpora.chinese_poetry import ChinesePoetry
     from kerasgen.corpora.splits import side
     from kerasgen.models.base import LanguageModel
+    from kerasgen.models.loading import load_directory
     from kerasgen.models.saving import save_preset
     from kerasgen.models.scoring import score
     from kerasgen.models.starter import CARD, DIRECTORY
     from kerasgen.tokens.characters import whole_character_bpe
     from kerasgen.tokens.encoding import encode_documents
     from kerasgen.tuners.full import FullTuner
+
+    def fresh(texts: Iterable[str]) -> LanguageModel:
+        tokenizer = whole_character_bpe(texts, vocabulary_size=8192, minimum_count=8)
+        backbone = keras_hub.models.GPT2Backbone(
+            vocabulary_size=tokenizer.vocabulary_size,
+            num_layers=4,
+            num_heads=4,
+            hidden_dim=256,
+            intermediate_dim=1024,
+            dropout=0.0,
+            max_sequence_length=SEQUENCE_LENGTH,
+        )
+        causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+        return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source="starter")
 
     keras.utils.set_random_seed(0)
     tally = CorpusTally()
@@ -67,28 +84,18 @@ def main() -> None:
         simplify = opencc.OpenCC("t2s").convert
         return itertools.chain(training, (replace(poem, text=simplify(poem.text)) for poem in training))
 
-    tokenizer = whole_character_bpe((poem.text for poem in both_scripts()), vocabulary_size=8192, minimum_count=8)
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=tokenizer.vocabulary_size,
-        num_layers=4,
-        num_heads=4,
-        hidden_dim=256,
-        intermediate_dim=1024,
-        dropout=0.0,
-        max_sequence_length=SEQUENCE_LENGTH,
-    )
-    model = LanguageModel(
-        causal_lm=keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None),
-        tokenizer=tokenizer,
-        source="starter",
-    )
+    if arguments.start:
+        model = load_directory(arguments.start, source="starter")
+    else:
+        model = fresh(poem.text for poem in both_scripts())
+    tokenizer = model.tokenizer
     encoded = encode_documents(both_scripts(), tokenizer)
     unseen = encode_documents(held_out, tokenizer)
     watched = encode_documents(held_out[:1000], tokenizer)
     tuner = FullTuner(
         epochs=arguments.epochs,
         max_steps=arguments.max_steps,
-        learning_rate=1e-3,
+        learning_rate=arguments.learning_rate,
         schedule="cosine",
         warmup_steps=200,
         weight_decay=0.05,

@@ -11,13 +11,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerasgen.models import packed
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.cross_entropy import WeightedLoss, nats, plain_weighted_loss, token_nats, weighted_loss
 
 
 def can_pack(model: LanguageModel) -> bool:
     """Say whether documents may share a row: it takes a forward pass with segments and positions for the family."""
-    return type(model.backbone).__name__ in ("GPT2Backbone", "OPTBackbone")
+    return type(model.backbone).__name__ in packed.FAMILIES
 
 
 class TokenLosses(keras.Model):  # type: ignore[misc]
@@ -29,10 +30,12 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
 
     Args:
         model: whose `causal_lm` becomes a layer of this one; the weights are shared, not copied.
+        remat: while training, keep only what enters each layer, and compute the layer again for its gradient.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, *, remat: bool = False) -> None:
         super().__init__(name="token_losses")
+        self.remat = remat
         self.causal_lm = model.causal_lm
         self.packs = can_pack(model)
 
@@ -67,7 +70,7 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
         They are None for a family whose logits are more than one product, such as capped ones.
         """
         if self.packs:
-            return _packed_hidden(self.causal_lm.backbone, inputs, training=training)
+            return packed.hidden_states(self.causal_lm.backbone, inputs, training=training, remat=self.remat)
         if _ends_in_a_table(self.causal_lm):
             return self.causal_lm.backbone(_unpacked(inputs), training=training)
         return None
@@ -97,26 +100,6 @@ def _output_table(backbone: Any) -> Any:
     if embedding.tie_weights:
         return ops.convert_to_tensor(embedding.embeddings)
     return ops.transpose(embedding.reverse_embeddings)
-
-
-def _packed_hidden(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None) -> Any:
-    """The last hidden states of a GPT-2 or OPT backbone under a block-diagonal causal mask.
-
-    Returns:
-        Float `(batch, sequence_length, hidden_dim)`.
-    """
-    segment_ids = inputs["segment_ids"]
-    same_document = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(segment_ids, 1))
-    if hasattr(backbone, "embeddings"):  # OPT keeps both embeddings in one layer, and has no dropout on their sum
-        hidden = backbone.embeddings(inputs["token_ids"], positions=inputs["positions"])
-    else:
-        tokens = backbone.token_embedding(inputs["token_ids"])
-        positions = backbone.position_embedding(tokens, positions=inputs["positions"])
-        hidden = backbone.embeddings_add((tokens, positions))
-        hidden = backbone.embeddings_dropout(hidden, training=training)
-    for layer in backbone.transformer_layers:
-        hidden = layer(hidden, decoder_attention_mask=same_document, training=training)
-    return backbone.layer_norm(hidden)
 
 
 def set_precision(causal_lm: Any, precision: str) -> None:

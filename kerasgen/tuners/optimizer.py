@@ -13,17 +13,56 @@ from kerasgen.tuners.settings import GradientTuner
 
 
 class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
-    """Keras's, with gradients that are whole before their norm is taken.
+    """Keras's, with gradients that are whole before their norm is taken, and on TensorFlow with its fused update.
 
     On TensorFlow the gradient of an embedding comes as slices, several for one row. Keras 3.15 squares each before
     they are added up, so `global_clipnorm` would clip by another norm there than on JAX, or than when accumulating.
+    Keras's update passes over the memory of each variable a dozen times on TensorFlow; `ResourceApplyAdam` does the
+    same arithmetic in one pass. XLA fuses it by itself.
     """
+
+    _powers: tuple[Any, Any] = (None, None)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Update the variables; see Keras's."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         whole = [_whole(gradient, variable) for gradient, variable in zip(grads, variables, strict=True)]
         super().apply(whole, trainable_variables)
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        step = ops.cast(self.iterations + 1, "float32")
+        self._powers = ops.power(float(self.beta_1), step), ops.power(float(self.beta_2), step)
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        if self.weight_decay:  # a decay of 0 would pass over every kernel for nothing
+            super()._apply_weight_decay(variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable and its moments; see Keras's."""
+        if keras.config.backend() != "tensorflow":
+            super().update_step(gradient, variable, learning_rate)
+            return
+        import tensorflow as tf
+
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(self._momentums[index]),
+            v=_handle(self._velocities[index]),
+            beta1_power=self._powers[0],
+            beta2_power=self._powers[1],
+            lr=ops.cast(learning_rate, "float32"),
+            beta1=float(self.beta_1),
+            beta2=float(self.beta_2),
+            epsilon=float(self.epsilon),
+            grad=tf.convert_to_tensor(gradient),
+        )
+
+
+def _handle(variable: Any) -> Any:
+    """What TensorFlow's own variable is known by; Keras hands over its variables or TensorFlow's."""
+    return variable.handle if hasattr(variable, "handle") else variable.value.handle
 
 
 def _whole(gradient: Any, variable: Any) -> Any:

@@ -1,0 +1,192 @@
+"""Token ids become hidden states, with documents that share a row kept apart: the forward pass of GPT-2 and OPT.
+
+The weights are those of KerasHub's layers, and so is the arithmetic, dropout and adapters included. The order of work
+is another: queries, keys and values come from one product, what lies between two products is one compiled loop, and the
+backward pass computes again what is cheap. Imports Keras: import it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+FAMILIES = ("GPT2Backbone", "OPTBackbone")
+
+
+def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool = False) -> Any:
+    """Return the last hidden states of a GPT-2 or OPT backbone under a block-diagonal causal mask.
+
+    Args:
+        backbone: a `GPT2Backbone` or an `OPTBackbone`.
+        inputs: `token_ids`, `positions` and `segment_ids`, each int32 `(batch, sequence_length)`.
+        training: whether dropout is on.
+        remat: keep only what enters each layer for the backward pass, and compute the layer again there.
+
+    Returns:
+        Float `(batch, sequence_length, hidden_dim)`, in the backbone's compute type.
+    """
+    if hasattr(backbone, "embeddings"):  # OPT keeps both embeddings in one layer, and has no dropout on their sum
+        hidden = backbone.embeddings(inputs["token_ids"], positions=inputs["positions"])
+    else:
+        tokens = backbone.token_embedding(inputs["token_ids"])
+        positions = backbone.position_embedding(tokens, positions=inputs["positions"])
+        hidden = backbone.embeddings_add((tokens, positions))
+        hidden = backbone.embeddings_dropout(hidden, training=training)
+    layers = backbone.transformer_layers
+    if keras.config.backend() not in ("jax", "tensorflow") or not all(map(_is_known, layers)):
+        return backbone.layer_norm(_through_keras(layers, hidden, inputs, training=training, remat=remat))
+    width = hidden.shape[-1]
+    flat = ops.reshape(hidden, (-1, width))
+    for layer in layers:
+
+        def block(flat: Any, seeds: tuple[Any, ...], layer: Any = layer) -> Any:
+            return _block(layer, flat, inputs["segment_ids"], seeds)
+
+        # Drawn outside of what may be computed again, where a generator's state could not be kept.
+        seeds = _seeds(layer) if training else (None, None, None)
+        flat = _recomputed(block, flat, seeds) if remat and training else block(flat, seeds)
+    flat = _normalize(backbone.layer_norm, flat)
+    return ops.reshape(flat, (-1, *hidden.shape[1:]))
+
+
+def _is_known(layer: Any) -> bool:
+    """Whether a layer is KerasHub's decoder as GPT-2 and OPT use it, not one derived from it or quantized."""
+    return (
+        type(layer).__name__ == "TransformerDecoder"
+        and type(layer).__module__.startswith("keras_hub.")
+        and layer.normalize_first
+        and layer._cross_attention_layer is None
+        and getattr(layer._feedforward_output_dense, "quantization_mode", None) is None
+    )
+
+
+def _through_keras(layers: Any, hidden: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool) -> Any:
+    """The same through KerasHub's own layers, for what the other path does not know."""
+    segment_ids = inputs["segment_ids"]
+    same_document = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(segment_ids, 1))
+    for layer in layers:
+
+        def block(hidden: Any, layer: Any = layer) -> Any:
+            return layer(hidden, decoder_attention_mask=same_document, training=training)
+
+        hidden = keras.remat(block)(hidden) if remat and training else block(hidden)
+    return hidden
+
+
+def _block(layer: Any, flat: Any, segment_ids: Any, seeds: tuple[Any, ...]) -> Any:
+    """One transformer block on `(batch * sequence_length, hidden_dim)`."""
+    kernels = _kernels()
+    attention = layer._self_attention_layer
+    rate = float(layer.dropout)
+    of_probabilities, of_attention, of_feedforward = seeds
+    qkv = _queries_keys_values(attention, _normalize(layer._self_attention_layer_norm, flat))
+    gathered = kernels.attention(
+        qkv, segment_ids, layer.num_heads, rate if of_probabilities is not None else 0.0, of_probabilities
+    )
+    flat += _drop(_dense(attention._output_dense, gathered), rate, of_attention)
+    wide = _dense(layer._feedforward_intermediate_dense, _normalize(layer._feedforward_layer_norm, flat))
+    return flat + _drop(_dense(layer._feedforward_output_dense, _activate(layer, wide)), rate, of_feedforward)
+
+
+def _queries_keys_values(attention: Any, x: Any) -> Any:
+    """Queries, keys and values side by side, `(rows, 3 * hidden_dim)`, from one product."""
+    parts = (attention._query_dense, attention._key_dense, attention._value_dense)
+    kernel = ops.concatenate([_matrix(part, x) for part in parts], axis=1)
+    bias = ops.concatenate([_vector(part.bias, x.dtype) for part in parts])
+    together = _product(x, kernel) + bias
+    if not any(part.lora_enabled for part in parts):
+        return together
+    return together + ops.concatenate([_adapted(part, x) for part in parts], axis=1)
+
+
+def _dense(layer: Any, x: Any) -> Any:
+    """A dense or einsum-dense layer without its activation, on `(rows, width)`."""
+    found = _product(x, _matrix(layer, x)) + _vector(layer.bias, x.dtype)
+    return found + _adapted(layer, x) if layer.lora_enabled else found
+
+
+def _product(x: Any, kernel: Any) -> Any:
+    return _kernels().product(x, kernel) if keras.config.backend() == "jax" else ops.matmul(x, kernel)
+
+
+def _adapted(layer: Any, x: Any) -> Any:
+    """What a layer's adapter adds, `(rows, columns)`; zeros where it has none."""
+    columns = prod(layer._kernel.shape) // x.shape[-1]
+    if not layer.lora_enabled:
+        return ops.zeros((ops.shape(x)[0], columns), x.dtype)
+    thin_a, thin_b = ops.cast(layer.lora_kernel_a, x.dtype), ops.cast(layer.lora_kernel_b, x.dtype)
+    # A kernel of several dimensions, (width, heads, size), is adapted along the last, (width, heads, rank) by
+    # (rank, size); one of (heads, size, width) as (heads, size, rank) by (rank, width).
+    rank = thin_a.shape[-1]
+    rows_in = x.shape[-1]
+    between = ops.matmul(x, ops.reshape(thin_a, (rows_in, -1)))
+    if thin_a.shape[0] == rows_in:
+        between = ops.reshape(between, (-1, prod(thin_a.shape[1:-1]), rank))
+        found = ops.reshape(ops.matmul(between, thin_b), (-1, columns))
+    else:
+        found = ops.matmul(between, thin_b)
+    return found * (layer.lora_alpha / layer.lora_rank)
+
+
+def _matrix(layer: Any, x: Any) -> Any:
+    """The kernel of a dense or einsum-dense layer as `(width, columns)`, adapters left out."""
+    return ops.reshape(ops.cast(layer._kernel, x.dtype), (x.shape[-1], -1))
+
+
+def _vector(variable: Any, dtype: Any) -> Any:
+    return ops.reshape(ops.cast(variable, dtype), (-1,))
+
+
+def _activate(layer: Any, x: Any) -> Any:
+    activation = layer._feedforward_intermediate_dense.activation
+    if getattr(activation, "__name__", "") == "gelu_approximate":
+        return _kernels().gelu(x)
+    return activation(x)
+
+
+def _normalize(layer: Any, x: Any) -> Any:
+    return _kernels().layer_norm(
+        x, ops.convert_to_tensor(layer.gamma), ops.convert_to_tensor(layer.beta), layer.epsilon
+    )
+
+
+def _drop(x: Any, rate: float, seed: Any) -> Any:
+    return x if seed is None else _kernels().dropout(x, rate, seed)
+
+
+def _seeds(layer: Any) -> tuple[Any, ...]:
+    """Seeds of a layer's three dropouts, from their own generators; None where there is none."""
+    if not layer.dropout:
+        return None, None, None
+    return tuple(
+        dropout.seed_generator.next()
+        for dropout in (
+            layer._self_attention_layer._dropout_layer,
+            layer._self_attention_dropout,
+            layer._feedforward_dropout,
+        )
+    )
+
+
+def _recomputed(block: Any, flat: Any, seeds: tuple[Any, ...]) -> Any:
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.checkpoint(block)(flat, seeds)
+    from kerasgen.models import kernels_tensorflow
+
+    return kernels_tensorflow.recomputed(block, flat, seeds)
+
+
+def _kernels() -> Any:
+    if keras.config.backend() == "jax":
+        from kerasgen.models import kernels_jax
+
+        return kernels_jax
+    from kerasgen.models import kernels_tensorflow
+
+    return kernels_tensorflow
