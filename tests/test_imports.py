@@ -141,7 +141,7 @@ def test_the_decoding_loops_need_neither_keras_nor_a_backend() -> None:
         FOREIGN
         + """
 import json
-from kerasgen.generation import Constraint, Continuation, Engine, generate, stream
+from kerasgen.generation import Continuation, Engine, generate, stream
 print(json.dumps(foreign()))
 """
     )

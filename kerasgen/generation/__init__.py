@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerasgen.generation.batches import Continuation
-    from kerasgen.generation.constraint import Constraint, ConstraintState
     from kerasgen.generation.engine import Engine, Session
     from kerasgen.generation.generating import GeneratedText, decode, generate, generate_ids, stream
 
 __all__ = [
-    "Constraint",
-    "ConstraintState",
     "Continuation",
     "Engine",
     "GeneratedText",
@@ -28,8 +25,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Constraint": "constraint",
-    "ConstraintState": "constraint",
     "Continuation": "batches",
     "Engine": "engine",
     "Session": "engine",

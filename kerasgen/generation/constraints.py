@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.generation.constraint import ConstraintState
+from kerasgen.constraints.base import ConstraintState
 from kerasgen.samplers import arithmetic
 from kerasgen.samplers.bad_words import BadWords
 from kerasgen.samplers.base import SamplerSpec

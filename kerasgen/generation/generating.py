@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
 from kerasgen.generation import engines, loops, searches
 from kerasgen.generation.batches import Batch, Continuation
-from kerasgen.generation.constraint import Constraint, ConstraintState
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.writing import Writer, check_stop, write
 from kerasgen.models.base import LanguageModel

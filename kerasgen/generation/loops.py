@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.batches import Batch
-from kerasgen.generation.constraint import ConstraintState
 from kerasgen.generation.constraints import Constraints
 from kerasgen.generation.engine import BlockSession, Engine, HiddenSession, Session, check_finite
 from kerasgen.samplers import arithmetic, randomness

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.constraints.base import ConstraintState
 from kerasgen.generation.batches import Batch, Continuation
-from kerasgen.generation.constraint import ConstraintState
 from kerasgen.generation.constraints import Constraints
 from kerasgen.generation.engine import CandidateSession, Engine, Session, check_finite
 from kerasgen.samplers import arithmetic, beams
