@@ -29,6 +29,8 @@ from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import FineTuner, TuneReport
 
 if TYPE_CHECKING:
+    from kerasgen.constraints.base import Constraint
+    from kerasgen.generation.prompt import Prompt
     from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tokens.store import StoredCorpus
 
@@ -292,9 +294,14 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
-        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: Constraint | None = None,
+        num_return_sequences: None = None,
+        return_logprobs: Literal[False] = False,
+        seed: int | Sequence[int] | None = None,
         return_prompt: bool = True,
         batch_size: int = 32,
+        engine: str = "auto",
     ) -> str: ...
 
     @overload
@@ -305,10 +312,33 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
-        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: Constraint | None = None,
+        num_return_sequences: None = None,
+        return_logprobs: Literal[False] = False,
+        seed: int | Sequence[int] | None = None,
         return_prompt: bool = True,
         batch_size: int = 32,
+        engine: str = "auto",
     ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        sampler: Any = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: Constraint | None = None,
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
+        seed: int | Sequence[int] | None = None,
+        return_prompt: bool = True,
+        batch_size: int = 32,
+        engine: str = "auto",
+    ) -> Any: ...
 
     def generate(
         self,
@@ -317,10 +347,15 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
-        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: Constraint | None = None,
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
+        seed: int | Sequence[int] | None = None,
         return_prompt: bool = True,
         batch_size: int = 32,
-    ) -> str | list[str]:
+        engine: str = "auto",
+    ) -> Any:
         """Return a text for each prompt: a string for a string, a list for a list.
 
         Args:
@@ -328,9 +363,14 @@ class Pipeline:
             max_length: tokens of a whole text, its prompt, start and end token included.
             max_new_tokens: tokens generated after the prompt, instead.
             sampler: another one than the pipeline's, for this call.
-            seed: another one than the pipeline's, for this call. A sampler's own seed comes first.
+            stop: strings at which a text ends; it is what stands before the first of them.
+            constraint: a form that every text has, such as `VerseForm("七言絕句")` or `Regex("…")`.
+            num_return_sequences: how many texts for each prompt; given, even as 1, a prompt's texts come as a list.
+            return_logprobs: return `kerasgen.generation.GeneratedText`s, which hold each token's log-probability.
+            seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
             return_prompt: begin each text with its prompt.
-            batch_size: prompts generated from at once, at most.
+            batch_size: texts generated at once, at most.
+            engine: `"auto"` or `"keras"`.
 
         Raises:
             GenerateArgumentError: the call can't be carried out as written.
@@ -344,9 +384,14 @@ class Pipeline:
             sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=constraint,
+            num_return_sequences=num_return_sequences,
+            return_logprobs=return_logprobs,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
+            engine=engine,
         )
         return texts[0] if isinstance(prompts, str) else texts
 
@@ -357,12 +402,15 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: Constraint | None = None,
         seed: int | None = None,
         return_prompt: bool = True,
+        engine: str = "auto",
     ) -> Iterator[str]:
         """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
 
-        The arguments are those of `generate`.
+        The arguments are those of `generate`. Closing the iterator ends the work.
         """
         model = self.model
         from kerasgen.generation import stream
@@ -373,9 +421,23 @@ class Pipeline:
             sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=constraint,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
+            engine=engine,
         )
+
+    def prompt(self, text: str) -> Prompt:
+        """Return a beginning of many texts that is read once; its `generate`, `stream` and `extend` go on from it.
+
+        Args:
+            text: the beginning, such as instructions or the story so far.
+        """
+        self.model  # noqa: B018 - loaded now, which chooses the backend
+        from kerasgen.generation.prompt import Prompt
+
+        return Prompt(lambda: self.model, text, {"sampler": self.sampler, "seed": self.seed})
 
     def export(
         self,

@@ -68,6 +68,10 @@ class JaxEngine:
         self.weights = weights
         self.prompts.clear()
 
+    def remembers(self, token_ids: Sequence[int]) -> bool:
+        """Return whether all of this text was read already and is kept."""
+        return self.prompts.holds(token_ids)
+
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> JaxSession:
         """Return a session whose rows are these texts; see `Engine.open`."""
         return JaxSession(self, prompts, limits)

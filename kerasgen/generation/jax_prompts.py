@@ -61,6 +61,10 @@ class Prompts:
         """Forget all."""
         self._kept = []
 
+    def holds(self, token_ids: Sequence[int]) -> bool:
+        """Return whether a text is remembered that begins with all of these tokens."""
+        return any(one.token_ids[: len(token_ids)] == tuple(token_ids) for one in self._kept)
+
     def find(self, prompts: Sequence[Sequence[int]]) -> tuple[Remembered, int] | None:
         """Return the text with which all these prompts have most in common and how many tokens, or None."""
         found: Any = max(((one.common(prompts), n) for n, one in enumerate(self._kept)), default=(0, 0))

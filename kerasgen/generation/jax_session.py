@@ -142,8 +142,8 @@ class JaxSession:
         """Take up to `steps` steps; see `BlockSession.run`."""
         if self._seen is None:
             self._seen = self._seen_tokens()
-        shared = jax_steps.inputs_of(spec, self._placed(keys))
-        drawn_at, room_at = self._placed(drawn.astype(np.uint32)), self._placed(room.astype(np.int32))
+        shared, key_of = jax_steps.inputs_of(spec), self._placed(keys)
+        drawn_at, room_at = self._placed(drawn), self._placed(room.astype(np.int32))
         first = self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32))
         blocks: list[tuple[Any, Any, Any]] = []
         taken = 0
@@ -151,15 +151,17 @@ class JaxSession:
             logits = self._logits
             if not np.array_equal(self._rows, self._slots):
                 logits = self._engine.call("rows", jax_steps.rows, logits, self._placed(self._rows.astype(np.int32)))
+            uniforms = jax_steps.numbers_of(key_of, drawn_at)
             name, function = jax_steps.choosing(spec, self._engine.tokenizer)
-            token, nats, good, self._seen = self._engine.call(name, function, logits, self._seen, drawn_at, shared)
+            token, nats, good, self._seen = self._engine.call(name, function, logits, self._seen, uniforms[0], shared)
             blocks.append((np.asarray(token)[None], np.asarray(nats)[None], np.asarray(good)[None]))
             self._pending, self._logits, taken = token, None, 1
         while taken < steps and self._goes_on(blocks, room_at - taken):
             wanted = min(steps - taken, jax_steps.MOST_STEPS)
             self._grow(wanted)
             name, function = jax_steps.stepping(spec, self._engine.shape, self._engine.tokenizer)
-            numbers = (np.int32(self._written), np.int32(wanted), first + taken, drawn_at + taken, room_at - taken)
+            uniforms = jax_steps.numbers_of(key_of, drawn_at + taken)
+            numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
             *block, count, self._generated, self._seen, self._pending = self._engine.call(
                 name,
                 function,

@@ -19,15 +19,25 @@ from kerasgen.tokens.base import Tokenizer
 MOST_STEPS = 8
 
 
-def inputs_of(spec: TokenSampler, keys: Any) -> dict[str, Any]:
-    """Return a sampler's numbers as inputs of a graph, with each slot's key."""
+def inputs_of(spec: TokenSampler) -> dict[str, Any]:
+    """Return a sampler's numbers as inputs of a graph."""
     own = {name: np.asarray(getattr(spec, name)) for name in type(spec).inputs or ()}
     return {
-        "keys": keys,
         "temperature": np.float32(spec.temperature),
         "penalty": np.float32(spec.repetition_penalty),
         "own": {name: value.astype("float32" if value.dtype.kind == "f" else "int32") for name, value in own.items()},
     }
+
+
+def numbers_of(keys: Any, drawn: Any) -> Any:
+    """Return the next `MOST_STEPS` random numbers of each slot, float32 `(MOST_STEPS, slots)`.
+
+    The host draws them: twenty rounds of a generator in the graph took XLA ten seconds to compile (see the log).
+    """
+    places = (np.arange(MOST_STEPS, dtype=np.uint32)[:, None] + drawn.astype(np.uint32)).reshape(-1)
+    several = np.tile(keys, (MOST_STEPS, 1))
+    found = randomness.uniforms(np, (several[:, 0], several[:, 1]), places)
+    return found.reshape(MOST_STEPS, -1)
 
 
 def is_known(spec: Any) -> bool:
@@ -47,19 +57,17 @@ def are_finite(logits: Any) -> Any:
 def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that chooses from logits.
 
-    It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds, how many numbers each has used and
-    the inputs. It returns tokens, log-probabilities, whether the logits were finite, and which tokens are held then.
+    It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds, a random number for each and the
+    inputs. It returns tokens, log-probabilities, whether the logits were finite, and which tokens are held then.
     """
     kind = type(spec)
     frame = [token for token in (tokenizer.start_token_id, tokenizer.end_token_id) if token is not None]
 
-    def choose(logits: Any, seen: Any, drawn: Any, shared: dict[str, Any]) -> Any:
+    def choose(logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any]) -> Any:
         traced = object.__new__(kind)
         for name, value in shared["own"].items():
             object.__setattr__(traced, name, value)
-        keys = shared["keys"]
         masked = arithmetic.penalize(XP, logits, seen, shared["penalty"]) / shared["temperature"]
-        uniforms = randomness.uniforms(XP, (keys[:, 0], keys[:, 1]), drawn.astype(jnp.uint32)) if kind.draws else None
         token = kind.choose(traced, XP, masked, uniforms).astype(jnp.int32)
         row = jnp.arange(logits.shape[0])
         highest = jnp.max(logits, axis=-1)
@@ -79,7 +87,7 @@ def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[st
     def steps(
         weights: Any, pending: Any, prompt: Any, valid: Any, generated: Any, seen: Any, numbers: Any, shared: Any
     ) -> Any:
-        slot, wanted, places, drawn, room = numbers
+        slot, wanted, places, uniforms, room = numbers
         slots = pending.shape[0]
 
         def goes_on(state: Any) -> Any:
@@ -90,7 +98,7 @@ def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[st
             logits, _, generated = jax_decoder.step(
                 shape, weights, pending, places + count, prompt, valid, generated, slot + count, None
             )
-            token, nats, good, seen = choose(logits, seen, drawn + count.astype(jnp.uint32), shared)
+            token, nats, good, seen = choose(logits, seen, uniforms[count], shared)
             block = tuple(
                 jax.lax.dynamic_update_index_in_dim(whole, new, count, 0)
                 for whole, new in zip(block, (token, nats, good), strict=True)

@@ -11,37 +11,28 @@ import numpy as np
 from kerasgen.generation.jax_decoder import Layer, Shape, Weights
 from kerasgen.generation.jax_engine import JaxEngine, keep_compiled
 from kerasgen.models.base import LanguageModel
-
-_BACKBONES = {"GPT2Backbone": "gelu_approximate", "OPTBackbone": "relu"}
+from kerasgen.models.families import family_of
 
 
 def is_known(model: LanguageModel) -> bool:
-    """Return whether the model is a GPT-2 or OPT as KerasHub builds it, in float32 and not quantized."""
+    """Return whether the model is of a family that this engine computes, as KerasHub builds it, in plain float32."""
     backbone, causal_lm = model.backbone, model.causal_lm
-    activation = _BACKBONES.get(type(backbone).__name__)
     kinds = (type(backbone), type(causal_lm))
-    if activation is None or not all(kind.__module__.startswith("keras_hub.") for kind in kinds):
+    if family_of(causal_lm) is None or not all(kind.__module__.startswith("keras_hub.") for kind in kinds):
         return False
     return all(
-        type(layer).__name__ == "TransformerDecoder"
-        and layer.normalize_first
-        and layer._cross_attention_layer is None
-        and layer.compute_dtype == "float32"
-        and getattr(layer._feedforward_intermediate_dense.activation, "__name__", "") == activation
-        and getattr(layer._feedforward_output_dense, "quantization_mode", None) is None
-        for layer in backbone.transformer_layers
-    ) and (backbone.layer_norm.compute_dtype == "float32")
+        layer.compute_dtype == "float32" and getattr(layer, "quantization_mode", None) is None
+        for layer in causal_lm._flatten_layers()
+        if hasattr(layer, "compute_dtype")
+    )
 
 
 def shape_of(model: LanguageModel) -> Shape:
     """Return what is fixed when a graph is traced."""
-    backbone = model.backbone
-    return Shape(
-        heads=int(backbone.num_heads),
-        epsilon=float(backbone.layer_norm.epsilon),
-        relu=type(backbone).__name__ == "OPTBackbone",
-        vocabulary_size=model.tokenizer.vocabulary_size,
-    )
+    family = family_of(model.causal_lm)
+    assert family is not None
+    shape = family.shape(model.causal_lm)
+    return Shape(shape.num_heads, shape.layer_norm_epsilon, shape.activation == "relu", model.tokenizer.vocabulary_size)
 
 
 class _Kept:
@@ -92,51 +83,18 @@ def is_same(one: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
 
 
 def prepare(model: LanguageModel) -> Weights:
-    """Return the weights, adapters merged: kernels turned, queries, keys and values in one."""
-    backbone = model.backbone
-    # OPT keeps both embeddings in one layer.
-    tokens = backbone.token_embedding.embeddings
-    holder = backbone.embeddings if hasattr(backbone, "embeddings") else backbone
-    position = holder.position_embedding
-    layers = []
-    for layer in backbone.transformer_layers:
-        attention = layer._self_attention_layer
-        parts = (attention._query_dense, attention._key_dense, attention._value_dense)
-        dim = int(attention._query_dense.kernel.shape[0])
-        layers.append(
-            Layer(
-                _column(layer._self_attention_layer_norm.gamma),
-                _column(layer._self_attention_layer_norm.beta),
-                jnp.asarray(np.concatenate([_array(part.kernel).reshape(dim, -1).T for part in parts])),
-                jnp.asarray(np.concatenate([_array(part.bias).reshape(-1, 1) for part in parts])),
-                _turned(_array(attention._output_dense.kernel).reshape(-1, dim)),
-                _column(attention._output_dense.bias),
-                _column(layer._feedforward_layer_norm.gamma),
-                _column(layer._feedforward_layer_norm.beta),
-                _turned(_array(layer._feedforward_intermediate_dense.kernel)),
-                _column(layer._feedforward_intermediate_dense.bias),
-                _turned(_array(layer._feedforward_output_dense.kernel)),
-                _column(layer._feedforward_output_dense.bias),
-            )
-        )
+    """Return the weights, adapters merged: kernels turned to `(out, in)`, vectors to columns."""
+    family = family_of(model.causal_lm)
+    assert family is not None
+    weights = family.weights(model.causal_lm)
+
+    def turned(array: Any) -> Any:
+        return jnp.asarray(np.ascontiguousarray(array.T) if array.ndim == 2 else array.reshape(-1, 1))
+
     return Weights(
-        jnp.asarray(_array(tokens)),
-        jnp.asarray(_array(position.position_embeddings)),
-        tuple(layers),
-        _column(backbone.layer_norm.gamma),
-        _column(backbone.layer_norm.beta),
+        jnp.asarray(weights.token_embedding),
+        jnp.asarray(weights.position_embedding),
+        tuple(Layer(*map(turned, layer)) for layer in weights.layers),
+        turned(weights.final_gamma),
+        turned(weights.final_beta),
     )
-
-
-def _array(variable: Any) -> Any:
-    import keras
-
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)), dtype=np.float32)
-
-
-def _turned(matrix: Any) -> Any:
-    return jnp.asarray(np.ascontiguousarray(matrix.T))
-
-
-def _column(variable: Any) -> Any:
-    return jnp.asarray(_array(variable).reshape(-1, 1))
