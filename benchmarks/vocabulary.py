@@ -32,8 +32,8 @@ class Size:
     num_heads: int = 4
     sequence_length: int = 128
     batch_size: int = 16
-    pretrain_seconds: float = 240.0
-    seconds: float = 100.0
+    pretrain_seconds: float = 150.0
+    seconds: float = 60.0
     slice_seconds: float = 20.0
     learning_rate: float = 1e-3
     stories: int | None = 2_000
