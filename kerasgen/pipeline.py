@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -92,6 +92,7 @@ class Pipeline:
         self._model: LanguageModel | None = None
         self.cache = None if cache is None else Path(cache)
         self._stored: StoredCorpus | None = None
+        self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
         self._adapters: Path | None = None
         # Whether every weight but the adapters' is as the model source brought it.
         self._weights_are_the_sources = True
@@ -112,6 +113,8 @@ class Pipeline:
                 from kerasgen.tuners import adapters
 
                 adapters.load(model, self._adapters)
+            if self._vocabulary is not None:
+                model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
             self._model = model
         return self._model
 
@@ -149,6 +152,7 @@ class Pipeline:
         self._corpus()
         if directory is None and (getattr(self.tuner, "csv", False) or getattr(self.tuner, "tensorboard", False)):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
+        vocabulary = self._adapt_vocabulary()
         stored = self._documents()
         train, held_out = stored.train, stored.held_out
         model = self.model
@@ -180,7 +184,7 @@ class Pipeline:
         if directory is None:
             shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
-        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict())
+        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=vocabulary)
         return self.report
 
     def evaluate(
@@ -577,6 +581,7 @@ class Pipeline:
             max_documents=manifest["max_documents"],
             backend=backend,
         )
+        pipeline._vocabulary = manifest.get("vocabulary")
         if apart:
             pipeline._adapters = directory / "adapters"
         return pipeline
@@ -601,6 +606,7 @@ class Pipeline:
             "max_documents": self.max_documents,
             "backend": self.backend,
             "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
+            "vocabulary": self.model.metadata.get("vocabulary"),
             "report": None if self.report is None else self.report.to_dict(),
         }
 
@@ -615,6 +621,22 @@ class Pipeline:
         """The texts that the model is tuned on, read again."""
         for document in islice(source.documents(), self.max_documents):
             if splits.side(document, held_out=self.held_out) == "train":
+                yield document.text
+
+    def _adapt_vocabulary(self) -> Mapping[str, Any]:
+        """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
+        model = self.model
+        before = model.tokenizer
+        record = self.tuner.adapt_vocabulary(model, lambda: self._texts("train"), lambda: self._texts("held_out"))
+        if model.tokenizer is not before:
+            self._stored = None
+        if record and record["choice"] != "keep":
+            self._weights_are_the_sources = False
+        return record
+
+    def _texts(self, side: splits.Side) -> Iterator[str]:
+        for document in self._read(CorpusTally()):
+            if splits.side(document, held_out=self.held_out) == side:
                 yield document.text
 
     def _read(self, tally: CorpusTally) -> Iterator[Document]:
