@@ -52,7 +52,7 @@ def test_the_compiled_engine_writes_what_keras_writes(make) -> None:
 
 
 def test_numbers_and_lengths_within_a_bucket_compile_nothing(gpt2: LanguageModel) -> None:
-    """Ten prompt lengths, ten temperatures, seeds, penalties and stop strings: the graph of the first call serves all."""
+    """Ten prompt lengths, ten temperatures, seeds, penalties, stop strings: the first call's graph serves all."""
     engine = engine_of(gpt2)
     for kind in (TopK, TopP):
         generate(gpt2, ["t"], sampler=kind(), max_new_tokens=20)
