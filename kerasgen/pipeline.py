@@ -148,7 +148,8 @@ class Pipeline:
         def sample() -> str:
             from kerasgen.generation import generate
 
-            return generate(model, [sample_prompt], sampler=self.sampler, max_new_tokens=64, seed=self.seed)[0]
+            text: str = generate(model, [sample_prompt], sampler=self.sampler, max_new_tokens=64, seed=self.seed)[0]
+            return text
 
         from kerasgen.tuners import adapters
 
