@@ -55,6 +55,7 @@ def generate(
     batch_size: int = 32,
     engine: str = "auto",
     progress: bool | None = None,
+    repeats: Sequence[int] | None = None,
 ) -> list[Any]:
     """Return one text for each prompt.
 
@@ -80,6 +81,8 @@ def generate(
         batch_size: texts generated at once, at most.
         engine: which engine decodes a `LanguageModel`; see `kerasgen.generation.engines.resolve`.
         progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
+        repeats: for each prompt how often it came before, where these prompts are a part of more; None where they are
+            all.
 
     Returns:
         Texts without start, end and padding tokens. Bytes at the end that a length limit cut off in mid-character are
@@ -106,6 +109,7 @@ def generate(
         batch_size=batch_size,
         engine=engine,
         progress=progress,
+        repeats=repeats,
     )
     ends = check_stop(stop)
 
@@ -152,8 +156,7 @@ def generate_ids(
         batch_size: as in `generate`.
         engine: as in `generate`.
         progress: as in `generate`.
-        repeats: for each prompt how often it came before, where these prompts are a part of more; None where they are
-            all. (A prompt that comes again gets another draw.)
+        repeats: as in `generate`.
 
     Returns:
         For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).

@@ -35,7 +35,7 @@ def generate_to(
     run: Callable[[Chunk], Sequence[dict[str, Any]]],
     *,
     settings: Any,
-    skip: Callable[[Chunk], None] = lambda chunk: None,
+    skip: Callable[[Chunk], object] = lambda chunk: None,
     chunk_size: int = 1024,
     overwrite: bool = False,
     progress: bool | None = None,
