@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
@@ -31,6 +31,7 @@ from kerasgen.tuners.base import FineTuner, TuneReport
 
 if TYPE_CHECKING:
     from kerasgen.tokens.encoding import EncodedDocuments
+    from kerasgen.tokens.store import StoredCorpus
 
 MANIFEST_FILE = "pipeline.json"
 FORMAT = 1
@@ -67,6 +68,8 @@ class Pipeline:
         held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text.
         max_documents: read at most so many documents of the corpus, or None for all.
         backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX.
+        cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
+            KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
 
     Raises:
         ArgumentError: a name or an argument is wrong.
@@ -84,6 +87,7 @@ class Pipeline:
         held_out: float = splits.HELD_OUT,
         max_documents: int | None = None,
         backend: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ArgumentError(f"seed must be a whole number of at least 0. Received: {seed!r}.")
@@ -100,7 +104,9 @@ class Pipeline:
         self.max_documents = max_documents
         self.report: TuneReport | None = None
         self._model: LanguageModel | None = None
-        self._encoded: tuple[EncodedDocuments, EncodedDocuments, CorpusTally] | None = None
+        self.cache = None if cache is None else Path(cache)
+        self._stored: StoredCorpus | None = None
+        self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
         self._adapters: Path | None = None
         # Whether every weight but the adapters' is as the model source brought it.
         self._weights_are_the_sources = True
@@ -121,6 +127,8 @@ class Pipeline:
                 from kerasgen.tuners import adapters
 
                 adapters.load(model, self._adapters)
+            if self._vocabulary is not None:
+                model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
             self._model = model
         return self._model
 
@@ -155,10 +163,12 @@ class Pipeline:
             ModelError: the model can't be loaded.
             TuneError: tuning stopped; the message says at which step and why.
         """
-        source = self._corpus()
+        self._corpus()
         if directory is None and (getattr(self.tuner, "csv", False) or getattr(self.tuner, "tensorboard", False)):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
-        train, held_out, tally = self._documents(source)
+        vocabulary = self._adapt_vocabulary()
+        stored = self._documents()
+        train, held_out = stored.train, stored.held_out
         model = self.model
 
         def sample() -> str:
@@ -188,7 +198,7 @@ class Pipeline:
         if directory is None:
             shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
-        self.report = dataclasses.replace(report, corpus=tally.to_dict())
+        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=vocabulary)
         return self.report
 
     def evaluate(
@@ -229,7 +239,7 @@ class Pipeline:
 
             require_sacrebleu()
         if corpus is None:
-            encoded = self._documents(self._corpus())[1]
+            encoded = self._documents().held_out
             if not encoded.targets:
                 raise ArgumentError(
                     f"None of the corpus's documents is held out (held_out={self.held_out}). Raise held_out, or pass "
@@ -621,6 +631,7 @@ class Pipeline:
             max_documents=manifest["max_documents"],
             backend=backend,
         )
+        pipeline._vocabulary = manifest.get("vocabulary")
         if apart:
             pipeline._adapters = directory / "adapters"
         return pipeline
@@ -645,6 +656,7 @@ class Pipeline:
             "max_documents": self.max_documents,
             "backend": self.backend,
             "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
+            "vocabulary": self.model.metadata.get("vocabulary"),
             "report": None if self.report is None else self.report.to_dict(),
         }
 
@@ -661,26 +673,41 @@ class Pipeline:
             if splits.side(document, held_out=self.held_out) == "train":
                 yield document.text
 
-    def _documents(self, source: CorpusSource) -> tuple[EncodedDocuments, EncodedDocuments, CorpusTally]:
-        """The corpus's ids, those to train on and those held out, read once."""
-        if self._encoded is None:
+    def _adapt_vocabulary(self) -> Mapping[str, Any]:
+        """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
+        model = self.model
+        before = model.tokenizer
+        record = self.tuner.adapt_vocabulary(model, lambda: self._texts("train"), lambda: self._texts("held_out"))
+        if model.tokenizer is not before:
+            self._stored = None
+        if record and record["choice"] != "keep":
+            self._weights_are_the_sources = False
+        return record
+
+    def _texts(self, side: splits.Side) -> Iterator[str]:
+        for document in self._read(CorpusTally()):
+            if splits.side(document, held_out=self.held_out) == side:
+                yield document.text
+
+    def _read(self, tally: CorpusTally) -> Iterator[Document]:
+        return islice(self._corpus().documents(tally), self.max_documents)
+
+    def _documents(self) -> StoredCorpus:
+        """The corpus's ids, those to train on and those held out, on disk."""
+        self._corpus()
+        if self._stored is None:
             backends.use(self.backend)
-            from tqdm.auto import tqdm
-
-            from kerasgen.tokens.encoding import encode_documents
-
             tokenizer = self.tokenizer
-            tally = CorpusTally()
-            sides: dict[str, list[Document]] = {"train": [], "held_out": []}
-            drawn = islice(source.documents(tally), self.max_documents)
-            for document in tqdm(drawn, desc="reading", unit=" documents", leave=False):
-                sides[splits.side(document, held_out=self.held_out)].append(document)
-            self._encoded = (
-                encode_documents(sides["train"], tokenizer),
-                encode_documents(sides["held_out"], tokenizer),
-                tally,
+            from kerasgen.tokens import store
+
+            self._stored = store.store(
+                self._read,
+                tokenizer,
+                held_out=self.held_out,
+                directory=store.cache_directory(self.cache),
+                show=True,
             )
-        return self._encoded
+        return self._stored
 
     def _run_folder(self, train: EncodedDocuments) -> Path:
         """A folder that stands for exactly this run: its documents, model, settings and seed."""

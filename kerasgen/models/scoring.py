@@ -119,6 +119,6 @@ def _batches(
         }
         pieces = [
             list(zip(rows.pieces.starts[members].tolist(), rows.pieces.targets[members].tolist(), strict=True))
-            for members in (rows.members[index] for index in indices)
+            for members in (rows.members(index) for index in indices)
         ]
         yield batch, pieces, np.asarray(losses.predict_on_batch(inputs), np.float64)
