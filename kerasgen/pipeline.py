@@ -11,10 +11,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kerasgen import backend as backends
-from kerasgen import exporters, models, samplers, tuners
+from kerasgen import constraints, exporters, models, samplers, tuners
+from kerasgen.constraints.base import Constraint
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "pipeline.json"
 FORMAT = 1
+
+
+class _Generating(TypedDict, total=False):
+    """What `Pipeline.generate` takes, whichever way its texts come."""
+
+    max_length: int | None
+    max_new_tokens: int | None
+    sampler: Any
+    stop: str | Sequence[str] | None
+    constraint: str | Constraint | None
+    return_prompt: bool
+    seed: int | Sequence[int] | None
+    batch_size: int
+    engine: str
+    progress: bool | None
 
 
 class Pipeline:
@@ -290,29 +306,21 @@ class Pipeline:
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
-        self,
-        prompts: str,
-        *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        seed: int | None = None,
-        return_prompt: bool = True,
-        batch_size: int = 32,
+        self, prompts: str, **settings: Unpack[_Generating]
     ) -> str: ...
+
+    @overload
+    def generate(self, prompts: Sequence[str], **settings: Unpack[_Generating]) -> list[str]: ...
 
     @overload
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        seed: int | None = None,
-        return_prompt: bool = True,
-        batch_size: int = 32,
-    ) -> list[str]: ...
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
+        **settings: Unpack[_Generating],
+    ) -> Any: ...
 
     def generate(
         self,
@@ -321,10 +329,16 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
-        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: str | Constraint | None = None,
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
         return_prompt: bool = True,
+        seed: int | Sequence[int] | None = None,
         batch_size: int = 32,
-    ) -> str | list[str]:
+        engine: str = "auto",
+        progress: bool | None = None,
+    ) -> Any:
         """Return a text for each prompt: a string for a string, a list for a list.
 
         Args:
@@ -332,13 +346,22 @@ class Pipeline:
             max_length: tokens of a whole text, its prompt, start and end token included.
             max_new_tokens: tokens generated after the prompt, instead.
             sampler: another one than the pipeline's, for this call.
-            seed: another one than the pipeline's, for this call. A sampler's own seed comes first.
+            stop: strings at which a text ends, wherever they lie across tokens.
+            constraint: a form that every text has: a `Constraint`, or text such as `"verse_form:form=七言絕句"`.
+            num_return_sequences: how many texts for each prompt; given, each prompt's texts come as a list.
+            return_logprobs: return `GeneratedText`s, with log-probabilities, instead of strings.
             return_prompt: begin each text with its prompt.
-            batch_size: prompts generated from at once, at most.
+            seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
+            batch_size: texts generated at once, at most; prompts of like length share a batch.
+            engine: what decodes; see `kerasgen.generation.engines.resolve`.
+            progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
 
         Raises:
+            ConstraintArgumentError: `constraint` is none.
             GenerateArgumentError: the call can't be carried out as written.
+            GenerationError: the model's logits are not finite.
         """
+        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
         model = self.model
         from kerasgen.generation import generate
 
@@ -348,11 +371,93 @@ class Pipeline:
             sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=form,
+            num_return_sequences=num_return_sequences,
+            return_logprobs=return_logprobs,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
+            engine=engine,
+            progress=progress,
         )
         return texts[0] if isinstance(prompts, str) else texts
+
+    def generate_to(
+        self,
+        path: str | os.PathLike[str],
+        prompts: Iterable[str],
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        sampler: Any = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: str | Constraint | None = None,
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
+        return_prompt: bool = True,
+        seed: int | None = None,
+        batch_size: int = 32,
+        engine: str = "auto",
+        progress: bool | None = None,
+        chunk_size: int = 1024,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write one JSON line for each prompt, in order, and return the file's path.
+
+        A line holds `index`, `prompt` and `text` (or `texts`, with `num_return_sequences`); with `return_logprobs` also
+        the generated tokens and their log-probabilities. The texts are those of `generate` with the same arguments.
+        While the run goes on, they stand in `<path>.partial`. The same call after a kill goes on where it stopped, and
+        gives the same file as a run that was never killed.
+
+        Args:
+            path: of the file.
+            prompts: any number, drawn a chunk at a time; the same ones in the same order when a killed run goes on.
+            max_length: as in `generate`.
+            max_new_tokens: as in `generate`.
+            sampler: as in `generate`, but none of KerasHub's, whose texts differ from call to call.
+            stop: as in `generate`.
+            constraint: as in `generate`.
+            num_return_sequences: as in `generate`.
+            return_logprobs: as in `generate`.
+            return_prompt: as in `generate`.
+            seed: as in `generate`; one.
+            batch_size: as in `generate`.
+            engine: as in `generate`.
+            progress: show a bar on standard error; None does where that is a terminal.
+            chunk_size: prompts that are read, generated from and written together. Memory holds so many, and a kill
+                loses no more.
+            overwrite: replace a file that is there already.
+
+        Raises:
+            ConstraintArgumentError: `constraint` is none.
+            GenerateArgumentError: the call can't be carried out as written, a file is in the way, or a killed run had
+                other settings, another model or other prompts.
+            GenerationError: the file can't be written, or the model's logits are not finite.
+        """
+        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
+        model = self.model
+        from kerasgen.generation import writing_files
+
+        return writing_files.generate_to(
+            model,
+            path,
+            prompts,
+            sampler=self.sampler if sampler is None else sampler,
+            max_length=max_length,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=form,
+            num_return_sequences=num_return_sequences,
+            return_logprobs=return_logprobs,
+            return_prompt=return_prompt,
+            seed=self.seed if seed is None else seed,
+            batch_size=batch_size,
+            engine=engine,
+            progress=progress,
+            chunk_size=chunk_size,
+            overwrite=overwrite,
+        )
 
     def stream(
         self,
@@ -361,13 +466,17 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: str | Constraint | None = None,
         seed: int | None = None,
         return_prompt: bool = True,
+        engine: str = "auto",
     ) -> Iterator[str]:
         """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
 
         The arguments are those of `generate`.
         """
+        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
         model = self.model
         from kerasgen.generation import stream
 
@@ -377,8 +486,11 @@ class Pipeline:
             sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=form,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
+            engine=engine,
         )
 
     def export(
