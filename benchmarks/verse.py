@@ -33,9 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
     found = run(texts=8 if chosen.quick else chosen.texts, batch_size=4 if chosen.quick else chosen.batch_size)
     for row in found["rows"]:
-        print(
-            f"{row['name']:<14} {row['tokens_per_second']:>9.1f} tokens/s   {row['texts']} texts   {row['well_formed']:.1%} well-formed"
-        )
+        speed, share = row["tokens_per_second"], row["well_formed"]
+        print(f"{row['name']:<14} {speed:>9.1f} tokens/s   {row['texts']} texts   {share:.1%} well-formed")
     for bar in found["bars"]:
         print(f"{bar['name']}: {bar['value']:.3f}, at least {bar['at_least']}: {'holds' if bar['holds'] else 'MISSED'}")
     if chosen.json:
