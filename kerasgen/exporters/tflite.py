@@ -45,6 +45,11 @@ class TFLiteExporter(Exporter):
             raise ExportArgumentError(
                 f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
             )
+        limit = self.most_divergence
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < float("inf"):
+            raise ExportArgumentError(f"most_divergence must be a number of at least 0. Received: {limit!r}.")
+        if not isinstance(self.prefill_lengths, (tuple, list)):
+            raise ExportArgumentError(f"prefill_lengths must be whole numbers. Received: {self.prefill_lengths!r}.")
         whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0)]
         whole += [("prefill_lengths", length, 2) for length in self.prefill_lengths]
         for name, value, least in whole:
