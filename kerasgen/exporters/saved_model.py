@@ -82,7 +82,9 @@ class SavedModelExporter(Exporter):
             )
         if find_spec("tensorflow") is None:
             raise MissingDependencyError(
-                "A SavedModel is written with TensorFlow: pip install 'kerasgen[tensorflow]'.", extra="tensorflow"
+                "A SavedModel is written with TensorFlow: pip install 'kerasgen[tensorflow]'.",
+                package="tensorflow",
+                extra="tensorflow",
             )
         shape = family.shape(model.causal_lm)
         about: dict[str, Any] = {

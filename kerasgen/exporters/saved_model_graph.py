@@ -120,7 +120,15 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         return Generated(ids, count, done)
 
     def search(
-        self, prompts: Any, lengths: Any, most: Any, end: Any, *, num_beams: int, length_penalty: float, temperature: Any
+        self,
+        prompts: Any,
+        lengths: Any,
+        most: Any,
+        end: Any,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        temperature: Any,
     ) -> Generated:
         """Return the best text of each prompt by beam search; see `sample` and `kerasgen.samplers.Beam`."""
         weights = self._weights()
@@ -193,9 +201,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             ),
         )
         # What isn't done has run to the limit.
-        state = beams.finish(
-            xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty
-        )
+        state = beams.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
         return self._cut(state.finished_ids[:, 0, :most], most, end)
 
     def _cut(self, ids: Any, most: Any, end: Any) -> Generated:

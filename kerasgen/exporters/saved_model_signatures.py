@@ -6,6 +6,7 @@ Imports TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -55,7 +56,8 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         self._start = tokenizer.start_token_id
         self._end = tokenizer.end_token_id
         self._longest = max_sequence_length
-        self._beams = {"num_beams": num_beams, "length_penalty": length_penalty}
+        self._num_beams = num_beams
+        self._length_penalty = length_penalty
 
     def signatures(self, samplers: Sequence[str]) -> dict[str, Any]:
         """Return the functions to save, by the names of their signatures."""
@@ -71,8 +73,10 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
             "logits": tf.function(self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")]),
         }
         for name in samplers:
-            found[name] = _function(self._texts(name), _TEXTS | _COMMON | _OWN[name])
-            found[f"{name}_ids"] = _function(self._ids(name), _IDS | _COMMON | _OWN[name])
+            # One graph for both: that of texts calls it.
+            ids = _function(partial(self._generate, name), _IDS | _COMMON | _OWN[name])
+            found[name] = _function(self._texts(ids), _TEXTS | _COMMON | _OWN[name])
+            found[f"{name}_ids"] = _function(self._ids(ids), _IDS | _COMMON | _OWN[name])
         return found
 
     def _encode(self, texts: Any) -> dict[str, Any]:
@@ -86,10 +90,11 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
     def _logits(self, token_ids: Any) -> dict[str, Any]:
         return {"logits": self._decoder.logits(token_ids)}
 
-    def _texts(self, name: str) -> Callable[..., dict[str, Any]]:
+    def _texts(self, of_ids: Any) -> Callable[..., dict[str, Any]]:
         def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
             ids = self._tokenizer.encode(prompts)
-            found = self._generate(name, ids.to_tensor(0), tf.cast(ids.row_lengths(), tf.int32), settings)
+            lengths = tf.cast(ids.row_lengths(), tf.int32)
+            found = graph.Generated(*of_ids(ids.to_tensor(0), lengths, *settings.values()))
             last = found.lengths - tf.cast(found.ended, tf.int32)
             counted = tf.range(tf.shape(found.token_ids)[1]) < last[:, None]
             texts = self._tokenizer.decode(found.token_ids, counted, found.ended)
@@ -97,14 +102,14 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
 
         return generate
 
-    def _ids(self, name: str) -> Callable[..., dict[str, Any]]:
-        def generate(prompts: Any, lengths: Any, **settings: Any) -> dict[str, Any]:
-            found = self._generate(name, prompts, lengths, settings)
+    def _ids(self, of_ids: Any) -> Callable[..., dict[str, Any]]:
+        def generate(**inputs: Any) -> dict[str, Any]:
+            found = graph.Generated(*of_ids(*inputs.values()))
             return {"token_ids": found.token_ids, "lengths": found.lengths}
 
         return generate
 
-    def _generate(self, name: str, prompts: Any, lengths: Any, settings: dict[str, Any]) -> graph.Generated:
+    def _generate(self, name: str, prompts: Any, lengths: Any, **settings: Any) -> graph.Generated:
         most, end = settings["max_new_tokens"], settings["end_token_id"]
         end = tf.where(end < 0, self._end, end)
         if self._start is not None:
@@ -125,7 +130,15 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         with tf.control_dependencies([tf.debugging.assert_positive(temperature, "`temperature` must be above 0.")]):
             temperature = tf.identity(temperature)
         if name == "beam":
-            return self._decoder.search(prompts, lengths, most, end, temperature=temperature, **self._beams)
+            return self._decoder.search(
+                prompts,
+                lengths,
+                most,
+                end,
+                num_beams=self._num_beams,
+                length_penalty=self._length_penalty,
+                temperature=temperature,
+            )
         key = graph.keys(prompts, lengths, settings["seed"])
 
         def choose(logits: Any, step: Any) -> Any:

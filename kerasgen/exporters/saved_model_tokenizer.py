@@ -1,4 +1,4 @@
-"""`ByteLevelBPE` as a TensorFlow graph of core operations: UTF-8 strings to ids and back, without a table that grows."""
+"""`ByteLevelBPE` as a TensorFlow graph of core operations: UTF-8 strings to ids and back, no table that grows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class GraphTokenizer(tf.Module):  # type: ignore[misc]
 
         A byte that is not UTF-8 is read as U+FFFD; a byte without a token raises `InvalidArgumentError`.
         """
-        texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
+        texts = _valid(texts)
         cut = tf.strings.regex_replace(texts, self._tail, b"\\1" + _SEPARATOR + b"\\2")
         cut = tf.strings.regex_replace(cut, self._pieces, b"\\0" + _SEPARATOR)
         pieces = tf.strings.split(cut, _SEPARATOR)
@@ -72,9 +72,7 @@ class GraphTokenizer(tf.Module):  # type: ignore[misc]
         joined = tf.strings.reduce_join(tf.where(counted, parts, b""), axis=1)
         length = tf.strings.length(joined) - tf.where(ended, 0, _unfinished(joined))
         joined = tf.strings.substr(joined, tf.zeros_like(length), length)
-        return tf.strings.unicode_transcode(
-            joined, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False
-        )
+        return _valid(joined)
 
     def _merge(self, symbols: Any, owners: Any, pieces: Any) -> tuple[Any, Any]:
         """Merge in each piece all pairs of its lowest rank, left to right, until no piece has a pair of any rank."""
@@ -119,10 +117,13 @@ def _patterns() -> tuple[bytes, bytes]:
     """
     letter, number, space = (_ranges(spans) for spans in character_classes())
     tail = f"([{space}]+)([{space}][^{space}])"
-    pieces = (
-        f"(?:'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+|[{space}]+)"
-    )
+    pieces = f"(?:'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+|[{space}]+)"
     return tail.encode(), pieces.encode()
+
+
+def _valid(texts: Any) -> Any:
+    """The texts with U+FFFD for what is not UTF-8."""
+    return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
 
 
 def _ranges(spans: list[tuple[int, int]]) -> str:

@@ -37,7 +37,9 @@ class SavedModelRuntime(Runtime):
             import tensorflow as tf
         except ImportError as cause:
             raise MissingDependencyError(
-                "A SavedModel runs in TensorFlow: pip install 'kerasgen[tensorflow]'.", extra="tensorflow"
+                "A SavedModel runs in TensorFlow: pip install 'kerasgen[tensorflow]'.",
+                package="tensorflow",
+                extra="tensorflow",
             ) from cause
         self.tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
         self.max_sequence_length: int = found["max_sequence_length"]

@@ -69,7 +69,7 @@ def splitter() -> PreTokenizer:
 
 
 def character_classes() -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return the first and last code points of every run of letters, of numbers and of spaces, as `splitter` sees them."""
+    """Return first and last code point of each run of letters, of numbers and of spaces, as `splitter` sees them."""
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import Split
 
