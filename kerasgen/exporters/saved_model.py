@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,8 +51,9 @@ class SavedModelExporter(Exporter):
             )
         if not isinstance(self.num_beams, int) or isinstance(self.num_beams, bool) or self.num_beams < 1:
             raise ExportArgumentError(f"num_beams must be a whole number of at least 1. Received: {self.num_beams!r}.")
-        if not isinstance(self.length_penalty, (int, float)) or isinstance(self.length_penalty, bool):
-            raise ExportArgumentError(f"length_penalty must be a number. Received: {self.length_penalty!r}.")
+        penalty = self.length_penalty
+        if not isinstance(penalty, (int, float)) or isinstance(penalty, bool) or not math.isfinite(penalty):
+            raise ExportArgumentError(f"length_penalty must be a finite number. Received: {penalty!r}.")
         if self.dtype not in ("float32", "float16"):
             raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
 
