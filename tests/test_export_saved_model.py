@@ -207,4 +207,4 @@ def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
     copy = shutil.copytree(artefact.path, tmp_path / "poet")
     (copy / "tokenizer.json").write_text(tiny_opt(num_layers=1).tokenizer.to_tokenizer_json(), encoding="utf-8")
     with pytest.raises(kg.errors.KerasgenError):
-        kg.runtime.load(copy)
+        kg.load_artefact(copy)
