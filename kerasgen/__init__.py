@@ -51,6 +51,7 @@ _PUBLIC: dict[str, str | None] = {
     "ModelSource": "models.base",
     "Pipeline": "pipeline",
     "PresetExporter": "exporters.preset",
+    "SavedModelExporter": "exporters.saved_model",
     "Random": "samplers.sampling",
     "RedditTifu": "corpora.tfds",
     "Regex": "constraints.regex",
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact, Exporter
     from kerasgen.exporters.preset import PresetExporter
+    from kerasgen.exporters.saved_model import SavedModelExporter
     from kerasgen.exporters.tflite import TFLiteExporter
     from kerasgen.models.base import LanguageModel, ModelSource
     from kerasgen.models.hub import Hub
