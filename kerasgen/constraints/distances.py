@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # counted, and its texts may be cut.
 _MOST_STATES = 1500
 _FAR = np.iinfo(np.int32).max
+_END = -1
+# Of masks that depend on the room, so much is kept.
+_KEPT_BYTES = 2**25
 
 
 class Distances:
@@ -31,7 +34,8 @@ class Distances:
         self._fewest: dict[State, int] | None = None
         self._counted = False
         self._farthest = 0
-        self._reached: dict[int, npt.NDArray[np.int32]] = {}
+        self._after: dict[int, npt.NDArray[np.int32]] = {}  # tokens needed after each token
+        self._in_time: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
 
     def fewest(self, state: int) -> int | None:
         """Return the fewest tokens that complete a text from here, the end token not among them; None if unknown."""
@@ -50,15 +54,26 @@ class Distances:
             state: where the text stands.
             room: tokens that it may still get.
         """
+        # Texts of a batch stand in few states with the same room: without this, half of a step's time went here.
+        kept = self._in_time.get((state, room))
+        if kept is None:
+            if len(self._in_time) * self._masks.vocabulary_size >= _KEPT_BYTES:
+                self._in_time.clear()
+                self._after.clear()
+            kept = self._in_time[state, room] = self._find_in_time(state, room)
+            kept.flags.writeable = False
+        return kept
+
+    def _find_in_time(self, state: int, room: int) -> npt.NDArray[np.bool_]:
         allowed = self._masks.row(state)
-        after = self._reached.get(state)
-        if after is None:
-            after = self._reached[state] = self._masks.reached(state)
-        states, places = np.unique(after, return_inverse=True)
-        away = np.array([_FAR if one < 0 else self._away(one) for one in states.tolist()])[places]
-        in_time = allowed & (away <= room - 1)
+        away = self._after.get(state)
+        if away is None:
+            reached = self._masks.reached(state)
+            states, places = np.unique(reached, return_inverse=True)
+            away = np.array([_END if one < 0 else self._away(one) for one in states.tolist()], dtype=np.int32)[places]
+            self._after[state] = away
         # The end token is allowed where the text is complete; it needs no room after it.
-        in_time |= allowed & (after < 0)
+        in_time: npt.NDArray[np.bool_] = allowed & (away <= room - 1)
         if not in_time.any():  # alike states may differ a little: then the shortest way, whatever the room
             in_time = allowed & (away == away[allowed].min())
         return in_time

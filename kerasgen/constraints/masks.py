@@ -35,6 +35,7 @@ class TokenMasks:
         tokenizer: whose `token_bytes` say what each id stands for.
 
     Attributes:
+        vocabulary_size: tokens that a mask says something of.
         start: the state of a text that has not begun.
         distances: how many tokens each state is away from a complete text.
     """
@@ -45,14 +46,14 @@ class TokenMasks:
     def __init__(self, constraint: Constraint, tokenizer: Tokenizer) -> None:
         self.constraint = constraint
         self._automaton = constraint.automaton()
-        self._size = tokenizer.vocabulary_size
+        self.vocabulary_size = tokenizer.vocabulary_size
         self._end = tokenizer.end_token_id
         self._bytes = token_texts(tokenizer)
         self._trie = TokenTrie(self._bytes)
         self._states: list[State] = [None]
         self._numbers: dict[State, int] = {}
         self._table = np.full((64, 256), _DEAD, dtype=np.int32)  # (states, bytes) to states
-        self._masks = {self.ENDED: np.packbits(np.arange(self._size) == self._end)}
+        self._masks = {self.ENDED: np.packbits(np.arange(self.vocabulary_size) == self._end)}
         self._after: dict[tuple[int, int], int] = {}
         self._rows: dict[int, npt.NDArray[np.bool_]] = {}
         self.start = self._number(self._automaton.start)
@@ -117,11 +118,11 @@ class TokenMasks:
             GenerationError: the vocabulary has no token that could follow; only one that lacks bytes can do that.
         """
         packed = [self._masks[state] if state in self._masks else self._fill(state) for state in map(int, states)]
-        return np.unpackbits(np.stack(packed), axis=1, count=self._size).view(np.bool_)
+        return np.unpackbits(np.stack(packed), axis=1, count=self.vocabulary_size).view(np.bool_)
 
     def reached(self, state: int) -> npt.NDArray[np.int32]:
         """Return the state after each token, int32 `(vocabulary_size,)`; -1 where it may not follow."""
-        after = np.full(self._size, _DEAD, dtype=np.int32)
+        after = np.full(self.vocabulary_size, _DEAD, dtype=np.int32)
         if state == self.ENDED:
             return after
         nodes = np.array([state])
@@ -164,7 +165,7 @@ class TokenMasks:
         after = state
         if token_id == self._end:
             after = self.ENDED if self.is_complete(state) else _DEAD
-        elif state == self.ENDED or not 0 <= token_id < self._size or not self._bytes[token_id]:
+        elif state == self.ENDED or not 0 <= token_id < self.vocabulary_size or not self._bytes[token_id]:
             after = _DEAD
         else:
             for byte in self._bytes[token_id]:

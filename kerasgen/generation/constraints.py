@@ -60,7 +60,7 @@ class Constraints:
             )
         if states is not None:
             # A form comes before all else: where it allows nothing the text ends, however the rest would choose.
-            formed = _masks(states, logits.shape[1])
+            formed = allowed_of(states, logits.shape[1], self._end_token_id)
             excluded = ~formed if excluded is None else excluded | ~formed
         index = lengths[:, None]
         counted = np.zeros(token_ids.shape, dtype=np.bool_)
@@ -84,8 +84,10 @@ class Constraints:
         return changed
 
 
-def _masks(states: Sequence[ConstraintState], size: int) -> npt.NDArray[np.bool_]:
-    """What each text's form allows, bool `(rows, size)`."""
+def allowed_of(states: Sequence[ConstraintState], vocabulary_size: int, end_token_id: int) -> npt.NDArray[np.bool_]:
+    """Return what each text's form allows, bool `(rows, vocabulary_size)`; the end token alone where it is nothing."""
     masks = [state.allowed() for state in states]
-    every = np.ones(size, dtype=np.bool_)
-    return np.stack([every if mask is None else mask for mask in masks])
+    every = np.ones(vocabulary_size, dtype=np.bool_)
+    allowed = np.stack([every if mask is None else mask for mask in masks])
+    allowed[~allowed.any(axis=1), end_token_id] = True
+    return allowed

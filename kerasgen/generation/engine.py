@@ -107,6 +107,7 @@ class BlockSession(Protocol):
         keys: npt.NDArray[np.uint32],
         drawn: npt.NDArray[np.int64],
         room: npt.NDArray[np.int64],
+        allowed: npt.NDArray[np.bool_] | None = None,
     ) -> Block:
         """Take up to `steps` steps; each row's text then holds its new tokens, and a row that ended stands still.
 
@@ -116,6 +117,8 @@ class BlockSession(Protocol):
             keys: uint32 `(rows, 2)`, of each row's random numbers.
             drawn: int `(rows,)`, how many numbers each row has used.
             room: int `(rows,)`, tokens each row may still get.
+            allowed: bool `(rows, vocabulary_size)`, which tokens may be chosen, at least one in each row, or None for
+                all; with it, one step at a time.
 
         Raises:
             GenerationError: the logits are not finite.

@@ -138,8 +138,15 @@ class JaxSession:
         keys: npt.NDArray[np.uint32],
         drawn: npt.NDArray[np.int64],
         room: npt.NDArray[np.int64],
+        allowed: npt.NDArray[np.bool_] | None = None,
     ) -> Block:
         """Take up to `steps` steps; see `BlockSession.run`."""
+        masks: tuple[Any, ...] = ()
+        if allowed is not None:
+            self._current()
+            mask = np.ones((self._prompts * self._branches, allowed.shape[1]), dtype=np.bool_)
+            mask[self._slots] = allowed
+            masks = (mask,)
         if self._seen is None:
             self._seen = self._seen_tokens()
         shared, key_of = jax_steps.inputs_of(spec), self._placed(keys)
@@ -153,7 +160,9 @@ class JaxSession:
                 logits = self._engine.call("rows", jax_steps.rows, logits, self._placed(self._rows.astype(np.int32)))
             uniforms = jax_steps.numbers_of(key_of, drawn_at)
             name, function = jax_steps.choosing(spec, self._engine.tokenizer)
-            token, nats, good, self._seen = self._engine.call(name, function, logits, self._seen, uniforms[0], shared)
+            token, nats, good, self._seen = self._engine.call(
+                f"{name} of the allowed" if masks else name, function, logits, self._seen, uniforms[0], shared, *masks
+            )
             blocks.append((np.asarray(token)[None], np.asarray(nats)[None], np.asarray(good)[None]))
             self._pending, self._logits, taken = token, None, 1
         while taken < steps and self._goes_on(blocks, room_at - taken):

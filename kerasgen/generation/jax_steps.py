@@ -57,17 +57,20 @@ def are_finite(logits: Any) -> Any:
 def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that chooses from logits.
 
-    It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds, a random number for each and the
-    inputs. It returns tokens, log-probabilities, whether the logits were finite, and which tokens are held then.
+    It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds, a random number for each, the
+    inputs, and which tokens may be chosen if not all. It returns tokens, log-probabilities, whether the logits were
+    finite, and which tokens are held then.
     """
     kind = type(spec)
     frame = [token for token in (tokenizer.start_token_id, tokenizer.end_token_id) if token is not None]
 
-    def choose(logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any]) -> Any:
+    def choose(logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None) -> Any:
         traced = object.__new__(kind)
         for name, value in shared["own"].items():
             object.__setattr__(traced, name, value)
         masked = arithmetic.penalize(XP, logits, seen, shared["penalty"]) / shared["temperature"]
+        if allowed is not None:
+            masked = jnp.where(allowed, masked, -jnp.inf)
         token = kind.choose(traced, XP, masked, uniforms).astype(jnp.int32)
         row = jnp.arange(logits.shape[0])
         highest = jnp.max(logits, axis=-1)

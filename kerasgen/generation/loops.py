@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.batches import Batch
-from kerasgen.generation.constraints import Constraints
+from kerasgen.generation.constraints import Constraints, allowed_of
 from kerasgen.generation.engine import BlockSession, Engine, HiddenSession, Session, check_finite
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import TokenSampler
@@ -110,8 +110,11 @@ def sample(
         session: one that stands at the prompts' ends, or None to open one.
     """
     session = session or engine.open(batch.prompts, batch.limits.tolist())
-    if states is None and isinstance(session, BlockSession) and session.can_run(spec):
-        yield from _sample_blocks(batch, spec, texts, session)
+    if isinstance(session, BlockSession) and session.can_run(spec):
+        if states is None:
+            yield from _sample_blocks(batch, spec, texts, session)
+        else:
+            yield from _sample_formed(batch, spec, texts, states, session, engine.tokenizer)
         return
     constraints = Constraints(spec, engine.tokenizer)
     while len(texts.live):
@@ -152,6 +155,24 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
             yield Chosen(rows[places], token_ids, block.nats[step, places].astype(np.float64))
             goes_on &= ~texts.is_stopped(rows)
         texts.leave(session, goes_on)
+
+
+def _sample_formed(
+    batch: Batch, spec: TokenSampler, texts: Texts, states: Sequence[ConstraintState], session: Any, tokenizer: Any
+) -> Iterator[Chosen]:
+    """The same, a step at a time: the host says what the forms allow, and the engine chooses among that."""
+    while len(texts.live):
+        rows = texts.live
+        live_states = [states[row] for row in rows.tolist()]
+        allowed = allowed_of(live_states, tokenizer.vocabulary_size, tokenizer.end_token_id)
+        block = session.run(1, spec, batch.keys[rows], texts.drawn, texts.room, allowed)
+        token_ids = block.token_ids[0].astype(np.int64)
+        goes_on = texts.add(rows, token_ids)
+        yield Chosen(rows, token_ids, block.nats[0].astype(np.float64))
+        kept = texts.leave(session, goes_on)
+        for row, token_id, goes in zip(rows.tolist(), token_ids.tolist(), kept.tolist(), strict=True):
+            if goes:
+                states[row].advance(token_id)
 
 
 def search_contrastively(engine: Engine, batch: Batch, spec: Contrastive, texts: Texts) -> Iterator[Chosen]:
