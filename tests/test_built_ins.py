@@ -135,7 +135,11 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "whole_text": st.booleans(),
         },
     },
-    "exporters": {"preset": {"dtype": st.sampled_from(["float32", "float16"])}},
+    "exporters": {
+        "gguf": {"dtype": st.sampled_from(["F32", "F16", "Q8_0"])},
+        "preset": {"dtype": st.sampled_from(["float32", "float16"])},
+        "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
+    },
 }
 BUILT_INS = [(surface, name) for surface, each in ARGUMENTS.items() for name in each]
 
