@@ -16,13 +16,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasgen import backend as backends
 from kerasgen.errors import CheckpointError, MissingDependencyError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses, can_pack, set_precision
+from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import checkpoints
+from kerasgen.tuners import checkpoints, curve, measuring
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.optimizer import build as build_optimizer
 from kerasgen.tuners.plan import Plan
@@ -51,8 +53,8 @@ class _LastValue(keras.metrics.Metric):  # type: ignore[misc]
 class _Trainer(TokenLosses):
     """The model as `fit` trains it: the loss is the mean over the real targets of an optimizer step."""
 
-    def __init__(self, model: LanguageModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: LanguageModel, *, remat: bool) -> None:
+        super().__init__(model, remat=remat)
         self.step_loss = _LastValue("step_loss")
         self.step_accuracy = _LastValue("step_accuracy")
 
@@ -101,6 +103,12 @@ def run(
         )
     if settings.tensorboard:
         _require_tensorboard()
+    if settings.loss_curve:
+        curve.require()
+    precision, reason = resolve(settings.precision)
+    settings = dataclasses.replace(settings, precision=precision)
+    if settings.remat and not can_pack(model):
+        raise TuneArgumentError(f"remat=True is for GPT-2 and OPT. Received: {type(model.backbone).__name__}.")
     _require_precision(settings.precision)
     if not train.targets:
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
@@ -172,6 +180,7 @@ def run(
         if saved is None and has_held_out:
             history.validations.append(validate())
         resumed_from = None if saved is None else saved.step
+        product_flops = measuring.matrix_product_flops(settings.precision)
         tokens, characters, seconds = _fit(
             trainer, plan, watcher, [*_loggers(settings, directory, watcher, plan), *callbacks], verbose=verbose
         )
@@ -203,12 +212,20 @@ def run(
             backend=keras.config.backend(),
             precision=settings.precision,
             seed=seed,
+            accuracies=tuple(history.accuracies),
+            first_step_seconds=watcher.first_step_seconds,
+            flops_per_token=measuring.training_flops(model, sequence_length),
+            matrix_product_flops=product_flops,
+            peak_memory_bytes=measuring.peak_memory_bytes(),
+            reasons={"backend": backends.reason(), "precision": reason},
             stopped=_why(watcher, plan),
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
         # The report says that the run is finished: resume="auto" starts anew after it.
         directory.mkdir(parents=True, exist_ok=True)
+        if settings.loss_curve:
+            curve.draw(directory / curve.FILE, history.losses, history.validations)
         (directory / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
         return report
     finally:
@@ -239,7 +256,7 @@ def _packing(model: LanguageModel, settings: GradientTuner) -> Any:
 
 def _compiled(model: LanguageModel, plan: Plan, settings: GradientTuner) -> tuple[_Trainer, WarmUpAndDecay]:
     """The model with its optimizer, built: its variables can be saved and restored."""
-    trainer = _Trainer(model)
+    trainer = _Trainer(model, remat=settings.remat)
     schedule = WarmUpAndDecay(
         settings.learning_rate,
         plan.steps,
@@ -388,7 +405,7 @@ def _fingerprint(
         if not variable.path.endswith("seed_generator_state"):
             frozen.update(np.asarray(variable).tobytes())
     chosen = dataclasses.asdict(settings)
-    for name in ("checkpoint_every", "sample_every", "tensorboard", "csv"):
+    for name in ("checkpoint_every", "sample_every", "tensorboard", "csv", "loss_curve"):
         del chosen[name]  # they change no number
     return {
         "documents": train.digest(),
@@ -432,7 +449,7 @@ def _clear(directory: Path) -> None:
 
     for old in directory.glob("step-*"):
         shutil.rmtree(old, ignore_errors=True)
-    for name in (BEST_FILE, REPORT_FILE, "steps.csv"):
+    for name in (BEST_FILE, REPORT_FILE, curve.FILE, "steps.csv"):
         (directory / name).unlink(missing_ok=True)
 
 
