@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 # A public name and the module it lives in; None for modules.
 _PUBLIC: dict[str, str | None] = {
     "backend": None,
+    "constraints": None,
     "corpora": None,
     "errors": None,
     "exporters": None,
@@ -30,6 +31,7 @@ _PUBLIC: dict[str, str | None] = {
     "ByteLevelBPE": "tokens.bpe",
     "ChinesePoetry": "corpora.chinese_poetry",
     "CnnDailymail": "corpora.tfds",
+    "Constraint": "constraints.base",
     "Contrastive": "samplers.searching",
     "CorpusSource": "corpora.base",
     "CorpusTally": "corpora.base",
@@ -51,16 +53,20 @@ _PUBLIC: dict[str, str | None] = {
     "PresetExporter": "exporters.preset",
     "Random": "samplers.sampling",
     "RedditTifu": "corpora.tfds",
+    "Regex": "constraints.regex",
     "Sample": "corpora.sample",
     "SamplerSpec": "samplers.base",
     "Starter": "models.starter",
     "Text": "corpora.files",
+    "TextScore": "evaluation.base",
     "Texts": "corpora.texts",
     "Tfds": "corpora.tfds",
     "Tokenizer": "tokens.base",
     "TopK": "samplers.sampling",
     "TopP": "samplers.sampling",
     "TuneReport": "tuners.base",
+    "VerseForm": "constraints.verse_form",
+    "Writing": "evaluation.base",
     "whole_character_bpe": "tokens.characters",
 }
 
@@ -81,7 +87,10 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from kerasgen import backend, corpora, errors, exporters, models, samplers, tuners
+    from kerasgen import backend, constraints, corpora, errors, exporters, models, samplers, tuners
+    from kerasgen.constraints.base import Constraint
+    from kerasgen.constraints.regex import Regex
+    from kerasgen.constraints.verse_form import VerseForm
     from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
     from kerasgen.corpora.chinese_poetry import ChinesePoetry
     from kerasgen.corpora.files import Csv, Jsonl, Text
@@ -89,7 +98,7 @@ if TYPE_CHECKING:
     from kerasgen.corpora.texts import Texts
     from kerasgen.corpora.tfds import CnnDailymail, RedditTifu, Tfds
     from kerasgen.errors import KerasgenError
-    from kerasgen.evaluation.base import Evaluation
+    from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact, Exporter
     from kerasgen.exporters.preset import PresetExporter
     from kerasgen.models.base import LanguageModel, ModelSource

@@ -16,6 +16,7 @@ BACKENDS: tuple[Backend, ...] = ("jax", "tensorflow", "torch")
 DEFAULT: Backend = "jax"
 VARIABLE = "KERAS_BACKEND"
 AUTO = "auto"
+PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
@@ -132,6 +133,8 @@ def use(backend: str | None = None) -> Backend:
         )
     if chosen == "jax":
         _keep_compiled()
+        if os.environ.get(PROCESSES):  # before anything is computed: a process can't join a run later
+            keras.distribution.initialize()
     return chosen
 
 

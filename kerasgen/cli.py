@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEMO_PROMPT = "昨夜雨疏风骤"
 DEMO_TOKENS = 48
+_SURFACES = ["corpora", "models", "tuners", "samplers", "constraints", "exporters"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,8 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(demo)
     demo.set_defaults(run=_demo)
 
-    listing = commands.add_parser("list", help="show the registered corpora, models, tuners, samplers and exporters")
-    listing.add_argument("surface", nargs="?", choices=["corpora", "models", "tuners", "samplers", "exporters"])
+    listing = commands.add_parser(
+        "list", help="show what is registered: corpora, models, tuners, samplers, constraints and exporters"
+    )
+    listing.add_argument("surface", nargs="?", choices=_SURFACES)
     listing.add_argument("name", nargs="?", help="describe this one")
     listing.set_defaults(run=_list)
 
@@ -136,13 +139,14 @@ def _demo(chosen: argparse.Namespace) -> int:
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    from kerasgen import corpora, exporters, models, samplers, tuners
+    from kerasgen import constraints, corpora, exporters, models, samplers, tuners
 
     registries: dict[str, Registry[object]] = {
         "corpora": corpora.REGISTRY,  # type: ignore[dict-item]  # only names are asked for
         "models": models.REGISTRY,  # type: ignore[dict-item]
         "tuners": tuners.REGISTRY,  # type: ignore[dict-item]
         "samplers": samplers.REGISTRY,  # type: ignore[dict-item]
+        "constraints": constraints.REGISTRY,  # type: ignore[dict-item]
         "exporters": exporters.REGISTRY,  # type: ignore[dict-item]
     }
     if chosen.name is not None:

@@ -8,6 +8,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     │   ├── TokenArgumentError
     │   ├── ModelArgumentError
     │   ├── SamplerArgumentError
+    │   ├── ConstraintArgumentError
     │   ├── GenerateArgumentError
     │   ├── TuneArgumentError
     │   ├── ExportArgumentError
@@ -74,6 +75,10 @@ class ModelArgumentError(ArgumentError):
 
 class SamplerArgumentError(ArgumentError):
     """A sampler was asked for with a setting it doesn't have or can't use."""
+
+
+class ConstraintArgumentError(ArgumentError):
+    """A constraint was asked for with a setting it doesn't have or can't use."""
 
 
 class GenerateArgumentError(ArgumentError):

@@ -19,7 +19,7 @@ from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
-from kerasgen.evaluation.base import Evaluation
+from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, ModelSource
@@ -175,18 +175,43 @@ class Pipeline:
         self.report = dataclasses.replace(report, corpus=tally.to_dict())
         return self.report
 
-    def evaluate(self, corpus: str | CorpusSource | Iterable[str] | None = None, *, batch_size: int = 16) -> Evaluation:
-        """Return how well the model predicts texts that it was not tuned on.
+    def evaluate(
+        self,
+        corpus: str | CorpusSource | Iterable[str] | None = None,
+        *,
+        batch_size: int = 16,
+        texts: int = 0,
+        prompt: str = "",
+        max_new_tokens: int = 96,
+        sampler: Any = None,
+        seed: int | None = None,
+        self_bleu: bool = True,
+    ) -> Evaluation:
+        """Return how well the model predicts texts that it was not tuned on, and what it writes if it is asked to.
 
         Args:
             corpus: any corpus, all of whose documents are scored; None for the held-out part of the pipeline's own.
             batch_size: rows scored at once.
+            texts: how many texts to write and examine: how varied they are, how much they copy from the training part
+                of the pipeline's corpus, which share of them has a form of verse.
+            prompt: what those texts go on from; it is no part of what is examined.
+            max_new_tokens: tokens of each text, at most.
+            sampler: another one than the pipeline's, for those texts.
+            seed: another one than the pipeline's, for those texts.
+            self_bleu: compare the texts with each other too, which needs the extra `diversity`.
 
         Raises:
-            ArgumentError: there is no corpus, or nothing of it is held out.
+            ArgumentError: there is no corpus, or nothing of it is held out, or `texts` is no number of texts.
+            MissingDependencyError: `texts` are to be compared and sacrebleu is not installed.
         """
         from kerasgen.tokens.encoding import encode_documents
 
+        if isinstance(texts, bool) or not isinstance(texts, int) or texts < 0:
+            raise ArgumentError(f"`texts` must be a whole number of texts to write. Received: texts={texts!r}.")
+        if texts and self_bleu:
+            from kerasgen.evaluation.diversity import require_sacrebleu
+
+            require_sacrebleu()
         if corpus is None:
             encoded = self._documents(self._corpus())[1]
             if not encoded.targets:
@@ -200,7 +225,58 @@ class Pipeline:
         model = self.model
         from kerasgen.evaluation.evaluating import evaluate
 
-        return evaluate(model, encoded, batch_size=batch_size)
+        scored = evaluate(model, encoded, batch_size=batch_size)
+        if not texts:
+            return scored
+        from kerasgen.evaluation.writing import examine
+
+        written = self.generate(
+            [prompt] * texts, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False
+        )
+        training = None if self.corpus is None else self._training_texts(self.corpus)
+        return dataclasses.replace(scored, writing=examine(written, training=training, self_bleu=self_bleu))
+
+    @overload
+    def score(self, texts: str, *, batch_size: int = 16) -> TextScore: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def score(self, texts: Sequence[str], *, batch_size: int = 16) -> list[TextScore]: ...
+
+    def score(self, texts: str | Sequence[str], *, batch_size: int = 16) -> TextScore | list[TextScore]:
+        """Return the log-probabilities of each text's tokens and characters: one score for a string, a list for a list.
+
+        Args:
+            texts: any texts, scored as they are.
+            batch_size: rows scored at once.
+
+        Raises:
+            ArgumentError: `texts` is neither.
+        """
+        model = self.model
+        from kerasgen.evaluation.evaluating import score_texts
+
+        scores = score_texts(model, [texts] if isinstance(texts, str) else texts, batch_size=batch_size)
+        return scores[0] if isinstance(texts, str) else scores
+
+    def plot_training(self, path: str | os.PathLike[str], *, copies: bool = True) -> Path:
+        """Draw the last run into a PNG file: losses, held-out figures, and what its text samples were like on the way.
+
+        Set the tuner's `sample_every` to have samples. Needs the extra `plot`.
+
+        Args:
+            path: of the file, which is replaced.
+            copies: look for each sample's longest passage in the training text, which reads the corpus once more.
+
+        Raises:
+            ArgumentError: nothing has been tuned yet, or the file's name does not end in `.png`.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        if self.report is None:
+            raise ArgumentError("There is no run to draw yet. Call fit() first.")
+        from kerasgen.evaluation.plotting import plot_training
+
+        training = self._training_texts(self.corpus) if copies and self.corpus is not None else None
+        return plot_training(self.report, Path(path), training=training)
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
@@ -466,6 +542,12 @@ class Pipeline:
                 "This pipeline has no corpus. Give it one: Pipeline(corpus=…), or Pipeline.load(path, corpus=…)."
             )
         return self.corpus
+
+    def _training_texts(self, source: CorpusSource) -> Iterator[str]:
+        """The texts that the model is tuned on, read again."""
+        for document in islice(source.documents(), self.max_documents):
+            if splits.side(document, held_out=self.held_out) == "train":
+                yield document.text
 
     def _documents(self, source: CorpusSource) -> tuple[EncodedDocuments, EncodedDocuments, CorpusTally]:
         """The corpus's ids, those to train on and those held out, read once."""

@@ -43,6 +43,7 @@ _ANY_TUNER = {
     "clip_norm": st.none() | _POSITIVE,
     "gradient_accumulation_steps": _COUNT,
     "remat": st.booleans(),
+    "distribution": st.sampled_from([None, "data", "model", "2x4"]),
     "loss_curve": st.booleans(),
     "precision": st.sampled_from(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
     "validate_every": _SOME,
@@ -122,6 +123,20 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         },
         "contrastive": {**_ANY_SAMPLER, "k": _COUNT, "alpha": st.floats(0, 1)},
     },
+    "constraints": {
+        "regex": {
+            "pattern": st.sampled_from(["a", "[春夏]{2,3}", "x,y|z", '"', "none", ""]),
+            "whole_text": st.booleans(),
+        },
+        "verse_form": {
+            "form": st.sampled_from(["七言絕句", "五律", "6x5"]),
+            "odd_ends": st.sampled_from(["，", "，？！", ","]),
+            "even_ends": st.sampled_from(["。", "。？！", "|"]),
+            "between": st.sampled_from(["\n", "", " "]),
+            "rhyme": st.booleans(),
+            "whole_text": st.booleans(),
+        },
+    },
     "exporters": {"preset": {"dtype": st.sampled_from(["float32", "float16"])}},
 }
 BUILT_INS = [(surface, name) for surface, each in ARGUMENTS.items() for name in each]
@@ -135,8 +150,10 @@ def registry(surface: str) -> Registry[Any]:
 def needed(surface: str, name: str) -> dict[str, str]:
     """The arguments without which it can't be made."""
     given = {"path": "a.txt", "preset": "gpt2_base_en", "name": "imdb_reviews", "text": "text"}
+    given |= {"pattern": "a", "form": "七絕"}
     required = {"text": ["path"], "jsonl": ["path"], "csv": ["path"], "tfds": ["name", "text"], "hub": ["preset"]}
-    return {key: given[key] for key in required.get(name, [])} if surface in ("corpora", "models") else {}
+    required |= {"regex": ["pattern"], "verse_form": ["form"]}
+    return {key: given[key] for key in required.get(name, [])}
 
 
 def test_every_built_in_is_listed_here_with_every_argument() -> None:

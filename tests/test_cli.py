@@ -19,10 +19,10 @@ def _own_state(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def test_list_shows_all_five_surfaces(capsys):
+def test_list_shows_all_surfaces(capsys):
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    for name in ("chinese_poetry", "starter", "lora", "top_p", "preset"):
+    for name in ("chinese_poetry", "starter", "lora", "top_p", "verse_form", "preset"):
         assert name in said
 
 

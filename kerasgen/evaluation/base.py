@@ -3,13 +3,98 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
+class TextScore:
+    """What a text costs under a model, token by token and character by character.
+
+    Args:
+        text: the text.
+        token_ids: its tokens.
+        tokens: the bytes of each; a token may be a part of a character.
+        token_log_probabilities: log p in nats of each token, given those before it; NaN for the first one where the
+            tokenizer has no start token to come before it.
+        character_log_probabilities: for each code point the sum of the tokens that begin in it. A token of several
+            characters counts where it begins, and the others are 0, so that the sum is the text's.
+        end_log_probability: log p in nats that the text ends where it does.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    tokens: tuple[bytes, ...]
+    token_log_probabilities: tuple[float, ...]
+    character_log_probabilities: tuple[float, ...]
+    end_log_probability: float
+
+    @property
+    def log_probability(self) -> float:
+        """Natural logarithm of p of the text, without its end; a token that can't be scored counts as certain."""
+        return sum(nats for nats in self.token_log_probabilities if not math.isnan(nats))
+
+    @property
+    def bits_per_character(self) -> float:
+        """Bits per code point, the end token's with them, as in `Evaluation`; NaN for an empty text."""
+        if not self.text:
+            return math.nan
+        return -(self.log_probability + self.end_log_probability) / math.log(2.0) / len(self.text)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What texts that a model wrote are like.
+
+    Args:
+        texts: how many were written.
+        characters: code points of them all.
+        distinct_1: different words or Han characters as a share of all, 0 to 1.
+        distinct_2: the same of pairs.
+        distinct_3: the same of triples.
+        self_bleu: the mean BLEU-4 of each text against the others, 0 to 100, or None where it was not asked for.
+        longest_copy: code points of the longest passage that stands in the training text too, or None without one.
+        longest_copy_text: that passage.
+        mean_longest_copy: the mean over texts of the longest passage of each.
+        forms: the share of texts that have the lines and line lengths of each form of verse, and of the `"other"` ones.
+    """
+
+    texts: int
+    characters: int
+    distinct_1: float
+    distinct_2: float
+    distinct_3: float
+    self_bleu: float | None
+    longest_copy: int | None
+    longest_copy_text: str | None
+    mean_longest_copy: float | None
+    forms: Mapping[str, float] = field(default_factory=dict)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return names and figures, to be printed as a table."""
+        found = [
+            ("texts written", f"{self.texts:,} with {self.characters:,} characters"),
+            ("distinct-1 / -2 / -3", f"{self.distinct_1:.3f} / {self.distinct_2:.3f} / {self.distinct_3:.3f}"),
+        ]
+        if self.self_bleu is not None:
+            found.append(("self-BLEU", f"{self.self_bleu:.1f}"))
+        if self.longest_copy is not None:
+            shown = (self.longest_copy_text or "").replace("\n", "⏎")
+            shown = shown if len(shown) <= 40 else shown[:39] + "…"
+            found.append(("longest copy", f"{self.longest_copy} characters: {shown}"))
+            found.append(("longest copy, mean", f"{self.mean_longest_copy:.1f} characters a text"))
+        verse = ", ".join(f"{form} {share:.0%}" for form, share in self.forms.items() if share)
+        found.append(("forms of verse", verse))
+        return found
+
+    def __str__(self) -> str:
+        return _table(self.rows())
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """How well a model predicts documents.
+    """How well a model predicts documents, and what it writes if it was asked to.
 
     Args:
         loss: mean nats per target token; each document's text and its end token are targets.
@@ -17,6 +102,7 @@ class Evaluation:
         documents: how many were scored.
         tokens: target tokens.
         characters: code points of text.
+        writing: what the texts that it wrote are like, or None if it wrote none.
     """
 
     loss: float
@@ -24,6 +110,7 @@ class Evaluation:
     documents: int
     tokens: int
     characters: int
+    writing: Writing | None = None
 
     @property
     def perplexity(self) -> float:
@@ -40,7 +127,20 @@ class Evaluation:
         return asdict(self) | {"perplexity": self.perplexity, "tokens_per_character": self.tokens_per_character}
 
     def __str__(self) -> str:
-        return (
-            f"{self.bits_per_character:.3f} bits per character, loss {self.loss:.3f} nats a token, perplexity "
-            f"{self.perplexity:.1f}, over {self.documents:,} documents with {self.characters:,} characters"
-        )
+        if self.writing is None:
+            return (
+                f"{self.bits_per_character:.3f} bits per character, loss {self.loss:.3f} nats a token, perplexity "
+                f"{self.perplexity:.1f}, over {self.documents:,} documents with {self.characters:,} characters"
+            )
+        scored = [
+            ("bits per character", f"{self.bits_per_character:.3f}"),
+            ("loss", f"{self.loss:.3f} nats a token"),
+            ("perplexity", f"{self.perplexity:.1f} a token of this vocabulary"),
+            ("scored", f"{self.documents:,} documents with {self.characters:,} characters"),
+        ]
+        return _table([*scored, *self.writing.rows()])
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {figure}" for name, figure in rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from kerasgen.errors import ModelArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tokens.packing import block, pack
+from kerasgen.tokens.packing import TokenBlock, block, pack
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,43 @@ def score(
         ModelArgumentError: `sequence_length` is more than the model's positions.
         TokenArgumentError: `sequence_length` is below 1.
     """
+    nats = np.zeros(len(encoded), np.float64)
+    for batch, _, values in _batches(model, encoded, sequence_length, batch_size, losses):
+        real = batch.documents >= 0
+        np.add.at(nats, batch.documents[real], values[real])
+    return Scores(nats=nats, tokens=np.maximum(encoded.lengths - 1, 0), characters=encoded.characters)
+
+
+def token_nats(
+    model: LanguageModel,
+    encoded: EncodedDocuments,
+    *,
+    sequence_length: int,
+    batch_size: int = 16,
+    losses: TokenLosses | None = None,
+) -> NDArray[np.float64]:
+    """Return what each token costs, -log p in nats, float64 `(tokens,)` as `encoded.token_ids`; NaN for each first one.
+
+    The arguments and errors are those of `score`.
+    """
+    nats = np.full(len(encoded.token_ids), np.nan)
+    for _, pieces, values in _batches(model, encoded, sequence_length, batch_size, losses):
+        for row, starts_and_targets in enumerate(pieces):
+            at = 0
+            for start, targets in starts_and_targets:
+                nats[start + 1 : start + targets + 1] = values[row, at : at + targets]
+                at += targets
+    return nats
+
+
+def _batches(
+    model: LanguageModel,
+    encoded: EncodedDocuments,
+    sequence_length: int,
+    batch_size: int,
+    losses: TokenLosses | None,
+) -> Iterator[tuple[TokenBlock, list[list[tuple[int, int]]], NDArray[np.float64]]]:
+    """Yield each batch, each row's pieces as first token and number of targets, and the nats of each target."""
     longest = model.max_sequence_length
     if longest is not None and sequence_length > longest:
         raise ModelArgumentError(
@@ -70,16 +109,25 @@ def score(
         )
     losses = TokenLosses(model) if losses is None else losses
     rows = pack(encoded, sequence_length=sequence_length, packing="best_fit" if losses.packs else "none")
-    nats = np.zeros(len(encoded), np.float64)
     for first in range(0, len(rows), batch_size):
-        batch = block(encoded, rows, range(first, min(first + batch_size, len(rows))), size=batch_size)
+        indices = range(first, min(first + batch_size, len(rows)))
+        batch = block(encoded, rows, indices, size=batch_size)
         inputs = {
             "token_ids": batch.token_ids,
             "targets": batch.targets,
             "positions": batch.positions,
             "segment_ids": batch.segment_ids,
         }
-        values = np.asarray(losses.predict_on_batch(inputs), np.float64)
-        real = batch.documents >= 0
-        np.add.at(nats, batch.documents[real], values[real])
-    return Scores(nats=nats, tokens=np.maximum(encoded.lengths - 1, 0), characters=encoded.characters)
+        pieces = [
+            list(zip(rows.pieces.starts[members].tolist(), rows.pieces.targets[members].tolist(), strict=True))
+            for members in (rows.members[index] for index in indices)
+        ]
+        yield batch, pieces, _local(losses.predict_on_batch(inputs)).astype(np.float64)
+
+
+def _local(values: Any) -> NDArray[Any]:
+    """The rows that this process handed in; of several processes, each scores all documents."""
+    if getattr(values, "is_fully_addressable", True) or values.is_fully_replicated:
+        return np.asarray(values)
+    parts = {part.index[0].start or 0: np.asarray(part.data) for part in values.addressable_shards}
+    return np.concatenate([parts[start] for start in sorted(parts)])

@@ -24,7 +24,7 @@ from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import checkpoints, curve, measuring
+from kerasgen.tuners import checkpoints, curve, distributing, measuring
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.optimizer import build as build_optimizer
 from kerasgen.tuners.plan import Plan
@@ -94,6 +94,38 @@ def run(
     `settings` is the tuner; `prepare` is called once the settings are known to fit, and says which weights are
     trainable. The other arguments are those of `FineTuner.tune`.
     """
+    with distributing.placed(model, settings) as share:
+        return _run(
+            model,
+            train,
+            held_out,
+            settings=settings,
+            prepare=prepare,
+            seed=seed,
+            directory=directory,
+            resume=resume,
+            callbacks=callbacks,
+            sample=sample,
+            verbose=verbose,
+            share=share,
+        )
+
+
+def _run(
+    model: LanguageModel,
+    train: EncodedDocuments,
+    held_out: EncodedDocuments | None,
+    *,
+    settings: GradientTuner,
+    prepare: Callable[[], None],
+    seed: int,
+    directory: Path,
+    resume: bool | Literal["auto"],
+    callbacks: Sequence[Any],
+    sample: Callable[[], str] | None,
+    verbose: int,
+    share: distributing.Share,
+) -> TuneReport:
     sequence_length = _sequence_length(model, settings)
     packing = _packing(model, settings)
     has_held_out = held_out is not None and held_out.targets > 0
@@ -121,6 +153,8 @@ def run(
         epochs=settings.epochs,
         max_steps=settings.max_steps,
         seed=seed,
+        shares=share.count,
+        share=share.index,
     )
     go_on = resume if resume != "auto" else not (directory / REPORT_FILE).exists()
     saved = checkpoints.read_latest(directory) if go_on else None
@@ -139,13 +173,19 @@ def run(
         if saved is not None:
             _restore(saved, state, fingerprint, directory)
             history = History.from_dict(saved.state["history"])
-        else:
+        elif share.writes:
             _clear(directory)
+        distributing.together(share, "the run begins")
 
         def save() -> Path:
-            tensors = {name: np.asarray(variable) for name, variable in state.items()}
+            tensors = {name: distributing.gathered(variable) for name, variable in state.items()}
             info = {"fingerprint": fingerprint, "history": history.to_dict()}
-            return checkpoints.write(directory, checkpoints.Checkpoint(len(history.losses), tensors, info))
+            checkpoint = checkpoints.Checkpoint(len(history.losses), tensors, info)
+            written = checkpoints.folder(directory, checkpoint.step)
+            if share.writes:
+                written = checkpoints.write(directory, checkpoint)
+            distributing.together(share, f"the checkpoint of step {checkpoint.step}")
+            return written
 
         def validate() -> Validation:
             assert held_out is not None
@@ -159,8 +199,12 @@ def run(
             return Validation(len(history.losses), found.loss, found.bits_per_character)
 
         def keep_best() -> None:
-            best = {name: np.asarray(variable) for name, variable in _named(trainer.trainable_variables).items()}
-            checkpoints.write_tensors(directory / BEST_FILE, best)
+            best = {
+                name: distributing.gathered(variable) for name, variable in _named(trainer.trainable_variables).items()
+            }
+            if share.writes:
+                checkpoints.write_tensors(directory / BEST_FILE, best)
+            distributing.together(share, "the best weights")
 
         watcher = Watcher(
             history,
@@ -182,7 +226,11 @@ def run(
         resumed_from = None if saved is None else saved.step
         product_flops = measuring.matrix_product_flops(settings.precision)
         tokens, characters, seconds = _fit(
-            trainer, plan, watcher, [*_loggers(settings, directory, watcher, plan), *callbacks], verbose=verbose
+            trainer,
+            plan,
+            watcher,
+            [*(_loggers(settings, directory, watcher, plan) if share.writes else ()), *callbacks],
+            verbose=verbose,
         )
         if watcher.interrupted and watcher.step < plan.steps:
             raise KeyboardInterrupt(
@@ -223,10 +271,12 @@ def run(
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
         # The report says that the run is finished: resume="auto" starts anew after it.
-        directory.mkdir(parents=True, exist_ok=True)
-        if settings.loss_curve:
-            curve.draw(directory / curve.FILE, history.losses, history.validations)
-        (directory / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
+        if share.writes:
+            directory.mkdir(parents=True, exist_ok=True)
+            if settings.loss_curve:
+                curve.draw(directory / curve.FILE, history.losses, history.validations)
+            (directory / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
+        distributing.together(share, "the report")
         return report
     finally:
         set_precision(causal_lm, before)
@@ -403,7 +453,7 @@ def _fingerprint(
     frozen = hashlib.sha256()
     for variable in trainer.causal_lm.non_trainable_variables:
         if not variable.path.endswith("seed_generator_state"):
-            frozen.update(np.asarray(variable).tobytes())
+            frozen.update(distributing.gathered(variable).tobytes())
     chosen = dataclasses.asdict(settings)
     for name in ("checkpoint_every", "sample_every", "tensorboard", "csv", "loss_curve"):
         del chosen[name]  # they change no number

@@ -1,0 +1,180 @@
+"""The constraint contract: a frozen value that says which texts may be written, and the automaton that knows them.
+
+A constraint is built, compared and saved without NumPy or Keras. For generating, its automaton is met with the bytes of
+a tokenizer's tokens (`kerasgen.constraints.masks`), so a token may be a part of a character, a character or several.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from kerasgen.constraints import utf8
+from kerasgen.errors import ConstraintArgumentError
+
+if TYPE_CHECKING:
+    from kerasgen.tokens.base import Tokenizer
+
+State: TypeAlias = Hashable
+
+
+def require(holds: bool, what: str, received: str) -> None:
+    """Raise `ConstraintArgumentError` unless `holds`; `what` says how it must be, `received` what came."""
+    if not holds:
+        raise ConstraintArgumentError(f"{what}. Received: {received}.")
+
+
+class ByteAutomaton(ABC):
+    """Which texts may be written, one byte of UTF-8 after another.
+
+    From every state that can be reached, some accepting state can be: an automaton that promises this never leaves a
+    text that can't be finished.
+    """
+
+    @property
+    @abstractmethod
+    def start(self) -> State:
+        """The state before the first byte."""
+
+    @abstractmethod
+    def steps(self, state: State) -> Mapping[int, State]:
+        """Return the bytes that may follow, 0 to 255, each with the state that it leads to."""
+
+    @abstractmethod
+    def accepts(self, state: State) -> bool:
+        """Return whether the text is complete here."""
+
+    def walk(self, text: bytes) -> tuple[State | None, int]:
+        """Return the state after the text, or None, and how many bytes could be read."""
+        state: State = self.start
+        for count, byte in enumerate(text):
+            after = self.steps(state).get(byte)
+            if after is None:
+                return None, count
+            state = after
+        return state, len(text)
+
+
+class CharacterAutomaton(ByteAutomaton):
+    """Which texts may be written, one character after another; subclasses don't see the bytes."""
+
+    @property
+    @abstractmethod
+    def first(self) -> State:
+        """The state before the first character."""
+
+    @abstractmethod
+    def arcs(self, state: State) -> Iterable[tuple[int, int, State]]:
+        """Yield `(first, last, next state)`: code points from first to last lead to that state. No two may overlap."""
+
+    @abstractmethod
+    def ends(self, state: State) -> bool:
+        """Return whether the text is complete here."""
+
+    @property
+    def start(self) -> State:
+        """The state before the first byte."""
+        return self.first
+
+    def steps(self, state: State) -> Mapping[int, State]:
+        """Return the bytes that may follow; inside a character a state is what may be left of it."""
+        if isinstance(state, utf8.Inside):
+            return state.steps()
+        return utf8.Inside(self.arcs(state)).steps()
+
+    def accepts(self, state: State) -> bool:
+        """Return whether the text is complete here; inside a character it never is."""
+        return not isinstance(state, utf8.Inside) and self.ends(state)
+
+
+class ConstraintState(ABC):
+    """How far one text has come. The loops ask for the mask before each token, and say which one was chosen."""
+
+    @abstractmethod
+    def allowed(self) -> Any:
+        """Return which tokens may come next, bool `(vocabulary_size,)`, or None for all.
+
+        The end token's place says whether the text may end here. The array is read, never written to, and may be the
+        same one at every step. Where it allows nothing, the text ends.
+        """
+
+    @abstractmethod
+    def advance(self, token_id: int) -> None:
+        """Go on by one token, one that was allowed; never the end token."""
+
+    @abstractmethod
+    def copy(self) -> ConstraintState:
+        """Return a state that goes its own way from here; beam search asks for one for each text it keeps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint(ABC):
+    """Which texts may be written. Subclasses are frozen dataclasses; making one imports no Keras.
+
+    Args:
+        whole_text: whether the prompt is a part of the text that must have the form; if not, only what is generated
+            after it.
+
+    Raises:
+        ConstraintArgumentError: a setting is out of range.
+        MissingDependencyError: the constraint needs a package that is not installed.
+    """
+
+    whole_text: bool = True
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.whole_text, bool), "`whole_text` must be True or False", f"{self.whole_text!r}")
+
+    @abstractmethod
+    def automaton(self) -> ByteAutomaton:
+        """Return the automaton; called once for each model that the constraint is used with."""
+
+    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> ConstraintState:
+        """Return the state of a text before its first generated token.
+
+        Args:
+            tokenizer: whose tokens the masks are over. What is costly to make for it is kept and shared.
+            prompt: ids of the prompt, without a start token.
+
+        Raises:
+            GenerateArgumentError: no text of the form goes on from this prompt.
+        """
+        from kerasgen.constraints import masks
+
+        return masks.begin(self, tokenizer, prompt)
+
+    def matches(self, text: str) -> bool:
+        """Return whether the text has the form."""
+        automaton = self._automaton
+        state, _ = automaton.walk(text.encode("utf-8", "surrogatepass"))
+        return state is not None and automaton.accepts(state)
+
+    def __str__(self) -> str:
+        told = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
+
+    @cached_property
+    def _automaton(self) -> ByteAutomaton:
+        return self.automaton()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The automaton is made anew where a copy arrives.
+        return {name: value for name, value in self.__dict__.items() if name != "_automaton"}
+
+
+def ranges(characters: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the fewest ranges of code points, first and last, that hold exactly these characters."""
+    found: list[tuple[int, int]] = []
+    for code in sorted({ord(character) for character in characters}):
+        if found and code == found[-1][1] + 1:
+            found[-1] = (found[-1][0], code)
+        else:
+            found.append((code, code))
+    return found

@@ -1,0 +1,119 @@
+"""A regular expression as a constraint; the `outlines-core` package turns it into an automaton over bytes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kerasgen.constraints.base import ByteAutomaton, Constraint, State, require
+from kerasgen.errors import ConstraintArgumentError, MissingDependencyError
+
+# A caret that is an anchor: not escaped, and not in a character class. Escapes and classes are matched first.
+_CARET = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<anchor>\^)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Regex(Constraint):
+    r"""Texts that a regular expression matches from beginning to end.
+
+    The syntax is that of Rust's `regex` crate; what Python has too means what `re.fullmatch` means. What no finite
+    automaton can do (look-around, references to groups) is refused. Needs the extra `regex`.
+
+    Args:
+        pattern: such as `r"\d{4}年\d{1,2}月"`. Greedy or lazy makes no difference, for a whole text is matched. Where
+            a text may go on for ever, so may the model.
+    """
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(isinstance(self.pattern, str), "`pattern` must be a string", f"pattern={self.pattern!r}")
+        _compiled(self.pattern)
+
+    def automaton(self) -> ByteAutomaton:
+        """Return the automaton of the pattern."""
+        return _compiled(self.pattern)
+
+
+class _Table(ByteAutomaton):
+    """An automaton that is a table already.
+
+    Args:
+        start: the first state.
+        table: the steps of each state.
+        accepting: the states where a text is complete.
+    """
+
+    def __init__(self, start: int, table: Mapping[int, Mapping[int, int]], accepting: frozenset[int]) -> None:
+        self._start = start
+        self._table = table
+        self._accepting = accepting
+
+    @property
+    def start(self) -> State:
+        return self._start
+
+    def steps(self, state: State) -> Mapping[int, State]:
+        return self._table.get(state, {})  # type: ignore[call-overload, no-any-return]  # its states are numbers
+
+    def accepts(self, state: State) -> bool:
+        return state in self._accepting
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(pattern: str) -> _Table:
+    try:
+        import outlines_core
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "A Regex constraint needs the package outlines-core. Run: pip install 'kerasgen[regex]'.",
+            package="outlines_core",
+            extra="regex",
+        ) from cause
+    anchored = pattern.removeprefix("^")
+    if any(match["anchor"] for match in _CARET.finditer(anchored)):
+        raise ConstraintArgumentError(
+            f"A pattern is matched against the whole text, so ^ can stand at its beginning only. Received: {pattern!r}."
+        )
+    every_byte = outlines_core.Vocabulary(256, {bytes([byte]): [byte] for byte in range(256)})
+    try:
+        # On its own first: "a)(b" has no meaning, and would get one from the group around it.
+        outlines_core.Index(f"\\x00{anchored}", every_byte)
+        # `$` lets no alternative that matches sooner hide a longer one; the NUL before lets the text be empty.
+        index = outlines_core.Index(f"\\x00(?:{anchored})$", every_byte)
+    except ValueError as cause:
+        raise ConstraintArgumentError(
+            f"The pattern can't be turned into an automaton: {cause}. Received: {pattern!r}. It must be a regular "
+            "expression in the syntax of Rust's regex crate, without look-around, \\b or references to groups."
+        ) from cause
+    return _trimmed(index, pattern)
+
+
+def _trimmed(index: Any, pattern: str) -> _Table:
+    """The automaton without the states from which no text can be completed."""
+    table: dict[int, dict[int, int]] = index.get_transitions()
+    accepting: set[int] = set(index.get_final_states())
+    start = table[index.get_initial_state()].get(0)
+    before: dict[int, set[int]] = {}
+    for state, steps in table.items():
+        for byte, after in steps.items():
+            if byte < 256:  # 256 is the end token, which the library adds where a text is complete
+                before.setdefault(after, set()).add(state)
+    alive, waiting = set(accepting), list(accepting)
+    while waiting:
+        for state in before.get(waiting.pop(), ()):
+            if state not in alive:
+                alive.add(state)
+                waiting.append(state)
+    if start not in alive or start is None:
+        raise ConstraintArgumentError(f"No text matches the pattern. Received: {pattern!r}.")
+    kept = {
+        state: {byte: after for byte, after in steps.items() if byte < 256 and after in alive}
+        for state, steps in table.items()
+        if state in alive
+    }
+    return _Table(start, kept, frozenset(accepting))

@@ -1,0 +1,91 @@
+"""A tuning run becomes a picture: its losses, its held-out figures, and what its text samples were like on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import ArgumentError, MissingDependencyError
+from kerasgen.evaluation import copying, diversity
+from kerasgen.tuners.base import TuneReport
+
+
+def require_matplotlib() -> None:
+    """Raise unless a picture can be drawn.
+
+    Raises:
+        MissingDependencyError: the package matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "A plot needs the package matplotlib. Run: pip install 'kerasgen[plot]'.",
+            package="matplotlib",
+            extra="plot",
+        ) from cause
+
+
+def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[str] | None = None) -> Path:
+    """Draw a run into a PNG file and return its path.
+
+    The first part shows the loss of each step and the held-out bits per character; the second how varied each text
+    sample is, by distinct-1, -2 and -3; the third, with the training text at hand, how long a passage of it was copied.
+
+    Args:
+        report: of a run; its samples are there if the tuner's `sample_every` is set.
+        path: of the file, which is replaced.
+        training: the documents that the model was tuned on, read once; or None to leave the third part out.
+
+    Raises:
+        ArgumentError: the file's name does not end in `.png`.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise ArgumentError(f"The plot is a PNG file, so its name must end in .png. Received: {str(path)!r}.")
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = [sample.step for sample in report.samples]
+    texts = [sample.text for sample in report.samples]
+    copies = copying.longest_copies(texts, training) if texts and training is not None else []
+    parts = 1 + bool(texts) + bool(copies)
+    # No window and no global state: the figure is made without pyplot.
+    figure = Figure(figsize=(7, 2.6 * parts), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(parts, 1, sharex=True, squeeze=False)[:, 0])
+    _draw_losses(axes[0], report)
+    if texts:
+        for n, line in ((1, ":"), (2, "-"), (3, "--")):
+            axes[1].plot(
+                steps, [diversity.distinct([text], n) for text in texts], line, marker=".", label=f"distinct-{n}"
+            )
+        axes[1].set(ylabel="of each sample", ylim=(0, 1.05))
+        axes[1].legend(loc="lower right")
+    if copies:
+        axes[2].plot(steps, [copy.characters for copy in copies], marker=".")
+        axes[2].set(ylabel="longest copy (characters)", ylim=(0, None))
+    axes[-1].set_xlabel("optimizer steps")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=120)
+    return target
+
+
+def _draw_losses(axis: Any, report: TuneReport) -> None:
+    axis.plot(range(1, len(report.losses) + 1), report.losses, linewidth=0.8, alpha=0.7, label="training loss")
+    axis.set_ylabel("nats a token")
+    axis.legend(loc="lower left")
+    if report.validations:
+        held_out = axis.twinx()
+        held_out.plot(
+            [validation.step for validation in report.validations],
+            [validation.bits_per_character for validation in report.validations],
+            color="C1",
+            marker="o",
+            label="held out",
+        )
+        held_out.set_ylabel("bits per character")
+        held_out.legend(loc="upper right")

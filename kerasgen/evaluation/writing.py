@@ -1,0 +1,50 @@
+"""Texts that a model wrote become a `Writing`: how varied they are, how much is copied, which have a form of verse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from kerasgen.corpora import verse
+from kerasgen.errors import ArgumentError
+from kerasgen.evaluation import copying, diversity
+from kerasgen.evaluation.base import Writing
+
+_FORMS = {("jueju", 5): "五言絕句", ("jueju", 7): "七言絕句", ("lüshi", 5): "五言律詩", ("lüshi", 7): "七言律詩"}
+
+
+def examine(texts: Sequence[str], *, training: Iterable[str] | None = None, self_bleu: bool = True) -> Writing:
+    """Return what the texts are like.
+
+    Args:
+        texts: at least one.
+        training: the documents that the model was tuned on, read once; or None.
+        self_bleu: compute it, which compares every text with every other and needs sacrebleu.
+
+    Raises:
+        ArgumentError: there is no text.
+        MissingDependencyError: sacrebleu is not installed.
+    """
+    if not texts:
+        raise ArgumentError("There is nothing to examine: no text was given.")
+    copies = None if training is None else copying.longest_copies(texts, training)
+    longest = None if copies is None else max(copies, key=lambda copy: copy.characters)
+    counted = Counter(form_of(text) for text in texts)
+    return Writing(
+        texts=len(texts),
+        characters=sum(map(len, texts)),
+        distinct_1=diversity.distinct(texts, 1),
+        distinct_2=diversity.distinct(texts, 2),
+        distinct_3=diversity.distinct(texts, 3),
+        self_bleu=diversity.self_bleu(texts) if self_bleu else None,
+        longest_copy=None if longest is None else longest.characters,
+        longest_copy_text=None if longest is None else longest.passage,
+        mean_longest_copy=None if copies is None else sum(copy.characters for copy in copies) / len(copies),
+        forms={form: counted[form] / len(texts) for form in (*_FORMS.values(), "other")},
+    )
+
+
+def form_of(text: str) -> str:
+    """Return the form of verse that a text has by its lines and their lengths, or `"other"`."""
+    found = verse.form(text)
+    return _FORMS.get((found.form, found.line_length or 0), "other")

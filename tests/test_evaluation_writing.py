@@ -1,0 +1,249 @@
+"""What texts are like is counted as it is defined: variety, copies, forms of verse; and a run can be drawn."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import tiny_gpt2
+from toys import nats_by_hand, tiny_llama
+
+import kerasgen as kg
+from kerasgen.errors import ArgumentError, MissingDependencyError
+from kerasgen.evaluation import copying, diversity, plotting, writing
+from kerasgen.evaluation.evaluating import score_texts
+from kerasgen.models.saving import save_preset
+from kerasgen.tuners.base import TextSample, TuneReport, Validation
+
+FEW_LETTERS = st.text("abc", max_size=12)
+
+
+def _longest_by_hand(text: str, corpus: list[str]) -> int:
+    passages = {text[first:last] for first in range(len(text)) for last in range(first + 1, len(text) + 1)}
+    return max((len(passage) for passage in passages if any(passage in other for other in corpus)), default=0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts=st.lists(FEW_LETTERS, min_size=1, max_size=4), corpus=st.lists(st.text("abcd", max_size=15), max_size=4))
+def test_the_longest_copy_is_the_longest_common_substring(texts, corpus):
+    for text, found in zip(texts, copying.longest_copies(texts, corpus), strict=True):
+        assert found.characters == len(found.passage) == _longest_by_hand(text, corpus)
+        assert found.passage in text
+        assert not found.passage or any(found.passage in document for document in corpus)
+
+
+def test_copies_are_found_in_time_linear_in_the_corpus():
+    """Four times the corpus takes about four times as long, whatever repeats; a quadratic search would never end."""
+    texts = ["春" * 50 + "a" * 200, "ab" * 300]
+
+    def seconds(copies: int) -> float:
+        begin = time.perf_counter()
+        copying.longest_copies(texts, ["ab" * 500 + "a" * 100 + "春夏"] * copies)
+        return time.perf_counter() - begin
+
+    seconds(20)
+    assert seconds(400) < 12 * seconds(100)
+
+
+def test_the_tang_poems_are_searched_within_seconds(shared_data):
+    import tarfile
+
+    poems = []
+    with tarfile.open(shared_data / "chinese-poetry.tang.tar.xz") as archive:
+        for member in archive:
+            if "poet.tang" in member.name and member.name.endswith(".json"):
+                file = archive.extractfile(member)
+                assert file is not None
+                poems += ["\n".join(poem.get("paragraphs", [])) for poem in json.load(file)]
+    texts = [poems[place][:20] + poems[-place][:20] for place in range(1, 101)]
+    begin = time.perf_counter()
+    found = copying.longest_copies(texts, poems)
+    assert time.perf_counter() - begin < 30
+    assert all(copy.characters >= min(20, len(text) // 2) for copy, text in zip(found, texts, strict=True))
+
+
+def test_units_are_han_characters_and_words():
+    assert diversity.units("春天，the cat's 日本ガ３") == [
+        "春",
+        "天",
+        "，",
+        "the",
+        "cat",
+        "'",
+        "s",
+        "日",
+        "本",
+        "ガ",
+        "３",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "n", "expected"),
+    [
+        (["a b a b"], 1, 2 / 4),
+        (["a b a b"], 2, 2 / 3),
+        (["春春", "春夏"], 2, 1.0),
+        (["a"], 2, 0.0),
+        (["a b", "a b"], 2, 1 / 2),
+    ],
+)
+def test_distinct_n_is_the_share_of_different_n_grams(texts, n, expected):
+    assert diversity.distinct(texts, n) == pytest.approx(expected)
+
+
+def test_self_bleu_is_100_for_copies_and_near_0_for_strangers():
+    pytest.importorskip("sacrebleu")
+    assert diversity.self_bleu(["明月幾時有把酒問青天"] * 3) == pytest.approx(100)
+    assert diversity.self_bleu(["abcd"[n] * 1 + " " + " ".join("efgh"[n] for _ in range(9)) for n in range(4)]) < 5
+    assert diversity.self_bleu(["alone"]) == 0.0
+
+
+def test_self_bleu_equals_the_mean_of_each_texts_own():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    texts = ["the cat sat on the mat", "the cat sat on a mat today", "a dog sat on the cat"]
+    by_hand = [
+        sacrebleu.sentence_bleu(text, [other for other in texts if other != text], tokenize="none").score
+        for text in texts
+    ]
+    assert diversity.self_bleu(texts) == pytest.approx(np.mean(by_hand))
+
+
+def test_the_shares_of_forms_add_up():
+    five = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"
+    found = writing.examine([five, five, "nothing", five * 2], training=[five], self_bleu=False)
+    assert found.forms["五言絕句"] == 0.5
+    assert found.forms["五言律詩"] == 0.25
+    assert sum(found.forms.values()) == pytest.approx(1)
+    assert found.longest_copy == len(five)
+    assert found.longest_copy_text == five
+    assert "五言絕句 50%" in str(found)
+    assert f"{len(five)} characters" in str(found)
+
+
+def test_no_text_is_an_error():
+    with pytest.raises(ArgumentError, match="no text"):
+        writing.examine([])
+
+
+@pytest.mark.parametrize("package", ["sacrebleu", "matplotlib"])
+def test_a_package_that_is_not_there_is_named_with_its_extra(package, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    check = {"sacrebleu": diversity.require_sacrebleu, "matplotlib": plotting.require_matplotlib}[package]
+    with pytest.raises(MissingDependencyError, match=r"pip install 'kerasgen\[") as caught:
+        check()
+    assert caught.value.package == package
+
+
+def _report(samples: list[TextSample]) -> TuneReport:
+    return TuneReport(
+        steps=4,
+        epochs=1.0,
+        losses=(3.0, 2.5, 2.2, 2.1),
+        validations=(Validation(0, 3.0, 6.0), Validation(4, 2.0, 5.0)),
+        samples=samples,
+        tokens=10,
+        characters=10,
+        seconds=1.0,
+        fill=1.0,
+        split_documents=0,
+        documents=3,
+        sequence_length=8,
+        packing="best_fit",
+        parameters=1,
+        trainable_parameters=1,
+        backend="jax",
+        precision="float32",
+        seed=0,
+        stopped="finished",
+    )
+
+
+@pytest.mark.parametrize("samples", [[], [TextSample(2, "春天 the cat"), TextSample(4, "the cat the cat")]])
+def test_a_run_is_drawn_as_a_png(samples, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = plotting.plot_training(_report(samples), tmp_path / "folder" / "run.png", training=["the cat sat"])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ArgumentError, match=r"end in \.png"):
+        plotting.plot_training(_report(samples), tmp_path / "run.pdf")
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_scores_of_tokens_and_characters_are_the_models_own(make):
+    """One text at a time, unpadded, in NumPy from KerasHub's own logits; characters add up to the text."""
+    model = make()
+    texts = ["the cat", "春天，the", "", "a"]
+    tokenizer = model.tokenizer
+    for text, found in zip(texts, score_texts(model, texts), strict=True):
+        ids = [tokenizer.start_token_id, *tokenizer.encode(text), tokenizer.end_token_id]
+        expected = -nats_by_hand(model, ids)
+        assert found.text == text
+        assert found.token_ids == tuple(ids[1:-1])
+        assert b"".join(found.tokens) == text.encode()
+        np.testing.assert_allclose(
+            [*found.token_log_probabilities, found.end_log_probability], expected, rtol=1e-4, atol=1e-5
+        )
+        assert len(found.character_log_probabilities) == len(text)
+        assert sum(found.character_log_probabilities) == pytest.approx(found.log_probability, abs=1e-6)
+        bits = -expected.sum() / math.log(2) / len(text) if text else math.nan
+        assert found.bits_per_character == pytest.approx(bits, rel=1e-4, nan_ok=True)
+
+
+def test_a_token_counts_in_the_character_where_it_begins():
+    model = tiny_gpt2()
+    (found,) = score_texts(model, ["月the"])
+    assert found.tokens == (b"\xe6", b"\x9c", b"\x88", b"th", b"e")
+    *moon, th, e = found.token_log_probabilities
+    assert found.character_log_probabilities == pytest.approx((sum(moon), th, 0.0, e))
+
+
+def test_what_is_no_list_of_texts_is_not_scored():
+    with pytest.raises(ArgumentError, match="list of strings"):
+        score_texts(tiny_gpt2(), "the cat")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A pipeline after a run of two steps with a sample at each."""
+    folder = tmp_path_factory.mktemp("tuned")
+    texts = [f"the cat sat on mat number {n}" for n in range(40)]
+    preset = save_preset(tiny_gpt2(), folder / "tiny")
+    tuner = kg.FullTuner(max_steps=2, batch_size=2, sequence_length=32, sample_every=1)
+    pipe = kg.Pipeline(texts, preset, tuner=tuner, sampler="top_k")
+    with pytest.raises(ArgumentError, match="no run to draw"):
+        pipe.plot_training(folder / "run.png")
+    pipe.fit(directory=folder / "run", verbose=0)
+    return pipe
+
+
+def test_evaluate_examines_what_the_model_writes(tuned):
+    found = tuned.evaluate(texts=5, max_new_tokens=8, self_bleu=False)
+    assert found.writing.texts == 5
+    assert found.writing.self_bleu is None
+    assert found.writing.longest_copy >= 1
+    assert found.bits_per_character == tuned.evaluate().bits_per_character
+    assert json.loads(json.dumps(found.to_dict()))["writing"]["texts"] == 5
+    assert str(found).splitlines()[0].split()[:3] == ["bits", "per", "character"]
+    assert "\n" not in str(tuned.evaluate())
+    with pytest.raises(ArgumentError, match="texts=-1"):
+        tuned.evaluate(texts=-1)
+
+
+def test_a_missing_package_is_told_before_any_text_is_written(tuned, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
+    monkeypatch.setattr(type(tuned), "generate", lambda *_, **__: pytest.fail("the work had begun"))
+    with pytest.raises(MissingDependencyError, match="self_bleu=False"):
+        tuned.evaluate(texts=5)
+
+
+def test_the_pipeline_scores_a_text_or_a_list_and_draws_its_run(tuned, tmp_path):
+    pytest.importorskip("matplotlib")
+    one, (two, three) = tuned.score("the cat"), tuned.score(["the cat", "春"])
+    assert one.log_probability == pytest.approx(two.log_probability, rel=1e-5)
+    assert three.text == "春"
+    assert tuned.plot_training(tmp_path / "run.png").stat().st_size > 1000
