@@ -18,14 +18,14 @@ def distributed_loss(
 ) -> tuple[Any, Any]:
     """Return `weighted_loss`, of each device's own tokens where a `keras.distribution` splits the batch.
 
-    Args:
-        hidden, table, targets, weights: as for `weighted_loss`.
-        chunk_of: how many tokens make a chunk, of the number of tokens on a device.
-        table_gradient: whether the table is trained.
+    Of `chunk_of`, the tokens of a device make their chunk's size; the other arguments are `weighted_loss`'s.
     """
     distribution = keras.distribution.distribution()
     if distribution is None or distribution.num_model_replicas == 1:
-        return weighted_loss(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient)
+        whole: tuple[Any, Any] = weighted_loss(
+            hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient
+        )
+        return whole
     axis = distribution.batch_dim_name
 
     def of_device(hidden: Any, table: Any, targets: Any, weights: Any) -> Any:
