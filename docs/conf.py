@@ -72,6 +72,7 @@ _before = os.getcwd()
 _folder = tempfile.mkdtemp(prefix="kerasgen-docs-")
 os.chdir(_folder)
 os.environ["XDG_STATE_HOME"] = _folder
+os.environ["KERASGEN_CACHE"] = _folder
 import kerasgen as kg
 """
 doctest_global_cleanup = """

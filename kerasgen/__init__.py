@@ -67,6 +67,7 @@ _PUBLIC: dict[str, str | None] = {
     "TuneReport": "tuners.base",
     "VerseForm": "constraints.verse_form",
     "Writing": "evaluation.base",
+    "load_artefact": "runtime.loading",
     "whole_character_bpe": "tokens.characters",
 }
 
@@ -77,7 +78,10 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _PUBLIC[name]
-    value = import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), name)
+    attribute = "load" if name == "load_artefact" else name
+    value = (
+        import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), attribute)
+    )
     globals()[name] = value
     return value
 
@@ -105,6 +109,7 @@ if TYPE_CHECKING:
     from kerasgen.models.hub import Hub
     from kerasgen.models.starter import Starter
     from kerasgen.pipeline import Pipeline
+    from kerasgen.runtime.loading import load as load_artefact
     from kerasgen.samplers.base import SamplerSpec
     from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
     from kerasgen.samplers.searching import Beam, Contrastive

@@ -22,6 +22,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     │   ├── CorpusFormatError             a file is not what it should be
     │   └── CorpusUnavailableError        the data are not here and can't be fetched
     ├── TokenizerError                    a vocabulary or merge file can't be used; `.path` and `.line`
+    ├── TokenStoreError                   a corpus's token ids can't be written or read; `.path`
     ├── ModelError
     │   ├── ModelUnavailableError         the hub or the directory can't be reached
     │   └── ModelFormatError              files that are there can't be read as a model
@@ -193,6 +194,19 @@ class TokenizerError(KerasgenError):
         super().__init__(message)
         self.path = None if path is None else str(path)
         self.line = line
+
+
+class TokenStoreError(KerasgenError):
+    """A corpus's token ids can't be written or read.
+
+    Args:
+        message: what to tell the person; name the path in it as well.
+        path: the store's directory.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None) -> None:
+        super().__init__(message)
+        self.path = None if path is None else str(path)
 
 
 class ModelError(KerasgenError):

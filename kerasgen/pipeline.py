@@ -30,6 +30,7 @@ from kerasgen.tuners.base import FineTuner, TuneReport
 
 if TYPE_CHECKING:
     from kerasgen.tokens.encoding import EncodedDocuments
+    from kerasgen.tokens.store import StoredCorpus
 
 MANIFEST_FILE = "pipeline.json"
 FORMAT = 1
@@ -52,6 +53,8 @@ class Pipeline:
         max_documents: read at most so many documents of the corpus, or None for all.
         backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX; `"auto"` for the one that
             trains faster on the device: JAX on a GPU, TensorFlow, where it is installed, on a CPU.
+        cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
+            KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
 
     Raises:
         ArgumentError: a name or an argument is wrong.
@@ -69,6 +72,7 @@ class Pipeline:
         held_out: float = splits.HELD_OUT,
         max_documents: int | None = None,
         backend: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ArgumentError(f"seed must be a whole number of at least 0. Received: {seed!r}.")
@@ -85,7 +89,8 @@ class Pipeline:
         self.max_documents = max_documents
         self.report: TuneReport | None = None
         self._model: LanguageModel | None = None
-        self._encoded: tuple[EncodedDocuments, EncodedDocuments, CorpusTally] | None = None
+        self.cache = None if cache is None else Path(cache)
+        self._stored: StoredCorpus | None = None
         self._adapters: Path | None = None
         # Whether every weight but the adapters' is as the model source brought it.
         self._weights_are_the_sources = True
@@ -140,16 +145,18 @@ class Pipeline:
             ModelError: the model can't be loaded.
             TuneError: tuning stopped; the message says at which step and why.
         """
-        source = self._corpus()
+        self._corpus()
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
-        train, held_out, tally = self._documents(source)
+        stored = self._documents()
+        train, held_out = stored.train, stored.held_out
         model = self.model
 
         def sample() -> str:
             from kerasgen.generation import generate
 
-            return generate(model, [sample_prompt], sampler=self.sampler, max_new_tokens=64, seed=self.seed)[0]
+            text: str = generate(model, [sample_prompt], sampler=self.sampler, max_new_tokens=64, seed=self.seed)[0]
+            return text
 
         from kerasgen.tuners import adapters
 
@@ -172,7 +179,7 @@ class Pipeline:
         if directory is None:
             shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
-        self.report = dataclasses.replace(report, corpus=tally.to_dict())
+        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict())
         return self.report
 
     def evaluate(
@@ -213,7 +220,7 @@ class Pipeline:
 
             require_sacrebleu()
         if corpus is None:
-            encoded = self._documents(self._corpus())[1]
+            encoded = self._documents().held_out
             if not encoded.targets:
                 raise ArgumentError(
                     f"None of the corpus's documents is held out (held_out={self.held_out}). Raise held_out, or pass "
@@ -549,26 +556,25 @@ class Pipeline:
             if splits.side(document, held_out=self.held_out) == "train":
                 yield document.text
 
-    def _documents(self, source: CorpusSource) -> tuple[EncodedDocuments, EncodedDocuments, CorpusTally]:
-        """The corpus's ids, those to train on and those held out, read once."""
-        if self._encoded is None:
+    def _read(self, tally: CorpusTally) -> Iterator[Document]:
+        return islice(self._corpus().documents(tally), self.max_documents)
+
+    def _documents(self) -> StoredCorpus:
+        """The corpus's ids, those to train on and those held out, on disk."""
+        self._corpus()
+        if self._stored is None:
             backends.use(self.backend)
-            from tqdm.auto import tqdm
-
-            from kerasgen.tokens.encoding import encode_documents
-
             tokenizer = self.tokenizer
-            tally = CorpusTally()
-            sides: dict[str, list[Document]] = {"train": [], "held_out": []}
-            drawn = islice(source.documents(tally), self.max_documents)
-            for document in tqdm(drawn, desc="reading", unit=" documents", leave=False):
-                sides[splits.side(document, held_out=self.held_out)].append(document)
-            self._encoded = (
-                encode_documents(sides["train"], tokenizer),
-                encode_documents(sides["held_out"], tokenizer),
-                tally,
+            from kerasgen.tokens import store
+
+            self._stored = store.store(
+                self._read,
+                tokenizer,
+                held_out=self.held_out,
+                directory=store.cache_directory(self.cache),
+                show=True,
             )
-        return self._encoded
+        return self._stored
 
     def _run_folder(self, train: EncodedDocuments) -> Path:
         """A folder that stands for exactly this run: its documents, model, settings and seed."""

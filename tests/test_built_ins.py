@@ -36,7 +36,7 @@ _ANY_TUNER = {
     "batch_size": _COUNT,
     "max_steps": _SOME,
     "sequence_length": _SOME,
-    "packing": st.sampled_from(["auto", "best_fit", "none"]),
+    "packing": st.sampled_from(["auto", "best_fit", "concatenate", "none"]),
     "schedule": st.sampled_from(["linear", "cosine", "constant"]),
     "warmup_steps": st.integers(0, 100),
     "weight_decay": st.floats(0, 1),

@@ -39,6 +39,7 @@ def child(arguments: list[object], folder: Path, *paths: Path) -> subprocess.Com
         "PYTHONPATH": os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]),
         "PYTHONIOENCODING": "utf-8",
         "XDG_STATE_HOME": str(folder / "state"),
+        "KERASGEN_CACHE": str(folder / "cache"),
     }
     return subprocess.run(
         [sys.executable, *map(str, arguments)],

@@ -133,3 +133,16 @@ def test_the_backend_s_variable_is_read_and_set_in_one_place() -> None:
         )
     ]
     assert readers == ["backend.py"]
+
+
+def test_the_decoding_loops_need_neither_keras_nor_a_backend() -> None:
+    """An exported artefact is decoded by them where there is no Keras."""
+    foreign = child(
+        FOREIGN
+        + """
+import json
+from kerasgen.generation import Continuation, Engine, generate, stream
+print(json.dumps(foreign()))
+"""
+    )
+    assert set(foreign) <= {"numpy"}

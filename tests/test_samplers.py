@@ -9,10 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from kerasgen import samplers
+from kerasgen import backend, samplers
 from kerasgen.errors import SamplerArgumentError, UnknownNameError
+from kerasgen.samplers import randomness
 from kerasgen.samplers.base import SamplerSpec
-from kerasgen.samplers.randomness import streams, uniforms
+from kerasgen.samplers.randomness import streams
 from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
@@ -110,18 +111,46 @@ def test_making_every_spec_loads_neither_numpy_nor_keras() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_a_number_depends_on_seed_stream_and_place_alone() -> None:
-    long = uniforms(7, 0, 100)
-    np.testing.assert_array_equal(uniforms(7, 0, 10), long[:10])
-    assert not np.array_equal(long, uniforms(7, 1, 100))
-    assert not np.array_equal(long, uniforms(8, 0, 100))
+def numbers(seed: int, prompt: list[int], repeat: int, count: int) -> np.ndarray:
+    key = np.repeat(randomness.keys([seed], [prompt], [repeat]), count, axis=0)
+    return randomness.uniforms(np, (key[:, 0], key[:, 1]), np.arange(count, dtype=np.uint32))
+
+
+def test_a_number_depends_on_seed_prompt_repetition_and_place_alone() -> None:
+    """Not on the batch: another prompt beside it, and padding for a longer one, change nothing."""
+    long = numbers(7, [1, 2], 0, 100)
+    np.testing.assert_array_equal(numbers(7, [1, 2], 0, 10), long[:10])
+    for other in ((8, [1, 2], 0), (7 + 2**32, [1, 2], 0), (7, [2, 1], 0), (7, [1, 2, 0], 0), (7, [1, 2], 1)):
+        assert not np.isin(numbers(*other, 100), long).any()
     assert ((long >= 0) & (long < 1)).all()
+    beside = randomness.keys([7, 3], [[1, 2], [5] * 40], [0, 0])
+    np.testing.assert_array_equal(beside[0], randomness.keys([7], [[1, 2]], [0])[0])
 
 
 def test_the_numbers_of_a_seed_never_change() -> None:
-    """A saved seed must give its text again, whatever the machine: these are Philox 4x64's own first outputs."""
-    first = np.random.Philox(key=np.array([7, 3], dtype=np.uint64)).random_raw(2)
-    np.testing.assert_array_equal(uniforms(7, 3, 2), (first >> np.uint64(11)) * 2.0**-53)
+    """A saved seed must give its text again, whatever the machine: Threefry 2x32's published known answer."""
+    words = [np.array([word], dtype=np.uint32) for word in (0x13198A2E, 0x03707344, 0x243F6A88, 0x85A308D3)]
+    x, y = randomness.threefry(np, (words[0], words[1]), (words[2], words[3]))
+    assert (int(x[0]), int(y[0])) == (0xC4923A9C, 0x483DF7A0)
+
+
+def test_a_graph_draws_the_host_s_numbers_to_the_bit() -> None:
+    backend.use()
+    from keras import ops
+
+    prompts = [[50256, 1, 2], [50256], [3] * 9]
+    wanted = randomness.keys([7, 7, 2**40 + 1], prompts, [0, 2, 0])
+    padded = np.array([prompt + [0] * (12 - len(prompt)) for prompt in prompts], dtype=np.uint32)
+    counted = np.arange(12) < np.array([len(prompt) for prompt in prompts])[:, None]
+    seeds = np.array([randomness.seed_words(seed) for seed in (7, 7, 2**40 + 1)], dtype=np.uint32)
+    given = [ops.convert_to_tensor(array) for array in (seeds[:, :1], seeds[:, 1:], padded, counted)]
+    repeat, place = (ops.convert_to_tensor(np.array(n, dtype=np.uint32)) for n in ([0, 2, 0], [4, 5, 6]))
+    key = randomness.prompt_key(ops, (given[0], given[1]), given[2], given[3], repeat)
+    np.testing.assert_array_equal(np.stack([ops.convert_to_numpy(word) for word in key], axis=1), wanted)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(randomness.uniforms(ops, key, place)),
+        randomness.uniforms(np, (wanted[:, 0], wanted[:, 1]), np.array([4, 5, 6], dtype=np.uint32)),
+    )
 
 
 def test_only_a_prompt_that_came_before_takes_another_stream() -> None:

@@ -383,7 +383,7 @@ class TestWhatARunRefuses:
             ("learning_rate", "0.1", "number"),
             ("weight_decay", -0.1, "at least 0"),
             ("clip_norm", 0, "above 0"),
-            ("packing", "tight", "'auto', 'best_fit', 'none'"),
+            ("packing", "tight", "'auto', 'best_fit', 'concatenate', 'none'"),
             ("schedule", "step", "'linear', 'cosine', 'constant'"),
             ("precision", "float16", "'mixed_bfloat16'"),
             ("csv", 1, "True, False"),

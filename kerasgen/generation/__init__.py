@@ -1,4 +1,7 @@
-"""Generation: prefill and decoding loops, streaming, and texts out of token ids. Keras is imported on first use."""
+"""Generation: prefill and decoding loops, streaming, and texts out of token ids.
+
+Importing it, and decoding an artefact with it, needs no Keras; a Keras model brings its engine when it is decoded.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerasgen.generation.batches import Continuation
-    from kerasgen.generation.generating import decode, generate, generate_ids, stream
+    from kerasgen.generation.engine import Engine, Session
+    from kerasgen.generation.generating import GeneratedText, decode, generate, generate_ids, stream
 
-__all__ = ["Continuation", "decode", "generate", "generate_ids", "stream"]
+__all__ = [
+    "Continuation",
+    "Engine",
+    "GeneratedText",
+    "Session",
+    "decode",
+    "generate",
+    "generate_ids",
+    "stream",
+]
+
+_HOMES = {
+    "Continuation": "batches",
+    "Engine": "engine",
+    "Session": "engine",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kerasgen import backend
-
-    backend.use()
-    module = "batches" if name == "Continuation" else "generating"
-    return getattr(import_module(f"kerasgen.generation.{module}"), name)
+    return getattr(import_module(f"kerasgen.generation.{_HOMES.get(name, 'generating')}"), name)

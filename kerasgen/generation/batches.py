@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.randomness import streams
+from kerasgen.generation.engine import TextSpace
+from kerasgen.samplers import randomness
 
 _DEFAULT_MAX_LENGTH = 256
 
@@ -24,12 +24,16 @@ class Continuation:
         score: for beam search the score that it ranks texts by (see `Beam`); for other specs the sum of the
             log-probabilities in nats that the model itself gave these tokens, whatever the sampler made of them;
             NaN for KerasHub's own samplers, which don't tell.
-        finished: whether the end token was generated; if not, the length limit cut the text.
+        finished: whether the end token was generated or a stop string written; if not, the length limit cut the text.
+        nats: the log-probability that the model itself gave each token; empty for searches.
+        stopped: where in the text of these tokens a stop string begins, in characters; None where none was written.
     """
 
     token_ids: tuple[int, ...]
     score: float
     finished: bool
+    nats: tuple[float, ...] = ()
+    stopped: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,32 +41,34 @@ class Batch:
     """Prompts that are generated from together.
 
     Args:
-        places: which of the caller's prompts each row is.
-        token_ids: int32 `(rows, longest limit)`, start token and prompt, right-padded.
+        places: which of the caller's texts each row is.
+        prompts: ids of each row, start token and prompt.
         lengths: int `(rows,)`, tokens of each prompt, its start token with them.
         limits: int `(rows,)`, tokens that each text may have in all.
-        streams: the stream of random numbers of each row.
+        keys: uint32 `(rows, 2)`, of each row's random numbers.
     """
 
     places: tuple[int, ...]
-    token_ids: npt.NDArray[np.int32]
+    prompts: tuple[tuple[int, ...], ...]
     lengths: npt.NDArray[np.int64]
     limits: npt.NDArray[np.int64]
-    streams: tuple[int, ...]
+    keys: npt.NDArray[np.uint32]
 
     def padded(self, length: int, pad_token_id: int) -> npt.NDArray[np.int32]:
-        """Return a copy of the token ids, padded to `length`."""
-        extra = ((0, 0), (0, length - self.token_ids.shape[1]))
-        return np.pad(self.token_ids, extra, constant_values=pad_token_id)
+        """Return the prompts as int32 `(rows, length)`, right-padded."""
+        token_ids = np.full((len(self.prompts), length), pad_token_id, dtype=np.int32)
+        for row, prompt in enumerate(self.prompts):
+            token_ids[row, : len(prompt)] = prompt
+        return token_ids
 
 
-def frame(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+def frame(space: TextSpace, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Return each prompt's ids with the start token before them, as the model was trained.
 
     Raises:
         GenerateArgumentError: a prompt is empty and the tokenizer has no start token, or an id is not the tokenizer's.
     """
-    start, size = model.tokenizer.start_token_id, model.tokenizer.vocabulary_size
+    start, size = space.tokenizer.start_token_id, space.tokenizer.vocabulary_size
     framed = []
     for place, prompt in enumerate(prompts):
         wrong = [token_id for token_id in prompt if not 0 <= token_id < size]
@@ -80,12 +86,12 @@ def frame(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> list[list[i
 
 
 def limits(
-    model: LanguageModel, lengths: Sequence[int], *, max_length: int | None, max_new_tokens: int | None
+    space: TextSpace, lengths: Sequence[int], *, max_length: int | None, max_new_tokens: int | None
 ) -> list[int]:
     """Return how many tokens each text may have in all.
 
     Args:
-        model: whose positions bound every text.
+        space: whose positions bound every text.
         lengths: of the prompts in tokens, the start token with them.
         max_length: tokens of a whole text, start token and prompt with it; or None.
         max_new_tokens: tokens generated; or None. With neither, the model's positions are the limit, or 256.
@@ -102,7 +108,7 @@ def limits(
     for name, value in (("max_length", max_length), ("max_new_tokens", max_new_tokens)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise GenerateArgumentError(f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}.")
-    positions = model.max_sequence_length
+    positions = space.max_sequence_length
     if max_length is not None and positions is not None and max_length > positions:
         raise GenerateArgumentError(
             f"`max_length` must be at most the model's {positions} positions. Received: max_length={max_length}."
@@ -128,9 +134,9 @@ def limits(
 
 
 def batches(
-    model: LanguageModel,
     framed: Sequence[Sequence[int]],
     limit: Sequence[int],
+    seeds: Sequence[int],
     batch_size: int,
     *,
     equal_lengths: bool = False,
@@ -138,13 +144,14 @@ def batches(
     """Yield the prompts in batches of like length; a text doesn't depend on what else is in its batch.
 
     Args:
-        model: whose padding token fills the rows.
         framed: prompts as `frame` returns them.
         limit: what `limits` returned.
+        seeds: one for each prompt.
         batch_size: rows in a batch, at most.
         equal_lengths: put only prompts of the same length and limit into one batch.
     """
-    stream_of = streams([tuple(prompt) for prompt in framed])
+    prompts = [tuple(prompt) for prompt in framed]
+    repeats = randomness.streams(list(zip(prompts, seeds, strict=True)))
     order = sorted(range(len(framed)), key=lambda place: (len(framed[place]), limit[place]))
     while order:
         places = order[:batch_size]
@@ -152,14 +159,11 @@ def batches(
             places = [place for place in places if len(framed[place]) == len(framed[places[0]])]
             places = [place for place in places if limit[place] == limit[places[0]]]
         order = order[len(places) :]
-        longest = max(limit[place] for place in places)
-        token_ids = np.full((len(places), longest), model.tokenizer.pad_token_id, dtype=np.int32)
-        for row, place in enumerate(places):
-            token_ids[row, : len(framed[place])] = framed[place]
+        rows = tuple(prompts[place] for place in places)
         yield Batch(
             tuple(places),
-            token_ids,
-            np.array([len(framed[place]) for place in places], dtype=np.int64),
+            rows,
+            np.array([len(prompt) for prompt in rows], dtype=np.int64),
             np.array([limit[place] for place in places], dtype=np.int64),
-            tuple(stream_of[place] for place in places),
+            randomness.keys([seeds[place] for place in places], rows, [repeats[place] for place in places]),
         )

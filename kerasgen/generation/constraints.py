@@ -1,50 +1,79 @@
-"""What every spec does to the logits before it chooses, on the host: penalties, exclusions and temperature."""
+"""What every spec does to the logits before it chooses, on the host: penalties, exclusions, forms and temperature."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.models.base import LanguageModel
+from kerasgen.constraints.base import ConstraintState
 from kerasgen.samplers import arithmetic
 from kerasgen.samplers.bad_words import BadWords
 from kerasgen.samplers.base import SamplerSpec
+from kerasgen.tokens.base import Tokenizer
 
 
 class Constraints:
-    """The shared settings of one spec for one model's texts.
+    """The shared settings of one spec for one tokenizer's texts.
 
     Args:
         spec: whose penalties, exclusions and temperature to apply.
-        model: whose tokenizer says what is text.
+        tokenizer: says what is text.
     """
 
-    def __init__(self, spec: SamplerSpec, model: LanguageModel) -> None:
-        tokenizer = model.tokenizer
+    def __init__(self, spec: SamplerSpec, tokenizer: Tokenizer) -> None:
         self._spec = spec
         self._end_token_id = tokenizer.end_token_id
         frame = {tokenizer.end_token_id, tokenizer.start_token_id}
         self._frame = tuple(token_id for token_id in frame if token_id is not None)
         self._bad_words = BadWords(spec.bad_words, tokenizer) if spec.bad_words else None
 
+    @property
+    def are_none(self) -> bool:
+        """Whether nothing but the temperature changes the logits."""
+        spec = self._spec
+        return spec.repetition_penalty == 1 and not spec.no_repeat_ngram_size and not spec.bad_words
+
     def apply(
-        self, logits: npt.NDArray[np.float64], token_ids: npt.NDArray[np.int32], index: int
+        self,
+        logits: npt.NDArray[np.floating[Any]],
+        token_ids: npt.NDArray[np.int32],
+        lengths: npt.NDArray[np.int64],
+        states: Sequence[ConstraintState] | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Return the logits that the spec chooses from.
+        """Return the logits that the spec chooses from, float64.
 
         Args:
-            logits: float `(rows, vocabulary_size)`, for the token at `index`.
-            token_ids: int `(rows, length)`, the texts in the positions before `index`.
-            index: at least 1.
+            logits: float `(rows, vocabulary_size)`, of each row's next token.
+            token_ids: int `(rows, n)`, the texts, right-padded.
+            lengths: int `(rows,)`, tokens of each text.
+            states: of each row's form, or None.
         """
+        # Draws are summed over the whole vocabulary: in float64 the sums don't depend on how it is cut.
+        logits = np.asarray(logits, dtype=np.float64)
         excluded = None
         if self._bad_words is not None:
-            excluded = np.stack([self._bad_words.excluded(text[:index]) for text in token_ids])
+            excluded = np.stack(
+                [self._bad_words.excluded(text[:n].tolist()) for text, n in zip(token_ids, lengths, strict=True)]
+            )
+        if states is not None:
+            # A form comes before all else: where it allows nothing the text ends, however the rest would choose.
+            masks = [state.allowed() for state in states]
+            for row, mask in enumerate(masks):
+                if mask is not None:
+                    excluded = np.zeros(logits.shape, dtype=np.bool_) if excluded is None else excluded
+                    excluded[row] |= ~mask
+        index = lengths[:, None]
+        counted = np.zeros(token_ids.shape, dtype=np.bool_)
+        if not self.are_none:
+            counted = arithmetic.text_mask(np, token_ids, index, self._frame)
         changed: npt.NDArray[np.float64] = arithmetic.constrain(
             np,
             logits,
             token_ids=token_ids,
-            counted=arithmetic.text_mask(np, token_ids, index, self._frame),
+            counted=counted,
             index=index,
             repetition_penalty=self._spec.repetition_penalty,
             no_repeat_ngram_size=self._spec.no_repeat_ngram_size,

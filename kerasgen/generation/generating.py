@@ -2,45 +2,81 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
-from kerasgen.generation import hub_samplers, loops
+from kerasgen.generation import engines, loops, searches
 from kerasgen.generation.batches import Batch, Continuation
+from kerasgen.generation.engine import Engine
+from kerasgen.generation.writing import Writer, check_stop, write
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.resolving import is_hub_sampler, resolve
 from kerasgen.samplers.searching import Beam, Contrastive
 
 
+@dataclass(frozen=True)
+class GeneratedText:
+    """A text with what is known about its tokens.
+
+    Args:
+        text: what `generate` returns without `return_logprobs`.
+        token_ids: the generated ones, up to the one that ended the text.
+        logprobs: in nats, what the model itself gave each token, whatever the sampler made of it; empty for searches.
+        score: as in `Continuation`.
+        finished: as in `Continuation`.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    score: float
+    finished: bool
+
+
 def generate(
-    model: LanguageModel,
+    model: LanguageModel | Engine,
     prompts: Sequence[str],
     *,
     sampler: Any,
     max_length: int | None = None,
     max_new_tokens: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    constraint: Constraint | None = None,
+    num_return_sequences: int | None = None,
+    return_logprobs: bool = False,
     return_prompt: bool = True,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     batch_size: int = 32,
-) -> list[str]:
+    engine: str = "auto",
+) -> list[Any]:
     """Return one text for each prompt.
 
     The same arguments give the same texts at every call (unless the sampler is KerasHub's own), and a prompt gives the
     same text alone and among others. A prompt that is given several times gets as many different draws.
 
     Args:
-        model: the model and its tokenizer.
+        model: the model and its tokenizer, or an engine.
         prompts: texts to go on from; "" where the tokenizer has a start token, which is put before each.
         sampler: a `SamplerSpec`, text such as `"top_k:k=40"`, or a `keras_hub.samplers.Sampler` instance.
         max_length: tokens of a whole text; as in KerasHub, the start token, the prompt and an end token count.
         max_new_tokens: tokens generated after the prompt, instead. With neither given, as many as the model has
             positions, or 256 in all where it has no limit.
+        stop: strings at which a text ends, wherever they lie across tokens; the text is what stands before the first.
+            A search (beam, contrastive) looks for them when its texts are complete.
+        constraint: a form that every text has.
+        num_return_sequences: how many texts for each prompt, each its own draw (of beam search: the best). Given, even
+            as 1, each prompt's texts come as a list.
+        return_logprobs: return `GeneratedText`s instead of strings.
         return_prompt: begin each text with its prompt, exactly as it was given.
-        seed: for specs that have none of their own.
-        batch_size: prompts generated from at once, at most.
+        seed: for specs that have none of their own; one, or one for each prompt.
+        batch_size: texts generated at once, at most.
+        engine: which engine decodes a `LanguageModel`; see `kerasgen.generation.engines.resolve`.
 
     Returns:
         Texts without start, end and padding tokens. Bytes at the end that a length limit cut off in mid-character are
@@ -52,42 +88,63 @@ def generate(
         GenerationError: the model's logits are not finite.
     """
     texts = _check_prompts(prompts)
+    tokenizer = model.tokenizer
     found = generate_ids(
         model,
-        model.tokenizer.encode_batch(texts),
+        tokenizer.encode_batch(texts),
         sampler=sampler,
         max_length=max_length,
         max_new_tokens=max_new_tokens,
+        stop=stop,
+        constraint=constraint,
+        num_return_sequences=num_return_sequences,
         seed=seed,
         batch_size=batch_size,
+        engine=engine,
     )
-    best = [decode(model, continuations[0]) for continuations in found]
-    return [prompt + text for prompt, text in zip(texts, best, strict=True)] if return_prompt else best
+    ends = check_stop(stop)
+
+    def written(prompt: str, one: Continuation) -> Any:
+        text = write(tokenizer, one.token_ids, ended=one.finished, stop=ends)
+        text = prompt + text if return_prompt else text
+        return GeneratedText(text, one.token_ids, one.nats, one.score, one.finished) if return_logprobs else text
+
+    if num_return_sequences is not None:
+        return [[written(text, one) for one in several] for text, several in zip(texts, found, strict=True)]
+    return [written(text, several[0]) for text, several in zip(texts, found, strict=True)]
 
 
 def generate_ids(
-    model: LanguageModel,
+    model: LanguageModel | Engine,
     prompts: Sequence[Sequence[int]],
     *,
     sampler: Any,
     max_length: int | None = None,
     max_new_tokens: int | None = None,
-    seed: int = 0,
+    stop: str | Sequence[str] | None = None,
+    constraint: Constraint | None = None,
+    num_return_sequences: int | None = None,
+    seed: int | Sequence[int] = 0,
     batch_size: int = 32,
+    engine: str = "auto",
 ) -> list[list[Continuation]]:
     """Return the continuations of each prompt, the best first.
 
     Args:
-        model: the model and its tokenizer.
+        model: the model and its tokenizer, or an engine.
         prompts: token ids without the start token, which is put before each if there is one.
         sampler: as in `generate`.
         max_length: as in `generate`.
         max_new_tokens: as in `generate`.
+        stop: as in `generate`; the ids go on to the token that completed the stop string.
+        constraint: as in `generate`.
+        num_return_sequences: as in `generate`.
         seed: as in `generate`.
         batch_size: as in `generate`.
+        engine: as in `generate`.
 
     Returns:
-        For each prompt one continuation, or up to `num_return_sequences` with beam search.
+        For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).
 
     Raises:
         GenerateArgumentError: as in `generate`.
@@ -95,79 +152,100 @@ def generate_ids(
         GenerationError: as in `generate`.
     """
     spec = resolve(sampler)
-    framed, limits = _prepare(model, prompts, max_length, max_new_tokens, seed)
+    ends = check_stop(stop)
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise GenerateArgumentError(f"`batch_size` must be a whole number of at least 1. Received: {batch_size!r}.")
-    cut = batching.batches(model, framed, limits, batch_size, equal_lengths=is_hub_sampler(spec))
+    spec, copies = _copies(spec, num_return_sequences)
+    framed, limits = _prepare(model, prompts, max_length, max_new_tokens)
+    seeds = _seeds(spec, seed, len(framed))
+    if copies > 1:
+        framed = [prompt for prompt in framed for _ in range(copies)]
+        limits = [limit for limit in limits for _ in range(copies)]
+        seeds = [one for one in seeds for _ in range(copies)]
+    cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec))
     found: list[list[Continuation]] = [[] for _ in framed]
-    for batch, continuations in _run(model, cut, spec, seed):
+    for batch, continuations in _run(model, cut, spec, ends, constraint, engine):
         for place, several in zip(batch.places, continuations, strict=True):
             found[place] = several
+    if copies > 1:
+        found = [[one for (one,) in found[n : n + copies]] for n in range(0, len(found), copies)]
     return found
 
 
 def stream(
-    model: LanguageModel,
+    model: LanguageModel | Engine,
     prompt: str,
     *,
     sampler: Any,
     max_length: int | None = None,
     max_new_tokens: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    constraint: Constraint | None = None,
     return_prompt: bool = True,
     seed: int = 0,
+    engine: str = "auto",
 ) -> Iterator[str]:
     """Yield a text piece by piece as it is generated; joined, the pieces are what `generate` returns.
 
-    A piece holds whole characters only, and is never empty. Arguments are checked at the call, not at the first piece.
+    A piece holds whole characters only, and is never empty; what could become a stop string is held back until it is
+    certain. Arguments are checked at the call, not at the first piece. Closing the iterator ends the work.
 
     Args:
         model: as in `generate`.
-        prompt: as in `generate`.
-        sampler: as in `generate`; a spec that chooses token by token, or contrastive search.
+        prompt: text to go on from.
+        sampler: as in `generate`, but only kinds that choose token by token.
         max_length: as in `generate`.
         max_new_tokens: as in `generate`.
-        return_prompt: yield the prompt first.
+        stop: as in `generate`.
+        constraint: as in `generate`.
+        return_prompt: yield the prompt first, in a piece of its own.
         seed: as in `generate`.
+        engine: as in `generate`.
 
     Raises:
         GenerateArgumentError: as in `generate`, and for samplers that know a text only when it is complete.
     """
     spec = resolve(sampler)
+    ends = check_stop(stop)
     (text,) = _check_prompts([prompt])
     if not isinstance(spec, (TokenSampler, Contrastive)):
         raise GenerateArgumentError(
             f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
             "generate, or a sampler that chooses token by token."
         )
-    framed, limits = _prepare(model, [model.tokenizer.encode(text)], max_length, max_new_tokens, seed)
-    (batch,) = batching.batches(model, framed, limits, 1)
-    return _stream(model, batch, spec, seed, text if return_prompt else "")
+    framed, limits = _prepare(model, [model.tokenizer.encode(text)], max_length, max_new_tokens)
+    (batch,) = batching.batches(framed, limits, _seeds(spec, seed, 1), 1)
+    decoder = engines.resolve(model, engine)
+    states = _states(decoder, batch, constraint)
+    return _stream(decoder, batch, spec, states, ends, text if return_prompt else "")
 
 
-def decode(model: LanguageModel, continuation: Continuation) -> str:
+def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
     """Return the text of a continuation, without special tokens and without a character that a limit cut in two."""
-    decoder = model.tokenizer.decoder(skip_special_tokens=True)
-    text = "".join(map(decoder.push, continuation.token_ids))
-    rest = decoder.finish()
-    # What is left over are the first bytes of a character. The next token might have completed it, unless the model
-    # has ended the text there.
-    return text + (rest if continuation.finished else rest.rstrip("\ufffd"))
+    text = write(model.tokenizer, continuation.token_ids, ended=continuation.finished)
+    return text[: continuation.stopped]
 
 
 def _stream(
-    model: LanguageModel, batch: Batch, spec: TokenSampler | Contrastive, seed: int, prompt: str
+    engine: Engine,
+    batch: Batch,
+    spec: TokenSampler | Contrastive,
+    states: list[ConstraintState] | None,
+    stop: tuple[str, ...],
+    prompt: str,
 ) -> Iterator[str]:
     if prompt:
         yield prompt
-    decoder = model.tokenizer.decoder(skip_special_tokens=True)
+    writer = Writer(engine.tokenizer, stop)
     finished = False
-    for chosen in _choices(model, batch, spec, seed):
-        finished = int(chosen.token_ids[0]) == model.tokenizer.end_token_id
-        piece = decoder.push(int(chosen.token_ids[0]))
+    for chosen in _choices(engine, batch, spec, loops.Texts(batch, engine.tokenizer), states):
+        finished = int(chosen.token_ids[0]) == engine.tokenizer.end_token_id
+        piece = writer.push(int(chosen.token_ids[0]))
         if piece:
             yield piece
-    rest = decoder.finish()
-    rest = rest if finished else rest.rstrip("\ufffd")
+        if writer.stopped is not None:
+            return
+    rest = writer.finish(ended=finished)
     if rest:
         yield rest
 
@@ -178,51 +256,136 @@ def _check_prompts(prompts: Sequence[str]) -> list[str]:
     return list(prompts)
 
 
+def _copies(spec: Any, num_return_sequences: int | None) -> tuple[Any, int]:
+    """The spec, and how often each prompt is to be run."""
+    if num_return_sequences is None:
+        return spec, 1
+    count = num_return_sequences
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise GenerateArgumentError(
+            f"`num_return_sequences` must be a whole number of at least 1. Received: {num_return_sequences!r}."
+        )
+    if isinstance(spec, Beam):
+        if count > spec.num_beams:
+            raise GenerateArgumentError(
+                f"Beam search over {spec.num_beams} texts can return as many at most. Received: "
+                f"num_return_sequences={count}. Raise `num_beams`."
+            )
+        return dataclasses.replace(spec, num_return_sequences=count), 1
+    return spec, count
+
+
+def _seeds(spec: Any, seed: int | Sequence[int], count: int) -> list[int]:
+    """One seed for each prompt: the spec's own, or the call's."""
+    several = [seed] * count if isinstance(seed, int) else list(seed)
+    if len(several) != count:
+        raise GenerateArgumentError(
+            f"`seed` must be one number, or one for each of the {count} prompts. Received: {len(several)} of them."
+        )
+    for one in several:
+        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < 2**64:
+            raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={one!r}.")
+    own = getattr(spec, "seed", None) if isinstance(spec, SamplerSpec) else None
+    return several if own is None else [own] * count
+
+
 def _prepare(
-    model: LanguageModel,
+    model: LanguageModel | Engine,
     prompts: Sequence[Sequence[int]],
     max_length: int | None,
     max_new_tokens: int | None,
-    seed: int,
 ) -> tuple[list[list[int]], list[int]]:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
-        raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={seed!r}.")
     framed = batching.frame(model, prompts)
     lengths = [len(prompt) for prompt in framed]
     return framed, batching.limits(model, lengths, max_length=max_length, max_new_tokens=max_new_tokens)
 
 
+def _states(engine: Engine, batch: Batch, constraint: Constraint | None) -> list[ConstraintState] | None:
+    if constraint is None:
+        return None
+    first = 0 if engine.tokenizer.start_token_id is None else 1
+    return [constraint.begin(engine.tokenizer, prompt[first:]) for prompt in batch.prompts]
+
+
 def _run(
-    model: LanguageModel, cut: Iterator[Batch], spec: Any, seed: int
+    model: LanguageModel | Engine,
+    cut: Iterator[Batch],
+    spec: Any,
+    stop: tuple[str, ...],
+    constraint: Constraint | None,
+    engine: str,
 ) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
     if is_hub_sampler(spec):
+        if not isinstance(model, LanguageModel) or constraint is not None or stop:
+            raise GenerateArgumentError(
+                "KerasHub's own samplers run on a Keras model, without constraints and stop strings. Use one of "
+                f"kerasgen's. Received: sampler={spec!r}."
+            )
+        from kerasgen.generation import hub_samplers
+
         for batch, continuations in hub_samplers.run(model, cut, spec):
             yield batch, [[continuation] for continuation in continuations]
         return
+    decoder = engines.resolve(model, engine)
     for batch in cut:
+        states = _states(decoder, batch, constraint)
         if isinstance(spec, Beam):
-            yield batch, loops.search_beams(model, batch, spec)
+            found = searches.search_beams(decoder, batch, spec, states)
+            yield batch, [[_stopped(decoder, one, stop) for one in several] for several in found]
         else:
-            yield batch, [[one] for one in _collect(model, batch, _choices(model, batch, spec, seed))]
+            yield batch, [[one] for one in _collect(decoder, batch, spec, states, stop)]
 
 
-def _choices(model: LanguageModel, batch: Batch, spec: SamplerSpec, seed: int) -> Iterator[loops.Chosen]:
+def _choices(
+    engine: Engine, batch: Batch, spec: SamplerSpec, texts: loops.Texts, states: list[ConstraintState] | None
+) -> Iterator[loops.Chosen]:
     if isinstance(spec, TokenSampler):
-        return loops.sample(model, batch, spec, seed if spec.seed is None else spec.seed)
+        return loops.sample(engine, batch, spec, texts, states)
     if isinstance(spec, Contrastive):
-        return loops.search_contrastively(model, batch, spec)
+        if states is not None:
+            raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
+        return loops.search_contrastively(engine, batch, spec, texts)
     raise GenerateArgumentError(
         f"No decoding loop runs a sampler of the kind {type(spec).__name__}. Subclass "
         "kerasgen.samplers.base.TokenSampler to choose token by token."
     )
 
 
-def _collect(model: LanguageModel, batch: Batch, steps: Iterable[loops.Chosen]) -> list[Continuation]:
+def _collect(
+    engine: Engine,
+    batch: Batch,
+    spec: SamplerSpec,
+    states: list[ConstraintState] | None,
+    stop: tuple[str, ...],
+) -> list[Continuation]:
+    texts = loops.Texts(batch, engine.tokenizer)
     token_ids: list[list[int]] = [[] for _ in batch.places]
-    scores = [0.0 for _ in batch.places]
-    for step in steps:
-        for row, token_id, nats in zip(step.rows, step.token_ids, step.nats, strict=True):
-            token_ids[row].append(int(token_id))
-            scores[row] += float(nats)
-    end = model.tokenizer.end_token_id
-    return [Continuation(tuple(ids), score, ids[-1] == end) for ids, score in zip(token_ids, scores, strict=True)]
+    nats: list[list[float]] = [[] for _ in batch.places]
+    writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
+    for step in _choices(engine, batch, spec, texts, states):
+        for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.nats.tolist(), strict=True):
+            token_ids[row].append(token_id)
+            nats[row].append(own)
+            if stop:
+                writers[row].push(token_id)
+                if writers[row].stopped is not None:
+                    texts.stop(row)
+    end = engine.tokenizer.end_token_id
+    found = []
+    for row, ids in enumerate(token_ids):
+        if stop and writers[row].stopped is None:
+            writers[row].finish(ended=ids[-1] == end)  # what was held back may hold a stop string's last character
+        stopped = writers[row].stopped if stop else None
+        finished = ids[-1] == end or stopped is not None
+        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]), stopped))
+    return found
+
+
+def _stopped(engine: Engine, one: Continuation, stop: Iterable[str]) -> Continuation:
+    """A complete text, cut at the first stop string in it."""
+    writer = Writer(engine.tokenizer, tuple(stop))
+    for count, token_id in enumerate(one.token_ids, start=1):
+        writer.push(token_id)
+        if writer.stopped is not None:
+            return Continuation(one.token_ids[:count], one.score, True, (), writer.stopped)
+    return one

@@ -16,7 +16,7 @@ from keras import ops
 
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.batches import Batch, Continuation
-from kerasgen.generation.passes import signature
+from kerasgen.generation.keras_passes import signature
 from kerasgen.models.base import LanguageModel
 
 _MISSING = object()
@@ -65,9 +65,10 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
         )
     with lent(model.causal_lm, sampler) as function:
         for batch in batches:
-            mask = np.arange(batch.token_ids.shape[1]) < batch.lengths[:, None]
+            padded = batch.padded(int(batch.limits.max()), end)
+            mask = np.arange(padded.shape[1]) < batch.lengths[:, None]
             # KerasHub takes an end token after the prompt for the end of a text, though it were padding.
-            inputs = {"token_ids": np.where(mask, batch.token_ids, int(end == 0)), "padding_mask": mask}
+            inputs = {"token_ids": np.where(mask, padded, int(end == 0)), "padding_mask": mask}
             outputs = function({key: ops.convert_to_tensor(value) for key, value in inputs.items()}, (end,))
             token_ids = ops.convert_to_numpy(outputs["token_ids"])
             yield batch, [_continuation(row[n:], end) for row, n in zip(token_ids, batch.lengths, strict=True)]

@@ -1,26 +1,28 @@
-"""Logits become tokens: the decoding loops, one for each way to choose.
+"""Logits become tokens: the decoding loops that choose token by token, for every engine.
 
-Texts of one batch stand at one index, for a KerasHub cache is written at one index for all rows. A loop starts at the
-shortest text and steps over the longer prompts' own tokens; where short texts are finished, it goes on from the next.
+Each text stands at its own position, and one that is finished leaves its batch at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation.batches import Batch, Continuation
+from kerasgen.generation.batches import Batch
 from kerasgen.generation.constraints import Constraints
-from kerasgen.generation.passes import Session, cache_length
-from kerasgen.models.base import LanguageModel
-from kerasgen.samplers import arithmetic, beams
+from kerasgen.generation.engine import BlockSession, Engine, HiddenSession, Session, check_finite
+from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import TokenSampler
-from kerasgen.samplers.randomness import uniforms
-from kerasgen.samplers.searching import Beam, Contrastive
+from kerasgen.samplers.searching import Contrastive
+
+# Steps of the blocks of a text: a first piece comes at once, and later ones cost one hand-over for so many tokens.
+_BLOCKS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -38,157 +40,170 @@ class Chosen:
     nats: npt.NDArray[np.float64]
 
 
-class _Progress:
-    """How far each text of a batch has come."""
+class Texts:
+    """The texts of a batch on the host while they grow, and which of them still do.
 
-    def __init__(self, batch: Batch, model: LanguageModel) -> None:
+    Args:
+        batch: the prompts.
+        tokenizer: whose end token ends a text, and whose padding fills the rows.
+    """
+
+    def __init__(self, batch: Batch, tokenizer: Any) -> None:
+        longest = int(batch.limits.max())
+        self.token_ids = batch.padded(longest, tokenizer.pad_token_id)
         self.lengths = batch.lengths.copy()
-        self.done = np.zeros(len(batch.places), dtype=np.bool_)
+        self.live = np.arange(len(batch.places))
         self._limits = batch.limits
-        self._end_token_id = model.tokenizer.end_token_id
+        self._begun = batch.lengths
+        self._end_token_id = tokenizer.end_token_id
+        self._stopped = np.zeros(len(batch.places), dtype=np.bool_)
 
-    def next_rows(self) -> tuple[int, npt.NDArray[np.int64]]:
-        """Return the index of the next token, and the rows that get one there."""
-        index = int(self.lengths[~self.done].min())
-        return index, np.flatnonzero(~self.done & (self.lengths == index))
+    @property
+    def room(self) -> npt.NDArray[np.int64]:
+        """Int `(live,)`, tokens that each live text may still get."""
+        return np.asarray((self._limits - self.lengths)[self.live])
 
-    def add(self, rows: npt.NDArray[np.int64], token_ids: npt.NDArray[np.int64]) -> None:
+    @property
+    def drawn(self) -> npt.NDArray[np.int64]:
+        """Int `(live,)`, tokens that each live text has got."""
+        return np.asarray((self.lengths - self._begun)[self.live])
+
+    def stop(self, row: int) -> None:
+        """Let a row of the batch end with the tokens that it has."""
+        self._stopped[row] = True
+
+    def is_stopped(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which of these rows were told to end."""
+        return np.asarray(self._stopped[rows])
+
+    def add(self, rows: npt.NDArray[np.int64], token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Write one token to each of these rows of the batch, and return which of them go on."""
+        self.token_ids[rows, self.lengths[rows]] = token_ids
         self.lengths[rows] += 1
-        self.done[rows] = (token_ids == self._end_token_id) | (self.lengths[rows] == self._limits[rows])
+        return np.asarray((token_ids != self._end_token_id) & (self.lengths[rows] < self._limits[rows]))
+
+    def leave(self, session: Session, goes_on: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Take finished texts, and those told to stop, out of the session, and return which live ones went on."""
+        goes_on = goes_on & ~self.is_stopped(self.live)
+        self.live = self.live[goes_on]
+        if len(self.live) and not goes_on.all():
+            session.select(np.flatnonzero(goes_on))
+        return goes_on
 
 
-def sample(model: LanguageModel, batch: Batch, spec: TokenSampler, seed: int) -> Iterator[Chosen]:
-    """Yield each step's tokens, chosen from that step's logits, until every text is done."""
-    session = _open(model, batch)
-    constraints = Constraints(spec, model)
-    progress = _Progress(batch, model)
-    draws = [
-        uniforms(seed, stream, int(most))
-        for stream, most in zip(batch.streams, batch.limits - batch.lengths, strict=True)
-    ]
-    while not progress.done.all():
-        index, rows = progress.next_rows()
-        logits = session.logits(index)[rows]
-        drawn = np.array([draws[row][index - batch.lengths[row]] for row in rows])
-        token_ids = spec.choose(np, constraints.apply(logits, session.token_ids[rows], index), drawn)
-        session.token_ids[rows, index] = token_ids
-        progress.add(rows, token_ids)
+def sample(
+    engine: Engine,
+    batch: Batch,
+    spec: TokenSampler,
+    texts: Texts,
+    states: Sequence[ConstraintState] | None = None,
+    session: Session | None = None,
+) -> Iterator[Chosen]:
+    """Yield each step's tokens, chosen from that step's logits, until every text is done.
+
+    Args:
+        engine: opens the session.
+        batch: the prompts.
+        spec: how to choose.
+        texts: of this batch; the caller may tell it to stop some.
+        states: of each row's form, or None.
+        session: one that stands at the prompts' ends, or None to open one.
+    """
+    session = session or engine.open(batch.prompts, batch.limits.tolist())
+    if states is None and isinstance(session, BlockSession) and session.can_run(spec):
+        yield from _sample_blocks(batch, spec, texts, session)
+        return
+    constraints = Constraints(spec, engine.tokenizer)
+    while len(texts.live):
+        rows = texts.live
+        logits = session.logits()
+        check_finite(logits)
+        live_states = None if states is None else [states[row] for row in rows.tolist()]
+        masked = constraints.apply(logits, texts.token_ids[rows], texts.lengths[rows], live_states)
+        key = batch.keys[rows]
+        drawn = randomness.uniforms(np, (key[:, 0], key[:, 1]), texts.drawn.astype(np.uint32))
+        token_ids = np.asarray(spec.choose(np, masked, drawn.astype(np.float64)), dtype=np.int64)
+        goes_on = texts.add(rows, token_ids)
         yield Chosen(rows, token_ids, _nats(logits, token_ids))
+        kept = texts.leave(session, goes_on)
+        if live_states is not None:
+            for state, token_id, goes in zip(live_states, token_ids.tolist(), kept, strict=True):
+                if goes:
+                    state.advance(token_id)
+        if len(texts.live):
+            session.append(token_ids[kept])
 
 
-def search_contrastively(model: LanguageModel, batch: Batch, spec: Contrastive) -> Iterator[Chosen]:
+def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any) -> Iterator[Chosen]:
+    """The same, several steps at a time inside the engine; what a row got after its end is dropped."""
+    turn = 0
+    while len(texts.live):
+        steps = min(_BLOCKS[min(turn, len(_BLOCKS) - 1)], int(texts.room.max()))
+        turn += 1
+        rows = texts.live
+        block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.room)
+        goes_on = np.ones(len(rows), dtype=np.bool_)
+        for step in range(block.steps):
+            places = np.flatnonzero(goes_on)
+            if not len(places):
+                break
+            token_ids = block.token_ids[step, places].astype(np.int64)
+            goes_on[places] = texts.add(rows[places], token_ids)
+            yield Chosen(rows[places], token_ids, block.nats[step, places].astype(np.float64))
+            goes_on &= ~texts.is_stopped(rows)
+        texts.leave(session, goes_on)
+
+
+def search_contrastively(engine: Engine, batch: Batch, spec: Contrastive, texts: Texts) -> Iterator[Chosen]:
     """Yield each step's tokens by contrastive search: the model reads every candidate before one is taken.
 
     Raises:
-        GenerateArgumentError: the model doesn't decode with a cache, so its hidden states are not at hand.
+        GenerateArgumentError: the engine doesn't show hidden states.
     """
-    session = _open(model, batch)
-    if not session.is_cached:
+    session = engine.open(batch.prompts, batch.limits.tolist())
+    if not isinstance(session, HiddenSession):
         raise GenerateArgumentError(
-            f"Contrastive search needs a model that decodes with a cache; {type(model.causal_lm).__name__} doesn't. "
-            "Use another sampler."
+            f"Contrastive search needs a model that decodes with a cache and shows its hidden states; {engine.name} "
+            "doesn't. Use another sampler."
         )
-    constraints = Constraints(spec, model)
-    progress = _Progress(batch, model)
-    count = min(spec.k, model.tokenizer.vocabulary_size)
-    every_row = np.arange(len(batch.places))
-    hidden = session.prompt_hidden.copy()  # (rows, length, hidden_dim)
-    logits, logits_index = np.empty((0, 0)), -1
-    while not progress.done.all():
-        index, rows = progress.next_rows()
-        if logits_index != index:  # at the start, and where the short texts are finished
-            logits = session.logits(index)
-        probabilities = arithmetic.softmax(np, constraints.apply(logits, session.token_ids, index))
+    constraints = Constraints(spec, engine.tokenizer)
+    count = min(spec.k, engine.tokenizer.vocabulary_size)
+    prompt_hidden = session.prompt_hidden()
+    width = max(int(batch.limits.max()), prompt_hidden.shape[1])
+    hidden = np.zeros((len(batch.places), width, prompt_hidden.shape[2]), dtype=np.float32)
+    hidden[:, : prompt_hidden.shape[1]] = prompt_hidden
+    logits = session.logits()
+    while len(texts.live):
+        rows, lengths = texts.live, texts.lengths[texts.live]
+        check_finite(logits)
+        probabilities = arithmetic.softmax(np, constraints.apply(logits, texts.token_ids[rows], lengths))
         probabilities, candidates = arithmetic.top(np, probabilities, count)
-        given = session.token_ids[:, index].copy()
-        is_chosen = np.isin(every_row, rows)
-        candidates = np.where(is_chosen[:, None], candidates, given[:, None])
 
-        session.select(np.repeat(every_row, count))
-        session.token_ids[:, index] = candidates.reshape(-1)
-        candidate_logits = session.logits(index + 1)
-        states = np.asarray(session.hidden, dtype=np.float32)
+        session.select(np.repeat(np.arange(len(rows)), count))
+        session.append(candidates.reshape(-1).astype(np.int64))
+        candidate_logits = session.logits()
+        states = np.asarray(session.hidden(), dtype=np.float32)
         scores = arithmetic.contrastive_score(
             np,
             probabilities,
-            states.reshape(len(every_row), count, -1),
-            hidden,
-            np.broadcast_to(np.arange(hidden.shape[1]) < index, hidden.shape[:2]),
+            states.reshape(len(rows), count, -1),
+            hidden[rows],
+            np.arange(width) < lengths[:, None],
             spec.alpha,
         )
         best = arithmetic.highest(np, scores)
-        taken = every_row * count + best
-        session.select(taken)
-        hidden[:, index] = states[taken]
-        token_ids = candidates[every_row, best][rows]
-        yield Chosen(rows, token_ids, _nats(logits[rows], token_ids))
-        logits, logits_index = candidate_logits[taken], index + 1
-        progress.add(rows, token_ids)
+        taken = np.arange(len(rows)) * count + best
+        token_ids = candidates[np.arange(len(rows)), best].astype(np.int64)
+        hidden[rows, lengths] = states[taken]
+        goes_on = texts.add(rows, token_ids)
+        yield Chosen(rows, token_ids, _nats(logits, token_ids))
+        goes_on &= ~texts.is_stopped(rows)
+        texts.live = rows[goes_on]
+        session.select(taken[goes_on])
+        logits = candidate_logits[taken[goes_on]]
 
 
-def search_beams(model: LanguageModel, batch: Batch, spec: Beam) -> list[list[Continuation]]:
-    """Return each row's best texts by beam search, the best first; fewer than asked for if there are no more."""
-    rows, count = len(batch.places), spec.num_beams
-    end = model.tokenizer.end_token_id
-    session = _open(model, batch)
-    constraints = Constraints(spec, model)
-    state = beams.begin(np, session.token_ids, np.zeros((rows, count)))
-    session.select(np.repeat(np.arange(rows), count))
-    lengths, done = batch.lengths.copy(), np.zeros(rows, dtype=np.bool_)
-    most = batch.limits - batch.lengths
-    while not done.all():
-        index = int(lengths[~done].min())
-        active = ~done & (lengths == index)
-        logits = constraints.apply(session.logits(index), session.token_ids, index)
-        nats = arithmetic.log_softmax(np, logits).reshape(rows, count, -1)
-        generated = lengths - batch.lengths + 1
-        state, parents = beams.step(
-            np,
-            state,
-            nats,
-            active=active,
-            index=index,
-            generated=generated,
-            stop_token_ids=(end,),
-            length_penalty=spec.length_penalty,
-        )
-        session.select((np.arange(rows)[:, None] * count + parents).reshape(-1))
-        session.token_ids = state.token_ids.reshape(rows * count, -1).astype(np.int32)
-        lengths[active] += 1
-        ended = active & beams.is_done(
-            np,
-            state,
-            generated=generated,
-            most=most,
-            length_penalty=spec.length_penalty,
-            num_return_sequences=spec.num_return_sequences,
-            early_stopping=spec.early_stopping,
-        )
-        cut = active & ~ended & (lengths == batch.limits)
-        state = beams.finish(np, state, cut=cut, generated=generated, length_penalty=spec.length_penalty)
-        done |= ended | cut
-    return [
-        [
-            _continuation(state.finished_ids[row, place, batch.lengths[row] : batch.limits[row]], score, end)
-            for place, score in enumerate(state.finished_scores[row, : spec.num_return_sequences].tolist())
-            if score > float("-inf")
-        ]
-        for row in range(rows)
-    ]
-
-
-def _continuation(token_ids: npt.NDArray[np.int64], score: float, end_token_id: int) -> Continuation:
-    """The ids up to the end token, if they hold one."""
-    ends = np.flatnonzero(token_ids == end_token_id)
-    kept = token_ids[: ends[0] + 1] if len(ends) else token_ids
-    return Continuation(tuple(kept.tolist()), score, bool(len(ends)))
-
-
-def _open(model: LanguageModel, batch: Batch) -> Session:
-    length = cache_length(batch.token_ids.shape[1], model.max_sequence_length)
-    return Session(model, batch.padded(length, model.tokenizer.pad_token_id))
-
-
-def _nats(logits: npt.NDArray[np.float64], token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    nats = arithmetic.log_softmax(np, logits)[np.arange(len(token_ids)), token_ids]
+def _nats(logits: npt.NDArray[Any], token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    shifted = np.asarray(logits, dtype=np.float64)
+    nats = arithmetic.log_softmax(np, shifted)[np.arange(len(token_ids)), token_ids]
     return np.asarray(nats, dtype=np.float64)

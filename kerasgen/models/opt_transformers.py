@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
+from kerasgen.models.families.opt import POSITION_OFFSET
 from kerasgen.models.transformers_format import Tensors
-
-# OPT inherits fairseq's positions: row 2 belongs to the first token, rows 0 and 1 to nobody.
-POSITION_OFFSET = 2
 
 # `OPTForCausalLM` writes the first, `OPTModel` the second.
 PREFIXES = ("model.decoder.", "decoder.")

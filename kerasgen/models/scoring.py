@@ -120,7 +120,7 @@ def _batches(
         }
         pieces = [
             list(zip(rows.pieces.starts[members].tolist(), rows.pieces.targets[members].tolist(), strict=True))
-            for members in (rows.members[index] for index in indices)
+            for members in (rows.members(index) for index in indices)
         ]
         yield batch, pieces, _local(losses.predict_on_batch(inputs)).astype(np.float64)
 

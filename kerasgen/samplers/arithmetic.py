@@ -1,13 +1,17 @@
 """Logits become a choice: the arithmetic of every sampler, written once for every executor.
 
 Each function takes an array namespace `xp` first: the module `numpy` on a host, in whatever float type the arrays have,
-or `keras.ops` inside a compiled graph. Only functions that both have are used; `top` and `count_ids` hide the two
-places where they differ. Shapes must be known when a graph is traced; values need not be.
+or `keras.ops` (or what has its names) inside a compiled graph, in float32. Only functions that both have are used;
+`top`, `count_ids` and `selection` hide where they differ. Shapes must be known when a graph is traced; values need not
+be: `k`, `p`, the temperature and the penalty may be Python numbers, scalars of the executor, or one a row, `(rows, 1)`.
+A number that changes nothing, such as a penalty of 1, costs nothing if it is Python's.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from kerasgen.samplers import selection
 
 
 def top(xp: Any, values: Any, count: int) -> tuple[Any, Any]:
@@ -24,7 +28,13 @@ def top(xp: Any, values: Any, count: int) -> tuple[Any, Any]:
     if hasattr(xp, "top_k"):
         highest, places = xp.top_k(values, k=count, sorted=True)
         return highest, places
-    places = xp.argsort(-values, axis=-1, kind="stable")[:, :count]
+    if count < values.shape[-1]:  # to look for the few among many is ten times as fast as to sort them all
+        counts = xp.full((len(values), 1), count)
+        places = xp.nonzero(selection.keep_highest(xp, values, counts))[1].reshape(-1, count)
+        order = xp.argsort(-xp.take_along_axis(values, places, axis=-1), axis=-1, kind="stable")
+        places = xp.take_along_axis(places, order, axis=-1)
+    else:
+        places = xp.argsort(-values, axis=-1, kind="stable")
     return xp.take_along_axis(values, places, axis=-1), places
 
 
@@ -69,7 +79,7 @@ def exclude(xp: Any, logits: Any, excluded: Any) -> Any:
     return xp.where(excluded, float("-inf"), logits)
 
 
-def apply_repetition_penalty(xp: Any, logits: Any, token_ids: Any, counted: Any, penalty: float) -> Any:
+def apply_repetition_penalty(xp: Any, logits: Any, token_ids: Any, counted: Any, penalty: Any) -> Any:
     """Return logits with those of repeated tokens divided by `penalty` where positive, multiplied where not.
 
     Args:
@@ -81,9 +91,13 @@ def apply_repetition_penalty(xp: Any, logits: Any, token_ids: Any, counted: Any,
 
     Source: Keskar et al. 2019, section 4.1, with the sign rule that transformers added.
     """
-    if penalty == 1:
+    if isinstance(penalty, (int, float)) and penalty == 1:
         return logits
-    seen = count_ids(xp, token_ids, counted, logits.shape[-1]) > 0
+    return penalize(xp, logits, count_ids(xp, token_ids, counted, logits.shape[-1]) > 0, penalty)
+
+
+def penalize(xp: Any, logits: Any, seen: Any, penalty: Any) -> Any:
+    """Return the logits with those penalized that a text holds, by `seen`, bool `(rows, vocabulary_size)`."""
     return xp.where(seen, xp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
@@ -94,7 +108,7 @@ def ngram_mask(xp: Any, token_ids: Any, counted: Any, index: Any, size: int, voc
         xp: the array namespace.
         token_ids: int `(rows, n)`, the text in the positions before `index`.
         counted: bool `(rows, n)`, which positions are text; none from `index` on.
-        index: int scalar.
+        index: int scalar, or int `(rows, 1)`.
         size: tokens in an n-gram, at least 1.
         vocabulary_size: how many ids there are.
 
@@ -107,10 +121,12 @@ def ngram_mask(xp: Any, token_ids: Any, counted: Any, index: Any, size: int, voc
     if windows < 1:
         return xp.zeros((token_ids.shape[0], vocabulary_size)) > 0
     repeated = counted[:, size - 1 :]
+    index = xp.zeros_like(token_ids[:, :1]) + index
     for step in range(size - 1):
         # The text's own last size - 1 tokens; clipped, for the text may be shorter than that.
-        place = xp.reshape(xp.maximum(index - size + 1 + step, 0), (1,))
-        last, last_counted = xp.take(token_ids, place, axis=1), xp.take(counted, place, axis=1)
+        place = xp.maximum(index - size + 1 + step, 0)
+        last = xp.take_along_axis(token_ids, place, axis=1)
+        last_counted = xp.take_along_axis(xp.where(counted, 1, 0), place, axis=1) > 0
         same = xp.equal(token_ids[:, step : step + windows], last)
         both = xp.logical_and(counted[:, step : step + windows], last_counted)
         repeated = xp.logical_and(repeated, xp.logical_and(same, both))
@@ -134,35 +150,16 @@ def leave_a_choice(xp: Any, logits: Any, before: Any, end_token_id: int | None) 
     return xp.where(some, logits, exclude(xp, xp.zeros_like(logits), others))
 
 
-def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
-    """Return which are the `counts` highest of each row; of equals at the edge, the lower places.
-
-    Args:
-        xp: the array namespace.
-        values: float `(rows, n)`.
-        counts: int `(rows, 1)`, from 1 to `n`.
-
-    Returns:
-        Bool `(rows, n)`, true exactly `counts` times in each row.
-    """
-    descending = xp.flip(xp.sort(values, axis=-1), axis=-1)
-    edge = xp.take_along_axis(descending, counts - 1, axis=-1)
-    above = xp.where(values > edge, 1, 0)
-    at_edge = xp.where(xp.equal(values, edge), 1, 0)
-    room = counts - xp.sum(above, axis=-1, keepdims=True)
-    return xp.logical_or(above > 0, xp.logical_and(at_edge > 0, xp.cumsum(at_edge, axis=-1) <= room))
-
-
-def top_k_mask(xp: Any, logits: Any, k: int) -> Any:
-    """Return `(rows, vocabulary_size)` logits with -inf for all but the `k` highest of each row."""
+def top_k_mask(xp: Any, logits: Any, k: Any) -> Any:
+    """Return `(rows, vocabulary_size)` logits with -inf for all but the `k` highest of each row, lower ids first."""
     size = logits.shape[-1]
-    if k >= size:
+    if isinstance(k, int) and k >= size:
         return logits
-    counts = xp.where(xp.zeros_like(logits[:, :1]) > 0, 0, k)
-    return exclude(xp, logits, xp.logical_not(keep_highest(xp, logits, counts)))
+    counts = xp.zeros_like(logits[:, :1], dtype="int32") + xp.minimum(k, size)
+    return exclude(xp, logits, xp.logical_not(selection.keep_highest(xp, logits, counts)))
 
 
-def top_p_mask(xp: Any, logits: Any, p: float) -> Any:
+def top_p_mask(xp: Any, logits: Any, p: Any) -> Any:
     """Return logits with -inf for all but the fewest most likely tokens whose probabilities sum to `p` or more.
 
     Args:
@@ -170,18 +167,17 @@ def top_p_mask(xp: Any, logits: Any, p: float) -> Any:
         logits: float `(rows, vocabulary_size)`.
         p: above 0 and at most 1; 1 keeps all, whatever the sums round to.
     """
-    if p >= 1:
+    if isinstance(p, (int, float)) and p >= 1:
         return logits
-    likely_first = xp.flip(xp.sort(softmax(xp, logits), axis=-1), axis=-1)
-    before = xp.cumsum(likely_first, axis=-1) - likely_first
-    counts = xp.sum(xp.where(before < p, 1, 0), axis=-1, keepdims=True)
-    # A difference of sums may round below 0 or above p by an ulp, and never may the likeliest token go.
-    return exclude(xp, logits, xp.logical_not(keep_highest(xp, logits, xp.maximum(counts, 1))))
+    kept = selection.keep_mass(xp, logits, softmax(xp, logits), p)
+    if not isinstance(p, (int, float)):
+        kept = xp.logical_or(kept, p >= 1)
+    return exclude(xp, logits, xp.logical_not(kept))
 
 
-def min_p_mask(xp: Any, logits: Any, p: float) -> Any:
+def min_p_mask(xp: Any, logits: Any, p: Any) -> Any:
     """Return logits with -inf for tokens less than `p` times as likely as their row's most likely; 0 keeps all."""
-    if p <= 0:
+    if isinstance(p, (int, float)) and p <= 0:
         return logits
     ratio = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
     return exclude(xp, logits, ratio < p)
@@ -203,14 +199,7 @@ def draw(xp: Any, logits: Any, uniforms: Any) -> Any:
     Returns:
         Int `(rows,)`; never an id of probability 0, however the sums round.
     """
-    probabilities = softmax(xp, logits)
-    cumulative = xp.cumsum(probabilities, axis=-1)
-    # Scaled by the sum as it came out, not by 1.
-    goal = xp.expand_dims(uniforms, -1) * cumulative[:, -1:]
-    possible = probabilities > 0
-    reached = xp.where(xp.logical_and(cumulative > goal, possible), 1, 0)
-    last = logits.shape[-1] - 1 - xp.argmax(xp.flip(xp.where(possible, 1, 0), axis=-1), axis=-1)
-    return xp.where(xp.max(reached, axis=-1) > 0, xp.argmax(reached, axis=-1), last)
+    return selection.draw(xp, softmax(xp, logits), uniforms)
 
 
 def constrain(
@@ -220,10 +209,10 @@ def constrain(
     token_ids: Any,
     counted: Any,
     index: Any,
-    repetition_penalty: float = 1.0,
+    repetition_penalty: Any = 1.0,
     no_repeat_ngram_size: int = 0,
     excluded: Any = None,
-    temperature: float = 1.0,
+    temperature: Any = 1.0,
     end_token_id: int | None,
 ) -> Any:
     """Return logits after the steps that all kinds share, in the order that `kerasgen.samplers.base` gives.
@@ -233,7 +222,7 @@ def constrain(
         logits: float `(rows, vocabulary_size)`, as the model gave them for position `index`.
         token_ids: int `(rows, n)`, the text in the positions before `index`.
         counted: bool `(rows, n)`, which positions are text; none from `index` on.
-        index: int scalar.
+        index: int scalar, or int `(rows, 1)` where each row has its own.
         repetition_penalty: above 0.
         no_repeat_ngram_size: 0 sets no limit.
         excluded: bool `(rows, vocabulary_size)`, tokens that would complete a bad word; or None.
@@ -252,12 +241,16 @@ def constrain(
         changed = exclude(xp, changed, excluded)
     if no_repeat_ngram_size or excluded is not None:
         changed = leave_a_choice(xp, changed, logits, end_token_id)
-    return changed if temperature == 1 else changed / temperature
+    return changed if isinstance(temperature, (int, float)) and temperature == 1 else changed / temperature
 
 
 def text_mask(xp: Any, token_ids: Any, index: Any, frame_ids: tuple[int, ...]) -> Any:
-    """Return which positions of `(rows, n)` ids are text: those before `index` that hold no start or end token."""
-    counted = xp.expand_dims(xp.arange(token_ids.shape[1]), 0) < index
+    """Return which positions of `(rows, n)` ids are text: those before `index` that hold no start or end token.
+
+    `index` is an int scalar, or int `(rows, 1)` where each row has its own.
+    """
+    places = xp.zeros_like(token_ids) + xp.expand_dims(xp.cumsum(xp.ones_like(token_ids[0])) - 1, 0)
+    counted = places < index
     for token_id in frame_ids:
         counted = xp.logical_and(counted, xp.not_equal(token_ids, token_id))
     return xp.logical_and(counted, token_ids >= 0)

@@ -56,6 +56,8 @@ def step(
     generated: Any,
     stop_token_ids: tuple[int, ...],
     length_penalty: float,
+    candidate_ids: Any = None,
+    penalties: Any = None,
 ) -> tuple[Beams, Any]:
     """Return the texts one token longer, and which text each of them continues.
 
@@ -68,6 +70,9 @@ def step(
         generated: int `(batch,)`, tokens generated, this one with them.
         stop_token_ids: ids that finish a text.
         length_penalty: see `Beam`.
+        candidate_ids: int like `log_probabilities`, whose they are, where those are of some tokens only: of each text
+            at least the `num_beams * 2` likeliest, the likeliest first. None where they are of the whole vocabulary.
+        penalties: float like `log_probabilities`, taken off for this step's choice and not for the totals; or None.
 
     Returns:
         The texts, and int `(batch, num_beams)`, the places of those that they continue.
@@ -76,8 +81,14 @@ def step(
     # However many of the best are finished, enough are left to go on: a text has one candidate for each stop token.
     count = min(num_beams * (1 + len(stop_token_ids)), num_beams * vocabulary_size)
     totals = xp.reshape(xp.expand_dims(beams.totals, -1) + log_probabilities, (batch, num_beams * vocabulary_size))
-    totals, places = arithmetic.top(xp, totals, count)
+    if penalties is None:
+        totals, places = arithmetic.top(xp, totals, count)
+    else:
+        _, places = arithmetic.top(xp, totals - xp.reshape(penalties, totals.shape), count)
+        totals = xp.take_along_axis(totals, places, axis=1)
     parents, tokens = places // vocabulary_size, places % vocabulary_size
+    if candidate_ids is not None:
+        tokens = xp.take_along_axis(xp.reshape(candidate_ids, (batch, num_beams * vocabulary_size)), places, axis=1)
     ended = tokens < 0
     for token_id in stop_token_ids:
         ended = xp.logical_or(ended, xp.equal(tokens, token_id))
@@ -88,7 +99,13 @@ def step(
     scores = score(xp, totals, xp.expand_dims(generated, -1), length_penalty)
     finished_ids, finished_scores = _add(xp, beams, ids, arithmetic.exclude(xp, scores, xp.logical_not(may_end)))
 
-    live_totals, live = arithmetic.top(xp, arithmetic.exclude(xp, totals, ended), num_beams)
+    going = arithmetic.exclude(xp, totals, ended)
+    if penalties is None:
+        live_totals, live = arithmetic.top(xp, going, num_beams)
+    else:  # they stand in the order of the choice already, which is not that of their totals
+        rank = xp.zeros_like(going) + xp.arange(count) + xp.where(xp.equal(going, float("-inf")), float(count), 0.0)
+        _, live = arithmetic.top(xp, -rank, num_beams)
+        live_totals = xp.take_along_axis(going, live, axis=1)
     ids, parents = _gather(xp, ids, live), xp.take_along_axis(parents, live, axis=1)
     goes_on = xp.expand_dims(active, -1)
     itself = xp.zeros_like(parents) + xp.expand_dims(xp.arange(num_beams), 0)

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from keras import ops, tree
 
 from kerasgen.errors import SamplerArgumentError
-from kerasgen.samplers import arithmetic
+from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers import beams as search
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
-from kerasgen.samplers.randomness import uniforms
 from kerasgen.samplers.searching import Beam, Contrastive
 
 # (token_ids, cache, index) to (logits, hidden_states, cache) of the token at index - 1
@@ -42,6 +40,11 @@ def run(
         raise SamplerArgumentError(
             "A spec in KerasHub's generate needs prompts of a known batch size and length. Received: token_ids of "
             f"shape {tuple(prompt.shape)}. Pass arrays, or a dataset of whole batches."
+        )
+    if isinstance(spec, Beam) and spec.num_beam_groups > 1:
+        raise SamplerArgumentError(
+            "Diverse beams (`num_beam_groups` above 1) are searched by kerasgen's own loops only. Generate with "
+            f"kerasgen. Received: {spec!r}."
         )
     loop = _Loop(spec, next_logits, prompt, () if cache is None else cache, index, mask, stop_token_ids)
     if isinstance(spec, TokenSampler):
@@ -77,13 +80,12 @@ class _Loop:
         self.lengths = ops.sum(ops.cast(self.mask, "int32"), axis=-1)  # (rows,), of the prompts
 
     def tokens(self, spec: TokenSampler) -> Any:
-        draws = self._uniforms()
+        key = self._key()
 
         def body(prompt: Any, cache: Any, index: Any, done: Any) -> tuple[Any, ...]:
             logits, _, cache = self.next(prompt, cache, index)
             # The n-th draw of a row is for its n-th generated token, wherever that stands in the batch.
-            place = ops.expand_dims(ops.maximum(index - self.lengths, 0), -1)
-            drawn = ops.squeeze(ops.take_along_axis(draws, place, axis=1), axis=1)
+            drawn = randomness.uniforms(ops, key, ops.cast(ops.maximum(index - self.lengths, 0), "uint32"))
             token = ops.cast(spec.choose(ops, self._constrain(logits, prompt, index), drawn), prompt.dtype)
             given = self._column(self.mask, index)
             token = ops.where(ops.logical_or(given, done), self._column(prompt, index), token)
@@ -210,12 +212,14 @@ class _Loop:
             ended = ops.logical_or(ended, ops.equal(token, token_id))
         return ops.logical_and(ended, ops.logical_not(given))
 
-    def _uniforms(self) -> Any:
-        """The draws of each row, float32 `(rows, length)`: constants of the graph, by the stream of the row."""
-        seed = 0 if self.spec.seed is None else self.spec.seed
-        table = np.stack([uniforms(seed, stream, self.length) for stream in range(self.rows)]).astype("float32")
+    def _key(self) -> tuple[Any, Any]:
+        """The key of each row's numbers, two uint32 `(rows,)`."""
+        words = randomness.seed_words(0 if self.spec.seed is None else self.spec.seed)
+        seed = tuple(ops.convert_to_tensor([[word]], dtype="uint32") for word in words)
         ids = ops.where(self.mask, self.prompt, -1)
         same = ops.all(ops.equal(ops.expand_dims(ids, 0), ops.expand_dims(ids, 1)), axis=-1)
-        earlier = np.tril(np.ones((self.rows, self.rows), dtype=bool), k=-1)
-        stream = ops.sum(ops.cast(ops.logical_and(same, ops.convert_to_tensor(earlier)), "int32"), axis=-1)
-        return ops.take(ops.convert_to_tensor(table), stream, axis=0)
+        row = ops.arange(self.rows)
+        earlier = ops.expand_dims(row, 0) < ops.expand_dims(row, 1)
+        repeat = ops.sum(ops.cast(ops.logical_and(same, earlier), "int32"), axis=-1)
+        token_ids = ops.cast(ops.where(self.mask, self.prompt, 0), "uint32")
+        return randomness.prompt_key(ops, (seed[0], seed[1]), token_ids, self.mask, ops.cast(repeat, "uint32"))

@@ -23,12 +23,20 @@ class Beam(SamplerSpec):
         num_return_sequences: how many of the best `generate_ids` returns; at most `num_beams`.
         early_stopping: True stops a search once `num_beams` texts are finished. False stops it once no unfinished
             text could still come among the best `num_return_sequences`, however it went on, which loses nothing.
+        num_beam_groups: the beams are divided into so many groups that search one after the other at each step; 1 is
+            plain beam search.
+        diversity_penalty: nats that a token loses in a group's choice for each time that an earlier group took it in
+            the same step. Scores are without it. At least 0.
+
+    Source: Vijayakumar et al. 2018, "Diverse beam search", with Hamming diversity (section 5.1).
     """
 
     num_beams: int = 5
     length_penalty: float = 1.0
     num_return_sequences: int = 1
     early_stopping: bool = False
+    num_beam_groups: int = 1
+    diversity_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +59,16 @@ class Beam(SamplerSpec):
             isinstance(self.early_stopping, bool),
             "`early_stopping` must be True or False",
             f"early_stopping={self.early_stopping!r}",
+        )
+        require(
+            is_whole(self.num_beam_groups, 1) and self.num_beams % self.num_beam_groups == 0,
+            f"`num_beam_groups` must be a whole number that divides num_beams ({self.num_beams})",
+            f"num_beam_groups={self.num_beam_groups!r}",
+        )
+        require(
+            is_number(self.diversity_penalty) and self.diversity_penalty >= 0,
+            "`diversity_penalty` must be at least 0",
+            f"diversity_penalty={self.diversity_penalty!r}",
         )
 
 

@@ -167,6 +167,31 @@ class ByteLevelBPE(Tokenizer):
             special_tokens=found.special_tokens,
         )
 
+    @classmethod
+    def from_tokenizer_json(
+        cls,
+        path: str | Path,
+        *,
+        start_token: str | None = AUTOMATIC,
+        end_token: str = AUTOMATIC,
+        pad_token: str = AUTOMATIC,
+    ) -> Self:
+        """Return the tokenizer of a `tokenizer.json` of transformers, under whatever name it lies.
+
+        Raises:
+            TokenizerError: it can't be read, or describes another kind of tokenizer.
+            TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
+        """
+        found = bpe_files.read_tokenizer_json(Path(path))
+        return cls(
+            found.vocabulary,
+            found.merges,
+            start_token=start_token,
+            end_token=end_token,
+            pad_token=pad_token,
+            special_tokens=found.special_tokens,
+        )
+
     @property
     def vocabulary(self) -> dict[str, int]:
         """Ids by token, as KerasHub's `GPT2Tokenizer(vocabulary=…)` takes them."""

@@ -109,6 +109,18 @@ def read_directory(directory: Path) -> Contents:
     )
 
 
+def read_tokenizer_json(path: Path) -> Contents:
+    """Return what a `tokenizer.json` of transformers says, whatever the file is called and whatever lies beside it.
+
+    Raises:
+        TokenizerError: it can't be read, or describes another kind of tokenizer.
+    """
+    found = _parse_json(_read_text(path), path)
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+        raise _error("Expected a tokenizer.json of transformers, with a `model`", path)
+    return _read_transformers(found, path, {})
+
+
 def write_directory(directory: Path, contents: Contents) -> None:
     """Write `vocab.json`, `merges.txt` and `tokenizer_config.json` into an existing directory.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -56,8 +56,8 @@ class EncodedDocuments:
     def digest(self) -> str:
         """Return 64 hexadecimal digits that stand for the ids and where each document begins."""
         sha256 = hashlib.sha256()
-        sha256.update(self.token_ids.tobytes())
-        sha256.update(self.offsets.tobytes())
+        sha256.update(np.ascontiguousarray(self.token_ids).data)
+        sha256.update(np.ascontiguousarray(self.offsets).data)
         return sha256.hexdigest()
 
 
@@ -69,18 +69,21 @@ def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> Enc
         tokenizer: whose ids they become.
     """
     pieces: list[NDArray[np.int32]] = []
-    lengths: list[int] = []
     characters: list[int] = []
-    start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
-    end = [tokenizer.end_token_id]
     waiting = iter(documents)
     while texts := [document.text for document in islice(waiting, TEXTS_AT_ONCE)]:
-        for text, token_ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-            pieces.append(np.asarray(start + token_ids + end, dtype=np.int32))
-            lengths.append(len(pieces[-1]))
-            characters.append(len(text))
+        pieces += ids_of(texts, tokenizer)
+        characters += map(len, texts)
+    lengths = [len(piece) for piece in pieces]
     return EncodedDocuments(
         token_ids=np.concatenate(pieces) if pieces else np.zeros(0, np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         characters=np.asarray(characters, dtype=np.int64),
     )
+
+
+def ids_of(texts: Sequence[str], tokenizer: Tokenizer) -> list[NDArray[np.int32]]:
+    """Return each text's ids between start token (if the tokenizer has one) and end token, int32 `(tokens,)`."""
+    start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+    end = [tokenizer.end_token_id]
+    return [np.asarray(start + ids + end, dtype=np.int32) for ids in tokenizer.encode_batch(texts)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.encoding import EncodedDocuments
 
-Packing: TypeAlias = Literal["best_fit", "none"]
+Packing: TypeAlias = Literal["best_fit", "none", "concatenate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +42,34 @@ class Rows:
     """Which pieces share which row.
 
     Args:
-        pieces: the pieces, as `cut` made them.
-        members: for each row, the indices of its pieces in the order they stand.
+        pieces: the pieces of the documents.
+        order: int64 `(pieces,)`; their indices, row after row, in the order they stand.
+        bounds: int64 `(rows + 1,)`; row i holds the pieces `order[bounds[i]:bounds[i + 1]]`, at least one.
         sequence_length: positions of a row.
     """
 
     pieces: Pieces
-    members: Sequence[NDArray[np.int64]]
+    order: NDArray[np.int64]
+    bounds: NDArray[np.int64]
     sequence_length: int
 
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self.bounds) - 1
+
+    def members(self, row: int) -> NDArray[np.int64]:
+        """Return the indices of a row's pieces in the order they stand."""
+        return self.order[self.bounds[row] : self.bounds[row + 1]]
+
+    @cached_property
+    def targets(self) -> NDArray[np.int64]:
+        """How many targets each row has, int64 `(rows,)`."""
+        return self.sums(self.pieces.targets)
+
+    def sums(self, of_pieces: NDArray[Any]) -> NDArray[Any]:
+        """Return the sum over each row, `(rows,)`, of a figure that each piece has, `(pieces,)`."""
+        if not len(self):
+            return of_pieces[:0]
+        return np.asarray(np.add.reduceat(of_pieces[self.order], self.bounds[:-1]))
 
     @property
     def fill(self) -> float:
@@ -60,9 +78,10 @@ class Rows:
 
     @property
     def split_documents(self) -> int:
-        """Documents longer than a row, which stand in several pieces."""
-        _, counts = np.unique(self.pieces.documents, return_counts=True)
-        return int((counts > 1).sum())
+        """Documents that stand in several pieces: those longer than a row, and when concatenated those on an edge."""
+        # A document's pieces stand one after another.
+        again = np.flatnonzero(np.diff(self.pieces.documents) == 0)
+        return len(np.unique(self.pieces.documents[again]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,48 +131,73 @@ def pack(encoded: EncodedDocuments, *, sequence_length: int, packing: Packing = 
         encoded: the documents.
         sequence_length: positions of a row.
         packing: `"best_fit"` puts each piece, the longest first, into the fullest row that still has room for it
-            (best-fit decreasing); `"none"` gives each a row of its own.
+            (best-fit decreasing); `"none"` gives each a row of its own; `"concatenate"` writes the documents one after
+            another and begins a new row where one is full, so that only the last has padding, and a document that
+            stands on an edge is split there.
 
     Returns:
         The rows; the same ones each time.
 
     Raises:
-        TokenArgumentError: `packing` is neither, or `sequence_length` is below 1.
+        TokenArgumentError: `packing` is none of the three, or `sequence_length` is below 1.
 
     Source: best-fit decreasing, D. S. Johnson 1973; for language models Ding et al. 2024 (arXiv 2404.10830).
     """
-    pieces = cut(encoded, sequence_length=sequence_length)
-    if packing == "none":
-        members = list(np.arange(len(pieces), dtype=np.int64).reshape(-1, 1))
+    if packing == "concatenate":
+        pieces = _cut_on_edges(encoded, sequence_length)
+        order = np.arange(len(pieces), dtype=np.int64)
+        ends = np.flatnonzero(np.cumsum(pieces.targets) % sequence_length == 0) + 1
+        bounds = np.unique(np.concatenate([[0], ends, [len(pieces)]]))
+    elif packing == "none":
+        pieces = cut(encoded, sequence_length=sequence_length)
+        order = np.arange(len(pieces), dtype=np.int64)
+        bounds = np.arange(len(pieces) + 1)
     elif packing == "best_fit":
-        members = _best_fit(pieces.targets, sequence_length)
+        pieces = cut(encoded, sequence_length=sequence_length)
+        order, bounds = _best_fit(pieces.targets, sequence_length)
     else:
-        raise TokenArgumentError(f"packing must be 'best_fit' or 'none'. Received: {packing!r}.")
-    return Rows(pieces=pieces, members=members, sequence_length=sequence_length)
+        raise TokenArgumentError(f"packing must be 'best_fit', 'none' or 'concatenate'. Received: {packing!r}.")
+    return Rows(pieces=pieces, order=order, bounds=bounds.astype(np.int64), sequence_length=sequence_length)
 
 
-def _best_fit(lengths: NDArray[np.int64], capacity: int) -> list[NDArray[np.int64]]:
+def _cut_on_edges(encoded: EncodedDocuments, sequence_length: int) -> Pieces:
+    """The documents as pieces that end where a document or a row does, if they are written one after another."""
+    if sequence_length < 1:
+        raise TokenArgumentError(f"sequence_length must be at least 1. Received: {sequence_length}.")
+    targets = np.maximum(encoded.lengths - 1, 0)
+    ends = np.cumsum(targets)
+    total = int(ends[-1]) if len(ends) else 0
+    edges = np.unique(np.concatenate([[0], ends, np.arange(0, total, sequence_length, dtype=np.int64), [total]]))
+    begins = edges[:-1].astype(np.int64)
+    documents = np.searchsorted(ends, begins, side="right").astype(np.int64)
+    inside = begins - (ends - targets)[documents]
+    return Pieces(starts=encoded.offsets[:-1][documents] + inside, targets=np.diff(edges), documents=documents)
+
+
+def _best_fit(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Best-fit decreasing in time linear in the pieces: the rows with room r wait in `waiting[r]`."""
-    rows: list[list[int]] = []
+    row_of = np.zeros(len(lengths), np.int64)
     waiting: list[list[int]] = [[] for _ in range(capacity + 1)]
     rooms = 0  # bit r is set while waiting[r] holds a row
-    for index in np.argsort(-lengths, kind="stable"):
-        length = int(lengths[index])
+    count = 0
+    longest_first = np.argsort(-lengths, kind="stable")
+    for index, length in zip(longest_first.tolist(), lengths[longest_first].tolist(), strict=True):
         fitting = rooms >> length
         if fitting:
             room = length + (fitting & -fitting).bit_length() - 1  # the least room that is enough
             row = waiting[room].pop()
             if not waiting[room]:
                 rooms &= ~(1 << room)
-            rows[row].append(int(index))
         else:
             room = capacity
-            row = len(rows)
-            rows.append([int(index)])
+            row = count
+            count += 1
+        row_of[index] = row
         waiting[room - length].append(row)
         rooms |= 1 << (room - length)
-    # Room 0 is never asked for, since every piece has a target.
-    return [np.asarray(row, dtype=np.int64) for row in rows]
+    # Room 0 is never asked for, since every piece has a target. Within a row the longest stands first.
+    order = longest_first[np.argsort(row_of[longest_first], kind="stable")]
+    return order, np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=count))])
 
 
 def block(
@@ -178,15 +222,26 @@ def block(
     positions = np.zeros(shape, np.int32)
     segment_ids = np.zeros(shape, np.int32)
     documents = np.full(shape, -1, np.int64)
-    for place, index in enumerate(indices):
-        at = 0
-        for segment, piece in enumerate(rows.members[index], start=1):
-            start, count = int(rows.pieces.starts[piece]), int(rows.pieces.targets[piece])
-            to = slice(at, at + count)
-            token_ids[place, to] = encoded.token_ids[start : start + count]
-            targets[place, to] = encoded.token_ids[start + 1 : start + count + 1]
-            positions[place, to] = np.arange(count)
-            segment_ids[place, to] = segment
-            documents[place, to] = rows.pieces.documents[piece]
-            at += count
+    wanted = np.asarray(indices, np.int64)
+    per_row = np.diff(rows.bounds)[wanted]
+    segments = _ranges(per_row)  # (pieces here,), counted from 0 in each row
+    pieces = rows.order[np.repeat(rows.bounds[wanted], per_row) + segments]
+    counts = rows.pieces.targets[pieces]
+    inside = _ranges(counts)  # (targets here,), counted from 0 in each piece
+    source = np.repeat(rows.pieces.starts[pieces], counts) + inside
+    per_row_targets = rows.targets[wanted]
+    place = (np.repeat(np.arange(len(wanted)), per_row_targets), _ranges(per_row_targets))
+    ids = np.asarray(encoded.token_ids)  # a memory map's own indexing would make maps of what it reads
+    token_ids[place] = ids[source]
+    targets[place] = ids[source + 1]
+    positions[place] = inside
+    segment_ids[place] = np.repeat(segments + 1, counts)
+    documents[place] = np.repeat(rows.pieces.documents[pieces], counts)
     return TokenBlock(token_ids, targets, positions, segment_ids, documents)
+
+
+def _ranges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, … up to each count, one after another: `[2, 3]` gives `[0, 1, 0, 1, 2]`."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total, dtype=np.int64) - np.repeat(ends - counts, counts)

@@ -5,6 +5,7 @@ The model was made on one device. Its variables are placed on the mesh when a ru
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from kerasgen.models.forward import can_pack
 from kerasgen.tuners.settings import GradientTuner
 
 DATA, MODEL = "data", "model"
+PATIENCE_MS = 30 * 60 * 1000  # a process that waits this long for another has lost it
+_barriers = itertools.count()  # every process passes the same ones in the same order
 
 # How the model axis cuts GPT-2's and OPT's weights: heads and feed-forward columns stay whole on a device, so that a
 # block needs two sums over the axis (Shoeybi et al. 2019, arXiv 1909.08053). Paths are those of KerasHub's layers.
@@ -130,9 +133,11 @@ def gathered(variable: Any) -> Any:
 def together(share: Share, what: str) -> None:
     """Wait until every process of the run has come here."""
     if share.processes > 1:
-        from jax.experimental import multihost_utils
+        # By the coordination service, which JAX shows in no public place: `sync_global_devices` is a sum over the
+        # devices, and a process that leaves right after one takes its end of the connection away from the others.
+        from jax._src import distributed
 
-        multihost_utils.sync_global_devices(what)
+        distributed.global_state.client.wait_at_barrier(f"kerasgen {next(_barriers)}: {what}", PATIENCE_MS)
 
 
 def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) -> None:

@@ -79,7 +79,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self.plan = plan
         self.first, self.stop = first, stop
         self._order = plan.order(epoch)
-        self._row_targets = np.asarray([plan.rows.pieces.targets[row].sum() for row in plan.rows.members])
+        self._row_targets = plan.rows.targets
 
     def __len__(self) -> int:
         return (self.stop - self.first) * self.plan.batches_per_step
@@ -114,7 +114,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         pieces = self.plan.rows.pieces
         share = self.plan.encoded.characters / np.maximum(self.plan.encoded.lengths - 1, 1)
         per_piece = pieces.targets * share[pieces.documents]
-        return round(float(sum(per_piece[self.plan.rows.members[row]].sum() for row in self._rows())))
+        return round(float(self.plan.rows.sums(per_piece)[self._rows()].sum()))
 
     def _rows(self) -> NDArray[np.int64]:
         window = self.plan.batch_size * self.plan.batches_per_step

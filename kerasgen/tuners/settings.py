@@ -23,8 +23,9 @@ class GradientTuner(FineTuner):
         batch_size: rows of a batch.
         max_steps: optimizer steps at most, or None; the schedule ends with the steps that are really run.
         sequence_length: positions of a row, or None for the model's own, at most 512. A longer document is split.
-        packing: `"best_fit"` lets documents share a row without seeing each other, `"none"` gives each its own,
-            `"auto"` packs where the model's family can.
+        packing: `"best_fit"` lets documents share a row without seeing each other and splits only those longer than a
+            row, `"concatenate"` fills every row and splits what stands on an edge, `"none"` gives each a row of its
+            own; `"auto"` is `"best_fit"` where the model's family can, else `"none"`.
         schedule: `"linear"` falls to zero over the run, `"cosine"` too, on half a wave; `"constant"` stays.
         warmup_steps: optimizer steps over which the learning rate rises from nothing.
         weight_decay: AdamW's, on matrices; embeddings, biases and normalisation are left alone.
@@ -51,7 +52,7 @@ class GradientTuner(FineTuner):
     batch_size: int = 16
     max_steps: int | None = None
     sequence_length: int | None = None
-    packing: Literal["auto", "best_fit", "none"] = "auto"
+    packing: Literal["auto", "best_fit", "concatenate", "none"] = "auto"
     schedule: Schedule = "linear"
     warmup_steps: int = 0
     weight_decay: float = 0.0
@@ -86,7 +87,7 @@ class GradientTuner(FineTuner):
         self._check_number("weight_decay", least=0.0)
         if self.clip_norm is not None:
             self._check_number("clip_norm", above=0.0)
-        self._check_choice("packing", ("auto", "best_fit", "none"))
+        self._check_choice("packing", ("auto", "best_fit", "concatenate", "none"))
         self._check_choice("schedule", ("linear", "cosine", "constant"))
         self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
         self._check_choice("remat", (True, False))

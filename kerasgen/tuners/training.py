@@ -296,10 +296,10 @@ def _sequence_length(model: LanguageModel, settings: GradientTuner) -> int:
 def _packing(model: LanguageModel, settings: GradientTuner) -> Any:
     if settings.packing == "auto":
         return "best_fit" if can_pack(model) else "none"
-    if settings.packing == "best_fit" and not can_pack(model):
+    if settings.packing != "none" and not can_pack(model):
         raise TuneArgumentError(
-            f"packing='best_fit' needs a forward pass that keeps documents apart, and {type(model.backbone).__name__} "
-            "has none. Use packing='none' or 'auto'."
+            f"packing={settings.packing!r} needs a forward pass that keeps documents apart, and "
+            f"{type(model.backbone).__name__} has none. Use packing='none' or 'auto'."
         )
     return settings.packing
 

@@ -1,0 +1,217 @@
+"""A written artefact is loaded in a fresh process and must generate what the model does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+import kerasgen
+from kerasgen.errors import ExportError
+from kerasgen.models.base import LanguageModel
+from kerasgen.runtime.base import EndingTokenizer
+from kerasgen.tokens.base import Tokenizer
+
+PROBE = "昨夜雨疏风骤，浓睡不消残酒。Once upon a time there was a small house by the river,\n\nand nobody lived in it."
+NEW_TOKENS = 128
+BEAM_TOKENS = 32
+LEAST_DISTINCT = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a fresh process did with an artefact.
+
+    Args:
+        calls: of each call, the ids after each prompt.
+        seconds: that each call took.
+        logits: of each text to read, float32 `(tokens, vocabulary_size)`.
+        modules: packages of those watched that the process had loaded at its end.
+        load_seconds: from the path to a runtime.
+        peak_bytes: the most memory that the process held, or None where the system doesn't tell.
+    """
+
+    calls: list[list[list[int]]]
+    seconds: list[float]
+    logits: list[npt.NDArray[np.float32]]
+    modules: list[str]
+    load_seconds: float
+    peak_bytes: int | None
+
+
+def ask(
+    path: Path,
+    calls: Sequence[Mapping[str, Any]] = (),
+    *,
+    logits: Sequence[Sequence[int]] = (),
+    settings: Mapping[str, Any] | None = None,
+    timeout: float = 3600.0,
+) -> Answer:
+    """Load an artefact in a fresh process, let it generate, and return what it did.
+
+    Args:
+        path: of the artefact.
+        calls: arguments of `Runtime.generate_ids`, as JSON could hold them.
+        logits: texts, as ids, whose logits to read.
+        settings: of the runtime.
+        timeout: seconds after which the process is ended.
+
+    Raises:
+        ExportError: the process failed; the message holds the end of what it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        job, answer = Path(folder) / "job.json", Path(folder) / "answer.json"
+        asked = {
+            "path": str(path.absolute()),
+            "calls": [dict(call) for call in calls],
+            "logits": [list(map(int, ids)) for ids in logits],
+            "settings": dict(settings or {}),
+        }
+        job.write_text(json.dumps(asked), encoding="utf-8")
+        root = str(Path(kerasgen.__file__).parents[1])
+        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment.pop("KERAS_BACKEND", None)
+        done = subprocess.run(
+            [sys.executable, "-m", "kerasgen.runtime", str(job), str(answer)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode:
+            raise ExportError(
+                f"A fresh process could not run {path.name} (exit status {done.returncode}): {done.stderr[-1500:]}"
+            )
+        found = json.loads(answer.read_text(encoding="utf-8"))
+        read = [np.load(answer.with_suffix(f".{index}.npy")) for index in range(len(logits))]
+    return Answer(found["calls"], found["seconds"], read, found["modules"], found["load_seconds"], found["peak_bytes"])
+
+
+def prompts(tokenizer: Tokenizer, *, chunk: int, longest: int, new_tokens: int) -> list[list[int]]:
+    """Return ids of prompts shorter than, equal to and longer than a chunk of the prefill, as far as they fit.
+
+    Args:
+        tokenizer: whose ids.
+        chunk: tokens that a prefill reads at once, the start token counted.
+        longest: tokens of a whole text.
+        new_tokens: how many must still fit after each prompt.
+    """
+    start = 0 if tokenizer.start_token_id is None else 1
+    ids = tokenizer.encode(PROBE * (1 + 2 * chunk // len(PROBE)))
+    lengths = dict.fromkeys(min(n, longest - new_tokens) - start for n in (max(chunk // 2, 2), chunk, chunk + 5, 3))
+    return [ids[place : place + length] for place, length in enumerate(lengths) if length > 0]
+
+
+def prove_ids(
+    model: LanguageModel,
+    path: Path,
+    *,
+    chunk: int,
+    longest: int,
+    beams: int | None = 4,
+    seeded: str | None = "top_k:k=5",
+    settings: Mapping[str, Any] | None = None,
+    allowed_modules: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Let a fresh process generate from the artefact, and compare its ids with the model's own.
+
+    Greedy ids over up to 128 new tokens, for prompts around the length of a chunk, alone and together, and for one that
+    ends by an end token; ids of beam search; and that seeded sampling gives the same twice.
+
+    Args:
+        model: what was exported.
+        path: the artefact.
+        chunk: tokens that a prefill reads at once.
+        longest: tokens that a text in the artefact can have.
+        beams: for beam search, or None if the artefact holds none.
+        seeded: a sampler that draws, or None if the artefact holds none.
+        settings: of the runtime.
+        allowed_modules: packages, of those watched, that the process may load.
+
+    Returns:
+        Figures, as JSON could hold them.
+
+    Raises:
+        ExportError: ids differ, the process failed, or loaded what it should not; `.figures` holds what was seen.
+    """
+    new = min(NEW_TOKENS, longest // 2)
+    some = prompts(model.tokenizer, chunk=chunk, longest=longest, new_tokens=new)
+    expected = [_ids(model, [one], "greedy", new)[0] for one in some]
+    end = next((n for n, token in enumerate(expected[0]) if n > 3 and token not in expected[0][:n]), None)
+    few = min(BEAM_TOKENS, new)
+    calls: list[dict[str, Any]] = [{"prompts": [one], "max_new_tokens": new} for one in some]
+    wanted: list[tuple[str, list[list[int]]]] = [("alone", [ids]) for ids in expected]
+    calls.append({"prompts": some, "max_new_tokens": new})
+    wanted.append(("together", expected))
+    if end is not None:
+        ending = dataclasses.replace(
+            model, tokenizer=cast(Tokenizer, EndingTokenizer(model.tokenizer, expected[0][end]))
+        )
+        calls.append({"prompts": some, "max_new_tokens": new, "end_token_id": expected[0][end]})
+        wanted.append(("ended", _ids(ending, some, "greedy", new)))
+    if beams is not None:
+        spec = f"beam:num_beams={beams}"
+        calls.append({"prompts": some[:2], "max_new_tokens": few, "sampler": spec})
+        wanted.append(("beams", _ids(model, some[:2], spec, few)))
+    seeded_at = len(calls)
+    if seeded is not None:
+        calls += [{"prompts": some[:2], "max_new_tokens": few, "sampler": seeded, "seed": 11}] * 2
+    answer = ask(path, calls, settings=settings)
+
+    distinct = max(len(set(ids)) for ids in expected)
+    figures: dict[str, Any] = {
+        "new_tokens": new,
+        "prompt_lengths": [len(one) for one in some],
+        "distinct_tokens": distinct,
+        "is_degenerate": distinct < LEAST_DISTINCT,
+        "tokens_per_second": len(expected[0]) / answer.seconds[0],
+        "load_seconds": answer.load_seconds,
+        "peak_bytes": answer.peak_bytes,
+        "modules": answer.modules,
+    }
+    for number, (what, ids) in enumerate(wanted):
+        same = answer.calls[number] == ids
+        figures[f"{what}_equal"] = figures.get(f"{what}_equal", True) and same
+        if not same:
+            figures[f"{what}_first_difference"] = _first_difference(answer.calls[number], ids)
+    if seeded is not None:
+        figures["seeded_reproduces"] = answer.calls[seeded_at] == answer.calls[seeded_at + 1]
+    wrong = [key for key, value in figures.items() if key.endswith(("_equal", "_reproduces")) and not value]
+    if wrong:
+        raise ExportError(
+            f"What was written does not generate what the model does ({', '.join(wrong)}): {figures}. Nothing was "
+            "kept.",
+            figures=figures,
+        )
+    foreign = set(answer.modules) - set(allowed_modules)
+    if foreign:
+        raise ExportError(f"The artefact's runtime loaded {', '.join(sorted(foreign))}.", figures=figures)
+    return figures
+
+
+def _ids(model: LanguageModel, some: Sequence[Sequence[int]], sampler: str, new_tokens: int) -> list[list[int]]:
+    from kerasgen.generation import generate_ids
+
+    found = generate_ids(model, some, sampler=sampler, max_new_tokens=new_tokens)
+    return [list(several[0].token_ids) for several in found]
+
+
+def _first_difference(found: list[list[int]], wanted: list[list[int]]) -> dict[str, int]:
+    for row, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+            if one != other:
+                return {"row": row, "place": place, "found": one, "wanted": other}
+        if len(ours) != len(theirs):
+            return {"row": row, "place": min(len(ours), len(theirs)), "found_tokens": len(ours)}
+    return {}

@@ -1,0 +1,157 @@
+"""What decodes: an engine opens sessions, and a session gives logits for texts that grow a token at a time.
+
+The loops of this package know these protocols and nothing else, so a Keras model, a compiled graph and an exported
+artefact are decoded by the same lines. Imports the standard library and NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.errors import GenerationError
+from kerasgen.tokens.base import Tokenizer
+
+
+class TextSpace(Protocol):
+    """What the limits of a call are checked against; a `LanguageModel` is one, and so is every engine."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Whose ids are generated."""
+
+    @property
+    def max_sequence_length(self) -> int | None:
+        """Positions that a text may have, its start token with it, or None where there is no limit."""
+
+
+class Session(Protocol):
+    """One batch of texts while they grow. Each row stands at its own position, whatever the others' lengths.
+
+    A session begins with the prompts. Its state changes by `append` and `select` alone.
+    """
+
+    def logits(self) -> npt.NDArray[np.floating[Any]]:
+        """Return the logits of each row's next token, float `(rows, vocabulary_size)`, of the tokenizer's ids.
+
+        Asked twice without a change between, it answers the same.
+        """
+
+    def append(self, token_ids: npt.NDArray[np.integer[Any]]) -> None:
+        """Add one token to each row, int `(rows,)`."""
+
+    def select(self, rows: npt.NDArray[np.integer[Any]]) -> None:
+        """Go on with these rows, in this order; a row may come several times or not at all."""
+
+
+@runtime_checkable
+class HiddenSession(Protocol):
+    """A session that shows hidden states, as contrastive search asks for."""
+
+    def prompt_hidden(self) -> npt.NDArray[np.float32]:
+        """Return the last hidden states of the prompts as they were opened, `(rows, longest prompt or more, dim)`."""
+
+    def hidden(self) -> npt.NDArray[np.float32]:
+        """Return the last hidden state of each row's last token, `(rows, dim)`; ask after `logits`."""
+
+
+@runtime_checkable
+class CandidateSession(Protocol):
+    """A session that ranks the next tokens itself, so that a vocabulary of logits never leaves the executor."""
+
+    def candidates(self, count: int, temperature: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Return each row's `count` likeliest next tokens, the likeliest first; of equals, the lower id first.
+
+        Args:
+            count: at least 1 and at most the vocabulary's size.
+            temperature: above 0; logits are divided by it.
+
+        Returns:
+            Log-probabilities in nats and ids, `(rows, count)`.
+
+        Raises:
+            GenerationError: the logits are not finite.
+        """
+
+
+@dataclass(frozen=True)
+class Block:
+    """Several steps' tokens.
+
+    Args:
+        token_ids: int `(steps, rows)`; what stands after a row's last token means nothing.
+        nats: float `(steps, rows)`, the model's own log-probability of each.
+        steps: how many steps were taken; fewer than asked for where every row ended.
+    """
+
+    token_ids: npt.NDArray[np.int32]
+    nats: npt.NDArray[np.float32]
+    steps: int
+
+
+@runtime_checkable
+class BlockSession(Protocol):
+    """A session that takes several steps at once, with the sampler inside its graph."""
+
+    def can_run(self, spec: Any) -> bool:
+        """Return whether `run` chooses as this `TokenSampler` does, its shared settings with it."""
+
+    def run(
+        self,
+        steps: int,
+        spec: Any,
+        keys: npt.NDArray[np.uint32],
+        drawn: npt.NDArray[np.int64],
+        room: npt.NDArray[np.int64],
+    ) -> Block:
+        """Take up to `steps` steps; each row's text then holds its new tokens, and a row that ended stands still.
+
+        Args:
+            steps: at least 1.
+            spec: the sampler; its numbers are inputs of the graph.
+            keys: uint32 `(rows, 2)`, of each row's random numbers.
+            drawn: int `(rows,)`, how many numbers each row has used.
+            room: int `(rows,)`, tokens each row may still get.
+
+        Raises:
+            GenerationError: the logits are not finite.
+        """
+
+
+class Engine(TextSpace, Protocol):
+    """Opens sessions for one model or artefact. It may be asked from one thread at a time."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it, such as `"keras"`."""
+
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
+        """Return a session whose rows are these texts.
+
+        Args:
+            prompts: ids of each text, its start token with them; at least one each.
+            limits: how many tokens each may have in all; more than its prompt's.
+        """
+
+
+def check_finite(logits: npt.NDArray[Any]) -> None:
+    """Raise unless a text could be drawn from these logits; -inf excludes a token and is fine.
+
+    Raises:
+        GenerationError: NaN or +inf is among them.
+    """
+    # One pass says yes: a maximum is NaN where any is, and +inf where one is.
+    if not (logits.max(axis=-1) < np.inf).all():
+        raise not_finite()
+
+
+def not_finite() -> GenerationError:
+    """Return the error of a model whose logits are NaN or +inf."""
+    return GenerationError(
+        "The model's logits are not finite. Its weights may hold NaN, from a training that diverged, or overflow its "
+        "precision; load earlier weights or use float32."
+    )

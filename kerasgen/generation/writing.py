@@ -1,0 +1,87 @@
+"""Ids become text while they come: whole characters only, and nothing that a stop string could still take back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kerasgen.errors import GenerateArgumentError
+from kerasgen.tokens.base import Tokenizer
+
+
+def check_stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the stop strings of a call.
+
+    Raises:
+        GenerateArgumentError: one is empty or no string.
+    """
+    found = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if not all(isinstance(one, str) and one for one in found):
+        raise GenerateArgumentError(f"`stop` must be strings that are not empty. Received: stop={stop!r}.")
+    return found
+
+
+class Writer:
+    """One generated text, token by token.
+
+    Joined, what `push` and `finish` return is the text, without special tokens and up to the first stop string,
+    wherever that lies across tokens. It is looked for in the generated text alone, not in the prompt.
+
+    Args:
+        tokenizer: whose ids come.
+        stop: strings before which the text ends.
+
+    Attributes:
+        stopped: where the text ended before a stop string, in characters; None while it did not.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self._decoder = tokenizer.decoder(skip_special_tokens=True)
+        self._stop = tuple(stop)
+        self._held = ""
+        self._written = 0
+        self.stopped: int | None = None
+
+    def push(self, token_id: int) -> str:
+        """Return the characters that became certain with this id; often one, sometimes none."""
+        return self._take(self._decoder.push(token_id))
+
+    def finish(self, *, ended: bool) -> str:
+        """Return what was held back.
+
+        Args:
+            ended: whether the model ended the text. If not, bytes that begin a character are left out: the next token
+                might have completed it.
+        """
+        rest = self._decoder.finish()
+        piece = self._take(rest if ended else rest.rstrip("\ufffd"))
+        held, self._held = self._held, ""
+        self._written += len(held)
+        return piece + held
+
+    def _take(self, piece: str) -> str:
+        if self.stopped is not None:
+            return ""
+        self._held += piece
+        places = [place for place in map(self._held.find, self._stop) if place >= 0]
+        if places:
+            certain, self._held = self._held[: min(places)], ""
+            self.stopped = self._written + len(certain)
+        else:
+            keep = max((_begun(self._held, stop) for stop in self._stop), default=0)
+            certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        self._written += len(certain)
+        return certain
+
+
+def _begun(text: str, stop: str) -> int:
+    """How many characters at the end of `text` begin the stop string, which it doesn't hold."""
+    for count in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:count]):
+            return count
+    return 0
+
+
+def write(tokenizer: Tokenizer, token_ids: Sequence[int], *, ended: bool, stop: Sequence[str] = ()) -> str:
+    """Return the text of generated ids as `Writer` writes it."""
+    writer = Writer(tokenizer, stop)
+    return "".join(map(writer.push, token_ids)) + writer.finish(ended=ended)

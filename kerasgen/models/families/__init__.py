@@ -1,0 +1,31 @@
+"""Architectures that kerasgen computes by itself, one file each: what a backbone's layers mean, and its foreign names.
+
+To add one, write a module with a `DecoderFamily` and name it in `_HOMES`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from kerasgen.models.families.base import DecoderFamily, DecoderLayer, DecoderShape, DecoderWeights
+
+# KerasHub's backbone class, and the module of its family.
+_HOMES = {"GPT2Backbone": "gpt2", "OPTBackbone": "opt"}
+
+
+def names() -> list[str]:
+    """Return the names of the backbone classes that have a family."""
+    return sorted(_HOMES)
+
+
+def family_of(causal_lm: Any) -> DecoderFamily | None:
+    """Return the family of a KerasHub causal model, or None if kerasgen doesn't compute it by itself."""
+    home = _HOMES.get(type(causal_lm.backbone).__name__)
+    if home is None:
+        return None
+    family: DecoderFamily = import_module(f"{__name__}.{home}").FAMILY
+    return family
+
+
+__all__ = ["DecoderFamily", "DecoderLayer", "DecoderShape", "DecoderWeights", "family_of", "names"]

@@ -1,0 +1,51 @@
+"""A fresh process that loads an artefact and does what a job says: `python -m kerasgen.runtime JOB.json ANSWER.json`.
+
+An exporter proves with it that what it wrote generates without the process that wrote it. The job holds `path`,
+`settings` of the runtime, `calls` (arguments of `Runtime.generate_ids`) and `logits` (ids to read); the answer holds
+what each call returned and took, which packages were loaded, and how much memory the process took.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+WATCHED = ("keras", "keras_hub", "tensorflow", "tensorflow_text", "jax", "torch")
+
+
+def main() -> None:
+    """Do the job."""
+    import numpy as np
+
+    from kerasgen.runtime.loading import load
+
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    answer = Path(sys.argv[2])
+    began = time.perf_counter()
+    runtime = load(job["path"], **job.get("settings", {}))
+    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "calls": [], "seconds": []}
+    for call in job["calls"]:
+        began = time.perf_counter()
+        found["calls"].append(runtime.generate_ids(**call))
+        found["seconds"].append(time.perf_counter() - began)
+    for index, token_ids in enumerate(job.get("logits", [])):
+        np.save(answer.with_suffix(f".{index}.npy"), runtime.logits(token_ids))
+    found["modules"] = sorted(name for name in WATCHED if name in sys.modules)
+    found["peak_bytes"] = _peak_bytes()
+    answer.write_text(json.dumps(found), encoding="utf-8")
+
+
+def _peak_bytes() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main()

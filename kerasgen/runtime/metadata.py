@@ -1,0 +1,88 @@
+"""What lies beside an artefact: its tokenizer and a JSON that says what it is. Reading both checks that they fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import ModelFormatError
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+FORMAT = 1
+REPORT_FILE = "kerasgen.json"  # inside an artefact that is a directory
+REPORT_SUFFIX = ".json"  # after the whole name of one that is a file
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def report_path(path: Path) -> Path:
+    """Return where the report and the metadata of the artefact at `path` lie."""
+    return path / REPORT_FILE if path.is_dir() else path.with_name(path.name + REPORT_SUFFIX)
+
+
+def tokenizer_path(path: Path) -> Path:
+    """Return where the tokenizer of the artefact at `path` lies."""
+    return path / TOKENIZER_FILE if path.is_dir() else path.with_name(f"{path.name}.{TOKENIZER_FILE}")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what the artefact's JSON says.
+
+    Raises:
+        ModelFormatError: there is no artefact, or its JSON is missing, damaged or of a later format.
+    """
+    if not path.exists():
+        raise ModelFormatError(f"There is no artefact at {path}.")
+    place = report_path(path)
+    try:
+        found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        exporter, version = found["exporter"], found["format"]
+    except (OSError, ValueError, KeyError, TypeError) as cause:
+        raise ModelFormatError(
+            f"{path} is no artefact of kerasgen, or lost the file {place.name!r} that belongs to it: {cause}. Copy "
+            "all files that the export wrote."
+        ) from cause
+    if version != FORMAT:
+        raise ModelFormatError(
+            f"{path} was written by exporter {exporter!r} in format {version!r}; this version reads {FORMAT}. Upgrade "
+            "kerasgen."
+        )
+    return found
+
+
+def tokenizer_settings(tokenizer: ByteLevelBPE) -> dict[str, Any]:
+    """Return what, beside `tokenizer.json`, makes the tokenizer again, and the digest that shows that it did."""
+    return {
+        "start_token": tokenizer.start_token,
+        "end_token": tokenizer.end_token,
+        "pad_token": tokenizer.pad_token,
+        "digest": tokenizer.digest(),
+    }
+
+
+def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE:
+    """Return the tokenizer beside the artefact at `path`.
+
+    Args:
+        path: of the artefact.
+        settings: what `tokenizer_settings` returned when it was written.
+
+    Raises:
+        ModelFormatError: it is missing, or another one than the artefact was written with.
+        TokenizerError: it can't be read.
+    """
+    place = tokenizer_path(path)
+    if not place.is_file():
+        raise ModelFormatError(f"{path} lost its tokenizer, {place.name!r}. Copy all files that the export wrote.")
+    found = ByteLevelBPE.from_tokenizer_json(
+        place,
+        start_token=settings["start_token"],
+        end_token=settings["end_token"],
+        pad_token=settings["pad_token"],
+    )
+    if found.digest() != settings["digest"]:
+        raise ModelFormatError(
+            f"{place} is not the tokenizer that {path.name} was exported with: its ids would mean other texts. Copy "
+            "the files of one export together."
+        )
+    return found

@@ -1,0 +1,166 @@
+"""Which of many values stay and which is drawn, exactly and without sorting them: the inner part of `arithmetic`.
+
+On a host NumPy partitions or sorts. In a graph, where a sort of 50,000 values takes longer than a model's layer, the
+edge between what stays and what goes is found by halving the range of float32's bit patterns, which are ordered as the
+values are. Ties at the edge go to the lower places in both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Values are summed in columns of so many, the columns in a second step: a graph adds columns at once, and a running sum
+# over all of them would cost more than the model's smaller layers.
+_WIDTH = 256
+
+
+def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
+    """Return which are the `counts` highest of each row; of equals at the edge, the lower places.
+
+    Args:
+        xp: the array namespace.
+        values: float `(rows, n)`; none is NaN.
+        counts: int `(rows, 1)`, from 1 to `n`.
+
+    Returns:
+        Bool `(rows, n)`, true exactly `counts` times in each row.
+    """
+    if _on_host(xp):
+        size = values.shape[-1]
+        if (counts == counts[0]).all() if len(counts) else True:
+            place = size - int(counts[0, 0]) if len(counts) else 0
+            edge = xp.partition(values, place, axis=-1)[:, place : place + 1]
+        else:
+            edge = xp.take_along_axis(xp.sort(values, axis=-1), size - counts, axis=-1)
+        above = values > edge
+        room = counts - above.sum(axis=-1, keepdims=True)
+        return _fill(xp, above, values == edge, room)
+    keys = _ordered(xp, values)
+    ones = xp.ones_like(values)
+    edge, counted = _edge(xp, keys, ones, xp.cast(counts, values.dtype))
+    return _fill(xp, keys > edge, xp.equal(keys, edge), counts - xp.cast(counted, counts.dtype))
+
+
+def keep_mass(xp: Any, values: Any, masses: Any, goal: Any) -> Any:
+    """Return the fewest of the highest values whose masses sum to `goal` or more; of equals, the lower places first.
+
+    Args:
+        xp: the array namespace.
+        values: float `(rows, n)`; none is NaN.
+        masses: float `(rows, n)`, at least 0; values that are equal have equal masses, and none below has more.
+        goal: above 0, a number or `(rows, 1)`. All that have a mass stay where the sums don't reach it.
+
+    Returns:
+        Bool `(rows, n)`, true at one place at least in each row.
+    """
+    if _on_host(xp):
+        likely_first = xp.flip(xp.sort(masses, axis=-1), axis=-1)
+        before = xp.cumsum(likely_first, axis=-1) - likely_first
+        counts = (before < goal).sum(axis=-1, keepdims=True)
+        # A difference of sums may round below 0 or above the goal by an ulp, and never may the likeliest go.
+        return keep_highest(xp, values, xp.maximum(counts, 1))
+    keys = _ordered(xp, values)
+    edge, mass = _edge(xp, keys, masses, xp.zeros_like(masses[:, :1]) + goal)
+    at_edge = xp.equal(keys, edge)
+    each = xp.max(xp.where(at_edge, masses, 0.0), axis=-1, keepdims=True)
+    missing = xp.maximum(goal - mass, 0.0) / xp.where(each > 0, each, 1.0)
+    # As many as fit into a float32 exactly are more than there are.
+    room = xp.cast(xp.ceil(xp.minimum(missing, 2.0**24)), "int32")
+    return _fill(xp, keys > edge, at_edge, xp.maximum(room, xp.cast(mass <= 0, "int32")))
+
+
+def draw(xp: Any, probabilities: Any, uniforms: Any) -> Any:
+    """Return one place for each row by inverting its cumulative distribution in the order of the places.
+
+    Args:
+        xp: the array namespace.
+        probabilities: float `(rows, n)`, at least 0, one in each row above; their sum need not be 1.
+        uniforms: float `(rows,)` in [0, 1).
+
+    Returns:
+        Int `(rows,)`; never a place of probability 0, however the sums round.
+    """
+    size = probabilities.shape[-1]
+    columns = -(-size // _WIDTH)
+    padded = xp.pad(probabilities, ((0, 0), (0, columns * _WIDTH - size)))
+    parts = xp.reshape(padded, (padded.shape[0], columns, _WIDTH))
+    sums = xp.sum(parts, axis=-1)
+    cumulative = xp.cumsum(sums, axis=-1)
+    # Scaled by the sum as it came out, not by 1.
+    goal = xp.expand_dims(uniforms, -1) * cumulative[:, -1:]
+    part = _reached(xp, cumulative, sums > 0, goal)
+    inside = xp.squeeze(xp.take_along_axis(parts, xp.expand_dims(xp.expand_dims(part, -1), -1), axis=1), axis=1)
+    before = xp.take_along_axis(cumulative - sums, xp.expand_dims(part, -1), axis=1)
+    return part * _WIDTH + _reached(xp, xp.cumsum(inside, axis=-1) + before, inside > 0, goal)
+
+
+def _reached(xp: Any, cumulative: Any, possible: Any, goal: Any) -> Any:
+    """The first possible place at which the sum passes the goal, or the last possible one where none does."""
+    reached = xp.where(xp.logical_and(cumulative > goal, possible), 1, 0)
+    last = possible.shape[-1] - 1 - xp.argmax(xp.flip(xp.where(possible, 1, 0), axis=-1), axis=-1)
+    return xp.where(xp.max(reached, axis=-1) > 0, xp.argmax(reached, axis=-1), last)
+
+
+def _fill(xp: Any, above: Any, at_edge: Any, room: Any) -> Any:
+    """Those above the edge, and the first `room` of those at it, bool `(rows, n)`."""
+    if _on_host(xp):
+        return above | (at_edge & (xp.cumsum(at_edge, axis=-1) <= room))
+    rows, size = at_edge.shape
+    places = xp.broadcast_to(xp.expand_dims(xp.arange(size, dtype="int32"), 0), (rows, size))
+    # Where there is room for all, as there nearly always is, nothing is left to be found.
+    all_stay = xp.sum(xp.where(at_edge, 1, 0), axis=-1, keepdims=True) <= room
+    high = xp.zeros_like(room) + size
+    low = xp.where(all_stay, high, xp.zeros_like(room))
+
+    def goes_on(low: Any, high: Any) -> Any:
+        return xp.any(low < high)
+
+    def halve(low: Any, high: Any) -> tuple[Any, Any]:
+        middle = xp.right_shift(low + high, xp.ones_like(low))
+        counted = xp.sum(xp.where(xp.logical_and(at_edge, places < middle), 1, 0), axis=-1, keepdims=True)
+        enough = counted >= room
+        is_open = low < high
+        return (
+            xp.where(xp.logical_and(is_open, xp.logical_not(enough)), middle + 1, low),
+            xp.where(xp.logical_and(is_open, enough), middle, high),
+        )
+
+    low, _ = xp.while_loop(goes_on, halve, (low, high))
+    return xp.logical_or(above, xp.logical_and(at_edge, places < low))
+
+
+def _ordered(xp: Any, values: Any) -> Any:
+    """Int32 that are ordered as the float32 `values` are; -0 and 0 are one."""
+    bits = xp.view(values + 0.0, "int32")
+    return xp.where(bits < 0, xp.bitwise_xor(bits, xp.full_like(bits, 0x7FFFFFFF)), bits)
+
+
+def _edge(xp: Any, keys: Any, masses: Any, goal: Any) -> tuple[Any, Any]:
+    """The highest key at which the mass of it and all above reaches the goal, and the mass of what is above it.
+
+    Where the goal is never reached, the lowest key of a mass above 0.
+    """
+    low = xp.min(xp.where(masses > 0, keys, 0x7FFFFFFF), axis=-1, keepdims=True)
+    high = xp.max(keys, axis=-1, keepdims=True)
+    mass = xp.zeros_like(goal)
+
+    def goes_on(low: Any, high: Any, mass: Any) -> Any:
+        return xp.any(low < high)
+
+    def halve(low: Any, high: Any, mass: Any) -> tuple[Any, Any, Any]:
+        # The edge lies in [low, high], and `mass` is what lies above `high`. A sum of the ends could overflow.
+        middle = xp.bitwise_or(low, high) - xp.right_shift(xp.bitwise_xor(low, high), xp.ones_like(low))
+        found = xp.sum(xp.where(keys >= middle, masses, 0.0), axis=-1, keepdims=True)
+        is_open, reached = low < high, found >= goal
+        return (
+            xp.where(xp.logical_and(is_open, reached), middle, low),
+            xp.where(xp.logical_and(is_open, xp.logical_not(reached)), middle - 1, high),
+            xp.where(xp.logical_and(is_open, xp.logical_not(reached)), found, mass),
+        )
+
+    low, _, mass = xp.while_loop(goes_on, halve, (low, high, mass))
+    return low, mass
+
+
+def _on_host(xp: Any) -> bool:
+    return getattr(xp, "__name__", "") == "numpy"

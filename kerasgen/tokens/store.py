@@ -1,0 +1,376 @@
+"""A corpus's token ids on disk, memory-mapped: written once, whole or not at all, and checked whenever they are read.
+
+A store is a directory under the cache, named by a digest of the texts, the tokenizer and the division into sides. Its
+`store.json` comes last and holds the SHA-256 of every file beside it. The directory is filled under another name and
+renamed, so of two processes that write the same one the first to finish wins, and both have the same ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasgen.corpora import splits
+from kerasgen.corpora.base import CorpusTally, Document
+from kerasgen.errors import TokenStoreError
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.encoding import TEXTS_AT_ONCE, EncodedDocuments, ids_of
+
+if TYPE_CHECKING:
+    from io import BufferedWriter
+
+CACHE_VARIABLE: Final = "KERASGEN_CACHE"
+"""The environment variable that names another cache directory than the user's own."""
+
+MANIFEST_FILE: Final = "store.json"
+FORMAT: Final = 1
+SIDES: Final[tuple[splits.Side, ...]] = ("train", "held_out")
+COLUMNS: Final = {"ids": "<i4", "offsets": "<i8", "characters": "<i8"}
+"""The files of one side and what a number in them is."""
+
+# Characters encoded at once: a text of a megabyte becomes tens of megabytes of the library's answers.
+_CHARACTERS_AT_ONCE = 4_000_000
+_BYTES_AT_ONCE = 1 << 22
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredDocuments(EncodedDocuments):
+    """Ids that lie in a file and are read as they are needed.
+
+    Args:
+        known_digest: what `digest` returns; the file was checked against it when it was opened.
+    """
+
+    known_digest: str = ""
+
+    def digest(self) -> str:
+        """Return what `EncodedDocuments.digest` would, without reading the file once more."""
+        return self.known_digest
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCorpus:
+    """A corpus's ids on both sides.
+
+    Args:
+        train: the documents to train on.
+        held_out: the documents that are never trained on.
+        tally: what reading the corpus kept and dropped.
+        path: the store's directory.
+        reused: whether the ids were there already.
+    """
+
+    train: EncodedDocuments
+    held_out: EncodedDocuments
+    tally: CorpusTally
+    path: Path
+    reused: bool
+
+
+def cache_directory(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Return where stores are kept: the argument, else `KERASGEN_CACHE`, else the user's cache; with `tokens` added."""
+    from platformdirs import user_cache_path
+
+    chosen = directory or os.environ.get(CACHE_VARIABLE) or user_cache_path("kerasgen")
+    return Path(chosen).expanduser() / "tokens"
+
+
+def store(
+    read: Callable[[CorpusTally], Iterable[Document]],
+    tokenizer: Tokenizer,
+    *,
+    held_out: float,
+    directory: Path,
+    show: bool = False,
+) -> StoredCorpus:
+    """Return a corpus's ids, from the store if they are there, and else written there first.
+
+    The texts are read each time, which is quick, and their digest decides: a corpus that changed in any way, under the
+    same name, is another. Memory stays flat however large the corpus is: at most a thousand texts are held at once.
+
+    Args:
+        read: yields the documents, the same ones at each call, and fills the tally. Called twice if ids are written.
+        tokenizer: whose ids they become; it encodes on all cores.
+        held_out: the fraction of texts that is held out, as for `kerasgen.corpora.splits.side`.
+        directory: where stores are kept; see `cache_directory`.
+        show: show a progress bar.
+
+    Raises:
+        TokenStoreError: the ids can't be written there (a full disk, no permission), or the texts were others when they
+            were read the second time.
+    """
+    tally = CorpusTally()
+    texts = _digest_of(_shown(read(tally), "reading", show))
+    name = hashlib.sha256(json.dumps([FORMAT, texts, tokenizer.digest(), held_out]).encode()).hexdigest()
+    target = directory / name
+    found = _open_or_remove(target)
+    if found is not None:
+        return StoredCorpus(*found, tally=tally, path=target, reused=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(directory)
+        with _claimed(directory / f".{name}.{uuid.uuid4().hex[:8]}.partial") as partial:
+            documents = _shown(read(CorpusTally()), "tokenising", show, total=tally.kept)
+            written = _write(documents, tokenizer, held_out, partial)
+            if written != texts:
+                raise TokenStoreError(
+                    "The corpus gave other texts when it was read a second time, so its ids can't be stored. A corpus "
+                    "must yield the same documents each time.",
+                    path=target,
+                )
+            if not target.exists():  # another process may have been first; its ids are the same
+                with suppress(FileExistsError):
+                    _rename(partial, target)
+    except OSError as cause:
+        raise TokenStoreError(
+            f"The corpus's token ids can't be written to {directory}: {cause}. Make room, or name another directory: "
+            f"set {CACHE_VARIABLE}, or pass Pipeline(cache=…).",
+            path=target,
+        ) from cause
+    return StoredCorpus(*_open(target), tally=tally, path=target, reused=False)
+
+
+def _shown(documents: Iterable[Document], what: str, show: bool, total: int | None = None) -> Iterator[Document]:
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(documents, desc=what, unit=" documents", total=total, leave=False, disable=not show))
+
+
+class _TextDigest:
+    """Digits that change with any text, and with where one ends and the next begins."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, text: str) -> None:
+        data = text.encode("utf-8", "surrogatepass")
+        self._sha256.update(len(data).to_bytes(8, "little"))
+        self._sha256.update(data)
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+def _digest_of(documents: Iterable[Document]) -> str:
+    digest = _TextDigest()
+    for document in documents:
+        digest.add(document.text)
+    return digest.hexdigest()
+
+
+class _Column:
+    """Numbers written one after another into a file, with their SHA-256."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+        self._file: BufferedWriter = path.open("wb")
+
+    def add(self, numbers: NDArray[Any]) -> None:
+        data = numbers.tobytes()
+        self._file.write(data)
+        self.sha256.update(data)
+        self.size += len(data)
+
+    def finish(self) -> dict[str, Any]:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return {"bytes": self.size, "sha256": self.sha256.hexdigest()}
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+class _Side:
+    """The three files of one side while they are written."""
+
+    def __init__(self, side: str, directory: Path) -> None:
+        self.columns = {what: _Column(directory / f"{side}.{what}") for what in COLUMNS}
+        self.columns["offsets"].add(np.zeros(1, "<i8"))
+        self._end = 0
+
+    def add(self, token_ids: list[NDArray[np.int32]], characters: list[int]) -> None:
+        if not token_ids:
+            return
+        self.columns["ids"].add(np.concatenate(token_ids).astype("<i4"))
+        offsets = self._end + np.cumsum([len(ids) for ids in token_ids])
+        self.columns["offsets"].add(offsets.astype("<i8"))
+        self.columns["characters"].add(np.asarray(characters, "<i8"))
+        self._end = int(offsets[-1])
+
+
+def _write(documents: Iterable[Document], tokenizer: Tokenizer, held_out: float, directory: Path) -> str:
+    """Write every file of a store and return the digest of the texts that went into it."""
+    digest = _TextDigest()
+    sides = {side: _Side(side, directory) for side in SIDES}
+    try:
+        for texts in _portions(documents):
+            encoded = ids_of(texts, tokenizer)
+            shares: dict[splits.Side, tuple[list[NDArray[np.int32]], list[int]]] = {side: ([], []) for side in SIDES}
+            for text, token_ids in zip(texts, encoded, strict=True):
+                digest.add(text)
+                ids, characters = shares[splits.side(text, held_out=held_out)]
+                ids.append(token_ids)
+                characters.append(len(text))
+            for side, share in shares.items():
+                sides[side].add(*share)
+        columns = [column for files_of_side in sides.values() for column in files_of_side.columns.values()]
+        files = {column.path.name: column.finish() for column in columns}
+    finally:
+        for files_of_side in sides.values():
+            for column in files_of_side.columns.values():
+                column.abandon()
+    manifest: dict[str, Any] = {"format": FORMAT, "tokenizer": tokenizer.digest(), "texts": digest.hexdigest()}
+    manifest["files"] = files
+    manifest["sha256"] = _digest_of_manifest(manifest)
+    with (directory / MANIFEST_FILE).open("w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _portions(documents: Iterable[Document]) -> Iterator[list[str]]:
+    """The texts in portions of at most a thousand and a few million characters."""
+    portion: list[str] = []
+    characters = 0
+    for document in documents:
+        portion.append(document.text)
+        characters += len(document.text)
+        if len(portion) == TEXTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+            yield portion
+            portion, characters = [], 0
+    if portion:
+        yield portion
+
+
+def _open_or_remove(target: Path) -> tuple[StoredDocuments, StoredDocuments] | None:
+    """The store's documents, or None if there is none or it is damaged; a damaged one is removed."""
+    if not target.exists():
+        return None
+    try:
+        return _open(target)
+    except (TokenStoreError, OSError) as damage:
+        _log.warning("A damaged token store is written anew: %s", damage)
+        shutil.rmtree(target, ignore_errors=True)
+        return None
+
+
+def _open(target: Path) -> tuple[StoredDocuments, StoredDocuments]:
+    """The store's documents, after every byte was checked.
+
+    Raises:
+        TokenStoreError: a file is not what was written.
+    """
+    try:
+        manifest = json.loads((target / MANIFEST_FILE).read_text(encoding="utf-8"))
+        if manifest["sha256"] != _digest_of_manifest(manifest):
+            raise ValueError(f"{MANIFEST_FILE} is not what was written")
+        train, held_out = (_open_side(side, target, manifest["files"]) for side in SIDES)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise TokenStoreError(f"The token store {target} is damaged: {cause}.", path=target) from cause
+    return train, held_out
+
+
+def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDocuments:
+    arrays: dict[str, NDArray[Any]] = {}
+    running = hashlib.sha256()
+    for what, dtype in COLUMNS.items():
+        path = directory / f"{side}.{what}"
+        expected = files[path.name]
+        with path.open("rb") as file:
+            found, size = _sha256_of(file, running if what != "characters" else None)
+        if size != expected["bytes"] or found != expected["sha256"]:
+            raise ValueError(f"{path.name} is not what was written")
+        # A map of no bytes can't be made.
+        arrays[what] = np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
+    return StoredDocuments(
+        token_ids=arrays["ids"],
+        offsets=arrays["offsets"],
+        characters=arrays["characters"],
+        known_digest=running.hexdigest(),
+    )
+
+
+def _sha256_of(file: BinaryIO, running: Any) -> tuple[str, int]:
+    """The SHA-256 and the length of a file; `running` sees its bytes too."""
+    own = hashlib.sha256()
+    size = 0
+    while data := file.read(_BYTES_AT_ONCE):
+        own.update(data)
+        size += len(data)
+        if running is not None:
+            running.update(data)
+    return own.hexdigest(), size
+
+
+def _digest_of_manifest(manifest: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _rename(partial: Path, target: Path) -> None:
+    try:
+        partial.rename(target)
+    except OSError:
+        if not target.exists():  # a directory that is not empty can't be renamed to: another process was first
+            raise
+
+
+@contextmanager
+def _claimed(partial: Path) -> Iterator[Path]:
+    """A directory of this process's own, removed if it was not renamed; locked, so others see that it is in use."""
+    locked = partial.with_suffix(".lock")
+    claim = partial.with_suffix(".claim")
+    with claim.open("w") as lock:
+        _lock(lock)
+        claim.rename(locked)  # it has its lock when others first see it
+        try:
+            partial.mkdir()
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            locked.unlink(missing_ok=True)
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove what killed writers left: their locks are free."""
+    for path in directory.glob(".*.lock"):
+        try:
+            with path.open("r+") as lock:
+                if not _lock(lock):
+                    continue
+                shutil.rmtree(path.with_suffix(".partial"), ignore_errors=True)
+                path.unlink(missing_ok=True)
+        except OSError:
+            continue
+
+
+def _lock(file: Any) -> bool:
+    """Take the file's lock if nobody holds it and say whether it was taken; never on a system without such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
