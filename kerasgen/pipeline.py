@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kerasgen import backend as backends
-from kerasgen import exporters, models, samplers, tuners
+from kerasgen import constraints, exporters, models, samplers, tuners
+from kerasgen.constraints.base import Constraint
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "pipeline.json"
 FORMAT = 1
+
+
+class _Generating(TypedDict, total=False):
+    """What `Pipeline.generate` takes, whichever way its texts come."""
+
+    max_length: int | None
+    max_new_tokens: int | None
+    sampler: Any
+    stop: str | Sequence[str] | None
+    constraint: str | Constraint | None
+    return_prompt: bool
+    seed: int | Sequence[int] | None
+    batch_size: int
+    engine: str
+    progress: bool | None
 
 
 class Pipeline:
@@ -91,6 +107,7 @@ class Pipeline:
         self._model: LanguageModel | None = None
         self.cache = None if cache is None else Path(cache)
         self._stored: StoredCorpus | None = None
+        self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
         self._adapters: Path | None = None
         # Whether every weight but the adapters' is as the model source brought it.
         self._weights_are_the_sources = True
@@ -111,6 +128,8 @@ class Pipeline:
                 from kerasgen.tuners import adapters
 
                 adapters.load(model, self._adapters)
+            if self._vocabulary is not None:
+                model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
             self._model = model
         return self._model
 
@@ -148,6 +167,7 @@ class Pipeline:
         self._corpus()
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
+        vocabulary = self._adapt_vocabulary()
         stored = self._documents()
         train, held_out = stored.train, stored.held_out
         model = self.model
@@ -179,7 +199,7 @@ class Pipeline:
         if directory is None:
             shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
-        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict())
+        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=vocabulary)
         return self.report
 
     def evaluate(
@@ -287,29 +307,21 @@ class Pipeline:
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
-        self,
-        prompts: str,
-        *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        seed: int | None = None,
-        return_prompt: bool = True,
-        batch_size: int = 32,
+        self, prompts: str, **settings: Unpack[_Generating]
     ) -> str: ...
+
+    @overload
+    def generate(self, prompts: Sequence[str], **settings: Unpack[_Generating]) -> list[str]: ...
 
     @overload
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        seed: int | None = None,
-        return_prompt: bool = True,
-        batch_size: int = 32,
-    ) -> list[str]: ...
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
+        **settings: Unpack[_Generating],
+    ) -> Any: ...
 
     def generate(
         self,
@@ -318,10 +330,16 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
-        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: str | Constraint | None = None,
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
         return_prompt: bool = True,
+        seed: int | Sequence[int] | None = None,
         batch_size: int = 32,
-    ) -> str | list[str]:
+        engine: str = "auto",
+        progress: bool | None = None,
+    ) -> Any:
         """Return a text for each prompt: a string for a string, a list for a list.
 
         Args:
@@ -329,13 +347,22 @@ class Pipeline:
             max_length: tokens of a whole text, its prompt, start and end token included.
             max_new_tokens: tokens generated after the prompt, instead.
             sampler: another one than the pipeline's, for this call.
-            seed: another one than the pipeline's, for this call. A sampler's own seed comes first.
+            stop: strings at which a text ends, wherever they lie across tokens.
+            constraint: a form that every text has: a `Constraint`, or text such as `"verse_form:form=七言絕句"`.
+            num_return_sequences: how many texts for each prompt; given, each prompt's texts come as a list.
+            return_logprobs: return `GeneratedText`s, with log-probabilities, instead of strings.
             return_prompt: begin each text with its prompt.
-            batch_size: prompts generated from at once, at most.
+            seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
+            batch_size: texts generated at once, at most; prompts of like length share a batch.
+            engine: what decodes; see `kerasgen.generation.engines.resolve`.
+            progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
 
         Raises:
+            ConstraintArgumentError: `constraint` is none.
             GenerateArgumentError: the call can't be carried out as written.
+            GenerationError: the model's logits are not finite.
         """
+        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
         model = self.model
         from kerasgen.generation import generate
 
@@ -345,11 +372,93 @@ class Pipeline:
             sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=form,
+            num_return_sequences=num_return_sequences,
+            return_logprobs=return_logprobs,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
+            engine=engine,
+            progress=progress,
         )
         return texts[0] if isinstance(prompts, str) else texts
+
+    def generate_to(
+        self,
+        path: str | os.PathLike[str],
+        prompts: Iterable[str],
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        sampler: Any = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: str | Constraint | None = None,
+        num_return_sequences: int | None = None,
+        return_logprobs: bool = False,
+        return_prompt: bool = True,
+        seed: int | None = None,
+        batch_size: int = 32,
+        engine: str = "auto",
+        progress: bool | None = None,
+        chunk_size: int = 1024,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write one JSON line for each prompt, in order, and return the file's path.
+
+        A line holds `index`, `prompt` and `text` (or `texts`, with `num_return_sequences`); with `return_logprobs` also
+        the generated tokens and their log-probabilities. The texts are those of `generate` with the same arguments.
+        While the run goes on, they stand in `<path>.partial`. The same call after a kill goes on where it stopped, and
+        gives the same file as a run that was never killed.
+
+        Args:
+            path: of the file.
+            prompts: any number, drawn a chunk at a time; the same ones in the same order when a killed run goes on.
+            max_length: as in `generate`.
+            max_new_tokens: as in `generate`.
+            sampler: as in `generate`, but none of KerasHub's, whose texts differ from call to call.
+            stop: as in `generate`.
+            constraint: as in `generate`.
+            num_return_sequences: as in `generate`.
+            return_logprobs: as in `generate`.
+            return_prompt: as in `generate`.
+            seed: as in `generate`; one.
+            batch_size: as in `generate`.
+            engine: as in `generate`.
+            progress: show a bar on standard error; None does where that is a terminal.
+            chunk_size: prompts that are read, generated from and written together. Memory holds so many, and a kill
+                loses no more.
+            overwrite: replace a file that is there already.
+
+        Raises:
+            ConstraintArgumentError: `constraint` is none.
+            GenerateArgumentError: the call can't be carried out as written, a file is in the way, or a killed run had
+                other settings, another model or other prompts.
+            GenerationError: the file can't be written, or the model's logits are not finite.
+        """
+        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
+        model = self.model
+        from kerasgen.generation import writing_files
+
+        return writing_files.generate_to(
+            model,
+            path,
+            prompts,
+            sampler=self.sampler if sampler is None else sampler,
+            max_length=max_length,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=form,
+            num_return_sequences=num_return_sequences,
+            return_logprobs=return_logprobs,
+            return_prompt=return_prompt,
+            seed=self.seed if seed is None else seed,
+            batch_size=batch_size,
+            engine=engine,
+            progress=progress,
+            chunk_size=chunk_size,
+            overwrite=overwrite,
+        )
 
     def stream(
         self,
@@ -358,13 +467,17 @@ class Pipeline:
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         sampler: Any = None,
+        stop: str | Sequence[str] | None = None,
+        constraint: str | Constraint | None = None,
         seed: int | None = None,
         return_prompt: bool = True,
+        engine: str = "auto",
     ) -> Iterator[str]:
         """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
 
         The arguments are those of `generate`.
         """
+        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
         model = self.model
         from kerasgen.generation import stream
 
@@ -374,8 +487,11 @@ class Pipeline:
             sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
+            stop=stop,
+            constraint=form,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
+            engine=engine,
         )
 
     def export(
@@ -516,6 +632,7 @@ class Pipeline:
             max_documents=manifest["max_documents"],
             backend=backend,
         )
+        pipeline._vocabulary = manifest.get("vocabulary")
         if apart:
             pipeline._adapters = directory / "adapters"
         return pipeline
@@ -540,6 +657,7 @@ class Pipeline:
             "max_documents": self.max_documents,
             "backend": self.backend,
             "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
+            "vocabulary": self.model.metadata.get("vocabulary"),
             "report": None if self.report is None else self.report.to_dict(),
         }
 
@@ -554,6 +672,22 @@ class Pipeline:
         """The texts that the model is tuned on, read again."""
         for document in islice(source.documents(), self.max_documents):
             if splits.side(document, held_out=self.held_out) == "train":
+                yield document.text
+
+    def _adapt_vocabulary(self) -> Mapping[str, Any]:
+        """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
+        model = self.model
+        before = model.tokenizer
+        record = self.tuner.adapt_vocabulary(model, lambda: self._texts("train"), lambda: self._texts("held_out"))
+        if model.tokenizer is not before:
+            self._stored = None
+        if record and record["choice"] != "keep":
+            self._weights_are_the_sources = False
+        return record
+
+    def _texts(self, side: splits.Side) -> Iterator[str]:
+        for document in self._read(CorpusTally()):
+            if splits.side(document, held_out=self.held_out) == side:
                 yield document.text
 
     def _read(self, tally: CorpusTally) -> Iterator[Document]:

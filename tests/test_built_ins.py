@@ -37,6 +37,7 @@ _ANY_TUNER = {
     "max_steps": _SOME,
     "sequence_length": _SOME,
     "packing": st.sampled_from(["auto", "best_fit", "concatenate", "none"]),
+    "vocabulary": st.sampled_from(["keep", "trim", "extend", "auto"]),
     "schedule": st.sampled_from(["linear", "cosine", "constant"]),
     "warmup_steps": st.integers(0, 100),
     "weight_decay": st.floats(0, 1),

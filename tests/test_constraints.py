@@ -16,7 +16,7 @@ from tiny import tiny_vocabulary
 import kerasgen as kg
 from kerasgen.constraints import REGISTRY, rhymes, utf8
 from kerasgen.constraints.base import CharacterAutomaton, Constraint
-from kerasgen.constraints.masks import TokenMasks
+from kerasgen.constraints.masks import TokenMasks, masks_of
 from kerasgen.errors import ConstraintArgumentError, GenerateArgumentError, GenerationError, MissingDependencyError
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -257,6 +257,45 @@ def test_each_text_has_a_state_of_its_own(tokenizer):
     np.testing.assert_array_equal(third.allowed(), second.allowed())
     with pytest.raises(GenerateArgumentError, match="begins with the prompt"):
         constraint.begin(tokenizer, tokenizer.encode("夏"))
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        kg.VerseForm("五絕"),
+        kg.VerseForm("五絕", rhyme=True),
+        kg.Regex("(春[一-龥]{1,9}。)+"),
+        kg.Regex("[a-z ]{3,}the end"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("more", [0, 1, 7])
+def test_a_text_is_complete_when_its_room_ends(constraint, more, tokenizer):
+    """Whatever is chosen among the allowed tokens, however little room there is beyond the fewest that are needed."""
+    masks = masks_of(constraint, tokenizer)
+    fewest = masks.distances.fewest(masks.start)
+    rng = np.random.default_rng(more)
+    for _ in range(4):
+        state = constraint.begin(tokenizer, [], room=fewest + more)
+        written: list[int] = []
+        for _ in range(fewest + more):
+            token_id = int(rng.choice(np.flatnonzero(state.allowed())))
+            if token_id == tokenizer.end_token_id:
+                break
+            state.advance(token_id)
+            written.append(token_id)
+        assert state.is_complete
+        assert constraint.matches(tokenizer.decode(written))
+    with pytest.raises(GenerateArgumentError, match=f"takes {fewest} at least"):
+        constraint.begin(tokenizer, [], room=fewest - 1)
+
+
+def test_the_fewest_tokens_are_counted_as_the_vocabulary_cuts_them(tokenizer):
+    masks = masks_of(kg.Regex("the(re)*"), tokenizer)
+    assert masks.distances.fewest(masks.start) == 2  # "the" is no token of its own here: "th" and "e"
+    masks = masks_of(kg.Regex("(春|abcd)x?"), tokenizer)
+    lengths = [len(tokenizer.encode(text)) for text in ("春", "abcd")]
+    assert masks.distances.fewest(masks.start) == min(lengths)
 
 
 def test_a_token_that_is_not_allowed_can_not_be_taken(tokenizer):

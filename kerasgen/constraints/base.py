@@ -47,6 +47,14 @@ class ByteAutomaton(ABC):
     def accepts(self, state: State) -> bool:
         """Return whether the text is complete here."""
 
+    def likeness(self, state: State) -> State:
+        """Return what states have in common from which the same number of characters is still to come.
+
+        Telling more states apart than needed is right as well, and takes longer: it is asked for when a text has
+        little room left to be completed in.
+        """
+        return state
+
     def walk(self, text: bytes) -> tuple[State | None, int]:
         """Return the state after the text, or None, and how many bytes could be read."""
         state: State = self.start
@@ -79,6 +87,20 @@ class CharacterAutomaton(ByteAutomaton):
         """The state before the first byte."""
         return self.first
 
+    def likeness(self, state: State) -> State:
+        """Return what states have in common from which the same number of characters is still to come.
+
+        States inside a character are alike if as many bytes are missing and they lead to states that are. Override
+        `likeness_of` for the states between characters.
+        """
+        if isinstance(state, utf8.Inside):
+            return frozenset((missing, self.likeness_of(after)) for missing, after in state.ways())
+        return self.likeness_of(state)
+
+    def likeness_of(self, state: State) -> State:
+        """Return what states between characters have in common; each is alike to itself alone unless this says more."""
+        return state
+
     def steps(self, state: State) -> Mapping[int, State]:
         """Return the bytes that may follow; inside a character a state is what may be left of it."""
         if isinstance(state, utf8.Inside):
@@ -109,6 +131,11 @@ class ConstraintState(ABC):
     def copy(self) -> ConstraintState:
         """Return a state that goes its own way from here; beam search asks for one for each text it keeps."""
 
+    @property
+    @abstractmethod
+    def is_complete(self) -> bool:
+        """Whether the text, as it is, has the form."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint(ABC):
@@ -132,19 +159,21 @@ class Constraint(ABC):
     def automaton(self) -> ByteAutomaton:
         """Return the automaton; called once for each model that the constraint is used with."""
 
-    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> ConstraintState:
+    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int], room: int | None = None) -> ConstraintState:
         """Return the state of a text before its first generated token.
 
         Args:
             tokenizer: whose tokens the masks are over. What is costly to make for it is kept and shared.
             prompt: ids of the prompt, without a start token.
+            room: how many tokens may be generated; the masks see to it that the text is complete by then. None for any
+                number.
 
         Raises:
-            GenerateArgumentError: no text of the form goes on from this prompt.
+            GenerateArgumentError: no text of the form goes on from this prompt, or none with so few tokens.
         """
         from kerasgen.constraints import masks
 
-        return masks.begin(self, tokenizer, prompt)
+        return masks.begin(self, tokenizer, prompt, room)
 
     def matches(self, text: str) -> bool:
         """Return whether the text has the form."""

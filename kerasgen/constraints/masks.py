@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.constraints.base import Constraint, ConstraintState, State
-from kerasgen.errors import GenerateArgumentError, GenerationError, TokenArgumentError
+from kerasgen.constraints.distances import Distances
+from kerasgen.constraints.token_trie import TokenTrie, token_texts
+from kerasgen.errors import GenerateArgumentError, GenerationError
 from kerasgen.tokens.base import Tokenizer
 
 _DEAD = -1
@@ -31,6 +33,10 @@ class TokenMasks:
     Args:
         constraint: which texts may be written.
         tokenizer: whose `token_bytes` say what each id stands for.
+
+    Attributes:
+        start: the state of a text that has not begun.
+        distances: how many tokens each state is away from a complete text.
     """
 
     ENDED = 0
@@ -42,17 +48,15 @@ class TokenMasks:
         self._size = tokenizer.vocabulary_size
         self._end = tokenizer.end_token_id
         self._bytes = token_texts(tokenizer)
-        self._trie = _Trie(self._bytes)
+        self._trie = TokenTrie(self._bytes)
         self._states: list[State] = [None]
         self._numbers: dict[State, int] = {}
         self._table = np.full((64, 256), _DEAD, dtype=np.int32)  # (states, bytes) to states
-        self._masks = np.zeros((64, (self._size + 7) // 8), dtype=np.uint8)
-        self._has_mask = np.zeros(64, dtype=np.bool_)
-        self._has_mask[self.ENDED] = True
-        self._masks[self.ENDED] = np.packbits(np.arange(self._size) == self._end)
+        self._masks = {self.ENDED: np.packbits(np.arange(self._size) == self._end)}
         self._after: dict[tuple[int, int], int] = {}
         self._rows: dict[int, npt.NDArray[np.bool_]] = {}
         self.start = self._number(self._automaton.start)
+        self.distances = Distances(self)
 
     def begin(self, prompt: bytes) -> int:
         """Return the state after a prompt, or at the start if the prompt is no part of the constrained text.
@@ -112,10 +116,26 @@ class TokenMasks:
         Raises:
             GenerationError: the vocabulary has no token that could follow; only one that lacks bytes can do that.
         """
-        wanted = np.asarray(states, dtype=np.int64)
-        for state in np.unique(wanted[~self._has_mask[wanted]]).tolist():
-            self._fill(state)
-        return np.unpackbits(self._masks[wanted], axis=1, count=self._size).view(np.bool_)
+        packed = [self._masks[state] if state in self._masks else self._fill(state) for state in map(int, states)]
+        return np.unpackbits(np.stack(packed), axis=1, count=self._size).view(np.bool_)
+
+    def reached(self, state: int) -> npt.NDArray[np.int32]:
+        """Return the state after each token, int32 `(vocabulary_size,)`; -1 where it may not follow."""
+        after = np.full(self._size, _DEAD, dtype=np.int32)
+        if state == self.ENDED:
+            return after
+        nodes = np.array([state])
+        # Depth by depth through the tokens' bytes, all tokens at once.
+        for level in self._trie.levels:
+            before = nodes[level.parents]
+            alive = np.flatnonzero(before != _DEAD)
+            if not len(alive):
+                break
+            self._expand(np.unique(before[alive]).tolist())
+            nodes = np.full(len(level.parents), _DEAD, dtype=np.int64)
+            nodes[alive] = self._table[before[alive], level.bytes[alive]]
+            after[level.token_ids] = nodes[level.nodes]
+        return after
 
     def advance(
         self, states: Sequence[int] | npt.NDArray[np.int64], token_ids: Sequence[int] | npt.NDArray[np.int64]
@@ -135,6 +155,10 @@ class TokenMasks:
     def can_go_on(self, state: int) -> bool:
         """Return whether any text may follow."""
         return state != self.ENDED and bool(self._automaton.steps(self._states[state]))
+
+    def likeness(self, state: int) -> State:
+        """Return what the automaton says of the state: see `ByteAutomaton.likeness`."""
+        return self._automaton.likeness(self._states[state])
 
     def _follow(self, state: int, token_id: int) -> int:
         after = state
@@ -156,19 +180,8 @@ class TokenMasks:
         self._expand([state])
         return int(self._table[state, byte])
 
-    def _fill(self, state: int) -> None:
-        """Compute which tokens may follow, depth by depth through the tokens' bytes, all tokens at once."""
-        allowed = np.zeros(self._size, dtype=np.bool_)
-        reached = np.array([state])
-        for level in self._trie.levels:
-            before = reached[level.parents]
-            alive = np.flatnonzero(before != _DEAD)
-            if not len(alive):
-                break
-            self._expand(np.unique(before[alive]).tolist())
-            reached = np.full(len(level.parents), _DEAD, dtype=np.int64)
-            reached[alive] = self._table[before[alive], level.bytes[alive]]
-            allowed[level.token_ids] = reached[level.nodes] != _DEAD
+    def _fill(self, state: int) -> npt.NDArray[np.uint8]:
+        allowed = self.reached(state) != _DEAD
         allowed[self._end] = self.is_complete(state)
         if not allowed.any():
             raise GenerationError(
@@ -176,7 +189,7 @@ class TokenMasks:
                 "bytes that the form needs; extend it, or choose another constraint."
             )
         self._masks[state] = np.packbits(allowed)
-        self._has_mask[state] = True
+        return self._masks[state]
 
     def _expand(self, states: Sequence[int]) -> None:
         """Fill the rows of the table of these states."""
@@ -196,95 +209,61 @@ class TokenMasks:
             self._states.append(state)
             if number == len(self._table):
                 self._table = _doubled(self._table)
-                self._masks = _doubled(self._masks)
-                self._has_mask = _doubled(self._has_mask)
             self._table[number, 0] = _UNKNOWN
         return number
 
 
 class _Text(ConstraintState):
-    """One text's state among those of the masks that all texts share."""
+    """One text's state among those of the masks that all texts share.
 
-    __slots__ = ("_masks", "_state")
+    Args:
+        masks: the constraint's.
+        state: where the text stands.
+        room: tokens that it may still get, or None for any number.
+    """
 
-    def __init__(self, masks: TokenMasks, state: int) -> None:
+    __slots__ = ("_masks", "_room", "_state")
+
+    def __init__(self, masks: TokenMasks, state: int, room: int | None) -> None:
         self._masks = masks
         self._state = state
+        self._room = room
 
     def allowed(self) -> npt.NDArray[np.bool_]:
-        return self._masks.row(self._state)
+        if self._room is None or not self._masks.distances.may_matter(self._room):
+            return self._masks.row(self._state)
+        return self._masks.distances.in_time(self._state, self._room)
 
     def advance(self, token_id: int) -> None:
         self._state = self._masks.follow(self._state, token_id)
+        self._room = None if self._room is None else self._room - 1
 
     def copy(self) -> _Text:
-        return _Text(self._masks, self._state)
+        return _Text(self._masks, self._state, self._room)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._masks.is_complete(self._state)
 
 
-def begin(constraint: Constraint, tokenizer: Tokenizer, prompt: Sequence[int]) -> ConstraintState:
+def begin(constraint: Constraint, tokenizer: Tokenizer, prompt: Sequence[int], room: int | None) -> ConstraintState:
     """Return the state of a text before its first generated token; see `Constraint.begin`."""
     masks = masks_of(constraint, tokenizer)
-    return _Text(masks, masks.begin(masks.spell(prompt)))
+    state = masks.begin(masks.spell(prompt))
+    if room is not None:
+        fewest = masks.distances.fewest(state)
+        if fewest is not None and fewest > room:
+            raise GenerateArgumentError(
+                f"No text of the form {constraint} can be completed here in {room} tokens; it takes {fewest} at least. "
+                "Raise `max_new_tokens` or `max_length`, or shorten the prompt."
+            )
+    return _Text(masks, state, room)
 
 
 @functools.lru_cache(maxsize=16)
 def masks_of(constraint: Constraint, tokenizer: Tokenizer) -> TokenMasks:
     """Return the masks of a constraint for a tokenizer, made once while they are used."""
     return TokenMasks(constraint, tokenizer)
-
-
-class _Level:
-    """The distinct beginnings of one length of all tokens.
-
-    Args:
-        parents: int `(nodes,)`, the beginning one byte shorter, as a node of the level before.
-        last_bytes: int `(nodes,)`.
-        token_ids: the tokens of exactly this length.
-        nodes: the node that each of them is.
-    """
-
-    def __init__(self, parents: list[int], last_bytes: list[int], token_ids: list[int], nodes: list[int]) -> None:
-        self.parents = np.array(parents, dtype=np.int64)
-        self.bytes = np.array(last_bytes, dtype=np.int64)
-        self.token_ids = np.array(token_ids, dtype=np.int64)
-        self.nodes = np.array(nodes, dtype=np.int64)
-
-
-class _Trie:
-    """The tokens' bytes as a tree, one array for each depth."""
-
-    def __init__(self, texts: Sequence[bytes]) -> None:
-        self.levels: list[_Level] = []
-        waiting = [(token_id, text, 0) for token_id, text in enumerate(texts) if text]
-        depth = 0
-        while waiting:
-            places: dict[tuple[int, int], int] = {}
-            tokens: list[int] = []
-            nodes: list[int] = []
-            longer: list[tuple[int, bytes, int]] = []
-            for token_id, text, parent in waiting:
-                node = places.setdefault((parent, text[depth]), len(places))
-                if len(text) == depth + 1:
-                    tokens.append(token_id)
-                    nodes.append(node)
-                else:
-                    longer.append((token_id, text, node))
-            self.levels.append(_Level([p for p, _ in places], [b for _, b in places], tokens, nodes))
-            waiting = longer
-            depth += 1
-
-
-def token_texts(tokenizer: Tokenizer) -> list[bytes]:
-    """Return the bytes that each id adds to a text: none for special tokens, and for ids that there are none of."""
-    texts = []
-    for token_id in range(tokenizer.vocabulary_size):
-        try:
-            text = tokenizer.token_bytes(token_id)
-            shown = tokenizer.decode([token_id], skip_special_tokens=True)
-        except TokenArgumentError:
-            text, shown = b"", ""
-        texts.append(text if shown else b"")
-    return texts
 
 
 def _doubled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -37,6 +37,10 @@ class Inside:
                 after.setdefault(byte, []).append((tuple(rest), state))
         return {byte: _state(left) for byte, left in after.items()}
 
+    def ways(self) -> set[tuple[int, Hashable]]:
+        """Return how many bytes may be missing, each with the state that they lead to."""
+        return {(len(split), state) for split, state in self._left}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Inside) and self._left == other._left
 

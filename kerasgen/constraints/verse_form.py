@@ -143,6 +143,9 @@ class _Verse(CharacterAutomaton):
     def ends(self, state: State) -> bool:
         return cast(_Place, state)[0] == self._lines
 
+    def likeness_of(self, state: State) -> State:
+        return cast(_Place, state)[:2]  # whichever rhyme is left, as many characters are to come
+
     def _rhyming(self, line: int, left: frozenset[str] | None) -> Iterator[tuple[int, int, State]]:
         for groups, characters in self._by_groups.items():
             common = groups if left is None else groups & left

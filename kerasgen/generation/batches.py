@@ -140,6 +140,7 @@ def batches(
     batch_size: int,
     *,
     equal_lengths: bool = False,
+    repeats: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Yield the prompts in batches of like length; a text doesn't depend on what else is in its batch.
 
@@ -149,9 +150,11 @@ def batches(
         seeds: one for each prompt.
         batch_size: rows in a batch, at most.
         equal_lengths: put only prompts of the same length and limit into one batch.
+        repeats: for each prompt how often it came before, or None to count here.
     """
     prompts = [tuple(prompt) for prompt in framed]
-    repeats = randomness.streams(list(zip(prompts, seeds, strict=True)))
+    if repeats is None:
+        repeats = randomness.streams(list(zip(prompts, seeds, strict=True)))
     order = sorted(range(len(framed)), key=lambda place: (len(framed[place]), limit[place]))
     while order:
         places = order[:batch_size]

@@ -60,11 +60,8 @@ class Constraints:
             )
         if states is not None:
             # A form comes before all else: where it allows nothing the text ends, however the rest would choose.
-            masks = [state.allowed() for state in states]
-            for row, mask in enumerate(masks):
-                if mask is not None:
-                    excluded = np.zeros(logits.shape, dtype=np.bool_) if excluded is None else excluded
-                    excluded[row] |= ~mask
+            formed = _masks(states, logits.shape[1])
+            excluded = ~formed if excluded is None else excluded | ~formed
         index = lengths[:, None]
         counted = np.zeros(token_ids.shape, dtype=np.bool_)
         if not self.are_none:
@@ -81,4 +78,14 @@ class Constraints:
             temperature=self._spec.temperature,
             end_token_id=self._end_token_id,
         )
+        if states is not None and not self.are_none:
+            stuck = ~((changed > -np.inf) & formed).any(axis=1)
+            changed[stuck] = np.where(formed[stuck], logits[stuck] / self._spec.temperature, -np.inf)
         return changed
+
+
+def _masks(states: Sequence[ConstraintState], size: int) -> npt.NDArray[np.bool_]:
+    """What each text's form allows, bool `(rows, size)`."""
+    masks = [state.allowed() for state in states]
+    every = np.ones(size, dtype=np.bool_)
+    return np.stack([every if mask is None else mask for mask in masks])

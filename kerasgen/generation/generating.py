@@ -10,7 +10,7 @@ from typing import Any
 from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
-from kerasgen.generation import engines, loops, searches
+from kerasgen.generation import engines, forms, loops, searches
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.writing import Writer, check_stop, write
@@ -54,6 +54,8 @@ def generate(
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
     engine: str = "auto",
+    progress: bool | None = None,
+    repeats: Sequence[int] | None = None,
 ) -> list[Any]:
     """Return one text for each prompt.
 
@@ -69,7 +71,8 @@ def generate(
             positions, or 256 in all where it has no limit.
         stop: strings at which a text ends, wherever they lie across tokens; the text is what stands before the first.
             A search (beam, contrastive) looks for them when its texts are complete.
-        constraint: a form that every text has.
+        constraint: a form that every text has: its masks come before all that the sampler excludes, and the text is
+            complete when its limit comes. Only a stop string ends it sooner.
         num_return_sequences: how many texts for each prompt, each its own draw (of beam search: the best). Given, even
             as 1, each prompt's texts come as a list.
         return_logprobs: return `GeneratedText`s instead of strings.
@@ -77,6 +80,9 @@ def generate(
         seed: for specs that have none of their own; one, or one for each prompt.
         batch_size: texts generated at once, at most.
         engine: which engine decodes a `LanguageModel`; see `kerasgen.generation.engines.resolve`.
+        progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
+        repeats: for each prompt how often it came before, where these prompts are a part of more; None where they are
+            all.
 
     Returns:
         Texts without start, end and padding tokens. Bytes at the end that a length limit cut off in mid-character are
@@ -85,7 +91,8 @@ def generate(
     Raises:
         GenerateArgumentError: the call can't be carried out as written, such as a prompt that is too long.
         SamplerArgumentError: `sampler` is no sampler.
-        GenerationError: the model's logits are not finite.
+        GenerationError: the model's logits are not finite, or a limit cut a text of an unbounded form before it was
+            complete.
     """
     texts = _check_prompts(prompts)
     tokenizer = model.tokenizer
@@ -101,11 +108,15 @@ def generate(
         seed=seed,
         batch_size=batch_size,
         engine=engine,
+        progress=progress,
+        repeats=repeats,
     )
     ends = check_stop(stop)
 
     def written(prompt: str, one: Continuation) -> Any:
         text = write(tokenizer, one.token_ids, ended=one.finished, stop=ends)
+        if constraint is not None and not one.finished:
+            forms.check(constraint, prompt, text)
         text = prompt + text if return_prompt else text
         return GeneratedText(text, one.token_ids, one.nats, one.score, one.finished) if return_logprobs else text
 
@@ -127,6 +138,8 @@ def generate_ids(
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
     engine: str = "auto",
+    progress: bool | None = None,
+    repeats: Sequence[int] | None = None,
 ) -> list[list[Continuation]]:
     """Return the continuations of each prompt, the best first.
 
@@ -142,6 +155,8 @@ def generate_ids(
         seed: as in `generate`.
         batch_size: as in `generate`.
         engine: as in `generate`.
+        progress: as in `generate`.
+        repeats: as in `generate`.
 
     Returns:
         For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).
@@ -162,11 +177,16 @@ def generate_ids(
         framed = [prompt for prompt in framed for _ in range(copies)]
         limits = [limit for limit in limits for _ in range(copies)]
         seeds = [one for one in seeds for _ in range(copies)]
-    cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec))
+    begun = forms.begin(model, framed, limits, constraint)
+    if repeats is not None:
+        repeats = [count * copies + copy for count in repeats for copy in range(copies)]
+    cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec), repeats=repeats)
     found: list[list[Continuation]] = [[] for _ in framed]
-    for batch, continuations in _run(model, cut, spec, ends, constraint, engine):
-        for place, several in zip(batch.places, continuations, strict=True):
-            found[place] = several
+    with _bar(len(framed), progress if len(framed) > batch_size else False) as bar:
+        for batch, continuations in _run(model, cut, spec, ends, begun, engine):
+            for place, several in zip(batch.places, continuations, strict=True):
+                found[place] = several
+            bar.update(len(batch.places))
     if copies > 1:
         found = [[one for (one,) in found[n : n + copies]] for n in range(0, len(found), copies)]
     return found
@@ -216,8 +236,9 @@ def stream(
     framed, limits = _prepare(model, [model.tokenizer.encode(text)], max_length, max_new_tokens)
     (batch,) = batching.batches(framed, limits, _seeds(spec, seed, 1), 1)
     decoder = engines.resolve(model, engine)
-    states = _states(decoder, batch, constraint)
-    return _stream(decoder, batch, spec, states, ends, text if return_prompt else "")
+    states = forms.begin(model, framed, limits, constraint)
+    pieces = _stream(decoder, batch, spec, states, ends, text if return_prompt else "")
+    return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, ends)
 
 
 def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
@@ -300,11 +321,12 @@ def _prepare(
     return framed, batching.limits(model, lengths, max_length=max_length, max_new_tokens=max_new_tokens)
 
 
-def _states(engine: Engine, batch: Batch, constraint: Constraint | None) -> list[ConstraintState] | None:
-    if constraint is None:
-        return None
-    first = 0 if engine.tokenizer.start_token_id is None else 1
-    return [constraint.begin(engine.tokenizer, prompt[first:]) for prompt in batch.prompts]
+def _bar(total: int, shown: bool | None) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=total, desc="generating", unit=" texts", disable=None if shown is None else not shown, leave=False
+    )
 
 
 def _run(
@@ -312,11 +334,11 @@ def _run(
     cut: Iterator[Batch],
     spec: Any,
     stop: tuple[str, ...],
-    constraint: Constraint | None,
+    begun: Sequence[ConstraintState] | None,
     engine: str,
 ) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
     if is_hub_sampler(spec):
-        if not isinstance(model, LanguageModel) or constraint is not None or stop:
+        if not isinstance(model, LanguageModel) or begun is not None or stop:
             raise GenerateArgumentError(
                 "KerasHub's own samplers run on a Keras model, without constraints and stop strings. Use one of "
                 f"kerasgen's. Received: sampler={spec!r}."
@@ -328,7 +350,7 @@ def _run(
         return
     decoder = engines.resolve(model, engine)
     for batch in cut:
-        states = _states(decoder, batch, constraint)
+        states = None if begun is None else [begun[place] for place in batch.places]
         if isinstance(spec, Beam):
             found = searches.search_beams(decoder, batch, spec, states)
             yield batch, [[_stopped(decoder, one, stop) for one in several] for several in found]

@@ -96,6 +96,7 @@ class ByteLevelBPE(Tokenizer):
         self.pad_token_id = ids[pad_token]
         self.vocabulary_size = max(ids.values()) + 1
         self._special_tokens = {token: ids[token] for token in sorted(special, key=ids.__getitem__)}
+        self._tokens = {n: token for token, n in ids.items()}
         self._bytes = {n: _bytes_of(token, token in special) for token, n in ids.items()}
         self._shown = self._bytes | dict.fromkeys(self._special_tokens.values(), b"")
         self._present_bytes = bytes(byte for byte, character in CHARACTER_OF_BYTE.items() if character in ids)
@@ -272,6 +273,24 @@ class ByteLevelBPE(Tokenizer):
             return self._bytes[int(token_id)]
         except KeyError:
             self._refuse(token_id)
+
+    def id_to_token(self, token_id: int) -> str:
+        """Return the token of an id in GPT-2's printable characters, as `vocabulary` names it.
+
+        Raises:
+            TokenArgumentError: an id that the vocabulary does not have.
+        """
+        try:
+            return self._tokens[int(token_id)]
+        except KeyError:
+            self._refuse(token_id)
+
+    def encode_symbols(self, symbols: str) -> list[int]:
+        """Return the ids that the merges make of one piece of text, given as the printable characters of its bytes.
+
+        The bytes need not be whole characters of UTF-8.
+        """
+        return [token.id for token in self._rust.model.tokenize(symbols)]
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the vocabulary, the merges and the special tokens."""

@@ -91,6 +91,11 @@ def freeze(model: LanguageModel) -> None:
             layer.bias.trainable = False
 
 
+def train_token_table(model: LanguageModel) -> None:
+    """Let the table of token embeddings be trainable beside the adapters; the optimizer knows which of its rows."""
+    model.backbone.token_embedding.trainable = True
+
+
 def merge(model: LanguageModel) -> None:
     """Add each adapter into the weight beside it and take it off; nothing happens if there is none."""
     for layer in _carrying(model):

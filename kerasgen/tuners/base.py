@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.encoding import EncodedDocuments
 
@@ -75,6 +77,8 @@ class TuneReport:
         peak_memory_bytes: the most memory that the process has held until the end of the run.
         reasons: why the backend and the precision were taken.
         corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
+        vocabulary: what was done to the vocabulary and why, with figures before and after; see
+            `FineTuner.adapt_vocabulary`. Empty if it was kept without a question.
     """
 
     steps: int
@@ -105,6 +109,7 @@ class TuneReport:
     peak_memory_bytes: int = 0
     reasons: Mapping[str, str] = field(default_factory=dict)
     corpus: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -194,14 +199,51 @@ class TuneReport:
                 f"held-out bits per character {self.bits_per_character_before:.3f} before, "
                 f"{self.bits_per_character:.3f} after"
             )
+        if self.split_documents:
+            lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")
+        lines += _vocabulary_lines(self.vocabulary)
         dropped = self.corpus.get("dropped")
         if dropped:
             lines.append("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
         return "\n".join(lines)
 
 
+def _vocabulary_lines(record: Mapping[str, Any]) -> list[str]:
+    if not record:
+        return []
+    lines = [f"vocabulary: {record['choice']} ({record['reason']})"]
+    if record["choice"] != "keep":
+        before, after = record["before"], record["after"]
+        bits = before.get("bits_per_character")
+        lines.append(
+            f"{before['tokens_per_character']:.2f} tokens a character before, {after['tokens_per_character']:.2f} "
+            f"after; {before['vocabulary_size']:,} ids and {before['parameters']:,} weights before, "
+            f"{after['vocabulary_size']:,} and {after['parameters']:,} after"
+            + (f"; {bits:.3f} held-out bits per character with the old vocabulary" if bits is not None else "")
+        )
+    return lines
+
+
 class FineTuner(ABC):
     """Tunes a model. Subclasses are frozen dataclasses whose construction imports no Keras."""
+
+    def adapt_vocabulary(
+        self,
+        model: LanguageModel,
+        texts: Callable[[], Iterable[str]],
+        held_out: Callable[[], Iterable[str]] | None = None,
+    ) -> Mapping[str, Any]:
+        """Fit the model's vocabulary to texts before they are encoded, if the tuner is set to; by default, don't.
+
+        Args:
+            model: whose tokenizer and embeddings may be replaced, in place.
+            texts: gives the training texts anew at each call.
+            held_out: gives the held-out texts, to measure the model on them before its vocabulary changes.
+
+        Returns:
+            What was done and why, as JSON can hold it; see `kerasgen.tuners.vocabulary.adapt`. Empty for nothing.
+        """
+        return {}
 
     @abstractmethod
     def tune(

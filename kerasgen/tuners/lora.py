@@ -59,19 +59,30 @@ class LoraTuner(GradientTuner):
     ) -> TuneReport:
         """Tune adapters beside the weights; see `FineTuner.tune`.
 
+        Rows of the embedding table that `vocabulary` added are tuned too, and the others stay as they are.
+
         Adapters of the same rank, alpha and targets that the model carries already are tuned further; others are
         merged first.
         """
         from kerasgen.tuners import adapters, training
+        from kerasgen.tuners.vocabulary import added_rows
 
         config = adapters.AdapterConfig(rank=self.rank, alpha=float(self.alpha), targets=self.targets)
         adapters.check(model, config)
+        first_added = None if self.vocabulary == "keep" else added_rows(model)
+
+        def prepare() -> None:
+            adapters.enable(model, config, seed=seed)
+            if first_added is not None:
+                adapters.train_token_table(model)
+
         return training.run(
             model,
             train,
             held_out,
             settings=self,
-            prepare=lambda: adapters.enable(model, config, seed=seed),
+            prepare=prepare,
+            first_row=first_added or 0,
             seed=seed,
             directory=directory,
             resume=resume,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,11 +22,16 @@ class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
     """
 
     _powers: tuple[Any, Any] = (None, None)
+    first_rows: Mapping[int, int] = {}
+    """Of variables by their place, the first row that is updated; a row before it keeps its weights and moments."""
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Update the variables; see Keras's."""
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         whole = [_whole(gradient, variable) for gradient, variable in zip(grads, variables, strict=True)]
+        for place, first in self.first_rows.items():
+            rows = ops.arange(whole[place].shape[0]) >= first
+            whole[place] = ops.where(ops.expand_dims(rows, 1), whole[place], ops.zeros_like(whole[place]))
         super().apply(whole, trainable_variables)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
@@ -71,8 +76,14 @@ def _whole(gradient: Any, variable: Any) -> Any:
     return gradient
 
 
-def build(settings: GradientTuner, schedule: WarmUpAndDecay) -> Any:
-    """Return the optimizer that the settings ask for, not yet built on variables."""
+def build(settings: GradientTuner, schedule: WarmUpAndDecay, *, first_rows: Mapping[int, int] | None = None) -> Any:
+    """Return the optimizer that the settings ask for, not yet built on variables.
+
+    Args:
+        settings: the tuner.
+        schedule: the learning rate of each batch.
+        first_rows: of variables by their place, the first row that is updated.
+    """
     accumulate = settings.gradient_accumulation_steps
     optimizer = AdamW(
         schedule,
@@ -80,5 +91,6 @@ def build(settings: GradientTuner, schedule: WarmUpAndDecay) -> Any:
         global_clipnorm=settings.clip_norm,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )
+    optimizer.first_rows = dict(first_rows or {})
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "embeddings"])
     return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.base import FineTuner
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
 
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 
@@ -26,6 +30,9 @@ class GradientTuner(FineTuner):
         packing: `"best_fit"` lets documents share a row without seeing each other and splits only those longer than a
             row, `"concatenate"` fills every row and splits what stands on an edge, `"none"` gives each a row of its
             own; `"auto"` is `"best_fit"` where the model's family can, else `"none"`.
+        vocabulary: `"keep"` leaves the model's as it is. `"trim"` drops the tokens that the training texts never use;
+            `"extend"` trims, and adds whole characters and frequent pieces; all bytes stay, so any text still encodes.
+            `"auto"` decides by the texts, and the report says why. The model is changed before its texts are encoded.
         schedule: `"linear"` falls to zero over the run, `"cosine"` too, on half a wave; `"constant"` stays.
         warmup_steps: optimizer steps over which the learning rate rises from nothing.
         weight_decay: AdamW's, on matrices; embeddings, biases and normalisation are left alone.
@@ -53,6 +60,7 @@ class GradientTuner(FineTuner):
     max_steps: int | None = None
     sequence_length: int | None = None
     packing: Literal["auto", "best_fit", "concatenate", "none"] = "auto"
+    vocabulary: Literal["keep", "trim", "extend", "auto"] = "keep"
     schedule: Schedule = "linear"
     warmup_steps: int = 0
     weight_decay: float = 0.0
@@ -88,6 +96,7 @@ class GradientTuner(FineTuner):
         if self.clip_norm is not None:
             self._check_number("clip_norm", above=0.0)
         self._check_choice("packing", ("auto", "best_fit", "concatenate", "none"))
+        self._check_choice("vocabulary", ("keep", "trim", "extend", "auto"))
         self._check_choice("schedule", ("linear", "cosine", "constant"))
         self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
         self._check_choice("remat", (True, False))
@@ -99,6 +108,23 @@ class GradientTuner(FineTuner):
         self._check_choice("loss_curve", (True, False))
         self._check_choice("tensorboard", (True, False))
         self._check_choice("csv", (True, False))
+
+    def adapt_vocabulary(
+        self,
+        model: LanguageModel,
+        texts: Callable[[], Iterable[str]],
+        held_out: Callable[[], Iterable[str]] | None = None,
+    ) -> Mapping[str, Any]:
+        """Do to the model's vocabulary what `vocabulary` says; see `FineTuner.adapt_vocabulary`.
+
+        Raises:
+            TuneArgumentError: the model's family or tokenizer can't be changed so.
+        """
+        if self.vocabulary == "keep":
+            return {}
+        from kerasgen.tuners.vocabulary import adapt
+
+        return adapt(model, texts, held_out, asked=self.vocabulary)
 
     def _check_whole(self, name: str, *, least: int) -> None:
         value = getattr(self, name)

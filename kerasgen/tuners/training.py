@@ -22,6 +22,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses, can_pack, set_precision
 from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
+from kerasgen.models.vocabulary import token_table
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
 from kerasgen.tuners import checkpoints, curve, distributing, measuring
@@ -88,11 +89,13 @@ def run(
     callbacks: Sequence[Any],
     sample: Callable[[], str] | None,
     verbose: int,
+    first_row: int = 0,
 ) -> TuneReport:
     """Train what `prepare` leaves trainable and return the report.
 
     `settings` is the tuner; `prepare` is called once the settings are known to fit, and says which weights are
-    trainable. The other arguments are those of `FineTuner.tune`.
+    trainable; of the token embeddings' table, if it is, the rows before `first_row` stay as they are. The other
+    arguments are those of `FineTuner.tune`.
     """
     with distributing.placed(model, settings) as share:
         return _run(
@@ -165,7 +168,7 @@ def _run(
     before = causal_lm.dtype_policy.name
     set_precision(causal_lm, settings.precision)
     try:
-        trainer, schedule = _compiled(model, plan, settings)
+        trainer, schedule = _compiled(model, plan, settings, first_row)
         _reseed(trainer, seed)
         fingerprint = _fingerprint(trainer, train, held_out, settings, seed)
         state = _state_variables(trainer)
@@ -256,7 +259,7 @@ def _run(
             sequence_length=sequence_length,
             packing=packing,
             parameters=_count(causal_lm.weights),
-            trainable_parameters=_count(causal_lm.trainable_weights),
+            trainable_parameters=_count(causal_lm.trainable_weights) - first_row * model.backbone.hidden_dim,
             backend=keras.config.backend(),
             precision=settings.precision,
             seed=seed,
@@ -304,7 +307,9 @@ def _packing(model: LanguageModel, settings: GradientTuner) -> Any:
     return settings.packing
 
 
-def _compiled(model: LanguageModel, plan: Plan, settings: GradientTuner) -> tuple[_Trainer, WarmUpAndDecay]:
+def _compiled(
+    model: LanguageModel, plan: Plan, settings: GradientTuner, first_row: int
+) -> tuple[_Trainer, WarmUpAndDecay]:
     """The model with its optimizer, built: its variables can be saved and restored."""
     trainer = _Trainer(model, remat=settings.remat)
     schedule = WarmUpAndDecay(
@@ -314,7 +319,11 @@ def _compiled(model: LanguageModel, plan: Plan, settings: GradientTuner) -> tupl
         settings.schedule,
         batches_per_step=plan.batches_per_step,
     )
-    optimizer = build_optimizer(settings, schedule)
+    first_rows = {}
+    if first_row:
+        table = token_table(model)
+        first_rows = {n: first_row for n, variable in enumerate(trainer.trainable_variables) if variable is table}
+    optimizer = build_optimizer(settings, schedule, first_rows=first_rows)
     # On a CPU TensorFlow's own kernels train faster than XLA's; JAX has only XLA.
     trainer.compile(optimizer=optimizer, jit_compile=keras.config.backend() == "jax")
     optimizer.build(trainer.trainable_variables)

@@ -1,0 +1,103 @@
+"""States become numbers of tokens: how many a text needs at least to be complete, so that it is when its room ends."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.constraints.base import State
+
+if TYPE_CHECKING:
+    from kerasgen.constraints.masks import TokenMasks
+
+# States that are looked through. An automaton with more of them (after those that are alike are taken together) is not
+# counted, and its texts may be cut.
+_MOST_STATES = 1500
+_FAR = np.iinfo(np.int32).max
+
+
+class Distances:
+    """How many tokens each state is away from a complete text, counted when it is first asked for.
+
+    Args:
+        masks: whose states they are.
+    """
+
+    def __init__(self, masks: TokenMasks) -> None:
+        self._masks = masks
+        self._fewest: dict[State, int] | None = None
+        self._counted = False
+        self._farthest = 0
+        self._reached: dict[int, npt.NDArray[np.int32]] = {}
+
+    def fewest(self, state: int) -> int | None:
+        """Return the fewest tokens that complete a text from here, the end token not among them; None if unknown."""
+        self._count()
+        return None if self._fewest is None else self._fewest.get(self._masks.likeness(state))
+
+    def may_matter(self, room: int) -> bool:
+        """Return whether a text with so much room could choose a token from which it can't be completed in time."""
+        self._count()
+        return self._fewest is not None and room <= self._farthest
+
+    def in_time(self, state: int, room: int) -> npt.NDArray[np.bool_]:
+        """Return which tokens may come next so that the text can still be completed, bool `(vocabulary_size,)`.
+
+        Args:
+            state: where the text stands.
+            room: tokens that it may still get.
+        """
+        allowed = self._masks.row(state)
+        after = self._reached.get(state)
+        if after is None:
+            after = self._reached[state] = self._masks.reached(state)
+        states, places = np.unique(after, return_inverse=True)
+        away = np.array([_FAR if one < 0 else self._away(one) for one in states.tolist()])[places]
+        in_time = allowed & (away <= room - 1)
+        # The end token is allowed where the text is complete; it needs no room after it.
+        in_time |= allowed & (after < 0)
+        if not in_time.any():  # alike states may differ a little: then the shortest way, whatever the room
+            in_time = allowed & (away == away[allowed].min())
+        return in_time
+
+    def _away(self, state: int) -> int:
+        found = self.fewest(state)
+        return _FAR if found is None else found
+
+    def _count(self) -> None:
+        """Breadth first from the start to see which states there are, and back from the complete ones."""
+        if self._counted:
+            return
+        self._counted = True
+        masks = self._masks
+        likeness = masks.likeness(masks.start)
+        seen = {likeness: masks.start}
+        before: dict[State, set[State]] = {likeness: set()}
+        waiting = deque([likeness])
+        while waiting:
+            one = waiting.popleft()
+            for state in np.unique(masks.reached(seen[one])).tolist():
+                if state < 0:
+                    continue
+                other = masks.likeness(state)
+                if other not in seen:
+                    seen[other] = state
+                    before[other] = set()
+                    waiting.append(other)
+                before[other].add(one)
+            if len(seen) > _MOST_STATES:
+                return
+        found = {one: 0 for one, state in seen.items() if masks.is_complete(state)}
+        back = deque(found)
+        while back:
+            one = back.popleft()
+            for other in before[one]:
+                if other not in found:
+                    found[other] = found[one] + 1
+                    back.append(other)
+        self._fewest = found
+        # A token may lead to any state, so with more room than the farthest needs, none is out of reach.
+        self._farthest = max(found.values(), default=0)

@@ -1,0 +1,239 @@
+"""A corpus to a vocabulary: what its texts can't use is dropped, whole characters and frequent pieces are added.
+
+The result is an ordinary byte-level BPE, a vocabulary and its merges, that knows all 256 bytes: any text still encodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasgen.errors import TokenArgumentError
+from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.encoding import TEXTS_AT_ONCE
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, SURROGATE, splitter, to_characters
+
+Vocabulary: TypeAlias = Literal["keep", "trim", "extend", "auto"]
+Texts: TypeAlias = Callable[[], Iterable[str]]
+
+# A character that occurs less often stays bytes: its row would hardly be trained.
+MINIMUM_CHARACTER_COUNT = 3
+# A piece must be a five-thousandth of all tokens, and occur a hundred times, to earn a row.
+MINIMUM_PIECE_SHARE = 1 / 5_000
+MINIMUM_PIECE_COUNT = 100
+MOST_PIECES = 2_048
+_PIECE_ROUNDS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedVocabulary:
+    """A tokenizer made from another one, and where each of its ids comes from.
+
+    Args:
+        tokenizer: the new one. Its ids have no holes; those of the old tokens that stayed come first, in their order.
+        sources: for each new id, the old ids it is made of: the same token's alone where there was one.
+        first_added: the first id of a token that the old tokenizer did not have; the vocabulary's size if all were.
+    """
+
+    tokenizer: ByteLevelBPE
+    sources: tuple[tuple[int, ...], ...]
+    first_added: int
+
+
+@dataclass(frozen=True, eq=False)
+class VocabularyUse:
+    """How often a corpus uses each id.
+
+    Args:
+        counts: int64 `(vocabulary_size,)`.
+        characters: Unicode code points of the texts.
+    """
+
+    counts: NDArray[np.int64]
+    characters: int
+
+    @property
+    def used(self) -> int:
+        """How many ids occur."""
+        return int((self.counts > 0).sum())
+
+    @property
+    def tokens_per_character(self) -> float:
+        """Tokens that a character costs on average; NaN without texts."""
+        return float(self.counts.sum()) / self.characters if self.characters else float("nan")
+
+
+def use_of(texts: Iterable[str], tokenizer: ByteLevelBPE) -> VocabularyUse:
+    """Return how often the texts use each id, read once, a thousand at a time."""
+    counts = np.zeros(tokenizer.vocabulary_size, np.int64)
+    characters = 0
+    for portion in _portions(texts):
+        for ids in tokenizer.encode_batch(portion):
+            counts += np.bincount(np.asarray(ids, np.int64), minlength=len(counts))
+        characters += sum(map(len, portion))
+    return VocabularyUse(counts=counts, characters=characters)
+
+
+def trim(tokenizer: ByteLevelBPE, use: VocabularyUse) -> AdaptedVocabulary:
+    """Return the tokenizer without the tokens that the texts don't need.
+
+    All bytes and special tokens stay, every token that occurs, and what those are merged from. The texts encode to the
+    same pieces as before, for each merge that made them is still there, in the same order; every other text encodes
+    too, to more and shorter pieces.
+
+    Raises:
+        TokenArgumentError: `use` is of another vocabulary.
+    """
+    if len(use.counts) != tokenizer.vocabulary_size:
+        raise TokenArgumentError(
+            f"The use of {len(use.counts)} ids was counted, and the tokenizer has {tokenizer.vocabulary_size}. Count "
+            "it with the same tokenizer."
+        )
+    used = np.flatnonzero(use.counts).tolist()
+    return _trimmed(tokenizer, tokenizer, {tokenizer.id_to_token(token_id) for token_id in used})
+
+
+def extend(tokenizer: ByteLevelBPE, texts: Texts) -> AdaptedVocabulary:
+    """Return the tokenizer with whole characters and frequent pieces of the texts, and without what they don't need.
+
+    The bytes of each frequent character that is not one token are merged before anything else, from left to right, so
+    that it is exactly one token in any text, as `whole_character_bpe` does it. Then pairs of neighbours that occur
+    often within a word are merged, after everything else.
+
+    Args:
+        tokenizer: the old one.
+        texts: gives the texts anew at each call.
+    """
+    whole = _with_characters(tokenizer, texts())
+    for _ in range(_PIECE_ROUNDS):
+        whole = _with_pieces(whole, texts())
+    used = np.flatnonzero(use_of(texts(), whole).counts).tolist()
+    return _trimmed(whole, tokenizer, {whole.id_to_token(token_id) for token_id in used})
+
+
+def merges_of(token: str, ranks: dict[tuple[str, str], int]) -> list[tuple[str, str]]:
+    """Return the merges, in order, that make one token of its bytes; fewer if they don't.
+
+    Args:
+        token: in GPT-2's printable characters.
+        ranks: each merge's place.
+    """
+    parts = list(token)
+    made: list[tuple[str, str]] = []
+    while len(parts) > 1:
+        rank, at = min((ranks.get(pair, len(ranks)), at) for at, pair in enumerate(pairwise(parts)))
+        if rank == len(ranks):
+            break
+        made.append((parts[at], parts[at + 1]))
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return made
+
+
+def _trimmed(tokenizer: ByteLevelBPE, old: ByteLevelBPE, used: set[str]) -> AdaptedVocabulary:
+    """`tokenizer` with its special tokens, the bytes and what `used` needs; ids by their old ones, new tokens last."""
+    pairs = [_split(merge) for merge in tokenizer.merges]
+    ranks: dict[tuple[str, str], int] = {}
+    for rank, pair in enumerate(pairs):
+        ranks.setdefault(pair, rank)
+    special = set(tokenizer.special_tokens)
+    kept = set(BYTE_OF_CHARACTER) | special
+    needed: set[tuple[str, str]] = set()
+    for token in used - special:
+        needed.update(merges_of(token, ranks))
+    kept.update(left + right for left, right in needed)
+    kept &= tokenizer.vocabulary.keys()
+    old_ids = old.vocabulary
+    before = sorted((token for token in kept if token in old_ids), key=old_ids.__getitem__)
+    added = sorted((token for token in kept if token not in old_ids), key=tokenizer.vocabulary.__getitem__)
+    # A token of the same name may have been special and is now one that text becomes; `ByteLevelBPE` refuses that.
+    result = ByteLevelBPE(
+        {token: n for n, token in enumerate((*before, *added))},
+        [pair for pair in pairs if pair in needed],
+        start_token=tokenizer.start_token,
+        end_token=tokenizer.end_token,
+        pad_token=tokenizer.pad_token,
+        special_tokens=tuple(tokenizer.special_tokens),
+    )
+    sources = [(old_ids[token],) for token in before] + [tuple(old.encode_symbols(token)) for token in added]
+    return AdaptedVocabulary(tokenizer=result, sources=tuple(sources), first_added=len(before))
+
+
+def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevelBPE:
+    counts: Counter[str] = Counter()
+    for portion in _portions(texts):
+        for text in portion:
+            counts.update(text)
+    special = set(tokenizer.special_tokens)
+    first: dict[tuple[str, str], None] = {}
+    vocabulary, following = tokenizer.vocabulary, tokenizer.vocabulary_size
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if count < MINIMUM_CHARACTER_COUNT:
+            break
+        if character.isascii() or SURROGATE.match(character):
+            continue
+        written = to_characters(character.encode())
+        if any(written[:end] in special for end in range(2, len(written) + 1)):
+            continue
+        for end in range(2, len(written) + 1):
+            if written[:end] not in vocabulary:
+                vocabulary[written[:end]] = following
+                following += 1
+            first[(written[: end - 1], written[end - 1])] = None
+    rest = [pair for pair in map(_split, tokenizer.merges) if pair not in first]
+    return _rebuilt(tokenizer, vocabulary, [*first, *rest])
+
+
+def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevelBPE:
+    """The tokenizer with merges, after its own, of the pairs of neighbours that occur most within a word."""
+    size = tokenizer.vocabulary_size
+    pairs: Counter[int] = Counter()
+    tokens = 0
+    for portion in _portions(texts):
+        encoded = [np.asarray(ids, np.int64) for ids in tokenizer.encode_batch(portion)]
+        tokens += sum(map(len, encoded))
+        flat = [ids[:-1] * size + ids[1:] for ids in encoded if len(ids) > 1]
+        if flat:
+            found, counts = np.unique(np.concatenate(flat), return_counts=True)
+            pairs.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    least = max(MINIMUM_PIECE_COUNT, tokens * MINIMUM_PIECE_SHARE)
+    cut = splitter()
+    vocabulary = tokenizer.vocabulary
+    added: list[tuple[str, str]] = []
+    for pair, count in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):
+        if count < least or len(added) == MOST_PIECES:
+            break
+        left, right = (tokenizer.id_to_token(token_id) for token_id in divmod(pair, size))
+        text = (tokenizer.token_bytes(pair // size) + tokenizer.token_bytes(pair % size)).decode("utf-8", "ignore")
+        within = to_characters(text.encode()) == left + right and len(cut.pre_tokenize_str(text)) == 1
+        if within and left + right not in vocabulary and tokenizer.encode(text) == list(divmod(pair, size)):
+            vocabulary[left + right] = size + len(added)  # a hole in the old ids would be closed by trimming
+            added.append((left, right))
+    return _rebuilt(tokenizer, vocabulary, [*map(_split, tokenizer.merges), *added]) if added else tokenizer
+
+
+def _rebuilt(tokenizer: ByteLevelBPE, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> ByteLevelBPE:
+    return ByteLevelBPE(
+        vocabulary,
+        merges,
+        start_token=tokenizer.start_token,
+        end_token=tokenizer.end_token,
+        pad_token=tokenizer.pad_token,
+        special_tokens=tuple(tokenizer.special_tokens),
+    )
+
+
+def _split(merge: str) -> tuple[str, str]:
+    left, right = merge.split(" ")
+    return left, right
+
+
+def _portions(texts: Iterable[str]) -> Iterator[list[str]]:
+    waiting = iter(texts)
+    while portion := list(islice(waiting, TEXTS_AT_ONCE)):
+        yield portion

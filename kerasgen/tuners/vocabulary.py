@@ -1,0 +1,150 @@
+"""A model and the texts it shall be tuned on become the same model over a vocabulary that fits them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from kerasgen.errors import TuneArgumentError
+from kerasgen.models import vocabulary as models
+from kerasgen.models.base import LanguageModel
+from kerasgen.tokens import vocabulary as tokens
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+# `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
+SHORTER = 0.75
+LIGHTER = 0.10
+
+
+def adapt(
+    model: LanguageModel,
+    texts: tokens.Texts,
+    held_out: tokens.Texts | None,
+    *,
+    asked: tokens.Vocabulary,
+) -> Mapping[str, Any]:
+    """Change the model's vocabulary in place as asked and return what was done, as JSON can hold it.
+
+    A model that carries the record of the same request over the same texts is left as it is, so a run that goes on
+    finds the vocabulary that it began with. Adapters that the model carries are merged before a change.
+
+    Args:
+        model: its tokenizer and embeddings change.
+        texts: gives the training texts anew at each call.
+        held_out: gives texts whose bits per character are measured before the change, or None.
+        asked: `"trim"`, `"extend"` or `"auto"`; for `"keep"` nothing is done.
+
+    Returns:
+        `asked`, `choice`, `reason`, `first_added` (the first id that is new), and `before` and `after`, each with
+        `vocabulary_size`, `tokens_per_character` of the training texts and `parameters`; `before` also with
+        `bits_per_character` of the held-out texts. Empty for `"keep"`.
+
+    Raises:
+        TuneArgumentError: the model's family or tokenizer can't be changed so.
+    """
+    if asked == "keep":
+        return {}
+    if not models.can_adapt(model):
+        if asked == "auto":
+            kind, tokenizer = type(model.backbone).__name__, type(model.tokenizer).__name__
+            reason = f"the vocabulary of a {kind} with a {tokenizer} can't be changed"
+            return {"asked": asked, "choice": "keep", "reason": reason}
+        raise TuneArgumentError(
+            f"vocabulary={asked!r} needs byte-level BPE on GPT-2 or OPT, and the model is a "
+            f"{type(model.backbone).__name__} with a {type(model.tokenizer).__name__}. Use vocabulary='keep'."
+        )
+    old = model.tokenizer
+    assert isinstance(old, ByteLevelBPE)
+    digest = _digest(texts())
+    record = model.metadata.get(models.RECORD)
+    if record and (record["asked"], record["texts"], record["tokenizer"]) == (asked, digest, old.digest()):
+        return dict(record)
+    use = tokens.use_of(texts(), old)
+    if not use.characters:
+        raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
+    trimmed = tokens.trim(old, use)
+    extended = tokens.extend(old, texts) if asked in ("extend", "auto") else None
+    choice, reason = _choose(model, asked, use, trimmed, extended, texts)
+    before: dict[str, Any] = _figures(model, use.tokens_per_character)
+    if held_out is not None and choice != "keep":
+        before["bits_per_character"] = _bits_per_character(model, held_out)
+    record = {"asked": asked, "choice": choice, "reason": reason, "texts": digest, "before": before}
+    if choice == "keep":
+        return record | {"tokenizer": old.digest(), "first_added": old.vocabulary_size, "after": before}
+    from kerasgen.tuners import adapters
+
+    adapters.merge(model)
+    chosen = trimmed if choice == "trim" or extended is None else extended
+    models.adapt(model, chosen, record={})
+    after_use = use if choice == "trim" else tokens.use_of(texts(), chosen.tokenizer)
+    record |= {"tokenizer": chosen.tokenizer.digest(), "first_added": chosen.first_added}
+    record |= {"after": _figures(model, after_use.tokens_per_character)}
+    model.metadata = dict(model.metadata) | {models.RECORD: record}
+    return record
+
+
+def added_rows(model: LanguageModel) -> int | None:
+    """Return the first row of the embedding table that an adaptation added, or None if it added none."""
+    record = model.metadata.get(models.RECORD)
+    first = record["first_added"] if record else model.tokenizer.vocabulary_size
+    return int(first) if first < model.tokenizer.vocabulary_size else None
+
+
+def _choose(
+    model: LanguageModel,
+    asked: tokens.Vocabulary,
+    use: tokens.VocabularyUse,
+    trimmed: tokens.AdaptedVocabulary,
+    extended: tokens.AdaptedVocabulary | None,
+    texts: Callable[[], Iterable[str]],
+) -> tuple[Literal["keep", "trim", "extend"], str]:
+    if asked == "trim" or asked == "extend":
+        return asked, "asked for"
+    assert extended is not None
+    longer, size = use.tokens_per_character, len(use.counts)
+    shorter = tokens.use_of(texts(), extended.tokenizer).tokens_per_character
+    saved = (model.backbone.vocabulary_size - trimmed.tokenizer.vocabulary_size) * model.backbone.hidden_dim
+    share = saved / _parameters(model)
+    figures = (
+        f"{longer:.2f} tokens a character against {shorter:.2f} with whole characters and frequent pieces; "
+        f"{use.used:,} of {size:,} ids are used, and the rows of the others are {share:.0%} of all weights"
+    )
+    if shorter <= SHORTER * longer:
+        return "extend", figures
+    if share >= LIGHTER:
+        return "trim", figures
+    return "keep", figures
+
+
+def _figures(model: LanguageModel, tokens_per_character: float) -> dict[str, Any]:
+    return {
+        "vocabulary_size": model.tokenizer.vocabulary_size,
+        "tokens_per_character": tokens_per_character,
+        "parameters": _parameters(model),
+    }
+
+
+def _parameters(model: LanguageModel) -> int:
+    return int(sum(np.prod(weight.shape) for weight in model.causal_lm.weights))
+
+
+def _bits_per_character(model: LanguageModel, texts: tokens.Texts) -> float | None:
+    from kerasgen.corpora.base import Document
+    from kerasgen.models.scoring import score
+    from kerasgen.tokens.encoding import encode_documents
+
+    encoded = encode_documents((Document(text, "") for text in texts()), model.tokenizer)
+    if not encoded.targets:
+        return None
+    return score(model, encoded, sequence_length=model.default_sequence_length).bits_per_character
+
+
+def _digest(texts: Iterable[str]) -> str:
+    sha256 = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        sha256.update(len(data).to_bytes(8, "little") + data)
+    return sha256.hexdigest()

@@ -1,0 +1,171 @@
+"""A model over another vocabulary: what it knew stays, what is new is learned, and all of it is saved and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_gpt2, tiny_opt
+from toys import tiny_llama
+
+import kerasgen as kg
+from kerasgen.errors import TuneArgumentError
+from kerasgen.models import vocabulary as models
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.saving import save_preset
+from kerasgen.tokens import vocabulary as tokens
+from kerasgen.tuners.vocabulary import adapt
+
+POEMS = [f"{a}{b}{c}花落知多少" for a in "春夏秋冬" for b in "風雨雲月" for c in "山水"]
+ENGLISH = ["the rain and the other thing", "he ran home then"] * 10
+TUNER = kg.FullTuner(epochs=1, batch_size=4, sequence_length=32, learning_rate=1e-2, vocabulary="extend")
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory) -> Path:
+    return save_preset(small(), tmp_path_factory.mktemp("models") / "tiny")
+
+
+def small() -> LanguageModel:
+    return tiny_gpt2(400, num_layers=1, hidden_dim=16, max_sequence_length=32)
+
+
+def pipeline(preset: Path, **arguments) -> kg.Pipeline:
+    return kg.Pipeline(**({"corpus": POEMS, "model": preset, "tuner": TUNER, "sampler": "greedy"} | arguments))
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def logits(model: LanguageModel, text: str) -> np.ndarray:
+    ids = np.asarray([model.tokenizer.encode(text)], np.int32)
+    return np.asarray(model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}))[0]
+
+
+@pytest.mark.parametrize("build", [tiny_gpt2, tiny_opt])
+def test_a_trimmed_model_computes_the_same_numbers_for_the_tokens_that_stayed(build) -> None:
+    model = build(400, num_layers=1)
+    before = logits(model, ENGLISH[0])
+    old = model.tokenizer.vocabulary
+    record = adapt(model, lambda: ENGLISH, None, asked="trim")
+    after = logits(model, ENGLISH[0])
+    names = sorted(model.tokenizer.vocabulary, key=model.tokenizer.vocabulary.__getitem__)
+    np.testing.assert_allclose(after, before[:, [old[name] for name in names]], rtol=1e-5, atol=1e-5)
+    assert model.backbone.vocabulary_size == model.tokenizer.vocabulary_size < 400
+    assert record["after"]["parameters"] < record["before"]["parameters"]
+    assert record["after"]["tokens_per_character"] == record["before"]["tokens_per_character"]
+
+
+@pytest.mark.parametrize("build", [tiny_gpt2, tiny_opt])
+def test_a_new_row_begins_as_the_mean_of_its_pieces(build) -> None:
+    model = build(400, num_layers=1)
+    old, table = model.tokenizer, np.asarray(models.token_table(model))
+    adapt(model, lambda: POEMS, None, asked="extend")
+    new, rows = model.tokenizer, np.asarray(models.token_table(model))
+    for character in "知多少":
+        (token_id,) = new.encode(character)
+        np.testing.assert_allclose(rows[token_id], table[old.encode(character)].mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(rows[new.vocabulary["a"]], table[old.vocabulary["a"]])
+
+
+def test_the_report_tells_both_sides_and_texts_are_predicted_better(preset) -> None:
+    pipe = pipeline(preset)
+    report = pipe.fit(verbose=0)
+    vocabulary = report.vocabulary
+    assert vocabulary["choice"] == "extend"
+    assert vocabulary["after"]["tokens_per_character"] <= 1.0 < vocabulary["before"]["tokens_per_character"]
+    assert report.bits_per_character < vocabulary["before"]["bits_per_character"]
+    assert vocabulary["before"]["parameters"] != vocabulary["after"]["parameters"] == report.parameters
+    assert "tokens a character before" in str(report)
+    assert pipe.generate("春", max_new_tokens=4).startswith("春")
+
+
+@pytest.mark.parametrize("tuner", [TUNER, kg.LoraTuner(**{**dataclasses.asdict(TUNER), "rank": 2})])
+def test_an_adapted_pipeline_is_saved_whole_and_loaded(preset, tmp_path, tuner) -> None:
+    pipe = pipeline(preset, tuner=tuner)
+    pipe.fit(verbose=0)
+    written = pipe.generate(["春", "秋"], max_new_tokens=8)
+    pipe.save(tmp_path / "poet")
+    again = kg.Pipeline.load(tmp_path / "poet", corpus=POEMS)
+    assert again.tokenizer.digest() == pipe.tokenizer.digest()
+    assert again.generate(["春", "秋"], max_new_tokens=8) == written
+    size = again.tokenizer.vocabulary_size
+    assert again.fit(verbose=0).vocabulary == again.model.metadata["vocabulary"]
+    assert again.tokenizer.vocabulary_size == size, "the same texts are not added twice"
+    again.save(tmp_path / "poet twice")
+    assert kg.Pipeline.load(tmp_path / "poet twice").generate("春", max_new_tokens=8) == again.generate(
+        "春", max_new_tokens=8
+    )
+
+
+def test_beside_adapters_the_new_rows_are_tuned_and_the_old_ones_stay(preset) -> None:
+    adapted = pipeline(preset)
+    adapt(adapted.model, lambda: adapted._texts("train"), None, asked="extend")
+    before = np.asarray(models.token_table(adapted.model))
+    pipe = pipeline(preset, tuner=kg.LoraTuner(**{**dataclasses.asdict(TUNER), "rank": 2}))
+    report = pipe.fit(verbose=0)
+    after = np.asarray(models.token_table(pipe.model))
+    first = report.vocabulary["first_added"]
+    np.testing.assert_array_equal(after[:first], before[:first])
+    assert (np.abs(after[first:] - before[first:]).max(axis=1) > 1e-4).mean() > 0.5
+    rows = (len(after) - first) * after.shape[1]
+    assert rows < report.trainable_parameters < rows + 2000
+
+
+@pytest.mark.parametrize("kind", [kg.FullTuner, kg.LoraTuner])
+def test_a_killed_run_goes_on_with_the_vocabulary_that_it_began_with(preset, tmp_path, kind) -> None:
+    import keras
+
+    class Kill(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                raise RuntimeError("killed")
+
+    tuner = kind(**{**dataclasses.asdict(TUNER), "checkpoint_every": 1})
+    whole = pipeline(preset, tuner=tuner).fit(directory=tmp_path / "whole", verbose=0)
+    with pytest.raises(RuntimeError, match="killed"):
+        pipeline(preset, tuner=tuner).fit(directory=tmp_path / "killed", callbacks=[Kill()], verbose=0)
+    resumed = pipeline(preset, tuner=tuner).fit(directory=tmp_path / "killed", resume=True, verbose=0)
+    assert resumed.resumed_from
+    assert list(resumed.losses) == list(whole.losses)
+    assert resumed.vocabulary == whole.vocabulary
+
+
+def test_auto_extends_for_chinese_trims_for_a_few_words_and_says_why() -> None:
+    assert adapt(small(), lambda: POEMS, None, asked="auto")["choice"] == "extend"
+    record = adapt(small(), lambda: ENGLISH, None, asked="auto")
+    assert record["choice"] == "trim"
+    assert "of 400 ids are used" in record["reason"]
+
+
+def test_auto_keeps_where_nothing_is_to_be_gained_and_where_nothing_can_be_done() -> None:
+    model = small()
+    everything = [text for text in map(model.tokenizer.decode, [[n] for n in range(400)]) if text.isascii()]
+    assert adapt(model, lambda: everything, None, asked="auto")["choice"] == "keep"
+    record = adapt(tiny_llama(), lambda: ENGLISH, None, asked="auto")
+    assert (record["choice"], "Llama" in record["reason"]) == ("keep", True)
+    with pytest.raises(TuneArgumentError, match=r"'extend' needs.*LlamaBackbone"):
+        adapt(tiny_llama(), lambda: ENGLISH, None, asked="extend")
+
+
+def test_keeping_does_nothing() -> None:
+    model = small()
+    before = model.causal_lm
+    assert adapt(model, lambda: POEMS, None, asked="keep") == {}
+    assert model.causal_lm is before
+
+
+def test_an_adapted_model_is_a_preset_that_keras_hub_loads(tmp_path) -> None:
+    import keras_hub
+
+    model = small()
+    adapt(model, lambda: POEMS, None, asked="extend")
+    path = save_preset(model, tmp_path / "poet")
+    theirs = keras_hub.models.CausalLM.from_preset(str(path))
+    assert theirs.backbone.vocabulary_size == model.tokenizer.vocabulary_size
+    assert theirs.preprocessor.tokenizer.vocabulary_size() == model.tokenizer.vocabulary_size
+    assert tokens.use_of(POEMS, model.tokenizer).tokens_per_character <= 1.0
