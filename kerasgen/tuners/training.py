@@ -110,6 +110,7 @@ def run(
             callbacks=callbacks,
             sample=sample,
             verbose=verbose,
+            first_row=first_row,
             share=share,
         )
 
@@ -127,6 +128,7 @@ def _run(
     callbacks: Sequence[Any],
     sample: Callable[[], str] | None,
     verbose: int,
+    first_row: int,
     share: distributing.Share,
 ) -> TuneReport:
     sequence_length = _sequence_length(model, settings)
