@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("KERASGEN_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+"""Where the stories and the poems lie: a folder beside the checkout, or the one that the variable names."""
+
 CHOICES = ("keep", "trim", "extend")
 
 
@@ -32,9 +34,9 @@ class Size:
     num_heads: int = 4
     sequence_length: int = 128
     batch_size: int = 16
-    pretrain_seconds: float = 150.0
-    seconds: float = 60.0
-    slice_seconds: float = 20.0
+    pretrain_seconds: float = 100.0
+    seconds: float = 40.0
+    slice_seconds: float = 10.0
     learning_rate: float = 1e-3
     stories: int | None = 2_000
     poems: int | None = None

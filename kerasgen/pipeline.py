@@ -30,6 +30,7 @@ from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import FineTuner, TuneReport
 
 if TYPE_CHECKING:
+    from kerasgen.generation.prompt import Prompt
     from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tokens.store import StoredCorpus
 
@@ -493,6 +494,17 @@ class Pipeline:
             seed=self.seed if seed is None else seed,
             engine=engine,
         )
+
+    def prompt(self, text: str) -> Prompt:
+        """Return a beginning of many texts that is read once; its `generate`, `stream` and `extend` go on from it.
+
+        Args:
+            text: the beginning, such as instructions or the story so far.
+        """
+        model = self.model  # loaded now, which chooses the backend
+        from kerasgen.generation.prompt import Prompt
+
+        return Prompt(lambda: self._model or model, text, {"sampler": self.sampler, "seed": self.seed})
 
     def export(
         self,

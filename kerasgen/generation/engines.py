@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any, cast
-
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.engine import Engine
 from kerasgen.models.base import LanguageModel
 
 NAMES = ("auto", "keras", "litert")
-
-# By causal model: what an engine keeps (prepared weights, remembered prompts) lives as long as the model.
-_ENGINES: weakref.WeakKeyDictionary[Any, dict[str, Engine]] = weakref.WeakKeyDictionary()
 
 
 def resolve(model: LanguageModel | Engine, engine: str = "auto") -> Engine:
@@ -38,9 +32,14 @@ def resolve(model: LanguageModel | Engine, engine: str = "auto") -> Engine:
 
 
 def _keras(model: LanguageModel) -> Engine:
+    """The engine of a Keras model: JAX's own for the decoders that it knows, on whatever backend Keras runs."""
     from kerasgen import backend
 
     backend.use()
+    from kerasgen.generation import jax_weights
+
+    if jax_weights.is_known(model):
+        return jax_weights.engine_of(model)
     from kerasgen.generation.keras_engine import KerasEngine
 
-    return cast(Engine, KerasEngine(model))
+    return KerasEngine(model)

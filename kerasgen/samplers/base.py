@@ -144,9 +144,12 @@ class TokenSampler(SamplerSpec, ABC):
 
     Attributes:
         draws: whether `choose` reads its uniforms; a kind that doesn't gives the same text for every seed.
+        inputs: which of its own settings `choose` takes as numbers of the executor, so that one compiled graph serves
+            all values. None (the default) for kinds that branch on theirs in Python: the host runs those.
     """
 
     draws: ClassVar[bool] = True
+    inputs: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:

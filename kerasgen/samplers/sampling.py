@@ -14,6 +14,7 @@ class Greedy(TokenSampler):
     """The most likely token each time; of equals, the lowest id."""
 
     draws: ClassVar[bool] = False
+    inputs: ClassVar[tuple[str, ...] | None] = ()
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return the id of each row's highest logit."""
@@ -23,6 +24,8 @@ class Greedy(TokenSampler):
 @dataclass(frozen=True)
 class Random(TokenSampler):
     """A draw from the model's whole distribution."""
+
+    inputs: ClassVar[tuple[str, ...] | None] = ()
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return one id for each row, drawn by its uniform."""
@@ -38,6 +41,7 @@ class TopK(TokenSampler):
     """
 
     k: int = 5
+    inputs: ClassVar[tuple[str, ...] | None] = ("k",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +61,7 @@ class TopP(TokenSampler):
     """
 
     p: float = 0.9
+    inputs: ClassVar[tuple[str, ...] | None] = ("p",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +81,7 @@ class MinP(TokenSampler):
     """
 
     p: float = 0.05
+    inputs: ClassVar[tuple[str, ...] | None] = ("p",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

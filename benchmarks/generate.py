@@ -1,0 +1,231 @@
+"""How fast generating is: KerasHub on JAX and TensorFlow, transformers, CTranslate2 and kerasgen, on the same weights.
+
+    python -m benchmarks.generate [--only PART,…] [--json FILE] [--threads N] [--quick]
+
+Each contender is a process with the weights of a random GPT-2 of the base shape. Those of one part take turns, and the
+first call of each, which compiles, is kept apart. A run whose file is there already adds to its rows, so the parts can
+be run one after another: `batch1`, `batch8`, `batch32`, `beam`, `top_p`, `calls`, `memory` and `first`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BASE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0}
+TINY = {"vocabulary": 300, "positions": 256, "dim": 32, "layers": 2, "heads": 2, "seed": 0}
+ALL = ("kerasgen", "keras_hub jax", "keras_hub tensorflow", "transformers", "ctranslate2")
+PARTS = ("batch1", "batch8", "batch32", "beam", "top_p", "calls", "memory", "first")
+
+Row = dict[str, Any]
+
+
+class Contender:
+    """A process that generates; see `benchmarks.generate_contenders`."""
+
+    def __init__(self, name: str, job: Path, threads: int) -> None:
+        self.name = name
+        self.begun = time.perf_counter()
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+        environment = os.environ | dict.fromkeys(names, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment.pop("KERAS_BACKEND", None)
+        pin = ["taskset", "-c", f"0-{threads - 1}"] if sys.platform == "linux" else []
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
+        command = [*pin, sys.executable, "-m", "benchmarks.generate_contenders", name, str(job)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+        self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
+
+    def ask(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to one task."""
+        self.process.stdin.write(json.dumps(task) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            raise RuntimeError(f"{self.name} ended:\n{self._errors.read()[-3000:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        self._errors.close()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def task(rows: int, start: tuple[int, int], more: tuple[int, int], sampler: str, size: int) -> dict[str, Any]:
+    """Prompts of random ids with lengths in a range, and how long each text becomes."""
+    rng = np.random.default_rng(rows)
+    starts, lengths = (rng.integers(low, high + 1, rows).tolist() for low, high in (start, more))
+    prompts = [rng.integers(1, size, length).tolist() for length in starts]
+    return {"prompts": prompts, "lengths": lengths, "sampler": sampler}
+
+
+def compete(
+    part: str, names: tuple[str, ...], tasks: dict[str, dict[str, Any]], job: Path, threads: int, rounds: int
+) -> list[Row]:
+    """Let contenders take turns at each task; returns a row each, with medians of the rounds after the first."""
+    contenders: list[Contender] = []
+    rows = []
+    try:
+        contenders = [Contender(name, job, threads) for name in names]
+        for label, one in tasks.items():
+            answers: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            for _ in range(rounds + 1):
+                for contender in contenders:
+                    answers[contender.name].append(contender.ask(one))
+            wanted = answers[names[0]][-1]["ids"]
+            for name, several in answers.items():
+                seconds = statistics.median(answer["seconds"] for answer in several[1:])
+                same = sum(a == b for a, b in zip(several[-1]["ids"], wanted, strict=True))
+                row = {"part": part, "task": label, "contender": name, "threads": threads, "seconds": seconds}
+                row |= {"first_seconds": several[0]["seconds"], "tokens_per_second": sum(one["lengths"]) / seconds}
+                rows.append(row | {"texts_like_kerasgens": f"{same}/{len(wanted)}"})
+                print(json.dumps(rows[-1]), flush=True)
+        return rows
+    finally:
+        for contender in contenders:
+            contender.end()
+
+
+def calls(job: Path, threads: int, size: int) -> list[Row]:
+    """Ten prompt lengths and ten temperatures after one call: how many graphs are compiled."""
+    contender = Contender("kerasgen", job, threads)
+    try:
+        before = after = contender.ask(task(1, (17, 17), (24, 24), "top_p:p=0.9", size))["compilations"]
+        for n in range(10):
+            sampler = f"top_p:p={0.5 + n / 25},temperature={0.5 + n / 10}"
+            after = contender.ask(task(1, (18 + n, 18 + n), (24, 24), sampler, size))["compilations"]
+        return [{"part": "calls", "contender": "kerasgen", "first": before, "compiled_after": after - before}]
+    finally:
+        contender.end()
+
+
+def first(job: Path, threads: int, size: int) -> list[Row]:
+    """From the start of a process to its first token; each has run before, so its disk cache is warm."""
+    rows = []
+    for turn in range(2):
+        for name in ("kerasgen", "keras_hub jax"):
+            contender = Contender(name, job, threads)
+            try:
+                contender.ask(task(1, (32, 32), (1, 1), "greedy", size))
+                seconds = time.perf_counter() - contender.begun
+            finally:
+                contender.end()
+            if turn:
+                rows.append({"part": "first", "contender": name, "seconds": seconds, "threads": threads})
+                print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def memory(shape: dict[str, int]) -> list[Row]:
+    """What a step at batch 4 moves, by XLA's analysis; see `benchmarks.generate_memory`."""
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.generate_memory"],
+        input=json.dumps(shape),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+    )
+    rows: list[Row] = json.loads(run.stdout.strip().splitlines()[-1])
+    print(json.dumps(rows), flush=True)
+    return rows
+
+
+def bars_of(rows: list[Row]) -> list[dict[str, Any]]:
+    """The bars that can be told from the rows."""
+    by = {(row["part"], row.get("task"), row["contender"], row.get("threads")): row for row in rows}
+    bars: list[dict[str, Any]] = []
+
+    def add(name: str, value: float, bound: float, *, least: bool = True) -> None:
+        holds = value >= bound if least else value <= bound
+        bars.append({"name": name, "value": round(value, 3), "at_least" if least else "at_most": bound, "holds": holds})
+
+    floors = {
+        "batch1": {"keras_hub jax": 1.5, "transformers": 1.0, "ctranslate2": 1.0},
+        "batch8": {"keras_hub jax": 3.0, "transformers": 1.0},
+        "batch32": {"keras_hub jax": 3.0, "transformers": 1.0},
+        "beam": {"keras_hub jax": 2.0, "transformers": 1.0},
+    }
+    for (part, label, name, threads), row in by.items():
+        ours, theirs = by.get((part, label, "kerasgen", threads)), by.get((part, label, "keras_hub jax", threads))
+        if ours and name in floors.get(part, {}):
+            add(f"{part}, threads {threads}, x {name}", row["seconds"] / ours["seconds"], floors[part][name])
+        if part == "top_p" and label and label.startswith("top_p"):
+            greedy = by[part, label.replace("top_p", "greedy"), name, threads]
+            add(f"{label}, threads {threads}, x greedy", row["seconds"] / greedy["seconds"], 1.1, least=False)
+        if part in ("first", "memory") and theirs and ours is row:
+            figure = "seconds" if part == "first" else "bytes_of_a_step"
+            title = "time to first token" if part == "first" else "memory a step"
+            add(f"{title}, x keras_hub jax", row[figure] / theirs[figure], 1 / 3, least=False)
+        if part == "calls":
+            add("graphs compiled by ten calls after the first", row["compiled_after"], 0, least=False)
+    return bars
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--contenders", default=",".join(ALL))
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    parts = given.only.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
+    shape, threads = (TINY if given.quick else BASE), given.threads
+    names = ("kerasgen", "keras_hub jax") if given.quick else tuple(given.contenders.split(","))
+    size, rounds, more = shape["vocabulary"], (1 if given.quick else given.rounds), (8 if given.quick else 128)
+    half, mixed = (more // 2, more // 2), (more // 8, more)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder, "job.json")
+        job.write_text(json.dumps(shape | {"threads": threads}))
+        if "batch1" in parts:
+            tasks = {"32 + 128": task(1, (32, 32), (more, more), "greedy", size)}
+            rows += compete("batch1", names, tasks, job, threads, rounds)
+        for part, count in (("batch8", 8), ("batch32", 32)):
+            if part in parts:
+                tasks = {"8 to 64 + 16 to 128": task(count, (8, 64), mixed, "greedy", size)}
+                rows += compete(part, names, tasks, job, threads, rounds)
+        if "beam" in parts:
+            tasks = {"32 + 64": task(1, (32, 32), half, "beam:num_beams=5", size)}
+            some = tuple(name for name in names if name != "keras_hub tensorflow")
+            rows += compete("beam", some, tasks, job, threads, rounds)
+        if "top_p" in parts:
+            tasks = {
+                f"{kind}, batch {count}": task(count, (32, 32), half, sampler, size)
+                for count in (1, 8)
+                for kind, sampler in (("greedy", "greedy"), ("top_p", "top_p:p=0.9"))
+            }
+            rows += compete("top_p", ("kerasgen",), tasks, job, threads, rounds)
+        rows += calls(job, threads, size) if "calls" in parts else []
+        rows += memory(shape) if "memory" in parts else []
+        rows += first(job, threads, size) if "first" in parts else []
+    if given.json is not None and given.json.is_file():
+        rows = json.loads(given.json.read_text())["rows"] + rows
+    result = {"rows": rows, "bars": bars_of(rows)}
+    for bar in result["bars"]:
+        print("held  " if bar["holds"] else "MISSED", json.dumps(bar))
+    if given.json is not None:
+        given.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What a decoding step moves, by XLA's own analysis of the compiled graphs; no step is run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+from benchmarks.generate_contenders import Numbers, keras_model
+from kerasgen.generation import jax_decoder, jax_weights
+from kerasgen.models.base import LanguageModel
+
+ROWS = 4
+
+
+def main() -> None:
+    """Read the model's shape from standard input, and write two rows to standard output."""
+    job = json.load(sys.stdin)
+    causal_lm = keras_model(job)
+    model = LanguageModel(causal_lm, Numbers(job["vocabulary"]), "benchmark")  # type: ignore[arg-type]
+    shape, weights = jax_weights.shape_of(model), jax_weights.prepare(model)
+    heads, layers, positions = job["heads"], job["layers"], job["positions"]
+    size = job["dim"] // heads
+
+    def array(*dimensions: int, dtype: Any = np.float32) -> Any:
+        return jax.ShapeDtypeStruct(dimensions, dtype)
+
+    def cache(*between: int, length: int) -> Any:
+        keys = array(ROWS, heads, size, *between, length)
+        values = array(ROWS, heads, *between, length, size)
+        return jax_decoder.Cache((keys,) * layers, (values,) * layers)
+
+    def ours(*given: Any) -> Any:
+        return jax_decoder.step(shape, *given, None)
+
+    def theirs(values: Any, token_ids: Any, cache: Any, index: Any) -> Any:
+        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+            return causal_lm.call_with_cache(token_ids, cache, index)
+
+    variables = [*causal_lm.trainable_variables, *causal_lm.non_trainable_variables]
+    integers = array(ROWS, dtype=np.int32)
+    # A text of 64 tokens in a model of so many positions, which KerasHub's cache and attention span whole.
+    lowered = {
+        "kerasgen": jax.jit(ours, donate_argnums=5).lower(
+            weights,
+            integers,
+            integers,
+            cache(length=32),
+            array(ROWS, 32, dtype=np.bool_),
+            cache(1, length=32),
+            array(dtype=np.int32),
+        ),
+        "keras_hub jax": jax.jit(theirs, donate_argnums=2).lower(
+            [variable.value for variable in variables],
+            array(ROWS, 1, dtype=np.int32),
+            array(ROWS, layers, 2, positions, heads, size),
+            array(dtype=np.int32),
+        ),
+    }
+    found = []
+    for name, graph in lowered.items():
+        compiled = graph.compile()
+        costs, buffers = compiled.cost_analysis(), compiled.memory_analysis()
+        parameters = sum(variable.value.nbytes for variable in variables)
+        found.append(
+            {
+                "part": "memory",
+                "contender": name,
+                "bytes_accessed": float(costs["bytes accessed"]),
+                # What a step holds beside the weights: caches, results and what is temporary.
+                "bytes_of_a_step": buffers.argument_size_in_bytes - parameters + buffers.temp_size_in_bytes,
+                "temporary_bytes": buffers.temp_size_in_bytes,
+            }
+        )
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

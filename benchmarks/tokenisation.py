@@ -1,0 +1,107 @@
+"""Documents a second: the tokenizer of kerasgen against KerasHub's in tf.data, on the same texts, in turns.
+
+    python -m benchmarks.tokenisation --json tokenisation.json
+
+Both have GPT-2's genuine vocabulary. KerasHub's is given what its own recipe gives it: a `tf.data` pipeline, mapped in
+parallel and prefetched. What is timed is text to ids; making the tokenizers and the graphs stands apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.vocabulary import QUICK, Size, _gpt2_tokenizer, _poems, _stories
+
+AT_LEAST = 10.0
+THEIRS_AT_ONCE = 64
+
+
+def compare(*, quick: bool, turns: int = 3) -> dict[str, Any]:
+    """Return rows of documents per second and the bar; `benchmarks.training` can take it in."""
+    size = QUICK if quick else Size(stories=400, poems=4_000)
+    tokenizer = _gpt2_tokenizer()
+    theirs = _keras_hub(tokenizer)
+    rows, bars = [], []
+    for corpus, texts in (("Tang poems", _poems(size, quick)), ("English stories", _stories(size, quick))):
+        texts = texts[: size.poems if corpus == "Tang poems" else size.stories]
+        # Theirs is slow, so each turn has a few texts of its own: it remembers words that it has seen.
+        share = max(1, min(THEIRS_AT_ONCE, len(texts) // (turns + 1)))
+        datasets = [theirs(texts[turn * share : (turn + 1) * share]) for turn in range(turns + 1)]
+        tokenizer.encode_batch(texts[:share])
+        _drain(datasets.pop(0))
+        ours_seconds, theirs_seconds = [], []
+        for dataset in datasets:
+            theirs_seconds.append(_seconds(_drain, dataset) / share)
+            ours_seconds.append(_seconds(tokenizer.encode_batch, texts) / len(texts))
+        ours_rate, theirs_rate = 1 / statistics.median(ours_seconds), 1 / statistics.median(theirs_seconds)
+        rows += [
+            {"corpus": corpus, "tokenizer": "KerasHub, tf.data", "documents_per_second": theirs_rate},
+            {"corpus": corpus, "tokenizer": "kerasgen", "documents_per_second": ours_rate},
+        ]
+        ratio = ours_rate / theirs_rate
+        bars.append(
+            {
+                "name": f"documents/s, {corpus}, over KerasHub's tf.data tokenizer",
+                "value": ratio,
+                "at_least": AT_LEAST,
+                "holds": ratio >= AT_LEAST,
+            }
+        )
+    return {"rows": rows, "bars": bars}
+
+
+def _keras_hub(tokenizer: Any) -> Callable[[list[str]], Any]:
+    """KerasHub's tokenizer as a function from texts to a tf.data pipeline that has its graph but has not run."""
+    import keras_hub
+    import tensorflow as tf
+
+    theirs = keras_hub.tokenizers.GPT2Tokenizer(vocabulary=tokenizer.vocabulary, merges=tokenizer.merges)
+
+    def pipeline(texts: list[str]) -> Any:
+        data = tf.data.Dataset.from_tensor_slices(texts).batch(16)
+        return data.map(theirs, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    return pipeline
+
+
+def _drain(dataset: Any) -> None:
+    for _ in dataset:
+        pass
+
+
+def _seconds(function: Callable[[Any], Any], argument: Any) -> float:
+    begin = time.perf_counter()
+    function(argument)
+    return time.perf_counter() - begin
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write rows and bars here")
+    parser.add_argument("--threads", type=int, help="threads of either")
+    parser.add_argument("--quick", action="store_true", help="a smoke run on texts that the package carries")
+    asked = parser.parse_args(arguments)
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if asked.threads:
+        os.environ["RAYON_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(asked.threads)
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(asked.threads)
+    found = compare(quick=asked.quick, turns=1 if asked.quick else 3)
+    for row in found["rows"]:
+        print(json.dumps(row, ensure_ascii=False))
+    for bar in found["bars"]:
+        print(f"{'holds ' if bar['holds'] else 'MISSED'} {bar['name']}: {bar['value']:.1f} (at least {AT_LEAST:.0f})")
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""GPT-2 and OPT decoded by JAX: prompts read at their own length, and many steps a call with the sampler in the graph.
+
+What is compiled depends on rounded sizes alone (rows, the prompt's length, the generated length). Temperature, k, p,
+penalties, seeds and lengths are inputs. Compiled code is kept on disk too, for the next process. Imports JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerasgen.generation import jax_decoder
+from kerasgen.generation.jax_decoder import Cache, Shape, Weights
+from kerasgen.generation.jax_prompts import Prompts
+from kerasgen.generation.jax_session import JaxSession
+from kerasgen.tokens.base import Tokenizer
+
+
+def keep_compiled(directory: str | None = None) -> None:
+    """Let JAX keep what it compiles on disk, unless it was told where to, or not to, already.
+
+    Args:
+        directory: where; None takes kerasgen's folder among the user's caches.
+    """
+    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
+        return
+    from platformdirs import user_cache_path
+
+    jax.config.update("jax_compilation_cache_dir", directory or str(user_cache_path("kerasgen") / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+class JaxEngine:
+    """A decoder's weights, what is compiled for its shape, and prompts that it remembers.
+
+    Args:
+        tokenizer: whose ids are generated.
+        shape: of the decoder.
+        weights: of the decoder.
+
+    Attributes:
+        compilations: how many graphs have been traced and compiled so far.
+        prompts: read before and kept; see `Prompts`.
+    """
+
+    name = "keras"
+
+    def __init__(self, tokenizer: Tokenizer, shape: Shape, weights: Weights) -> None:
+        self.tokenizer = tokenizer
+        self.shape = shape
+        self.weights = weights
+        self.compilations = 0
+        self.prompts = Prompts()
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Positions that the model knows."""
+        return int(self.weights.positions.shape[0])
+
+    def replace(self, weights: Weights) -> None:
+        """Go on with other weights of the same shape; what was read with the old ones is forgotten."""
+        self.weights = weights
+        self.prompts.clear()
+
+    def remembers(self, token_ids: Sequence[int]) -> bool:
+        """Return whether all of this text was read already and is kept."""
+        return self.prompts.holds(token_ids)
+
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> JaxSession:
+        """Return a session whose rows are these texts; see `Engine.open`."""
+        return JaxSession(self, prompts, limits)
+
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
+        """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""
+        if name not in self._compiled:
+
+            def traced(*arguments: Any) -> Any:
+                self.compilations += 1  # runs when a graph is traced, and not when it is called
+                return function(*arguments)
+
+            self._compiled[name] = jax.jit(traced, donate_argnums=donate)
+        return self._compiled[name](*arguments)
+
+    def read(self, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
+        """Read prompts after what was read of them before.
+
+        Args:
+            token_ids: int32 `(prompts, length)`, right-padded; what is not in `past`.
+            lengths: int32 `(prompts,)`, at least 1.
+            past: the cache of one prompt, with which all of them begin.
+            valid: bool `(1, past length)`, which of its places hold a token.
+
+        Returns:
+            Logits and hidden states as of `jax_decoder.prefill`, the whole prompts' cache, and which of its places hold
+            a token, bool `(prompts, past length + length)`.
+        """
+        shape = self.shape
+
+        def read(weights: Weights, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
+            prompts, length = token_ids.shape
+            past = jax.tree.map(lambda array: jnp.broadcast_to(array, (prompts, *array.shape[1:])), past)
+            valid = jnp.broadcast_to(valid, (prompts, valid.shape[1]))
+            logits, states, new = jax_decoder.prefill(shape, weights, token_ids, lengths, past, valid)
+            keys = tuple(jnp.concatenate(pair, axis=3) for pair in zip(past.keys, new.keys, strict=True))
+            values = tuple(jnp.concatenate(pair, axis=2) for pair in zip(past.values, new.values, strict=True))
+            valid = jnp.concatenate([valid, jnp.arange(length) < lengths[:, None]], axis=1)
+            return logits, states, Cache(keys, values), valid
+
+        return self.call("read", read, self.weights, token_ids, lengths, past, valid)
+
+    def nothing(self) -> Cache:
+        """Return one prompt's cache of length 0."""
+        heads, size = self.shape.heads, self.weights.tokens.shape[1] // self.shape.heads
+        keys = jnp.asarray(np.zeros((1, heads, size, 0), dtype=np.float32))
+        values = jnp.asarray(np.zeros((1, heads, 0, size), dtype=np.float32))
+        count = len(self.weights.layers)
+        return Cache((keys,) * count, (values,) * count)

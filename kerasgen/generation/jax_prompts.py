@@ -1,0 +1,71 @@
+"""Prompts that were read already: a text that begins like one of them is read from where they part. Imports JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.generation.jax_decoder import Cache
+
+# Fewer tokens are read again sooner than they are found and copied.
+_WORTH_IT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """What was read of one text.
+
+    Args:
+        token_ids: the tokens.
+        cache: of one prompt; the tokens lie in it in order, with gaps.
+        valid: bool `(length,)`, which of its places hold a token.
+    """
+
+    token_ids: tuple[int, ...]
+    cache: Cache
+    valid: npt.NDArray[np.bool_]
+
+    def common(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Return how many tokens all the prompts begin with as this text does; at least one of each is left to read."""
+        shortest = min(map(len, prompts)) - 1
+        columns = zip(self.token_ids[:shortest], *(prompt[:shortest] for prompt in prompts), strict=False)
+        return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+    def first(self, count: int) -> npt.NDArray[np.bool_]:
+        """Return which places hold the first `count` tokens."""
+        return np.asarray(self.valid & (np.cumsum(self.valid) <= count))
+
+
+class Prompts:
+    """The texts that an engine remembers, the latest `most`.
+
+    Args:
+        most: how many.
+    """
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._kept: list[Remembered] = []
+
+    def keep(self, one: Remembered) -> None:
+        """Remember a text; it takes the place of those that it begins with."""
+        self._kept = [other for other in self._kept if one.token_ids[: len(other.token_ids)] != other.token_ids]
+        self._kept = [*self._kept, one][-self._most :]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept = []
+
+    def holds(self, token_ids: Sequence[int]) -> bool:
+        """Return whether a text is remembered that begins with all of these tokens."""
+        return any(one.token_ids[: len(token_ids)] == tuple(token_ids) for one in self._kept)
+
+    def find(self, prompts: Sequence[Sequence[int]]) -> tuple[Remembered, int] | None:
+        """Return the text with which all these prompts have most in common and how many tokens, or None."""
+        found: Any = max(((one.common(prompts), n) for n, one in enumerate(self._kept)), default=(0, 0))
+        return (self._kept[found[1]], int(found[0])) if found[0] >= _WORTH_IT else None

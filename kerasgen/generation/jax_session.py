@@ -1,0 +1,361 @@
+"""Texts on the device while they grow: rows in slots, caches that grow by doubling, beams that share what they share.
+
+Imports JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.generation import jax_decoder, jax_steps
+from kerasgen.generation.engine import Block, not_finite
+from kerasgen.generation.jax_decoder import Cache
+from kerasgen.generation.jax_namespace import XP
+from kerasgen.generation.jax_prompts import Remembered
+from kerasgen.samplers.base import TokenSampler
+
+if TYPE_CHECKING:
+    from kerasgen.generation.jax_engine import JaxEngine
+
+_SHORTEST_PROMPT = 16
+_SHORTEST_GENERATED = 32
+
+Indices = npt.NDArray[np.integer[Any]]
+
+
+def rounded(count: int, least: int = 1) -> int:
+    """Return the size to compile for: a power of two, at least `least`."""
+    size = least
+    while size < count:
+        size *= 2
+    return size
+
+
+class JaxSession:
+    """A batch of texts in `prompts * branches` slots; `branches` texts go on from each prompt.
+
+    A row that leaves frees its slot, and when half of the slots are free the batch becomes half as large. Where beams
+    are reordered no cache is copied: each text knows in which slot its token of each place lies.
+
+    Args:
+        engine: whose weights and compiled functions to use.
+        prompts: as in `Engine.open`.
+        limits: as in `Engine.open`.
+    """
+
+    def __init__(self, engine: JaxEngine, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
+        self._engine = engine
+        self._texts = [list(prompt) for prompt in prompts]
+        distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        self._prompts, self._branches = rounded(len(distinct)), 1
+        self._distinct, self._begun = distinct, 0
+        self._logits, self._states, self._cache, self._valid = self._read(distinct)
+        self._hidden: Any = None
+        self._generated: Cache | None = None
+        self._written = 0
+        self._most = max(limit - len(prompt) for limit, prompt in zip(limits, prompts, strict=True))
+        self._ancestors: npt.NDArray[np.int32] = np.zeros((0, 0, 0), dtype=np.int32)
+        self._seen: Any = None
+        self._pending: Any = None
+        place = {prompt: n for n, prompt in enumerate(distinct)}
+        # Where each row lies, and where its logits do: beams go on without their logits being moved.
+        self._slots: Indices = np.array([place[tuple(prompt)] for prompt in prompts])
+        self._rows = self._opened = self._slots
+        if len(distinct) < len(prompts):
+            self._gather(self._slots)
+
+    def prompt_hidden(self) -> npt.NDArray[np.float32]:
+        """Return the last hidden states of the prompts."""
+        if self._begun:  # what was remembered has none: the prompts are read anew
+            self._states = self._read(self._distinct, remembered=False)[1]
+        return np.asarray(self._states)[self._opened]
+
+    def hidden(self) -> npt.NDArray[np.float32]:
+        """Return the last hidden state of each row's last token."""
+        return np.asarray(self._hidden)[self._rows]
+
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Return the logits of each row's next token."""
+        return np.asarray(self._current())[self._rows]
+
+    def append(self, token_ids: Indices) -> None:
+        """Add one token to each row."""
+        self._current()
+        self._pending = self._placed(token_ids.astype(np.int32))
+        for text, token_id in zip(self._texts, token_ids.tolist(), strict=True):
+            text.append(token_id)
+        self._logits = self._seen = None
+
+    def select(self, rows: Indices) -> None:
+        """Go on with these rows, in this order."""
+        if len(rows) == len(self._slots) and (rows == np.arange(len(rows))).all():
+            return
+        taken = self._slots[rows]
+        repeats = len(set(taken.tolist())) < len(taken)
+        if self._branches > 1 or repeats:
+            self._current()
+        at = self._rows[rows]
+        self._texts = [list(self._texts[row]) for row in rows.tolist()]
+        if self._branches > 1:
+            if not self._follow(taken):
+                self._merge(taken)
+        elif repeats:
+            if not self._branch(taken):
+                self._gather(taken)
+        elif rounded(len(taken)) < self._prompts:
+            self._gather(taken)
+        else:
+            self._slots = taken
+        self._rows = at
+
+    def candidates(self, count: int, temperature: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Return each row's `count` likeliest next tokens; see `CandidateSession`."""
+
+        def ranked(logits: Any, temperature: Any) -> Any:
+            nats = jax.nn.log_softmax(logits / temperature, axis=-1)
+            return (*XP.top_k(nats, count), jax_steps.are_finite(logits))
+
+        found = self._engine.call(f"candidates {count}", ranked, self._current(), np.float32(temperature))
+        nats, token_ids, finite = (np.asarray(array)[self._rows] for array in found)
+        if not finite.all():
+            raise not_finite()
+        return nats, token_ids
+
+    def can_run(self, spec: Any) -> bool:
+        """Return whether `run` chooses as this sampler does."""
+        return jax_steps.is_known(spec) and self._branches == 1 and not spec.bad_words and not spec.no_repeat_ngram_size
+
+    def run(
+        self,
+        steps: int,
+        spec: TokenSampler,
+        keys: npt.NDArray[np.uint32],
+        drawn: npt.NDArray[np.int64],
+        room: npt.NDArray[np.int64],
+    ) -> Block:
+        """Take up to `steps` steps; see `BlockSession.run`."""
+        if self._seen is None:
+            self._seen = self._seen_tokens()
+        shared, key_of = jax_steps.inputs_of(spec), self._placed(keys)
+        drawn_at, room_at = self._placed(drawn), self._placed(room.astype(np.int32))
+        first = self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32))
+        blocks: list[tuple[Any, Any, Any]] = []
+        taken = 0
+        if self._logits is not None:  # after the prompt, and after a step that the host has seen
+            logits = self._logits
+            if not np.array_equal(self._rows, self._slots):
+                logits = self._engine.call("rows", jax_steps.rows, logits, self._placed(self._rows.astype(np.int32)))
+            uniforms = jax_steps.numbers_of(key_of, drawn_at)
+            name, function = jax_steps.choosing(spec, self._engine.tokenizer)
+            token, nats, good, self._seen = self._engine.call(name, function, logits, self._seen, uniforms[0], shared)
+            blocks.append((np.asarray(token)[None], np.asarray(nats)[None], np.asarray(good)[None]))
+            self._pending, self._logits, taken = token, None, 1
+        while taken < steps and self._goes_on(blocks, room_at - taken):
+            wanted = min(steps - taken, jax_steps.MOST_STEPS)
+            self._grow(wanted)
+            name, function = jax_steps.stepping(spec, self._engine.shape, self._engine.tokenizer)
+            uniforms = jax_steps.numbers_of(key_of, drawn_at + taken)
+            numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
+            *block, count, self._generated, self._seen, self._pending = self._engine.call(
+                name,
+                function,
+                self._engine.weights,
+                jnp.asarray(self._pending),
+                self._cache,
+                self._valid,
+                self._generated,
+                self._seen,
+                numbers,
+                shared,
+                donate=(4, 5),
+            )
+            count = int(count)
+            blocks.append(tuple(np.asarray(array)[:count] for array in block))  # type: ignore[arg-type]
+            self._written += count
+            taken += count
+            if count < wanted:
+                break
+        token_ids, nats, good = (np.concatenate(arrays)[:, self._slots] for arrays in zip(*blocks, strict=True))
+        if not good.all():
+            raise not_finite()
+        for row, text in enumerate(self._texts):
+            text.extend(token_ids[:, row].tolist())
+        self._rows = self._slots
+        return Block(token_ids, nats, taken)
+
+    def remember(self) -> None:
+        """Keep what was read of the first row's text, so that one which begins alike is not read again."""
+        if self._branches > 1:
+            self._merge(self._slots)
+        slot = int(self._slots[0])
+        valid = np.concatenate([np.asarray(self._valid)[slot], np.ones(self._written, dtype=np.bool_)])
+        padding = rounded(len(valid), _SHORTEST_PROMPT) - len(valid)
+
+        def kept(cache: Cache, generated: Cache | None) -> Cache:
+            keys, values = [], []
+            for n, (key, value) in enumerate(zip(cache.keys, cache.values, strict=True)):
+                key, value = np.asarray(key)[slot], np.asarray(value)[slot]
+                if generated is not None:
+                    key = np.concatenate([key, np.asarray(generated.keys[n])[slot, :, :, 0, : self._written]], axis=2)
+                    value = np.concatenate(
+                        [value, np.asarray(generated.values[n])[slot, :, 0, : self._written]], axis=1
+                    )
+                keys.append(jnp.asarray(np.pad(key, ((0, 0), (0, 0), (0, padding)))[None]))
+                values.append(jnp.asarray(np.pad(value, ((0, 0), (0, padding), (0, 0)))[None]))
+            return Cache(tuple(keys), tuple(values))
+
+        token_ids = tuple(self._texts[0][: int(valid.sum())])
+        cache = kept(self._cache, self._generated)
+        self._engine.prompts.keep(Remembered(token_ids, cache, np.pad(valid, (0, padding))))
+
+    def _read(self, prompts: Sequence[tuple[int, ...]], *, remembered: bool = True) -> Any:
+        """Read distinct prompts, each into its slot, as far as they are not remembered."""
+        known = self._engine.prompts.find(prompts) if remembered else None
+        past, valid, begun = self._engine.nothing(), np.zeros((1, 0), dtype=np.bool_), 0
+        if known is not None:
+            begun = known[1]
+            past, valid = known[0].cache, known[0].first(begun)[None]
+        self._begun = begun
+        size = rounded(len(prompts))
+        longest = rounded(max(map(len, prompts)) - begun, _SHORTEST_PROMPT)
+        token_ids = np.zeros((size, longest), dtype=np.int32)
+        lengths = np.ones(size, dtype=np.int32)
+        for slot, prompt in enumerate(prompts):
+            token_ids[slot, : len(prompt) - begun] = prompt[begun:]
+            lengths[slot] = len(prompt) - begun
+        return self._engine.read(token_ids, lengths, past, jnp.asarray(valid))
+
+    def _current(self) -> Any:
+        """The logits of the next tokens; a token that waits is read first."""
+        if self._logits is None:
+            self._grow(1)
+            ancestors = None
+            if self._branches > 1:
+                self._ancestors[:, :, self._written] = np.arange(self._branches)
+                ancestors = self._ancestors
+            shape = self._engine.shape
+
+            def step(weights: Any, *arguments: Any) -> Any:
+                return jax_decoder.step(shape, weights, *arguments)
+
+            self._logits, self._hidden, self._generated = self._engine.call(
+                "step",
+                step,
+                self._engine.weights,
+                jnp.asarray(self._pending),
+                self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32)),
+                self._cache,
+                self._valid,
+                self._generated,
+                np.int32(self._written),
+                ancestors,
+                donate=(5,),
+            )
+            self._written += 1
+            self._rows = self._slots
+        return self._logits
+
+    def _placed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """One value a row, each in its row's slot; zeros elsewhere."""
+        placed = np.zeros((self._prompts * self._branches, *values.shape[1:]), dtype=values.dtype)
+        placed[self._slots] = values
+        return placed
+
+    def _goes_on(self, blocks: Sequence[tuple[Any, Any, Any]], room: npt.NDArray[np.int32]) -> bool:
+        """Whether any row would take another step."""
+        alive = room > 0
+        if blocks:
+            alive &= blocks[-1][0][-1] != self._engine.tokenizer.end_token_id
+        return bool(alive.any())
+
+    def _grow(self, wanted: int) -> None:
+        """Make room for so many more tokens."""
+        needed = self._written + wanted
+        length = 0 if self._generated is None else self._generated.keys[0].shape[-1]
+        if needed <= length:
+            return
+        longer = rounded(needed, _SHORTEST_GENERATED)
+        if self._generated is None:
+            heads, size = self._cache.keys[0].shape[1:3]
+            count = len(self._cache.keys)
+            key = np.zeros((self._prompts, heads, size, self._branches, longer), dtype=np.float32)
+            value = np.zeros((self._prompts, heads, self._branches, longer, size), dtype=np.float32)
+            # Each layer's own: they are written in place.
+            self._generated = Cache(
+                tuple(jnp.array(key) for _ in range(count)), tuple(jnp.array(value) for _ in range(count))
+            )
+            self._ancestors = np.zeros((self._prompts, self._branches, longer), dtype=np.int32)
+            return
+        self._generated = self._engine.call(f"grow {longer}", jax_steps.growing(longer), self._generated)
+        self._ancestors = np.pad(self._ancestors, ((0, 0), (0, 0), (0, longer - length)))
+
+    def _gather(self, taken: Indices) -> None:
+        """Copy these slots, of one branch each, into a batch of their number."""
+        size = rounded(len(taken))
+        slots = np.concatenate([taken, np.repeat(taken[:1], size - len(taken))]).astype(np.int32)
+        state = (self._cache, self._valid, self._generated, self._seen, self._pending)
+        state = self._engine.call("take", jax_steps.take, state, slots)
+        self._cache, self._valid, self._generated, self._seen, self._pending = state
+        self._prompts, self._slots = size, np.arange(len(taken))
+        self._ancestors = self._ancestors[slots] if self._generated is not None else self._ancestors
+
+    def _branch(self, taken: Indices) -> bool:
+        """Let as many texts go on from each prompt, if these slots are so and nothing is written."""
+        prompts = list(dict.fromkeys(taken.tolist()))
+        count = len(taken) // len(prompts)
+        if self._written or self._generated is not None or not np.array_equal(np.repeat(prompts, count), taken):
+            return False
+        if prompts != list(range(len(prompts))) or rounded(len(prompts)) != self._prompts:
+            self._gather(np.array(prompts))
+        self._branches, self._slots = count, np.arange(len(taken))
+        return True
+
+    def _follow(self, taken: Indices) -> bool:
+        """Let each prompt's texts go on from these of its own, if so they are; only the ancestors are written."""
+        count = self._branches
+        if len(taken) % count:
+            return False
+        grouped = taken.reshape(-1, count)
+        prompts = grouped[:, 0] // count
+        if not (grouped // count == prompts[:, None]).all() or len(set(prompts.tolist())) < len(prompts):
+            return False
+        parents = grouped % count
+        self._ancestors[prompts] = np.take_along_axis(self._ancestors[prompts], parents[:, :, None], axis=1)
+        size = rounded(len(prompts))
+        if size < self._prompts:
+            slots = np.concatenate([prompts, np.repeat(prompts[:1], size - len(prompts))]).astype(np.int32)
+            state = (self._cache, self._valid, self._generated, None, None)
+            self._cache, self._valid, self._generated, *_ = self._engine.call("take", jax_steps.take, state, slots)
+            self._ancestors, self._prompts = self._ancestors[slots], size
+            prompts = np.arange(len(prompts))
+        self._slots = (prompts[:, None] * count + np.arange(count)).reshape(-1)
+        return True
+
+    def _merge(self, taken: Indices) -> None:
+        """Copy each of these texts into a slot of its own."""
+        size = rounded(len(taken))
+        rows = np.concatenate([taken, np.repeat(taken[:1], size - len(taken))])
+        prompts, branches = (rows // self._branches).astype(np.int32), rows % self._branches
+        if self._generated is not None:
+            ancestors = self._ancestors[prompts, branches]
+            self._generated = self._engine.call("merge", jax_steps.merge, self._generated, prompts, ancestors)
+        state = (self._cache, self._valid, None, None, None)
+        self._cache, self._valid, *_ = self._engine.call("take", jax_steps.take, state, prompts)
+        length = self._ancestors.shape[2]
+        self._prompts, self._branches, self._slots = size, 1, np.arange(len(taken))
+        self._ancestors = np.zeros((size, 1, length), dtype=np.int32)
+
+    def _seen_tokens(self) -> Any:
+        """Which tokens each row's text holds, bool `(slots, vocabulary_size)`; start and end tokens are no text."""
+        tokenizer = self._engine.tokenizer
+        seen = np.zeros((self._prompts * self._branches, tokenizer.vocabulary_size), dtype=np.bool_)
+        for slot, text in zip(self._slots.tolist(), self._texts, strict=True):
+            seen[slot, text] = True
+        seen[:, [token for token in (tokenizer.start_token_id, tokenizer.end_token_id) if token is not None]] = False
+        return jnp.asarray(seen)

