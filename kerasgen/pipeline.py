@@ -351,7 +351,7 @@ class Pipeline:
             stop: strings at which a text ends, wherever they lie across tokens.
             constraint: a form that every text has: a `Constraint`, or text such as `"verse_form:form=七言絕句"`.
             num_return_sequences: how many texts for each prompt; given, each prompt's texts come as a list.
-            return_logprobs: return `GeneratedText`s, with log-probabilities, instead of strings.
+            return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
             return_prompt: begin each text with its prompt.
             seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
             batch_size: texts generated at once, at most; prompts of like length share a batch.
