@@ -51,6 +51,7 @@ _PUBLIC: dict[str, str | None] = {
     "ModelSource": "models.base",
     "Pipeline": "pipeline",
     "PresetExporter": "exporters.preset",
+    "SavedModelExporter": "exporters.saved_model",
     "Random": "samplers.sampling",
     "RedditTifu": "corpora.tfds",
     "Regex": "constraints.regex",
@@ -60,6 +61,7 @@ _PUBLIC: dict[str, str | None] = {
     "Text": "corpora.files",
     "TextScore": "evaluation.base",
     "Texts": "corpora.texts",
+    "TFLiteExporter": "exporters.tflite",
     "Tfds": "corpora.tfds",
     "Tokenizer": "tokens.base",
     "TopK": "samplers.sampling",
@@ -78,10 +80,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _PUBLIC[name]
-    attribute = "load" if name == "load_artefact" else name
-    value = (
-        import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), attribute)
-    )
+    value = import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 
@@ -105,11 +104,13 @@ if TYPE_CHECKING:
     from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact, Exporter
     from kerasgen.exporters.preset import PresetExporter
+    from kerasgen.exporters.saved_model import SavedModelExporter
+    from kerasgen.exporters.tflite import TFLiteExporter
     from kerasgen.models.base import LanguageModel, ModelSource
     from kerasgen.models.hub import Hub
     from kerasgen.models.starter import Starter
     from kerasgen.pipeline import Pipeline
-    from kerasgen.runtime.loading import load as load_artefact
+    from kerasgen.runtime.loading import load_artefact
     from kerasgen.samplers.base import SamplerSpec
     from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
     from kerasgen.samplers.searching import Beam, Contrastive

@@ -138,7 +138,15 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "whole_text": st.booleans(),
         },
     },
-    "exporters": {"preset": {"dtype": st.sampled_from(["float32", "float16"])}},
+    "exporters": {
+        "preset": {"dtype": st.sampled_from(["float32", "float16"])},
+        "saved_model": {
+            "samplers": st.sampled_from([("greedy",), ("greedy", "beam"), ("top_k", "top_p", "min_p")]),
+            "num_beams": _COUNT,
+            "length_penalty": st.floats(-2, 2),
+            "dtype": st.sampled_from(["float32", "float16"]),
+        },
+    },
 }
 BUILT_INS = [(surface, name) for surface, each in ARGUMENTS.items() for name in each]
 
