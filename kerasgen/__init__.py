@@ -53,6 +53,7 @@ _PUBLIC: dict[str, str | None] = {
     "GgufExporter": "exporters.gguf",
     "PresetExporter": "exporters.preset",
     "TransformersExporter": "exporters.transformers",
+    "SavedModelExporter": "exporters.saved_model",
     "Random": "samplers.sampling",
     "RedditTifu": "corpora.tfds",
     "Regex": "constraints.regex",
@@ -62,6 +63,7 @@ _PUBLIC: dict[str, str | None] = {
     "Text": "corpora.files",
     "TextScore": "evaluation.base",
     "Texts": "corpora.texts",
+    "TFLiteExporter": "exporters.tflite",
     "Tfds": "corpora.tfds",
     "Tokenizer": "tokens.base",
     "TopK": "samplers.sampling",
@@ -80,10 +82,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _PUBLIC[name]
-    attribute = "load" if name == "load_artefact" else name
-    value = (
-        import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), attribute)
-    )
+    value = import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 
@@ -109,11 +108,13 @@ if TYPE_CHECKING:
     from kerasgen.exporters.gguf import GgufExporter
     from kerasgen.exporters.preset import PresetExporter
     from kerasgen.exporters.transformers import TransformersExporter
+    from kerasgen.exporters.saved_model import SavedModelExporter
+    from kerasgen.exporters.tflite import TFLiteExporter
     from kerasgen.models.base import LanguageModel, ModelSource
     from kerasgen.models.hub import Hub
     from kerasgen.models.starter import Starter
     from kerasgen.pipeline import Pipeline
-    from kerasgen.runtime.loading import load as load_artefact
+    from kerasgen.runtime.loading import load_artefact
     from kerasgen.samplers.base import SamplerSpec
     from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
     from kerasgen.samplers.searching import Beam, Contrastive

@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("source", help="a saved pipeline's directory, or a model such as starter")
     generate.add_argument("prompts", nargs="+")
     generate.add_argument("--sampler", help="such as top_p:p=0.9,temperature=0.8")
+    generate.add_argument("--constraint", help="such as verse_form:form=七言絕句")
     generate.add_argument("--max-new-tokens", type=int, default=64)
     generate.add_argument("--seed", type=int)
     _add_backend(generate)
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_backend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", choices=["jax", "tensorflow", "torch"], help="KERAS_BACKEND, or jax")
+    parser.add_argument("--backend", choices=["auto", "jax", "tensorflow", "torch"], help="KERAS_BACKEND, or jax")
 
 
 def _demo(chosen: argparse.Namespace) -> int:
@@ -178,7 +179,11 @@ def _fit(chosen: argparse.Namespace) -> int:
 def _generate(chosen: argparse.Namespace) -> int:
     pipeline = _open(chosen)
     texts = pipeline.generate(
-        chosen.prompts, sampler=chosen.sampler, seed=chosen.seed, max_new_tokens=chosen.max_new_tokens
+        chosen.prompts,
+        sampler=chosen.sampler,
+        constraint=chosen.constraint,
+        seed=chosen.seed,
+        max_new_tokens=chosen.max_new_tokens,
     )
     print("\n\n".join(texts))
     return 0

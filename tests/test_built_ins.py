@@ -43,7 +43,10 @@ _ANY_TUNER = {
     "weight_decay": st.floats(0, 1),
     "clip_norm": st.none() | _POSITIVE,
     "gradient_accumulation_steps": _COUNT,
-    "precision": st.sampled_from(["float32", "mixed_bfloat16", "mixed_float16"]),
+    "remat": st.booleans(),
+    "distribution": st.sampled_from([None, "data", "model", "2x4"]),
+    "loss_curve": st.booleans(),
+    "precision": st.sampled_from(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
     "validate_every": _SOME,
     "patience": _SOME,
     "checkpoint_every": _SOME,
@@ -139,6 +142,12 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "gguf": {"dtype": st.sampled_from(["F32", "F16", "Q8_0"])},
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
         "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
+        "saved_model": {
+            "samplers": st.sampled_from([("greedy",), ("greedy", "beam"), ("top_k", "top_p", "min_p")]),
+            "num_beams": _COUNT,
+            "length_penalty": st.floats(-2, 2),
+            "dtype": st.sampled_from(["float32", "float16"]),
+        },
     },
 }
 BUILT_INS = [(surface, name) for surface, each in ARGUMENTS.items() for name in each]

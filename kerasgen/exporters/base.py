@@ -36,9 +36,9 @@ class Artefact:
             ModelFormatError: its files are damaged, or another program runs them.
             MissingDependencyError: its runtime is not installed.
         """
-        from kerasgen.runtime import load
+        from kerasgen.runtime import load_artefact
 
-        return load(self.path)
+        return load_artefact(self.path)
 
     def generate(
         self,

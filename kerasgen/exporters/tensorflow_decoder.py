@@ -18,7 +18,14 @@ from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWei
 Attend: TypeAlias = Callable[[int, Any, Any, Any], Any]
 
 
-def hidden_states(weights: DecoderWeights, shape: DecoderShape, token_ids: Any, positions: Any, attend: Attend) -> Any:
+def hidden_states(
+    weights: DecoderWeights,
+    shape: DecoderShape,
+    token_ids: Any,
+    positions: Any,
+    attend: Attend,
+    look_up: Callable[[Any, Any], Any] = tf.gather,
+) -> Any:
     """Return the last hidden states, after the final norm.
 
     Args:
@@ -27,11 +34,12 @@ def hidden_states(weights: DecoderWeights, shape: DecoderShape, token_ids: Any, 
         token_ids: int32 `(batch, length)`.
         positions: int32 like `token_ids`, or `(length,)` if all rows stand at the same.
         attend: how each block attends; queries are scaled already.
+        look_up: `(table, ids)` to rows of the table.
 
     Returns:
         Float `(batch, length, hidden_dim)`.
     """
-    hidden = tf.gather(weights.token_embedding, token_ids) + tf.gather(weights.position_embedding, positions)
+    hidden = look_up(weights.token_embedding, token_ids) + look_up(weights.position_embedding, positions)
     for index, layer in enumerate(weights.layers):
         hidden = _block(layer, shape, hidden, index, attend)
     return layer_norm(hidden, weights.final_gamma, weights.final_beta, shape.layer_norm_epsilon)

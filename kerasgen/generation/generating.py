@@ -75,7 +75,7 @@ def generate(
             complete when its limit comes. Only a stop string ends it sooner.
         num_return_sequences: how many texts for each prompt, each its own draw (of beam search: the best). Given, even
             as 1, each prompt's texts come as a list.
-        return_logprobs: return `GeneratedText`s instead of strings.
+        return_logprobs: return `GeneratedText` values instead of strings.
         return_prompt: begin each text with its prompt, exactly as it was given.
         seed: for specs that have none of their own; one, or one for each prompt.
         batch_size: texts generated at once, at most.

@@ -20,12 +20,12 @@ def main() -> None:
     """Do the job."""
     import numpy as np
 
-    from kerasgen.runtime.loading import load
+    from kerasgen.runtime.loading import load_artefact
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     answer = Path(sys.argv[2])
     began = time.perf_counter()
-    runtime = load(job["path"], **job.get("settings", {}))
+    runtime = load_artefact(job["path"], **job.get("settings", {}))
     found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "calls": [], "seconds": []}
     for call in job["calls"]:
         began = time.perf_counter()

@@ -15,7 +15,7 @@ from kerasgen.runtime.base import Runtime
 _HOMES = {"tflite": "litert", "saved_model": "saved_model", "litertlm": "litertlm"}
 
 
-def load(path: str | os.PathLike[str], **settings: Any) -> Runtime:
+def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
     """Return the runtime of an artefact that kerasgen exported.
 
     It needs the format's own runtime, `tokenizers` and NumPy; neither Keras nor, except for a SavedModel, TensorFlow

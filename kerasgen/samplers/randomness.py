@@ -122,7 +122,8 @@ def _word(xp: Any, like: Any, value: int) -> Any:
 def _column(xp: Any, like: Any) -> Any:
     if xp is np:
         return np.arange(like.shape[1], dtype=np.uint32)[None]
-    return xp.cast(xp.expand_dims(xp.arange(like.shape[1], dtype="int32"), 0), "uint32")
+    # Counted and not read from the shape, which a graph may not know.
+    return xp.cast(xp.cumsum(xp.ones_like(like[:1], dtype="int32"), axis=1) - 1, "uint32")
 
 
 def _sum(xp: Any, words: Any) -> Any:

@@ -63,10 +63,24 @@ def splitter() -> PreTokenizer:
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import Split
 
-    letter = r"\p{L}" + _ranges(NEWER_LETTERS.split())
-    number = r"\p{N}" + _ranges(NEWER_NUMBERS.split())
+    letter, number = _letter(), _number()
     pattern = rf"'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^\s{letter}{number}]+|\s+(?!\S)|\s+"
     return Split(Regex(pattern), behavior="isolated")
+
+
+def character_classes() -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return first and last code point of each run of letters, of numbers and of spaces, as `splitter` sees them."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import Split
+
+    points = [point for point in range(0x110000) if not 0xD800 <= point <= 0xDFFF]
+    text = "".join(map(chr, points))
+
+    def runs(inside: str) -> list[tuple[int, int]]:
+        found = Split(Regex(f"[^{inside}]+"), behavior="removed").pre_tokenize_str(text)
+        return [(points[start], points[end - 1]) for _, (start, end) in found]
+
+    return runs(_letter()), runs(_number()), runs(r"\s")
 
 
 def pre_tokenizer() -> PreTokenizer:
@@ -74,6 +88,14 @@ def pre_tokenizer() -> PreTokenizer:
     from tokenizers.pre_tokenizers import ByteLevel, Sequence
 
     return Sequence([splitter(), ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _letter() -> str:
+    return r"\p{L}" + _ranges(NEWER_LETTERS.split())
+
+
+def _number() -> str:
+    return r"\p{N}" + _ranges(NEWER_NUMBERS.split())
 
 
 def _ranges(spans: Iterable[str]) -> str:

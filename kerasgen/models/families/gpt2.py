@@ -1,4 +1,4 @@
-"""GPT-2.
+"""GPT-2 as a decoder family: its activation, its position table, and its names in transformers format.
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """

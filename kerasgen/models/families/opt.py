@@ -1,4 +1,4 @@
-"""OPT.
+"""OPT as a decoder family: its activation, its position table, and its names in transformers format.
 
 Source: Zhang et al. 2022, "OPT: Open Pre-trained Transformer Language Models".
 """

@@ -1,0 +1,102 @@
+"""Constrained verse of the starter: is all of it well-formed, and what does the constraint cost?
+
+    python -m benchmarks.verse [--json FILE] [--threads N] [--quick]
+
+Both contenders write the same number of texts with the same number of tokens at most, in one process, in turns; what is
+compared is tokens a second, for a constrained text is as long as its form and a free one is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+FORM = "七言絕句"
+AT_LEAST = 0.8
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark and return 0 if every bar holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=50)
+    chosen = parser.parse_args(arguments)
+    if chosen.threads:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
+    found = run(texts=8 if chosen.quick else chosen.texts, batch_size=4 if chosen.quick else chosen.batch_size)
+    for row in found["rows"]:
+        speed, share = row["tokens_per_second"], row["well_formed"]
+        print(f"{row['name']:<14} {speed:>9.1f} tokens/s   {row['texts']} texts   {share:.1%} well-formed")
+    for bar in found["bars"]:
+        print(f"{bar['name']}: {bar['value']:.3f}, at least {bar['at_least']}: {'holds' if bar['holds'] else 'MISSED'}")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(bar["holds"] for bar in found["bars"]) else 1
+
+
+def run(*, texts: int, batch_size: int) -> dict[str, Any]:
+    """Return rows and bars, as every benchmark module does."""
+    import kerasgen as kg
+    from kerasgen.generation import generate
+
+    pipe = kg.Pipeline(model="starter", sampler=kg.TopK(k=40))
+    form = kg.VerseForm(FORM)
+    prompt = [""] * batch_size
+
+    def write(constraint: kg.Constraint | None, seed: int) -> tuple[list[Any], float]:
+        begin = time.perf_counter()
+        written = generate(
+            pipe.model,
+            prompt,
+            sampler=pipe.sampler,
+            constraint=constraint,
+            max_new_tokens=40,
+            seed=seed,
+            batch_size=batch_size,
+            return_logprobs=True,
+        )
+        return written, time.perf_counter() - begin
+
+    contenders = {"unconstrained": None, "constrained": form}
+    for constraint in contenders.values():
+        write(constraint, 0)  # compile, and fill the masks
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    right = dict.fromkeys(contenders, 0)
+    turns = -(-texts // batch_size)
+    for turn in range(1, turns + 1):
+        for name, constraint in contenders.items():
+            written, seconds = write(constraint, turn)
+            speeds[name].append(sum(len(one.token_ids) for one in written) / seconds)
+            right[name] += sum(form.matches(one.text) for one in written)
+    count = turns * batch_size
+    rows = [
+        {
+            "name": name,
+            "tokens_per_second": statistics.median(speeds[name]),
+            "texts": count,
+            "well_formed": right[name] / count,
+        }
+        for name in contenders
+    ]
+    ratio = statistics.median(a / b for a, b in zip(speeds["constrained"], speeds["unconstrained"], strict=True))
+    bars = [
+        {
+            "name": f"share of {count} constrained texts that are well-formed",
+            "value": rows[1]["well_formed"],
+            "at_least": 1.0,
+        },
+        {"name": "constrained tokens/s against unconstrained", "value": ratio, "at_least": AT_LEAST},
+    ]
+    return {"rows": rows, "bars": [bar | {"holds": bar["value"] >= bar["at_least"]} for bar in bars]}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

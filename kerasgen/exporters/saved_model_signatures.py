@@ -1,0 +1,167 @@
+"""The signatures of a SavedModel: for each sampler one of text and one of token ids, and those of the tokenizer.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from kerasgen.exporters import saved_model_graph as graph
+from kerasgen.exporters import tensorflow_namespace as xp
+from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
+from kerasgen.samplers import arithmetic, randomness
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+_FLOAT, _INT, _SEED = (tf.TensorSpec([], dtype) for dtype in (tf.float32, tf.int32, tf.int64))
+_COMMON = {"max_new_tokens": _INT, "end_token_id": _INT}
+_OWN: dict[str, dict[str, tf.TensorSpec]] = {
+    "greedy": {},
+    "top_k": {"temperature": _FLOAT, "k": _INT, "seed": _SEED},
+    "top_p": {"temperature": _FLOAT, "p": _FLOAT, "seed": _SEED},
+    "min_p": {"temperature": _FLOAT, "p": _FLOAT, "seed": _SEED},
+    "beam": {"temperature": _FLOAT},
+}
+_TEXTS = {"prompts": tf.TensorSpec([None], tf.string)}
+_IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
+
+
+class TextGenerator(tf.Module):  # type: ignore[misc]
+    """What is saved: a decoder, its tokenizer and the functions over them.
+
+    Args:
+        decoder: the decoder.
+        tokenizer: the exact tokenizer.
+        max_sequence_length: tokens that a text can have.
+        num_beams: of the signature `beam`.
+        length_penalty: of the signature `beam`.
+    """
+
+    def __init__(
+        self,
+        decoder: graph.DecoderGraph,
+        tokenizer: ByteLevelBPE,
+        *,
+        max_sequence_length: int,
+        num_beams: int,
+        length_penalty: float,
+    ) -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._tokenizer = GraphTokenizer(tokenizer)
+        self._start = tokenizer.start_token_id
+        self._end = tokenizer.end_token_id
+        self._longest = max_sequence_length
+        self._num_beams = num_beams
+        self._length_penalty = length_penalty
+
+    def signatures(self, samplers: Sequence[str]) -> dict[str, Any]:
+        """Return the functions to save, by the names of their signatures."""
+        found = {
+            "encode": tf.function(self._encode, input_signature=[tf.TensorSpec([None], tf.string, "texts")]),
+            "decode": tf.function(
+                self._decode,
+                input_signature=[
+                    tf.TensorSpec([None, None], tf.int32, "token_ids"),
+                    tf.TensorSpec([None], tf.int32, "lengths"),
+                ],
+            ),
+            "logits": tf.function(self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")]),
+        }
+        for name in samplers:
+            # One graph for both: that of texts calls it.
+            ids = _function(partial(self._generate, name), _IDS | _COMMON | _OWN[name])
+            found[name] = _function(self._texts(ids), _TEXTS | _COMMON | _OWN[name])
+            found[f"{name}_ids"] = _function(self._ids(ids), _IDS | _COMMON | _OWN[name])
+        return found
+
+    def _encode(self, texts: Any) -> dict[str, Any]:
+        ids = self._tokenizer.encode(texts)
+        return {"token_ids": ids.to_tensor(0), "lengths": tf.cast(ids.row_lengths(), tf.int32)}
+
+    def _decode(self, token_ids: Any, lengths: Any) -> dict[str, Any]:
+        counted = tf.range(tf.shape(token_ids)[1]) < lengths[:, None]
+        return {"texts": self._tokenizer.decode(token_ids, counted, tf.fill(tf.shape(lengths), True))}
+
+    def _logits(self, token_ids: Any) -> dict[str, Any]:
+        return {"logits": self._decoder.logits(token_ids)}
+
+    def _texts(self, of_ids: Any) -> Callable[..., dict[str, Any]]:
+        def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
+            ids = self._tokenizer.encode(prompts)
+            lengths = tf.cast(ids.row_lengths(), tf.int32)
+            found = graph.Generated(*of_ids(ids.to_tensor(0), lengths, *settings.values()))
+            last = found.lengths - tf.cast(found.ended, tf.int32)
+            counted = tf.range(tf.shape(found.token_ids)[1]) < last[:, None]
+            texts = self._tokenizer.decode(found.token_ids, counted, found.ended)
+            return {"texts": texts, "token_ids": found.token_ids, "lengths": found.lengths}
+
+        return generate
+
+    def _ids(self, of_ids: Any) -> Callable[..., dict[str, Any]]:
+        def generate(**inputs: Any) -> dict[str, Any]:
+            found = graph.Generated(*of_ids(*inputs.values()))
+            return {"token_ids": found.token_ids, "lengths": found.lengths}
+
+        return generate
+
+    def _generate(self, name: str, prompts: Any, lengths: Any, **settings: Any) -> graph.Generated:
+        most, end = settings["max_new_tokens"], settings["end_token_id"]
+        end = tf.where(end < 0, self._end, end)
+        if self._start is not None:
+            prompts = tf.pad(prompts, [[0, 0], [1, 0]], constant_values=self._start)
+            lengths = lengths + 1
+        checks = [
+            tf.debugging.assert_positive(lengths, "A prompt is empty, and this model has no start token."),
+            tf.debugging.assert_positive(most, "`max_new_tokens` must be at least 1."),
+            tf.debugging.assert_less_equal(
+                lengths + most, self._longest, f"Prompt and new tokens must fit into {self._longest} positions."
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            prompts = tf.identity(prompts)
+        if name == "greedy":
+            return self._decoder.sample(prompts, lengths, most, end, lambda x, step: arithmetic.highest(xp, x))
+        temperature = settings["temperature"]
+        with tf.control_dependencies([tf.debugging.assert_positive(temperature, "`temperature` must be above 0.")]):
+            temperature = tf.identity(temperature)
+        if name == "beam":
+            return self._decoder.search(
+                prompts,
+                lengths,
+                most,
+                end,
+                num_beams=self._num_beams,
+                length_penalty=self._length_penalty,
+                temperature=temperature,
+            )
+        key = graph.keys(prompts, lengths, settings["seed"])
+
+        def choose(logits: Any, step: Any) -> Any:
+            place = tf.zeros_like(key[0]) + tf.cast(step, tf.uint32)
+            kept = _truncate(name, logits / temperature, settings)
+            return arithmetic.draw(xp, kept, randomness.uniforms(xp, key, place))
+
+        return self._decoder.sample(prompts, lengths, most, end, choose)
+
+
+def _truncate(name: str, logits: Any, settings: dict[str, Any]) -> Any:
+    if name == "top_k":
+        return arithmetic.top_k_mask(xp, logits, tf.maximum(settings["k"], 1))
+    if name == "top_p":
+        return arithmetic.top_p_mask(xp, logits, settings["p"])
+    return arithmetic.min_p_mask(xp, logits, settings["p"])
+
+
+def _function(call: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+    """A function whose inputs have these names, as a signature shows them."""
+
+    def by_name(*values: Any) -> Any:
+        return call(**dict(zip(inputs, values, strict=True)))
+
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()]
+    return tf.function(by_name).get_concrete_function(*specs)

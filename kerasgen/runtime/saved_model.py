@@ -1,0 +1,146 @@
+"""Runs a SavedModel that kerasgen exported, with TensorFlow alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.runtime import metadata
+from kerasgen.runtime.base import Runtime
+from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.resolving import resolve
+from kerasgen.samplers.sampling import Greedy, MinP, TopK, TopP
+from kerasgen.samplers.searching import Beam
+
+_NAMES: dict[type[SamplerSpec], str] = {Greedy: "greedy", TopK: "top_k", TopP: "top_p", MinP: "min_p", Beam: "beam"}
+_OWN = {"top_k": ("temperature", "k"), "top_p": ("temperature", "p"), "min_p": ("temperature", "p")}
+
+
+class SavedModelRuntime(Runtime):
+    """A SavedModel that was loaded. Its calls may run at the same time.
+
+    Args:
+        path: the directory.
+        found: what `metadata.read` returned.
+
+    Raises:
+        ModelFormatError: the files are damaged.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+
+    def __init__(self, path: Path, found: dict[str, Any]) -> None:
+        try:
+            import tensorflow as tf
+        except ImportError as cause:
+            raise MissingDependencyError(
+                "A SavedModel runs in TensorFlow: pip install 'kerasgen[tensorflow]'.",
+                package="tensorflow",
+                extra="tensorflow",
+            ) from cause
+        self.tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
+        self.max_sequence_length: int = found["max_sequence_length"]
+        self._samplers: list[str] = found["samplers"]
+        self._fixed = {"num_beams": found["num_beams"], "length_penalty": found["length_penalty"]}
+        self._tf = tf
+        try:
+            self._module = tf.saved_model.load(str(path))
+            self._signatures = self._module.signatures
+        except (OSError, ValueError, tf.errors.OpError) as cause:
+            raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampler: Any = "greedy",
+        max_new_tokens: int,
+        seed: int = 0,
+        end_token_id: int | None = None,
+    ) -> list[list[int]]:
+        """Return the ids generated after each prompt; see `Runtime`."""
+        spec = resolve(sampler)
+        name = self._name(spec)
+        settings = {key: getattr(spec, key) for key in _OWN.get(name, ())}
+        if name == "beam":
+            settings = {"temperature": spec.temperature}
+        elif name != "greedy":
+            settings["seed"] = np.uint64(seed if spec.seed is None else spec.seed).astype(np.int64)
+            if name == "top_k":
+                settings["k"] = min(spec.k, self.tokenizer.vocabulary_size)
+        self._check(prompts, max_new_tokens)
+        if not prompts:
+            return []
+        padded = np.zeros((len(prompts), max(map(len, prompts))), dtype=np.int32)
+        for row, prompt in enumerate(prompts):
+            padded[row, : len(prompt)] = prompt
+        call = self._signatures[f"{name}_ids"]
+        inputs = {
+            "prompts": padded,
+            "lengths": [len(prompt) for prompt in prompts],
+            "max_new_tokens": max_new_tokens,
+            "end_token_id": -1 if end_token_id is None else end_token_id,
+            **settings,
+        }
+        dtypes = {key: spec.dtype for key, spec in call.structured_input_signature[1].items()}
+        found = call(**{key: self._tf.constant(value, dtypes[key]) for key, value in inputs.items()})
+        ids, lengths = found["token_ids"].numpy(), found["lengths"].numpy()
+        return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+
+    def logits(self, token_ids: Sequence[int]) -> Any:
+        """Return the logits after each of these tokens, float32 `(tokens, vocabulary_size)`."""
+        found = self._signatures["logits"](token_ids=self._tf.constant([list(token_ids)], self._tf.int32))
+        return found["logits"].numpy()[0]
+
+    def _name(self, spec: Any) -> str:
+        name = _NAMES.get(type(spec))
+        if name is None or name not in self._samplers:
+            raise GenerateArgumentError(
+                f"This SavedModel holds the samplers {', '.join(self._samplers)}. Received: {spec!r}. Export it with "
+                "the sampler, or use one of these."
+            )
+        if spec.repetition_penalty != 1 or spec.no_repeat_ngram_size or spec.bad_words:
+            raise GenerateArgumentError(
+                "A SavedModel knows no repetition_penalty, no_repeat_ngram_size and bad_words. Received: "
+                f"{spec!r}. Leave them out, or generate with the model itself."
+            )
+        if isinstance(spec, Beam):
+            wanted = Beam(**self._fixed, temperature=spec.temperature, seed=spec.seed)
+            if spec != wanted:
+                raise GenerateArgumentError(
+                    f"The search in this SavedModel is fixed to {wanted!r}. Received: {spec!r}. Export it with these "
+                    "settings."
+                )
+        return name
+
+    def _check(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+        if not isinstance(max_new_tokens, int) or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
+            raise GenerateArgumentError(
+                f"`max_new_tokens` must be a whole number of at least 1. Received: {max_new_tokens!r}."
+            )
+        start = 0 if self.tokenizer.start_token_id is None else 1
+        size = self.tokenizer.vocabulary_size
+        for place, prompt in enumerate(prompts):
+            if any(not 0 <= token_id < size for token_id in prompt):
+                raise GenerateArgumentError(f"Token ids must lie between 0 and {size - 1}; prompt {place} has others.")
+            if not start and not len(prompt):
+                raise GenerateArgumentError(f"Prompt {place} is empty, and this model has no start token.")
+            if start + len(prompt) + max_new_tokens > self.max_sequence_length:
+                raise GenerateArgumentError(
+                    f"Prompt {place} has {start + len(prompt)} tokens (its start token with them); {max_new_tokens} "
+                    f"new ones would be more than the model's {self.max_sequence_length} positions."
+                )
+
+
+def open_artefact(path: Path, found: dict[str, Any], **settings: Any) -> SavedModelRuntime:
+    """Return the runtime of the SavedModel at `path`; it has no settings of its own.
+
+    Raises:
+        GenerateArgumentError: settings are given.
+    """
+    if settings:
+        raise GenerateArgumentError(f"The runtime of a SavedModel has no settings. Received: {settings}.")
+    return SavedModelRuntime(path, found)

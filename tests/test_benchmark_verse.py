@@ -1,0 +1,24 @@
+"""The benchmark of constrained verse runs, and all that it constrained is well-formed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_a_quick_run_writes_its_rows_and_bars(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1]))
+    sys.modules.pop("benchmarks", None)
+    from benchmarks import verse
+
+    verse.main(["--quick", "--json", str(tmp_path / "verse.json")])
+    found = json.loads((tmp_path / "verse.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in found["rows"]] == ["unconstrained", "constrained"]
+    well_formed, speed = found["bars"]
+    assert well_formed["holds"]
+    assert well_formed["value"] == 1.0
+    assert speed["value"] > 0

@@ -1,0 +1,210 @@
+"""A SavedModel generates what the model does, from text to text, where there is only TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
+
+import kerasgen as kg
+from kerasgen.generation import generate_ids
+from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+tf = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+TEXTS = ("the and", "昨夜雨疏风骤", "", "the and")
+STARTER = Path(kg.__file__).parent / "models" / "starter_preset"
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return tiny_gpt2(num_layers=1, max_sequence_length=160)
+
+
+@pytest.fixture(scope="module")
+def artefact(model, tmp_path_factory):
+    return kg.SavedModelExporter().export(model, tmp_path_factory.mktemp("saved") / "poet")
+
+
+def test_a_fresh_process_generated_what_the_model_does_before_it_was_handed_over(artefact):
+    parity = artefact.report["parity"]
+    assert all(parity[f"{what}_equal"] for what in ("alone", "together", "ended", "beams"))
+    assert parity["seeded_reproduces"]
+    assert not parity["is_degenerate"]
+    assert not {"keras_hub", "tensorflow_text"} & set(parity["modules"])
+
+
+@pytest.mark.parametrize(
+    "sampler", ["greedy", "top_k:k=5,temperature=0.8", "top_p:p=0.7", "min_p:p=0.1", "beam:num_beams=4"]
+)
+def test_each_sampler_gives_the_librarys_own_ids(artefact, model, sampler):
+    """Seeds mean the same: the numbers are computed alike, for equal prompts of one call and past 64 steps too."""
+    prompts = model.tokenizer.encode_batch(TEXTS)
+    theirs = generate_ids(model, prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
+    ours = artefact.runtime.generate_ids(prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
+    assert ours == [list(several[0].token_ids) for several in theirs]
+
+
+def test_opt_is_written_too(tmp_path):
+    """Positions that begin at two, and padding that is not the end token."""
+    exporter = kg.SavedModelExporter(samplers=("greedy", "beam"))
+    report = exporter.export(tiny_opt(num_layers=1, max_sequence_length=64), tmp_path / "poet").report
+    assert report["parity"]["together_equal"]
+    assert report["parity"]["beams_equal"]
+
+
+def test_a_process_with_tensorflow_alone_goes_from_text_to_text(artefact, model):
+    program = """
+import json, sys
+import tensorflow as tf
+before = set(sys.modules)
+poet = tf.saved_model.load(sys.argv[1])
+answer = poet.signatures["greedy"](
+    prompts=tf.constant(json.loads(sys.argv[2])), max_new_tokens=tf.constant(20), end_token_id=tf.constant(-1))
+brought = [name for name in ("keras", "keras_hub", "tensorflow_text", "kerasgen") if name in set(sys.modules) - before]
+print(json.dumps([[text.decode() for text in answer["texts"].numpy()], brought]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(artefact.path), json.dumps(TEXTS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    texts, brought = json.loads(done.stdout.splitlines()[-1])
+    assert brought == []
+    assert texts == artefact.runtime.generate(list(TEXTS), max_new_tokens=20, return_prompt=False)
+
+
+def test_calls_at_the_same_time_do_not_disturb_each_other(artefact, model):
+    prompts = model.tokenizer.encode_batch(TEXTS)
+    runtime = artefact.runtime
+
+    def call(seed: int) -> list[list[int]]:
+        return runtime.generate_ids(prompts, sampler="top_p:p=0.9", max_new_tokens=20, seed=seed)
+
+    alone = [call(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(call, range(8))) == alone
+
+
+def test_what_is_drawn_is_distributed_as_it_should_be(artefact, model):
+    """Seen 2,000 times, the first token's frequencies fit the truncated probabilities of the slow definitions."""
+    prompt = model.tokenizer.encode("the")
+    logits = artefact.runtime.logits([model.tokenizer.start_token_id, *prompt])[-1].tolist()
+    kept = oracle.top_k(logits, 5)
+    likely = oracle.probabilities([logit if n in kept else float("-inf") for n, logit in enumerate(logits)])
+    drawn = artefact.runtime.generate_ids([prompt] * 2000, sampler="top_k:k=5", max_new_tokens=1, seed=3)
+    counts = Counter(ids[0] for ids in drawn)
+    assert set(counts) <= kept
+    chi_square = sum((counts[token] - 2000 * likely[token]) ** 2 / (2000 * likely[token]) for token in kept)
+    assert chi_square < 23.5  # 4 degrees of freedom; beyond it lies one sample in 10,000
+
+
+def _texts(count: int) -> list[str]:
+    rng = random.Random(1)
+    parts = [
+        "a",
+        "the",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "'s",
+        "'re",
+        "'",
+        "1",
+        "६",
+        "昨夜",
+        "雨",
+        "\u3000",
+        "\u00a0",
+        "\x85",
+    ]
+    parts += ["\x1c", "\0", "😀", "é", "\u0301", "!", "，", "\u200b", "\ufffd", "aaa", "\u2028", "Ⅷ", "²", "\r\n", "ſ"]
+    made = ["".join(rng.choices(parts, k=rng.randrange(25))) for _ in range(count * 2 // 3)]
+    ranges = [range(0x20, 0x3000), range(0xD800), range(0xE000, 0x110000)]
+    made += ["".join(chr(rng.choice(rng.choice(ranges))) for _ in range(12)) for _ in range(count - len(made))]
+    return [
+        "",
+        "\n\n",
+        "\0",
+        "६",
+        "昨夜雨疏风骤，浓睡不消残酒。\n\n" * 20,
+        "a" * 99,
+        "😀 👩‍👩‍👧",
+        "<|endoftext|>",
+        *made,
+    ]
+
+
+@pytest.mark.parametrize("count", [1500, pytest.param(12000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("vocabulary", ["tiny", "starter"])
+def test_the_tokenizer_in_the_graph_is_the_exact_one(vocabulary, count):
+    from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
+
+    exact = ByteLevelBPE(*tiny_vocabulary(300)) if vocabulary == "tiny" else ByteLevelBPE.from_directory(STARTER)
+    graph = GraphTokenizer(exact)
+    encode = tf.function(graph.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+    decode = tf.function(lambda ids: graph.decode(ids, ids >= 0, tf.fill(tf.shape(ids)[:1], True)))
+    texts = _texts(count)
+    for start in range(0, len(texts), 1000):
+        some = texts[start : start + 1000]
+        ids = encode(tf.constant([text.encode() for text in some]))
+        assert ids.to_list() == exact.encode_batch(some)
+        assert [text.decode() for text in decode(ids.to_tensor(-1)).numpy()] == some
+
+
+def test_half_a_character_at_the_end_is_left_out_as_the_library_leaves_it_out(artefact, model):
+    from kerasgen.generation.writing import write
+
+    rng = np.random.default_rng(2)
+    ids = rng.integers(0, 256, (300, 6), dtype=np.int32)
+    graph = _graph_tokenizer(model)
+    for ended in (True, False):
+        ours = graph.decode(tf.constant(ids), tf.fill(ids.shape, True), tf.fill(ids.shape[:1], ended)).numpy()
+        theirs = [write(model.tokenizer, row.tolist(), ended=ended) for row in ids]
+        assert [text.decode() for text in ours] == theirs
+
+
+def _graph_tokenizer(model):
+    from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
+
+    return GraphTokenizer(model.tokenizer)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"samplers": ("greedy", "magic")}, {"samplers": ()}, {"num_beams": 0}, {"dtype": "int8"}]
+)
+def test_wrong_settings_are_said_at_once(settings):
+    with pytest.raises(kg.errors.ExportArgumentError):
+        kg.SavedModelExporter(**settings)
+
+
+def test_what_the_artefact_does_not_hold_is_refused(artefact):
+    for sampler in ("contrastive", "beam:num_beams=3", "top_k:repetition_penalty=1.2"):
+        with pytest.raises(kg.errors.GenerateArgumentError):
+            artefact.runtime.generate_ids([[5]], sampler=sampler, max_new_tokens=2)
+    with pytest.raises(kg.errors.GenerateArgumentError, match="positions"):
+        artefact.runtime.generate_ids([[5]], max_new_tokens=1000)
+
+
+def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(artefact.path, tmp_path / "poet")
+    (copy / "tokenizer.json").write_text(tiny_opt(num_layers=1).tokenizer.to_tokenizer_json(), encoding="utf-8")
+    with pytest.raises(kg.errors.KerasgenError):
+        kg.load_artefact(copy)

@@ -1,0 +1,172 @@
+"""A TFLite artefact generates what the model does, in a process that has neither Keras nor TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny import tiny_gpt2, tiny_opt
+from toys import tiny_llama
+
+import kerasgen as kg
+from kerasgen.errors import ExportArgumentError, ExportError, ModelFormatError
+from kerasgen.generation import generate_ids
+
+pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
+
+SMALL = {"cache_length": 64, "prefill_lengths": (8, 16)}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An artefact of a tiny GPT-2, and the model."""
+    model = tiny_gpt2()
+    path = tmp_path_factory.mktemp("tflite") / "tiny.tflite"
+    return model, kg.TFLiteExporter(**SMALL).export(model, path)
+
+
+@pytest.fixture(scope="module")
+def engine(exported):
+    return kg.load_artefact(exported[1].path, weight_cache=None)
+
+
+def test_the_fresh_process_generated_the_same_and_loaded_neither_keras_nor_tensorflow(exported):
+    parity = exported[1].report["parity"]
+    for what in ("alone_equal", "together_equal", "ended_equal", "beams_equal", "seeded_reproduces"):
+        assert parity[what]
+    assert parity["modules"] == []
+    assert len(parity["prompt_lengths"]) == 4
+
+
+def test_every_operator_is_built_in(exported):
+    allowed = {
+        "ADD", "BATCH_MATMUL", "DYNAMIC_UPDATE_SLICE", "FULLY_CONNECTED", "GATHER", "GELU", "LESS_EQUAL", "MEAN", "MUL",
+        "PACK", "RESHAPE", "RSQRT", "SELECT_V2", "SOFTMAX", "SPLIT", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB",
+        "TRANSPOSE",
+    }  # fmt: skip
+    assert set(exported[1].report["operators"]) <= allowed
+
+
+def test_what_lies_there_is_the_flatbuffer_its_tokenizer_and_the_report(exported):
+    path = exported[1].path
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    assert names == ["tiny.tflite", "tiny.tflite.json", "tiny.tflite.md", "tiny.tflite.tokenizer.json"]
+    assert json.loads((path.parent / "tiny.tflite.json").read_text(encoding="utf-8")) == exported[1].report
+
+
+@pytest.mark.parametrize("sampler", ["greedy", "top_k:k=5", "top_p:p=0.9", "beam:num_beams=3", "beam:num_beams=6"])
+def test_one_seed_is_one_text_in_both_engines(exported, engine, sampler):
+    """Whatever chooses, and however many beams there are beside those that one call reads."""
+    model = exported[0]
+    prompts = [model.tokenizer.encode("the sand"), model.tokenizer.encode("春 and then the")]
+    wanted = generate_ids(model, prompts, sampler=sampler, max_new_tokens=12, seed=3)
+    found = engine.generate_ids(prompts, sampler=sampler, max_new_tokens=12, seed=3)
+    assert found == [list(several[0].token_ids) for several in wanted]
+
+
+def test_texts_of_one_prompt_share_a_cache_and_stay_apart(exported, engine):
+    model = exported[0]
+    prompt = model.tokenizer.encode("the sea")
+    arguments = {"sampler": "random", "max_new_tokens": 10, "num_return_sequences": 5, "seed": 1}
+    wanted = generate_ids(model, [prompt], **arguments)
+    found = generate_ids(engine.engine, [prompt], **arguments)
+    assert [one.token_ids for one in found[0]] == [one.token_ids for one in wanted[0]]
+
+
+def test_teacher_forced_logits_are_the_models(exported, engine):
+    model = exported[0]
+    ids = model.tokenizer.encode("the sand and the sea")
+    outputs = model.causal_lm({"token_ids": np.asarray([ids]), "padding_mask": np.ones((1, len(ids)), "int32")})
+    np.testing.assert_allclose(engine.logits(ids), np.asarray(outputs)[0], atol=1e-4)
+
+
+def test_opt_without_beams(tmp_path):
+    """Beams are then held in caches of their own."""
+    model = tiny_opt()
+    artefact = kg.TFLiteExporter(beams=0, **SMALL).export(model, tmp_path / "opt.tflite")
+    assert artefact.report["parity"]["alone_equal"]
+    runtime = kg.load_artefact(artefact.path, weight_cache=None)
+    prompt = model.tokenizer.encode("the sand")
+    wanted = generate_ids(model, [prompt], sampler="beam:num_beams=3", max_new_tokens=8)
+    assert runtime.generate_ids([prompt], sampler="beam:num_beams=3", max_new_tokens=8) == [
+        list(wanted[0][0].token_ids)
+    ]
+
+
+def test_int8_of_the_starter_is_close_and_small(tmp_path):
+    """A trained model, for random weights say nothing about rounding."""
+    model = kg.Starter().load()
+    path = tmp_path / "poet.tflite"
+    artefact = kg.TFLiteExporter(quantize="int8", cache_length=128).export(model, path)
+    parity = artefact.report["parity"]
+    assert parity["divergence_in_nats"] < 0.02
+    assert abs(parity["nats_per_token"] / parity["nats_per_token_of_the_model"] - 1) < 0.01
+    assert artefact.report["weight_bytes"] < 0.3 * 4 * model.causal_lm.count_params()
+    text = artefact.generate("春", max_new_tokens=24, sampler=kg.TopK(k=5, seed=1))
+    assert text.startswith("春")
+    assert len(text) > 8
+
+
+def test_a_divergence_beyond_the_limit_leaves_no_file(tmp_path):
+    model = kg.Starter().load()
+    exporter = kg.TFLiteExporter(quantize="int8", cache_length=64, beams=0, most_divergence=0.0)
+    with pytest.raises(ExportError, match="nats a token") as caught:
+        exporter.export(model, tmp_path / "poet.tflite")
+    assert caught.value.figures["divergence_in_nats"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_family_that_is_not_known_is_refused_before_any_work(tmp_path):
+    with pytest.raises(ExportArgumentError, match="GPT2Backbone, OPTBackbone"):
+        kg.TFLiteExporter().export(tiny_llama(), tmp_path / "llama.tflite")
+
+
+def test_too_long_a_cache_is_refused(tmp_path):
+    with pytest.raises(ExportArgumentError, match="positions"):
+        kg.TFLiteExporter(cache_length=4096).export(tiny_gpt2(), tmp_path / "x.tflite")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"quantize": "int3"}, {"cache_length": 0}, {"beams": 1}, {"prefill_lengths": (1,)}]
+)
+def test_wrong_settings_are_said_at_once(settings):
+    with pytest.raises(ExportArgumentError, match="Received"):
+        kg.TFLiteExporter(**settings)
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    """A copy of the artefact's files, to be damaged."""
+    for file in exported[1].path.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    return tmp_path / "tiny.tflite"
+
+
+def test_a_cut_file_is_told(copied):
+    copied.write_bytes(copied.read_bytes()[:-100])
+    with pytest.raises(ModelFormatError, match="bytes where"):
+        kg.load_artefact(copied)
+
+
+def test_another_tokenizer_beside_the_model_is_told(copied):
+    other = tiny_gpt2(vocabulary_size=290).tokenizer.to_tokenizer_json()
+    copied.with_name("tiny.tflite.tokenizer.json").write_text(other, encoding="utf-8")
+    with pytest.raises(ModelFormatError, match="not the tokenizer"):
+        kg.load_artefact(copied)
+
+
+def test_a_lost_report_is_told(copied):
+    copied.with_name("tiny.tflite.json").unlink()
+    with pytest.raises(ModelFormatError, match="lost the file"):
+        kg.load_artefact(copied)
+
+
+def test_nothing_that_is_no_artefact_is_replaced(tmp_path):
+    path = tmp_path / "mine.tflite"
+    path.write_text("mine", encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(ExportArgumentError, match="there already"):
+            kg.TFLiteExporter(**SMALL).export(tiny_gpt2(), path, overwrite=overwrite)
+    assert path.read_text(encoding="utf-8") == "mine"
