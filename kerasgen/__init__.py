@@ -107,9 +107,9 @@ if TYPE_CHECKING:
     from kerasgen.exporters.base import Artefact, Exporter
     from kerasgen.exporters.gguf import GgufExporter
     from kerasgen.exporters.preset import PresetExporter
-    from kerasgen.exporters.transformers import TransformersExporter
     from kerasgen.exporters.saved_model import SavedModelExporter
     from kerasgen.exporters.tflite import TFLiteExporter
+    from kerasgen.exporters.transformers import TransformersExporter
     from kerasgen.models.base import LanguageModel, ModelSource
     from kerasgen.models.hub import Hub
     from kerasgen.models.starter import Starter
