@@ -68,7 +68,8 @@ class Pipeline:
         seed: decides every random act that has no seed of its own.
         held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text.
         max_documents: read at most so many documents of the corpus, or None for all.
-        backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX.
+        backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX; `"auto"` for the one that
+            trains faster on the device: JAX on a GPU, TensorFlow, where it is installed, on a CPU.
         cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
             KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
 
@@ -165,7 +166,7 @@ class Pipeline:
             TuneError: tuning stopped; the message says at which step and why.
         """
         self._corpus()
-        if directory is None and (getattr(self.tuner, "csv", False) or getattr(self.tuner, "tensorboard", False)):
+        if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         vocabulary = self._adapt_vocabulary()
         stored = self._documents()
