@@ -117,7 +117,9 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "min_p": {**_ANY_SAMPLER, "p": st.floats(0, 1)},
         "beam": {
             **_ANY_SAMPLER,
-            "num_beams": st.integers(4, 64),
+            "num_beams": st.integers(2, 32).map(lambda half: 2 * half),
+            "num_beam_groups": st.sampled_from([1, 2]),
+            "diversity_penalty": st.floats(0, 10),
             "length_penalty": st.floats(-4, 4),
             "num_return_sequences": st.integers(1, 4),
             "early_stopping": st.booleans(),
@@ -145,6 +147,13 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "num_beams": _COUNT,
             "length_penalty": st.floats(-2, 2),
             "dtype": st.sampled_from(["float32", "float16"]),
+        },
+        "tflite": {
+            "quantize": st.sampled_from(["float32", "int8"]),
+            "cache_length": st.none() | st.integers(8, 2048),
+            "prefill_lengths": st.lists(st.integers(2, 512), unique=True, max_size=3).map(sorted).map(tuple),
+            "beams": st.sampled_from([0, 2, 4]),
+            "most_divergence": st.floats(0, 1),
         },
     },
 }
