@@ -50,7 +50,9 @@ _PUBLIC: dict[str, str | None] = {
     "MinP": "samplers.sampling",
     "ModelSource": "models.base",
     "Pipeline": "pipeline",
+    "GgufExporter": "exporters.gguf",
     "PresetExporter": "exporters.preset",
+    "TransformersExporter": "exporters.transformers",
     "SavedModelExporter": "exporters.saved_model",
     "Random": "samplers.sampling",
     "RedditTifu": "corpora.tfds",
@@ -103,9 +105,11 @@ if TYPE_CHECKING:
     from kerasgen.errors import KerasgenError
     from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact, Exporter
+    from kerasgen.exporters.gguf import GgufExporter
     from kerasgen.exporters.preset import PresetExporter
     from kerasgen.exporters.saved_model import SavedModelExporter
     from kerasgen.exporters.tflite import TFLiteExporter
+    from kerasgen.exporters.transformers import TransformersExporter
     from kerasgen.models.base import LanguageModel, ModelSource
     from kerasgen.models.hub import Hub
     from kerasgen.models.starter import Starter

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_backend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", choices=["jax", "tensorflow", "torch"], help="KERAS_BACKEND, or jax")
+    parser.add_argument("--backend", choices=["auto", "jax", "tensorflow", "torch"], help="KERAS_BACKEND, or jax")
 
 
 def _demo(chosen: argparse.Namespace) -> int:

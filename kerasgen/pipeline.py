@@ -68,7 +68,8 @@ class Pipeline:
         seed: decides every random act that has no seed of its own.
         held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text.
         max_documents: read at most so many documents of the corpus, or None for all.
-        backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX.
+        backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX; `"auto"` for the one that
+            trains faster on the device: JAX on a GPU, TensorFlow, where it is installed, on a CPU.
         cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
             KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
 
@@ -165,7 +166,7 @@ class Pipeline:
             TuneError: tuning stopped; the message says at which step and why.
         """
         self._corpus()
-        if directory is None and (getattr(self.tuner, "csv", False) or getattr(self.tuner, "tensorboard", False)):
+        if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         vocabulary = self._adapt_vocabulary()
         stored = self._documents()
@@ -509,7 +510,7 @@ class Pipeline:
         self,
         path: str | os.PathLike[str],
         *,
-        exporter: str | Exporter = "preset",
+        exporter: str | Exporter | None = None,
         overwrite: bool = False,
         **settings: Any,
     ) -> Artefact:
@@ -517,14 +518,17 @@ class Pipeline:
 
         Args:
             path: where.
-            exporter: a registered name, `"name:key=value,…"`, or an `Exporter`.
+            exporter: a registered name, `"name:key=value,…"`, or an `Exporter`. None takes it from the path's ending:
+                `.tflite`, `.litertlm` and `.gguf`, a name that ends in `saved_model`, and a preset otherwise.
             overwrite: replace what the exporter wrote there before.
-            **settings: the exporter's, if it is given by name.
+            **settings: the exporter's, if it is given by name or by the path, such as `quantize="int8"`.
 
         Raises:
             ExportArgumentError: it can't be carried out as asked.
             ExportError: it could not be written, or did not prove equal.
         """
+        if exporter is None:
+            exporter = _exporter_of(Path(path))
         if settings:
             if not isinstance(exporter, str):
                 raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
@@ -727,3 +731,10 @@ class Pipeline:
 
         said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed])
         return user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _exporter_of(path: Path) -> str:
+    """The name of the exporter whose artefacts end like this path."""
+    if path.suffix in (".tflite", ".litertlm", ".gguf"):
+        return path.suffix[1:]
+    return "saved_model" if path.name.endswith("saved_model") else "preset"

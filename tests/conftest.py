@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _CACHE in config.stash:
         shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_bfloat16() -> Iterator[None]:
+    """Let `precision="auto"` be float32 on every machine: what the tests compute must not depend on the processor's."""
+    from kerasgen import devices
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "cpu_has_bfloat16", lambda: False)
+        yield
 
 
 def pytest_runtest_setup() -> None:

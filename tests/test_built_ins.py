@@ -43,7 +43,10 @@ _ANY_TUNER = {
     "weight_decay": st.floats(0, 1),
     "clip_norm": st.none() | _POSITIVE,
     "gradient_accumulation_steps": _COUNT,
-    "precision": st.sampled_from(["float32", "mixed_bfloat16", "mixed_float16"]),
+    "remat": st.booleans(),
+    "distribution": st.sampled_from([None, "data", "model", "2x4"]),
+    "loss_curve": st.booleans(),
+    "precision": st.sampled_from(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
     "validate_every": _SOME,
     "patience": _SOME,
     "checkpoint_every": _SOME,
@@ -114,7 +117,9 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "min_p": {**_ANY_SAMPLER, "p": st.floats(0, 1)},
         "beam": {
             **_ANY_SAMPLER,
-            "num_beams": st.integers(4, 64),
+            "num_beams": st.integers(2, 32).map(lambda half: 2 * half),
+            "num_beam_groups": st.just(1),
+            "diversity_penalty": st.floats(0, 10),
             "length_penalty": st.floats(-4, 4),
             "num_return_sequences": st.integers(1, 4),
             "early_stopping": st.booleans(),
@@ -136,12 +141,21 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         },
     },
     "exporters": {
+        "gguf": {"dtype": st.sampled_from(["F32", "F16", "Q8_0"])},
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
+        "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
         "saved_model": {
             "samplers": st.sampled_from([("greedy",), ("greedy", "beam"), ("top_k", "top_p", "min_p")]),
             "num_beams": _COUNT,
             "length_penalty": st.floats(-2, 2),
             "dtype": st.sampled_from(["float32", "float16"]),
+        },
+        "tflite": {
+            "quantize": st.sampled_from(["float32", "int8"]),
+            "cache_length": st.none() | st.integers(8, 2048),
+            "prefill_lengths": st.lists(st.integers(2, 512), unique=True, max_size=3).map(sorted).map(tuple),
+            "beams": st.sampled_from([0, 2, 4]),
+            "most_divergence": st.floats(0, 1),
         },
     },
 }
@@ -189,7 +203,7 @@ def test_a_manifest_and_a_text_give_the_value_that_the_constructor_gives(surface
     # Of valid settings, only these have no text form: "|" in a list, and text that reads as None where None may be.
     listed = [word for value in arguments.values() if isinstance(value, tuple) for word in value]
     nones = any(isinstance(value, str) and value.strip().lower() == "none" for value in arguments.values())
-    if nones or any("|" in word for word in listed) or arguments.get("targets") == ("none",):
+    if nones or any(isinstance(word, str) and "|" in word for word in listed) or arguments.get("targets") == ("none",):
         return
     assert here.create(here.to_text(spec)) == spec
     assert hash(here.create(here.to_text(spec))) == hash(spec)

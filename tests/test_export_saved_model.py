@@ -208,3 +208,13 @@ def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
     (copy / "tokenizer.json").write_text(tiny_opt(num_layers=1).tokenizer.to_tokenizer_json(), encoding="utf-8")
     with pytest.raises(kg.errors.KerasgenError):
         kg.load_artefact(copy)
+
+
+def test_the_benchmark_runs_and_both_engines_give_the_same_ids(tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "benchmarks.decode_saved_model", "--quick", "--json", str(tmp_path / "found.json")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert found["same_ids"]
+    assert {"name", "value", "at_least", "holds"} == set(found["bars"][0])

@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "warmup_steps": 2,
     "checkpoint_every": 3,
     "csv": True,
+    "precision": "float32",
 }
 # Every mode makes 7 optimizer steps an epoch: a checkpoint at step 9 is in mid-epoch, and so is what follows it.
 MODES: dict[str, GradientTuner] = {
@@ -38,8 +39,9 @@ MODES: dict[str, GradientTuner] = {
     "accumulation": FullTuner(**SETTINGS | {"batch_size": 1, "gradient_accumulation_steps": 2}),
     "lora": LoraTuner(**SETTINGS | {"rank": 2}),
     "opt": FullTuner(**SETTINGS),
-    "bfloat16": FullTuner(**SETTINGS, precision="mixed_bfloat16"),
-    "float16": FullTuner(**SETTINGS, precision="mixed_float16"),
+    "remat": FullTuner(**SETTINGS | {"remat": True}),
+    "bfloat16": FullTuner(**SETTINGS | {"precision": "mixed_bfloat16"}),
+    "float16": FullTuner(**SETTINGS | {"precision": "mixed_float16"}),
 }
 STEPS_PER_EPOCH = 7
 COUNT, TRAINED_ON = 26, ("rain", "the cat sat", "on", "home")

@@ -62,8 +62,11 @@ def weighted_loss(hidden: Any, table: Any, targets: Any, weights: Any, *, table_
     if backend == "jax":
         from kerasgen.models import cross_entropy_jax
 
-        chunk = chunk_size(hidden.shape[0], table.shape[0])
-        return WeightedLoss(*cross_entropy_jax.weighted_loss(hidden, table, targets, weights, chunk, table_gradient))
+        return WeightedLoss(
+            *cross_entropy_jax.distributed_loss(
+                hidden, table, targets, weights, lambda tokens: chunk_size(tokens, table.shape[0]), table_gradient
+            )
+        )
     if backend == "tensorflow":
         from kerasgen.models import cross_entropy_tensorflow
 

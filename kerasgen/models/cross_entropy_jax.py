@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 from jax import lax
+from jax.sharding import PartitionSpec
+
+
+def distributed_loss(
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk_of: Callable[[int], int], table_gradient: bool
+) -> tuple[Any, Any]:
+    """Return `weighted_loss`, of each device's own tokens where a `keras.distribution` splits the batch.
+
+    Of `chunk_of`, the tokens of a device make their chunk's size; the other arguments are `weighted_loss`'s.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or distribution.num_model_replicas == 1:
+        whole: tuple[Any, Any] = weighted_loss(
+            hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient
+        )
+        return whole
+    axis = distribution.batch_dim_name
+
+    def of_device(hidden: Any, table: Any, targets: Any, weights: Any) -> Any:
+        found = weighted_loss(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient)
+        return lax.psum(found, axis)
+
+    rows = PartitionSpec(axis)
+    found: tuple[Any, Any] = jax.shard_map(
+        of_device,
+        mesh=distribution.device_mesh.backend_mesh,
+        in_specs=(rows, PartitionSpec(), rows, rows),
+        out_specs=(PartitionSpec(), PartitionSpec()),
+        check_vma=False,
+    )(hidden, table, targets, weights)
+    return found
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

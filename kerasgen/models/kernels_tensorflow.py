@@ -197,6 +197,15 @@ def recomputed(block: Callable[[Any, Any], Any], x: Any, seeds: Any) -> Any:
     return function(x)
 
 
+def gpu_capability() -> tuple[int, int] | None:
+    """Return the compute capability of TensorFlow's first GPU, or None without one."""
+    for device in tf.config.list_physical_devices("GPU"):
+        found = tf.config.experimental.get_device_details(device).get("compute_capability")
+        if found:
+            return int(found[0]), int(found[1])
+    return None
+
+
 def _threshold(rate: float) -> tuple[Any, Any]:
     """The least of 16 bits that is kept, and what keeps the mean: rates are rounded to 1/65536."""
     least = round(rate * 65536)

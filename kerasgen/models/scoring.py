@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,4 +122,12 @@ def _batches(
             list(zip(rows.pieces.starts[members].tolist(), rows.pieces.targets[members].tolist(), strict=True))
             for members in (rows.members(index) for index in indices)
         ]
-        yield batch, pieces, np.asarray(losses.predict_on_batch(inputs), np.float64)
+        yield batch, pieces, _local(losses.predict_on_batch(inputs)).astype(np.float64)
+
+
+def _local(values: Any) -> NDArray[Any]:
+    """The rows that this process handed in; of several processes, each scores all documents."""
+    if getattr(values, "is_fully_addressable", True) or values.is_fully_replicated:
+        return np.asarray(values)
+    parts = {part.index[0].start or 0: np.asarray(part.data) for part in values.addressable_shards}
+    return np.concatenate([parts[start] for start in sorted(parts)])

@@ -70,6 +70,12 @@ class TuneReport:
         stopped: why it ended: `"finished"`, `"max_steps"`, `"early stopping"` or `"a callback"`.
         resumed_from: the step that a resumed run began with, or None.
         checkpoint: the folder of the run's last checkpoint, or None if none was kept.
+        accuracies: share of the targets of each optimizer step that were the likeliest token.
+        first_step_seconds: wall-clock of this call's first step, with all that was compiled for it.
+        flops_per_token: floating-point operations of training on one token.
+        matrix_product_flops: FLOP/s of a large matrix product on this device in this precision, measured at first.
+        peak_memory_bytes: the most memory that the process has held until the end of the run.
+        reasons: why the backend and the precision were taken.
         corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
         vocabulary: what was done to the vocabulary and why, with figures before and after; see
             `FineTuner.adapt_vocabulary`. Empty if it was kept without a question.
@@ -96,6 +102,12 @@ class TuneReport:
     stopped: str
     resumed_from: int | None = None
     checkpoint: str | None = None
+    accuracies: Sequence[float] = ()
+    first_step_seconds: float = 0.0
+    flops_per_token: float = 0.0
+    matrix_product_flops: float = 0.0
+    peak_memory_bytes: int = 0
+    reasons: Mapping[str, str] = field(default_factory=dict)
     corpus: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[str, Any] = field(default_factory=dict)
 
@@ -125,6 +137,34 @@ class TuneReport:
         """Characters trained on per second of wall-clock, compilation included."""
         return self.characters / self.seconds if self.seconds else 0.0
 
+    @property
+    def padding(self) -> float:
+        """Share of the trained positions that held no real target, 0 to 1."""
+        return 1.0 - self.fill
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the targets of the last tenth of the steps that were the likeliest token; NaN without steps."""
+        last = list(self.accuracies)[-max(1, len(self.accuracies) // 10) :]
+        return sum(last) / len(last) if last else float("nan")
+
+    @property
+    def steady_tokens_per_second(self) -> float:
+        """Target tokens per second after this call's first step, which compiles; 0 if it was the only one."""
+        steps = self.steps - (self.resumed_from or 0)
+        left = self.seconds - self.first_step_seconds
+        return self.tokens * (steps - 1) / steps / left if steps > 1 and left > 0 else 0.0
+
+    @property
+    def flops_per_second(self) -> float:
+        """The model's floating-point operations per second on real tokens, after the first step."""
+        return self.steady_tokens_per_second * self.flops_per_token
+
+    @property
+    def flops_share(self) -> float:
+        """What of the matrix product's speed the run reached, 0 to about 1."""
+        return self.flops_per_second / self.matrix_product_flops if self.matrix_product_flops else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as JSON can hold it."""
         return asdict(self) | {
@@ -133,6 +173,11 @@ class TuneReport:
             "bits_per_character": self.bits_per_character,
             "tokens_per_second": self.tokens_per_second,
             "characters_per_second": self.characters_per_second,
+            "padding": self.padding,
+            "accuracy": self.accuracy if self.accuracies else None,
+            "steady_tokens_per_second": self.steady_tokens_per_second,
+            "flops_per_second": self.flops_per_second,
+            "flops_share": self.flops_share,
         }
 
     def __str__(self) -> str:
@@ -142,6 +187,13 @@ class TuneReport:
             f"{self.tokens_per_second:,.0f} tokens/s, {self.characters_per_second:,.0f} characters/s in "
             f"{self.seconds:.1f} s on {self.backend} ({self.precision}), {self.fill:.0%} of the positions used",
         ]
+        if self.flops_share:
+            lines.append(
+                f"{self.steady_tokens_per_second:,.0f} tokens/s after the first {self.first_step_seconds:.1f} s, "
+                f"{self.flops_per_second / 1e9:,.0f} GFLOP/s, {self.flops_share:.0%} of a matrix product's; "
+                f"{self.peak_memory_bytes / 2**30:.1f} GiB at most"
+            )
+        lines += [f"{name}: {getattr(self, name)}, for {reason}" for name, reason in self.reasons.items()]
         if self.validations:
             lines.append(
                 f"held-out bits per character {self.bits_per_character_before:.3f} before, "

@@ -50,7 +50,7 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     """
     from safetensors.numpy import save
 
-    final = directory / f"step-{checkpoint.step:08d}"
+    final = folder(directory, checkpoint.step)
     partial = directory / f".{final.name}.{os.getpid()}.partial"
     tensors = save({name: np.asarray(tensor, order="C") for name, tensor in checkpoint.tensors.items()})
     state = dict(checkpoint.state) | {"step": checkpoint.step}
@@ -74,6 +74,11 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     for old in _folders(directory)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def folder(directory: Path, step: int) -> Path:
+    """Return the folder of the checkpoint of a step."""
+    return directory / f"step-{step:08d}"
 
 
 def read_latest(directory: Path) -> Checkpoint | None:

@@ -28,6 +28,8 @@ class Plan:
         epochs: passes over the rows.
         max_steps: optimizer steps at most, or None.
         seed: of the order of the rows.
+        shares: into how many parts processes split each batch.
+        share: which of them this process reads.
     """
 
     encoded: EncodedDocuments
@@ -37,6 +39,8 @@ class Plan:
     epochs: int
     max_steps: int | None
     seed: int
+    shares: int = 1
+    share: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -85,12 +89,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         step, part = divmod(index, plan.batches_per_step)
         window = plan.batch_size * plan.batches_per_step
         rows = self._order[(self.first + step) * window : (self.first + step + 1) * window]
-        batch = block(
-            plan.encoded,
-            plan.rows,
-            rows[part * plan.batch_size : (part + 1) * plan.batch_size],
-            size=plan.batch_size,
-        )
+        size = plan.batch_size // plan.shares
+        begin = part * plan.batch_size + plan.share * size
+        batch = block(plan.encoded, plan.rows, rows[begin : begin + size], size=size)
         # Keras averages the gradients of a window's batches. Weighted so, that average is the gradient of the mean
         # over all tokens of the window, however unevenly they fall on the batches.
         weight = plan.batches_per_step / int(self._row_targets[rows].sum())

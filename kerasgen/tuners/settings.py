@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -38,7 +39,13 @@ class GradientTuner(FineTuner):
         clip_norm: the gradient's global norm is kept below this, or None.
         gradient_accumulation_steps: batches whose gradients make one optimizer step; the loss stays a mean over
             all their tokens.
-        precision: the dtype policy: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`. Weights stay float32.
+        precision: the dtype policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or `"auto"` for bfloat16 where
+            the device has instructions for it, and float32 elsewhere. Weights stay float32.
+        remat: keep only what enters each layer for the backward pass, and compute the layer again there: less memory
+            for about a third more work.
+        distribution: None for one device; on JAX `"data"` splits each batch over all devices, `"model"` splits the
+            weights of GPT-2 and OPT, and `"2x4"` does both, two ways the data and four ways the weights.
+        loss_curve: draw the losses into `loss.png` in the run's directory (needs the extra `plot`).
         validate_every: optimizer steps between validations, or None for one at the end of each epoch.
         patience: stop after this many validations without a lower loss and go back to the best weights, or None.
         checkpoint_every: optimizer steps between checkpoints, or None for one at the end of each epoch.
@@ -59,13 +66,16 @@ class GradientTuner(FineTuner):
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
     gradient_accumulation_steps: int = 1
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    remat: bool = False
+    distribution: str | None = None
     validate_every: int | None = None
     patience: int | None = None
     checkpoint_every: int | None = None
     sample_every: int | None = None
     tensorboard: bool = False
     csv: bool = False
+    loss_curve: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation_steps"):
@@ -88,7 +98,14 @@ class GradientTuner(FineTuner):
         self._check_choice("packing", ("auto", "best_fit", "concatenate", "none"))
         self._check_choice("vocabulary", ("keep", "trim", "extend", "auto"))
         self._check_choice("schedule", ("linear", "cosine", "constant"))
-        self._check_choice("precision", ("float32", "mixed_bfloat16", "mixed_float16"))
+        self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
+        self._check_choice("remat", (True, False))
+        if self.distribution is not None and not re.fullmatch(r"data|model|[1-9]\d*x[1-9]\d*", str(self.distribution)):
+            raise TuneArgumentError(
+                "distribution must be None, 'data', 'model', or ways of data and model such as '2x4'. "
+                f"Received: {self.distribution!r}."
+            )
+        self._check_choice("loss_curve", (True, False))
         self._check_choice("tensorboard", (True, False))
         self._check_choice("csv", (True, False))
 

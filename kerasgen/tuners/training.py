@@ -16,14 +16,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasgen import backend as backends
 from kerasgen.errors import CheckpointError, MissingDependencyError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses, can_pack, set_precision
+from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.models.vocabulary import token_table
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import checkpoints
+from kerasgen.tuners import checkpoints, curve, distributing, measuring
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.optimizer import build as build_optimizer
 from kerasgen.tuners.plan import Plan
@@ -52,8 +54,8 @@ class _LastValue(keras.metrics.Metric):  # type: ignore[misc]
 class _Trainer(TokenLosses):
     """The model as `fit` trains it: the loss is the mean over the real targets of an optimizer step."""
 
-    def __init__(self, model: LanguageModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: LanguageModel, *, remat: bool) -> None:
+        super().__init__(model, remat=remat)
         self.step_loss = _LastValue("step_loss")
         self.step_accuracy = _LastValue("step_accuracy")
 
@@ -95,6 +97,40 @@ def run(
     trainable; of the token embeddings' table, if it is, the rows before `first_row` stay as they are. The other
     arguments are those of `FineTuner.tune`.
     """
+    with distributing.placed(model, settings) as share:
+        return _run(
+            model,
+            train,
+            held_out,
+            settings=settings,
+            prepare=prepare,
+            seed=seed,
+            directory=directory,
+            resume=resume,
+            callbacks=callbacks,
+            sample=sample,
+            verbose=verbose,
+            first_row=first_row,
+            share=share,
+        )
+
+
+def _run(
+    model: LanguageModel,
+    train: EncodedDocuments,
+    held_out: EncodedDocuments | None,
+    *,
+    settings: GradientTuner,
+    prepare: Callable[[], None],
+    seed: int,
+    directory: Path,
+    resume: bool | Literal["auto"],
+    callbacks: Sequence[Any],
+    sample: Callable[[], str] | None,
+    verbose: int,
+    first_row: int,
+    share: distributing.Share,
+) -> TuneReport:
     sequence_length = _sequence_length(model, settings)
     packing = _packing(model, settings)
     has_held_out = held_out is not None and held_out.targets > 0
@@ -104,6 +140,12 @@ def run(
         )
     if settings.tensorboard:
         _require_tensorboard()
+    if settings.loss_curve:
+        curve.require()
+    precision, reason = resolve(settings.precision)
+    settings = dataclasses.replace(settings, precision=precision)
+    if settings.remat and not can_pack(model):
+        raise TuneArgumentError(f"remat=True is for GPT-2 and OPT. Received: {type(model.backbone).__name__}.")
     _require_precision(settings.precision)
     if not train.targets:
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
@@ -116,6 +158,8 @@ def run(
         epochs=settings.epochs,
         max_steps=settings.max_steps,
         seed=seed,
+        shares=share.count,
+        share=share.index,
     )
     go_on = resume if resume != "auto" else not (directory / REPORT_FILE).exists()
     saved = checkpoints.read_latest(directory) if go_on else None
@@ -134,13 +178,19 @@ def run(
         if saved is not None:
             _restore(saved, state, fingerprint, directory)
             history = History.from_dict(saved.state["history"])
-        else:
+        elif share.writes:
             _clear(directory)
+        distributing.together(share, "the run begins")
 
         def save() -> Path:
-            tensors = {name: np.asarray(variable) for name, variable in state.items()}
+            tensors = {name: distributing.gathered(variable) for name, variable in state.items()}
             info = {"fingerprint": fingerprint, "history": history.to_dict()}
-            return checkpoints.write(directory, checkpoints.Checkpoint(len(history.losses), tensors, info))
+            checkpoint = checkpoints.Checkpoint(len(history.losses), tensors, info)
+            written = checkpoints.folder(directory, checkpoint.step)
+            if share.writes:
+                written = checkpoints.write(directory, checkpoint)
+            distributing.together(share, f"the checkpoint of step {checkpoint.step}")
+            return written
 
         def validate() -> Validation:
             assert held_out is not None
@@ -154,8 +204,12 @@ def run(
             return Validation(len(history.losses), found.loss, found.bits_per_character)
 
         def keep_best() -> None:
-            best = {name: np.asarray(variable) for name, variable in _named(trainer.trainable_variables).items()}
-            checkpoints.write_tensors(directory / BEST_FILE, best)
+            best = {
+                name: distributing.gathered(variable) for name, variable in _named(trainer.trainable_variables).items()
+            }
+            if share.writes:
+                checkpoints.write_tensors(directory / BEST_FILE, best)
+            distributing.together(share, "the best weights")
 
         watcher = Watcher(
             history,
@@ -175,8 +229,13 @@ def run(
         if saved is None and has_held_out:
             history.validations.append(validate())
         resumed_from = None if saved is None else saved.step
+        product_flops = measuring.matrix_product_flops(settings.precision)
         tokens, characters, seconds = _fit(
-            trainer, plan, watcher, [*_loggers(settings, directory, watcher, plan), *callbacks], verbose=verbose
+            trainer,
+            plan,
+            watcher,
+            [*(_loggers(settings, directory, watcher, plan) if share.writes else ()), *callbacks],
+            verbose=verbose,
         )
         if watcher.interrupted and watcher.step < plan.steps:
             raise KeyboardInterrupt(
@@ -206,13 +265,23 @@ def run(
             backend=keras.config.backend(),
             precision=settings.precision,
             seed=seed,
+            accuracies=tuple(history.accuracies),
+            first_step_seconds=watcher.first_step_seconds,
+            flops_per_token=measuring.training_flops(model, sequence_length),
+            matrix_product_flops=product_flops,
+            peak_memory_bytes=measuring.peak_memory_bytes(),
+            reasons={"backend": backends.reason(), "precision": reason},
             stopped=_why(watcher, plan),
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
         # The report says that the run is finished: resume="auto" starts anew after it.
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
+        if share.writes:
+            directory.mkdir(parents=True, exist_ok=True)
+            if settings.loss_curve:
+                curve.draw(directory / curve.FILE, history.losses, history.validations)
+            (directory / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
+        distributing.together(share, "the report")
         return report
     finally:
         set_precision(causal_lm, before)
@@ -244,7 +313,7 @@ def _compiled(
     model: LanguageModel, plan: Plan, settings: GradientTuner, first_row: int
 ) -> tuple[_Trainer, WarmUpAndDecay]:
     """The model with its optimizer, built: its variables can be saved and restored."""
-    trainer = _Trainer(model)
+    trainer = _Trainer(model, remat=settings.remat)
     schedule = WarmUpAndDecay(
         settings.learning_rate,
         plan.steps,
@@ -395,9 +464,9 @@ def _fingerprint(
     frozen = hashlib.sha256()
     for variable in trainer.causal_lm.non_trainable_variables:
         if not variable.path.endswith("seed_generator_state"):
-            frozen.update(np.asarray(variable).tobytes())
+            frozen.update(distributing.gathered(variable).tobytes())
     chosen = dataclasses.asdict(settings)
-    for name in ("checkpoint_every", "sample_every", "tensorboard", "csv"):
+    for name in ("checkpoint_every", "sample_every", "tensorboard", "csv", "loss_curve"):
         del chosen[name]  # they change no number
     return {
         "documents": train.digest(),
@@ -441,7 +510,7 @@ def _clear(directory: Path) -> None:
 
     for old in directory.glob("step-*"):
         shutil.rmtree(old, ignore_errors=True)
-    for name in (BEST_FILE, REPORT_FILE, "steps.csv"):
+    for name in (BEST_FILE, REPORT_FILE, curve.FILE, "steps.csv"):
         (directory / name).unlink(missing_ok=True)
 
 

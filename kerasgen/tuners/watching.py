@@ -29,6 +29,7 @@ class History:
         losses: mean nats per target token of each optimizer step.
         validations: on held-out documents.
         samples: texts written on the way.
+        accuracies: share of the targets of each optimizer step that were the likeliest token.
         best_loss: the lowest validation loss, for early stopping.
         waited: validations since then.
     """
@@ -36,6 +37,7 @@ class History:
     losses: list[float] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
     samples: list[TextSample] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
     best_loss: float = math.inf
     waited: int = 0
 
@@ -50,6 +52,7 @@ class History:
             losses=list(saved["losses"]),
             validations=[Validation(**entry) for entry in saved["validations"]],
             samples=[TextSample(**entry) for entry in saved["samples"]],
+            accuracies=list(saved["accuracies"]),
             best_loss=math.inf if saved["best_loss"] is None else saved["best_loss"],
             waited=saved["waited"],
         )
@@ -110,13 +113,20 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.exhausted = patience is not None and history.waited >= patience
         self.checkpoint: Path | None = None
         self.aside = 0.0
+        self.first_step_seconds = 0.0
+        self._begun_at = 0.0
         self._saved_at = -1
         self._window: list[float] = []
+        self._right: list[float] = []
 
     @property
     def step(self) -> int:
         """Optimizer steps finished in the whole run."""
         return len(self.seen.losses)
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Remember when the first step began."""
+        self._begun_at = self._begun_at or time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Keep the loss; at the end of an optimizer step do what is due."""
@@ -134,10 +144,14 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
                 checkpoint=None if self.checkpoint is None else str(self.checkpoint),
             )
         self._window.append(loss)
+        self._right.append(float(logs["step_accuracy"]))
         if len(self._window) < self.batches_per_step:
             return
         self.seen.losses.append(sum(self._window) / len(self._window))
+        self.seen.accuracies.append(sum(self._right) / len(self._right))
         self._window.clear()
+        self._right.clear()
+        self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun_at
         begin = time.perf_counter()
         self._between_steps()
         self.aside += time.perf_counter() - begin

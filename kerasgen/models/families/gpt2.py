@@ -35,6 +35,10 @@ class GPT2Family(DecoderFamily):
             "n_head": shape.num_heads,
             "n_inner": shape.intermediate_dim,
             "activation_function": "gelu_new",
+            # Those of GPT-2; they matter to who tunes it further. KerasHub's converter asks for the first.
+            "resid_pdrop": 0.1,
+            "embd_pdrop": 0.1,
+            "attn_pdrop": 0.1,
             "layer_norm_epsilon": shape.layer_norm_epsilon,
             "bos_token_id": start,
             "eos_token_id": end,

@@ -1,0 +1,49 @@
+"""Which dtype policy a device computes fast in. Imports the running backend: import it late."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import keras
+
+from kerasgen import devices
+from kerasgen.models.base import Precision
+
+AMPERE = (8, 0)  # the first NVIDIA generation that multiplies bfloat16
+
+
+def resolve(precision: Precision | Literal["auto"]) -> tuple[Precision, str]:
+    """Return the dtype policy that `precision` stands for, and why.
+
+    Args:
+        precision: a dtype policy, which is returned as it is, or `"auto"`: `"mixed_bfloat16"` where the device that the
+            backend computes on has instructions for it, and `"float32"` elsewhere.
+    """
+    if precision != "auto":
+        return precision, "asked for"
+    capability = _gpu_capability()
+    if capability is not None:
+        name = f"a GPU of compute capability {capability[0]}.{capability[1]}"
+        if capability >= AMPERE:
+            return "mixed_bfloat16", f"{name} multiplies bfloat16"
+        return "float32", f"{name} does not multiply bfloat16"
+    if devices.cpu_has_bfloat16():
+        return "mixed_bfloat16", "the processor has instructions for bfloat16"
+    return "float32", "the processor has no instructions for bfloat16"
+
+
+def _gpu_capability() -> tuple[int, int] | None:
+    """The compute capability of the backend's first GPU, or None without one."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform != "gpu":
+            return None
+        major, _, minor = str(device.compute_capability).partition(".")
+        return int(major), int(minor or 0)
+    if keras.config.backend() == "tensorflow":
+        from kerasgen.models import kernels_tensorflow
+
+        return kernels_tensorflow.gpu_capability()
+    return None

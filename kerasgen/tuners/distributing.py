@@ -1,0 +1,186 @@
+"""One run on several devices, or in several processes, by `keras.distribution` on JAX. Imports Keras: import it late.
+
+The model was made on one device. Its variables are placed on the mesh when a run begins, and gathered when it ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasgen.errors import TuneArgumentError
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.forward import can_pack
+from kerasgen.tuners.settings import GradientTuner
+
+DATA, MODEL = "data", "model"
+PATIENCE_MS = 30 * 60 * 1000  # a process that waits this long for another has lost it
+_barriers = itertools.count()  # every process passes the same ones in the same order
+
+# How the model axis cuts GPT-2's and OPT's weights: heads and feed-forward columns stay whole on a device, so that a
+# block needs two sums over the axis (Shoeybi et al. 2019, arXiv 1909.08053). Paths are those of KerasHub's layers.
+LAYOUT = {
+    r".*/(query|key|value)/kernel": (None, MODEL, None),
+    r".*/(query|key|value)/bias": (MODEL, None),
+    r".*/attention_output/kernel": (MODEL, None, None),
+    r".*feedforward_intermediate_dense/kernel": (None, MODEL),
+    r".*feedforward_intermediate_dense/bias": (MODEL,),
+    r".*feedforward_output_dense/kernel": (MODEL, None),
+    r".*token_embedding/embeddings": (None, MODEL),
+    r".*position_embedding/.*embeddings": (None, MODEL),
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What part of each batch this process reads, and whether it writes.
+
+    Args:
+        count: into how many parts processes split a batch.
+        index: which is this process's.
+        writes: whether it is the one that writes checkpoints and reports.
+        processes: of the run.
+    """
+
+    count: int = 1
+    index: int = 0
+    writes: bool = True
+    processes: int = 1
+
+
+def mesh_shape(distribution: str, devices: int) -> tuple[int, int]:
+    """Return how many ways the data and the model are split.
+
+    Args:
+        distribution: `"data"`, `"model"`, or both as in `"2x4"`.
+        devices: of all processes.
+
+    Raises:
+        TuneArgumentError: there are not as many devices.
+    """
+    if distribution == DATA:
+        return devices, 1
+    if distribution == MODEL:
+        return 1, devices
+    data, model = map(int, distribution.split("x"))
+    if data * model != devices:
+        raise TuneArgumentError(
+            f"distribution={distribution!r} takes {data * model} devices, and JAX sees {devices}. "
+            "Ask for all of them, or hide some from JAX."
+        )
+    return data, model
+
+
+@contextmanager
+def placed(model: LanguageModel, settings: GradientTuner) -> Iterator[Share]:
+    """Place the model's variables on the mesh that the settings ask for, and gather them afterwards.
+
+    Raises:
+        TuneArgumentError: the backend, the devices, the batch or the model's shape don't allow it.
+    """
+    processes = _processes()
+    if settings.distribution is None:
+        if processes > 1:
+            raise TuneArgumentError(f"{processes} processes need a `distribution`, such as 'data'. Received: None.")
+        yield Share()
+        return
+    if keras.config.backend() != "jax":
+        raise TuneArgumentError(
+            f"distribution={settings.distribution!r} needs the JAX backend. Received: {keras.config.backend()}."
+        )
+    devices = keras.distribution.list_devices()
+    data, ways = mesh_shape(settings.distribution, len(devices))
+    _check(model, settings, data, ways)
+    layout = keras.distribution.LayoutMap(
+        keras.distribution.DeviceMesh((data, ways), [DATA, MODEL], np.asarray(devices).reshape(data, ways))
+    )
+    if ways > 1:
+        for path, axes in LAYOUT.items():
+            layout[path] = axes
+    distribution = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name=DATA, auto_shard_dataset=False)
+    causal_lm = model.causal_lm
+    with distribution.scope():
+        for variable in causal_lm.variables:
+            _place(variable, distribution.get_variable_layout(variable))
+        try:
+            yield Share(
+                count=min(processes, data),
+                index=distribution.data_shard_id if data > 1 else 0,
+                writes=_process() == 0,
+                processes=processes,
+            )
+        finally:
+            for variable in causal_lm.variables:
+                _place(variable, None)
+
+
+def gathered(variable: Any) -> Any:
+    """Return the whole of a variable or an array as NumPy, wherever its parts are; every process must ask."""
+    value = getattr(variable, "value", variable)
+    if keras.config.backend() == "jax" and not value.is_fully_addressable and not value.is_fully_replicated:
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(value, tiled=True))
+    return np.asarray(value)
+
+
+def together(share: Share, what: str) -> None:
+    """Wait until every process of the run has come here."""
+    if share.processes > 1:
+        # By the coordination service, which JAX shows in no public place: `sync_global_devices` is a sum over the
+        # devices, and a process that leaves right after one takes its end of the connection away from the others.
+        from jax._src import distributed
+
+        distributed.global_state.client.wait_at_barrier(f"kerasgen {next(_barriers)}: {what}", PATIENCE_MS)
+
+
+def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) -> None:
+    if settings.batch_size % data:
+        raise TuneArgumentError(
+            f"batch_size must be a multiple of the {data} devices that share a batch. Received: {settings.batch_size}."
+        )
+    if ways == 1:
+        return
+    if not can_pack(model):
+        raise TuneArgumentError(
+            f"Splitting the model is for GPT-2 and OPT. Received: {type(model.backbone).__name__}. Use 'data'."
+        )
+    backbone = model.backbone
+    for name in ("num_heads", "intermediate_dim", "hidden_dim"):
+        if getattr(backbone, name) % ways:
+            raise TuneArgumentError(
+                f"The model can't be split {ways} ways: its {name} is {getattr(backbone, name)}. "
+                f"Received: distribution={settings.distribution!r}."
+            )
+
+
+def _place(variable: Any, layout: Any) -> None:
+    """Give a variable another layout; None brings it back to one device."""
+    value = gathered(variable)
+    variable._layout = layout
+    if layout is None:
+        import jax
+
+        variable._direct_assign(jax.device_put(value, jax.local_devices()[0]))
+    else:
+        variable._direct_assign(value)
+
+
+def _processes() -> int:
+    if keras.config.backend() != "jax":
+        return 1
+    import jax
+
+    return int(jax.process_count())
+
+
+def _process() -> int:
+    import jax
+
+    return int(jax.process_index())

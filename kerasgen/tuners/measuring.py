@@ -1,0 +1,100 @@
+"""How fast a run is, against what the device can do. Imports Keras: import it late."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import cache
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasgen.models.base import LanguageModel
+
+_SIDE_CPU, _SIDE_GPU = 1024, 8192
+_REPEATS = 3
+
+
+@cache
+def matrix_product_flops(precision: str) -> float:
+    """Return the FLOP/s of one large matrix product on the running backend, measured once a process.
+
+    Args:
+        precision: a dtype policy; the product is in its compute type.
+    """
+    dtype = keras.dtype_policies.DTypePolicy(precision).compute_dtype
+    side = _SIDE_GPU if _on_gpu() else _SIDE_CPU
+    matrix = ops.cast(ops.convert_to_tensor(np.full((side, side), 1 / side, np.float32)), dtype)
+    multiply = _compiled()
+    _wait(multiply(matrix))
+    seconds = []
+    for _ in range(_REPEATS):
+        begin = time.perf_counter()
+        _wait(multiply(matrix))
+        seconds.append(time.perf_counter() - begin)
+    return 2.0 * side**3 / float(np.median(seconds))
+
+
+def training_flops(model: LanguageModel, sequence_length: int) -> float:
+    """Return the floating-point operations that training on one token takes, forward and backward.
+
+    Two for each weight of a matrix product forward, two for the gradient of what enters it, and two for its own
+    gradient where it is trained; attention over `sequence_length` positions on top.
+
+    Source: Chowdhery et al. 2022 (arXiv 2204.02311), appendix B, which counts frozen weights as trained.
+    """
+    backbone = model.backbone
+    per_token = 0.0
+    for layer in backbone._flatten_layers(include_self=False):
+        for variable in layer.weights if not layer._layers else ():
+            if variable.path.endswith("kernel") or "lora_kernel" in variable.path:
+                per_token += prod(variable.shape) * (6 if variable.trainable else 4)
+    embedding = getattr(backbone, "token_embedding", None)
+    if embedding is not None:
+        table = prod(embedding.embeddings.shape)
+        per_token += table * (6 if embedding.trainable_variables else 4)
+    layers = getattr(backbone, "num_layers", 0)
+    width = getattr(backbone, "hidden_dim", 0)
+    return per_token + 12.0 * layers * width * sequence_length
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that the process has held: the GPU's where the backend says so, else the machine's."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        stats = jax.devices()[0].memory_stats() or {}
+        if "peak_bytes_in_use" in stats:
+            return int(stats["peak_bytes_in_use"])
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024  # Linux counts kilobytes
+
+
+def _on_gpu() -> bool:
+    if keras.config.backend() == "jax":
+        import jax
+
+        return bool(jax.default_backend() == "gpu")
+    return False
+
+
+def _compiled() -> Any:
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.jit(lambda matrix: matrix @ matrix)
+    return lambda matrix: ops.matmul(matrix, matrix)
+
+
+def _wait(found: Any) -> None:
+    if hasattr(found, "block_until_ready"):
+        found.block_until_ready()
+    else:
+        np.asarray(found[:1, :1])

@@ -1,0 +1,157 @@
+"""What is taken by itself: the backend and the precision, from what the machine has."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import encode, smallest_gpt2, texts
+
+from kerasgen import backend, devices
+from kerasgen.errors import MissingDependencyError, TuneArgumentError
+from kerasgen.tuners.full import FullTuner
+
+
+class TestTheProcessor:
+    @pytest.fixture(autouse=True)
+    def _asked_anew(self) -> Any:
+        devices.cpu_flags.cache_clear()
+        yield
+        devices.cpu_flags.cache_clear()
+
+    @pytest.mark.parametrize(
+        ("line", "flags"),
+        [
+            ("flags\t\t: fpu avx2 fma amx_bf16", {"fpu", "avx2", "fma", "amx_bf16"}),
+            ("Features\t: asimd bf16", {"asimd", "bf16"}),
+            ("model name\t: a processor", set()),
+        ],
+    )
+    def test_its_features_are_read_from_linux(
+        self, line: str, flags: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\n{line}\n\nprocessor : 1\n")
+        monkeypatch.setattr(devices, "CPU_FLAGS", tmp_path / "cpuinfo")
+        assert devices.cpu_flags() == flags
+        assert devices.cpu_has_avx2() == ({"avx2", "fma"} <= flags)
+
+    def test_a_system_that_does_not_say_has_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(devices, "CPU_FLAGS", tmp_path / "nothing")
+        assert devices.cpu_flags() == frozenset()
+
+
+class TestTheBackend:
+    def test_a_cpu_takes_tensorflow_where_it_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(backend, "running", lambda: None)
+        monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
+        monkeypatch.setattr(backend, "find_spec", lambda name: object())
+        assert backend.automatic() == ("tensorflow", "TensorFlow measured faster on CPUs")
+        monkeypatch.setattr(backend, "find_spec", lambda name: None)
+        assert backend.agree("auto") == "jax"
+
+    def test_a_gpu_takes_jax(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(backend, "running", lambda: None)
+        monkeypatch.setattr(devices, "nvidia_gpu", lambda: True)
+        assert backend.agree("auto") == "jax"
+
+    def test_a_process_stays_with_what_it_runs(self) -> None:
+        running = backend.use()
+        assert backend.agree("auto") == running
+
+
+class TestThePrecision:
+    def test_auto_is_bfloat16_only_where_there_are_instructions_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend.use()
+        from kerasgen.models import precision
+
+        monkeypatch.setattr(precision, "_gpu_capability", lambda: None)
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
+        assert precision.resolve("auto") == ("mixed_bfloat16", "the processor has instructions for bfloat16")
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: False)
+        assert precision.resolve("auto") == ("float32", "the processor has no instructions for bfloat16")
+        assert precision.resolve("mixed_bfloat16") == ("mixed_bfloat16", "asked for")
+
+    @pytest.mark.parametrize(("capability", "taken"), [((7, 5), "float32"), ((8, 0), "mixed_bfloat16")])
+    def test_a_gpu_is_asked_for_its_capability(
+        self, capability: tuple[int, int], taken: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        backend.use()
+        from kerasgen.models import precision
+
+        monkeypatch.setattr(precision, "_gpu_capability", lambda: capability)
+        assert precision.resolve("auto")[0] == taken
+
+
+class TestTheReport:
+    def test_it_says_what_was_taken_how_fast_it_was_and_draws_the_losses(self, tmp_path: Path) -> None:
+        drawn = importlib.util.find_spec("matplotlib") is not None
+        model = smallest_gpt2()
+        train = encode(model.tokenizer, texts(12))
+        tuner = FullTuner(epochs=3, batch_size=4, sequence_length=32, loss_curve=drawn)
+        report = tuner.tune(model, train, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0)
+        assert report.precision == "float32"
+        assert report.reasons["precision"] == "the processor has no instructions for bfloat16"
+        assert f"backend: {report.backend}, for " in str(report)
+        assert len(report.accuracies) == report.steps
+        assert 0 <= report.accuracy <= 1
+        assert report.padding == pytest.approx(1 - report.fill)
+        assert 0 < report.first_step_seconds < report.seconds
+        assert report.steady_tokens_per_second > report.tokens_per_second
+        assert 0 < report.flops_share < 1
+        assert report.peak_memory_bytes > 10**8
+        if drawn:
+            assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_a_tokens_operations_are_six_for_each_weight_of_a_product(self) -> None:
+        """And two for each of two products with the positions before it, three times over."""
+        from kerasgen.tuners.measuring import training_flops
+
+        model = smallest_gpt2()
+        width, wide, vocabulary_size = 16, 32, 300
+        weights = 4 * width * width + 2 * width * wide + vocabulary_size * width
+        assert training_flops(model, 32) == 6 * weights + 12 * width * 32
+        model.backbone.token_embedding.trainable = False
+        assert training_flops(model, 32) == 6 * weights + 12 * width * 32 - 2 * vocabulary_size * width
+
+    def test_a_picture_without_matplotlib_is_refused_before_the_work(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import sys
+
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        model = smallest_gpt2()
+        before = [np.array(weight) for weight in model.causal_lm.weights]
+        with pytest.raises(MissingDependencyError, match=r"kerasgen\[plot\]") as error:
+            FullTuner(loss_curve=True).tune(
+                model, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0
+            )
+        assert error.value.extra == "plot"
+        for weight, was in zip(model.causal_lm.weights, before, strict=True):
+            np.testing.assert_array_equal(np.asarray(weight), was)
+
+    def test_remat_is_for_the_families_with_a_forward_pass_of_their_own(self, tmp_path: Path) -> None:
+        from toys import tiny_llama
+
+        model = tiny_llama()
+        with pytest.raises(TuneArgumentError, match=r"remat=True is for GPT-2 and OPT. Received: LlamaBackbone"):
+            FullTuner(remat=True).tune(model, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0)
+
+
+def test_jax_keeps_what_it_compiled_unless_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend.use() != "jax":
+        pytest.skip("TensorFlow keeps nothing")
+    import jax
+
+    told: dict[str, Any] = {}
+    settings = SimpleNamespace(jax_compilation_cache_dir=None, update=told.__setitem__)
+    monkeypatch.setattr(jax, "config", settings)
+    backend._keep_compiled()
+    assert told["jax_compilation_cache_dir"].endswith("jax")
+    told.clear()
+    settings.jax_compilation_cache_dir = "/elsewhere"
+    backend._keep_compiled()
+    assert not told

@@ -1,0 +1,102 @@
+"""A transformers-format directory holds the model: read back it says the same, and transformers itself agrees."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from tiny import tiny_gpt2, tiny_opt
+
+import kerasgen as kg
+from kerasgen.exporters import transformers
+from kerasgen.models.loading import load_directory
+
+
+@pytest.fixture
+def without_transformers(monkeypatch):
+    """What a person sees who has not installed it; where it is, the slow tests run it."""
+    monkeypatch.setattr(transformers, "_prove_in_transformers", lambda *arguments: None)
+
+
+def model_of(make):
+    return make(intermediate_dim=128)
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_opt])
+def test_what_was_written_reads_back_equal(make, tmp_path, without_transformers):
+    model = model_of(make)
+    artefact = kg.TransformersExporter().export(model, tmp_path / "hf")
+    written = load_directory(artefact.path, source="test")
+    assert written.tokenizer == model.tokenizer
+    inputs = {"token_ids": np.asarray([[5, 6, 7, 8]]), "padding_mask": np.ones((1, 4), "int32")}
+    found, expected = (np.asarray(one.causal_lm(inputs)) for one in (written, model))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert artefact.report["parity"]["greedy_equal"]
+    assert artefact.report["parity"]["transformers"] is None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hf"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_take_half_the_room(dtype, tmp_path, without_transformers):
+    model = model_of(tiny_gpt2)
+    whole = kg.TransformersExporter().export(model, tmp_path / "whole").report["files"]["model.safetensors"]
+    half = kg.TransformersExporter(dtype=dtype).export(model, tmp_path / "half").report["files"]["model.safetensors"]
+    assert half < 0.6 * whole
+
+
+def test_nothing_is_replaced_unless_told(tmp_path, without_transformers):
+    model = model_of(tiny_gpt2)
+    exporter = kg.TransformersExporter()
+    exporter.export(model, tmp_path / "hf")
+    with pytest.raises(kg.errors.ExportArgumentError, match="overwrite"):
+        exporter.export(model, tmp_path / "hf")
+    exporter.export(model, tmp_path / "hf", overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hf"]
+
+
+def test_a_weight_too_large_for_float16_leaves_nothing(tmp_path):
+    model = model_of(tiny_gpt2)
+    embeddings = model.backbone.token_embedding.embeddings
+    embeddings.assign(np.full(embeddings.shape, 1e5, "float32"))
+    with pytest.raises(kg.errors.ExportError, match="not finite as float16"):
+        kg.TransformersExporter(dtype="float16").export(model, tmp_path / "hf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_tokenizer_in_what_was_written_is_found(tmp_path, monkeypatch, without_transformers):
+    model = model_of(tiny_gpt2)
+    other = tiny_gpt2(299).tokenizer
+    write = transformers.write_tokenizer
+    monkeypatch.setattr(transformers, "write_tokenizer", lambda tokenizer, *rest, **more: write(other, *rest, **more))
+    with pytest.raises(kg.errors.ExportError):
+        kg.TransformersExporter().export(model, tmp_path / "hf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_width_that_could_not_be_read_back_is_said_before_any_work(tmp_path):
+    with pytest.raises(kg.errors.ExportArgumentError, match="intermediate_dim"):
+        kg.TransformersExporter().export(tiny_gpt2(), tmp_path / "hf")
+    with pytest.raises(kg.errors.ExportArgumentError, match="float8"):
+        kg.TransformersExporter(dtype="float8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("transformers") and importlib.util.find_spec("torch")),
+    reason="transformers and torch are not installed",
+)
+@pytest.mark.parametrize("name", ["gpt2", "opt", "starter"])
+def test_transformers_alone_generates_the_same_ids(name, tmp_path):
+    """In a process without Keras; its tokenizer gives the start token and then the model's ids."""
+    makes = {"gpt2": lambda: model_of(tiny_gpt2), "opt": lambda: model_of(tiny_opt)}
+    model = makes[name]() if name in makes else kg.Pipeline(corpus="sample", model="starter").model
+    report = kg.TransformersExporter().export(model, tmp_path / "hf").report
+    found = report["parity"]["transformers"]
+    assert found["ids_equal"]
+    assert found["text_equal"]
+    assert found["greedy_equal"]
+    assert found["modules"] == []
+    assert not report["parity"]["is_degenerate"] or name != "starter"
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["model_type"] in ("gpt2", "opt")
