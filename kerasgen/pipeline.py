@@ -510,7 +510,7 @@ class Pipeline:
         self,
         path: str | os.PathLike[str],
         *,
-        exporter: str | Exporter = "preset",
+        exporter: str | Exporter | None = None,
         overwrite: bool = False,
         **settings: Any,
     ) -> Artefact:
@@ -518,14 +518,17 @@ class Pipeline:
 
         Args:
             path: where.
-            exporter: a registered name, `"name:key=value,…"`, or an `Exporter`.
+            exporter: a registered name, `"name:key=value,…"`, or an `Exporter`. None takes it from the path's ending:
+                `.tflite`, `.litertlm` and `.gguf`, a name that ends in `saved_model`, and a preset otherwise.
             overwrite: replace what the exporter wrote there before.
-            **settings: the exporter's, if it is given by name.
+            **settings: the exporter's, if it is given by name or by the path, such as `quantize="int8"`.
 
         Raises:
             ExportArgumentError: it can't be carried out as asked.
             ExportError: it could not be written, or did not prove equal.
         """
+        if exporter is None:
+            exporter = _exporter_of(Path(path))
         if settings:
             if not isinstance(exporter, str):
                 raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
@@ -728,3 +731,10 @@ class Pipeline:
 
         said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed])
         return user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _exporter_of(path: Path) -> str:
+    """The name of the exporter whose artefacts end like this path."""
+    if path.suffix in (".tflite", ".litertlm", ".gguf"):
+        return path.suffix[1:]
+    return "saved_model" if path.name.endswith("saved_model") else "preset"

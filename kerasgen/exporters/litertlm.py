@@ -76,7 +76,7 @@ class LiteRtLmExporter(Exporter):
         theirs = [tokenizer.decode(calls[0]) for calls in answer.calls]
         ours = [tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd") for ids in expected]
         distinct = max(len(set(ids)) for ids in expected)
-        figures = {
+        figures: dict[str, Any] = {
             "text_equal": theirs == ours,
             "new_tokens": new,
             "distinct_tokens": distinct,

@@ -48,6 +48,8 @@ class TFLiteExporter(Exporter):
         limit = self.most_divergence
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < float("inf"):
             raise ExportArgumentError(f"most_divergence must be a number of at least 0. Received: {limit!r}.")
+        if isinstance(self.prefill_lengths, int):  # a text names one length so
+            object.__setattr__(self, "prefill_lengths", (self.prefill_lengths,))
         if not isinstance(self.prefill_lengths, (tuple, list)):
             raise ExportArgumentError(f"prefill_lengths must be whole numbers. Received: {self.prefill_lengths!r}.")
         whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0)]

@@ -24,7 +24,7 @@ class LiteRtLmRuntime(Runtime):
     def __init__(self, engine: Any, tokenizer: ByteLevelBPE, max_sequence_length: int) -> None:
         self._engine = engine
         self.tokenizer = tokenizer
-        self.max_sequence_length = max_sequence_length
+        self.max_sequence_length = self._longest = max_sequence_length
 
     def generate_ids(
         self,
@@ -55,7 +55,7 @@ class LiteRtLmRuntime(Runtime):
         text = self.tokenizer.decode(prompt)
         if not text or self.tokenizer.encode(text) != prompt:
             raise GenerateArgumentError("A LiteRT-LM bundle reads text; these ids are not those of a text.")
-        room = self.max_sequence_length - len(prompt) - 1
+        room = self._longest - len(prompt) - 1
         if not 0 < max_new_tokens <= room:
             raise GenerateArgumentError(
                 f"max_new_tokens must be between 1 and {room} after this prompt. Received: {max_new_tokens}."
