@@ -51,6 +51,7 @@ _PUBLIC: dict[str, str | None] = {
     "ModelSource": "models.base",
     "Pipeline": "pipeline",
     "GgufExporter": "exporters.gguf",
+    "LiteRtLmExporter": "exporters.litertlm",
     "PresetExporter": "exporters.preset",
     "TransformersExporter": "exporters.transformers",
     "SavedModelExporter": "exporters.saved_model",
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact, Exporter
     from kerasgen.exporters.gguf import GgufExporter
+    from kerasgen.exporters.litertlm import LiteRtLmExporter
     from kerasgen.exporters.preset import PresetExporter
     from kerasgen.exporters.saved_model import SavedModelExporter
     from kerasgen.exporters.tflite import TFLiteExporter

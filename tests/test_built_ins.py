@@ -142,6 +142,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
     },
     "exporters": {
         "gguf": {"dtype": st.sampled_from(["F32", "F16", "Q8_0"])},
+        "litertlm": {"quantize": st.sampled_from(["float32", "int8"])},
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
         "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
         "saved_model": {

@@ -85,7 +85,7 @@ def test_two_devices_that_share_a_batch_have_the_losses_of_one(alone: dict[str, 
     assert set(found["devices"]) == {1}, "the model is back on one device"
 
 
-@pytest.mark.skip(reason="two processes hang at the end of a run; see the log")
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
     alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -115,7 +115,6 @@ def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(
     same(run(tmp_path / "split", distribution, "--family", family), whole)
 
 
-@pytest.mark.skip(reason="two processes hang at the end of a run; see the log")
 @pytest.mark.slow
 def test_adapters_and_weights_split_over_two_processes(tmp_path: Path) -> None:
     if backend.use() != "jax":

@@ -37,7 +37,7 @@ def _gpu_capability() -> tuple[int, int] | None:
     if keras.config.backend() == "jax":
         import jax
 
-        device = jax.devices()[0]
+        device = jax.local_devices()[0]
         if device.platform != "gpu":
             return None
         major, _, minor = str(device.compute_capability).partition(".")

@@ -66,7 +66,7 @@ def peak_memory_bytes() -> int:
     if keras.config.backend() == "jax":
         import jax
 
-        stats = jax.devices()[0].memory_stats() or {}
+        stats = jax.local_devices()[0].memory_stats() or {}  # another process's device tells us nothing
         if "peak_bytes_in_use" in stats:
             return int(stats["peak_bytes_in_use"])
     if sys.platform == "win32":

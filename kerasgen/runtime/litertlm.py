@@ -1,0 +1,103 @@
+"""A LiteRT-LM bundle on `litert-lm-api`: text in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.runtime import metadata
+from kerasgen.runtime.base import Runtime
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+
+class LiteRtLmRuntime(Runtime):
+    """A LiteRT-LM bundle. Its engine takes and gives text, so ids are those of its text; it decodes greedily.
+
+    Args:
+        engine: a `litert_lm.Engine`.
+        tokenizer: that it was exported with.
+        max_sequence_length: tokens of a whole text.
+    """
+
+    def __init__(self, engine: Any, tokenizer: ByteLevelBPE, max_sequence_length: int) -> None:
+        self._engine = engine
+        self.tokenizer = tokenizer
+        self.max_sequence_length = self._longest = max_sequence_length
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampler: Any = "greedy",
+        max_new_tokens: int,
+        seed: int = 0,
+        end_token_id: int | None = None,
+    ) -> list[list[int]]:
+        """Return the ids of the text after each prompt, without the end token; see `Runtime.generate_ids`.
+
+        A character of which only some bytes were generated is left out.
+        """
+        from kerasgen.samplers import REGISTRY
+        from kerasgen.samplers.sampling import Greedy
+
+        if REGISTRY.resolve(sampler) != Greedy() or end_token_id not in (None, self.tokenizer.end_token_id):
+            raise GenerateArgumentError(
+                "kerasgen runs a LiteRT-LM bundle with the plain sampler 'greedy' and its own end token. Received: "
+                f"sampler={sampler!r}, end_token_id={end_token_id!r}."
+            )
+        return [self._one(list(prompt), max_new_tokens) for prompt in prompts]
+
+    def _one(self, prompt: list[int], max_new_tokens: int) -> list[int]:
+        import litert_lm
+
+        text = self.tokenizer.decode(prompt)
+        if not text or self.tokenizer.encode(text) != prompt:
+            raise GenerateArgumentError("A LiteRT-LM bundle reads text; these ids are not those of a text.")
+        room = self._longest - len(prompt) - 1
+        if not 0 < max_new_tokens <= room:
+            raise GenerateArgumentError(
+                f"max_new_tokens must be between 1 and {room} after this prompt. Received: {max_new_tokens}."
+            )
+        session = self._engine.create_session(
+            apply_prompt_template=False,
+            sampler_config=litert_lm.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0),
+            max_output_tokens=max_new_tokens,
+        )
+        try:
+            session.run_prefill([text])
+            found = session.run_decode().texts[0]
+        finally:
+            session.close()
+        return self.tokenizer.encode(found.rstrip("\ufffd"))
+
+
+def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> LiteRtLmRuntime:
+    """Return the runtime of a bundle.
+
+    Raises:
+        MissingDependencyError: `litert-lm-api` is not installed.
+        ModelFormatError: the bundle is damaged.
+    """
+    try:
+        import litert_lm
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "Running a LiteRT-LM bundle needs litert-lm-api: pip install 'kerasgen[litertlm]'.",
+            package="litert-lm-api",
+            extra="litertlm",
+        ) from cause
+    tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
+    if path.stat().st_size != found["bundle_bytes"]:
+        raise ModelFormatError(f"{path} is damaged or cut off: {path.stat().st_size} of {found['bundle_bytes']} bytes.")
+    try:
+        engine = litert_lm.Engine(
+            str(path),
+            backend=litert_lm.Backend.CPU(thread_count=threads),
+            max_num_tokens=found["max_tokens"],
+            cache_dir=":nocache",  # it would leave its multiplied weights beside the bundle
+        )
+    except RuntimeError as cause:
+        raise ModelFormatError(f"LiteRT-LM can't load {path}: {cause}") from cause
+    return LiteRtLmRuntime(engine, tokenizer, found["max_tokens"])
