@@ -170,3 +170,15 @@ def test_nothing_that_is_no_artefact_is_replaced(tmp_path):
         with pytest.raises(ExportArgumentError, match="there already"):
             kg.TFLiteExporter(**SMALL).export(tiny_gpt2(), path, overwrite=overwrite)
     assert path.read_text(encoding="utf-8") == "mine"
+
+
+def test_the_weights_are_kept_in_a_file_that_the_next_process_uses(exported, engine, tmp_path):
+    """It is written at the first start, and the text is the same with it."""
+    model, artefact = exported
+    kept = tmp_path / "cache" / "weights"
+    prompt = model.tokenizer.encode("the sand")
+    wanted = engine.generate_ids([prompt], max_new_tokens=8)
+    for _ in range(2):
+        runtime = kg.load_artefact(artefact.path, weight_cache=kept)
+        assert runtime.generate_ids([prompt], max_new_tokens=8) == wanted
+        assert kept.stat().st_size > 0

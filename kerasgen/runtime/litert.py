@@ -66,7 +66,7 @@ class LiteRtEngine:
         settings: what the exporter said of the graph: `num_layers`, `num_heads`, `head_dim`, `cache_length`,
             `prefill_lengths`, `beams`, `vocabulary_size`.
         threads: that LiteRT may use.
-        weight_cache: a directory where XNNPACK keeps the weights as it multiplies them, mapped into memory by every
+        weight_cache: a file where XNNPACK keeps the weights as it multiplies them, mapped into memory by every
             process that uses them; None keeps a copy in this process's memory.
 
     Raises:
@@ -91,7 +91,7 @@ class LiteRtEngine:
         self.settings = settings
         self.max_sequence_length: int = settings["cache_length"]
         if weight_cache is not None:
-            weight_cache.mkdir(parents=True, exist_ok=True)
+            weight_cache.parent.mkdir(parents=True, exist_ok=True)
         options = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=str(weight_cache or ""))
         try:
             self._compiled = CompiledModel.from_file(str(path), options=Options(cpu_options=options))
@@ -307,6 +307,12 @@ def open_artefact(
 ) -> LiteRtRuntime:
     """Return the runtime of a TFLite artefact; `found` is what `metadata.read` returned.
 
+    Args:
+        path: the `.tflite` file.
+        found: what lies beside it.
+        threads: that LiteRT may use.
+        weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in the user's cache directory.
+
     Raises:
         ModelFormatError: files of several exports are mixed, or the file is cut off.
     """
@@ -316,7 +322,7 @@ def open_artefact(
     if weight_cache == "default":
         from platformdirs import user_cache_path
 
-        weight_cache = user_cache_path("kerasgen") / "litert" / found["sha256"][:32]
+        weight_cache = user_cache_path("kerasgen") / "litert" / f"{found['sha256'][:32]}.xnnpack"
     tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
     kept = None if weight_cache is None else Path(weight_cache)
     return LiteRtRuntime(LiteRtEngine(path, tokenizer, found["graph"], threads=threads, weight_cache=kept))
