@@ -37,8 +37,8 @@ nitpick_ignore_regex = [
     # The types of pytest's own fixtures, in the conformance suites.
     ("py:class", r"_?pytest\..*"),
     # Names that a signature shows as they stand in the source: a path of the standard library's, type variables, and
-    # aliases of Literals.
-    ("py:class", r"Path|Schedule|(kerasgen\.(plugins|specs)\.)?T"),
+    # aliases of Literals; and the private type of keywords that several methods take.
+    ("py:class", r"kerasgen\.pipeline\._Generating|Path|Schedule|(kerasgen\.(plugins|specs)\.)?T"),
 ]
 
 
