@@ -154,14 +154,16 @@ def test_fine_tuned_weights_are_used_without_being_told() -> None:
 
 def test_texts_of_like_length_share_what_is_compiled_and_nothing_outlives_the_model() -> None:
     from kerasgen.generation import keras_passes as passes
+    from kerasgen.generation.keras_engine import KerasEngine
 
     model = tiny_gpt2(seed=5)
-    generate(model, ["the"], sampler=Greedy(), max_new_tokens=4)
+    engine = KerasEngine(model)
+    generate(engine, ["the"], sampler=Greedy(), max_new_tokens=4)
     compiled = set(passes._COMPILED[model.causal_lm])
-    generate(model, ["another one"], sampler=TopK(3), max_length=31)
+    generate(engine, ["another one"], sampler=TopK(3), max_length=31)
     assert set(passes._COMPILED[model.causal_lm]) == compiled
     gone = weakref.ref(model.causal_lm)
-    del model
+    del model, engine
     gc.collect()
     assert gone() is None
 
