@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Keras reads the variable once, at its first import, so it is set before any test module is collected.
     os.environ["KERAS_BACKEND"] = config.getoption("--backend")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # kerasgen sets it before it imports TensorFlow, but a test module may import TensorFlow first, and oneDNN's sums are
+    # kerasgen sets it before it imports TensorFlow, but a test module may import that first, and oneDNN's sums are
     # rounded otherwise: what a child process computes must be what this one does, to the bit.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # The same tiny models are compiled by many tests, in many processes: JAX keeps what it compiled, here and for them.
