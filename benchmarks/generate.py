@@ -9,60 +9,25 @@ be run one after another: `batch1`, `batch8`, `batch32`, `beam`, `top_p`, `calls
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.harness import Contender, Figures, arguments_of, bar, report, rows_of_other_parts
 
 BASE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0}
 TINY = {"vocabulary": 300, "positions": 256, "dim": 32, "layers": 2, "heads": 2, "seed": 0}
 ALL = ("kerasgen", "keras_hub jax", "keras_hub tensorflow", "transformers", "ctranslate2")
 PARTS = ("batch1", "batch8", "batch32", "beam", "top_p", "calls", "memory", "first")
 
-Row = dict[str, Any]
-
-
-class Contender:
-    """A process that generates; see `benchmarks.generate_contenders`."""
-
-    def __init__(self, name: str, job: Path, threads: int) -> None:
-        self.name = name
-        self.begun = time.perf_counter()
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-        environment = os.environ | dict.fromkeys(names, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment.pop("KERAS_BACKEND", None)
-        pin = ["taskset", "-c", f"0-{threads - 1}"] if sys.platform == "linux" else []
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
-        command = [*pin, sys.executable, "-m", "benchmarks.generate_contenders", name, str(job)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
-        self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
-
-    def ask(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer to one task."""
-        self.process.stdin.write(json.dumps(task) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            self._errors.seek(0)
-            raise RuntimeError(f"{self.name} ended:\n{self._errors.read()[-3000:]}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def end(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
-        self._errors.close()
-        self.process.stdin.close()
-        self.process.stdout.close()
+CONTENDERS = "benchmarks.generate_contenders"
 
 
 def task(rows: int, start: tuple[int, int], more: tuple[int, int], sampler: str, size: int) -> dict[str, Any]:
@@ -75,12 +40,12 @@ def task(rows: int, start: tuple[int, int], more: tuple[int, int], sampler: str,
 
 def compete(
     part: str, names: tuple[str, ...], tasks: dict[str, dict[str, Any]], job: Path, threads: int, rounds: int
-) -> list[Row]:
+) -> list[Figures]:
     """Let contenders take turns at each task; returns a row each, with medians of the rounds after the first."""
     contenders: list[Contender] = []
     rows = []
     try:
-        contenders = [Contender(name, job, threads) for name in names]
+        contenders = [Contender(name, CONTENDERS, name, str(job), threads=threads) for name in names]
         for label, one in tasks.items():
             answers: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             for _ in range(rounds + 1):
@@ -93,16 +58,15 @@ def compete(
                 row = {"part": part, "task": label, "contender": name, "threads": threads, "seconds": seconds}
                 row |= {"first_seconds": several[0]["seconds"], "tokens_per_second": sum(one["lengths"]) / seconds}
                 rows.append(row | {"texts_like_kerasgens": f"{same}/{len(wanted)}"})
-                print(json.dumps(rows[-1]), flush=True)
         return rows
     finally:
         for contender in contenders:
             contender.end()
 
 
-def calls(job: Path, threads: int, size: int) -> list[Row]:
+def calls(job: Path, threads: int, size: int) -> list[Figures]:
     """Ten prompt lengths and ten temperatures after one call: how many graphs are compiled."""
-    contender = Contender("kerasgen", job, threads)
+    contender = Contender("kerasgen", CONTENDERS, "kerasgen", str(job), threads=threads)
     try:
         before = after = contender.ask(task(1, (17, 17), (24, 24), "top_p:p=0.9", size))["compilations"]
         for n in range(10):
@@ -113,24 +77,23 @@ def calls(job: Path, threads: int, size: int) -> list[Row]:
         contender.end()
 
 
-def first(job: Path, threads: int, size: int) -> list[Row]:
+def first(job: Path, threads: int, size: int) -> list[Figures]:
     """From the start of a process to its first token; each has run before, so its disk cache is warm."""
     rows = []
     for turn in range(2):
         for name in ("kerasgen", "keras_hub jax"):
-            contender = Contender(name, job, threads)
+            contender = Contender(name, CONTENDERS, name, str(job), threads=threads)
             try:
                 contender.ask(task(1, (32, 32), (1, 1), "greedy", size))
-                seconds = time.perf_counter() - contender.begun
+                seconds = contender.seconds()
             finally:
                 contender.end()
             if turn:
                 rows.append({"part": "first", "contender": name, "seconds": seconds, "threads": threads})
-                print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
-def memory(shape: dict[str, int]) -> list[Row]:
+def memory(shape: dict[str, int]) -> list[Figures]:
     """What a step at batch 4 moves, by XLA's analysis; see `benchmarks.generate_memory`."""
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.generate_memory"],
@@ -140,19 +103,14 @@ def memory(shape: dict[str, int]) -> list[Row]:
         check=True,
         env=os.environ | {"KERAS_BACKEND": "jax"},
     )
-    rows: list[Row] = json.loads(run.stdout.strip().splitlines()[-1])
-    print(json.dumps(rows), flush=True)
+    rows: list[Figures] = json.loads(run.stdout.strip().splitlines()[-1])
     return rows
 
 
-def bars_of(rows: list[Row]) -> list[dict[str, Any]]:
+def bars_of(rows: list[Figures]) -> list[dict[str, Any]]:
     """The bars that can be told from the rows."""
     by = {(row["part"], row.get("task"), row["contender"], row.get("threads")): row for row in rows}
     bars: list[dict[str, Any]] = []
-
-    def add(name: str, value: float, bound: float, *, least: bool = True) -> None:
-        holds = value >= bound if least else value <= bound
-        bars.append({"name": name, "value": round(value, 3), "at_least" if least else "at_most": bound, "holds": holds})
 
     floors = {
         "batch1": {"keras_hub jax": 1.5, "transformers": 1.0, "ctranslate2": 1.0},
@@ -163,26 +121,25 @@ def bars_of(rows: list[Row]) -> list[dict[str, Any]]:
     for (part, label, name, threads), row in by.items():
         ours, theirs = by.get((part, label, "kerasgen", threads)), by.get((part, label, "keras_hub jax", threads))
         if ours and name in floors.get(part, {}):
-            add(f"{part}, threads {threads}, x {name}", row["seconds"] / ours["seconds"], floors[part][name])
+            ratio = row["seconds"] / ours["seconds"]
+            bars.append(bar(f"{part}, threads {threads}, x {name}", ratio, at_least=floors[part][name]))
         if part == "top_p" and label and label.startswith("top_p"):
             greedy = by[part, label.replace("top_p", "greedy"), name, threads]
-            add(f"{label}, threads {threads}, x greedy", row["seconds"] / greedy["seconds"], 1.1, least=False)
+            ratio = row["seconds"] / greedy["seconds"]
+            bars.append(bar(f"{label}, threads {threads}, x greedy", ratio, at_most=1.1))
         if part in ("first", "memory") and theirs and ours is row:
             figure = "seconds" if part == "first" else "bytes_of_a_step"
             title = "time to first token" if part == "first" else "memory a step"
-            add(f"{title}, x keras_hub jax", row[figure] / theirs[figure], 1 / 3, least=False)
+            bars.append(bar(f"{title}, x keras_hub jax", row[figure] / theirs[figure], at_most=1 / 3))
         if part == "calls":
-            add("graphs compiled by ten calls after the first", row["compiled_after"], 0, least=False)
+            bars.append(bar("graphs compiled by ten calls after the first", row["compiled_after"], at_most=0))
     return bars
 
 
 def main() -> None:
     """Run the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments_of(__doc__)
     parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--contenders", default=",".join(ALL))
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
@@ -193,7 +150,7 @@ def main() -> None:
     names = ("kerasgen", "keras_hub jax") if given.quick else tuple(given.contenders.split(","))
     size, rounds, more = shape["vocabulary"], (1 if given.quick else given.rounds), (8 if given.quick else 128)
     half, mixed = (more // 2, more // 2), (more // 8, more)
-    rows: list[Row] = []
+    rows: list[Figures] = []
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder, "job.json")
         job.write_text(json.dumps(shape | {"threads": threads}))
@@ -218,13 +175,8 @@ def main() -> None:
         rows += calls(job, threads, size) if "calls" in parts else []
         rows += memory(shape) if "memory" in parts else []
         rows += first(job, threads, size) if "first" in parts else []
-    if given.json is not None and given.json.is_file():
-        rows = json.loads(given.json.read_text())["rows"] + rows
-    result = {"rows": rows, "bars": bars_of(rows)}
-    for bar in result["bars"]:
-        print("held  " if bar["holds"] else "MISSED", json.dumps(bar))
-    if given.json is not None:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
+    rows = rows_of_other_parts(given.json, parts) + rows
+    report(rows, bars_of(rows), given.json)
 
 
 if __name__ == "__main__":

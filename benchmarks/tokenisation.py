@@ -8,15 +8,13 @@ parallel and prefetched. What is timed is text to ids; making the tokenizers and
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import arguments_of, bar, report
 from benchmarks.vocabulary import QUICK, Size, _gpt2_tokenizer, _poems, _stories
 
 AT_LEAST = 10.0
@@ -46,14 +44,7 @@ def compare(*, quick: bool, turns: int = 3) -> dict[str, Any]:
             {"corpus": corpus, "tokenizer": "kerasgen", "documents_per_second": ours_rate},
         ]
         ratio = ours_rate / theirs_rate
-        bars.append(
-            {
-                "name": f"documents/s, {corpus}, over KerasHub's tf.data tokenizer",
-                "value": ratio,
-                "at_least": AT_LEAST,
-                "holds": ratio >= AT_LEAST,
-            }
-        )
+        bars.append(bar(f"documents/s, {corpus}, over KerasHub's tf.data tokenizer", ratio, at_least=AT_LEAST))
     return {"rows": rows, "bars": bars}
 
 
@@ -83,24 +74,13 @@ def _seconds(function: Callable[[Any], Any], argument: Any) -> float:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write rows and bars here")
-    parser.add_argument("--threads", type=int, help="threads of either")
-    parser.add_argument("--quick", action="store_true", help="a smoke run on texts that the package carries")
-    asked = parser.parse_args(arguments)
+    asked = arguments_of(__doc__).parse_args(arguments)
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if asked.threads:
-        os.environ["RAYON_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(asked.threads)
-        os.environ["TF_NUM_INTEROP_THREADS"] = str(asked.threads)
+    for name in ("RAYON_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = str(asked.threads)
     found = compare(quick=asked.quick, turns=1 if asked.quick else 3)
-    for row in found["rows"]:
-        print(json.dumps(row, ensure_ascii=False))
-    for bar in found["bars"]:
-        print(f"{'holds ' if bar['holds'] else 'MISSED'} {bar['name']}: {bar['value']:.1f} (at least {AT_LEAST:.0f})")
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return found
+    return report(found["rows"], found["bars"], asked.json)
 
 
 if __name__ == "__main__":

