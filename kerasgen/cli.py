@@ -195,7 +195,8 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 
 
 def _open(chosen: argparse.Namespace) -> Pipeline:
-    from kerasgen.pipeline import MANIFEST_FILE, Pipeline
+    from kerasgen.pipeline import Pipeline
+    from kerasgen.saved_pipeline import MANIFEST_FILE
 
     if (Path(chosen.source) / MANIFEST_FILE).is_file():
         return Pipeline.load(chosen.source, backend=chosen.backend)

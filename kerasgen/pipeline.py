@@ -7,19 +7,18 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from kerasgen import backend as backends
-from kerasgen import constraints, exporters, models, samplers, tuners
+from kerasgen import constraints, exporters, models, samplers, saved_pipeline, tuners
 from kerasgen.constraints.base import Constraint
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
-from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
-from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
+from kerasgen.corpora.base import CorpusSource
+from kerasgen.corpora.dividing import DividedCorpus
+from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.models import resolving as models_resolving
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from kerasgen.generation.prompt import Prompt
     from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tokens.store import StoredCorpus
-
-MANIFEST_FILE = "pipeline.json"
-FORMAT = 1
 
 
 class _Generating(TypedDict, total=False):
@@ -261,7 +257,7 @@ class Pipeline:
         written = self.generate(
             [prompt] * texts, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False
         )
-        training = None if self.corpus is None else self._training_texts(self.corpus)
+        training = None if self.corpus is None else self._corpus().texts("train")
         return dataclasses.replace(scored, writing=examine(written, training=training, self_bleu=self_bleu))
 
     @overload
@@ -303,7 +299,7 @@ class Pipeline:
             raise ArgumentError("There is no run to draw yet. Call fit() first.")
         from kerasgen.evaluation.plotting import plot_training
 
-        training = self._training_texts(self.corpus) if copies and self.corpus is not None else None
+        training = self._corpus().texts("train") if copies and self.corpus is not None else None
         return plot_training(self.report, Path(path), training=training)
 
     @overload
@@ -564,29 +560,10 @@ class Pipeline:
         """
         target = self.check_target(path, overwrite=overwrite)
         model = self.model
-        from kerasgen.models.saving import save_preset
         from kerasgen.tuners import adapters
 
         apart = adapters.current(model) is not None and self._weights_are_the_sources and not merge_adapters
-        manifest = self._manifest(apart)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            partial.mkdir(parents=True)
-            if apart:
-                (partial / "adapters").mkdir()
-                adapters.save(model, partial / "adapters")
-            else:
-                save_preset(model, partial / "model")
-            (partial / MANIFEST_FILE).write_text(
-                json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-            )
-            if target.exists():
-                shutil.rmtree(target)
-            partial.rename(target)
-        except OSError as cause:
-            raise KerasgenError(f"The pipeline can't be written to {target}: {cause}") from cause
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        saved_pipeline.write(target, self._manifest(), model, apart=apart)
         return target
 
     @staticmethod
@@ -596,13 +573,7 @@ class Pipeline:
         Raises:
             ArgumentError: something is in the way.
         """
-        target = Path(path)
-        if target.exists() and not (overwrite and (target / MANIFEST_FILE).is_file()):
-            raise ArgumentError(
-                f"{target} is there already. "
-                + ("It is no saved pipeline." if overwrite else "Choose another path, or pass overwrite=True.")
-            )
-        return target
+        return saved_pipeline.check_target(path, overwrite=overwrite)
 
     @classmethod
     def load(
@@ -623,23 +594,16 @@ class Pipeline:
             ModelFormatError: the directory holds no saved pipeline, or one of a later format.
         """
         directory = Path(path)
-        try:
-            manifest = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as cause:
-            raise ModelFormatError(f"{directory} holds no saved pipeline: {cause}") from cause
-        if manifest.get("format") != FORMAT:
-            raise ModelFormatError(
-                f"{directory} was saved in format {manifest.get('format')!r}, and this version reads {FORMAT}. "
-                "Upgrade kerasgen."
-            )
+        manifest = saved_pipeline.read_manifest(directory)
         from kerasgen.corpora import REGISTRY as CORPORA
         from kerasgen.models.hub import Hub
 
         saved_corpus = manifest["corpus"] and CORPORA.from_manifest(manifest["corpus"])
         apart = manifest["adapters"]
+        own = Hub(str(directory / saved_pipeline.MODEL))
         pipeline = cls(
             corpus=saved_corpus if corpus is None else corpus,
-            model=models.REGISTRY.from_manifest(manifest["model"]) if apart else Hub(str(directory / "model")),
+            model=models.REGISTRY.from_manifest(manifest["model"]) if apart else own,
             tuner=tuners.REGISTRY.from_manifest(manifest["tuner"]),
             sampler=samplers.REGISTRY.from_manifest(manifest["sampler"]),
             seed=manifest["seed"],
@@ -649,10 +613,10 @@ class Pipeline:
         )
         pipeline._vocabulary = manifest.get("vocabulary")
         if apart:
-            pipeline._adapters = directory / "adapters"
+            pipeline._adapters = directory / saved_pipeline.ADAPTERS
         return pipeline
 
-    def _manifest(self, apart: bool) -> dict[str, Any]:
+    def _manifest(self) -> dict[str, Any]:
         """What `load` needs, as JSON can hold it."""
         from importlib.metadata import version
 
@@ -661,10 +625,8 @@ class Pipeline:
 
         told = self.corpus is not None and not isinstance(self.corpus, Texts)
         return {
-            "format": FORMAT,
             "corpus": CORPORA.to_manifest(self.corpus) if told else None,
             "model": models.REGISTRY.to_manifest(self.model_source),
-            "adapters": apart,
             "tuner": tuners.REGISTRY.to_manifest(self.tuner),
             "sampler": samplers.REGISTRY.to_manifest(self.sampler),
             "seed": self.seed,
@@ -676,48 +638,35 @@ class Pipeline:
             "report": None if self.report is None else self.report.to_dict(),
         }
 
-    def _corpus(self) -> CorpusSource:
+    def _corpus(self) -> DividedCorpus:
+        """The corpus, divided into what is trained on and what is held out."""
         if self.corpus is None:
             raise ArgumentError(
                 "This pipeline has no corpus. Give it one: Pipeline(corpus=…), or Pipeline.load(path, corpus=…)."
             )
-        return self.corpus
-
-    def _training_texts(self, source: CorpusSource) -> Iterator[str]:
-        """The texts that the model is tuned on, read again."""
-        for document in islice(source.documents(), self.max_documents):
-            if splits.side(document, held_out=self.held_out) == "train":
-                yield document.text
+        return DividedCorpus(self.corpus, self.held_out, self.max_documents)
 
     def _adapt_vocabulary(self) -> Mapping[str, Any]:
         """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
-        model = self.model
+        model, corpus = self.model, self._corpus()
         before = model.tokenizer
-        record = self.tuner.adapt_vocabulary(model, lambda: self._texts("train"), lambda: self._texts("held_out"))
+        record = self.tuner.adapt_vocabulary(model, lambda: corpus.texts("train"), lambda: corpus.texts("held_out"))
         if model.tokenizer is not before:
             self._stored = None
         if record and record["choice"] != "keep":
             self._weights_are_the_sources = False
         return record
 
-    def _texts(self, side: splits.Side) -> Iterator[str]:
-        for document in self._read(CorpusTally()):
-            if splits.side(document, held_out=self.held_out) == side:
-                yield document.text
-
-    def _read(self, tally: CorpusTally) -> Iterator[Document]:
-        return islice(self._corpus().documents(tally), self.max_documents)
-
     def _documents(self) -> StoredCorpus:
         """The corpus's ids, those to train on and those held out, on disk."""
-        self._corpus()
+        corpus = self._corpus()
         if self._stored is None:
             backends.use(self.backend)
             tokenizer = self.tokenizer
             from kerasgen.tokens import store
 
             self._stored = store.store(
-                self._read,
+                corpus.documents,
                 tokenizer,
                 held_out=self.held_out,
                 directory=store.cache_directory(self.cache),
