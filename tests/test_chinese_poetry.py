@@ -24,6 +24,8 @@ from kerasgen.corpora.chinese_poetry import ChinesePoetry
 from kerasgen.corpora.poetry_repository import verify_archive
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError, MissingDependencyError
 
+pytestmark = pytest.mark.one_backend
+
 # Nonsense in the right shapes: every line counts a clock, a pot or a wheel.
 FIVE = ["鐘上一隻貓，鐘下兩隻貓。", "貓看三個碗，碗看四把勺。"]
 SEVEN = ["車輪轉了七八回，茶壺響了五六回。", "誰把電話放在桌，桌下無人接電話。"]

@@ -19,6 +19,8 @@ from kerasgen.corpora.texts import Texts
 from kerasgen.corpora.tfds import CnnDailymail, RedditTifu, Tfds
 from kerasgen.testing.corpora import CorpusContract
 
+pytestmark = pytest.mark.one_backend
+
 
 class TestText(CorpusContract):
     bad_arguments = ({"path": ""}, {"split": "word"}, {"encoding": "utf-9"}, {"on_error": "ignore"})

@@ -23,6 +23,8 @@ from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.files import Csv, Jsonl, Text
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError, MissingDependencyError
 
+pytestmark = pytest.mark.one_backend
+
 
 def zstd(data: bytes) -> bytes:
     return pytest.importorskip("zstandard").ZstdCompressor().compress(data)

@@ -16,6 +16,8 @@ from kerasgen.corpora.sample import Sample
 from kerasgen.corpora.splits import held_out_documents, train_documents
 from kerasgen.errors import CorpusArgumentError
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture(scope="module")
 def quatrains() -> list[Document]:

@@ -20,6 +20,8 @@ from kerasgen.corpora.splits import held_out_documents, side, train_documents
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, UnknownNameError
 
+pytestmark = pytest.mark.one_backend
+
 FRACTIONS = st.floats(min_value=0, max_value=1, exclude_max=True)
 TEXTS = st.text(st.characters(codec=None))
 

@@ -24,7 +24,7 @@ from kerasgen.errors import (
     MissingDependencyError,
 )
 
-pytestmark = [pytest.mark.tensorflow, needs_tfds]
+pytestmark = [pytest.mark.one_backend, pytest.mark.tensorflow, needs_tfds]
 
 POSTS = [
     {

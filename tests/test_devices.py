@@ -15,6 +15,8 @@ from kerasgen import backend, devices
 from kerasgen.errors import MissingDependencyError, TuneArgumentError
 from kerasgen.tuners.full import FullTuner
 
+pytestmark = pytest.mark.one_backend
+
 
 class TestTheProcessor:
     @pytest.fixture(autouse=True)

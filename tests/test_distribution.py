@@ -19,6 +19,8 @@ from kerasgen import backend
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.full import FullTuner
 
+pytestmark = pytest.mark.one_backend
+
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
@@ -78,6 +80,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run(tmp_path_factory.mktemp("alone"), "none")
 
 
+@pytest.mark.slow
 def test_two_devices_that_share_a_batch_have_the_losses_of_one(alone: dict[str, Any], tmp_path: Path) -> None:
     """With dropout: the numbers drawn don't depend on where they are drawn."""
     found = run(tmp_path, "data")

@@ -18,6 +18,8 @@ import kerasgen as kg
 from kerasgen import cli
 from kerasgen.models.saving import save_preset
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(DOCS.rglob("*.md"))]
@@ -113,6 +115,7 @@ def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path
     assert kg.Pipeline.load(tmp_path / "poet").sampler == kg.TopK(k=5, temperature=0.8, seed=7)
 
 
+@pytest.mark.slow
 def test_the_plugins_of_the_how_to_pass_kerasgens_own_suites(tmp_path):
     """Installed with what their page declares, and tested as their page says."""
     declared = tomllib.loads((DOCS / "plugin" / "pyproject.toml").read_text(encoding="utf-8"))["project"]

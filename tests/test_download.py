@@ -18,6 +18,8 @@ from kerasgen.corpora.chinese_poetry import ChinesePoetry
 from kerasgen.corpora.download import fetch, sha256_of
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
+pytestmark = pytest.mark.one_backend
+
 CONTENT = bytes(range(256)) * 1000
 
 

@@ -15,6 +15,8 @@ from tiny import tiny_gpt2
 
 from kerasgen.models.saving import save_preset
 
+pytestmark = pytest.mark.one_backend
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 MISHAPS = [
@@ -76,6 +78,7 @@ def tuned(output: str) -> tuple[int, float, float]:
     return int(steps[1]), float(bits[1]), float(bits[2])
 
 
+@pytest.mark.slow
 @needs_tfds
 @pytest.mark.tensorflow
 def test_a_model_tuned_on_tifu_tells_a_story_before_and_after(run, tmp_path):

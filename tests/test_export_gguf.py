@@ -9,6 +9,8 @@ from tiny import tiny_gpt2, tiny_opt
 import kerasgen as kg
 from kerasgen.exporters.gguf import read
 
+pytestmark = pytest.mark.one_backend
+
 gguf = pytest.importorskip("gguf")
 
 

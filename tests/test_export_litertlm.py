@@ -7,6 +7,8 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 
+pytestmark = pytest.mark.one_backend
+
 
 def test_a_wrong_setting_is_said_at_once():
     with pytest.raises(kg.errors.ExportArgumentError, match="int3"):

@@ -56,6 +56,7 @@ def test_each_sampler_gives_the_librarys_own_ids(artefact, model, sampler):
     assert ours == [list(several[0].token_ids) for several in theirs]
 
 
+@pytest.mark.slow
 def test_opt_is_written_too(tmp_path):
     """Positions that begin at two, and padding that is not the end token."""
     exporter = kg.SavedModelExporter(samplers=("greedy", "beam"))
@@ -210,6 +211,7 @@ def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
         kg.load_artefact(copy)
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_and_both_engines_give_the_same_ids(tmp_path):
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-m", "benchmarks.decode_saved_model", "--quick", "--json", str(tmp_path / "found.json")]

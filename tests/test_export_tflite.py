@@ -95,6 +95,7 @@ def test_opt_without_beams(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_int8_of_the_starter_is_close_and_small(tmp_path):
     """A trained model, for random weights say nothing about rounding."""
     model = kg.Starter().load()

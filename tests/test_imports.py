@@ -142,6 +142,8 @@ def test_the_decoding_loops_need_neither_keras_nor_a_backend() -> None:
         + """
 import json
 from kerasgen.generation import Continuation, Engine, generate, stream
+
+pytestmark = pytest.mark.one_backend
 print(json.dumps(foreign()))
 """
     )

@@ -20,6 +20,8 @@ from kerasgen.models.saving import save_preset
 from kerasgen.testing.models import ModelContract
 from kerasgen.testing.tokenizers import TokenizerContract
 
+pytestmark = pytest.mark.one_backend
+
 LLAMA3_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
 
 # Enough of a text that a SentencePiece model of a few hundred pieces can be trained from it.

@@ -13,6 +13,8 @@ import pytest
 
 import kerasgen
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = Path(kerasgen.__file__).resolve().parent
 MODULES = sorted(ROOT.rglob("*.py"))
 

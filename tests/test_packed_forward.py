@@ -94,7 +94,9 @@ def test_loss_and_gradients_are_those_of_keras_hubs_layers(
     expected = gradients(model, inputs_of())
     assert len(found) == 9 if adapted else len(found) > 10  # the loss, and two thin matrices for each of four targets
     for one, again, other in zip(found, remade, expected, strict=True):
-        rounding = 2e-5 + 1e-4 * np.abs(other).max()  # an element is a sum of terms as large as the largest, which cancel
+        rounding = (
+            2e-5 + 1e-4 * np.abs(other).max()
+        )  # an element is a sum of terms as large as the largest, which cancel
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=rounding)
         np.testing.assert_allclose(again, other, rtol=1e-3, atol=rounding)
 

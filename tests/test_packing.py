@@ -17,6 +17,8 @@ from kerasgen.tokens.characters import whole_character_bpe
 from kerasgen.tokens.encoding import TEXTS_AT_ONCE, EncodedDocuments, encode_documents
 from kerasgen.tokens.packing import Packing, block, cut, pack
 
+pytestmark = pytest.mark.one_backend
+
 PACKINGS: tuple[Packing, ...] = ("best_fit", "none", "concatenate")
 token_counts = st.lists(st.integers(0, 40), max_size=30)
 row_lengths = st.integers(1, 24)

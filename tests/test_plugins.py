@@ -282,6 +282,8 @@ again = kg.corpora.REGISTRY.from_manifest(json.loads(json.dumps(manifest)))
 tally = CorpusTally()
 texts = [document.text for document in again.documents(tally)]
 from kerasgen_haiku import SecondBest
+
+pytestmark = pytest.mark.one_backend
 same = [again == pipe.corpus, pipe.sampler == SecondBest(patience=2), kg.samplers.REGISTRY.to_text(pipe.sampler)]
 try:
     kg.Pipeline(corpus="haiku:season=spring")

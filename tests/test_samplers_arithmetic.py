@@ -220,6 +220,7 @@ def test_the_contrastive_score_is_that_of_its_paper(where: str, data: st.DataObj
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_million_draws_have_the_models_frequencies() -> None:
     logits = [0.0, 1.0, NEVER, 2.0, -3.0]
     uniforms = np.random.default_rng(0).random(1_000_000)

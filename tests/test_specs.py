@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from kerasgen import specs
 from kerasgen.errors import ArgumentError, SamplerArgumentError
 
+pytestmark = pytest.mark.one_backend
+
 
 @dataclass(frozen=True)
 class Everything:

@@ -26,6 +26,8 @@ from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tokens.packing import block, pack
 
+pytestmark = pytest.mark.one_backend
+
 VOCABULARY, MERGES = tiny_vocabulary(300)
 TOKENIZER = ByteLevelBPE(VOCABULARY, MERGES, end_token=GPT2_END)
 WRITTEN = [*texts(200), "春眠不覺曉", "\ud800 alone", "a b"]
