@@ -98,7 +98,7 @@ def test_the_table_of_what_is_built_in_is_complete():
 
 def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path):
     """Two names and the number of steps are all that is changed."""
-    (source,) = fenced(ROOT / "README.md", "python")
+    source, *_ = fenced(ROOT / "README.md", "python")
     save_preset(tiny_gpt2(num_layers=1, max_sequence_length=256), tmp_path / "tiny")
     for shown, here in (
         ('"chinese_poetry:dynasty=tang"', '"sample:language=zh"'),
@@ -113,6 +113,19 @@ def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path
     assert "昨夜雨疏风骤" in done.stdout
     assert "bits per character" in done.stdout
     assert kg.Pipeline.load(tmp_path / "poet").sampler == kg.TopK(k=5, temperature=0.8, seed=7)
+
+
+@pytest.mark.slow
+def test_the_readme_streams_and_ships(tmp_path):
+    """Its other examples, one after another, with the starter."""
+    pytest.importorskip("ai_edge_quantizer")
+    _, *others = fenced(ROOT / "README.md", "python")
+    lines = ["import kerasgen as kg", "pipe = kg.Pipeline()", *others, "print(artefact.report['parity'])"]
+    (tmp_path / "others.py").write_text("\n".join(lines), encoding="utf-8")
+    done = child(["others.py"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "divergence" in done.stdout
+    assert {"poet.tflite", "poet.tflite.tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.slow
