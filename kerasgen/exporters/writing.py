@@ -15,6 +15,7 @@ from kerasgen.runtime import metadata
 
 _MARKDOWN_FILE = "REPORT.md"
 _MARKDOWN_SUFFIX = ".md"
+_TENSORFLOW_ERRORS = "tensorflow.python.framework.errors"  # a full disk is one of these where TensorFlow writes
 
 
 @contextmanager
@@ -37,8 +38,10 @@ def staged(path: Path, *, overwrite: bool) -> Iterator[Path]:
         stage.mkdir(parents=True)
         yield stage / path.name
         _move(stage, path.absolute())
-    except OSError as cause:
-        raise ExportError(f"The artefact can't be written to {path}: {cause}. Nothing of it was kept.") from cause
+    except Exception as cause:
+        if isinstance(cause, OSError) or type(cause).__module__.startswith(_TENSORFLOW_ERRORS):
+            raise ExportError(f"The artefact can't be written to {path}: {cause}. Nothing of it was kept.") from cause
+        raise
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import shutil
 import uuid
 from pathlib import Path
@@ -53,6 +55,7 @@ def save_preset(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
+        _require_room(model, partial)
         _write(model, preprocessor, partial)
         if dtype == "float16":
             _store_as_float16(partial)
@@ -62,6 +65,14 @@ def save_preset(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _require_room(model: LanguageModel, directory: Path) -> None:
+    """HDF5 ends the whole process when the disk becomes full while it writes, so it is not let that far."""
+    needed = sum(4 * math.prod(weight.shape) for weight in model.causal_lm.weights)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"The weights take {needed:,} bytes, and the disk has room for {free:,}")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
