@@ -203,10 +203,10 @@ def prepare(folder: Path, *, quick: bool) -> dict[str, Path]:
 
 
 def _adapted(texts: Sequence[str], folder: Path) -> None:
-    """A vocabulary made for the corpus: whole characters."""
+    """A vocabulary made for the corpus: whole characters. At a power of two, rows would share lines of the cache."""
     from kerasgen.tokens.characters import whole_character_bpe
 
-    tokenizer = whole_character_bpe(texts, vocabulary_size=8192, minimum_count=2)
+    tokenizer = whole_character_bpe(texts, vocabulary_size=8000, minimum_count=2)
     (folder / "vocab.json").write_text(json.dumps(tokenizer.vocabulary, ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *tokenizer.merges, ""]), encoding="utf-8")
 
