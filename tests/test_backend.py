@@ -12,6 +12,8 @@ from installing import child
 from kerasgen import backend
 from kerasgen.errors import ArgumentError
 
+pytestmark = pytest.mark.one_backend
+
 # What a child begins with: a body that may fail, and what it says.
 SAY = """
 import json, os, sys
@@ -104,8 +106,6 @@ def test_keras_on_another_backend_already_is_an_error_that_says_what_to_do() -> 
         SAY
         + """
 import keras
-
-pytestmark = pytest.mark.one_backend
 said = [say(lambda: backend.use("tensorflow")), backend.running()]
 os.environ["KERAS_BACKEND"] = "tensorflow"  # too late: Keras read it when it was imported
 said += [say(backend.agree), say(lambda: backend.use("jax"))]

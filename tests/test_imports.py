@@ -11,6 +11,8 @@ from installing import child
 
 import kerasgen
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = Path(kerasgen.__file__).resolve().parent
 CONTRACTS = sorted(ROOT.rglob("base.py"))
 
@@ -142,8 +144,6 @@ def test_the_decoding_loops_need_neither_keras_nor_a_backend() -> None:
         + """
 import json
 from kerasgen.generation import Continuation, Engine, generate, stream
-
-pytestmark = pytest.mark.one_backend
 print(json.dumps(foreign()))
 """
     )

@@ -23,6 +23,8 @@ from kerasgen.errors import (
 from kerasgen.plugins import Registry
 from kerasgen.samplers.sampling import Greedy, TopK
 
+pytestmark = pytest.mark.one_backend
+
 GROUP = "kerasgen.samplers"
 
 # A sampler as a plugin's author writes one.
@@ -282,8 +284,6 @@ again = kg.corpora.REGISTRY.from_manifest(json.loads(json.dumps(manifest)))
 tally = CorpusTally()
 texts = [document.text for document in again.documents(tally)]
 from kerasgen_haiku import SecondBest
-
-pytestmark = pytest.mark.one_backend
 same = [again == pipe.corpus, pipe.sampler == SecondBest(patience=2), kg.samplers.REGISTRY.to_text(pipe.sampler)]
 try:
     kg.Pipeline(corpus="haiku:season=spring")
