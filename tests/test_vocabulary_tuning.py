@@ -104,7 +104,7 @@ def test_an_adapted_pipeline_is_saved_whole_and_loaded(preset, tmp_path, tuner) 
 
 def test_beside_adapters_the_new_rows_are_tuned_and_the_old_ones_stay(preset) -> None:
     adapted = pipeline(preset)
-    adapt(adapted.model, lambda: adapted._texts("train"), None, asked="extend")
+    adapt(adapted.model, lambda: adapted._corpus().texts("train"), None, asked="extend")
     before = np.asarray(models.token_table(adapted.model))
     pipe = pipeline(preset, tuner=kg.LoraTuner(**{**dataclasses.asdict(TUNER), "rank": 2}))
     report = pipe.fit(verbose=0)
