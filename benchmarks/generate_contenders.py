@@ -205,7 +205,7 @@ def transformers_generates(job: dict[str, int]) -> Generate:
 
 
 def ctranslate2_generates(job: dict[str, int]) -> Generate:
-    """Through CTranslate2's generator in float32."""
+    """Through CTranslate2's generator, in float32 unless the job says otherwise."""
     import ctranslate2
     from ctranslate2.specs import common_spec, transformer_spec
 
@@ -239,7 +239,9 @@ def ctranslate2_generates(job: dict[str, int]) -> Generate:
     folder = tempfile.mkdtemp()
     spec.validate()
     spec.save(folder)
-    generator = ctranslate2.Generator(folder, device="cpu", compute_type="float32", intra_threads=job["threads"])
+    generator = ctranslate2.Generator(
+        folder, device="cpu", compute_type=job.get("compute_type", "float32"), intra_threads=job["threads"]
+    )
 
     def run(task: dict[str, Any]) -> Ids:
         most = max(task["lengths"])
@@ -248,7 +250,7 @@ def ctranslate2_generates(job: dict[str, int]) -> Generate:
             max_length=most,
             min_length=most,
             include_prompt_in_result=False,
-            beam_size=5 if task["sampler"].startswith("beam") else 1,
+            beam_size=int(task["sampler"].split("=")[-1]) if task["sampler"].startswith("beam") else 1,
         )
         return [one.sequences_ids[0][:more] for one, more in zip(found, task["lengths"], strict=True)]
 

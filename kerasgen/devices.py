@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
+STATUS = Path("/proc/self/status")
 CPU_FLAGS = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -40,3 +42,20 @@ def cpu_has_avx2() -> bool:
 def nvidia_gpu() -> bool:
     """Say whether an NVIDIA GPU's driver is loaded and the process may see the device."""
     return NVIDIA_DRIVER.exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the most memory that this process has held, in bytes, or None where the system doesn't say.
+
+    On Linux it is the kernel's own mark of the process: what `getrusage` tells begins with what the parent held.
+    """
+    if STATUS.exists():
+        marks = [line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+        if marks:
+            return int(marks[0]) * 1024
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kilobytes

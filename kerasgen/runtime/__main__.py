@@ -20,6 +20,7 @@ def main() -> None:
     """Do the job."""
     import numpy as np
 
+    from kerasgen import devices
     from kerasgen.runtime.loading import load_artefact
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
@@ -34,17 +35,8 @@ def main() -> None:
     for index, token_ids in enumerate(job.get("logits", [])):
         np.save(answer.with_suffix(f".{index}.npy"), runtime.logits(token_ids))
     found["modules"] = sorted(name for name in WATCHED if name in sys.modules)
-    found["peak_bytes"] = _peak_bytes()
+    found["peak_bytes"] = devices.peak_memory_bytes()
     answer.write_text(json.dumps(found), encoding="utf-8")
-
-
-def _peak_bytes() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from functools import cache
 from math import prod
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasgen import devices
 from kerasgen.models.base import LanguageModel
 
 _SIDE_CPU, _SIDE_GPU = 1024, 8192
@@ -69,12 +69,7 @@ def peak_memory_bytes() -> int:
         stats = jax.local_devices()[0].memory_stats() or {}  # another process's device tells us nothing
         if "peak_bytes_in_use" in stats:
             return int(stats["peak_bytes_in_use"])
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) if sys.platform == "darwin" else int(peak) * 1024  # Linux counts kilobytes
+    return devices.peak_memory_bytes() or 0
 
 
 def _on_gpu() -> bool:

@@ -1,0 +1,157 @@
+"""One process that decodes with one engine when it is told to: `python -m benchmarks.decode_contenders NAME JOB`.
+
+The job is a JSON file with the model's shape and the folder of the artefacts; `export` writes them, and `quality` says
+what the starter loses as an int8 artefact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import generate_contenders
+from benchmarks.harness import Figures, gpt2_files
+from kerasgen.devices import peak_memory_bytes
+
+Ask = Callable[[dict[str, Any]], Figures]
+FILES = {"tflite float32": "float32.tflite", "tflite int8": "int8.tflite", "saved_model": "saved_model"}
+
+
+def read_memory(job: dict[str, Any]) -> Ask:
+    """Reads an array far larger than the caches, as a matrix that is multiplied with a vector from either side."""
+    array = np.ones((job["megabytes"], 2**18), dtype=np.float32)
+    left, right = np.ones(array.shape[0], np.float32), np.ones(array.shape[1], np.float32)
+
+    def run(task: dict[str, Any]) -> Figures:
+        seconds = []
+        for product in (lambda: left @ array, lambda: array @ right) * 2:
+            begun = time.perf_counter()
+            product()
+            seconds.append(time.perf_counter() - begun)
+        return {"bytes": array.nbytes, "seconds": min(seconds)}
+
+    return run
+
+
+def loaded(job: dict[str, Any], name: str) -> Ask:
+    """An artefact in its own runtime, whose texts don't end before they are as long as asked for."""
+    import kerasgen as kg
+
+    settings = {} if name == "saved_model" else {"threads": job["threads"]}
+    runtime = kg.load_artefact(Path(job["folder"], FILES[name]), **settings)
+    never = job["vocabulary"] if name == "saved_model" else -1
+
+    def run(task: dict[str, Any]) -> Figures:
+        begun = time.perf_counter()
+        ids = runtime.generate_ids(
+            task["prompts"], sampler=task["sampler"], max_new_tokens=task["lengths"][0], end_token_id=never
+        )
+        return {"seconds": time.perf_counter() - begun, "ids": ids}
+
+    return run
+
+
+def another(job: dict[str, Any], name: str) -> Ask:
+    """One of the contenders of `benchmarks.generate`, in the number format that its name ends with."""
+    library, _, _number = name.partition(" int8")
+    if name != library:
+        job["compute_type"] = "int8"
+    make, backend = generate_contenders.CONTENDERS[library]
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend
+    generate = make(job)
+
+    def run(task: dict[str, Any]) -> Figures:
+        begun = time.perf_counter()
+        ids = generate(task)
+        return {"seconds": time.perf_counter() - begun, "ids": ids}
+
+    return run
+
+
+def model_of(job: dict[str, Any]) -> Any:
+    """The random model, with GPT-2's own tokenizer but without a start token, so that all read the same prompt."""
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.bpe import ByteLevelBPE
+
+    found = ByteLevelBPE.from_files(*gpt2_files())
+    tokenizer = ByteLevelBPE(found.vocabulary, found.merges, start_token=None)
+    return LanguageModel(generate_contenders.keras_model(job), tokenizer, "benchmark")
+
+
+def export(job: dict[str, Any]) -> list[Figures]:
+    """Write the artefacts that are asked for; returns what their reports say of the files."""
+    import kerasgen as kg
+
+    model = model_of(job)
+    # Random weights diverge more than trained ones when they are rounded; what the limit is says nothing here.
+    exporters = {
+        "tflite float32": kg.TFLiteExporter(cache_length=256),
+        "tflite int8": kg.TFLiteExporter(cache_length=256, quantize="int8", most_divergence=10.0),
+        "saved_model": kg.SavedModelExporter(samplers=("greedy",)),
+    }
+    rows = []
+    for name in job["artefacts"]:
+        begun = time.perf_counter()
+        written = exporters[name].export(model, Path(job["folder"], FILES[name])).report
+        row = {"part": "file", "contender": name, "export_seconds": time.perf_counter() - begun}
+        row |= {"MB": written["bytes"] / 2**20}
+        if "bytes_over_weight_bytes" in written:
+            row["bytes_over_weight_bytes"] = written["bytes_over_weight_bytes"]
+        rows.append(row)
+    return rows
+
+
+def quality(job: dict[str, Any]) -> list[Figures]:
+    """Bits per character of the starter on texts that it wasn't trained on, as a Keras model and as an int8 file."""
+    import kerasgen as kg
+    from kerasgen.corpora.sample import Sample
+    from kerasgen.corpora.splits import held_out_documents
+    from kerasgen.models.scoring import score
+    from kerasgen.tokens.encoding import encode_documents
+
+    model = kg.Starter().load()
+    path = Path(job["folder"], "starter.tflite")
+    artefact = kg.TFLiteExporter(quantize="int8").export(model, path)
+    start, longest = model.tokenizer.start_token_id, artefact.report["graph"]["cache_length"]
+    documents = [
+        document
+        for document in held_out_documents(Sample(language="zh"))
+        if len(model.tokenizer.encode(document.text)) + 2 < longest
+    ][: job["texts"]]
+    whole = score(model, encode_documents(documents, model.tokenizer), sequence_length=longest)
+    nats = 0.0
+    for document in documents:
+        ids = [start, *model.tokenizer.encode(document.text), model.tokenizer.end_token_id]
+        logits = artefact.runtime.logits(ids[:-1]).astype(np.float64)
+        highest = logits.max(axis=-1, keepdims=True)
+        totals = np.log(np.exp(logits - highest).sum(axis=-1)) + highest[:, 0]
+        nats += float((totals - logits[np.arange(len(ids) - 1), ids[1:]]).sum())
+    bits = nats / np.log(2.0) / sum(len(document.text) for document in documents)
+    row = {"part": "quality", "contender": "tflite int8", "texts": len(documents), "bits_per_character": bits}
+    row |= {"float32_bits_per_character": whole.bits_per_character, "ratio": bits / whole.bits_per_character}
+    return [row]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the artefacts, or answer tasks until standard input ends."""
+    name, job = arguments[0], json.loads(Path(arguments[1]).read_text(encoding="utf-8"))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    if name in ("export", "quality"):
+        print(json.dumps({"export": export, "quality": quality}[name](job)), file=answers, flush=True)
+        return
+    run = read_memory(job) if name == "read memory" else (loaded if name in FILES else another)(job, name)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line)) | {"peak_bytes": peak_memory_bytes() or 0}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
