@@ -24,7 +24,7 @@ class LiteRtLmExporter(Exporter):
         quantize: as for `TFLiteExporter`.
     """
 
-    quantize: Literal["float32", "int8"] = "float32"
+    quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
 
     def __post_init__(self) -> None:
         if self.quantize not in QUANTIZATIONS:
@@ -49,7 +49,9 @@ class LiteRtLmExporter(Exporter):
         with writing.staged(path, overwrite=overwrite) as stage:
             metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             with tempfile.TemporaryDirectory() as folder:
-                inner = TFLiteExporter(quantize=self.quantize, beams=0).export(model, Path(folder) / "model.tflite")
+                inner = TFLiteExporter(quantize=self.quantize, decode_lengths=(), beams=0).export(
+                    model, Path(folder) / "model.tflite"
+                )
                 length = int(inner.report["graph"]["cache_length"])
                 _bundle(inner.path, metadata.tokenizer_path(stage), tokenizer, length, stage, Path(folder))
             report: dict[str, Any] = {

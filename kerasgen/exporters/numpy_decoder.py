@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
+from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights, map_weights
+from kerasgen.tokens.base import Tokenizer
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,6 +40,12 @@ class NumpyDecoder:
         found: Floats = hidden @ weights.token_embedding.T
         return found
 
+    def copy(self) -> NumpyDecoder:
+        """Return a reader that stands at the same place; what was read is shared, for it is never changed."""
+        found = NumpyDecoder(self._weights, self._shape)
+        found._past, found._length = list(self._past), self._length
+        return found
+
     def _block(self, layer: DecoderLayer, index: int, hidden: Any) -> Any:
         shape = self._shape
         normed = _norm(hidden, layer.attention_gamma, layer.attention_beta, shape.layer_norm_epsilon)
@@ -62,6 +69,65 @@ class NumpyDecoder:
         normed = _norm(hidden, layer.feedforward_gamma, layer.feedforward_beta, shape.layer_norm_epsilon)
         wide = _activate(normed @ layer.up_kernel + layer.up_bias, shape.activation)
         return hidden + wide @ layer.down_kernel + layer.down_bias
+
+
+def rounded(weights: DecoderWeights, dtype: str, *, least_rank: int = 0) -> DecoderWeights:
+    """Return the weights as a file of another float type gives them back, float32 again.
+
+    Args:
+        weights: NumPy arrays.
+        dtype: of the file.
+        least_rank: arrays of fewer dimensions are kept as they are.
+    """
+
+    def through(array: Any) -> Any:
+        return array if array.ndim < least_rank else array.astype(dtype).astype(np.float32)
+
+    return map_weights(through, weights)
+
+
+class NumpyEngine:
+    """Decodes by this arithmetic wherever an engine is taken; see `kerasgen.generation.engine.Engine`.
+
+    Args:
+        weights: NumPy arrays.
+        shape: of the decoder.
+        tokenizer: whose ids the model reads.
+    """
+
+    name = "numpy"
+
+    def __init__(self, weights: DecoderWeights, shape: DecoderShape, tokenizer: Tokenizer) -> None:
+        self.weights, self.shape, self.tokenizer = weights, shape, tokenizer
+        self.max_sequence_length = shape.max_sequence_length
+
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> NumpySession:
+        """Return a session whose rows are these texts."""
+        return NumpySession(self, prompts)
+
+
+class NumpySession:
+    """One batch of texts, each read by a decoder of its own; see `kerasgen.generation.engine.Session`."""
+
+    def __init__(self, engine: NumpyEngine, prompts: Sequence[Sequence[int]]) -> None:
+        self._size = engine.tokenizer.vocabulary_size
+        self._texts = [NumpyDecoder(engine.weights, engine.shape) for _ in prompts]
+        read = [text.read(prompt)[-1] for text, prompt in zip(self._texts, prompts, strict=True)]
+        self._logits = np.stack(read)[:, : self._size]
+
+    def logits(self) -> Floats:
+        """Return the logits of each row's next token."""
+        return self._logits
+
+    def append(self, token_ids: npt.NDArray[np.integer[Any]]) -> None:
+        """Add one token to each row."""
+        read = [text.read([int(token)])[-1] for text, token in zip(self._texts, token_ids, strict=True)]
+        self._logits = np.stack(read)[:, : self._size]
+
+    def select(self, rows: npt.NDArray[np.integer[Any]]) -> None:
+        """Go on with these rows, in this order."""
+        self._texts = [self._texts[row].copy() for row in rows]
+        self._logits = self._logits[rows]
 
 
 def greedy(

@@ -122,6 +122,7 @@ def prove_ids(
     seeded: str | None = "top_k:k=5",
     settings: Mapping[str, Any] | None = None,
     allowed_modules: Sequence[str] = (),
+    reference: Any = None,
 ) -> dict[str, Any]:
     """Let a fresh process generate from the artefact, and compare its ids with the model's own.
 
@@ -137,6 +138,8 @@ def prove_ids(
         seeded: a sampler that draws, or None if the artefact holds none.
         settings: of the runtime.
         allowed_modules: packages, of those watched, that the process may load.
+        reference: an engine whose ids to compare with, where the artefact's weights are rounded; then it is told, and
+            no failure, if the model's own ids are others.
 
     Returns:
         Figures, as JSON could hold them.
@@ -146,7 +149,8 @@ def prove_ids(
     """
     new = min(NEW_TOKENS, longest // 2)
     some = prompts(model.tokenizer, chunk=chunk, longest=longest, new_tokens=new)
-    expected = [_ids(model, [one], "greedy", new)[0] for one in some]
+    original = model if reference is None else reference
+    expected = [_ids(original, [one], "greedy", new)[0] for one in some]
     end = next((n for n, token in enumerate(expected[0]) if n > 3 and token not in expected[0][:n]), None)
     few = min(BEAM_TOKENS, new)
     calls: list[dict[str, Any]] = [{"prompts": [one], "max_new_tokens": new} for one in some]
@@ -160,7 +164,7 @@ def prove_ids(
     if beams is not None:
         spec = f"beam:num_beams={beams}"
         calls.append({"prompts": some[:2], "max_new_tokens": few, "sampler": spec})
-        wanted.append(("beams", _ids(model, some[:2], spec, few)))
+        wanted.append(("beams", _ids(original, some[:2], spec, few)))
     seeded_at = len(calls)
     if seeded is not None:
         calls += [{"prompts": some[:2], "max_new_tokens": few, "sampler": seeded, "seed": 11}] * 2
@@ -182,6 +186,8 @@ def prove_ids(
         figures[f"{what}_equal"] = figures.get(f"{what}_equal", True) and same
         if not same:
             figures[f"{what}_first_difference"] = _first_difference(answer.calls[number], ids)
+    if reference is not None:
+        figures["like_the_unrounded_model"] = expected == [_ids(model, [one], "greedy", new)[0] for one in some]
     if seeded is not None:
         figures["seeded_reproduces"] = answer.calls[seeded_at] == answer.calls[seeded_at + 1]
     wrong = [key for key, value in figures.items() if key.endswith(("_equal", "_reproduces")) and not value]
@@ -194,6 +200,43 @@ def prove_ids(
     foreign = set(answer.modules) - set(allowed_modules)
     if foreign:
         raise ExportError(f"The artefact's runtime loaded {', '.join(sorted(foreign))}.", figures=figures)
+    return figures
+
+
+def prove_loop(
+    model: LanguageModel,
+    path: Path,
+    sampler: str,
+    *,
+    longest: int,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Let a fresh process generate by the loop in the graph, and compare its ids with those of the loop on the host.
+
+    Args:
+        model: what was exported.
+        path: the artefact.
+        sampler: that the graph holds.
+        longest: tokens that a text in the artefact can have.
+        settings: of the runtime.
+
+    Raises:
+        ExportError: ids differ, or the process failed; `.figures` holds what was seen.
+    """
+    new = min(NEW_TOKENS, longest // 2)
+    some = prompts(model.tokenizer, chunk=min(32, longest // 4), longest=longest, new_tokens=new)
+    call = {"prompts": some, "max_new_tokens": new, "sampler": sampler, "seed": 5}
+    answer = ask(path, [call, call | {"in_graph": True}], settings=settings)
+    figures = {
+        "loop_equal": answer.calls[0] == answer.calls[1],
+        "loop_tokens_per_second": sum(map(len, answer.calls[1])) / answer.seconds[1],
+    }
+    if not figures["loop_equal"]:
+        different = _first_difference(answer.calls[1], answer.calls[0])
+        raise ExportError(
+            f"The loop in the graph generates other ids than the loop around it: {different}. Nothing was kept.",
+            figures=figures,
+        )
     return figures
 
 
@@ -257,7 +300,7 @@ def prove_closeness(
     return figures
 
 
-def _ids(model: LanguageModel, some: Sequence[Sequence[int]], sampler: str, new_tokens: int) -> list[list[int]]:
+def _ids(model: Any, some: Sequence[Sequence[int]], sampler: str, new_tokens: int) -> list[list[int]]:
     from kerasgen.generation import generate_ids
 
     found = generate_ids(model, some, sampler=sampler, max_new_tokens=new_tokens)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SAMPLERS = ("greedy", "top_k", "top_p", "min_p", "beam")
 # A prompt's length around which the proof chooses others; the whole prompt is read at once.
 _PROBED_LENGTH = 16
+# Tokens of a text where the model has no limit of its own.
+_LONGEST = 2048
 # What `import tensorflow` itself brings into a process.
 _ALLOWED = ("tensorflow", "keras", "jax")
 
@@ -24,6 +26,9 @@ _ALLOWED = ("tensorflow", "keras", "jax")
 @dataclass(frozen=True)
 class SavedModelExporter(Exporter):
     """Write a directory that `tensorflow` alone loads and serves: text in, text out, and ids in, ids out.
+
+    GPT-2 and OPT are written as plain TensorFlow, any other KerasHub causal model over its own `generate_step`. A
+    tokenizer that isn't byte-level BPE stays outside, and there are signatures of ids alone.
 
     For each sampler there are two signatures, such as `top_k` (of texts) and `top_k_ids`. The seed, the temperature and
     what the sampler takes besides are inputs, as are `max_new_tokens` and the end token; the batch is of any size.
@@ -65,49 +70,48 @@ class SavedModelExporter(Exporter):
         """
         from kerasgen.exporters.proving import prove_ids
         from kerasgen.exporters.writing import check_target, staged, write_report
-        from kerasgen.models.families import family_of, names
+        from kerasgen.models.families import family_of
         from kerasgen.runtime import metadata
         from kerasgen.tokens.bpe import ByteLevelBPE
 
         path = Path(path)
         check_target(path, overwrite=overwrite)
-        family = family_of(model.causal_lm)
+        family, tokenizer = family_of(model.causal_lm), model.tokenizer
         if family is None:
-            raise ExportArgumentError(
-                f"saved_model can't write a {type(model.backbone).__name__} yet; it knows {', '.join(names())}. Use "
-                "the exporter `preset`, which writes any model of KerasHub's."
-            )
-        if not isinstance(model.tokenizer, ByteLevelBPE):
-            raise ExportArgumentError(
-                f"saved_model holds its tokenizer in the graph, and can only hold a ByteLevelBPE. Received: "
-                f"{type(model.tokenizer).__name__}."
-            )
+            self._check_other(model)
         if find_spec("tensorflow") is None:
             raise MissingDependencyError(
                 "A SavedModel is written with TensorFlow: pip install 'kerasgen[tensorflow]'.",
                 package="tensorflow",
                 extra="tensorflow",
             )
-        shape = family.shape(model.causal_lm)
+        longest = model.max_sequence_length or _LONGEST
         about: dict[str, Any] = {
             "model": model.source,
             "samplers": list(self.samplers),
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
             "dtype": self.dtype,
-            "max_sequence_length": shape.max_sequence_length,
-            "tokenizer": metadata.tokenizer_settings(model.tokenizer),
+            "decoder": "generate_step" if family is None else family.name,
+            "max_sequence_length": longest,
+            "tokenizer": metadata.tokenizer_settings(tokenizer) if isinstance(tokenizer, ByteLevelBPE) else None,
+            "token_ids": metadata.token_ids(tokenizer),
         }
         with staged(path, overwrite=overwrite) as stage:
-            about["signatures"] = self._save(family.weights(model.causal_lm), shape, model.tokenizer, stage)
-            metadata.tokenizer_path(stage).write_text(model.tokenizer.to_tokenizer_json(), encoding="utf-8")
+            if family is None:
+                about["signatures"] = self._save_other(model, longest, stage)
+            else:
+                shape = family.shape(model.causal_lm)
+                about["signatures"] = self._save(family.weights(model.causal_lm), shape, tokenizer, stage)
+            if isinstance(tokenizer, ByteLevelBPE):
+                metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             write_report(stage, about, exporter="saved_model")
             drawing = [name for name in self.samplers if name not in ("greedy", "beam")]
             about["parity"] = prove_ids(
                 model,
                 stage,
-                chunk=min(_PROBED_LENGTH, shape.max_sequence_length // 4),
-                longest=shape.max_sequence_length,
+                chunk=min(_PROBED_LENGTH, longest // 4),
+                longest=longest,
                 beams=self.num_beams if "beam" in self.samplers and self.length_penalty == 1 else None,
                 seeded=drawing[0] if drawing else None,
                 allowed_modules=_ALLOWED,
@@ -115,23 +119,42 @@ class SavedModelExporter(Exporter):
             report = write_report(stage, about, exporter="saved_model")
         return Artefact(path=path, exporter="saved_model", report=report)
 
+    def _check_other(self, model: LanguageModel) -> None:
+        """Refuse a model of no known family that can't be decoded by its own step, or not as it is asked for."""
+        if not hasattr(model.causal_lm, "generate_step"):
+            raise ExportArgumentError(
+                f"saved_model decodes a {type(model.backbone).__name__} by its own `generate_step`, and a "
+                f"{type(model.causal_lm).__name__} has none."
+            )
+        if self.dtype != "float32":
+            raise ExportArgumentError(
+                f"saved_model writes a {type(model.backbone).__name__} in float32 only. Received: dtype={self.dtype!r}."
+            )
+
     def _save(self, weights: Any, shape: Any, tokenizer: Any, path: Path) -> list[str]:
-        import tensorflow as tf
-
         from kerasgen.exporters.saved_model_graph import DecoderGraph
-        from kerasgen.exporters.saved_model_signatures import TextGenerator
+        from kerasgen.exporters.saved_model_signatures import save
 
-        decoder = DecoderGraph(weights, shape, dtype=self.dtype, pad_token_id=tokenizer.pad_token_id)
-        module = TextGenerator(
-            decoder,
-            tokenizer,
+        return save(
+            DecoderGraph(weights, shape, dtype=self.dtype, pad_token_id=tokenizer.pad_token_id),
+            path,
+            tokenizer=tokenizer,
+            start_token_id=tokenizer.start_token_id,
+            end_token_id=tokenizer.end_token_id,
+            samplers=self.samplers,
             max_sequence_length=shape.max_sequence_length,
             num_beams=self.num_beams,
             length_penalty=float(self.length_penalty),
         )
-        signatures = module.signatures(self.samplers)
-        names = sorted(signatures)
-        # What a server calls when nobody names a signature.
-        signatures["serving_default"] = signatures[self.samplers[0]]
-        tf.saved_model.save(module, str(path), signatures=signatures)
-        return names
+
+    def _save_other(self, model: LanguageModel, longest: int, path: Path) -> list[str]:
+        from kerasgen.exporters import saved_model_process
+
+        return saved_model_process.write(
+            model,
+            path,
+            samplers=self.samplers,
+            num_beams=self.num_beams,
+            length_penalty=float(self.length_penalty),
+            max_sequence_length=longest,
+        )

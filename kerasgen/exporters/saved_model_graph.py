@@ -49,6 +49,14 @@ class Generated(NamedTuple):
     ended: Any
 
 
+def cut(ids: Any, most: Any, end: Any, pad: int) -> Generated:
+    """Return texts `(batch, most)` up to their end tokens; the padding may be the same id."""
+    ends = tf.equal(ids, end)
+    ended = tf.reduce_any(ends, axis=1)
+    count = tf.where(ended, tf.argmax(ends, axis=1, output_type=tf.int32) + 1, most)
+    return Generated(tf.where(tf.range(most) < count[:, None], ids, pad), count, ended)
+
+
 class DecoderGraph(tf.Module):  # type: ignore[misc]
     """A decoder's weights and the loops over it.
 
@@ -202,14 +210,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         )
         # What isn't done has run to the limit.
         state = beams.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
-        return self._cut(state.finished_ids[:, 0, :most], most, end)
-
-    def _cut(self, ids: Any, most: Any, end: Any) -> Generated:
-        """The texts up to their end token; the padding may be the same id."""
-        ends = tf.equal(ids, end)
-        ended = tf.reduce_any(ends, axis=1)
-        count = tf.where(ended, tf.argmax(ends, axis=1, output_type=tf.int32) + 1, most)
-        return Generated(tf.where(tf.range(most) < count[:, None], ids, self._pad), count, ended)
+        return cut(state.finished_ids[:, 0, :most], most, end, self._pad)
 
     def _weights(self) -> DecoderWeights:
         return map_weights(lambda variable: tf.cast(variable, tf.float32), self._kept)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -30,12 +31,82 @@ _TEXTS = {"prompts": tf.TensorSpec([None], tf.string)}
 _IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
 
 
+class Decoder(Protocol):
+    """What decodes: the methods of `saved_model_graph.DecoderGraph`, which say what they take."""
+
+    def logits(self, token_ids: Any) -> Any:
+        """Return the logits after each token."""
+        ...
+
+    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: graph.Choose) -> graph.Generated:
+        """Return what is generated token by token."""
+        ...
+
+    def search(
+        self,
+        prompts: Any,
+        lengths: Any,
+        most: Any,
+        end: Any,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        temperature: Any,
+    ) -> graph.Generated:
+        """Return the best text of each prompt by beam search."""
+        ...
+
+
+def save(
+    decoder: Decoder,
+    path: Path,
+    *,
+    tokenizer: ByteLevelBPE | None,
+    start_token_id: int | None,
+    end_token_id: int,
+    samplers: Sequence[str],
+    max_sequence_length: int,
+    num_beams: int,
+    length_penalty: float,
+) -> list[str]:
+    """Write the SavedModel and return the names of its signatures.
+
+    Args:
+        decoder: what decodes; a `tf.Module`.
+        path: of the directory.
+        tokenizer: to hold in the graph; without one, there are signatures of ids alone.
+        start_token_id: put before each prompt, or None.
+        end_token_id: ends a text unless the call names another.
+        samplers: a signature each; that of texts (or ids) of the first is `serving_default` too.
+        max_sequence_length: tokens that a text can have.
+        num_beams: of the signature `beam`.
+        length_penalty: of the signature `beam`.
+    """
+    module = TextGenerator(
+        decoder,
+        tokenizer,
+        start_token_id=start_token_id,
+        end_token_id=end_token_id,
+        max_sequence_length=max_sequence_length,
+        num_beams=num_beams,
+        length_penalty=length_penalty,
+    )
+    signatures = module.signatures(samplers)
+    names = sorted(signatures)
+    # What a server calls when nobody names a signature.
+    signatures["serving_default"] = signatures[samplers[0] if tokenizer is not None else f"{samplers[0]}_ids"]
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    return names
+
+
 class TextGenerator(tf.Module):  # type: ignore[misc]
     """What is saved: a decoder, its tokenizer and the functions over them.
 
     Args:
         decoder: the decoder.
-        tokenizer: the exact tokenizer.
+        tokenizer: the exact tokenizer, or None for signatures of ids alone.
+        start_token_id: put before each prompt, or None.
+        end_token_id: ends a text unless the call names another.
         max_sequence_length: tokens that a text can have.
         num_beams: of the signature `beam`.
         length_penalty: of the signature `beam`.
@@ -43,18 +114,20 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
 
     def __init__(
         self,
-        decoder: graph.DecoderGraph,
-        tokenizer: ByteLevelBPE,
+        decoder: Decoder,
+        tokenizer: ByteLevelBPE | None,
         *,
+        start_token_id: int | None,
+        end_token_id: int,
         max_sequence_length: int,
         num_beams: int,
         length_penalty: float,
     ) -> None:
         super().__init__()
         self._decoder = decoder
-        self._tokenizer = GraphTokenizer(tokenizer)
-        self._start = tokenizer.start_token_id
-        self._end = tokenizer.end_token_id
+        self._tokenizer = None if tokenizer is None else GraphTokenizer(tokenizer)
+        self._start = start_token_id
+        self._end = end_token_id
         self._longest = max_sequence_length
         self._num_beams = num_beams
         self._length_penalty = length_penalty
@@ -62,52 +135,30 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
     def signatures(self, samplers: Sequence[str]) -> dict[str, Any]:
         """Return the functions to save, by the names of their signatures."""
         found = {
-            "encode": tf.function(self._encode, input_signature=[tf.TensorSpec([None], tf.string, "texts")]),
-            "decode": tf.function(
-                self._decode,
+            "logits": tf.function(self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")])
+        }
+        tokenizer = self._tokenizer
+        if tokenizer is not None:
+            found["encode"] = tf.function(
+                partial(_encode, tokenizer), input_signature=[tf.TensorSpec([None], tf.string, "texts")]
+            )
+            found["decode"] = tf.function(
+                partial(_decode, tokenizer),
                 input_signature=[
                     tf.TensorSpec([None, None], tf.int32, "token_ids"),
                     tf.TensorSpec([None], tf.int32, "lengths"),
                 ],
-            ),
-            "logits": tf.function(self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")]),
-        }
+            )
         for name in samplers:
             # One graph for both: that of texts calls it.
             ids = _function(partial(self._generate, name), _IDS | _COMMON | _OWN[name])
-            found[name] = _function(self._texts(ids), _TEXTS | _COMMON | _OWN[name])
-            found[f"{name}_ids"] = _function(self._ids(ids), _IDS | _COMMON | _OWN[name])
+            found[f"{name}_ids"] = _function(_ids(ids), _IDS | _COMMON | _OWN[name])
+            if tokenizer is not None:
+                found[name] = _function(_texts(tokenizer, ids), _TEXTS | _COMMON | _OWN[name])
         return found
-
-    def _encode(self, texts: Any) -> dict[str, Any]:
-        ids = self._tokenizer.encode(texts)
-        return {"token_ids": ids.to_tensor(0), "lengths": tf.cast(ids.row_lengths(), tf.int32)}
-
-    def _decode(self, token_ids: Any, lengths: Any) -> dict[str, Any]:
-        counted = tf.range(tf.shape(token_ids)[1]) < lengths[:, None]
-        return {"texts": self._tokenizer.decode(token_ids, counted, tf.fill(tf.shape(lengths), True))}
 
     def _logits(self, token_ids: Any) -> dict[str, Any]:
         return {"logits": self._decoder.logits(token_ids)}
-
-    def _texts(self, of_ids: Any) -> Callable[..., dict[str, Any]]:
-        def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
-            ids = self._tokenizer.encode(prompts)
-            lengths = tf.cast(ids.row_lengths(), tf.int32)
-            found = graph.Generated(*of_ids(ids.to_tensor(0), lengths, *settings.values()))
-            last = found.lengths - tf.cast(found.ended, tf.int32)
-            counted = tf.range(tf.shape(found.token_ids)[1]) < last[:, None]
-            texts = self._tokenizer.decode(found.token_ids, counted, found.ended)
-            return {"texts": texts, "token_ids": found.token_ids, "lengths": found.lengths}
-
-        return generate
-
-    def _ids(self, of_ids: Any) -> Callable[..., dict[str, Any]]:
-        def generate(**inputs: Any) -> dict[str, Any]:
-            found = graph.Generated(*of_ids(*inputs.values()))
-            return {"token_ids": found.token_ids, "lengths": found.lengths}
-
-        return generate
 
     def _generate(self, name: str, prompts: Any, lengths: Any, **settings: Any) -> graph.Generated:
         most, end = settings["max_new_tokens"], settings["end_token_id"]
@@ -147,6 +198,37 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
             return arithmetic.draw(xp, kept, randomness.uniforms(xp, key, place))
 
         return self._decoder.sample(prompts, lengths, most, end, choose)
+
+
+def _encode(tokenizer: GraphTokenizer, texts: Any) -> dict[str, Any]:
+    ids = tokenizer.encode(texts)
+    return {"token_ids": ids.to_tensor(0), "lengths": tf.cast(ids.row_lengths(), tf.int32)}
+
+
+def _decode(tokenizer: GraphTokenizer, token_ids: Any, lengths: Any) -> dict[str, Any]:
+    counted = tf.range(tf.shape(token_ids)[1]) < lengths[:, None]
+    return {"texts": tokenizer.decode(token_ids, counted, tf.fill(tf.shape(lengths), True))}
+
+
+def _texts(tokenizer: GraphTokenizer, of_ids: Any) -> Callable[..., dict[str, Any]]:
+    def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
+        ids = tokenizer.encode(prompts)
+        lengths = tf.cast(ids.row_lengths(), tf.int32)
+        found = graph.Generated(*of_ids(ids.to_tensor(0), lengths, *settings.values()))
+        last = found.lengths - tf.cast(found.ended, tf.int32)
+        counted = tf.range(tf.shape(found.token_ids)[1]) < last[:, None]
+        texts = tokenizer.decode(found.token_ids, counted, found.ended)
+        return {"texts": texts, "token_ids": found.token_ids, "lengths": found.lengths}
+
+    return generate
+
+
+def _ids(of_ids: Any) -> Callable[..., dict[str, Any]]:
+    def generate(**inputs: Any) -> dict[str, Any]:
+        found = graph.Generated(*of_ids(*inputs.values()))
+        return {"token_ids": found.token_ids, "lengths": found.lengths}
+
+    return generate
 
 
 def _truncate(name: str, logits: Any, settings: dict[str, Any]) -> Any:

@@ -13,10 +13,14 @@ from kerasgen.exporters.base import Artefact, Exporter
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
-    from kerasgen.models.families import DecoderShape
+    from kerasgen.models.families import DecoderShape, DecoderWeights
     from kerasgen.tokens.bpe import ByteLevelBPE
 
-QUANTIZATIONS = ("float32", "int8")
+QUANTIZATIONS = ("float32", "float16", "int8", "int4")
+# The mean divergence in nats a token that a quantised artefact may have, if the caller sets no limit.
+DIVERGENCES = {"int8": 0.05, "int4": 0.5}
+_SHORTEST = 64  # places of the cache that the smallest signature attends to
+LOOPS = ("greedy", "random", "top_k", "top_p", "min_p")
 
 
 @dataclass(frozen=True)
@@ -24,40 +28,58 @@ class TFLiteExporter(Exporter):
     """Write `prefill_N` and `decode` signatures with a cache, in builtin operators alone, with the tokenizer beside.
 
     Args:
-        quantize: how weights are stored. `"int8"` keeps one scale for each row of a kernel and multiplies with
-            activations rounded to 8 bits; what that costs is measured and held against `most_divergence`.
+        quantize: how weights are stored. `"float16"` rounds matrices to 11 bits and computes in float32. `"int8"` keeps
+            one scale for each row of a kernel and multiplies with activations rounded to 8 bits; `"int4"` does so with
+            one scale for each 32 weights of a kernel, and keeps the tables in 8 bits. What these two cost is measured
+            and held against `most_divergence`.
         cache_length: tokens of a whole text, at most the model's positions; None for 256, or the model's if fewer. A
-            longer cache costs time at every token, used or not.
+            longer cache takes memory, used or not.
         prefill_lengths: tokens that one call reads; others are read in several calls.
+        decode_lengths: places of the cache that further signatures attend to, `decode_64` for one, so that a text pays
+            for no more of the cache than it has filled; None for 64, 128, 256 and so on below `cache_length`.
         beams: texts that one call continues at once, for beam search and several texts of a prompt; 0 leaves it out.
+        loop: a sampler for a signature that generates by itself, such as `generate_top_k` for `"top_k"`: the decoding
+            loop and the sampler are in its graph, and its random numbers are an input. None leaves it out.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
-            may have (Kullback-Leibler, on a probe text).
+            may have (Kullback-Leibler, on a probe text); None for 0.05 with int8 and 0.5 with int4.
     """
 
-    quantize: Literal["float32", "int8"] = "float32"
+    quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
     cache_length: int | None = None
     prefill_lengths: tuple[int, ...] = (32, 128)
+    decode_lengths: tuple[int, ...] | None = None
     beams: int = 4
-    most_divergence: float = 0.05
+    loop: Literal["greedy", "random", "top_k", "top_p", "min_p"] | None = None
+    most_divergence: float | None = None
 
     def __post_init__(self) -> None:
         if self.quantize not in QUANTIZATIONS:
             raise ExportArgumentError(
                 f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
             )
+        if self.loop is not None and self.loop not in LOOPS:
+            raise ExportArgumentError(f"loop must be one of {', '.join(LOOPS)}, or None. Received: {self.loop!r}.")
         limit = self.most_divergence
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < float("inf"):
-            raise ExportArgumentError(f"most_divergence must be a number of at least 0. Received: {limit!r}.")
-        if isinstance(self.prefill_lengths, int):  # a text names one length so
-            object.__setattr__(self, "prefill_lengths", (self.prefill_lengths,))
-        if not isinstance(self.prefill_lengths, (tuple, list)):
-            raise ExportArgumentError(f"prefill_lengths must be whole numbers. Received: {self.prefill_lengths!r}.")
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < float("inf")
+        ):
+            raise ExportArgumentError(f"most_divergence must be a number of at least 0, or None. Received: {limit!r}.")
         whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0)]
-        whole += [("prefill_lengths", length, 2) for length in self.prefill_lengths]
+        for name, least in (("prefill_lengths", 2), ("decode_lengths", 8)):
+            lengths = getattr(self, name)
+            if lengths is None and name == "decode_lengths":
+                continue
+            lengths = (lengths,) if isinstance(lengths, int) else lengths  # a text names one length so
+            if not isinstance(lengths, (tuple, list)):
+                raise ExportArgumentError(f"{name} must be whole numbers. Received: {lengths!r}.")
+            whole += [(name, length, least) for length in lengths]
+            object.__setattr__(self, name, tuple(lengths))
         for name, value, least in whole:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ExportArgumentError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
-        object.__setattr__(self, "prefill_lengths", tuple(sorted(set(self.prefill_lengths))))
+        for name in ("prefill_lengths", "decode_lengths"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
         if self.beams == 1:
             raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")
 
@@ -84,15 +106,18 @@ class TFLiteExporter(Exporter):
             "vocabulary_size": shape.vocabulary_size,
             "cache_length": length,
             "prefill_lengths": [size for size in self.prefill_lengths if size <= length],
+            "decode_lengths": self._decode_lengths(length),
             "beams": self.beams,
+            "loop": self.loop,
         }
         with writing.staged(path, overwrite=overwrite) as stage:
-            flatbuffer, weight_bytes = self._flatbuffer(family.weights(model.causal_lm), shape, graph)
+            weights = family.weights(model.causal_lm)
+            flatbuffer, weight_bytes = self._flatbuffer(weights, shape, graph)
             stage.write_bytes(flatbuffer)
             report = self._describe(flatbuffer, weight_bytes, graph, model.tokenizer)
             _write_tokenizer(stage, model.tokenizer)
             writing.write_report(stage, report, exporter="tflite")
-            report["parity"] = self._prove(model, stage, graph)
+            report["parity"] = self._prove(model, stage, graph, weights, shape)
             written = writing.write_report(stage, report, exporter="tflite")
         return Artefact(path=path, exporter="tflite", report=written)
 
@@ -106,9 +131,14 @@ class TFLiteExporter(Exporter):
             )
         return self.cache_length
 
+    def _decode_lengths(self, cache_length: int) -> list[int]:
+        if self.decode_lengths is not None:
+            return [length for length in self.decode_lengths if length < cache_length]
+        return [_SHORTEST << n for n in range(20) if _SHORTEST << n < cache_length]
+
     def _flatbuffer(self, weights: Any, shape: DecoderShape, graph: dict[str, Any]) -> tuple[bytes, int]:
         """The file's content, and the bytes that its weights take at the least."""
-        from kerasgen.exporters import tflite_graph
+        from kerasgen.exporters import tflite_graph, tflite_quantizing
 
         with tempfile.TemporaryDirectory() as folder:
             tflite_graph.write_saved_model(
@@ -117,13 +147,12 @@ class TFLiteExporter(Exporter):
                 Path(folder) / "graph",
                 cache_length=graph["cache_length"],
                 prefill_lengths=graph["prefill_lengths"],
+                decode_lengths=graph["decode_lengths"],
                 beams=self.beams,
+                loop=self.loop,
             )
             flatbuffer = tflite_graph.convert(Path(folder) / "graph")
-        from kerasgen.exporters import tflite_quantizing
-
-        if self.quantize == "int8":
-            flatbuffer = tflite_quantizing.to_int8(flatbuffer)
+        flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
         return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
 
     def _describe(
@@ -146,25 +175,44 @@ class TFLiteExporter(Exporter):
             "tokenizer": metadata.tokenizer_settings(tokenizer),
         }
 
-    def _prove(self, model: LanguageModel, stage: Path, graph: dict[str, Any]) -> dict[str, Any]:
+    def _prove(
+        self, model: LanguageModel, stage: Path, graph: dict[str, Any], weights: DecoderWeights, shape: DecoderShape
+    ) -> dict[str, Any]:
         from kerasgen.exporters import proving
 
-        if self.quantize == "float32":
-            return proving.prove_ids(
+        settings = {"weight_cache": None}
+        if self.quantize in DIVERGENCES:
+            figures = proving.prove_closeness(
+                model,
+                stage,
+                longest=graph["cache_length"],
+                most_divergence=self._most_divergence(),
+                settings=settings,
+            )
+        else:
+            figures = proving.prove_ids(
                 model,
                 stage,
                 chunk=graph["prefill_lengths"][0] if graph["prefill_lengths"] else 2,
                 longest=graph["cache_length"],
                 beams=self.beams or None,
-                settings={"weight_cache": None},
+                settings=settings,
+                reference=self._reference(model, weights, shape),
             )
-        return proving.prove_closeness(
-            model,
-            stage,
-            longest=graph["cache_length"],
-            most_divergence=self.most_divergence,
-            settings={"weight_cache": None},
-        )
+        if self.loop is not None:
+            figures |= proving.prove_loop(model, stage, self.loop, longest=graph["cache_length"], settings=settings)
+        return figures
+
+    def _reference(self, model: LanguageModel, weights: DecoderWeights, shape: DecoderShape) -> Any:
+        """What float16 is held against: the model as its file rounds it."""
+        if self.quantize == "float32":
+            return None
+        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+
+        return NumpyEngine(rounded(weights, "float16", least_rank=2), shape, model.tokenizer)
+
+    def _most_divergence(self) -> float:
+        return DIVERGENCES[self.quantize] if self.most_divergence is None else self.most_divergence
 
 
 def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
@@ -176,7 +224,7 @@ def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
 def _require_converter(quantize: str) -> None:
     from importlib.util import find_spec
 
-    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantize == "int8" else [])]
+    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantize in DIVERGENCES else [])]
     for package in needed:
         if find_spec(package) is None:
             raise MissingDependencyError(

@@ -2,6 +2,8 @@
 
 The signatures are those that LiteRT-LM expects. Imports TensorFlow.
 
+`generate_SAMPLER`, on request, holds the loop and the sampler too.
+
 `prefill_N(tokens, input_pos, kv_cache_k_0, kv_cache_v_0, …)` reads N tokens and returns the caches; `decode` reads one
 and returns `logits` too. A cache is float32 `(1, num_heads, cache_length, head_dim)`. What lies in it beyond the tokens
 read so far is never attended to, so it may hold anything finite.
@@ -9,7 +11,7 @@ read so far is never attended to, so it may hold anything finite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,21 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from kerasgen.exporters import tensorflow_decoder as decoder
+from kerasgen.exporters import tensorflow_namespace as xp
 from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
+from kerasgen.samplers import arithmetic
 
 DECODE = "decode"
 MASKED = -1e9
+# What the signature that generates takes for each sampler, beside a token, its place, a limit and an end token. Random
+# numbers come from outside, one for each token, for those that the runtime draws can't be seeded.
+LOOPS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "random": {"uniforms": tf.float32, "temperature": tf.float32},
+    "top_k": {"uniforms": tf.float32, "temperature": tf.float32, "k": tf.int32},
+    "top_p": {"uniforms": tf.float32, "temperature": tf.float32, "p": tf.float32},
+    "min_p": {"uniforms": tf.float32, "temperature": tf.float32, "p": tf.float32},
+}
 
 
 def prefill_name(length: int) -> str:
@@ -40,7 +53,9 @@ def write_saved_model(
     *,
     cache_length: int,
     prefill_lengths: Sequence[int],
+    decode_lengths: Sequence[int] = (),
     beams: int,
+    loop: str | None = None,
 ) -> None:
     """Write the signatures as a SavedModel that the TFLite converter reads.
 
@@ -50,19 +65,35 @@ def write_saved_model(
         directory: where.
         cache_length: positions of each cache.
         prefill_lengths: tokens that the prefill signatures read.
+        decode_lengths: places that further signatures like `decode` attend to, for texts that are shorter yet.
         beams: texts that `decode_beams` reads at once; 0 leaves it out.
+        loop: a sampler, one of `LOOPS`, for a signature that generates by itself; None leaves it out.
     """
     module = _Module(weights, shape, cache_length)
     signatures = {prefill_name(length): module.signature(length, with_logits=False) for length in prefill_lengths}
     signatures[DECODE] = module.signature(1, with_logits=True)
+    for seen in decode_lengths:
+        signatures[decode_name(seen)] = module.signature(1, with_logits=True, seen=seen)
     if beams:
         signatures[beams_name(beams)] = module.beams_signature(beams)
+    if loop is not None:
+        signatures[loop_name(loop)] = module.loop_signature(loop)
     tf.saved_model.save(module, str(directory), signatures=signatures)
+
+
+def decode_name(seen: int) -> str:
+    """Return the name of the signature that reads a token of a text that lies in the first `seen` places."""
+    return f"{DECODE}_{seen}"
 
 
 def beams_name(count: int) -> str:
     """Return the name of the signature that reads a token of each of `count` texts that share a cache."""
     return f"decode_beams_{count}"
+
+
+def loop_name(sampler: str) -> str:
+    """Return the name of the signature that generates by itself."""
+    return f"generate_{sampler}"
 
 
 class _Module(tf.Module):  # type: ignore[misc]
@@ -73,24 +104,14 @@ class _Module(tf.Module):  # type: ignore[misc]
         self.shape = shape
         self.cache_length = cache_length
 
-    def signature(self, length: int, *, with_logits: bool) -> Any:
-        """A signature that reads `length` tokens of one text at consecutive places of the cache."""
+    def signature(self, length: int, *, with_logits: bool, seen: int | None = None) -> Any:
+        """A signature that reads `length` tokens of one text at consecutive places of the cache.
+
+        Only the first `seen` places are attended to, if that is given: the text must lie in them.
+        """
 
         def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
-            slots = tf.range(self.cache_length)[None, :]
-            mask = tf.where(slots <= input_pos[:, None], 0.0, MASKED)[None, None]
-            written: dict[str, Any] = {}
-
-            def attend(index: int, queries: Any, keys: Any, values: Any) -> Any:
-                start = tf.stack([0, 0, input_pos[0], 0])
-                kept = [
-                    gen_xla_ops.xla_dynamic_update_slice(caches[f"kv_cache_{kind}_{index}"], new, start)
-                    for kind, new in (("k", keys), ("v", values))
-                ]
-                written[f"kv_cache_k_{index}"], written[f"kv_cache_v_{index}"] = kept
-                return _attention(queries, kept[0], kept[1], mask)
-
-            hidden = decoder.hidden_states(self.weights, self.shape, tokens, input_pos, attend, look_up=_look_up)
+            hidden, written = self._read(tokens, input_pos, caches, seen or self.cache_length)
             if with_logits:
                 written["logits"] = decoder.logits(self.weights, hidden)
             return written
@@ -98,6 +119,43 @@ class _Module(tf.Module):  # type: ignore[misc]
         return tf.function(read, autograph=False).get_concrete_function(
             tokens=tf.TensorSpec((1, length), tf.int32, "tokens"),
             input_pos=tf.TensorSpec((length,), tf.int32, "input_pos"),
+            **self._cache_specs(),
+        )
+
+    def loop_signature(self, sampler: str) -> Any:
+        """A signature that goes on from a token until the end token or a number of tokens: loop and sampler in one."""
+        own = LOOPS[sampler]
+
+        def generate(
+            tokens: Any, input_pos: Any, max_new_tokens: Any, end_token_id: Any, **rest: Any
+        ) -> dict[str, Any]:
+            settings = {name: rest.pop(name) for name in own}
+            names = list(rest)
+
+            def goes_on(step: Any, token: Any, ids: Any, *caches: Any) -> Any:
+                ended = tf.logical_and(step > 0, tf.equal(token[0, 0], end_token_id[0]))
+                return tf.logical_and(step < max_new_tokens[0], tf.logical_not(ended))
+
+            def body(step: Any, token: Any, ids: Any, *caches: Any) -> tuple[Any, ...]:
+                hidden, written = self._read(
+                    token, input_pos + step, dict(zip(names, caches, strict=True)), self.cache_length
+                )
+                logits = decoder.logits(self.weights, hidden)[:, 0]
+                token = tf.reshape(_choose(sampler, logits, settings, step), (1, 1))
+                ids = gen_xla_ops.xla_dynamic_update_slice(ids, token, tf.stack([0, step]))
+                return step + 1, token, ids, *(written[name] for name in names)
+
+            ids = tf.fill((1, self.cache_length), -1)
+            state = (tf.constant(0), tokens, ids, *rest.values())
+            count, _, ids, *caches = tf.while_loop(goes_on, body, state)
+            return {"token_ids": ids, "count": tf.reshape(count, (1,)), **dict(zip(names, caches, strict=True))}
+
+        return tf.function(generate, autograph=False).get_concrete_function(
+            tokens=tf.TensorSpec((1, 1), tf.int32, "tokens"),
+            input_pos=tf.TensorSpec((1,), tf.int32, "input_pos"),
+            max_new_tokens=tf.TensorSpec((1,), tf.int32, "max_new_tokens"),
+            end_token_id=tf.TensorSpec((1,), tf.int32, "end_token_id"),
+            **{name: tf.TensorSpec((self.cache_length if name == "uniforms" else 1,), own[name], name) for name in own},
             **self._cache_specs(),
         )
 
@@ -112,15 +170,13 @@ class _Module(tf.Module):  # type: ignore[misc]
             written: dict[str, Any] = {}
 
             def attend(index: int, queries: Any, keys: Any, values: Any) -> Any:
-                kept = []
-                for kind, new in (("k", keys), ("v", values)):
-                    cache = caches[f"kv_cache_{kind}_{index}"]
-                    for row in range(count):
-                        start = tf.stack([0, 0, slots[row], 0])
-                        cache = gen_xla_ops.xla_dynamic_update_slice(cache, new[:, :, row : row + 1], start)
-                    written[f"kv_cache_{kind}_{index}"] = cache
-                    kept.append(cache)
-                return _attention(queries, kept[0], kept[1], mask)
+                kept = dict(caches)
+                for row in range(count):
+                    one = slice(row, row + 1)
+                    kept |= _write(kept, index, keys[:, :, one], values[:, :, one], slots[row])
+                written[f"kv_cache_k_{index}"] = kept[f"kv_cache_k_{index}"]
+                written[f"kv_cache_v_{index}"] = kept[f"kv_cache_v_{index}"]
+                return _attention(queries, kept[f"kv_cache_k_{index}"], kept[f"kv_cache_v_{index}"], mask)
 
             hidden = decoder.hidden_states(self.weights, self.shape, tokens, input_pos, attend, look_up=_look_up)
             written["logits"] = decoder.logits(self.weights, hidden)
@@ -134,6 +190,21 @@ class _Module(tf.Module):  # type: ignore[misc]
             **self._cache_specs(),
         )
 
+    def _read(self, tokens: Any, input_pos: Any, caches: Mapping[str, Any], seen: int) -> tuple[Any, dict[str, Any]]:
+        """The hidden states of tokens at consecutive places of one text, and the caches with them."""
+        slots = tf.range(seen)[None, :]
+        mask = tf.where(slots <= input_pos[:, None], 0.0, MASKED)[None, None]
+        written: dict[str, Any] = {}
+
+        def attend(index: int, queries: Any, keys: Any, values: Any) -> Any:
+            kept = _write(caches, index, keys, values, input_pos[0])
+            written.update(kept)
+            keys, values = (cache if seen == self.cache_length else cache[:, :, :seen] for cache in kept.values())
+            return _attention(queries, keys, values, mask)
+
+        hidden = decoder.hidden_states(self.weights, self.shape, tokens, input_pos, attend, look_up=_look_up)
+        return hidden, written
+
     def _cache_specs(self) -> dict[str, Any]:
         size = (1, self.shape.num_heads, self.cache_length, self.shape.head_dim)
         return {name: tf.TensorSpec(size, tf.float32, name) for name in cache_names(self.shape.num_layers)}
@@ -142,6 +213,27 @@ class _Module(tf.Module):  # type: ignore[misc]
 def _look_up(table: Any, ids: Any) -> Any:
     """Rows of a table by ids of one dimension, which is how `EMBEDDING_LOOKUP` takes them; one text in a batch."""
     return tf.gather(table, tf.reshape(ids, (-1,)))[None]
+
+
+def _choose(sampler: str, logits: Any, settings: Mapping[str, Any], step: Any) -> Any:
+    """The token after logits `(1, vocabulary_size)`, by the arithmetic of every other executor."""
+    if sampler == "greedy":
+        return arithmetic.highest(xp, logits)
+    logits = logits / settings["temperature"]
+    if sampler == "top_k":
+        logits = arithmetic.top_k_mask(xp, logits, settings["k"])
+    elif sampler == "top_p":
+        logits = arithmetic.top_p_mask(xp, logits, settings["p"])
+    elif sampler == "min_p":
+        logits = arithmetic.min_p_mask(xp, logits, settings["p"])
+    return arithmetic.draw(xp, logits, tf.gather(settings["uniforms"], tf.reshape(step, (1,))))
+
+
+def _write(caches: Mapping[str, Any], index: int, keys: Any, values: Any, place: Any) -> dict[str, Any]:
+    """The two caches of a block, with keys and values `(1, num_heads, length, head_dim)` written from a place on."""
+    start = tf.stack([0, 0, place, 0])
+    parts = {f"kv_cache_k_{index}": keys, f"kv_cache_v_{index}": values}
+    return {name: gen_xla_ops.xla_dynamic_update_slice(caches[name], part, start) for name, part in parts.items()}
 
 
 def _attention(queries: Any, keys: Any, values: Any, mask: Any) -> Any:

@@ -1,30 +1,46 @@
-"""A TFLite flatbuffer's weights become 8-bit integers, each once; and what a flatbuffer holds.
+"""A TFLite flatbuffer's weights become smaller, each once; and what a flatbuffer holds.
 
 On ai-edge-litert's schema and ai-edge-quantizer, which are imported late.
 """
 
 from __future__ import annotations
 
+import copy
+import re
 from typing import Any
 
 import numpy as np
 
 from kerasgen.models.families.base import DecoderWeights
 
+_ALIGNMENT = 64
+BLOCK = 32  # weights of a kernel's row that int4 scales together
 
-def to_int8(flatbuffer: bytes) -> bytes:
-    """Return the same graph with int8 weights and float32 activations, scaled by row.
 
-    Rows of the embedding table are looked up by `EMBEDDING_LOOKUP`, which reads the very buffer that the output layer
-    multiplies with; `GATHER` would want a second copy in another type.
+def quantized(flatbuffer: bytes, quantize: str) -> bytes:
+    """Return the same graph with weights of another type and float32 activations.
+
+    Rows of a table are looked up by `EMBEDDING_LOOKUP`, which reads the very buffer that the output layer multiplies
+    with; `GATHER` would want a second copy in another type.
 
     Args:
         flatbuffer: float32, as `tflite_graph.convert` returns it.
+        quantize: `"float32"`, `"float16"`, `"int8"` or `"int4"`. int8 scales by row; so does int4 tables, which stay
+            int8, and kernels by blocks of `BLOCK`.
     """
+    if quantize == "float32":
+        return flatbuffer
+    if quantize == "float16":
+        return _to_float16(flatbuffer)
     from ai_edge_quantizer import quantizer, recipe
 
-    quantized = quantizer.Quantizer(bytearray(_with_embedding_lookup(flatbuffer)), recipe.dynamic_wi8_afp32())
-    return bytes(quantized.quantize().quantized_model)
+    graph = _with_embedding_lookup(flatbuffer)
+    recipes = recipe.dynamic_wi8c_afp32()
+    if quantize == "int4":
+        # Later ones win; the table stays 8 bits wide, which its use as the output layer asks for.
+        recipes = recipes + [_by_blocks(name) for name in _kernels(graph)]
+    made = quantizer.Quantizer(bytearray(graph), recipes).quantize().quantized_model
+    return _with_shared_scales(bytes(made))
 
 
 def operators(flatbuffer: bytes) -> list[str]:
@@ -40,14 +56,19 @@ def operators(flatbuffer: bytes) -> list[str]:
 
 
 def least_bytes(weights: DecoderWeights, quantize: str) -> int:
-    """Return how many bytes the weights take at the least: int8 for tables and kernels, with a scale for each row."""
+    """Return how many bytes the weights take at the least, the scales of integers with them."""
     total = 0
+    tables = weights.token_embedding, weights.position_embedding
     for array in _arrays(weights):
-        if quantize == "int8" and array.ndim == 2:
-            rows = array.shape[0] if array is weights.token_embedding else array.shape[1]
-            total += array.size + 4 * (array.shape[0] if array is weights.position_embedding else rows)
-        else:
+        is_table = any(array is table for table in tables)
+        if array.ndim != 2 or quantize == "float32":
             total += 4 * array.size
+        elif quantize == "float16":
+            total += 2 * array.size
+        elif quantize == "int8" or is_table:
+            total += array.size + 4 * array.shape[0 if is_table else 1]
+        else:  # a nibble each, and a float16 for a block
+            total += array.size // 2 + 2 * (array.size // BLOCK)
     return total
 
 
@@ -57,32 +78,154 @@ def _arrays(weights: DecoderWeights) -> list[Any]:
 
 
 def _read(flatbuffer: bytes) -> tuple[Any, Any]:
+    """The schema, and the model with all its buffers' content in it."""
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema, schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # it lies behind the tables
+            buffer.data = np.frombuffer(flatbuffer, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return schema, model
+
+
+def _pack(model: Any) -> bytes:
+    """The file: tables, and behind them each buffer's content, aligned as the runtime maps it into memory."""
+    import flatbuffers
+
+    contents: list[tuple[Any, bytes]] = []
+    for buffer in model.buffers:
+        if buffer.data is not None and len(buffer.data):
+            contents.append((buffer, bytes(buffer.data)))
+            buffer.data, buffer.offset, buffer.size = None, _ALIGNMENT, len(contents[-1][1])
+
+    def tables() -> bytes:
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    at = length = _aligned(len(tables()))
+    for buffer, content in contents:
+        buffer.offset = at
+        at = _aligned(at + len(content))
+    parts = [tables().ljust(length, b"\0")]
+    parts += [content.ljust(_aligned(len(content)), b"\0") for _, content in contents]
+    return b"".join(parts)
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGNMENT) * _ALIGNMENT
+
+
+def _kind(model: Any, step: Any) -> int:
+    code = model.operatorCodes[step.opcodeIndex]
+    return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
+
+
+def _add_code(model: Any, schema: Any, kind: int, version: int) -> int:
+    """The index of an operator that wasn't there."""
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = kind
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
 
 
 def _with_embedding_lookup(flatbuffer: bytes) -> bytes:
-    import flatbuffers
-
     schema, model = _read(flatbuffer)
     operator = schema.BuiltinOperator
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = operator.EMBEDDING_LOOKUP
-    code.version = 1
-    model.operatorCodes.append(code)
-    index = len(model.operatorCodes) - 1
+    index = _add_code(model, schema, operator.EMBEDDING_LOOKUP, 1)
     for graph in model.subgraphs:
         for step in graph.operators:
-            found = model.operatorCodes[step.opcodeIndex]
             table = graph.tensors[step.inputs[0]] if len(step.inputs) == 2 else None
-            is_gather = max(found.builtinCode, found.deprecatedBuiltinCode) == operator.GATHER
-            if not is_gather or table is None or len(table.shape) != 2:
+            if _kind(model, step) != operator.GATHER or table is None or len(table.shape) != 2:
                 continue
             step.opcodeIndex = index
             step.inputs = [step.inputs[1], step.inputs[0]]
             step.builtinOptions = None
             step.builtinOptionsType = 0
-    builder = flatbuffers.Builder(len(flatbuffer))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return _pack(model)
+
+
+def _kernels(flatbuffer: bytes) -> list[str]:
+    """The names of what is computed with kernels, all but the output layer's."""
+    schema, model = _read(flatbuffer)
+    operator = schema.BuiltinOperator
+    tables = {
+        graph.tensors[step.inputs[1]].buffer
+        for graph in model.subgraphs
+        for step in graph.operators
+        if _kind(model, step) == operator.EMBEDDING_LOOKUP
+    }
+    return [
+        graph.tensors[step.outputs[0]].name.decode()
+        for graph in model.subgraphs
+        for step in graph.operators
+        if _kind(model, step) == operator.FULLY_CONNECTED and graph.tensors[step.inputs[1]].buffer not in tables
+    ]
+
+
+def _by_blocks(name: str) -> Any:
+    from ai_edge_quantizer import qtyping, recipe
+
+    (found,) = recipe.dynamic_wi4b32_afp32(
+        regex=f"^{re.escape(name)};?$", operation_name=qtyping.TFLOperationName.FULLY_CONNECTED
+    )
+    return found
+
+
+def _to_float16(flatbuffer: bytes) -> bytes:
+    """Matrices become float16, and each graph turns them back before it uses them, which the runtime does once."""
+    schema, model = _read(flatbuffer)
+    kind = schema.TensorType
+    dequantize = _add_code(model, schema, schema.BuiltinOperator.DEQUANTIZE, 3)
+    halved: set[int] = set()
+    for graph in model.subgraphs:
+        first = []
+        for index, tensor in enumerate(list(graph.tensors)):
+            content = model.buffers[tensor.buffer].data
+            if tensor.type != kind.FLOAT32 or len(tensor.shape) != 2 or content is None or not len(content):
+                continue
+            if tensor.buffer not in halved:
+                if np.prod(tensor.shape) * 4 != len(content):
+                    raise ValueError(f"A tensor of shape {tensor.shape} has {len(content)} bytes.")
+                array = np.frombuffer(bytes(content), np.float32)
+                model.buffers[tensor.buffer].data = np.frombuffer(array.astype(np.float16).tobytes(), np.uint8)
+                halved.add(tensor.buffer)
+            half = copy.copy(tensor)
+            half.type, half.name = kind.FLOAT16, tensor.name + b"_float16"
+            tensor.buffer = 0
+            graph.tensors.append(half)
+            step = schema.OperatorT()
+            step.opcodeIndex, step.inputs, step.outputs = dequantize, [len(graph.tensors) - 1], [index]
+            first.append(step)
+        graph.operators = first + list(graph.operators)
+    return _pack(model)
+
+
+def _with_shared_scales(flatbuffer: bytes) -> bytes:
+    """Every signature has tensors of its own for the same weights; their scales are written once."""
+    schema, model = _read(flatbuffer)
+
+    class Shared(schema.QuantizationParametersT):  # type: ignore[misc, name-defined]
+        """Packs itself once in each file."""
+
+        packed: tuple[Any, int] = (None, 0)
+
+        def Pack(self, builder: Any) -> int:  # noqa: N802  the schema's name
+            if self.packed[0] is not builder:
+                self.packed = builder, int(super().Pack(builder))
+            return self.packed[1]
+
+    known: dict[tuple[int, bytes], Any] = {}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            found = tensor.quantization
+            if found is None or found.scale is None or len(found.scale) < 2:
+                continue
+            key = tensor.buffer, np.asarray(found.scale, np.float32).tobytes()
+            if key not in known:
+                known[key] = Shared()
+                known[key].__dict__.update(found.__dict__)
+            tensor.quantization = known[key]
+    return _pack(model)

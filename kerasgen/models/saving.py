@@ -123,13 +123,16 @@ def _preprocessor(model: LanguageModel) -> Any:
     return kind(keras_hub_tokenizer, sequence_length=model.max_sequence_length or DEFAULT_SEQUENCE_LENGTH)
 
 
-def _write(model: LanguageModel, preprocessor: Any, directory: Path) -> None:
-    # A second task around the same backbone: the caller's keeps its preprocessor, optimizer and compiled functions.
+def bare_task(model: LanguageModel, preprocessor: Any = None) -> Any:
+    """Return a second task around the same backbone: the model's own keeps preprocessor, optimizer and functions."""
     config = model.causal_lm.get_config()
     config["backbone"] = model.backbone
     config["preprocessor"] = preprocessor
-    task = type(model.causal_lm)(compile=False, **config)
-    task.save_to_preset(str(directory))
+    return type(model.causal_lm)(compile=False, **config)
+
+
+def _write(model: LanguageModel, preprocessor: Any, directory: Path) -> None:
+    bare_task(model, preprocessor).save_to_preset(str(directory))
     for name in CONFIG_FILES:
         path = directory / name
         if path.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,11 +39,26 @@ class LiteRtRuntime(Runtime):
         max_new_tokens: int,
         seed: int = 0,
         end_token_id: int | None = None,
+        in_graph: bool = False,
     ) -> list[list[int]]:
-        """Return the ids generated after each prompt; see `Runtime.generate_ids`."""
+        """Return the ids generated after each prompt; see `Runtime.generate_ids`.
+
+        Args:
+            prompts: as there.
+            sampler: as there.
+            max_new_tokens: as there.
+            seed: as there.
+            end_token_id: as there.
+            in_graph: let the signature generate that holds loop and sampler; the artefact must have been exported with
+                it (`loop=`), and the ids are the same.
+        """
         from kerasgen.generation import generate_ids
 
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
+        if in_graph:
+            from kerasgen.runtime import litert_loop
+
+            return litert_loop.generate_ids(engine, prompts, sampler, max_new_tokens=max_new_tokens, seed=seed)
         found = generate_ids(engine, prompts, sampler=sampler, max_new_tokens=max_new_tokens, seed=seed)
         return [list(several[0].token_ids) for several in found]
 
@@ -111,6 +126,15 @@ class LiteRtEngine:
         """Return a session whose rows are these texts; see `kerasgen.generation.engine.Engine`."""
         return LiteRtSession(self, prompts)
 
+    def decode_name(self, place: int) -> str:
+        """Return the signature that reads a token at a place and attends to the fewest places beyond it."""
+        seen = next((length for length in self.settings.get("decode_lengths", ()) if length > place), None)
+        return DECODE if seen is None else f"{DECODE}_{seen}"
+
+    def prefilled(self, prompt: Sequence[int]) -> dict[str, Any]:
+        """Return caches in which all of a prompt but its last token was read."""
+        return _read_prompt(self, list(prompt)).caches
+
     def caches(self) -> dict[str, Any]:
         """Return new caches, zeroed: masked places must hold something finite."""
         shape = self.settings["num_heads"], self.settings["cache_length"], self.settings["head_dim"]
@@ -152,6 +176,19 @@ class LiteRtEngine:
         found = answered["logits"].read(rows * size, np.float32).reshape(rows, size)
         return found[:, : self.tokenizer.vocabulary_size]
 
+    def loop(self, signature: str, caches: dict[str, Any], inputs: Mapping[str, npt.NDArray[Any]]) -> list[int]:
+        """Run a signature that generates by itself, and return the ids; see `run`."""
+        asked, answered = dict(caches), dict(caches)
+        for name, array in inputs.items():
+            asked[name] = self._buffer(signature, name)
+            asked[name].write(array)
+        for name in ("token_ids", "count"):
+            answered[name] = self._buffer(signature, name, output=True)
+        self._compiled.run_by_name(signature, asked, answered)
+        count = int(answered["count"].read(1, np.int32)[0])
+        ids: list[int] = answered["token_ids"].read(self.settings["cache_length"], np.int32)[:count].tolist()
+        return ids
+
     def _buffer(self, signature: str, name: str, *, output: bool = False) -> Any:
         key = signature, name
         if key not in self._buffers:
@@ -180,7 +217,8 @@ class _Tree:
         if len(tokens) == 1 and self.past[0, : lengths[0]].all():
             at = np.array([lengths[0]], dtype=np.int32)
             self.past[0, lengths[0]] = True
-            single = self.engine.run(DECODE, self.caches, rows=1, tokens=tokens.astype(np.int32)[None], input_pos=at)
+            name = self.engine.decode_name(int(lengths[0]))
+            single = self.engine.run(name, self.caches, rows=1, tokens=tokens.astype(np.int32)[None], input_pos=at)
             return cast(npt.NDArray[np.float32], single)
         width = int(self.engine.settings["beams"])
         free = np.flatnonzero(~self.past.any(axis=0))
@@ -221,7 +259,7 @@ class LiteRtSession:
     """One batch of texts while they grow; see `kerasgen.generation.engine.Session`."""
 
     def __init__(self, engine: LiteRtEngine, prompts: Sequence[Sequence[int]]) -> None:
-        self._trees = [self._prefilled(engine, list(prompt)) for prompt in prompts]
+        self._trees = [_read_prompt(engine, list(prompt)) for prompt in prompts]
         self._next = np.array([prompt[-1] for prompt in prompts], dtype=np.int64)
         self._logits: npt.NDArray[np.float32] | None = None
 
@@ -267,29 +305,28 @@ class LiteRtSession:
             at = end
         self._trees = taken
 
-    def _prefilled(self, engine: LiteRtEngine, prompt: list[int]) -> _Tree:
-        """A tree of one text that has read all of its prompt but the last token."""
-        caches, length = engine.caches(), engine.settings["cache_length"]
-        past = np.zeros((1, length), dtype=np.bool_)
-        tree = _Tree(engine, caches, past)
-        waiting, at = prompt[:-1], 0
-        while at < len(waiting):
-            left = len(waiting) - at
-            size = _chunk(engine.settings["prefill_lengths"], left, length - at)
-            if size is None:
-                tree.read(np.array([waiting[at]]))
-                at += 1
-                continue
-            tokens = np.zeros((1, size), dtype=np.int32)
-            count = min(size, left)
-            tokens[0, :count] = waiting[at : at + count]
-            # Places after the prompt are written too, and again before they are attended to.
-            engine.run(
-                f"prefill_{size}", caches, rows=0, tokens=tokens, input_pos=np.arange(at, at + size, dtype=np.int32)
-            )
-            past[0, at : at + count] = True
-            at += count
-        return tree
+
+def _read_prompt(engine: LiteRtEngine, prompt: list[int]) -> _Tree:
+    """A tree of one text that has read all of its prompt but the last token."""
+    caches, length = engine.caches(), engine.settings["cache_length"]
+    past = np.zeros((1, length), dtype=np.bool_)
+    tree = _Tree(engine, caches, past)
+    waiting, at = prompt[:-1], 0
+    while at < len(waiting):
+        left = len(waiting) - at
+        size = _chunk(engine.settings["prefill_lengths"], left, length - at)
+        if size is None:
+            tree.read(np.array([waiting[at]]))
+            at += 1
+            continue
+        tokens = np.zeros((1, size), dtype=np.int32)
+        count = min(size, left)
+        tokens[0, :count] = waiting[at : at + count]
+        # Places after the prompt are written too, and again before they are attended to.
+        engine.run(f"prefill_{size}", caches, rows=0, tokens=tokens, input_pos=np.arange(at, at + size, dtype=np.int32))
+        past[0, at : at + count] = True
+        at += count
+    return tree
 
 
 def _chunk(sizes: Sequence[int], left: int, room: int) -> int | None:

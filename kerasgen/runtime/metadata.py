@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
+from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 FORMAT = 1
@@ -58,6 +59,12 @@ def tokenizer_settings(tokenizer: ByteLevelBPE) -> dict[str, Any]:
         "pad_token": tokenizer.pad_token,
         "digest": tokenizer.digest(),
     }
+
+
+def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """Return what an artefact must know of a tokenizer that doesn't travel with it."""
+    names = ("start_token_id", "end_token_id", "pad_token_id", "vocabulary_size")
+    return {name: getattr(tokenizer, name) for name in names}
 
 
 def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE:

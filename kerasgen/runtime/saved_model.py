@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.sampling import Greedy, MinP, TopK, TopP
 from kerasgen.samplers.searching import Beam
+from kerasgen.tokens.base import Tokenizer
 
 _NAMES: dict[type[SamplerSpec], str] = {Greedy: "greedy", TopK: "top_k", TopP: "top_p", MinP: "min_p", Beam: "beam"}
 _OWN = {"top_k": ("temperature", "k"), "top_p": ("temperature", "p"), "min_p": ("temperature", "p")}
@@ -41,7 +42,11 @@ class SavedModelRuntime(Runtime):
                 package="tensorflow",
                 extra="tensorflow",
             ) from cause
-        self.tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
+        self.tokenizer = (
+            cast(Tokenizer, _Outside(path, found["token_ids"]))
+            if found["tokenizer"] is None
+            else metadata.read_tokenizer(path, found["tokenizer"])
+        )
         self.max_sequence_length: int = found["max_sequence_length"]
         self._samplers: list[str] = found["samplers"]
         self._fixed = {"num_beams": found["num_beams"], "length_penalty": found["length_penalty"]}
@@ -133,6 +138,25 @@ class SavedModelRuntime(Runtime):
                     f"Prompt {place} has {start + len(prompt)} tokens (its start token with them); {max_new_tokens} "
                     f"new ones would be more than the model's {self.max_sequence_length} positions."
                 )
+
+
+class _Outside:
+    """The ids of a tokenizer that no graph can hold; whoever has it reads and writes the texts.
+
+    Args:
+        path: of the artefact.
+        token_ids: what `metadata.token_ids` returned.
+    """
+
+    def __init__(self, path: Path, token_ids: dict[str, Any]) -> None:
+        self._path = path
+        self.__dict__ |= token_ids
+
+    def __getattr__(self, name: str) -> Any:
+        raise GenerateArgumentError(
+            f"{self._path} holds no tokenizer, for it isn't byte-level BPE. Encode the prompts with the model's own "
+            "tokenizer, and call `generate_ids`."
+        )
 
 
 def open_artefact(path: Path, found: dict[str, Any], **settings: Any) -> SavedModelRuntime:

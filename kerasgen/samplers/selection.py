@@ -148,8 +148,10 @@ def _edge(xp: Any, keys: Any, masses: Any, goal: Any) -> tuple[Any, Any]:
         return xp.any(low < high)
 
     def halve(low: Any, high: Any, mass: Any) -> tuple[Any, Any, Any]:
-        # The edge lies in [low, high], and `mass` is what lies above `high`. A sum of the ends could overflow.
-        middle = xp.bitwise_or(low, high) - xp.right_shift(xp.bitwise_xor(low, high), xp.ones_like(low))
+        # The edge lies in [low, high], and `mass` is what lies above `high`. The ends' sum could overflow, and their
+        # difference too.
+        one = xp.ones_like(low)
+        middle = low + xp.maximum(xp.right_shift(high, one) - xp.right_shift(low, one), one)
         found = xp.sum(xp.where(keys >= middle, masses, 0.0), axis=-1, keepdims=True)
         is_open, reached = low < high, found >= goal
         return (

@@ -1,0 +1,127 @@
+"""A KerasHub model becomes a SavedModel in a process that runs on TensorFlow, whatever backend the caller runs on.
+
+`python -m kerasgen.exporters.saved_model_process JOB.json`: the job says where the model lies as Keras wrote it, where
+its tokenizer lies if the graph is to hold one, and what `save` takes besides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import ExportError
+from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+_MODEL, _TOKENIZER = "model.keras", "tokenizer.json"
+_IDS = ("start_token_id", "end_token_id", "pad_token_id", "vocabulary_size")
+
+
+def write(
+    model: LanguageModel,
+    path: Path,
+    *,
+    samplers: Sequence[str],
+    num_beams: int,
+    length_penalty: float,
+    max_sequence_length: int,
+) -> list[str]:
+    """Write the SavedModel of a KerasHub model and return the names of its signatures.
+
+    Args:
+        model: any causal model; adapters are added in.
+        path: of the directory.
+        samplers: which signatures to write.
+        num_beams: of `beam`.
+        length_penalty: of `beam`.
+        max_sequence_length: tokens of a text.
+
+    Raises:
+        ExportError: TensorFlow can't do it; the message holds the end of what it said.
+    """
+    import kerasgen
+
+    with tempfile.TemporaryDirectory() as folder:
+        job = {
+            "folder": folder,
+            "path": str(path),
+            "tokenizer": _keep(model, Path(folder)),
+            "ids": {name: getattr(model.tokenizer, name) for name in _IDS},
+            "samplers": list(samplers),
+            "num_beams": num_beams,
+            "length_penalty": length_penalty,
+            "max_sequence_length": max_sequence_length,
+        }
+        place = Path(folder) / "job.json"
+        place.write_text(json.dumps(job), encoding="utf-8")
+        root = str(Path(kerasgen.__file__).parents[1])
+        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        own = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(place)],
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ExportError(
+                f"TensorFlow could not write a {type(model.causal_lm).__name__} as a SavedModel: "
+                f"{done.stderr.strip()[-1500:]}"
+            )
+        names: list[str] = json.loads((Path(folder) / "names.json").read_text(encoding="utf-8"))
+        return names
+
+
+def _keep(model: LanguageModel, folder: Path) -> dict[str, Any] | None:
+    """Write the model for the other process; returns what makes its tokenizer again, if the graph can hold it."""
+    from kerasgen.models.saving import bare_task
+
+    bare_task(model).save(folder / _MODEL)
+    if not isinstance(model.tokenizer, ByteLevelBPE):
+        return None
+    (folder / _TOKENIZER).write_text(model.tokenizer.to_tokenizer_json(), encoding="utf-8")
+    return {name: getattr(model.tokenizer, name) for name in ("start_token", "end_token", "pad_token")}
+
+
+def main() -> None:
+    """Do the job."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    import keras
+    import keras_hub  # noqa: F401  the classes that the file names
+
+    from kerasgen.exporters.saved_model_hub import HubDecoder
+    from kerasgen.exporters.saved_model_signatures import save
+
+    folder, ids = Path(job["folder"]), job["ids"]
+    tokenizer = None
+    if job["tokenizer"] is not None:
+        tokenizer = ByteLevelBPE.from_tokenizer_json(folder / _TOKENIZER, **job["tokenizer"])
+    decoder = HubDecoder(
+        keras.saving.load_model(folder / _MODEL, compile=False),
+        vocabulary_size=ids["vocabulary_size"],
+        max_sequence_length=job["max_sequence_length"],
+        pad_token_id=ids["pad_token_id"],
+    )
+    names = save(
+        decoder,
+        Path(job["path"]),
+        tokenizer=tokenizer,
+        start_token_id=ids["start_token_id"],
+        end_token_id=ids["end_token_id"],
+        samplers=job["samplers"],
+        max_sequence_length=job["max_sequence_length"],
+        num_beams=job["num_beams"],
+        length_penalty=job["length_penalty"],
+    )
+    (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
