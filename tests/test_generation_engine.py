@@ -183,12 +183,12 @@ def test_a_closed_stream_does_no_more_work(gpt2: LanguageModel) -> None:
         next(pieces)
 
 
-def tiny_gemma() -> LanguageModel:
+def tiny_gemma(vocabulary_size: int = 300) -> LanguageModel:
     import keras_hub
     from tiny import roughen
 
     backbone = keras_hub.models.GemmaBackbone(
-        vocabulary_size=300, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
+        vocabulary_size=vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
         intermediate_dim=32, head_dim=8, dtype="float32",
     )  # fmt: skip
     roughen(backbone, 1)

@@ -25,6 +25,10 @@ PROBE = "昨夜雨疏风骤，浓睡不消残酒。Once upon a time there was a 
 NEW_TOKENS = 128
 BEAM_TOKENS = 32
 LEAST_DISTINCT = 20
+DRAWS = 200
+_DRAWN_AMONG = 5
+# Chi-square of 4 degrees of freedom beyond which one sample in a million lies.
+_FARTHEST = 33.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +131,8 @@ def prove_ids(
     """Let a fresh process generate from the artefact, and compare its ids with the model's own.
 
     Greedy ids over up to 128 new tokens, for prompts around the length of a chunk, alone and together, and for one that
-    ends by an end token; ids of beam search; and that seeded sampling gives the same twice.
+    ends by an end token; ids of beam search; that seeded sampling gives the same twice, and that what it draws is
+    distributed as the logits say.
 
     Args:
         model: what was exported.
@@ -168,7 +173,10 @@ def prove_ids(
     seeded_at = len(calls)
     if seeded is not None:
         calls += [{"prompts": some[:2], "max_new_tokens": few, "sampler": seeded, "seed": 11}] * 2
-    answer = ask(path, calls, settings=settings)
+    draw = draws(model.tokenizer) if seeded is not None and seeded.startswith("top_k") else None
+    start = model.tokenizer.start_token_id
+    read = [] if draw is None else [([] if start is None else [start]) + draw["prompts"][0]]
+    answer = ask(path, calls if draw is None else [*calls, draw], logits=read, settings=settings)
 
     distinct = max(len(set(ids)) for ids in expected)
     figures: dict[str, Any] = {
@@ -190,7 +198,13 @@ def prove_ids(
         figures["like_the_unrounded_model"] = expected == [_ids(model, [one], "greedy", new)[0] for one in some]
     if seeded is not None:
         figures["seeded_reproduces"] = answer.calls[seeded_at] == answer.calls[seeded_at + 1]
-    wrong = [key for key, value in figures.items() if key.endswith(("_equal", "_reproduces")) and not value]
+    if draw is not None:
+        figures["draws"] = DRAWS
+        figures["draws_chi_square"] = distance(answer.calls[-1], answer.logits[0][-1])
+        figures["draws_distributed"] = figures["draws_chi_square"] < _FARTHEST
+    wrong = [
+        key for key, value in figures.items() if key.endswith(("_equal", "_reproduces", "_distributed")) and not value
+    ]
     if wrong:
         raise ExportError(
             f"What was written does not generate what the model does ({', '.join(wrong)}): {figures}. Nothing was "
@@ -201,6 +215,31 @@ def prove_ids(
     if foreign:
         raise ExportError(f"The artefact's runtime loaded {', '.join(sorted(foreign))}.", figures=figures)
     return figures
+
+
+def draws(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the call that draws the token after one prompt many times, each with numbers of its own."""
+    prompt = tokenizer.encode(PROBE)[:2]
+    return {"prompts": [prompt] * DRAWS, "max_new_tokens": 1, "sampler": f"top_k:k={_DRAWN_AMONG}", "seed": 3}
+
+
+def distance(drawn: Sequence[Sequence[int]], logits: npt.NDArray[Any]) -> float:
+    """Return how far drawn tokens are from the truncated probabilities of these logits, as chi-square.
+
+    Args:
+        drawn: one id each, as `draws` asks for them.
+        logits: float `(vocabulary_size,)`, before the token that was drawn.
+
+    Returns:
+        Of 4 degrees of freedom; infinite where a token was drawn that should not be.
+    """
+    places = np.argsort(-logits, kind="stable")[:_DRAWN_AMONG]
+    powers = np.exp(logits[places].astype(np.float64) - float(logits[places[0]]))
+    wanted = len(drawn) * powers / powers.sum()
+    counts = np.array([sum(ids[0] == place for ids in drawn) for place in places])
+    if counts.sum() != len(drawn):
+        return float("inf")
+    return float(((counts - wanted) ** 2 / wanted).sum())
 
 
 def prove_loop(
@@ -270,7 +309,10 @@ def prove_closeness(
     text = text[: min(longest - 1, 160)]
     new = min(32, longest // 2)
     draw = {"prompts": [text[1:4]], "max_new_tokens": new, "sampler": "top_k:k=5", "seed": 11}
-    answer = ask(path, [{"prompts": [text[1:4]], "max_new_tokens": new}, draw, draw], logits=[text], settings=settings)
+    many = draws(model.tokenizer)
+    before = ([] if start is None else [start]) + many["prompts"][0]
+    calls = [{"prompts": [text[1:4]], "max_new_tokens": new}, draw, draw, many]
+    answer = ask(path, calls, logits=[text, before], settings=settings)
     ids = np.asarray([text], np.int32)
     outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
     wanted = np.asarray(outputs, np.float64)[0, :, : model.tokenizer.vocabulary_size]
@@ -285,13 +327,17 @@ def prove_closeness(
         "nats_per_token": float(-theirs[:-1][targets].mean()),
         "nats_per_token_of_the_model": float(-ours[:-1][targets].mean()),
         "seeded_reproduces": answer.calls[1] == answer.calls[2],
+        "draws": DRAWS,
+        "draws_chi_square": distance(answer.calls[3], answer.logits[1][-1]),
         "tokens_per_second": len(answer.calls[0][0]) / answer.seconds[0],
         "load_seconds": answer.load_seconds,
         "peak_bytes": answer.peak_bytes,
         "modules": answer.modules,
     }
     foreign = set(answer.modules) - set(allowed_modules)
-    if not figures["divergence_in_nats"] <= most_divergence or not figures["seeded_reproduces"] or foreign:
+    distributed = figures["draws_chi_square"] < _FARTHEST
+    close = figures["divergence_in_nats"] <= most_divergence
+    if not (close and distributed and figures["seeded_reproduces"]) or foreign:
         raise ExportError(
             f"What was written is further from the model than {most_divergence} nats a token, or can't be relied on: "
             f"{figures}. Nothing was kept.",

@@ -113,7 +113,8 @@ class SavedModelExporter(Exporter):
                 chunk=min(_PROBED_LENGTH, longest // 4),
                 longest=longest,
                 beams=self.num_beams if "beam" in self.samplers and self.length_penalty == 1 else None,
-                seeded=drawing[0] if drawing else None,
+                seeded=None if not drawing else "top_k:k=5" if "top_k" in drawing else drawing[0],
+                reference=self._reference(model, family),
                 allowed_modules=_ALLOWED,
             )
             report = write_report(stage, about, exporter="saved_model")
@@ -130,6 +131,15 @@ class SavedModelExporter(Exporter):
             raise ExportArgumentError(
                 f"saved_model writes a {type(model.backbone).__name__} in float32 only. Received: dtype={self.dtype!r}."
             )
+
+    def _reference(self, model: LanguageModel, family: Any) -> Any:
+        """What float16 is held against: the model as its file rounds it."""
+        if self.dtype == "float32" or family is None:
+            return None
+        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+
+        weights = rounded(family.weights(model.causal_lm), self.dtype)
+        return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
 
     def _save(self, weights: Any, shape: Any, tokenizer: Any, path: Path) -> list[str]:
         from kerasgen.exporters.saved_model_graph import DecoderGraph

@@ -213,7 +213,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         return cut(state.finished_ids[:, 0, :most], most, end, self._pad)
 
     def _weights(self) -> DecoderWeights:
-        return map_weights(lambda variable: tf.cast(variable, tf.float32), self._kept)
+        return map_weights(lambda variable: tf.cast(tf.convert_to_tensor(variable), tf.float32), self._kept)
 
     def _prefill(self, weights: DecoderWeights, prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
         """The cache of the prompts, which of its positions count, and the logits after each prompt."""

@@ -121,7 +121,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     xp, state, generated=generated, num_return_sequences=1, early_stopping=False, **settled
                 )
                 done = tf.logical_or(done, tf.logical_and(active, enough))
-                over = tf.logical_or(done, tf.logical_and(active, generated >= most))
+                over = tf.logical_or(over, tf.logical_or(done, tf.logical_and(active, generated >= most)))
                 rows = tf.reshape(parents + tf.range(batch)[:, None] * num_beams, (-1,))
                 tokens = tf.gather(state.token_ids, generated - 1, axis=2, batch_dims=1)
                 waiting = tf.repeat(waits, num_beams)
