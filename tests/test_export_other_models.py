@@ -52,7 +52,7 @@ def with_another_vocabulary() -> LanguageModel:
     from kerasgen.models.vocabulary import adapt
 
     model = tiny_gpt2(num_layers=1, intermediate_dim=64)
-    adapted = vocabulary.extend(model.tokenizer, texts(40))
+    adapted = vocabulary.extend(model.tokenizer, lambda: texts(40))
     adapt(model, adapted, record={"vocabulary": "extend"})
     assert model.tokenizer.vocabulary_size != 300
     return model
@@ -69,14 +69,16 @@ def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
         assert artefact.runtime.generate_ids([[5, 6]], max_new_tokens=12) == wanted
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma, pytest.param(tiny_qwen, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "make", [tiny_llama, *(pytest.param(make, marks=pytest.mark.slow) for make in (tiny_gemma, tiny_qwen))]
+)
 def test_another_family_is_saved_over_its_own_step(tmp_path, make):
     model = make()
     exporter = kg.SavedModelExporter(samplers=("greedy", "top_k", "beam"))
     artefact = exporter.export(model, tmp_path / "other")
     parity = artefact.report["parity"]
     assert artefact.report["decoder"] == "generate_step"
-    assert all(parity[f"{what}_equal"] for what in ("alone", "together", "ended", "beams"))
+    assert all(parity[f"{what}_equal"] for what in ("alone", "together", "beams"))
     assert not {"keras_hub", "tensorflow_text"} & set(parity["modules"])
     prompts = model.tokenizer.encode_batch(["the and", "昨夜雨疏风骤", ""])
     for sampler in ("top_k:k=5,temperature=0.8", "beam:num_beams=4"):
