@@ -20,6 +20,7 @@ from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
+from kerasgen.exporters import litert_engine
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, ModelSource
@@ -351,7 +352,10 @@ class Pipeline:
             return_prompt: begin each text with its prompt.
             seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
             batch_size: texts generated at once, at most; prompts of like length share a batch.
-            engine: what decodes; see `kerasgen.generation.engines.resolve`.
+            engine: what decodes. `"keras"` is the backend that Keras runs on. `"litert"` writes an artefact of a
+                GPT-2's or OPT's weights into the cache directory, once, and decodes that: faster for one text, with
+                the same ids; `"litert:quantize=int8"` faster still, with others. `"auto"` takes LiteRT for one text
+                on a CPU if such an artefact is there, and says so.
             progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
 
         Raises:
@@ -376,7 +380,7 @@ class Pipeline:
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
-            engine=engine,
+            engine=litert_engine.resolve(engine, self.cache),
             progress=progress,
         )
         return texts[0] if isinstance(prompts, str) else texts
@@ -451,7 +455,7 @@ class Pipeline:
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
-            engine=engine,
+            engine=litert_engine.resolve(engine, self.cache),
             progress=progress,
             chunk_size=chunk_size,
             overwrite=overwrite,
@@ -488,7 +492,7 @@ class Pipeline:
             constraint=form,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
-            engine=engine,
+            engine=litert_engine.resolve(engine, self.cache),
         )
 
     def prompt(self, text: str) -> Prompt:
@@ -500,7 +504,13 @@ class Pipeline:
         model = self.model  # loaded now, which chooses the backend
         from kerasgen.generation.prompt import Prompt
 
-        return Prompt(lambda: self._model or model, text, {"sampler": self.sampler, "seed": self.seed})
+        settings = {"sampler": self.sampler, "seed": self.seed}
+        return Prompt(
+            lambda: self._model or model,
+            text,
+            settings,
+            engine=lambda engine: litert_engine.resolve(engine, self.cache),
+        )
 
     def export(
         self,

@@ -27,11 +27,20 @@ class Prompt:
         model: returns the model or engine; it is asked at each call.
         text: the beginning.
         settings: arguments of each call that are not given there, such as `sampler` and `seed`.
+        engine: turns a call's `engine` into what `kerasgen.generation` takes.
     """
 
-    def __init__(self, model: Callable[[], LanguageModel | Engine], text: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Callable[[], LanguageModel | Engine],
+        text: str,
+        settings: dict[str, Any],
+        *,
+        engine: Callable[[Any], Any] = lambda engine: engine,
+    ) -> None:
         self._model = model
         self._settings = settings
+        self._engine = engine
         self.text = text
         self._read()
 
@@ -40,21 +49,26 @@ class Prompt:
 
     def generate(self, prompts: str | Sequence[str] = "", **settings: Any) -> Any:
         """Return what `Pipeline.generate` returns for this text with each of `prompts` after it."""
-        self._read()
+        settings = self._with(settings)
         several = [prompts] if isinstance(prompts, str) else list(prompts)
-        found = generating.generate(
-            self._model(), [self.text + prompt for prompt in several], **{**self._settings, **settings}
-        )
+        found = generating.generate(self._model(), [self.text + prompt for prompt in several], **settings)
         return found[0] if isinstance(prompts, str) else found
 
     def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
         """Yield what `Pipeline.stream` yields for this text with `prompt` after it."""
-        self._read()
-        return generating.stream(self._model(), self.text + prompt, **{**self._settings, **settings})
+        return generating.stream(self._model(), self.text + prompt, **self._with(settings))
 
     def extend(self, text: str) -> Prompt:
         """Return the prompt with more text after it, such as a question and its answer; only that is read."""
-        return Prompt(self._model, self.text + text, self._settings)
+        return Prompt(self._model, self.text + text, self._settings, engine=self._engine)
+
+    def _with(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """A call's settings; the prompt is read if Keras, which remembers it, decodes."""
+        found = {"engine": "keras", **self._settings, **settings}
+        found["engine"] = self._engine(found["engine"])
+        if isinstance(found["engine"], str):
+            self._read()
+        return found
 
     def _read(self) -> None:
         """Let the engine read what it doesn't remember."""
