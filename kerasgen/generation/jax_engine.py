@@ -45,7 +45,7 @@ def compiler_options() -> dict[str, Any]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    found = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    found = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
     try:
         jax.jit(lambda x: x, compiler_options=found).lower(np.float32(0)).compile()
     except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
