@@ -30,6 +30,7 @@ from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import FineTuner, TuneReport
 
 if TYPE_CHECKING:
+    from kerasgen.generation.engine import Engine
     from kerasgen.generation.prompt import Prompt
     from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tokens.store import StoredCorpus
@@ -103,6 +104,7 @@ class Pipeline:
         self.max_documents = max_documents
         self.report: TuneReport | None = None
         self._model: LanguageModel | None = None
+        self._stored_engine: Engine | None = None
         self.cache = None if cache is None else Path(cache)
         self._stored: StoredCorpus | None = None
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
@@ -129,6 +131,7 @@ class Pipeline:
             if self._vocabulary is not None:
                 model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
             self._model = model
+            self._stored_engine = None
         return self._model
 
     @property
@@ -364,7 +367,7 @@ class Pipeline:
             GenerationError: the model's logits are not finite.
         """
         form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model = self.model
+        model, engine = self._decodes(sampler, engine)
         from kerasgen.generation import generate
 
         texts = generate(
@@ -380,7 +383,7 @@ class Pipeline:
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
-            engine=litert_engine.resolve(engine, self.cache),
+            engine=engine,
             progress=progress,
         )
         return texts[0] if isinstance(prompts, str) else texts
@@ -479,7 +482,7 @@ class Pipeline:
         The arguments are those of `generate`.
         """
         form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model = self.model
+        model, engine = self._decodes(sampler, engine)
         from kerasgen.generation import stream
 
         return stream(
@@ -492,8 +495,24 @@ class Pipeline:
             constraint=form,
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
-            engine=litert_engine.resolve(engine, self.cache),
+            engine=engine,
         )
+
+    def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
+        """What generates, and the engine to ask it for: the model or, while it is not loaded, an engine of its files.
+
+        Such an engine needs no Keras, whose import takes longer than a short text.
+        """
+        if self._model is None and self._adapters is None and engine in ("auto", "keras"):
+            hub = samplers_resolving.is_hub_sampler(self.sampler if sampler is None else sampler)
+            directory = None if hub else self.model_source.directory()
+            if self._stored_engine is None and directory is not None:
+                from kerasgen.generation import jax_weights
+
+                self._stored_engine = jax_weights.engine_of_files(directory)
+            if self._stored_engine is not None and directory is not None:
+                return self._stored_engine, "keras"
+        return self.model, litert_engine.resolve(engine, self.cache)
 
     def prompt(self, text: str) -> Prompt:
         """Return a beginning of many texts that is read once; its `generate`, `stream` and `extend` go on from it.

@@ -229,14 +229,16 @@ def _digest(model: LanguageModel) -> str:
 
 def _export(model: LanguageModel, source: LiteRt, length: int, path: Path) -> None:
     _LOG.warning("Writing an artefact of these weights for LiteRT, once, into %s.", path.parent)
-    path.unlink(missing_ok=True)  # a damaged one
+    for damaged in (path, path.with_suffix(".xnnpack")):
+        damaged.unlink(missing_ok=True)
     TFLiteExporter(quantize=source.quantize, cache_length=length).export(model, path)
 
 
 def _load(path: Path, source: LiteRt) -> LiteRtEngine:
     from kerasgen.runtime import load_artefact
 
-    runtime: Any = load_artefact(path, threads=_threads(source))
+    kept = path.with_suffix(".xnnpack")
+    runtime: Any = load_artefact(path, threads=_threads(source), weight_cache=kept)
     engine: LiteRtEngine = runtime.engine
     return engine
 
