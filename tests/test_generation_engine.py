@@ -150,6 +150,16 @@ def test_a_prompt_that_was_read_is_not_read_again(gpt2: LanguageModel, monkeypat
     assert [prompt.generate(more) for more in ("in", "", "a")] == wanted
     assert "".join(prompt.stream("in")) == wanted[0]
     assert max(lengths) < 6
+    lengths.clear()
+    answer = prompt.generate("in", max_new_tokens=40)
+    assert prompt.extend(answer.removeprefix(beginning) + "a").text == answer + "a"
+    assert max(lengths) < 6  # the answer was read while it was written
+    lengths.clear()
+    pieces = prompt.stream("an", max_new_tokens=60, return_prompt=False)
+    part = "".join(next(pieces) for _ in range(20))
+    pieces.close()
+    prompt.extend("an" + part)
+    assert max(lengths) < 12
     longer = prompt.extend("and then the rest of it ")
     assert longer.generate("in") == generate(gpt2, [longer.text + "in"], sampler=Random(), max_new_tokens=9, seed=2)[0]
     engine.prompts.clear()
