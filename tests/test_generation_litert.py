@@ -12,7 +12,7 @@ from toys import tiny_llama
 import kerasgen as kg
 from kerasgen.errors import GenerateArgumentError, UnknownNameError
 from kerasgen.exporters import litert_engine
-from kerasgen.generation import engines, generating
+from kerasgen.generation import generating
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 
@@ -77,28 +77,6 @@ def test_one_artefact_serves_every_call_and_process_and_new_weights_have_their_o
     # What lies in a cache may be damaged; it is written again.
     written.write_bytes(written.read_bytes()[:100])
     assert pipeline("gpt2", tmp_path).generate("the", **settings) == first
-
-
-def test_auto_takes_an_artefact_that_is_there_for_single_texts_and_says_so(tmp_path, caplog):
-    pipe = pipeline("gpt2", tmp_path)
-    model, source = pipe.model, litert_engine.resolve("auto", tmp_path)
-
-    def chosen(rows: int = 1, spec=None) -> str:
-        spec = kg.Greedy() if spec is None else spec
-        return engines.resolve(model, source, longest=20, rows=rows, spec=spec).name
-
-    assert chosen() == "keras"
-    assert not artefacts(tmp_path)
-    wanted = pipe.generate("the", sampler="greedy", max_new_tokens=9)
-    pipe.generate("the", sampler="greedy", max_new_tokens=9, engine="litert")
-    assert chosen() == "litert"
-    assert (chosen(rows=2), chosen(spec=kg.Beam(2)), chosen(spec=kg.Contrastive())) == ("keras", "keras", "keras")
-    caplog.clear()
-    again = pipeline("gpt2", tmp_path)
-    assert again.generate("the", sampler="greedy", max_new_tokens=9) == wanted
-    assert "LiteRT decodes" in caplog.text
-    roughen(model.backbone, seed=4)
-    assert chosen() == "keras"
 
 
 def test_int8_is_taken_when_it_is_asked_for_alone(tmp_path, monkeypatch):

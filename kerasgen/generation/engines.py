@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.engine import Engine
@@ -15,33 +15,22 @@ NAMES = ("auto", "keras")
 class EngineSource(Protocol):
     """Brings another engine than Keras's for a model, such as one that decodes an artefact of its weights."""
 
-    def engine(self, model: LanguageModel, *, longest: int, rows: int, spec: Any) -> Engine | None:
-        """Return the engine of the model's present weights, or None where Keras is to decode.
+    def engine(self, model: LanguageModel, *, longest: int) -> Engine:
+        """Return the engine of the model's present weights.
 
         Args:
             model: whose texts are generated.
             longest: tokens of the longest text, its prompt with them.
-            rows: texts that are generated at once, at most.
-            spec: the sampler.
         """
 
 
-def resolve(
-    model: LanguageModel | Engine,
-    engine: str | EngineSource = "auto",
-    *,
-    longest: int = 0,
-    rows: int = 1,
-    spec: Any = None,
-) -> Engine:
+def resolve(model: LanguageModel | Engine, engine: str | EngineSource = "auto", *, longest: int = 0) -> Engine:
     """Return the engine that decodes `model`.
 
     Args:
         model: a `LanguageModel`, or an engine, which is returned as it is.
         engine: `"keras"` or `"auto"` decodes with the backend that Keras runs on; or what brings another engine.
         longest: as in `EngineSource.engine`.
-        rows: as in `EngineSource.engine`.
-        spec: as in `EngineSource.engine`.
 
     Raises:
         GenerateArgumentError: there is no such engine, or `model` is one already and another is asked for.
@@ -56,8 +45,7 @@ def resolve(
         if engine not in ("auto", model.name):
             raise GenerateArgumentError(f"This is an engine of its own, {model.name!r}. Received: engine={engine!r}.")
         return model
-    found = None if isinstance(engine, str) else engine.engine(model, longest=longest, rows=rows, spec=spec)
-    return _keras(model) if found is None else found
+    return _keras(model) if isinstance(engine, str) else engine.engine(model, longest=longest)
 
 
 def _keras(model: LanguageModel) -> Engine:

@@ -184,8 +184,7 @@ def generate_ids(
     cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec), repeats=repeats)
     found: list[list[Continuation]] = [[] for _ in framed]
     with _bar(len(framed), progress if len(framed) > batch_size else False) as bar:
-        longest, rows = max(limits, default=0), min(len(framed), batch_size)
-        for batch, continuations in _run(model, cut, spec, ends, begun, engine, longest, rows):
+        for batch, continuations in _run(model, cut, spec, ends, begun, engine, max(limits, default=0)):
             for place, several in zip(batch.places, continuations, strict=True):
                 found[place] = several
             bar.update(len(batch.places))
@@ -237,7 +236,7 @@ def stream(
         )
     framed, limits = _prepare(model, [model.tokenizer.encode(text)], max_length, max_new_tokens)
     (batch,) = batching.batches(framed, limits, _seeds(spec, seed, 1), 1)
-    decoder = engines.resolve(model, engine, longest=limits[0], spec=spec)
+    decoder = engines.resolve(model, engine, longest=limits[0])
     states = forms.begin(model, framed, limits, constraint)
     pieces = _stream(decoder, batch, spec, states, ends, text if return_prompt else "")
     return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, ends)
@@ -339,7 +338,6 @@ def _run(
     begun: Sequence[ConstraintState] | None,
     engine: str | EngineSource,
     longest: int,
-    rows: int,
 ) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
     if is_hub_sampler(spec):
         if not isinstance(model, LanguageModel) or begun is not None or stop:
@@ -352,7 +350,7 @@ def _run(
         for batch, continuations in hub_samplers.run(model, cut, spec):
             yield batch, [[continuation] for continuation in continuations]
         return
-    decoder = engines.resolve(model, engine, longest=longest, rows=rows, spec=spec)
+    decoder = engines.resolve(model, engine, longest=longest)
     for batch in cut:
         states = None if begun is None else [begun[place] for place in batch.places]
         if isinstance(spec, Beam):
