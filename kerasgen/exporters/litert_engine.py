@@ -55,8 +55,8 @@ def resolve(engine: Any, cache: str | os.PathLike[str] | None = None) -> Any:
 class LiteRt:
     """Decode by LiteRT, with an artefact that is exported first if there is none of these weights yet.
 
-    In float32 its ids are those of the Keras engine, which is faster; it shows on the spot what the
-    artefact will write. In int8 it reads a quarter of the bytes for each token. Either way it decodes one text after the other.
+    In float32 its ids are those of the Keras engine, which is faster; it shows on the spot what the artefact will
+    write. In int8 it reads a quarter of the bytes for each token. Either way it decodes one text after the other.
 
     Args:
         quantize: how the artefact's weights are stored. With `"int8"` the texts are others than the model's own.
