@@ -120,7 +120,7 @@ def test_what_can_not_be_done_is_told_before_any_work(tmp_path):
         pipe.generate("the", sampler="greedy", max_new_tokens=2, engine="litert")
     assert pipe.generate("the", sampler="greedy", max_new_tokens=2)
     for engine, what in (
-        ("litert:quantize=int4", "int4"),
+        ("litert:quantize=int2", "int2"),
         ("litert:threads=0", "threads"),
         ("litert:speed=9", "speed"),
         ("tflite", "litert"),

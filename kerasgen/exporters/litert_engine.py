@@ -59,12 +59,12 @@ class LiteRt:
     write. In int8 it reads a quarter of the bytes for each token. Either way it decodes one text after the other.
 
     Args:
-        quantize: how the artefact's weights are stored. With `"int8"` the texts are others than the model's own.
+        quantize: how the artefact's weights are stored. In float32 alone the ids are the model's own.
         threads: that LiteRT may use; None for as many as the process has processors.
         cache: the directory in which artefacts are kept; None as in `resolve`.
     """
 
-    quantize: Literal["float32", "int8"] = "float32"
+    quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
     threads: int | None = None
     cache: str | os.PathLike[str] | None = None
 
