@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Contender, Figures, arguments_of, bar, report, rows_of_other_parts
+from benchmarks.harness import Contender, Figures, arguments_of, bar, report, rows_of_other_parts, write
 
 BASE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0}
 TINY = {"vocabulary": 300, "positions": 256, "dim": 32, "layers": 2, "heads": 2, "seed": 0}
 ALL = ("kerasgen", "keras_hub jax", "keras_hub tensorflow", "transformers", "ctranslate2")
 PARTS = ("batch1", "batch8", "batch32", "beam", "top_p", "calls", "memory", "first")
+
+TEXT = " the" * 31  # with the start token, 32 tokens of GPT-2
 
 CONTENDERS = "benchmarks.generate_contenders"
 
@@ -48,9 +50,11 @@ def compete(
         contenders = [Contender(name, CONTENDERS, name, str(job), threads=threads) for name in names]
         for label, one in tasks.items():
             answers: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-            for _ in range(rounds + 1):
+            for turn in range(rounds + 1):
                 for contender in contenders:
                     answers[contender.name].append(contender.ask(one))
+                    seconds = answers[contender.name][-1]["seconds"]
+                    print(f"{part}, {label}, turn {turn}, {contender.name}: {seconds:.3f} s", file=sys.stderr)
             wanted = answers[names[0]][-1]["ids"]
             for name, several in answers.items():
                 seconds = statistics.median(answer["seconds"] for answer in several[1:])
@@ -72,28 +76,51 @@ def calls(job: Path, threads: int, size: int) -> list[Figures]:
         for n in range(10):
             sampler = f"top_p:p={0.5 + n / 25},temperature={0.5 + n / 10}"
             after = contender.ask(task(1, (18 + n, 18 + n), (24, 24), sampler, size))["compilations"]
-        return [{"part": "calls", "contender": "kerasgen", "first": before, "compiled_after": after - before}]
+        figures = {"first": before, "compiled_after": after - before, "threads": threads}
+        return [{"part": "calls", "contender": "kerasgen"} | figures]
     finally:
         contender.end()
 
 
-def first(job: Path, threads: int, size: int) -> list[Figures]:
-    """From the start of a process to its first token; each has run before, so its disk cache is warm."""
-    rows = []
-    for turn in range(2):
-        for name in ("kerasgen", "keras_hub jax"):
-            contender = Contender(name, CONTENDERS, name, str(job), threads=threads)
-            try:
-                contender.ask(task(1, (32, 32), (1, 1), "greedy", size))
-                seconds = contender.seconds()
-            finally:
-                contender.end()
-            if turn:
-                rows.append({"part": "first", "contender": name, "seconds": seconds, "threads": threads})
-    return rows
+def first(job: Path, threads: int) -> list[Figures]:
+    """From the start of a process to the first token of a preset on disk.
+
+    Each ran before, so its disk cache is warm: kerasgen's own, and for KerasHub one of JAX's that it doesn't ask for by
+    itself; without it, as a person has it, is a row of its own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        preset, mine = Path(folder, "preset"), Path(folder, "job.json")
+        mine.write_text(json.dumps(json.loads(job.read_text()) | {"preset": str(preset)}))
+        subprocess.run([sys.executable, "-m", CONTENDERS, "write preset", str(mine)], check=True, stdout=2)
+        cached = {
+            "JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        runs = (
+            ("kerasgen", "kerasgen begins", cached),
+            ("keras_hub jax", "keras_hub jax begins", cached),
+            ("keras_hub jax without a cache", "keras_hub jax begins", {}),
+        )
+        found: dict[str, list[float]] = {name: [] for name, _, _ in runs}
+        for turn in range(4):
+            for name, kind, environment in runs:
+                if turn > 1 and not environment:
+                    continue
+                contender = Contender(name, CONTENDERS, kind, str(mine), threads=threads, environment=environment)
+                try:
+                    contender.ask({"text": TEXT})
+                    found[name].append(contender.seconds())
+                finally:
+                    contender.end()
+                print(f"first, turn {turn}, {name}: {found[name][-1]:.2f} s", file=sys.stderr)
+    return [
+        {"part": "first", "contender": name, "seconds": statistics.median(several[1:]), "threads": threads}
+        for name, several in found.items()
+    ]
 
 
-def memory(shape: dict[str, int]) -> list[Figures]:
+def memory(shape: dict[str, int], threads: int) -> list[Figures]:
     """What a step at batch 4 moves, by XLA's analysis; see `benchmarks.generate_memory`."""
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.generate_memory"],
@@ -103,8 +130,7 @@ def memory(shape: dict[str, int]) -> list[Figures]:
         check=True,
         env=os.environ | {"KERAS_BACKEND": "jax"},
     )
-    rows: list[Figures] = json.loads(run.stdout.strip().splitlines()[-1])
-    return rows
+    return [row | {"threads": threads} for row in json.loads(run.stdout.strip().splitlines()[-1])]
 
 
 def bars_of(rows: list[Figures]) -> list[dict[str, Any]]:
@@ -154,29 +180,38 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder, "job.json")
         job.write_text(json.dumps(shape | {"threads": threads}))
-        if "batch1" in parts:
-            tasks = {"32 + 128": task(1, (32, 32), (more, more), "greedy", size)}
-            rows += compete("batch1", names, tasks, job, threads, rounds)
-        for part, count in (("batch8", 8), ("batch32", 32)):
-            if part in parts:
-                tasks = {"8 to 64 + 16 to 128": task(count, (8, 64), mixed, "greedy", size)}
-                rows += compete(part, names, tasks, job, threads, rounds)
-        if "beam" in parts:
-            tasks = {"32 + 64": task(1, (32, 32), half, "beam:num_beams=5", size)}
-            some = tuple(name for name in names if name != "keras_hub tensorflow")
-            rows += compete("beam", some, tasks, job, threads, rounds)
-        if "top_p" in parts:
-            tasks = {
-                f"{kind}, batch {count}": task(count, (32, 32), half, sampler, size)
-                for count in (1, 8)
-                for kind, sampler in (("greedy", "greedy"), ("top_p", "top_p:p=0.9"))
-            }
-            rows += compete("top_p", ("kerasgen",), tasks, job, threads, rounds)
-        rows += calls(job, threads, size) if "calls" in parts else []
-        rows += memory(shape) if "memory" in parts else []
-        rows += first(job, threads, size) if "first" in parts else []
-    rows = rows_of_other_parts(given.json, parts) + rows
-    report(rows, bars_of(rows), given.json)
+
+        def run(part: str) -> list[Figures]:
+            if part in ("batch1", "batch8", "batch32"):
+                count = int(part.removeprefix("batch"))
+                one = task(1, (32, 32), (more, more), "greedy", size)
+                several = task(count, (8, 64), mixed, "greedy", size)
+                tasks = {"32 + 128": one} if count == 1 else {"8 to 64 + 16 to 128": several}
+                return compete(part, names, tasks, job, threads, rounds)
+            if part == "beam":
+                tasks = {"32 + 64": task(1, (32, 32), half, "beam:num_beams=5", size)}
+                some = tuple(name for name in names if name != "keras_hub tensorflow")
+                return compete(part, some, tasks, job, threads, rounds)
+            if part == "top_p":
+                tasks = {
+                    f"{kind}, batch {count}": task(count, (32, 32), half, sampler, size)
+                    for count in (1, 8)
+                    for kind, sampler in (("greedy", "greedy"), ("top_p", "top_p:p=0.9"))
+                }
+                return compete(part, ("kerasgen",), tasks, job, threads, rounds)
+            if part == "memory":
+                return memory(shape, threads)
+            return calls(job, threads, size) if part == "calls" else first(job, threads)
+
+        # A run that is ended keeps the parts that are done.
+        for part in parts:
+            rows += run(part)
+            measured = [(done, threads) for done in parts[: parts.index(part) + 1]]
+            found = rows_of_other_parts(given.json, measured) + rows
+            if part == parts[-1]:
+                report(found, bars_of(found), given.json)
+            elif given.json is not None:
+                write(found, bars_of(found), given.json)
 
 
 if __name__ == "__main__":

@@ -257,17 +257,71 @@ def ctranslate2_generates(job: dict[str, int]) -> Generate:
     return run
 
 
+def write_preset(job: dict[str, Any]) -> None:
+    """Write a KerasHub preset with these weights, and GPT-2's vocabulary as far as the model has ids."""
+    import keras_hub
+
+    from benchmarks.harness import gpt2_files
+
+    vocabulary, merges = gpt2_files()
+    ids = json.loads(vocabulary.read_text(encoding="utf-8"))
+    end, size = "<|endoftext|>", job["vocabulary"]
+    kept = {token: number for token, number in ids.items() if number < size - 1} | {end: size - 1}
+    lines = [line for line in merges.read_text(encoding="utf-8").splitlines() if not line.startswith("#version")]
+    tokenizer = keras_hub.tokenizers.GPT2Tokenizer(vocabulary=kept, merges=lines[: size - 257])
+    causal_lm = keras_hub.models.GPT2CausalLM(
+        backbone=keras_model(job).backbone,
+        preprocessor=keras_hub.models.GPT2CausalLMPreprocessor(tokenizer),
+    )
+    causal_lm.save_to_preset(job["preset"])
+
+
+def kerasgen_begins(job: dict[str, Any]) -> Generate:
+    """From a preset's directory to a token, as a person would write it."""
+    import kerasgen as kg
+
+    pipe = kg.Pipeline(model=job["preset"], sampler="greedy")
+
+    def run(task: dict[str, Any]) -> Ids:
+        (found,) = pipe.generate([task["text"]], max_new_tokens=1, return_logprobs=True)
+        return [list(found.token_ids)]
+
+    return run
+
+
+def keras_hub_begins(job: dict[str, Any]) -> Generate:
+    """The same with KerasHub, told the length of the text."""
+    import keras_hub
+
+    causal_lm = keras_hub.models.CausalLM.from_preset(job["preset"])
+    causal_lm.compile(sampler="greedy")
+
+    def run(task: dict[str, Any]) -> Ids:
+        tokenizer = causal_lm.preprocessor.tokenizer
+        length = len(tokenizer(task["text"])) + 1  # the start token
+        text = causal_lm.generate(task["text"], max_length=length + 1)
+        return [np.asarray(tokenizer(text[len(task["text"]) :])).tolist()]
+
+    return run
+
+
 CONTENDERS: dict[str, tuple[Callable[[dict[str, int]], Generate], str]] = {
     "kerasgen": (kerasgen_generates, "jax"),
     "keras_hub jax": (keras_hub_generates, "jax"),
     "keras_hub tensorflow": (keras_hub_generates, "tensorflow"),
     "transformers": (transformers_generates, ""),
     "ctranslate2": (ctranslate2_generates, ""),
+    "kerasgen begins": (kerasgen_begins, "jax"),
+    "keras_hub jax begins": (keras_hub_begins, "jax"),
 }
 
 
 def main(arguments: Sequence[str]) -> None:
     """Answer tasks until standard input ends."""
+    if arguments[0] == "write preset":
+        os.environ["KERAS_BACKEND"] = "jax"
+        write_preset(json.loads(Path(arguments[1]).read_text()))
+        return
     make, backend = CONTENDERS[arguments[0]]
     if backend:
         os.environ["KERAS_BACKEND"] = backend

@@ -144,11 +144,17 @@ def gpt2_files() -> tuple[Path, Path]:
     return vocabulary, merges
 
 
-def rows_of_other_parts(path: Path | None, parts: Sequence[str]) -> list[Figures]:
-    """Return the rows that an earlier run wrote into the file about parts that this run doesn't measure."""
+def rows_of_other_parts(path: Path | None, measured: Sequence[str | tuple[str, int]]) -> list[Figures]:
+    """Return the rows that an earlier run wrote into the file about what this run doesn't measure.
+
+    Args:
+        path: of the file; there may be none.
+        measured: parts, or parts with the number of threads, that this run measures.
+    """
     if path is None or not path.is_file():
         return []
-    return [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["part"] not in parts]
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return [row for row in rows if row["part"] not in measured and (row["part"], row.get("threads")) not in measured]
 
 
 def report(rows: list[Figures], bars: list[Figures], path: Path | None) -> Figures:
@@ -158,10 +164,15 @@ def report(rows: list[Figures], bars: list[Figures], path: Path | None) -> Figur
     for one in bars:
         bound = f"at least {one['at_least']:.3g}" if "at_least" in one else f"at most {one['at_most']:.3g}"
         print(f"{'holds ' if one['holds'] else 'MISSED'}  {one['name']}: {one['value']:.3g} ({bound})")
-    found = {"rows": rows, "bars": bars}
     if path is not None:
-        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return found
+        write(rows, bars, path)
+    return {"rows": rows, "bars": bars}
+
+
+def write(rows: list[Figures], bars: list[Figures], path: Path) -> None:
+    """Write the rows and the bars into the file, in place of what is there."""
+    found = {"rows": rows, "bars": bars}
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def table(rows: list[Figures]) -> list[str]:

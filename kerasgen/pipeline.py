@@ -20,6 +20,7 @@ from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
+from kerasgen.exporters import litert_engine
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, ModelSource
@@ -29,6 +30,7 @@ from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import FineTuner, TuneReport
 
 if TYPE_CHECKING:
+    from kerasgen.generation.engine import Engine
     from kerasgen.generation.prompt import Prompt
     from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tokens.store import StoredCorpus
@@ -102,6 +104,7 @@ class Pipeline:
         self.max_documents = max_documents
         self.report: TuneReport | None = None
         self._model: LanguageModel | None = None
+        self._stored_engine: Engine | None = None
         self.cache = None if cache is None else Path(cache)
         self._stored: StoredCorpus | None = None
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
@@ -128,6 +131,7 @@ class Pipeline:
             if self._vocabulary is not None:
                 model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
             self._model = model
+            self._stored_engine = None
         return self._model
 
     @property
@@ -351,7 +355,9 @@ class Pipeline:
             return_prompt: begin each text with its prompt.
             seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
             batch_size: texts generated at once, at most; prompts of like length share a batch.
-            engine: what decodes; see `kerasgen.generation.engines.resolve`.
+            engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for GPT-2 and OPT in float32, and for others
+                the backend that Keras runs on. `"litert"` writes an artefact of a GPT-2's or OPT's weights into the
+                cache directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.
             progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
 
         Raises:
@@ -360,7 +366,7 @@ class Pipeline:
             GenerationError: the model's logits are not finite.
         """
         form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model = self.model
+        model, engine = self._decodes(sampler, engine)
         from kerasgen.generation import generate
 
         texts = generate(
@@ -451,7 +457,7 @@ class Pipeline:
             return_prompt=return_prompt,
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
-            engine=engine,
+            engine=litert_engine.resolve(engine, self.cache),
             progress=progress,
             chunk_size=chunk_size,
             overwrite=overwrite,
@@ -475,7 +481,7 @@ class Pipeline:
         The arguments are those of `generate`.
         """
         form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model = self.model
+        model, engine = self._decodes(sampler, engine)
         from kerasgen.generation import stream
 
         return stream(
@@ -491,6 +497,22 @@ class Pipeline:
             engine=engine,
         )
 
+    def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
+        """What generates, and the engine to ask it for: the model or, while it is not loaded, an engine of its files.
+
+        Such an engine needs no Keras, whose import takes longer than a short text.
+        """
+        if self._model is None and self._adapters is None and engine in ("auto", "keras"):
+            hub = samplers_resolving.is_hub_sampler(self.sampler if sampler is None else sampler)
+            directory = None if hub else self.model_source.directory()
+            if self._stored_engine is None and directory is not None:
+                from kerasgen.generation import jax_weights
+
+                self._stored_engine = jax_weights.engine_of_files(directory)
+            if self._stored_engine is not None and directory is not None:
+                return self._stored_engine, "keras"
+        return self.model, litert_engine.resolve(engine, self.cache)
+
     def prompt(self, text: str) -> Prompt:
         """Return a beginning of many texts that is read once; its `generate`, `stream` and `extend` go on from it.
 
@@ -500,7 +522,13 @@ class Pipeline:
         model = self.model  # loaded now, which chooses the backend
         from kerasgen.generation.prompt import Prompt
 
-        return Prompt(lambda: self._model or model, text, {"sampler": self.sampler, "seed": self.seed})
+        settings = {"sampler": self.sampler, "seed": self.seed}
+        return Prompt(
+            lambda: self._model or model,
+            text,
+            settings,
+            engine=lambda engine: litert_engine.resolve(engine, self.cache),
+        )
 
     def export(
         self,

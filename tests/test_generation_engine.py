@@ -17,6 +17,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
 
+END_OF_GPT2 = 299
 PROMPTS = ["the man", "", "春 and the other", "in"]
 
 
@@ -152,6 +153,26 @@ def test_a_prompt_that_was_read_is_not_read_again(gpt2: LanguageModel, monkeypat
     assert max(lengths) < 6
     longer = prompt.extend("and then the rest of it ")
     assert longer.generate("in") == generate(gpt2, [longer.text + "in"], sampler=Random(), max_new_tokens=9, seed=2)[0]
+    engine.prompts.clear()
+
+
+def test_an_answer_was_read_while_it_was_written(gpt2: LanguageModel) -> None:
+    """Up to its last token, which was not read; a stream that is closed as far as it was taken, at least."""
+    engine, settings = engine_of(gpt2), {"sampler": Random(), "seed": 2, "max_new_tokens": 20}
+    for beginning in ("once upon a time the man ", "and the other way "):
+        prompt = Prompt(lambda: gpt2, beginning, settings)
+        written = generate(gpt2, [beginning + "in"], **settings, return_logprobs=True)[0].token_ids
+        begun = [END_OF_GPT2, *gpt2.tokenizer.encode(beginning + "in")]
+        assert not engine.remembers([*begun, *written[:2]])
+        if beginning.startswith("once"):
+            prompt.generate("in")
+            assert engine.remembers([*begun, *written[:-1]])
+        else:
+            pieces = prompt.stream("in", return_prompt=False)
+            taken = "".join(next(pieces) for _ in range(5))
+            pieces.close()
+            assert taken
+            assert engine.remembers([*begun, *written[:4]])
     engine.prompts.clear()
 
 

@@ -13,6 +13,7 @@ from kerasgen.generation import batches as batching
 from kerasgen.generation import engines, forms, loops, searches
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.engine import Engine
+from kerasgen.generation.engines import EngineSource
 from kerasgen.generation.writing import Writer, check_stop, write
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
@@ -53,7 +54,7 @@ def generate(
     return_prompt: bool = True,
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
-    engine: str = "auto",
+    engine: str | EngineSource = "auto",
     progress: bool | None = None,
     repeats: Sequence[int] | None = None,
 ) -> list[Any]:
@@ -137,7 +138,7 @@ def generate_ids(
     num_return_sequences: int | None = None,
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
-    engine: str = "auto",
+    engine: str | EngineSource = "auto",
     progress: bool | None = None,
     repeats: Sequence[int] | None = None,
 ) -> list[list[Continuation]]:
@@ -183,7 +184,7 @@ def generate_ids(
     cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec), repeats=repeats)
     found: list[list[Continuation]] = [[] for _ in framed]
     with _bar(len(framed), progress if len(framed) > batch_size else False) as bar:
-        for batch, continuations in _run(model, cut, spec, ends, begun, engine):
+        for batch, continuations in _run(model, cut, spec, ends, begun, engine, max(limits, default=0)):
             for place, several in zip(batch.places, continuations, strict=True):
                 found[place] = several
             bar.update(len(batch.places))
@@ -203,7 +204,7 @@ def stream(
     constraint: Constraint | None = None,
     return_prompt: bool = True,
     seed: int = 0,
-    engine: str = "auto",
+    engine: str | EngineSource = "auto",
 ) -> Iterator[str]:
     """Yield a text piece by piece as it is generated; joined, the pieces are what `generate` returns.
 
@@ -235,7 +236,7 @@ def stream(
         )
     framed, limits = _prepare(model, [model.tokenizer.encode(text)], max_length, max_new_tokens)
     (batch,) = batching.batches(framed, limits, _seeds(spec, seed, 1), 1)
-    decoder = engines.resolve(model, engine)
+    decoder = engines.resolve(model, engine, longest=limits[0])
     states = forms.begin(model, framed, limits, constraint)
     pieces = _stream(decoder, batch, spec, states, ends, text if return_prompt else "")
     return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, ends)
@@ -335,7 +336,8 @@ def _run(
     spec: Any,
     stop: tuple[str, ...],
     begun: Sequence[ConstraintState] | None,
-    engine: str,
+    engine: str | EngineSource,
+    longest: int,
 ) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
     if is_hub_sampler(spec):
         if not isinstance(model, LanguageModel) or begun is not None or stop:
@@ -348,7 +350,7 @@ def _run(
         for batch, continuations in hub_samplers.run(model, cut, spec):
             yield batch, [[continuation] for continuation in continuations]
         return
-    decoder = engines.resolve(model, engine)
+    decoder = engines.resolve(model, engine, longest=longest)
     for batch in cut:
         states = None if begun is None else [begun[place] for place in batch.places]
         if isinstance(spec, Beam):

@@ -7,6 +7,7 @@ penalties, seeds and lengths are inputs. Compiled code is kept on disk too, for 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -33,6 +34,23 @@ def keep_compiled(directory: str | None = None) -> None:
     jax.config.update("jax_compilation_cache_dir", directory or str(user_cache_path("kerasgen") / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@lru_cache
+def compiler_options() -> dict[str, Any]:
+    """Return what XLA is told for every graph of this package.
+
+    On a CPU, sums are not handed to YNNPACK: the attention of one text, 48 small sums a step of GPT-2 base, took 0.5 ms
+    each in it and 0.05 without it (see the log).
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    found = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    try:
+        jax.jit(lambda x: x, compiler_options=found).lower(np.float32(0)).compile()
+    except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
+        return {}
+    return found
 
 
 class JaxEngine:
@@ -84,7 +102,7 @@ class JaxEngine:
                 self.compilations += 1  # runs when a graph is traced, and not when it is called
                 return function(*arguments)
 
-            self._compiled[name] = jax.jit(traced, donate_argnums=donate)
+            self._compiled[name] = jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
         return self._compiled[name](*arguments)
 
     def read(self, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_PROMPT = 16
 _SHORTEST_GENERATED = 32
+_PLACES = 128  # of all texts together, to begin with
 
 Indices = npt.NDArray[np.integer[Any]]
 
@@ -289,7 +290,10 @@ class JaxSession:
         length = 0 if self._generated is None else self._generated.keys[0].shape[-1]
         if needed <= length:
             return
-        longer = rounded(needed, _SHORTEST_GENERATED)
+        slots = self._prompts * self._branches
+        # Of few texts the places ahead cost less than the graph of another length does.
+        ahead = min(rounded(self._most, _SHORTEST_GENERATED), _PLACES // slots)
+        longer = rounded(needed, max(_SHORTEST_GENERATED, rounded(ahead)))
         if self._generated is None:
             heads, size = self._cache.keys[0].shape[1:3]
             count = len(self._cache.keys)

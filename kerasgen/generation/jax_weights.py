@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import numpy as np
 from kerasgen.generation.jax_decoder import Layer, Shape, Weights
 from kerasgen.generation.jax_engine import JaxEngine, keep_compiled
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import family_of
+from kerasgen.models.families import DecoderShape, DecoderWeights, family_of, stored
+from kerasgen.tokens.base import Tokenizer
 
 
 def is_known(model: LanguageModel) -> bool:
@@ -31,8 +33,20 @@ def shape_of(model: LanguageModel) -> Shape:
     """Return what is fixed when a graph is traced."""
     family = family_of(model.causal_lm)
     assert family is not None
-    shape = family.shape(model.causal_lm)
-    return Shape(shape.num_heads, shape.layer_norm_epsilon, shape.activation == "relu", model.tokenizer.vocabulary_size)
+    return _shape(family.shape(model.causal_lm), model.tokenizer)
+
+
+def _shape(shape: DecoderShape, tokenizer: Tokenizer) -> Shape:
+    return Shape(shape.num_heads, shape.layer_norm_epsilon, shape.activation == "relu", tokenizer.vocabulary_size)
+
+
+def engine_of_files(directory: Path) -> JaxEngine | None:
+    """Return the engine of a preset on disk, made without Keras, or None where the model must be loaded for it."""
+    found = stored.read(directory)
+    if found is None:
+        return None
+    keep_compiled()
+    return JaxEngine(found.tokenizer, _shape(found.shape, found.tokenizer), _prepared(found.weights))
 
 
 class _Kept:
@@ -86,8 +100,10 @@ def prepare(model: LanguageModel) -> Weights:
     """Return the weights, adapters merged: kernels turned to `(out, in)`, vectors to columns."""
     family = family_of(model.causal_lm)
     assert family is not None
-    weights = family.weights(model.causal_lm)
+    return _prepared(family.weights(model.causal_lm))
 
+
+def _prepared(weights: DecoderWeights) -> Weights:
     def turned(array: Any) -> Any:
         return jnp.asarray(np.ascontiguousarray(array.T) if array.ndim == 2 else array.reshape(-1, 1))
 

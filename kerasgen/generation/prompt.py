@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from kerasgen.generation import engines, generating
-from kerasgen.generation.engine import Engine
+from kerasgen.generation.engine import Engine, Session
 from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.resolving import is_hub_sampler
+from kerasgen.tokens.base import Tokenizer
 
 
 @runtime_checkable
@@ -16,6 +18,43 @@ class RememberingSession(Protocol):
 
     def remember(self) -> None:
         """Keep what was read of the first row's text, so that one which begins alike is not read again."""
+
+
+class _Watched:
+    """An engine that knows the session which it opened last."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._session: Session | None = None
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._engine.tokenizer
+
+    @property
+    def max_sequence_length(self) -> int | None:
+        return self._engine.max_sequence_length
+
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
+        self._session = self._engine.open(prompts, limits)
+        return self._session
+
+    def remember(self) -> None:
+        """Keep what was read of the text of that session, its new tokens with it."""
+        if isinstance(self._session, RememberingSession):
+            self._session.remember()
+
+
+def _remembering(pieces: Iterator[str], engine: _Watched) -> Iterator[str]:
+    """The pieces of a stream, which is remembered as far as it was taken."""
+    try:
+        yield from pieces
+    finally:
+        engine.remember()
 
 
 class Prompt:
@@ -27,11 +66,20 @@ class Prompt:
         model: returns the model or engine; it is asked at each call.
         text: the beginning.
         settings: arguments of each call that are not given there, such as `sampler` and `seed`.
+        engine: turns a call's `engine` into what `kerasgen.generation` takes.
     """
 
-    def __init__(self, model: Callable[[], LanguageModel | Engine], text: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Callable[[], LanguageModel | Engine],
+        text: str,
+        settings: dict[str, Any],
+        *,
+        engine: Callable[[Any], Any] = lambda engine: engine,
+    ) -> None:
         self._model = model
         self._settings = settings
+        self._engine = engine
         self.text = text
         self._read()
 
@@ -40,21 +88,36 @@ class Prompt:
 
     def generate(self, prompts: str | Sequence[str] = "", **settings: Any) -> Any:
         """Return what `Pipeline.generate` returns for this text with each of `prompts` after it."""
-        self._read()
+        model, settings = self._with(settings)
         several = [prompts] if isinstance(prompts, str) else list(prompts)
-        found = generating.generate(
-            self._model(), [self.text + prompt for prompt in several], **{**self._settings, **settings}
-        )
-        return found[0] if isinstance(prompts, str) else found
+        found = generating.generate(model, [self.text + prompt for prompt in several], **settings)
+        if not isinstance(prompts, str):
+            return found
+        if isinstance(model, _Watched):
+            model.remember()
+        return found[0]
 
     def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
         """Yield what `Pipeline.stream` yields for this text with `prompt` after it."""
-        self._read()
-        return generating.stream(self._model(), self.text + prompt, **{**self._settings, **settings})
+        model, settings = self._with(settings)
+        pieces = generating.stream(model, self.text + prompt, **settings)
+        return _remembering(pieces, model) if isinstance(model, _Watched) else pieces
 
     def extend(self, text: str) -> Prompt:
-        """Return the prompt with more text after it, such as a question and its answer; only that is read."""
-        return Prompt(self._model, self.text + text, self._settings)
+        """Return the prompt with more text after it, such as a question and its answer.
+
+        Only what is new is read: the answer was, when it was generated after this prompt alone.
+        """
+        return Prompt(self._model, self.text + text, self._settings, engine=self._engine)
+
+    def _with(self, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """What generates, and a call's settings; the prompt is read if Keras, which remembers it, decodes."""
+        model, found = self._model(), {"engine": "keras", **self._settings, **settings}
+        found["engine"] = self._engine(found["engine"])
+        if found["engine"] not in engines.NAMES:
+            return model, found
+        self._read()
+        return model if is_hub_sampler(found.get("sampler")) else _Watched(engines.resolve(model)), found
 
     def _read(self) -> None:
         """Let the engine read what it doesn't remember."""

@@ -109,6 +109,7 @@ def generate_to(
         "num_return_sequences": num_return_sequences,
         "return_logprobs": return_logprobs,
         **settings,
+        "engine": repr(settings.get("engine")),
     }
     return many.generate_to(
         path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from kerasgen.tokens.base import Tokenizer
@@ -57,3 +58,7 @@ class ModelSource(ABC):
             ModelFormatError: what is there can't be read.
             MissingDependencyError: a package is missing that this model needs.
         """
+
+    def directory(self) -> Path | None:
+        """Return where the files lie that `load` reads and nothing else, or None if it reads others or none."""
+        return None

@@ -83,6 +83,11 @@ class Hub(ModelSource):
 
         return loading.load(self.preset)
 
+    def directory(self) -> Path | None:
+        """Return the directory, if `preset` is the path of one."""
+        directory = Path(self.preset).expanduser()
+        return directory if is_path(self.preset) and directory.is_dir() else None
+
 
 def _path_text(path: Path) -> str:
     text = str(path)

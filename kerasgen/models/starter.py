@@ -37,3 +37,7 @@ class Starter(ModelSource):
         card = DIRECTORY / CARD
         metadata = {"model_card": card.read_text(encoding="utf-8")} if card.is_file() else {}
         return loading.load_directory(DIRECTORY, source="starter", metadata=metadata)
+
+    def directory(self) -> Path | None:
+        """Return the directory in the package."""
+        return DIRECTORY

@@ -21,11 +21,15 @@ def names() -> list[str]:
 
 def family_of(causal_lm: Any) -> DecoderFamily | None:
     """Return the family of a KerasHub causal model, or None if kerasgen doesn't compute it by itself."""
-    home = _HOMES.get(type(causal_lm.backbone).__name__)
-    if home is None:
+    if type(causal_lm.backbone).__name__ not in _HOMES:
         return None
-    family: DecoderFamily = import_module(f"{__name__}.{home}").FAMILY
+    return family_named(type(causal_lm.backbone).__name__)
+
+
+def family_named(backbone: str) -> DecoderFamily:
+    """Return the family of a KerasHub backbone class by its name, which is one of `names`."""
+    family: DecoderFamily = import_module(f"{__name__}.{_HOMES[backbone]}").FAMILY
     return family
 
 
-__all__ = ["DecoderFamily", "DecoderLayer", "DecoderShape", "DecoderWeights", "family_of", "names"]
+__all__ = ["DecoderFamily", "DecoderLayer", "DecoderShape", "DecoderWeights", "family_named", "family_of", "names"]
