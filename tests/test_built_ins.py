@@ -142,7 +142,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
     },
     "exporters": {
         "gguf": {"dtype": st.sampled_from(["F32", "F16", "Q8_0"])},
-        "litertlm": {"quantize": st.sampled_from(["float32", "int8"])},
+        "litertlm": {"quantize": st.sampled_from(["float32", "float16", "int8", "int4"])},
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
         "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
         "saved_model": {
@@ -152,11 +152,13 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "dtype": st.sampled_from(["float32", "float16"]),
         },
         "tflite": {
-            "quantize": st.sampled_from(["float32", "int8"]),
+            "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
             "cache_length": st.none() | st.integers(8, 2048),
             "prefill_lengths": st.lists(st.integers(2, 512), unique=True, max_size=3).map(sorted).map(tuple),
+            "decode_lengths": st.none() | st.lists(st.integers(8, 512), unique=True, max_size=3).map(sorted).map(tuple),
             "beams": st.sampled_from([0, 2, 4]),
-            "most_divergence": st.floats(0, 1),
+            "loop": st.none() | st.sampled_from(["greedy", "random", "top_k", "top_p", "min_p"]),
+            "most_divergence": st.none() | st.floats(0, 1),
         },
     },
 }

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasgen import backend
 from kerasgen.errors import ExportError
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -62,7 +63,7 @@ def write(
         place.write_text(json.dumps(job), encoding="utf-8")
         root = str(Path(kerasgen.__file__).parents[1])
         search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        own = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        own = {backend.VARIABLE: "tensorflow", "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(
             [sys.executable, "-m", __name__, str(place)],
             env=os.environ | own,
