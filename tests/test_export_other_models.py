@@ -69,9 +69,8 @@ def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
         assert artefact.runtime.generate_ids([[5, 6]], max_new_tokens=12) == wanted
 
 
-@pytest.mark.parametrize(
-    "make", [tiny_llama, *(pytest.param(make, marks=pytest.mark.slow) for make in (tiny_gemma, tiny_qwen))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma, tiny_qwen])
 def test_another_family_is_saved_over_its_own_step(tmp_path, make):
     model = make()
     exporter = kg.SavedModelExporter(samplers=("greedy", "top_k", "beam"))

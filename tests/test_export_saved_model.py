@@ -211,6 +211,7 @@ def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
         kg.load_artefact(copy)
 
 
+@pytest.mark.slow
 def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     model = tiny_gpt2(num_layers=1, max_sequence_length=64)
     artefact = kg.SavedModelExporter(samplers=("greedy",), dtype="float16").export(model, tmp_path / "half")
