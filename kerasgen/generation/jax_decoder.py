@@ -44,6 +44,8 @@ class Weights(NamedTuple):
         layers: the layers.
         gamma: `(dim, 1)`, of the last normalization.
         beta: `(dim, 1)`.
+        turned: the tokens' `(dim, vocabulary_size)`, by which the logits of one row are computed; None where they are
+            computed by `tokens`.
     """
 
     tokens: Any
@@ -51,6 +53,7 @@ class Weights(NamedTuple):
     layers: tuple[Layer, ...]
     gamma: Any
     beta: Any
+    turned: Any = None
 
 
 class Shape(NamedTuple):
@@ -231,6 +234,8 @@ def _normalize(shape: Shape, x: Any, gamma: Any, beta: Any) -> Any:
 
 def _logits(shape: Shape, weights: Weights, hidden: Any) -> Any:
     """Float32 `(rows, vocabulary_size)` of hidden states `(dim, rows)`."""
+    if weights.turned is not None and hidden.shape[1] == 1:
+        return (hidden[:, 0] @ weights.turned)[None, : shape.vocabulary_size]
     # The barrier keeps XLA from turning the product round with its result, which would take twice as long.
     columns = jax.lax.optimization_barrier(weights.tokens @ hidden)
     return columns.T[:, : shape.vocabulary_size]

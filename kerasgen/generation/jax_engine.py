@@ -37,15 +37,18 @@ def keep_compiled(directory: str | None = None) -> None:
 
 
 @lru_cache
-def compiler_options() -> dict[str, Any]:
+def compiler_options(*, one_row: bool = False) -> dict[str, Any]:
     """Return what XLA is told for every graph of this package.
 
     On a CPU, sums are not handed to YNNPACK: the attention of one text, 48 small sums a step of GPT-2 base, took 0.5 ms
-    each in it and 0.05 without it (see the log).
+    each in it and 0.05 without it. Nor are products of one row, which it does not do faster (see the log).
+
+    Args:
+        one_row: whether the graph's products are of a matrix and one row.
     """
     if jax.default_backend() != "cpu":
         return {}
-    found = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    found = {"xla_cpu_experimental_ynn_fusion_type": "" if one_row else "LIBRARY_FUSION_TYPE_DOT"}
     try:
         jax.jit(lambda x: x, compiler_options=found).lower(np.float32(0)).compile()
     except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
@@ -72,6 +75,7 @@ class JaxEngine:
         self.tokenizer = tokenizer
         self.shape = shape
         self.weights = weights
+        self._turned: Any = None
         self.compilations = 0
         self.prompts = Prompts()
         self._compiled: dict[Any, Callable[..., Any]] = {}
@@ -84,7 +88,20 @@ class JaxEngine:
     def replace(self, weights: Weights) -> None:
         """Go on with other weights of the same shape; what was read with the old ones is forgotten."""
         self.weights = weights
+        self._turned = None
         self.prompts.clear()
+
+    def weights_for(self, rows: int) -> Weights:
+        """Return the weights for steps of so many rows.
+
+        On a CPU a product of one row reads a matrix faster along its rows than across them, if these are as short as
+        the output layer's (see the log): one row has that layer the other way round too.
+        """
+        if rows > 1 or jax.default_backend() != "cpu":
+            return self.weights
+        if self._turned is None:
+            self._turned = jnp.asarray(np.ascontiguousarray(np.asarray(self.weights.tokens).T))
+        return self.weights._replace(turned=self._turned)
 
     def remembers(self, token_ids: Sequence[int]) -> bool:
         """Return whether all of this text was read already and is kept."""
@@ -94,16 +111,33 @@ class JaxEngine:
         """Return a session whose rows are these texts; see `Engine.open`."""
         return JaxSession(self, prompts, limits)
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
-        """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""
-        if name not in self._compiled:
+    def call(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *arguments: Any,
+        donate: tuple[int, ...] = (),
+        one_row: bool = False,
+    ) -> Any:
+        """Return `function(*arguments)`, compiled once under this name for each shape of the arguments.
+
+        Args:
+            name: of the function.
+            function: of arrays.
+            arguments: of the function.
+            donate: which of the arguments may be written over.
+            one_row: see `compiler_options`.
+        """
+        key = (name, one_row)
+        if key not in self._compiled:
 
             def traced(*arguments: Any) -> Any:
                 self.compilations += 1  # runs when a graph is traced, and not when it is called
                 return function(*arguments)
 
-            self._compiled[name] = jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
-        return self._compiled[name](*arguments)
+            options = compiler_options(one_row=one_row)
+            self._compiled[key] = jax.jit(traced, donate_argnums=donate, compiler_options=options)
+        return self._compiled[key](*arguments)
 
     def read(self, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
         """Read prompts after what was read of them before.

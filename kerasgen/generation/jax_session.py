@@ -175,7 +175,7 @@ class JaxSession:
             *block, count, self._generated, self._seen, self._pending = self._engine.call(
                 name,
                 function,
-                self._engine.weights,
+                self._engine.weights_for(self._prompts * self._branches),
                 jnp.asarray(self._pending),
                 self._cache,
                 self._valid,
@@ -184,6 +184,7 @@ class JaxSession:
                 numbers,
                 shared,
                 donate=(4, 5),
+                one_row=self._prompts * self._branches == 1,
             )
             count = int(count)
             blocks.append(tuple(np.asarray(array)[:count] for array in block))  # type: ignore[arg-type]
@@ -257,7 +258,7 @@ class JaxSession:
             self._logits, self._hidden, self._generated = self._engine.call(
                 "step",
                 step,
-                self._engine.weights,
+                self._engine.weights_for(self._prompts * self._branches),
                 jnp.asarray(self._pending),
                 self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32)),
                 self._cache,
@@ -266,6 +267,7 @@ class JaxSession:
                 np.int32(self._written),
                 ancestors,
                 donate=(5,),
+                one_row=self._prompts * self._branches == 1,
             )
             self._written += 1
             self._rows = self._slots
