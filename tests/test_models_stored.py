@@ -16,6 +16,8 @@ import kerasgen as kg
 from kerasgen.models import starter
 from kerasgen.models.families import family_of, stored
 
+pytestmark = pytest.mark.one_backend  # no Keras is in it, and what is compared with it stands on any backend
+
 
 @pytest.fixture(scope="module")
 def presets(tmp_path_factory):
