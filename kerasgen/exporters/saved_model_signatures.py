@@ -38,7 +38,7 @@ class Decoder(Protocol):
         """Return the logits after each token."""
         ...
 
-    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: graph.Choose) -> graph.Generated:
+    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: graph.Choice) -> graph.Generated:
         """Return what is generated token by token."""
         ...
 
@@ -176,7 +176,11 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         with tf.control_dependencies(checks):
             prompts = tf.identity(prompts)
         if name == "greedy":
-            return self._decoder.sample(prompts, lengths, most, end, lambda x, step: arithmetic.highest(xp, x))
+            highest = graph.Choice(
+                lambda logits, _: arithmetic.highest(xp, logits),
+                lambda step: tf.zeros(tf.broadcast_dynamic_shape(tf.shape(step), tf.shape(lengths))),
+            )
+            return self._decoder.sample(prompts, lengths, most, end, highest)
         temperature = settings["temperature"]
         with tf.control_dependencies([tf.debugging.assert_positive(temperature, "`temperature` must be above 0.")]):
             temperature = tf.identity(temperature)
@@ -192,12 +196,13 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
             )
         key = graph.keys(prompts, lengths, settings["seed"])
 
-        def choose(logits: Any, step: Any) -> Any:
-            place = tf.zeros_like(key[0]) + tf.cast(step, tf.uint32)
-            kept = _truncate(name, logits / temperature, settings)
-            return arithmetic.draw(xp, kept, randomness.uniforms(xp, key, place))
+        def pick(logits: Any, numbers: Any) -> Any:
+            return arithmetic.draw(xp, _truncate(name, logits / temperature, settings), numbers)
 
-        return self._decoder.sample(prompts, lengths, most, end, choose)
+        def numbers(step: Any) -> Any:
+            return randomness.uniforms(xp, key, tf.zeros_like(key[0]) + tf.cast(step, tf.uint32))
+
+        return self._decoder.sample(prompts, lengths, most, end, graph.Choice(pick, numbers))
 
 
 def _encode(tokenizer: GraphTokenizer, texts: Any) -> dict[str, Any]:
