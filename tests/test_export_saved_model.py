@@ -16,8 +16,10 @@ import pytest
 from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
 
 import kerasgen as kg
+from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.families import family_of
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 tf = pytest.importorskip("tensorflow")
@@ -30,6 +32,13 @@ STARTER = Path(kg.__file__).parent / "models" / "starter_preset"
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     return tiny_gpt2(num_layers=1, max_sequence_length=160)
+
+
+@pytest.fixture(scope="module")
+def host(model) -> NumpyEngine:
+    """The library's own loops and samplers over the arithmetic in NumPy, for which nothing has to be compiled."""
+    family = family_of(model.causal_lm)
+    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +57,27 @@ def test_a_fresh_process_generated_what_the_model_does_before_it_was_handed_over
 @pytest.mark.parametrize(
     "sampler", ["greedy", "top_k:k=5,temperature=0.8", "top_p:p=0.7", "min_p:p=0.1", "beam:num_beams=4"]
 )
-def test_each_sampler_gives_the_librarys_own_ids(artefact, model, sampler):
+def test_each_sampler_gives_the_librarys_own_ids(artefact, host, model, sampler):
     """Seeds mean the same: the numbers are computed alike, for equal prompts of one call and past 64 steps too."""
     prompts = model.tokenizer.encode_batch(TEXTS)
-    theirs = generate_ids(model, prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
+    theirs = generate_ids(host, prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
     ours = artefact.runtime.generate_ids(prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
     assert ours == [list(several[0].token_ids) for several in theirs]
+
+
+@pytest.mark.slow
+def test_steps_that_xla_compiles_give_the_same_ids(model, host, tmp_path):
+    """With caches that grow, rows beside the batch's, unequal prompts and ends, and seeds past one call of 64 steps."""
+    exporter = kg.SavedModelExporter(samplers=("greedy", "top_p"), compiled=True)
+    runtime = exporter.export(model, tmp_path / "poet").runtime
+    prompts = model.tokenizer.encode_batch(("the and", "昨夜雨疏风骤" * 2, ""))
+    for sampler in ("greedy", "top_p:p=0.7,temperature=0.9"):
+        settings = {"sampler": sampler, "max_new_tokens": 110, "seed": 2**63 + 5}
+        wanted = [list(several[0].token_ids) for several in generate_ids(host, prompts, **settings)]
+        assert runtime.generate_ids(prompts, **settings) == wanted
+        last = wanted[0][9]
+        ended = [ids[: ids.index(last) + 1] if last in ids else ids for ids in wanted]
+        assert runtime.generate_ids(prompts, **settings, end_token_id=last) == ended
 
 
 @pytest.mark.slow
@@ -187,7 +211,8 @@ def _graph_tokenizer(model):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"samplers": ("greedy", "magic")}, {"samplers": ()}, {"num_beams": 0}, {"dtype": "int8"}]
+    "settings",
+    [{"samplers": ("greedy", "magic")}, {"samplers": ()}, {"num_beams": 0}, {"dtype": "int8"}, {"compiled": 1}],
 )
 def test_wrong_settings_are_said_at_once(settings):
     with pytest.raises(kg.errors.ExportArgumentError):

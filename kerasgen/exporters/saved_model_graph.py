@@ -245,7 +245,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         more = [0, rows - batch]
         fixed = compiled_steps.Fixed(tf.pad(lengths, [more]), tf.pad(mask, [more, [0, 0]]), end, tf.constant(self._pad))
 
-        @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
         def advance(texts: Any, until: Any, numbers: Any) -> Any:
             # A variable that is read in here is not copied; what is to be cast was cast outside, once.
             own = self._weights() if self._dtype == "float32" else weights
@@ -359,7 +359,7 @@ def _turned(layer: DecoderLayer) -> DecoderLayer:
 
 
 def _multiply(x: Any, kernel: Any) -> Any:
-    """The product `(…, in)` by `(out, in)`, `(…, out)`: the kernel first, for which TensorFlow is faster (see the log)."""
+    """The product `(…, in)` by `(out, in)`, `(…, out)`, with the kernel first, which is faster (see the log)."""
     columns = tf.transpose(tf.reshape(x, (-1, x.shape[-1])))
     out = tf.transpose(tf.matmul(kernel, columns))
     return tf.reshape(out, tf.concat([tf.shape(x)[:-1], [kernel.shape[0]]], 0))

@@ -130,7 +130,8 @@ def advance(
         ids = xla.dynamic_update_slice(ids, token[:, None], tf.stack([0, texts.step - first]))
         return Texts(texts.step + 1, token, tf.logical_or(texts.done, tf.equal(token, fixed.end)), cache), ids
 
-    return tf.while_loop(goes_on, body, (texts, tf.zeros((tf.shape(texts.token)[0], STEPS), tf.int32)))
+    texts, ids = tf.while_loop(goes_on, body, (texts, tf.zeros((tf.shape(texts.token)[0], STEPS), tf.int32)))
+    return texts, ids
 
 
 def _read(
