@@ -54,6 +54,7 @@ def test_a_fresh_process_generated_what_the_model_does_before_it_was_handed_over
     assert not {"keras_hub", "tensorflow_text"} & set(parity["modules"])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "sampler", ["greedy", "top_k:k=5,temperature=0.8", "top_p:p=0.7", "min_p:p=0.1", "beam:num_beams=4"]
 )
@@ -65,6 +66,7 @@ def test_each_sampler_gives_the_librarys_own_ids(artefact, host, model, sampler)
     assert ours == [list(several[0].token_ids) for several in theirs]
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 def test_steps_that_xla_compiles_give_the_same_ids(model, host, tmp_path):
     """With caches that grow, rows beside the batch's, unequal prompts and ends, and seeds past one call of 64 steps."""
@@ -89,6 +91,7 @@ def test_opt_is_written_too(tmp_path):
     assert report["parity"]["beams_equal"]
 
 
+@pytest.mark.one_backend
 def test_a_process_with_tensorflow_alone_goes_from_text_to_text(artefact, model):
     program = """
 import json, sys
@@ -112,6 +115,7 @@ print(json.dumps([[text.decode() for text in answer["texts"].numpy()], brought])
     assert texts == artefact.runtime.generate(list(TEXTS), max_new_tokens=20, return_prompt=False)
 
 
+@pytest.mark.one_backend
 def test_calls_at_the_same_time_do_not_disturb_each_other(artefact, model):
     prompts = model.tokenizer.encode_batch(TEXTS)
     runtime = artefact.runtime
@@ -124,6 +128,7 @@ def test_calls_at_the_same_time_do_not_disturb_each_other(artefact, model):
         assert list(threads.map(call, range(8))) == alone
 
 
+@pytest.mark.one_backend
 def test_what_is_drawn_is_distributed_as_it_should_be(artefact, model):
     """Seen 2,000 times, the first token's frequencies fit the truncated probabilities of the slow definitions."""
     prompt = model.tokenizer.encode("the")
@@ -175,6 +180,7 @@ def _texts(count: int) -> list[str]:
     ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("count", [1500, pytest.param(12000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("vocabulary", ["tiny", "starter"])
 def test_the_tokenizer_in_the_graph_is_the_exact_one(vocabulary, count):
@@ -192,6 +198,7 @@ def test_the_tokenizer_in_the_graph_is_the_exact_one(vocabulary, count):
         assert [text.decode() for text in decode(ids.to_tensor(-1)).numpy()] == some
 
 
+@pytest.mark.one_backend
 def test_half_a_character_at_the_end_is_left_out_as_the_library_leaves_it_out(artefact, model):
     from kerasgen.generation.writing import write
 
@@ -236,6 +243,7 @@ def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
         kg.load_artefact(copy)
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     model = tiny_gpt2(num_layers=1, max_sequence_length=64)
