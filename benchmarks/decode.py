@@ -1,6 +1,6 @@
 """How fast artefacts decode: TFLite and SavedModel beside KerasHub's `generate` and CTranslate2, on the same weights.
 
-    python -m benchmarks.decode [--only PART,…] [--json FILE] [--threads N] [--quick]
+    python -m benchmarks.decode [--only PART,…] [--json FILE] [--threads N] [--artefacts DIR] [--quick]
 
 Batch 1, a prompt of 32 tokens and 128 new ones, GPT-2's base shape with random weights. The artefacts are written by
 the exporters themselves, which prove them first. Each contender is then a process of its own; those of one part take
@@ -8,6 +8,7 @@ turns, and the first call of each, which compiles, is kept apart. Between their 
 it can: an engine can't decode faster than that reads its weights, and its share of that bound is in the table.
 
 Parts: `float32`, `int8`, `beam`, `saved_model` and `quality`. A run whose file is there already adds to its rows.
+Writing the artefacts takes longer than measuring them; `--artefacts` keeps them, and a later run uses what lies there.
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ def main() -> None:
     parser = arguments_of(__doc__)
     parser.add_argument("--only", default=",".join([*PARTS, "quality"]))
     parser.add_argument("--rounds", type=int, default=0, help="(default: 5, or 1 with --quick)")
+    parser.add_argument("--artefacts", type=Path, metavar="DIR", help="keep the artefacts here, and use what is here")
+    parser.add_argument("--export-only", action="store_true", help="write the artefacts and measure nothing")
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 5)
     parts = given.only.split(",")
@@ -137,8 +140,9 @@ def main() -> None:
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     shape, new = (TINY, 24) if given.quick else (SHAPE, 128)
     rows: list[Figures] = []
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder, "job.json")
+    with tempfile.TemporaryDirectory() as scratch:
+        job, folder = Path(scratch, "job.json"), str(given.artefacts or scratch)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         needed = sorted({ARTEFACTS[part] for part in parts if part in ARTEFACTS})
         texts = 4 if given.quick else 100
         job.write_text(
@@ -146,6 +150,7 @@ def main() -> None:
         )
         if needed:
             rows += in_a_process("export", job, {"KERAS_BACKEND": "jax"})
+        parts = [] if given.export_only else parts
         for part in PARTS:
             rows += compete(part, job, shape, given, new) if part in parts else []
         rows += in_a_process("quality", job, {"KERAS_BACKEND": "jax"}) if "quality" in parts else []

@@ -16,8 +16,10 @@ import pytest
 from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
 
 import kerasgen as kg
+from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.families import family_of
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 tf = pytest.importorskip("tensorflow")
@@ -33,6 +35,13 @@ def model() -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
+def host(model) -> NumpyEngine:
+    """The library's own loops and samplers over the arithmetic in NumPy, for which nothing has to be compiled."""
+    family = family_of(model.causal_lm)
+    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+
+
+@pytest.fixture(scope="module")
 def artefact(model, tmp_path_factory):
     return kg.SavedModelExporter().export(model, tmp_path_factory.mktemp("saved") / "poet")
 
@@ -45,15 +54,32 @@ def test_a_fresh_process_generated_what_the_model_does_before_it_was_handed_over
     assert not {"keras_hub", "tensorflow_text"} & set(parity["modules"])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "sampler", ["greedy", "top_k:k=5,temperature=0.8", "top_p:p=0.7", "min_p:p=0.1", "beam:num_beams=4"]
 )
-def test_each_sampler_gives_the_librarys_own_ids(artefact, model, sampler):
+def test_each_sampler_gives_the_librarys_own_ids(artefact, host, model, sampler):
     """Seeds mean the same: the numbers are computed alike, for equal prompts of one call and past 64 steps too."""
     prompts = model.tokenizer.encode_batch(TEXTS)
-    theirs = generate_ids(model, prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
+    theirs = generate_ids(host, prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
     ours = artefact.runtime.generate_ids(prompts, sampler=sampler, max_new_tokens=70, seed=2**63 + 5)
     assert ours == [list(several[0].token_ids) for several in theirs]
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
+def test_steps_that_xla_compiles_give_the_same_ids(model, host, tmp_path):
+    """With caches that grow, rows beside the batch's, unequal prompts and ends, and seeds past one call of 64 steps."""
+    exporter = kg.SavedModelExporter(samplers=("greedy", "top_p"), compiled=True)
+    runtime = exporter.export(model, tmp_path / "poet").runtime
+    prompts = model.tokenizer.encode_batch(("the and", "昨夜雨疏风骤" * 2, ""))
+    for sampler in ("greedy", "top_p:p=0.7,temperature=0.9"):
+        settings = {"sampler": sampler, "max_new_tokens": 110, "seed": 2**63 + 5}
+        wanted = [list(several[0].token_ids) for several in generate_ids(host, prompts, **settings)]
+        assert runtime.generate_ids(prompts, **settings) == wanted
+        last = wanted[0][9]
+        ended = [ids[: ids.index(last) + 1] if last in ids else ids for ids in wanted]
+        assert runtime.generate_ids(prompts, **settings, end_token_id=last) == ended
 
 
 @pytest.mark.slow
@@ -65,6 +91,7 @@ def test_opt_is_written_too(tmp_path):
     assert report["parity"]["beams_equal"]
 
 
+@pytest.mark.one_backend
 def test_a_process_with_tensorflow_alone_goes_from_text_to_text(artefact, model):
     program = """
 import json, sys
@@ -88,6 +115,7 @@ print(json.dumps([[text.decode() for text in answer["texts"].numpy()], brought])
     assert texts == artefact.runtime.generate(list(TEXTS), max_new_tokens=20, return_prompt=False)
 
 
+@pytest.mark.one_backend
 def test_calls_at_the_same_time_do_not_disturb_each_other(artefact, model):
     prompts = model.tokenizer.encode_batch(TEXTS)
     runtime = artefact.runtime
@@ -100,6 +128,7 @@ def test_calls_at_the_same_time_do_not_disturb_each_other(artefact, model):
         assert list(threads.map(call, range(8))) == alone
 
 
+@pytest.mark.one_backend
 def test_what_is_drawn_is_distributed_as_it_should_be(artefact, model):
     """Seen 2,000 times, the first token's frequencies fit the truncated probabilities of the slow definitions."""
     prompt = model.tokenizer.encode("the")
@@ -151,6 +180,7 @@ def _texts(count: int) -> list[str]:
     ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("count", [1500, pytest.param(12000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("vocabulary", ["tiny", "starter"])
 def test_the_tokenizer_in_the_graph_is_the_exact_one(vocabulary, count):
@@ -168,6 +198,7 @@ def test_the_tokenizer_in_the_graph_is_the_exact_one(vocabulary, count):
         assert [text.decode() for text in decode(ids.to_tensor(-1)).numpy()] == some
 
 
+@pytest.mark.one_backend
 def test_half_a_character_at_the_end_is_left_out_as_the_library_leaves_it_out(artefact, model):
     from kerasgen.generation.writing import write
 
@@ -187,7 +218,8 @@ def _graph_tokenizer(model):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"samplers": ("greedy", "magic")}, {"samplers": ()}, {"num_beams": 0}, {"dtype": "int8"}]
+    "settings",
+    [{"samplers": ("greedy", "magic")}, {"samplers": ()}, {"num_beams": 0}, {"dtype": "int8"}, {"compiled": 1}],
 )
 def test_wrong_settings_are_said_at_once(settings):
     with pytest.raises(kg.errors.ExportArgumentError):
@@ -211,6 +243,7 @@ def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
         kg.load_artefact(copy)
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     model = tiny_gpt2(num_layers=1, max_sequence_length=64)

@@ -12,7 +12,9 @@ from toys import tiny_llama
 
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, ExportError, GenerateArgumentError, ModelFormatError
+from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate_ids
+from kerasgen.models.families import family_of
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 
@@ -25,6 +27,14 @@ def exported(tmp_path_factory):
     model = tiny_gpt2()
     path = tmp_path_factory.mktemp("tflite") / "tiny.tflite"
     return model, kg.TFLiteExporter(**SMALL).export(model, path)
+
+
+@pytest.fixture(scope="module")
+def host(exported):
+    """The library's own loops and samplers over the arithmetic in NumPy, for which nothing has to be compiled."""
+    model = exported[0]
+    family = family_of(model.causal_lm)
+    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +67,20 @@ def test_what_lies_there_is_the_flatbuffer_its_tokenizer_and_the_report(exported
 
 
 @pytest.mark.parametrize("sampler", ["greedy", "top_k:k=5", "top_p:p=0.9", "beam:num_beams=3", "beam:num_beams=6"])
-def test_one_seed_is_one_text_in_both_engines(exported, engine, sampler):
+def test_one_seed_is_one_text_in_both_engines(exported, host, engine, sampler):
     """Whatever chooses, and however many beams there are beside those that one call reads."""
     model = exported[0]
     prompts = [model.tokenizer.encode("the sand"), model.tokenizer.encode("春 and then the")]
-    wanted = generate_ids(model, prompts, sampler=sampler, max_new_tokens=12, seed=3)
+    wanted = generate_ids(host, prompts, sampler=sampler, max_new_tokens=12, seed=3)
     found = engine.generate_ids(prompts, sampler=sampler, max_new_tokens=12, seed=3)
     assert found == [list(several[0].token_ids) for several in wanted]
 
 
-def test_texts_of_one_prompt_share_a_cache_and_stay_apart(exported, engine):
+def test_texts_of_one_prompt_share_a_cache_and_stay_apart(exported, host, engine):
     model = exported[0]
     prompt = model.tokenizer.encode("the sea")
     arguments = {"sampler": "random", "max_new_tokens": 10, "num_return_sequences": 5, "seed": 1}
-    wanted = generate_ids(model, [prompt], **arguments)
+    wanted = generate_ids(host, [prompt], **arguments)
     found = generate_ids(engine.engine, [prompt], **arguments)
     assert [one.token_ids for one in found[0]] == [one.token_ids for one in wanted[0]]
 
@@ -82,6 +92,8 @@ def test_teacher_forced_logits_are_the_models(exported, engine):
     np.testing.assert_allclose(engine.logits(ids), np.asarray(outputs)[0], atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.one_backend
 def test_opt_without_beams(tmp_path):
     """Beams are then held in caches of their own."""
     model = tiny_opt()
@@ -95,6 +107,7 @@ def test_opt_without_beams(tmp_path):
     ]
 
 
+@pytest.mark.one_backend
 def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     model = tiny_gpt2()
     artefact = kg.TFLiteExporter(quantize="float16", **SMALL).export(model, tmp_path / "half.tflite")
@@ -105,12 +118,13 @@ def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     assert "DEQUANTIZE" in artefact.report["operators"]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("loop", "sampler"),
     [
-        ("greedy", "greedy"),
+        pytest.param("greedy", "greedy", marks=pytest.mark.slow),
         ("top_k", "top_k:k=5,temperature=0.7"),
-        ("top_p", "top_p:p=0.8"),
+        pytest.param("top_p", "top_p:p=0.8", marks=pytest.mark.slow),
         pytest.param("min_p", "min_p:p=0.1", marks=pytest.mark.slow),
         pytest.param("random", "random", marks=pytest.mark.slow),
     ],
@@ -137,6 +151,7 @@ def test_a_loop_that_the_graph_does_not_hold_is_refused(engine):
         engine.generate_ids([[5]], max_new_tokens=2, in_graph=True)
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "most", "share"), [("int8", 0.02, 0.3), ("int4", 0.3, 0.2)])
 def test_the_starter_in_integers_is_close_and_small(tmp_path, quantize, most, share):
@@ -155,11 +170,13 @@ def test_the_starter_in_integers_is_close_and_small(tmp_path, quantize, most, sh
     assert len(text) > 8
 
 
+@pytest.mark.one_backend
 def test_a_divergence_beyond_the_limit_leaves_no_file(tmp_path):
-    model = kg.Starter().load()
-    exporter = kg.TFLiteExporter(quantize="int8", cache_length=64, beams=0, most_divergence=0.0)
+    exporter = kg.TFLiteExporter(
+        quantize="int8", cache_length=64, prefill_lengths=(8,), decode_lengths=(), beams=0, most_divergence=0.0
+    )
     with pytest.raises(ExportError, match="nats a token") as caught:
-        exporter.export(model, tmp_path / "poet.tflite")
+        exporter.export(tiny_gpt2(), tmp_path / "poet.tflite")
     assert caught.value.figures["divergence_in_nats"] > 0
     assert list(tmp_path.iterdir()) == []
 

@@ -38,12 +38,17 @@ class SavedModelExporter(Exporter):
         num_beams: texts that `beam` keeps at each step.
         length_penalty: of `beam`.
         dtype: what the weights are stored as; `"float16"` halves the files. It is computed in float32.
+        compiled: let XLA compile the steps of every sampler but `beam` where the graph runs. On a CPU that is 1.2 to
+            1.5 times as fast for up to four texts, but a call waits while something is compiled, ten seconds for GPT-2
+            base on one core, once a process for each size of a batch and each length of the cache. Of GPT-2 and OPT
+            alone; another model is written as its `generate_step` is.
     """
 
     samplers: tuple[str, ...] = SAMPLERS
     num_beams: int = 4
     length_penalty: float = 1.0
     dtype: Literal["float32", "float16"] = "float32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.samplers, (str, list)):
@@ -61,6 +66,8 @@ class SavedModelExporter(Exporter):
             raise ExportArgumentError(f"length_penalty must be a finite number. Received: {penalty!r}.")
         if self.dtype not in ("float32", "float16"):
             raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
+        if not isinstance(self.compiled, bool):
+            raise ExportArgumentError(f"compiled must be True or False. Received: {self.compiled!r}.")
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the SavedModel, let a fresh process generate from it, and compare with the model; see `Exporter`.
@@ -92,6 +99,7 @@ class SavedModelExporter(Exporter):
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
             "dtype": self.dtype,
+            "compiled": self.compiled and family is not None,
             "decoder": "generate_step" if family is None else family.name,
             "max_sequence_length": longest,
             "tokenizer": metadata.tokenizer_settings(tokenizer) if isinstance(tokenizer, ByteLevelBPE) else None,
@@ -146,7 +154,13 @@ class SavedModelExporter(Exporter):
         from kerasgen.exporters.saved_model_signatures import save
 
         return save(
-            DecoderGraph(weights, shape, dtype=self.dtype, pad_token_id=tokenizer.pad_token_id),
+            DecoderGraph(
+                weights,
+                shape,
+                dtype=self.dtype,
+                pad_token_id=tokenizer.pad_token_id,
+                compiled=self.compiled,
+            ),
             path,
             tokenizer=tokenizer,
             start_token_id=tokenizer.start_token_id,

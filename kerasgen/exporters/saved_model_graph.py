@@ -12,15 +12,30 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from kerasgen.exporters import saved_model_steps as compiled_steps
 from kerasgen.exporters import tensorflow_decoder as decoder
 from kerasgen.exporters import tensorflow_namespace as xp
-from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
+from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights, map_weights
 from kerasgen.samplers import arithmetic, beams, randomness
 
 _BLOCK = 64  # steps after which the second part of the cache is laid to the first
 
-# (logits `(batch, vocabulary_size)`, step) to ids `(batch,)`
-Choose = Callable[[Any, Any], Any]
+
+class Choice(NamedTuple):
+    """How tokens are chosen.
+
+    Args:
+        pick: `(logits, numbers)`, float `(batch, vocabulary_size)` and `(batch,)`, to ids `(batch,)`.
+        numbers: int32 steps to a number in [0, 1) for each row and step: `()` or `(batch,)` to `(batch,)`, and `(n, 1)`
+            to `(n, batch)`.
+    """
+
+    pick: compiled_steps.Pick
+    numbers: Callable[[Any], Any]
+
+    def __call__(self, logits: Any, step: Any) -> Any:
+        """Return ids `(batch,)`, one for each row of the logits, at a step."""
+        return self.pick(logits, self.numbers(step))
 
 
 class Cache(NamedTuple):
@@ -65,13 +80,19 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         shape: of the decoder.
         dtype: that the weights are kept in; it is computed in float32.
         pad_token_id: what fills ids past a text's end.
+        compiled: whether XLA compiles the steps of `sample` where the graph runs.
     """
 
-    def __init__(self, weights: DecoderWeights, shape: DecoderShape, *, dtype: str, pad_token_id: int) -> None:
+    def __init__(
+        self, weights: DecoderWeights, shape: DecoderShape, *, dtype: str, pad_token_id: int, compiled: bool
+    ) -> None:
         super().__init__()
         self._shape = shape
         self._pad = pad_token_id
-        self._kept = map_weights(lambda array: tf.Variable(array, trainable=False, dtype=dtype), weights)
+        self._dtype = dtype
+        self._compiled = compiled
+        turned = weights._replace(layers=tuple(map(_turned, weights.layers)))
+        self._kept = map_weights(lambda array: tf.Variable(array, trainable=False, dtype=dtype), turned)
 
     def logits(self, token_ids: Any) -> Any:
         """Return the logits after each token: int32 `(batch, length)` to `(batch, length, vocabulary_size)`."""
@@ -79,7 +100,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         hidden, _ = self._read(weights, token_ids)
         return decoder.logits(weights, hidden)
 
-    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choose) -> Generated:
+    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
         """Return what is generated token by token.
 
         Args:
@@ -87,8 +108,10 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             lengths: int32 `(batch,)`, of the prompts.
             most: int32 scalar, tokens generated for each at most; at least 1.
             end: int32 scalar, the id that ends a text.
-            choose: one id for each row, from the logits and the number of the step.
+            choose: the sampler.
         """
+        if self._compiled:
+            return self._sample_compiled(prompts, lengths, most, end, choose)
         weights = self._weights()
         old, mask, logits = self._prefill(weights, prompts, lengths)
         token = choose(logits, tf.constant(0))
@@ -212,6 +235,51 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         state = beams.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
         return cut(state.finished_ids[:, 0, :most], most, end, self._pad)
 
+    def _sample_compiled(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
+        weights = self._weights()
+        prompts = prompts[:, : tf.reduce_max(lengths)]
+        old, mask, logits = self._prefill(weights, prompts, lengths)
+        token = choose(logits, tf.constant(0))
+        batch, prompt = tf.shape(prompts)[0], tf.shape(prompts)[1]
+        rows = compiled_steps.rows_for(batch)
+        more = [0, rows - batch]
+        fixed = compiled_steps.Fixed(tf.pad(lengths, [more]), tf.pad(mask, [more, [0, 0]]), end, tf.constant(self._pad))
+
+        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+        def advance(texts: Any, until: Any, numbers: Any) -> Any:
+            # A variable that is read in here is not copied; what is to be cast was cast outside, once.
+            own = self._weights() if self._dtype == "float32" else weights
+            return compiled_steps.advance(own, self._shape, texts, until, numbers, fixed, choose.pick)
+
+        def block(texts: Any, ids: Any) -> tuple[Any, Any]:
+            first = texts.step
+            until = tf.minimum(first + compiled_steps.STEPS, most)
+            length = compiled_steps.length_for(prompt + until - 1, self._shape.max_sequence_length)
+            texts = texts._replace(cache=texts.cache.padded(rows=rows, length=length))
+            numbers = choose.numbers(first + tf.range(compiled_steps.STEPS)[:, None])
+            texts, new = advance(texts, until, tf.pad(numbers, [[0, 0], more]))
+            return texts, tf.concat([ids, new[:batch, : texts.step - first]], axis=1)
+
+        cache = compiled_steps.Columns(tuple(map(tf.linalg.matrix_transpose, old.keys)), old.values)
+        done = tf.pad(tf.equal(token, end), [more], constant_values=True)
+        texts = compiled_steps.Texts(tf.constant(1), tf.pad(token, [more]), done, cache)
+        heads, size = self._shape.num_heads, self._shape.head_dim
+        shapes = compiled_steps.Columns(
+            (tf.TensorShape([None, heads, size, None]),) * self._shape.num_layers,
+            (tf.TensorShape([None, heads, None, size]),) * self._shape.num_layers,
+        )
+        row = tf.TensorShape([None])
+        _, ids = tf.while_loop(
+            lambda texts, ids: tf.logical_and(texts.step < most, tf.logical_not(tf.reduce_all(texts.done))),
+            block,
+            (texts, token[:, None]),
+            shape_invariants=(
+                compiled_steps.Texts(tf.TensorShape([]), row, row, shapes),
+                tf.TensorShape([None, None]),
+            ),
+        )
+        return cut(ids, tf.shape(ids)[1], end, self._pad)
+
     def _weights(self) -> DecoderWeights:
         return map_weights(lambda variable: tf.cast(tf.convert_to_tensor(variable), tf.float32), self._kept)
 
@@ -220,7 +288,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         hidden, cache = self._read(weights, prompts)
         last = tf.gather(hidden, lengths - 1, batch_dims=1)
         mask = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
-        return cache, mask, decoder.logits(weights, last)
+        return cache, mask, _multiply(last, weights.token_embedding)
 
     def _read(self, weights: DecoderWeights, token_ids: Any) -> tuple[Any, Cache]:
         length = tf.shape(token_ids)[1]
@@ -234,7 +302,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             values.append(v)
             return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) + future), v)
 
-        hidden = decoder.hidden_states(weights, self._shape, token_ids, places, attend)
+        hidden = decoder.hidden_states(weights, self._shape, token_ids, places, attend, multiply=_multiply)
         return hidden, Cache(tuple(keys), tuple(values))
 
     def _advance(
@@ -266,8 +334,10 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             from_old = _by_row(tf.matmul(likely[..., :length], old.values[index]), heads, width)
             return from_old + tf.matmul(_by_row(likely[..., length:], heads, width), values[-1])
 
-        hidden = decoder.hidden_states(weights, self._shape, token[:, None], places[:, None], attend)
-        logits = decoder.logits(weights, tf.reshape(hidden, (-1, heads * size)))
+        hidden = decoder.hidden_states(
+            weights, self._shape, token[:, None], places[:, None], attend, multiply=_multiply
+        )
+        logits = _multiply(tf.reshape(hidden, (-1, heads * size)), weights.token_embedding)
         return logits, Cache(tuple(keys), tuple(values))
 
     def _empty(self, rows: Any) -> Cache:
@@ -281,6 +351,18 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
 _LOWEST = -1e30  # far below any score, and no infinity that could become NaN
 _INVARIANTS = (tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None]), tf.TensorShape([None]))
+
+
+def _turned(layer: DecoderLayer) -> DecoderLayer:
+    """The layer with kernels `(out, in)`, which are read in the order of memory when rows are few."""
+    return DecoderLayer(*(array.T if array.ndim == 2 else array for array in layer))
+
+
+def _multiply(x: Any, kernel: Any) -> Any:
+    """The product `(…, in)` by `(out, in)`, `(…, out)`, with the kernel first, which is faster (see the log)."""
+    columns = tf.transpose(tf.reshape(x, (-1, x.shape[-1])))
+    out = tf.transpose(tf.matmul(kernel, columns))
+    return tf.reshape(out, tf.concat([tf.shape(x)[:-1], [kernel.shape[0]]], 0))
 
 
 def _after(one: Any, other: Any) -> Any:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import tree
 
 from kerasgen.exporters import tensorflow_namespace as xp
-from kerasgen.exporters.saved_model_graph import Choose, Generated, cut
+from kerasgen.exporters.saved_model_graph import Choice, Generated, cut
 from kerasgen.samplers import arithmetic, beams
 
 # (texts, cache, position) to (logits, hidden states, cache) of the token before the position
@@ -44,7 +44,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         mask = tf.ones_like(token_ids)
         return self._shown(self._model()({"token_ids": token_ids, "padding_mask": mask}, training=False))
 
-    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choose) -> Generated:
+    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
         """Return what is generated token by token; see `DecoderGraph.sample`."""
 
         def loop(following: Next, texts: Any, cache: Any, start: Any) -> Any:

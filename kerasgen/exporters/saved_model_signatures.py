@@ -28,6 +28,7 @@ _OWN: dict[str, dict[str, tf.TensorSpec]] = {
     "beam": {"temperature": _FLOAT},
 }
 _TEXTS = {"prompts": tf.TensorSpec([None], tf.string)}
+_DECODED = {"token_ids": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
 _IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
 
 
@@ -38,7 +39,7 @@ class Decoder(Protocol):
         """Return the logits after each token."""
         ...
 
-    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: graph.Choose) -> graph.Generated:
+    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: graph.Choice) -> graph.Generated:
         """Return what is generated token by token."""
         ...
 
@@ -135,26 +136,27 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
     def signatures(self, samplers: Sequence[str]) -> dict[str, Any]:
         """Return the functions to save, by the names of their signatures."""
         found = {
-            "logits": tf.function(self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")])
+            "logits": tf.function(
+                self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")], autograph=False
+            )
         }
         tokenizer = self._tokenizer
         if tokenizer is not None:
-            found["encode"] = tf.function(
-                partial(_encode, tokenizer), input_signature=[tf.TensorSpec([None], tf.string, "texts")]
+            # One graph of each, which the signatures of texts call; a vocabulary is a constant of many bytes.
+            encode = found["encode"] = _function(
+                partial(_encode, tokenizer), {"texts": tf.TensorSpec([None], tf.string)}
             )
-            found["decode"] = tf.function(
-                partial(_decode, tokenizer),
-                input_signature=[
-                    tf.TensorSpec([None, None], tf.int32, "token_ids"),
-                    tf.TensorSpec([None], tf.int32, "lengths"),
-                ],
+            ended = tf.TensorSpec([None], tf.bool)
+            decode = _function(partial(_decode, tokenizer), _DECODED | {"ended": ended})
+            found["decode"] = _function(
+                lambda token_ids, lengths: decode(token_ids, lengths, tf.fill(tf.shape(lengths), True)), _DECODED
             )
         for name in samplers:
             # One graph for both: that of texts calls it.
             ids = _function(partial(self._generate, name), _IDS | _COMMON | _OWN[name])
             found[f"{name}_ids"] = _function(_ids(ids), _IDS | _COMMON | _OWN[name])
             if tokenizer is not None:
-                found[name] = _function(_texts(tokenizer, ids), _TEXTS | _COMMON | _OWN[name])
+                found[name] = _function(_texts(encode, decode, ids), _TEXTS | _COMMON | _OWN[name])
         return found
 
     def _logits(self, token_ids: Any) -> dict[str, Any]:
@@ -176,7 +178,11 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         with tf.control_dependencies(checks):
             prompts = tf.identity(prompts)
         if name == "greedy":
-            return self._decoder.sample(prompts, lengths, most, end, lambda x, step: arithmetic.highest(xp, x))
+            highest = graph.Choice(
+                lambda logits, _: arithmetic.highest(xp, logits),
+                lambda step: tf.zeros(tf.broadcast_dynamic_shape(tf.shape(step), tf.shape(lengths))),
+            )
+            return self._decoder.sample(prompts, lengths, most, end, highest)
         temperature = settings["temperature"]
         with tf.control_dependencies([tf.debugging.assert_positive(temperature, "`temperature` must be above 0.")]):
             temperature = tf.identity(temperature)
@@ -192,12 +198,13 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
             )
         key = graph.keys(prompts, lengths, settings["seed"])
 
-        def choose(logits: Any, step: Any) -> Any:
-            place = tf.zeros_like(key[0]) + tf.cast(step, tf.uint32)
-            kept = _truncate(name, logits / temperature, settings)
-            return arithmetic.draw(xp, kept, randomness.uniforms(xp, key, place))
+        def pick(logits: Any, numbers: Any) -> Any:
+            return arithmetic.draw(xp, _truncate(name, logits / temperature, settings), numbers)
 
-        return self._decoder.sample(prompts, lengths, most, end, choose)
+        def numbers(step: Any) -> Any:
+            return randomness.uniforms(xp, key, tf.zeros_like(key[0]) + tf.cast(step, tf.uint32))
+
+        return self._decoder.sample(prompts, lengths, most, end, graph.Choice(pick, numbers))
 
 
 def _encode(tokenizer: GraphTokenizer, texts: Any) -> dict[str, Any]:
@@ -205,19 +212,17 @@ def _encode(tokenizer: GraphTokenizer, texts: Any) -> dict[str, Any]:
     return {"token_ids": ids.to_tensor(0), "lengths": tf.cast(ids.row_lengths(), tf.int32)}
 
 
-def _decode(tokenizer: GraphTokenizer, token_ids: Any, lengths: Any) -> dict[str, Any]:
+def _decode(tokenizer: GraphTokenizer, token_ids: Any, lengths: Any, ended: Any) -> dict[str, Any]:
     counted = tf.range(tf.shape(token_ids)[1]) < lengths[:, None]
-    return {"texts": tokenizer.decode(token_ids, counted, tf.fill(tf.shape(lengths), True))}
+    return {"texts": tokenizer.decode(token_ids, counted, ended)}
 
 
-def _texts(tokenizer: GraphTokenizer, of_ids: Any) -> Callable[..., dict[str, Any]]:
+def _texts(encode: Any, decode: Any, of_ids: Any) -> Callable[..., dict[str, Any]]:
     def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
-        ids = tokenizer.encode(prompts)
-        lengths = tf.cast(ids.row_lengths(), tf.int32)
-        found = graph.Generated(*of_ids(ids.to_tensor(0), lengths, *settings.values()))
+        ids = encode(prompts)
+        found = graph.Generated(*of_ids(ids["token_ids"], ids["lengths"], *settings.values()))
         last = found.lengths - tf.cast(found.ended, tf.int32)
-        counted = tf.range(tf.shape(found.token_ids)[1]) < last[:, None]
-        texts = tokenizer.decode(found.token_ids, counted, found.ended)
+        texts = decode(found.token_ids, last, found.ended)["texts"]
         return {"texts": texts, "token_ids": found.token_ids, "lengths": found.lengths}
 
     return generate
@@ -246,4 +251,4 @@ def _function(call: Callable[..., Any], inputs: dict[str, Any]) -> Any:
         return call(**dict(zip(inputs, values, strict=True)))
 
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()]
-    return tf.function(by_name).get_concrete_function(*specs)
+    return tf.function(by_name, autograph=False).get_concrete_function(*specs)

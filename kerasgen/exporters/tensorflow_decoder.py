@@ -25,6 +25,7 @@ def hidden_states(
     positions: Any,
     attend: Attend,
     look_up: Callable[[Any, Any], Any] = tf.gather,
+    multiply: Callable[[Any, Any], Any] = tf.matmul,
 ) -> Any:
     """Return the last hidden states, after the final norm.
 
@@ -35,13 +36,14 @@ def hidden_states(
         positions: int32 like `token_ids`, or `(length,)` if all rows stand at the same.
         attend: how each block attends; queries are scaled already.
         look_up: `(table, ids)` to rows of the table.
+        multiply: `(activations, kernel)` to their product; the kernels lie as it takes them.
 
     Returns:
         Float `(batch, length, hidden_dim)`.
     """
     hidden = look_up(weights.token_embedding, token_ids) + look_up(weights.position_embedding, positions)
     for index, layer in enumerate(weights.layers):
-        hidden = _block(layer, shape, hidden, index, attend)
+        hidden = _block(layer, shape, hidden, index, attend, multiply)
     return layer_norm(hidden, weights.final_gamma, weights.final_beta, shape.layer_norm_epsilon)
 
 
@@ -63,17 +65,24 @@ def activate(x: Any, activation: str) -> Any:
     return tf.nn.relu(x) if activation == "relu" else tf.nn.gelu(x, approximate=True)
 
 
-def _block(layer: DecoderLayer, shape: DecoderShape, hidden: Any, index: int, attend: Attend) -> Any:
+def _block(
+    layer: DecoderLayer,
+    shape: DecoderShape,
+    hidden: Any,
+    index: int,
+    attend: Attend,
+    multiply: Callable[[Any, Any], Any],
+) -> Any:
     width, heads = shape.hidden_dim, shape.num_heads
     normed = layer_norm(hidden, layer.attention_gamma, layer.attention_beta, shape.layer_norm_epsilon)
-    together = tf.matmul(normed, layer.qkv_kernel) + layer.qkv_bias
+    together = multiply(normed, layer.qkv_kernel) + layer.qkv_bias
     queries, keys, values = (_split_heads(part, heads, shape.head_dim) for part in tf.split(together, 3, axis=-1))
     gathered = attend(index, queries * (1.0 / math.sqrt(shape.head_dim)), keys, values)
     joined = tf.reshape(tf.transpose(gathered, (0, 2, 1, 3)), _like(hidden, width))
-    hidden = hidden + tf.matmul(joined, layer.output_kernel) + layer.output_bias
+    hidden = hidden + multiply(joined, layer.output_kernel) + layer.output_bias
     normed = layer_norm(hidden, layer.feedforward_gamma, layer.feedforward_beta, shape.layer_norm_epsilon)
-    wide = activate(tf.matmul(normed, layer.up_kernel) + layer.up_bias, shape.activation)
-    return hidden + tf.matmul(wide, layer.down_kernel) + layer.down_bias
+    wide = activate(multiply(normed, layer.up_kernel) + layer.up_bias, shape.activation)
+    return hidden + multiply(wide, layer.down_kernel) + layer.down_bias
 
 
 def _split_heads(x: Any, heads: int, head_dim: int) -> Any:
