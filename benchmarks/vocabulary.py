@@ -32,9 +32,9 @@ class Size:
     num_heads: int = 4
     sequence_length: int = 128
     batch_size: int = 16
-    pretrain_seconds: float = 100.0
-    seconds: float = 40.0
-    slice_seconds: float = 10.0
+    pretrain_seconds: float = 240.0
+    seconds: float = 90.0
+    slice_seconds: float = 30.0
     learning_rate: float = 1e-3
     stories: int | None = 2_000
     poems: int | None = None
