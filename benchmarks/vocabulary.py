@@ -32,9 +32,9 @@ class Size:
     num_heads: int = 4
     sequence_length: int = 128
     batch_size: int = 16
-    pretrain_seconds: float = 100.0
-    seconds: float = 40.0
-    slice_seconds: float = 10.0
+    pretrain_seconds: float = 240.0
+    seconds: float = 90.0
+    slice_seconds: float = 30.0
     learning_rate: float = 1e-3
     stories: int | None = 2_000
     poems: int | None = None
@@ -193,7 +193,7 @@ def _contender(
     from kerasgen.tokens.packing import pack
     from kerasgen.tuners.full import FullTuner
     from kerasgen.tuners.plan import Plan
-    from kerasgen.tuners.training import _compiled
+    from kerasgen.tuners.trainer import compiled
 
     encoded = _encode(train, model.tokenizer)
     settings = FullTuner(
@@ -206,7 +206,7 @@ def _contender(
     )
     rows = pack(encoded, sequence_length=size.sequence_length)
     plan = Plan(encoded, rows, size.batch_size, 1, settings.epochs, None, seed=0)
-    trainer, _ = _compiled(model, plan, settings, 0)
+    trainer, _ = compiled(model, plan, settings, 0)
     batches = _batches(plan)
     trainer.train_on_batch(next(batches))  # compiles
     return Contender(name, model, report, batches, trainer, _encode(held_out, model.tokenizer))

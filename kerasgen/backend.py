@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from kerasgen import devices
@@ -17,6 +21,7 @@ DEFAULT: Backend = "jax"
 VARIABLE = "KERAS_BACKEND"
 AUTO = "auto"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
+CACHE = "KERASGEN_CACHE"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
@@ -50,18 +55,65 @@ def reason() -> str:
 def automatic() -> tuple[Backend, str]:
     """Return the backend that `"auto"` stands for, and why, without importing anything.
 
-    It is the one that measured faster at training on such a device: JAX on a GPU, and on a CPU TensorFlow, whose
-    matrix products are oneDNN's (a step of GPT-2 base took 17 s, and 25 s on JAX, on one AVX2 core). A process whose
-    Keras runs already stays with it.
+    It is the one that `kerasgen backend` measured faster at training on this machine. Where nothing was measured, it is
+    the one that was faster on such a device elsewhere: JAX on a GPU, and on a CPU TensorFlow, whose matrix products are
+    oneDNN's (a step of GPT-2 base took 17 s, and 25 s on JAX, on one AVX2 core). A process whose Keras runs already
+    stays with it.
     """
     now = running()
     if now is not None:
         return now, "Keras was running on it already"
+    measured = remembered()
+    if measured:
+        first, *others = sorted(measured, key=lambda name: -measured[name])
+        speeds = ", ".join(f"and {measured[name]:,.0f} on {name}" for name in others)
+        return cast(Backend, first), f"it trained {measured[first]:,.0f} tokens/s on this machine, {speeds}"
     if devices.nvidia_gpu():
         return "jax", "JAX measured faster on GPUs"
     if find_spec("tensorflow") is not None:
         return "tensorflow", "TensorFlow measured faster on CPUs"
     return "jax", "TensorFlow, which measured faster on CPUs, is not installed"
+
+
+def remembered() -> dict[str, float]:
+    """Return the tokens/s of each backend that `remember` kept for this machine and these versions; empty for none."""
+    try:
+        kept = json.loads(_record().read_text(encoding="utf-8"))
+        speeds = {str(name): float(speed) for name, speed in kept["tokens_per_second"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing, or nothing that can be read
+        return {}
+    fits = kept.get("machine") == devices.identity() and kept.get("versions") == _versions()
+    return speeds if fits and len(speeds) > 1 and speeds.keys() <= set(BACKENDS) else {}
+
+
+def remember(speeds: Mapping[str, float]) -> Path:
+    """Keep how many tokens a second each backend trained on this machine, for `"auto"`; return the file.
+
+    It lies in the directory that the variable KERASGEN_CACHE names, or in the user's cache directory.
+    """
+    path = _record()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"machine": devices.identity(), "versions": _versions(), "tokens_per_second": dict(speeds)}
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def _record() -> Path:
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get(CACHE) or user_cache_path("kerasgen")) / "backends.json"
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in ("keras", "jax", "tensorflow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 def agree(backend: str | None = None) -> Backend:

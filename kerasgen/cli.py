@@ -95,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--corpus", help="all of it is scored; without it, the pipeline's own held-out part")
     _add_backend(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    measuring = commands.add_parser(
+        "backend", help="measure which backend trains faster on this machine, and keep it for --backend auto"
+    )
+    measuring.set_defaults(run=_measure_backends)
     return parser
 
 
@@ -191,6 +196,18 @@ def _generate(chosen: argparse.Namespace) -> int:
 
 def _evaluate(chosen: argparse.Namespace) -> int:
     print(_open(chosen).evaluate(chosen.corpus))
+    return 0
+
+
+def _measure_backends(chosen: argparse.Namespace) -> int:
+    from kerasgen import backend
+    from kerasgen.tuners import choosing
+
+    print("Training a small model on each backend, in turns. It takes a minute or two …", flush=True)
+    path = backend.remember(choosing.measure())
+    for name, speed in backend.remembered().items():
+        print(f"{name:>10}: {speed:,.0f} tokens/s")
+    print(f"{backend.AUTO} takes {backend.automatic()[0]} from now on, as {path} says.")
     return 0
 
 

@@ -43,6 +43,7 @@ _ANY_TUNER = {
     "weight_decay": st.floats(0, 1),
     "clip_norm": st.none() | _POSITIVE,
     "gradient_accumulation_steps": _COUNT,
+    "steps_per_execution": _COUNT,
     "remat": st.booleans(),
     "distribution": st.sampled_from([None, "data", "model", "2x4"]),
     "loss_curve": st.booleans(),

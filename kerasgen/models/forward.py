@@ -52,6 +52,8 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
 
     def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss:
         """Return the loss that training differentiates: each target's nats times its `inputs["weights"]`, summed."""
+        if self.packs:
+            inputs = packed.without_padding(self.causal_lm.backbone, inputs)
         hidden = self.hidden(inputs, training=training)
         if hidden is None:
             return plain_weighted_loss(self._logits(inputs, training=training), inputs["targets"], inputs["weights"])

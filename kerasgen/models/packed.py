@@ -22,12 +22,13 @@ def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | 
 
     Args:
         backbone: a `GPT2Backbone` or an `OPTBackbone`.
-        inputs: `token_ids`, `positions` and `segment_ids`, each int32 `(batch, sequence_length)`.
+        inputs: `token_ids`, `positions` and `segment_ids`, each int32 `(batch, sequence_length)`; or what
+            `without_padding` makes of them.
         training: whether dropout is on.
         remat: keep only what enters each layer for the backward pass, and compute the layer again there.
 
     Returns:
-        Float `(batch, sequence_length, hidden_dim)`, in the backbone's compute type.
+        Float, `token_ids`' shape and `hidden_dim`, in the backbone's compute type.
     """
     if hasattr(backbone, "embeddings"):  # OPT keeps both embeddings in one layer, and has no dropout on their sum
         hidden = backbone.embeddings(inputs["token_ids"], positions=inputs["positions"])
@@ -37,20 +38,49 @@ def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | 
         hidden = backbone.embeddings_add((tokens, positions))
         hidden = backbone.embeddings_dropout(hidden, training=training)
     layers = backbone.transformer_layers
-    if keras.config.backend() not in ("jax", "tensorflow") or not all(map(_is_known, layers)):
+    if not _knows(backbone):
         return backbone.layer_norm(_through_keras(layers, hidden, inputs, training=training, remat=remat))
     width = hidden.shape[-1]
     flat = ops.reshape(hidden, (-1, width))
+    layout = inputs.get("layout")
     for layer in layers:
 
         def block(flat: Any, seeds: tuple[Any, ...], layer: Any = layer) -> Any:
-            return _block(layer, flat, inputs["segment_ids"], seeds)
+            return _block(layer, flat, inputs["segment_ids"], layout, seeds)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
         seeds = _seeds(layer) if training else (None, None, None)
         flat = _recomputed(block, flat, seeds) if remat and training else block(flat, seeds)
     flat = _normalize(backbone.layer_norm, flat)
-    return ops.reshape(flat, (-1, *hidden.shape[1:]))
+    return ops.reshape(flat, ops.shape(hidden))
+
+
+def without_padding(backbone: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the inputs of `hidden_states` and of a loss as one row that has hardly any padding, where that pays.
+
+    Between two attentions a position knows nothing of the others, so that no padding need be computed there. On
+    TensorFlow, whose shapes may change from step to step, the positions that hold a token are put first, and of the
+    others as many are kept as make a multiple of 64; on other backends the inputs come back as they are.
+
+    Args:
+        backbone: a `GPT2Backbone` or an `OPTBackbone`.
+        inputs: as `hidden_states` takes them; what else is of their shape, such as targets and weights, goes along.
+
+    Returns:
+        The same names, `(1, positions)` each, but for `segment_ids`, which stay, and a `layout` that leads from one
+        to the other. A padded position must not weigh in the loss: its gradient is taken to be zero.
+    """
+    if keras.config.backend() != "tensorflow" or not _knows(backbone):
+        return inputs
+    from kerasgen.models import kernels_tensorflow
+
+    layout = kernels_tensorflow.layout(inputs["segment_ids"])
+    taken = {name: kernels_tensorflow.taken(layout, of) for name, of in inputs.items() if name != "segment_ids"}
+    return {**taken, "segment_ids": inputs["segment_ids"], "layout": layout}
+
+
+def _knows(backbone: Any) -> bool:
+    return keras.config.backend() in ("jax", "tensorflow") and all(map(_is_known, backbone.transformer_layers))
 
 
 def _is_known(layer: Any) -> bool:
@@ -77,16 +107,16 @@ def _through_keras(layers: Any, hidden: Any, inputs: Mapping[str, Any], *, train
     return hidden
 
 
-def _block(layer: Any, flat: Any, segment_ids: Any, seeds: tuple[Any, ...]) -> Any:
-    """One transformer block on `(batch * sequence_length, hidden_dim)`."""
+def _block(layer: Any, flat: Any, segment_ids: Any, layout: Any, seeds: tuple[Any, ...]) -> Any:
+    """One transformer block on `(batch * sequence_length, hidden_dim)`, or on the positions of a layout."""
     kernels = _kernels()
     attention = layer._self_attention_layer
     rate = float(layer.dropout)
     of_probabilities, of_attention, of_feedforward = seeds
     qkv = _queries_keys_values(attention, _normalize(layer._self_attention_layer_norm, flat))
-    gathered = kernels.attention(
-        qkv, segment_ids, layer.num_heads, rate if of_probabilities is not None else 0.0, of_probabilities
-    )
+    rate_of_probabilities = rate if of_probabilities is not None else 0.0
+    more = () if layout is None else (layout,)
+    gathered = kernels.attention(qkv, segment_ids, layer.num_heads, rate_of_probabilities, of_probabilities, *more)
     flat += _drop(_dense(attention._output_dense, gathered), rate, of_attention)
     wide = _dense(layer._feedforward_intermediate_dense, _normalize(layer._feedforward_layer_norm, flat))
     return flat + _drop(_dense(layer._feedforward_output_dense, _activate(layer, wide)), rate, of_feedforward)
@@ -97,7 +127,7 @@ def _queries_keys_values(attention: Any, x: Any) -> Any:
     parts = (attention._query_dense, attention._key_dense, attention._value_dense)
     kernel = ops.concatenate([_matrix(part, x) for part in parts], axis=1)
     bias = ops.concatenate([_vector(part.bias, x.dtype) for part in parts])
-    together = _product(x, kernel) + bias
+    together = _kernels().affine(x, kernel, bias)
     if not any(part.lora_enabled for part in parts):
         return together
     return together + ops.concatenate([_adapted(part, x) for part in parts], axis=1)
@@ -105,12 +135,8 @@ def _queries_keys_values(attention: Any, x: Any) -> Any:
 
 def _dense(layer: Any, x: Any) -> Any:
     """A dense or einsum-dense layer without its activation, on `(rows, width)`."""
-    found = _product(x, _matrix(layer, x)) + _vector(layer.bias, x.dtype)
+    found = _kernels().affine(x, _matrix(layer, x), _vector(layer.bias, x.dtype))
     return found + _adapted(layer, x) if layer.lora_enabled else found
-
-
-def _product(x: Any, kernel: Any) -> Any:
-    return _kernels().product(x, kernel) if keras.config.backend() == "jax" else ops.matmul(x, kernel)
 
 
 def _adapted(layer: Any, x: Any) -> Any:

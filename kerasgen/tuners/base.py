@@ -71,10 +71,11 @@ class TuneReport:
         resumed_from: the step that a resumed run began with, or None.
         checkpoint: the folder of the run's last checkpoint, or None if none was kept.
         accuracies: share of the targets of each optimizer step that were the likeliest token.
-        first_step_seconds: wall-clock of this call's first step, with all that was compiled for it.
+        first_step_seconds: wall-clock of this call's first execution, with all that was compiled for it.
         flops_per_token: floating-point operations of training on one token.
         matrix_product_flops: FLOP/s of a large matrix product on this device in this precision, measured at first.
         peak_memory_bytes: the most memory that the process has held until the end of the run.
+        steps_per_execution: optimizer steps of an execution.
         reasons: why the backend and the precision were taken.
         corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
         vocabulary: what was done to the vocabulary and why, with figures before and after; see
@@ -107,6 +108,7 @@ class TuneReport:
     flops_per_token: float = 0.0
     matrix_product_flops: float = 0.0
     peak_memory_bytes: int = 0
+    steps_per_execution: int = 1
     reasons: Mapping[str, str] = field(default_factory=dict)
     corpus: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[str, Any] = field(default_factory=dict)
@@ -150,10 +152,10 @@ class TuneReport:
 
     @property
     def steady_tokens_per_second(self) -> float:
-        """Target tokens per second after this call's first step, which compiles; 0 if it was the only one."""
+        """Target tokens per second after this call's first execution, which compiles; 0 if it was the only one."""
         steps = self.steps - (self.resumed_from or 0)
-        left = self.seconds - self.first_step_seconds
-        return self.tokens * (steps - 1) / steps / left if steps > 1 and left > 0 else 0.0
+        later, left = steps - self.steps_per_execution, self.seconds - self.first_step_seconds
+        return self.tokens * later / steps / left if later > 0 and left > 0 else 0.0
 
     @property
     def flops_per_second(self) -> float:

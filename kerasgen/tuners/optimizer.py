@@ -39,6 +39,16 @@ class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
         self._powers = ops.power(float(self.beta_1), step), ops.power(float(self.beta_2), step)
         super()._backend_update_step(grads, trainable_variables, learning_rate)
 
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        if keras.config.backend() != "tensorflow" or not self.global_clipnorm:
+            clipped: Sequence[Any] = super()._clip_gradients(grads)
+            return clipped
+        import tensorflow as tf
+
+        # The same norm, without the squares in memory.
+        clipped, _ = tf.clip_by_global_norm(grads, self.global_clipnorm)
+        return clipped
+
     def _apply_weight_decay(self, variables: Any) -> None:
         if self.weight_decay:  # a decay of 0 would pass over every kernel for nothing
             super()._apply_weight_decay(variables)

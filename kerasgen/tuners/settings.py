@@ -39,6 +39,9 @@ class GradientTuner(FineTuner):
         clip_norm: the gradient's global norm is kept below this, or None.
         gradient_accumulation_steps: batches whose gradients make one optimizer step; the loss stays a mean over
             all their tokens.
+        steps_per_execution: optimizer steps between two calls of callbacks; every number stays what it is with one.
+            What is due every so many steps is done after the execution in which it falls due, and Ctrl-C waits for
+            its end. More than one saves time where a step takes only some milliseconds.
         precision: the dtype policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or `"auto"` for bfloat16 where
             the device has instructions for it, and float32 elsewhere. Weights stay float32.
         remat: keep only what enters each layer for the backward pass, and compute the layer again there: less memory
@@ -66,6 +69,7 @@ class GradientTuner(FineTuner):
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
     gradient_accumulation_steps: int = 1
+    steps_per_execution: int = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     remat: bool = False
     distribution: str | None = None
@@ -78,7 +82,7 @@ class GradientTuner(FineTuner):
     loss_curve: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "gradient_accumulation_steps"):
+        for name in ("epochs", "batch_size", "gradient_accumulation_steps", "steps_per_execution"):
             self._check_whole(name, least=1)
         for name in (
             "max_steps",

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerasgen.errors import NonFiniteLossError
 from kerasgen.tuners.base import TextSample, Validation
+
+STEP_LOGS = ("step_loss", "step_accuracy")
 
 
 @dataclass
@@ -115,6 +118,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.aside = 0.0
         self.first_step_seconds = 0.0
         self._begun_at = 0.0
+        self._first_batch = 0
         self._saved_at = -1
         self._window: list[float] = []
         self._right: list[float] = []
@@ -125,13 +129,27 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         return len(self.seen.losses)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Remember when the first step began."""
+        """Remember when the first execution began, and with which batch this one does."""
         self._begun_at = self._begun_at or time.perf_counter()
+        self._first_batch = batch
 
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Keep the loss; at the end of an optimizer step do what is due."""
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep the losses; at the end of an optimizer step do what is due. Later callbacks see the last batch's."""
         assert logs is not None
-        loss = float(logs["step_loss"])
+        batches = min(batch + 1, self.params["steps"]) - self._first_batch  # an epoch's last execution may be short
+        values = [np.atleast_1d(np.asarray(logs[name]))[-batches:] for name in STEP_LOGS]
+        logs.update({name: float(of[-1]) for name, of in zip(STEP_LOGS, values, strict=True)})
+        before = self.step
+        for loss, accuracy in zip(*values, strict=True):
+            self._keep(float(loss), float(accuracy))
+        if self.step == before:
+            return
+        self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun_at
+        begin = time.perf_counter()
+        self._between_steps(before)
+        self.aside += time.perf_counter() - begin
+
+    def _keep(self, loss: float, accuracy: float) -> None:
         if not math.isfinite(loss):
             self._attach()
             rate = self.learning_rate(self.step)
@@ -144,20 +162,18 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
                 checkpoint=None if self.checkpoint is None else str(self.checkpoint),
             )
         self._window.append(loss)
-        self._right.append(float(logs["step_accuracy"]))
+        self._right.append(accuracy)
         if len(self._window) < self.batches_per_step:
             return
         self.seen.losses.append(sum(self._window) / len(self._window))
         self.seen.accuracies.append(sum(self._right) / len(self._right))
         self._window.clear()
         self._right.clear()
-        self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun_at
-        begin = time.perf_counter()
-        self._between_steps()
-        self.aside += time.perf_counter() - begin
 
-    def _between_steps(self) -> None:
-        due = self._due
+    def _between_steps(self, before: int) -> None:
+        def due(every: int | None) -> bool:
+            return every is not None and self.step // every > before // every
+
         if due(self.validate_every):
             self.validate_now()
         if due(self.sample_every) and self.sample is not None:
@@ -175,15 +191,14 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         begin = time.perf_counter()
         if self.validate_every is None and not self.interrupted:
             self.validate_now()
+        if logs is not None:
+            logs.update({name: float(np.atleast_1d(np.asarray(logs[name]))[-1]) for name in STEP_LOGS if name in logs})
         if logs is not None and self.seen.validations:
             logs["val_loss"] = self.seen.validations[-1].loss
             logs["val_bits_per_character"] = self.seen.validations[-1].bits_per_character
         if self.checkpoint_every is None and not self._window:  # a callback may have stopped between two steps
             self._save()
         self.aside += time.perf_counter() - begin
-
-    def _due(self, every: int | None) -> bool:
-        return every is not None and self.step % every == 0
 
     def _attach(self) -> None:
         """Bring the model's weights up to date: on JAX they are elsewhere while `fit` runs, until a callback asks."""

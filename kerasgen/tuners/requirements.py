@@ -1,0 +1,75 @@
+"""Whether the settings of a run fit its model and device, told before anything is changed.
+
+Imports Keras: import it late.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import keras
+
+from kerasgen.errors import MissingDependencyError, TuneArgumentError
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.forward import can_pack
+from kerasgen.tokens.packing import Packing
+from kerasgen.tuners.settings import GradientTuner
+
+
+def sequence_length_of(model: LanguageModel, settings: GradientTuner) -> int:
+    """Return the positions of a row.
+
+    Raises:
+        TuneArgumentError: the model has fewer.
+    """
+    longest = model.max_sequence_length
+    if settings.sequence_length is None:
+        return model.default_sequence_length
+    if longest is not None and settings.sequence_length > longest:
+        raise TuneArgumentError(
+            f"sequence_length must be at most the model's {longest} positions. Received: {settings.sequence_length}."
+        )
+    return settings.sequence_length
+
+
+def packing_of(model: LanguageModel, settings: GradientTuner) -> Packing:
+    """Return how documents are put into rows.
+
+    Raises:
+        TuneArgumentError: the model's family can't keep documents apart that share a row.
+    """
+    if settings.packing == "auto":
+        return "best_fit" if can_pack(model) else "none"
+    if settings.packing != "none" and not can_pack(model):
+        raise TuneArgumentError(
+            f"packing={settings.packing!r} needs a forward pass that keeps documents apart, and "
+            f"{type(model.backbone).__name__} has none. Use packing='none' or 'auto'."
+        )
+    return settings.packing
+
+
+def require_precision(precision: str) -> None:
+    """Raise a `TuneArgumentError` if the device can't compute in this precision."""
+    if precision != "mixed_float16" or keras.config.backend() != "jax":
+        return
+    import jax
+
+    if jax.default_backend() != "gpu":  # JAX asks there for a float16 product that XLA has on GPUs alone
+        raise TuneArgumentError(
+            "On JAX, attention in float16 needs a GPU. Use 'mixed_bfloat16', or the TensorFlow backend. Received: "
+            f"precision='mixed_float16' on a {jax.default_backend()}."
+        )
+
+
+def require_tensorboard() -> None:
+    """Raise a `MissingDependencyError` if TensorBoard's logs can't be written."""
+    for package in ("tensorflow", "tensorboard"):  # Keras writes summaries through the one, which needs the other
+        try:
+            importlib.import_module(f"{package}.summary")
+        except ImportError as cause:
+            raise MissingDependencyError(
+                f"tensorboard=True needs the package {package}. Install kerasgen[tensorboard], or ask for csv=True "
+                "instead.",
+                package=package,
+                extra="tensorboard",
+            ) from cause

@@ -1,0 +1,119 @@
+"""What a run's checkpoint holds, and whether it fits the run that goes on from it. Imports Keras: import it late."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasgen.errors import CheckpointError
+from kerasgen.tokens.encoding import EncodedDocuments
+from kerasgen.tuners import checkpoints, curve, distributing
+from kerasgen.tuners.settings import GradientTuner
+from kerasgen.tuners.trainer import Trainer
+
+BEST_FILE = "best.safetensors"
+REPORT_FILE = "report.json"
+
+
+def reseed(trainer: Trainer, seed: int) -> None:
+    """Let dropout draw from the run's seed, whatever was drawn before.
+
+    A Keras generator counts its second word up by one a draw, so generators must not start side by side.
+    """
+    for index, variable in enumerate(_random_states(trainer)):
+        state = np.random.SeedSequence([seed, index]).generate_state(2)
+        variable.assign(state.astype(np.uint32) >> 1)  # TensorFlow keeps a signed state
+
+
+def _random_states(trainer: Trainer) -> list[Any]:
+    return [variable for variable in trainer.variables if variable.path.endswith("seed_generator_state")]
+
+
+def named(variables: Sequence[Any]) -> dict[str, Any]:
+    """Return variables by place: their paths count instances in the process, their order does not."""
+    return {f"{index:05d}": variable for index, variable in enumerate(variables)}
+
+
+def state_variables(trainer: Trainer) -> dict[str, Any]:
+    """Return all that a step changes, by the names that a checkpoint has for it."""
+    groups = {
+        "weights": trainer.trainable_variables,
+        "random": _random_states(trainer),
+        "optimizer": trainer.optimizer.variables,
+    }
+    return {
+        f"{group}/{place}": variable
+        for group, variables in groups.items()
+        for place, variable in named(variables).items()
+    }
+
+
+def fingerprint_of(
+    trainer: Trainer, train: EncodedDocuments, held_out: EncodedDocuments | None, settings: GradientTuner, seed: int
+) -> dict[str, Any]:
+    """Return what must be the same for a run to go on: data, settings, seed, and weights that a checkpoint lacks."""
+    frozen = hashlib.sha256()
+    for variable in trainer.causal_lm.non_trainable_variables:
+        if not variable.path.endswith("seed_generator_state"):
+            frozen.update(distributing.gathered(variable).tobytes())
+    chosen = dataclasses.asdict(settings)
+    for name in ("checkpoint_every", "sample_every", "tensorboard", "csv", "loss_curve", "steps_per_execution"):
+        del chosen[name]  # they change no number
+    return {
+        "documents": train.digest(),
+        "held-out documents": None if held_out is None else held_out.digest(),
+        "frozen weights": frozen.hexdigest(),
+        "tuner": type(settings).__name__,
+        "seed": seed,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()},
+    }
+
+
+def restore(
+    saved: checkpoints.Checkpoint, state: Mapping[str, Any], fingerprint: Mapping[str, Any], directory: Path
+) -> None:
+    """Bring a checkpoint's state back.
+
+    Raises:
+        CheckpointError: it is of another run, or of a model of another shape.
+    """
+    then = saved.state["fingerprint"]
+    different = sorted(key for key in fingerprint.keys() | then.keys() if fingerprint.get(key) != then.get(key))
+    if different:
+        raise CheckpointError(
+            f"The checkpoint in {directory} is of another run: {', '.join(different)} differ. Ask for the same "
+            "settings and data, or start anew with resume=False."
+        )
+    assign(state, saved.tensors, directory)
+
+
+def assign(variables: Mapping[str, Any], tensors: Mapping[str, Any], directory: Path) -> None:
+    """Give the variables the values of the same names.
+
+    Raises:
+        CheckpointError: the names or the shapes are others.
+    """
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != there:
+        name = min(key for key in shapes.keys() | there.keys() if shapes.get(key) != there.get(key))
+        raise CheckpointError(
+            f"The checkpoint in {directory} belongs to a model of another shape: {name} is {there.get(name)} there "
+            f"and {shapes.get(name)} here."
+        )
+    for name, variable in variables.items():
+        variable.assign(tensors[name])
+
+
+def clear(directory: Path) -> None:
+    """Make room for a new run: an earlier one's checkpoints must not be taken for its own."""
+    for old in directory.glob("step-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    for name in (BEST_FILE, REPORT_FILE, curve.FILE, "steps.csv"):
+        (directory / name).unlink(missing_ok=True)
