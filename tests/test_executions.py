@@ -92,6 +92,7 @@ def test_callbacks_are_called_after_each_execution_with_its_last_steps_loss(by_f
     assert by_fours.shown == [by_fours.report.losses[step - 1] for step in by_fours.steps]
 
 
+@pytest.mark.slow
 def test_accumulated_batches_too(tmp_path: Path) -> None:
     one = run(MODES["accumulation"], tmp_path / "one")
     same_numbers(run(MODES["accumulation"], tmp_path / "three", steps_per_execution=3), one)
@@ -103,7 +104,7 @@ def test_what_is_due_waits_for_the_end_of_its_execution(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000007", "step-00000011"]
 
 
-@pytest.mark.parametrize("then", [4, 1], ids=["by fours", "one by one"])
+@pytest.mark.parametrize("then", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["by fours", "one by one"])
 def test_a_run_that_stopped_goes_on_with_the_numbers_of_one_that_did_not(
     then: int, by_fours: Ran, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_run_that_stopped_goes_on_with_the_numbers_of_one_that_did_not(
     same_numbers(resumed, by_fours)
 
 
+@pytest.mark.slow
 def test_the_step_whose_loss_is_not_finite_is_named(tmp_path: Path) -> None:
     tuner = FullTuner(
         batch_size=1, learning_rate=1e30, warmup_steps=2, schedule="constant", clip_norm=None, sequence_length=32
