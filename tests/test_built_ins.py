@@ -151,6 +151,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "num_beams": _COUNT,
             "length_penalty": st.floats(-2, 2),
             "dtype": st.sampled_from(["float32", "float16"]),
+            "compiled": st.booleans(),
         },
         "tflite": {
             "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
