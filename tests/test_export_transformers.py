@@ -38,6 +38,7 @@ def test_what_was_written_reads_back_equal(make, tmp_path, without_transformers)
     assert [entry.name for entry in tmp_path.iterdir()] == ["hf"]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_halves_take_half_the_room(dtype, tmp_path, without_transformers):
     model = model_of(tiny_gpt2)
@@ -46,6 +47,7 @@ def test_halves_take_half_the_room(dtype, tmp_path, without_transformers):
     assert half < 0.6 * whole
 
 
+@pytest.mark.one_backend
 def test_nothing_is_replaced_unless_told(tmp_path, without_transformers):
     model = model_of(tiny_gpt2)
     exporter = kg.TransformersExporter()

@@ -15,6 +15,7 @@ from kerasgen.exporters import litert_engine
 from kerasgen.generation import generating
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
+pytestmark = pytest.mark.one_backend
 
 MAKERS = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": tiny_llama}
 PROMPTS = ["the sand", "春 and then the", "a"]

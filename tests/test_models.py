@@ -176,6 +176,7 @@ class TestUnavailable:
         with pytest.raises(ModelArgumentError, match=preset):
             Hub(preset).load()
 
+    @pytest.mark.one_backend
     def test_a_hub_that_can_t_be_reached_is_named_with_what_works_offline(self, tmp_path: Path) -> None:
         """A process whose every connection is refused, with an empty cache, on any machine."""
         hubs = {
@@ -301,6 +302,7 @@ class TestDamaged:
             Hub(str(tmp_path / "bert")).load()
 
 
+@pytest.mark.one_backend
 def test_models_are_loaded_and_saved_where_tensorflow_can_t_be_imported(tmp_path: Path) -> None:
     """On JAX nothing needs TensorFlow: not KerasHub, not the tokenizer, not the preset that is written."""
     code = f"""
