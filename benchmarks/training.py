@@ -28,6 +28,7 @@ from benchmarks.harness import (
     gpt2_files,
     report,
     rows_of_other_parts,
+    write,
 )
 
 PARTS = ("tang", "transformers", "bf16", "tifu", "tifu_bf16", "small", "cold")
@@ -251,6 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> Figures:
                 rows += cold(base, threads=chosen.threads, limit=600.0)
             else:
                 parser.error(f"--only takes {', '.join(PARTS)}. Received: {part}.")
+            if chosen.json is not None:  # a run that is ended keeps the parts that are done
+                write(rows, [] if chosen.quick else bars_of(rows), chosen.json)
     return report(rows, [] if chosen.quick else bars_of(rows), chosen.json)
 
 
