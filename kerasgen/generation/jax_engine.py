@@ -37,18 +37,15 @@ def keep_compiled(directory: str | None = None) -> None:
 
 
 @lru_cache
-def compiler_options(*, one_row: bool = False) -> dict[str, Any]:
+def compiler_options() -> dict[str, Any]:
     """Return what XLA is told for every graph of this package.
 
     On a CPU, sums are not handed to YNNPACK: the attention of one text, 48 small sums a step of GPT-2 base, took 0.5 ms
-    each in it and 0.05 without it. Nor are products of one row, which it does not do faster (see the log).
-
-    Args:
-        one_row: whether the graph's products are of a matrix and one row.
+    each in it and 0.05 without it (see the log).
     """
     if jax.default_backend() != "cpu":
         return {}
-    found = {"xla_cpu_experimental_ynn_fusion_type": "" if one_row else "LIBRARY_FUSION_TYPE_DOT"}
+    found = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
     try:
         jax.jit(lambda x: x, compiler_options=found).lower(np.float32(0)).compile()
     except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
@@ -111,33 +108,16 @@ class JaxEngine:
         """Return a session whose rows are these texts; see `Engine.open`."""
         return JaxSession(self, prompts, limits)
 
-    def call(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        *arguments: Any,
-        donate: tuple[int, ...] = (),
-        one_row: bool = False,
-    ) -> Any:
-        """Return `function(*arguments)`, compiled once under this name for each shape of the arguments.
-
-        Args:
-            name: of the function.
-            function: of arrays.
-            arguments: of the function.
-            donate: which of the arguments may be written over.
-            one_row: see `compiler_options`.
-        """
-        key = (name, one_row)
-        if key not in self._compiled:
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
+        """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""
+        if name not in self._compiled:
 
             def traced(*arguments: Any) -> Any:
                 self.compilations += 1  # runs when a graph is traced, and not when it is called
                 return function(*arguments)
 
-            options = compiler_options(one_row=one_row)
-            self._compiled[key] = jax.jit(traced, donate_argnums=donate, compiler_options=options)
-        return self._compiled[key](*arguments)
+            self._compiled[name] = jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
+        return self._compiled[name](*arguments)
 
     def read(self, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
         """Read prompts after what was read of them before.

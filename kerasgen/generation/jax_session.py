@@ -184,7 +184,6 @@ class JaxSession:
                 numbers,
                 shared,
                 donate=(4, 5),
-                one_row=self._prompts * self._branches == 1,
             )
             count = int(count)
             blocks.append(tuple(np.asarray(array)[:count] for array in block))  # type: ignore[arg-type]
@@ -267,7 +266,6 @@ class JaxSession:
                 np.int32(self._written),
                 ancestors,
                 donate=(5,),
-                one_row=self._prompts * self._branches == 1,
             )
             self._written += 1
             self._rows = self._slots
