@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
-from kerasgen import devices
+from kerasgen import cache, devices
 from kerasgen.errors import ArgumentError, BackendError
 
 Backend: TypeAlias = Literal["jax", "tensorflow", "torch"]
@@ -21,7 +21,6 @@ DEFAULT: Backend = "jax"
 VARIABLE = "KERAS_BACKEND"
 AUTO = "auto"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
-CACHE = "KERASGEN_CACHE"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
@@ -101,9 +100,7 @@ def remember(speeds: Mapping[str, float]) -> Path:
 
 
 def _record() -> Path:
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get(CACHE) or user_cache_path("kerasgen")) / "backends.json"
+    return cache.directory() / "backends.json"
 
 
 def _versions() -> dict[str, str | None]:

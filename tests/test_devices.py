@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toys import encode, smallest_gpt2, texts
 
-from kerasgen import backend, devices
+from kerasgen import backend, cache, devices
 from kerasgen.errors import BackendError, MissingDependencyError, TuneArgumentError
 from kerasgen.tuners import choosing
 from kerasgen.tuners.full import FullTuner
@@ -66,7 +66,7 @@ class TestTheBackend:
 
     def test_what_was_measured_here_goes_before_the_rule(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(backend, "running", lambda: None)
-        monkeypatch.setenv(backend.CACHE, str(tmp_path))
+        monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
         assert backend.remembered() == {}
         path = backend.remember({"tensorflow": 1000.0, "jax": 1234.5})
         assert path.parent == tmp_path
@@ -78,7 +78,7 @@ class TestTheBackend:
     def test_what_was_measured_elsewhere_or_with_other_versions_does_not_count(
         self, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv(backend.CACHE, str(tmp_path))
+        monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
         path = backend.remember({"tensorflow": 1.0, "jax": 2.0})
         assert backend.remembered() == {"tensorflow": 1.0, "jax": 2.0}
         path.write_text(json.dumps(json.loads(path.read_text()) | {change: "another"}))
@@ -90,7 +90,7 @@ class TestTheBackend:
     def test_a_file_that_holds_something_else_counts_for_nothing(
         self, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv(backend.CACHE, str(tmp_path))
+        monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
         (tmp_path / "backends.json").write_text(written)
         assert backend.remembered() == {}
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tiny import GPT2_END, tiny_vocabulary
 from toys import texts
 
+from kerasgen import cache
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.corpora.texts import Texts
@@ -218,10 +219,10 @@ def test_a_corpus_that_changes_between_two_readings_is_refused(tmp_path: Path) -
 def test_the_cache_directory_is_an_argument_a_variable_or_the_persons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(stores.CACHE_VARIABLE, str(tmp_path / "variable"))
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "variable"))
     assert stores.cache_directory(tmp_path / "argument") == tmp_path / "argument" / "tokens"
     assert stores.cache_directory() == tmp_path / "variable" / "tokens"
-    monkeypatch.delenv(stores.CACHE_VARIABLE)
+    monkeypatch.delenv(cache.VARIABLE)
     assert stores.cache_directory().parts[-2:] == ("kerasgen", "tokens")
 
 

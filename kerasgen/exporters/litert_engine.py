@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kerasgen import cache as caches
 from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError, ModelFormatError
 from kerasgen.exporters.tflite import QUANTIZATIONS, TFLiteExporter
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
     from kerasgen.runtime.litert import LiteRtEngine
 
-CACHE_VARIABLE = "KERASGEN_CACHE"
 _SHORTEST = 256  # tokens of a cache; the exporter's own default
 
 _LOG = logging.getLogger("kerasgen")
@@ -156,9 +156,7 @@ def _cache_length(model: LanguageModel, longest: int) -> int:
 
 
 def _folder(cache: str | os.PathLike[str] | None) -> Path:
-    from platformdirs import user_cache_path
-
-    return Path(cache or os.environ.get(CACHE_VARIABLE) or user_cache_path("kerasgen")) / "engines"
+    return caches.directory(cache) / "engines"
 
 
 def _path(model: LanguageModel, source: LiteRt, length: int) -> Path:

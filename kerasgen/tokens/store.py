@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen import cache
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
@@ -30,9 +31,6 @@ from kerasgen.tokens.encoding import TEXTS_AT_ONCE, EncodedDocuments, ids_of
 
 if TYPE_CHECKING:
     from io import BufferedWriter
-
-CACHE_VARIABLE: Final = "KERASGEN_CACHE"
-"""The environment variable that names another cache directory than the user's own."""
 
 MANIFEST_FILE: Final = "store.json"
 FORMAT: Final = 1
@@ -84,10 +82,7 @@ class StoredCorpus:
 
 def cache_directory(directory: str | os.PathLike[str] | None = None) -> Path:
     """Return where stores are kept: the argument, else `KERASGEN_CACHE`, else the user's cache; with `tokens` added."""
-    from platformdirs import user_cache_path
-
-    chosen = directory or os.environ.get(CACHE_VARIABLE) or user_cache_path("kerasgen")
-    return Path(chosen).expanduser() / "tokens"
+    return cache.directory(directory) / "tokens"
 
 
 def store(
@@ -139,7 +134,7 @@ def store(
     except OSError as cause:
         raise TokenStoreError(
             f"The corpus's token ids can't be written to {directory}: {cause}. Make room, or name another directory: "
-            f"set {CACHE_VARIABLE}, or pass Pipeline(cache=…).",
+            f"set {cache.VARIABLE}, or pass Pipeline(cache=…).",
             path=target,
         ) from cause
     return StoredCorpus(*_open(target), tally=tally, path=target, reused=False)
