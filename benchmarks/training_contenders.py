@@ -235,7 +235,7 @@ def transformers_trainer(job: Job, *, bf16: bool) -> None:
         trainer.train()
 
 
-def transformers_by_hand(job: Job) -> None:
+def transformers_by_hand(job: Job, *, bf16: bool) -> None:
     """Train transformers' GPT-2 in a plain loop, given this library's packed rows and vocabulary."""
     import torch
     import transformers
@@ -269,14 +269,15 @@ def transformers_by_hand(job: Job) -> None:
         segments = torch.from_numpy(found.segment_ids)
         allowed = (segments[:, :, None] == segments[:, None, :]) & causal
         mask = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)[:, None]
-        logits = model(
-            input_ids=torch.from_numpy(found.token_ids).long(),
-            position_ids=torch.from_numpy(found.positions).long(),
-            attention_mask=mask,
-            use_cache=False,
-        ).logits
         labels = torch.where(segments > 0, torch.from_numpy(found.targets).long(), -100)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(
+                input_ids=torch.from_numpy(found.token_ids).long(),
+                position_ids=torch.from_numpy(found.positions).long(),
+                attention_mask=mask,
+                use_cache=False,
+            ).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -289,7 +290,8 @@ CONTENDERS: dict[str, Callable[[Job], None]] = {
     "kerasgen": kerasgen,
     "transformers fp32": lambda job: transformers_trainer(job, bf16=False),
     "transformers bf16": lambda job: transformers_trainer(job, bf16=True),
-    "transformers by hand": transformers_by_hand,
+    "transformers by hand": lambda job: transformers_by_hand(job, bf16=False),
+    "transformers by hand bf16": lambda job: transformers_by_hand(job, bf16=True),
 }
 
 
