@@ -7,51 +7,32 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasgen import backend as backends
-from kerasgen import constraints, exporters, models, samplers, saved_pipeline, tuners
-from kerasgen.constraints.base import Constraint
+from kerasgen import exporters, models, samplers, saved_pipeline, tuners
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
-from kerasgen.exporters import litert_engine
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.generator import Generator
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, ModelSource
 from kerasgen.samplers import resolving as samplers_resolving
-from kerasgen.samplers.base import SamplerSpec
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import FineTuner, TuneReport
 
 if TYPE_CHECKING:
-    from kerasgen.generation.engine import Engine
-    from kerasgen.generation.prompt import Prompt
     from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tokens.store import StoredCorpus
 
 
-class _Generating(TypedDict, total=False):
-    """What `Pipeline.generate` takes, whichever way its texts come."""
-
-    max_length: int | None
-    max_new_tokens: int | None
-    sampler: Any
-    stop: str | Sequence[str] | None
-    constraint: str | Constraint | None
-    return_prompt: bool
-    seed: int | Sequence[int] | None
-    batch_size: int
-    engine: str
-    progress: bool | None
-
-
-class Pipeline:
+class Pipeline(Generator):
     """From a corpus to a tuned generator to text and to a file.
 
     Constructing one checks every name and argument and does nothing heavy: corpora are read, models loaded and Keras
@@ -94,21 +75,15 @@ class Pipeline:
         if max_documents is not None and (isinstance(max_documents, bool) or not max_documents >= 1):
             raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
         splits.side("", held_out=held_out)
+        super().__init__(models_resolving.resolve(model), samplers_resolving.resolve(sampler), seed, cache)
         self.backend = backends.agree(backend)
         self.corpus = None if corpus is None else corpora_resolving.resolve(corpus)
-        self.model_source = models_resolving.resolve(model)
         self.tuner = tuners.REGISTRY.resolve(tuner)
-        self.sampler: SamplerSpec | Any = samplers_resolving.resolve(sampler)
-        self.seed = seed
         self.held_out = held_out
         self.max_documents = max_documents
         self.report: TuneReport | None = None
-        self._model: LanguageModel | None = None
-        self._stored_engine: Engine | None = None
-        self.cache = None if cache is None else Path(cache)
         self._stored: StoredCorpus | None = None
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
-        self._adapters: Path | None = None
         # Whether every weight but the adapters' is as the model source brought it.
         self._weights_are_the_sources = True
 
@@ -305,230 +280,6 @@ class Pipeline:
 
         training = self._corpus().texts("train") if copies and self.corpus is not None else None
         return plot_training(self.report, Path(path), training=training)
-
-    @overload
-    def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
-        self, prompts: str, **settings: Unpack[_Generating]
-    ) -> str: ...
-
-    @overload
-    def generate(self, prompts: Sequence[str], **settings: Unpack[_Generating]) -> list[str]: ...
-
-    @overload
-    def generate(
-        self,
-        prompts: str | Sequence[str],
-        *,
-        num_return_sequences: int | None = None,
-        return_logprobs: bool = False,
-        **settings: Unpack[_Generating],
-    ) -> Any: ...
-
-    def generate(
-        self,
-        prompts: str | Sequence[str],
-        *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        stop: str | Sequence[str] | None = None,
-        constraint: str | Constraint | None = None,
-        num_return_sequences: int | None = None,
-        return_logprobs: bool = False,
-        return_prompt: bool = True,
-        seed: int | Sequence[int] | None = None,
-        batch_size: int = 32,
-        engine: str = "auto",
-        progress: bool | None = None,
-    ) -> Any:
-        """Return a text for each prompt: a string for a string, a list for a list.
-
-        Args:
-            prompts: what to go on from.
-            max_length: tokens of a whole text, its prompt, start and end token included.
-            max_new_tokens: tokens generated after the prompt, instead.
-            sampler: another one than the pipeline's, for this call.
-            stop: strings at which a text ends, wherever they lie across tokens.
-            constraint: a form that every text has: a `Constraint`, or text such as `"verse_form:form=七言絕句"`.
-            num_return_sequences: how many texts for each prompt; given, each prompt's texts come as a list.
-            return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
-            return_prompt: begin each text with its prompt.
-            seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
-            batch_size: texts generated at once, at most; prompts of like length share a batch.
-            engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for GPT-2 and OPT in float32, and for others
-                the backend that Keras runs on. `"litert"` writes an artefact of a GPT-2's or OPT's weights into the
-                cache directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.
-            progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
-
-        Raises:
-            ConstraintArgumentError: `constraint` is none.
-            GenerateArgumentError: the call can't be carried out as written.
-            GenerationError: the model's logits are not finite.
-        """
-        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model, engine = self._decodes(sampler, engine)
-        from kerasgen.generation import generate
-
-        texts = generate(
-            model,
-            [prompts] if isinstance(prompts, str) else prompts,
-            sampler=self.sampler if sampler is None else sampler,
-            max_length=max_length,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            constraint=form,
-            num_return_sequences=num_return_sequences,
-            return_logprobs=return_logprobs,
-            return_prompt=return_prompt,
-            seed=self.seed if seed is None else seed,
-            batch_size=batch_size,
-            engine=engine,
-            progress=progress,
-        )
-        return texts[0] if isinstance(prompts, str) else texts
-
-    def generate_to(
-        self,
-        path: str | os.PathLike[str],
-        prompts: Iterable[str],
-        *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        stop: str | Sequence[str] | None = None,
-        constraint: str | Constraint | None = None,
-        num_return_sequences: int | None = None,
-        return_logprobs: bool = False,
-        return_prompt: bool = True,
-        seed: int | None = None,
-        batch_size: int = 32,
-        engine: str = "auto",
-        progress: bool | None = None,
-        chunk_size: int = 1024,
-        overwrite: bool = False,
-    ) -> Path:
-        """Write one JSON line for each prompt, in order, and return the file's path.
-
-        A line holds `index`, `prompt` and `text` (or `texts`, with `num_return_sequences`); with `return_logprobs` also
-        the generated tokens and their log-probabilities. The texts are those of `generate` with the same arguments.
-        While the run goes on, they stand in `<path>.partial`. The same call after a kill goes on where it stopped, and
-        gives the same file as a run that was never killed.
-
-        Args:
-            path: of the file.
-            prompts: any number, drawn a chunk at a time; the same ones in the same order when a killed run goes on.
-            max_length: as in `generate`.
-            max_new_tokens: as in `generate`.
-            sampler: as in `generate`, but none of KerasHub's, whose texts differ from call to call.
-            stop: as in `generate`.
-            constraint: as in `generate`.
-            num_return_sequences: as in `generate`.
-            return_logprobs: as in `generate`.
-            return_prompt: as in `generate`.
-            seed: as in `generate`; one.
-            batch_size: as in `generate`.
-            engine: as in `generate`.
-            progress: show a bar on standard error; None does where that is a terminal.
-            chunk_size: prompts that are read, generated from and written together. Memory holds so many, and a kill
-                loses no more.
-            overwrite: replace a file that is there already.
-
-        Raises:
-            ConstraintArgumentError: `constraint` is none.
-            GenerateArgumentError: the call can't be carried out as written, a file is in the way, or a killed run had
-                other settings, another model or other prompts.
-            GenerationError: the file can't be written, or the model's logits are not finite.
-        """
-        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model = self.model
-        from kerasgen.generation import writing_files
-
-        return writing_files.generate_to(
-            model,
-            path,
-            prompts,
-            sampler=self.sampler if sampler is None else sampler,
-            max_length=max_length,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            constraint=form,
-            num_return_sequences=num_return_sequences,
-            return_logprobs=return_logprobs,
-            return_prompt=return_prompt,
-            seed=self.seed if seed is None else seed,
-            batch_size=batch_size,
-            engine=litert_engine.resolve(engine, self.cache),
-            progress=progress,
-            chunk_size=chunk_size,
-            overwrite=overwrite,
-        )
-
-    def stream(
-        self,
-        prompt: str,
-        *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        stop: str | Sequence[str] | None = None,
-        constraint: str | Constraint | None = None,
-        seed: int | None = None,
-        return_prompt: bool = True,
-        engine: str = "auto",
-    ) -> Iterator[str]:
-        """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
-
-        The arguments are those of `generate`.
-        """
-        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model, engine = self._decodes(sampler, engine)
-        from kerasgen.generation import stream
-
-        return stream(
-            model,
-            prompt,
-            sampler=self.sampler if sampler is None else sampler,
-            max_length=max_length,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            constraint=form,
-            return_prompt=return_prompt,
-            seed=self.seed if seed is None else seed,
-            engine=engine,
-        )
-
-    def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
-        """What generates, and the engine to ask it for: the model or, while it is not loaded, an engine of its files.
-
-        Such an engine needs no Keras, whose import takes longer than a short text.
-        """
-        if self._model is None and self._adapters is None and engine in ("auto", "keras"):
-            hub = samplers_resolving.is_hub_sampler(self.sampler if sampler is None else sampler)
-            directory = None if hub else self.model_source.directory()
-            if self._stored_engine is None and directory is not None:
-                from kerasgen.generation import jax_weights
-
-                self._stored_engine = jax_weights.engine_of_files(directory)
-            if self._stored_engine is not None and directory is not None:
-                return self._stored_engine, "keras"
-        return self.model, litert_engine.resolve(engine, self.cache)
-
-    def prompt(self, text: str) -> Prompt:
-        """Return a beginning of many texts that is read once; its `generate`, `stream` and `extend` go on from it.
-
-        Args:
-            text: the beginning, such as instructions or the story so far.
-        """
-        model = self.model  # loaded now, which chooses the backend
-        from kerasgen.generation.prompt import Prompt
-
-        settings = {"sampler": self.sampler, "seed": self.seed}
-        return Prompt(
-            lambda: self._model or model,
-            text,
-            settings,
-            engine=lambda engine: litert_engine.resolve(engine, self.cache),
-        )
 
     def export(
         self,
