@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,9 @@ class Contender:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(task) + "\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it ended between two tasks; there is no answer then
+            self.process.stdin.write(json.dumps(task) + "\n")
+            self.process.stdin.flush()
         ready, _, _ = select.select([self.process.stdout], [], [], self.limit)
         if not ready:
             self.end()
@@ -86,7 +88,7 @@ class Contender:
         line = self.process.stdout.readline()
         if not line:
             self._errors.seek(0)
-            raise RuntimeError(f"{self.name} ended:\n{self._errors.read()[-TAIL:]}")
+            raise RuntimeError(f"{self.name} ended ({self.process.wait()}):\n{self._errors.read()[-TAIL:]}")
         answer: Figures = json.loads(line)
         return answer
 
@@ -100,7 +102,8 @@ class Contender:
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self._errors):
             if file is not None:
-                file.close()
+                with suppress(BrokenPipeError):
+                    file.close()
 
 
 def pinned(threads: int) -> list[str]:
