@@ -43,17 +43,25 @@ def main() -> None:
 
     variables = [*causal_lm.trainable_variables, *causal_lm.non_trainable_variables]
     integers = array(ROWS, dtype=np.int32)
-    # A text of 64 tokens in a model of so many positions, which KerasHub's cache and attention span whole.
-    lowered = {
-        "kerasgen": jax.jit(ours, donate_argnums=5).lower(
+
+    def lowered_for(length: int) -> Any:
+        """Our step of texts of so many tokens, half of them the prompt's."""
+        half = length // 2
+        return jax.jit(ours, donate_argnums=5).lower(
             weights,
             integers,
             integers,
-            cache(length=32),
-            array(ROWS, 32, dtype=np.bool_),
-            cache(1, length=32),
+            cache(length=half),
+            array(ROWS, half, dtype=np.bool_),
+            cache(1, length=half),
             array(dtype=np.int32),
-        ),
+        )
+
+    # Texts of 64 tokens in a model of so many positions, which KerasHub's cache and attention span whole; and texts
+    # that fill all of them.
+    lowered = {
+        "kerasgen": lowered_for(64),
+        "kerasgen, all positions filled": lowered_for(positions),
         "keras_hub jax": jax.jit(theirs, donate_argnums=2).lower(
             [variable.value for variable in variables],
             array(ROWS, 1, dtype=np.int32),

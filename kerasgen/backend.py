@@ -181,16 +181,29 @@ def use(backend: str | None = None) -> Backend:
             f"last word there. Set {VARIABLE} before Python starts."
         )
     if chosen == "jax":
-        _keep_compiled()
+        keep_compiled()
         if os.environ.get(PROCESSES):  # before anything is computed: a process can't join a run later
             keras.distribution.initialize()
     return chosen
 
 
-def _keep_compiled() -> None:
-    """Let JAX keep what took it a second to compile, for later processes, unless its own settings say where."""
-    import jax
-    from platformdirs import user_cache_path
+_compiled: str | None = None
 
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache_path("kerasgen") / "jax"))
+
+def keep_compiled(*, everything: bool = False) -> None:
+    """Let JAX keep on disk what it compiles, for later processes, unless its own settings say where to, or not to.
+
+    It lies in the directory that the variable KERASGEN_CACHE names, or in the user's cache directory.
+
+    Args:
+        everything: keep also what took less than a second, as long as this process lives.
+    """
+    import jax
+
+    global _compiled
+    if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
+        _compiled = str(cache.directory() / "jax")
+        jax.config.update("jax_compilation_cache_dir", _compiled)
+    if everything and _compiled is not None and jax.config.jax_compilation_cache_dir == _compiled:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -67,12 +67,12 @@ class Generator(ABC):
     ) -> str: ...
 
     @overload
-    def generate(self, prompts: Sequence[str], **settings: Unpack[_Generating]) -> list[str]: ...
+    def generate(self, prompts: Iterable[str], **settings: Unpack[_Generating]) -> list[str]: ...
 
     @overload
     def generate(
         self,
-        prompts: str | Sequence[str],
+        prompts: str | Iterable[str],
         *,
         num_return_sequences: int | None = None,
         return_logprobs: bool = False,
@@ -81,7 +81,7 @@ class Generator(ABC):
 
     def generate(
         self,
-        prompts: str | Sequence[str],
+        prompts: str | Iterable[str],
         *,
         max_length: int | None = None,
         max_new_tokens: int | None = None,

@@ -243,9 +243,9 @@ class Pipeline(Generator):
     def score(self, texts: str, *, batch_size: int = 16) -> TextScore: ...  # type: ignore[overload-overlap]
 
     @overload
-    def score(self, texts: Sequence[str], *, batch_size: int = 16) -> list[TextScore]: ...
+    def score(self, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]: ...
 
-    def score(self, texts: str | Sequence[str], *, batch_size: int = 16) -> TextScore | list[TextScore]:
+    def score(self, texts: str | Iterable[str], *, batch_size: int = 16) -> TextScore | list[TextScore]:
         """Return the log-probabilities of each text's tokens and characters: one score for a string, a list for a list.
 
         Args:

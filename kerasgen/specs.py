@@ -26,6 +26,14 @@ def near(word: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
 
 
+def strings(values: Any) -> list[str] | None:
+    """Return the strings that an iterable yields, or None for a string, what is no iterable, or what yields others."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return None
+    found = list(values)
+    return found if all(isinstance(one, str) for one in found) else None
+
+
 # One argument and the comma after it. Quoted as a whole, as in CSV; or the value alone; or bare, without its spaces.
 _ARGUMENT = re.compile(
     r"""\s* (?: "(?P<whole>(?:[^"]|"")*)"

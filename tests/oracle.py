@@ -111,3 +111,29 @@ def beam_search(
             return finished[:best]
     finished += [scored(*candidate) for candidate in live]
     return sorted(finished, key=lambda candidate: -candidate[1])[:best]
+
+
+def diverse_beam_search(
+    next_nats: NextNats, end: int, most: int, size: int, groups: int, penalty: float, best: int
+) -> list[tuple[tuple[int, ...], float]]:
+    """The best texts of all groups with their log-probabilities, as `kerasgen.samplers.searching.Beam` describes them.
+
+    At each step the groups choose in turn; a token costs `penalty` for each text of the groups before that took it.
+    """
+    live: list[list[tuple[tuple[int, ...], float]]] = [[((), 0.0)] for _ in range(groups)]
+    finished: list[list[tuple[tuple[int, ...], float]]] = [[] for _ in range(groups)]
+    for _ in range(most):
+        taken: list[int] = []
+        for group in range(groups):
+            candidates = [
+                (total + nats - penalty * taken.count(token), (*text, token), total + nats)
+                for text, total in live[group]
+                for token, nats in enumerate(next_nats(text))
+            ]
+            candidates.sort(key=lambda candidate: -candidate[0])
+            finished[group] += [(text, total) for _, text, total in candidates[:size] if text[-1] == end]
+            finished[group] = sorted(finished[group], key=lambda one: -one[1])[:size]
+            live[group] = [(text, total) for _, text, total in candidates if text[-1] != end][:size]
+            taken += [text[-1] for text, _ in live[group]]
+    every = [sorted(done + going, key=lambda one: -one[1])[:size] for done, going in zip(finished, live, strict=True)]
+    return sorted(itertools.chain.from_iterable(every), key=lambda one: -one[1])[:best]

@@ -359,3 +359,21 @@ def test_a_constraint_from_outside_is_two_small_classes(tokenizer):
     for text in walk(TokenMasks(Even(), tokenizer), tokenizer, seed=2):
         assert set(text) <= {"a"}
         assert len(text) % 2 == 0
+
+
+@pytest.mark.parametrize("pattern", [".{3,40}。", ".{0,20}x", "([^。]{2,30}。){2}", "(?s:.{1,100})", "a|.{0,30}x"])
+def test_counted_repetitions_make_small_automata(pattern):
+    """Each took minutes while the automaton also looked for the pattern from later places of a text."""
+    form = kg.Regex(pattern)
+    for text in ("春眠不覺曉。", "x", "abc x", "春眠。處處聞。", "a", "a\n", ""):
+        assert form.matches(text) == (re.fullmatch(pattern, text) is not None)
+
+
+@pytest.mark.parametrize("pattern", ["a)(b", "[)]a)(b"])
+def test_a_group_that_closes_early_is_refused(pattern):
+    with pytest.raises(ConstraintArgumentError, match="can't be turned"):
+        kg.Regex(pattern)
+
+
+def test_a_parenthesis_of_a_class_closes_nothing():
+    assert kg.Regex("[[a])]").matches(")")

@@ -202,11 +202,19 @@ def test_jax_keeps_what_it_compiled_unless_told_where(monkeypatch: pytest.Monkey
     import jax
 
     told: dict[str, Any] = {}
-    settings = SimpleNamespace(jax_compilation_cache_dir=None, update=told.__setitem__)
+    settings = SimpleNamespace(
+        jax_compilation_cache_dir=None, jax_enable_compilation_cache=True, update=told.__setitem__
+    )
     monkeypatch.setattr(jax, "config", settings)
-    backend._keep_compiled()
-    assert told["jax_compilation_cache_dir"].endswith("jax")
+    monkeypatch.setattr(backend, "_compiled", None)
+    backend.keep_compiled()
+    chosen = told.pop("jax_compilation_cache_dir")
+    assert chosen == str(cache.directory() / "jax")
+    assert not told
+    settings.jax_compilation_cache_dir = chosen
+    backend.keep_compiled(everything=True)  # a directory of ours, chosen before: what generates keeps more in it
+    assert told == {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
     told.clear()
     settings.jax_compilation_cache_dir = "/elsewhere"
-    backend._keep_compiled()
+    backend.keep_compiled(everything=True)
     assert not told

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 from letters import END, next_nats, shared_model
@@ -11,6 +14,7 @@ from toys import tiny_llama
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import engines, generate, generate_ids, stream
 from kerasgen.generation.jax_engine import JaxEngine
+from kerasgen.generation.jax_session import JaxSession
 from kerasgen.generation.keras_engine import KerasEngine
 from kerasgen.generation.prompt import Prompt
 from kerasgen.models.base import LanguageModel
@@ -196,13 +200,74 @@ def test_an_engine_is_asked_for_by_name(gpt2: LanguageModel) -> None:
         generate(gpt2, ["a"], sampler=Greedy(), engine="gpu")
 
 
-def test_a_closed_stream_does_no_more_work(gpt2: LanguageModel) -> None:
-    pieces = stream(gpt2, "the", sampler=Random(), max_new_tokens=40)
+def test_a_closed_stream_does_no_more_work(gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    run = JaxSession.run
+
+    def counting(self: JaxSession, count: int, *rest: Any) -> Any:
+        block = run(self, count, *rest)
+        steps.append(block.steps)
+        return block
+
+    monkeypatch.setattr(JaxSession, "run", counting)
+    pieces = stream(gpt2, "the", sampler=Random(), max_new_tokens=120)
     assert next(pieces) == "the"
+    assert not steps
     next(pieces)
     pieces.close()
-    with pytest.raises(StopIteration):
-        next(pieces)
+    assert 0 < sum(steps) < 40
+    assert "".join(stream(gpt2, "the", sampler=Random(), max_new_tokens=120)) != "the"
+    assert sum(steps) > 120
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_text_does_not_depend_on_how_many_steps_are_taken_at_once(
+    gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    settings: dict[str, Any] = {"sampler": TopP(0.9), "max_new_tokens": 20, "seed": 5, "stop": "e"}
+    wanted = generate(gpt2, PROMPTS, **settings)
+    run = JaxSession.run
+    monkeypatch.setattr(JaxSession, "run", lambda self, steps, *rest: run(self, min(steps, most), *rest))
+    assert generate(gpt2, PROMPTS, **settings) == wanted
+
+
+def test_a_stop_string_cuts_what_a_search_found(gpt2: LanguageModel) -> None:
+    for spec in (Beam(3), Contrastive(3)):
+        (text,) = generate(gpt2, ["the"], sampler=spec, max_new_tokens=16, return_prompt=False)
+        stop = text[len(text) // 2 :][:3]
+        cut = generate(gpt2, ["the"], sampler=spec, max_new_tokens=16, return_prompt=False, stop=stop)
+        assert cut == [text[: text.index(stop)]]
+
+
+def test_prompts_may_be_drawn_from_an_iterator(gpt2: LanguageModel) -> None:
+    wanted = generate(gpt2, ["the", "in"], sampler=Greedy(), max_new_tokens=4)
+    assert generate(gpt2, iter(["the", "in"]), sampler=Greedy(), max_new_tokens=4) == wanted
+    assert generate(gpt2, ["the", "in"], sampler=Greedy(), max_new_tokens=4, seed=np.int64(3)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"prompts": 3}, "list of strings"),
+        ({"stop": 3}, "stop=3"),
+        ({"seed": "7"}, "seed='7'"),
+        ({"seed": [1.5]}, "1.5"),
+    ],
+)
+def test_what_is_no_argument_is_told(gpt2: LanguageModel, wrong: dict[str, Any], what: str) -> None:
+    with pytest.raises(GenerateArgumentError, match=what):
+        generate(gpt2, **({"prompts": ["the"], "sampler": Random()} | wrong))
+
+
+def test_a_prompt_takes_what_a_pipeline_takes(gpt2: LanguageModel) -> None:
+    prompt = Prompt(lambda: gpt2, "the ", {"sampler": Random(), "seed": 3})
+    form, beams = "regex:pattern=the [xyz]{3}", Beam(3)
+    assert re.fullmatch("the [xyz]{3}", prompt.generate("", constraint=form, max_new_tokens=20))
+    assert "".join(prompt.stream("", constraint=form, max_new_tokens=20, sampler=None, seed=None)).startswith("the ")
+    found = prompt.generate(iter(["in", "a"]), sampler=beams, max_new_tokens=5, num_return_sequences=2)
+    assert found == generate(gpt2, ["the in", "the a"], sampler=beams, max_new_tokens=5, num_return_sequences=2)
+    with pytest.raises(GenerateArgumentError, match="list of strings"):
+        prompt.generate([3])  # type: ignore[list-item]
 
 
 def tiny_gemma(vocabulary_size: int = 300) -> LanguageModel:

@@ -47,9 +47,11 @@ def test_every_beam_and_every_draw_has_the_form(model):
         assert all(re.fullmatch(FORM.pattern, text) for text in texts)
 
 
+@pytest.mark.parametrize("stop", [None, "-", "v"])
 @pytest.mark.parametrize("prompt", ["", "j", "jq-vx"])
-def test_a_stream_is_the_same_text(model, prompt):
-    settings = {"sampler": "random", "constraint": FORM, "max_new_tokens": 40, "seed": 5}
+def test_a_stream_is_the_same_text(model, prompt, stop):
+    """A stop string ends it before the form is complete."""
+    settings = {"sampler": "random", "constraint": FORM, "max_new_tokens": 40, "seed": 5, "stop": stop}
     assert "".join(stream(model, prompt, **settings)) == generate(model, [prompt], **settings)[0]
 
 
@@ -126,6 +128,11 @@ def test_a_killed_run_goes_on_to_the_same_file(model, tmp_path, prompts, monkeyp
         _write(model, tmp_path / "texts.jsonl", prompts, seed=5)
     assert _write(model, tmp_path / "texts.jsonl", iter(prompts)) == whole
     assert calls == 3 + 3
+
+
+def test_an_error_names_the_prompt_by_its_place_among_all(model, tmp_path):
+    with pytest.raises(GenerateArgumentError, match="Prompt 6 has"):
+        _write(model, tmp_path / "texts.jsonl", ["j"] * 6 + ["j q " * 200])
 
 
 def test_a_line_holds_what_was_asked_for(model, tmp_path):

@@ -49,6 +49,17 @@ def test_few_beams_find_what_the_slow_search_finds(
         np.testing.assert_allclose([one.score for one in found], [score for _, score in wanted], atol=1e-4)
 
 
+@pytest.mark.parametrize("penalty", [0.1, 0.4, 1.5])
+def test_diverse_groups_find_what_the_slow_search_finds(model: LanguageModel, penalty: float) -> None:
+    """Without a penalty of length no group ends before the limit unless nothing it has could become better."""
+    spec = Beam(6, 0.0, 6, num_beam_groups=3, diversity_penalty=penalty)
+    prompts = [[], [0], [1, 1, 3, 2]]
+    for prompt, found in zip(prompts, generate_ids(model, prompts, sampler=spec, max_new_tokens=5), strict=True):
+        wanted = oracle.diverse_beam_search(next_nats(model, [END, *prompt]), END, 5, 2, 3, penalty, 6)
+        assert sorted(one.token_ids for one in found) == sorted(text for text, _ in wanted)
+        np.testing.assert_allclose([one.score for one in found], [score for _, score in wanted], atol=1e-4)
+
+
 def test_a_finished_text_keeps_its_score_while_others_go_on(model: LanguageModel) -> None:
     """Its score is that of its own tokens, the end token the last of them."""
     after = next_nats(model, [END])

@@ -53,7 +53,8 @@ class Writing:
         distinct_1: different words or Han characters as a share of all, 0 to 1.
         distinct_2: the same of pairs.
         distinct_3: the same of triples.
-        self_bleu: the mean BLEU-4 of each text against the others, 0 to 100, or None where it was not asked for.
+        self_bleu: the mean BLEU-4 of each text against the others, 0 to 100; None where it was not asked for, or there
+            is one text.
         longest_copy: code points of the longest passage that stands in the training text too, or None without one.
         longest_copy_text: that passage.
         mean_longest_copy: the mean over texts of the longest passage of each.

@@ -49,7 +49,7 @@ def require_sacrebleu() -> None:
         ) from cause
 
 
-def self_bleu(texts: Sequence[str], *, most: int = 100) -> float:
+def self_bleu(texts: Sequence[str], *, most: int = 100) -> float | None:
     """Return self-BLEU-4, 0 to 100: the mean BLEU of each text with the others as its references; lower is more varied.
 
     Every text is compared with every other, so at most `most` texts are, evenly spread over all; it rises with their
@@ -60,7 +60,7 @@ def self_bleu(texts: Sequence[str], *, most: int = 100) -> float:
         most: texts to compare.
 
     Returns:
-        The mean over texts, 0 where there are fewer than two.
+        The mean over texts, or None where there are fewer than two, which have nothing to be compared with.
 
     Raises:
         MissingDependencyError: the package sacrebleu is not installed.
@@ -73,7 +73,7 @@ def self_bleu(texts: Sequence[str], *, most: int = 100) -> float:
     chosen = [texts[place * len(texts) // most] for place in range(most)] if len(texts) > most else texts
     spaced = [" ".join(units(text)) for text in chosen]
     if len(spaced) < 2:
-        return 0.0
+        return None
     bleu = BLEU(tokenize="none", effective_order=True)
     scores = [
         float(bleu.sentence_score(text, [*spaced[:place], *spaced[place + 1 :]]).score)

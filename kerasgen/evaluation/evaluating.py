@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from kerasgen import specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
@@ -42,7 +43,7 @@ def evaluate(
     )
 
 
-def score_texts(model: LanguageModel, texts: Sequence[str], *, batch_size: int = 16) -> list[TextScore]:
+def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]:
     """Return what each text costs under the model, token by token and character by character.
 
     A text longer than the model's positions is scored in pieces, as in `evaluate`.
@@ -55,8 +56,10 @@ def score_texts(model: LanguageModel, texts: Sequence[str], *, batch_size: int =
     Raises:
         ArgumentError: `texts` is a single string, or holds something else.
     """
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+    several = specs.strings(texts)
+    if several is None:
         raise ArgumentError(f"`texts` must be a list of strings. Received: {texts!r:.80}.")
+    texts = several
     if not texts:
         return []
     tokenizer = model.tokenizer

@@ -9,9 +9,12 @@ on one core (see the log), and int8 writes other texts, so it must be asked for.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import shutil
+import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
     from kerasgen.runtime.litert import LiteRtEngine
 
+_ABANDONED = 86_400  # seconds after which nobody writes an artefact any more
 _SHORTEST = 256  # tokens of a cache; the exporter's own default
 
 _LOG = logging.getLogger("kerasgen")
@@ -195,7 +199,16 @@ def _export(model: LanguageModel, source: LiteRt, length: int, path: Path) -> No
     _LOG.warning("Writing an artefact of these weights for LiteRT, once, into %s.", path.parent)
     for damaged in (path, path.with_suffix(".xnnpack")):
         damaged.unlink(missing_ok=True)
+    _sweep(path.parent)
     TFLiteExporter(quantize=source.quantize, cache_length=length).export(model, path)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what exports that were killed left there; one that is going on is younger."""
+    for stage in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - stage.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(stage)
 
 
 def _load(path: Path, source: LiteRt) -> LiteRtEngine:

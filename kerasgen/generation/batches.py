@@ -62,15 +62,36 @@ class Batch:
         return token_ids
 
 
-def frame(space: TextSpace, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+@dataclass(frozen=True)
+class Part:
+    """Where the prompts of a call stand among more, of which they are a part.
+
+    Args:
+        first: how many come before them; errors number prompts from there.
+        repeats: for each prompt how often it came before; None where these prompts are all there are.
+    """
+
+    first: int = 0
+    repeats: Sequence[int] | None = None
+
+
+ALL = Part()
+
+
+def frame(space: TextSpace, prompts: Sequence[Sequence[int]], *, first: int = 0) -> list[list[int]]:
     """Return each prompt's ids with the start token before them, as the model was trained.
+
+    Args:
+        space: of the ids.
+        prompts: token ids without the start token.
+        first: the number of the first prompt, in errors.
 
     Raises:
         GenerateArgumentError: a prompt is empty and the tokenizer has no start token, or an id is not the tokenizer's.
     """
     start, size = space.tokenizer.start_token_id, space.tokenizer.vocabulary_size
     framed = []
-    for place, prompt in enumerate(prompts):
+    for place, prompt in enumerate(prompts, start=first):
         wrong = [token_id for token_id in prompt if not 0 <= token_id < size]
         if wrong:
             raise GenerateArgumentError(
@@ -86,7 +107,12 @@ def frame(space: TextSpace, prompts: Sequence[Sequence[int]]) -> list[list[int]]
 
 
 def limits(
-    space: TextSpace, lengths: Sequence[int], *, max_length: int | None, max_new_tokens: int | None
+    space: TextSpace,
+    lengths: Sequence[int],
+    *,
+    max_length: int | None,
+    max_new_tokens: int | None,
+    first: int = 0,
 ) -> list[int]:
     """Return how many tokens each text may have in all.
 
@@ -95,6 +121,7 @@ def limits(
         lengths: of the prompts in tokens, the start token with them.
         max_length: tokens of a whole text, start token and prompt with it; or None.
         max_new_tokens: tokens generated; or None. With neither, the model's positions are the limit, or 256.
+        first: the number of the first prompt, in errors.
 
     Raises:
         GenerateArgumentError: both are given, one is below 1, a prompt leaves no room for a new token, or a text would
@@ -115,7 +142,7 @@ def limits(
         )
     whole = max_length if max_length is not None else (positions or _DEFAULT_MAX_LENGTH)
     found = []
-    for place, length in enumerate(lengths):
+    for place, length in enumerate(lengths, start=first):
         limit = whole if max_new_tokens is None else length + max_new_tokens
         if length >= limit:
             named = "`max_length`" if max_length is not None else "the longest text"

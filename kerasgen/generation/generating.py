@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerasgen import specs
 from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
 from kerasgen.generation import engines, forms, loops, searches
-from kerasgen.generation.batches import Batch, Continuation
+from kerasgen.generation.batches import ALL, Batch, Continuation, Part
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.engines import EngineSource
 from kerasgen.generation.writing import Writer, check_stop, write
@@ -42,7 +44,7 @@ class GeneratedText:
 
 def generate(
     model: LanguageModel | Engine,
-    prompts: Sequence[str],
+    prompts: Iterable[str],
     *,
     sampler: Any,
     max_length: int | None = None,
@@ -56,7 +58,7 @@ def generate(
     batch_size: int = 32,
     engine: str | EngineSource = "auto",
     progress: bool | None = None,
-    repeats: Sequence[int] | None = None,
+    part: Part = ALL,
 ) -> list[Any]:
     """Return one text for each prompt.
 
@@ -82,8 +84,7 @@ def generate(
         batch_size: texts generated at once, at most.
         engine: which engine decodes a `LanguageModel`; see `kerasgen.generation.engines.resolve`.
         progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
-        repeats: for each prompt how often it came before, where these prompts are a part of more; None where they are
-            all.
+        part: where these prompts stand among more.
 
     Returns:
         Texts without start, end and padding tokens. Bytes at the end that a length limit cut off in mid-character are
@@ -110,7 +111,7 @@ def generate(
         batch_size=batch_size,
         engine=engine,
         progress=progress,
-        repeats=repeats,
+        part=part,
     )
     ends = check_stop(stop)
 
@@ -140,7 +141,7 @@ def generate_ids(
     batch_size: int = 32,
     engine: str | EngineSource = "auto",
     progress: bool | None = None,
-    repeats: Sequence[int] | None = None,
+    part: Part = ALL,
 ) -> list[list[Continuation]]:
     """Return the continuations of each prompt, the best first.
 
@@ -157,7 +158,7 @@ def generate_ids(
         batch_size: as in `generate`.
         engine: as in `generate`.
         progress: as in `generate`.
-        repeats: as in `generate`.
+        part: as in `generate`.
 
     Returns:
         For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).
@@ -172,13 +173,14 @@ def generate_ids(
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise GenerateArgumentError(f"`batch_size` must be a whole number of at least 1. Received: {batch_size!r}.")
     spec, copies = _copies(spec, num_return_sequences)
-    framed, limits = _prepare(model, prompts, max_length, max_new_tokens)
+    framed, limits = _prepare(model, prompts, max_length, max_new_tokens, part.first)
     seeds = _seeds(spec, seed, len(framed))
     if copies > 1:
         framed = [prompt for prompt in framed for _ in range(copies)]
         limits = [limit for limit in limits for _ in range(copies)]
         seeds = [one for one in seeds for _ in range(copies)]
     begun = forms.begin(model, framed, limits, constraint)
+    repeats = part.repeats
     if repeats is not None:
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
     cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec), repeats=repeats)
@@ -272,10 +274,11 @@ def _stream(
         yield rest
 
 
-def _check_prompts(prompts: Sequence[str]) -> list[str]:
-    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r}.")
-    return list(prompts)
+def _check_prompts(prompts: Iterable[str]) -> list[str]:
+    found = specs.strings(prompts)
+    if found is None:
+        raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r:.80}.")
+    return found
 
 
 def _copies(spec: Any, num_return_sequences: int | None) -> tuple[Any, int]:
@@ -299,16 +302,16 @@ def _copies(spec: Any, num_return_sequences: int | None) -> tuple[Any, int]:
 
 def _seeds(spec: Any, seed: int | Sequence[int], count: int) -> list[int]:
     """One seed for each prompt: the spec's own, or the call's."""
-    several = [seed] * count if isinstance(seed, int) else list(seed)
+    several = [seed] * count if not isinstance(seed, Iterable) or isinstance(seed, str) else list(seed)
     if len(several) != count:
         raise GenerateArgumentError(
             f"`seed` must be one number, or one for each of the {count} prompts. Received: {len(several)} of them."
         )
     for one in several:
-        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < 2**64:
+        if not isinstance(one, numbers.Integral) or isinstance(one, bool) or not 0 <= one < 2**64:
             raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={one!r}.")
     own = getattr(spec, "seed", None) if isinstance(spec, SamplerSpec) else None
-    return several if own is None else [own] * count
+    return [int(one) for one in several] if own is None else [own] * count
 
 
 def _prepare(
@@ -316,10 +319,11 @@ def _prepare(
     prompts: Sequence[Sequence[int]],
     max_length: int | None,
     max_new_tokens: int | None,
+    first: int = 0,
 ) -> tuple[list[list[int]], list[int]]:
-    framed = batching.frame(model, prompts)
+    framed = batching.frame(model, prompts, first=first)
     lengths = [len(prompt) for prompt in framed]
-    return framed, batching.limits(model, lengths, max_length=max_length, max_new_tokens=max_new_tokens)
+    return framed, batching.limits(model, lengths, max_length=max_length, max_new_tokens=max_new_tokens, first=first)
 
 
 def _bar(total: int, shown: bool | None) -> Any:

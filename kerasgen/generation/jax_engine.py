@@ -21,21 +21,6 @@ from kerasgen.generation.jax_session import JaxSession
 from kerasgen.tokens.base import Tokenizer
 
 
-def keep_compiled(directory: str | None = None) -> None:
-    """Let JAX keep what it compiles on disk, unless it was told where to, or not to, already.
-
-    Args:
-        directory: where; None takes kerasgen's folder among the user's caches.
-    """
-    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
-        return
-    from platformdirs import user_cache_path
-
-    jax.config.update("jax_compilation_cache_dir", directory or str(user_cache_path("kerasgen") / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
 @lru_cache
 def compiler_options() -> dict[str, Any]:
     """Return what XLA is told for every graph of this package.

@@ -9,8 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from kerasgen import backend
 from kerasgen.generation.jax_decoder import Layer, Shape, Weights
-from kerasgen.generation.jax_engine import JaxEngine, keep_compiled
+from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import DecoderShape, DecoderWeights, family_of, stored
 from kerasgen.tokens.base import Tokenizer
@@ -45,7 +46,7 @@ def engine_of_files(directory: Path) -> JaxEngine | None:
     found = stored.read(directory)
     if found is None:
         return None
-    keep_compiled()
+    backend.keep_compiled(everything=True)
     return JaxEngine(found.tokenizer, _shape(found.shape, found.tokenizer), _prepared(found.weights))
 
 
@@ -63,7 +64,7 @@ _KEPT: weakref.WeakKeyDictionary[Any, dict[str, _Kept]] = weakref.WeakKeyDiction
 
 def engine_of(model: LanguageModel) -> JaxEngine:
     """Return the engine of a known model with its present weights."""
-    keep_compiled()
+    backend.keep_compiled(everything=True)
     state, kept = state_of(model), _KEPT.setdefault(model.causal_lm, {})
     key = model.tokenizer.digest()
     if key not in kept:

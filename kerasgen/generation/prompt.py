@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from kerasgen import constraints, specs
+from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import engines, generating
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.models.base import LanguageModel
@@ -86,10 +88,15 @@ class Prompt:
     def __repr__(self) -> str:
         return f"Prompt({self.text!r})"
 
-    def generate(self, prompts: str | Sequence[str] = "", **settings: Any) -> Any:
-        """Return what `Pipeline.generate` returns for this text with each of `prompts` after it."""
+    def generate(self, prompts: str | Iterable[str] = "", **settings: Any) -> Any:
+        """Return what `Pipeline.generate` returns for this text with each of `prompts` after it.
+
+        The settings are those of `Pipeline.generate`; one that is None is as if it were not given.
+        """
         model, settings = self._with(settings)
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
+        several = specs.strings([prompts] if isinstance(prompts, str) else prompts)
+        if several is None:
+            raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r:.80}.")
         found = generating.generate(model, [self.text + prompt for prompt in several], **settings)
         if not isinstance(prompts, str):
             return found
@@ -112,8 +119,11 @@ class Prompt:
 
     def _with(self, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """What generates, and a call's settings; the prompt is read if Keras, which remembers it, decodes."""
-        model, found = self._model(), {"engine": "keras", **self._settings, **settings}
+        given = {name: value for name, value in settings.items() if value is not None}
+        model, found = self._model(), {"engine": "keras", **self._settings, **given}
         found["engine"] = self._engine(found["engine"])
+        if "constraint" in found:
+            found["constraint"] = constraints.REGISTRY.resolve(found["constraint"])
         if found["engine"] not in engines.NAMES:
             return model, found
         self._read()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.tokens.base import Tokenizer
@@ -14,7 +15,8 @@ def check_stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         GenerateArgumentError: one is empty or no string.
     """
-    found = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    several = stop is None or (isinstance(stop, Iterable) and not isinstance(stop, (str, bytes)))
+    found: tuple[Any, ...] = tuple(stop or ()) if several else (stop,)
     if not all(isinstance(one, str) and one for one in found):
         raise GenerateArgumentError(f"`stop` must be strings that are not empty. Received: stop={stop!r}.")
     return found

@@ -14,6 +14,7 @@ import numpy as np
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import many
+from kerasgen.generation.batches import Part
 from kerasgen.generation.generating import GeneratedText, generate
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.resolving import is_hub_sampler, resolve
@@ -93,7 +94,7 @@ def generate_to(
             num_return_sequences=num_return_sequences,
             return_logprobs=return_logprobs,
             progress=False,
-            repeats=repeats(chunk),
+            part=Part(chunk.first, repeats(chunk)),
             **settings,
         )
         if num_return_sequences is None:
