@@ -36,7 +36,7 @@ class LiteRtLmExporter(Exporter):
         """Write the bundle, and compare the text that a fresh process generates from it; see `Exporter`."""
         from kerasgen.exporters import writing
         from kerasgen.exporters.families import family_and_tokenizer
-        from kerasgen.runtime import metadata
+        from kerasgen.runtime import metadata, verifying
 
         _, tokenizer = family_and_tokenizer(model, "litertlm")
         for package in ("litert_lm", "litert_lm_builder"):
@@ -58,6 +58,7 @@ class LiteRtLmExporter(Exporter):
                 "quantize": self.quantize,
                 "max_tokens": length,
                 "bundle_bytes": stage.stat().st_size,
+                "sha256": verifying.sha256_of(stage),
                 "tokenizer": metadata.tokenizer_settings(tokenizer),
                 "tflite": {key: inner.report[key] for key in ("graph", "operators", "parity")},
             }

@@ -110,6 +110,16 @@ class Runtime(ABC):
         return written[0] if isinstance(prompts, str) else written
 
 
+def check_threads(threads: Any) -> None:
+    """Check how many threads a runtime is asked to use.
+
+    Raises:
+        GenerateArgumentError: it is no whole number of at least 1.
+    """
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise GenerateArgumentError(f"`threads` must be a whole number of at least 1. Received: threads={threads!r}.")
+
+
 class EndingTokenizer:
     """A tokenizer with another end token, to see a text end where it would have gone on; the rest is the original's.
 

@@ -54,7 +54,7 @@ class SavedModelRuntime(Runtime):
         try:
             self._module = tf.saved_model.load(str(path))
             self._signatures = self._module.signatures
-        except (OSError, ValueError, tf.errors.OpError) as cause:
+        except Exception as cause:  # damaged files end in errors of every kind
             raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause
 
     def generate_ids(
@@ -159,12 +159,11 @@ class _Outside:
         )
 
 
-def open_artefact(path: Path, found: dict[str, Any], **settings: Any) -> SavedModelRuntime:
+def open_artefact(path: Path, found: dict[str, Any]) -> SavedModelRuntime:
     """Return the runtime of the SavedModel at `path`; it has no settings of its own.
 
     Raises:
-        GenerateArgumentError: settings are given.
+        ModelFormatError: files are missing, cut off or damaged.
     """
-    if settings:
-        raise GenerateArgumentError(f"The runtime of a SavedModel has no settings. Received: {settings}.")
+    metadata.check_sizes(path, found)
     return SavedModelRuntime(path, found)
