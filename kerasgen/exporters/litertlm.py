@@ -46,7 +46,7 @@ class LiteRtLmExporter(Exporter):
                     package=package,
                     extra="litertlm",
                 )
-        with writing.staged(path, overwrite=overwrite) as stage:
+        with writing.staged(path, overwrite=overwrite, exporter="litertlm", beside=writing.BESIDE) as stage:
             metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             with tempfile.TemporaryDirectory() as folder:
                 inner = TFLiteExporter(quantize=self.quantize, decode_lengths=(), beams=0).export(
@@ -68,22 +68,20 @@ class LiteRtLmExporter(Exporter):
         return Artefact(path=path, exporter="litertlm", report=written)
 
     def _prove(self, model: LanguageModel, stage: Path, length: int) -> dict[str, Any]:
-        from kerasgen.exporters import proving
+        from kerasgen.exporters import comparing, proving
 
         tokenizer = model.tokenizer
-        new = min(proving.NEW_TOKENS, length // 2)
-        texts = [proving.PROBE[:14], proving.PROBE[28:], "春"]
+        new = min(comparing.NEW_TOKENS, length // 2)
+        texts = [comparing.PROBE[:14], comparing.PROBE[28:], "春"]
         prompts = [ids for ids in map(tokenizer.encode, texts) if len(ids) + new < length]
         answer = proving.ask(stage, [{"prompts": [one], "max_new_tokens": new} for one in prompts])
-        expected = [proving._ids(model, [one], "greedy", new)[0] for one in prompts]
+        expected = [comparing.ids_of(model, [one], "greedy", new)[0] for one in prompts]
         theirs = [tokenizer.decode(calls[0]) for calls in answer.calls]
         ours = [tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd") for ids in expected]
-        distinct = max(len(set(ids)) for ids in expected)
         figures: dict[str, Any] = {
             "text_equal": theirs == ours,
-            "new_tokens": new,
-            "distinct_tokens": distinct,
-            "is_degenerate": distinct < proving.LEAST_DISTINCT,
+            "new_tokens": list(map(len, expected)),  # LiteRT-LM ends a text at the end token, whatever is asked
+            **comparing.variety(expected),
             "modules": answer.modules,
             "peak_bytes": answer.peak_bytes,
             "load_seconds": answer.load_seconds,

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata, verifying
-from kerasgen.runtime.base import EndingTokenizer, Runtime, check_threads
+from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.ending import EndingTokenizer
 
 DECODE = "decode"
 DEFAULT = "default"  # the weight cache in the user's cache directory
@@ -57,6 +58,7 @@ class LiteRtRuntime(Runtime):
         """
         from kerasgen.generation import generate_ids
 
+        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
         if in_graph:
             from kerasgen.runtime import litert_loop
@@ -65,14 +67,39 @@ class LiteRtRuntime(Runtime):
         found = generate_ids(engine, prompts, sampler=sampler, max_new_tokens=max_new_tokens, seed=seed)
         return [list(several[0].token_ids) for several in found]
 
-    def logits(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Return the logits after each token, read one by one; float32 `(tokens, vocabulary_size)`."""
-        session = self.engine.open([token_ids[:1]], [len(token_ids) + 1])
+    def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:
+        """Return the logits after each token, float32 `(tokens, vocabulary_size)`.
+
+        Args:
+            token_ids: the text, its start token with it.
+            prefilled: so many tokens are read at once, as a prompt is, and the first row is that of the last of them;
+                the others are read one by one.
+        """
+        check_text(token_ids, self.tokenizer, self.max_sequence_length)
+        session = self.engine.open([token_ids[:prefilled]], [len(token_ids) + 1])
         rows = [session.logits()[0].copy()]
-        for token_id in token_ids[1:]:
+        for token_id in token_ids[prefilled:]:
             session.append(np.array([token_id]))
             rows.append(session.logits()[0].copy())
         return np.stack(rows)
+
+    def branched_logits(self, prompt: Sequence[int], texts: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """Return the logits after each token of texts that go on from one prompt and share its cache.
+
+        Args:
+            prompt: what they have in common, its start token with it.
+            texts: of one length.
+
+        Returns:
+            Float32 `(texts, tokens, vocabulary_size)`.
+        """
+        session = self.engine.open([prompt], [len(prompt) + len(texts[0]) + 1])
+        session.select(np.zeros(len(texts), dtype=np.int64))
+        found = []
+        for tokens in zip(*texts, strict=True):
+            session.append(np.array(tokens))
+            found.append(session.logits().copy())
+        return np.stack(found, axis=1)
 
 
 class LiteRtEngine:

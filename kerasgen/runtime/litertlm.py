@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata, verifying
-from kerasgen.runtime.base import Runtime, check_threads
+from kerasgen.runtime.base import Runtime, check_call, check_threads
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 
@@ -47,6 +47,7 @@ class LiteRtLmRuntime(Runtime):
                 "kerasgen runs a LiteRT-LM bundle with the plain sampler 'greedy' and its own end token. Received: "
                 f"sampler={sampler!r}, end_token_id={end_token_id!r}."
             )
+        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
         return [self._one(list(prompt), max_new_tokens) for prompt in prompts]
 
     def _one(self, prompt: list[int], max_new_tokens: int) -> list[int]:
