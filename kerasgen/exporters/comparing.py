@@ -6,13 +6,26 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from kerasgen.errors import ExportArgumentError
 from kerasgen.tokens.base import Tokenizer
 
 PROBE = "昨夜雨疏风骤，浓睡不消残酒。Once upon a time there was a small house by the river,\n\nand nobody lived in it."
 NEW_TOKENS = 128
 LEAST_DISTINCT = 20
-LEAST_POSITIONS = 8
-"""Of a model, below which there is no text to compare."""
+_LEAST_POSITIONS = 8  # below which there is no text to compare
+
+
+def require_positions(positions: int | None) -> None:
+    """Check, before any work, that a model's texts are long enough for a proof.
+
+    Raises:
+        ExportArgumentError: they are not.
+    """
+    if positions is not None and positions < _LEAST_POSITIONS:
+        raise ExportArgumentError(
+            f"A proof compares texts of {_LEAST_POSITIONS} tokens at the least, and this model has fewer positions. "
+            f"Received: max_sequence_length={positions}."
+        )
 
 
 def probe(tokenizer: Tokenizer, length: int) -> list[int]:

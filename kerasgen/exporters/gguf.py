@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -82,11 +83,7 @@ class GgufExporter(Exporter):
                 f"Q8_0 needs widths that {_BLOCK} divides. Received: hidden_dim={shape.hidden_dim}, "
                 f"intermediate_dim={shape.intermediate_dim}. Choose 'F16'."
             )
-        if shape.max_sequence_length < comparing.LEAST_POSITIONS:
-            raise ExportArgumentError(
-                f"A model of {shape.max_sequence_length} positions is too short for its proof, which takes "
-                f"{comparing.LEAST_POSITIONS}."
-            )
+        comparing.require_positions(shape.max_sequence_length)
         if importlib.util.find_spec("gguf") is None:
             raise MissingDependencyError(
                 "The exporter 'gguf' needs the package gguf: pip install 'kerasgen[gguf]'.", package="gguf"
@@ -166,6 +163,7 @@ class GgufExporter(Exporter):
     ) -> dict[str, Any]:
         import numpy as np
 
+        from kerasgen import devices
         from kerasgen.exporters import comparing
         from kerasgen.exporters.numpy_decoder import NumpyDecoder, greedy
 
@@ -183,12 +181,15 @@ class GgufExporter(Exporter):
         )
         divergence = float((np.exp(before) * (before - after)).sum(-1).mean())
         theirs = comparing.greedy(model, prompts, counts)
-        never = comparing.never(tokenizer)
+        never, began = comparing.never(tokenizer), time.perf_counter()
         ours = [
             greedy(written, shape, start + one, new_tokens=count, end=never)
             for one, count in zip(prompts, counts, strict=True)
         ]
+        seconds = time.perf_counter() - began
         figures = {
+            "tokens_per_second": sum(counts) / seconds,  # in NumPy; llama.cpp is not run
+            "peak_bytes": devices.peak_memory_bytes(),
             "kl_nats_per_token": divergence,
             "top_1_agreement": float((before.argmax(-1) == after.argmax(-1)).mean()),
             "greedy_equal": ours == theirs,

@@ -36,9 +36,11 @@ class PresetExporter(Exporter):
 
         See `Exporter`.
         """
+        from kerasgen.exporters import comparing
         from kerasgen.exporters.writing import staged, write_report
         from kerasgen.models.saving import save_preset
 
+        comparing.require_positions(model.max_sequence_length)
         with staged(path, overwrite=overwrite, exporter="preset") as stage:
             try:
                 save_preset(model, stage, dtype=self.dtype)

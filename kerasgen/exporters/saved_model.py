@@ -76,6 +76,7 @@ class SavedModelExporter(Exporter):
         Raises:
             MissingDependencyError: TensorFlow is not installed.
         """
+        from kerasgen.exporters import comparing
         from kerasgen.exporters.proving import prove_ids
         from kerasgen.exporters.writing import check_target, staged, write_report
         from kerasgen.models.families import family_of
@@ -94,6 +95,7 @@ class SavedModelExporter(Exporter):
                 extra="tensorflow",
             )
         longest = model.max_sequence_length or _LONGEST
+        comparing.require_positions(longest)
         about: dict[str, Any] = {
             "model": model.source,
             "samplers": list(self.samplers),

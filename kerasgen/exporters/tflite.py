@@ -96,7 +96,7 @@ class TFLiteExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
-        from kerasgen.exporters import writing
+        from kerasgen.exporters import comparing, writing
         from kerasgen.models.families import family_of, names
         from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -108,6 +108,7 @@ class TFLiteExporter(Exporter):
             )
         shape = family.shape(model.causal_lm)
         length = self._cache_length(shape)
+        comparing.require_positions(length)
         text = self.held_out_text
         if text is not None and len(model.tokenizer.encode(text)) < _LEAST_HELD_OUT:
             raise ExportArgumentError(
@@ -185,6 +186,7 @@ class TFLiteExporter(Exporter):
         return {
             "quantize": self.quantize,
             "graph": graph,
+            "signatures": _signatures(graph),
             "operators": operators,
             "weight_bytes": weight_bytes,
             "bytes_over_weight_bytes": len(flatbuffer) / weight_bytes,
@@ -241,6 +243,13 @@ def _check_number(name: str, value: Any) -> None:
     ):
         return
     raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")
+
+
+def _signatures(graph: dict[str, Any]) -> list[str]:
+    names = [f"prefill_{length}" for length in graph["prefill_lengths"]]
+    names += ["decode", *(f"decode_{length}" for length in graph["decode_lengths"])]
+    names += [f"decode_beams_{graph['beams']}"] if graph["beams"] else []
+    return names + ([f"generate_{graph['loop']}"] if graph["loop"] else [])
 
 
 def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:

@@ -68,11 +68,13 @@ class TransformersExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the directory, read it back, and compare ids, losses and greedy text; see `Exporter`."""
+        from kerasgen.exporters import comparing
         from kerasgen.exporters.families import family_and_tokenizer
         from kerasgen.exporters.writing import staged, write_report
 
         family, tokenizer = family_and_tokenizer(model, "transformers")
         shape = family.shape(model.causal_lm)
+        comparing.require_positions(shape.max_sequence_length)
         # No reader of ours has these settings, so nothing could be proved.
         if shape.layer_norm_epsilon != 1e-5:
             raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
@@ -117,6 +119,7 @@ class TransformersExporter(Exporter):
             raise ExportError(f"The weights can't be written: {cause}. Nothing was kept.") from cause
 
     def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:
+        from kerasgen import devices
         from kerasgen.exporters import comparing
         from kerasgen.models.loading import load_directory
 
@@ -128,7 +131,9 @@ class TransformersExporter(Exporter):
         longest = min(model.max_sequence_length or 1024, 256)
         prompts = comparing.prompts(model.tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
         counts = comparing.counts(model.tokenizer, prompts, longest)
-        expected, theirs = comparing.greedy(written, prompts, counts), comparing.greedy(model, prompts, counts)
+        expected, seconds = comparing.timed_greedy(written, prompts, counts)
+        theirs = comparing.greedy(model, prompts, counts)
+        figures |= {"tokens_per_second": sum(counts) / seconds, "peak_bytes": devices.peak_memory_bytes()}
         figures |= {"new_tokens": counts, "prompt_lengths": list(map(len, prompts)), **comparing.variety(expected)}
         figures["greedy_equal"] = expected == theirs
         if self.dtype != "float32":  # rounded weights choose otherwise between near equals, and these are what counts
