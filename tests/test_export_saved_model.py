@@ -242,7 +242,7 @@ def test_every_sampler_that_draws_was_held_to_its_distribution(artefact):
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_call_that_can_not_be_carried_out_is_told(artefact, wrong):
-    with pytest.raises(kg.errors.GenerateArgumentError, match="Received|prompt 0|Prompt 0"):
+    with pytest.raises(kg.errors.GenerateArgumentError, match=r"Received|prompt 0|Prompt 0"):
         artefact.runtime.generate_ids(**{"prompts": [[5]], "max_new_tokens": 2} | wrong)
     for text in ([], [-1], [5] * 161):
         with pytest.raises(kg.errors.GenerateArgumentError):

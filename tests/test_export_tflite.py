@@ -156,7 +156,7 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_call_that_can_not_be_carried_out_is_told(engine, wrong):
-    with pytest.raises(GenerateArgumentError, match="Received|prompt 0|Prompt 0"):
+    with pytest.raises(GenerateArgumentError, match=r"Received|prompt 0|Prompt 0"):
         engine.generate_ids(**{"prompts": [[5]], "max_new_tokens": 2} | wrong)
 
 

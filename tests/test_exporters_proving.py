@@ -45,7 +45,8 @@ class Host:
 
     def generate_ids(self, prompts, *, end_token_id=None, in_graph=False, **settings):
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
-        return [list(several[0].token_ids) for several in generate_ids(engine, prompts, **{"sampler": "greedy"} | settings)]
+        found = generate_ids(engine, prompts, **{"sampler": "greedy"} | settings)
+        return [list(several[0].token_ids) for several in found]
 
     def logits(self, token_ids, prefilled=1):
         read = [*self.prefill(token_ids[: prefilled - 1]), *token_ids[prefilled - 1 :]]
@@ -85,7 +86,7 @@ def test_greedy_texts_are_compared_to_their_full_length_although_the_model_would
     assert figures["new_tokens"] == [
         min(128, 127 - length) for length in figures["prompt_lengths"]
     ]  # the start token is one of the 128 positions
-    assert figures["alone_equal"] and figures["together_equal"] and figures["ended_equal"]
+    assert all(figures[f"{what}_equal"] for what in ("alone", "together", "ended"))
     ended = [call for call in host.calls if call.get("end_token_id", 300) < 300]
     assert len(ended) == 1
 

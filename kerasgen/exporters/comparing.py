@@ -40,7 +40,7 @@ def prompts(tokenizer: Tokenizer, *, chunks: Sequence[int], longest: int) -> lis
     """Return ids of different prompts around the lengths that an artefact reads at once, as far as they fit.
 
     A prompt's last token is read with the first new one: to fill a chunk, it is a token longer. There is one shorter
-    than the smallest chunk, one that fills it, one longer, one that the largest can't read alone, and one of few tokens.
+    than the smallest chunk, one that fills it, one longer, one that the largest can't read alone, and a short one.
 
     Args:
         tokenizer: whose ids.
@@ -88,9 +88,7 @@ def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: Sequence[int])
     return [ids_of(engine, [one], "greedy", count)[0] for one, count in zip(some, new_tokens, strict=True)]
 
 
-def timed_greedy(
-    model: Any, some: Sequence[Sequence[int]], new_tokens: Sequence[int]
-) -> tuple[list[list[int]], float]:
+def timed_greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: Sequence[int]) -> tuple[list[list[int]], float]:
     """Return what `greedy` does, and the seconds that it took, with what had to be compiled."""
     began = time.perf_counter()
     found = greedy(model, some, new_tokens)

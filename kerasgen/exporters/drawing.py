@@ -74,7 +74,8 @@ def probabilities(logits: npt.NDArray[Any], sampler: str, *, slack: float = 0.0)
     elif isinstance(spec, MinP):
         kept = powers >= spec.p * (1 + slack)
     found: npt.NDArray[np.float64] = np.where(kept, likely, 0.0)
-    return found / found.sum()
+    found /= found.sum()
+    return found
 
 
 def _distance(counts: npt.NDArray[Any], likely: npt.NDArray[np.float64]) -> tuple[float, int]:

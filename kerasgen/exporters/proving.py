@@ -141,7 +141,7 @@ def prove_ids(
     counts = comparing.counts(tokenizer, some, longest)
     asked = _Asked()
     if beams is not None:
-        few = {"prompts": some[:2], "max_new_tokens": min(BEAM_TOKENS, *counts)}
+        few: dict[str, Any] = {"prompts": some[:2], "max_new_tokens": min(BEAM_TOKENS, *counts)}
         expected = comparing.ids_of(original, few["prompts"], beams, few["max_new_tokens"])
         asked.compare("beams", few | {"sampler": beams}, expected)
     expected = comparing.greedy(original, some, counts)
@@ -278,7 +278,7 @@ def prove_loop(
     answer = ask(path, [call, looped, ended], settings=settings)
     host, end = answer.calls[0], answer.calls[0][0][place]
     wanted = [ids[: ids.index(end) + 1] if end in ids else ids for ids in host]
-    figures = {
+    figures: dict[str, Any] = {
         "loop_equal": answer.calls[1] == host,
         "loop_ended_equal": answer.calls[2] == wanted,
         "loop_new_tokens": list(map(len, host)),

@@ -46,8 +46,8 @@ class TFLiteExporter(Exporter):
             loop and the sampler are in its graph, and its random numbers are an input. None leaves it out.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
             may have (Kullback-Leibler, on the held-out text); None for 0.05 with int8 and 0.5 with int4.
-        least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's; None
-            for 0.85 with int8 and 0.6 with int4.
+        least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's;
+            None for 0.85 with int8 and 0.6 with int4.
         most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
             logits; None for 1.5 with int8 and 4 with int4.
         held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for a probe text.
@@ -112,8 +112,8 @@ class TFLiteExporter(Exporter):
         text = self.held_out_text
         if text is not None and len(model.tokenizer.encode(text)) < _LEAST_HELD_OUT:
             raise ExportArgumentError(
-                f"held_out_text must have {_LEAST_HELD_OUT} tokens at the least. Received: {text!r}. Give a longer one, "
-                "or None."
+                f"held_out_text must have {_LEAST_HELD_OUT} tokens at the least. Received: {text!r}. Give a longer "
+                "one, or None."
             )
         writing.check_target(path, overwrite=overwrite, exporter="tflite", beside=writing.BESIDE)
         _require_converter(self.quantize)
@@ -234,13 +234,11 @@ class TFLiteExporter(Exporter):
 
         given = (self.most_divergence, self.least_agreement, self.most_logit_difference)
         chosen = [one if own is None else own for own, one in zip(given, LIMITS[self.quantize], strict=True)]
-        return Limits(*chosen, disagreement=_DISAGREEMENT)
+        return Limits(chosen[0], chosen[1], chosen[2], _DISAGREEMENT)
 
 
 def _check_number(name: str, value: Any) -> None:
-    if value is None or (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
-    ):
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")):
         return
     raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")
 

@@ -155,7 +155,7 @@ def check_ids(token_ids: Any, tokenizer: Tokenizer, what: str) -> None:
         raise GenerateArgumentError(f"{what} is text where token ids are read. Received: {token_ids!r}.")
     wrong = [token_id for token_id in token_ids if not is_whole(token_id, 0, size)]
     if wrong:
-        raise GenerateArgumentError(f"Token ids are whole numbers from 0 to {size - 1}. Received: {wrong[0]!r} in {what}.")
+        raise GenerateArgumentError(f"Token ids are whole numbers up to {size - 1}. Received: {wrong[0]!r} in {what}.")
 
 
 def check_text(token_ids: Any, tokenizer: Tokenizer, longest: int | None) -> None:

@@ -416,8 +416,8 @@ def _verified(path: Path, sha256: str, weight_cache: Path | str | None) -> Path 
     except OSError as cause:
         if weight_cache != DEFAULT:
             raise GenerateArgumentError(
-                f"`weight_cache` can't be written: {cause}. Name another file, or None, which keeps the weights in this "
-                "process's memory."
+                f"`weight_cache` can't be written: {cause}. Name another file, or None, which keeps the weights in "
+                "this process's memory."
             ) from cause
         verifying.check_sha256(path, sha256)
         return None

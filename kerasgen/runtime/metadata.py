@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
 def size_of(path: Path, found: dict[str, Any]) -> int | None:
     """Return the bytes that an artefact's file was written with, or None if the JSON names no file.
 
-    All files of an artefact may have been renamed together: the shortest name that the JSON holds is the artefact's own.
+    All files of an artefact may have been renamed together: the shortest name in the JSON is the artefact's own.
 
     Args:
         path: the file.
