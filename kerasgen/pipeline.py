@@ -20,6 +20,7 @@ from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.choosing import by_ending
 from kerasgen.generator import Generator
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, ModelSource
@@ -294,7 +295,8 @@ class Pipeline(Generator):
         Args:
             path: where.
             exporter: a registered name, `"name:key=value,…"`, or an `Exporter`. None takes it from the path's ending:
-                `.tflite`, `.litertlm` and `.gguf`, a name that ends in `saved_model`, and a preset otherwise.
+                `.tflite`, `.litertlm` and `.gguf`, a name that ends in `saved_model`, and a preset for a name without
+                an ending.
             overwrite: replace what the exporter wrote there before.
             **settings: the exporter's, if it is given by name or by the path, such as `quantize="int8"`.
 
@@ -302,15 +304,16 @@ class Pipeline(Generator):
             ExportArgumentError: it can't be carried out as asked.
             ExportError: it could not be written, or did not prove equal.
         """
+        target = Path(path).expanduser()
         if exporter is None:
-            exporter = _exporter_of(Path(path))
+            exporter = by_ending(target)
         if settings:
             if not isinstance(exporter, str):
                 raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
             chosen = exporters.REGISTRY.build(exporter, settings)
         else:
             chosen = exporters.REGISTRY.resolve(exporter)
-        return chosen.export(self.model, Path(path), overwrite=overwrite)
+        return chosen.export(self.model, target, overwrite=overwrite)
 
     def merge(self) -> None:
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
@@ -459,10 +462,3 @@ class Pipeline(Generator):
 
         said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed])
         return user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
-
-
-def _exporter_of(path: Path) -> str:
-    """The name of the exporter whose artefacts end like this path."""
-    if path.suffix in (".tflite", ".litertlm", ".gguf"):
-        return path.suffix[1:]
-    return "saved_model" if path.name.endswith("saved_model") else "preset"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
+from test_export_tflite import WRONG
 from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
 
 import kerasgen as kg
@@ -234,9 +236,51 @@ def test_what_the_artefact_does_not_hold_is_refused(artefact):
         artefact.runtime.generate_ids([[5]], max_new_tokens=1000)
 
 
-def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
-    import shutil
+def test_every_sampler_that_draws_was_held_to_its_distribution(artefact):
+    assert list(artefact.report["parity"]["draws"]) == ["top_k:k=5", "top_p:p=0.8", "min_p:p=0.1"]
 
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_call_that_can_not_be_carried_out_is_told(artefact, wrong):
+    with pytest.raises(kg.errors.GenerateArgumentError, match=r"Received|prompt 0|Prompt 0"):
+        artefact.runtime.generate_ids(**{"prompts": [[5]], "max_new_tokens": 2} | wrong)
+    for text in ([], [-1], [5] * 161):
+        with pytest.raises(kg.errors.GenerateArgumentError):
+            artefact.runtime.logits(text)
+
+
+@pytest.mark.parametrize("p", [0.0, -3.0])
+def test_a_server_that_asks_for_no_probability_is_told(artefact, p):
+    """The signature itself says so, for a server knows no kerasgen."""
+    call = artefact.runtime._signatures["top_p_ids"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="above 0"):
+        call(
+            prompts=tf.constant([[5]]), lengths=tf.constant([1]), max_new_tokens=tf.constant(2),
+            end_token_id=tf.constant(-1), temperature=tf.constant(1.0), p=tf.constant(p), seed=tf.constant(1, tf.int64),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["variables/variables.data-00000-of-00001", "saved_model.pb", "tokenizer.json"])
+def test_a_directory_with_a_cut_or_lost_file_is_told(artefact, tmp_path, name):
+    copy = shutil.copytree(artefact.path, tmp_path / "poet")
+    (copy / name).write_bytes((copy / name).read_bytes()[:-50])
+    with pytest.raises(kg.errors.ModelFormatError, match="bytes"):
+        kg.load_artefact(copy)
+    report = copy / "kerasgen.json"
+    said = json.loads(report.read_text(encoding="utf-8"))
+    report.write_text(json.dumps(said | {"files": {}}), encoding="utf-8")  # then only reading it shows the damage
+    with pytest.raises(kg.errors.KerasgenError):
+        kg.load_artefact(copy)
+    (copy / name).unlink()
+    report.write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(kg.errors.ModelFormatError, match="lost"):
+        kg.load_artefact(copy)
+    report.write_text(json.dumps({"exporter": "saved_model", "format": said["format"]}), encoding="utf-8")
+    with pytest.raises(kg.errors.ModelFormatError, match="lacks"):
+        kg.load_artefact(copy)
+
+
+def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
     copy = shutil.copytree(artefact.path, tmp_path / "poet")
     (copy / "tokenizer.json").write_text(tiny_opt(num_layers=1).tokenizer.to_tokenizer_json(), encoding="utf-8")
     with pytest.raises(kg.errors.KerasgenError):

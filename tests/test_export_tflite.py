@@ -47,16 +47,133 @@ def test_the_fresh_process_generated_the_same_and_loaded_neither_keras_nor_tenso
     for what in ("alone_equal", "together_equal", "ended_equal", "beams_equal", "seeded_reproduces"):
         assert parity[what]
     assert parity["modules"] == []
-    assert len(parity["prompt_lengths"]) == 4
+    assert len(parity["prompt_lengths"]) == 5
+    assert parity["new_tokens"] == [64 - 1 - length for length in parity["prompt_lengths"]]
+
+
+ALLOWED = {
+    "ADD", "BATCH_MATMUL", "DYNAMIC_UPDATE_SLICE", "FULLY_CONNECTED", "GATHER", "GELU", "LESS_EQUAL", "MEAN", "MUL",
+    "PACK", "RESHAPE", "RSQRT", "SELECT_V2", "SOFTMAX", "SPLIT", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB",
+    "TRANSPOSE",
+}  # fmt: skip
+LOOPED = {
+    "ARG_MAX", "CAST", "CUMSUM", "EQUAL", "FILL", "GREATER", "GREATER_EQUAL", "LESS", "LOGICAL_AND", "LOGICAL_NOT",
+    "LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "REDUCE_ANY", "REDUCE_MAX", "REDUCE_MIN", "SHAPE", "SLICE", "SUM",
+    "TOPK_V2", "WHILE", "DIV", "EXP", "RANGE", "BITCAST", "BITWISE_XOR", "RIGHT_SHIFT", "CONCATENATION", "EXPAND_DIMS",
+    "CEIL", "PAD", "REVERSE_V2", "SELECT",
+}  # fmt: skip
 
 
 def test_every_operator_is_built_in(exported):
-    allowed = {
-        "ADD", "BATCH_MATMUL", "DYNAMIC_UPDATE_SLICE", "FULLY_CONNECTED", "GATHER", "GELU", "LESS_EQUAL", "MEAN", "MUL",
-        "PACK", "RESHAPE", "RSQRT", "SELECT_V2", "SOFTMAX", "SPLIT", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB",
-        "TRANSPOSE",
-    }  # fmt: skip
-    assert set(exported[1].report["operators"]) <= allowed
+    assert set(exported[1].report["operators"]) <= ALLOWED
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        ({"quantize": "int8"}, {"EMBEDDING_LOOKUP"}),
+        pytest.param({"quantize": "int4"}, {"EMBEDDING_LOOKUP"}, marks=pytest.mark.slow),
+        ({"quantize": "float16"}, {"DEQUANTIZE"}),
+        pytest.param({"loop": "greedy"}, LOOPED, marks=pytest.mark.slow),
+        pytest.param({"loop": "top_k"}, LOOPED, marks=pytest.mark.slow),
+        pytest.param({"loop": "top_p"}, LOOPED, marks=pytest.mark.slow),
+        pytest.param({"loop": "min_p"}, LOOPED, marks=pytest.mark.slow),
+        pytest.param({"loop": "random"}, LOOPED, marks=pytest.mark.slow),
+    ],
+)
+def test_every_operator_of_every_kind_of_file_is_built_in(settings, more, tmp_path, monkeypatch):
+    monkeypatch.setattr(kg.TFLiteExporter, "_prove", lambda *arguments: {})
+    exporter = kg.TFLiteExporter(cache_length=32, prefill_lengths=(8,), decode_lengths=(), beams=2, **settings)
+    artefact = exporter.export(tiny_gpt2(num_layers=1), tmp_path / "poet.tflite")
+    assert set(artefact.report["operators"]) <= ALLOWED | more
+    assert artefact.report["signatures"][:2] == ["prefill_8", "decode"]
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
+def test_an_int8_file_whose_prefill_reads_other_tokens_is_not_handed_over(tmp_path, monkeypatch):
+    """Its token-by-token predictions are right."""
+    from kerasgen.exporters import tflite_graph
+
+    read = tflite_graph._Module._read
+
+    def broken(self, tokens, *arguments):
+        return read(self, tokens * 0 if tokens.shape[1] > 1 else tokens, *arguments)
+
+    monkeypatch.setattr(tflite_graph._Module, "_read", broken)
+    exporter = kg.TFLiteExporter(quantize="int8", cache_length=64, prefill_lengths=(8,), decode_lengths=(), beams=0)
+    with pytest.raises(ExportError, match="signatures of prefill"):
+        exporter.export(tiny_gpt2(num_layers=1), tmp_path / "poet.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
+def test_an_int8_file_whose_beams_see_each_other_is_not_handed_over(tmp_path, monkeypatch):
+    from kerasgen.exporters import tflite_graph
+
+    attention = tflite_graph._attention
+
+    def broken(queries, keys, values, mask):
+        return attention(queries, keys, values, mask * 0 if queries.shape[2] == 4 else mask)
+
+    monkeypatch.setattr(tflite_graph, "_attention", broken)
+    exporter = kg.TFLiteExporter(quantize="int8", cache_length=64, prefill_lengths=(8,), decode_lengths=())
+    with pytest.raises(ExportError, match="signatures of beams"):
+        exporter.export(tiny_gpt2(num_layers=1), tmp_path / "poet.tflite")
+
+
+def test_beams_go_on_where_their_cache_is_full(host, engine):
+    """Six texts that part fill 64 places before each of them is 64 tokens long."""
+    arguments = {"sampler": "beam:num_beams=6,length_penalty=0.0", "max_new_tokens": 62}
+    wanted = generate_ids(host, [[5]], **arguments)
+    assert engine.generate_ids([[5]], **arguments) == [list(wanted[0][0].token_ids)]
+
+
+def test_random_texts_of_one_prompt_go_on_where_their_cache_is_full(host, engine):
+    arguments = {"sampler": "random", "max_new_tokens": 60, "num_return_sequences": 5, "seed": 1}
+    wanted = generate_ids(host, [[5, 6]], **arguments)
+    found = generate_ids(engine.engine, [[5, 6]], **arguments)
+    assert [one.token_ids for one in found[0]] == [one.token_ids for one in wanted[0]]
+
+
+WRONG = [
+    {"seed": -1},
+    {"seed": 2**64},
+    {"seed": "a"},
+    {"end_token_id": "x"},
+    {"end_token_id": -2},
+    {"max_new_tokens": 2.5},
+    {"max_new_tokens": True},
+    {"max_new_tokens": 0},
+    {"prompts": [[5.0]]},
+    {"prompts": [[-1]]},
+    {"prompts": [[300]]},
+    {"prompts": ["the"]},
+    {"prompts": [[5] * 200]},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_call_that_can_not_be_carried_out_is_told(engine, wrong):
+    with pytest.raises(GenerateArgumentError, match=r"Received|prompt 0|Prompt 0"):
+        engine.generate_ids(**{"prompts": [[5]], "max_new_tokens": 2} | wrong)
+
+
+@pytest.mark.parametrize("wrong", [[], [-1], [300], [5] * 65, [5.0], "the"])
+def test_logits_are_of_a_text_that_fits(engine, wrong):
+    with pytest.raises(GenerateArgumentError):
+        engine.logits(wrong)
+    assert engine.logits([5] * 64).shape == (64, 300)
+
+
+def test_a_lone_surrogate_is_read_as_the_library_reads_it(exported, engine):
+    model = exported[0]
+    ids = model.tokenizer.encode("a\ud83d")
+    text = engine.generate("a\ud83d", max_new_tokens=4)
+    assert text.startswith("a\ud83d")
+    assert engine.generate_ids([ids], max_new_tokens=4)
 
 
 def test_what_lies_there_is_the_flatbuffer_its_tokenizer_and_the_report(exported):

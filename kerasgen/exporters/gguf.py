@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,8 +67,9 @@ class GgufExporter(Exporter):
         Raises:
             MissingDependencyError: the package `gguf` is not installed.
         """
+        from kerasgen.exporters import comparing
         from kerasgen.exporters.families import family_and_tokenizer
-        from kerasgen.exporters.writing import staged, write_report
+        from kerasgen.exporters.writing import REPORTS, staged, write_report
 
         family, tokenizer = family_and_tokenizer(model, "gguf")
         shape = family.shape(model.causal_lm)
@@ -81,12 +83,13 @@ class GgufExporter(Exporter):
                 f"Q8_0 needs widths that {_BLOCK} divides. Received: hidden_dim={shape.hidden_dim}, "
                 f"intermediate_dim={shape.intermediate_dim}. Choose 'F16'."
             )
+        comparing.require_positions(shape.max_sequence_length)
         if importlib.util.find_spec("gguf") is None:
             raise MissingDependencyError(
                 "The exporter 'gguf' needs the package gguf: pip install 'kerasgen[gguf]'.", package="gguf"
             )
         weights = family.weights(model.causal_lm)
-        with staged(path, overwrite=overwrite) as stage:
+        with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
             self._write(weights, shape, tokenizer, family.gguf_architecture, stage)
             figures = self._prove(model, weights, shape, tokenizer, stage)
             report = write_report(
@@ -160,7 +163,8 @@ class GgufExporter(Exporter):
     ) -> dict[str, Any]:
         import numpy as np
 
-        from kerasgen.exporters import proving
+        from kerasgen import devices
+        from kerasgen.exporters import comparing
         from kerasgen.exporters.numpy_decoder import NumpyDecoder, greedy
 
         written, vocabulary, merges = read(path)
@@ -169,23 +173,29 @@ class GgufExporter(Exporter):
             raise ExportError("The vocabulary in the file is not the model's. Nothing was kept.")
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
         longest = min(shape.max_sequence_length, 256)
-        new = min(proving.NEW_TOKENS, longest // 2)
-        prompts = proving.prompts(tokenizer, chunk=longest // 8, longest=longest, new_tokens=new)
-        text = (start + tokenizer.encode(proving.PROBE))[:longest]
+        prompts = comparing.prompts(tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
+        counts = comparing.counts(tokenizer, prompts, longest)
+        text = (start + tokenizer.encode(comparing.PROBE))[:longest]
         before, after = (
             _log_softmax(NumpyDecoder(one, shape).read(text).astype(np.float64)) for one in (weights, written)
         )
         divergence = float((np.exp(before) * (before - after)).sum(-1).mean())
-        theirs = [proving._ids(model, [one], "greedy", new)[0] for one in prompts]
-        ours = [greedy(written, shape, start + one, new_tokens=new, end=tokenizer.end_token_id) for one in prompts]
-        distinct = max(len(set(ids)) for ids in theirs)
+        theirs = comparing.greedy(model, prompts, counts)
+        never, began = comparing.never(tokenizer), time.perf_counter()
+        ours = [
+            greedy(written, shape, start + one, new_tokens=count, end=never)
+            for one, count in zip(prompts, counts, strict=True)
+        ]
+        seconds = time.perf_counter() - began
         figures = {
+            "tokens_per_second": sum(counts) / seconds,  # in NumPy; llama.cpp is not run
+            "peak_bytes": devices.peak_memory_bytes(),
             "kl_nats_per_token": divergence,
             "top_1_agreement": float((before.argmax(-1) == after.argmax(-1)).mean()),
             "greedy_equal": ours == theirs,
-            "new_tokens": new,
-            "distinct_tokens": distinct,
-            "is_degenerate": distinct < proving.LEAST_DISTINCT,
+            "new_tokens": counts,
+            "prompt_lengths": list(map(len, prompts)),
+            **comparing.variety(theirs),
         }
         if self.dtype == "F32":
             figures["weights_equal"] = all(

@@ -197,10 +197,11 @@ def _digest(model: LanguageModel) -> str:
 
 def _export(model: LanguageModel, source: LiteRt, length: int, path: Path) -> None:
     _LOG.warning("Writing an artefact of these weights for LiteRT, once, into %s.", path.parent)
-    for damaged in (path, path.with_suffix(".xnnpack")):
+    for damaged in path.parent.glob(f"{path.stem}.*"):
         damaged.unlink(missing_ok=True)
     _sweep(path.parent)
-    TFLiteExporter(quantize=source.quantize, cache_length=length).export(model, path)
+    # Another process may have written the same meanwhile.
+    TFLiteExporter(quantize=source.quantize, cache_length=length).export(model, path, overwrite=True)
 
 
 def _sweep(folder: Path) -> None:

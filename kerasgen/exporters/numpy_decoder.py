@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights, map_weights
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.ending import EndingTokenizer
 
 Floats = npt.NDArray[np.float32]
 
@@ -100,6 +101,11 @@ class NumpyEngine:
     def __init__(self, weights: DecoderWeights, shape: DecoderShape, tokenizer: Tokenizer) -> None:
         self.weights, self.shape, self.tokenizer = weights, shape, tokenizer
         self.max_sequence_length = shape.max_sequence_length
+
+    def ending_at(self, end_token_id: int) -> NumpyEngine:
+        """Return an engine of the same weights whose texts end at another token."""
+        tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
+        return NumpyEngine(self.weights, self.shape, tokenizer)
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> NumpySession:
         """Return a session whose rows are these texts."""

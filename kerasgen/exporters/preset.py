@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError, ModelError
 from kerasgen.exporters.base import Artefact, Exporter
@@ -15,12 +14,12 @@ if TYPE_CHECKING:
 
 # Nats by which two runs of one float32 model may differ at a token, when only the order of additions changed.
 TOLERANCE = {"float32": 1e-4, "float16": 5e-2}
-PROBE = "昨夜雨疏风骤，the quick brown fox\n\n" * 2
+_LONGEST = 256  # tokens of a text that is compared
 
 
 @dataclass(frozen=True)
 class PresetExporter(Exporter):
-    """Write a directory that `keras_hub.models.CausalLM.from_preset` loads, tokenizer and all.
+    """Write a directory that `keras_hub.models.CausalLM.from_preset` loads, tokenizer and all, with a report in it.
 
     Args:
         dtype: what the weights are stored as; `"float16"` halves the files and rounds each weight to 11 bits.
@@ -33,46 +32,49 @@ class PresetExporter(Exporter):
             raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
-        """Write the preset, load it, and compare ids and the loss of each token of a probe text; see `Exporter`."""
+        """Write the preset, load what was written, and compare ids, the loss of a probe text and greedy text.
+
+        See `Exporter`.
+        """
+        from kerasgen.exporters import comparing
+        from kerasgen.exporters.writing import staged, write_report
         from kerasgen.models.saving import save_preset
 
-        partial = path.with_name(f".{path.name}.unproved")
-        if path.exists() and not overwrite:
-            raise ExportArgumentError(f"{path} is there already. Choose another path, or pass overwrite=True.")
-        try:
-            save_preset(model, partial, overwrite=True, dtype=self.dtype)
-            figures = self._compare(model, partial)
-            save_preset(model, path, overwrite=overwrite, dtype=self.dtype)
-        except ModelArgumentError as cause:
-            raise ExportArgumentError(str(cause)) from cause
-        except ModelError as cause:
-            raise ExportError(str(cause)) from cause
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        files = {str(file.relative_to(path)): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()}
-        return Artefact(path=path, exporter="preset", report={"files": files, "dtype": self.dtype, "parity": figures})
+        comparing.require_positions(model.max_sequence_length)
+        with staged(path, overwrite=overwrite, exporter="preset") as stage:
+            try:
+                save_preset(model, stage, dtype=self.dtype)
+                figures = self._prove(model, stage)
+            except ModelArgumentError as cause:
+                raise ExportArgumentError(str(cause)) from cause
+            except ModelError as cause:
+                raise ExportError(f"{cause} Nothing was kept.") from cause
+            report = write_report(stage, {"dtype": self.dtype, "parity": figures}, exporter="preset")
+        return Artefact(path=path, exporter="preset", report=report)
 
-    def _compare(self, model: LanguageModel, directory: Path) -> dict[str, float]:
-        import numpy as np
-
-        from kerasgen.corpora.base import Document
+    def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:
+        """Compare the directory with the model, in this process, on the backend that runs."""
+        from kerasgen import devices
+        from kerasgen.exporters import comparing
+        from kerasgen.exporters.transformers import compare_losses
         from kerasgen.models.hub import Hub
-        from kerasgen.models.scoring import score
-        from kerasgen.tokens.encoding import encode_documents
 
         written = Hub(str(directory)).load()
-        probe = [Document(text=PROBE, id="probe")]
-        encoded = encode_documents(probe, model.tokenizer)
-        again = encode_documents(probe, written.tokenizer)
-        if not np.array_equal(encoded.token_ids, again.token_ids):
-            raise ExportError("The tokenizer that was written gives other ids than the model's own.")
-        length = model.default_sequence_length
-        before = score(model, encoded, sequence_length=length, batch_size=1)
-        after = score(written, encoded, sequence_length=length, batch_size=1)
-        figures = {"nats_per_token": before.loss, "difference_in_nats_per_token": abs(before.loss - after.loss)}
-        if not figures["difference_in_nats_per_token"] <= TOLERANCE[self.dtype]:
+        figures: dict[str, Any] = dict(compare_losses(model, written, TOLERANCE[self.dtype]))
+        longest = min(model.max_sequence_length or _LONGEST, _LONGEST)
+        prompts = comparing.prompts(model.tokenizer, chunks=(max(longest // 4, 1),), longest=longest)[:1]
+        counts = comparing.counts(model.tokenizer, prompts, longest)
+        found, seconds = comparing.timed_greedy(written, prompts, counts)
+        wanted = comparing.greedy(model, prompts, counts)
+        figures |= {
+            "new_tokens": counts,
+            **comparing.variety(found),
+            "greedy_equal": found == wanted,
+            "tokens_per_second": sum(counts) / seconds,
+            "peak_bytes": devices.peak_memory_bytes(),
+        }
+        if self.dtype == "float32" and not figures["greedy_equal"]:
             raise ExportError(
-                f"What was written does not compute what the model does: {figures}. Nothing was kept.",
-                figures=figures,
+                f"What was written generates other ids than the model: {figures}. Nothing was kept.", figures=figures
             )
         return figures

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SAMPLERS = ("greedy", "top_k", "top_p", "min_p", "beam")
 # A prompt's length around which the proof chooses others; the whole prompt is read at once.
 _PROBED_LENGTH = 16
+_PROBED = {"top_k": "top_k:k=5", "top_p": "top_p:p=0.8", "min_p": "min_p:p=0.1"}
 # Tokens of a text where the model has no limit of its own.
 _LONGEST = 2048
 # What `import tensorflow` itself brings into a process.
@@ -75,6 +76,7 @@ class SavedModelExporter(Exporter):
         Raises:
             MissingDependencyError: TensorFlow is not installed.
         """
+        from kerasgen.exporters import comparing
         from kerasgen.exporters.proving import prove_ids
         from kerasgen.exporters.writing import check_target, staged, write_report
         from kerasgen.models.families import family_of
@@ -82,7 +84,7 @@ class SavedModelExporter(Exporter):
         from kerasgen.tokens.bpe import ByteLevelBPE
 
         path = Path(path)
-        check_target(path, overwrite=overwrite)
+        check_target(path, overwrite=overwrite, exporter="saved_model")
         family, tokenizer = family_of(model.causal_lm), model.tokenizer
         if family is None:
             self._check_other(model)
@@ -93,6 +95,7 @@ class SavedModelExporter(Exporter):
                 extra="tensorflow",
             )
         longest = model.max_sequence_length or _LONGEST
+        comparing.require_positions(longest)
         about: dict[str, Any] = {
             "model": model.source,
             "samplers": list(self.samplers),
@@ -105,7 +108,7 @@ class SavedModelExporter(Exporter):
             "tokenizer": metadata.tokenizer_settings(tokenizer) if isinstance(tokenizer, ByteLevelBPE) else None,
             "token_ids": metadata.token_ids(tokenizer),
         }
-        with staged(path, overwrite=overwrite) as stage:
+        with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
             if family is None:
                 about["signatures"] = self._save_other(model, longest, stage)
             else:
@@ -118,15 +121,18 @@ class SavedModelExporter(Exporter):
             about["parity"] = prove_ids(
                 model,
                 stage,
-                chunk=min(_PROBED_LENGTH, longest // 4),
+                chunks=(min(_PROBED_LENGTH, max(longest // 4, 1)),),
                 longest=longest,
-                beams=self.num_beams if "beam" in self.samplers and self.length_penalty == 1 else None,
-                seeded=None if not drawing else "top_k:k=5" if "top_k" in drawing else drawing[0],
+                beams=self._beams() if "beam" in self.samplers else None,
+                seeded=[_PROBED.get(name, name) for name in drawing],
                 reference=self._reference(model, family),
                 allowed_modules=_ALLOWED,
             )
             report = write_report(stage, about, exporter="saved_model")
         return Artefact(path=path, exporter="saved_model", report=report)
+
+    def _beams(self) -> str:
+        return f"beam:num_beams={self.num_beams},length_penalty={float(self.length_penalty)!r}"
 
     def _check_other(self, model: LanguageModel) -> None:
         """Refuse a model of no known family that can't be decoded by its own step, or not as it is asked for."""

@@ -196,6 +196,9 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
                 length_penalty=self._length_penalty,
                 temperature=temperature,
             )
+        if name == "top_p":
+            with tf.control_dependencies([tf.debugging.assert_positive(settings["p"], "`p` must be above 0.")]):
+                settings["p"] = tf.identity(settings["p"])
         key = graph.keys(prompts, lengths, settings["seed"])
 
         def pick(logits: Any, numbers: Any) -> Any:

@@ -12,14 +12,18 @@ from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyE
 from kerasgen.exporters.base import Artefact, Exporter
 
 if TYPE_CHECKING:
+    from kerasgen.exporters.closeness import Limits
     from kerasgen.models.base import LanguageModel
     from kerasgen.models.families import DecoderShape, DecoderWeights
     from kerasgen.tokens.bpe import ByteLevelBPE
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int4")
-# The mean divergence in nats a token that a quantised artefact may have, if the caller sets no limit.
-DIVERGENCES = {"int8": 0.05, "int4": 0.5}
+# What rounding may cost if the caller sets no limit: nats a token, the share of tokens whose likeliest successor stays
+# the model's, and standard deviations of a logit. How far signatures of one file may be apart is nobody's choice.
+LIMITS = {"int8": (0.05, 0.85, 1.5), "int4": (0.5, 0.6, 4.0)}
+_DISAGREEMENT = 0.02
 _SHORTEST = 64  # places of the cache that the smallest signature attends to
+_LEAST_HELD_OUT = 20  # tokens
 LOOPS = ("greedy", "random", "top_k", "top_p", "min_p")
 
 
@@ -41,7 +45,12 @@ class TFLiteExporter(Exporter):
         loop: a sampler for a signature that generates by itself, such as `generate_top_k` for `"top_k"`: the decoding
             loop and the sampler are in its graph, and its random numbers are an input. None leaves it out.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
-            may have (Kullback-Leibler, on a probe text); None for 0.05 with int8 and 0.5 with int4.
+            may have (Kullback-Leibler, on the held-out text); None for 0.05 with int8 and 0.5 with int4.
+        least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's;
+            None for 0.85 with int8 and 0.6 with int4.
+        most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
+            logits; None for 1.5 with int8 and 4 with int4.
+        held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for a probe text.
     """
 
     quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
@@ -51,6 +60,9 @@ class TFLiteExporter(Exporter):
     beams: int = 4
     loop: Literal["greedy", "random", "top_k", "top_p", "min_p"] | None = None
     most_divergence: float | None = None
+    least_agreement: float | None = None
+    most_logit_difference: float | None = None
+    held_out_text: str | None = None
 
     def __post_init__(self) -> None:
         if self.quantize not in QUANTIZATIONS:
@@ -59,11 +71,10 @@ class TFLiteExporter(Exporter):
             )
         if self.loop is not None and self.loop not in LOOPS:
             raise ExportArgumentError(f"loop must be one of {', '.join(LOOPS)}, or None. Received: {self.loop!r}.")
-        limit = self.most_divergence
-        if limit is not None and (
-            isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < float("inf")
-        ):
-            raise ExportArgumentError(f"most_divergence must be a number of at least 0, or None. Received: {limit!r}.")
+        for name in ("most_divergence", "least_agreement", "most_logit_difference"):
+            _check_number(name, getattr(self, name))
+        if self.held_out_text is not None and not isinstance(self.held_out_text, str):
+            raise ExportArgumentError(f"held_out_text must be text, or None. Received: {self.held_out_text!r}.")
         whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0)]
         for name, least in (("prefill_lengths", 2), ("decode_lengths", 8)):
             lengths = getattr(self, name)
@@ -85,7 +96,7 @@ class TFLiteExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
-        from kerasgen.exporters import writing
+        from kerasgen.exporters import comparing, writing
         from kerasgen.models.families import family_of, names
         from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -97,7 +108,14 @@ class TFLiteExporter(Exporter):
             )
         shape = family.shape(model.causal_lm)
         length = self._cache_length(shape)
-        writing.check_target(path, overwrite=overwrite)
+        comparing.require_positions(length)
+        text = self.held_out_text
+        if text is not None and len(model.tokenizer.encode(text)) < _LEAST_HELD_OUT:
+            raise ExportArgumentError(
+                f"held_out_text must have {_LEAST_HELD_OUT} tokens at the least. Received: {text!r}. Give a longer "
+                "one, or None."
+            )
+        writing.check_target(path, overwrite=overwrite, exporter="tflite", beside=writing.BESIDE)
         _require_converter(self.quantize)
         graph = {
             "num_layers": shape.num_layers,
@@ -110,7 +128,7 @@ class TFLiteExporter(Exporter):
             "beams": self.beams,
             "loop": self.loop,
         }
-        with writing.staged(path, overwrite=overwrite) as stage:
+        with writing.staged(path, overwrite=overwrite, exporter="tflite", beside=writing.BESIDE) as stage:
             weights = family.weights(model.causal_lm)
             flatbuffer, weight_bytes = self._flatbuffer(weights, shape, graph)
             stage.write_bytes(flatbuffer)
@@ -168,6 +186,7 @@ class TFLiteExporter(Exporter):
         return {
             "quantize": self.quantize,
             "graph": graph,
+            "signatures": _signatures(graph),
             "operators": operators,
             "weight_bytes": weight_bytes,
             "bytes_over_weight_bytes": len(flatbuffer) / weight_bytes,
@@ -178,29 +197,28 @@ class TFLiteExporter(Exporter):
     def _prove(
         self, model: LanguageModel, stage: Path, graph: dict[str, Any], weights: DecoderWeights, shape: DecoderShape
     ) -> dict[str, Any]:
-        from kerasgen.exporters import proving
+        from kerasgen.exporters import closeness, proving
 
-        settings = {"weight_cache": None}
-        if self.quantize in DIVERGENCES:
-            figures = proving.prove_closeness(
-                model,
-                stage,
-                longest=graph["cache_length"],
-                most_divergence=self._most_divergence(),
-                settings=settings,
+        common: dict[str, Any] = {
+            "chunks": graph["prefill_lengths"],
+            "longest": graph["cache_length"],
+            "settings": {"weight_cache": None},
+        }
+        if self.quantize in LIMITS:
+            figures = closeness.prove_closeness(
+                model, stage, beams=self.beams, limits=self._limits(), text=self.held_out_text, **common
             )
         else:
             figures = proving.prove_ids(
                 model,
                 stage,
-                chunk=graph["prefill_lengths"][0] if graph["prefill_lengths"] else 2,
-                longest=graph["cache_length"],
-                beams=self.beams or None,
-                settings=settings,
+                beams=f"beam:num_beams={self.beams}" if self.beams else None,
+                seeded=tuple({"top_k:k=5": None} | ({} if self.loop in (None, "greedy") else {self.loop: None})),
                 reference=self._reference(model, weights, shape),
+                **common,
             )
         if self.loop is not None:
-            figures |= proving.prove_loop(model, stage, self.loop, longest=graph["cache_length"], settings=settings)
+            figures |= proving.prove_loop(model, stage, self.loop, **common)
         return figures
 
     def _reference(self, model: LanguageModel, weights: DecoderWeights, shape: DecoderShape) -> Any:
@@ -211,8 +229,25 @@ class TFLiteExporter(Exporter):
 
         return NumpyEngine(rounded(weights, "float16", least_rank=2), shape, model.tokenizer)
 
-    def _most_divergence(self) -> float:
-        return DIVERGENCES[self.quantize] if self.most_divergence is None else self.most_divergence
+    def _limits(self) -> Limits:
+        from kerasgen.exporters.closeness import Limits
+
+        given = (self.most_divergence, self.least_agreement, self.most_logit_difference)
+        chosen = [one if own is None else own for own, one in zip(given, LIMITS[self.quantize], strict=True)]
+        return Limits(chosen[0], chosen[1], chosen[2], _DISAGREEMENT)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")):
+        return
+    raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")
+
+
+def _signatures(graph: dict[str, Any]) -> list[str]:
+    names = [f"prefill_{length}" for length in graph["prefill_lengths"]]
+    names += ["decode", *(f"decode_{length}" for length in graph["decode_lengths"])]
+    names += [f"decode_beams_{graph['beams']}"] if graph["beams"] else []
+    return names + ([f"generate_{graph['loop']}"] if graph["loop"] else [])
 
 
 def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
@@ -224,7 +259,7 @@ def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
 def _require_converter(quantize: str) -> None:
     from importlib.util import find_spec
 
-    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantize in DIVERGENCES else [])]
+    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantize in LIMITS else [])]
     for package in needed:
         if find_spec(package) is None:
             raise MissingDependencyError(

@@ -30,10 +30,11 @@ job = json.load(open(sys.argv[1], encoding="utf-8"))
 tokenizer = transformers.AutoTokenizer.from_pretrained(job["path"])
 model = transformers.AutoModelForCausalLM.from_pretrained(job["path"], dtype=torch.float32).eval()
 ids = []
-for prompt in job["prompts"]:
+model.generation_config.eos_token_id = None  # as many ids are compared as are asked for
+for prompt, count in zip(job["prompts"], job["new_tokens"]):
     asked = torch.tensor([prompt])
     found = model.generate(asked, attention_mask=torch.ones_like(asked), do_sample=False, num_beams=1,
-                           max_new_tokens=job["new_tokens"])
+                           max_new_tokens=count)
     ids.append(found[0, len(prompt):].tolist())
 encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in job["texts"]]
 started = [tokenizer(text)["input_ids"] for text in job["texts"]]
@@ -67,11 +68,13 @@ class TransformersExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the directory, read it back, and compare ids, losses and greedy text; see `Exporter`."""
+        from kerasgen.exporters import comparing
         from kerasgen.exporters.families import family_and_tokenizer
         from kerasgen.exporters.writing import staged, write_report
 
         family, tokenizer = family_and_tokenizer(model, "transformers")
         shape = family.shape(model.causal_lm)
+        comparing.require_positions(shape.max_sequence_length)
         # No reader of ours has these settings, so nothing could be proved.
         if shape.layer_norm_epsilon != 1e-5:
             raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
@@ -84,7 +87,7 @@ class TransformersExporter(Exporter):
         end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
         config = family.transformers_config(shape, start=start, end=end, pad=pad) | {"torch_dtype": self.dtype}
         generation = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": pad, "do_sample": False}
-        with staged(path, overwrite=overwrite) as stage:
+        with staged(path, overwrite=overwrite, exporter="transformers") as stage:
             stage.mkdir()
             _write_json(stage / "config.json", config)
             _write_json(stage / "generation_config.json", generation)
@@ -116,7 +119,8 @@ class TransformersExporter(Exporter):
             raise ExportError(f"The weights can't be written: {cause}. Nothing was kept.") from cause
 
     def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:
-        from kerasgen.exporters import proving
+        from kerasgen import devices
+        from kerasgen.exporters import comparing
         from kerasgen.models.loading import load_directory
 
         try:
@@ -125,20 +129,32 @@ class TransformersExporter(Exporter):
             raise ExportError(f"What was written can't be read back: {cause}") from cause
         figures: dict[str, Any] = dict(compare_losses(model, written, TOLERANCE[self.dtype]))
         longest = min(model.max_sequence_length or 1024, 256)
-        new = min(proving.NEW_TOKENS, longest // 2)
-        prompts = proving.prompts(model.tokenizer, chunk=longest // 8, longest=longest, new_tokens=new)
-        expected = [proving._ids(written, [one], "greedy", new)[0] for one in prompts]
-        distinct = max(len(set(ids)) for ids in expected)
-        figures |= {
-            "new_tokens": new,
-            "distinct_tokens": distinct,
-            "is_degenerate": distinct < proving.LEAST_DISTINCT,
-            "greedy_equal": expected == [proving._ids(model, [one], "greedy", new)[0] for one in prompts],
-        }
-        if self.dtype == "float32" and not figures["greedy_equal"]:
+        prompts = comparing.prompts(model.tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
+        counts = comparing.counts(model.tokenizer, prompts, longest)
+        expected, seconds = comparing.timed_greedy(written, prompts, counts)
+        theirs = comparing.greedy(model, prompts, counts)
+        figures |= {"tokens_per_second": sum(counts) / seconds, "peak_bytes": devices.peak_memory_bytes()}
+        figures |= {"new_tokens": counts, "prompt_lengths": list(map(len, prompts)), **comparing.variety(expected)}
+        figures["greedy_equal"] = expected == theirs
+        if self.dtype != "float32":  # rounded weights choose otherwise between near equals, and these are what counts
+            figures["like_the_unrounded_model"] = figures["greedy_equal"]
+            figures["greedy_equal"] = expected == comparing.greedy(self._rounded(model), prompts, counts)
+        if not figures["greedy_equal"]:
             raise ExportError(f"What was written generates other ids than the model: {figures}.", figures=figures)
-        figures["transformers"] = _prove_in_transformers(model.tokenizer, directory, prompts, expected, new)
+        figures["transformers"] = _prove_in_transformers(model.tokenizer, directory, prompts, expected, counts)
         return figures
+
+    def _rounded(self, model: LanguageModel) -> Any:
+        """The model as the file rounds it."""
+        import ml_dtypes  # noqa: F401  brings NumPy the name bfloat16
+
+        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+        from kerasgen.models.families import family_of
+
+        family = family_of(model.causal_lm)
+        assert family is not None
+        weights = rounded(family.weights(model.causal_lm), self.dtype)
+        return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
 
 
 def compare_losses(model: LanguageModel, written: LanguageModel, tolerance: float) -> dict[str, float]:
@@ -150,7 +166,7 @@ def compare_losses(model: LanguageModel, written: LanguageModel, tolerance: floa
     import numpy as np
 
     from kerasgen.corpora.base import Document
-    from kerasgen.exporters.preset import PROBE
+    from kerasgen.exporters.comparing import PROBE
     from kerasgen.models.scoring import score
     from kerasgen.tokens.encoding import encode_documents
 
@@ -202,7 +218,7 @@ def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) ->
 
 
 def _prove_in_transformers(
-    tokenizer: Any, directory: Path, prompts: list[list[int]], expected: list[list[int]], new_tokens: int
+    tokenizer: Any, directory: Path, prompts: list[list[int]], expected: list[list[int]], new_tokens: list[int]
 ) -> dict[str, Any] | None:
     """Generate in a fresh process of transformers, where it is installed, and compare; None where it is not."""
     if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
@@ -225,21 +241,16 @@ def _prove_in_transformers(
             raise ExportError(f"transformers could not run what was written: {done.stderr[-1500:]}")
         answer = json.loads(answered.read_text(encoding="utf-8"))
     encoded = [tokenizer.encode(text) for text in usable]
-    end = tokenizer.end_token_id
     figures = {
         "version": answer["version"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [start + ids for ids in encoded],
         "text_equal": answer["decoded"] == usable,
-        "greedy_equal": [_until(ids, end) for ids in answer["ids"]] == [_until(ids, end) for ids in expected],
+        "greedy_equal": answer["ids"] == expected,
         "modules": answer["modules"],
     }
     if not (figures["ids_equal"] and figures["text_equal"] and figures["greedy_equal"]):
         raise ExportError(f"transformers does otherwise than the model: {figures}. Nothing was kept.", figures=figures)
     return figures
-
-
-def _until(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
 
 
 def _encodes(tokenizer: Any, text: str) -> bool:

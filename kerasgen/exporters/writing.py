@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,35 @@ from kerasgen.runtime import metadata
 
 _MARKDOWN_FILE = "REPORT.md"
 _MARKDOWN_SUFFIX = ".md"
+# What the names of the files beside an artefact end with that is a file.
+REPORTS = (metadata.REPORT_SUFFIX, _MARKDOWN_SUFFIX)
+BESIDE = (*REPORTS, f".{metadata.TOKENIZER_FILE}")
 _TENSORFLOW_ERRORS = "tensorflow.python.framework.errors"  # a full disk is one of these where TensorFlow writes
 
 
 @contextmanager
-def staged(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def staged(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] | None = None) -> Iterator[Path]:
     """Yield a path of the same name in an empty folder beside `path`; what lies in the folder at the end is moved.
 
     If the block raises, nothing is left and what lay there before is untouched.
 
     Args:
         path: where the artefact is to lie, a file (with others beside it that begin with its name) or a directory.
-        overwrite: replace an artefact that lies there.
+        overwrite: replace what this exporter wrote there before.
+        exporter: its name.
+        beside: as in `check_target`.
 
     Raises:
-        ExportArgumentError: something lies there, and is no artefact or is not to be replaced.
+        ExportArgumentError: as in `check_target`.
         ExportError: the disk is full, or it can't be written for another reason.
     """
-    check_target(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
     stage = path.absolute().parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         stage.mkdir(parents=True)
         yield stage / path.name
+        # Exporting took a while, in which something may have come there.
+        check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
         _move(stage, path.absolute())
     except Exception as cause:
         if isinstance(cause, OSError) or type(cause).__module__.startswith(_TENSORFLOW_ERRORS):
@@ -46,20 +53,60 @@ def staged(path: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] | None = None) -> None:
     """Say whether an artefact may be written there, which is worth knowing before the work.
 
+    Args:
+        path: where the artefact is to lie.
+        overwrite: whether what this exporter wrote there before may be replaced; nothing else ever is.
+        exporter: its name.
+        beside: what the names of the files beside an artefact end with that is a file, such as `BESIDE`; None for a
+            directory.
+
     Raises:
-        ExportArgumentError: something lies there, and is no artefact or is not to be replaced.
+        ExportArgumentError: something lies there, and is not to be replaced or is none of this exporter's artefacts.
     """
-    if not path.exists():
+    written = [path] if beside is None else [path, *(path.with_name(path.name + suffix) for suffix in beside)]
+    there = [place for place in written if place.exists() or place.is_symlink()]
+    if not there:
         return
     if not overwrite:
-        raise ExportArgumentError(f"{path} is there already. Choose another path, or pass overwrite=True.")
-    if not metadata.report_path(path).is_file():
         raise ExportArgumentError(
-            f"{path} is there already and is no artefact of kerasgen, so it is not replaced. Choose another path."
+            f"{' and '.join(map(str, there))} {'is' if len(there) == 1 else 'are'} there already. Choose another path, "
+            "or pass overwrite=True, which replaces what the exporter wrote there before."
         )
+    foreign = _foreign(path, there, exporter, is_directory=beside is None)
+    if foreign:
+        raise ExportArgumentError(
+            f"{path} is there already and was not written by the exporter {exporter!r} alone, so it is not replaced: "
+            f"{foreign}. Choose another path, or move it away."
+        )
+
+
+def _foreign(path: Path, there: Sequence[Path], exporter: str, *, is_directory: bool) -> str | None:
+    """What lies at a place and is none of an artefact that an exporter wrote there, in words; None if nothing does."""
+    if path.exists() and path.is_dir() != is_directory:
+        return f"{path.name} is a {'directory' if path.is_dir() else 'file'}"
+    if is_directory and not any(path.iterdir()):
+        return None
+    report = path / metadata.REPORT_FILE if is_directory else path.with_name(path.name + metadata.REPORT_SUFFIX)
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))
+        by, known = found["exporter"], set(found["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"there is no report of an export in {report.name}"
+    if by != exporter:
+        return f"its exporter was {by!r}"
+    present = [file for file in path.rglob("*") if not file.is_dir()] if is_directory else there
+    reports = {report, _markdown_path(path, is_directory=is_directory)}
+    base = path if is_directory else path.parent
+    more = [file.relative_to(base).as_posix() for file in present if file not in reports]
+    unknown = sorted(set(more) - known)
+    return f"that export did not write {', '.join(unknown[:3])}" if unknown else None
+
+
+def _markdown_path(path: Path, *, is_directory: bool) -> Path:
+    return path / _MARKDOWN_FILE if is_directory else path.with_name(path.name + _MARKDOWN_SUFFIX)
 
 
 def write_report(path: Path, report: Mapping[str, Any], *, exporter: str) -> dict[str, Any]:
@@ -75,8 +122,7 @@ def write_report(path: Path, report: Mapping[str, Any], *, exporter: str) -> dic
     written["bytes"] = sum(written["files"].values())
     place = metadata.report_path(path)
     place.write_text(json.dumps(written, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    markdown = path / _MARKDOWN_FILE if path.is_dir() else path.with_name(path.name + _MARKDOWN_SUFFIX)
-    markdown.write_text(_markdown(path.name, written), encoding="utf-8")
+    _markdown_path(path, is_directory=path.is_dir()).write_text(_markdown(path.name, written), encoding="utf-8")
     return written
 
 
@@ -93,26 +139,39 @@ def files(path: Path) -> dict[str, int]:
 
 
 def _move(stage: Path, path: Path) -> None:
-    """Move what was staged to its place, the artefact itself last; old files make room, and come back on error."""
+    """Move what was staged to its place, the artefact itself last; old files make room, and come back on any error.
+
+    What made room lies in a folder of its own, which is removed only when nothing in it is wanted any more: whatever
+    ends the process, a signal too, the old artefact or the new one is there.
+    """
     entries = sorted(stage.iterdir(), key=lambda entry: entry.name == path.name)
-    aside = stage / ".replaced"
+    aside = stage.with_suffix(".replaced")
     aside.mkdir()
-    moved: list[Path] = []
-    kept: list[Path] = []
+    begun: list[Path] = []
     try:
         for entry in entries:
             target = path.parent / entry.name
+            begun.append(target)
             if target.exists():
                 target.replace(aside / entry.name)
-                kept.append(target)
             entry.replace(target)
-            moved.append(target)
-    except OSError:
-        for target in moved:
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        for target in kept:
-            (aside / target.name).replace(target)
+    except BaseException:
+        for target in begun:
+            kept = aside / target.name
+            if kept.exists() or not (stage / target.name).exists():  # it made room, or the new one is there
+                _remove(target)
+            if kept.exists():
+                kept.replace(target)
+        aside.rmdir()
         raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _markdown(name: str, report: Mapping[str, Any]) -> str:

@@ -6,9 +6,10 @@ penalties, seeds and lengths are inputs. Compiled code is kept on disk too, for 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from kerasgen.generation.jax_decoder import Cache, Shape, Weights
 from kerasgen.generation.jax_prompts import Prompts
 from kerasgen.generation.jax_session import JaxSession
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.ending import EndingTokenizer
 
 
 @lru_cache
@@ -66,6 +68,15 @@ class JaxEngine:
     def max_sequence_length(self) -> int:
         """Positions that the model knows."""
         return int(self.weights.positions.shape[0])
+
+    def ending_at(self, end_token_id: int) -> JaxEngine:
+        """Return an engine of the same weights whose texts end at another token, which remembers nothing."""
+        other = copy.copy(self)
+        other.tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
+        other.prompts = Prompts()
+        knowing = ("choose ", "steps ")  # graphs that hold the end token
+        other._compiled = {name: call for name, call in self._compiled.items() if not str(name).startswith(knowing)}
+        return other
 
     def replace(self, weights: Weights) -> None:
         """Go on with other weights of the same shape; what was read with the old ones is forgotten."""

@@ -370,5 +370,6 @@ class JaxSession:
         seen = np.zeros((self._prompts * self._branches, tokenizer.vocabulary_size), dtype=np.bool_)
         for slot, text in zip(self._slots.tolist(), self._texts, strict=True):
             seen[slot, text] = True
-        seen[:, [token for token in (tokenizer.start_token_id, tokenizer.end_token_id) if token is not None]] = False
+        frame = (tokenizer.start_token_id, tokenizer.end_token_id)  # an end token beyond the vocabulary never comes
+        seen[:, [token for token in frame if token is not None and token < tokenizer.vocabulary_size]] = False
         return jnp.asarray(seen)

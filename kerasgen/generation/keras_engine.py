@@ -5,8 +5,9 @@ Imports Keras.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from kerasgen.generation import keras_passes as passes
 from kerasgen.generation.engine import Session
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.ending import EndingTokenizer
 
 
 class KerasEngine:
@@ -40,6 +42,11 @@ class KerasEngine:
     def max_sequence_length(self) -> int | None:
         """Positions that the model knows, or None."""
         return self.model.max_sequence_length
+
+    def ending_at(self, end_token_id: int) -> KerasEngine:
+        """Return an engine of the same model whose texts end at another token."""
+        tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
+        return KerasEngine(dataclasses.replace(self.model, tokenizer=tokenizer))
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
         """Return a session whose rows are these texts; see `Engine.open`."""

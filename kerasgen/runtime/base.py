@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, overload
@@ -110,21 +109,78 @@ class Runtime(ABC):
         return written[0] if isinstance(prompts, str) else written
 
 
-class EndingTokenizer:
-    """A tokenizer with another end token, to see a text end where it would have gone on; the rest is the original's.
+def check_call(
+    runtime: Runtime, prompts: Sequence[Sequence[int]], *, max_new_tokens: Any, seed: Any, end_token_id: Any
+) -> None:
+    """Check the arguments of `generate_ids` before any work.
 
     Args:
-        tokenizer: the original.
-        end_token_id: the id that ends a text.
+        runtime: that is called.
+        prompts: as there.
+        max_new_tokens: as there.
+        seed: as there.
+        end_token_id: as there; an id beyond the vocabulary never comes.
+
+    Raises:
+        GenerateArgumentError: one of them is of another kind or out of range, or a text would not fit.
     """
+    if not is_whole(max_new_tokens, 1, 2**31):
+        raise GenerateArgumentError(
+            f"`max_new_tokens` must be a whole number of at least 1. Received: {max_new_tokens!r}."
+        )
+    if not is_whole(seed, 0, 2**64):
+        raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={seed!r}.")
+    if end_token_id is not None and not is_whole(end_token_id, 0, 2**31):
+        raise GenerateArgumentError(f"`end_token_id` must be a token's id, or None. Received: {end_token_id!r}.")
+    start, longest = (0 if runtime.tokenizer.start_token_id is None else 1), runtime.max_sequence_length
+    for place, prompt in enumerate(prompts):
+        check_ids(prompt, runtime.tokenizer, f"prompt {place}")
+        if not start and not len(prompt):
+            raise GenerateArgumentError(f"Prompt {place} is empty, and this model has no start token.")
+        if longest is not None and start + len(prompt) + max_new_tokens > longest:
+            raise GenerateArgumentError(
+                f"Prompt {place} has {start + len(prompt)} tokens (its start token with them); {max_new_tokens} new "
+                f"ones would be more than the {longest} positions of this artefact."
+            )
 
-    def __init__(self, tokenizer: Tokenizer, end_token_id: int) -> None:
-        self._tokenizer = tokenizer
-        self.end_token_id = end_token_id
 
-    def digest(self) -> str:
-        """Return another digest than the original's: an engine that is kept for it would not end the text here."""
-        return hashlib.sha256(f"{self._tokenizer.digest()} ends with {self.end_token_id}".encode()).hexdigest()
+def check_ids(token_ids: Any, tokenizer: Tokenizer, what: str) -> None:
+    """Check that these are ids of a tokenizer's tokens.
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
+    Raises:
+        GenerateArgumentError: one is no whole number, or beyond the vocabulary; or they are text.
+    """
+    size = tokenizer.vocabulary_size
+    if isinstance(token_ids, (str, bytes)):
+        raise GenerateArgumentError(f"{what} is text where token ids are read. Received: {token_ids!r}.")
+    wrong = [token_id for token_id in token_ids if not is_whole(token_id, 0, size)]
+    if wrong:
+        raise GenerateArgumentError(f"Token ids are whole numbers up to {size - 1}. Received: {wrong[0]!r} in {what}.")
+
+
+def check_text(token_ids: Any, tokenizer: Tokenizer, longest: int | None) -> None:
+    """Check a text whose logits are asked for.
+
+    Raises:
+        GenerateArgumentError: it holds no token, other things than ids, or more than the artefact can read.
+    """
+    check_ids(token_ids, tokenizer, "the text")
+    if not len(token_ids) or (longest is not None and len(token_ids) > longest):
+        raise GenerateArgumentError(
+            f"A text must have from 1 to {longest} tokens for its logits to be read. Received: {len(token_ids)}."
+        )
+
+
+def is_whole(value: Any, least: int, end: int) -> bool:
+    """Return whether a value is a whole number, NumPy's too, in `[least, end)`."""
+    return not isinstance(value, bool) and hasattr(value, "__index__") and least <= value < end
+
+
+def check_threads(threads: Any) -> None:
+    """Check how many threads a runtime is asked to use.
+
+    Raises:
+        GenerateArgumentError: it is no whole number of at least 1.
+    """
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise GenerateArgumentError(f"`threads` must be a whole number of at least 1. Received: threads={threads!r}.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +12,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.errors import GenerationError, MissingDependencyError, ModelFormatError
-from kerasgen.runtime import metadata
-from kerasgen.runtime.base import EndingTokenizer, Runtime
+from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.runtime import metadata, verifying
+from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.ending import EndingTokenizer
 
 DECODE = "decode"
+DEFAULT = "default"  # the weight cache in the user's cache directory
 _MASKED = np.float32(-1e9)
 
 
@@ -54,6 +58,7 @@ class LiteRtRuntime(Runtime):
         """
         from kerasgen.generation import generate_ids
 
+        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
         if in_graph:
             from kerasgen.runtime import litert_loop
@@ -62,14 +67,39 @@ class LiteRtRuntime(Runtime):
         found = generate_ids(engine, prompts, sampler=sampler, max_new_tokens=max_new_tokens, seed=seed)
         return [list(several[0].token_ids) for several in found]
 
-    def logits(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Return the logits after each token, read one by one; float32 `(tokens, vocabulary_size)`."""
-        session = self.engine.open([token_ids[:1]], [len(token_ids) + 1])
+    def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:
+        """Return the logits after each token, float32 `(tokens, vocabulary_size)`.
+
+        Args:
+            token_ids: the text, its start token with it.
+            prefilled: so many tokens are read at once, as a prompt is, and the first row is that of the last of them;
+                the others are read one by one.
+        """
+        check_text(token_ids, self.tokenizer, self.max_sequence_length)
+        session = self.engine.open([token_ids[:prefilled]], [len(token_ids) + 1])
         rows = [session.logits()[0].copy()]
-        for token_id in token_ids[1:]:
+        for token_id in token_ids[prefilled:]:
             session.append(np.array([token_id]))
             rows.append(session.logits()[0].copy())
         return np.stack(rows)
+
+    def branched_logits(self, prompt: Sequence[int], texts: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """Return the logits after each token of texts that go on from one prompt and share its cache.
+
+        Args:
+            prompt: what they have in common, its start token with it.
+            texts: of one length.
+
+        Returns:
+            Float32 `(texts, tokens, vocabulary_size)`.
+        """
+        session = self.engine.open([prompt], [len(prompt) + len(texts[0]) + 1])
+        session.select(np.zeros(len(texts), dtype=np.int64))
+        found = []
+        for tokens in zip(*texts, strict=True):
+            session.append(np.array(tokens))
+            found.append(session.logits().copy())
+        return np.stack(found, axis=1)
 
 
 class LiteRtEngine:
@@ -105,8 +135,6 @@ class LiteRtEngine:
         self.tokenizer = tokenizer
         self.settings = settings
         self.max_sequence_length: int = settings["cache_length"]
-        if weight_cache is not None:
-            weight_cache.parent.mkdir(parents=True, exist_ok=True)
         options = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=str(weight_cache or ""))
         try:
             self._compiled = CompiledModel.from_file(str(path), options=Options(cpu_options=options))
@@ -221,13 +249,7 @@ class _Tree:
             single = self.engine.run(name, self.caches, rows=1, tokens=tokens.astype(np.int32)[None], input_pos=at)
             return cast(npt.NDArray[np.float32], single)
         width = int(self.engine.settings["beams"])
-        free = np.flatnonzero(~self.past.any(axis=0))
-        if len(free) < len(tokens):
-            raise GenerationError(
-                f"{len(tokens)} texts that began alike no longer fit into one cache of {self.past.shape[1]} places. "
-                "Export with a larger cache_length, or ask for fewer beams or tokens."
-            )
-        slots = free[: len(tokens)]
+        slots = self._free()[: len(tokens)]
         self.past[np.arange(len(tokens)), slots] = True
         found = []
         for first in range(0, len(tokens), width):
@@ -246,6 +268,22 @@ class _Tree:
                 )[: len(tokens) - first]
             )
         return np.concatenate(found)
+
+    def parted(self) -> list[_Tree]:
+        """Return trees in which there is a slot for the next token of each text: this one, while its cache has room.
+
+        Texts that have parted fill more slots than each is long; a full cache is copied, and each half of the texts
+        goes on in one of its own, in which what only the other half had is free again.
+        """
+        count = len(self.past)
+        if count == 1 or len(self._free()) >= count:
+            return [self]
+        half = count // 2
+        second = _Tree(self.engine, self.engine.copy_caches(self.caches), self.past[half:])
+        return [*_Tree(self.engine, self.caches, self.past[:half]).parted(), *second.parted()]
+
+    def _free(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero(~self.past.any(axis=0))
 
     def take(self, rows: npt.NDArray[np.int64]) -> list[_Tree]:
         """Return trees of these texts, one tree if the graph reads several texts of a cache at once."""
@@ -266,6 +304,7 @@ class LiteRtSession:
     def logits(self) -> npt.NDArray[np.float32]:
         """Return the logits of each row's next token."""
         if self._logits is None:
+            self._trees = [part for tree in self._trees for part in tree.parted()]
             found, at = [], 0
             for tree in self._trees:
                 count = len(tree.past)
@@ -340,7 +379,7 @@ def _chunk(sizes: Sequence[int], left: int, room: int) -> int | None:
 
 
 def open_artefact(
-    path: Path, found: dict[str, Any], *, threads: int = 1, weight_cache: Path | str | None = "default"
+    path: Path, found: dict[str, Any], *, threads: int = 1, weight_cache: Path | str | None = DEFAULT
 ) -> LiteRtRuntime:
     """Return the runtime of a TFLite artefact; `found` is what `metadata.read` returned.
 
@@ -348,18 +387,50 @@ def open_artefact(
         path: the `.tflite` file.
         found: what lies beside it.
         threads: that LiteRT may use.
-        weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in the user's cache directory.
+        weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in the user's cache directory,
+            which is done without where nothing can be written there.
 
     Raises:
+        GenerateArgumentError: `threads` is no whole number of at least 1, or the weight cache can't be written.
         ModelFormatError: files of several exports are mixed, or the file is cut off.
     """
-    size, expected = path.stat().st_size, found["files"].get(path.name)
+    check_threads(threads)
+    expected = metadata.size_of(path, found)
+    size = path.stat().st_size
     if size != expected:
         raise ModelFormatError(f"{path} holds {size} bytes where {expected} were written. Copy or export it again.")
-    if weight_cache == "default":
-        from platformdirs import user_cache_path
-
-        weight_cache = user_cache_path("kerasgen") / "litert" / f"{found['sha256'][:32]}.xnnpack"
+    kept = _verified(path, found["sha256"], weight_cache)
     tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
-    kept = None if weight_cache is None else Path(weight_cache)
     return LiteRtRuntime(LiteRtEngine(path, tokenizer, found["graph"], threads=threads, weight_cache=kept))
+
+
+def _verified(path: Path, sha256: str, weight_cache: Path | str | None) -> Path | None:
+    """The weight cache of a file that is the one that was exported, or None where there is none."""
+    kept = _place(sha256, weight_cache)
+    try:
+        verifying.check_sha256(path, sha256, weight_cache=kept)
+        if kept is not None and kept.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(kept))
+        if kept is not None and not kept.exists() and not os.access(kept.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(kept.parent))
+    except OSError as cause:
+        if weight_cache != DEFAULT:
+            raise GenerateArgumentError(
+                f"`weight_cache` can't be written: {cause}. Name another file, or None, which keeps the weights in "
+                "this process's memory."
+            ) from cause
+        verifying.check_sha256(path, sha256)
+        return None
+    return kept
+
+
+def _place(sha256: str, weight_cache: Path | str | None) -> Path | None:
+    if weight_cache is None:
+        return None
+    if weight_cache != DEFAULT:
+        if not isinstance(weight_cache, (str, os.PathLike)):
+            raise GenerateArgumentError(f"`weight_cache` must be a path or None. Received: {weight_cache!r}.")
+        return Path(weight_cache).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("kerasgen") / "litert" / f"{sha256[:32]}.xnnpack"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
-from kerasgen.runtime import metadata
-from kerasgen.runtime.base import Runtime
+from kerasgen.runtime import metadata, verifying
+from kerasgen.runtime.base import Runtime, check_call, check_threads
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 
@@ -47,6 +47,7 @@ class LiteRtLmRuntime(Runtime):
                 "kerasgen runs a LiteRT-LM bundle with the plain sampler 'greedy' and its own end token. Received: "
                 f"sampler={sampler!r}, end_token_id={end_token_id!r}."
             )
+        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
         return [self._one(list(prompt), max_new_tokens) for prompt in prompts]
 
     def _one(self, prompt: list[int], max_new_tokens: int) -> list[int]:
@@ -78,7 +79,8 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Lit
 
     Raises:
         MissingDependencyError: `litert-lm-api` is not installed.
-        ModelFormatError: the bundle is damaged.
+        ModelFormatError: the bundle is damaged, or the files of several exports are mixed.
+        GenerateArgumentError: `threads` is no whole number of at least 1.
     """
     try:
         import litert_lm
@@ -88,9 +90,11 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Lit
             package="litert-lm-api",
             extra="litertlm",
         ) from cause
+    check_threads(threads)
     tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
     if path.stat().st_size != found["bundle_bytes"]:
         raise ModelFormatError(f"{path} is damaged or cut off: {path.stat().st_size} of {found['bundle_bytes']} bytes.")
+    verifying.check_sha256(path, found["sha256"])
     try:
         engine = litert_lm.Engine(
             str(path),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from kerasgen.errors import ModelFormatError
+from kerasgen.errors import GenerateArgumentError, ModelFormatError
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime
 
@@ -27,9 +28,10 @@ def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
 
     Raises:
         ModelFormatError: it is no artefact, is damaged, or parts of several exports are mixed.
+        GenerateArgumentError: the runtime has no such setting, or can't use its value.
         MissingDependencyError: the format's runtime is not installed.
     """
-    place = Path(path)
+    place = Path(path).expanduser()
     found = metadata.read(place)
     home = _HOMES.get(found["exporter"])
     if home is None:
@@ -37,5 +39,19 @@ def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
             f"{place} was written by the exporter {found['exporter']!r}, whose files another program runs. kerasgen "
             f"runs: {', '.join(sorted(_HOMES))}."
         )
-    runtime: Runtime = import_module(f"kerasgen.runtime.{home}").open_artefact(place, found, **settings)
+    opener = import_module(f"kerasgen.runtime.{home}").open_artefact
+    known = [name for name, one in signature(opener).parameters.items() if one.kind is Parameter.KEYWORD_ONLY]
+    foreign = sorted(set(settings) - set(known))
+    if foreign:
+        raise GenerateArgumentError(
+            f"The runtime of {found['exporter']!r} has the settings {', '.join(known) or 'none'}. Received: "
+            f"{', '.join(foreign)}."
+        )
+    try:
+        runtime: Runtime = opener(place, found, **settings)
+    except (KeyError, TypeError, AttributeError) as cause:
+        raise ModelFormatError(
+            f"{metadata.report_path(place)} lacks what {place.name} needs to be run, or holds another kind of value: "
+            f"{cause!r}. Copy or export it again."
+        ) from cause
     return runtime

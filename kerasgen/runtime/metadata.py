@@ -51,6 +51,40 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+def size_of(path: Path, found: dict[str, Any]) -> int | None:
+    """Return the bytes that an artefact's file was written with, or None if the JSON names no file.
+
+    All files of an artefact may have been renamed together: the shortest name in the JSON is the artefact's own.
+
+    Args:
+        path: the file.
+        found: what `read` returned.
+    """
+    sizes: dict[str, int] = found["files"]
+    return sizes.get(path.name, sizes[min(sizes, key=len)] if sizes else None)
+
+
+def check_sizes(path: Path, found: dict[str, Any]) -> None:
+    """Check that a directory holds the files that were exported, each of its size.
+
+    Args:
+        path: the directory.
+        found: what `read` returned.
+
+    Raises:
+        ModelFormatError: one is missing or cut off.
+    """
+    for name, size in found["files"].items():
+        place = path / name
+        there = place.stat().st_size if place.is_file() else None
+        if there != size:
+            raise ModelFormatError(
+                f"{place} holds {there} bytes where {size} were written. Copy or export it again."
+                if there is not None
+                else f"{path} lost its file {name!r}. Copy all files that the export wrote."
+            )
+
+
 def tokenizer_settings(tokenizer: ByteLevelBPE) -> dict[str, Any]:
     """Return what, beside `tokenizer.json`, makes the tokenizer again, and the digest that shows that it did."""
     return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata
-from kerasgen.runtime.base import Runtime
+from kerasgen.runtime.base import Runtime, check_call, check_text
 from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.sampling import Greedy, MinP, TopK, TopP
@@ -54,7 +54,7 @@ class SavedModelRuntime(Runtime):
         try:
             self._module = tf.saved_model.load(str(path))
             self._signatures = self._module.signatures
-        except (OSError, ValueError, tf.errors.OpError) as cause:
+        except Exception as cause:  # damaged files end in errors of every kind
             raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause
 
     def generate_ids(
@@ -67,6 +67,7 @@ class SavedModelRuntime(Runtime):
         end_token_id: int | None = None,
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime`."""
+        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
         spec = resolve(sampler)
         name = self._name(spec)
         settings = {key: getattr(spec, key) for key in _OWN.get(name, ())}
@@ -76,7 +77,6 @@ class SavedModelRuntime(Runtime):
             settings["seed"] = np.uint64(seed if spec.seed is None else spec.seed).astype(np.int64)
             if name == "top_k":
                 settings["k"] = min(spec.k, self.tokenizer.vocabulary_size)
-        self._check(prompts, max_new_tokens)
         if not prompts:
             return []
         padded = np.zeros((len(prompts), max(map(len, prompts))), dtype=np.int32)
@@ -97,6 +97,7 @@ class SavedModelRuntime(Runtime):
 
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens, float32 `(tokens, vocabulary_size)`."""
+        check_text(token_ids, self.tokenizer, self.max_sequence_length)
         found = self._signatures["logits"](token_ids=self._tf.constant([list(token_ids)], self._tf.int32))
         return found["logits"].numpy()[0]
 
@@ -121,24 +122,6 @@ class SavedModelRuntime(Runtime):
                 )
         return name
 
-    def _check(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-        if not isinstance(max_new_tokens, int) or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
-            raise GenerateArgumentError(
-                f"`max_new_tokens` must be a whole number of at least 1. Received: {max_new_tokens!r}."
-            )
-        start = 0 if self.tokenizer.start_token_id is None else 1
-        size = self.tokenizer.vocabulary_size
-        for place, prompt in enumerate(prompts):
-            if any(not 0 <= token_id < size for token_id in prompt):
-                raise GenerateArgumentError(f"Token ids must lie between 0 and {size - 1}; prompt {place} has others.")
-            if not start and not len(prompt):
-                raise GenerateArgumentError(f"Prompt {place} is empty, and this model has no start token.")
-            if start + len(prompt) + max_new_tokens > self.max_sequence_length:
-                raise GenerateArgumentError(
-                    f"Prompt {place} has {start + len(prompt)} tokens (its start token with them); {max_new_tokens} "
-                    f"new ones would be more than the model's {self.max_sequence_length} positions."
-                )
-
 
 class _Outside:
     """The ids of a tokenizer that no graph can hold; whoever has it reads and writes the texts.
@@ -159,12 +142,11 @@ class _Outside:
         )
 
 
-def open_artefact(path: Path, found: dict[str, Any], **settings: Any) -> SavedModelRuntime:
+def open_artefact(path: Path, found: dict[str, Any]) -> SavedModelRuntime:
     """Return the runtime of the SavedModel at `path`; it has no settings of its own.
 
     Raises:
-        GenerateArgumentError: settings are given.
+        ModelFormatError: files are missing, cut off or damaged.
     """
-    if settings:
-        raise GenerateArgumentError(f"The runtime of a SavedModel has no settings. Received: {settings}.")
+    metadata.check_sizes(path, found)
     return SavedModelRuntime(path, found)
