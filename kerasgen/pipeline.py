@@ -76,7 +76,7 @@ class Pipeline(Generator):
             raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
         splits.side("", held_out=held_out)
         super().__init__(models_resolving.resolve(model), samplers_resolving.resolve(sampler), seed, cache)
-        self.backend = backends.agree(backend)
+        self.backend, self._why_backend = backends.choose(backend)
         self.corpus = None if corpus is None else corpora_resolving.resolve(corpus)
         self.tuner = tuners.REGISTRY.resolve(tuner)
         self.held_out = held_out
@@ -97,7 +97,7 @@ class Pipeline(Generator):
     def model(self) -> LanguageModel:
         """The model with its tokenizer; loaded when it is first asked for."""
         if self._model is None:
-            backends.use(self.backend)
+            backends.use(self.backend, why=self._why_backend)
             model = self.model_source.load()
             if self._adapters is not None:
                 from kerasgen.tuners import adapters
@@ -144,7 +144,7 @@ class Pipeline(Generator):
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         vocabulary = self._adapt_vocabulary()
-        stored = self._documents()
+        stored = self._documents(show=verbose != 0)
         train, held_out = stored.train, stored.held_out
         model = self.model
 
@@ -156,7 +156,7 @@ class Pipeline(Generator):
 
         from kerasgen.tuners import adapters
 
-        carried = adapters.current(model)
+        others = adapters.digest_of_others(model) if self._weights_are_the_sources else ""
         report = self.tuner.tune(
             model,
             train,
@@ -168,13 +168,12 @@ class Pipeline(Generator):
             sample=sample,
             verbose=verbose,
         )
-        # Adapters leave the other weights alone; other ones than the model carried before were preceded by a merge.
-        carries = adapters.current(model)
-        if carries is None or carried not in (None, carries):
+        if adapters.current(model) is None or adapters.digest_of_others(model) != others:
             self._weights_are_the_sources = False
         if directory is None:
             shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
+        vocabulary = self._measured(vocabulary, report)
         self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=vocabulary)
         return self.report
 
@@ -436,11 +435,22 @@ class Pipeline(Generator):
             self._weights_are_the_sources = False
         return record
 
-    def _documents(self) -> StoredCorpus:
-        """The corpus's ids, those to train on and those held out, on disk."""
+    def _measured(self, record: Mapping[str, Any], report: TuneReport) -> Mapping[str, Any]:
+        """The vocabulary's record with what the first validation after the change found; the model keeps it too."""
+        if not record or record["choice"] == "keep" or not report.validations:
+            return record
+        if "bits_per_character" in record["after"]:  # of an earlier run over the same texts
+            return record
+        after = {**record["after"], "bits_per_character": report.validations[0].bits_per_character}
+        record = {**record, "after": after}
+        self.model.metadata = {**self.model.metadata, "vocabulary": record}
+        return record
+
+    def _documents(self, *, show: bool = True) -> StoredCorpus:
+        """The corpus's ids, those to train on and those held out, on disk; `show` for progress bars."""
         corpus = self._corpus()
         if self._stored is None:
-            backends.use(self.backend)
+            backends.use(self.backend, why=self._why_backend)
             tokenizer = self.tokenizer
             from kerasgen.tokens import store
 
@@ -449,15 +459,15 @@ class Pipeline(Generator):
                 tokenizer,
                 held_out=self.held_out,
                 directory=store.cache_directory(self.cache),
-                show=True,
+                show=show,
             )
         return self._stored
 
     def _run_folder(self, train: EncodedDocuments) -> Path:
-        """A folder that stands for exactly this run: its documents, model, settings and seed."""
+        """A folder that stands for exactly this run: its documents, model, settings, seed and backend."""
         from platformdirs import user_state_path
 
-        said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed])
+        said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed, self.backend])
         return user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

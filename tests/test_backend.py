@@ -167,3 +167,20 @@ def test_without_keras_the_error_names_what_is_missing() -> None:
     kind, message = child(WITHOUT.format(module="keras") + SAY + "print(json.dumps(say(backend.use)))")
     assert kind == "BackendError"
     assert "No module named 'keras'" in message
+
+
+@pytest.mark.parametrize("backend_of", ["auto", None])
+def test_a_pipelines_backend_has_the_reason_for_which_it_was_taken(backend_of: str | None) -> None:
+    """Not that it was asked for: the pipeline resolves `"auto"` before Keras is imported."""
+    reason, expected = child(
+        SAY
+        + f"""
+import kerasgen as kg
+expected = backend.choose({backend_of!r})[1]
+pipe = kg.Pipeline(backend={backend_of!r})
+pipe.model
+print(json.dumps([backend.reason(), expected]))
+""",
+        KERAS_BACKEND=None,
+    )
+    assert reason == expected != "it was asked for"

@@ -126,9 +126,20 @@ class GradientTuner(FineTuner):
         """
         if self.vocabulary == "keep":
             return {}
-        from kerasgen.tuners.vocabulary import adapt
+        from kerasgen.models.precision import resolve
+        from kerasgen.tuners import requirements
+        from kerasgen.tuners.vocabulary import adapt, measured
 
-        return adapt(model, texts, held_out, asked=self.vocabulary)
+        def bits_per_character(texts: Callable[[], Iterable[str]]) -> float | None:
+            return measured(
+                model,
+                texts,
+                sequence_length=requirements.sequence_length_of(model, self),
+                batch_size=self.batch_size,
+                precision=resolve(self.precision)[0],
+            )
+
+        return adapt(model, texts, held_out, asked=self.vocabulary, bits_per_character=bits_per_character)
 
     def _check_whole(self, name: str, *, least: int) -> None:
         value = getattr(self, name)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models import vocabulary as models
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -25,6 +25,7 @@ def adapt(
     held_out: tokens.Texts | None,
     *,
     asked: tokens.Vocabulary,
+    bits_per_character: Callable[[tokens.Texts], float | None] | None = None,
 ) -> Mapping[str, Any]:
     """Change the model's vocabulary in place as asked and return what was done, as JSON can hold it.
 
@@ -36,6 +37,7 @@ def adapt(
         texts: gives the training texts anew at each call.
         held_out: gives texts whose bits per character are measured before the change, or None.
         asked: `"trim"`, `"extend"` or `"auto"`; for `"keep"` nothing is done.
+        bits_per_character: of texts under the model, or None for the model's own length and precision.
 
     Returns:
         `asked`, `choice`, `reason`, `first_added` (the first id that is new), and `before` and `after`, each with
@@ -70,10 +72,13 @@ def adapt(
     choice, reason = _choose(model, asked, use, trimmed, extended, texts)
     before: dict[str, Any] = _figures(model, use.tokens_per_character)
     if held_out is not None and choice != "keep":
-        before["bits_per_character"] = _bits_per_character(model, held_out)
+        measure = bits_per_character or (lambda texts: measured(model, texts))
+        before["bits_per_character"] = measure(held_out)
     record = {"asked": asked, "choice": choice, "reason": reason, "texts": digest, "before": before}
     if choice == "keep":
-        return record | {"tokenizer": old.digest(), "first_added": old.vocabulary_size, "after": before}
+        record |= {"tokenizer": old.digest(), "first_added": old.vocabulary_size, "after": before}
+        model.metadata = dict(model.metadata) | {models.RECORD: record}  # rows added earlier are no longer new
+        return record
     from kerasgen.tuners import adapters
 
     adapters.merge(model)
@@ -86,11 +91,16 @@ def adapt(
     return record
 
 
-def added_rows(model: LanguageModel) -> int | None:
-    """Return the first row of the embedding table that an adaptation added, or None if it added none."""
+def added_rows(model: LanguageModel, asked: tokens.Vocabulary) -> int | None:
+    """Return the first row of the embedding table that this request added, or None if it added none.
+
+    Rows of an earlier request over other texts are old ones: beside adapters they stay as they are.
+    """
     record = model.metadata.get(models.RECORD)
-    first = record["first_added"] if record else model.tokenizer.vocabulary_size
-    return int(first) if first < model.tokenizer.vocabulary_size else None
+    if asked == "keep" or not record or record["asked"] != asked:
+        return None
+    first = int(record["first_added"])
+    return first if first < model.tokenizer.vocabulary_size else None
 
 
 def _choose(
@@ -131,15 +141,38 @@ def _parameters(model: LanguageModel) -> int:
     return int(sum(np.prod(weight.shape) for weight in model.causal_lm.weights))
 
 
-def _bits_per_character(model: LanguageModel, texts: tokens.Texts) -> float | None:
+def measured(
+    model: LanguageModel,
+    texts: tokens.Texts,
+    *,
+    sequence_length: int | None = None,
+    batch_size: int = 16,
+    precision: Precision | None = None,
+) -> float | None:
+    """Return the bits per character of texts, or None without a token, as a run's validations measure them.
+
+    Args:
+        model: whose dtype policies are afterwards what they were.
+        texts: gives them anew at each call.
+        sequence_length: positions of a row, or None for the model's own.
+        batch_size: rows at once.
+        precision: the dtype policy, or None for the model's own.
+    """
     from kerasgen.corpora.base import Document
+    from kerasgen.models.forward import set_precision
     from kerasgen.models.scoring import score
     from kerasgen.tokens.encoding import encode_documents
 
     encoded = encode_documents((Document(text, "") for text in texts()), model.tokenizer)
     if not encoded.targets:
         return None
-    return score(model, encoded, sequence_length=model.default_sequence_length).bits_per_character
+    before = model.causal_lm.dtype_policy.name
+    set_precision(model.causal_lm, precision or before)
+    try:
+        length = sequence_length or model.default_sequence_length
+        return score(model, encoded, sequence_length=length, batch_size=batch_size).bits_per_character
+    finally:
+        set_precision(model.causal_lm, before)
 
 
 def _digest(texts: Iterable[str]) -> str:
