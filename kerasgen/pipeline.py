@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasgen import backend as backends
+from kerasgen import cache as caches
 from kerasgen import exporters, models, samplers, saved_pipeline, tuners
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
@@ -428,7 +429,12 @@ class Pipeline(Generator):
         """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
         model, corpus = self.model, self._corpus()
         before = model.tokenizer
-        record = self.tuner.adapt_vocabulary(model, lambda: corpus.texts("train"), lambda: corpus.texts("held_out"))
+        record = self.tuner.adapt_vocabulary(
+            model,
+            lambda: corpus.texts("train"),
+            lambda: corpus.texts("held_out"),
+            cache=caches.directory(self.cache),
+        )
         if model.tokenizer is not before:
             self._stored = None
         if record and record["choice"] != "keep":

@@ -180,7 +180,10 @@ class TestAnotherRun:
         [
             ({"seed": 6}, r"seed \(5 there, 6 here\)"),
             ({"words": 1}, "documents"),
-            ({"learning_rate": 1e-3, "epochs": 9}, r"epochs \(3 .*, 9 here\), learning_rate \(0.003 there, 0.001 here\)"),
+            (
+                {"learning_rate": 1e-3, "epochs": 9},
+                r"epochs \(3 .* 9 here\), learning_rate \(0.003 .* 0.001 here\)",
+            ),
             ({"precision": "mixed_bfloat16"}, r"precision \('float32' there, 'mixed_bfloat16' here\)"),
         ],
     )

@@ -16,6 +16,7 @@ from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
 from kerasgen.tokens import vocabulary as tokens
+from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tuners.vocabulary import adapt
 
 POEMS = [f"{a}{b}{c}花落知多少" for a in "春夏秋冬" for b in "風雨雲月" for c in "山水"]
@@ -186,6 +187,30 @@ def test_a_killed_run_goes_on_with_the_vocabulary_that_it_began_with(preset, tmp
     assert resumed.resumed_from
     assert list(resumed.losses) == list(whole.losses)
     assert resumed.vocabulary == whole.vocabulary
+
+
+def test_what_was_counted_once_is_not_counted_again_and_a_damaged_count_is(tmp_path, monkeypatch) -> None:
+    """A run that goes on reads its corpus for the digest, and encodes nothing to have the vocabulary it began with."""
+    encoded: list[int] = []
+    encode_batch = ByteLevelBPE.encode_batch
+    monkeypatch.setattr(
+        ByteLevelBPE, "encode_batch", lambda self, texts: encoded.append(len(texts)) or encode_batch(self, texts)
+    )
+    first = small()
+    record = adapt(first, lambda: POEMS, None, asked="auto", cache=tmp_path)
+    assert 0 < len(encoded) <= 4
+    for damaged in (False, True):
+        encoded.clear()
+        if damaged:
+            for path in tmp_path.rglob("*.json"):
+                path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+        again = small()
+        assert adapt(again, lambda: POEMS, None, asked="auto", cache=tmp_path) == record
+        assert again.tokenizer.digest() == first.tokenizer.digest()
+        np.testing.assert_array_equal(models.token_table(again), models.token_table(first))
+        assert bool(encoded) == damaged
+    used = tokens.use_of(POEMS, first.tokenizer)
+    assert record["after"]["tokens_per_character"] == used.tokens_per_character
 
 
 def test_auto_extends_for_chinese_trims_for_a_few_words_and_says_why() -> None:

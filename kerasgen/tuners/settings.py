@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kerasgen.errors import TuneArgumentError
@@ -118,6 +119,8 @@ class GradientTuner(FineTuner):
         model: LanguageModel,
         texts: Callable[[], Iterable[str]],
         held_out: Callable[[], Iterable[str]] | None = None,
+        *,
+        cache: Path | None = None,
     ) -> Mapping[str, Any]:
         """Do to the model's vocabulary what `vocabulary` says; see `FineTuner.adapt_vocabulary`.
 
@@ -139,7 +142,7 @@ class GradientTuner(FineTuner):
                 precision=resolve(self.precision)[0],
             )
 
-        return adapt(model, texts, held_out, asked=self.vocabulary, bits_per_character=bits_per_character)
+        return adapt(model, texts, held_out, asked=self.vocabulary, bits_per_character=bits_per_character, cache=cache)
 
     def _check_whole(self, name: str, *, least: int) -> None:
         value = getattr(self, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from kerasgen.errors import TuneArgumentError
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
+from kerasgen.tokens.adaptations import Adaptations, adaptations
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 # `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
@@ -26,6 +28,7 @@ def adapt(
     *,
     asked: tokens.Vocabulary,
     bits_per_character: Callable[[tokens.Texts], float | None] | None = None,
+    cache: Path | None = None,
 ) -> Mapping[str, Any]:
     """Change the model's vocabulary in place as asked and return what was done, as JSON can hold it.
 
@@ -38,6 +41,7 @@ def adapt(
         held_out: gives texts whose bits per character are measured before the change, or None.
         asked: `"trim"`, `"extend"` or `"auto"`; for `"keep"` nothing is done.
         bits_per_character: of texts under the model, or None for the model's own length and precision.
+        cache: the directory in which what was counted is kept for later runs, or None to keep nothing.
 
     Returns:
         `asked`, `choice`, `reason`, `first_added` (the first id that is new), and `before` and `after`, each with
@@ -64,13 +68,11 @@ def adapt(
     record = model.metadata.get(models.RECORD)
     if record and (record["asked"], record["texts"], record["tokenizer"]) == (asked, digest, old.digest()):
         return dict(record)
-    use = tokens.use_of(texts(), old)
-    if not use.characters:
+    found = adaptations(texts, old, digest=digest, extending=asked in ("extend", "auto"), directory=cache)
+    if not found.use.characters:
         raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
-    trimmed = tokens.trim(old, use)
-    extended = tokens.extend(old, texts) if asked in ("extend", "auto") else None
-    choice, reason = _choose(model, asked, use, trimmed, extended, texts)
-    before: dict[str, Any] = _figures(model, use.tokens_per_character)
+    choice, reason = _choose(model, asked, found)
+    before: dict[str, Any] = _figures(model, found.use.tokens_per_character)
     if held_out is not None and choice != "keep":
         measure = bits_per_character or (lambda texts: measured(model, texts))
         before["bits_per_character"] = measure(held_out)
@@ -82,11 +84,10 @@ def adapt(
     from kerasgen.tuners import adapters
 
     adapters.merge(model)
-    chosen = trimmed if choice == "trim" or extended is None else extended
+    chosen = found.trimmed if choice == "trim" or found.extended is None else found.extended
     models.adapt(model, chosen, record={})
-    after_use = use if choice == "trim" else tokens.use_of(texts(), chosen.tokenizer)
     record |= {"tokenizer": chosen.tokenizer.digest(), "first_added": chosen.first_added}
-    record |= {"after": _figures(model, after_use.tokens_per_character)}
+    record |= {"after": _figures(model, chosen.tokens_per_character)}
     model.metadata = dict(model.metadata) | {models.RECORD: record}
     return record
 
@@ -104,19 +105,15 @@ def added_rows(model: LanguageModel, asked: tokens.Vocabulary) -> int | None:
 
 
 def _choose(
-    model: LanguageModel,
-    asked: tokens.Vocabulary,
-    use: tokens.VocabularyUse,
-    trimmed: tokens.AdaptedVocabulary,
-    extended: tokens.AdaptedVocabulary | None,
-    texts: Callable[[], Iterable[str]],
+    model: LanguageModel, asked: tokens.Vocabulary, found: Adaptations
 ) -> tuple[Literal["keep", "trim", "extend"], str]:
     if asked == "trim" or asked == "extend":
         return asked, "asked for"
-    assert extended is not None
+    assert found.extended is not None
+    use = found.use
     longer, size = use.tokens_per_character, len(use.counts)
-    shorter = tokens.use_of(texts(), extended.tokenizer).tokens_per_character
-    saved = (model.backbone.vocabulary_size - trimmed.tokenizer.vocabulary_size) * model.backbone.hidden_dim
+    shorter = found.extended.tokens_per_character
+    saved = (model.backbone.vocabulary_size - found.trimmed.tokenizer.vocabulary_size) * model.backbone.hidden_dim
     share = saved / _parameters(model)
     figures = (
         f"{longer:.2f} tokens a character against {shorter:.2f} with whole characters and frequent pieces; "
