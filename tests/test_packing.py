@@ -184,6 +184,7 @@ class TestEncoding:
         assert documents_of([[1, 2], [3, 4]]).digest() in digests
 
 
+@pytest.mark.slow
 def test_tang_poems_fill_95_percent_of_128_positions_and_98_of_512_and_1024(shared_data: Path) -> None:
     corpus = ChinesePoetry(path=str(shared_data / "chinese-poetry.tang.tar.xz"), dynasty="tang")
     poems = list(corpus.documents())
