@@ -93,9 +93,12 @@ def _walk(
 
 def _costs(rows: Any, table: Any, targets: Any, weights: Any, vocabulary_size: int) -> tuple[Any, Any, Any]:
     """What `_slopes` returns, from `(tokens, hidden_dim)` and `(columns, hidden_dim)` of one type."""
+    found: tuple[Any, Any, Any]
     if rows.dtype == tf.float32:
-        return _slopes(tf.matmul(rows, table, transpose_b=True), targets, weights, vocabulary_size, rows.dtype)
-    return _slopes_of_product(rows, table, targets, weights, vocabulary_size)
+        found = _slopes(tf.matmul(rows, table, transpose_b=True), targets, weights, vocabulary_size, rows.dtype)
+    else:
+        found = _slopes_of_product(rows, table, targets, weights, vocabulary_size)
+    return found
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
@@ -105,7 +108,8 @@ def _slopes_of_product(rows: Any, table: Any, targets: Any, weights: Any, vocabu
     With AMX, 1024 rows: 36 ms of a core with the softmax's for 256 x 8000, as before, and 54 for 768 x 8000, 10 more.
     """
     logits = tf.raw_ops.BatchMatMulV3(x=rows, y=table, Tout=tf.float32, adj_y=True)
-    return _slopes(logits, targets, weights, vocabulary_size, rows.dtype)
+    found: tuple[Any, Any, Any] = _slopes(logits, targets, weights, vocabulary_size, rows.dtype)
+    return found
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
