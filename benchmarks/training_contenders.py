@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kerasgen.devices import peak_memory_bytes
+
 LEARNING_RATE, STEPS = 5e-4, 500
 
 
@@ -86,7 +88,7 @@ class Commands:
             "seconds": seconds,
             "tokens": sum(tokens for tokens, _ in done),
             "characters": sum(characters for _, characters in done),
-            "peak_bytes": _peak() - self.resting,
+            "peak_bytes": (peak_memory_bytes() or 0) - self.resting,
         }
         print(json.dumps(answer), file=self._answer, flush=True)
         self.wait()
@@ -346,12 +348,6 @@ def _cut_counts(job: Job, texts: list[str], *, targets: int) -> Iterator[tuple[i
 def _resident() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _peak() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> None:

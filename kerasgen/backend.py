@@ -114,7 +114,12 @@ def _versions() -> dict[str, str | None]:
 
 
 def agree(backend: str | None = None) -> Backend:
-    """Return the backend that `use(backend)` would start, without importing anything.
+    """Return the backend that `use(backend)` would start, without importing anything; see `choose`."""
+    return choose(backend)[0]
+
+
+def choose(backend: str | None = None) -> tuple[Backend, str]:
+    """Return the backend that `use(backend)` would start, and why, without importing anything.
 
     The order is: `backend`, then the variable KERAS_BACKEND, then JAX. `"auto"` takes what `automatic` says.
 
@@ -127,7 +132,11 @@ def agree(backend: str | None = None) -> Backend:
         raise ArgumentError(
             f"The environment variable {VARIABLE} must be one of {', '.join(BACKENDS)}. Received: {asked!r}."
         )
-    chosen = automatic()[0] if backend == AUTO else check(backend or asked or DEFAULT)
+    if backend == AUTO:
+        chosen, why = automatic()
+    else:
+        chosen = check(backend or asked or DEFAULT)
+        why = "it was asked for" if backend else f"{VARIABLE} says so" if asked else "it is the default"
     now = running()
     if now is not None and now != chosen:
         stay = f"Pass backend={now!r} to go on with this one, or set" if now in BACKENDS else "Set"
@@ -135,25 +144,26 @@ def agree(backend: str | None = None) -> Backend:
             f"Keras was imported before kerasgen and runs on {now!r}; kerasgen would run on {chosen!r}. A process has "
             f"one backend. {stay} {VARIABLE}={chosen} before the first `import keras`."
         )
-    return chosen
+    return chosen, why
 
 
-def use(backend: str | None = None) -> Backend:
-    """Choose the backend as `agree` does, import Keras, and return the backend's name.
+def use(backend: str | None = None, *, why: str | None = None) -> Backend:
+    """Choose the backend as `choose` does, import Keras, and return the backend's name.
+
+    Args:
+        backend: as for `choose`.
+        why: what `reason` returns if this call starts the backend; None for what `choose` says.
 
     Raises:
         ArgumentError: Keras has no such backend.
         BackendError: Keras already runs on another backend than asked for, or the backend is not installed.
     """
-    chosen = agree(backend)
+    chosen, said = choose(backend)
     if running() is not None:
         return chosen
     before = os.environ.get(VARIABLE)
     global _reason
-    if backend == AUTO:
-        _reason = automatic()[1]
-    else:
-        _reason = "it was asked for" if backend else f"{VARIABLE} says so" if before else "it is the default"
+    _reason = why or said
     modules = set(sys.modules)
     os.environ[VARIABLE] = chosen
     if devices.cpu_has_avx2():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasgen import backend as backends
+from kerasgen import cache as caches
 from kerasgen import exporters, models, samplers, saved_pipeline, tuners
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
@@ -77,7 +78,7 @@ class Pipeline(Generator):
             raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
         splits.side("", held_out=held_out)
         super().__init__(models_resolving.resolve(model), samplers_resolving.resolve(sampler), seed, cache)
-        self.backend = backends.agree(backend)
+        self.backend, self._why_backend = backends.choose(backend)
         self.corpus = None if corpus is None else corpora_resolving.resolve(corpus)
         self.tuner = tuners.REGISTRY.resolve(tuner)
         self.held_out = held_out
@@ -98,7 +99,7 @@ class Pipeline(Generator):
     def model(self) -> LanguageModel:
         """The model with its tokenizer; loaded when it is first asked for."""
         if self._model is None:
-            backends.use(self.backend)
+            backends.use(self.backend, why=self._why_backend)
             model = self.model_source.load()
             if self._adapters is not None:
                 from kerasgen.tuners import adapters
@@ -145,7 +146,7 @@ class Pipeline(Generator):
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         vocabulary = self._adapt_vocabulary()
-        stored = self._documents()
+        stored = self._documents(show=verbose != 0)
         train, held_out = stored.train, stored.held_out
         model = self.model
 
@@ -157,7 +158,7 @@ class Pipeline(Generator):
 
         from kerasgen.tuners import adapters
 
-        carried = adapters.current(model)
+        others = adapters.digest_of_others(model) if self._weights_are_the_sources else ""
         report = self.tuner.tune(
             model,
             train,
@@ -169,13 +170,12 @@ class Pipeline(Generator):
             sample=sample,
             verbose=verbose,
         )
-        # Adapters leave the other weights alone; other ones than the model carried before were preceded by a merge.
-        carries = adapters.current(model)
-        if carries is None or carried not in (None, carries):
+        if adapters.current(model) is None or adapters.digest_of_others(model) != others:
             self._weights_are_the_sources = False
         if directory is None:
             shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
+        vocabulary = self._measured(vocabulary, report)
         self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=vocabulary)
         return self.report
 
@@ -432,18 +432,34 @@ class Pipeline(Generator):
         """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
         model, corpus = self.model, self._corpus()
         before = model.tokenizer
-        record = self.tuner.adapt_vocabulary(model, lambda: corpus.texts("train"), lambda: corpus.texts("held_out"))
+        record = self.tuner.adapt_vocabulary(
+            model,
+            lambda: corpus.texts("train"),
+            lambda: corpus.texts("held_out"),
+            cache=caches.directory(self.cache),
+        )
         if model.tokenizer is not before:
             self._stored = None
         if record and record["choice"] != "keep":
             self._weights_are_the_sources = False
         return record
 
-    def _documents(self) -> StoredCorpus:
-        """The corpus's ids, those to train on and those held out, on disk."""
+    def _measured(self, record: Mapping[str, Any], report: TuneReport) -> Mapping[str, Any]:
+        """The vocabulary's record with what the first validation after the change found; the model keeps it too."""
+        if not record or record["choice"] == "keep" or not report.validations:
+            return record
+        if "bits_per_character" in record["after"]:  # of an earlier run over the same texts
+            return record
+        after = {**record["after"], "bits_per_character": report.validations[0].bits_per_character}
+        record = {**record, "after": after}
+        self.model.metadata = {**self.model.metadata, "vocabulary": record}
+        return record
+
+    def _documents(self, *, show: bool = True) -> StoredCorpus:
+        """The corpus's ids, those to train on and those held out, on disk; `show` for progress bars."""
         corpus = self._corpus()
         if self._stored is None:
-            backends.use(self.backend)
+            backends.use(self.backend, why=self._why_backend)
             tokenizer = self.tokenizer
             from kerasgen.tokens import store
 
@@ -452,13 +468,13 @@ class Pipeline(Generator):
                 tokenizer,
                 held_out=self.held_out,
                 directory=store.cache_directory(self.cache),
-                show=True,
+                show=show,
             )
         return self._stored
 
     def _run_folder(self, train: EncodedDocuments) -> Path:
-        """A folder that stands for exactly this run: its documents, model, settings and seed."""
+        """A folder that stands for exactly this run: its documents, model, settings, seed and backend."""
         from platformdirs import user_state_path
 
-        said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed])
+        said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed, self.backend])
         return user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]

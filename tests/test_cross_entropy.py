@@ -92,6 +92,69 @@ def test_value_accuracy_and_gradients_are_those_of_the_whole_logits(real: float)
     np.testing.assert_allclose(of_table, 3 * expected[3], rtol=1e-4, atol=1e-5)
 
 
+def far_from_zero() -> dict[str, NDArray[Any]]:
+    """Logits near -100, as GPT-2's are: bfloat16 knows every half there. Half of the targets are likely ones."""
+    inputs = case(1, tokens=128, vocabulary_size=700, width=64, real=1.0)
+    inputs["table"] *= 0.12
+    inputs["hidden"][..., 0], inputs["table"][:, 0] = 10.0, -10.0
+    import ml_dtypes
+
+    for name in ("hidden", "table"):
+        inputs[name] = inputs[name].astype(ml_dtypes.bfloat16).astype(np.float32)
+    likely = np.argsort(-(inputs["hidden"] @ inputs["table"].T), -1)[..., :3]
+    inputs["targets"][:, ::2] = likely[:, ::2, 1]
+    inputs["targets"][:, ::4] = likely[:, ::4, 0]
+    return inputs
+
+
+def test_bfloat16_products_are_summed_and_kept_in_float32() -> None:
+    """Rounded to bfloat16, logits tie with others that are less likely, and each is off by up to a quarter."""
+    inputs = far_from_zero()
+    loss, accuracy, of_hidden, of_table = differentiated(inputs, dtype="bfloat16")
+    expected = by_hand(**inputs)
+    assert loss == pytest.approx(expected[0], rel=1e-5)
+    assert accuracy == pytest.approx(expected[1], rel=1e-5)
+    for found, wanted in ((of_hidden, expected[2]), (of_table, expected[3])):
+        assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_a_score_is_of_float32_logits_whatever_the_hidden_states_are() -> None:
+    inputs = far_from_zero()
+    backend.use()
+    from keras import ops
+
+    from kerasgen.models.cross_entropy import token_nats
+
+    inputs["table"] += np.random.default_rng(2).standard_normal(inputs["table"].shape).astype(np.float32) * 1e-3
+    found = token_nats(
+        ops.cast(ops.convert_to_tensor(inputs["hidden"]), "bfloat16"),
+        ops.convert_to_tensor(inputs["table"]),
+        ops.convert_to_tensor(inputs["targets"]),
+    )
+    logits = inputs["hidden"].astype(np.float64) @ inputs["table"].T.astype(np.float64)
+    wide = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
+    expected = wide - np.take_along_axis(logits, inputs["targets"][..., None], -1)[..., 0]
+    np.testing.assert_allclose(np.asarray(found), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["in chunks", "whole"])
+def test_of_equally_likely_tokens_the_first_counts(whole: bool) -> None:
+    inputs = case(2, tokens=64, vocabulary_size=50, width=8, real=1.0)
+    inputs["table"][25:] = inputs["table"][:25]
+    inputs["targets"] = (inputs["hidden"] @ inputs["table"].T).argmax(-1).astype(np.int32)
+    inputs["targets"][:, ::2] += 25
+    weights = inputs["weights"]
+    if whole:
+        backend.use()
+        from kerasgen.models.cross_entropy import plain_weighted_loss
+
+        logits = inputs["hidden"] @ inputs["table"].T
+        accuracy = float(plain_weighted_loss(logits, inputs["targets"], weights).accuracy)
+    else:
+        accuracy = differentiated(inputs)[1]
+    assert accuracy == pytest.approx(float(weights[:, 1::2].sum()), rel=1e-5)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -125,6 +126,34 @@ def test_adapters_and_weights_split_over_two_processes(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", "none", "--lora")
     for child in processes(tmp_path / "split", "model", ["--lora"], ["--lora"]):
         same(result(child), whole)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_the_writing_process_saw_on_the_disk_holds_for_all(first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one sees the report of a finished run removed, and would take the directory for an unfinished run's."""
+    if backend.use() != "jax":
+        pytest.skip("several processes are JAX's")
+    from jax._src import distributed
+
+    from kerasgen.tuners import distributing
+
+    class Client:
+        kept: ClassVar[dict[str, str]] = {}
+
+        def key_value_set(self, key: str, value: str) -> None:
+            self.kept[key] = value
+
+        def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str:
+            return self.kept[key]
+
+    monkeypatch.setattr(distributed.global_state, "client", Client())
+    found = []
+    for index, answer in enumerate((first, not first)):
+        monkeypatch.setattr(distributing, "_barriers", itertools.count())  # each process counts its own
+        share = distributing.Share(count=2, index=index, writes=index == 0, processes=2)
+        found.append(distributing.agreed(share, answer, "whether a run goes on"))
+    assert found == [first, first]
+    assert distributing.agreed(distributing.Share(), not first, "") is not first
 
 
 def test_what_does_not_fit_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

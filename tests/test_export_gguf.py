@@ -81,3 +81,27 @@ def test_the_starter_from_end_to_end(dtype, tmp_path):
     parity = pipe.export(tmp_path / "starter.gguf", exporter="gguf", dtype=dtype).report["parity"]
     assert not parity["is_degenerate"]
     assert parity["greedy_equal"] or dtype != "F32"
+
+
+def test_a_vocabulary_fitted_to_chinese_is_read_back(tmp_path):
+    from kerasgen.tokens.bpe import ByteLevelBPE
+    from kerasgen.tuners.vocabulary import adapt
+
+    poems = [f"{a}{b}花落知多少" for a in "春夏秋冬" for b in "風雨雲月"]
+    model = tiny_gpt2(400, num_layers=1, hidden_dim=16)
+    assert adapt(model, lambda: poems, None, asked="extend")["first_added"] < model.tokenizer.vocabulary_size
+    artefact = kg.GgufExporter().export(model, tmp_path / "poet.gguf")
+    assert artefact.report["parity"]["greedy_equal"]
+    weights, tokens, _ = read(artefact.path)
+    assert len(weights.token_embedding) == len(tokens) == model.tokenizer.vocabulary_size
+    merges = gguf.GGUFReader(artefact.path).fields["tokenizer.ggml.merges"].contents()
+    again = ByteLevelBPE(
+        {token: n for n, token in enumerate(tokens)},
+        [tuple(merge.split(" ")) for merge in merges],
+        start_token=model.tokenizer.start_token,
+        end_token=model.tokenizer.end_token,
+        pad_token=model.tokenizer.pad_token,
+    )
+    for text in (*poems, "the rain, 六 🚀\n\n"):
+        assert again.encode(text) == model.tokenizer.encode(text)
+    assert len(again.encode("花")) == 1

@@ -36,3 +36,18 @@ def test_the_starter_from_end_to_end(tmp_path):
     path.write_bytes(path.read_bytes()[:10_000])
     with pytest.raises(kg.errors.ModelFormatError, match="cut off"):
         kg.load_artefact(path)
+
+
+@pytest.mark.slow
+def test_a_vocabulary_fitted_to_chinese_is_read_by_litert_lm(tmp_path):
+    """A fresh process of its own engine writes the model's text, from the adapted vocabulary and merges."""
+    for package in ("litert_lm", "litert_lm_builder", "ai_edge_litert", "tensorflow"):
+        pytest.importorskip(package)
+    from kerasgen.tuners.vocabulary import adapt
+
+    poems = [f"{a}{b}花落知多少" for a in "春夏秋冬" for b in "風雨雲月"]
+    model = tiny_gpt2(400, num_layers=1, hidden_dim=32, max_sequence_length=64)
+    adapt(model, lambda: poems, None, asked="extend")
+    artefact = kg.LiteRtLmExporter().export(model, tmp_path / "poet.litertlm")
+    assert artefact.report["parity"]["text_equal"]
+    assert kg.load_artefact(artefact.path).tokenizer.digest() == model.tokenizer.digest()

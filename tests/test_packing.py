@@ -184,12 +184,15 @@ class TestEncoding:
         assert documents_of([[1, 2], [3, 4]]).digest() in digests
 
 
-def test_tang_poems_fill_95_percent_of_128_positions(shared_data: Path) -> None:
+@pytest.mark.slow
+def test_tang_poems_fill_95_percent_of_128_positions_and_98_of_512_and_1024(shared_data: Path) -> None:
     corpus = ChinesePoetry(path=str(shared_data / "chinese-poetry.tang.tar.xz"), dynasty="tang")
     poems = list(corpus.documents())
     tokenizer = whole_character_bpe((poem.text for poem in poems), vocabulary_size=8192)
     encoded = encode_documents(poems, tokenizer)
-    rows = pack(encoded, sequence_length=128)
-    assert rows.pieces.targets.sum() == encoded.targets
-    assert encoded.targets / (128 * len(rows)) >= 0.95
+    for length, least in ((128, 0.95), (512, 0.98), (1024, 0.98)):
+        rows = pack(encoded, sequence_length=length)
+        assert rows.pieces.targets.sum() == encoded.targets, "nothing is cut off"
+        assert encoded.targets / (length * len(rows)) >= least
+        assert rows.split_documents == (encoded.lengths - 1 > length).sum(), "what fits is not split"
     assert pack(encoded, sequence_length=128, packing="none").fill < 0.5

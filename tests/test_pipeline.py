@@ -263,6 +263,16 @@ class TestSaving:
         assert not [path for path in tmp_path.iterdir() if path.name != "state"]
 
 
+def test_a_silent_fit_writes_nothing(preset, tmp_path, capfd):
+    tuner = kg.FullTuner(max_steps=1, batch_size=2, sequence_length=16)
+    pipe = kg.Pipeline(corpus=["the rain", "he ran home"] * 9, model=preset, tuner=tuner, cache=tmp_path / "cache")
+    capfd.readouterr()
+    pipe.fit(directory=tmp_path / "run", verbose=0)
+    said = capfd.readouterr()
+    assert not [line for line in (said.out + said.err).splitlines() if "documents" in line]
+    assert not said.out.strip()
+
+
 def test_a_hub_that_cannot_be_reached_is_named_with_what_works_offline(monkeypatch):
     """The address is a closed port of this machine, so the test is the same with a network and without."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):

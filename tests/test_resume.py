@@ -178,16 +178,31 @@ class TestAnotherRun:
     @pytest.mark.parametrize(
         ("change", "named"),
         [
-            ({"seed": 6}, "seed"),
+            ({"seed": 6}, r"seed \(5 there, 6 here\)"),
             ({"words": 1}, "documents"),
-            ({"learning_rate": 1e-3, "epochs": 9}, "epochs, learning_rate"),
-            ({"precision": "mixed_bfloat16"}, "precision"),
+            (
+                {"learning_rate": 1e-3, "epochs": 9},
+                r"epochs \(3 .* 9 here\), learning_rate \(0.003 .* 0.001 here\)",
+            ),
+            ({"precision": "mixed_bfloat16"}, r"precision \('float32' there, 'mixed_bfloat16' here\)"),
         ],
     )
     def test_what_differs_is_named(self, chain: Chain, change: dict[str, Any], named: str) -> None:
         with pytest.raises(CheckpointError, match=f"another run: {named} differ") as error:
             self.resume(chain, **change)
         assert str(chain.directory) in str(error.value)
+
+    def test_another_backend_is_refused_for_it_rounds_otherwise(self, chain: Chain, tmp_path: Path) -> None:
+        from kerasgen.tuners import checkpoints
+
+        copy = dataclasses.replace(chain, directory=shutil.copytree(chain.directory, tmp_path / "copy"))
+        saved = checkpoints.read_latest(copy.directory)
+        assert saved is not None
+        there = dict(saved.state["fingerprint"]) | {"backend": "torch"}
+        state = dict(saved.state) | {"fingerprint": there}
+        checkpoints.write(copy.directory, dataclasses.replace(saved, state=state))
+        with pytest.raises(CheckpointError, match=r"another run: backend \('torch' there, '\w+' here\) differ"):
+            self.resume(copy)
 
     def test_another_model_is_refused(self, chain: Chain) -> None:
         from tiny import tiny_gpt2

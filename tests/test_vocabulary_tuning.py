@@ -16,6 +16,7 @@ from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
 from kerasgen.tokens import vocabulary as tokens
+from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tuners.vocabulary import adapt
 
 POEMS = [f"{a}{b}{c}花落知多少" for a in "春夏秋冬" for b in "風雨雲月" for c in "山水"]
@@ -116,6 +117,59 @@ def test_beside_adapters_the_new_rows_are_tuned_and_the_old_ones_stay(preset) ->
     assert rows < report.trainable_parameters < rows + 2000
 
 
+def test_what_validates_before_and_after_the_change_is_measured_alike(preset, tmp_path) -> None:
+    """At a length that is not the model's own: the figures of both vocabularies are of one kind."""
+    from kerasgen.tuners.vocabulary import measured
+
+    tuner = dataclasses.replace(TUNER, sequence_length=8, max_steps=1)
+    pipe = pipeline(preset, tuner=tuner)
+    held_out = list(pipe._corpus().texts("held_out"))
+    expected = measured(small(), lambda: held_out, sequence_length=8, batch_size=4, precision="float32")
+    report = pipe.fit(verbose=0)
+    assert report.vocabulary["before"]["bits_per_character"] == pytest.approx(expected, rel=1e-5)
+    assert report.vocabulary["after"]["bits_per_character"] == report.validations[0].bits_per_character
+    assert report.validations[0].step == 0
+
+
+def test_rows_of_an_earlier_vocabulary_stay_when_auto_keeps_it_and_adapters_say_all(preset, tmp_path) -> None:
+    whole = pipeline(preset, tuner=dataclasses.replace(TUNER, max_steps=2))
+    whole.fit(verbose=0)
+    whole.save(tmp_path / "extended")
+    tuner = kg.LoraTuner(**{**dataclasses.asdict(TUNER), "vocabulary": "auto", "rank": 2, "epochs": 2})
+    pipe = kg.Pipeline.load(tmp_path / "extended", corpus=POEMS)
+    pipe.tuner = tuner
+    before = np.array(models.token_table(pipe.model))
+    report = pipe.fit(verbose=0)
+    assert report.vocabulary["choice"] == "keep"
+    assert report.trainable_parameters < 2000
+    np.testing.assert_array_equal(models.token_table(pipe.model), before)
+    pipe.save(tmp_path / "poet")
+    assert (tmp_path / "poet" / "adapters").is_dir()
+    same_weights(kg.Pipeline.load(tmp_path / "poet").model, pipe.model)
+
+
+def test_a_weight_that_was_changed_beside_adapters_is_saved(preset, tmp_path) -> None:
+    """Whoever changed it: here a callback does."""
+    import keras
+
+    class Change(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            table = self.model.causal_lm.backbone.token_embedding._embeddings
+            table.assign(np.asarray(table) + 1.0)
+
+    tuner = kg.LoraTuner(epochs=1, max_steps=1, batch_size=4, sequence_length=32, rank=2)
+    pipe = pipeline(preset, tuner=tuner)
+    pipe.fit(callbacks=[Change()], verbose=0)
+    pipe.save(tmp_path / "poet")
+    same_weights(kg.Pipeline.load(tmp_path / "poet").model, pipe.model, text="the rain")
+
+
+def same_weights(found: LanguageModel, expected: LanguageModel, text: str = "春風") -> None:
+    """They compute the same, so adapters and what they stand beside are the same."""
+    np.testing.assert_array_equal(models.token_table(found), models.token_table(expected))
+    np.testing.assert_allclose(logits(found, text), logits(expected, text), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", [kg.FullTuner, kg.LoraTuner])
 def test_a_killed_run_goes_on_with_the_vocabulary_that_it_began_with(preset, tmp_path, kind) -> None:
     import keras
@@ -133,6 +187,30 @@ def test_a_killed_run_goes_on_with_the_vocabulary_that_it_began_with(preset, tmp
     assert resumed.resumed_from
     assert list(resumed.losses) == list(whole.losses)
     assert resumed.vocabulary == whole.vocabulary
+
+
+def test_what_was_counted_once_is_not_counted_again_and_a_damaged_count_is(tmp_path, monkeypatch) -> None:
+    """A run that goes on reads its corpus for the digest, and encodes nothing to have the vocabulary it began with."""
+    encoded: list[int] = []
+    encode_batch = ByteLevelBPE.encode_batch
+    monkeypatch.setattr(
+        ByteLevelBPE, "encode_batch", lambda self, texts: encoded.append(len(texts)) or encode_batch(self, texts)
+    )
+    first = small()
+    record = adapt(first, lambda: POEMS, None, asked="auto", cache=tmp_path)
+    assert 0 < len(encoded) <= 4
+    for damaged in (False, True):
+        encoded.clear()
+        if damaged:
+            for path in tmp_path.rglob("*.json"):
+                path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+        again = small()
+        assert adapt(again, lambda: POEMS, None, asked="auto", cache=tmp_path) == record
+        assert again.tokenizer.digest() == first.tokenizer.digest()
+        np.testing.assert_array_equal(models.token_table(again), models.token_table(first))
+        assert bool(encoded) == damaged
+    used = tokens.use_of(POEMS, first.tokenizer)
+    assert record["after"]["tokens_per_character"] == used.tokens_per_character
 
 
 def test_auto_extends_for_chinese_trims_for_a_few_words_and_says_why() -> None:

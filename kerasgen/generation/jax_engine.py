@@ -63,6 +63,7 @@ class JaxEngine:
         self.compilations = 0
         self.prompts = Prompts()
         self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._ending: dict[int, JaxEngine] = {}
 
     @property
     def max_sequence_length(self) -> int:
@@ -71,7 +72,10 @@ class JaxEngine:
 
     def ending_at(self, end_token_id: int) -> JaxEngine:
         """Return an engine of the same weights whose texts end at another token, which remembers nothing."""
-        other = copy.copy(self)
+        if end_token_id in self._ending:
+            return self._ending[end_token_id]
+        other = self._ending[end_token_id] = copy.copy(self)
+        other._ending = {}
         other.tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
         other.prompts = Prompts()
         knowing = ("choose ", "steps ")  # graphs that hold the end token
@@ -83,6 +87,8 @@ class JaxEngine:
         self.weights = weights
         self._turned = None
         self.prompts.clear()
+        for other in self._ending.values():
+            other.replace(weights)
 
     def weights_for(self, rows: int) -> Weights:
         """Return the weights for steps of so many rows.

@@ -27,7 +27,8 @@ class WeightedLoss(NamedTuple):
 
     Args:
         loss: the sum over the targets of weight times -log p, in nats.
-        accuracy: the sum over the targets of weight times whether the target was the likeliest token.
+        accuracy: the sum over the targets of weight times whether the target was the likeliest token; of several
+            that are equally likely, the first counts.
     """
 
     loss: Any
@@ -87,7 +88,7 @@ def plain_weighted_loss(logits: Any, targets: Any, weights: Any) -> WeightedLoss
     """
     logits = ops.cast(logits, "float32")
     chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(targets, -1), axis=-1), axis=-1)
-    correct = ops.cast(chosen >= ops.max(logits, axis=-1), "float32")
+    correct = ops.cast(ops.cast(ops.argmax(logits, axis=-1), targets.dtype) == targets, "float32")
     loss = ops.sum(weights * (ops.logsumexp(logits, axis=-1) - chosen))
     return WeightedLoss(loss, ops.stop_gradient(ops.sum(weights * correct)))
 
@@ -95,18 +96,20 @@ def plain_weighted_loss(logits: Any, targets: Any, weights: Any) -> WeightedLoss
 def token_nats(hidden: Any, table: Any, targets: Any) -> Any:
     """Return -log p of each target, float32 and shaped as `targets`; made for scoring, not for gradients.
 
+    The logits are float32 whatever the type of `hidden`: rounded to bfloat16, a token's nats were off by up to 0.25.
+
     Args:
         hidden: float `(batch, sequence_length, hidden_dim)`.
-        table: float `(vocabulary_size, hidden_dim)`, used in the type of `hidden`.
+        table: float `(vocabulary_size, hidden_dim)`.
         targets: int32 `(batch, sequence_length)`.
     """
     width, tokens = hidden.shape[-1], hidden.shape[0] and hidden.shape[0] * hidden.shape[1]
     chunk = chunk_size(LARGEST_CHUNK if tokens is None else tokens, table.shape[0])
-    kernel = ops.transpose(ops.cast(table, hidden.dtype))
+    kernel = ops.transpose(ops.cast(table, "float32"))
 
     def of_chunk(inputs: tuple[Any, Any]) -> Any:
         rows, wanted = inputs
-        return nats(ops.matmul(rows, kernel), wanted)
+        return nats(ops.matmul(ops.cast(rows, "float32"), kernel), wanted)
 
     flat, wanted = ops.reshape(hidden, (-1, width)), ops.reshape(targets, (-1,))
     short = -ops.shape(flat)[0] % chunk

@@ -111,9 +111,12 @@ def _walk(
         sums = exponentials.sum(axis=-1)
         chosen = jnp.take_along_axis(logits, wanted[:, None], axis=-1)[:, 0]
         loss += jnp.sum(weight * (highest + jnp.log(sums) - chosen))
-        accuracy += jnp.sum(weight * (chosen >= highest))
+        columns = lax.broadcasted_iota(wanted.dtype, logits.shape, 1)
+        # Of several likeliest tokens the first counts, as for argmax.
+        before = jnp.where(columns < wanted[:, None], logits, -jnp.inf).max(axis=-1)
+        accuracy += jnp.sum(weight * ((chosen >= highest) & (before < chosen)))
         if gradients:
-            is_target = lax.broadcasted_iota(wanted.dtype, logits.shape, 1) == wanted[:, None]
+            is_target = columns == wanted[:, None]
             # Weighed after the products, which are narrower; in float32, where small weights don't vanish.
             of_logits = (exponentials / sums[:, None] - is_target).astype(hidden.dtype)
             found = _product(of_logits, table, ((1,), (0,))) * weight[:, None]

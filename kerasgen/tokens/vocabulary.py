@@ -39,11 +39,13 @@ class AdaptedVocabulary:
         tokenizer: the new one. Its ids have no holes; those of the old tokens that stayed come first, in their order.
         sources: for each new id, the old ids it is made of: the same token's alone where there was one.
         first_added: the first id of a token that the old tokenizer did not have; the vocabulary's size if all were.
+        tokens_per_character: of the texts that it was made for.
     """
 
     tokenizer: ByteLevelBPE
     sources: tuple[tuple[int, ...], ...]
     first_added: int
+    tokens_per_character: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,8 @@ def trim(tokenizer: ByteLevelBPE, use: VocabularyUse) -> AdaptedVocabulary:
             "it with the same tokenizer."
         )
     used = np.flatnonzero(use.counts).tolist()
-    return _trimmed(tokenizer, tokenizer, {tokenizer.id_to_token(token_id) for token_id in used})
+    names = {tokenizer.id_to_token(token_id) for token_id in used}
+    return _trimmed(tokenizer, tokenizer, names, use.tokens_per_character)
 
 
 def extend(tokenizer: ByteLevelBPE, texts: Texts) -> AdaptedVocabulary:
@@ -112,9 +115,15 @@ def extend(tokenizer: ByteLevelBPE, texts: Texts) -> AdaptedVocabulary:
     """
     whole = _with_characters(tokenizer, texts())
     for _ in range(_PIECE_ROUNDS):
-        whole = _with_pieces(whole, texts())
-    used = np.flatnonzero(use_of(texts(), whole).counts).tolist()
-    return _trimmed(whole, tokenizer, {whole.id_to_token(token_id) for token_id in used})
+        longer, use = _with_pieces(whole, texts())
+        if longer is whole:  # nothing more to add, and what it uses was counted on the way
+            break
+        whole = longer
+    else:
+        use = use_of(texts(), whole)
+    used = np.flatnonzero(use.counts).tolist()
+    names = {whole.id_to_token(token_id) for token_id in used}
+    return _trimmed(whole, tokenizer, names, use.tokens_per_character)
 
 
 def merges_of(token: str, ranks: dict[tuple[str, str], int]) -> list[tuple[str, str]]:
@@ -135,7 +144,9 @@ def merges_of(token: str, ranks: dict[tuple[str, str], int]) -> list[tuple[str, 
     return made
 
 
-def _trimmed(tokenizer: ByteLevelBPE, old: ByteLevelBPE, used: set[str]) -> AdaptedVocabulary:
+def _trimmed(
+    tokenizer: ByteLevelBPE, old: ByteLevelBPE, used: set[str], tokens_per_character: float
+) -> AdaptedVocabulary:
     """`tokenizer` with its special tokens, the bytes and what `used` needs; ids by their old ones, new tokens last."""
     pairs = [_split(merge) for merge in tokenizer.merges]
     ranks: dict[tuple[str, str], int] = {}
@@ -161,7 +172,7 @@ def _trimmed(tokenizer: ByteLevelBPE, old: ByteLevelBPE, used: set[str]) -> Adap
         special_tokens=tuple(tokenizer.special_tokens),
     )
     sources = [(old_ids[token],) for token in before] + [tuple(old.encode_symbols(token)) for token in added]
-    return AdaptedVocabulary(tokenizer=result, sources=tuple(sources), first_added=len(before))
+    return AdaptedVocabulary(result, tuple(sources), len(before), tokens_per_character)
 
 
 def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevelBPE:
@@ -186,22 +197,28 @@ def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevel
                 following += 1
             first[(written[: end - 1], written[end - 1])] = None
     rest = [pair for pair in map(_split, tokenizer.merges) if pair not in first]
-    return _rebuilt(tokenizer, vocabulary, [*first, *rest])
+    return rebuilt(tokenizer, vocabulary, [*first, *rest])
 
 
-def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevelBPE:
-    """The tokenizer with merges, after its own, of the pairs of neighbours that occur most within a word."""
+def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLevelBPE, VocabularyUse]:
+    """The tokenizer with merges, after its own, of the pairs of neighbours that occur most within a word.
+
+    It is the same one if there are none. Beside it, how the texts use the ids of the one that came in.
+    """
     size = tokenizer.vocabulary_size
     pairs: Counter[int] = Counter()
-    tokens = 0
+    counts_of_ids = np.zeros(size, np.int64)
+    characters = 0
     for portion in _portions(texts):
         encoded = [np.asarray(ids, np.int64) for ids in tokenizer.encode_batch(portion)]
-        tokens += sum(map(len, encoded))
+        counts_of_ids += np.bincount(np.concatenate(encoded), minlength=size)
+        characters += sum(map(len, portion))
         flat = [ids[:-1] * size + ids[1:] for ids in encoded if len(ids) > 1]
         if flat:
             found, counts = np.unique(np.concatenate(flat), return_counts=True)
             pairs.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-    least = max(MINIMUM_PIECE_COUNT, tokens * MINIMUM_PIECE_SHARE)
+    use = VocabularyUse(counts_of_ids, characters)
+    least = max(MINIMUM_PIECE_COUNT, int(counts_of_ids.sum()) * MINIMUM_PIECE_SHARE)
     cut = splitter()
     vocabulary = tokenizer.vocabulary
     added: list[tuple[str, str]] = []
@@ -214,10 +231,13 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevelBPE:
         if within and left + right not in vocabulary and tokenizer.encode(text) == list(divmod(pair, size)):
             vocabulary[left + right] = size + len(added)  # a hole in the old ids would be closed by trimming
             added.append((left, right))
-    return _rebuilt(tokenizer, vocabulary, [*map(_split, tokenizer.merges), *added]) if added else tokenizer
+    if not added:
+        return tokenizer, use
+    return rebuilt(tokenizer, vocabulary, [*map(_split, tokenizer.merges), *added]), use
 
 
-def _rebuilt(tokenizer: ByteLevelBPE, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> ByteLevelBPE:
+def rebuilt(tokenizer: ByteLevelBPE, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> ByteLevelBPE:
+    """Return a tokenizer of this vocabulary and these merges, with the special tokens of another one."""
     return ByteLevelBPE(
         vocabulary,
         merges,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -126,6 +127,16 @@ def current(model: LanguageModel) -> AdapterConfig | None:
         alpha=float(carrying[0].lora_alpha),
         targets=tuple(sorted({layer.name for layer in carrying})),
     )
+
+
+def digest_of_others(model: LanguageModel) -> str:
+    """Return digits that change with any weight but the adapters': with equal ones, saving those says all."""
+    thin = {id(variable) for _, variable in _thin(model)}
+    digest = hashlib.blake2b()
+    for variable in model.causal_lm.weights:
+        if id(variable) not in thin and not variable.path.endswith("seed_generator_state"):
+            digest.update(np.ascontiguousarray(variable).data)
+    return digest.hexdigest()
 
 
 def save(model: LanguageModel, directory: Path) -> None:

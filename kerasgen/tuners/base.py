@@ -234,6 +234,8 @@ class FineTuner(ABC):
         model: LanguageModel,
         texts: Callable[[], Iterable[str]],
         held_out: Callable[[], Iterable[str]] | None = None,
+        *,
+        cache: Path | None = None,
     ) -> Mapping[str, Any]:
         """Fit the model's vocabulary to texts before they are encoded, if the tuner is set to; by default, don't.
 
@@ -241,6 +243,7 @@ class FineTuner(ABC):
             model: whose tokenizer and embeddings may be replaced, in place.
             texts: gives the training texts anew at each call.
             held_out: gives the held-out texts, to measure the model on them before its vocabulary changes.
+            cache: the directory in which what was counted is kept for later runs, or None to keep nothing.
 
         Returns:
             What was done and why, as JSON can hold it; see `kerasgen.tuners.vocabulary.adapt`. Empty for nothing.

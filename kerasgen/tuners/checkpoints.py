@@ -105,15 +105,29 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     """
     from safetensors.numpy import save
 
+    write_bytes(path, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
+
+
+def write_bytes(path: Path, data: bytes, *, then: str = "Make room or give another directory.") -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: what lies there is replaced.
+        data: of the whole file.
+        then: what to do if it can't be written, for the error.
+
+    Raises:
+        CheckpointError: it can't be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(partial, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
+        _write(partial, data)
         partial.replace(path)
     except OSError as cause:
         with suppress(OSError):
             partial.unlink()
-        raise CheckpointError(f"{path} can't be written: {cause}. Make room or give another directory.") from cause
+        raise CheckpointError(f"{path} can't be written: {cause}. {then}") from cause
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:

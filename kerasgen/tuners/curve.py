@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from kerasgen.errors import MissingDependencyError
+from kerasgen.tuners import checkpoints
 from kerasgen.tuners.base import Validation
 
 FILE = "loss.png"
@@ -29,9 +31,10 @@ def require() -> None:
 
 
 def draw(path: Path, losses: Sequence[float], validations: Sequence[Validation]) -> None:
-    """Draw the loss of each step and of each validation, in nats a token, into a PNG.
+    """Draw the loss of each step and of each validation, in nats a token, into a PNG, whole or not at all.
 
     Raises:
+        CheckpointError: it can't be written.
         MissingDependencyError: matplotlib is not installed.
     """
     require()
@@ -49,6 +52,6 @@ def draw(path: Path, losses: Sequence[float], validations: Sequence[Validation])
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("nats per token")
     axes.legend()
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    checkpoints.write_bytes(path, drawn.getvalue())

@@ -140,6 +140,19 @@ def together(share: Share, what: str) -> None:
         distributed.global_state.client.wait_at_barrier(f"kerasgen {next(_barriers)}: {what}", PATIENCE_MS)
 
 
+def agreed(share: Share, answer: bool, what: str) -> bool:
+    """Return the answer of the process that writes: what another one sees on a disk may have changed since."""
+    if share.processes == 1:
+        return answer
+    from jax._src import distributed
+
+    key = f"kerasgen {next(_barriers)}: {what}"
+    client = distributed.global_state.client
+    if share.writes:
+        client.key_value_set(key, "yes" if answer else "no")
+    return bool(client.blocking_key_value_get(key, PATIENCE_MS) == "yes")
+
+
 def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) -> None:
     if settings.batch_size % data:
         raise TuneArgumentError(

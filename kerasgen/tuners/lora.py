@@ -69,7 +69,7 @@ class LoraTuner(GradientTuner):
 
         config = adapters.AdapterConfig(rank=self.rank, alpha=float(self.alpha), targets=self.targets)
         adapters.check(model, config)
-        first_added = None if self.vocabulary == "keep" else added_rows(model)
+        first_added = added_rows(model, self.vocabulary)
 
         def prepare() -> None:
             adapters.enable(model, config, seed=seed)

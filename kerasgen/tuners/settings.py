@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kerasgen.errors import TuneArgumentError
@@ -118,6 +119,8 @@ class GradientTuner(FineTuner):
         model: LanguageModel,
         texts: Callable[[], Iterable[str]],
         held_out: Callable[[], Iterable[str]] | None = None,
+        *,
+        cache: Path | None = None,
     ) -> Mapping[str, Any]:
         """Do to the model's vocabulary what `vocabulary` says; see `FineTuner.adapt_vocabulary`.
 
@@ -126,9 +129,20 @@ class GradientTuner(FineTuner):
         """
         if self.vocabulary == "keep":
             return {}
-        from kerasgen.tuners.vocabulary import adapt
+        from kerasgen.models.precision import resolve
+        from kerasgen.tuners import requirements
+        from kerasgen.tuners.vocabulary import adapt, measured
 
-        return adapt(model, texts, held_out, asked=self.vocabulary)
+        def bits_per_character(texts: Callable[[], Iterable[str]]) -> float | None:
+            return measured(
+                model,
+                texts,
+                sequence_length=requirements.sequence_length_of(model, self),
+                batch_size=self.batch_size,
+                precision=resolve(self.precision)[0],
+            )
+
+        return adapt(model, texts, held_out, asked=self.vocabulary, bits_per_character=bits_per_character, cache=cache)
 
     def _check_whole(self, name: str, *, least: int) -> None:
         value = getattr(self, name)

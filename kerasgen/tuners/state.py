@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerasgen.errors import CheckpointError
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners import checkpoints, curve, distributing
+from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer
 
 BEST_FILE = "best.safetensors"
 REPORT_FILE = "report.json"
+GO_ON = "The run's checkpoints are untouched: make room, and fit again to go on from them."
 
 
 def reseed(trainer: Trainer, seed: int) -> None:
@@ -71,6 +75,7 @@ def fingerprint_of(
         "frozen weights": frozen.hexdigest(),
         "tuner": type(settings).__name__,
         "seed": seed,
+        "backend": keras.config.backend(),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()},
     }
 
@@ -86,11 +91,18 @@ def restore(
     then = saved.state["fingerprint"]
     different = sorted(key for key in fingerprint.keys() | then.keys() if fingerprint.get(key) != then.get(key))
     if different:
+        told = ", ".join(_difference(key, then.get(key), fingerprint.get(key)) for key in different)
         raise CheckpointError(
-            f"The checkpoint in {directory} is of another run: {', '.join(different)} differ. Ask for the same "
-            "settings and data, or start anew with resume=False."
+            f"The checkpoint in {directory} is of another run: {told} differ. Ask for the same settings, data and "
+            "backend, or start anew with resume=False."
         )
     assign(state, saved.tensors, directory)
+
+
+def _difference(key: str, then: Any, now: Any) -> str:
+    if key in ("documents", "held-out documents", "frozen weights"):  # digests tell nobody anything
+        return key
+    return f"{key} ({then!r} there, {now!r} here)"
 
 
 def assign(variables: Mapping[str, Any], tensors: Mapping[str, Any], directory: Path) -> None:
@@ -109,6 +121,24 @@ def assign(variables: Mapping[str, Any], tensors: Mapping[str, Any], directory: 
         )
     for name, variable in variables.items():
         variable.assign(tensors[name])
+
+
+def finished(directory: Path) -> bool:
+    """Say whether the directory holds the report of a run that finished; one that can't be read says nothing."""
+    try:
+        return isinstance(json.loads((directory / REPORT_FILE).read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def write_report(directory: Path, report: TuneReport) -> None:
+    """Write the report, whole or not at all. It says that the run is finished: resume="auto" starts anew after it.
+
+    Raises:
+        CheckpointError: it can't be written; the checkpoints are untouched.
+    """
+    said = json.dumps(report.to_dict(), indent=2)
+    checkpoints.write_bytes(directory / REPORT_FILE, said.encode(), then=GO_ON)
 
 
 def clear(directory: Path) -> None:

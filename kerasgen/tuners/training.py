@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,8 +112,11 @@ def _run(
         shares=share.count,
         share=share.index,
     )
-    go_on = resume if resume != "auto" else not (directory / state.REPORT_FILE).exists()
+    go_on = resume
+    if resume == "auto":
+        go_on = distributing.agreed(share, not state.finished(directory), "whether a run goes on")
     saved = checkpoints.read_latest(directory) if go_on else None
+    distributing.together(share, "what is there was read")  # before one process changes it
     if resume is True and saved is None:
         raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
     prepare()
@@ -233,12 +235,10 @@ def _run(
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
-        # The report says that the run is finished: resume="auto" starts anew after it.
         if share.writes:
-            directory.mkdir(parents=True, exist_ok=True)
             if settings.loss_curve:
                 curve.draw(directory / curve.FILE, history.losses, history.validations)
-            (directory / state.REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
+            state.write_report(directory, report)
         distributing.together(share, "the report")
         return report
     finally:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models import vocabulary as models
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
+from kerasgen.tokens.adaptations import Adaptations, adaptations
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 # `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
@@ -25,6 +27,8 @@ def adapt(
     held_out: tokens.Texts | None,
     *,
     asked: tokens.Vocabulary,
+    bits_per_character: Callable[[tokens.Texts], float | None] | None = None,
+    cache: Path | None = None,
 ) -> Mapping[str, Any]:
     """Change the model's vocabulary in place as asked and return what was done, as JSON can hold it.
 
@@ -36,6 +40,8 @@ def adapt(
         texts: gives the training texts anew at each call.
         held_out: gives texts whose bits per character are measured before the change, or None.
         asked: `"trim"`, `"extend"` or `"auto"`; for `"keep"` nothing is done.
+        bits_per_character: of texts under the model, or None for the model's own length and precision.
+        cache: the directory in which what was counted is kept for later runs, or None to keep nothing.
 
     Returns:
         `asked`, `choice`, `reason`, `first_added` (the first id that is new), and `before` and `after`, each with
@@ -62,51 +68,52 @@ def adapt(
     record = model.metadata.get(models.RECORD)
     if record and (record["asked"], record["texts"], record["tokenizer"]) == (asked, digest, old.digest()):
         return dict(record)
-    use = tokens.use_of(texts(), old)
-    if not use.characters:
+    found = adaptations(texts, old, digest=digest, extending=asked in ("extend", "auto"), directory=cache)
+    if not found.use.characters:
         raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
-    trimmed = tokens.trim(old, use)
-    extended = tokens.extend(old, texts) if asked in ("extend", "auto") else None
-    choice, reason = _choose(model, asked, use, trimmed, extended, texts)
-    before: dict[str, Any] = _figures(model, use.tokens_per_character)
+    choice, reason = _choose(model, asked, found)
+    before: dict[str, Any] = _figures(model, found.use.tokens_per_character)
     if held_out is not None and choice != "keep":
-        before["bits_per_character"] = _bits_per_character(model, held_out)
+        measure = bits_per_character or (lambda texts: measured(model, texts))
+        before["bits_per_character"] = measure(held_out)
     record = {"asked": asked, "choice": choice, "reason": reason, "texts": digest, "before": before}
     if choice == "keep":
-        return record | {"tokenizer": old.digest(), "first_added": old.vocabulary_size, "after": before}
+        record |= {"tokenizer": old.digest(), "first_added": old.vocabulary_size, "after": before}
+        model.metadata = dict(model.metadata) | {models.RECORD: record}  # rows added earlier are no longer new
+        return record
     from kerasgen.tuners import adapters
 
     adapters.merge(model)
-    chosen = trimmed if choice == "trim" or extended is None else extended
+    chosen = found.trimmed if choice == "trim" or found.extended is None else found.extended
     models.adapt(model, chosen, record={})
-    after_use = use if choice == "trim" else tokens.use_of(texts(), chosen.tokenizer)
     record |= {"tokenizer": chosen.tokenizer.digest(), "first_added": chosen.first_added}
-    record |= {"after": _figures(model, after_use.tokens_per_character)}
+    record |= {"after": _figures(model, chosen.tokens_per_character)}
     model.metadata = dict(model.metadata) | {models.RECORD: record}
     return record
 
 
-def added_rows(model: LanguageModel) -> int | None:
-    """Return the first row of the embedding table that an adaptation added, or None if it added none."""
+def added_rows(model: LanguageModel, asked: tokens.Vocabulary) -> int | None:
+    """Return the first row of the embedding table that this request added, or None if it added none.
+
+    Rows of an earlier request over other texts are old ones: beside adapters they stay as they are.
+    """
     record = model.metadata.get(models.RECORD)
-    first = record["first_added"] if record else model.tokenizer.vocabulary_size
-    return int(first) if first < model.tokenizer.vocabulary_size else None
+    if asked == "keep" or not record or record["asked"] != asked:
+        return None
+    first = int(record["first_added"])
+    return first if first < model.tokenizer.vocabulary_size else None
 
 
 def _choose(
-    model: LanguageModel,
-    asked: tokens.Vocabulary,
-    use: tokens.VocabularyUse,
-    trimmed: tokens.AdaptedVocabulary,
-    extended: tokens.AdaptedVocabulary | None,
-    texts: Callable[[], Iterable[str]],
+    model: LanguageModel, asked: tokens.Vocabulary, found: Adaptations
 ) -> tuple[Literal["keep", "trim", "extend"], str]:
     if asked == "trim" or asked == "extend":
         return asked, "asked for"
-    assert extended is not None
+    assert found.extended is not None
+    use = found.use
     longer, size = use.tokens_per_character, len(use.counts)
-    shorter = tokens.use_of(texts(), extended.tokenizer).tokens_per_character
-    saved = (model.backbone.vocabulary_size - trimmed.tokenizer.vocabulary_size) * model.backbone.hidden_dim
+    shorter = found.extended.tokens_per_character
+    saved = (model.backbone.vocabulary_size - found.trimmed.tokenizer.vocabulary_size) * model.backbone.hidden_dim
     share = saved / _parameters(model)
     figures = (
         f"{longer:.2f} tokens a character against {shorter:.2f} with whole characters and frequent pieces; "
@@ -131,15 +138,38 @@ def _parameters(model: LanguageModel) -> int:
     return int(sum(np.prod(weight.shape) for weight in model.causal_lm.weights))
 
 
-def _bits_per_character(model: LanguageModel, texts: tokens.Texts) -> float | None:
+def measured(
+    model: LanguageModel,
+    texts: tokens.Texts,
+    *,
+    sequence_length: int | None = None,
+    batch_size: int = 16,
+    precision: Precision | None = None,
+) -> float | None:
+    """Return the bits per character of texts, or None without a token, as a run's validations measure them.
+
+    Args:
+        model: whose dtype policies are afterwards what they were.
+        texts: gives them anew at each call.
+        sequence_length: positions of a row, or None for the model's own.
+        batch_size: rows at once.
+        precision: the dtype policy, or None for the model's own.
+    """
     from kerasgen.corpora.base import Document
+    from kerasgen.models.forward import set_precision
     from kerasgen.models.scoring import score
     from kerasgen.tokens.encoding import encode_documents
 
     encoded = encode_documents((Document(text, "") for text in texts()), model.tokenizer)
     if not encoded.targets:
         return None
-    return score(model, encoded, sequence_length=model.default_sequence_length).bits_per_character
+    before = model.causal_lm.dtype_policy.name
+    set_precision(model.causal_lm, precision or before)
+    try:
+        length = sequence_length or model.default_sequence_length
+        return score(model, encoded, sequence_length=length, batch_size=batch_size).bits_per_character
+    finally:
+        set_precision(model.causal_lm, before)
 
 
 def _digest(texts: Iterable[str]) -> str:

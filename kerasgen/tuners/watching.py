@@ -18,7 +18,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasgen.errors import NonFiniteLossError
+from kerasgen.errors import NonFiniteLossError, TuneError
+from kerasgen.tuners import checkpoints
 from kerasgen.tuners.base import TextSample, Validation
 
 STEP_LOGS = ("step_loss", "step_accuracy")
@@ -248,24 +249,36 @@ class StepLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._written = 0
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Begin the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("step,epoch,loss,learning_rate\n", encoding="utf-8")
-        self._write()
+        """Begin the file, with the steps before."""
+        lines = "step,epoch,loss,learning_rate\n" + self._lines()
+        checkpoints.write_bytes(self.path, lines.encode())
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the step that the batch finished, if it did."""
         self._write()
 
     def _write(self) -> None:
-        losses = self.watcher.seen.losses
-        if self._written == len(losses):
+        lines = self._lines()
+        if not lines:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            for step in range(self._written, len(losses)):
-                rate = self.watcher.learning_rate(step)
-                file.write(f"{step + 1},{step // self.steps_per_epoch + 1},{losses[step]!r},{rate!r}\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(lines)
+        except OSError as cause:
+            kept = f" The last checkpoint is {self.watcher.checkpoint}." if self.watcher.checkpoint else ""
+            raise TuneError(
+                f"{self.path} can't be written: {cause}.{kept} Make room and fit again, or ask for csv=False.",
+                step=self.watcher.step,
+            ) from cause
+
+    def _lines(self) -> str:
+        """The lines of the steps that are not in the file yet."""
+        losses, first = self.watcher.seen.losses, self._written
         self._written = len(losses)
+        return "".join(
+            f"{step + 1},{step // self.steps_per_epoch + 1},{losses[step]!r},{self.watcher.learning_rate(step)!r}\n"
+            for step in range(first, len(losses))
+        )
 
 
 class OneRun(keras.callbacks.CallbackList):  # type: ignore[misc]

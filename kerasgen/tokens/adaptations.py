@@ -1,0 +1,116 @@
+"""A corpus and a tokenizer to the vocabularies that could be made of them, kept in the cache for runs to come.
+
+A file is named by a digest of the texts and the tokenizer, as a token store is, and holds its own SHA-256; one that is
+damaged or can't be written costs the time to count again, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, extend, rebuilt, trim, use_of
+
+FORMAT: Final = 1
+FOLDER: Final = "vocabularies"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptations:
+    """How texts use a tokenizer, and what it could become for them.
+
+    Args:
+        use: of each of its ids.
+        trimmed: the tokenizer without what the texts don't use.
+        extended: with whole characters and frequent pieces besides, or None if it was not asked for.
+    """
+
+    use: VocabularyUse
+    trimmed: AdaptedVocabulary
+    extended: AdaptedVocabulary | None
+
+
+def adaptations(
+    texts: Texts, tokenizer: ByteLevelBPE, *, digest: str, extending: bool, directory: Path | None
+) -> Adaptations:
+    """Return what `trim` and, if it is asked for, `extend` make of the tokenizer, from the cache if it is there.
+
+    Args:
+        texts: gives the texts anew at each call; it is not called if the cache has the answer.
+        tokenizer: the old one.
+        digest: stands for the texts.
+        extending: whether `extended` is asked for.
+        directory: of the cache, or None to keep nothing.
+    """
+    name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()]).encode()).hexdigest()
+    uses = _kept(directory, f"{name}.use.json", lambda: _told(use_of(texts(), tokenizer)))
+    counts = np.zeros(tokenizer.vocabulary_size, np.int64)
+    counts[uses["ids"]] = uses["counts"]
+    use = VocabularyUse(counts, uses["characters"])
+    extended = None
+    if extending and use.characters:
+        said = _kept(directory, f"{name}.extended.json", lambda: _said(extend(tokenizer, texts)))
+        pairs = [(left, right) for left, right in said["merges"]]
+        extended = AdaptedVocabulary(
+            rebuilt(tokenizer, {token: n for n, token in enumerate(said["tokens"])}, pairs),
+            tuple(map(tuple, said["sources"])),
+            said["first_added"],
+            said["tokens_per_character"],
+        )
+    return Adaptations(use, trim(tokenizer, use), extended)
+
+
+def _told(use: VocabularyUse) -> dict[str, Any]:
+    ids = np.flatnonzero(use.counts)
+    return {"ids": ids.tolist(), "counts": use.counts[ids].tolist(), "characters": use.characters}
+
+
+def _said(adapted: AdaptedVocabulary) -> dict[str, Any]:
+    vocabulary = adapted.tokenizer.vocabulary
+    return {
+        "tokens": sorted(vocabulary, key=vocabulary.__getitem__),
+        "merges": [merge.split(" ") for merge in adapted.tokenizer.merges],
+        "sources": [list(ids) for ids in adapted.sources],
+        "first_added": adapted.first_added,
+        "tokens_per_character": adapted.tokens_per_character,
+    }
+
+
+def _kept(directory: Path | None, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the file of this name holds, or what `make` returns, which is written there."""
+    if directory is None:
+        return make()
+    path = directory / FOLDER / name
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["sha256"] == _digest(kept["content"]):
+            return dict(kept["content"])
+        _log.warning("%s is damaged, and is written anew.", path)
+    except (OSError, ValueError, KeyError, TypeError):  # nothing, or nothing that can be read
+        pass
+    made = make()
+    partial = path.with_name(f".{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"sha256": _digest(made), "content": made}), encoding="utf-8")
+        partial.replace(path)
+    except OSError as cause:
+        _log.warning("%s can't be written, so the corpus is counted again next time: %s", path, cause)
+        partial.unlink(missing_ok=True)
+    return made
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

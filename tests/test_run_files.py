@@ -1,0 +1,86 @@
+"""What a run writes beside its checkpoints is there whole or not at all, and a full disk costs no step."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import encode, smallest_gpt2, texts
+
+from kerasgen.errors import TuneError
+from kerasgen.tuners import checkpoints
+from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.full import FullTuner
+
+TUNER = FullTuner(batch_size=2, sequence_length=32, max_steps=2, checkpoint_every=1, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return smallest_gpt2()
+
+
+def tune(model: Any, directory: Path, **changed: Any) -> TuneReport:
+    train = encode(model.tokenizer, texts(12))
+    tuner = dataclasses.replace(TUNER, **changed)
+    return tuner.tune(model, train, seed=0, directory=directory, resume="auto", verbose=0)
+
+
+def full_for(name: str) -> Callable[[Path, bytes], None]:
+    """Writes as `checkpoints` does, but half of a file of this name, and then the disk is full."""
+    write = checkpoints._write
+
+    def half(path: Path, data: bytes) -> None:
+        if name in path.name:
+            path.write_bytes(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    return half
+
+
+@pytest.mark.parametrize("name", ["report.json", "loss.png"])
+def test_a_disk_that_is_full_at_the_end_leaves_the_run_to_go_on_from(
+    model: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "loss.png":
+        pytest.importorskip("matplotlib")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_write", full_for(name))
+        with pytest.raises(TuneError, match=rf"{name} can't be written: .*No space left.* room"):
+            tune(model, tmp_path, loss_curve=name == "loss.png")
+    assert not [path.name for path in tmp_path.iterdir() if name in path.name], "nothing half is left"
+    report = tune(model, tmp_path, loss_curve=name == "loss.png")
+    assert (report.resumed_from, report.steps) == (2, 2)
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["steps"] == 2
+
+
+def test_a_report_that_breaks_off_says_nothing(model: Any, tmp_path: Path) -> None:
+    """An earlier version wrote it so when the disk was full."""
+    tune(model, tmp_path)
+    (tmp_path / "report.json").write_text('{"steps": 2, "los', encoding="utf-8")
+    assert tune(model, tmp_path).resumed_from == 2
+    assert tune(model, tmp_path).resumed_from is None
+
+
+def test_a_log_that_cannot_be_written_says_which_and_from_where_the_run_goes_on(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def full(self: Path, mode: str = "r", *more: Any, **named: Any) -> Any:
+        if self.name == "steps.csv" and mode == "a":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(self, mode, *more, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(TuneError, match=r"steps.csv can't be written: .*The last checkpoint is .*step-00000001"):
+            tune(model, tmp_path, csv=True)
+    assert tune(model, tmp_path, csv=True).resumed_from == 1
+    assert len((tmp_path / "steps.csv").read_text(encoding="utf-8").splitlines()) == 3
