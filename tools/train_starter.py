@@ -4,8 +4,7 @@
 
 A whole-character vocabulary is counted, a small GPT-2 is trained on every poem that is not held out, as it is and in
 simplified characters, and the result is written as a float16 KerasHub preset with its model card. A killed run goes
-on with `--resume`. On one core of two, beside other work, its 5,500 steps took
-an hour and a quarter.
+on with `--resume`; `--start` goes on from a preset, and `--before` says in the card what that was trained for.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
     parser.add_argument("--output", type=Path, help="the preset to write; the package's own if not given")
     parser.add_argument("--start", help="a preset to go on from, with its vocabulary; anew if not given")
+    parser.add_argument("--before", default="", help="the steps of the preset to go on from, for the card")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--backend", default="tensorflow", help="on a CPU TensorFlow trains faster than JAX")
     parser.add_argument("--precision", default="float32")
@@ -119,9 +119,9 @@ def main() -> None:
         "held_out_loss_nats_per_token": round(final.loss, 4),
         "held_out_poems": len(held_out),
         "training_poems": len(training),
-        "training_tokens": report.steps * report.tokens // max(report.steps - (report.resumed_from or 0), 1),
-        "steps": report.steps,
-        "epochs": round(report.epochs, 2),
+        "training_tokens_of_these_steps": report.steps * report.tokens // max(report.steps - (report.resumed_from or 0), 1),
+        "steps": f"{report.steps}, after {arguments.before}" if arguments.before else report.steps,
+        "epochs_of_these_steps": round(report.epochs, 2),
         "parameters": report.parameters,
         "backend": report.backend,
         "precision": report.precision,
