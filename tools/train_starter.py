@@ -114,12 +114,13 @@ def main() -> None:
     final = score(model, unseen, sequence_length=SEQUENCE_LENGTH)
     output = arguments.output or DIRECTORY
     save_preset(model, output, overwrite=True, dtype="float16")
+    own_steps = max(report.steps - (report.resumed_from or 0), 1)  # those of this process, if a killed run went on
     figures = {
         "held_out_bits_per_character": round(final.bits_per_character, 4),
         "held_out_loss_nats_per_token": round(final.loss, 4),
         "held_out_poems": len(held_out),
         "training_poems": len(training),
-        "training_tokens_of_these_steps": report.steps * report.tokens // max(report.steps - (report.resumed_from or 0), 1),
+        "training_tokens_of_these_steps": report.steps * report.tokens // own_steps,
         "steps": f"{report.steps}, after {arguments.before}" if arguments.before else report.steps,
         "epochs_of_these_steps": round(report.epochs, 2),
         "parameters": report.parameters,
