@@ -161,6 +161,9 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "beams": st.sampled_from([0, 2, 4]),
             "loop": st.none() | st.sampled_from(["greedy", "random", "top_k", "top_p", "min_p"]),
             "most_divergence": st.none() | st.floats(0, 1),
+            "least_agreement": st.none() | st.floats(0, 1),
+            "most_logit_difference": st.none() | st.floats(0, 10),
+            "held_out_text": st.none() | _WORD,
         },
     },
 }
