@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerasgen.generation.batches import Continuation
+    from kerasgen.generation.batches import Continuation, Part
     from kerasgen.generation.engine import Engine, Session
     from kerasgen.generation.generating import GeneratedText, decode, generate, generate_ids, stream
 
@@ -17,6 +17,7 @@ __all__ = [
     "Continuation",
     "Engine",
     "GeneratedText",
+    "Part",
     "Session",
     "decode",
     "generate",
@@ -26,6 +27,7 @@ __all__ = [
 
 _HOMES = {
     "Continuation": "batches",
+    "Part": "batches",
     "Engine": "engine",
     "Session": "engine",
 }
