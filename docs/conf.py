@@ -8,8 +8,8 @@ from pathlib import Path
 # The doctests run on JAX unless told otherwise, and TensorFlow, where something imports it, is silent.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# What JAX compiles for one page serves the others, and the next run; kerasgen would keep it in each page's own folder.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent / "_build" / "jax"))
+# What JAX compiled for the tests serves the pages too; kerasgen would keep it in each page's own folder.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"))
 
 project = "kerasgen"
 author = "the kerasgen contributors"
