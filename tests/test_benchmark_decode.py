@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("ai_edge_quantizer", reason="artefacts are written with packages of an extra: kerasgen[export]")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_quick_run_compares_the_same_ids_and_knows_every_bar(tmp_path: Path) -> None:
     written = tmp_path / "decode.json"
     root = Path(__file__).resolve().parents[1]

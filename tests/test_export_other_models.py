@@ -69,8 +69,14 @@ def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
         assert artefact.runtime.generate_ids([[5, 6]], max_new_tokens=12) == wanted
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma, tiny_qwen])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(tiny_llama, marks=pytest.mark.slow),
+        pytest.param(tiny_gemma, marks=pytest.mark.nightly),
+        pytest.param(tiny_qwen, marks=pytest.mark.nightly),
+    ],
+)
 def test_another_family_is_saved_over_its_own_step(tmp_path, make):
     model = make()
     exporter = kg.SavedModelExporter(samplers=("greedy", "top_k", "beam"))
