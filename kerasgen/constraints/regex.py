@@ -13,8 +13,8 @@ from kerasgen.errors import ConstraintArgumentError, MissingDependencyError
 
 # What stands before every pattern, for the text after it may be empty. It is long, and no part of it is its beginning:
 # the library's automaton also looks for the pattern from every later place of a text, and from how many places at once
-# decides its size. After this it is one at a time, unless a repetition is longer. With a single byte, `.{3,16}。` took
-# minutes; with these, 5 ms.
+# decides its size. After this it is one at a time, unless a repetition is longer. With a single byte, `.{3,14}。` took
+# 5 s and `.{3,16}。` had not ended after 15; with these, it takes 10 ms.
 _BEFORE = b"\x00" + b"\x01" * 511
 # A caret that is an anchor, and parentheses that group: neither escaped nor in a character class. Those match first.
 _SIGNS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<anchor>\^)|(?P<open>\()|(?P<close>\))", re.DOTALL)
