@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens import bpe_files
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.bpe_encoder import BpeEncoder
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
-from kerasgen.tokens.forks import mind_forks
-from kerasgen.tokens.pretokenization import (
-    BYTE_OF_CHARACTER,
-    CHARACTER_OF_BYTE,
-    STAND_IN,
-    SURROGATE,
-    pre_tokenizer,
-    splitter,
-    to_bytes,
-    to_characters,
-)
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, to_bytes
+from kerasgen.tokens.special_tokens import AUTOMATIC, choose_special_tokens
 
-if TYPE_CHECKING:
-    import tokenizers
-
-AUTOMATIC: Final = "auto"
-"""Choose the special token by the vocabulary: see `ByteLevelBPE`."""
-
-# Tokens that vocabularies of this family hold beside those that text can become.
-_USUAL_SPECIAL_TOKENS = ("<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>")
-
-# Texts handed to the library at once: its answers hold far more than ids, and are dropped between.
-_TEXTS_AT_ONCE = 1024
+T = TypeVar("T")
 
 
 class ByteLevelBPE(Tokenizer):
@@ -73,35 +56,27 @@ class ByteLevelBPE(Tokenizer):
         if problem is not None:
             where = "" if problem.merge is None else f" (merge {problem.merge}, counted from 0)"
             raise TokenArgumentError(problem.message + where)
-        reachable = set(BYTE_OF_CHARACTER) | {left + right for left, right in self._merges}
         ids = self._vocabulary
-        if end_token == AUTOMATIC:
-            # OPT's vocabulary holds GPT-2's end token too, and doesn't use it; GPT-2's holds no `</s>`.
-            end_token = "</s>" if "</s>" in ids and "</s>" not in reachable else "<|endoftext|>"
-        if pad_token == AUTOMATIC:
-            pad_token = "<pad>" if "<pad>" in ids and "<pad>" not in reachable else end_token
-        if start_token == AUTOMATIC:
-            start_token = end_token
-        named = [token for token in (start_token, end_token, pad_token) if token is not None]
-        for token in (*named, *special_tokens):
-            _check_special(token, ids, reachable)
-        usual = [token for token in _USUAL_SPECIAL_TOKENS if token in ids and token not in reachable]
-        special = dict.fromkeys((*named, *special_tokens, *usual))
-
-        self.start_token = start_token
-        self.end_token = end_token
-        self.pad_token = pad_token
-        self.start_token_id = None if start_token is None else ids[start_token]
-        self.end_token_id = ids[end_token]
-        self.pad_token_id = ids[pad_token]
+        special = choose_special_tokens(
+            ids,
+            self._merges,
+            start_token=start_token,
+            end_token=end_token,
+            pad_token=pad_token,
+            further=special_tokens,
+        )
+        self.start_token = special.start_token
+        self.end_token = special.end_token
+        self.pad_token = special.pad_token
+        self.start_token_id = None if special.start_token is None else ids[special.start_token]
+        self.end_token_id = ids[special.end_token]
+        self.pad_token_id = ids[special.pad_token]
         self.vocabulary_size = max(ids.values()) + 1
-        self._special_tokens = {token: ids[token] for token in sorted(special, key=ids.__getitem__)}
+        self._special_tokens = {token: ids[token] for token in special.names}
         self._tokens = {n: token for token, n in ids.items()}
-        self._bytes = {n: _bytes_of(token, token in special) for token, n in ids.items()}
+        self._bytes = {n: _bytes_of(token, token in self._special_tokens) for token, n in ids.items()}
         self._shown = self._bytes | dict.fromkeys(self._special_tokens.values(), b"")
-        self._present_bytes = bytes(byte for byte, character in CHARACTER_OF_BYTE.items() if character in ids)
-        self._rust = _rust_tokenizer(self._vocabulary, self._merges)
-        self._splitter = splitter()
+        self._encoder = BpeEncoder(self._vocabulary, self._merges)
         self._digest: str | None = None
 
     @classmethod
@@ -159,14 +134,7 @@ class ByteLevelBPE(Tokenizer):
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
         found = bpe_files.read_directory(Path(directory))
-        return cls(
-            found.vocabulary,
-            found.merges,
-            start_token=found.start_token if start_token == AUTOMATIC else start_token,
-            end_token=found.end_token if end_token == AUTOMATIC else end_token,
-            pad_token=found.pad_token if pad_token == AUTOMATIC else pad_token,
-            special_tokens=found.special_tokens,
-        )
+        return cls._of(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod
     def from_tokenizer_json(
@@ -184,13 +152,25 @@ class ByteLevelBPE(Tokenizer):
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
         found = bpe_files.read_tokenizer_json(Path(path))
+        return cls._of(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
+
+    @classmethod
+    def _of(
+        cls,
+        contents: bpe_files.Contents,
+        *,
+        start_token: str | None = AUTOMATIC,
+        end_token: str = AUTOMATIC,
+        pad_token: str = AUTOMATIC,
+    ) -> Self:
+        """The tokenizer of what files say, with the special tokens that are given here instead of theirs."""
         return cls(
-            found.vocabulary,
-            found.merges,
-            start_token=start_token,
-            end_token=end_token,
-            pad_token=pad_token,
-            special_tokens=found.special_tokens,
+            contents.vocabulary,
+            contents.merges,
+            start_token=contents.start_token if start_token == AUTOMATIC else start_token,
+            end_token=contents.end_token if end_token == AUTOMATIC else end_token,
+            pad_token=contents.pad_token if pad_token == AUTOMATIC else pad_token,
+            special_tokens=contents.special_tokens,
         )
 
     @property
@@ -214,12 +194,7 @@ class ByteLevelBPE(Tokenizer):
         Raises:
             TokenArgumentError: `text` is no `str`, or holds a byte that the vocabulary has no token for.
         """
-        self._check(text)
-        try:
-            ids: list[int] = self._rust.encode(text, add_special_tokens=False).ids
-        except (TypeError, UnicodeError):
-            return self._encode_surrogates(text)
-        return ids
+        return self._encoder.encode(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return `encode` of each text, computed on all cores unless `TOKENIZERS_PARALLELISM` is `false`.
@@ -229,8 +204,7 @@ class ByteLevelBPE(Tokenizer):
         """
         if isinstance(texts, str):
             raise TokenArgumentError(f"`encode_batch` takes a list of texts. Received one text: {texts[:40]!r}.")
-        mind_forks()
-        return [ids for some in _portions(texts) for ids in self._encode_some(some)]
+        return self._encoder.encode_batch(texts)
 
     def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD, as GPT-2's decoder writes them.
@@ -253,15 +227,7 @@ class ByteLevelBPE(Tokenizer):
 
     def decoder(self, *, skip_special_tokens: bool = False) -> ByteTokenDecoder:
         """Return a new incremental decoder; joined, its answers equal `decode` of all the ids."""
-        table = self._shown if skip_special_tokens else self._bytes
-
-        def token_bytes(token_id: int) -> bytes:
-            try:
-                return table[int(token_id)]
-            except KeyError:
-                self._refuse(token_id)
-
-        return ByteTokenDecoder(token_bytes)
+        return ByteTokenDecoder(partial(self._look_up, self._shown if skip_special_tokens else self._bytes))
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that this id stands for (a special token's are its name in UTF-8).
@@ -269,10 +235,7 @@ class ByteLevelBPE(Tokenizer):
         Raises:
             TokenArgumentError: an id that the vocabulary does not have.
         """
-        try:
-            return self._bytes[int(token_id)]
-        except KeyError:
-            self._refuse(token_id)
+        return self._look_up(self._bytes, token_id)
 
     def id_to_token(self, token_id: int) -> str:
         """Return the token of an id in GPT-2's printable characters, as `vocabulary` names it.
@@ -280,17 +243,14 @@ class ByteLevelBPE(Tokenizer):
         Raises:
             TokenArgumentError: an id that the vocabulary does not have.
         """
-        try:
-            return self._tokens[int(token_id)]
-        except KeyError:
-            self._refuse(token_id)
+        return self._look_up(self._tokens, token_id)
 
     def encode_symbols(self, symbols: str) -> list[int]:
         """Return the ids that the merges make of one piece of text, given as the printable characters of its bytes.
 
         The bytes need not be whole characters of UTF-8.
         """
-        return [token.id for token in self._rust.model.tokenize(symbols)]
+        return self._encoder.encode_symbols(symbols)
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the vocabulary, the merges and the special tokens."""
@@ -336,7 +296,7 @@ class ByteLevelBPE(Tokenizer):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._contents())
+        return self._of, (self._contents(),)
 
     def _contents(self) -> bpe_files.Contents:
         return bpe_files.Contents(
@@ -348,36 +308,11 @@ class ByteLevelBPE(Tokenizer):
             special_tokens=tuple(self._special_tokens),
         )
 
-    def _encode_some(self, texts: Sequence[str]) -> list[list[int]]:
-        for text in texts:
-            self._check(text)
+    def _look_up(self, table: Mapping[int, T], token_id: int) -> T:
         try:
-            return [encoding.ids for encoding in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
-        except (TypeError, UnicodeError):  # a lone surrogate is in one of them
-            return [self.encode(text) for text in texts]
-
-    def _encode_surrogates(self, text: str) -> list[int]:
-        """Cut the text with stand-ins for its surrogates, which Rust's strings can't hold, and merge the real bytes."""
-        pieces = self._splitter.pre_tokenize_str(SURROGATE.sub(STAND_IN, text))
-        model = self._rust.model
-        return [
-            token.id
-            for _, (start, end) in pieces
-            for token in model.tokenize(to_characters(text[start:end].encode("utf-8", "surrogatepass")))
-        ]
-
-    def _check(self, text: str) -> None:
-        if not isinstance(text, str):
-            raise TokenArgumentError(f"Only `str` can be encoded. Received: {type(text).__name__} {text!r:.80}.")
-        if len(self._present_bytes) == 256:
-            return
-        # Without its byte's token, the library would drop a character and say nothing.
-        absent = text.encode("utf-8", "surrogatepass").translate(None, self._present_bytes)
-        if absent:
-            raise TokenArgumentError(
-                f"The vocabulary has no token for the byte 0x{absent[0]:02X}, so this text can't be encoded: "
-                f"{text[:40]!r}. It lacks {256 - len(self._present_bytes)} of the 256 bytes; add them as tokens."
-            )
+            return table[int(token_id)]
+        except KeyError:
+            self._refuse(token_id)
 
     def _refuse(self, token_id: object) -> NoReturn:
         raise TokenArgumentError(
@@ -387,53 +322,15 @@ class ByteLevelBPE(Tokenizer):
 
 
 def _pair(merge: str | tuple[str, str] | Sequence[str], index: int) -> tuple[str, str]:
-    parts = merge.split(" ") if isinstance(merge, str) else merge
-    if len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
+    pair = bpe_files.pair_of(merge)
+    if pair is None:
         raise TokenArgumentError(
             f"A merge is a pair of tokens, or 'left right'. Received: {merge!r} (merge {index}, counted from 0)."
         )
-    return parts[0], parts[1]
-
-
-def _check_special(token: str, ids: Mapping[str, int], reachable: set[str]) -> None:
-    if token not in ids:
-        raise TokenArgumentError(
-            f"The special token {token!r} is not in the vocabulary of {len(ids)} tokens. "
-            "Name the one that is (`end_token=…`, `start_token=…`, `pad_token=…`)."
-        )
-    if token in reachable:
-        raise TokenArgumentError(
-            f"{token!r} can't be a special token: ordinary text becomes it. Name a token that no merge makes."
-        )
+    return pair
 
 
 def _bytes_of(token: str, special: bool) -> bytes:
     if not special and all(character in BYTE_OF_CHARACTER for character in token):
         return to_bytes(token)
     return token.encode()
-
-
-def _rust_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
-    import tokenizers
-    from tokenizers.models import BPE
-
-    # Special tokens are not told to the library: it would look for their names in every text.
-    tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizer()
-    return tokenizer
-
-
-def _rebuild(kind: type[ByteLevelBPE], contents: bpe_files.Contents) -> ByteLevelBPE:
-    return kind(
-        contents.vocabulary,
-        contents.merges,
-        start_token=contents.start_token,
-        end_token=contents.end_token,
-        pad_token=contents.pad_token,
-        special_tokens=contents.special_tokens,
-    )
-
-
-def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        yield texts[start : start + _TEXTS_AT_ONCE]

@@ -37,6 +37,14 @@ class Problem(NamedTuple):
     token: str | None = None
 
 
+def pair_of(merge: Any) -> tuple[str, str] | None:
+    """Return the two tokens of a merge, given as a pair or as `"left right"`; None for what is neither."""
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    if not isinstance(parts, Sequence) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
+        return None
+    return parts[0], parts[1]
+
+
 def first_problem(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Problem | None:
     """Return what is wrong with a vocabulary and its merges, or None."""
     if not vocabulary:
@@ -218,10 +226,10 @@ def _read_transformers(found: dict[str, Any], path: Path, settings: dict[str, An
         raise _error("Its `vocab` must be an object, its `merges` and `added_tokens` lists", path)
     pairs = []
     for index, merge in enumerate(merges):
-        parts = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
+        pair = pair_of(merge)
+        if pair is None:
             raise _error(f"Merge {index}, counted from 0, is no pair: {merge!r}.", path)
-        pairs.append((parts[0], parts[1]))
+        pairs.append(pair)
     special = list(settings.pop("special_tokens", ()))
     for token in added:
         content, token_id = token.get("content"), token.get("id")
