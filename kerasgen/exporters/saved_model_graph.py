@@ -1,24 +1,27 @@
 """A decoder and its decoding loops as TensorFlow functions: what a SavedModel holds. Stateless, for any batch.
 
-The cache of a text has two parts. The prompts lie in the first, right-padded and masked; new tokens are appended to the
-second, so that a step copies few positions and not the whole cache. In sampling the second part is laid to the first
-after so many steps; in beam search the first is shared by a prompt's beams, and only the second follows them.
+Imports TensorFlow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from kerasgen.exporters import saved_model_beams as beam_search
+from kerasgen.exporters import saved_model_passes as passes
 from kerasgen.exporters import saved_model_steps as compiled_steps
 from kerasgen.exporters import tensorflow_decoder as decoder
 from kerasgen.exporters import tensorflow_namespace as xp
-from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights, map_weights
-from kerasgen.samplers import arithmetic, beams, randomness
+from kerasgen.exporters.saved_model_passes import Cache
+from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
+from kerasgen.samplers import beams
 
 _BLOCK = 64  # steps after which the second part of the cache is laid to the first
+_INVARIANTS = (tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None]), tf.TensorShape([None]))
 
 
 class Choice(NamedTuple):
@@ -36,18 +39,6 @@ class Choice(NamedTuple):
     def __call__(self, logits: Any, step: Any) -> Any:
         """Return ids `(batch,)`, one for each row of the logits, at a step."""
         return self.pick(logits, self.numbers(step))
-
-
-class Cache(NamedTuple):
-    """Keys and values, one tensor `(rows, num_heads, length, head_dim)` for each block.
-
-    Args:
-        keys: of each block.
-        values: of each block.
-    """
-
-    keys: tuple[Any, ...]
-    values: tuple[Any, ...]
 
 
 class Generated(NamedTuple):
@@ -91,13 +82,13 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         self._pad = pad_token_id
         self._dtype = dtype
         self._compiled = compiled
-        turned = weights._replace(layers=tuple(map(_turned, weights.layers)))
+        turned = weights._replace(layers=tuple(map(passes.turned, weights.layers)))
         self._kept = map_weights(lambda array: tf.Variable(array, trainable=False, dtype=dtype), turned)
 
     def logits(self, token_ids: Any) -> Any:
         """Return the logits after each token: int32 `(batch, length)` to `(batch, length, vocabulary_size)`."""
         weights = self._weights()
-        hidden, _ = self._read(weights, token_ids)
+        hidden, _ = passes.read(weights, self._shape, token_ids)
         return decoder.logits(weights, hidden)
 
     def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
@@ -112,8 +103,8 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         """
         if self._compiled:
             return self._sample_compiled(prompts, lengths, most, end, choose)
-        weights = self._weights()
-        old, mask, logits = self._prefill(weights, prompts, lengths)
+        weights, shape = self._weights(), self._shape
+        old, mask, logits = passes.prefill(weights, shape, prompts, lengths)
         token = choose(logits, tf.constant(0))
         done = tf.equal(token, end)
 
@@ -123,7 +114,8 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         def advance(
             step: Any, ids: Any, done: Any, count: Any, recent: Cache, old: Cache, mask: Any
         ) -> tuple[Any, Any, Any, Any, Cache]:
-            logits, recent = self._advance(weights, ids[:, -1], lengths + step - 1, old, mask, recent, 1)
+            places = lengths + step - 1
+            logits, recent = passes.advance(weights, shape, ids[:, -1], places, old, mask, recent)
             token = tf.where(done, self._pad, choose(logits, step))
             count = count + tf.cast(tf.logical_not(done), tf.int32)
             ids = tf.concat([ids, token[:, None]], axis=1)
@@ -131,14 +123,14 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
         def block(step: Any, ids: Any, done: Any, count: Any, old: Cache, mask: Any) -> tuple[Any, ...]:
             until = step + _BLOCK
-            state = (step, ids, done, count, self._empty(tf.shape(ids)[0]))
+            state = (step, ids, done, count, passes.empty(shape, tf.shape(ids)[0]))
             step, ids, done, count, recent = tf.while_loop(
                 lambda step, ids, done, count, recent: tf.logical_and(step < until, goes_on(step, done)),
                 lambda step, ids, done, count, recent: advance(step, ids, done, count, recent, old, mask),
                 state,
-                shape_invariants=(*_INVARIANTS, self._any_length()),
+                shape_invariants=(*_INVARIANTS, passes.any_length(shape)),
             )
-            old = Cache(*(tuple(map(_after, *parts)) for parts in zip(old, recent, strict=True)))
+            old = old.followed_by(recent)
             mask = tf.concat([mask, tf.ones((tf.shape(mask)[0], tf.shape(recent.keys[0])[2]), tf.bool)], axis=1)
             return step, ids, done, count, old, mask
 
@@ -146,7 +138,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             lambda step, ids, done, count, old, mask: goes_on(step, done),
             block,
             (tf.constant(1), token[:, None], done, tf.ones_like(token), old, mask),
-            shape_invariants=(*_INVARIANTS, self._any_length(), tf.TensorShape([None, None])),
+            shape_invariants=(*_INVARIANTS, passes.any_length(shape), tf.TensorShape([None, None])),
         )
         return Generated(ids, count, done)
 
@@ -162,18 +154,17 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         temperature: Any,
     ) -> Generated:
         """Return the best text of each prompt by beam search; see `sample` and `kerasgen.samplers.Beam`."""
-        weights = self._weights()
-        old, mask, logits = self._prefill(weights, prompts, lengths)
+        weights, shape = self._weights(), self._shape
+        old, mask, logits = passes.prefill(weights, shape, prompts, lengths)
         batch = tf.shape(prompts)[0]
-        positions = self._shape.max_sequence_length
+        positions = shape.max_sequence_length
         limits = tf.fill((batch,), most)
-
-        def candidates(logits: Any) -> tuple[Any, Any]:
-            nats = arithmetic.log_softmax(xp, logits / temperature)
-            # Of one text no more can be among the best than these.
-            nats, ids = arithmetic.top(xp, nats, min(2 * num_beams, self._shape.vocabulary_size))
-            shape = (-1, num_beams, nats.shape[-1])
-            return tf.reshape(tf.cast(nats, tf.float64), shape), tf.reshape(ids, shape)
+        candidates = partial(
+            beam_search.candidates,
+            num_beams=num_beams,
+            vocabulary_size=shape.vocabulary_size,
+            temperature=temperature,
+        )
 
         def step(
             generated: Any, state: beams.Beams, done: Any, nats: Any, ids: Any
@@ -205,40 +196,37 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
         def body(generated: Any, state: beams.Beams, done: Any, token: Any, recent: Cache) -> tuple[Any, ...]:
             place = tf.repeat(lengths, num_beams) + generated - 1
-            logits, recent = self._advance(weights, token, place, old, mask, recent, num_beams)
+            logits, recent = passes.advance(weights, shape, token, place, old, mask, recent, width=num_beams)
             state, parents, token, done = step(generated + 1, state, done, *candidates(logits))
             rows = tf.reshape(parents + tf.range(batch)[:, None] * num_beams, (-1,))
             recent = tf.nest.map_structure(lambda x: tf.gather(x, rows), recent)
             return generated + 1, state, done, token, recent
 
-        zeros = tf.ensure_shape(tf.zeros((batch, num_beams), tf.float64), (None, num_beams))
-        empty = tf.ensure_shape(tf.fill((batch, positions), self._pad), (None, positions))
+        state = beam_search.begin(batch, num_beams=num_beams, positions=positions, pad=self._pad)
         nothing = tf.fill((batch,), False)
         first = candidates(tf.repeat(logits, num_beams, axis=0))
-        state, _, token, done = step(tf.constant(1), beams.begin(xp, empty, zeros), nothing, *first)
-        texts, scores = tf.TensorShape([None, num_beams, positions]), tf.TensorShape([None, num_beams])
+        state, _, token, done = step(tf.constant(1), state, nothing, *first)
         _, state, done, _, _ = tf.while_loop(
             lambda generated, state, done, token, recent: tf.logical_and(
                 generated < most, tf.logical_not(tf.reduce_all(done))
             ),
             body,
-            (tf.constant(1), state, done, token, self._empty(batch * num_beams)),
+            (tf.constant(1), state, done, token, passes.empty(shape, batch * num_beams)),
             shape_invariants=(
                 tf.TensorShape([]),
-                beams.Beams(texts, scores, texts, scores),
+                beam_search.shapes(num_beams=num_beams, positions=positions),
                 tf.TensorShape([None]),
                 tf.TensorShape([None]),
-                self._any_length(),
+                passes.any_length(shape),
             ),
         )
-        # What isn't done has run to the limit.
-        state = beams.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
-        return cut(state.finished_ids[:, 0, :most], most, end, self._pad)
+        ids = beam_search.best(state, done=done, most=most, length_penalty=length_penalty)
+        return cut(ids, most, end, self._pad)
 
     def _sample_compiled(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
         weights = self._weights()
         prompts = prompts[:, : tf.reduce_max(lengths)]
-        old, mask, logits = self._prefill(weights, prompts, lengths)
+        old, mask, logits = passes.prefill(weights, self._shape, prompts, lengths)
         token = choose(logits, tf.constant(0))
         batch, prompt = tf.shape(prompts)[0], tf.shape(prompts)[1]
         rows = compiled_steps.rows_for(batch)
@@ -282,123 +270,3 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
     def _weights(self) -> DecoderWeights:
         return map_weights(lambda variable: tf.cast(tf.convert_to_tensor(variable), tf.float32), self._kept)
-
-    def _prefill(self, weights: DecoderWeights, prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
-        """The cache of the prompts, which of its positions count, and the logits after each prompt."""
-        hidden, cache = self._read(weights, prompts)
-        last = tf.gather(hidden, lengths - 1, batch_dims=1)
-        mask = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
-        return cache, mask, _multiply(last, weights.token_embedding)
-
-    def _read(self, weights: DecoderWeights, token_ids: Any) -> tuple[Any, Cache]:
-        length = tf.shape(token_ids)[1]
-        places = tf.range(length)
-        future = tf.where(places[:, None] < places, _LOWEST, 0.0)
-        keys: list[Any] = []
-        values: list[Any] = []
-
-        def attend(index: int, q: Any, k: Any, v: Any) -> Any:
-            keys.append(k)
-            values.append(v)
-            return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) + future), v)
-
-        hidden = decoder.hidden_states(weights, self._shape, token_ids, places, attend, multiply=_multiply)
-        return hidden, Cache(tuple(keys), tuple(values))
-
-    def _advance(
-        self, weights: DecoderWeights, token: Any, places: Any, old: Cache, mask: Any, recent: Cache, width: int
-    ) -> tuple[Any, Cache]:
-        """The logits after one more token of each row, and the second part of the cache with it.
-
-        Args:
-            weights: of the decoder.
-            token: int32 `(batch * width,)`.
-            places: int32 like `token`, the position of each.
-            old: the first part, of `batch` rows.
-            mask: bool `(batch, length of old)`.
-            recent: the second part, of `batch * width` rows.
-            width: rows that share one of the first part.
-        """
-        heads, size = self._shape.num_heads, self._shape.head_dim
-        hidden_before = tf.where(mask, 0.0, _LOWEST)[:, None, None]
-        length = tf.shape(mask)[1]
-        keys: list[Any] = []
-        values: list[Any] = []
-
-        def attend(index: int, q: Any, k: Any, v: Any) -> Any:
-            keys.append(tf.concat([recent.keys[index], k], axis=2))
-            values.append(tf.concat([recent.values[index], v], axis=2))
-            of_old = tf.matmul(_by_prompt(q, heads, width), old.keys[index], transpose_b=True) + hidden_before
-            of_recent = _by_prompt(tf.matmul(q, keys[-1], transpose_b=True), heads, width)
-            likely = tf.nn.softmax(tf.concat([of_old, of_recent], axis=-1))
-            from_old = _by_row(tf.matmul(likely[..., :length], old.values[index]), heads, width)
-            return from_old + tf.matmul(_by_row(likely[..., length:], heads, width), values[-1])
-
-        hidden = decoder.hidden_states(
-            weights, self._shape, token[:, None], places[:, None], attend, multiply=_multiply
-        )
-        logits = _multiply(tf.reshape(hidden, (-1, heads * size)), weights.token_embedding)
-        return logits, Cache(tuple(keys), tuple(values))
-
-    def _empty(self, rows: Any) -> Cache:
-        nothing = tf.zeros((rows, self._shape.num_heads, 0, self._shape.head_dim))
-        return Cache(*((nothing,) * self._shape.num_layers for _ in range(2)))
-
-    def _any_length(self) -> Cache:
-        one = tf.TensorShape([None, self._shape.num_heads, None, self._shape.head_dim])
-        return Cache(*((one,) * self._shape.num_layers for _ in range(2)))
-
-
-_LOWEST = -1e30  # far below any score, and no infinity that could become NaN
-_INVARIANTS = (tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None]), tf.TensorShape([None]))
-
-
-def _turned(layer: DecoderLayer) -> DecoderLayer:
-    """The layer with kernels `(out, in)`, which are read in the order of memory when rows are few."""
-    return DecoderLayer(*(array.T if array.ndim == 2 else array for array in layer))
-
-
-def _multiply(x: Any, kernel: Any) -> Any:
-    """The product `(…, in)` by `(out, in)`, `(…, out)`, with the kernel first, which is faster (see the log)."""
-    columns = tf.transpose(tf.reshape(x, (-1, x.shape[-1])))
-    out = tf.transpose(tf.matmul(kernel, columns))
-    return tf.reshape(out, tf.concat([tf.shape(x)[:-1], [kernel.shape[0]]], 0))
-
-
-def _after(one: Any, other: Any) -> Any:
-    return tf.concat([one, other], axis=2)
-
-
-def _by_prompt(x: Any, heads: int, width: int) -> Any:
-    """`(batch * width, heads, 1, n)` to `(batch, heads, width, n)`."""
-    if width == 1:
-        return x
-    return tf.transpose(tf.reshape(x, (-1, width, heads, tf.shape(x)[-1])), (0, 2, 1, 3))
-
-
-def _by_row(x: Any, heads: int, width: int) -> Any:
-    """`(batch, heads, width, n)` to `(batch * width, heads, 1, n)`."""
-    if width == 1:
-        return x
-    return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, heads, 1, tf.shape(x)[-1]))
-
-
-def keys(prompts: Any, lengths: Any, seed: Any) -> tuple[Any, Any]:
-    """Return each prompt's key of random numbers, as the library's own generation has it.
-
-    Args:
-        prompts: int32 `(batch, length)`, the start token with them.
-        lengths: int32 `(batch,)`.
-        seed: int64 scalar, the bits of a seed of 64 bits.
-    """
-    counted = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
-    ids = tf.where(counted, prompts, -1)
-    same = tf.reduce_all(tf.equal(ids[None], ids[:, None]), axis=-1)
-    row = tf.range(tf.shape(prompts)[0])
-    repeat = tf.reduce_sum(tf.cast(tf.logical_and(same, row < row[:, None]), tf.int32), axis=-1)
-    words = [
-        tf.cast(tf.bitwise.bitwise_and(word, tf.constant(0xFFFFFFFF, tf.int64)), tf.uint32)[None, None]
-        for word in (seed, tf.bitwise.right_shift(seed, tf.constant(32, tf.int64)))
-    ]
-    token_ids = tf.cast(tf.where(counted, prompts, 0), tf.uint32)
-    return randomness.prompt_key(xp, (words[0], words[1]), token_ids, counted, tf.cast(repeat, tf.uint32))

@@ -7,14 +7,16 @@ All texts of a batch write at the same position, and those whose prompts are lon
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 from keras import tree
 
+from kerasgen.exporters import saved_model_beams as beam_search
 from kerasgen.exporters import tensorflow_namespace as xp
 from kerasgen.exporters.saved_model_graph import Choice, Generated, cut
-from kerasgen.samplers import arithmetic, beams
+from kerasgen.samplers import beams
 
 # (texts, cache, position) to (logits, hidden states, cache) of the token before the position
 Next = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
@@ -86,12 +88,12 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         """Return the best text of each prompt by beam search; see `DecoderGraph.search`."""
         batch = tf.shape(prompts)[0]
         limits = tf.fill((batch,), most)
-
-        def candidates(logits: Any) -> tuple[Any, Any]:
-            nats = arithmetic.log_softmax(xp, self._shown(logits) / temperature)
-            nats, ids = arithmetic.top(xp, nats, min(2 * num_beams, self._size))
-            shape = (-1, num_beams, nats.shape[-1])
-            return tf.reshape(tf.cast(nats, tf.float64), shape), tf.reshape(ids, shape)
+        candidates = partial(
+            beam_search.candidates,
+            num_beams=num_beams,
+            vocabulary_size=self._size,
+            temperature=temperature,
+        )
 
         def loop(following: Next, texts: Any, cache: Any, start: Any) -> Any:
             length = tf.shape(texts)[1]
@@ -101,7 +103,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 state: beams.Beams, texts: Any, cache: Any, index: Any, done: Any, over: Any
             ) -> tuple[beams.Beams, Any, Any, Any, Any, Any]:
                 logits, _, after = following(texts, cache, index)
-                nats, ids = candidates(logits)
+                nats, ids = candidates(self._shown(logits))
                 waits = index < lengths
                 # What a row computes while it waits, or when it is over, is thrown away.
                 generated = tf.clip_by_value(index - lengths + 1, 1, most)
@@ -130,17 +132,14 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 cache = tree.map_structure(lambda x: tf.gather(x, rows), after)
                 return state, texts, _like(cache, before), index + 1, done, over
 
-            zeros = tf.ensure_shape(tf.zeros((batch, num_beams), tf.float64), (None, num_beams))
-            empty = tf.ensure_shape(tf.fill((batch, self._longest), self._pad), (None, self._longest))
             before = tree.map_structure(lambda x: tf.repeat(x, num_beams, axis=0), cache)
             nothing = tf.zeros_like(lengths, tf.bool)
             flags = tf.TensorShape([None])
-            all_ids, scores = tf.TensorShape([None, num_beams, self._longest]), tf.TensorShape([None, num_beams])
             state, _, _, _, done, _ = tf.while_loop(
                 lambda state, texts, cache, index, done, over: tf.logical_not(tf.reduce_all(over)),
                 body,
                 (
-                    beams.begin(xp, empty, zeros),
+                    beam_search.begin(batch, num_beams=num_beams, positions=self._longest, pad=self._pad),
                     tf.repeat(texts, num_beams, axis=0),
                     before,
                     start,
@@ -148,7 +147,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     nothing,
                 ),
                 shape_invariants=(
-                    beams.Beams(all_ids, scores, all_ids, scores),
+                    beam_search.shapes(num_beams=num_beams, positions=self._longest),
                     tf.TensorShape([None, None]),
                     _shapes(before),
                     start.shape,
@@ -156,9 +155,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     flags,
                 ),
             )
-            cut_off = tf.logical_not(done)
-            state = beams.finish(xp, state, cut=cut_off, generated=limits, length_penalty=length_penalty)
-            return state.finished_ids[:, 0, :most]
+            return beam_search.best(state, done=done, most=most, length_penalty=length_penalty)
 
         return cut(self._run(prompts, lengths, most, loop), most, end, self._pad)
 

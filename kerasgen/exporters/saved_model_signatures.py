@@ -199,7 +199,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         if name == "top_p":
             with tf.control_dependencies([tf.debugging.assert_positive(settings["p"], "`p` must be above 0.")]):
                 settings["p"] = tf.identity(settings["p"])
-        key = graph.keys(prompts, lengths, settings["seed"])
+        key = _keys(prompts, lengths, settings["seed"])
 
         def pick(logits: Any, numbers: Any) -> Any:
             return arithmetic.draw(xp, _truncate(name, logits / temperature, settings), numbers)
@@ -237,6 +237,27 @@ def _ids(of_ids: Any) -> Callable[..., dict[str, Any]]:
         return {"token_ids": found.token_ids, "lengths": found.lengths}
 
     return generate
+
+
+def _keys(prompts: Any, lengths: Any, seed: Any) -> tuple[Any, Any]:
+    """Each prompt's key of random numbers, as the library's own generation has it.
+
+    Args:
+        prompts: int32 `(batch, length)`, the start token with them.
+        lengths: int32 `(batch,)`.
+        seed: int64 scalar, the bits of a seed of 64 bits.
+    """
+    counted = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
+    ids = tf.where(counted, prompts, -1)
+    same = tf.reduce_all(tf.equal(ids[None], ids[:, None]), axis=-1)
+    row = tf.range(tf.shape(prompts)[0])
+    repeat = tf.reduce_sum(tf.cast(tf.logical_and(same, row < row[:, None]), tf.int32), axis=-1)
+    words = [
+        tf.cast(tf.bitwise.bitwise_and(word, tf.constant(0xFFFFFFFF, tf.int64)), tf.uint32)[None, None]
+        for word in (seed, tf.bitwise.right_shift(seed, tf.constant(32, tf.int64)))
+    ]
+    token_ids = tf.cast(tf.where(counted, prompts, 0), tf.uint32)
+    return randomness.prompt_key(xp, (words[0], words[1]), token_ids, counted, tf.cast(repeat, tf.uint32))
 
 
 def _truncate(name: str, logits: Any, settings: dict[str, Any]) -> Any:

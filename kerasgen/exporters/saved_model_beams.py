@@ -1,0 +1,52 @@
+"""What the beam searches of SavedModels have in common: candidates, the beams that a search begins with, the best text.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from kerasgen.exporters import tensorflow_namespace as xp
+from kerasgen.samplers import arithmetic, beams
+
+
+def candidates(logits: Any, *, num_beams: int, vocabulary_size: int, temperature: Any) -> tuple[Any, Any]:
+    """Return log-probabilities and ids of the tokens that can follow each beam among the best of its prompt.
+
+    Args:
+        logits: float32 `(batch * num_beams, vocabulary_size)`.
+        num_beams: texts that are kept of each prompt.
+        vocabulary_size: ids that can be chosen.
+        temperature: logits are divided by it.
+
+    Returns:
+        Float64 nats and int32 ids, `(batch, num_beams, count)`, the likeliest first.
+    """
+    nats = arithmetic.log_softmax(xp, logits / temperature)
+    # Of one text no more can be among the best than these.
+    nats, ids = arithmetic.top(xp, nats, min(2 * num_beams, vocabulary_size))
+    shape = (-1, num_beams, nats.shape[-1])
+    return tf.reshape(tf.cast(nats, tf.float64), shape), tf.reshape(ids, shape)
+
+
+def begin(batch: Any, *, num_beams: int, positions: int, pad: int) -> beams.Beams:
+    """Return the beams of so many prompts before their first token, with room for so many positions."""
+    zeros = tf.ensure_shape(tf.zeros((batch, num_beams), tf.float64), (None, num_beams))
+    empty = tf.ensure_shape(tf.fill((batch, positions), pad), (None, positions))
+    return beams.begin(xp, empty, zeros)
+
+
+def shapes(*, num_beams: int, positions: int) -> beams.Beams:
+    """Return the shapes of beams, as a loop takes them."""
+    texts, scores = tf.TensorShape([None, num_beams, positions]), tf.TensorShape([None, num_beams])
+    return beams.Beams(texts, scores, texts, scores)
+
+
+def best(state: beams.Beams, *, done: Any, most: Any, length_penalty: float) -> Any:
+    """Return the ids of each prompt's best text, int32 `(batch, most)`; texts that are not done ran to the limit."""
+    limits = tf.fill(tf.shape(done), most)
+    state = beams.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
+    return state.finished_ids[:, 0, :most]
