@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerasgen import specs
-from kerasgen.constraints.base import Constraint, ConstraintState
+from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import batches as batching
-from kerasgen.generation import engines, forms, loops, searches
-from kerasgen.generation.batches import ALL, Batch, Continuation, Part
+from kerasgen.generation import decoding, engines, forms, loops, requests
+from kerasgen.generation.batches import ALL, Continuation, Part
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.engines import EngineSource
-from kerasgen.generation.writing import Writer, check_stop, write
+from kerasgen.generation.requests import Request
+from kerasgen.generation.writing import Writer, write
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.base import SamplerSpec, TokenSampler
-from kerasgen.samplers.resolving import is_hub_sampler, resolve
-from kerasgen.samplers.searching import Beam, Contrastive
+from kerasgen.samplers.base import TokenSampler
+from kerasgen.samplers.resolving import resolve
+from kerasgen.samplers.searching import Contrastive
 
 
 @dataclass(frozen=True)
@@ -96,9 +93,9 @@ def generate(
         GenerationError: the model's logits are not finite, or a limit cut a text of an unbounded form before it was
             complete.
     """
-    texts = _check_prompts(prompts)
+    texts = requests.check_prompts(prompts)
     tokenizer = model.tokenizer
-    found = generate_ids(
+    request = requests.make(
         model,
         tokenizer.encode_batch(texts),
         sampler=sampler,
@@ -106,17 +103,15 @@ def generate(
         max_new_tokens=max_new_tokens,
         stop=stop,
         constraint=constraint,
-        num_return_sequences=num_return_sequences,
         seed=seed,
+        num_return_sequences=num_return_sequences,
         batch_size=batch_size,
-        engine=engine,
-        progress=progress,
         part=part,
     )
-    ends = check_stop(stop)
+    found = decoding.decode_request(model, request, engine=engine, progress=progress)
 
     def written(prompt: str, one: Continuation) -> Any:
-        text = write(tokenizer, one.token_ids, ended=one.finished, stop=ends)
+        text = write(tokenizer, one.token_ids, ended=one.finished, stop=request.stop)
         if constraint is not None and not one.finished:
             forms.check(constraint, prompt, text)
         text = prompt + text if return_prompt else text
@@ -168,31 +163,20 @@ def generate_ids(
         SamplerArgumentError: as in `generate`.
         GenerationError: as in `generate`.
     """
-    spec = resolve(sampler)
-    ends = check_stop(stop)
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise GenerateArgumentError(f"`batch_size` must be a whole number of at least 1. Received: {batch_size!r}.")
-    spec, copies = _copies(spec, num_return_sequences)
-    framed, limits = _prepare(model, prompts, max_length, max_new_tokens, part.first)
-    seeds = _seeds(spec, seed, len(framed))
-    if copies > 1:
-        framed = [prompt for prompt in framed for _ in range(copies)]
-        limits = [limit for limit in limits for _ in range(copies)]
-        seeds = [one for one in seeds for _ in range(copies)]
-    begun = forms.begin(model, framed, limits, constraint)
-    repeats = part.repeats
-    if repeats is not None:
-        repeats = [count * copies + copy for count in repeats for copy in range(copies)]
-    cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec), repeats=repeats)
-    found: list[list[Continuation]] = [[] for _ in framed]
-    with _bar(len(framed), progress if len(framed) > batch_size else False) as bar:
-        for batch, continuations in _run(model, cut, spec, ends, begun, engine, max(limits, default=0)):
-            for place, several in zip(batch.places, continuations, strict=True):
-                found[place] = several
-            bar.update(len(batch.places))
-    if copies > 1:
-        found = [[one for (one,) in found[n : n + copies]] for n in range(0, len(found), copies)]
-    return found
+    request = requests.make(
+        model,
+        prompts,
+        sampler=sampler,
+        max_length=max_length,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        constraint=constraint,
+        seed=seed,
+        num_return_sequences=num_return_sequences,
+        batch_size=batch_size,
+        part=part,
+    )
+    return decoding.decode_request(model, request, engine=engine, progress=progress)
 
 
 def stream(
@@ -229,19 +213,25 @@ def stream(
         GenerateArgumentError: as in `generate`, and for samplers that know a text only when it is complete.
     """
     spec = resolve(sampler)
-    ends = check_stop(stop)
-    (text,) = _check_prompts([prompt])
+    (text,) = requests.check_prompts([prompt])
     if not isinstance(spec, (TokenSampler, Contrastive)):
         raise GenerateArgumentError(
             f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
             "generate, or a sampler that chooses token by token."
         )
-    framed, limits = _prepare(model, [model.tokenizer.encode(text)], max_length, max_new_tokens)
-    (batch,) = batching.batches(framed, limits, _seeds(spec, seed, 1), 1)
-    decoder = engines.resolve(model, engine, longest=limits[0])
-    states = forms.begin(model, framed, limits, constraint)
-    pieces = _stream(decoder, batch, spec, states, ends, text if return_prompt else "")
-    return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, ends)
+    request = requests.make(
+        model,
+        [model.tokenizer.encode(text)],
+        sampler=spec,
+        max_length=max_length,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        constraint=constraint,
+        seed=seed,
+    )
+    decoder = engines.resolve(model, engine, longest=request.limits[0])
+    pieces = _pieces(decoder, request, text if return_prompt else "")
+    return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, request.stop)
 
 
 def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
@@ -250,19 +240,15 @@ def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
     return text[: continuation.stopped]
 
 
-def _stream(
-    engine: Engine,
-    batch: Batch,
-    spec: TokenSampler | Contrastive,
-    states: list[ConstraintState] | None,
-    stop: tuple[str, ...],
-    prompt: str,
-) -> Iterator[str]:
+def _pieces(engine: Engine, request: Request, prompt: str) -> Iterator[str]:
+    """The pieces of the request's one text, its prompt before them."""
     if prompt:
         yield prompt
-    writer = Writer(engine.tokenizer, stop)
+    (batch,) = request.batches()
+    writer = Writer(engine.tokenizer, request.stop)
     finished = False
-    for chosen in _choices(engine, batch, spec, loops.Texts(batch, engine.tokenizer), states):
+    texts = loops.Texts(batch, engine.tokenizer)
+    for chosen in decoding.choices(engine, batch, request.sampler, texts, request.states):
         finished = int(chosen.token_ids[0]) == engine.tokenizer.end_token_id
         piece = writer.push(int(chosen.token_ids[0]))
         if piece:
@@ -272,148 +258,3 @@ def _stream(
     rest = writer.finish(ended=finished)
     if rest:
         yield rest
-
-
-def _check_prompts(prompts: Iterable[str]) -> list[str]:
-    found = specs.strings(prompts)
-    if found is None:
-        raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r:.80}.")
-    return found
-
-
-def _copies(spec: Any, num_return_sequences: int | None) -> tuple[Any, int]:
-    """The spec, and how often each prompt is to be run."""
-    if num_return_sequences is None:
-        return spec, 1
-    count = num_return_sequences
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise GenerateArgumentError(
-            f"`num_return_sequences` must be a whole number of at least 1. Received: {num_return_sequences!r}."
-        )
-    if isinstance(spec, Beam):
-        if count > spec.num_beams:
-            raise GenerateArgumentError(
-                f"Beam search over {spec.num_beams} texts can return as many at most. Received: "
-                f"num_return_sequences={count}. Raise `num_beams`."
-            )
-        return dataclasses.replace(spec, num_return_sequences=count), 1
-    return spec, count
-
-
-def _seeds(spec: Any, seed: int | Sequence[int], count: int) -> list[int]:
-    """One seed for each prompt: the spec's own, or the call's."""
-    several = [seed] * count if not isinstance(seed, Iterable) or isinstance(seed, str) else list(seed)
-    if len(several) != count:
-        raise GenerateArgumentError(
-            f"`seed` must be one number, or one for each of the {count} prompts. Received: {len(several)} of them."
-        )
-    for one in several:
-        if not isinstance(one, numbers.Integral) or isinstance(one, bool) or not 0 <= one < 2**64:
-            raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={one!r}.")
-    own = getattr(spec, "seed", None) if isinstance(spec, SamplerSpec) else None
-    return [int(one) for one in several] if own is None else [own] * count
-
-
-def _prepare(
-    model: LanguageModel | Engine,
-    prompts: Sequence[Sequence[int]],
-    max_length: int | None,
-    max_new_tokens: int | None,
-    first: int = 0,
-) -> tuple[list[list[int]], list[int]]:
-    framed = batching.frame(model, prompts, first=first)
-    lengths = [len(prompt) for prompt in framed]
-    return framed, batching.limits(model, lengths, max_length=max_length, max_new_tokens=max_new_tokens, first=first)
-
-
-def _bar(total: int, shown: bool | None) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total, desc="generating", unit=" texts", disable=None if shown is None else not shown, leave=False
-    )
-
-
-def _run(
-    model: LanguageModel | Engine,
-    cut: Iterator[Batch],
-    spec: Any,
-    stop: tuple[str, ...],
-    begun: Sequence[ConstraintState] | None,
-    engine: str | EngineSource,
-    longest: int,
-) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
-    if is_hub_sampler(spec):
-        if not isinstance(model, LanguageModel) or begun is not None or stop:
-            raise GenerateArgumentError(
-                "KerasHub's own samplers run on a Keras model, without constraints and stop strings. Use one of "
-                f"kerasgen's. Received: sampler={spec!r}."
-            )
-        from kerasgen.generation import hub_samplers
-
-        for batch, continuations in hub_samplers.run(model, cut, spec):
-            yield batch, [[continuation] for continuation in continuations]
-        return
-    decoder = engines.resolve(model, engine, longest=longest)
-    for batch in cut:
-        states = None if begun is None else [begun[place] for place in batch.places]
-        if isinstance(spec, Beam):
-            found = searches.search_beams(decoder, batch, spec, states)
-            yield batch, [[_stopped(decoder, one, stop) for one in several] for several in found]
-        else:
-            yield batch, [[one] for one in _collect(decoder, batch, spec, states, stop)]
-
-
-def _choices(
-    engine: Engine, batch: Batch, spec: SamplerSpec, texts: loops.Texts, states: list[ConstraintState] | None
-) -> Iterator[loops.Chosen]:
-    if isinstance(spec, TokenSampler):
-        return loops.sample(engine, batch, spec, texts, states)
-    if isinstance(spec, Contrastive):
-        if states is not None:
-            raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
-        return loops.search_contrastively(engine, batch, spec, texts)
-    raise GenerateArgumentError(
-        f"No decoding loop runs a sampler of the kind {type(spec).__name__}. Subclass "
-        "kerasgen.samplers.base.TokenSampler to choose token by token."
-    )
-
-
-def _collect(
-    engine: Engine,
-    batch: Batch,
-    spec: SamplerSpec,
-    states: list[ConstraintState] | None,
-    stop: tuple[str, ...],
-) -> list[Continuation]:
-    texts = loops.Texts(batch, engine.tokenizer)
-    token_ids: list[list[int]] = [[] for _ in batch.places]
-    nats: list[list[float]] = [[] for _ in batch.places]
-    writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
-    for step in _choices(engine, batch, spec, texts, states):
-        for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.nats.tolist(), strict=True):
-            token_ids[row].append(token_id)
-            nats[row].append(own)
-            if stop:
-                writers[row].push(token_id)
-                if writers[row].stopped is not None:
-                    texts.stop(row)
-    end = engine.tokenizer.end_token_id
-    found = []
-    for row, ids in enumerate(token_ids):
-        if stop and writers[row].stopped is None:
-            writers[row].finish(ended=ids[-1] == end)  # what was held back may hold a stop string's last character
-        stopped = writers[row].stopped if stop else None
-        finished = ids[-1] == end or stopped is not None
-        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]), stopped))
-    return found
-
-
-def _stopped(engine: Engine, one: Continuation, stop: Iterable[str]) -> Continuation:
-    """A complete text, cut at the first stop string in it."""
-    writer = Writer(engine.tokenizer, tuple(stop))
-    for count, token_id in enumerate(one.token_ids, start=1):
-        writer.push(token_id)
-        if writer.stopped is not None:
-            return Continuation(one.token_ids[:count], one.score, True, (), writer.stopped)
-    return one

@@ -1,0 +1,138 @@
+"""A request becomes continuations: its batches, decoded one after the other, each text up to where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kerasgen.constraints.base import ConstraintState
+from kerasgen.errors import GenerateArgumentError
+from kerasgen.generation import engines, loops, searches
+from kerasgen.generation.batches import Batch, Continuation
+from kerasgen.generation.engine import Engine
+from kerasgen.generation.engines import EngineSource
+from kerasgen.generation.requests import Request
+from kerasgen.generation.writing import Writer
+from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.base import SamplerSpec, TokenSampler
+from kerasgen.samplers.resolving import is_hub_sampler
+from kerasgen.samplers.searching import Beam, Contrastive
+
+
+def decode_request(
+    model: LanguageModel | Engine, request: Request, *, engine: str | EngineSource, progress: bool | None
+) -> list[list[Continuation]]:
+    """Return the continuations of each prompt of the call, the best first.
+
+    Args:
+        model: the model and its tokenizer, or an engine.
+        request: of the call.
+        engine: as in `generate`.
+        progress: as in `generate`.
+
+    Raises:
+        GenerateArgumentError: the sampler asks for what the engine doesn't do.
+        GenerationError: as in `generate`.
+    """
+    found: list[list[Continuation]] = [[] for _ in request.prompts]
+    shown = progress if len(request.prompts) > request.batch_size else False
+    with _bar(len(request.prompts), shown) as bar:
+        for batch, continuations in _decode_batches(model, request, engine):
+            for place, several in zip(batch.places, continuations, strict=True):
+                found[place] = several
+            bar.update(len(batch.places))
+    return request.by_prompt(found)
+
+
+def choices(
+    engine: Engine, batch: Batch, spec: SamplerSpec, texts: loops.Texts, states: list[ConstraintState] | None
+) -> Iterator[loops.Chosen]:
+    """Return the decoding loop of a sampler that chooses token by token, which yields each step's tokens.
+
+    Raises:
+        GenerateArgumentError: no loop runs this sampler, or not under a constraint.
+    """
+    if isinstance(spec, TokenSampler):
+        return loops.sample(engine, batch, spec, texts, states)
+    if isinstance(spec, Contrastive):
+        if states is not None:
+            raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
+        return loops.search_contrastively(engine, batch, spec, texts)
+    raise GenerateArgumentError(
+        f"No decoding loop runs a sampler of the kind {type(spec).__name__}. Subclass "
+        "kerasgen.samplers.base.TokenSampler to choose token by token."
+    )
+
+
+def _bar(total: int, shown: bool | None) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=total, desc="generating", unit=" texts", disable=None if shown is None else not shown, leave=False
+    )
+
+
+def _decode_batches(
+    model: LanguageModel | Engine, request: Request, engine: str | EngineSource
+) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
+    spec = request.sampler
+    if is_hub_sampler(spec):
+        if not isinstance(model, LanguageModel) or request.states is not None or request.stop:
+            raise GenerateArgumentError(
+                "KerasHub's own samplers run on a Keras model, without constraints and stop strings. Use one of "
+                f"kerasgen's. Received: sampler={spec!r}."
+            )
+        from kerasgen.generation import hub_samplers
+
+        for batch, continuations in hub_samplers.run(model, request.batches(), spec):
+            yield batch, [[continuation] for continuation in continuations]
+        return
+    decoder = engines.resolve(model, engine, longest=max(request.limits, default=0))
+    for batch in request.batches():
+        states = None if request.states is None else [request.states[place] for place in batch.places]
+        if isinstance(spec, Beam):
+            found = searches.search_beams(decoder, batch, spec, states)
+            yield batch, [[_cut_at_stop(decoder, one, request.stop) for one in several] for several in found]
+        else:
+            yield batch, [[one] for one in _collect(decoder, batch, spec, states, request.stop)]
+
+
+def _collect(
+    engine: Engine,
+    batch: Batch,
+    spec: SamplerSpec,
+    states: list[ConstraintState] | None,
+    stop: tuple[str, ...],
+) -> list[Continuation]:
+    """The continuation of each row, from the steps of its decoding loop."""
+    texts = loops.Texts(batch, engine.tokenizer)
+    token_ids: list[list[int]] = [[] for _ in batch.places]
+    nats: list[list[float]] = [[] for _ in batch.places]
+    writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
+    for step in choices(engine, batch, spec, texts, states):
+        for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.nats.tolist(), strict=True):
+            token_ids[row].append(token_id)
+            nats[row].append(own)
+            if stop:
+                writers[row].push(token_id)
+                if writers[row].stopped is not None:
+                    texts.stop(row)
+    end = engine.tokenizer.end_token_id
+    found = []
+    for row, ids in enumerate(token_ids):
+        if stop and writers[row].stopped is None:
+            writers[row].finish(ended=ids[-1] == end)  # what was held back may hold a stop string's last character
+        stopped = writers[row].stopped if stop else None
+        finished = ids[-1] == end or stopped is not None
+        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]), stopped))
+    return found
+
+
+def _cut_at_stop(engine: Engine, one: Continuation, stop: tuple[str, ...]) -> Continuation:
+    """A complete text, cut at the first stop string in it."""
+    writer = Writer(engine.tokenizer, stop)
+    for count, token_id in enumerate(one.token_ids, start=1):
+        writer.push(token_id)
+        if writer.stopped is not None:
+            return Continuation(one.token_ids[:count], one.score, True, (), writer.stopped)
+    return one
