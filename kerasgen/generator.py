@@ -35,6 +35,14 @@ class _Generating(TypedDict, total=False):
     progress: bool | None
 
 
+class _Resolved(TypedDict):
+    """What a call says of its own, and the pipeline where the call says nothing."""
+
+    sampler: Any
+    constraint: Constraint | None
+    seed: Any  # one number, or one for each prompt where the call takes so many
+
+
 class Generator(ABC):
     """A model with a sampler and a seed, and the ways to have text from them.
 
@@ -120,25 +128,23 @@ class Generator(ABC):
             GenerateArgumentError: the call can't be carried out as written.
             GenerationError: the model's logits are not finite.
         """
-        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model, engine = self._decodes(sampler, engine)
+        own = self._resolve(sampler, constraint, seed)
+        model, engine = self._decodes(own["sampler"], engine)
         from kerasgen.generation import generate
 
         texts = generate(
             model,
             [prompts] if isinstance(prompts, str) else prompts,
-            sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             stop=stop,
-            constraint=form,
             num_return_sequences=num_return_sequences,
             return_logprobs=return_logprobs,
             return_prompt=return_prompt,
-            seed=self.seed if seed is None else seed,
             batch_size=batch_size,
             engine=engine,
             progress=progress,
+            **own,
         )
         return texts[0] if isinstance(prompts, str) else texts
 
@@ -194,7 +200,7 @@ class Generator(ABC):
                 other settings, another model or other prompts.
             GenerationError: the file can't be written, or the model's logits are not finite.
         """
-        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
+        own = self._resolve(sampler, constraint, seed)
         model = self.model
         from kerasgen.generation import writing_files
 
@@ -202,20 +208,18 @@ class Generator(ABC):
             model,
             path,
             prompts,
-            sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             stop=stop,
-            constraint=form,
             num_return_sequences=num_return_sequences,
             return_logprobs=return_logprobs,
             return_prompt=return_prompt,
-            seed=self.seed if seed is None else seed,
             batch_size=batch_size,
             engine=litert_engine.resolve(engine, self.cache),
             progress=progress,
             chunk_size=chunk_size,
             overwrite=overwrite,
+            **own,
         )
 
     def stream(
@@ -235,22 +239,32 @@ class Generator(ABC):
 
         The arguments are those of `generate`.
         """
-        form = None if constraint is None else constraints.REGISTRY.resolve(constraint)
-        model, engine = self._decodes(sampler, engine)
+        own = self._resolve(sampler, constraint, seed)
+        model, engine = self._decodes(own["sampler"], engine)
         from kerasgen.generation import stream
 
         return stream(
             model,
             prompt,
-            sampler=self.sampler if sampler is None else sampler,
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             stop=stop,
-            constraint=form,
             return_prompt=return_prompt,
-            seed=self.seed if seed is None else seed,
             engine=engine,
+            **own,
         )
+
+    def _resolve(self, sampler: Any, constraint: str | Constraint | None, seed: Any) -> _Resolved:
+        """The sampler, the constraint and the seed of a call, which may leave each to the pipeline.
+
+        Raises:
+            ConstraintArgumentError: `constraint` is none.
+        """
+        return {
+            "sampler": self.sampler if sampler is None else sampler,
+            "constraint": None if constraint is None else constraints.REGISTRY.resolve(constraint),
+            "seed": self.seed if seed is None else seed,
+        }
 
     def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
         """What generates, and the engine to ask it for: the model or, while it is not loaded, an engine of its files.
@@ -258,7 +272,7 @@ class Generator(ABC):
         Such an engine needs no Keras, whose import takes longer than a short text.
         """
         if self._model is None and self._adapters is None and engine in ("auto", "keras"):
-            hub = samplers_resolving.is_hub_sampler(self.sampler if sampler is None else sampler)
+            hub = samplers_resolving.is_hub_sampler(sampler)
             directory = None if hub else self.model_source.directory()
             if self._stored_engine is None and directory is not None:
                 from kerasgen.generation import jax_weights

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasgen import backend as backends
 from kerasgen import cache as caches
-from kerasgen import exporters, models, samplers, saved_pipeline, tuners
+from kerasgen import saved_pipeline, tuners
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
+from kerasgen.exporters import choosing
 from kerasgen.exporters.base import Artefact, Exporter
-from kerasgen.exporters.choosing import by_ending
 from kerasgen.generator import Generator
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, ModelSource
 from kerasgen.samplers import resolving as samplers_resolving
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import FineTuner, TuneReport
+from kerasgen.tuners.provenance import Provenance
 
 if TYPE_CHECKING:
-    from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tokens.store import StoredCorpus
 
 
@@ -86,8 +83,7 @@ class Pipeline(Generator):
         self.report: TuneReport | None = None
         self._stored: StoredCorpus | None = None
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
-        # Whether every weight but the adapters' is as the model source brought it.
-        self._weights_are_the_sources = True
+        self._provenance = Provenance()
 
     def __repr__(self) -> str:
         return (
@@ -147,36 +143,27 @@ class Pipeline(Generator):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         vocabulary = self._adapt_vocabulary()
         stored = self._documents(show=verbose != 0)
-        train, held_out = stored.train, stored.held_out
         model = self.model
+        from kerasgen.tuners.run_directory import run_directory
+        from kerasgen.tuners.vocabulary import record_validation
 
-        def sample() -> str:
-            from kerasgen.generation import generate
-
-            text: str = generate(model, [sample_prompt], sampler=self.sampler, max_new_tokens=64, seed=self.seed)[0]
-            return text
-
-        from kerasgen.tuners import adapters
-
-        others = adapters.digest_of_others(model) if self._weights_are_the_sources else ""
-        report = self.tuner.tune(
-            model,
-            train,
-            held_out,
-            seed=self.seed,
-            directory=Path(directory) if directory is not None else self._run_folder(train),
-            resume=resume,
-            callbacks=callbacks,
-            sample=sample,
-            verbose=verbose,
-        )
-        if adapters.current(model) is None or adapters.digest_of_others(model) != others:
-            self._weights_are_the_sources = False
+        where = run_directory(directory, model, stored.train, self.tuner, seed=self.seed, backend=self.backend)
+        with where as folder, self._provenance.watching(model):
+            report = self.tuner.tune(
+                model,
+                stored.train,
+                stored.held_out,
+                seed=self.seed,
+                directory=folder,
+                resume=resume,
+                callbacks=callbacks,
+                sample=lambda: self.generate(sample_prompt, max_new_tokens=64),
+                verbose=verbose,
+            )
         if directory is None:
-            shutil.rmtree(self._run_folder(train), ignore_errors=True)
             report = dataclasses.replace(report, checkpoint=None)
-        vocabulary = self._measured(vocabulary, report)
-        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=vocabulary)
+        record = record_validation(model, vocabulary, report)
+        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=record)
         return self.report
 
     def evaluate(
@@ -208,14 +195,10 @@ class Pipeline(Generator):
             ArgumentError: there is no corpus, or nothing of it is held out, or `texts` is no number of texts.
             MissingDependencyError: `texts` are to be compared and sacrebleu is not installed.
         """
+        from kerasgen.evaluation import writing
         from kerasgen.tokens.encoding import encode_documents
 
-        if isinstance(texts, bool) or not isinstance(texts, int) or texts < 0:
-            raise ArgumentError(f"`texts` must be a whole number of texts to write. Received: texts={texts!r}.")
-        if texts and self_bleu:
-            from kerasgen.evaluation.diversity import require_sacrebleu
-
-            require_sacrebleu()
+        writing.check(texts, self_bleu=self_bleu)
         if corpus is None:
             encoded = self._documents().held_out
             if not encoded.targets:
@@ -224,21 +207,18 @@ class Pipeline(Generator):
                     "the texts to evaluate on."
                 )
         else:
-            documents = corpora_resolving.resolve(corpus).documents()
-            encoded = encode_documents(documents, self.tokenizer)
+            encoded = encode_documents(corpora_resolving.resolve(corpus).documents(), self.tokenizer)
         model = self.model
         from kerasgen.evaluation.evaluating import evaluate
 
         scored = evaluate(model, encoded, batch_size=batch_size)
         if not texts:
             return scored
-        from kerasgen.evaluation.writing import examine
-
         written = self.generate(
             [prompt] * texts, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False
         )
         training = None if self.corpus is None else self._corpus().texts("train")
-        return dataclasses.replace(scored, writing=examine(written, training=training, self_bleu=self_bleu))
+        return dataclasses.replace(scored, writing=writing.examine(written, training=training, self_bleu=self_bleu))
 
     @overload
     def score(self, texts: str, *, batch_size: int = 16) -> TextScore: ...  # type: ignore[overload-overlap]
@@ -305,24 +285,12 @@ class Pipeline(Generator):
             ExportError: it could not be written, or did not prove equal.
         """
         target = Path(path).expanduser()
-        if exporter is None:
-            exporter = by_ending(target)
-        if settings:
-            if not isinstance(exporter, str):
-                raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
-            chosen = exporters.REGISTRY.build(exporter, settings)
-        else:
-            chosen = exporters.REGISTRY.resolve(exporter)
+        chosen = choosing.choose(exporter, target, settings)
         return chosen.export(self.model, target, overwrite=overwrite)
 
     def merge(self) -> None:
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
-        model = self.model
-        from kerasgen.tuners import adapters
-
-        if adapters.current(model) is not None:
-            adapters.merge(model)
-            self._weights_are_the_sources = False
+        self._provenance.merge(self.model)
 
     def save(self, path: str | os.PathLike[str], *, merge_adapters: bool = False, overwrite: bool = False) -> Path:
         """Write the pipeline with its model into a directory, whole or not at all, and return its path.
@@ -340,12 +308,12 @@ class Pipeline(Generator):
             ArgumentError: something is in the way, or a part of the pipeline has no registered name.
             KerasgenError: it can't be written.
         """
-        target = self.check_target(path, overwrite=overwrite)
-        model = self.model
-        from kerasgen.tuners import adapters
-
-        apart = adapters.current(model) is not None and self._weights_are_the_sources and not merge_adapters
-        saved_pipeline.write(target, self._manifest(), model, apart=apart)
+        target, model = self.check_target(path, overwrite=overwrite), self.model
+        arguments = saved_pipeline.Arguments(
+            self.corpus, self.model_source, self.tuner, self.sampler, self.seed, self.held_out, self.max_documents
+        )
+        apart = self._provenance.is_adapters_alone(model) and not merge_adapters
+        saved_pipeline.write(target, arguments, model, backend=self.backend, report=self.report, apart=apart)
         return target
 
     @staticmethod
@@ -375,50 +343,12 @@ class Pipeline(Generator):
         Raises:
             ModelFormatError: the directory holds no saved pipeline, or one of a later format.
         """
-        directory = Path(path)
-        manifest = saved_pipeline.read_manifest(directory)
-        from kerasgen.corpora import REGISTRY as CORPORA
-        from kerasgen.models.hub import Hub
-
-        saved_corpus = manifest["corpus"] and CORPORA.from_manifest(manifest["corpus"])
-        apart = manifest["adapters"]
-        own = Hub(str(directory / saved_pipeline.MODEL))
-        pipeline = cls(
-            corpus=saved_corpus if corpus is None else corpus,
-            model=models.REGISTRY.from_manifest(manifest["model"]) if apart else own,
-            tuner=tuners.REGISTRY.from_manifest(manifest["tuner"]),
-            sampler=samplers.REGISTRY.from_manifest(manifest["sampler"]),
-            seed=manifest["seed"],
-            held_out=manifest["held_out"],
-            max_documents=manifest["max_documents"],
-            backend=backend,
-        )
-        pipeline._vocabulary = manifest.get("vocabulary")
-        if apart:
-            pipeline._adapters = directory / saved_pipeline.ADAPTERS
+        saved = saved_pipeline.read(Path(path))
+        arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
+        pipeline = cls(**arguments._asdict(), backend=backend)
+        pipeline._vocabulary = saved.vocabulary
+        pipeline._adapters = saved.adapters
         return pipeline
-
-    def _manifest(self) -> dict[str, Any]:
-        """What `load` needs, as JSON can hold it."""
-        from importlib.metadata import version
-
-        from kerasgen.corpora import REGISTRY as CORPORA
-        from kerasgen.corpora.texts import Texts
-
-        told = self.corpus is not None and not isinstance(self.corpus, Texts)
-        return {
-            "corpus": CORPORA.to_manifest(self.corpus) if told else None,
-            "model": models.REGISTRY.to_manifest(self.model_source),
-            "tuner": tuners.REGISTRY.to_manifest(self.tuner),
-            "sampler": samplers.REGISTRY.to_manifest(self.sampler),
-            "seed": self.seed,
-            "held_out": self.held_out,
-            "max_documents": self.max_documents,
-            "backend": self.backend,
-            "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
-            "vocabulary": self.model.metadata.get("vocabulary"),
-            "report": None if self.report is None else self.report.to_dict(),
-        }
 
     def _corpus(self) -> DividedCorpus:
         """The corpus, divided into what is trained on and what is held out."""
@@ -441,18 +371,7 @@ class Pipeline(Generator):
         if model.tokenizer is not before:
             self._stored = None
         if record and record["choice"] != "keep":
-            self._weights_are_the_sources = False
-        return record
-
-    def _measured(self, record: Mapping[str, Any], report: TuneReport) -> Mapping[str, Any]:
-        """The vocabulary's record with what the first validation after the change found; the model keeps it too."""
-        if not record or record["choice"] == "keep" or not report.validations:
-            return record
-        if "bits_per_character" in record["after"]:  # of an earlier run over the same texts
-            return record
-        after = {**record["after"], "bits_per_character": report.validations[0].bits_per_character}
-        record = {**record, "after": after}
-        self.model.metadata = {**self.model.metadata, "vocabulary": record}
+            self._provenance.is_source = False
         return record
 
     def _documents(self, *, show: bool = True) -> StoredCorpus:
@@ -471,10 +390,3 @@ class Pipeline(Generator):
                 show=show,
             )
         return self._stored
-
-    def _run_folder(self, train: EncodedDocuments) -> Path:
-        """A folder that stands for exactly this run: its documents, model, settings, seed and backend."""
-        from platformdirs import user_state_path
-
-        said = json.dumps([train.digest(), self.model.source, repr(self.tuner), self.seed, self.backend])
-        return user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]

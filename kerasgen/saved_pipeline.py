@@ -7,17 +7,59 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kerasgen import corpora, models, samplers, tuners
+from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
+from kerasgen.models.hub import Hub
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
+    from kerasgen.tuners.base import TuneReport
 
 MANIFEST_FILE = "pipeline.json"
 MODEL, ADAPTERS = "model", "adapters"
 FORMAT = 1
+
+
+class Arguments(NamedTuple):
+    """The arguments of a `Pipeline` that are saved with it, as it holds them.
+
+    Args:
+        corpus: a `CorpusSource`, or None.
+        model: a `ModelSource`.
+        tuner: a `FineTuner`.
+        sampler: a `SamplerSpec`.
+        seed: as there.
+        held_out: as there.
+        max_documents: as there.
+    """
+
+    corpus: Any
+    model: Any
+    tuner: Any
+    sampler: Any
+    seed: int
+    held_out: float
+    max_documents: int | None
+
+
+@dataclass(frozen=True)
+class SavedPipeline:
+    """What a directory says of the pipeline that was saved there.
+
+    Args:
+        arguments: of the pipeline; its model is the one that was saved, or the one that the adapters belong to.
+        adapters: the directory of the adapters, if they stand apart.
+        vocabulary: what was done to the model's vocabulary, if anything.
+    """
+
+    arguments: Arguments
+    adapters: Path | None
+    vocabulary: Mapping[str, Any] | None
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -35,12 +77,30 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return target
 
 
-def write(target: Path, manifest: Mapping[str, Any], model: LanguageModel, *, apart: bool) -> None:
-    """Write the manifest and the model, or its adapters alone if they stand apart, whole or not at all.
+def write(
+    target: Path,
+    arguments: Arguments,
+    model: LanguageModel,
+    *,
+    backend: str,
+    report: TuneReport | None,
+    apart: bool,
+) -> None:
+    """Write the arguments and the model, or its adapters alone if they stand apart, whole or not at all.
+
+    Args:
+        target: the directory.
+        arguments: of the pipeline.
+        model: as it is.
+        backend: which it ran on; for the reader of the file.
+        report: of its last tuning; for the reader of the file.
+        apart: write the adapters alone.
 
     Raises:
+        ArgumentError: a part of the pipeline has no registered name.
         KerasgenError: it can't be written.
     """
+    manifest = _manifest(arguments, model, backend, report)
     from kerasgen.models.saving import save_preset
     from kerasgen.tuners import adapters
 
@@ -63,12 +123,47 @@ def write(target: Path, manifest: Mapping[str, Any], model: LanguageModel, *, ap
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest that `write` wrote.
+def read(directory: Path) -> SavedPipeline:
+    """Return what `write` wrote.
 
     Raises:
         ModelFormatError: the directory holds no saved pipeline, or one of a later format.
     """
+    manifest = _read_manifest(directory)
+    apart = manifest["adapters"]
+    own = Hub(str(directory / MODEL))
+    arguments = Arguments(
+        corpus=manifest["corpus"] and corpora.REGISTRY.from_manifest(manifest["corpus"]),
+        model=models.REGISTRY.from_manifest(manifest["model"]) if apart else own,
+        tuner=tuners.REGISTRY.from_manifest(manifest["tuner"]),
+        sampler=samplers.REGISTRY.from_manifest(manifest["sampler"]),
+        seed=manifest["seed"],
+        held_out=manifest["held_out"],
+        max_documents=manifest["max_documents"],
+    )
+    return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
+
+
+def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: TuneReport | None) -> dict[str, Any]:
+    """What `read` needs and what a person may want to know, as JSON can hold it."""
+    from importlib.metadata import version
+
+    corpus = arguments.corpus
+    told = corpus is not None and not isinstance(corpus, Texts)  # texts that were given in Python are not saved
+    return {
+        **arguments._asdict(),
+        "corpus": corpora.REGISTRY.to_manifest(corpus) if told else None,
+        "model": models.REGISTRY.to_manifest(arguments.model),
+        "tuner": tuners.REGISTRY.to_manifest(arguments.tuner),
+        "sampler": samplers.REGISTRY.to_manifest(arguments.sampler),
+        "backend": backend,
+        "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
+        "vocabulary": model.metadata.get("vocabulary"),
+        "report": None if report is None else report.to_dict(),
+    }
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:

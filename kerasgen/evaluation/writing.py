@@ -13,6 +13,19 @@ from kerasgen.evaluation.base import Writing
 _FORMS = {("jueju", 5): "五言絕句", ("jueju", 7): "七言絕句", ("lüshi", 5): "五言律詩", ("lüshi", 7): "七言律詩"}
 
 
+def check(texts: int, *, self_bleu: bool) -> None:
+    """Raise unless so many texts can be written and examined, which is worth knowing before a long run.
+
+    Raises:
+        ArgumentError: `texts` is no number of texts.
+        MissingDependencyError: they are to be compared and sacrebleu is not installed.
+    """
+    if isinstance(texts, bool) or not isinstance(texts, int) or texts < 0:
+        raise ArgumentError(f"`texts` must be a whole number of texts to write. Received: texts={texts!r}.")
+    if texts and self_bleu:
+        diversity.require_sacrebleu()
+
+
 def examine(texts: Sequence[str], *, training: Iterable[str] | None = None, self_bleu: bool = True) -> Writing:
     """Return what the texts are like.
 

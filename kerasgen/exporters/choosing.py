@@ -1,10 +1,14 @@
-"""Which exporter writes a path, by how it ends."""
+"""Which exporter writes a path: the one that is given, or the one whose artefacts end like it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from kerasgen.errors import ExportArgumentError
+from kerasgen import exporters
+from kerasgen.errors import ArgumentError, ExportArgumentError
+from kerasgen.exporters.base import Exporter
 
 _SUFFIXES = {".tflite": "tflite", ".litertlm": "litertlm", ".gguf": "gguf"}
 
@@ -25,3 +29,24 @@ def by_ending(path: Path) -> str:
             "say exporter=…."
         )
     return _SUFFIXES.get(suffix, "preset")
+
+
+def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, Any]) -> Exporter:
+    """Return the exporter of a call.
+
+    Args:
+        exporter: a registered name, `"name:key=value,…"`, or an `Exporter`; None for the one of the path's ending.
+        path: where it shall write.
+        settings: the exporter's, if it is given by name or by the path.
+
+    Raises:
+        ArgumentError: settings for an exporter that has its own.
+        ExportArgumentError: no exporter is called so, or takes these settings.
+    """
+    if exporter is None:
+        exporter = by_ending(path)
+    if not settings:
+        return exporters.REGISTRY.resolve(exporter)
+    if not isinstance(exporter, str):
+        raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
+    return exporters.REGISTRY.build(exporter, settings)

@@ -5,7 +5,8 @@ The one forward pass that training, validation and scoring use. Imports Keras: i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -102,6 +103,17 @@ def _output_table(backbone: Any) -> Any:
     if embedding.tie_weights:
         return ops.convert_to_tensor(embedding.embeddings)
     return ops.transpose(embedding.reverse_embeddings)
+
+
+@contextmanager
+def computing_in(causal_lm: Any, precision: str) -> Iterator[None]:
+    """Let every layer compute under another dtype policy meanwhile; see `set_precision`."""
+    before = causal_lm.dtype_policy.name
+    try:
+        set_precision(causal_lm, precision)
+        yield
+    finally:
+        set_precision(causal_lm, before)
 
 
 def set_precision(causal_lm: Any, precision: str) -> None:

@@ -15,6 +15,7 @@ from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.adaptations import Adaptations, adaptations
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tuners.base import TuneReport
 
 # `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
 SHORTER = 0.75
@@ -104,6 +105,24 @@ def added_rows(model: LanguageModel, asked: tokens.Vocabulary) -> int | None:
     return first if first < model.tokenizer.vocabulary_size else None
 
 
+def record_validation(model: LanguageModel, record: Mapping[str, Any], report: TuneReport) -> Mapping[str, Any]:
+    """Return the record with what a run's first validation after the change found; the model keeps it too.
+
+    Args:
+        model: whose vocabulary was changed.
+        record: what `adapt` returned.
+        report: of the run that followed.
+    """
+    if not record or record["choice"] == "keep" or not report.validations:
+        return record
+    if "bits_per_character" in record["after"]:  # of an earlier run over the same texts
+        return record
+    after = {**record["after"], "bits_per_character": report.validations[0].bits_per_character}
+    record = {**record, "after": after}
+    model.metadata = {**model.metadata, models.RECORD: record}
+    return record
+
+
 def _choose(
     model: LanguageModel, asked: tokens.Vocabulary, found: Adaptations
 ) -> tuple[Literal["keep", "trim", "extend"], str]:
@@ -156,20 +175,16 @@ def measured(
         precision: the dtype policy, or None for the model's own.
     """
     from kerasgen.corpora.base import Document
-    from kerasgen.models.forward import set_precision
+    from kerasgen.models.forward import computing_in
     from kerasgen.models.scoring import score
     from kerasgen.tokens.encoding import encode_documents
 
     encoded = encode_documents((Document(text, "") for text in texts()), model.tokenizer)
     if not encoded.targets:
         return None
-    before = model.causal_lm.dtype_policy.name
-    set_precision(model.causal_lm, precision or before)
-    try:
+    with computing_in(model.causal_lm, precision or model.causal_lm.dtype_policy.name):
         length = sequence_length or model.default_sequence_length
         return score(model, encoded, sequence_length=length, batch_size=batch_size).bits_per_character
-    finally:
-        set_precision(model.causal_lm, before)
 
 
 def _digest(texts: Iterable[str]) -> str:
