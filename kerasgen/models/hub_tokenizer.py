@@ -12,8 +12,9 @@ from typing import Any, NoReturn, Protocol, Self
 
 from kerasgen.errors import MissingDependencyError, ModelFormatError, TokenArgumentError, TokenizerError
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
+from kerasgen.tokens.bpe_encoder import encode_surrogates
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
-from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, STAND_IN, SURROGATE, to_bytes, to_characters
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, STAND_IN, SURROGATE, token_bytes
 
 # What the families cut text by before merging; every family but GPT-2's and GPT-NeoX's cuts as Llama 3 does in
 # KerasHub. Source: the `pre_tokenizer` of each family's published tokenizer.
@@ -249,29 +250,18 @@ class _BytePairs:
         self._rust.pre_tokenizer = Steps([self._splitter, ByteLevel(add_prefix_space=False, use_regex=False)])
         names = set(special)
         self.pieces = {
-            token_id: to_bytes(token)
-            if token not in names and all(character in BYTE_OF_CHARACTER for character in token)
-            else token.encode()
-            for token, token_id in self._vocabulary.items()
+            token_id: token_bytes(token, special=token in names) for token, token_id in self._vocabulary.items()
         }
 
     def encode(self, text: str) -> list[int]:
         if SURROGATE.search(text):
-            return self._encode_surrogates(text)
+            return encode_surrogates(text, self._rust, self._splitter)
         return list(self._rust.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         if any(SURROGATE.search(text) for text in texts):
             return [self.encode(text) for text in texts]
         return [list(e.ids) for e in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    def _encode_surrogates(self, text: str) -> list[int]:
-        """Cut the text with stand-ins for its surrogates, which Rust's strings can't hold, and merge the real bytes."""
-        return [
-            token.id
-            for _, (start, end) in self._splitter.pre_tokenize_str(SURROGATE.sub(STAND_IN, text))
-            for token in self._rust.model.tokenize(to_characters(text[start:end].encode("utf-8", "surrogatepass")))
-        ]
 
     def definition(self) -> bytes:
         parts = [self._cut, sorted(self._vocabulary.items(), key=lambda item: item[1]), self._merges]

@@ -14,7 +14,7 @@ from kerasgen.tokens import bpe_files
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe_encoder import BpeEncoder
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
-from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, to_bytes
+from kerasgen.tokens.pretokenization import token_bytes
 from kerasgen.tokens.special_tokens import AUTOMATIC, choose_special_tokens
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class ByteLevelBPE(Tokenizer):
         self.vocabulary_size = max(ids.values()) + 1
         self._special_tokens = {token: ids[token] for token in special.names}
         self._tokens = {n: token for token, n in ids.items()}
-        self._bytes = {n: _bytes_of(token, token in self._special_tokens) for token, n in ids.items()}
+        self._bytes = {n: token_bytes(token, special=token in self._special_tokens) for token, n in ids.items()}
         self._shown = self._bytes | dict.fromkeys(self._special_tokens.values(), b"")
         self._encoder = BpeEncoder(self._vocabulary, self._merges)
         self._digest: str | None = None
@@ -328,9 +328,3 @@ def _pair(merge: str | tuple[str, str] | Sequence[str], index: int) -> tuple[str
             f"A merge is a pair of tokens, or 'left right'. Received: {merge!r} (merge {index}, counted from 0)."
         )
     return pair
-
-
-def _bytes_of(token: str, special: bool) -> bytes:
-    if not special and all(character in BYTE_OF_CHARACTER for character in token):
-        return to_bytes(token)
-    return token.encode()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.forks import mind_forks
+from kerasgen.tokens.portions import portions
 from kerasgen.tokens.pretokenization import (
     CHARACTER_OF_BYTE,
     STAND_IN,
@@ -18,9 +19,7 @@ from kerasgen.tokens.pretokenization import (
 
 if TYPE_CHECKING:
     import tokenizers
-
-# Texts handed to the library at once: its answers hold far more than ids, and are dropped between.
-_TEXTS_AT_ONCE = 1024
+    from tokenizers.pre_tokenizers import PreTokenizer
 
 
 class BpeEncoder:
@@ -46,7 +45,7 @@ class BpeEncoder:
         try:
             ids: list[int] = self._rust.encode(text, add_special_tokens=False).ids
         except (TypeError, UnicodeError):
-            return self._encode_surrogates(text)
+            return encode_surrogates(text, self._rust, self._splitter)
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -56,7 +55,7 @@ class BpeEncoder:
             TokenArgumentError: as `encode`.
         """
         mind_forks()
-        return [ids for some in _portions(texts) for ids in self._encode_some(some)]
+        return [ids for some in portions(texts) for ids in self._encode_some(some)]
 
     def encode_symbols(self, symbols: str) -> list[int]:
         """Return the ids that the merges make of one piece of text, given as the printable characters of its bytes."""
@@ -69,15 +68,6 @@ class BpeEncoder:
             return [encoding.ids for encoding in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
         except (TypeError, UnicodeError):  # a lone surrogate is in one of them
             return [self.encode(text) for text in texts]
-
-    def _encode_surrogates(self, text: str) -> list[int]:
-        """Cut the text with stand-ins for its surrogates, which Rust's strings can't hold, and merge the real bytes."""
-        pieces = self._splitter.pre_tokenize_str(SURROGATE.sub(STAND_IN, text))
-        return [
-            token_id
-            for _, (start, end) in pieces
-            for token_id in self.encode_symbols(to_characters(text[start:end].encode("utf-8", "surrogatepass")))
-        ]
 
     def _check(self, text: str) -> None:
         if not isinstance(text, str):
@@ -93,6 +83,23 @@ class BpeEncoder:
             )
 
 
+def encode_surrogates(text: str, rust: tokenizers.Tokenizer, splitter: PreTokenizer) -> list[int]:
+    """Return the ids of a text that holds lone surrogates, which the library's strings can't hold.
+
+    It is cut with stand-ins for them, and the real bytes of the pieces are merged.
+
+    Args:
+        text: any text.
+        rust: the library's tokenizer, for its merges.
+        splitter: cuts the text, and leaves the pieces as text.
+    """
+    return [
+        token.id
+        for _, (start, end) in splitter.pre_tokenize_str(SURROGATE.sub(STAND_IN, text))
+        for token in rust.model.tokenize(to_characters(text[start:end].encode("utf-8", "surrogatepass")))
+    ]
+
+
 def _rust_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
     import tokenizers
     from tokenizers.models import BPE
@@ -101,8 +108,3 @@ def _rust_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -
     tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizer()
     return tokenizer
-
-
-def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        yield texts[start : start + _TEXTS_AT_ONCE]

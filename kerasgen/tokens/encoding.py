@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.portions import portions
 
 if TYPE_CHECKING:
     from kerasgen.corpora.base import Document
-
-# Texts handed to the tokenizer at once: enough to keep every core busy, little enough to keep memory flat.
-TEXTS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +67,8 @@ def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> Enc
     """
     pieces: list[NDArray[np.int32]] = []
     characters: list[int] = []
-    waiting = iter(documents)
-    while texts := [document.text for document in islice(waiting, TEXTS_AT_ONCE)]:
+    for portion in portions(documents):
+        texts = [document.text for document in portion]
         pieces += ids_of(texts, tokenizer)
         characters += map(len, texts)
     lengths = [len(piece) for piece in pieces]

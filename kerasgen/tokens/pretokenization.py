@@ -58,6 +58,13 @@ def to_bytes(characters: str) -> bytes:
     return bytes([BYTE_OF_CHARACTER[character] for character in characters])
 
 
+def token_bytes(token: str, *, special: bool) -> bytes:
+    """Return the bytes that a token of a vocabulary stands for; those of a special one are its name in UTF-8."""
+    if not special and all(character in BYTE_OF_CHARACTER for character in token):
+        return to_bytes(token)
+    return token.encode()
+
+
 def splitter() -> PreTokenizer:
     """Return the pre-tokenizer that cuts text where GPT-2's encoder does and leaves the pieces as text."""
     from tokenizers import Regex

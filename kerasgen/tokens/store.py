@@ -27,7 +27,8 @@ from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.encoding import TEXTS_AT_ONCE, EncodedDocuments, ids_of
+from kerasgen.tokens.encoding import EncodedDocuments, ids_of
+from kerasgen.tokens.portions import TEXTS_AT_ONCE
 
 if TYPE_CHECKING:
     from io import BufferedWriter

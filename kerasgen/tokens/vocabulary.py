@@ -6,9 +6,9 @@ The result is an ordinary byte-level BPE, a vocabulary and its merges, that know
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.encoding import TEXTS_AT_ONCE
+from kerasgen.tokens.portions import portions
 from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, SURROGATE, splitter, to_characters
 
 Vocabulary: TypeAlias = Literal["keep", "trim", "extend", "auto"]
@@ -75,7 +75,7 @@ def use_of(texts: Iterable[str], tokenizer: ByteLevelBPE) -> VocabularyUse:
     """Return how often the texts use each id, read once, a thousand at a time."""
     counts = np.zeros(tokenizer.vocabulary_size, np.int64)
     characters = 0
-    for portion in _portions(texts):
+    for portion in portions(texts):
         for ids in tokenizer.encode_batch(portion):
             counts += np.bincount(np.asarray(ids, np.int64), minlength=len(counts))
         characters += sum(map(len, portion))
@@ -177,7 +177,7 @@ def _trimmed(
 
 def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevelBPE:
     counts: Counter[str] = Counter()
-    for portion in _portions(texts):
+    for portion in portions(texts):
         for text in portion:
             counts.update(text)
     special = set(tokenizer.special_tokens)
@@ -209,7 +209,7 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLev
     pairs: Counter[int] = Counter()
     counts_of_ids = np.zeros(size, np.int64)
     characters = 0
-    for portion in _portions(texts):
+    for portion in portions(texts):
         encoded = [np.asarray(ids, np.int64) for ids in tokenizer.encode_batch(portion)]
         counts_of_ids += np.bincount(np.concatenate(encoded), minlength=size)
         characters += sum(map(len, portion))
@@ -251,9 +251,3 @@ def rebuilt(tokenizer: ByteLevelBPE, vocabulary: dict[str, int], merges: Sequenc
 def _split(merge: str) -> tuple[str, str]:
     left, right = merge.split(" ")
     return left, right
-
-
-def _portions(texts: Iterable[str]) -> Iterator[list[str]]:
-    waiting = iter(texts)
-    while portion := list(islice(waiting, TEXTS_AT_ONCE)):
-        yield portion
