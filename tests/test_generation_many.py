@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasgen.errors import GenerateArgumentError, GenerationError
-from kerasgen.generation.many import Chunk, generate_to
+from kerasgen.generation.json_lines import Chunk, write_lines
 
 PROMPTS = [f"prompt {n % 7}" for n in range(23)]
 
@@ -33,7 +33,7 @@ def runner(*, dies_at: int | None = None):
 
 def write(path, prompts=PROMPTS, *, dies_at=None, settings="same", **more):
     run, seen = runner(dies_at=dies_at)
-    generate_to(path, prompts, run, settings=settings, **({"chunk_size": 4} | more))
+    write_lines(path, prompts, run, settings=settings, **({"chunk_size": 4} | more))
     return seen
 
 
@@ -115,7 +115,7 @@ def test_prompts_are_drawn_a_chunk_at_a_time(tmp_path):
         assert drawn <= chunk.first + 10
         return [{} for _ in chunk.prompts]
 
-    generate_to(tmp_path / "texts.jsonl", prompts(), run, settings=None, chunk_size=10)
+    write_lines(tmp_path / "texts.jsonl", prompts(), run, settings=None, chunk_size=10)
     assert len((tmp_path / "texts.jsonl").read_text().splitlines()) == 100
 
 

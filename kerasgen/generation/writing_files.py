@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import many
+from kerasgen.generation import json_lines
 from kerasgen.generation.batches import Part
 from kerasgen.generation.generating import GeneratedText, generate
 from kerasgen.models.base import LanguageModel
@@ -72,7 +72,7 @@ def generate_to(
         raise GenerateArgumentError(f"`seed` must be one number. Received: seed={seed!r}.")
     came_before: Counter[bytes] = Counter()
 
-    def repeats(chunk: many.Chunk) -> list[int]:
+    def repeats(chunk: json_lines.Chunk) -> list[int]:
         """How often each prompt came before, in this chunk and in those before it."""
         found = []
         for ids in model.tokenizer.encode_batch(list(chunk.prompts)):
@@ -82,7 +82,7 @@ def generate_to(
             came_before[key] += 1
         return found
 
-    def run(chunk: many.Chunk) -> list[dict[str, Any]]:
+    def run(chunk: json_lines.Chunk) -> list[dict[str, Any]]:
         texts = generate(
             model,
             list(chunk.prompts),
@@ -112,7 +112,7 @@ def generate_to(
         **settings,
         "engine": repr(settings.get("engine")),
     }
-    return many.generate_to(
+    return json_lines.write_lines(
         path,
         prompts,
         run,

@@ -29,7 +29,7 @@ class Chunk:
     prompts: tuple[str, ...]
 
 
-def generate_to(
+def write_lines(
     path: str | os.PathLike[str],
     prompts: Iterable[str],
     run: Callable[[Chunk], Sequence[dict[str, Any]]],
@@ -63,7 +63,7 @@ def generate_to(
         raise GenerateArgumentError(f"`chunk_size` must be a whole number of at least 1. Received: {chunk_size!r}.")
     if isinstance(prompts, str):
         raise GenerateArgumentError(f"`prompts` must be a list of strings, or yield them. Received: {prompts!r:.80}.")
-    file = _Half(Path(path), hashlib.sha256(json.dumps([FORMAT, settings]).encode()).hexdigest())
+    file = _PartialFile(Path(path), hashlib.sha256(json.dumps([FORMAT, settings]).encode()).hexdigest())
     begun = file.begin(overwrite=overwrite)
     from tqdm.auto import tqdm
 
@@ -97,7 +97,7 @@ def _chunks(prompts: Iterable[str], size: int, begun: int) -> Iterator[Chunk]:
         first += len(several)
 
 
-class _Half:
+class _PartialFile:
     """A file that is being written.
 
     Args:
