@@ -93,6 +93,13 @@ class TestSentencePieceFamily(TokenizerContract):
         return KerasHubTokenizer.from_directory(directory)
 
 
+def saved(causal_lm: Any, tokenizer: Any, directory: Path, *, seed: int) -> Hub:
+    """The preset of a model whose weights are drawn from the seed."""
+    roughen(causal_lm.backbone, seed)
+    model = LanguageModel(causal_lm, KerasHubTokenizer(tokenizer), source=f"a tiny {type(causal_lm).__name__}")
+    return Hub(str(save_preset(model, directory / "preset")))
+
+
 @pytest.fixture(scope="module")
 def llama3(tmp_path_factory: pytest.TempPathFactory) -> Hub:
     models = keras_hub().models
@@ -105,13 +112,8 @@ def llama3(tmp_path_factory: pytest.TempPathFactory) -> Hub:
         intermediate_dim=32,
         dtype="float32",
     )
-    roughen(backbone, seed=1)
-    model = LanguageModel(
-        causal_lm=models.Llama3CausalLM(backbone=backbone, preprocessor=None),
-        tokenizer=KerasHubTokenizer(llama3_tokenizer()),
-        source="a tiny Llama 3",
-    )
-    return Hub(str(save_preset(model, tmp_path_factory.mktemp("llama3") / "preset")))
+    causal_lm = models.Llama3CausalLM(backbone=backbone, preprocessor=None)
+    return saved(causal_lm, llama3_tokenizer(), tmp_path_factory.mktemp("llama3"), seed=1)
 
 
 class TestLlama3FromDisk(ModelContract):
@@ -136,13 +138,8 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Hub:
         head_dim=8,
         dtype="float32",
     )
-    roughen(backbone, seed=2)
-    model = LanguageModel(
-        causal_lm=models.GemmaCausalLM(backbone=backbone, preprocessor=None),
-        tokenizer=KerasHubTokenizer(gemma_tokenizer()),
-        source="a tiny Gemma",
-    )
-    return Hub(str(save_preset(model, tmp_path_factory.mktemp("gemma") / "preset")))
+    causal_lm = models.GemmaCausalLM(backbone=backbone, preprocessor=None)
+    return saved(causal_lm, gemma_tokenizer(), tmp_path_factory.mktemp("gemma"), seed=2)
 
 
 class TestGemmaFromDisk(ModelContract):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -55,68 +55,43 @@ def tiny_vocabulary(
     return {token: token_id for token_id, token in enumerate(tokens)}, merges
 
 
-def tiny_gpt2(
-    vocabulary_size: int = 300,
-    seed: int = 0,
-    *,
-    num_layers: int = 2,
-    hidden_dim: int = 32,
-    num_heads: int = 2,
-    max_sequence_length: int = 128,
-    dropout: float = 0.0,
-    intermediate_dim: int | None = None,
-) -> LanguageModel:
-    """A GPT-2 of about 30,000 weights with a byte-level tokenizer; the same weights for the same seed."""
-    backend.use()
-    import keras_hub
+class Sizes(TypedDict, total=False):
+    """What of a tiny model can be otherwise."""
 
+    num_layers: int
+    hidden_dim: int
+    num_heads: int
+    max_sequence_length: int
+    dropout: float
+    intermediate_dim: int
+
+
+def tiny_gpt2(vocabulary_size: int = 300, seed: int = 0, **sizes: Unpack[Sizes]) -> LanguageModel:
+    """A GPT-2 of about 30,000 weights with a byte-level tokenizer; the same weights for the same seed."""
     vocabulary, merges = tiny_vocabulary(vocabulary_size)
     tokenizer = ByteLevelBPE(vocabulary, merges, start_token=GPT2_END, end_token=GPT2_END, pad_token=GPT2_END)
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=vocabulary_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        hidden_dim=hidden_dim,
-        intermediate_dim=intermediate_dim or 2 * hidden_dim,
-        max_sequence_length=max_sequence_length,
-        dropout=dropout,
-        dtype="float32",
-    )
-    roughen(backbone, seed)
-    causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
-    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=f"tiny_gpt2 of seed {seed}")
+    return _tiny("GPT2", tokenizer, vocabulary_size, seed, sizes)
 
 
-def tiny_opt(
-    vocabulary_size: int = 300,
-    seed: int = 0,
-    *,
-    num_layers: int = 2,
-    hidden_dim: int = 32,
-    num_heads: int = 2,
-    max_sequence_length: int = 128,
-    dropout: float = 0.0,
-    intermediate_dim: int | None = None,
-) -> LanguageModel:
+def tiny_opt(vocabulary_size: int = 300, seed: int = 0, **sizes: Unpack[Sizes]) -> LanguageModel:
     """An OPT of about 30,000 weights with a byte-level tokenizer whose ids begin `<s> <pad> </s>`, as OPT's do."""
+    vocabulary, merges = tiny_vocabulary(vocabulary_size, first=("<s>", OPT_PAD, OPT_END), last=())
+    tokenizer = ByteLevelBPE(vocabulary, merges, start_token=OPT_END, end_token=OPT_END, pad_token=OPT_PAD)
+    return _tiny("OPT", tokenizer, vocabulary_size, seed, sizes)
+
+
+def _tiny(family: str, tokenizer: ByteLevelBPE, vocabulary_size: int, seed: int, sizes: Sizes) -> LanguageModel:
     backend.use()
     import keras_hub
 
-    vocabulary, merges = tiny_vocabulary(vocabulary_size, first=("<s>", OPT_PAD, OPT_END), last=())
-    tokenizer = ByteLevelBPE(vocabulary, merges, start_token=OPT_END, end_token=OPT_END, pad_token=OPT_PAD)
-    backbone = keras_hub.models.OPTBackbone(
-        vocabulary_size=vocabulary_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        hidden_dim=hidden_dim,
-        intermediate_dim=intermediate_dim or 2 * hidden_dim,
-        max_sequence_length=max_sequence_length,
-        dropout=dropout,
-        dtype="float32",
-    )
+    chosen = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "max_sequence_length": 128, "dropout": 0.0} | sizes
+    chosen.setdefault("intermediate_dim", 2 * chosen["hidden_dim"])
+    kind = getattr(keras_hub.models, f"{family}Backbone")
+    backbone = kind(vocabulary_size=vocabulary_size, dtype="float32", **chosen)
     roughen(backbone, seed)
-    causal_lm = keras_hub.models.OPTCausalLM(backbone=backbone, preprocessor=None)
-    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=f"tiny_opt of seed {seed}")
+    causal_lm = getattr(keras_hub.models, f"{family}CausalLM")(backbone=backbone, preprocessor=None)
+    source = f"tiny_{family.lower()} of seed {seed}"
+    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=source)
 
 
 def roughen(backbone: Any, seed: int) -> None:

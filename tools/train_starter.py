@@ -16,6 +16,10 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
 
 HELD_OUT = 0.1
 SEQUENCE_LENGTH = 256
@@ -23,19 +27,7 @@ SEQUENCE_LENGTH = 256
 
 def main() -> None:
     """Read the command line, train, and write the preset and its card."""
-    parser = argparse.ArgumentParser(description="Train the starter model.")
-    parser.add_argument("--poems", required=True, help="the chinese-poetry repository, or an archive of it")
-    parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
-    parser.add_argument("--output", type=Path, help="the preset to write; the package's own if not given")
-    parser.add_argument("--start", help="a preset to go on from, with its vocabulary; anew if not given")
-    parser.add_argument("--before", default="", help="the steps of the preset to go on from, for the card")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--backend", default="tensorflow", help="on a CPU TensorFlow trains faster than JAX")
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--max-steps", type=int, default=5500)
-    parser.add_argument("--resume", action="store_true")
-    arguments = parser.parse_args()
+    arguments = _arguments()
     if arguments.backend == "tensorflow":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -43,33 +35,16 @@ def main() -> None:
 
     backend.use(arguments.backend)
     import keras
-    import keras_hub
 
     from kerasgen.corpora.base import CorpusTally, Document
     from kerasgen.corpora.chinese_poetry import ChinesePoetry
     from kerasgen.corpora.splits import side
-    from kerasgen.models.base import LanguageModel
     from kerasgen.models.loading import load_directory
     from kerasgen.models.saving import save_preset
     from kerasgen.models.scoring import score
     from kerasgen.models.starter import CARD, DIRECTORY
-    from kerasgen.tokens.characters import whole_character_bpe
     from kerasgen.tokens.encoding import encode_documents
     from kerasgen.tuners.full import FullTuner
-
-    def fresh(texts: Iterable[str]) -> LanguageModel:
-        tokenizer = whole_character_bpe(texts, vocabulary_size=8192, minimum_count=8)
-        backbone = keras_hub.models.GPT2Backbone(
-            vocabulary_size=tokenizer.vocabulary_size,
-            num_layers=4,
-            num_heads=4,
-            hidden_dim=256,
-            intermediate_dim=1024,
-            dropout=0.0,
-            max_sequence_length=SEQUENCE_LENGTH,
-        )
-        causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
-        return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source="starter")
 
     keras.utils.set_random_seed(0)
     tally = CorpusTally()
@@ -87,7 +62,7 @@ def main() -> None:
     if arguments.start:
         model = load_directory(arguments.start, source="starter")
     else:
-        model = fresh(poem.text for poem in both_scripts())
+        model = _fresh_model(poem.text for poem in both_scripts())
     tokenizer = model.tokenizer
     encoded = encode_documents(both_scripts(), tokenizer)
     unseen = encode_documents(held_out, tokenizer)
@@ -130,6 +105,43 @@ def main() -> None:
     }
     (output / CARD).write_text(_card(figures, tally.to_dict()), encoding="utf-8")
     print(json.dumps(figures, indent=2))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train the starter model.")
+    parser.add_argument("--poems", required=True, help="the chinese-poetry repository, or an archive of it")
+    parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
+    parser.add_argument("--output", type=Path, help="the preset to write; the package's own if not given")
+    parser.add_argument("--start", help="a preset to go on from, with its vocabulary; anew if not given")
+    parser.add_argument("--before", default="", help="the steps of the preset to go on from, for the card")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--backend", default="tensorflow", help="on a CPU TensorFlow trains faster than JAX")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--max-steps", type=int, default=5500)
+    parser.add_argument("--resume", action="store_true")
+    return parser.parse_args()
+
+
+def _fresh_model(texts: Iterable[str]) -> LanguageModel:
+    """An untrained GPT-2 over the vocabulary of the texts."""
+    import keras_hub
+
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.characters import whole_character_bpe
+
+    tokenizer = whole_character_bpe(texts, vocabulary_size=8192, minimum_count=8)
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=tokenizer.vocabulary_size,
+        num_layers=4,
+        num_heads=4,
+        hidden_dim=256,
+        intermediate_dim=1024,
+        dropout=0.0,
+        max_sequence_length=SEQUENCE_LENGTH,
+    )
+    causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source="starter")
 
 
 def _card(figures: dict[str, object], tally: dict[str, object]) -> str:
