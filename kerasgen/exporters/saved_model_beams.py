@@ -1,4 +1,4 @@
-"""What the beam searches of SavedModels have in common: candidates, the beams that a search begins with, the best text.
+"""What the beam searches of SavedModels have in common: what stands before, in and after their loops.
 
 Imports TensorFlow.
 """
@@ -43,6 +43,53 @@ def shapes(*, num_beams: int, positions: int) -> beams.Beams:
     """Return the shapes of beams, as a loop takes them."""
     texts, scores = tf.TensorShape([None, num_beams, positions]), tf.TensorShape([None, num_beams])
     return beams.Beams(texts, scores, texts, scores)
+
+
+def step(
+    state: beams.Beams,
+    found: tuple[Any, Any],
+    *,
+    active: Any,
+    index: Any,
+    generated: Any,
+    limits: Any,
+    end: Any,
+    length_penalty: float,
+) -> tuple[beams.Beams, Any, Any]:
+    """Return the beams with one more token, the beam that each of them goes on, and which prompts are done.
+
+    Args:
+        state: before the token.
+        found: what `candidates` returned.
+        active: bool `(batch,)`, the prompts whose beams change.
+        index: where the token is written, as `kerasgen.samplers.beams.step` takes it.
+        generated: int32 `(batch,)`, tokens of each beam, this one with them.
+        limits: int32 `(batch,)`, tokens that a text may get.
+        end: int32 scalar, the id that ends a text.
+        length_penalty: as in `Beam`.
+    """
+    nats, ids = found
+    after, parents = beams.step(
+        xp,
+        state,
+        nats,
+        active=active,
+        index=index,
+        generated=generated,
+        stop_token_ids=(end,),
+        length_penalty=length_penalty,
+        candidate_ids=ids,
+    )
+    certain = beams.is_done(
+        xp,
+        after,
+        generated=generated,
+        most=limits,
+        length_penalty=length_penalty,
+        num_return_sequences=1,
+        early_stopping=False,
+    )
+    return after, parents, tf.logical_and(active, certain)
 
 
 def best(state: beams.Beams, *, done: Any, most: Any, length_penalty: float) -> Any:

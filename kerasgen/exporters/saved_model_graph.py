@@ -15,7 +15,6 @@ from kerasgen.exporters import saved_model_beams as beam_search
 from kerasgen.exporters import saved_model_passes as passes
 from kerasgen.exporters import saved_model_steps as compiled_steps
 from kerasgen.exporters import tensorflow_decoder as decoder
-from kerasgen.exporters import tensorflow_namespace as xp
 from kerasgen.exporters.saved_model_passes import Cache
 from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
 from kerasgen.samplers import beams
@@ -166,46 +165,31 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             temperature=temperature,
         )
 
-        def step(
-            generated: Any, state: beams.Beams, done: Any, nats: Any, ids: Any
-        ) -> tuple[beams.Beams, Any, Any, Any]:
-            counts = tf.fill((batch,), generated)
-            active = tf.logical_not(done)
-            after, parents = beams.step(
-                xp,
+        def step(generated: Any, state: beams.Beams, done: Any, logits: Any) -> tuple[beams.Beams, Any, Any, Any]:
+            after, parents, ended = beam_search.step(
                 state,
-                nats,
-                active=active,
+                candidates(logits),
+                active=tf.logical_not(done),
                 index=generated - 1,
-                generated=counts,
-                stop_token_ids=(end,),
+                generated=tf.fill((batch,), generated),
+                limits=limits,
+                end=end,
                 length_penalty=length_penalty,
-                candidate_ids=ids,
-            )
-            ended = beams.is_done(
-                xp,
-                after,
-                generated=counts,
-                most=limits,
-                length_penalty=length_penalty,
-                num_return_sequences=1,
-                early_stopping=False,
             )
             chosen = tf.gather(after.token_ids, generated - 1, axis=2)
-            return after, parents, tf.reshape(chosen, (-1,)), tf.logical_or(done, tf.logical_and(active, ended))
+            return after, parents, tf.reshape(chosen, (-1,)), tf.logical_or(done, ended)
 
         def body(generated: Any, state: beams.Beams, done: Any, token: Any, recent: Cache) -> tuple[Any, ...]:
             place = tf.repeat(lengths, num_beams) + generated - 1
             logits, recent = passes.advance(weights, shape, token, place, old, mask, recent, width=num_beams)
-            state, parents, token, done = step(generated + 1, state, done, *candidates(logits))
+            state, parents, token, done = step(generated + 1, state, done, logits)
             rows = tf.reshape(parents + tf.range(batch)[:, None] * num_beams, (-1,))
             recent = tf.nest.map_structure(lambda x: tf.gather(x, rows), recent)
             return generated + 1, state, done, token, recent
 
         state = beam_search.begin(batch, num_beams=num_beams, positions=positions, pad=self._pad)
         nothing = tf.fill((batch,), False)
-        first = candidates(tf.repeat(logits, num_beams, axis=0))
-        state, _, token, done = step(tf.constant(1), state, nothing, *first)
+        state, _, token, done = step(tf.constant(1), state, nothing, tf.repeat(logits, num_beams, axis=0))
         _, state, done, _, _ = tf.while_loop(
             lambda generated, state, done, token, recent: tf.logical_and(
                 generated < most, tf.logical_not(tf.reduce_all(done))

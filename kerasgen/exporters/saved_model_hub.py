@@ -14,7 +14,6 @@ import tensorflow as tf
 from keras import tree
 
 from kerasgen.exporters import saved_model_beams as beam_search
-from kerasgen.exporters import tensorflow_namespace as xp
 from kerasgen.exporters.saved_model_graph import Choice, Generated, cut
 from kerasgen.samplers import beams
 
@@ -97,32 +96,26 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
 
         def loop(following: Next, texts: Any, cache: Any, start: Any) -> Any:
             length = tf.shape(texts)[1]
-            settled = {"most": limits, "length_penalty": length_penalty}
 
             def body(
                 state: beams.Beams, texts: Any, cache: Any, index: Any, done: Any, over: Any
             ) -> tuple[beams.Beams, Any, Any, Any, Any, Any]:
                 logits, _, after = following(texts, cache, index)
-                nats, ids = candidates(self._shown(logits))
                 waits = index < lengths
                 # What a row computes while it waits, or when it is over, is thrown away.
                 generated = tf.clip_by_value(index - lengths + 1, 1, most)
                 active = tf.logical_not(tf.logical_or(waits, over))
-                state, parents = beams.step(
-                    xp,
+                state, parents, ended = beam_search.step(
                     state,
-                    nats,
+                    candidates(self._shown(logits)),
                     active=active,
                     index=(generated - 1)[:, None, None],
                     generated=generated,
-                    stop_token_ids=(end,),
+                    limits=limits,
+                    end=end,
                     length_penalty=length_penalty,
-                    candidate_ids=ids,
                 )
-                enough = beams.is_done(
-                    xp, state, generated=generated, num_return_sequences=1, early_stopping=False, **settled
-                )
-                done = tf.logical_or(done, tf.logical_and(active, enough))
+                done = tf.logical_or(done, ended)
                 over = tf.logical_or(over, tf.logical_or(done, tf.logical_and(active, generated >= most)))
                 rows = tf.reshape(parents + tf.range(batch)[:, None] * num_beams, (-1,))
                 tokens = tf.gather(state.token_ids, generated - 1, axis=2, batch_dims=1)
