@@ -12,7 +12,9 @@ import keras
 from kerasgen.errors import MissingDependencyError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import can_pack
+from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import Packing
+from kerasgen.tuners import curve
 from kerasgen.tuners.settings import GradientTuner
 
 
@@ -46,6 +48,34 @@ def packing_of(model: LanguageModel, settings: GradientTuner) -> Packing:
             f"{type(model.backbone).__name__} has none. Use packing='none' or 'auto'."
         )
     return settings.packing
+
+
+def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments, *, has_held_out: bool) -> None:
+    """Raise unless a run with these settings can begin.
+
+    Args:
+        model: that shall be tuned.
+        settings: the tuner, its precision decided.
+        train: the documents to train on.
+        has_held_out: whether there are documents to validate on.
+
+    Raises:
+        TuneArgumentError: the settings don't fit the model, the device or the documents.
+        MissingDependencyError: what is to be written needs a package that is not installed.
+    """
+    if settings.patience is not None and not has_held_out:
+        raise TuneArgumentError(
+            f"patience needs held-out documents to validate on. Received: patience={settings.patience} and none."
+        )
+    if settings.tensorboard:
+        require_tensorboard()
+    if settings.loss_curve:
+        curve.require()
+    if settings.remat and not can_pack(model):
+        raise TuneArgumentError(f"remat=True is for GPT-2 and OPT. Received: {type(model.backbone).__name__}.")
+    require_precision(settings.precision)
+    if not train.targets:
+        raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
 
 
 def require_precision(precision: str) -> None:

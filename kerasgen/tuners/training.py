@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 
 from kerasgen import backend as backends
-from kerasgen.errors import CheckpointError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.forward import can_pack, set_precision
+from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import checkpoints, curve, distributing, measuring, requirements, state
+from kerasgen.tuners import distributing, measuring, requirements, state
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.plan import Plan
+from kerasgen.tuners.recording import Recorder, checkpoint_to_resume
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer, compiled, weights_kept
 from kerasgen.tuners.watching import History, OneRun, StepLog, Watcher, interruptible
@@ -49,206 +50,165 @@ def run(
     arguments are those of `FineTuner.tune`.
     """
     with distributing.placed(model, settings) as share:
-        return _run(
-            model,
-            train,
-            held_out,
-            settings=settings,
-            prepare=prepare,
+        one = _Run(model, train, held_out, settings, seed=seed, directory=directory, first_row=first_row, share=share)
+        return one.carry_out(prepare, resume=resume, callbacks=callbacks, sample=sample, verbose=verbose)
+
+
+class _Run:
+    """One run: a model, its documents and settings, which were found to fit each other.
+
+    Args:
+        model: whose weights change.
+        train: the documents to train on.
+        held_out: those to validate on, or None.
+        settings: the tuner.
+        seed: of the run.
+        directory: of the run.
+        first_row: of the table of token embeddings, the first row that is trained.
+        share: of this process in the run.
+
+    Raises:
+        TuneArgumentError: they don't fit each other.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        train: EncodedDocuments,
+        held_out: EncodedDocuments | None,
+        settings: GradientTuner,
+        *,
+        seed: int,
+        directory: Path,
+        first_row: int,
+        share: distributing.Share,
+    ) -> None:
+        self.model, self.train, self.held_out = model, train, held_out
+        self.has_held_out = held_out is not None and held_out.targets > 0
+        self.seed, self.directory, self.first_row, self.share = seed, directory, first_row, share
+        self.sequence_length = requirements.sequence_length_of(model, settings)
+        self.packing = requirements.packing_of(model, settings)
+        precision, self.why_precision = resolve(settings.precision)
+        self.settings = dataclasses.replace(settings, precision=precision)
+        requirements.check(model, self.settings, train, has_held_out=self.has_held_out)
+        self.plan = Plan(
+            encoded=train,
+            rows=pack(train, sequence_length=self.sequence_length, packing=self.packing),
+            batch_size=settings.batch_size,
+            batches_per_step=settings.gradient_accumulation_steps,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
             seed=seed,
-            directory=directory,
-            resume=resume,
-            callbacks=callbacks,
-            sample=sample,
-            verbose=verbose,
-            first_row=first_row,
-            share=share,
+            shares=share.count,
+            share=share.index,
         )
 
-
-def _run(
-    model: LanguageModel,
-    train: EncodedDocuments,
-    held_out: EncodedDocuments | None,
-    *,
-    settings: GradientTuner,
-    prepare: Callable[[], None],
-    seed: int,
-    directory: Path,
-    resume: bool | Literal["auto"],
-    callbacks: Sequence[Any],
-    sample: Callable[[], str] | None,
-    verbose: int,
-    first_row: int,
-    share: distributing.Share,
-) -> TuneReport:
-    sequence_length = requirements.sequence_length_of(model, settings)
-    packing = requirements.packing_of(model, settings)
-    has_held_out = held_out is not None and held_out.targets > 0
-    if settings.patience is not None and not has_held_out:
-        raise TuneArgumentError(
-            f"patience needs held-out documents to validate on. Received: patience={settings.patience} and none."
-        )
-    if settings.tensorboard:
-        requirements.require_tensorboard()
-    if settings.loss_curve:
-        curve.require()
-    precision, reason = resolve(settings.precision)
-    settings = dataclasses.replace(settings, precision=precision)
-    if settings.remat and not can_pack(model):
-        raise TuneArgumentError(f"remat=True is for GPT-2 and OPT. Received: {type(model.backbone).__name__}.")
-    requirements.require_precision(settings.precision)
-    if not train.targets:
-        raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
-    rows = pack(train, sequence_length=sequence_length, packing=packing)
-    plan = Plan(
-        encoded=train,
-        rows=rows,
-        batch_size=settings.batch_size,
-        batches_per_step=settings.gradient_accumulation_steps,
-        epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        seed=seed,
-        shares=share.count,
-        share=share.index,
-    )
-    go_on = resume
-    if resume == "auto":
-        go_on = distributing.agreed(share, not state.finished(directory), "whether a run goes on")
-    saved = checkpoints.read_latest(directory) if go_on else None
-    distributing.together(share, "what is there was read")  # before one process changes it
-    if resume is True and saved is None:
-        raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
-    prepare()
-    causal_lm = model.causal_lm
-    before = causal_lm.dtype_policy.name
-    set_precision(causal_lm, settings.precision)
-    try:
-        trainer, schedule = compiled(model, plan, settings, first_row)
-        state.reseed(trainer, seed)
-        fingerprint = state.fingerprint_of(trainer, train, held_out, settings, seed)
-        variables = state.state_variables(trainer)
-        history = History()
-        if saved is not None:
-            state.restore(saved, variables, fingerprint, directory)
-            history = History.from_dict(saved.state["history"])
-        elif share.writes:
-            state.clear(directory)
-        distributing.together(share, "the run begins")
-
-        def save() -> Path:
-            tensors = {name: distributing.gathered(variable) for name, variable in variables.items()}
-            info = {"fingerprint": fingerprint, "history": history.to_dict()}
-            checkpoint = checkpoints.Checkpoint(len(history.losses), tensors, info)
-            written = checkpoints.folder(directory, checkpoint.step)
-            if share.writes:
-                written = checkpoints.write(directory, checkpoint)
-            distributing.together(share, f"the checkpoint of step {checkpoint.step}")
-            return written
-
-        def validate() -> Validation:
-            assert held_out is not None
-            found = score(
-                model,
-                held_out,
-                sequence_length=sequence_length,
-                batch_size=settings.batch_size,
-                losses=trainer,
+    def carry_out(
+        self,
+        prepare: Callable[[], None],
+        *,
+        resume: bool | Literal["auto"],
+        callbacks: Sequence[Any],
+        sample: Callable[[], str] | None,
+        verbose: int,
+    ) -> TuneReport:
+        """Train from the beginning or from a checkpoint and return the report."""
+        saved = checkpoint_to_resume(self.directory, resume, self.share)
+        prepare()
+        with computing_in(self.model.causal_lm, self.settings.precision):
+            trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row)
+            state.reseed(trainer, self.seed)
+            fingerprint = state.fingerprint_of(trainer, self.train, self.held_out, self.settings, self.seed)
+            recorder = Recorder(trainer, self.directory, self.share, fingerprint, saved)
+            validate = partial(self._validate, trainer, recorder.history) if self.has_held_out else None
+            watcher = Watcher(
+                recorder.history,
+                batches_per_step=self.plan.batches_per_step,
+                steps=self.plan.steps,
+                learning_rate=lambda step: float(schedule.of_step(step)),
+                save=recorder.save,
+                validate=validate,
+                keep_best=recorder.keep_best,
+                patience=self.settings.patience,
+                sample=sample,
+                show=verbose != 0,
+                validate_every=self.settings.validate_every,
+                checkpoint_every=self.settings.checkpoint_every,
+                sample_every=self.settings.sample_every,
             )
-            return Validation(len(history.losses), found.loss, found.bits_per_character)
+            if saved is None and validate is not None:
+                recorder.history.validations.append(validate())
+            product_flops = measuring.matrix_product_flops(self.settings.precision)
+            loggers = _loggers(self.settings, self.directory, watcher, self.plan) if self.share.writes else []
+            done = _fit(trainer, self.plan, watcher, [*loggers, *callbacks], verbose=verbose)
+            if watcher.interrupted and watcher.step < self.plan.steps:
+                raise KeyboardInterrupt(
+                    f"Stopped after step {watcher.step} of {self.plan.steps}. The checkpoint is {watcher.checkpoint}; "
+                    "fit(resume=True) goes on from it."
+                )
+            watcher.validate_now()
+            if self.settings.patience is not None and recorder.history.waited:
+                recorder.take_best()
+                recorder.history.validations.append(self._validate(trainer, recorder.history))
+            report = self._report(watcher, done, product_flops, resumed_from=None if saved is None else saved.step)
+            recorder.finish(report, draw_curve=self.settings.loss_curve)
+            return report
 
-        def keep_best() -> None:
-            best = {
-                name: distributing.gathered(variable)
-                for name, variable in state.named(trainer.trainable_variables).items()
-            }
-            if share.writes:
-                checkpoints.write_tensors(directory / state.BEST_FILE, best)
-            distributing.together(share, "the best weights")
+    def _validate(self, trainer: Trainer, history: History) -> Validation:
+        assert self.held_out is not None
+        found = score(
+            self.model,
+            self.held_out,
+            sequence_length=self.sequence_length,
+            batch_size=self.settings.batch_size,
+            losses=trainer,
+        )
+        return Validation(len(history.losses), found.loss, found.bits_per_character)
 
-        watcher = Watcher(
-            history,
-            batches_per_step=plan.batches_per_step,
-            steps=plan.steps,
-            learning_rate=lambda step: float(schedule.of_step(step)),
-            save=save,
-            validate=validate if has_held_out else None,
-            keep_best=keep_best,
-            patience=settings.patience,
-            sample=sample,
-            show=verbose != 0,
-            validate_every=settings.validate_every,
-            checkpoint_every=settings.checkpoint_every,
-            sample_every=settings.sample_every,
-        )
-        if saved is None and has_held_out:
-            history.validations.append(validate())
-        resumed_from = None if saved is None else saved.step
-        product_flops = measuring.matrix_product_flops(settings.precision)
-        tokens, characters, seconds = _fit(
-            trainer,
-            plan,
-            watcher,
-            [*(_loggers(settings, directory, watcher, plan) if share.writes else ()), *callbacks],
-            verbose=verbose,
-        )
-        if watcher.interrupted and watcher.step < plan.steps:
-            raise KeyboardInterrupt(
-                f"Stopped after step {watcher.step} of {plan.steps}. The checkpoint is {watcher.checkpoint}; "
-                "fit(resume=True) goes on from it."
-            )
-        watcher.validate_now()
-        if settings.patience is not None and history.waited:
-            state.assign(
-                state.named(trainer.trainable_variables),
-                checkpoints.read_tensors(directory / state.BEST_FILE),
-                directory,
-            )
-            history.validations.append(validate())
-        report = TuneReport(
+    def _report(self, watcher: Watcher, done: _Done, product_flops: float, *, resumed_from: int | None) -> TuneReport:
+        plan, settings, history, causal_lm = self.plan, self.settings, watcher.seen, self.model.causal_lm
+        return TuneReport(
             steps=watcher.step,
             epochs=watcher.step / plan.steps_per_epoch,
             losses=tuple(history.losses),
             validations=tuple(history.validations),
             samples=tuple(history.samples),
-            tokens=tokens,
-            characters=characters,
-            seconds=seconds,
-            fill=rows.fill,
-            split_documents=rows.split_documents,
-            documents=len(train),
-            sequence_length=sequence_length,
-            packing=packing,
+            tokens=done.tokens,
+            characters=done.characters,
+            seconds=done.seconds,
+            fill=plan.rows.fill,
+            split_documents=plan.rows.split_documents,
+            documents=len(self.train),
+            sequence_length=self.sequence_length,
+            packing=self.packing,
             parameters=_count(causal_lm.weights),
-            trainable_parameters=_count(causal_lm.trainable_weights) - first_row * model.backbone.hidden_dim,
+            trainable_parameters=_count(causal_lm.trainable_weights) - self.first_row * self.model.backbone.hidden_dim,
             backend=keras.config.backend(),
             precision=settings.precision,
-            seed=seed,
+            seed=self.seed,
             accuracies=tuple(history.accuracies),
             first_step_seconds=watcher.first_step_seconds,
-            flops_per_token=measuring.training_flops(model, sequence_length),
+            flops_per_token=measuring.training_flops(self.model, self.sequence_length),
             matrix_product_flops=product_flops,
             peak_memory_bytes=measuring.peak_memory_bytes(),
             steps_per_execution=settings.steps_per_execution,
-            reasons={"backend": backends.reason(), "precision": reason},
+            reasons={"backend": backends.reason(), "precision": self.why_precision},
             stopped=_why(watcher, plan),
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
-        if share.writes:
-            if settings.loss_curve:
-                curve.draw(directory / curve.FILE, history.losses, history.validations)
-            state.write_report(directory, report)
-        distributing.together(share, "the report")
-        return report
-    finally:
-        set_precision(causal_lm, before)
 
 
-def _fit(
-    trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *, verbose: int
-) -> tuple[int, int, float]:
-    """Run the epochs that are left; returns target tokens, characters and seconds."""
+class _Done(NamedTuple):
+    """What was trained on, and how long it took."""
+
+    tokens: int
+    characters: int
+    seconds: float
+
+
+def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *, verbose: int) -> _Done:
+    """Run the epochs that are left."""
     together = OneRun(
         [watcher, *callbacks],
         add_history=True,
@@ -281,7 +241,7 @@ def _fit(
             if trainer.stop_training:
                 break
         together.finish()
-    return tokens, characters, seconds - watcher.aside
+    return _Done(tokens, characters, seconds - watcher.aside)
 
 
 def _why(watcher: Watcher, plan: Plan) -> str:

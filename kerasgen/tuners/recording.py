@@ -1,0 +1,113 @@
+"""A run becomes files of its directory, and files the run again. Of several processes, one writes.
+
+Imports Keras: import it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from kerasgen.errors import CheckpointError
+from kerasgen.tuners import checkpoints, curve, distributing, state
+from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.trainer import Trainer
+from kerasgen.tuners.watching import History
+
+
+def checkpoint_to_resume(
+    directory: Path, resume: bool | Literal["auto"], share: distributing.Share
+) -> checkpoints.Checkpoint | None:
+    """Return the checkpoint that a run goes on from, or None for one that starts anew.
+
+    Args:
+        directory: of the run.
+        resume: as in `FineTuner.tune`.
+        share: of this process in the run.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or it is damaged.
+    """
+    go_on = resume
+    if resume == "auto":
+        go_on = distributing.agreed(share, not state.finished(directory), "whether a run goes on")
+    saved = checkpoints.read_latest(directory) if go_on else None
+    distributing.together(share, "what is there was read")  # before one process changes it
+    if resume is True and saved is None:
+        raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
+    return saved
+
+
+class Recorder:
+    """Keeps a run's history, checkpoints, best weights and report.
+
+    Args:
+        trainer: compiled and seeded; it gets the state of the checkpoint.
+        directory: of the run; it is cleared for a run that starts anew.
+        share: of this process in the run.
+        fingerprint: what must be the same for a run to go on.
+        saved: the checkpoint that the run goes on from, or None.
+
+    Raises:
+        CheckpointError: the checkpoint is of another run.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        directory: Path,
+        share: distributing.Share,
+        fingerprint: Mapping[str, Any],
+        saved: checkpoints.Checkpoint | None,
+    ) -> None:
+        self.history = History()
+        self._trainer = trainer
+        self._directory = directory
+        self._share = share
+        self._fingerprint = fingerprint
+        self._variables = state.state_variables(trainer)
+        if saved is not None:
+            state.restore(saved, self._variables, fingerprint, directory)
+            self.history = History.from_dict(saved.state["history"])
+        elif share.writes:
+            state.clear(directory)
+        distributing.together(share, "the run begins")
+
+    def save(self) -> Path:
+        """Write a checkpoint of the run as it is and return its folder."""
+        info = {"fingerprint": self._fingerprint, "history": self.history.to_dict()}
+        checkpoint = checkpoints.Checkpoint(len(self.history.losses), _gathered(self._variables), info)
+        written = checkpoints.folder(self._directory, checkpoint.step)
+        if self._share.writes:
+            written = checkpoints.write(self._directory, checkpoint)
+        distributing.together(self._share, f"the checkpoint of step {checkpoint.step}")
+        return written
+
+    def keep_best(self) -> None:
+        """Write the weights as the best ones so far."""
+        best = _gathered(self._trained())
+        if self._share.writes:
+            checkpoints.write_tensors(self._directory / state.BEST_FILE, best)
+        distributing.together(self._share, "the best weights")
+
+    def take_best(self) -> None:
+        """Give the model the best weights, as `keep_best` wrote them last."""
+        best = checkpoints.read_tensors(self._directory / state.BEST_FILE)
+        state.assign(self._trained(), best, self._directory)
+
+    def finish(self, report: TuneReport, *, draw_curve: bool) -> None:
+        """Write the report, which says that the run is finished, and the curve of its losses if it is asked for."""
+        if self._share.writes:
+            if draw_curve:
+                curve.draw(self._directory / curve.FILE, self.history.losses, self.history.validations)
+            state.write_report(self._directory, report)
+        distributing.together(self._share, "the report")
+
+    def _trained(self) -> dict[str, Any]:
+        return state.named(self._trainer.trainable_variables)
+
+
+def _gathered(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of variables on this host, whole however devices share them."""
+    return {name: distributing.gathered(variable) for name, variable in variables.items()}
