@@ -112,6 +112,7 @@ def generate(
         engine=engine,
         progress=progress,
         part=part,
+        logprobs=return_logprobs,
     )
     ends = check_stop(stop)
 
@@ -142,6 +143,7 @@ def generate_ids(
     engine: str | EngineSource = "auto",
     progress: bool | None = None,
     part: Part = ALL,
+    logprobs: bool = True,
 ) -> list[list[Continuation]]:
     """Return the continuations of each prompt, the best first.
 
@@ -159,6 +161,8 @@ def generate_ids(
         engine: as in `generate`.
         progress: as in `generate`.
         part: as in `generate`.
+        logprobs: whether each token's log-probability is wanted; without, a sampler's texts have no score (NaN), and an
+            engine may compute fewer logits.
 
     Returns:
         For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).
@@ -186,7 +190,7 @@ def generate_ids(
     cut = batching.batches(framed, limits, seeds, batch_size, equal_lengths=is_hub_sampler(spec), repeats=repeats)
     found: list[list[Continuation]] = [[] for _ in framed]
     with _bar(len(framed), progress if len(framed) > batch_size else False) as bar:
-        for batch, continuations in _run(model, cut, spec, ends, begun, engine, max(limits, default=0)):
+        for batch, continuations in _run(model, cut, spec, ends, begun, engine, max(limits, default=0), logprobs):
             for place, several in zip(batch.places, continuations, strict=True):
                 found[place] = several
             bar.update(len(batch.places))
@@ -262,7 +266,7 @@ def _stream(
         yield prompt
     writer = Writer(engine.tokenizer, stop)
     finished = False
-    for chosen in _choices(engine, batch, spec, loops.Texts(batch, engine.tokenizer), states):
+    for chosen in _choices(engine, batch, spec, loops.Texts(batch, engine.tokenizer), states, logprobs=False):
         finished = int(chosen.token_ids[0]) == engine.tokenizer.end_token_id
         piece = writer.push(int(chosen.token_ids[0]))
         if piece:
@@ -342,6 +346,7 @@ def _run(
     begun: Sequence[ConstraintState] | None,
     engine: str | EngineSource,
     longest: int,
+    logprobs: bool,
 ) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
     if is_hub_sampler(spec):
         if not isinstance(model, LanguageModel) or begun is not None or stop:
@@ -361,14 +366,19 @@ def _run(
             found = searches.search_beams(decoder, batch, spec, states)
             yield batch, [[_stopped(decoder, one, stop) for one in several] for several in found]
         else:
-            yield batch, [[one] for one in _collect(decoder, batch, spec, states, stop)]
+            yield batch, [[one] for one in _collect(decoder, batch, spec, states, stop, logprobs)]
 
 
 def _choices(
-    engine: Engine, batch: Batch, spec: SamplerSpec, texts: loops.Texts, states: list[ConstraintState] | None
+    engine: Engine,
+    batch: Batch,
+    spec: SamplerSpec,
+    texts: loops.Texts,
+    states: list[ConstraintState] | None,
+    logprobs: bool,
 ) -> Iterator[loops.Chosen]:
     if isinstance(spec, TokenSampler):
-        return loops.sample(engine, batch, spec, texts, states)
+        return loops.sample(engine, batch, spec, texts, states, nats=logprobs)
     if isinstance(spec, Contrastive):
         if states is not None:
             raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
@@ -385,12 +395,13 @@ def _collect(
     spec: SamplerSpec,
     states: list[ConstraintState] | None,
     stop: tuple[str, ...],
+    logprobs: bool,
 ) -> list[Continuation]:
     texts = loops.Texts(batch, engine.tokenizer)
     token_ids: list[list[int]] = [[] for _ in batch.places]
     nats: list[list[float]] = [[] for _ in batch.places]
     writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
-    for step in _choices(engine, batch, spec, texts, states):
+    for step in _choices(engine, batch, spec, texts, states, logprobs):
         for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.nats.tolist(), strict=True):
             token_ids[row].append(token_id)
             nats[row].append(own)
@@ -405,7 +416,7 @@ def _collect(
             writers[row].finish(ended=ids[-1] == end)  # what was held back may hold a stop string's last character
         stopped = writers[row].stopped if stop else None
         finished = ids[-1] == end or stopped is not None
-        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]), stopped))
+        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]) if logprobs else (), stopped))
     return found
 
 
