@@ -11,7 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kerasgen.samplers import arithmetic
+from kerasgen.samplers import arithmetic, selection
+from kerasgen.samplers.base import TokenSampler
+from kerasgen.samplers.sampling import Greedy, TopK
 
 ROWS, VOCABULARY, LENGTH = 3, 9, 10
 NEVER = float("-inf")
@@ -55,6 +57,53 @@ def kept(masked: np.ndarray, before: list[list[float]]) -> list[set[int]]:
 
 def finite(logits: list[float], tokens: set[int]) -> set[int]:
     return {token for token in tokens if logits[token] > NEVER}
+
+
+@tried
+@given(
+    data=st.data(), size=st.integers(1, 3000), seed=st.integers(0, 2**32 - 1), distinct=st.sampled_from([3, 40, 10**6])
+)
+def test_the_highest_places_are_those_of_a_stable_sort(
+    data: st.DataObject, size: int, seed: int, distinct: int
+) -> None:
+    """However many there are beside the rows' length, with equals, and with places that are excluded."""
+    values = np.random.default_rng(seed).integers(0, distinct, (2, size)).astype(np.float32)
+    values[values < distinct * data.draw(st.sampled_from([0.0, 0.5, 0.999]))] = NEVER
+    count = data.draw(st.one_of(st.integers(1, size), st.integers(1, min(size, 8))))
+    expected = np.argsort(-values, axis=-1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(selection.highest_places(np, values, count), expected)
+    kept = selection.keep_highest(np, values, np.full((2, 1), count))
+    np.testing.assert_array_equal(np.flatnonzero(kept[1]), np.sort(expected[1]))
+
+
+@tried
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(2, 2000),
+    sampler=st.sampled_from([Greedy(), TopK(k=1), TopK(k=5), TopK(k=300), TopK(k=4000)]),
+    distinct=st.sampled_from([4, 10**6]),
+)
+def test_what_is_chosen_among_the_likeliest_is_what_is_chosen_among_all(
+    seed: int, size: int, sampler: TokenSampler, distinct: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(0, distinct, (2, size)) * (8.0 / distinct)
+    uniforms = rng.random(2)
+    assert sampler.reach is not None
+    ids = np.sort(selection.highest_places(np, logits, min(sampler.reach, size)), axis=-1)
+    chosen = sampler.choose(np, np.take_along_axis(logits, ids, axis=-1), uniforms)
+    np.testing.assert_array_equal(ids[np.arange(2), chosen], sampler.choose(np, logits, uniforms))
+
+
+@tried
+@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-3, 1.0, 1e4]), kind=st.sampled_from(["f4", "f8"]))
+def test_the_partition_is_the_sum_of_all_powers(seed: int, scale: float, kind: str) -> None:
+    logits = (np.random.default_rng(seed).standard_normal((3, 500)) * scale).astype(kind)
+    logits[:, ::7] = NEVER
+    expected = [
+        math.log(math.fsum(math.exp(float(x) - float(max(row))) for x in row)) + float(max(row)) for row in logits
+    ]
+    np.testing.assert_allclose(arithmetic.log_partition(logits)[:, 0], expected, rtol=1e-6, atol=1e-6)
 
 
 @both

@@ -49,7 +49,7 @@ class LiteRtLmExporter(Exporter):
         with writing.staged(path, overwrite=overwrite, exporter="litertlm", beside=writing.BESIDE) as stage:
             metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             with tempfile.TemporaryDirectory() as folder:
-                inner = TFLiteExporter(quantize=self.quantize, decode_lengths=(), beams=0).export(
+                inner = TFLiteExporter(quantize=self.quantize, decode_lengths=(), beams=0, shortlist=0).export(
                     model, Path(folder) / "model.tflite"
                 )
                 length = int(inner.report["graph"]["cache_length"])

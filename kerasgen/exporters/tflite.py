@@ -42,6 +42,10 @@ class TFLiteExporter(Exporter):
         decode_lengths: places of the cache that further signatures attend to, `decode_64` for one, so that a text pays
             for no more of the cache than it has filled; None for 64, 128, 256 and so on below `cache_length`.
         beams: texts that one call continues at once, for beam search and several texts of a prompt; 0 leaves it out.
+        shortlist: with float32, how many logits are computed for greedy text and top-k, where estimates in 8 bits show
+            that the likeliest tokens are among those; where they don't, all are, so the ids are the same. What is
+            estimated with is stored too, a quarter of the output layer's size. None for 256, if the vocabulary has four
+            times as many; 0 leaves it out.
         loop: a sampler for a signature that generates by itself, such as `generate_top_k` for `"top_k"`: the decoding
             loop and the sampler are in its graph, and its random numbers are an input. None leaves it out.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
@@ -58,6 +62,7 @@ class TFLiteExporter(Exporter):
     prefill_lengths: tuple[int, ...] = (32, 128)
     decode_lengths: tuple[int, ...] | None = None
     beams: int = 4
+    shortlist: int | None = None
     loop: Literal["greedy", "random", "top_k", "top_p", "min_p"] | None = None
     most_divergence: float | None = None
     least_agreement: float | None = None
@@ -75,7 +80,7 @@ class TFLiteExporter(Exporter):
             _check_number(name, getattr(self, name))
         if self.held_out_text is not None and not isinstance(self.held_out_text, str):
             raise ExportArgumentError(f"held_out_text must be text, or None. Received: {self.held_out_text!r}.")
-        whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0)]
+        whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0), ("shortlist", self.shortlist, 0)]
         for name, least in (("prefill_lengths", 2), ("decode_lengths", 8)):
             lengths = getattr(self, name)
             if lengths is None and name == "decode_lengths":
@@ -91,6 +96,11 @@ class TFLiteExporter(Exporter):
         for name in ("prefill_lengths", "decode_lengths"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+        if self.shortlist and self.quantize != "float32":
+            raise ExportArgumentError(
+                f"A shortlist is written with quantize='float32' alone. Received: shortlist={self.shortlist}, "
+                f"quantize={self.quantize!r}."
+            )
         if self.beams == 1:
             raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")
 
@@ -116,7 +126,7 @@ class TFLiteExporter(Exporter):
                 "one, or None."
             )
         writing.check_target(path, overwrite=overwrite, exporter="tflite", beside=writing.BESIDE)
-        _require_converter(self.quantize)
+        _require_converter(quantizer=self.quantize in LIMITS or self._shortlist(shape) > 0)
         graph = {
             "num_layers": shape.num_layers,
             "num_heads": shape.num_heads,
@@ -127,6 +137,7 @@ class TFLiteExporter(Exporter):
             "decode_lengths": self._decode_lengths(length),
             "beams": self.beams,
             "loop": self.loop,
+            "shortlist": None,
         }
         with writing.staged(path, overwrite=overwrite, exporter="tflite", beside=writing.BESIDE) as stage:
             weights = family.weights(model.causal_lm)
@@ -154,10 +165,18 @@ class TFLiteExporter(Exporter):
             return [length for length in self.decode_lengths if length < cache_length]
         return [_SHORTEST << n for n in range(20) if _SHORTEST << n < cache_length]
 
+    def _shortlist(self, shape: DecoderShape) -> int:
+        """Tokens whose logits a shortlist holds; none where that would be most of the vocabulary."""
+        from kerasgen.exporters.tflite_shortlist import COUNT
+
+        count = (COUNT if self.quantize == "float32" else 0) if self.shortlist is None else self.shortlist
+        return count if count * 4 <= shape.vocabulary_size else 0
+
     def _flatbuffer(self, weights: Any, shape: DecoderShape, graph: dict[str, Any]) -> tuple[bytes, int]:
         """The file's content, and the bytes that its weights take at the least."""
-        from kerasgen.exporters import tflite_graph, tflite_quantizing
+        from kerasgen.exporters import tflite_graph, tflite_quantizing, tflite_shortlist
 
+        count = self._shortlist(shape)
         with tempfile.TemporaryDirectory() as folder:
             tflite_graph.write_saved_model(
                 weights,
@@ -168,9 +187,13 @@ class TFLiteExporter(Exporter):
                 decode_lengths=graph["decode_lengths"],
                 beams=self.beams,
                 loop=self.loop,
+                shortlist=count,
             )
             flatbuffer = tflite_graph.convert(Path(folder) / "graph")
         flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
+        if count:
+            flatbuffer = tflite_shortlist.with_estimates_in_8_bits(flatbuffer)
+            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(weights.token_embedding)}
         return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
 
     def _describe(
@@ -247,6 +270,8 @@ def _signatures(graph: dict[str, Any]) -> list[str]:
     names = [f"prefill_{length}" for length in graph["prefill_lengths"]]
     names += ["decode", *(f"decode_{length}" for length in graph["decode_lengths"])]
     names += [f"decode_beams_{graph['beams']}"] if graph["beams"] else []
+    if graph["shortlist"]:
+        names += ["shortlist", *(f"shortlist_{length}" for length in graph["decode_lengths"]), "logits"]
     return names + ([f"generate_{graph['loop']}"] if graph["loop"] else [])
 
 
@@ -256,10 +281,10 @@ def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
     metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
 
 
-def _require_converter(quantize: str) -> None:
+def _require_converter(*, quantizer: bool) -> None:
     from importlib.util import find_spec
 
-    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantize in LIMITS else [])]
+    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantizer else [])]
     for package in needed:
         if find_spec(package) is None:
             raise MissingDependencyError(

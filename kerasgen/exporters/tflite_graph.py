@@ -4,6 +4,8 @@ The signatures are those that LiteRT-LM expects. Imports TensorFlow.
 
 `generate_SAMPLER`, on request, holds the loop and the sampler too.
 
+`shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `tflite_shortlist`.
+
 `prefill_N(tokens, input_pos, kv_cache_k_0, kv_cache_v_0, …)` reads N tokens and returns the caches; `decode` reads one
 and returns `logits` too. A cache is float32 `(1, num_heads, cache_length, head_dim)`. What lies in it beyond the tokens
 read so far is never attended to, so it may hold anything finite.
@@ -20,10 +22,13 @@ from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from kerasgen.exporters import tensorflow_decoder as decoder
 from kerasgen.exporters import tensorflow_namespace as xp
+from kerasgen.exporters import tflite_shortlist
 from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
 from kerasgen.samplers import arithmetic
 
 DECODE = "decode"
+SHORTLIST = "shortlist"
+LOGITS = "logits"
 MASKED = -1e9
 # What the signature that generates takes for each sampler, beside a token, its place, a limit and an end token. Random
 # numbers come from outside, one for each token, for those that the runtime draws can't be seeded.
@@ -56,6 +61,7 @@ def write_saved_model(
     decode_lengths: Sequence[int] = (),
     beams: int,
     loop: str | None = None,
+    shortlist: int = 0,
 ) -> None:
     """Write the signatures as a SavedModel that the TFLite converter reads.
 
@@ -68,6 +74,8 @@ def write_saved_model(
         decode_lengths: places that further signatures like `decode` attend to, for texts that are shorter yet.
         beams: texts that `decode_beams` reads at once; 0 leaves it out.
         loop: a sampler, one of `LOOPS`, for a signature that generates by itself; None leaves it out.
+        shortlist: tokens whose logits `shortlist` returns, for each length that there is a `decode` for; 0 leaves it
+            out.
     """
     module = _Module(weights, shape, cache_length)
     signatures = {prefill_name(length): module.signature(length, with_logits=False) for length in prefill_lengths}
@@ -78,12 +86,23 @@ def write_saved_model(
         signatures[beams_name(beams)] = module.beams_signature(beams)
     if loop is not None:
         signatures[loop_name(loop)] = module.loop_signature(loop)
+    if shortlist:
+        module.estimating = tf.Variable(tflite_shortlist.rounded_rows(weights.token_embedding), trainable=False)
+        signatures |= {
+            shortlist_name(seen): module.shortlist_signature(shortlist, seen=seen) for seen in (None, *decode_lengths)
+        }
+        signatures[LOGITS] = module.logits_signature()
     tf.saved_model.save(module, str(directory), signatures=signatures)
 
 
 def decode_name(seen: int) -> str:
     """Return the name of the signature that reads a token of a text that lies in the first `seen` places."""
     return f"{DECODE}_{seen}"
+
+
+def shortlist_name(seen: int | None) -> str:
+    """Return the name of the signature that is `decode`, of the first `seen` places, with a few logits alone."""
+    return SHORTLIST if seen is None else f"{SHORTLIST}_{seen}"
 
 
 def beams_name(count: int) -> str:
@@ -120,6 +139,36 @@ class _Module(tf.Module):  # type: ignore[misc]
             tokens=tf.TensorSpec((1, length), tf.int32, "tokens"),
             input_pos=tf.TensorSpec((length,), tf.int32, "input_pos"),
             **self._cache_specs(),
+        )
+
+    def shortlist_signature(self, count: int, *, seen: int | None) -> Any:
+        """A signature that reads a token and returns the logits of those that seem the likeliest to come next.
+
+        `floor` is the lowest of their estimates: no other token's is above it. `hidden` is what `logits` takes.
+        """
+
+        def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
+            hidden, found = self._read(tokens, input_pos, caches, seen or self.cache_length)
+            estimates = tf.matmul(hidden, self.estimating, transpose_b=True, name=tflite_shortlist.ESTIMATES)
+            highest, ids = tf.math.top_k(tf.reshape(estimates, (-1,)), count)
+            rows = tf.gather(self.weights.token_embedding, ids)
+            logits = tf.matmul(hidden[0], rows, transpose_b=True)
+            return found | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}
+
+        return tf.function(read, autograph=False).get_concrete_function(
+            tokens=tf.TensorSpec((1, 1), tf.int32, "tokens"),
+            input_pos=tf.TensorSpec((1,), tf.int32, "input_pos"),
+            **self._cache_specs(),
+        )
+
+    def logits_signature(self) -> Any:
+        """A signature that returns every token's logit after a hidden state."""
+
+        def read(hidden: Any) -> dict[str, Any]:
+            return {"logits": decoder.logits(self.weights, hidden)}
+
+        return tf.function(read, autograph=False).get_concrete_function(
+            hidden=tf.TensorSpec((1, 1, self.shape.hidden_dim), tf.float32, "hidden")
         )
 
     def loop_signature(self, sampler: str) -> Any:

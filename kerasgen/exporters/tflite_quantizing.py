@@ -40,7 +40,7 @@ def quantized(flatbuffer: bytes, quantize: str) -> bytes:
         # Later ones win; the table stays 8 bits wide, which its use as the output layer asks for.
         recipes = recipes + [_by_blocks(name) for name in _kernels(graph)]
     made = quantizer.Quantizer(bytearray(graph), recipes).quantize().quantized_model
-    return _with_shared_scales(bytes(made))
+    return with_shared_scales(bytes(made))
 
 
 def operators(flatbuffer: bytes) -> list[str]:
@@ -203,7 +203,7 @@ def _to_float16(flatbuffer: bytes) -> bytes:
     return _pack(model)
 
 
-def _with_shared_scales(flatbuffer: bytes) -> bytes:
+def with_shared_scales(flatbuffer: bytes) -> bytes:
     """Every signature has tensors of its own for the same weights; their scales are written once."""
     schema, model = _read(flatbuffer)
 

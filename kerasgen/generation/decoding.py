@@ -45,7 +45,13 @@ def decode_request(
 
 
 def choices(
-    engine: Engine, batch: Batch, spec: SamplerSpec, texts: loops.Texts, states: list[ConstraintState] | None
+    engine: Engine,
+    batch: Batch,
+    spec: SamplerSpec,
+    texts: loops.Texts,
+    states: list[ConstraintState] | None,
+    *,
+    logprobs: bool,
 ) -> Iterator[loops.Chosen]:
     """Return the decoding loop of a sampler that chooses token by token, which yields each step's tokens.
 
@@ -53,7 +59,7 @@ def choices(
         GenerateArgumentError: no loop runs this sampler, or not under a constraint.
     """
     if isinstance(spec, TokenSampler):
-        return loops.sample(engine, batch, spec, texts, states)
+        return loops.sample(engine, batch, spec, texts, states, nats=logprobs)
     if isinstance(spec, Contrastive):
         if states is not None:
             raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
@@ -94,22 +100,22 @@ def _decode_batches(
             found = searches.search_beams(decoder, batch, spec, states)
             yield batch, [[_cut_at_stop(decoder, one, request.stop) for one in several] for several in found]
         else:
-            yield batch, [[one] for one in _collect(decoder, batch, spec, states, request.stop)]
+            yield batch, [[one] for one in _collect(decoder, batch, request, states)]
 
 
 def _collect(
     engine: Engine,
     batch: Batch,
-    spec: SamplerSpec,
+    request: Request,
     states: list[ConstraintState] | None,
-    stop: tuple[str, ...],
 ) -> list[Continuation]:
     """The continuation of each row, from the steps of its decoding loop."""
+    stop, logprobs = request.stop, request.logprobs
     texts = loops.Texts(batch, engine.tokenizer)
     token_ids: list[list[int]] = [[] for _ in batch.places]
     nats: list[list[float]] = [[] for _ in batch.places]
     writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
-    for step in choices(engine, batch, spec, texts, states):
+    for step in choices(engine, batch, request.sampler, texts, states, logprobs=logprobs):
         for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.nats.tolist(), strict=True):
             token_ids[row].append(token_id)
             nats[row].append(own)
@@ -124,7 +130,7 @@ def _collect(
             writers[row].finish(ended=ids[-1] == end)  # what was held back may hold a stop string's last character
         stopped = writers[row].stopped if stop else None
         finished = ids[-1] == end or stopped is not None
-        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]), stopped))
+        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]) if logprobs else (), stopped))
     return found
 
 

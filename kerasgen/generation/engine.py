@@ -63,7 +63,9 @@ class HiddenSession(Protocol):
 class CandidateSession(Protocol):
     """A session that ranks the next tokens itself, so that a vocabulary of logits never leaves the executor."""
 
-    def candidates(self, count: int, temperature: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    def candidates(
+        self, count: int, temperature: float
+    ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
         """Return each row's `count` likeliest next tokens, the likeliest first; of equals, the lower id first.
 
         Args:
@@ -75,6 +77,21 @@ class CandidateSession(Protocol):
 
         Raises:
             GenerationError: the logits are not finite.
+        """
+
+
+@runtime_checkable
+class ShortlistSession(Protocol):
+    """A session that finds the likeliest next tokens without computing every token's logit."""
+
+    def shortlist(self, count: int) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
+        """Return logits of some next tokens of each row, the `count` likeliest among them, and their ids.
+
+        Args:
+            count: at least 1 and at most the vocabulary's size; of equals, the lower ids are among them.
+
+        Returns:
+            Float and int `(rows, n)`, `n` at least `count`; the ids of a row ascend.
         """
 
 

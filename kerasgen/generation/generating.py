@@ -107,6 +107,7 @@ def generate(
         num_return_sequences=num_return_sequences,
         batch_size=batch_size,
         part=part,
+        logprobs=return_logprobs,
     )
     found = decoding.decode_request(model, request, engine=engine, progress=progress)
 
@@ -137,6 +138,7 @@ def generate_ids(
     engine: str | EngineSource = "auto",
     progress: bool | None = None,
     part: Part = ALL,
+    logprobs: bool = True,
 ) -> list[list[Continuation]]:
     """Return the continuations of each prompt, the best first.
 
@@ -154,6 +156,8 @@ def generate_ids(
         engine: as in `generate`.
         progress: as in `generate`.
         part: as in `generate`.
+        logprobs: whether each token's log-probability is wanted; without, a sampler's texts may have NaN for a score, and an
+            engine may compute fewer logits.
 
     Returns:
         For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).
@@ -175,6 +179,7 @@ def generate_ids(
         num_return_sequences=num_return_sequences,
         batch_size=batch_size,
         part=part,
+        logprobs=logprobs,
     )
     return decoding.decode_request(model, request, engine=engine, progress=progress)
 
@@ -248,7 +253,7 @@ def _pieces(engine: Engine, request: Request, prompt: str) -> Iterator[str]:
     writer = Writer(engine.tokenizer, request.stop)
     finished = False
     texts = loops.Texts(batch, engine.tokenizer)
-    for chosen in decoding.choices(engine, batch, request.sampler, texts, request.states):
+    for chosen in decoding.choices(engine, batch, request.sampler, texts, request.states, logprobs=False):
         finished = int(chosen.token_ids[0]) == engine.tokenizer.end_token_id
         piece = writer.push(int(chosen.token_ids[0]))
         if piece:

@@ -16,8 +16,15 @@ from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.batches import Batch
 from kerasgen.generation.constraints import Constraints, allowed_of
-from kerasgen.generation.engine import BlockSession, Engine, HiddenSession, Session, check_finite
-from kerasgen.samplers import arithmetic, randomness
+from kerasgen.generation.engine import (
+    BlockSession,
+    Engine,
+    HiddenSession,
+    Session,
+    ShortlistSession,
+    check_finite,
+)
+from kerasgen.samplers import arithmetic, randomness, selection
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.searching import Contrastive
 
@@ -32,7 +39,7 @@ class Chosen:
     Args:
         rows: int `(n,)`, which rows of the batch were given a token.
         token_ids: int `(n,)`.
-        nats: float `(n,)`, the model's own log-probability of each.
+        nats: float `(n,)`, the model's own log-probability of each; NaN where nobody asked for it.
     """
 
     rows: npt.NDArray[np.int64]
@@ -98,6 +105,8 @@ def sample(
     texts: Texts,
     states: Sequence[ConstraintState] | None = None,
     session: Session | None = None,
+    *,
+    nats: bool = True,
 ) -> Iterator[Chosen]:
     """Yield each step's tokens, chosen from that step's logits, until every text is done.
 
@@ -108,6 +117,7 @@ def sample(
         texts: of this batch; the caller may tell it to stop some.
         states: of each row's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
+        nats: whether the log-probabilities are wanted; without them, fewer logits may be needed.
     """
     session = session or engine.open(batch.prompts, batch.limits.tolist())
     if isinstance(session, BlockSession) and session.can_run(spec):
@@ -117,15 +127,17 @@ def sample(
             yield from _sample_formed(batch, spec, texts, states, session, engine.tokenizer)
         return
     constraints = Constraints(spec, engine.tokenizer)
+    if states is None and constraints.are_none and spec.reach is not None:
+        count = min(spec.reach, engine.tokenizer.vocabulary_size)
+        yield from _sample_among(batch, spec, texts, session, count, nats)
+        return
     while len(texts.live):
         rows = texts.live
         logits = session.logits()
         check_finite(logits)
         live_states = None if states is None else [states[row] for row in rows.tolist()]
         masked = constraints.apply(logits, texts.token_ids[rows], texts.lengths[rows], live_states)
-        key = batch.keys[rows]
-        drawn = randomness.uniforms(np, (key[:, 0], key[:, 1]), texts.drawn.astype(np.uint32))
-        token_ids = np.asarray(spec.choose(np, masked, drawn.astype(np.float64)), dtype=np.int64)
+        token_ids = np.asarray(spec.choose(np, masked, _uniforms(batch, spec, texts)), dtype=np.int64)
         goes_on = texts.add(rows, token_ids)
         yield Chosen(rows, token_ids, _nats(logits, token_ids))
         kept = texts.leave(session, goes_on)
@@ -135,6 +147,39 @@ def sample(
                     state.advance(token_id)
         if len(texts.live):
             session.append(token_ids[kept])
+
+
+def _sample_among(
+    batch: Batch, spec: TokenSampler, texts: Texts, session: Session, count: int, nats: bool
+) -> Iterator[Chosen]:
+    """The same where one of the `count` likeliest tokens is chosen, and nothing but a temperature changes logits."""
+    while len(texts.live):
+        rows = texts.live
+        if isinstance(session, ShortlistSession) and not nats:
+            some, ids = session.shortlist(count)
+            check_finite(some)
+        else:
+            logits = session.logits()
+            check_finite(logits)
+            ids = np.sort(selection.highest_places(np, logits, count), axis=-1)
+            some = np.take_along_axis(logits, ids, axis=-1)
+        scaled = np.asarray(some, dtype=np.float64) / spec.temperature
+        chosen = np.asarray(spec.choose(np, scaled, _uniforms(batch, spec, texts)), dtype=np.int64)
+        token_ids = np.take_along_axis(ids, chosen[:, None], axis=-1)[:, 0].astype(np.int64)
+        goes_on = texts.add(rows, token_ids)
+        yield Chosen(rows, token_ids, _nats(logits, token_ids) if nats else np.full(len(rows), np.nan))
+        kept = texts.leave(session, goes_on)
+        if len(texts.live):
+            session.append(token_ids[kept])
+
+
+def _uniforms(batch: Batch, spec: TokenSampler, texts: Texts) -> npt.NDArray[np.float64]:
+    """The random numbers of this step's live texts; zeros for a sampler that draws none."""
+    if not spec.draws:
+        return np.zeros(len(texts.live))
+    keys = batch.keys[texts.live]
+    drawn = randomness.uniforms(np, (keys[:, 0], keys[:, 1]), texts.drawn.astype(np.uint32))
+    return np.asarray(drawn, dtype=np.float64)
 
 
 def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any) -> Iterator[Chosen]:
@@ -225,6 +270,5 @@ def search_contrastively(engine: Engine, batch: Batch, spec: Contrastive, texts:
 
 
 def _nats(logits: npt.NDArray[Any], token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    shifted = np.asarray(logits, dtype=np.float64)
-    nats = arithmetic.log_softmax(np, shifted)[np.arange(len(token_ids)), token_ids]
-    return np.asarray(nats, dtype=np.float64)
+    own = logits[np.arange(len(token_ids)), token_ids].astype(np.float64)
+    return np.asarray(own - arithmetic.log_partition(logits)[:, 0], dtype=np.float64)

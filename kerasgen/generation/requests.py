@@ -37,6 +37,7 @@ class Request:
         repeats: for each text how often its prompt came before; None where these prompts are all there are.
         copies: how many times each prompt of the call stands here.
         batch_size: texts generated at once, at most.
+        logprobs: whether each token's log-probability is wanted.
     """
 
     sampler: Any
@@ -48,6 +49,7 @@ class Request:
     repeats: list[int] | None
     copies: int
     batch_size: int
+    logprobs: bool
 
     def batches(self) -> Iterator[Batch]:
         """Yield the texts in batches of like length."""
@@ -80,6 +82,7 @@ def make(
     num_return_sequences: int | None = None,
     batch_size: int = 1,
     part: Part = ALL,
+    logprobs: bool = False,
 ) -> Request:
     """Return the request of a call; the arguments are those of `generate_ids`.
 
@@ -101,7 +104,7 @@ def make(
     if repeats is not None:
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
     states = forms.begin(space, framed, limits, constraint)
-    return Request(spec, ends, framed, limits, seeds, states, repeats, copies, batch_size)
+    return Request(spec, ends, framed, limits, seeds, states, repeats, copies, batch_size, logprobs)
 
 
 def check_prompts(prompts: Iterable[str]) -> list[str]:

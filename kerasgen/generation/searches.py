@@ -12,7 +12,7 @@ from kerasgen.constraints.base import ConstraintState
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.constraints import Constraints
 from kerasgen.generation.engine import CandidateSession, Engine, Session, check_finite
-from kerasgen.samplers import arithmetic, beams
+from kerasgen.samplers import arithmetic, beams, selection
 from kerasgen.samplers.searching import Beam
 
 
@@ -69,10 +69,10 @@ class _Search:
         """Log-probabilities `(live, num_beams, n)`, and which ids they are of, or None for all."""
         spec, width = self.spec, self.spec.num_beams
         shape = (len(self.live), 1 if generated == 1 else width)
-        if self.states is None and self.constraints.are_none and isinstance(self.session, CandidateSession):
+        if self.states is None and self.constraints.are_none:
             # Of one text no more can be among the best than these, whatever the groups before have taken.
             count = min(2 * self.size + (width if spec.num_beam_groups > 1 else 0), self.vocabulary_size)
-            nats, ids = self.session.candidates(count, spec.temperature)
+            nats, ids = _candidates(self.session, count, spec.temperature)
             wide = np.broadcast_to(ids.astype(np.int64).reshape(*shape, -1), (shape[0], width, count))
             return np.broadcast_to(nats.astype(np.float64).reshape(*shape, -1), wide.shape), wide
         logits = self.session.logits()
@@ -171,6 +171,21 @@ class _Search:
         if token_id != self.end and (allowed is None or allowed[token_id]):
             after.advance(token_id)
         return after
+
+
+def _candidates(
+    session: Session, count: int, temperature: float
+) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
+    """Each row's likeliest next tokens; see `CandidateSession`."""
+    if isinstance(session, CandidateSession):
+        return session.candidates(count, temperature)
+    logits = session.logits()
+    check_finite(logits)
+    ids = selection.highest_places(np, logits, count)
+    if temperature != 1:
+        logits = logits.astype(np.float64) / temperature
+    own = np.take_along_axis(logits, ids, axis=-1).astype(np.float64)
+    return own - arithmetic.log_partition(logits), ids
 
 
 def search_beams(

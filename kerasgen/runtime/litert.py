@@ -15,12 +15,15 @@ import numpy.typing as npt
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
+from kerasgen.runtime.litert_session import LiteRtSession, read_prompt
+from kerasgen.runtime.litert_shortlist import Shortlist
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.ending import EndingTokenizer
 
 DECODE = "decode"
+SHORTLIST = "shortlist"
+LOGITS = "logits"
 DEFAULT = "default"  # the weight cache in the user's cache directory
-_MASKED = np.float32(-1e9)
 
 
 class LiteRtRuntime(Runtime):
@@ -64,7 +67,7 @@ class LiteRtRuntime(Runtime):
             from kerasgen.runtime import litert_loop
 
             return litert_loop.generate_ids(engine, prompts, sampler, max_new_tokens=max_new_tokens, seed=seed)
-        found = generate_ids(engine, prompts, sampler=sampler, max_new_tokens=max_new_tokens, seed=seed)
+        found = generate_ids(engine, prompts, sampler=sampler, max_new_tokens=max_new_tokens, seed=seed, logprobs=False)
         return [list(several[0].token_ids) for several in found]
 
     def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:
@@ -109,7 +112,7 @@ class LiteRtEngine:
         path: the `.tflite` file.
         tokenizer: that it was exported with.
         settings: what the exporter said of the graph: `num_layers`, `num_heads`, `head_dim`, `cache_length`,
-            `prefill_lengths`, `beams`, `vocabulary_size`.
+            `prefill_lengths`, `decode_lengths`, `beams`, `shortlist`, `vocabulary_size`.
         threads: that LiteRT may use.
         weight_cache: a file where XNNPACK keeps the weights as it multiplies them, mapped into memory by every
             process that uses them; None keeps a copy in this process's memory.
@@ -154,14 +157,23 @@ class LiteRtEngine:
         """Return a session whose rows are these texts; see `kerasgen.generation.engine.Engine`."""
         return LiteRtSession(self, prompts)
 
+    @property
+    def shortlist(self) -> dict[str, Any] | None:
+        """What the exporter said of the signatures `shortlist`, or None where there are none."""
+        found: dict[str, Any] | None = self.settings.get("shortlist")
+        return found
+
     def decode_name(self, place: int) -> str:
         """Return the signature that reads a token at a place and attends to the fewest places beyond it."""
+        return self._of_length(DECODE, place)
+
+    def _of_length(self, kind: str, place: int) -> str:
         seen = next((length for length in self.settings.get("decode_lengths", ()) if length > place), None)
-        return DECODE if seen is None else f"{DECODE}_{seen}"
+        return kind if seen is None else f"{kind}_{seen}"
 
     def prefilled(self, prompt: Sequence[int]) -> dict[str, Any]:
         """Return caches in which all of a prompt but its last token was read."""
-        return _read_prompt(self, list(prompt)).caches
+        return read_prompt(self, list(prompt)).caches
 
     def caches(self) -> dict[str, Any]:
         """Return new caches, zeroed: masked places must hold something finite."""
@@ -180,41 +192,72 @@ class LiteRtEngine:
             buffer.write(caches[name].read(size, np.float32))
         return found
 
-    def run(self, signature: str, caches: dict[str, Any], *, rows: int, **inputs: npt.NDArray[Any]) -> Any:
-        """Run a signature, whose caches are updated in place, and return logits, float32 `(rows, vocabulary_size)`.
+    def run(
+        self,
+        signature: str,
+        caches: dict[str, Any],
+        answers: Mapping[str, tuple[int, type[np.generic]]] | None = None,
+        **inputs: npt.NDArray[Any],
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run a signature, whose caches are updated in place, and return what else it answers.
 
         Args:
             signature: its name.
-            caches: of the text.
-            rows: of the logits; 0 for a signature that has none.
+            caches: of the text; empty for a signature that reads no text.
+            answers: its other outputs: how many numbers each has, and their type.
             **inputs: its other inputs.
-        """
-        asked = dict(caches)
-        for name, array in inputs.items():
-            buffer = self._buffer(signature, name)
-            buffer.write(array)
-            asked[name] = buffer
-        answered = dict(caches)
-        if rows:
-            answered["logits"] = self._buffer(signature, "logits", output=True)
-        self._compiled.run_by_name(signature, asked, answered)
-        if not rows:
-            return None
-        size = self.settings["vocabulary_size"]
-        found = answered["logits"].read(rows * size, np.float32).reshape(rows, size)
-        return found[:, : self.tokenizer.vocabulary_size]
 
-    def loop(self, signature: str, caches: dict[str, Any], inputs: Mapping[str, npt.NDArray[Any]]) -> list[int]:
-        """Run a signature that generates by itself, and return the ids; see `run`."""
+        Returns:
+            Arrays of one dimension.
+        """
+        answers = answers or {}
         asked, answered = dict(caches), dict(caches)
         for name, array in inputs.items():
             asked[name] = self._buffer(signature, name)
             asked[name].write(array)
-        for name in ("token_ids", "count"):
+        for name in answers:
             answered[name] = self._buffer(signature, name, output=True)
         self._compiled.run_by_name(signature, asked, answered)
-        count = int(answered["count"].read(1, np.int32)[0])
-        ids: list[int] = answered["token_ids"].read(self.settings["cache_length"], np.int32)[:count].tolist()
+        return {name: answered[name].read(size, kind) for name, (size, kind) in answers.items()}
+
+    def logits(
+        self, signature: str, caches: dict[str, Any], *, rows: int, **inputs: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
+        """Run a signature that gives logits, and return those of the tokenizer's ids, `(rows, vocabulary_size)`."""
+        size = self.settings["vocabulary_size"]
+        found = self.run(signature, caches, {"logits": (rows * size, np.float32)}, **inputs)["logits"]
+        return found.reshape(rows, size)[:, : self.tokenizer.vocabulary_size]
+
+    def read_shortlist(self, caches: dict[str, Any], token_id: int, place: int) -> Shortlist:
+        """Read one text's token at a place, and return what of the next token's logits was worth computing."""
+        found = self.run(
+            self._of_length(SHORTLIST, place),
+            caches,
+            {
+                "ids": (self.settings["shortlist"]["count"], np.int32),
+                "logits": (self.settings["shortlist"]["count"], np.float32),
+                "floor": (1, np.float32),
+                "hidden": (self.settings["num_heads"] * self.settings["head_dim"], np.float32),
+            },
+            tokens=np.array([[token_id]], dtype=np.int32),
+            input_pos=np.array([place], dtype=np.int32),
+        )
+        # Rows of the output layer beyond the tokenizer's ids are no tokens.
+        logits = np.where(found["ids"] < self.tokenizer.vocabulary_size, found["logits"], np.float32(-np.inf))
+        return Shortlist(found["ids"], logits, float(found["floor"][0]), found["hidden"])
+
+    def logits_after(self, hidden: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return all logits after a hidden state of `read_shortlist`, `(1, vocabulary_size)`."""
+        return self.logits(LOGITS, {}, rows=1, hidden=hidden)
+
+    def loop(self, signature: str, caches: dict[str, Any], inputs: Mapping[str, npt.NDArray[Any]]) -> list[int]:
+        """Run a signature that generates by itself, and return the ids; see `run`."""
+        sizes: dict[str, tuple[int, type[np.generic]]] = {
+            "token_ids": (self.settings["cache_length"], np.int32),
+            "count": (1, np.int32),
+        }
+        found = self.run(signature, caches, sizes, **inputs)
+        ids: list[int] = found["token_ids"][: int(found["count"][0])].tolist()
         return ids
 
     def _buffer(self, signature: str, name: str, *, output: bool = False) -> Any:
@@ -223,159 +266,6 @@ class LiteRtEngine:
             make = self._compiled.create_output_buffer_by_name if output else self._compiled.create_input_buffer_by_name
             self._buffers[key] = make(signature, name)
         return self._buffers[key]
-
-
-class _Tree:
-    """Texts that share one cache: each has the slots that are its past, and texts that part copy nothing.
-
-    Args:
-        engine: that reads tokens.
-        caches: of the texts.
-        past: bool `(rows, cache_length)`, the slots of each text.
-    """
-
-    def __init__(self, engine: LiteRtEngine, caches: dict[str, Any], past: npt.NDArray[np.bool_]) -> None:
-        self.engine = engine
-        self.caches = caches
-        self.past = past
-
-    def read(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Read the next token of each text and return the logits after it, `(rows, vocabulary_size)`."""
-        lengths = self.past.sum(axis=1)
-        if len(tokens) == 1 and self.past[0, : lengths[0]].all():
-            at = np.array([lengths[0]], dtype=np.int32)
-            self.past[0, lengths[0]] = True
-            name = self.engine.decode_name(int(lengths[0]))
-            single = self.engine.run(name, self.caches, rows=1, tokens=tokens.astype(np.int32)[None], input_pos=at)
-            return cast(npt.NDArray[np.float32], single)
-        width = int(self.engine.settings["beams"])
-        slots = self._free()[: len(tokens)]
-        self.past[np.arange(len(tokens)), slots] = True
-        found = []
-        for first in range(0, len(tokens), width):
-            # A chunk that is not full repeats its first text: what is written twice is the same.
-            rows = np.arange(first, first + width)
-            rows[rows >= len(tokens)] = first
-            found.append(
-                self.engine.run(
-                    f"decode_beams_{width}",
-                    self.caches,
-                    rows=width,
-                    tokens=tokens[rows].astype(np.int32)[None],
-                    input_pos=lengths[rows].astype(np.int32),
-                    slots=slots[rows].astype(np.int32),
-                    mask=np.where(self.past[rows], np.float32(0), _MASKED)[None, None],
-                )[: len(tokens) - first]
-            )
-        return np.concatenate(found)
-
-    def parted(self) -> list[_Tree]:
-        """Return trees in which there is a slot for the next token of each text: this one, while its cache has room.
-
-        Texts that have parted fill more slots than each is long; a full cache is copied, and each half of the texts
-        goes on in one of its own, in which what only the other half had is free again.
-        """
-        count = len(self.past)
-        if count == 1 or len(self._free()) >= count:
-            return [self]
-        half = count // 2
-        second = _Tree(self.engine, self.engine.copy_caches(self.caches), self.past[half:])
-        return [*_Tree(self.engine, self.caches, self.past[:half]).parted(), *second.parted()]
-
-    def _free(self) -> npt.NDArray[np.intp]:
-        return np.flatnonzero(~self.past.any(axis=0))
-
-    def take(self, rows: npt.NDArray[np.int64]) -> list[_Tree]:
-        """Return trees of these texts, one tree if the graph reads several texts of a cache at once."""
-        if len(rows) <= 1 or self.engine.settings["beams"]:
-            return [_Tree(self.engine, self.caches, self.past[rows])]
-        first = [_Tree(self.engine, self.caches, self.past[rows[:1]])]
-        return first + [_Tree(self.engine, self.engine.copy_caches(self.caches), self.past[[row]]) for row in rows[1:]]
-
-
-class LiteRtSession:
-    """One batch of texts while they grow; see `kerasgen.generation.engine.Session`."""
-
-    def __init__(self, engine: LiteRtEngine, prompts: Sequence[Sequence[int]]) -> None:
-        self._trees = [_read_prompt(engine, list(prompt)) for prompt in prompts]
-        self._next = np.array([prompt[-1] for prompt in prompts], dtype=np.int64)
-        self._logits: npt.NDArray[np.float32] | None = None
-
-    def logits(self) -> npt.NDArray[np.float32]:
-        """Return the logits of each row's next token."""
-        if self._logits is None:
-            self._trees = [part for tree in self._trees for part in tree.parted()]
-            found, at = [], 0
-            for tree in self._trees:
-                count = len(tree.past)
-                found.append(tree.read(self._next[at : at + count]))
-                at += count
-            self._logits = np.concatenate(found)
-        return self._logits
-
-    def append(self, token_ids: npt.NDArray[np.integer[Any]]) -> None:
-        """Add one token to each row."""
-        self.logits()
-        self._next = np.asarray(token_ids, dtype=np.int64)
-        self._logits = None
-
-    def select(self, rows: npt.NDArray[np.integer[Any]]) -> None:
-        """Go on with these rows, in this order."""
-        rows = np.asarray(rows, dtype=np.int64)
-        if self._logits is not None:
-            self._logits = self._logits[rows]
-        self._next = self._next[rows]
-        tree_of = np.repeat(np.arange(len(self._trees)), [len(tree.past) for tree in self._trees])
-        first_of = np.cumsum([0, *(len(tree.past) for tree in self._trees)])
-        # Rows of one tree may stand apart: each run of neighbours becomes a tree, later runs with caches of their own.
-        taken: list[_Tree] = []
-        used: set[int] = set()
-        at = 0
-        while at < len(rows):
-            origin = int(tree_of[rows[at]])
-            end = at
-            while end < len(rows) and tree_of[rows[end]] == origin:
-                end += 1
-            tree = self._trees[origin]
-            if origin in used:
-                tree = _Tree(tree.engine, tree.engine.copy_caches(tree.caches), tree.past)
-            used.add(origin)
-            taken += tree.take(rows[at:end] - first_of[origin])
-            at = end
-        self._trees = taken
-
-
-def _read_prompt(engine: LiteRtEngine, prompt: list[int]) -> _Tree:
-    """A tree of one text that has read all of its prompt but the last token."""
-    caches, length = engine.caches(), engine.settings["cache_length"]
-    past = np.zeros((1, length), dtype=np.bool_)
-    tree = _Tree(engine, caches, past)
-    waiting, at = prompt[:-1], 0
-    while at < len(waiting):
-        left = len(waiting) - at
-        size = _chunk(engine.settings["prefill_lengths"], left, length - at)
-        if size is None:
-            tree.read(np.array([waiting[at]]))
-            at += 1
-            continue
-        tokens = np.zeros((1, size), dtype=np.int32)
-        count = min(size, left)
-        tokens[0, :count] = waiting[at : at + count]
-        # Places after the prompt are written too, and again before they are attended to.
-        engine.run(f"prefill_{size}", caches, rows=0, tokens=tokens, input_pos=np.arange(at, at + size, dtype=np.int32))
-        past[0, at : at + count] = True
-        at += count
-    return tree
-
-
-def _chunk(sizes: Sequence[int], left: int, room: int) -> int | None:
-    """The prefill to read `left` tokens with, or None where reading one by one is cheaper or nothing else fits."""
-    fitting = [size for size in sorted(sizes) if size <= room]
-    enough = [size for size in fitting if size >= left]
-    if enough and left * 4 >= enough[0]:
-        return enough[0]
-    smaller = [size for size in fitting if size <= left]
-    return smaller[-1] if smaller else None
 
 
 def open_artefact(

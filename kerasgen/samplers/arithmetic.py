@@ -28,13 +28,7 @@ def top(xp: Any, values: Any, count: int) -> tuple[Any, Any]:
     if hasattr(xp, "top_k"):
         highest, places = xp.top_k(values, k=count, sorted=True)
         return highest, places
-    if count < values.shape[-1]:  # to look for the few among many is ten times as fast as to sort them all
-        counts = xp.full((len(values), 1), count)
-        places = xp.nonzero(selection.keep_highest(xp, values, counts))[1].reshape(-1, count)
-        order = xp.argsort(-xp.take_along_axis(values, places, axis=-1), axis=-1, kind="stable")
-        places = xp.take_along_axis(places, order, axis=-1)
-    else:
-        places = xp.argsort(-values, axis=-1, kind="stable")
+    places = selection.highest_places(xp, values, count)
     return xp.take_along_axis(values, places, axis=-1), places
 
 
@@ -72,6 +66,21 @@ def log_softmax(xp: Any, logits: Any) -> Any:
     """Return log-probabilities in nats of `(rows, n)` logits; -inf stays -inf."""
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+
+
+def log_partition(logits: Any) -> Any:
+    """Return the logarithm of the sum of the exponentials of each row, float64 `(rows, 1)`, on a host.
+
+    The exponentials are computed in the type of the logits and summed in float64; -inf counts as 0.
+
+    Args:
+        logits: a NumPy array, float `(rows, n)`, each row with one finite at least.
+    """
+    import numpy as np
+
+    most = logits.max(axis=-1, keepdims=True)
+    powers = np.exp(logits - most)
+    return np.log(powers.sum(axis=-1, keepdims=True, dtype=np.float64)) + most.astype(np.float64)
 
 
 def exclude(xp: Any, logits: Any, excluded: Any) -> Any:

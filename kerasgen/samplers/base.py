@@ -151,6 +151,14 @@ class TokenSampler(SamplerSpec, ABC):
     draws: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...] | None] = None
 
+    @property
+    def reach(self) -> int | None:
+        """Of how many of the likeliest tokens `choose` takes one, where that is known before; None for any of all.
+
+        A kind that says so may be handed the logits of these alone, in the order of their ids.
+        """
+        return None
+
     @abstractmethod
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return one token id for each row.

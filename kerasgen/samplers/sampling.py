@@ -16,6 +16,11 @@ class Greedy(TokenSampler):
     draws: ClassVar[bool] = False
     inputs: ClassVar[tuple[str, ...] | None] = ()
 
+    @property
+    def reach(self) -> int:
+        """One."""
+        return 1
+
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return the id of each row's highest logit."""
         return arithmetic.highest(xp, logits)
@@ -46,6 +51,11 @@ class TopK(TokenSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
+
+    @property
+    def reach(self) -> int:
+        """`k`."""
+        return self.k
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return one id for each row, drawn among its `k` highest."""

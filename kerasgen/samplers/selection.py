@@ -14,6 +14,33 @@ from typing import Any
 _WIDTH = 256
 
 
+def highest_places(xp: Any, values: Any, count: int) -> Any:
+    """Return the places of the `count` highest of each row on a host, highest first; of equals, the lower place first.
+
+    Args:
+        xp: the module `numpy`.
+        values: float `(rows, n)`; none is NaN.
+        count: from 1 to `n`.
+
+    Returns:
+        Int `(rows, count)`.
+    """
+    rows, size = values.shape
+    if count == 1:
+        return xp.argmax(values, axis=-1)[:, None]
+    blocks = size // _WIDTH
+    if count <= blocks // 2:  # so many blocks hold a value that is at least this high, so what is lower is none of them
+        maxima = values[:, : blocks * _WIDTH].reshape(rows, blocks, _WIDTH).max(axis=-1)
+        floors = xp.partition(maxima, blocks - count, axis=-1)[:, blocks - count]
+    else:
+        floors = xp.partition(values, size - count, axis=-1)[:, size - count]
+    found = xp.empty((rows, count), dtype=xp.int64)
+    for row, (own, floor) in enumerate(zip(values, floors, strict=True)):
+        places = xp.flatnonzero(own >= floor)
+        found[row] = places[xp.argsort(-own[places], kind="stable")[:count]]
+    return found
+
+
 def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
     """Return which are the `counts` highest of each row; of equals at the edge, the lower places.
 
@@ -26,12 +53,12 @@ def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
         Bool `(rows, n)`, true exactly `counts` times in each row.
     """
     if _on_host(xp):
-        size = values.shape[-1]
-        if (counts == counts[0]).all() if len(counts) else True:
-            place = size - int(counts[0, 0]) if len(counts) else 0
-            edge = xp.partition(values, place, axis=-1)[:, place : place + 1]
-        else:
-            edge = xp.take_along_axis(xp.sort(values, axis=-1), size - counts, axis=-1)
+        if (counts == counts[:1]).all():
+            kept = xp.zeros(values.shape, dtype=bool)
+            if len(counts):
+                xp.put_along_axis(kept, highest_places(xp, values, int(counts[0, 0])), True, axis=-1)
+            return kept
+        edge = xp.take_along_axis(xp.sort(values, axis=-1), values.shape[-1] - counts, axis=-1)
         above = values > edge
         room = counts - above.sum(axis=-1, keepdims=True)
         return _fill(xp, above, values == edge, room)

@@ -23,6 +23,7 @@ import pytest
 from kerasgen import backend, specs
 from kerasgen.errors import SamplerArgumentError
 from kerasgen.models.base import LanguageModel
+from kerasgen.samplers import selection
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 
 _HEAVY = ("jax", "keras", "keras_hub", "numpy", "tensorflow", "torch")
@@ -103,6 +104,16 @@ class SamplerConformance:
         spec, logits = self._token_sampler(), np.zeros((1, _SIZE))
         found = {int(_choose(spec, "numpy", logits, np.array([u]))[0]) for u in np.linspace(0, 0.99, 40)}
         assert (len(found) > 1) == type(spec).draws
+
+    def test_it_takes_none_but_the_likeliest_where_it_says_so(self) -> None:
+        """A kind that says how far it reaches chooses the same when it sees these tokens alone."""
+        spec, logits = self._token_sampler(), _logits()
+        if spec.reach is None:
+            pytest.skip(f"{type(spec).__name__} may choose any token")
+        ids = np.sort(selection.highest_places(np, logits, min(spec.reach, _SIZE)), axis=-1)
+        uniforms = np.random.default_rng(3).random(len(logits))
+        chosen = _choose(spec, "numpy", np.take_along_axis(logits, ids, axis=-1), uniforms)
+        np.testing.assert_array_equal(ids[np.arange(len(ids)), chosen], _choose(spec, "numpy", logits, uniforms))
 
     def test_a_prompt_gives_the_same_text_twice_and_among_others(self) -> None:
         """The seed and the prompt decide, and nothing else."""

@@ -1,0 +1,50 @@
+"""The output layer once more, in 8 bits: an estimate that says which few logits are worth computing.
+
+For the likeliest tokens of a step a graph need not multiply the whole output layer in float32, which is a third of what
+GPT-2 base reads for a token. It estimates every logit with the rows rounded to 8 bits, takes the highest estimates, and
+computes those tokens' logits with the float32 rows. How far an estimate can be off is bounded by the rows' rounding and
+the hidden state's, so the runtime knows when the likeliest tokens are among those, and computes all logits when not.
+
+Source: scan in low precision, then rank again exactly, as searches for the greatest inner product do (Guo et al. 2020,
+"Accelerating Large-Scale Inference with Anisotropic Vector Quantization"); the bound is Cauchy and Schwarz's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.exporters import tflite_quantizing
+
+COUNT = 256
+ESTIMATES = "estimates"  # of the logits, as the graph names them
+_LEVELS = 127
+
+
+def rounded_rows(table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the rows of a table `(vocabulary_size, hidden_dim)`, each rounded to 127 steps of its largest number."""
+    scales = np.abs(table).max(axis=1, keepdims=True) / _LEVELS
+    scales[scales == 0] = 1
+    return np.asarray(np.rint(table / scales) * scales, dtype=np.float32)
+
+
+def bounds(table: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Return what the runtime needs to know to bound an estimate's error: Euclidean norms of rows, the largest."""
+    wide = table.astype(np.float64)
+    return {
+        "row_error": float(np.sqrt(((wide - rounded_rows(table)) ** 2).sum(axis=1).max())),
+        "largest_row": float(np.sqrt((wide**2).sum(axis=1).max())),
+    }
+
+
+def with_estimates_in_8_bits(flatbuffer: bytes) -> bytes:
+    """Return the graph with the rows that estimates are made with in 8 bits, and all else as it is."""
+    from ai_edge_quantizer import qtyping, quantizer, recipe
+
+    recipes: list[Any] = recipe.dynamic_wi8c_afp32(
+        regex=f".*{ESTIMATES}.*", operation_name=qtyping.TFLOperationName.FULLY_CONNECTED
+    )
+    made = quantizer.Quantizer(bytearray(flatbuffer), recipes).quantize().quantized_model
+    return tflite_quantizing.with_shared_scales(bytes(made))
