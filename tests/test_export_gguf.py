@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import lzma
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny import GPT2_END, tiny_gpt2, tiny_opt, tiny_vocabulary
+from tiny import GPT2_END, roughen, tiny_gpt2, tiny_opt, tiny_vocabulary
 from toys import encode, smallest_gpt2, texts
 
 import kerasgen as kg
+from kerasgen import backend
 from kerasgen.exporters import fresh_process, gguf_file, gguf_proving
+from kerasgen.exporters.llama_cpp_process import LlamaCpp
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -377,6 +381,38 @@ def test_a_vocabulary_fitted_to_texts_is_read_back(asked, tmp_path):
         assert len(again.encode("花")) == 1
     if artefact.report["parity"]["llama_cpp"] is not None:
         assert is_llama_cpp_right(artefact.report["parity"])
+
+
+@pytest.mark.slow
+@needs_llama_cpp
+@pytest.mark.one_backend
+def test_llama_cpp_gives_real_texts_gpt2_s_ids(shared_data, tmp_path):
+    """With GPT-2's own vocabulary, where every merge stands."""
+    with tarfile.open(shared_data / "gpt2_vocab.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = {path.parent for path in tmp_path.rglob("vocab.json")}
+    tokenizer = ByteLevelBPE.from_directory(folder)
+    backend.use()
+    import keras_hub
+
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=tokenizer.vocabulary_size,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        max_sequence_length=128,
+    )
+    roughen(backbone, 0)
+    causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+    model = LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source="GPT-2's vocabulary")
+    artefact = kg.GgufExporter().export(model, tmp_path / "gpt2.gguf")
+    assert is_llama_cpp_right(artefact.report["parity"])
+    llama_cpp = LlamaCpp(str(artefact.path), chunk=16, longest=128, texts=1)
+    with lzma.open(shared_data / "tifu_posts_2012_2013.jsonl.xz", "rt", encoding="utf-8") as lines:
+        posts = [json.loads(line)["selftext"] for _, line in zip(range(200), lines, strict=False)]
+    for post in posts:
+        assert llama_cpp.tokenize(post, start=False) == tokenizer.encode(post)
 
 
 @pytest.mark.slow

@@ -7,8 +7,6 @@ an `end_token_id` at which the first text ends too, `texts` to encode, and a `pr
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,11 @@ def main() -> None:
 
     import numpy as np
 
-    from kerasgen import devices
     from kerasgen.exporters import gguf_file
     from kerasgen.exporters.numpy_decoder import NumpyDecoder, greedy
-    from kerasgen.runtime.__main__ import WATCHED
+    from kerasgen.runtime import job as jobs
 
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    job = jobs.read()
     began = time.perf_counter()
     weights, shape, vocabulary = gguf_file.read(Path(job["path"]))
     loaded = time.perf_counter()
@@ -46,19 +43,18 @@ def main() -> None:
     ended = greedy(weights, shape, job["prompts"][0], new_tokens=job["new_tokens"][0], end=job["end_token_id"])
     np.save(job["logits"], NumpyDecoder(weights, shape).read(job["probe"]))
     tokenizer = vocabulary.tokenizer()
-    answer = {
-        "load_seconds": loaded - began,
-        "shape": dataclasses.asdict(shape),
-        "digests": digests(gguf_file.tensors(weights)),
-        "vocabulary": dataclasses.asdict(vocabulary),
-        "encoded": [tokenizer.encode(text) for text in job["texts"]],
-        "ids": ids,
-        "ended": ended,
-        "seconds": seconds,
-        "modules": sorted(name for name in WATCHED if name in sys.modules),
-        "peak_bytes": devices.peak_memory_bytes(),
-    }
-    Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")
+    jobs.answer(
+        {
+            "load_seconds": loaded - began,
+            "shape": dataclasses.asdict(shape),
+            "digests": digests(gguf_file.tensors(weights)),
+            "vocabulary": dataclasses.asdict(vocabulary),
+            "encoded": [tokenizer.encode(text) for text in job["texts"]],
+            "ids": ids,
+            "ended": ended,
+            "seconds": seconds,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ TOLERANCE = {"F32": 1e-6, "F16": 1e-3, "Q8_0": 5e-2}
 LLAMA_CPP_TOLERANCE = {"F32": 1e-3, "F16": 1e-3, "Q8_0": 5e-2}
 # By how many nats a token that llama.cpp takes may be behind the likeliest. What is left for F32 is the order of sums,
 # which a step of the table of GELU makes larger; beside F16 and Q8_0 llama.cpp rounds what it multiplies by them, too.
-NEAR = {"F32": 2e-2, "F16": 5e-2, "Q8_0": 1.5}
+NEAR = {"F32": 2e-2, "F16": 2e-1, "Q8_0": 2.5}
 _PLACES = 8
 _IMPOSSIBLE = -80.0  # nats
 _CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a text there

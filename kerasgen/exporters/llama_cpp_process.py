@@ -12,10 +12,8 @@ import http.client
 import json
 import os
 import secrets
-import sys
 import time
 import urllib.parse
-from pathlib import Path
 from typing import Any
 
 
@@ -113,10 +111,9 @@ def main() -> None:
     """Do the job."""
     import xllamacpp
 
-    from kerasgen import devices
-    from kerasgen.runtime.__main__ import WATCHED
+    from kerasgen.runtime import job as jobs
 
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    job = jobs.read()
     began = time.perf_counter()
     model = LlamaCpp(job["path"], chunk=job["chunk"], longest=job["longest"], texts=len(job["prompts"]))
     loaded = time.perf_counter()
@@ -126,25 +123,24 @@ def main() -> None:
     ending = job["ending"]
     ended = model.complete(ending["prompt"], ending["new_tokens"], logit_bias=[ending["bias"]])
     encoded = [model.tokenize(text, start=False) for text in job["texts"]]
-    answer = {
-        "version": xllamacpp.__version__,
-        "load_seconds": loaded - began,
-        "ids": ids,
-        "seconds": seconds,
-        "together": [one["tokens"] for one in sorted(together, key=lambda one: one["index"])],
-        "ended": ended["tokens"],
-        "ended_by": ended["stop_type"],
-        "encoded": encoded,
-        "started": [model.tokenize(text, start=True) for text in job["texts"]],
-        "decoded": [model.detokenize(some) for some in encoded],
-        "log_probabilities": [
-            model.log_probabilities(prefix, size=job["vocabulary_size"], forced=job["forced"])
-            for prefix in job["prefixes"]
-        ],
-        "modules": sorted(name for name in WATCHED if name in sys.modules),
-        "peak_bytes": devices.peak_memory_bytes(),
-    }
-    Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")
+    jobs.answer(
+        {
+            "version": xllamacpp.__version__,
+            "load_seconds": loaded - began,
+            "ids": ids,
+            "seconds": seconds,
+            "together": [one["tokens"] for one in sorted(together, key=lambda one: one["index"])],
+            "ended": ended["tokens"],
+            "ended_by": ended["stop_type"],
+            "encoded": encoded,
+            "started": [model.tokenize(text, start=True) for text in job["texts"]],
+            "decoded": [model.detokenize(some) for some in encoded],
+            "log_probabilities": [
+                model.log_probabilities(prefix, size=job["vocabulary_size"], forced=job["forced"])
+                for prefix in job["prefixes"]
+            ],
+        }
+    )
 
 
 if __name__ == "__main__":
