@@ -157,7 +157,7 @@ def _read_by_numpy(
         "peak_bytes": answer["peak_bytes"],
         "modules": answer["modules"],
         "new_tokens": asked.counts,
-        "prompt_lengths": list(map(len, asked.prompts)),
+        "prompt_lengths": [len(prompt) - len(asked.start) for prompt in asked.prompts],
         **comparing.variety(expected),
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
