@@ -47,6 +47,11 @@ class NumpyDecoder:
         found._past, found._length = list(self._past), self._length
         return found
 
+    def activate(self, hidden: Floats) -> Floats:
+        """Return what stands between the kernels of the feed-forward part."""
+        found: Floats = _activate(hidden, self._shape.activation)
+        return found
+
     def _block(self, layer: DecoderLayer, index: int, hidden: Any) -> Any:
         shape = self._shape
         normed = _norm(hidden, layer.attention_gamma, layer.attention_beta, shape.layer_norm_epsilon)
@@ -68,7 +73,7 @@ class NumpyDecoder:
         gathered = (odds / odds.sum(-1, keepdims=True)) @ values
         hidden = hidden + gathered.transpose(1, 0, 2).reshape(hidden.shape) @ layer.output_kernel + layer.output_bias
         normed = _norm(hidden, layer.feedforward_gamma, layer.feedforward_beta, shape.layer_norm_epsilon)
-        wide = _activate(normed @ layer.up_kernel + layer.up_bias, shape.activation)
+        wide = self.activate(normed @ layer.up_kernel + layer.up_bias)
         return hidden + wide @ layer.down_kernel + layer.down_bias
 
 
