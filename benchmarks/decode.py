@@ -32,7 +32,8 @@ TINY = SHAPE | {"positions": 256, "dim": 32, "layers": 2, "heads": 2, "megabytes
 PROMPT = 32
 MODULE = "benchmarks.decode_contenders"
 MEMORY = "read memory"
-# Of each part, who takes turns, the artefact first (`kerasgen` is the model itself, decoded by JAX); and the bytes that a weight takes.
+# Of each part, who takes turns, the artefact first, and the bytes that a weight takes. `kerasgen` is the model itself,
+# decoded by JAX.
 PARTS: dict[str, tuple[tuple[str, ...], int]] = {
     "float32": (("tflite float32", "keras_hub jax", "ctranslate2", "transformers", "kerasgen"), 4),
     "int8": (("tflite int8", "ctranslate2 int8"), 1),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen.errors import ExportArgumentError, GenerationError
+from kerasgen.errors import ExportArgumentError, ExportError, GenerationError
 from kerasgen.exporters import tflite_shortlist
 from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate_ids
@@ -41,6 +41,12 @@ def test_no_rounding_moves_a_vector_further_than_the_bound(seed: int, size: int,
         assert np.linalg.norm(rounded(hidden) - hidden) <= bound
 
 
+def norms(table: np.ndarray) -> dict[str, float]:
+    """What an exporter would find of rows that it stores in 8 bits."""
+    error = np.linalg.norm(table - tflite_shortlist.rounded_rows(table), axis=1).max()
+    return {"row_error": float(error) * (1 + 1e-6), "largest_row": float(np.linalg.norm(table, axis=1).max())}
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 8),
@@ -56,7 +62,7 @@ def test_what_holds_is_what_all_logits_say(seed: int, count: int, extra: int, ga
     ids = np.argsort(-estimates, kind="stable")[: count + extra].astype(np.int32)
     logits = table @ hidden
     shortlist = Shortlist(ids, logits[ids], float(estimates[ids[-1]]), hidden)
-    if shortlist.holds(count, tflite_shortlist.bounds(table)):
+    if shortlist.holds(count, norms(table)):
         assert set(np.argsort(-logits, kind="stable")[:count]) <= set(ids.tolist())
 
 
@@ -66,7 +72,7 @@ def test_a_shortlist_of_well_parted_logits_holds_and_one_of_equals_does_not() ->
     hidden = 3 * table[7]
     ids = np.argsort(-(table @ hidden))[:20].astype(np.int32)
     logits = (table @ hidden)[ids]
-    bounds = tflite_shortlist.bounds(table)
+    bounds = norms(table)
     assert Shortlist(ids, logits, float(logits[-1]), hidden).holds(1, bounds)
     assert not Shortlist(ids, np.full_like(logits, 5), 5.0, hidden).holds(1, bounds)
     assert not Shortlist(ids, logits, float(logits[-1]), hidden).holds(21, bounds)
@@ -187,6 +193,18 @@ def test_a_model_that_diverged_is_told(counted, monkeypatch):
     monkeypatch.setattr(engine, "logits_after", lambda self, hidden: np.full((1, 300), np.nan, np.float32))
     with pytest.raises(GenerationError, match="not finite"):
         runtime.generate_ids([[5]], max_new_tokens=2)
+
+
+def test_the_bounds_are_those_of_the_rows_in_the_file(exported):
+    model, artefact = exported
+    table = family_of(model.causal_lm).weights(model.causal_lm).token_embedding
+    flatbuffer = artefact.path.read_bytes()
+    found = tflite_shortlist.bounds(flatbuffer, table)
+    assert {"count": 48, **found} == artefact.report["graph"]["shortlist"]
+    assert found == pytest.approx(norms(table), rel=1e-3)
+    assert tflite_shortlist.bounds(flatbuffer, table + 0.1)["row_error"] > 0.5
+    with pytest.raises(ExportError, match="one table"):
+        tflite_shortlist.bounds(flatbuffer, table[:-1])
 
 
 def test_the_file_says_what_it_holds(exported):

@@ -193,7 +193,7 @@ class TFLiteExporter(Exporter):
         flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
         if count:
             flatbuffer = tflite_shortlist.with_estimates_in_8_bits(flatbuffer)
-            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(weights.token_embedding)}
+            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(flatbuffer, weights.token_embedding)}
         return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
 
     def _describe(

@@ -45,7 +45,7 @@ def quantized(flatbuffer: bytes, quantize: str) -> bytes:
 
 def operators(flatbuffer: bytes) -> list[str]:
     """Return the names of the operators of all signatures, sorted; custom ones begin with `CUSTOM`."""
-    schema, model = _read(flatbuffer)
+    schema, model = read(flatbuffer)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     found = set()
     for code in model.operatorCodes:
@@ -77,8 +77,8 @@ def _arrays(weights: DecoderWeights) -> list[Any]:
     return flat + [np.asarray(array) for layer in weights.layers for array in layer]
 
 
-def _read(flatbuffer: bytes) -> tuple[Any, Any]:
-    """The schema, and the model with all its buffers' content in it."""
+def read(flatbuffer: bytes) -> tuple[Any, Any]:
+    """Return the schema, and the model with all its buffers' content in it."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
@@ -132,7 +132,7 @@ def _add_code(model: Any, schema: Any, kind: int, version: int) -> int:
 
 
 def _with_embedding_lookup(flatbuffer: bytes) -> bytes:
-    schema, model = _read(flatbuffer)
+    schema, model = read(flatbuffer)
     operator = schema.BuiltinOperator
     index = _add_code(model, schema, operator.EMBEDDING_LOOKUP, 1)
     for graph in model.subgraphs:
@@ -149,7 +149,7 @@ def _with_embedding_lookup(flatbuffer: bytes) -> bytes:
 
 def _kernels(flatbuffer: bytes) -> list[str]:
     """The names of what is computed with kernels, all but the output layer's."""
-    schema, model = _read(flatbuffer)
+    schema, model = read(flatbuffer)
     operator = schema.BuiltinOperator
     tables = {
         graph.tensors[step.inputs[1]].buffer
@@ -176,7 +176,7 @@ def _by_blocks(name: str) -> Any:
 
 def _to_float16(flatbuffer: bytes) -> bytes:
     """Matrices become float16, and each graph turns them back before it uses them, which the runtime does once."""
-    schema, model = _read(flatbuffer)
+    schema, model = read(flatbuffer)
     kind = schema.TensorType
     dequantize = _add_code(model, schema, schema.BuiltinOperator.DEQUANTIZE, 3)
     halved: set[int] = set()
@@ -205,7 +205,7 @@ def _to_float16(flatbuffer: bytes) -> bytes:
 
 def with_shared_scales(flatbuffer: bytes) -> bytes:
     """Every signature has tensors of its own for the same weights; their scales are written once."""
-    schema, model = _read(flatbuffer)
+    schema, model = read(flatbuffer)
 
     class Shared(schema.QuantizationParametersT):  # type: ignore[misc, name-defined]
         """Packs itself once in each file."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.errors import ExportError
 from kerasgen.exporters import tflite_quantizing
 
 COUNT = 256
@@ -30,13 +31,40 @@ def rounded_rows(table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.rint(table / scales) * scales, dtype=np.float32)
 
 
-def bounds(table: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return what the runtime needs to know to bound an estimate's error: Euclidean norms of rows, the largest."""
-    wide = table.astype(np.float64)
+def bounds(flatbuffer: bytes, table: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Return what the runtime needs to know to bound an estimate's error: Euclidean norms of rows, the largest.
+
+    Args:
+        flatbuffer: whose rows in 8 bits are compared, as they are stored.
+        table: the float32 rows.
+
+    Raises:
+        ExportError: it stores no such rows.
+    """
+    wide, stored = table.astype(np.float64), _stored_rows(flatbuffer, table.shape)
     return {
-        "row_error": float(np.sqrt(((wide - rounded_rows(table)) ** 2).sum(axis=1).max())),
+        "row_error": float(np.sqrt(((wide - stored) ** 2).sum(axis=1).max())),
         "largest_row": float(np.sqrt((wide**2).sum(axis=1).max())),
     }
+
+
+def _stored_rows(flatbuffer: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """The rows that logits are estimated with, as numbers."""
+    schema, model = tflite_quantizing.read(flatbuffer)
+    found = {
+        tensor.buffer: tensor
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.type == schema.TensorType.INT8 and tuple(tensor.shape) == shape
+    }
+    if len(found) != 1:
+        raise ExportError(
+            f"The file should hold one table of {shape} in 8 bits to estimate logits with, and holds {len(found)}. "
+            "Nothing was kept. Export it with shortlist=0."
+        )
+    ((buffer, tensor),) = found.items()
+    steps = np.frombuffer(bytes(model.buffers[buffer].data), np.int8).reshape(shape).astype(np.float64)
+    return steps * np.asarray(tensor.quantization.scale, np.float64)[:, None]
 
 
 def with_estimates_in_8_bits(flatbuffer: bytes) -> bytes:

@@ -156,8 +156,8 @@ def generate_ids(
         engine: as in `generate`.
         progress: as in `generate`.
         part: as in `generate`.
-        logprobs: whether each token's log-probability is wanted; without, a sampler's texts may have NaN for a score, and an
-            engine may compute fewer logits.
+        logprobs: whether each token's log-probability is wanted; without, a sampler's texts may have NaN for a score,
+            and an engine may compute fewer logits.
 
     Returns:
         For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).
