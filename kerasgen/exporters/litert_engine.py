@@ -3,8 +3,8 @@
 The artefact lies in the cache directory under a digest of the weights, the tokenizer and the graph's sizes. It is the
 exporter's own, so it was proved against the model before it decodes anything.
 
-`"auto"` never comes here: in float32 the JAX engine wrote 128 tokens of GPT-2 base in 5.3 s where LiteRT took 7.0,
-on one core (see the log), and int8 writes other texts, so it must be asked for.
+`"auto"` never comes here: to write an artefact takes minutes, several texts are faster by JAX, and int8 writes other
+texts. So it must be asked for, and pays for one greedy or top-k text at a time (see the page of speeds).
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ def resolve(engine: Any, cache: str | os.PathLike[str] | None = None) -> Any:
 class LiteRt:
     """Decode by LiteRT, with an artefact that is exported first if there is none of these weights yet.
 
-    In float32 its ids are those of the Keras engine, which is faster; it shows on the spot what the artefact will
-    write. In int8 it reads a quarter of the bytes for each token. Either way it decodes one text after the other.
+    In float32 its ids are those of the other engines; it shows on the spot what the artefact will write. In int8 it
+    reads a quarter of the bytes for each token. Either way it decodes one text after the other: fast for one, slow for
+    many.
 
     Args:
         quantize: how the artefact's weights are stored. In float32 alone the ids are the model's own.
