@@ -119,6 +119,21 @@ def test_a_tokenizer_that_no_graph_can_hold_stays_outside(tmp_path):
         artefact.runtime.generate("the", max_new_tokens=8)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_preset_of_another_family_is_proved_by_keras_hub(tmp_path, dtype):
+    """A model without a limit of its own, with a tokenizer of SentencePiece."""
+    from test_models_hub_tokenizer import gemma_tokenizer
+
+    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+
+    model = LanguageModel(tiny_gemma(340).causal_lm, KerasHubTokenizer(gemma_tokenizer()), "tiny gemma")
+    parity = kg.PresetExporter(dtype=dtype).export(model, tmp_path / "gemma").report["parity"]
+    assert parity["greedy_equal"]
+    assert parity["encoded_equal"]
+    assert min(parity["new_tokens"]) == 128
+
+
 def test_what_another_family_cannot_be_written_as_is_said_before_any_work(tmp_path):
     model = tiny_llama()
     with pytest.raises(ExportArgumentError, match="float32 only"):

@@ -102,7 +102,7 @@ def prove_closeness(
         read += [branches, *_alone(branches)]
     answer = ask(path, calls, logits=read, settings=settings)
     rows = [array.astype(np.float64) for array in answer.logits]
-    wanted = [_logits(model, window) for window in windows]
+    wanted = [comparing.logits(model, window) for window in windows]
     figures = _distances(model, windows, wanted, rows[: len(windows)])
     scale = float(np.concatenate(wanted).std())
     agreed = rows[len(windows) + 1 :]
@@ -152,12 +152,6 @@ def _alone(branches: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The same texts one by one, from a prompt that is read as it was for all."""
     prompt = branches["prompt"]
     return [{"token_ids": [*prompt, *text], "prefilled": len(prompt)} for text in branches["texts"]]
-
-
-def _logits(model: LanguageModel, window: list[int]) -> Logits:
-    ids = np.asarray([window], np.int32)
-    outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
-    return np.asarray(outputs, np.float64)[0, :, : model.tokenizer.vocabulary_size]
 
 
 def _distances(

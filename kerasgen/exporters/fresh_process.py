@@ -1,0 +1,55 @@
+"""A module run in a fresh process: a job as JSON goes in, an answer as JSON comes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kerasgen
+from kerasgen.errors import ExportError
+
+
+def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict[str, Any]:
+    """Run `python -m MODULE JOB.json ANSWER.json` and return the answer.
+
+    Args:
+        module: its whole name; it finds kerasgen where this process did.
+        job: as JSON could hold it.
+        timeout: seconds after which the process is ended.
+
+    Raises:
+        ExportError: the process failed, and the message holds the end of what it said; or it took too long.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder) / "job.json", Path(folder) / "answer.json"
+        asked.write_text(json.dumps(job), encoding="utf-8")
+        root = str(Path(kerasgen.__file__).parents[1])
+        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", module, str(asked), str(answered)],
+                env=os.environ | {"PYTHONPATH": search, "PYTHONUTF8": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as cause:
+            raise ExportError(
+                f"A fresh process of {module} did not finish in {timeout:g} seconds. Nothing was kept. Export when the "
+                "machine has less to do, or a smaller model."
+            ) from cause
+        if done.returncode:
+            raise ExportError(
+                f"A fresh process of {module} failed with exit status {done.returncode}, and nothing was kept: "
+                f"{done.stderr.strip()[-1500:]}"
+            )
+        found: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
+        return found
