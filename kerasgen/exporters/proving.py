@@ -134,6 +134,7 @@ def prove_ids(
         "modules": answer.modules,
         **asked.figures(answer),
     }
+    figures["greedy_equal"] = all(figures.get(f"{what}_equal", True) for what in ("alone", "together", "ended"))
     if reference is not None:
         figures["like_the_unrounded_model"] = expected == comparing.greedy(model, some, counts)
     comparing.require(figures, "What was written does not generate what the model does")
