@@ -59,7 +59,15 @@ def with_another_vocabulary() -> LanguageModel:
 
 
 @pytest.mark.parametrize("make", [with_adapters, with_another_vocabulary])
-@pytest.mark.parametrize("name", ["tflite", pytest.param("saved_model", marks=pytest.mark.slow), "preset", "gguf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tflite",
+        pytest.param("saved_model", marks=pytest.mark.slow),
+        pytest.param("preset", marks=pytest.mark.slow),
+        "gguf",
+    ],
+)
 def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
     """Each exporter compares what it wrote with the model as it generates now."""
     model = make()

@@ -26,7 +26,7 @@ def model_of(make):
     return make(num_layers=1, intermediate_dim=128)
 
 
-@pytest.mark.parametrize("make", [tiny_gpt2, tiny_opt])
+@pytest.mark.parametrize("make", [tiny_gpt2, pytest.param(tiny_opt, marks=pytest.mark.slow)])
 def test_what_was_written_reads_back_equal(make, tmp_path, without_transformers):
     model = model_of(make)
     artefact = kg.TransformersExporter().export(model, tmp_path / "hf")
@@ -72,7 +72,8 @@ def of_another_vocabulary(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "figure"), [(off_by_a_little, "greedy_equal"), (of_another_vocabulary, "tokenizer_equal")]
+    ("damage", "figure"),
+    [(off_by_a_little, "greedy_equal"), pytest.param(of_another_vocabulary, "tokenizer_equal", marks=pytest.mark.slow)],
 )
 def test_a_directory_that_is_written_wrong_is_not_handed_over(
     tmp_path, monkeypatch, without_transformers, damage, figure

@@ -14,17 +14,79 @@ import kerasgen as kg
 from kerasgen.models.base import LanguageModel
 from kerasgen.testing.exporters import ExporterContract
 
+# What rounding costs a model that was never trained says nothing.
+PERMISSIVE: dict[str, dict[str, float]] = {
+    "float32": {},
+    "int8": {"most_divergence": 9.0, "least_agreement": 0.0, "most_logit_difference": 9.0},
+}
 
-class TestPreset(ExporterContract):
-    file_name = "preset"
 
-    @pytest.fixture(params=["float32", pytest.param("float16", marks=pytest.mark.slow)])
-    def exporter(self, request: pytest.FixtureRequest) -> kg.PresetExporter:
-        return kg.PresetExporter(dtype=request.param)
+class Contract(ExporterContract):
+    """What all built-in exporters are asked here, of the smallest model that each can write."""
+
+    needs: tuple[str, ...] = ()
 
     @pytest.fixture
     def model(self) -> LanguageModel:
-        return tiny_gpt2(num_layers=1, max_sequence_length=64)
+        for package in self.needs:
+            pytest.importorskip(package)
+        return tiny_gpt2(num_layers=1, max_sequence_length=64, intermediate_dim=128)
+
+
+@pytest.mark.slow
+class TestPreset(Contract):
+    file_name = "preset"
+
+    @pytest.fixture(params=["float32", "float16"])
+    def exporter(self, request: pytest.FixtureRequest) -> kg.PresetExporter:
+        return kg.PresetExporter(dtype=request.param)
+
+
+@pytest.mark.slow
+class TestTransformers(Contract):
+    @pytest.fixture
+    def exporter(self) -> kg.TransformersExporter:
+        return kg.TransformersExporter()
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+class TestGguf(Contract):
+    file_name, needs = "poet.gguf", ("gguf",)
+
+    @pytest.fixture(params=["F32", "Q8_0"])
+    def exporter(self, request: pytest.FixtureRequest) -> kg.GgufExporter:
+        return kg.GgufExporter(dtype=request.param)
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+class TestTFLite(Contract):
+    file_name, needs = "poet.tflite", ("ai_edge_litert", "ai_edge_quantizer", "tensorflow")
+
+    @pytest.fixture(params=["float32", "int8"])
+    def exporter(self, request: pytest.FixtureRequest) -> kg.TFLiteExporter:
+        return kg.TFLiteExporter(quantize=request.param, decode_lengths=(), beams=0, **PERMISSIVE[request.param])
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+class TestSavedModel(Contract):
+    needs = ("tensorflow",)
+
+    @pytest.fixture
+    def exporter(self) -> kg.SavedModelExporter:
+        return kg.SavedModelExporter(samplers=("greedy",))
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+class TestLiteRtLm(Contract):
+    file_name, needs = "poet.litertlm", ("ai_edge_litert", "litert_lm", "litert_lm_builder", "tensorflow")
+
+    @pytest.fixture
+    def exporter(self) -> kg.LiteRtLmExporter:
+        return kg.LiteRtLmExporter()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +144,8 @@ def of_swapped_tokens(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "figure"), [(off_by_a_little, "greedy_equal"), (of_swapped_tokens, "encoded_equal")]
+    ("damage", "figure"),
+    [(off_by_a_little, "greedy_equal"), pytest.param(of_swapped_tokens, "encoded_equal", marks=pytest.mark.slow)],
 )
 def test_a_preset_that_is_written_wrong_is_not_handed_over(model, tmp_path, monkeypatch, damage, figure):
     """What is wrong is found, the figures are told, and no file is left."""
