@@ -13,12 +13,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kerasgen.runtime import job as jobs
+from kerasgen.runtime.job import WATCHED
+
+__all__ = ["WATCHED", "main"]
+
 
 def main() -> None:
     """Do the job."""
     import numpy as np
 
-    from kerasgen.runtime import job as jobs
     from kerasgen.runtime.loading import load_artefact
 
     job = jobs.read()
