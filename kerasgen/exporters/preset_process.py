@@ -8,7 +8,6 @@ are KerasHub's own.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from typing import Any
 
 def main() -> None:
     """Do the job."""
+    from kerasgen import backend
     from kerasgen.runtime import job as jobs
 
     job = jobs.read()
-    os.environ["KERAS_BACKEND"] = job["backend"]
+    backend.use(job["backend"])
     import keras
     import keras_hub
     import numpy as np

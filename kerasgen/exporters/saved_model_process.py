@@ -7,7 +7,6 @@ signatures.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +78,7 @@ def main() -> None:
     """Do the job."""
     from kerasgen.runtime import job as jobs
 
-    os.environ[backend.VARIABLE] = "tensorflow"
+    backend.use("tensorflow")
     job = jobs.read()
     import keras
     import keras_hub  # noqa: F401  the classes that the file names
