@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from tiny import tiny_gpt2
 
 import kerasgen as kg
+from kerasgen.exporters import litertlm_bundle, proving
 
 pytestmark = pytest.mark.one_backend
 
@@ -15,10 +18,100 @@ def test_a_wrong_setting_is_said_at_once():
         kg.LiteRtLmExporter(quantize="int3")
 
 
+def require_packages():
+    for package in ("litert_lm", "litert_lm_builder", "ai_edge_litert", "ai_edge_quantizer", "tensorflow"):
+        pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_gpt2(400, num_layers=1, hidden_dim=32, max_sequence_length=64)
+
+
+@pytest.fixture(scope="module")
+def proved(model, tmp_path_factory):
+    """A TFLite artefact that the tests of bundles take for the one that was proved."""
+    require_packages()
+    exporter = kg.TFLiteExporter(decode_lengths=(), beams=0, quantize="int8", most_divergence=9)
+    return exporter.export(model, tmp_path_factory.mktemp("tflite") / "model.tflite")
+
+
+@pytest.fixture
+def proved_before(proved, monkeypatch):
+    monkeypatch.setattr(kg.TFLiteExporter, "export", lambda *arguments, **settings: proved)
+
+
+@pytest.mark.slow
+def test_a_quantised_bundle_holds_what_was_proved_and_generates_what_that_does(model, proved_before, tmp_path):
+    """Its text is that of the TFLite model alone, which rounding may have made another one than the model's."""
+    parity = kg.LiteRtLmExporter(quantize="int8").export(model, tmp_path / "poet.litertlm").report["parity"]
+    for what in ("tflite", "tokenizer", "metadata", "text"):
+        assert parity[f"{what}_equal"], what
+    assert isinstance(parity["greedy_equal"], bool)
+
+
+def changed_model(tflite, tokenizer_json, about, target, folder):
+    """The last byte that is not zero is a weight's."""
+    content = bytearray(tflite.read_bytes())
+    place = max(n for n, byte in enumerate(content) if byte)
+    content[place] ^= 1
+    (folder / "model.tflite").write_bytes(content)
+    return folder / "model.tflite", tokenizer_json, about, target
+
+
+def other_tokenizer(tflite, tokenizer_json, about, target, folder):
+    (folder / "tokenizer.json").write_text(tiny_gpt2().tokenizer.to_tokenizer_json(), encoding="utf-8")
+    return tflite, folder / "tokenizer.json", about, target
+
+
+def other_end(tflite, tokenizer_json, about, target, folder):
+    return tflite, tokenizer_json, about | {"stop": [5]}, target
+
+
+@pytest.mark.parametrize(
+    ("change", "figure"),
+    [(changed_model, "tflite_equal"), (other_tokenizer, "tokenizer_equal"), (other_end, "metadata_equal")],
+)
+@pytest.mark.slow
+def test_a_bundle_of_something_else_is_not_handed_over(
+    model, proved_before, tmp_path, tmp_path_factory, monkeypatch, change, figure
+):
+    """Although LiteRT-LM would run it; the figures are told, and no file is left."""
+    write, folder = litertlm_bundle.write, tmp_path_factory.mktemp("changed")
+    monkeypatch.setattr(litertlm_bundle, "write", lambda *arguments: write(*change(*arguments, folder)))
+    with pytest.raises(kg.errors.ExportError, match=figure) as caught:
+        kg.LiteRtLmExporter(quantize="int8").export(model, tmp_path / "poet.litertlm")
+    assert caught.value.figures[figure] is False
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_bundle_that_generates_something_else_is_not_handed_over(model, proved_before, tmp_path, monkeypatch):
+    """Here the model in it is taken for one that generates other ids."""
+    ask = proving.ask
+
+    def ask_and_change(path, *arguments, **settings):
+        answer = ask(path, *arguments, **settings)
+        if path.suffix != ".tflite":
+            return answer
+        calls = [[[65 for _ in ids] for ids in call] for call in answer.calls]
+        return dataclasses.replace(answer, calls=calls)
+
+    monkeypatch.setattr(proving, "ask", ask_and_change)
+    with pytest.raises(kg.errors.ExportError, match="text_equal"):
+        kg.LiteRtLmExporter(quantize="int8").export(model, tmp_path / "poet.litertlm")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_is_no_bundle_is_told(proved, tmp_path):
+    with pytest.raises(kg.errors.ExportError, match=r"model\.tflite can't be read"):
+        litertlm_bundle.read(proved.path)
+
+
 @pytest.mark.slow
 def test_the_starter_from_end_to_end(tmp_path):
-    for package in ("litert_lm", "litert_lm_builder", "ai_edge_litert", "tensorflow"):
-        pytest.importorskip(package)
+    require_packages()
     model = kg.Pipeline(corpus="sample", model="starter").model
     path = tmp_path / "poet.litertlm"
     artefact = kg.LiteRtLmExporter().export(model, path)
@@ -41,8 +134,7 @@ def test_the_starter_from_end_to_end(tmp_path):
 @pytest.mark.slow
 def test_a_vocabulary_fitted_to_chinese_is_read_by_litert_lm(tmp_path):
     """A fresh process of its own engine writes the model's text, from the adapted vocabulary and merges."""
-    for package in ("litert_lm", "litert_lm_builder", "ai_edge_litert", "tensorflow"):
-        pytest.importorskip(package)
+    require_packages()
     from kerasgen.tuners.vocabulary import adapt
 
     poems = [f"{a}{b}花落知多少" for a in "春夏秋冬" for b in "風雨雲月"]

@@ -59,7 +59,15 @@ def with_another_vocabulary() -> LanguageModel:
 
 
 @pytest.mark.parametrize("make", [with_adapters, with_another_vocabulary])
-@pytest.mark.parametrize("name", ["tflite", pytest.param("saved_model", marks=pytest.mark.slow), "preset", "gguf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tflite",
+        pytest.param("saved_model", marks=pytest.mark.slow),
+        pytest.param("preset", marks=pytest.mark.slow),
+        "gguf",
+    ],
+)
 def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
     """Each exporter compares what it wrote with the model as it generates now."""
     model = make()
@@ -117,6 +125,21 @@ def test_a_tokenizer_that_no_graph_can_hold_stays_outside(tmp_path):
     assert artefact.runtime.generate_ids([prompt], max_new_tokens=8) == [list(wanted[0][0].token_ids)]
     with pytest.raises(GenerateArgumentError, match="generate_ids"):
         artefact.runtime.generate("the", max_new_tokens=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_preset_of_another_family_is_proved_by_keras_hub(tmp_path, dtype):
+    """A model without a limit of its own, with a tokenizer of SentencePiece."""
+    from test_models_hub_tokenizer import gemma_tokenizer
+
+    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+
+    model = LanguageModel(tiny_gemma(340).causal_lm, KerasHubTokenizer(gemma_tokenizer()), "tiny gemma")
+    parity = kg.PresetExporter(dtype=dtype).export(model, tmp_path / "gemma").report["parity"]
+    assert parity["greedy_equal"]
+    assert parity["encoded_equal"]
+    assert min(parity["new_tokens"]) == 128
 
 
 def test_what_another_family_cannot_be_written_as_is_said_before_any_work(tmp_path):

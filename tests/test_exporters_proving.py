@@ -137,7 +137,7 @@ def close(engine, host, monkeypatch, **settings):
     def logits(model, window):
         return NumpyDecoder(engine.weights, engine.shape).read(window).astype(np.float64)
 
-    monkeypatch.setattr(closeness, "_logits", logits)
+    monkeypatch.setattr(comparing, "logits", logits)
     monkeypatch.setattr(closeness, "ask", host.ask)
     settings = {"beams": 4, "limits": LIMITS} | settings
     return closeness.prove_closeness(engine, Path("x"), **SIZES, **settings)

@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from kerasgen.runtime.base import Runtime
 
 
+# What the proof of every format tells under `parity`, beside figures of its own; docs/reference/exporters.md says each.
+PARITY = (
+    "greedy_equal",
+    "new_tokens",
+    "prompt_lengths",
+    "distinct_tokens",
+    "is_degenerate",
+    "tokens_per_second",
+    "load_seconds",
+    "peak_bytes",
+    "modules",
+)
+
+
 @dataclass(frozen=True)
 class Artefact:
     """What an export wrote.
@@ -21,7 +35,8 @@ class Artefact:
     Args:
         path: the file or directory.
         exporter: the name of the exporter that wrote it.
-        report: files, sizes in bytes and parity figures, as JSON could hold it; it lies beside the artefact too.
+        report: files, sizes in bytes and, under `parity`, what was compared and found, at least what `PARITY` names;
+            as JSON could hold it. It lies beside the artefact too.
     """
 
     path: Path

@@ -21,6 +21,7 @@ _READ = 160  # tokens of the probe text that are read one by one
 _MOST_READ = 1024  # of a held-out text
 _FURTHER = 6  # tokens that are read one by one after a prefill, and by each beam
 _BRANCHES = 3
+_DRAWN = 32  # tokens of a seeded text
 # Signatures of one file add in other orders, which now and then rounds an activation to another of its 255 steps: they
 # are apart a little, and in a deep model more, but never as far as the rounded weights are from the model.
 _SHARE = 0.5
@@ -94,8 +95,8 @@ def prove_closeness(
     ways = list(_ways(model, windows[0], chunks, longest)) if chunks else []
     branches = _branches(windows[0], longest) if beams else None
     sampler = "top_k:k=5"
-    prompt, new = windows[0][1:4], min(32, longest - 4)
-    draw = {"prompts": [prompt], "max_new_tokens": new, "sampler": sampler, "seed": 11}
+    prompt, new = windows[0][1:4], min(comparing.NEW_TOKENS, longest - 4)
+    draw = {"prompts": [prompt], "max_new_tokens": min(_DRAWN, new), "sampler": sampler, "seed": 11}
     many, start = drawing.draws(model.tokenizer, sampler), model.tokenizer.start_token_id
     never = {"end_token_id": comparing.never(model.tokenizer)}
     calls = [{"prompts": [prompt], "max_new_tokens": new} | never, draw, draw, many]
@@ -106,7 +107,7 @@ def prove_closeness(
         read += [branches, *_alone(branches)]
     answer = ask(path, calls, logits=read, settings=settings)
     rows = [array.astype(np.float64) for array in answer.logits]
-    wanted = [_logits(model, window) for window in windows]
+    wanted = [comparing.logits(model, window) for window in windows]
     figures = _distances(model, windows, wanted, rows[: len(windows)])
     scale = float(np.concatenate(wanted).std())
     agreed = rows[len(windows) + 1 :]
@@ -118,6 +119,8 @@ def prove_closeness(
         together, *alone = agreed[len(ways) :]
         figures["signatures"]["beams"] = float(np.abs(together - np.stack([one[1:] for one in alone])).max() / scale)
     figures |= _said(answer, drawing.figures(answer.calls[3], rows[len(windows)][-1], sampler), limits)
+    figures["greedy_equal"] = answer.calls[0] == comparing.greedy(model, [prompt], [new])
+    figures["prompt_lengths"] = [len(prompt)]
     _check(figures, limits)
     check_modules(answer, allowed_modules, figures)
     return figures
@@ -158,12 +161,6 @@ def _alone(branches: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"token_ids": [*prompt, *text], "prefilled": len(prompt)} for text in branches["texts"]]
 
 
-def _logits(model: LanguageModel, window: list[int]) -> Logits:
-    ids = np.asarray([window], np.int32)
-    outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
-    return np.asarray(outputs, np.float64)[0, :, : model.tokenizer.vocabulary_size]
-
-
 def _distances(
     model: LanguageModel, windows: Sequence[list[int]], wanted: Sequence[Logits], found: Sequence[Logits]
 ) -> dict[str, Any]:
@@ -198,7 +195,7 @@ def _said(answer: Answer, drawn: dict[str, Any], limits: Limits) -> dict[str, An
         "seeded_reproduces": answer.calls[1] == answer.calls[2],
         "draws": {"top_k:k=5": drawn},
         "draws_distributed": drawn["distributed"],
-        "new_tokens": len(answer.calls[0][0]),
+        "new_tokens": [len(answer.calls[0][0])],
         "distinct_tokens": len(set(answer.calls[0][0])),
         "tokens_per_second": len(answer.calls[0][0]) / answer.seconds[0],
         "load_seconds": answer.load_seconds,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerasgen.errors import ExportArgumentError
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.errors import ExportArgumentError, ExportError, TokenArgumentError
+from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.tokens.base import Tokenizer
 
 PROBE = "昨夜雨疏风骤，浓睡不消残酒。Once upon a time there was a small house by the river,\n\nand nobody lived in it."
@@ -66,6 +71,63 @@ def never(tokenizer: Tokenizer) -> int:
     return tokenizer.vocabulary_size
 
 
+def end_in(ids: Sequence[int]) -> int | None:
+    """Return a token that comes first in the midst of a text, for it to be the one that ends it; None if none does."""
+    return next((token for place, token in enumerate(ids) if place > 3 and token not in ids[:place]), None)
+
+
+def ended(texts: Sequence[Sequence[int]], end: int | None) -> list[list[int]]:
+    """Return the texts up to the end token, which is among them."""
+    return [list(ids[: ids.index(end) + 1] if end in ids else ids) for ids in texts]
+
+
+def greedily(answer: Mapping[str, Any], expected: list[list[int]], end: int | None) -> dict[str, Any]:
+    """Return whether greedy texts of a fresh process are the expected ones, and where they first are not.
+
+    Args:
+        answer: its texts `alone`, of one batch `together`, and of that batch `ended` by the end token.
+        expected: what `greedy` returns for the same prompts; texts of a batch may be cut shorter.
+        end: the token that ended `ended`, or None if there was none: then that is not compared.
+    """
+    cut = [ids[: len(found)] for ids, found in zip(expected, answer["together"], strict=True)]
+    wanted = {"alone": expected, "together": cut} | ({} if end is None else {"ended": ended(cut, end)})
+    figures: dict[str, Any] = {f"{what}_equal": answer[what] == ids for what, ids in wanted.items()}
+    figures["greedy_equal"] = all(figures.values())
+    for what, ids in wanted.items():
+        if answer[what] != ids:
+            figures[f"{what}_first_difference"] = first_difference(answer[what], ids)
+    return figures
+
+
+def require(figures: Mapping[str, Any], otherwise: str, *, tolerance: float | None = None) -> None:
+    """Check that all that should be equal is, reproduces itself, or is distributed as it should be.
+
+    Args:
+        figures: of a proof; names that end in `_equal`, `_reproduces` and `_distributed` are those of verdicts.
+        otherwise: what is wrong if one is false, in words.
+        tolerance: the most that `difference_in_nats_per_token` may be; None for a proof that has no such figure.
+
+    Raises:
+        ExportError: something is not as it should be; the message and `.figures` hold the figures.
+    """
+    verdicts = ("_equal", "_reproduces", "_distributed")
+    wrong = [name for name, value in figures.items() if name.endswith(verdicts) and not value]
+    if tolerance is not None and not figures["difference_in_nats_per_token"] <= tolerance:
+        wrong.append(f"difference_in_nats_per_token above {tolerance:g}")
+    if wrong:
+        raise ExportError(f"{otherwise} ({', '.join(wrong)}): {dict(figures)}. Nothing was kept.", figures=figures)
+
+
+def encodable(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """Return those of the texts that the vocabulary has tokens for."""
+    found = []
+    for text in texts:
+        with contextlib.suppress(TokenArgumentError):
+            tokenizer.encode(text)
+            found.append(text)
+    return found
+
+
 def unending(model: Any) -> Any:
     """Return an engine of a model (or engine) whose texts go on to their limit."""
     from kerasgen.generation import engines
@@ -88,17 +150,33 @@ def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: Sequence[int])
     return [ids_of(engine, [one], "greedy", count)[0] for one, count in zip(some, new_tokens, strict=True)]
 
 
-def timed_greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: Sequence[int]) -> tuple[list[list[int]], float]:
-    """Return what `greedy` does, and the seconds that it took, with what had to be compiled."""
-    began = time.perf_counter()
-    found = greedy(model, some, new_tokens)
-    return found, time.perf_counter() - began
-
-
 def variety(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return the most distinct tokens that one of these texts has, and whether all of them are degenerate."""
     distinct = max(len(set(ids)) for ids in texts)
     return {"distinct_tokens": distinct, "is_degenerate": distinct < LEAST_DISTINCT}
+
+
+def logits(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Return a model's logits after each of these tokens, float64 `(tokens, vocabulary_size)`."""
+    ids = np.asarray([token_ids], np.int32)
+    outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
+    return np.asarray(outputs, np.float64)[0, :, : model.tokenizer.vocabulary_size]
+
+
+def nats_per_token(rows: npt.NDArray[Any], token_ids: Sequence[int]) -> float:
+    """Return the mean loss of a text's tokens after the first; a row is the logits after one of them."""
+    predicted = log_softmax(np, rows[:-1].astype(np.float64))
+    return float(-predicted[np.arange(len(predicted)), list(token_ids[1:])].mean())
+
+
+def distances(rows: npt.NDArray[np.float64], written: npt.NDArray[Any], token_ids: Sequence[int]) -> dict[str, float]:
+    """Return how far apart the model's and the artefact's logits of one text are, and what the model loses on it."""
+    before, after = (nats_per_token(one, token_ids) for one in (rows, written))
+    return {
+        "nats_per_token": before,
+        "difference_in_nats_per_token": abs(before - after),
+        "largest_logit_difference": float(np.abs(rows - written).max()),
+    }
 
 
 def first_difference(found: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) -> dict[str, int]:

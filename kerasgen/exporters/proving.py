@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import kerasgen
 from kerasgen.errors import ExportError
-from kerasgen.exporters import comparing, drawing
+from kerasgen.exporters import comparing, drawing, fresh_process
 from kerasgen.models.base import LanguageModel
 
 BEAM_TOKENS = 32
@@ -66,37 +61,15 @@ def ask(
         ExportError: the process failed, and the message holds the end of what it said; or it took too long.
     """
     with tempfile.TemporaryDirectory() as folder:
-        job, answer = Path(folder) / "job.json", Path(folder) / "answer.json"
         asked = {
             "path": str(path.absolute()),
             "calls": [dict(call) for call in calls],
             "logits": [dict(one) if isinstance(one, Mapping) else {"token_ids": list(one)} for one in logits],
+            "folder": folder,
             "settings": dict(settings or {}),
         }
-        job.write_text(json.dumps(asked), encoding="utf-8")
-        root = str(Path(kerasgen.__file__).parents[1])
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        environment = os.environ | {"PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "kerasgen.runtime", str(job), str(answer)],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as cause:
-            raise ExportError(
-                f"A fresh process did not finish with {path.name} in {timeout:g} seconds. Nothing was kept. Export it "
-                "when the machine has less to do, or a smaller model."
-            ) from cause
-        if done.returncode:
-            raise ExportError(
-                f"A fresh process could not run {path.name} (exit status {done.returncode}): {done.stderr[-1500:]}"
-            )
-        found = json.loads(answer.read_text(encoding="utf-8"))
-        read = [np.load(answer.with_suffix(f".{index}.npy")) for index in range(len(logits))]
+        found = fresh_process.run("kerasgen.runtime", asked, timeout=timeout)
+        read = [np.load(Path(folder) / f"{index}.npy") for index in range(len(logits))]
     return Answer(found["calls"], found["seconds"], read, found["modules"], found["load_seconds"], found["peak_bytes"])
 
 
@@ -161,9 +134,10 @@ def prove_ids(
         "modules": answer.modules,
         **asked.figures(answer),
     }
+    figures["greedy_equal"] = all(figures.get(f"{what}_equal", True) for what in ("alone", "together", "ended"))
     if reference is not None:
         figures["like_the_unrounded_model"] = expected == comparing.greedy(model, some, counts)
-    _raise_if_wrong(figures)
+    comparing.require(figures, "What was written does not generate what the model does")
     check_modules(answer, allowed_modules, figures)
     return figures
 
@@ -217,10 +191,9 @@ def _ask_greedily(
     together = {"prompts": some, "max_new_tokens": min(counts)}
     cut = [ids[: min(counts)] for ids in expected]
     asked.compare("together", together | {"end_token_id": never}, cut)
-    end = next((token for n, token in enumerate(cut[0]) if n > 3 and token not in cut[0][:n]), None)
+    end = comparing.end_in(cut[0])
     if end is not None:
-        ended = [ids[: ids.index(end) + 1] if end in ids else ids for ids in cut]
-        asked.compare("ended", together | {"end_token_id": end}, ended)
+        asked.compare("ended", together | {"end_token_id": end}, comparing.ended(cut, end))
 
 
 def check_modules(answer: Answer, allowed: Sequence[str], figures: Mapping[str, Any]) -> None:
@@ -232,18 +205,6 @@ def check_modules(answer: Answer, allowed: Sequence[str], figures: Mapping[str, 
     foreign = set(answer.modules) - set(allowed)
     if foreign:
         raise ExportError(f"The artefact's runtime loaded {', '.join(sorted(foreign))}.", figures=figures)
-
-
-def _raise_if_wrong(figures: dict[str, Any]) -> None:
-    wrong = [
-        key for key, value in figures.items() if key.endswith(("_equal", "_reproduces", "_distributed")) and not value
-    ]
-    if wrong:
-        raise ExportError(
-            f"What was written does not generate what the model does ({', '.join(wrong)}): {figures}. Nothing was "
-            "kept.",
-            figures=figures,
-        )
 
 
 def prove_loop(
@@ -277,7 +238,7 @@ def prove_loop(
     ended = looped | {"end_token_of": [0, place]}  # a token that the first text holds, whatever that is
     answer = ask(path, [call, looped, ended], settings=settings)
     host, end = answer.calls[0], answer.calls[0][0][place]
-    wanted = [ids[: ids.index(end) + 1] if end in ids else ids for ids in host]
+    wanted = comparing.ended(host, end)
     figures: dict[str, Any] = {
         "loop_equal": answer.calls[1] == host,
         "loop_ended_equal": answer.calls[2] == wanted,

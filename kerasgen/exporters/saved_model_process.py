@@ -1,15 +1,12 @@
 """A KerasHub model becomes a SavedModel in a process that runs on TensorFlow, whatever backend the caller runs on.
 
-`python -m kerasgen.exporters.saved_model_process JOB.json`: the job says where the model lies as Keras wrote it, where
-its tokenizer lies if the graph is to hold one, and what `save` takes besides.
+`python -m kerasgen.exporters.saved_model_process JOB.json ANSWER.json`: the job says where the model lies as Keras
+wrote it, where its tokenizer lies if the graph is to hold one, and what `save` takes besides; the answer names the
+signatures.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 
 from kerasgen import backend
 from kerasgen.errors import ExportError
+from kerasgen.exporters import fresh_process
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -46,8 +44,6 @@ def write(
     Raises:
         ExportError: TensorFlow can't do it; the message holds the end of what it said.
     """
-    import kerasgen
-
     with tempfile.TemporaryDirectory() as folder:
         job = {
             "folder": folder,
@@ -59,24 +55,11 @@ def write(
             "length_penalty": length_penalty,
             "max_sequence_length": max_sequence_length,
         }
-        place = Path(folder) / "job.json"
-        place.write_text(json.dumps(job), encoding="utf-8")
-        root = str(Path(kerasgen.__file__).parents[1])
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        own = {backend.VARIABLE: "tensorflow", "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        done = subprocess.run(
-            [sys.executable, "-m", __name__, str(place)],
-            env=os.environ | own,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise ExportError(
-                f"TensorFlow could not write a {type(model.causal_lm).__name__} as a SavedModel: "
-                f"{done.stderr.strip()[-1500:]}"
-            )
-        names: list[str] = json.loads((Path(folder) / "names.json").read_text(encoding="utf-8"))
+        try:
+            answer = fresh_process.run(__name__, job)
+        except ExportError as cause:
+            raise ExportError(f"A {type(model.causal_lm).__name__} was not written as a SavedModel: {cause}") from cause
+        names: list[str] = answer["signatures"]
         return names
 
 
@@ -93,7 +76,10 @@ def _keep(model: LanguageModel, folder: Path) -> dict[str, Any] | None:
 
 def main() -> None:
     """Do the job."""
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    from kerasgen.runtime import job as jobs
+
+    backend.use("tensorflow")
+    job = jobs.read()
     import keras
     import keras_hub  # noqa: F401  the classes that the file names
 
@@ -121,7 +107,7 @@ def main() -> None:
         num_beams=job["num_beams"],
         length_penalty=job["length_penalty"],
     )
-    (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    jobs.answer({"signatures": names})
 
 
 if __name__ == "__main__":

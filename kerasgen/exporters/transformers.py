@@ -4,45 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kerasgen.errors import ExportArgumentError, ExportError, ModelError
+from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.base import Tokenizer
     from kerasgen.tokens.bpe import ByteLevelBPE
 
 # Nats per token by which what was written may differ from the model: rounding each weight to 24, 11 or 8 bits.
 TOLERANCE = {"float32": 1e-4, "float16": 5e-2, "bfloat16": 2.5e-1}
-
-# transformers alone, in a fresh process: no line of kerasgen, no Keras.
-_CHILD = """
-import json, sys
-import torch, transformers
-job = json.load(open(sys.argv[1], encoding="utf-8"))
-tokenizer = transformers.AutoTokenizer.from_pretrained(job["path"])
-model = transformers.AutoModelForCausalLM.from_pretrained(job["path"], dtype=torch.float32).eval()
-ids = []
-model.generation_config.eos_token_id = None  # as many ids are compared as are asked for
-for prompt, count in zip(job["prompts"], job["new_tokens"]):
-    asked = torch.tensor([prompt])
-    found = model.generate(asked, attention_mask=torch.ones_like(asked), do_sample=False, num_beams=1,
-                           max_new_tokens=count)
-    ids.append(found[0, len(prompt):].tolist())
-encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in job["texts"]]
-started = [tokenizer(text)["input_ids"] for text in job["texts"]]
-decoded = [tokenizer.decode(some) for some in encoded]
-foreign = sorted({"keras", "kerasgen", "tensorflow", "jax"} & set(sys.modules))
-json.dump({"ids": ids, "encoded": encoded, "started": started, "decoded": decoded, "modules": foreign,
-           "version": transformers.__version__}, open(sys.argv[2], "w", encoding="utf-8"))
-"""
+_LONGEST = 256  # tokens of a text that is compared
 TEXTS = ("昨夜雨疏风骤，浓睡不消残酒。", " two  spaces\n\nand a blank line", "it's 10 , don 't . 🚀 é ६", "a\0b")
 
 
@@ -50,8 +28,8 @@ TEXTS = ("昨夜雨疏风骤，浓睡不消残酒。", " two  spaces\n\nand a bl
 class TransformersExporter(Exporter):
     """Write a directory that `transformers.AutoModelForCausalLM` and `AutoTokenizer` load.
 
-    The tokenizer puts the start token before a text, as the model was tuned. What was written is read back and
-    compared; where transformers and torch are installed, a fresh process of theirs must generate the same ids too, and
+    The tokenizer puts the start token before a text, as the model was tuned. A fresh process reads back what was
+    written, and must generate the model's ids; where transformers and torch are installed, one of theirs must too, and
     the report says whether it did (`parity.transformers`).
 
     Args:
@@ -67,7 +45,7 @@ class TransformersExporter(Exporter):
             )
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
-        """Write the directory, read it back, and compare ids, losses and greedy text; see `Exporter`."""
+        """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
         from kerasgen.exporters import comparing
         from kerasgen.exporters.families import family_and_tokenizer
         from kerasgen.exporters.writing import staged, write_report
@@ -119,29 +97,43 @@ class TransformersExporter(Exporter):
             raise ExportError(f"The weights can't be written: {cause}. Nothing was kept.") from cause
 
     def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:
-        from kerasgen import devices
-        from kerasgen.exporters import comparing
-        from kerasgen.models.loading import load_directory
+        """Let a fresh process read the directory back and, where there is transformers, one of its; compare."""
+        import numpy as np
 
-        try:
-            written = load_directory(directory, source="export")
-        except ModelError as cause:
-            raise ExportError(f"What was written can't be read back: {cause}") from cause
-        figures: dict[str, Any] = dict(compare_losses(model, written, TOLERANCE[self.dtype]))
-        longest = min(model.max_sequence_length or 1024, 256)
-        prompts = comparing.prompts(model.tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
-        counts = comparing.counts(model.tokenizer, prompts, longest)
-        expected, seconds = comparing.timed_greedy(written, prompts, counts)
-        theirs = comparing.greedy(model, prompts, counts)
-        figures |= {"tokens_per_second": sum(counts) / seconds, "peak_bytes": devices.peak_memory_bytes()}
-        figures |= {"new_tokens": counts, "prompt_lengths": list(map(len, prompts)), **comparing.variety(expected)}
-        figures["greedy_equal"] = expected == theirs
+        from kerasgen import backend
+        from kerasgen.exporters import comparing, fresh_process
+
+        tokenizer, longest = model.tokenizer, min(model.max_sequence_length or _LONGEST, _LONGEST)
+        start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+        prompts = comparing.prompts(tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
+        counts = comparing.counts(tokenizer, prompts, longest)
+        read = start + comparing.probe(tokenizer, longest - len(start))
+        reference = model if self.dtype == "float32" else self._rounded(model)
+        expected, rows = comparing.greedy(reference, prompts, counts), comparing.logits(model, read)
+        end = comparing.end_in(expected[0])
+        job = {"path": str(directory), "prompts": prompts, "new_tokens": counts, "end": end}
+        with tempfile.TemporaryDirectory() as folder:
+            asked = job | {"backend": backend.running(), "read": read, "folder": folder}
+            answer = fresh_process.run("kerasgen.exporters.loading_process", asked)
+            written = np.load(Path(folder) / "logits.npy")
+        same = {"tokenizer_equal": answer["digest"] == tokenizer.digest()}
+        comparing.require(same, "The tokenizer that was written is not the model's")
+        figures: dict[str, Any] = {
+            **comparing.distances(rows, written, read),
+            "new_tokens": counts,
+            "prompt_lengths": list(map(len, prompts)),
+            **comparing.variety(answer["alone"]),
+            **same,
+            **comparing.greedily(answer, expected, end),
+            "tokens_per_second": counts[-1] / answer["seconds"][-1],
+            "load_seconds": answer["load_seconds"],
+            "peak_bytes": answer["peak_bytes"],
+            "modules": answer["modules"],
+        }
         if self.dtype != "float32":  # rounded weights choose otherwise between near equals, and these are what counts
-            figures["like_the_unrounded_model"] = figures["greedy_equal"]
-            figures["greedy_equal"] = expected == comparing.greedy(self._rounded(model), prompts, counts)
-        if not figures["greedy_equal"]:
-            raise ExportError(f"What was written generates other ids than the model: {figures}.", figures=figures)
-        figures["transformers"] = _prove_in_transformers(model.tokenizer, directory, prompts, expected, counts)
+            figures["like_the_unrounded_model"] = expected == comparing.greedy(model, prompts, counts)
+        comparing.require(figures, "What was written does otherwise than the model", tolerance=TOLERANCE[self.dtype])
+        figures["transformers"] = _prove_in_transformers(tokenizer, job, expected)
         return figures
 
     def _rounded(self, model: LanguageModel) -> Any:
@@ -155,33 +147,6 @@ class TransformersExporter(Exporter):
         assert family is not None
         weights = rounded(family.weights(model.causal_lm), self.dtype)
         return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
-
-
-def compare_losses(model: LanguageModel, written: LanguageModel, tolerance: float) -> dict[str, float]:
-    """Return how far two models are apart on a probe text, in nats per token.
-
-    Raises:
-        ExportError: their ids differ, or they are further apart than `tolerance`.
-    """
-    import numpy as np
-
-    from kerasgen.corpora.base import Document
-    from kerasgen.exporters.comparing import PROBE
-    from kerasgen.models.scoring import score
-    from kerasgen.tokens.encoding import encode_documents
-
-    probe = [Document(text=PROBE, id="probe")]
-    encoded, again = (encode_documents(probe, one.tokenizer) for one in (model, written))
-    if not np.array_equal(encoded.token_ids, again.token_ids):
-        raise ExportError("The tokenizer that was written gives other ids than the model's own. Nothing was kept.")
-    length = model.default_sequence_length
-    before, after = (score(one, encoded, sequence_length=length, batch_size=1).loss for one in (model, written))
-    figures = {"nats_per_token": before, "difference_in_nats_per_token": abs(before - after)}
-    if not figures["difference_in_nats_per_token"] <= tolerance:
-        raise ExportError(
-            f"What was written does not compute what the model does: {figures}. Nothing was kept.", figures=figures
-        )
-    return figures
 
 
 def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) -> None:
@@ -218,49 +183,27 @@ def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) ->
 
 
 def _prove_in_transformers(
-    tokenizer: Any, directory: Path, prompts: list[list[int]], expected: list[list[int]], new_tokens: list[int]
+    tokenizer: Tokenizer, job: Mapping[str, Any], expected: list[list[int]]
 ) -> dict[str, Any] | None:
     """Generate in a fresh process of transformers, where it is installed, and compare; None where it is not."""
+    from kerasgen.exporters import comparing, fresh_process
+
     if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
         return None
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
-    usable = [text for text in TEXTS if _encodes(tokenizer, text)]
-    job = {
-        "path": str(directory.absolute()),
-        "prompts": [start + ids for ids in prompts],
-        "texts": usable,
-        "new_tokens": new_tokens,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder) / "job.json", Path(folder) / "answer.json"
-        _write_json(asked, job)
-        done = subprocess.run(
-            [sys.executable, "-c", _CHILD, str(asked), str(answered)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise ExportError(f"transformers could not run what was written: {done.stderr[-1500:]}")
-        answer = json.loads(answered.read_text(encoding="utf-8"))
-    encoded = [tokenizer.encode(text) for text in usable]
+    texts = comparing.encodable(tokenizer, TEXTS)
+    asked = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
+    answer = fresh_process.run("kerasgen.exporters.transformers_process", asked)
+    encoded = [tokenizer.encode(text) for text in texts]
     figures = {
         "version": answer["version"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [start + ids for ids in encoded],
-        "text_equal": answer["decoded"] == usable,
-        "greedy_equal": answer["ids"] == expected,
+        "text_equal": answer["decoded"] == texts,
+        **comparing.greedily(answer, expected, job["end"]),
         "modules": answer["modules"],
     }
-    if not (figures["ids_equal"] and figures["text_equal"] and figures["greedy_equal"]):
-        raise ExportError(f"transformers does otherwise than the model: {figures}. Nothing was kept.", figures=figures)
+    comparing.require(figures, "transformers does otherwise than the model")
     return figures
-
-
-def _encodes(tokenizer: Any, text: str) -> bool:
-    from kerasgen.errors import TokenArgumentError
-
-    try:
-        tokenizer.encode(text)
-    except TokenArgumentError:
-        return False
-    return True
 
 
 def _write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:

@@ -127,7 +127,7 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
     with _format_errors(what):
         if "registered_name" in config:
             causal_lm = _from_preset(preset)
-            tokenizer = _preset_tokenizer(preset, causal_lm)
+            tokenizer = preset_tokenizer(preset, causal_lm)
         else:
             transformers_format.check_config(preset, config)
             if config["model_type"] == "opt":
@@ -158,8 +158,8 @@ def _from_preset(preset: str) -> Any:
     return causal_lm
 
 
-def _preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
-    """The exact tokenizer of a KerasHub preset."""
+def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
+    """Return the exact tokenizer of a KerasHub preset."""
     from keras_hub.src.utils.preset_utils import get_file
 
     family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)

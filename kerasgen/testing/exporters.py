@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kerasgen.errors import ArgumentError
-from kerasgen.exporters.base import Exporter
+from kerasgen.exporters.base import PARITY, Exporter
 from kerasgen.models.base import LanguageModel
 
 
@@ -30,9 +30,12 @@ class ExporterContract:
 
     Attributes:
         file_name: the name of a file or directory that the exporter can write.
+        generates: whether its artefacts generate text; then the report tells what was compared, at least what
+            `kerasgen.exporters.base.PARITY` names.
     """
 
     file_name = "artefact"
+    generates = True
 
     @pytest.fixture
     def exporter(self) -> Exporter:
@@ -47,7 +50,7 @@ class ExporterContract:
     def test_the_artefact_lies_where_it_was_asked_for(
         self, exporter: Exporter, model: LanguageModel, tmp_path: Path
     ) -> None:
-        """And nothing else lies beside it but its own files; the report is JSON and says how large each file is."""
+        """And nothing else lies beside it but its own files; the report is JSON, with each file's size and a proof."""
         path = tmp_path / self.file_name
         artefact = exporter.export(model, path)
         assert artefact.path == path
@@ -57,6 +60,14 @@ class ExporterContract:
         base = path if path.is_dir() else tmp_path
         assert report["files"] == {name: (base / name).stat().st_size for name in report["files"]}
         assert sum(report["files"].values()) > 0
+        if not self.generates:
+            return
+        parity = report["parity"]
+        assert set(PARITY) <= set(parity)
+        assert len(parity["new_tokens"]) == len(parity["prompt_lengths"]) > 0
+        assert isinstance(parity["greedy_equal"], bool)
+        assert isinstance(parity["is_degenerate"], bool)
+        assert parity["tokens_per_second"] > 0
 
     def test_nothing_is_overwritten_unless_told(self, exporter: Exporter, model: LanguageModel, tmp_path: Path) -> None:
         """What lay there before is untouched after the error, and replaced when asked."""

@@ -1,0 +1,84 @@
+"""A LiteRT-LM bundle: it is written of a TFLite file and a tokenizer, and read back section by section."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import ExportError
+
+_SIZE_BYTES = 8  # before the compressed tokenizer stands how long it is uncompressed
+
+
+def write(tflite: Path, tokenizer_json: Path, about: Mapping[str, Any], target: Path) -> None:
+    """Write the bundle.
+
+    Args:
+        tflite: the model.
+        tokenizer_json: the tokenizer.
+        about: `max_tokens` of a text, `start` and `stop` token ids, each a list.
+        target: where.
+    """
+    from litert_lm_builder import litertlm_builder
+    from litert_lm_builder.runtime.proto import llm_metadata_pb2
+
+    told = llm_metadata_pb2.LlmMetadata(max_num_tokens=about["max_tokens"])
+    if about["start"]:
+        told.start_token.token_ids.ids.extend(about["start"])
+    for token_id in about["stop"]:
+        told.stop_tokens.add().token_ids.ids.append(token_id)
+    told.llm_model_type.generic_model.SetInParent()
+    builder = litertlm_builder.LitertLmFileBuilder()
+    builder.add_system_metadata(
+        litertlm_builder.Metadata(key="Authors", value="kerasgen", dtype=litertlm_builder.DType.STRING)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "metadata.pb"
+        place.write_bytes(told.SerializeToString())
+        builder.add_tflite_model(str(tflite), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
+        builder.add_hf_tokenizer(str(tokenizer_json))
+        builder.add_llm_metadata(str(place))
+        with target.open("wb") as file:
+            builder.build(file)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a bundle holds: `sha256` of its TFLite file, its `tokenizer` as JSON text, and `about` as in `write`.
+
+    Raises:
+        ExportError: it can't be read, or does not hold one section of each of these and no other.
+    """
+    from litert_lm_builder import litertlm_core, litertlm_peek
+    from litert_lm_builder.runtime.proto import llm_metadata_pb2
+
+    try:
+        listed = litertlm_peek.read_litertlm_header(str(path), io.StringIO()).SectionMetadata()
+        found: dict[str, bytes] = {}
+        with path.open("rb") as file:
+            for index in range(listed.ObjectsLength()):
+                section = listed.Objects(index)
+                kind = litertlm_core.any_section_data_type_to_string(section.DataType())
+                if kind in found:
+                    raise ValueError(f"it has two sections {kind}")
+                file.seek(section.BeginOffset())
+                found[kind] = file.read(section.EndOffset() - section.BeginOffset())
+        if set(found) != {"TFLiteModel", "HF_Tokenizer_Zlib", "LlmMetadataProto"}:
+            raise ValueError(f"it has the sections {', '.join(sorted(found))}")
+        tokenizer = zlib.decompress(found["HF_Tokenizer_Zlib"][_SIZE_BYTES:]).decode("utf-8")
+        told = llm_metadata_pb2.LlmMetadata.FromString(found["LlmMetadataProto"])
+    except Exception as cause:
+        raise ExportError(f"{path.name} can't be read as a LiteRT-LM bundle: {cause}. Nothing was kept.") from cause
+    return {
+        "sha256": hashlib.sha256(found["TFLiteModel"]).hexdigest(),
+        "tokenizer": tokenizer,
+        "about": {
+            "max_tokens": told.max_num_tokens,
+            "start": list(told.start_token.token_ids.ids),
+            "stop": [token_id for one in told.stop_tokens for token_id in one.token_ids.ids],
+        },
+    }
