@@ -108,6 +108,29 @@ def test_fewer_bits_take_less_room_and_are_what_rounding_makes_them(tmp_path, wi
 
 
 @pytest.mark.one_backend
+def test_a_divergence_beyond_the_limit_leaves_nothing(tmp_path, without_llama_cpp):
+    exporter = kg.GgufExporter(dtype="F16", most_divergence=0.0)
+    with pytest.raises(kg.errors.ExportError, match="kl_nats_per_token") as caught:
+        exporter.export(smallest_gpt2(), tmp_path / "poet.gguf")
+    assert caught.value.figures["kl_nats_per_token"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dtype": "Q4"},
+        {"dtype": "F16", "most_divergence": -1},
+        {"dtype": "F16", "most_divergence": "0.1"},
+        {"most_divergence": 0.1},
+    ],
+)
+def test_wrong_settings_are_said_at_once(settings):
+    with pytest.raises(kg.errors.ExportArgumentError, match="Received"):
+        kg.GgufExporter(**settings)
+
+
+@pytest.mark.one_backend
 def test_what_llama_cpp_can_not_run_is_said_before_any_work(tmp_path):
     with pytest.raises(kg.errors.ExportArgumentError, match=r"llama\.cpp runs no OPT"):
         kg.GgufExporter().export(tiny_opt(), tmp_path / "opt.gguf")

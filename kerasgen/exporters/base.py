@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasgen.errors import ExportArgumentError
+
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
     from kerasgen.runtime.base import Runtime
@@ -86,3 +88,13 @@ class Exporter(ABC):
             ExportArgumentError: the path is in the way, or the model is of a kind this exporter can't write.
             ExportError: it could not be written, or did not prove equal; no file is left.
         """
+
+
+def check_limit(name: str, value: Any) -> None:
+    """Check what an exporter's argument allows at most, or asks for at least.
+
+    Raises:
+        ExportArgumentError: it is no finite number of at least 0.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")

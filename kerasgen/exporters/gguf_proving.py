@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.errors import ExportError, TokenArgumentError
+from kerasgen.errors import ExportError
 from kerasgen.exporters import comparing, fresh_process, gguf_file
 from kerasgen.exporters.gguf_process import digests
 from kerasgen.exporters.numpy_decoder import Floats, NumpyDecoder, NumpyEngine
@@ -69,7 +69,7 @@ class _Asked:
         prompts = comparing.prompts(tokenizer, chunks=(chunk,), longest=longest)
         counts = comparing.counts(tokenizer, prompts, longest)
         probe = (start + tokenizer.encode(comparing.PROBE))[: longest - 1]
-        texts = [text for text in (*TEXTS, f"not an end: {tokenizer.end_token}") if _encodes(tokenizer, text)]
+        texts = comparing.encodable(tokenizer, (*TEXTS, f"not an end: {tokenizer.end_token}"))
         return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, probe, texts)
 
 
@@ -81,6 +81,7 @@ def prove(
     path: Path,
     *,
     dtype: str,
+    most_divergence: float | None = None,
 ) -> dict[str, Any]:
     """Read the file in a fresh process, and in one of llama.cpp where that is installed, and compare.
 
@@ -91,6 +92,7 @@ def prove(
         tokenizer: of the model.
         path: of the file.
         dtype: of its kernels and token embeddings.
+        most_divergence: nats a token that its rounding may cost; None for `TOLERANCE` and `LLAMA_CPP_TOLERANCE`.
 
     Returns:
         Figures, as JSON could hold them.
@@ -110,7 +112,8 @@ def prove(
     if dtype != "F32":
         figures["like_the_unrounded_model"] = expected == own
     wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
-    if wrong or not figures["kl_nats_per_token"] <= TOLERANCE[dtype]:
+    most = [one[dtype] if most_divergence is None else most_divergence for one in (TOLERANCE, LLAMA_CPP_TOLERANCE)]
+    if wrong or not figures["kl_nats_per_token"] <= most[0]:
         raise ExportError(
             f"What was written is not what the model is ({', '.join(wrong) or 'kl_nats_per_token'}): {figures}. "
             "Nothing was kept.",
@@ -119,7 +122,9 @@ def prove(
     figures["llama_cpp"] = None
     if importlib.util.find_spec("xllamacpp") is not None:
         reference = NumpyEngine(kept, shape, tokenizer)
-        figures["llama_cpp"] = _run_by_llama_cpp(reference, path, dtype, asked, expected, model_says)
+        figures["llama_cpp"] = _run_by_llama_cpp(
+            reference, path, asked, expected, model_says, most_divergence=most[1], near=NEAR[dtype]
+        )
     return figures
 
 
@@ -176,7 +181,14 @@ def _read_by_numpy(
 
 
 def _run_by_llama_cpp(
-    reference: NumpyEngine, path: Path, dtype: str, asked: _Asked, expected: list[list[int]], says: Rows
+    reference: NumpyEngine,
+    path: Path,
+    asked: _Asked,
+    expected: list[list[int]],
+    says: Rows,
+    *,
+    most_divergence: float,
+    near: float,
 ) -> dict[str, Any]:
     """What llama.cpp does with the file, against what the model does."""
     tokenizer = asked.tokenizer
@@ -210,7 +222,7 @@ def _run_by_llama_cpp(
     # What its float32 takes for impossible is told as -3e38.
     found = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
     likeliest, behind = _choices(reference, asked.prompts * 2, answer["ids"] + answer["together"])
-    limits = {"kl_nats_per_token": LLAMA_CPP_TOLERANCE[dtype], "most_nats_behind_the_likeliest": NEAR[dtype]}
+    limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
     figures = {
         "version": answer["version"],
         "tokens_per_second": sum(asked.counts) / answer["seconds"],
@@ -304,11 +316,3 @@ def _whole_character(tokenizer: ByteLevelBPE) -> int:
     """The first token whose bytes are whole characters."""
     usual = set(tokenizer.vocabulary.values()) - set(tokenizer.special_tokens.values())
     return next(token_id for token_id in sorted(usual) if "\ufffd" not in tokenizer.decode([token_id]))
-
-
-def _encodes(tokenizer: ByteLevelBPE, text: str) -> bool:
-    try:
-        tokenizer.encode(text)
-    except TokenArgumentError:
-        return False
-    return True

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
-from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.base import Artefact, Exporter, check_limit
 
 if TYPE_CHECKING:
     from kerasgen.exporters.closeness import Limits
@@ -77,7 +77,8 @@ class TFLiteExporter(Exporter):
         if self.loop is not None and self.loop not in LOOPS:
             raise ExportArgumentError(f"loop must be one of {', '.join(LOOPS)}, or None. Received: {self.loop!r}.")
         for name in ("most_divergence", "least_agreement", "most_logit_difference"):
-            _check_number(name, getattr(self, name))
+            if getattr(self, name) is not None:
+                check_limit(name, getattr(self, name))
         if self.held_out_text is not None and not isinstance(self.held_out_text, str):
             raise ExportArgumentError(f"held_out_text must be text, or None. Received: {self.held_out_text!r}.")
         whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0), ("shortlist", self.shortlist, 0)]
@@ -258,12 +259,6 @@ class TFLiteExporter(Exporter):
         given = (self.most_divergence, self.least_agreement, self.most_logit_difference)
         chosen = [one if own is None else own for own, one in zip(given, LIMITS[self.quantize], strict=True)]
         return Limits(chosen[0], chosen[1], chosen[2], _DISAGREEMENT)
-
-
-def _check_number(name: str, value: Any) -> None:
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")):
-        return
-    raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")
 
 
 def _signatures(graph: dict[str, Any]) -> list[str]:
