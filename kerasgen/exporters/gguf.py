@@ -51,6 +51,7 @@ class GgufExporter(Exporter):
         from kerasgen.exporters import comparing, gguf_file
         from kerasgen.exporters.families import family_and_tokenizer
         from kerasgen.exporters.writing import REPORTS, staged, write_report
+        from kerasgen.runtime import verifying
 
         family, tokenizer = family_and_tokenizer(model, "gguf")
         shape = family.shape(model.causal_lm)
@@ -82,7 +83,12 @@ class GgufExporter(Exporter):
             figures = prove(
                 model, weights, shape, tokenizer, stage, dtype=self.dtype, most_divergence=self.most_divergence
             )
-            report = write_report(
-                stage, {"dtype": self.dtype, "architecture": architecture, "parity": figures}, exporter="gguf"
-            )
+            about = {
+                "dtype": self.dtype,
+                "architecture": architecture,
+                "max_tokens": shape.max_sequence_length,
+                "sha256": verifying.sha256_of(stage),
+                "parity": figures,
+            }
+            report = write_report(stage, about, exporter="gguf")
         return Artefact(path=path, exporter="gguf", report=report)

@@ -13,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.errors import ExportError
-from kerasgen.exporters import comparing, fresh_process, gguf_file
+from kerasgen.exporters import comparing, drawing, fresh_process, gguf_file
 from kerasgen.exporters.gguf_process import digests
 from kerasgen.exporters.numpy_decoder import Floats, NumpyDecoder, NumpyEngine
 from kerasgen.exporters.transformers import TEXTS
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import DecoderShape, DecoderWeights
+from kerasgen.runtime.gguf_vocabulary import GgufVocabulary
+from kerasgen.runtime.llama_cpp import server_settings
 from kerasgen.samplers.arithmetic import log_softmax
+from kerasgen.samplers.resolving import resolve
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 Rows = npt.NDArray[np.float64]
@@ -32,6 +35,8 @@ LLAMA_CPP_TOLERANCE = {"F32": 1e-3, "F16": 1e-3, "Q8_0": 5e-2}
 # which a step of the table of GELU makes larger; beside F16 and Q8_0 llama.cpp rounds what it multiplies by them, too.
 NEAR = {"F32": 2e-2, "F16": 2e-1, "Q8_0": 2.5}
 _PLACES = 8
+_SAMPLER = "top_k:k=5"
+_AGAIN = 20  # seeds that draw twice
 _IMPOSSIBLE = -80.0  # nats
 _CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a text there
 
@@ -167,7 +172,7 @@ def _read_by_numpy(
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
         "shape_equal": answer["shape"] == wanted,
-        "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(gguf_file.GgufVocabulary.of(tokenizer)),
+        "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(GgufVocabulary.of(tokenizer)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,
         "greedy_equal": answer["ids"] == expected,
@@ -207,6 +212,12 @@ def _run_by_llama_cpp(
             "new_tokens": asked.counts[0],
             "bias": [tokenizer.end_token_id, bias],
         },
+        "draw": {
+            "prompt": asked.prompts[0],
+            "by": server_settings(resolve(_SAMPLER)),
+            "seeds": drawing.DRAWS,
+            "again": _AGAIN,
+        },
         "texts": asked.texts,
         "prefixes": [asked.probe[:length] for length in lengths],
         "vocabulary_size": tokenizer.vocabulary_size,
@@ -234,6 +245,8 @@ def _run_by_llama_cpp(
         "greedy_equal": answer["ids"] == expected,
         "together_equal": answer["together"] == together,
         "ended_equal": answer["ended"] == ended and answer["ended_by"] == "eos",
+        "seeded_reproduces": answer["drawn"][:_AGAIN] == answer["drawn_again"],
+        "draws": {_SAMPLER: drawing.figures(answer["drawn"], along[0], _SAMPLER)},
         "same_likeliest": likeliest,
         "most_nats_behind_the_likeliest": behind,
         "kl_nats_per_token": _divergence(there, found),
@@ -244,6 +257,8 @@ def _run_by_llama_cpp(
     holds = {
         "ids_equal": figures["ids_equal"],
         "text_equal": figures["text_equal"],
+        "seeded_reproduces": figures["seeded_reproduces"],
+        "draws": figures["draws"][_SAMPLER]["distributed"],
         "new_tokens": list(map(len, answer["ids"])) == asked.counts
         and all(len(ids) == fewest or ids[-1] in special for ids in answer["together"]),
         # Where near equals were taken otherwise, the text that should end is another one.

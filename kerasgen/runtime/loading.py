@@ -13,7 +13,7 @@ from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime
 
 # Which module opens what an exporter wrote. Its `open_artefact(path, found, **settings)` returns a `Runtime`.
-_HOMES = {"tflite": "litert", "saved_model": "saved_model", "litertlm": "litertlm"}
+_HOMES = {"tflite": "litert", "saved_model": "saved_model", "litertlm": "litertlm", "gguf": "llama_cpp"}
 
 
 def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:

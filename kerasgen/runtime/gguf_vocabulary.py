@@ -1,0 +1,105 @@
+"""What a GGUF file says of its tokenizer. The package `gguf` is imported late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasgen.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    from kerasgen.tokens.bpe import ByteLevelBPE
+
+
+@dataclass(frozen=True)
+class GgufVocabulary:
+    """What a file says of its tokenizer.
+
+    Args:
+        tokens: by id.
+        types: GGUF's type of each token.
+        merges: `"left right"`, the first merged first.
+        settings: kind of the tokenizer, ids of special tokens and whether a text gets a start token, by GGUF's keys.
+    """
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, tokenizer: ByteLevelBPE) -> GgufVocabulary:
+        """Return what a file of this tokenizer has to say; ids without a token are unused ones."""
+        from gguf import TokenType
+
+        by_id = {token_id: token for token, token_id in tokenizer.vocabulary.items()}
+        special = set(tokenizer.special_tokens.values())
+        tokens, types = [], []
+        for token_id in range(tokenizer.vocabulary_size):
+            tokens.append(by_id.get(token_id) or _unused(token_id, tokenizer.vocabulary))
+            kind = TokenType.CONTROL if token_id in special else TokenType.NORMAL
+            types.append(int(kind if token_id in by_id else TokenType.UNUSED))
+        starts = tokenizer.start_token_id is not None
+        settings = {
+            "model": "gpt2",
+            "pre": "gpt-2",
+            "bos_token_id": tokenizer.start_token_id if starts else tokenizer.end_token_id,
+            "eos_token_id": tokenizer.end_token_id,
+            "padding_token_id": tokenizer.pad_token_id,
+            "add_bos_token": starts,
+        }
+        return cls(tokens, types, list(tokenizer.merges), settings)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> GgufVocabulary:
+        """Return what a file's fields say.
+
+        Raises:
+            KeyError: one is missing.
+        """
+        prefix = "tokenizer.ggml."
+        tokens, types, merges = (list(fields[prefix + name]) for name in ("tokens", "token_type", "merges"))
+        keys = ("model", "pre", "bos_token_id", "eos_token_id", "padding_token_id", "add_bos_token")
+        return cls(tokens, types, merges, {key: fields[prefix + key] for key in keys})
+
+    @classmethod
+    def read(cls, path: Path) -> GgufVocabulary:
+        """Return what the file says.
+
+        Raises:
+            ModelFormatError: it is no GGUF file with a vocabulary.
+        """
+        import gguf
+
+        try:
+            fields = gguf.GGUFReader(path).fields
+            return cls.from_fields({str(name): field.contents() for name, field in fields.items()})
+        except (ValueError, KeyError, IndexError, OSError) as cause:
+            raise ModelFormatError(
+                f"{path} can't be read as a GGUF file: {cause!r}. Copy or export it again."
+            ) from cause
+
+    def tokenizer(self) -> ByteLevelBPE:
+        """Return kerasgen's tokenizer of this vocabulary."""
+        from gguf import TokenType
+
+        from kerasgen.tokens.bpe import ByteLevelBPE
+
+        used = {
+            token: token_id
+            for token_id, (token, kind) in enumerate(zip(self.tokens, self.types, strict=True))
+            if kind != TokenType.UNUSED
+        }
+        start, end, pad = (self.tokens[self.settings[f"{name}_token_id"]] for name in ("bos", "eos", "padding"))
+        start_token = start if self.settings["add_bos_token"] else None
+        return ByteLevelBPE(used, self.merges, start_token=start_token, end_token=end, pad_token=pad)
+
+
+def _unused(token_id: int, vocabulary: dict[str, int]) -> str:
+    """A name that no token has: llama.cpp wants each to have one of its own."""
+    name = f"[PAD{token_id}]"
+    while name in vocabulary:
+        name = f"[{name}]"
+    return name

@@ -1,0 +1,127 @@
+"""A GGUF file in llama.cpp: ids in, ids out, chosen by llama.cpp's own samplers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.runtime import verifying
+from kerasgen.runtime.base import Runtime, check_call, check_threads
+from kerasgen.runtime.gguf_vocabulary import GgufVocabulary
+from kerasgen.runtime.llama_cpp_server import LlamaCpp
+from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.resolving import resolve
+from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
+from kerasgen.tokens.base import Tokenizer
+
+_READ_AT_ONCE = 128  # tokens of a prompt
+_SEEDS = 2**32 - 1  # llama.cpp's; the highest asks it for one of its own
+
+
+class GgufRuntime(Runtime):
+    """A GGUF file in llama.cpp.
+
+    Greedy ids are the model's, but for near equals that llama.cpp's own arithmetic turns round. What samplers draw is
+    distributed as elsewhere; llama.cpp has random numbers of its own, so a seed gives other texts than other runtimes.
+
+    Args:
+        server: that runs the file.
+        tokenizer: of the file.
+        max_sequence_length: tokens of a whole text.
+    """
+
+    def __init__(self, server: LlamaCpp, tokenizer: Tokenizer, max_sequence_length: int) -> None:
+        self._server = server
+        self.tokenizer = tokenizer
+        self.max_sequence_length = max_sequence_length
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampler: Any = "greedy",
+        max_new_tokens: int,
+        seed: int = 0,
+        end_token_id: int | None = None,
+    ) -> list[list[int]]:
+        """Return the ids generated after each prompt; see `Runtime.generate_ids`.
+
+        Raises:
+            GenerateArgumentError: the sampler is none of greedy, random, top_k, top_p and min_p, or has a penalty.
+        """
+        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
+        spec = resolve(sampler)
+        chosen = server_settings(spec)
+        start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
+        seed = seed if spec.seed is None else spec.seed
+        before: Counter[tuple[int, ...]] = Counter()
+        found = []
+        for prompt in prompts:
+            text = [*([] if start is None else [start]), *map(int, prompt)]
+            # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
+            ids = self._server.further(text, max_new_tokens, **chosen, seed=(seed + before[tuple(text)]) % _SEEDS)
+            before[tuple(text)] += 1
+            last = end if end_token_id is None else end_token_id
+            found.append(ids[: ids.index(last) + 1] if last in ids else ids)
+        return found
+
+
+def server_settings(spec: Any) -> dict[str, Any]:
+    """Return what llama.cpp's server takes for a sampler; the temperature comes first, as it does in kerasgen.
+
+    Raises:
+        GenerateArgumentError: it has no such sampler.
+    """
+    kinds = (Greedy, Random, TopK, TopP, MinP)
+    is_plain = isinstance(spec, SamplerSpec) and spec.repetition_penalty == 1 and not spec.no_repeat_ngram_size
+    if type(spec) not in kinds or not is_plain or spec.bad_words:
+        raise GenerateArgumentError(
+            "kerasgen runs a GGUF file with greedy, random, top_k, top_p or min_p, without repetition_penalty, "
+            f"no_repeat_ngram_size and bad_words. Received: {spec!r}."
+        )
+    if isinstance(spec, Greedy):
+        return {"temperature": 0.0}
+    found: dict[str, Any] = {"temperature": spec.temperature, "samplers": ["temperature"]}
+    if isinstance(spec, TopK):
+        return found | {"samplers": ["temperature", "top_k"], "top_k": spec.k}
+    if isinstance(spec, TopP):
+        return found | {"samplers": ["temperature", "top_p"], "top_p": spec.p}
+    if isinstance(spec, MinP):
+        return found | {"samplers": ["temperature", "min_p"], "min_p": spec.p}
+    return found
+
+
+def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> GgufRuntime:
+    """Return the runtime of a GGUF file; `found` is what `metadata.read` returned.
+
+    Args:
+        path: the file.
+        found: what lies beside it.
+        threads: that llama.cpp may use. They wait without resting: with more of them than free cores, all are slow.
+
+    Raises:
+        MissingDependencyError: `xllamacpp` is not installed.
+        ModelFormatError: the file is damaged, or another one than was exported.
+        GenerateArgumentError: `threads` is no whole number of at least 1.
+    """
+    try:
+        import gguf  # noqa: F401
+        import xllamacpp  # noqa: F401
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "Running a GGUF file needs llama.cpp: pip install 'kerasgen[llamacpp]'.",
+            package="xllamacpp",
+            extra="llamacpp",
+        ) from cause
+    check_threads(threads)
+    verifying.check_sha256(path, found["sha256"])
+    longest: int = found["max_tokens"]
+    tokenizer = GgufVocabulary.read(path).tokenizer()
+    try:
+        server = LlamaCpp(str(path), chunk=min(_READ_AT_ONCE, longest), longest=longest, texts=1, threads=threads)
+    except RuntimeError as cause:
+        raise ModelFormatError(f"llama.cpp can't load {path}: {cause}") from cause
+    return GgufRuntime(server, tokenizer, longest)

@@ -1,0 +1,108 @@
+"""llama.cpp in this process, by the package `xllamacpp`, whose server answers on this machine alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import urllib.parse
+from typing import Any
+
+
+class LlamaCpp:
+    """A GGUF file in llama.cpp, computed on the CPU with keys and values in float32.
+
+    Args:
+        path: of the file.
+        chunk: tokens that are read at once.
+        longest: tokens of a text.
+        texts: that can be continued at once.
+        threads: that it may use.
+
+    Raises:
+        RuntimeError: llama.cpp can't load the file.
+    """
+
+    def __init__(self, path: str, *, chunk: int, longest: int, texts: int, threads: int) -> None:
+        import xllamacpp
+
+        settings = xllamacpp.CommonParams()
+        settings.model.path = path
+        settings.n_gpu_layers = 0
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+        settings.n_ctx = longest * texts
+        settings.n_parallel = texts
+        settings.n_batch = settings.n_ubatch = max(chunk, texts)
+        settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        settings.cache_ram_mib = 0
+        settings.fit_params = settings.warmup = False
+        settings.verbosity = 1  # errors
+        key = secrets.token_hex()
+        settings.api_keys = [key]
+        self._server = xllamacpp.Server(settings)
+        self._address = urllib.parse.urlsplit(self._server.listening_address)
+        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+
+    def ask(self, path: str, asked: dict[str, Any]) -> Any:
+        """Return what the server answers.
+
+        Raises:
+            RuntimeError: it refuses.
+        """
+        connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port)
+        try:
+            connection.request("POST", path, json.dumps(asked), self._headers)
+            answer = connection.getresponse()
+            said = answer.read().decode("utf-8")
+        finally:
+            connection.close()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"llama.cpp refuses {path}: {said}")
+        return json.loads(said)
+
+    def complete(self, prompt: Any, new_tokens: int, **more: Any) -> Any:
+        """Return what the server says of the likeliest tokens after a prompt, or after each of several.
+
+        Args:
+            prompt: ids, or several lists of them.
+            new_tokens: at most so many.
+            **more: what else to ask for; with another temperature it draws.
+        """
+        asked = {"prompt": prompt, "n_predict": new_tokens, "temperature": 0.0, "return_tokens": True}
+        return self.ask("/completion", asked | {"cache_prompt": False} | more)
+
+    def further(self, prompt: list[int], new_tokens: int, **more: Any) -> list[int]:
+        """Return so many ids; where the end token is among them, the text goes on after it. See `complete`."""
+        found: list[int] = []
+        while len(found) < new_tokens:
+            answer = self.complete(prompt + found, new_tokens - len(found), **more)
+            found += answer["tokens"]
+            if answer["stop_type"] != "eos" or not answer["tokens"]:
+                break
+        return found
+
+    def tokenize(self, text: str, *, start: bool) -> list[int]:
+        """Return a text's ids; names of special tokens are text."""
+        asked = {"content": text, "add_special": start, "parse_special": False}
+        found: list[int] = self.ask("/tokenize", asked)["tokens"]
+        return found
+
+    def detokenize(self, token_ids: list[int]) -> str:
+        """Return the text of ids."""
+        return str(self.ask("/detokenize", {"tokens": token_ids})["content"])
+
+    def log_probabilities(self, prefix: list[int], *, size: int, forced: int) -> list[float]:
+        """Return the log-probability of each token after a prefix, by id.
+
+        Args:
+            prefix: ids.
+            size: of the vocabulary.
+            forced: an id whose text is whole characters, made to come next: the server keeps back what it would say of
+                a token that ends within a character. What is told is known before that.
+        """
+        answer = self.complete(prefix, 1, n_probs=size, logit_bias=[[forced, 1e4]])
+        found = [0.0] * size
+        for one in answer["completion_probabilities"][0]["top_logprobs"]:
+            found[one["id"]] = one["logprob"]
+        return found

@@ -1,0 +1,129 @@
+"""A GGUF file is loaded like every artefact, and llama.cpp generates from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from tiny import tiny_gpt2
+
+import kerasgen as kg
+from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.exporters import drawing
+from kerasgen.exporters.numpy_decoder import NumpyDecoder, NumpyEngine
+from kerasgen.generation import generate_ids
+from kerasgen.models.families import family_of
+
+pytestmark = pytest.mark.one_backend
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    for package in ("gguf", "xllamacpp"):
+        pytest.importorskip(package, reason="it runs llama.cpp: pip install 'kerasgen[llamacpp]'")
+    model = tiny_gpt2()
+    return model, kg.GgufExporter().export(model, tmp_path_factory.mktemp("gguf") / "tiny one 春.gguf")
+
+
+@pytest.fixture(scope="module")
+def runtime(exported):
+    return kg.load_artefact(exported[1].path)
+
+
+@pytest.fixture(scope="module")
+def host(exported):
+    model = exported[0]
+    family = family_of(model.causal_lm)
+    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+
+
+def test_greedy_ids_are_the_models_for_prompts_of_all_lengths(exported, runtime, host):
+    model = exported[0]
+    prompts = [model.tokenizer.encode(text) for text in ("the sand", "春", "", "the sea and the sun and the sand")]
+    wanted = [list(one[0].token_ids) for one in generate_ids(host, prompts, sampler="greedy", max_new_tokens=20)]
+    assert runtime.generate_ids(prompts, max_new_tokens=20) == wanted
+    end = wanted[0][6]
+    ended = runtime.generate_ids(prompts, max_new_tokens=20, end_token_id=end)
+    assert ended == [ids[: ids.index(end) + 1] if end in ids else ids for ids in wanted]
+    assert runtime.max_sequence_length == 128
+
+
+def test_an_artefact_generates_text(exported):
+    artefact = exported[1]
+    text = artefact.generate("the sand", max_new_tokens=8)
+    assert text.startswith("the sand")
+    assert artefact.generate(["the sand"], max_new_tokens=8) == [text]
+
+
+@pytest.mark.parametrize(
+    "sampler", ["random", "top_k:k=5,temperature=0.7", "top_p:p=0.8", "min_p:p=0.1,temperature=2.0"]
+)
+def test_what_is_drawn_is_distributed_as_the_logits_say_and_a_seed_gives_it_again(exported, runtime, host, sampler):
+    model = exported[0]
+    call = drawing.draws(model.tokenizer, sampler)
+    prompt = [model.tokenizer.start_token_id, *call["prompts"][0]]
+    logits = NumpyDecoder(host.weights, host.shape).read(prompt)[-1]
+    found = runtime.generate_ids(**call)
+    assert drawing.figures(found, logits, sampler)["distributed"]
+    assert runtime.generate_ids(**call) == found
+    assert runtime.generate_ids(**call | {"seed": 99}) != found
+    assert len({tuple(ids) for ids in found}) > 1
+
+
+def test_a_prompt_gives_the_same_text_alone_and_among_others(exported, runtime):
+    prompts = [exported[0].tokenizer.encode(text) for text in ("the sand", "the sea")]
+    together = runtime.generate_ids(prompts, sampler="top_k:k=5", max_new_tokens=10, seed=3)
+    assert runtime.generate_ids(prompts[1:], sampler="top_k:k=5", max_new_tokens=10, seed=3) == together[1:]
+
+
+@pytest.mark.parametrize(
+    "sampler", ["beam:num_beams=2", "contrastive", "greedy:repetition_penalty=1.2", "top_k:no_repeat_ngram_size=2"]
+)
+def test_what_llama_cpp_does_otherwise_is_refused(runtime, sampler):
+    with pytest.raises(GenerateArgumentError, match="Received"):
+        runtime.generate_ids([[5]], sampler=sampler, max_new_tokens=2)
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"max_new_tokens": 0}, {"prompts": [[300]]}, {"prompts": [[5] * 200]}])
+def test_a_call_that_can_not_be_carried_out_is_told(runtime, wrong):
+    with pytest.raises(GenerateArgumentError):
+        runtime.generate_ids(**{"prompts": [[5]], "max_new_tokens": 2} | wrong)
+
+
+def test_a_file_that_is_not_the_one_that_was_exported_is_told(exported, tmp_path):
+    for file in exported[1].path.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / exported[1].path.name
+    whole = bytearray(path.read_bytes())
+    whole[-5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ModelFormatError, match="SHA-256"):
+        kg.load_artefact(path)
+    path.write_bytes(whole[:100])
+    about = path.with_name(path.name + ".json")
+    said = json.loads(about.read_text(encoding="utf-8"))
+    from kerasgen.runtime.verifying import sha256_of
+
+    about.write_text(json.dumps(said | {"sha256": sha256_of(path)}), encoding="utf-8")
+    with pytest.raises(ModelFormatError, match="GGUF"):
+        kg.load_artefact(path)
+
+
+def test_without_llama_cpp_it_says_what_to_install(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(MissingDependencyError, match="llamacpp"):
+        kg.load_artefact(exported[1].path)
+
+
+@pytest.mark.parametrize("threads", [0, True, 1.5])
+def test_threads_are_a_whole_number(exported, threads):
+    with pytest.raises(GenerateArgumentError, match="threads"):
+        kg.load_artefact(exported[1].path, threads=threads)
+
+
+def test_logits_are_not_shown(runtime):
+    with pytest.raises(GenerateArgumentError, match="logits"):
+        runtime.logits(np.array([5]))
