@@ -142,7 +142,10 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         },
     },
     "exporters": {
-        "gguf": {"dtype": st.sampled_from(["F32", "F16", "Q8_0"])},
+        "gguf": {
+            "dtype": st.sampled_from(["F32", "F16", "Q8_0"]),
+            "most_divergence": st.none() | st.floats(0, 1),
+        },
         "litertlm": {"quantize": st.sampled_from(["float32", "float16", "int8", "int4"])},
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
         "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
@@ -159,6 +162,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "prefill_lengths": st.lists(st.integers(2, 512), unique=True, max_size=3).map(sorted).map(tuple),
             "decode_lengths": st.none() | st.lists(st.integers(8, 512), unique=True, max_size=3).map(sorted).map(tuple),
             "beams": st.sampled_from([0, 2, 4]),
+            "shortlist": st.sampled_from([None, 0]),  # more than none goes with float32 alone
             "loop": st.none() | st.sampled_from(["greedy", "random", "top_k", "top_p", "min_p"]),
             "most_divergence": st.none() | st.floats(0, 1),
             "least_agreement": st.none() | st.floats(0, 1),

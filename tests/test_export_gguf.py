@@ -122,7 +122,6 @@ def test_a_divergence_beyond_the_limit_leaves_nothing(tmp_path, without_llama_cp
         {"dtype": "Q4"},
         {"dtype": "F16", "most_divergence": -1},
         {"dtype": "F16", "most_divergence": "0.1"},
-        {"most_divergence": 0.1},
     ],
 )
 def test_wrong_settings_are_said_at_once(settings):
