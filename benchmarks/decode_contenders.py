@@ -95,7 +95,7 @@ def export(job: dict[str, Any]) -> list[Figures]:
     paths = {name: Path(job["folder"], FILES[name]) for name in job["artefacts"]}
     model = None if all(path.exists() for path in paths.values()) else model_of(job)
     # Random weights diverge more than trained ones when they are rounded; what the limits are says nothing here.
-    loose = {"most_divergence": 10.0, "least_agreement": 0.0, "most_logit_difference": 100.0}
+    loose = {"most_divergence": 10.0, "least_agreement": 0.0, "most_logit_difference": 100.0, "most_loss_increase": 9.0}
     exporters = {
         "tflite float32": kg.TFLiteExporter(cache_length=256),
         "tflite int8": kg.TFLiteExporter(cache_length=256, quantize="int8", **loose),

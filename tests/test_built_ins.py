@@ -167,6 +167,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "most_divergence": st.none() | st.floats(0, 1),
             "least_agreement": st.none() | st.floats(0, 1),
             "most_logit_difference": st.none() | st.floats(0, 10),
+            "most_loss_increase": st.none() | st.floats(0, 1),
             "held_out_text": st.none() | _WORD,
         },
     },

@@ -46,6 +46,7 @@ CASES = [
     ("transformers", LARGE, ()),
     ("gguf", LARGE, ("gguf",)),
     ("tflite", LARGE, ("ai_edge_litert", "tensorflow")),
+    ("litertlm", LARGE, ("litert_lm", "litert_lm_builder", "tensorflow")),
     ("saved_model", LARGE, ("tensorflow",)),
 ]
 

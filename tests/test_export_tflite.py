@@ -75,6 +75,7 @@ def test_every_operator_is_built_in(exported):
         ({"quantize": "int8"}, {"EMBEDDING_LOOKUP"}),
         pytest.param({"quantize": "int4"}, {"EMBEDDING_LOOKUP"}, marks=pytest.mark.slow),
         ({"quantize": "float16"}, {"DEQUANTIZE"}),
+        ({"shortlist": 16}, {"TOPK_V2"}),
         pytest.param({"loop": "greedy"}, LOOPED, marks=pytest.mark.slow),
         pytest.param({"loop": "top_k"}, LOOPED, marks=pytest.mark.slow),
         pytest.param({"loop": "top_p"}, LOOPED, marks=pytest.mark.slow),

@@ -130,7 +130,7 @@ def test_a_loop_in_the_graph_that_goes_another_way_is_found(engine, monkeypatch)
         proving.prove_loop(engine, Path("x"), "top_k", **SIZES)
 
 
-LIMITS = closeness.Limits(0.05, 0.85, 1.5, 0.02)
+LIMITS = closeness.Limits(0.05, 0.85, 1.5, 0.02, disagreement=0.02)
 
 
 def close(engine, host, monkeypatch, **settings):
@@ -161,7 +161,7 @@ def test_a_quantised_file_whose_signatures_disagree_is_found(engine, broken, wha
 
 def test_signatures_may_be_apart_by_less_than_half_of_what_the_file_is_from_the_model(engine, monkeypatch):
     """A deep model's activations round otherwise where sums are taken in another order."""
-    limits = closeness.Limits(9, 0, 99, disagreement=0.0)
+    limits = closeness.Limits(9, 0, 99, 9, disagreement=0.0)
     figures = close(engine, Host(changed(engine)), monkeypatch, limits=limits)
     off = figures["largest_logit_difference_in_deviations"]
     assert off > 0.01
@@ -177,7 +177,13 @@ def test_a_held_out_text_is_read_in_windows(engine, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("limits", "what"), [((0.0, 0, 99), "nats a token"), ((9, 1, 99), "likeliest"), ((9, 0, 1e-9), "deviations")]
+    ("limits", "what"),
+    [
+        ((0.0, 0, 99, 9), "nats a token"),
+        ((9, 1, 99, 9), "likeliest"),
+        ((9, 0, 1e-9, 9), "deviations"),
+        ((9, 0, 99, -0.9), "bits per character"),
+    ],
 )
 def test_every_limit_is_held(engine, limits, what, monkeypatch):
     with pytest.raises(ExportError, match=what):
@@ -240,3 +246,34 @@ def test_a_process_that_takes_too_long_is_an_export_error(tmp_path, monkeypatch)
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ExportError, match="did not finish"):
         proving.ask(tmp_path / "x", timeout=1.0)
+
+
+def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "tokenizers.py").write_text("raise SystemExit('a stray module')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExportError) as caught:
+        proving.ask(tmp_path / "nothing.tflite")
+    assert "There is no artefact" in str(caught.value)
+
+
+def test_every_degenerate_text_counts():
+    varied, stuck = list(range(30)), [1] * 30
+    assert comparing.variety([varied, stuck]) == {
+        "distinct_tokens": 30,
+        "degenerate_texts": 1,
+        "is_degenerate": False,
+    }
+    assert comparing.variety([stuck, stuck])["is_degenerate"]
+
+
+def test_of_texts_read_together_as_many_tokens_are_compared_as_fit():
+    """A prompt after which fewer fit doesn't shorten the others."""
+    some, counts = [[1], [2, 2], [3] * 90], [30, 30, 10]
+    expected = [[(row * 7 + place) % 50 for place in range(count)] for row, count in enumerate(counts)]
+    asked = proving._Asked()
+    proving._ask_greedily(asked, some, counts, expected, 300)
+    together = [(asked.calls[place], ids) for name, place, ids in asked.wanted if name != "alone"]
+    assert [call["prompts"] for call, _ in together] == [some[:2]] * 2
+    assert [call["max_new_tokens"] for call, _ in together] == [30] * 2
+    assert together[0][1] == expected[:2]
+    assert [place for name, place, _ in asked.wanted if name == "alone"] == [0, 1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def test_a_persons_file_beside_an_artefact_that_is_not_there_yet_stays(tmp_path,
     with pytest.raises(ExportArgumentError, match="there already"):
         write(tmp_path / "poet.tflite", "new", overwrite=overwrite)
     assert texts(tmp_path) == {name: '{"mine": 1}'}
+
+
+@pytest.mark.parametrize("name", ["poet[1].tflite", "po*t.tflite", "p?et 春.tflite"])
+def test_a_name_is_no_pattern(tmp_path, name):
+    path = tmp_path / name
+    write(tmp_path / "poet1.tflite", "another")
+    write(path, "old")
+    write(path, "new", overwrite=True)
+    said = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert said["files"] == {name: 3, f"{name}.tokenizer.json": 2}
+    assert said["bytes"] == 5
+    assert path.read_text(encoding="utf-8") == "new"
 
 
 def test_an_artefact_is_replaced_by_its_own_exporter_alone(tmp_path):

@@ -36,6 +36,7 @@ class Limits:
         divergence: mean Kullback-Leibler divergence from the model's predictions, in nats a token.
         agreement: the least share of tokens after which the likeliest token is the model's.
         logit_difference: the largest, in standard deviations of the model's logits.
+        loss_increase: by how much of the model's held-out bits per character the artefact's may be more.
         disagreement: the largest difference between the logits of two signatures that read the same text, in the same;
             or half of the largest difference from the model, if that is more.
     """
@@ -43,6 +44,7 @@ class Limits:
     divergence: float
     agreement: float
     logit_difference: float
+    loss_increase: float
     disagreement: float
 
 
@@ -214,6 +216,10 @@ def _check(figures: dict[str, Any], limits: Limits) -> None:
             "largest_logit_difference_in_deviations"
         ]
         <= limits.logit_difference,
+        f"its held-out bits per character are more than the model's by over {limits.loss_increase:g} of them": figures[
+            "nats_per_token"
+        ]
+        <= figures["nats_per_token_of_the_model"] * (1 + limits.loss_increase),
         "its seeded texts differ from run to run": figures["seeded_reproduces"],
         "what it draws is not distributed as its logits say": figures["draws_distributed"],
     }

@@ -33,6 +33,22 @@ def require_positions(positions: int | None) -> None:
         )
 
 
+def require_finite(model: LanguageModel) -> None:
+    """Check, before any work, that a model's weights are numbers.
+
+    Raises:
+        ExportError: one is not; `.figures` names the variables.
+    """
+    wrong = [one.path for one in model.causal_lm.weights if not np.isfinite(np.asarray(one, np.float32)).all()]
+    figures: dict[str, Any] = {"not_finite": wrong}
+    if wrong:
+        raise ExportError(
+            f"The model's weights hold NaN or infinity, as after a training that diverged: {', '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Nothing was written. Load earlier weights.",
+            figures=figures,
+        )
+
+
 def probe(tokenizer: Tokenizer, length: int) -> list[int]:
     """Return so many ids of the probe text, which is repeated where it is too short."""
     ids = tokenizer.encode(PROBE)
@@ -151,9 +167,10 @@ def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: Sequence[int])
 
 
 def variety(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Return the most distinct tokens that one of these texts has, and whether all of them are degenerate."""
-    distinct = max(len(set(ids)) for ids in texts)
-    return {"distinct_tokens": distinct, "is_degenerate": distinct < LEAST_DISTINCT}
+    """Return the most distinct tokens that one of these texts has, and how many are degenerate: all, or some."""
+    distinct = [len(set(ids)) for ids in texts]
+    few = sum(one < LEAST_DISTINCT for one in distinct)
+    return {"distinct_tokens": max(distinct), "degenerate_texts": few, "is_degenerate": few == len(distinct)}
 
 
 def logits(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[np.float64]:

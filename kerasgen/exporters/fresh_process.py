@@ -14,6 +14,9 @@ from typing import Any
 import kerasgen
 from kerasgen.errors import ExportError
 
+# What lies in the working directory is nobody's module.
+_ENVIRONMENT = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
 
 def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict[str, Any]:
     """Run `python -m MODULE JOB.json ANSWER.json` and return the answer.
@@ -34,7 +37,7 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
         try:
             done = subprocess.run(
                 [sys.executable, "-m", module, str(asked), str(answered)],
-                env=os.environ | {"PYTHONPATH": search, "PYTHONUTF8": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": search},
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",

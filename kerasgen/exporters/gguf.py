@@ -63,9 +63,12 @@ class GgufExporter(Exporter):
                 f"intermediate_dim={shape.intermediate_dim}. Choose 'F16'."
             )
         comparing.require_positions(shape.max_sequence_length)
+        comparing.require_finite(model)
         if importlib.util.find_spec("gguf") is None:
             raise MissingDependencyError(
-                "The exporter 'gguf' needs the package gguf: pip install 'kerasgen[gguf]'.", package="gguf"
+                "The exporter 'gguf' needs the package gguf: pip install 'kerasgen[gguf]'.",
+                package="gguf",
+                extra="gguf",
             )
         from kerasgen.exporters.gguf_proving import prove
 

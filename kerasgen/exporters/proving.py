@@ -188,8 +188,11 @@ def _ask_greedily(
     """Ask for each prompt's greedy text, for all together, and for texts that end by a token that one of them holds."""
     for prompt, count, ids in zip(some, counts, expected, strict=True):
         asked.compare("alone", {"prompts": [prompt], "max_new_tokens": count, "end_token_id": never}, [ids])
-    together = {"prompts": some, "max_new_tokens": min(counts)}
-    cut = [ids[: min(counts)] for ids in expected]
+    # Together go those after which the most tokens fit, for as many of each are compared.
+    most = max(counts) if counts.count(max(counts)) > 1 else min(counts)
+    texts = [(prompt, ids[:most]) for prompt, ids in zip(some, expected, strict=True) if len(ids) >= most]
+    together = {"prompts": [prompt for prompt, _ in texts], "max_new_tokens": most}
+    cut = [ids for _, ids in texts]
     asked.compare("together", together | {"end_token_id": never}, cut)
     end = comparing.end_in(cut[0])
     if end is not None:

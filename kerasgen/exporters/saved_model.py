@@ -96,6 +96,7 @@ class SavedModelExporter(Exporter):
             )
         longest = model.max_sequence_length or _LONGEST
         comparing.require_positions(longest)
+        comparing.require_finite(model)
         about: dict[str, Any] = {
             "model": model.source,
             "samplers": list(self.samplers),

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int4")
 # What rounding may cost if the caller sets no limit: nats a token, the share of tokens whose likeliest successor stays
-# the model's, and standard deviations of a logit. How far signatures of one file may be apart is nobody's choice.
-LIMITS = {"int8": (0.05, 0.85, 1.5), "int4": (0.5, 0.6, 4.0)}
+# the model's, standard deviations of a logit, and the share by which held-out bits per character may be more. How far
+# signatures of one file may be apart is nobody's choice.
+LIMITS = {"int8": (0.05, 0.85, 1.5, 0.02), "int4": (0.5, 0.6, 4.0, 0.2)}
+_SETTABLE = ("most_divergence", "least_agreement", "most_logit_difference", "most_loss_increase")
 _DISAGREEMENT = 0.02
 _SHORTEST = 64  # places of the cache that the smallest signature attends to
 _LEAST_HELD_OUT = 20  # tokens
@@ -54,6 +56,8 @@ class TFLiteExporter(Exporter):
             None for 0.85 with int8 and 0.6 with int4.
         most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
             logits; None for 1.5 with int8 and 4 with int4.
+        most_loss_increase: the share of the model's bits per character (of the held-out text) by which a quantised
+            artefact's may be more; None for 0.02 with int8 and 0.2 with int4.
         held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for a probe text.
     """
 
@@ -67,6 +71,7 @@ class TFLiteExporter(Exporter):
     most_divergence: float | None = None
     least_agreement: float | None = None
     most_logit_difference: float | None = None
+    most_loss_increase: float | None = None
     held_out_text: str | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +81,7 @@ class TFLiteExporter(Exporter):
             )
         if self.loop is not None and self.loop not in LOOPS:
             raise ExportArgumentError(f"loop must be one of {', '.join(LOOPS)}, or None. Received: {self.loop!r}.")
-        for name in ("most_divergence", "least_agreement", "most_logit_difference"):
+        for name in _SETTABLE:
             if getattr(self, name) is not None:
                 check_limit(name, getattr(self, name))
         if self.held_out_text is not None and not isinstance(self.held_out_text, str):
@@ -120,6 +125,7 @@ class TFLiteExporter(Exporter):
         shape = family.shape(model.causal_lm)
         length = self._cache_length(shape)
         comparing.require_positions(length)
+        comparing.require_finite(model)
         text = self.held_out_text
         if text is not None and len(model.tokenizer.encode(text)) < _LEAST_HELD_OUT:
             raise ExportArgumentError(
@@ -256,9 +262,11 @@ class TFLiteExporter(Exporter):
     def _limits(self) -> Limits:
         from kerasgen.exporters.closeness import Limits
 
-        given = (self.most_divergence, self.least_agreement, self.most_logit_difference)
-        chosen = [one if own is None else own for own, one in zip(given, LIMITS[self.quantize], strict=True)]
-        return Limits(chosen[0], chosen[1], chosen[2], _DISAGREEMENT)
+        given = (getattr(self, name) for name in _SETTABLE)
+        divergence, agreement, difference, increase = (
+            one if own is None else own for own, one in zip(given, LIMITS[self.quantize], strict=True)
+        )
+        return Limits(divergence, agreement, difference, increase, _DISAGREEMENT)
 
 
 def _signatures(graph: dict[str, Any]) -> list[str]:

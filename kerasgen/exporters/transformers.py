@@ -53,6 +53,7 @@ class TransformersExporter(Exporter):
         family, tokenizer = family_and_tokenizer(model, "transformers")
         shape = family.shape(model.causal_lm)
         comparing.require_positions(shape.max_sequence_length)
+        comparing.require_finite(model)
         # No reader of ours has these settings, so nothing could be proved.
         if shape.layer_norm_epsilon != 1e-5:
             raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
@@ -113,7 +114,7 @@ class TransformersExporter(Exporter):
         end = comparing.end_in(expected[0])
         job = {"path": str(directory), "prompts": prompts, "new_tokens": counts, "end": end}
         with tempfile.TemporaryDirectory() as folder:
-            asked = job | {"backend": backend.running(), "read": read, "folder": folder}
+            asked = job | {"backend": backend.running(), "read": read, "folder": folder, "starts": bool(start)}
             answer = fresh_process.run("kerasgen.exporters.loading_process", asked)
             written = np.load(Path(folder) / "logits.npy")
         same = {"tokenizer_equal": answer["digest"] == tokenizer.digest()}

@@ -12,15 +12,14 @@ from typing import Any
 
 def main() -> None:
     """Do the job."""
-    import torch
     import transformers
 
     from kerasgen.runtime import job as jobs
 
     job = jobs.read()
     tokenizer = transformers.AutoTokenizer.from_pretrained(job["path"])
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(job["path"], dtype=torch.float32)
-    model.eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(job["path"])
+    model.float().eval()
     prompts, counts, texts = job["prompts"], job["new_tokens"], job["texts"]
     pad, fewest = tokenizer.pad_token_id, min(job["new_tokens"])
     encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]

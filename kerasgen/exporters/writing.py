@@ -128,7 +128,8 @@ def write_report(path: Path, report: Mapping[str, Any], *, exporter: str) -> dic
 
 def files(path: Path) -> dict[str, int]:
     """Return the size in bytes of each file of an artefact, by its name beside or below it; reports are left out."""
-    found = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}*")
+    beside = (file for file in path.parent.iterdir() if file.name.startswith(path.name))
+    found = path.rglob("*") if path.is_dir() else beside
     base = path if path.is_dir() else path.parent
     markdown = (_MARKDOWN_FILE, path.name + _MARKDOWN_SUFFIX)
     return {

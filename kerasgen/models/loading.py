@@ -168,10 +168,21 @@ def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
     return ByteLevelBPE.from_files(
         get_file(preset, architectures.VOCABULARY_FILE),
         get_file(preset, architectures.MERGES_FILE),
-        start_token=family.start_token,
+        start_token=family.start_token if _starts(preset) else None,
         end_token=family.end_token,
         pad_token=family.pad_token,
     )
+
+
+def _starts(preset: str) -> bool:
+    """Whether the preset's preprocessor puts a start token before a text, as KerasHub's do if not told otherwise."""
+    from keras_hub.src.utils.preset_utils import get_file
+
+    try:
+        config = json.loads(Path(get_file(preset, "preprocessor.json")).read_text(encoding="utf-8"))["config"]
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return True
+    return not isinstance(config, dict) or config.get("add_start_token", True) is not False
 
 
 def _transformers_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:

@@ -120,7 +120,11 @@ def _preprocessor(model: LanguageModel) -> Any:
             f"KerasHub's {type(model.backbone).__name__} presets have no place for a {type(tokenizer).__name__}: it "
             "can't be saved as a preset."
         )
-    return kind(keras_hub_tokenizer, sequence_length=model.max_sequence_length or DEFAULT_SEQUENCE_LENGTH)
+    return kind(
+        keras_hub_tokenizer,
+        sequence_length=model.max_sequence_length or DEFAULT_SEQUENCE_LENGTH,
+        add_start_token=tokenizer.start_token_id is not None,
+    )
 
 
 def bare_task(model: LanguageModel, preprocessor: Any = None) -> Any:
