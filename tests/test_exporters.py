@@ -218,7 +218,7 @@ def test_a_preset_with_gpt2_s_own_vocabulary_is_proved(start, tmp_path):
 @pytest.mark.slow
 @pytest.mark.one_backend
 def test_a_model_without_a_start_token_leaves_for_transformers_without(tmp_path):
-    model = tiny_gpt2(num_layers=1)
+    model = tiny_gpt2(num_layers=1, intermediate_dim=128)
     found = model.tokenizer
     tokenizer = ByteLevelBPE(found.vocabulary, found.merges, start_token=None)
     model = LanguageModel(model.causal_lm, tokenizer, "no start")

@@ -57,7 +57,12 @@ class _Generator:
         causal_lm.preprocessor = None
 
     def _inputs(self, prompts: list[list[int]]) -> dict[str, Any]:
-        ids, mask = self._preprocessor.packer(prompts, sequence_length=self._max_length, add_end_value=False)
+        ids, mask = self._preprocessor.packer(
+            prompts,
+            sequence_length=self._max_length,
+            add_start_value=self._preprocessor.add_start_token,
+            add_end_value=False,
+        )
         return {"token_ids": ids, "padding_mask": mask}
 
     def packed(self, prompts: list[list[int]]) -> list[list[int]]:
