@@ -11,6 +11,7 @@ import pytest
 from letters import letter_model, shared_model
 from tiny import roughen, tiny_gpt2, tiny_opt
 
+from kerasgen.constraints.verse_form import VerseForm
 from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
 from kerasgen.generation import Continuation, decode, engines, generate, generate_ids, stream
 from kerasgen.models.base import LanguageModel
