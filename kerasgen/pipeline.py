@@ -341,9 +341,9 @@ class Pipeline(Generator):
             backend: as for `Pipeline`; weights don't depend on it.
 
         Raises:
-            ModelFormatError: the directory holds no saved pipeline, or one of a later format.
+            ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.
         """
-        saved = saved_pipeline.read(Path(path))
+        saved = saved_pipeline.read(Path(path).expanduser())
         arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
         pipeline = cls(**arguments._asdict(), backend=backend)
         pipeline._vocabulary = saved.vocabulary

@@ -68,7 +68,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     Raises:
         ArgumentError: something is in the way.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     if target.exists() and not (overwrite and (target / MANIFEST_FILE).is_file()):
         raise ArgumentError(
             f"{target} is there already. "
@@ -88,6 +88,9 @@ def write(
 ) -> None:
     """Write the arguments and the model, or its adapters alone if they stand apart, whole or not at all.
 
+    A pipeline that is there is moved aside before the new one gets its name, and removed after that. After a kill in
+    between it stands beside, as `.name.….replaced`.
+
     Args:
         target: the directory.
         arguments: of the pipeline.
@@ -104,7 +107,9 @@ def write(
     from kerasgen.models.saving import save_preset
     from kerasgen.tuners import adapters
 
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    target = target.resolve()  # what is moved is the directory, and no link to it
+    beside = f".{target.name}.{uuid.uuid4().hex[:8]}"
+    partial, replaced = target.with_name(f"{beside}.partial"), target.with_name(f"{beside}.replaced")
     try:
         partial.mkdir(parents=True)
         if apart:
@@ -114,20 +119,31 @@ def write(
             save_preset(model, partial / MODEL)
         said = json.dumps({"format": FORMAT, **manifest, "adapters": apart}, ensure_ascii=False, indent=2)
         (partial / MANIFEST_FILE).write_text(said + "\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
+        _put_in_place(partial, target, replaced)
     except OSError as cause:
         raise KerasgenError(f"The pipeline can't be written to {target}: {cause}") from cause
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _put_in_place(partial: Path, target: Path, replaced: Path) -> None:
+    """Give a complete directory its name; what has it stays, under one name or the other, until that is done."""
+    if target.exists():
+        target.rename(replaced)
+    try:
+        partial.rename(target)
+    except BaseException:
+        if replaced.exists():
+            replaced.rename(target)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
 def read(directory: Path) -> SavedPipeline:
     """Return what `write` wrote.
 
     Raises:
-        ModelFormatError: the directory holds no saved pipeline, or one of a later format.
+        ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.
     """
     manifest = _read_manifest(directory)
     apart = manifest["adapters"]
@@ -164,13 +180,28 @@ def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: 
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
+    file = directory / MANIFEST_FILE
     try:
-        manifest: dict[str, Any] = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
+        manifest: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:
         raise ModelFormatError(f"{directory} holds no saved pipeline: {cause}") from cause
+    if not isinstance(manifest, dict):
+        raise _damaged(file, f"it holds no JSON object but {manifest!r:.80}")
     if manifest.get("format") != FORMAT:
         raise ModelFormatError(
             f"{directory} was saved in format {manifest.get('format')!r}, and this version reads {FORMAT}. "
             "Upgrade kerasgen."
         )
+    missing = [key for key in (*Arguments._fields, ADAPTERS) if key not in manifest]
+    if missing:
+        raise _damaged(file, f"it lacks {', '.join(missing)}")
+    if not isinstance(manifest[ADAPTERS], bool):
+        raise _damaged(file, f"its {ADAPTERS!r} is neither true nor false but {manifest[ADAPTERS]!r:.80}")
     return manifest
+
+
+def _damaged(file: Path, what: str) -> ModelFormatError:
+    return ModelFormatError(
+        f"{file} was changed or cut since it was saved: {what}. Save the pipeline again, or load its model alone, with "
+        f"Pipeline(model={str(file.parent / MODEL)!r})."
+    )

@@ -260,6 +260,18 @@ def test_a_server_that_asks_for_no_probability_is_told(artefact, p):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-30, float("nan")])
+def test_a_server_that_asks_for_next_to_no_temperature_is_told(artefact, temperature):
+    """Logits divided by it would be infinite."""
+    call = artefact.runtime._signatures["top_p_ids"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least 1e-06"):
+        call(
+            prompts=tf.constant([[5]]), lengths=tf.constant([1]), max_new_tokens=tf.constant(2),
+            end_token_id=tf.constant(-1), temperature=tf.constant(temperature), p=tf.constant(0.5),
+            seed=tf.constant(1, tf.int64),
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["variables/variables.data-00000-of-00001", "saved_model.pb", "tokenizer.json"])
 def test_a_directory_with_a_cut_or_lost_file_is_told(artefact, tmp_path, name):
     copy = shutil.copytree(artefact.path, tmp_path / "poet")

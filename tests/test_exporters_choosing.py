@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import kerasgen as kg
-from kerasgen.exporters.choosing import by_ending
+from kerasgen.exporters.choosing import by_ending, choose
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,13 @@ def test_an_unknown_ending_is_told_before_a_model_is_loaded(name, tmp_path):
     with pytest.raises(kg.errors.ExportArgumentError, match=r"\.tflite, \.litertlm, \.gguf"):
         kg.Pipeline(model="starter").export(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_in_the_text_and_by_keyword_are_taken_together():
+    chosen = choose("tflite:quantize=int8", Path("poet.tflite"), {"beams": 2})
+    assert chosen == kg.TFLiteExporter(quantize="int8", beams=2)
+
+
+def test_a_setting_that_is_given_twice_is_told():
+    with pytest.raises(kg.errors.ExportArgumentError, match=r"once.*quantize"):
+        choose("tflite:quantize=int8", Path("poet.tflite"), {"quantize": "int4"})

@@ -11,10 +11,11 @@ import pytest
 from letters import letter_model, shared_model
 from tiny import roughen, tiny_gpt2, tiny_opt
 
+from kerasgen.constraints.verse_form import VerseForm
 from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
-from kerasgen.generation import Continuation, decode, generate, generate_ids, stream
+from kerasgen.generation import Continuation, decode, engines, generate, generate_ids, stream
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.base import SamplerSpec, reach_of
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
 
@@ -69,6 +70,34 @@ def test_greedy_text_is_that_of_keras_hubs_own_generate(make) -> None:
     for prompt in PROMPTS:
         (found,) = generate_ids(model, [model.tokenizer.encode(prompt)], sampler=Greedy(), max_length=32)
         assert list(found[0].token_ids) == by_keras_hub(model, prompt, 32)
+
+
+class Second(Greedy):
+    """The second likeliest, of a kind whose parent looks at the likeliest alone."""
+
+    inputs = None
+
+    def choose(self, xp, logits, uniforms):
+        return xp.argsort(-logits, axis=-1)[:, 1]
+
+
+def test_a_choice_of_ones_own_sees_all_logits_whatever_its_parent_reaches(letters: LanguageModel) -> None:
+    logits = engines.resolve(letters).open([[4, 0]], [3]).logits()
+    for logprobs in (True, False):
+        ((found,),) = generate_ids(letters, [[0]], sampler=Second(), max_new_tokens=1, logprobs=logprobs)
+        assert found.token_ids == (int(np.argsort(-logits[0])[1]),)
+
+
+def test_a_reach_speaks_for_the_choice_of_its_own_class_and_those_above() -> None:
+    class Loud(TopK):
+        """Writes neither anew."""
+
+    class Third(Second):
+        reach = 3
+
+    assert [reach_of(spec) for spec in (Greedy(), TopK(7), Loud(k=7), Random(), Second(), Third())] == [
+        1, 7, 7, None, None, 3,
+    ]  # fmt: skip
 
 
 @KINDS
@@ -212,6 +241,17 @@ def test_a_streamed_text_is_the_generated_one(gpt2: LanguageModel, spec: Sampler
 def test_a_stream_of_beams_is_refused_at_the_call(gpt2: LanguageModel) -> None:
     with pytest.raises(GenerateArgumentError, match="Beam"):
         stream(gpt2, "the", sampler="beam")
+
+
+def test_a_contrastive_stream_that_no_loop_runs_is_refused_at_the_call(
+    gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a form, and by an engine that shows no hidden states."""
+    with pytest.raises(GenerateArgumentError, match="takes no constraint"):
+        stream(gpt2, "the", sampler="contrastive", constraint=VerseForm("七言絕句"))
+    monkeypatch.delattr(type(engines.resolve(gpt2).open([[0]], [2])), "hidden")
+    with pytest.raises(GenerateArgumentError, match="hidden states"):
+        stream(gpt2, "the", sampler="contrastive")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from tiny import tiny_gpt2
 
 import kerasgen as kg
+from kerasgen import saved_pipeline
 from kerasgen.errors import ArgumentError, ModelFormatError, ModelUnavailableError, UnknownNameError
 from kerasgen.models.saving import save_preset
 
@@ -249,6 +250,40 @@ class TestSaving:
         (saved / "pipeline.json").write_text(json.dumps(manifest | {"format": 99}))
         with pytest.raises(ModelFormatError, match="99"):
             kg.Pipeline.load(saved)
+
+    @pytest.mark.parametrize("manifest", [[], "poet", {"format": 1}, {"format": 1, "adapters": False}])
+    def test_a_damaged_manifest_is_told_with_its_path(self, tmp_path, manifest):
+        (tmp_path / "pipeline.json").write_text(json.dumps(manifest))
+        with pytest.raises(ModelFormatError, match=r"pipeline\.json was changed or cut.*Save the pipeline again"):
+            kg.Pipeline.load(tmp_path)
+
+    def test_a_home_directory_is_meant_by_its_short_name(self, preset, tmp_path, monkeypatch):
+        """By the sign that `export` and `load_artefact` take too."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        assert pipeline(preset, corpus=None).save("~/poet") == tmp_path / "poet"
+        assert kg.Pipeline.load("~/poet").seed == pipeline(preset, corpus=None).seed
+
+    def test_a_pipeline_is_somewhere_at_each_moment_of_its_replacement(self, tmp_path, monkeypatch):
+        """A kill at any rename, or before any removal, leaves the old one or the new one whole."""
+        old, new = tmp_path / "poet", tmp_path / "new"
+        for folder in (old, new):
+            folder.mkdir()
+            (folder / "pipeline.json").write_text(folder.name)
+        seen = []
+
+        def watched(act):
+            def acting(*arguments, **settings):
+                seen.append(sorted(file.read_text() for file in tmp_path.glob("*/pipeline.json")))
+                return act(*arguments, **settings)
+
+            return acting
+
+        monkeypatch.setattr(Path, "rename", watched(Path.rename))
+        monkeypatch.setattr(saved_pipeline.shutil, "rmtree", watched(saved_pipeline.shutil.rmtree))
+        saved_pipeline._put_in_place(new, old, tmp_path / "aside")
+        assert seen == [["new", "poet"]] * 3
+        assert [file.read_text() for file in tmp_path.glob("*/pipeline.json")] == ["new"]
 
     def test_a_killed_save_leaves_no_half_pipeline(self, preset, tmp_path, monkeypatch):
         """The manifest is written last and the directory gets its name after that."""

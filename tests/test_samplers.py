@@ -33,6 +33,8 @@ EXAMPLES = [
     ("kind", "wrong"),
     [
         (Greedy, {"temperature": 0}),
+        (Random, {"temperature": 1e-38}),
+        (Beam, {"temperature": 9e-7}),
         (Greedy, {"temperature": float("nan")}),
         (Greedy, {"temperature": True}),
         (Random, {"temperature": "hot"}),

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kerasgen.samplers import arithmetic, selection
-from kerasgen.samplers.base import TokenSampler
+from kerasgen.samplers.base import LEAST_TEMPERATURE, TokenSampler, reach_of
 from kerasgen.samplers.sampling import Greedy, TopK
 
 ROWS, VOCABULARY, LENGTH = 3, 9, 10
@@ -89,10 +89,27 @@ def test_what_is_chosen_among_the_likeliest_is_what_is_chosen_among_all(
     rng = np.random.default_rng(seed)
     logits = rng.integers(0, distinct, (2, size)) * (8.0 / distinct)
     uniforms = rng.random(2)
-    assert sampler.reach is not None
-    ids = np.sort(selection.highest_places(np, logits, min(sampler.reach, size)), axis=-1)
+    reach = reach_of(sampler)
+    assert reach is not None
+    ids = np.sort(selection.highest_places(np, logits, min(reach, size)), axis=-1)
     chosen = sampler.choose(np, np.take_along_axis(logits, ids, axis=-1), uniforms)
     np.testing.assert_array_equal(ids[np.arange(2), chosen], sampler.choose(np, logits, uniforms))
+
+
+@both
+def test_a_draw_from_nan_is_a_place_all_the_same(where: str) -> None:
+    """Rows are padded inside, and the last place of the padding is in no vocabulary."""
+    xp, give, take = namespace(where)
+    drawn = take(selection.draw(xp, give(np.full((2, 300), np.nan)), give(np.array([0.0, 0.9]))))
+    assert ((drawn >= 0) & (drawn < 300)).all()
+
+
+@both
+def test_the_least_temperature_leaves_logits_finite(where: str) -> None:
+    xp, give, take = namespace(where)
+    logits = np.array([[-3e4, 2e4, 1e4, NEVER]])
+    drawn = take(arithmetic.draw(xp, give(logits) / LEAST_TEMPERATURE, give(np.array([0.9]))))
+    assert drawn.tolist() == [1]
 
 
 @tried

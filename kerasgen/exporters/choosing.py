@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen import exporters
+from kerasgen import exporters, specs
 from kerasgen.errors import ArgumentError, ExportArgumentError
 from kerasgen.exporters.base import Exporter
 
@@ -37,11 +37,12 @@ def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, A
     Args:
         exporter: a registered name, `"name:key=value,…"`, or an `Exporter`; None for the one of the path's ending.
         path: where it shall write.
-        settings: the exporter's, if it is given by name or by the path.
+        settings: the exporter's, if it is given by name or by the path; text may hold others.
 
     Raises:
         ArgumentError: settings for an exporter that has its own.
-        ExportArgumentError: no exporter is called so, or takes these settings.
+        ExportArgumentError: no exporter takes these settings, or one is given twice.
+        UnknownNameError: no exporter is called so.
     """
     if exporter is None:
         exporter = by_ending(path)
@@ -49,4 +50,10 @@ def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, A
         return exporters.REGISTRY.resolve(exporter)
     if not isinstance(exporter, str):
         raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
-    return exporters.REGISTRY.build(exporter, settings)
+    name, written = specs.split_text(exporter, error=ExportArgumentError)
+    twice = sorted(written.keys() & settings.keys())
+    if twice:
+        raise ExportArgumentError(
+            f"Settings must be given once, in the exporter's text or by keyword. Received both ways: {', '.join(twice)}."
+        )
+    return exporters.REGISTRY.build(name, {**written, **settings})

@@ -16,6 +16,7 @@ from kerasgen.exporters import saved_model_graph as graph
 from kerasgen.exporters import tensorflow_namespace as xp
 from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
 from kerasgen.samplers import arithmetic, randomness
+from kerasgen.samplers.base import LEAST_TEMPERATURE
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 _FLOAT, _INT, _SEED = (tf.TensorSpec([], dtype) for dtype in (tf.float32, tf.int32, tf.int64))
@@ -184,7 +185,12 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
             )
             return self._decoder.sample(prompts, lengths, most, end, highest)
         temperature = settings["temperature"]
-        with tf.control_dependencies([tf.debugging.assert_positive(temperature, "`temperature` must be above 0.")]):
+        is_high_enough = tf.debugging.assert_greater_equal(
+            temperature,
+            LEAST_TEMPERATURE,
+            f"`temperature` must be at least {LEAST_TEMPERATURE}; for the likeliest token, ask `greedy`.",
+        )
+        with tf.control_dependencies([is_high_enough]):
             temperature = tf.identity(temperature)
         if name == "beam":
             return self._decoder.search(

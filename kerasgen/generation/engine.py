@@ -70,7 +70,7 @@ class CandidateSession(Protocol):
 
         Args:
             count: at least 1 and at most the vocabulary's size.
-            temperature: above 0; logits are divided by it.
+            temperature: at least 1e-6; logits are divided by it.
 
         Returns:
             Log-probabilities in nats and ids, `(rows, count)`.

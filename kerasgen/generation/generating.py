@@ -12,12 +12,12 @@ from kerasgen.generation import decoding, engines, forms, loops, requests
 from kerasgen.generation.batches import ALL, Continuation, Part
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.engines import EngineSource
-from kerasgen.generation.requests import Request
 from kerasgen.generation.writing import Writer, write
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.searching import Contrastive
+from kerasgen.tokens.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,12 @@ def stream(
         seed=seed,
     )
     decoder = engines.resolve(model, engine, longest=request.limits[0])
-    pieces = _pieces(decoder, request, text if return_prompt else "")
+    (batch,) = request.batches()
+    # Here and not at the first piece, for it says whether there is a loop for the sampler.
+    steps = decoding.choices(
+        decoder, batch, spec, loops.Texts(batch, decoder.tokenizer), request.states, logprobs=False
+    )
+    pieces = _pieces(steps, decoder.tokenizer, request.stop, text if return_prompt else "")
     return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, request.stop)
 
 
@@ -245,16 +250,14 @@ def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
     return text[: continuation.stopped]
 
 
-def _pieces(engine: Engine, request: Request, prompt: str) -> Iterator[str]:
-    """The pieces of the request's one text, its prompt before them."""
+def _pieces(steps: Iterator[loops.Chosen], tokenizer: Tokenizer, stop: tuple[str, ...], prompt: str) -> Iterator[str]:
+    """The pieces of the one text that these steps choose, its prompt before them."""
     if prompt:
         yield prompt
-    (batch,) = request.batches()
-    writer = Writer(engine.tokenizer, request.stop)
+    writer = Writer(tokenizer, stop)
     finished = False
-    texts = loops.Texts(batch, engine.tokenizer)
-    for chosen in decoding.choices(engine, batch, request.sampler, texts, request.states, logprobs=False):
-        finished = int(chosen.token_ids[0]) == engine.tokenizer.end_token_id
+    for chosen in steps:
+        finished = int(chosen.token_ids[0]) == tokenizer.end_token_id
         piece = writer.push(int(chosen.token_ids[0]))
         if piece:
             yield piece

@@ -25,8 +25,9 @@ from kerasgen.generation.engine import (
     check_finite,
 )
 from kerasgen.samplers import arithmetic, randomness, selection
-from kerasgen.samplers.base import TokenSampler
+from kerasgen.samplers.base import TokenSampler, reach_of
 from kerasgen.samplers.searching import Contrastive
+from kerasgen.tokens.base import Tokenizer
 
 # Steps of the blocks of a text: a first piece comes at once, and later ones cost one hand-over for so many tokens.
 _BLOCKS = (1, 2, 4, 8)
@@ -127,8 +128,9 @@ def sample(
             yield from _sample_formed(batch, spec, texts, states, session, engine.tokenizer)
         return
     constraints = Constraints(spec, engine.tokenizer)
-    if states is None and constraints.are_none and spec.reach is not None:
-        count = min(spec.reach, engine.tokenizer.vocabulary_size)
+    reach = reach_of(spec)
+    if states is None and constraints.are_none and reach is not None:
+        count = min(reach, engine.tokenizer.vocabulary_size)
         yield from _sample_among(batch, spec, texts, session, count, nats)
         return
     while len(texts.live):
@@ -221,7 +223,9 @@ def _sample_formed(
 
 
 def search_contrastively(engine: Engine, batch: Batch, spec: Contrastive, texts: Texts) -> Iterator[Chosen]:
-    """Yield each step's tokens by contrastive search: the model reads every candidate before one is taken.
+    """Return each step's tokens by contrastive search: the model reads every candidate before one is taken.
+
+    The prompts are opened at the call, for only a session says whether it shows hidden states.
 
     Raises:
         GenerateArgumentError: the engine doesn't show hidden states.
@@ -232,8 +236,15 @@ def search_contrastively(engine: Engine, batch: Batch, spec: Contrastive, texts:
             f"Contrastive search needs a model that decodes with a cache and shows its hidden states; {engine.name} "
             "doesn't. Use another sampler."
         )
-    constraints = Constraints(spec, engine.tokenizer)
-    count = min(spec.k, engine.tokenizer.vocabulary_size)
+    return _search_contrastively(engine.tokenizer, batch, spec, texts, session)
+
+
+def _search_contrastively(
+    tokenizer: Tokenizer, batch: Batch, spec: Contrastive, texts: Texts, session: Any
+) -> Iterator[Chosen]:
+    """The same in a session that shows hidden states."""
+    constraints = Constraints(spec, tokenizer)
+    count = min(spec.k, tokenizer.vocabulary_size)
     prompt_hidden = session.prompt_hidden()
     width = max(int(batch.limits.max()), prompt_hidden.shape[1])
     hidden = np.zeros((len(batch.places), width, prompt_hidden.shape[2]), dtype=np.float32)

@@ -235,7 +235,7 @@ def constrain(
         repetition_penalty: above 0.
         no_repeat_ngram_size: 0 sets no limit.
         excluded: bool `(rows, vocabulary_size)`, tokens that would complete a bad word; or None.
-        temperature: above 0.
+        temperature: at least 1e-6.
         end_token_id: what is left where everything is excluded, or None.
 
     Returns:

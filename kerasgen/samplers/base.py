@@ -24,6 +24,8 @@ from typing import Any, ClassVar
 from kerasgen.errors import SamplerArgumentError
 
 _SEED_LIMIT = 2**64
+# Far below it float32 logits overflow to infinity, while here a millionth of a nat is already a nat.
+LEAST_TEMPERATURE = 1e-6
 
 
 def require(holds: bool, what: str, received: str) -> None:
@@ -49,7 +51,7 @@ class SamplerSpec:
     A spec can be handed to `keras_hub.models.CausalLM.compile(sampler=spec)` as well.
 
     Args:
-        temperature: above 0; 1 leaves the model's distribution as it is, less sharpens it, more flattens it.
+        temperature: at least 1e-6; 1 leaves the model's distribution as it is, less sharpens it, more flattens it.
         repetition_penalty: above 0; 1 is none, more makes tokens of the text so far less likely.
         no_repeat_ngram_size: tokens in a sequence that may occur only once in the text; 0 sets no limit.
         bad_words: strings that what is generated never completes, compared exactly, wherever they lie across tokens.
@@ -67,8 +69,8 @@ class SamplerSpec:
 
     def __post_init__(self) -> None:
         require(
-            is_number(self.temperature) and self.temperature > 0,
-            "`temperature` must be a number above 0 (for the most likely token each time, use Greedy)",
+            is_number(self.temperature) and self.temperature >= LEAST_TEMPERATURE,
+            f"`temperature` must be a number of at least {LEAST_TEMPERATURE} (for the likeliest token, use Greedy)",
             f"temperature={self.temperature!r}",
         )
         require(
@@ -155,7 +157,9 @@ class TokenSampler(SamplerSpec, ABC):
     def reach(self) -> int | None:
         """Of how many of the likeliest tokens `choose` takes one, where that is known before; None for any of all.
 
-        A kind that says so may be handed the logits of these alone, in the order of their ids.
+        A kind that says so may be handed the logits of these alone, in the order of their ids. It speaks for the
+        `choose` of its own class and of those above: a subclass that writes its own `choose` says it anew, or is
+        handed all logits. Ask `reach_of`, which heeds that.
         """
         return None
 
@@ -173,3 +177,12 @@ class TokenSampler(SamplerSpec, ABC):
         Returns:
             int `(rows,)`; never an excluded token.
         """
+
+
+def reach_of(spec: TokenSampler) -> int | None:
+    """Return the `reach` of a sampler where it speaks for its `choose`, and None where that may take any token.
+
+    It doesn't speak for a `choose` that a subclass of its class wrote after it.
+    """
+    author = next(kind for kind in type(spec).__mro__ if "reach" in vars(kind) or "choose" in vars(kind))
+    return spec.reach if "reach" in vars(author) else None

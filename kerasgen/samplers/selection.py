@@ -105,7 +105,7 @@ def draw(xp: Any, probabilities: Any, uniforms: Any) -> Any:
         uniforms: float `(rows,)` in [0, 1).
 
     Returns:
-        Int `(rows,)`; never a place of probability 0, however the sums round.
+        Int `(rows,)`; never a place of probability 0, however the sums round. Of a row of NaN, some place in it.
     """
     size = probabilities.shape[-1]
     columns = -(-size // _WIDTH)
@@ -118,7 +118,8 @@ def draw(xp: Any, probabilities: Any, uniforms: Any) -> Any:
     part = _reached(xp, cumulative, sums > 0, goal)
     inside = xp.squeeze(xp.take_along_axis(parts, xp.expand_dims(xp.expand_dims(part, -1), -1), axis=1), axis=1)
     before = xp.take_along_axis(cumulative - sums, xp.expand_dims(part, -1), axis=1)
-    return part * _WIDTH + _reached(xp, xp.cumsum(inside, axis=-1) + before, inside > 0, goal)
+    place = part * _WIDTH + _reached(xp, xp.cumsum(inside, axis=-1) + before, inside > 0, goal)
+    return xp.minimum(place, size - 1)  # or a row of NaN would get a place in the padding
 
 
 def _reached(xp: Any, cumulative: Any, possible: Any, goal: Any) -> Any:
