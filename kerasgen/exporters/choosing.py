@@ -54,6 +54,6 @@ def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, A
     twice = sorted(written.keys() & settings.keys())
     if twice:
         raise ExportArgumentError(
-            f"Settings must be given once, in the exporter's text or by keyword. Received both ways: {', '.join(twice)}."
+            f"Settings must be given once, in the exporter's text or by keyword. Received twice: {', '.join(twice)}."
         )
     return exporters.REGISTRY.build(name, {**written, **settings})
