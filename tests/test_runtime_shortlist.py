@@ -137,7 +137,7 @@ def test_ids_are_the_models_where_no_shortlist_holds(exported, counted):
     assert not any(held for _, held in said)
 
 
-@pytest.mark.parametrize("sampler", ["top_p:p=0.9", "greedy:repetition_penalty=1.3", "beam:num_beams=3"])
+@pytest.mark.parametrize("sampler", ["top_k:k=49", "top_p:p=0.9", "greedy:repetition_penalty=1.3", "beam:num_beams=3"])
 def test_what_needs_all_logits_gets_them(exported, counted, sampler):
     model, (runtime, said) = exported[0], counted
     prompts = [model.tokenizer.encode("the sand")]

@@ -128,7 +128,8 @@ class LiteRtSession:
         """Return logits of each row's `count` likeliest next tokens and of some others; see `ShortlistSession`."""
         settings = self._engine.shortlist
         is_read = self._logits is not None or self._hidden is not None
-        if settings is not None and not is_read and self._failed < _MOST_FAILED and self._are_apart():
+        may_hold = self._failed < _MOST_FAILED and not is_read and self._are_apart()
+        if may_hold and settings is not None and count <= settings["count"]:
             found = [tree.read_shortlist(int(token)) for tree, token in zip(self._trees, self._next, strict=True)]
             self._hidden = [one.hidden for one in found]
             if all(one.holds(count, settings) for one in found):
