@@ -146,7 +146,16 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "dtype": st.sampled_from(["F32", "F16", "Q8_0"]),
             "most_divergence": st.none() | st.floats(0, 1),
         },
-        "litertlm": {"quantize": st.sampled_from(["float32", "float16", "int8", "int4"])},
+        "litertlm": {
+            "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
+            "cache_length": st.none() | st.integers(8, 2048),
+            "prefill_lengths": st.lists(st.integers(2, 512), unique=True, max_size=3).map(sorted).map(tuple),
+            "most_divergence": st.none() | st.floats(0, 1),
+            "least_agreement": st.none() | st.floats(0, 1),
+            "most_logit_difference": st.none() | st.floats(0, 10),
+            "most_loss_increase": st.none() | st.floats(0, 1),
+            "held_out_text": st.none() | _WORD,
+        },
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
         "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
         "saved_model": {

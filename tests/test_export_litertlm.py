@@ -13,9 +13,33 @@ from kerasgen.exporters import litertlm_bundle, proving
 pytestmark = pytest.mark.one_backend
 
 
-def test_a_wrong_setting_is_said_at_once():
-    with pytest.raises(kg.errors.ExportArgumentError, match="int3"):
-        kg.LiteRtLmExporter(quantize="int3")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"quantize": "int3"},
+        {"cache_length": 0},
+        {"prefill_lengths": (1,)},
+        {"most_divergence": -1},
+        {"most_loss_increase": "much"},
+        {"held_out_text": 3},
+    ],
+)
+def test_a_wrong_setting_is_said_at_once(settings):
+    with pytest.raises(kg.errors.ExportArgumentError, match="Received"):
+        kg.LiteRtLmExporter(**settings)
+
+
+@pytest.mark.slow
+def test_the_cache_and_what_is_read_at_once_can_be_chosen(tmp_path):
+    require_packages()
+    model = tiny_gpt2(400, num_layers=1, hidden_dim=32, max_sequence_length=512)
+    exporter = kg.LiteRtLmExporter(cache_length=384, prefill_lengths=(16,))
+    report = exporter.export(model, tmp_path / "poet.litertlm").report
+    assert report["max_tokens"] == 384
+    assert report["tflite"]["signatures"] == ["prefill_16", "decode"]
+    assert report["parity"]["text_equal"]
+    runtime = kg.load_artefact(tmp_path / "poet.litertlm")
+    assert runtime.max_sequence_length == 384
 
 
 def require_packages():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kerasgen.errors import ExportArgumentError, MissingDependencyError
+from kerasgen.errors import MissingDependencyError
 from kerasgen.exporters import litertlm_bundle
 from kerasgen.exporters.base import Artefact, Exporter
-from kerasgen.exporters.tflite import QUANTIZATIONS, TFLiteExporter
+from kerasgen.exporters.tflite import TFLiteExporter
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -34,15 +34,32 @@ class LiteRtLmExporter(Exporter):
 
     Args:
         quantize: as for `TFLiteExporter`.
+        cache_length: as there; LiteRT-LM's texts have so many tokens at most.
+        prefill_lengths: as there.
+        most_divergence: as there.
+        least_agreement: as there.
+        most_logit_difference: as there.
+        most_loss_increase: as there.
+        held_out_text: as there.
     """
 
     quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
+    cache_length: int | None = None
+    prefill_lengths: tuple[int, ...] = (32, 128)
+    most_divergence: float | None = None
+    least_agreement: float | None = None
+    most_logit_difference: float | None = None
+    most_loss_increase: float | None = None
+    held_out_text: str | None = None
 
     def __post_init__(self) -> None:
-        if self.quantize not in QUANTIZATIONS:
-            raise ExportArgumentError(
-                f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
-            )
+        # It checks what both take, and makes one value of what can be written in several ways.
+        object.__setattr__(self, "prefill_lengths", self._tflite().prefill_lengths)
+
+    def _tflite(self) -> TFLiteExporter:
+        """What writes the model; LiteRT-LM runs no other signatures than these."""
+        shared = {one.name: getattr(self, one.name) for one in fields(self)}
+        return TFLiteExporter(**shared, decode_lengths=(), beams=0, shortlist=0)
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
@@ -62,9 +79,7 @@ class LiteRtLmExporter(Exporter):
             beside = metadata.tokenizer_path(stage)
             beside.write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             with tempfile.TemporaryDirectory() as folder:
-                inner = TFLiteExporter(quantize=self.quantize, decode_lengths=(), beams=0, shortlist=0).export(
-                    model, Path(folder) / "model.tflite"
-                )
+                inner = self._tflite().export(model, Path(folder) / "model.tflite")
                 about: dict[str, Any] = {
                     "max_tokens": int(inner.report["graph"]["cache_length"]),
                     "start": [] if tokenizer.start_token_id is None else [tokenizer.start_token_id],
@@ -134,5 +149,10 @@ def _prove_sections(path: Path, inner: Artefact, tokenizer: ByteLevelBPE, about:
 
 
 def _as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """A text as it comes from LiteRT-LM: as C's do, it ends at a NUL, and half a character at its end is left out."""
-    return tokenizer.decode(ids, skip_special_tokens=True).partition("\0")[0].rstrip("\ufffd")
+    """A text as it comes from LiteRT-LM.
+
+    As C's do, it ends at a NUL; half a character at its end is left out; and the bytes of a lone surrogate, which is
+    none in UTF-8, are told one by one.
+    """
+    text = tokenizer.decode(ids, skip_special_tokens=True).partition("\0")[0]
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").rstrip("\ufffd")
