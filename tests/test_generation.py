@@ -13,8 +13,10 @@ from tiny import roughen, tiny_gpt2, tiny_opt
 
 from kerasgen.constraints.regex import Regex
 from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
+from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import Continuation, decode, engines, generate, generate_ids, stream
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.families import family_of
 from kerasgen.samplers.base import SamplerSpec, reach_of
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
@@ -244,14 +246,16 @@ def test_a_stream_of_beams_is_refused_at_the_call(gpt2: LanguageModel) -> None:
 
 
 def test_a_contrastive_stream_that_no_loop_runs_is_refused_at_the_call(
-    gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    gpt2: LanguageModel,
 ) -> None:
     """With a form, and by an engine that shows no hidden states."""
     with pytest.raises(GenerateArgumentError, match="takes no constraint"):
         stream(gpt2, "the", sampler="contrastive", constraint=Regex("the[a-z]{4}"))
-    monkeypatch.delattr(type(engines.resolve(gpt2).open([[0]], [2])), "hidden")
+    family = family_of(gpt2.causal_lm)
+    assert family is not None
+    host = NumpyEngine(family.weights(gpt2.causal_lm), family.shape(gpt2.causal_lm), gpt2.tokenizer)
     with pytest.raises(GenerateArgumentError, match="hidden states"):
-        stream(gpt2, "the", sampler="contrastive")
+        stream(host, "the", sampler="contrastive")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def of_other_weights(content: bytes) -> bytes:
     """A flatbuffer of one shape whose largest table holds other weights."""
     from kerasgen.exporters import tflite_quantizing
 
-    _, model = tflite_quantizing._read(content)
+    _, model = tflite_quantizing.read(content)
     largest = max((bytes(one.data) for one in model.buffers if one.data is not None), key=len)
     changed = np.frombuffer(largest, np.float32)[::-1].tobytes()
     assert content.count(largest) == 1

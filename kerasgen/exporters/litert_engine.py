@@ -198,7 +198,7 @@ def _digest(model: LanguageModel) -> str:
 
 def _export(model: LanguageModel, source: LiteRt, length: int, path: Path) -> None:
     _LOG.warning("Writing an artefact of these weights for LiteRT, once, into %s.", path.parent)
-    for damaged in [file for file in path.parent.iterdir() if file.name.startswith(f"{path.stem}.")]:
+    for damaged in [file for file in path.parent.glob("*") if file.name.startswith(f"{path.stem}.")]:
         damaged.unlink(missing_ok=True)
     _sweep(path.parent)
     # Another process may have written the same meanwhile.
