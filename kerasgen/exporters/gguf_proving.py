@@ -232,6 +232,8 @@ def _run_by_llama_cpp(
     there = says[[length - 1 for length in lengths]]
     # What its float32 takes for impossible is told as -3e38.
     found = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
+    # Its own logits, whose divergence from the model's is told: rounded otherwise, others may be among the highest.
+    drawn_from = np.maximum(np.asarray(answer["drawn_from"]), _IMPOSSIBLE)
     likeliest, behind = _choices(reference, asked.prompts * 2, answer["ids"] + answer["together"])
     limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
     figures = {
@@ -246,7 +248,7 @@ def _run_by_llama_cpp(
         "together_equal": answer["together"] == together,
         "ended_equal": answer["ended"] == ended and answer["ended_by"] == "eos",
         "seeded_reproduces": answer["drawn"][:_AGAIN] == answer["drawn_again"],
-        "draws": {_SAMPLER: drawing.figures(answer["drawn"], along[0], _SAMPLER)},
+        "draws": {_SAMPLER: drawing.figures(answer["drawn"], drawn_from, _SAMPLER)},
         "same_likeliest": likeliest,
         "most_nats_behind_the_likeliest": behind,
         "kl_nats_per_token": _divergence(there, found),

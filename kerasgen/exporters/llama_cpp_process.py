@@ -50,6 +50,7 @@ def main() -> None:
             "ended_by": ended["stop_type"],
             "drawn": drawn(draw["seeds"]),
             "drawn_again": drawn(draw["again"]),
+            "drawn_from": model.log_probabilities(draw["prompt"], size=job["vocabulary_size"], forced=job["forced"]),
             "encoded": encoded,
             "started": [model.tokenize(text, start=True) for text in job["texts"]],
             "decoded": [model.detokenize(some) for some in encoded],
