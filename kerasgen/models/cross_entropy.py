@@ -28,7 +28,8 @@ class WeightedLoss(NamedTuple):
     Args:
         loss: the sum over the targets of weight times -log p, in nats.
         accuracy: the sum over the targets of weight times whether the target was the likeliest token; of several
-            that are equally likely, the first counts.
+            whose computed logits are equal, the first counts. Two equal rows of a table may get logits that differ in
+            their last bit: a processor may sum the products of one in another order than those of the other.
     """
 
     loss: Any
