@@ -21,6 +21,8 @@ from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.full import FullTuner
 from kerasgen.tuners.lora import LoraTuner
 
+pytestmark = pytest.mark.numerical
+
 CONFIG = AdapterConfig(rank=3, alpha=6.0, targets=None)
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 4, "sequence_length": 32, "learning_rate": 0.02}
 

@@ -21,6 +21,8 @@ from kerasgen.samplers.base import SamplerSpec, reach_of
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
 
+pytestmark = pytest.mark.numerical
+
 PROMPTS = ["the man", "", "春 and the other", "in"]
 SPECS = [
     Greedy(),

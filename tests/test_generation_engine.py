@@ -21,6 +21,8 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
 
+pytestmark = pytest.mark.numerical
+
 END_OF_GPT2 = 299
 PROMPTS = ["the man", "", "春 and the other", "in"]
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from kerasgen.errors import GenerateArgumentError, GenerationError
 from kerasgen.generation.json_lines import Chunk, write_lines
 
+pytestmark = pytest.mark.numerical
+
 PROMPTS = [f"prompt {n % 7}" for n in range(23)]
 
 

@@ -13,6 +13,8 @@ from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.searching import Beam, Contrastive
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:

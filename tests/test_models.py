@@ -29,6 +29,8 @@ from kerasgen.models.saving import save_preset
 from kerasgen.models.starter import Starter
 from kerasgen.testing.models import ModelContract
 
+pytestmark = pytest.mark.numerical
+
 # Nothing listens there, whatever network the machine has.
 NOWHERE = "http://127.0.0.1:9"
 

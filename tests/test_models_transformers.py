@@ -21,6 +21,8 @@ from kerasgen.models.hub import Hub
 from kerasgen.models.saving import save_preset
 from kerasgen.testing.models import ModelContract
 
+pytestmark = pytest.mark.numerical
+
 Weights = dict[str, np.ndarray]
 
 LAYERS, HEADS, HIDDEN, INNER, POSITIONS, VOCABULARY = 3, 4, 32, 128, 24, 300

@@ -10,6 +10,8 @@ from tiny import tiny_gpt2, tiny_opt
 
 from kerasgen.models.base import LanguageModel
 
+pytestmark = pytest.mark.numerical
+
 FAMILIES = {"gpt2": tiny_gpt2, "opt": tiny_opt}
 
 

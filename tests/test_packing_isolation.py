@@ -15,6 +15,8 @@ from toys import documents_of
 
 from kerasgen.tokens.packing import Packing, TokenBlock, block, pack
 
+pytestmark = pytest.mark.numerical
+
 ROWS, LENGTH = 12, 16
 FAMILIES = {"gpt2": tiny_gpt2, "opt": tiny_opt}
 

@@ -15,6 +15,8 @@ from kerasgen.samplers import arithmetic, selection
 from kerasgen.samplers.base import LEAST_TEMPERATURE, TokenSampler, reach_of
 from kerasgen.samplers.sampling import Greedy, TopK
 
+pytestmark = pytest.mark.numerical
+
 ROWS, VOCABULARY, LENGTH = 3, 9, 10
 NEVER = float("-inf")
 

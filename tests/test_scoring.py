@@ -16,6 +16,8 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import cut, pack
 
+pytestmark = pytest.mark.numerical
+
 SEQUENCE_LENGTH = 24
 FAMILIES: dict[str, Callable[[], LanguageModel]] = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": tiny_llama}
 

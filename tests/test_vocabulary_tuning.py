@@ -19,6 +19,8 @@ from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tuners.vocabulary import adapt
 
+pytestmark = pytest.mark.numerical
+
 POEMS = [f"{a}{b}{c}花落知多少" for a in "春夏秋冬" for b in "風雨雲月" for c in "山水"]
 ENGLISH = ["the rain and the other thing", "he ran home then"] * 10
 TUNER = kg.FullTuner(epochs=1, batch_size=4, sequence_length=32, learning_rate=1e-2, vocabulary="extend")
