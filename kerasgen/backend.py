@@ -52,16 +52,18 @@ def reason() -> str:
 
 
 def automatic() -> tuple[Backend, str]:
-    """Return the backend that `"auto"` stands for, and why, without importing anything.
+    """Return the backend that trains fastest here, as far as is known, and why, without importing anything.
 
     It is the one that `kerasgen backend` measured faster at training on this machine. Where nothing was measured, it is
     the one that was faster on such a device elsewhere: JAX on a GPU, and on a CPU TensorFlow, whose matrix products are
     oneDNN's (a step of GPT-2 base took 17 s, and 25 s on JAX, on one AVX2 core). A process whose Keras runs already
-    stays with it.
+    stays with it, and processes that train together are JAX's.
     """
     now = running()
     if now is not None:
         return now, "Keras was running on it already"
+    if os.environ.get(PROCESSES):
+        return "jax", f"{PROCESSES} is set, and several processes train together on JAX alone"
     measured = remembered()
     if measured:
         first, *others = sorted(measured, key=lambda name: -measured[name])
@@ -118,26 +120,34 @@ def agree(backend: str | None = None) -> Backend:
     return choose(backend)[0]
 
 
-def choose(backend: str | None = None) -> tuple[Backend, str]:
+def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend, str]:
     """Return the backend that `use(backend)` would start, and why, without importing anything.
 
-    The order is: `backend`, then the variable KERAS_BACKEND, then JAX. `"auto"` takes what `automatic` says.
+    The order is: `backend`, then the one that Keras runs on already, then the variable KERAS_BACKEND, then what
+    `automatic` says for what will train, and JAX for what will not: it starts faster than TensorFlow, and decodes GPT-2
+    and OPT whichever backend Keras runs on. `"auto"` takes what `automatic` says in any case.
+
+    Args:
+        backend: a backend, `"auto"`, or None for no explicit choice.
+        trains: whether a model will be trained.
 
     Raises:
         ArgumentError: Keras has no such backend.
         BackendError: Keras is imported already and runs on another one.
     """
+    now = running()
+    if not backend and now in BACKENDS:
+        return now, "Keras was running on it already"
     asked = os.environ.get(VARIABLE)
     if not backend and asked and asked not in BACKENDS:
         raise ArgumentError(
             f"The environment variable {VARIABLE} must be one of {', '.join(BACKENDS)}. Received: {asked!r}."
         )
-    if backend == AUTO:
+    if backend == AUTO or (trains and not backend and not asked):
         chosen, why = automatic()
     else:
         chosen = check(backend or asked or DEFAULT)
-        why = "it was asked for" if backend else f"{VARIABLE} says so" if asked else "it is the default"
-    now = running()
+        why = "it was asked for" if backend else f"{VARIABLE} says so" if asked else "nothing trains here"
     if now is not None and now != chosen:
         stay = f"Pass backend={now!r} to go on with this one, or set" if now in BACKENDS else "Set"
         raise BackendError(

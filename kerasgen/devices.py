@@ -34,6 +34,11 @@ def cpu_has_bfloat16() -> bool:
     return bool(_BFLOAT16 & cpu_flags())
 
 
+def cpu_has_tiles() -> bool:
+    """Say whether the processor multiplies tiles of bfloat16, by Intel's AMX."""
+    return "amx_bf16" in cpu_flags()
+
+
 def cpu_has_avx2() -> bool:
     """Say whether the processor has x86's AVX2 and fused multiply-add."""
     return {"avx2", "fma"} <= cpu_flags()

@@ -46,8 +46,9 @@ class Pipeline(Generator):
         seed: decides every random act that has no seed of its own.
         held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text.
         max_documents: read at most so many documents of the corpus, or None for all.
-        backend: `"jax"`, `"tensorflow"` or `"torch"`; None for KERAS_BACKEND, or JAX; `"auto"` for the one that
-            trains faster on the device: JAX on a GPU, TensorFlow, where it is installed, on a CPU.
+        backend: `"jax"`, `"tensorflow"` or `"torch"`; `"auto"` for the one that trains faster on the device: JAX on a
+            GPU, TensorFlow, where it is installed, on a CPU. None for KERAS_BACKEND, and where that is not set for
+            `"auto"` with a corpus, and JAX, which starts faster, for a pipeline without one that only generates.
         cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
             KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
 
@@ -75,9 +76,11 @@ class Pipeline(Generator):
             raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
         splits.side("", held_out=held_out)
         super().__init__(models_resolving.resolve(model), samplers_resolving.resolve(sampler), seed, cache)
-        self.backend, self._why_backend = backends.choose(backend)
         self.corpus = None if corpus is None else corpora_resolving.resolve(corpus)
         self.tuner = tuners.REGISTRY.resolve(tuner)
+        self._asked_backend = backend
+        self._trains = corpus is not None
+        self._choose_backend()
         self.held_out = held_out
         self.max_documents = max_documents
         self.report: TuneReport | None = None
@@ -95,7 +98,7 @@ class Pipeline(Generator):
     def model(self) -> LanguageModel:
         """The model with its tokenizer; loaded when it is first asked for."""
         if self._model is None:
-            backends.use(self.backend, why=self._why_backend)
+            self._start_backend()
             model = self.model_source.load()
             if self._adapters is not None:
                 from kerasgen.tuners import adapters
@@ -139,6 +142,7 @@ class Pipeline(Generator):
             TuneError: tuning stopped; the message says at which step and why.
         """
         self._corpus()
+        self._trains = True
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         vocabulary = self._adapt_vocabulary()
@@ -346,9 +350,21 @@ class Pipeline(Generator):
         saved = saved_pipeline.read(Path(path).expanduser())
         arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
         pipeline = cls(**arguments._asdict(), backend=backend)
+        pipeline._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
+        pipeline._choose_backend()
         pipeline._vocabulary = saved.vocabulary
         pipeline._adapters = saved.adapters
         return pipeline
+
+    def _choose_backend(self) -> None:
+        """Decide who computes: what trains faster if anything will be trained, unless something else was asked for."""
+        alone = getattr(self.tuner, "distribution", None) is None  # only JAX trains on several devices
+        self.backend, self._why_backend = backends.choose(self._asked_backend, trains=self._trains and alone)
+
+    def _start_backend(self) -> None:
+        """Let Keras run. Since the backend was chosen, something else may have started Keras on another one."""
+        self._choose_backend()
+        backends.use(self.backend, why=self._why_backend)
 
     def _corpus(self) -> DividedCorpus:
         """The corpus, divided into what is trained on and what is held out."""
@@ -378,7 +394,6 @@ class Pipeline(Generator):
         """The corpus's ids, those to train on and those held out, on disk; `show` for progress bars."""
         corpus = self._corpus()
         if self._stored is None:
-            backends.use(self.backend, why=self._why_backend)
             tokenizer = self.tokenizer
             from kerasgen.tokens import store
 

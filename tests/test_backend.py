@@ -1,4 +1,7 @@
-"""Who computes is said once: `backend=`, then KERAS_BACKEND, then JAX. Each fact in a process of its own."""
+"""Who computes is said once: `backend=`, then a running Keras, KERAS_BACKEND, and what suits the work.
+
+Each fact in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,71 @@ def test_the_argument_goes_before_the_variable_and_the_variable_before_jax(
     assert backend.agree(argument) == chosen
 
 
+@pytest.mark.parametrize(
+    ("argument", "variable", "chosen"),
+    [(None, None, "tensorflow"), (None, "", "tensorflow"), (None, "jax", "jax"), ("jax", None, "jax")],
+)
+def test_what_will_train_takes_the_backend_that_trains_faster_unless_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, argument: str | None, variable: str | None, chosen: str
+) -> None:
+    monkeypatch.delitem(backend.sys.modules, "keras", raising=False)
+    monkeypatch.setattr(backend, "remembered", lambda: {"jax": 1000.0, "tensorflow": 2000.0})
+    monkeypatch.delenv(backend.VARIABLE, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(backend.VARIABLE, variable)
+    assert backend.choose(argument, trains=True)[0] == chosen
+
+
+def test_processes_that_train_together_are_those_of_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(backend.sys.modules, "keras", raising=False)
+    monkeypatch.delenv(backend.VARIABLE, raising=False)
+    monkeypatch.setattr(backend, "remembered", lambda: {"jax": 1000.0, "tensorflow": 2000.0})
+    monkeypatch.setenv(backend.PROCESSES, "2")
+    assert backend.choose(trains=True)[0] == "jax"
+
+
+@pytest.mark.tensorflow
+def test_a_pipeline_with_a_corpus_takes_what_trains_faster_and_one_without_never_waits_for_tensorflow() -> None:
+    """What was chosen and not begun yet follows what runs by then."""
+    code = """
+import json, sys
+import kerasgen as kg
+from kerasgen import backend
+backend.remembered = lambda: {"jax": 1000.0, "tensorflow": 2000.0}
+said = []
+pipe = kg.Pipeline("sample", tuner="full:distribution=data"); said.append(pipe.backend)
+pipe = kg.Pipeline("sample"); said.append(pipe.backend)
+writer = kg.Pipeline(); said.append(writer.backend)
+writer.generate("春", max_new_tokens=2); said.append("tensorflow" in sys.modules)
+writer.model; said.append(backend.running())
+pipe.model; said.append(pipe.backend)
+print(json.dumps(said))
+"""
+    assert child(code, KERAS_BACKEND=None) == ["jax", "tensorflow", "jax", False, "jax", "jax"]
+
+
+@pytest.mark.tensorflow
+def test_a_saved_pipeline_is_loaded_to_write_until_it_is_tuned_further(tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved")
+    code = f"""
+import kerasgen as kg
+kg.Pipeline("sample", tuner="lora:max_steps=1,sequence_length=16,batch_size=1").save({saved!r})
+print('true')
+"""
+    assert child(code, KERAS_BACKEND="jax")
+    code = f"""
+import json
+import kerasgen as kg
+from kerasgen import backend
+backend.remembered = lambda: {{"jax": 1000.0, "tensorflow": 2000.0}}
+pipe = kg.Pipeline.load({saved!r})
+said = [pipe.backend, kg.Pipeline.load({saved!r}, corpus="sample").backend]
+pipe.fit(verbose=0)
+print(json.dumps([*said, pipe.backend, pipe.report.backend]))
+"""
+    assert child(code, KERAS_BACKEND=None) == ["jax", "tensorflow", "tensorflow", "tensorflow"]
+
+
 def test_to_agree_on_a_backend_imports_nothing_and_sets_nothing() -> None:
     loaded, variable = child(
         SAY
@@ -102,7 +170,7 @@ print(json.dumps(said))
 
 
 def test_keras_on_another_backend_already_is_an_error_that_says_what_to_do() -> None:
-    (kind, message), running, (again, _), stays = child(
+    (kind, message), running, follows, stays = child(
         SAY
         + """
 import keras
@@ -113,7 +181,7 @@ print(json.dumps(said))
 """,
         KERAS_BACKEND="jax",
     )
-    assert (kind, running, again, stays) == ("BackendError", "jax", "BackendError", "jax")
+    assert (kind, running, follows, stays) == ("BackendError", "jax", "jax", "jax")
     assert "runs on 'jax'" in message
     assert "Pass backend='jax'" in message
     assert "KERAS_BACKEND=tensorflow before the first `import keras`" in message

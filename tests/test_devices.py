@@ -119,15 +119,26 @@ class TestTheBackend:
 
 
 class TestThePrecision:
-    def test_auto_is_bfloat16_only_where_there_are_instructions_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("flags", "on", "taken", "why"),
+        [
+            ({"avx2", "fma"}, "tensorflow", "float32", "the processor has no instructions for bfloat16"),
+            ({"avx512_bf16"}, "tensorflow", "mixed_bfloat16", "the processor has instructions for bfloat16"),
+            ({"avx512_bf16"}, "jax", "float32", "JAX is no faster in bfloat16 on a processor without AMX"),
+            ({"avx512_bf16", "amx_bf16"}, "jax", "mixed_bfloat16", "the processor has instructions for bfloat16"),
+        ],
+    )
+    def test_auto_is_bfloat16_only_where_the_backend_is_faster_for_it(
+        self, flags: set[str], on: str, taken: str, why: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         backend.use()
         from kerasgen.models import precision
 
         monkeypatch.setattr(precision, "_gpu_capability", lambda: None)
-        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
-        assert precision.resolve("auto") == ("mixed_bfloat16", "the processor has instructions for bfloat16")
-        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: False)
-        assert precision.resolve("auto") == ("float32", "the processor has no instructions for bfloat16")
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: bool(devices._BFLOAT16 & flags))
+        monkeypatch.setattr(devices, "cpu_has_tiles", lambda: "amx_bf16" in flags)
+        monkeypatch.setattr(precision.keras.config, "backend", lambda: on)
+        assert precision.resolve("auto") == (taken, why)
         assert precision.resolve("mixed_bfloat16") == ("mixed_bfloat16", "asked for")
 
     @pytest.mark.parametrize(("capability", "taken"), [((7, 5), "float32"), ((8, 0), "mixed_bfloat16")])

@@ -16,8 +16,8 @@ def resolve(precision: Precision | Literal["auto"]) -> tuple[Precision, str]:
     """Return the dtype policy that `precision` stands for, and why.
 
     Args:
-        precision: a dtype policy, which is returned as it is, or `"auto"`: `"mixed_bfloat16"` where the device that the
-            backend computes on has instructions for it, and `"float32"` elsewhere.
+        precision: a dtype policy, which is returned as it is, or `"auto"`: `"mixed_bfloat16"` where the backend is
+            faster in it than in float32 on its device, and `"float32"` elsewhere.
     """
     if precision != "auto":
         return precision, "asked for"
@@ -27,9 +27,13 @@ def resolve(precision: Precision | Literal["auto"]) -> tuple[Precision, str]:
         if capability >= AMPERE:
             return "mixed_bfloat16", f"{name} multiplies bfloat16"
         return "float32", f"{name} does not multiply bfloat16"
-    if devices.cpu_has_bfloat16():
-        return "mixed_bfloat16", "the processor has instructions for bfloat16"
-    return "float32", "the processor has no instructions for bfloat16"
+    if not devices.cpu_has_bfloat16():
+        return "float32", "the processor has no instructions for bfloat16"
+    # With AVX-512's instructions (a Zen 5, 4 layers of 256) JAX trained 0.84 times as many tokens a second in bfloat16
+    # as in float32, and TensorFlow, whose products are oneDNN's, 1.37 times as many. XLA knows AMX.
+    if keras.config.backend() == "jax" and not devices.cpu_has_tiles():
+        return "float32", "JAX is no faster in bfloat16 on a processor without AMX"
+    return "mixed_bfloat16", "the processor has instructions for bfloat16"
 
 
 def _gpu_capability() -> tuple[int, int] | None:
