@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasgen import backend as backends
 from kerasgen import cache as caches
-from kerasgen import saved_pipeline, tuners
+from kerasgen import saved_pipeline, specs, tuners
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource
@@ -202,6 +202,7 @@ class Pipeline(Generator):
         from kerasgen.evaluation import writing
         from kerasgen.tokens.encoding import encode_documents
 
+        specs.check_whole("batch_size", batch_size, least=1)
         writing.check(texts, self_bleu=self_bleu)
         if corpus is None:
             encoded = self._documents().held_out
@@ -240,6 +241,7 @@ class Pipeline(Generator):
         Raises:
             ArgumentError: `texts` is neither.
         """
+        specs.check_whole("batch_size", batch_size, least=1)
         model = self.model
         from kerasgen.evaluation.evaluating import score_texts
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from tiny import tiny_gpt2
 
-from kerasgen.cli import main
+import kerasgen as kg
+from kerasgen.cli import main, parser
 from kerasgen.models.saving import save_preset
+
+COMMANDS = ("demo", "list", "fit", "generate", "evaluate", "export", "backend")
 
 
 @pytest.fixture(scope="module")
@@ -14,9 +27,30 @@ def preset(tmp_path_factory):
     return str(save_preset(tiny_gpt2(), tmp_path_factory.mktemp("models") / "tiny"))
 
 
+@pytest.fixture(scope="module")
+def poet(preset, tmp_path_factory):
+    """A saved pipeline with another sampler and another seed than the defaults."""
+    pipeline = kg.Pipeline(model=preset, sampler="top_k:k=3", seed=5)
+    return str(pipeline.save(tmp_path_factory.mktemp("poets") / "poet"))
+
+
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def child(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "kerasgen", *arguments],
+        stdin=options.pop("stdin", subprocess.DEVNULL),
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def typed(monkeypatch, text):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
 
 
 def test_list_shows_all_surfaces(capsys):
@@ -35,9 +69,10 @@ def test_fit_generate_and_evaluate_work_on_what_fit_saved(preset, tmp_path, caps
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(f"the cat sat on mat number {n}" for n in range(40)), encoding="utf-8")
     corpus, output = f"text:path={texts},split=line", str(tmp_path / "poet")
-    tuner = "full:max_steps=3,batch_size=4,sequence_length=32"
-    assert main(["fit", corpus, "--model", preset, "--tuner", tuner, "--output", output]) == 0
+    run = ["fit", corpus, "--model", preset, "--output", output]
+    assert main([*run, "--tuner", "full:sequence_length=32", "--max-steps", "3", "--batch-size", "4"]) == 0
     assert "3 steps" in capsys.readouterr().out
+    assert kg.Pipeline.load(output).tuner == kg.FullTuner(max_steps=3, batch_size=4, sequence_length=32)
     assert main(["generate", output, "the", "a cat", "--max-new-tokens", "6", "--sampler", "greedy"]) == 0
     both = capsys.readouterr().out
     assert "\n\na cat" in both
@@ -45,6 +80,127 @@ def test_fit_generate_and_evaluate_work_on_what_fit_saved(preset, tmp_path, caps
     assert both.startswith(capsys.readouterr().out.removesuffix("\n"))
     assert main(["evaluate", output]) == 0
     assert "bits per character" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "settings"),
+    [
+        ([], {"max_new_tokens": 64}),
+        (["--max-length", "12"], {"max_length": 12}),
+        (["--max-new-tokens", "9", "--seed", "3"], {"max_new_tokens": 9, "seed": 3}),
+        (["--sampler", "beam:num_beams=2", "--batch-size", "1"], {"max_new_tokens": 64, "sampler": "beam:num_beams=2"}),
+        (["--stop", "e", "--stop", "a"], {"max_new_tokens": 64, "stop": ["e", "a"]}),
+        (["--no-return-prompt"], {"max_new_tokens": 64, "return_prompt": False}),
+        (["-n", "2"], {"max_new_tokens": 64, "num_return_sequences": 2}),
+        (["--stream"], {"max_new_tokens": 64}),
+        (
+            ["--stream", "--stop", "e", "--no-return-prompt"],
+            {"max_new_tokens": 64, "stop": "e", "return_prompt": False},
+        ),
+    ],
+    ids=" ".join,
+)
+def test_generate_s_flags_are_the_arguments_of_generate(poet, flags, settings, capsys):
+    assert main(["generate", poet, "the sand", *flags]) == 0
+    texts = kg.Pipeline.load(poet).generate("the sand", **settings)
+    assert capsys.readouterr().out == "\n\n".join([texts] if isinstance(texts, str) else texts) + "\n"
+
+
+def test_every_setting_of_generate_has_a_flag():
+    """Those that change the shape of what is returned, or show bars, are Python's alone."""
+    import inspect
+
+    given = {action.dest for action in parser().parse_args(["generate", "poet", "the"]).parser._actions}
+    taken = set(inspect.signature(kg.Pipeline.generate).parameters) - {"self"}
+    assert taken - given == {"return_logprobs", "progress"}
+
+
+def test_a_prompt_comes_from_standard_input(poet, monkeypatch, capsys):
+    typed(monkeypatch, "the sand\nis\n")
+    assert main(["generate", poet, "-", "--max-new-tokens", "4"]) == 0
+    assert capsys.readouterr().out.startswith("the sand\nis")
+    assert main(["generate", poet, "-", "-"]) == 2
+    assert "once" in capsys.readouterr().err
+
+
+def test_a_corpus_comes_from_standard_input(preset, monkeypatch, capsys):
+    texts = ["the cat\nsat", "a mat"]
+    typed(monkeypatch, "\n\n".join(texts))
+    assert main(["evaluate", preset, "--corpus", "-"]) == 0
+    assert str(kg.Pipeline(model=preset).evaluate(texts)) in capsys.readouterr().out
+    typed(monkeypatch, " \n")
+    assert main(["evaluate", preset, "--corpus", "-"]) == 2
+    assert "no text" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_the_text_as_it_comes_and_a_pipe_gets_it_once(poet):
+    arguments = ("generate", poet, "the sand", "--max-new-tokens", "12")
+    master, terminal = pty.openpty()
+    with child(*arguments, stdout=terminal) as process:
+        os.close(terminal)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(master, 1 << 16)
+            except OSError:  # Linux's end of a terminal
+                break
+            if not piece:
+                break
+            seen += piece
+        assert process.stderr.read() == b""
+    os.close(master)
+    assert process.returncode == 0
+    with child(*arguments) as process:
+        piped, said = process.communicate()
+    assert said == b""
+    expected = kg.Pipeline.load(poet).generate("the sand", max_new_tokens=12) + "\n"
+    assert piped.decode() == expected
+    assert seen.decode().replace("\r\n", "\n") == expected
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    for arguments in (["list"], ["list", "samplers", "top_k"], ["--help"], ["--version"]):
+        with child(*arguments, stdout=write) as process:
+            assert process.communicate()[1] == b""
+        assert process.returncode == 0
+    os.close(write)
+
+
+def test_ctrl_c_is_one_line_and_status_130(preset, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(f"the cat sat on mat number {n}" for n in range(400)), encoding="utf-8")
+    run = ["fit", f"text:path={texts},split=line", "--model", preset, "--output", str(tmp_path / "poet")]
+    with child(*run, "--max-steps", "100000", "--epochs", "100000") as process:
+        shown = b""
+        while b"loss" not in shown and process.poll() is None:
+            shown += os.read(process.stdout.fileno(), 1 << 12)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1].decode()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].rpartition("\r")[2].strip().startswith("kerasgen: Stopped after step")
+    assert "--resume goes on from it" in said
+
+
+def test_the_version_is_the_package_s(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"kerasgen {kg.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained_with_its_default(command):
+    (commands,) = [action for action in parser()._actions if action.dest == "command"]
+    for action in commands.choices[command]._actions:
+        assert action.help, action.dest
+        shown = commands.choices[command]._get_formatter()._expand_help(action)
+        if action.option_strings and not action.required and not isinstance(action.default, bool):
+            assert action.dest == "help" or "(default: " in shown, (command, shown)
+        assert "None" not in shown
 
 
 def test_a_wrong_argument_is_one_line_and_status_two(preset, tmp_path, capsys):
@@ -59,10 +215,90 @@ def test_a_failure_is_one_line_and_status_one(tmp_path, capsys):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{}")
     assert main(["generate", str(tmp_path / "broken"), "the"]) == 1
-    assert capsys.readouterr().err.startswith("kerasgen: ")
+    said = capsys.readouterr().err
+    assert said.startswith("kerasgen: ")
+    assert said.count("\n") == 1
+
+
+# Each with the flag that the message must name.
+MISTAKES = [
+    (["generate", "POET", "the", "--max-new-tokens", "0"], "--max-new-tokens"),
+    (["generate", "POET", "the", "--max-length", "1"], "--max-length"),
+    (["generate", "POET", "the", "--seed", "-1"], "--seed"),
+    (["generate", "POET", "the", "-n", "0"], "--num-return-sequences"),
+    (["generate", "POET", "the", "--stop", ""], "--stop"),
+    (["generate", "POET", "the", "--batch-size", "0"], "--batch-size"),
+    (["generate", "POET", "the", "--constraint", "verse"], "verse_form"),
+    (["generate", "POET", "the", "--sampler", "topk"], "top_k"),
+    (["generate", "POET", "the", "a", "--stream"], "--stream"),
+    (["generate", "POET", "the", "--max-new-tokens", "100000"], "--max-new-tokens"),
+    (["fit", "sample", "--output", "NEW", "--learning-rate", "-1"], "--learning-rate"),
+    (["fit", "sample", "--output", "NEW", "--epochs", "0"], "--epochs"),
+    (["fit", "sample", "--output", "NEW", "--seed", "-1"], "--seed"),
+    (["fit", "sample", "--output", "NEW", "--max-documents", "0"], "--max-documents"),
+    (["fit", "sample", "--output", "NEW", "--held-out", "2"], "--held-out"),
+    (["fit", "sample", "--output", "NEW", "--batch-size", "2", "--tuner", "full:batch_size=3"], "--batch-size"),
+    (["fit", "sample", "--output", "POET"], "--overwrite"),
+    (["evaluate", "POET"], "--corpus"),
+    (["evaluate", "POET", "--corpus", "sample", "--batch-size", "0"], "--batch-size"),
+    (["export", "POET", "NEW.onnx"], "--exporter"),
+    (["export", "POET", "NEW.tflite", "--quantize", "int7"], "--quantize"),
+    (["export", "POET", "NEW", "--quantize", "int8"], "quantize"),
+    (["export", "POET", "POET"], "--overwrite"),
+    (["demo", "--directory", "POET"], "--directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "flag"), MISTAKES, ids=[" ".join(one) for one, _ in MISTAKES])
+def test_a_mistake_is_told_in_the_command_s_own_words(arguments, flag, poet, tmp_path, capsys):
+    given = [poet if one == "POET" else one.replace("NEW", str(tmp_path / "new")) for one in arguments]
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert flag in said
+    assert said.count("\n") == 1
+    assert re.findall(r"Pipeline\(|fit\(|=True|`\w+`|\b(?:max_new_tokens|learning_rate|max_documents)=", said) == []
 
 
 def test_an_output_in_the_way_is_said_before_the_run(preset, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     assert main(["fit", "sample", "--model", preset, "--output", str(tmp_path / "there")]) == 2
     assert "already" in capsys.readouterr().err
+
+
+def test_an_export_is_summed_up_and_opened_as_a_model(poet, tmp_path, capsys):
+    assert main(["export", poet, str(tmp_path / "tiny"), "--overwrite"]) == 0
+    assert f"preset: {tmp_path / 'tiny'}" in capsys.readouterr().out
+    assert main(["generate", str(tmp_path / "tiny"), "the", "--sampler", "greedy", "--max-new-tokens", "4"]) == 0
+    expected = kg.Pipeline.load(poet).generate("the", sampler="greedy", max_new_tokens=4)
+    assert capsys.readouterr().out == expected + "\n"
+
+
+@pytest.mark.one_backend
+@pytest.mark.tensorflow
+def test_an_artefact_generates_and_streams(poet, tmp_path, capsys):
+    pytest.importorskip("ai_edge_litert")
+    path = str(tmp_path / "poet.tflite")
+    assert main(["export", poet, path, "--exporter", "tflite:cache_length=64,beams=0,shortlist=0"]) == 0
+    capsys.readouterr()
+    pipeline = kg.Pipeline.load(poet)
+    for flags in (
+        ["--sampler", "top_k:k=3", "--seed", "2"],
+        ["--stop", "e", "--sampler", "greedy", "-n", "1"],
+        ["--stream"],
+    ):
+        assert main(["generate", path, "the sand", "--max-new-tokens", "8", *flags]) == 0
+        said = capsys.readouterr().out
+        settings = {"sampler": "greedy"} | ({"sampler": "top_k:k=3", "seed": 2} if "--seed" in flags else {})
+        stop = "e" if "--stop" in flags else None
+        assert said == pipeline.generate("the sand", max_new_tokens=8, stop=stop, **settings) + "\n"
+    assert main(["generate", path, "the", "--backend", "jax"]) == 2
+    assert "--backend" in capsys.readouterr().err
+    assert main(["evaluate", path]) == 2
+    assert "artefact" in capsys.readouterr().err
+
+
+def test_the_demo_replaces_a_demo_s_directory_alone(poet, preset, tmp_path, capsys):
+    before = sorted(Path(poet).iterdir())
+    assert main(["demo", "--directory", poet]) == 2
+    assert "no demo" in capsys.readouterr().err
+    assert sorted(Path(poet).iterdir()) == before

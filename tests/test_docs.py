@@ -56,7 +56,7 @@ def child(arguments: list[object], folder: Path, *paths: Path) -> subprocess.Com
 @pytest.mark.parametrize("command", commands())
 def test_a_command_that_a_page_shows_is_understood(command):
     """Its options exist, and its corpora, tuners and samplers can be made; nothing is run."""
-    chosen = vars(cli._parser().parse_args(shlex.split(command)[1:]))
+    chosen = vars(cli.parser().parse_args(shlex.split(command)[1:]))
     known = {key: chosen[key] for key in ("corpus", "model", "tuner", "sampler") if chosen.get(key) is not None}
     kg.Pipeline(**known)
 
@@ -64,7 +64,7 @@ def test_a_command_that_a_page_shows_is_understood(command):
 def test_the_pages_show_every_command():
     """None was left out, and the search for them finds them."""
     shown = {command.split()[1] for command in commands()}
-    offered = set(re.findall(r"^    (\w+) ", cli._parser().format_help(), re.MULTILINE))
+    offered = set(re.findall(r"^    (\w+) ", cli.parser().format_help(), re.MULTILINE))
     assert offered >= {"demo", "fit"}, "the form of the help has changed"
     assert shown == offered
 

@@ -45,6 +45,20 @@ class Artefact:
     exporter: str
     report: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Say what was written, how large it is, and what its proof found."""
+        written = sum(size for size in self.report.get("files", {}).values() if isinstance(size, (int, float)))
+        parity = self.report.get("parity", {})
+        said = f"{self.exporter}: {self.path}" + (f", {written / 2**20:.1f} MiB" if written else "")
+        if "greedy_equal" in parity:
+            equal = "equal to the model's" if parity["greedy_equal"] else "as near to the model's as its limits ask"
+            said += f"; {sum(parity['new_tokens']):,} greedy tokens {equal}"
+        speed = parity.get("tokens_per_second")
+        return said + (f", {speed:,.0f} tokens/s" if isinstance(speed, (int, float)) else "")
+
+    def __repr__(self) -> str:
+        return f"Artefact(path={str(self.path)!r}, exporter={self.exporter!r})"
+
     @cached_property
     def runtime(self) -> Runtime:
         """The artefact, loaded in its own runtime.

@@ -1,0 +1,66 @@
+"""`kerasgen` on the command line: a thin face over `Pipeline`. Exit statuses are 0, 1, 2 and 130."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from kerasgen.cli.flags import in_flags
+from kerasgen.cli.parser import parser
+from kerasgen.errors import ArgumentError, KerasgenError
+
+__all__ = ["main", "parser"]
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the process's exit status.
+
+    Args:
+        arguments: of the command line; None for the process's own.
+
+    Returns:
+        0; 1 for a failure, 2 for wrong arguments (each said in one line on standard error), 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: argparse has shown a help text or what is wrong with the arguments.
+    """
+    # A terminal or a pipe may be set to another encoding; the texts here are rarely ASCII.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    # TensorFlow, where a backend or a package brings it in, tells of its build on every start.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone away is known
+    except BrokenPipeError:
+        # The reader has had enough (head, less). Python would complain once more while it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    chosen = parser().parse_args(arguments)
+    try:
+        status: int = chosen.run(chosen)
+    except ArgumentError as error:
+        return _said(in_flags(str(error), chosen.parser), MISUSED)
+    except KerasgenError as error:
+        return _said(in_flags(str(error), chosen.parser), FAILED)
+    except KeyboardInterrupt as stop:
+        return _said(in_flags(str(stop), chosen.parser) or "stopped", INTERRUPTED)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a file that can't be read or written, in Python's words
+        return _said(str(error), FAILED)
+    return status
+
+
+def _said(message: str, status: int) -> int:
+    print(f"kerasgen: {' '.join(message.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,32 @@
+"""Arguments that several commands take, and how a help text shows defaults."""
+
+from __future__ import annotations
+
+import argparse
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Show the default of every option that has one; a flag that is off has none worth reading."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or isinstance(action.default, bool):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add `--backend`."""
+    parser.add_argument(
+        "--backend",
+        choices=["auto", "jax", "tensorflow", "torch"],
+        help="what Keras runs on (default: KERAS_BACKEND, or jax)",
+    )
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add what a command opens."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a saved pipeline's directory, or a model: starter, a KerasHub preset's name, a model's directory",
+    )

@@ -1,0 +1,120 @@
+"""`kerasgen generate`: texts for prompts, with a saved pipeline, a model or an artefact."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from kerasgen.cli import sources
+from kerasgen.cli.arguments import add_backend
+from kerasgen.errors import ArgumentError
+
+NAME = "generate"
+HELP = "write text with a saved pipeline, a model or an exported artefact"
+
+MAX_NEW_TOKENS = 64
+_SETTINGS = (
+    "max_new_tokens",
+    "max_length",
+    "sampler",
+    "seed",
+    "stop",
+    "constraint",
+    "num_return_sequences",
+    "batch_size",
+    "engine",
+    "return_prompt",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a saved pipeline's directory; a model: starter, a KerasHub preset's name, a model's directory; or an "
+        "exported artefact: a .tflite, .litertlm or .gguf file, a SavedModel's directory",
+    )
+    parser.add_argument(
+        "prompts", metavar="PROMPT", nargs="+", help="what to go on from; - reads one prompt from standard input"
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help=f"tokens after the prompt (default: {MAX_NEW_TOKENS})"
+    )
+    length.add_argument(
+        "--max-length", type=int, metavar="N", help="tokens of a whole text, its prompt with them (default: no limit)"
+    )
+    parser.add_argument(
+        "--sampler",
+        help="how tokens are chosen, such as top_p:p=0.9,temperature=0.8 (default: the pipeline's; top_k for a model, "
+        "greedy for an artefact)",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the draws (default: the pipeline's; 0 otherwise)")
+    parser.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end a text before this; may be given again (default: none)"
+    )
+    parser.add_argument(
+        "--constraint", help="a form that every text has, such as verse_form:form=七言絕句 (default: none)"
+    )
+    parser.add_argument(
+        "-n", "--num-return-sequences", type=int, metavar="N", help="texts for each prompt (default: 1)"
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="texts generated at once (default: 32)")
+    parser.add_argument("--engine", help="what decodes: keras, or litert:quantize=int8 (default: keras)")
+    parser.add_argument(
+        "--return-prompt",
+        action=argparse.BooleanOptionalAction,
+        help="begin each text with its prompt (default: --return-prompt)",
+    )
+    parser.add_argument(
+        "--stream",
+        action=argparse.BooleanOptionalAction,
+        help="write the one text piece by piece, as it comes (default: in a terminal)",
+    )
+    add_backend(parser)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Write the texts, a blank line between two."""
+    prompts = _prompts(chosen.prompts)
+    settings = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
+    if chosen.max_length is None:
+        settings.setdefault("max_new_tokens", MAX_NEW_TOKENS)
+    alone = len(prompts) == 1 and chosen.num_return_sequences is None
+    if chosen.stream and not alone:
+        raise ArgumentError("One text can be streamed, of one prompt. Leave `stream` out to write several.")
+    writer = sources.open_writer(chosen.source, backend=chosen.backend)
+    if alone and _streams(chosen.stream, settings.get("sampler") or writer.sampler):
+        settings.pop("batch_size", None)
+        _show(writer.stream(prompts[0], settings))
+        return 0
+    found = writer.generate(prompts, settings)
+    texts = found if chosen.num_return_sequences is None else [text for several in found for text in several]
+    print("\n\n".join(texts))
+    return 0
+
+
+def _prompts(given: list[str]) -> list[str]:
+    if given.count(sources.STANDARD_INPUT) > 1:
+        raise ArgumentError("Standard input is read once: - may be one prompt, not several.")
+    return [sources.read_text() if prompt == sources.STANDARD_INPUT else prompt for prompt in given]
+
+
+def _streams(asked: bool | None, sampler: Any) -> bool:
+    """Whether the text is written piece by piece. A search knows its texts only when they are complete."""
+    if asked is not None or not sys.stdout.isatty():
+        return bool(asked)
+    from kerasgen.samplers.base import TokenSampler
+    from kerasgen.samplers.resolving import resolve
+    from kerasgen.samplers.searching import Contrastive
+
+    return isinstance(resolve(sampler), (TokenSampler, Contrastive))
+
+
+def _show(pieces: Iterable[str]) -> None:
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()

@@ -1,0 +1,167 @@
+"""What a command names: a saved pipeline, a model or an artefact, opened; and standard input."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasgen import locations
+from kerasgen.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from kerasgen.pipeline import Pipeline
+
+STANDARD_INPUT = "-"
+_ARTEFACT_SUFFIXES = (".tflite", ".litertlm", ".gguf")
+
+
+def is_artefact(source: str) -> bool:
+    """Return whether an exported artefact is meant, there or not."""
+    place = locations.look(source)
+    return place.kind in ("artefact", "file") or Path(source).suffix.lower() in _ARTEFACT_SUFFIXES
+
+
+def open_pipeline(source: str, *, backend: str | None) -> Pipeline:
+    """Return the saved pipeline, or one of the model, that the text stands for.
+
+    Raises:
+        ArgumentError: it is an artefact, which only generates.
+        KerasgenError: it is neither.
+    """
+    from kerasgen.pipeline import Pipeline
+
+    if locations.look(source).kind == "pipeline":
+        return Pipeline.load(source, backend=backend)
+    if is_artefact(source):
+        raise ArgumentError(
+            f"{source!r} is an artefact, which only generates. Give the saved pipeline or the model that it came from."
+        )
+    return Pipeline(model=source, backend=backend)
+
+
+def read_text() -> str:
+    """Return what standard input holds, without the line end that a shell puts after it."""
+    found = sys.stdin.buffer.read()
+    try:
+        text = found.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise ArgumentError(f"Standard input must be UTF-8: {cause}.") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def corpus_of(text: str | None) -> Any:
+    """Return the corpus that the text stands for; that of standard input has a document for each paragraph."""
+    if text != STANDARD_INPUT:
+        return text
+    from kerasgen.corpora.files import Text
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "standard input"
+        with file.open("wb") as copied:
+            while piece := sys.stdin.buffer.read(1 << 20):
+                copied.write(piece)
+        texts = [document.text for document in Text(file, split="paragraph").documents()]
+    if not texts:
+        raise ArgumentError("Standard input holds no text, so there is no corpus.")
+    return texts
+
+
+class PipelineWriter:
+    """Writes with a pipeline.
+
+    Args:
+        source: a saved pipeline or a model.
+        backend: as `Pipeline` takes it.
+    """
+
+    def __init__(self, source: str, *, backend: str | None) -> None:
+        self._pipeline = open_pipeline(source, backend=backend)
+
+    @property
+    def sampler(self) -> Any:
+        """What chooses tokens where the command doesn't say."""
+        return self._pipeline.sampler
+
+    def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
+        """Return a text for each prompt, or several where the settings ask for a number of them."""
+        return self._pipeline.generate(prompts, **settings)  # type: ignore[no-any-return]
+
+    def stream(self, prompt: str, settings: dict[str, Any]) -> Iterator[str]:
+        """Yield a text piece by piece."""
+        return self._pipeline.stream(prompt, **settings)
+
+
+class ArtefactWriter:
+    """Writes with an artefact.
+
+    Args:
+        source: its path.
+    """
+
+    def __init__(self, source: str) -> None:
+        from kerasgen.runtime import load_artefact
+
+        self._source = source
+        self._runtime = load_artefact(source)
+        # The decoding loops take every setting; a format's own runtime knows but a few.
+        self._engine: Any = getattr(self._runtime, "engine", None)
+
+    @property
+    def sampler(self) -> Any:
+        """What chooses tokens where the command doesn't say."""
+        return "greedy"
+
+    def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
+        """Return a text for each prompt, or several where the settings ask for a number of them."""
+        settings = self._resolved(settings)
+        if self._engine is not None:
+            from kerasgen import generation
+
+            return generation.generate(self._engine, prompts, **settings)
+        copies = settings.pop("num_return_sequences", None)
+        self._check(settings)
+        texts = list(self._runtime.generate([prompt for prompt in prompts for _ in range(copies or 1)], **settings))
+        return texts if copies is None else [texts[n : n + copies] for n in range(0, len(texts), copies)]
+
+    def stream(self, prompt: str, settings: dict[str, Any]) -> Iterator[str]:
+        """Yield a text piece by piece; all at once where the format's runtime gives it so."""
+        if self._engine is None:
+            yield from self.generate([prompt], settings)
+            return
+        from kerasgen import generation
+
+        yield from generation.stream(self._engine, prompt, **self._resolved(settings))
+
+    def _resolved(self, settings: dict[str, Any]) -> dict[str, Any]:
+        from kerasgen import constraints
+
+        settings = {"sampler": self.sampler, "seed": 0} | settings
+        if isinstance(settings.get("constraint"), str):
+            settings["constraint"] = constraints.REGISTRY.resolve(settings["constraint"])
+        return settings
+
+    def _check(self, settings: dict[str, Any]) -> None:
+        known = ("sampler", "seed", "max_new_tokens", "return_prompt")
+        foreign = [f"`{name}`" for name in settings if name not in known]
+        if foreign:
+            raise ArgumentError(
+                f"The runtime of {self._source!r} knows no {', '.join(foreign)}. Leave them out, or generate with the "
+                "pipeline that it was exported from."
+            )
+
+
+def open_writer(source: str, *, backend: str | None) -> PipelineWriter | ArtefactWriter:
+    """Return what writes for the text that names a saved pipeline, a model or an artefact.
+
+    Raises:
+        ArgumentError: a backend is asked for, and an artefact has a runtime of its own.
+        KerasgenError: it is none of them.
+    """
+    if not is_artefact(source):
+        return PipelineWriter(source, backend=backend)
+    if backend is not None:
+        raise ArgumentError(f"{source!r} is an artefact and runs without Keras. Leave `backend` out.")
+    return ArtefactWriter(source)

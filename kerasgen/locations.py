@@ -1,0 +1,136 @@
+"""What lies at a path: a saved pipeline, a model, an artefact, a run's checkpoints, or nothing; told from file names.
+
+Nothing is imported and no weights are read, so that the wrong path is told at once, with the call that opens it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from kerasgen import specs
+
+Kind: TypeAlias = Literal["pipeline", "preset", "transformers", "artefact", "checkpoints", "folder", "file", "nothing"]
+
+PIPELINE_FILE = "pipeline.json"
+CONFIG_FILE = "config.json"
+REPORT_FILE = "kerasgen.json"  # inside an artefact that is a directory
+REPORT_SUFFIX = ".json"  # after the whole name of one that is a file
+CHECKPOINT_FILE = "state.json"
+# What these write are models in another form, and are opened as models.
+MODEL_EXPORTERS = ("preset", "transformers")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A path with what lies there.
+
+    Args:
+        path: as it was given, the user's home directory filled in.
+        kind: of what lies there.
+    """
+
+    path: Path
+    kind: Kind
+
+    def __str__(self) -> str:
+        """Say what it is and, if kerasgen opens it, which call does."""
+        shown = str(self.path)
+        said: dict[Kind, str] = {
+            "pipeline": f"{shown!r} is a saved pipeline. Open it with Pipeline.load({shown!r}).",
+            "preset": (
+                f"{shown!r} is a KerasHub preset, a model alone. Open it with Pipeline(model={_spelled(shown)!r})."
+            ),
+            "transformers": (
+                f"{shown!r} is a transformers directory, a model alone. Open it with "
+                f"Pipeline(model={_spelled(shown)!r})."
+            ),
+            "artefact": f"{shown!r} is an exported artefact. Open it with kerasgen.load_artefact({shown!r}).",
+            "checkpoints": (
+                f"{shown!r} holds the checkpoints of a run. Go on with it by the same Pipeline's "
+                f"fit(directory={str(_run_of(self.path))!r}), and save that."
+            ),
+            "folder": f"{shown!r} is a folder of other files: {_listing(self.path)}.",
+            "file": f"{shown!r} is a file.",
+            "nothing": _nothing(self.path),
+        }
+        return said[self.kind]
+
+
+def look(path: str | Path) -> Location:
+    """Return what lies at the path."""
+    path = Path(path).expanduser()
+    return Location(path, _kind(path))
+
+
+def _kind(path: Path) -> Kind:
+    if not path.exists():
+        return "nothing"
+    if not path.is_dir():
+        return "artefact" if "exporter" in _object(path.with_name(path.name + REPORT_SUFFIX)) else "file"
+    if (path / PIPELINE_FILE).is_file():
+        return "pipeline"
+    report, config = _object(path / REPORT_FILE), _object(path / CONFIG_FILE)
+    if "exporter" in report and report["exporter"] not in MODEL_EXPORTERS:
+        return "artefact"
+    if "registered_name" in config:
+        return "preset"
+    if "model_type" in config:
+        return "transformers"
+    if _run_of(path) is not None:
+        return "checkpoints"
+    return "folder"
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds; empty for none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _run_of(path: Path) -> Path | None:
+    """The directory of the run whose checkpoints lie at the path, or which is a checkpoint itself."""
+    if (path / CHECKPOINT_FILE).is_file():
+        return path.parent
+    return path if any(path.glob(f"step-*/{CHECKPOINT_FILE}")) else None
+
+
+def _spelled(path: str) -> str:
+    """The path as a model is spelled: a bare name could be a preset's."""
+    return path if "/" in path or "\\" in path else f"./{path}"
+
+
+def _nothing(path: Path) -> str:
+    """Say that nothing lies at a path, and what comes close to it."""
+    parent = path.parent
+    above = parent
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if above != parent:
+        return f"There is nothing at {str(path)!r}; {str(above)!r} is the last folder of it that is there."
+    close = near(path)
+    hint = f" Did you mean {' or '.join(repr(str(one)) for one in close)}?" if close else ""
+    return f"There is nothing at {str(path)!r}.{hint}"
+
+
+def near(path: Path) -> list[Path]:
+    """Return the neighbours of a path that is not there whose names come close to its own."""
+    try:
+        names = sorted(one.name for one in path.parent.iterdir())
+    except OSError:
+        return []
+    return [path.with_name(name) for name in specs.near(path.name, names)]
+
+
+def _listing(directory: Path) -> str:
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except OSError as cause:
+        return f"it can't be read ({cause})"
+    shown = ", ".join(repr(name) for name in names[:8])
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown or "nothing"
