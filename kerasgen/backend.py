@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -36,14 +37,21 @@ def check(backend: str) -> Backend:
 
 
 def running() -> Backend | None:
-    """Return the backend that this process's Keras runs on, or None while Keras is not imported."""
+    """Return the backend that this process's Keras runs on, or None while Keras is not imported.
+
+    It may be one of Keras's that `BACKENDS` doesn't have.
+    """
     keras = sys.modules.get("keras")
-    if keras is None or not hasattr(keras, "config"):
+    if keras is None:
         return None
-    return cast(Backend, keras.config.backend())
+    # Keras reads its backend in the first moments of being imported, which another thread may be about.
+    config = getattr(keras, "config", None) or sys.modules.get("keras.src.backend.config")
+    return cast(Backend, config.backend()) if hasattr(config, "backend") else None
 
 
-_reason = "Keras was running on it already"
+FOLLOWED = "Keras was running on it already"
+_reason = FOLLOWED
+_starting = threading.RLock()
 
 
 def reason() -> str:
@@ -61,7 +69,7 @@ def automatic() -> tuple[Backend, str]:
     """
     now = running()
     if now is not None:
-        return now, "Keras was running on it already"
+        return _known(now), FOLLOWED
     if os.environ.get(PROCESSES):
         return "jax", f"{PROCESSES} is set, and several processes train together on JAX alone"
     measured = remembered()
@@ -133,11 +141,11 @@ def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend
 
     Raises:
         ArgumentError: Keras has no such backend.
-        BackendError: Keras is imported already and runs on another one.
+        BackendError: Keras is imported already and runs on another one than `backend`, or on one that can't train.
     """
     now = running()
     if not backend and now in BACKENDS:
-        return now, "Keras was running on it already"
+        return now, FOLLOWED
     asked = os.environ.get(VARIABLE)
     if not backend and asked and asked not in BACKENDS:
         raise ArgumentError(
@@ -149,32 +157,55 @@ def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend
         chosen = check(backend or asked or DEFAULT)
         why = "it was asked for" if backend else f"{VARIABLE} says so" if asked else "nothing trains here"
     if now is not None and now != chosen:
-        stay = f"Pass backend={now!r} to go on with this one, or set" if now in BACKENDS else "Set"
+        _known(now, chosen)
         raise BackendError(
-            f"Keras was imported before kerasgen and runs on {now!r}; kerasgen would run on {chosen!r}. A process has "
-            f"one backend. {stay} {VARIABLE}={chosen} before the first `import keras`."
+            f"Keras was imported before and runs on {now!r}; {chosen!r} is asked for. A process has one backend. Pass "
+            f"backend={now!r} to go on with this one, or begin a new process with {VARIABLE}={chosen} set before the "
+            "first `import keras`."
         )
     return chosen, why
+
+
+def _known(now: Backend, wanted: Backend = DEFAULT) -> Backend:
+    """Return the backend that Keras runs on if it is one that can train.
+
+    Raises:
+        BackendError: it is not.
+    """
+    if now not in BACKENDS:
+        raise BackendError(
+            f"Keras was imported before and runs on {now!r}, which can't train. A process has one backend. Begin a new "
+            f"process with {VARIABLE}={wanted} set before the first `import keras`."
+        )
+    return now
 
 
 def use(backend: str | None = None, *, why: str | None = None) -> Backend:
     """Choose the backend as `choose` does, import Keras, and return the backend's name.
 
     Args:
-        backend: as for `choose`.
+        backend: as for `choose`. None goes on with the backend that Keras runs on: what a pipeline chose holds for all
+            that it calls.
         why: what `reason` returns if this call starts the backend; None for what `choose` says.
 
     Raises:
         ArgumentError: Keras has no such backend.
         BackendError: Keras already runs on another backend than asked for, or the backend is not installed.
     """
+    with _starting:
+        return _use(backend, why)
+
+
+def _use(backend: str | None, why: str | None) -> Backend:
     chosen, said = choose(backend)
     if running() is not None:
+        if chosen == "jax":
+            keep_compiled()
         return chosen
+    _forget_broken_import()
     before = os.environ.get(VARIABLE)
     global _reason
     _reason = why or said
-    modules = set(sys.modules)
     os.environ[VARIABLE] = chosen
     if devices.cpu_has_avx2():
         # TensorFlow leaves oneDNN off on processors without AVX-512, and its own products reach half the speed there:
@@ -187,10 +218,7 @@ def use(backend: str | None = None, *, why: str | None = None) -> Backend:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
-        # What Keras imported of itself remembers the backend; another could not be started after it.
-        for module in set(sys.modules) - modules:
-            if module.partition(".")[0] == "keras":
-                del sys.modules[module]
+        _forget_broken_import()
         raise BackendError(
             f"Keras can't start on the backend {chosen!r}: {cause}. Install it, or choose another with "
             f"backend=… or {VARIABLE} ({', '.join(BACKENDS)})."
@@ -205,6 +233,13 @@ def use(backend: str | None = None, *, why: str | None = None) -> Backend:
         if os.environ.get(PROCESSES):  # before anything is computed: a process can't join a run later
             keras.distribution.initialize()
     return chosen
+
+
+def _forget_broken_import() -> None:
+    """Take away what an `import keras` that failed left: it remembers its backend, and no other could start."""
+    if "keras" not in sys.modules:
+        for module in [name for name in sys.modules if name.startswith("keras.")]:
+            del sys.modules[module]
 
 
 _compiled: str | None = None

@@ -54,7 +54,7 @@ class Pipeline(Generator):
 
     Raises:
         ArgumentError: a name or an argument is wrong.
-        BackendError: Keras already runs on another backend.
+        BackendError: Keras already runs on another backend than is asked for.
     """
 
     def __init__(

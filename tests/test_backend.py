@@ -169,36 +169,109 @@ print(json.dumps(said))
     assert said == [None, "jax", "jax", "jax", "jax", "jax", "jax"]
 
 
-def test_keras_on_another_backend_already_is_an_error_that_says_what_to_do() -> None:
-    (kind, message), running, follows, stays = child(
+def test_keras_on_another_backend_than_asked_for_is_an_error_whose_remedies_work() -> None:
+    code = """
+import keras
+import kerasgen as kg
+texts = ["the sea and the stars"] * 3
+for _ in range(2):
+    said = say(lambda: kg.Pipeline(texts, "starter", backend=asked).backend)
+    if isinstance(said, str):
+        break
+    message, asked = said[1], said[1].partition("Pass backend='")[2].partition("'")[0]
+pipe = kg.Pipeline(texts, kg.Starter(), backend=asked, tuner="full:max_steps=1")
+pipe.model
+os.environ["KERAS_BACKEND"] = "torch"  # of no more weight: Keras read it when it was imported
+again = kg.Hub(str(pipe.model_source.directory())).load()
+pipe.generate(["the"], max_new_tokens=1)
+print(json.dumps([message, pipe.backend, keras.config.backend(), pipe.score("the sea").bits_per_character]))
+"""
+    message, followed, running, bits = child(SAY + "asked = 'tensorflow'" + code, KERAS_BACKEND="jax")
+    assert (followed, running) == ("jax", "jax")
+    assert "runs on 'jax'" in message
+    assert "'tensorflow' is asked for" in message
+    variable, _, value = message.partition("new process with ")[2].partition(" set before")[0].partition("=")
+    assert (variable, value) == ("KERAS_BACKEND", "tensorflow")
+    started = child(
+        SAY + "import keras, kerasgen as kg\npipe = kg.Pipeline(backend='tensorflow')\npipe.tokenizer\n"
+        "print(json.dumps([pipe.backend, keras.config.backend()]))",
+        **{variable: value},
+    )
+    assert started == ["tensorflow", "tensorflow"]
+    assert bits > 0
+
+
+@pytest.mark.parametrize("runs_on", ["tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
+def test_a_pipeline_that_nobody_told_a_backend_follows_the_keras_that_runs(runs_on: str, tmp_path: Path) -> None:
+    """Every user of Keras begins so; the backend is the one of their configuration file."""
+    if find_spec(runs_on) is None:
+        pytest.skip(f"{runs_on} is not installed")
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": runs_on, "floatx": "float32", "epsilon": 1e-7}))
+    said = child(
+        SAY
+        + """
+import kerasgen as kg
+tuner = kg.FullTuner(max_steps=1, sequence_length=16, vocabulary="keep", batch_size=2)
+early = kg.Pipeline(["the sea", "the stars", "the hills"] * 3, tuner=tuner)
+import keras_hub
+late = kg.Pipeline(model=kg.Starter())
+texts = [late.generate("the", max_new_tokens=2), early.generate("the", max_new_tokens=2)]
+report = early.fit(verbose=0)
+said = [early.backend, late.backend, report.backend, report.reasons["backend"], say(lambda: backend.use())]
+loaded = kg.Hub(str(late.model_source.directory())).load()
+print(json.dumps([*said, texts[0] == texts[1], report.steps]))
+""",
+        KERAS_BACKEND=None,
+        KERAS_HOME=str(tmp_path),
+    )
+    assert said == [*[runs_on] * 3, "Keras was running on it already", runs_on, True, 1]
+
+
+def test_a_variable_set_after_keras_was_imported_changes_nothing_as_in_keras() -> None:
+    said = child(
         SAY
         + """
 import keras
-said = [say(lambda: backend.use("tensorflow")), backend.running()]
-os.environ["KERAS_BACKEND"] = "tensorflow"  # too late: Keras read it when it was imported
-said += [say(backend.agree), say(lambda: backend.use("jax"))]
-print(json.dumps(said))
+os.environ["KERAS_BACKEND"] = "tensorflow"
+print(json.dumps([say(backend.agree), say(backend.use), say(lambda: backend.use("jax"))]))
 """,
         KERAS_BACKEND="jax",
     )
-    assert (kind, running, follows, stays) == ("BackendError", "jax", "jax", "jax")
-    assert "runs on 'jax'" in message
-    assert "Pass backend='jax'" in message
-    assert "KERAS_BACKEND=tensorflow before the first `import keras`" in message
+    assert said == ["jax", "jax", "jax"]
 
 
-def test_keras_on_a_backend_that_kerasgen_does_not_know_is_no_way_out(tmp_path: Path) -> None:
+def test_keras_on_a_backend_that_cannot_train_is_no_way_out(tmp_path: Path) -> None:
     """Keras has backends that can't train; its configuration file may name one."""
     (tmp_path / "keras.json").write_text(
         json.dumps({"backend": "numpy", "floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"})
     )
-    kind, message = child(
-        SAY + "import keras\nprint(json.dumps(say(backend.use)))", KERAS_BACKEND=None, KERAS_HOME=str(tmp_path)
+    said = child(
+        SAY + "import keras\nprint(json.dumps([say(lambda: backend.use(b)) for b in (None, 'auto', 'jax')]))",
+        KERAS_BACKEND=None,
+        KERAS_HOME=str(tmp_path),
     )
-    assert kind == "BackendError"
-    assert "runs on 'numpy'" in message
-    assert "backend='numpy'" not in message
-    assert "Set KERAS_BACKEND=jax before the first `import keras`" in message
+    for kind, message in said:
+        assert kind == "BackendError"
+        assert "runs on 'numpy'" in message
+        assert "backend='numpy'" not in message
+        assert "KERAS_BACKEND=jax set before the first `import keras`" in message
+
+
+def test_after_an_import_of_keras_that_failed_another_backend_can_start() -> None:
+    """A person whose Keras is set to a backend that is not installed; what failed remembers it."""
+    failed, started = child(
+        WITHOUT.format(module="tensorflow")
+        + SAY
+        + """
+try:
+    import keras
+except ImportError as error:
+    failed = error.name
+print(json.dumps([failed, say(lambda: backend.use("jax"))]))
+""",
+        KERAS_BACKEND="tensorflow",
+    )
+    assert (failed, started) == ("tensorflow", "jax")
 
 
 @pytest.mark.parametrize(

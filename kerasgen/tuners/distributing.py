@@ -127,7 +127,7 @@ def gathered(variable: Any) -> Any:
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(value, tiled=True))
-    return np.asarray(value)
+    return np.asarray(keras.ops.convert_to_numpy(value))
 
 
 def together(share: Share, what: str) -> None:

@@ -92,4 +92,4 @@ def _wait(found: Any) -> None:
     if hasattr(found, "block_until_ready"):
         found.block_until_ready()
     else:
-        np.asarray(found[:1, :1])
+        keras.ops.convert_to_numpy(found[:1, :1])
