@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from kerasgen import cache, devices
 from kerasgen.errors import ArgumentError, BackendError
@@ -45,7 +45,7 @@ def running() -> Backend | None:
     if keras is None:
         return None
     # Keras reads its backend in the first moments of being imported, which another thread may be about.
-    config = getattr(keras, "config", None) or sys.modules.get("keras.src.backend.config")
+    config: Any = getattr(keras, "config", None) or sys.modules.get("keras.src.backend.config")
     return cast(Backend, config.backend()) if hasattr(config, "backend") else None
 
 
