@@ -1,40 +1,52 @@
-"""The chinese-poetry repository to documents: the Tang and Song poems of 全唐诗, one document a poem."""
+"""The chinese-poetry repository to documents: the poems of 全唐诗 or of another folder, one document a poem."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from kerasgen.corpora import verse
+from kerasgen.corpora import poetry_collections, verse, verse_variants
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.corpora.poetry_collections import AUTO, COLLECTIONS, PROSE
 from kerasgen.corpora.poetry_repository import (
     ARCHIVE_URL,
     DYNASTIES,
+    FOLDER,
     REPOSITORY,
     REVISION,
     PoemFile,
     poem_files,
     verify_archive,
 )
-from kerasgen.errors import CorpusArgumentError, CorpusFormatError, MissingDependencyError
+from kerasgen.errors import (
+    CorpusArgumentError,
+    CorpusFormatError,
+    MissingDependencyError,
+)
 
 
 @dataclass(frozen=True)
 class ChinesePoetry(CorpusSource):
-    """Poems of the Tang and Song dynasties, from the files `poet.tang.*.json` and `poet.song.*.json` of 全唐诗.
+    """Poems of the Tang and Song dynasties, or of another collection of the chinese-poetry repository.
 
     A document's text is the poem's couplets, one a line; its metadata are `title`, `author`, `dynasty`, `form`
-    (`jueju`, `lüshi` or `other`) and `line_length` (characters, or None if the lines differ). The poems come in the
-    order of the files' numbers, Tang before Song. What is not yielded is counted in the tally with its reason.
+    (`jueju`, `lüshi` or `other`) and `line_length` (characters, or None if the lines differ), and outside of 全唐诗
+    the `collection` and what else an entry says of itself (`rhythmic`, `chapter`, `section`, `volume`). The poems come
+    in the order of the files' numbers, Tang before Song. What is not yielded is counted in the tally with its reason.
 
     Args:
-        path: a directory (a checkout of the repository, or the folder 全唐诗 itself) or a `.zip` or `.tar.*` archive
-            of either. None downloads the pinned revision once, into the cache.
-        dynasty: which poems; `"both"` needs the files of both.
+        path: a directory (a checkout of the repository, or one of its folders), a `.zip` or `.tar.*` archive of either,
+            or a single `.json` file of one. None downloads the pinned revision once, into the cache.
+        dynasty: which half of 全唐诗; `"both"` needs the files of both.
+        collection: the repository's folder: `"全唐诗"`, `"宋词"`, `"元曲"`, `"五代诗词"`, `"诗经"`, `"楚辞"`,
+            `"曹操诗集"`, `"纳兰性德"`, `"御定全唐詩"`, `"水墨唐诗"`, `"蒙学"`, `"论语"`, `"四书五经"`, `"幽梦影"`, or
+            its name in Latin letters (`"song_ci"`, `"yuan_qu"`, `"shi_jing"`, …). `"all"` reads every one that is there
+            and holds verse, but for 全唐诗. `"auto"` takes 全唐诗 where it is there, else the one collection that is.
         form: `"five"` and `"seven"` take the poems whose lines all have so many characters, `"jueju"` and `"lüshi"`
             (or `"lushi"`) those with 4 or 8 lines of 5 or 7. Counted after the notes are stripped.
         script: `"simplified"` and `"traditional"` convert text, title and author with OpenCC
@@ -44,8 +56,14 @@ class ChinesePoetry(CorpusSource):
             brackets round restored characters, and drops a poem whose brackets are not balanced, since no one can
             tell its verse from its notes. It is the default because 6.5 % of all characters stand in notes, in
             the prose of modern scholars: a model tuned on them writes footnotes.
-        lacunae: what to do with a poem that has lost characters (□), its notes aside. `"drop"` is the default, since
-            a model tuned on holes writes holes.
+            One stray bracket is mended where it leaves no doubt. Directions for singers in 〔 〕 go too, and with a
+            play's songs the scenes that are partly spoken.
+        lacunae: what to do with a poem that has lost characters (□, ●, 囗, …), its notes aside, or whose note says that
+            the rest is lost. `"drop"` is the default, since a model tuned on holes writes holes.
+        fragments: what to do with entries that are no whole poem: single lines under titles such as 句 and 逸句, and
+            titles of poems that stand elsewhere (存目). `"drop"` is the default.
+        unify_variants: write one form for each variant character: 黃 for 黄, 卻 for 却, 峰 for 峯. A vocabulary then
+            needs one token for them, and poems that two editions write differently are duplicates.
         glyphs: what to do with a poem in which a character is written by its parts (`{臨/手}`); kept as it stands,
             or the poem is dropped.
         deduplicate: drop a poem whose text has come before.
@@ -59,11 +77,14 @@ class ChinesePoetry(CorpusSource):
 
     path: str | None = None
     dynasty: Literal["tang", "song", "both"] = "both"
+    collection: str = "auto"
     form: Literal["any", "five", "seven", "jueju", "lüshi", "lushi"] = "any"
     script: Literal["as_is", "simplified", "traditional"] = "as_is"
     notes: Literal["keep", "strip"] = "strip"
     lacunae: Literal["keep", "drop"] = "drop"
+    fragments: Literal["keep", "drop"] = "drop"
     glyphs: Literal["keep", "drop"] = "keep"
+    unify_variants: bool = False
     deduplicate: bool = True
     on_error: Literal["raise", "skip"] = "raise"
     url: str = ARCHIVE_URL
@@ -78,6 +99,18 @@ class ChinesePoetry(CorpusSource):
                 )
         if self.form == "lushi":
             object.__setattr__(self, "form", "lüshi")
+        named = poetry_collections.collection_named(self.collection) if isinstance(self.collection, str) else None
+        if named is None:
+            raise CorpusArgumentError(
+                f"chinese_poetry: collection must be 'auto', 'all', {', '.join(map(repr, COLLECTIONS))}, or one of "
+                f"{', '.join(found.alias for found in COLLECTIONS.values())}. Received: {self.collection!r}."
+            )
+        object.__setattr__(self, "collection", named)
+        if self.dynasty != "both" and named not in (AUTO, FOLDER):
+            raise CorpusArgumentError(
+                f"chinese_poetry: dynasty={self.dynasty!r} chooses a half of {FOLDER}, and collection={named!r} has "
+                "none. Leave one of the two out."
+            )
         for name in ("path", "cache_dir"):
             value = getattr(self, name)
             if value is None:
@@ -85,10 +118,11 @@ class ChinesePoetry(CorpusSource):
             if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
                 raise CorpusArgumentError(f"chinese_poetry: {name} must be a path or None. Received: {value!r}.")
             object.__setattr__(self, name, os.fspath(value))
-        if not isinstance(self.deduplicate, bool):
-            raise CorpusArgumentError(
-                f"chinese_poetry: deduplicate must be True or False. Received: {self.deduplicate!r}."
-            )
+        for name in ("deduplicate", "unify_variants"):
+            if not isinstance(getattr(self, name), bool):
+                raise CorpusArgumentError(
+                    f"chinese_poetry: {name} must be True or False. Received: {getattr(self, name)!r}."
+                )
         if not isinstance(self.url, str) or not self.url.startswith(("https://", "http://")):
             raise CorpusArgumentError(
                 f"chinese_poetry: url must begin with https:// or http://. Received: {self.url!r}. "
@@ -106,8 +140,8 @@ class ChinesePoetry(CorpusSource):
         tally = CorpusTally() if tally is None else tally
         convert = _converter(self.script)
         seen: set[bytes] = set()
-        for file, index, poem in self._poems(tally):
-            document, reason, changes = self._document(file, index, poem, convert)
+        for entry in self._entries(tally):
+            document, reason, changes = self._document(entry, convert)
             if document is not None and self.deduplicate:
                 # 16 bytes a poem instead of its text: 320,000 poems fit in some tens of megabytes.
                 key = hashlib.blake2b(document.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -121,68 +155,143 @@ class ChinesePoetry(CorpusSource):
                 tally.change(change)
             yield tally.keep(document)
 
-    def _document(
-        self, file: PoemFile, index: int, poem: dict[str, Any], convert: Callable[[str], str] | None
-    ) -> tuple[Document | None, str, list[str]]:
+    def _document(self, entry: _Entry, convert: Callable[[str], str] | None) -> tuple[Document | None, str, list[str]]:
         """The document, or the reason why there is none, and what was changed in it."""
         changes: list[str] = []
+        poem = entry.poem
         text = "\n".join(poem["paragraphs"])
+        title, author = poem.get("title") or "", poem.get("author") or ""
         if not verse.has_words(text):
             return None, "no text but punctuation", changes
-        if verse.balanced(text):
-            verse_only = verse.strip_notes(text)
-        elif self.notes == "strip":
-            return None, "unbalanced brackets", changes
+        if self.fragments == "drop":
+            if verse.is_catalogue_entry(title, text):
+                return None, "title without its poem (存目)", changes
+            if verse.is_fragment(title):
+                return None, "fragment (句)", changes
+        if self.notes == "strip":
+            if entry.has_plays and verse.has_speech(text):
+                return None, "partly spoken scene of a play", changes
+            mended = verse.mend_brackets(text)
+            if mended is None:
+                return None, "unbalanced brackets", changes
+            if mended != text:
+                changes.append("stray bracket mended")
+            verse_only = verse.strip_remarks(verse.strip_notes(mended))
         else:
-            verse_only = text
+            verse_only = mended = text
+            if verse.balanced(text):
+                verse_only = verse.strip_notes(text)
         bare = verse.close_up(verse.strip_marks(verse_only))
         if self.notes == "strip":
-            if not bare:
+            if not bare or verse.is_placeholder(bare):
                 return None, "no text but notes", changes
-            if verse_only != text:
+            if entry.is_prose or verse.is_editors_prose(title, bare):
+                return None, "preface or editor's prose", changes
+            if verse_only != mended:
                 changes.append("notes stripped")
             if verse.strip_marks(verse_only) != verse_only:
                 changes.append("footnote numbers or square brackets stripped")
             if not changes and bare != text:
                 changes.append("stray punctuation closed up")
             text = bare
-        if self.lacunae == "drop" and verse.LACUNA in bare:
+        if self.lacunae == "drop" and (verse.has_lacuna(bare) or verse.says_lost(mended)):
             return None, "lacuna", changes
         if self.glyphs == "drop" and verse.has_glyph(bare):
             return None, "character written by its parts", changes
         form = verse.form(bare)
         if not _fits(form, self.form):
             return None, "another form", changes
-        title, author = poem.get("title") or "", poem.get("author") or ""
         if convert is not None:
             converted = convert(text)
             if converted != text:
                 changes.append("script converted")
             text, title, author = converted, convert(title), convert(author)
+        if self.unify_variants:
+            unified = verse_variants.unify(text)
+            if unified != text:
+                changes.append("variant characters unified")
+            text, title, author = unified, verse_variants.unify(title), verse_variants.unify(author)
         return (
             Document(
                 text=text,
-                id=poem.get("id") or f"{file.name}#{index}",
+                id=poem.get("id") or entry.name,
                 metadata={
                     "title": title,
                     "author": author,
-                    "dynasty": file.dynasty,
+                    "dynasty": poem.get("dynasty") or entry.dynasty,
                     "form": form.form,
                     "line_length": form.line_length,
+                    **entry.more,
                 },
             ),
             "",
             changes,
         )
 
-    def _poems(self, tally: CorpusTally) -> Iterator[tuple[PoemFile, int, dict[str, Any]]]:
-        """The poems as they stand in the files: the file, the index within it, the poem."""
-        skip = self.on_error == "skip"
-        for file in poem_files(
-            Path(self.path).expanduser() if self.path is not None else self._download(),
-            DYNASTIES if self.dynasty == "both" else (self.dynasty,),
-            on_damage=(lambda error: tally.drop(f"archive damaged at byte {error.byte}")) if skip else None,
+    def _entries(self, tally: CorpusTally) -> Iterator[_Entry]:
+        """The poems as they stand in the files."""
+        path = Path(self.path).expanduser() if self.path is not None else self._download()
+        if poetry_collections.is_single_file(path):
+            file = poetry_collections.single_file(path)
+            if self.dynasty not in ("both", file.dynasty):
+                raise CorpusArgumentError(
+                    f"chinese_poetry: {path} is no file poet.{self.dynasty}.*.json. Leave dynasty={self.dynasty!r} out."
+                )
+            yield from self._by_shape(COLLECTIONS.get(path.absolute().parent.name), file, tally)
+        elif self.collection == FOLDER or self.dynasty != "both":
+            dynasties = DYNASTIES if self.dynasty == "both" else (self.dynasty,)
+            yield from self._of_files(poem_files(path, dynasties, on_damage=self._on_damage(tally)), tally)
+        elif self.collection != AUTO:
+            yield from self._of_collection(path, tally)
+        else:
+            files = poem_files(path, on_damage=self._on_damage(tally), optional=True)
+            first = next(files, None)
+            if first is None:
+                yield from self._of_collection(path, tally)
+            else:
+                yield from self._of_files(chain([first], files), tally)
+
+    def _of_collection(self, path: Path, tally: CorpusTally) -> Iterator[_Entry]:
+        for collection, file in poetry_collections.collection_files(
+            path, self.collection, on_damage=self._on_damage(tally)
         ):
+            yield from self._by_shape(collection, file, tally)
+
+    def _by_shape(
+        self, collection: poetry_collections.Collection | None, file: PoemFile, tally: CorpusTally
+    ) -> Iterator[_Entry]:
+        skip = self.on_error == "skip"
+        try:
+            found = list(poetry_collections.poems_in(file.value()))
+        except CorpusFormatError:
+            if not skip:
+                raise
+            tally.drop(f"malformed file {file.name}")
+            return
+        if not any(isinstance(poem, dict) for poem in found):
+            tally.drop(f"no poems in the file {file.name}")
+            return
+        folder = "" if collection is None else collection.folder
+        for index, poem in enumerate(found):
+            fault = poem if isinstance(poem, str) else None
+            if isinstance(poem, dict):
+                more = {name: poem[name] for name in ("rhythmic", "chapter", "section", "volume") if poem.get(name)}
+                yield _Entry(
+                    poem,
+                    f"{file.name}#{index}",
+                    file.dynasty,
+                    {"collection": folder, **more},
+                    is_prose=folder not in PROSE and poetry_collections.is_preface(file.name),
+                    has_plays=collection is not None and collection.has_plays,
+                )
+            elif skip:
+                tally.drop("malformed poem")
+            else:
+                raise _malformed(file, index, str(fault))
+
+    def _of_files(self, files: Iterable[PoemFile], tally: CorpusTally) -> Iterator[_Entry]:
+        skip = self.on_error == "skip"
+        for file in files:
             try:
                 poems = file.poems()
             except CorpusFormatError:
@@ -193,14 +302,16 @@ class ChinesePoetry(CorpusSource):
             for index, poem in enumerate(poems):
                 fault = _fault(poem)
                 if fault is None:
-                    yield file, index, poem
+                    yield _Entry(poem, f"{file.name}#{index}", file.dynasty)
                 elif skip:
                     tally.drop("malformed poem")
                 else:
-                    raise CorpusFormatError(
-                        f"{file.place}: the poem with index {index} {fault}. Use on_error='skip' to pass over it.",
-                        path=file.place,
-                    )
+                    raise _malformed(file, index, fault)
+
+    def _on_damage(self, tally: CorpusTally) -> Callable[[CorpusFormatError], None] | None:
+        if self.on_error != "skip":
+            return None
+        return lambda error: tally.drop(f"archive damaged at byte {error.byte}")
 
     def _download(self) -> Path:
         from platformdirs import user_cache_path
@@ -216,12 +327,25 @@ class ChinesePoetry(CorpusSource):
         )
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A poem as it stands in a file, with what the file says of it."""
+
+    poem: dict[str, Any]
+    name: str
+    dynasty: str
+    more: Mapping[str, str] = field(default_factory=dict)
+    is_prose: bool = False
+    has_plays: bool = False
+
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "dynasty": ("tang", "song", "both"),
     "form": ("any", "five", "seven", "jueju", "lüshi", "lushi"),
     "script": ("as_is", "simplified", "traditional"),
     "notes": ("keep", "strip"),
     "lacunae": ("keep", "drop"),
+    "fragments": ("keep", "drop"),
     "glyphs": ("keep", "drop"),
     "on_error": ("raise", "skip"),
 }
@@ -244,6 +368,12 @@ def _fault(poem: Any) -> str | None:
         if not isinstance(poem.get(key), (str, type(None))):
             return f"has no text under {key!r}"
     return None
+
+
+def _malformed(file: PoemFile, index: int, fault: str) -> CorpusFormatError:
+    return CorpusFormatError(
+        f"{file.place}: the poem with index {index} {fault}. Use on_error='skip' to pass over it.", path=file.place
+    )
 
 
 def _converter(script: str) -> Callable[[str], str] | None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from kerasgen.corpora.archives import members
+from kerasgen.corpora.kinds import kind_of
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
 FOLDER = "全唐诗"
@@ -45,33 +46,47 @@ class PoemFile(NamedTuple):
         Raises:
             CorpusFormatError: the file is not UTF-8, not JSON, or not a list.
         """
-        byte, line = 0, 1
+        poems = self.value()
+        if isinstance(poems, list):
+            return poems
+        raise self._malformed(f"holds no list of poems but a {type(poems).__name__}") from TypeError(type(poems))
+
+    def value(self) -> Any:
+        """Return what the file holds, as JSON has it.
+
+        Raises:
+            CorpusFormatError: the file is not UTF-8 or not JSON.
+        """
         try:
-            poems = json.loads(self.content.decode("utf-8").removeprefix("\ufeff"))
+            return json.loads(self.content.decode("utf-8").removeprefix("\ufeff"))
         except UnicodeDecodeError as cause:
-            byte, problem = cause.start, f"is not UTF-8: {cause.reason}"
-            line = self.content.count(b"\n", 0, byte) + 1
-            error: Exception = cause
+            raise self._malformed(
+                f"is not UTF-8: {cause.reason}", cause.start, self.content.count(b"\n", 0, cause.start) + 1
+            ) from cause
         except json.JSONDecodeError as cause:
             byte = len(self.content) - len(cause.doc[cause.pos :].encode("utf-8"))
-            line, problem, error = cause.lineno, f"is not JSON: {cause.msg}", cause
+            raise self._malformed(f"is not JSON: {cause.msg}", byte, cause.lineno) from cause
         except (ValueError, RecursionError) as cause:  # a number too long, lists too deep
-            problem, error = f"can't be read: {cause}", cause
-        else:
-            if isinstance(poems, list):
-                return poems
-            problem, error = f"holds no list of poems but a {type(poems).__name__}", TypeError(type(poems))
-        raise CorpusFormatError(
-            f"{self.place} {problem}, at byte {byte} (line {line}). Fetch it again, or use on_error='skip' to pass "
-            "over it.",
+            raise self._malformed(f"can't be read: {cause}") from cause
+
+    def _malformed(self, problem: str, byte: int = 0, line: int = 1) -> CorpusFormatError:
+        found = kind_of(self.content)
+        what = "" if found is None else f" (it is {found})"
+        return CorpusFormatError(
+            f"{self.place} {problem}, at byte {byte} (line {line}){what}. Fetch it again, or use on_error='skip' to "
+            "pass over it.",
             path=self.place,
             line=line,
             byte=byte,
-        ) from error
+        )
 
 
 def poem_files(
-    path: Path, dynasties: tuple[str, ...] = DYNASTIES, on_damage: Callable[[CorpusFormatError], None] | None = None
+    path: Path,
+    dynasties: tuple[str, ...] = DYNASTIES,
+    on_damage: Callable[[CorpusFormatError], None] | None = None,
+    *,
+    optional: bool = False,
 ) -> Iterator[PoemFile]:
     """Yield the poem files of a directory or archive, Tang before Song, each by its number.
 
@@ -82,6 +97,7 @@ def poem_files(
         dynasties: `"tang"`, `"song"` or both.
         on_damage: called with the error if an archive is cut or damaged but some of its files came before that place;
             without it the error is raised.
+        optional: yield nothing, instead of raising, where there are no files of any of the dynasties.
 
     Raises:
         CorpusFormatError: the archive is cut or damaged, or several folders hold poem files.
@@ -90,10 +106,12 @@ def poem_files(
     if path.is_dir():
         folder = path / FOLDER if (path / FOLDER).is_dir() else path
         names = [entry.name for entry in folder.iterdir() if entry.is_file() and _is_wanted(entry.name, dynasties)]
+        if optional and not names:
+            return
         for dynasty, name in _ordered(names, dynasties, where=folder):
             yield PoemFile(dynasty, str(folder / name), name, (folder / name).read_bytes())
     elif path.is_file():
-        yield from _archive_files(path, dynasties, on_damage)
+        yield from _archive_files(path, dynasties, on_damage, optional)
     else:
         raise CorpusUnavailableError(
             f"chinese_poetry: there is nothing at {path}. Pass as path= the repository's directory, its folder "
@@ -103,7 +121,7 @@ def poem_files(
 
 
 def _archive_files(
-    path: Path, dynasties: tuple[str, ...], on_damage: Callable[[CorpusFormatError], None] | None
+    path: Path, dynasties: tuple[str, ...], on_damage: Callable[[CorpusFormatError], None] | None, optional: bool
 ) -> Iterator[PoemFile]:
     """The archive's files through one temporary file: an archive has its own order, and going back in it is slow."""
     places: dict[str, tuple[int, int]] = {}
@@ -116,6 +134,8 @@ def _archive_files(
             if on_damage is None or not places:
                 raise
             on_damage(cause)
+        if optional and not places:
+            return
         for dynasty, name in _ordered(list(places), dynasties, where=path):
             offset, size = places[name]
             spool.seek(offset)

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 Form: TypeAlias = Literal["jueju", "lüshi", "other"]
 
 LACUNA = "□"
-"""Stands for a character that the source has lost."""
+"""Stands for a character that the source has lost; other signs for it are found by `has_lacuna`."""
 
 _OPENING = "（("
 _CLOSING = "）)"
@@ -20,15 +20,45 @@ _LINE_END = re.compile("[，。！？；：,.!?;:\n]+")
 # keep rare characters, and the signs for a character that is lost (□, ●, ○) or that a font lacks (〓).
 _WORD = re.compile("[\\w\ue000-\uf8ff\U000f0000-\U0010ffff□●○〓]")
 _NOT_WORDS = re.compile("[^\\w\ue000-\uf8ff\U000f0000-\U0010ffff□●○〓]+")
-# A footnote's number: 〖1〗, or Chinese numerals in square brackets.
-_MARK = re.compile(r"〖\d+〗|\[[一二三四五六七八九十○〇]+\]")
+# A footnote's number: 〖1〗, a circled one, or one in square or tortoise-shell brackets.
+_MARK = re.compile(
+    r"〖\d+〗|\[(?:\d+|[一二三四五六七八九十○〇]+)\]|〔(?:\d+|[一二三四五六七八九十○〇]+)〕|[\u2460-\u2473]"
+)
 # Square brackets around anything else hold characters that an editor restored: they belong to the line. In the Tang
 # poems, nine of ten such lines have their poem's metre only with the bracketed characters counted.
 _RESTORED = re.compile(r"\[([^\[\]]*)\]")
+# Tortoise-shell brackets, or wide square ones: a singer's direction where they begin or fill a clause, else a tune
+# or a restored character that belongs to the line. A clause that goes on with a comma has the bracket for its subject.
+_DIRECTION = re.compile(r"(^|[。！？；!?;\n])([「『《〈“‘]?)[〔［][^〔〕［］\n]*[〕］][。；]?(?![，,、])", re.MULTILINE)
+_TORTOISE_SHELL = re.compile(r"[〔〕［］]")
+# What stands for lost characters: a box or a disc, the sign for a byte that could not be decoded, an omission.
+_LACUNA = re.compile("[□●囗■◆▢◻◼○\ufffd]|…|[上下中前後后]缺")
+# A note that says that the poem goes on where it stands.
+_LOST = re.compile(r"[（(][以已]?[上下中前後后原]?[缺闕阙佚泐脫脱](?!題|题|名|作者)[^（()）]{0,4}[）)]")
 # One character that had no code point when the text was typed, written by its parts: {臨/手}.
 _GLYPH = re.compile(r"\{[^{}\n]*\}")
 # One character by its parts, the Unicode way: ⿰ and ⿱ and their like, then two parts (⿲ and ⿳: three).
 _SEQUENCE = re.compile("[⿲⿳].{3}|[⿰⿱⿴-⿻].{2}")
+# Words of an editor, who cites books by chapter and says how other books have it.
+_EDITOR = re.compile("[《〈]|見|见|按|一作|又作|原作|卷|同前|以上|錄|录|題作|题作")
+_REMARK = re.compile(
+    "(?:按|案|附注|附註|校記|出處)[：:]|(?:見|以上|右).{0,12}[《〈]|《[^》]*》.{0,12}(?:卷|作[「《])|處士門。|.*Content-Type"
+)
+_ORDINAL = r"[\s其第之一二三四五六七八九十百千〇○零\d首則则]*"
+_FRAGMENT = re.compile(
+    rf"(?:又|諧詩|谐诗|詩|诗)?(?:[逸佚殘残斷断雜杂零摘散][章]?句|句|零章)(?:{_ORDINAL}|[（(].*)$", re.DOTALL
+)
+_FRAGMENT_NOTE = re.compile(r"[（(](?:[逸佚殘残斷断零摘散末首起結结詩诗])?句[^（()）\w]*(?:〖\d+〗)?[）)]")
+_CATALOGUE = re.compile(rf"(?:存目|存疑目){_ORDINAL}(?:[（(].*)?$", re.DOTALL)
+_FIRST_LINE = re.compile("(?:詩題|诗题|題|题)[：:].*首句", re.DOTALL)
+_FOREWORD = re.compile(
+    r"(?:前言|序言|自序|序|序文|後記|后记|跋|凡例|例言|編例|编例|出版說明|出版说明|整理說明|整理说明|修訂說明|.{0,12}考釋|.{0,12}考释)$"
+)
+_BIOGRAPHY = re.compile("[詩诗][一二三四五六七八九十百]{1,3}首[。\\s]*$")
+_LEAST_PROSE = 150  # characters; forewords are longer than most poems of that title
+_SPEECH = re.compile(
+    r"[（(<〈【][^（()）>]{0,16}(?:云|白|曰|念|說|说|問|问|答|诗|詩|詞|词)(?:介|科|了)?[，。：:]?[）)>〉】]"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +78,8 @@ class VerseForm:
 
 def balanced(text: str) -> bool:
     """Return whether each round bracket, full-width or ASCII, has its partner."""
+    if not _has_brackets(text):
+        return True
     depth = 0
     for character in text:
         if character in _OPENING:
@@ -70,6 +102,8 @@ def strip_notes(text: str) -> str:
     """
     if not balanced(text):
         raise ValueError("The round brackets are not balanced.")
+    if not _has_brackets(text):
+        return text
     kept: list[str] = []
     depth = 0
     broken = False  # whether the note ran over a line's end
@@ -89,9 +123,90 @@ def strip_notes(text: str) -> str:
     return "".join(kept)
 
 
+def _has_brackets(text: str) -> bool:
+    return "（" in text or "）" in text or "(" in text or ")" in text
+
+
+def mend_brackets(text: str) -> str | None:
+    """Return the text with balanced brackets where one stray bracket leaves no doubt what is verse, or None.
+
+    There is no doubt where nothing but punctuation follows a closing bracket that has no partner, and where an opening
+    one without a partner begins a clause after the verse and an editor's words run from there to the text's end.
+    """
+    if balanced(text):
+        return text
+    opened: list[int] = []
+    for place, character in enumerate(text):
+        if character in _OPENING:
+            opened.append(place)
+        elif character in _CLOSING:
+            if opened:
+                opened.pop()
+            elif has_words(text[place:]):
+                return None
+            else:
+                before = text[:place].rstrip("。\n")
+                remark = max(before.rfind(end) for end in "\n。；？！") + 1
+                clear = text[:remark] if _EDITOR.search(text[remark:place]) else text[:place] + text[place + 1 :]
+                return clear if balanced(clear) and has_words(clear) else None
+    before, note = text[: opened[0]], text[opened[0] + 1 :]
+    begins_clause = before.endswith(("\n", "〗", *_ENDS))
+    return before.rstrip("\n") if begins_clause and has_words(before) and _EDITOR.search(note) else None
+
+
+def strip_remarks(text: str) -> str:
+    """Return the text without the last lines if they are an editor's remark outside of brackets, or of a web page."""
+    if "《" not in text and "：" not in text and "Content-Type" not in text:
+        return text
+    found = text.split("\n")
+    for place, line in enumerate(found):
+        if place and _REMARK.match(line):
+            return "\n".join(found[:place])
+    return text
+
+
 def strip_marks(text: str) -> str:
-    """Return the text without footnote numbers (`〖1〗`, `[一]`) and without the brackets of restored characters."""
-    return _RESTORED.sub(r"\1", _MARK.sub("", text))
+    """Return the text without footnote numbers (`〖1〗`, `[一]`), directions (`〔合唱〕`) and other brackets.
+
+    Square and tortoise-shell brackets round restored characters or the name of a tune go, what they hold stays.
+    """
+    text = _RESTORED.sub(r"\1", _MARK.sub("", text))
+    if _TORTOISE_SHELL.search(text) is None:
+        return text
+    return _TORTOISE_SHELL.sub("", _DIRECTION.sub(r"\1\2", text))
+
+
+def has_lacuna(text: str) -> bool:
+    """Return whether characters are lost: a box, a disc, U+FFFD, dots, or the words that some of it is missing."""
+    return _LACUNA.search(text) is not None
+
+
+def says_lost(text: str) -> bool:
+    """Return whether a note in the text says that more of it is lost, such as `（下缺）`."""
+    return _has_brackets(text) and _LOST.search(text) is not None
+
+
+def is_fragment(title: str) -> bool:
+    """Return whether a title says that what follows are lines of a poem that is lost, such as `句` or `逸句 三`."""
+    return _FRAGMENT.match(title.strip()) is not None or _FRAGMENT_NOTE.search(title) is not None
+
+
+def is_catalogue_entry(title: str, text: str) -> bool:
+    """Return whether an entry names a poem that stands elsewhere or is lost (存目), and holds none."""
+    return _CATALOGUE.match(title.strip()) is not None or _FIRST_LINE.match(text) is not None
+
+
+def is_editors_prose(title: str, text: str) -> bool:
+    """Return whether an entry, its notes stripped, is the foreword, afterword or study of a collection's editor."""
+    named = len(text) > _LEAST_PROSE and _FOREWORD.match(title.strip()) is not None and form(text).line_length is None
+    if not title.strip() and _BIOGRAPHY.search(text):
+        return True
+    return named or (text.count("《全") > 1 and text.count("卷") > 1)
+
+
+def has_speech(text: str) -> bool:
+    """Return whether a play's stage directions say that what follows is spoken: `(正旦云)`, `(詩曰)`."""
+    return _SPEECH.search(text) is not None
 
 
 def close_up(text: str) -> str:
@@ -106,6 +221,11 @@ def close_up(text: str) -> str:
         elif kept:
             kept[-1] += "".join(character for character in line if character in _CLOSING_QUOTES)
     return "\n".join(kept)
+
+
+def is_placeholder(text: str) -> bool:
+    """Return whether the only word is 空, which stands in 全唐诗 for a poem of which nothing but a note is there."""
+    return lines(text) == ("空",)
 
 
 def has_words(text: str) -> bool:

@@ -1,0 +1,138 @@
+"""The first bytes of a file to what kind of file it is, for messages: a person reads "a PDF", not "not UTF-8"."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from typing import Final
+
+HEAD_BYTES: Final = 1 << 16
+
+_MAGIC: Final = (
+    (b"\x1f\x8b", "a gzip file"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ\x00", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"\x04\x22\x4d\x18", "an LZ4 file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"PK\x03\x04", "a zip archive (or a file of that form, such as .docx, .xlsx, .epub or .npz)"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"%PDF-", "a PDF"),
+    (b"{\\rtf", "an RTF document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office document"),
+    (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"GGUF", "a GGUF model"),
+    (b"\x7fELF", "a program"),
+    (b"MZ\x90\x00", "a Windows program"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"OggS", "an Ogg file"),
+    (b"ID3", "an MP3 file"),
+    (b"fLaC", "a FLAC file"),
+    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS, and the file itself was not fetched"),
+)
+_ENCODED: Final = (
+    (codecs.BOM_UTF32_LE, "text in UTF-32 (pass encoding='utf-32')"),
+    (codecs.BOM_UTF32_BE, "text in UTF-32 (pass encoding='utf-32')"),
+    (codecs.BOM_UTF16_LE, "text in UTF-16 (pass encoding='utf-16')"),
+    (codecs.BOM_UTF16_BE, "text in UTF-16 (pass encoding='utf-16')"),
+)
+_TAR_MAGIC_BYTE: Final = 257
+# Bytes that text has none of; a file with more than one in a hundred of them is none.
+_CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b"))
+_MOST_CONTROLS: Final = 0.01
+_KEY: Final = re.compile(r'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
+
+
+def kind_of(head: bytes) -> str | None:
+    """Return what kind of file begins with these bytes, as a noun with its article, or None if it may be plain text.
+
+    JSON is not looked for; see `json_kind`.
+
+    Args:
+        head: the first bytes, some thousands of them.
+    """
+    for magic, kind in (*_MAGIC, *_ENCODED):
+        if head.startswith(magic):
+            return kind
+    if head[_TAR_MAGIC_BYTE : _TAR_MAGIC_BYTE + 5] == b"ustar":
+        return "a tar archive"
+    if head[:4] == b"RIFF" and head[8:12] in (b"WAVE", b"WEBP", b"AVI "):
+        return f"a {head[8:12].decode().strip()} file"
+    if head[4:8] == b"ftyp":
+        return "an MP4 file, or one of its form"
+    if len(head) - len(head.translate(None, _CONTROLS)) > _MOST_CONTROLS * len(head):
+        return "a binary file"
+    return None
+
+
+def is_encoded_text(kind: str) -> bool:
+    """Return whether a kind that `kind_of` returned is text in another encoding."""
+    return any(kind == encoded for _, encoded in _ENCODED)
+
+
+def json_kind(head: bytes) -> str | None:
+    """Return `"a JSON array"`, `"a JSON object"` or `"JSON lines"` if a file begins so, else None.
+
+    A text may begin with a bracket (`[Verse 1]`) or a brace: what counts is that a value is complete, or that it is a
+    key of an object that follows.
+
+    Args:
+        head: the first bytes, in UTF-8 or ASCII.
+    """
+    text = head.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
+    if not text.startswith(("{", "[")):
+        return None
+    noun = "a JSON object" if text.startswith("{") else "a JSON array"
+    try:
+        end = json.JSONDecoder().raw_decode(text)[1]
+    except json.JSONDecodeError:  # cut by the head's end, or no JSON
+        return noun if _begins_json(text) else None
+    except (ValueError, RecursionError):  # numbers too long, lists too deep: no text either
+        return noun
+    rest = text[end:].lstrip()
+    if not rest:
+        return noun
+    return "JSON lines" if "\n" in text[end:] and rest.startswith(text[0]) else None
+
+
+def _begins_json(text: str) -> bool:
+    """Whether a bracket is followed by a whole element and a comma, or by an object with a key."""
+    inside = text[1:].lstrip() if text.startswith("[") else text
+    if inside.startswith("{"):
+        return _KEY.match(inside) is not None
+    if not inside.startswith(('"', "[")):
+        return False
+    try:
+        end = json.JSONDecoder().raw_decode(inside)[1]
+    except (ValueError, RecursionError):
+        return False
+    return inside[end:].lstrip().startswith(",")
+
+
+def advice(kind: str) -> str:
+    """Return what to do with a file of a kind that was not asked for: which corpus reads it, or how to unpack it."""
+    if "JSON" in kind:
+        return "Read it with 'jsonl:path=…,field=…', which reads arrays and objects too."
+    if "gzip" in kind or "bzip2" in kind or "xz" in kind or "Zstandard" in kind:
+        suffix = {"gzip": ".gz", "bzip2": ".bz2", "an xz": ".xz", "Zstandard": ".zst"}
+        ending = next(ending for word, ending in suffix.items() if word in kind)
+        return f"If it is compressed text, let its name end in {ending}; a tar archive must be unpacked."
+    if "archive" in kind:
+        return "Unpack it, and pass the folder."
+    if "CSV" in kind:
+        return "Read it with 'csv:path=…,field=…'."
+    if "Parquet" in kind or "Arrow" in kind:
+        return "Convert it first, for example with pandas: read_parquet(…).to_json(…, orient='records', lines=True)."
+    if "PDF" in kind or "document" in kind:
+        return "Save it as plain text first."
+    if "Git LFS" in kind:
+        return "Run 'git lfs pull' where it came from."
+    return "Pass a file of text."
