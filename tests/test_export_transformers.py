@@ -23,7 +23,7 @@ def without_transformers(monkeypatch):
 
 
 def model_of(make):
-    return make(num_layers=1, intermediate_dim=128)
+    return make(num_layers=1, intermediate_dim=48)
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, pytest.param(tiny_opt, marks=pytest.mark.slow)])
@@ -99,9 +99,7 @@ def test_a_directory_that_can_not_be_read_back_is_not_handed_over(tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_width_that_could_not_be_read_back_is_said_before_any_work(tmp_path):
-    with pytest.raises(kg.errors.ExportArgumentError, match="intermediate_dim"):
-        kg.TransformersExporter().export(tiny_gpt2(), tmp_path / "hf")
+def test_an_unknown_type_is_refused():
     with pytest.raises(kg.errors.ExportArgumentError, match="float8"):
         kg.TransformersExporter(dtype="float8")
 

@@ -280,7 +280,15 @@ def test_a_converted_opt_saved_as_a_preset_says_the_same(opt: Path, tmp_path: Pa
         (OPT_CONFIG, "activation_function", "gelu"),
         (OPT_CONFIG, "tie_word_embeddings", False),
         (OPT_CONFIG, "num_attention_heads", 5),
-        (GPT2_CONFIG, "n_inner", 96),
+        (OPT_CONFIG, "enable_bias", False),
+        (OPT_CONFIG, "quantization_config", {"quant_method": "gptq"}),
+        (GPT2_CONFIG, "tie_word_embeddings", False),
+        (GPT2_CONFIG, "add_cross_attention", True),
+        (GPT2_CONFIG, "auto_map", {"AutoModelForCausalLM": "modeling_other.Other"}),
+        (GPT2_CONFIG, "architectures", ["GPT2ForSequenceClassification"]),
+        (GPT2_CONFIG, "n_layer", [3, 3]),
+        (GPT2_CONFIG, "hidden_size", 64),
+        (GPT2_CONFIG, "swiglu_limit", 7.0),
         (GPT2_CONFIG, "activation_function", "relu"),
         (GPT2_CONFIG, "layer_norm_epsilon", 1e-6),
         (GPT2_CONFIG, "scale_attn_by_inverse_layer_idx", True),
@@ -295,6 +303,79 @@ def test_what_keras_hub_s_layers_can_t_compute_is_refused_by_its_setting(
     directory = write_model(tmp_path / "model", config | {setting: value}, weights)
     with pytest.raises(ModelFormatError, match=f"{setting}|{value}"):
         Hub(str(directory)).load()
+
+
+class TestUnread:
+    """A tensor that is left, and a setting that is not known, would make another model of the same name."""
+
+    def test_gpt2_s_head_of_its_own_is_refused_and_a_repeated_one_is_not(
+        self, tmp_path: Path, gpt2_weights: Weights
+    ) -> None:
+        weights = {f"transformer.{name}": weight for name, weight in gpt2_weights.items()}
+        embeddings = gpt2_weights["wte.weight"]
+        untied = write_model(tmp_path / "untied", GPT2_CONFIG, weights | {"lm_head.weight": embeddings[::-1].copy()})
+        with pytest.raises(ModelFormatError, match=r"head of its own \('lm_head\.weight'"):
+            Hub(str(untied)).load()
+        masks = {f"transformer.h.{n}.attn.bias": np.ones((1, 1, 24, 24), np.float32) for n in range(LAYERS)}
+        tied = write_model(tmp_path / "tied", GPT2_CONFIG, weights | masks | {"lm_head.weight": embeddings.copy()})
+        np.testing.assert_allclose(logits(tied, TOKEN_IDS), gpt2_logits(gpt2_weights, TOKEN_IDS), atol=1e-4, rtol=1e-4)
+
+    @pytest.mark.parametrize("family", ["gpt2", "opt"])
+    def test_a_tensor_without_a_place_is_named(
+        self, family: str, tmp_path: Path, opt_weights: Weights, gpt2_weights: Weights
+    ) -> None:
+        config, weights = (GPT2_CONFIG, gpt2_weights) if family == "gpt2" else (OPT_CONFIG, opt_weights)
+        name = "h.1.attn.rotary.bias" if family == "gpt2" else "project_in.weight"
+        directory = write_model(tmp_path / "model", config, weights | {name: np.ones(3, np.float32)})
+        with pytest.raises(ModelFormatError, match=name.replace(".", r"\.")):
+            Hub(str(directory)).load()
+
+    def test_layers_beyond_those_of_the_configuration_are_named(self, tmp_path: Path, gpt2_weights: Weights) -> None:
+        directory = write_model(tmp_path / "model", GPT2_CONFIG | {"n_layer": LAYERS - 1}, gpt2_weights)
+        with pytest.raises(ModelFormatError, match=r"h\.2\.attn\.c_attn\.bias"):
+            Hub(str(directory)).load()
+
+    def test_one_tensor_under_two_names(self, tmp_path: Path, gpt2_weights: Weights) -> None:
+        twice = gpt2_weights | {"transformer.wte.weight": gpt2_weights["wte.weight"] + 1}
+        with pytest.raises(ModelFormatError, match=r"transformer\.wte\.weight"):
+            Hub(str(write_model(tmp_path / "model", GPT2_CONFIG, twice))).load()
+
+    def test_quantized_tensors_are_named(self, tmp_path: Path, gpt2_weights: Weights) -> None:
+        codes = gpt2_weights | {"wte.weight": np.ones((VOCABULARY, HIDDEN), np.int8)}
+        with pytest.raises(ModelFormatError, match=r"wte\.weight.*int8.*quantized"):
+            Hub(str(write_model(tmp_path / "model", GPT2_CONFIG, codes))).load()
+
+    @pytest.mark.parametrize("beside_a_model", [True, False])
+    def test_adapters_of_peft_are_named(self, beside_a_model: bool, tmp_path: Path, gpt2_weights: Weights) -> None:
+        directory = write_model(tmp_path / "model", GPT2_CONFIG, gpt2_weights)
+        (directory / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+        if not beside_a_model:
+            (directory / "config.json").unlink()
+        with pytest.raises(ModelFormatError, match=r"adapter_config\.json.*merge_and_unload"):
+            Hub(str(directory)).load()
+
+    def test_any_width_inside_gpt2_is_read(self, tmp_path: Path) -> None:
+        """KerasHub's own converter knows 4 * n_embd alone."""
+        shapes = gpt2_shapes()
+        for layer in range(LAYERS):
+            at = f"h.{layer}.mlp."
+            shapes |= {f"{at}c_fc.weight": (HIDDEN, 48), f"{at}c_fc.bias": (48,), f"{at}c_proj.weight": (48, HIDDEN)}
+        weights = random_weights(shapes, seed=5)
+        directory = write_model(tmp_path / "model", GPT2_CONFIG | {"n_inner": 48}, weights)
+        np.testing.assert_allclose(logits(directory, TOKEN_IDS), gpt2_logits(weights, TOKEN_IDS), atol=1e-4, rtol=1e-4)
+
+    def test_the_whole_file_comes_before_an_index_that_was_left(self, opt: Path, opt_weights: Weights) -> None:
+        """Where both lie, transformers reads the single file."""
+        left = {"weight_map": {"model.decoder.embed_tokens.weight": "model-00001-of-00001.safetensors"}}
+        (opt / "model.safetensors.index.json").write_text(json.dumps(left), encoding="utf-8")
+        np.testing.assert_allclose(logits(opt, TOKEN_IDS), opt_logits(opt_weights, TOKEN_IDS), atol=1e-4, rtol=1e-4)
+
+    def test_a_part_that_the_index_names_and_that_is_missing(self, opt: Path) -> None:
+        (opt / "model.safetensors").unlink()
+        index = {"weight_map": {"model.decoder.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
+        (opt / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+        with pytest.raises(ModelFormatError, match=r"model-00001-of-00002\.safetensors.*missing"):
+            Hub(str(opt)).load()
 
 
 class TestDamaged:

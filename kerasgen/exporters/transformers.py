@@ -54,14 +54,9 @@ class TransformersExporter(Exporter):
         shape = family.shape(model.causal_lm)
         comparing.require_positions(shape.max_sequence_length)
         comparing.require_finite(model)
-        # No reader of ours has these settings, so nothing could be proved.
+        # No reader of ours has another, so nothing could be proved.
         if shape.layer_norm_epsilon != 1e-5:
             raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
-        if family.name == "gpt2" and shape.intermediate_dim != 4 * shape.hidden_dim:
-            raise ExportArgumentError(
-                f"A GPT-2 can be read back only with intermediate_dim = 4 * hidden_dim = {4 * shape.hidden_dim}. "
-                f"Received: {shape.intermediate_dim}."
-            )
         start = tokenizer.end_token_id if tokenizer.start_token_id is None else tokenizer.start_token_id
         end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
         config = family.transformers_config(shape, start=start, end=end, pad=pad) | {"torch_dtype": self.dtype}

@@ -59,7 +59,6 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
         ModelUnavailableError: there is no such directory.
         ModelFormatError: what is there can't be read as a causal language model.
     """
-    backend.use()
     directory = Path(directory)
     if not directory.is_dir():
         raise ModelUnavailableError(
@@ -68,12 +67,20 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
             + " Give the directory that holds a model's 'config.json'."
         )
     if not (directory / "config.json").is_file():
+        if (directory / transformers_format.PEFT_CONFIG).is_file():
+            raise ModelFormatError(
+                f"{str(directory)!r} holds adapters of peft ({transformers_format.PEFT_CONFIG!r}), which kerasgen does "
+                "not read, and no model. Merge them with peft's `model.merge_and_unload()`, and save that model."
+            )
         raise ModelFormatError(
             f"{str(directory)!r} holds no 'config.json', so it is neither a KerasHub preset nor a transformers-format "
             f"model. Found there: {_listing(directory)}."
         )
     with _format_errors(f"the preset {str(directory)!r}"):
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        if isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
+            transformers_format.check_config(str(directory), config)  # before Keras is loaded
+    backend.use()
     return _assemble(str(directory), config, source=source, metadata=metadata or {})
 
 
@@ -129,13 +136,7 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
             causal_lm = _from_preset(preset)
             tokenizer = preset_tokenizer(preset, causal_lm)
         else:
-            transformers_format.check_config(preset, config)
-            if config["model_type"] == "opt":
-                from kerasgen.models import opt_transformers
-
-                causal_lm = opt_transformers.convert(preset, config)
-            else:
-                causal_lm = _from_preset(preset)
+            causal_lm = transformers_format.convert(preset, config)
             tokenizer = _transformers_tokenizer(preset, causal_lm)
     if tokenizer.vocabulary_size > causal_lm.backbone.vocabulary_size:
         raise ModelFormatError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.models.families.opt import POSITION_OFFSET
-from kerasgen.models.transformers_format import Tensors
+from kerasgen.models.transformers_tensors import Tensors
 
 # `OPTForCausalLM` writes the first, `OPTModel` the second.
 PREFIXES = ("model.decoder.", "decoder.")
@@ -21,40 +21,40 @@ def convert(preset: str, config: Mapping[str, Any]) -> Any:
 
     Args:
         preset: a directory or hub address that holds safetensors.
-        config: the content of its `config.json`; `transformers_format.check_config` has accepted it.
+        config: as `transformers_settings.settings` returns it.
 
     Raises:
-        ModelFormatError: a tensor is missing or has another shape than `config` says, or the head is not tied to the
-            embeddings.
+        ModelFormatError: a tensor is missing, unknown, or has another shape than `config` says, or the head is not
+            tied to the embeddings.
     """
     import keras_hub
 
-    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-    inner, positions = int(config["ffn_dim"]), int(config["max_position_embeddings"])
-    vocabulary_size = int(config["vocab_size"])
+    hidden, heads, inner = config["hidden_size"], config["num_attention_heads"], config["ffn_dim"]
+    positions, vocabulary_size = config["max_position_embeddings"], config["vocab_size"]
     if hidden % heads:
         raise ModelFormatError(
             f"The opt model {preset!r} has hidden_size={hidden}, which num_attention_heads={heads} does not divide."
         )
     backbone = keras_hub.models.OPTBackbone(
         vocabulary_size=vocabulary_size,
-        num_layers=int(config["num_hidden_layers"]),
+        num_layers=config["num_hidden_layers"],
         num_heads=heads,
         hidden_dim=hidden,
         intermediate_dim=inner,
-        dropout=float(config.get("dropout", 0.1)),
+        dropout=float(config["dropout"]),
         max_sequence_length=positions,
         dtype="float32",
     )
     with Tensors(preset, prefixes=PREFIXES) as tensors:
         embeddings = tensors.take("embed_tokens.weight", (vocabulary_size, hidden))
-        _check_tied(preset, tensors, embeddings)
+        tensors.check_tied("lm_head.weight", embeddings)
         backbone.token_embedding.embeddings.assign(embeddings)
         rows = tensors.take("embed_positions.weight", (positions + POSITION_OFFSET, hidden))
         backbone.embeddings.position_embedding.position_embeddings.assign(rows[POSITION_OFFSET:])
         for index, layer in enumerate(backbone.transformer_layers):
             _convert_layer(tensors, f"layers.{index}.", layer, hidden=hidden, heads=heads, inner=inner)
         _convert_norm(tensors, "final_layer_norm", backbone.layer_norm, hidden)
+        tensors.check_all_read(besides=("version",))  # a number that fairseq's conversion left
     return keras_hub.models.OPTCausalLM(backbone=backbone, preprocessor=None)
 
 
@@ -86,14 +86,3 @@ def _convert_layer(tensors: Tensors, prefix: str, layer: Any, *, hidden: int, he
 def _convert_norm(tensors: Tensors, name: str, norm: Any, hidden: int) -> None:
     norm.gamma.assign(tensors.take(f"{name}.weight", (hidden,)))
     norm.beta.assign(tensors.take(f"{name}.bias", (hidden,)))
-
-
-def _check_tied(preset: str, tensors: Tensors, embeddings: Any) -> None:
-    if "lm_head.weight" not in tensors:
-        return
-    import numpy as np
-
-    if not np.array_equal(tensors.take("lm_head.weight", embeddings.shape), embeddings):
-        raise ModelFormatError(
-            f"The opt model {preset!r} has an output head of its own; KerasHub's OPT predicts with the embeddings."
-        )

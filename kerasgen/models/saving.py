@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import math
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,7 +144,21 @@ def _write(model: LanguageModel, preprocessor: Any, directory: Path) -> None:
         if path.is_file():
             content = json.loads(path.read_text(encoding="utf-8"))
             _name_float32(content)
+            if name == "config.json":
+                content["config"] |= _unsaid(model.backbone, content["config"])
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _unsaid(backbone: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a backbone that its `get_config` leaves out, such as Llama's `tie_word_embeddings`."""
+    settings = inspect.signature(type(backbone)).parameters.values()
+    return {
+        setting.name: getattr(backbone, setting.name)
+        for setting in settings
+        if setting.kind is setting.POSITIONAL_OR_KEYWORD
+        and setting.name not in config
+        and isinstance(getattr(backbone, setting.name, None), (bool, int, float, str))
+    }
 
 
 def _name_float32(content: Any) -> None:

@@ -1,0 +1,143 @@
+"""What the settings of a transformers-format model mean to KerasHub's layers.
+
+A key of `config.json` is handed over, has the one value that the layers compute, or changes nothing that a model says.
+Any other is an error, for a model that is read without one key of it says something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kerasgen.errors import ModelFormatError
+from kerasgen.models.transformers_architectures import ARCHITECTURES, FIXED, FULL, IRRELEVANT, Architecture
+
+
+def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that says all that a converter reads, checked key by key.
+
+    Args:
+        preset: a directory or hub address, for messages.
+        config: the content of its `config.json`.
+
+    Raises:
+        ModelFormatError: a key is unknown, or says what KerasHub's layers don't compute.
+    """
+    model_type = config["model_type"]
+    what = f"The {model_type} model {preset!r}"
+    known = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
+    if known is None:
+        raise ModelFormatError(
+            f"{preset!r} has model_type={model_type!r}, and what its settings and tensors mean is known only of "
+            f"{', '.join(ARCHITECTURES)}. If KerasHub has a preset of this model, name it instead."
+        )
+    classes = config.get("architectures") or []
+    if not isinstance(classes, list) or not set(map(str, classes)) <= set(known.classes):
+        raise ModelFormatError(
+            f"{what} has architectures={classes!r}, which is no model that continues a text: that would be "
+            f"{known.classes[0] if model_type == 'gpt2' else known.classes[1]!r}."
+        )
+    said = _without_aliases(what, config, known)
+    rotary = _rotary(what, said, known)
+    for key, value in said.items():
+        _check(what, key, value, known)
+    for key in known.sizes:
+        if key not in said:
+            raise ModelFormatError(f"{what} does not say its {key!r}. Complete its 'config.json'.")
+        if not isinstance(said[key], int) or isinstance(said[key], bool) or said[key] < 1:
+            raise ModelFormatError(f"{what} has {key}={said[key]!r}, which must be a whole number from 1.")
+    complete = {key: value for key, value in known.defaults.items() if key not in said} | said | rotary
+    complete.setdefault("tie_word_embeddings", known.fixed.get("tie_word_embeddings", (False,))[0])
+    if complete.get("num_key_value_heads", 0) is None:  # as in configurations from before there was such a key
+        complete["num_key_value_heads"] = complete["num_attention_heads"]
+    if model_type == "smollm3":
+        _complete_smollm3(complete)
+    reason = known.further(complete)
+    if reason:
+        raise ModelFormatError(f"{what} has {reason}. {_CHANGED}")
+    return complete
+
+
+_CHANGED: Final = "It can't be read without changing what it says."
+
+
+def _check(what: str, key: str, value: Any, known: Architecture) -> None:
+    allowed = known.fixed.get(key, FIXED.get(key))
+    if allowed is not None:
+        if value not in allowed:
+            raise ModelFormatError(
+                f"{what} has {key}={value!r}; KerasHub's layers have only {' or '.join(map(repr, allowed))}. {_CHANGED}"
+            )
+    elif key in known.sizes or key in IRRELEVANT or key in known.irrelevant or key in known.aliases:
+        pass
+    elif key in known.defaults:
+        listed = key in ("layer_types", "no_rope_layers")
+        if isinstance(value, (list, dict)) and not (listed and isinstance(value, list)):
+            raise ModelFormatError(f"{what} has {key}={value!r}, and KerasHub's layers have one value. {_CHANGED}")
+    elif value is not None and not (known.rope_theta is not None and key in _ROTARY):
+        raise ModelFormatError(
+            f"{what} has the setting {key}={value!r}, which is not known, so whether KerasHub's layers compute it is "
+            "not either. If it changes nothing in what the model computes, take it out of the 'config.json'."
+        )
+
+
+def _without_aliases(what: str, config: Mapping[str, Any], known: Architecture) -> dict[str, Any]:
+    said = {key: value for key, value in config.items() if key not in known.aliases}
+    for alias, key in known.aliases.items():
+        if alias in config and said.setdefault(key, config[alias]) != config[alias]:
+            raise ModelFormatError(
+                f"{what} has {alias}={config[alias]!r} and {key}={said[key]!r}, which mean the same. Take one of them "
+                "out of its 'config.json'."
+            )
+    return said
+
+
+_ROTARY: Final = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor")
+_LLAMA3: Final = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def _rotary(what: str, said: Mapping[str, Any], known: Architecture) -> dict[str, Any]:
+    """The rotary positions as KerasHub's converters look for them, whichever transformers wrote the configuration."""
+    if known.rope_theta is None:
+        return {}
+    found = {key: said[key] for key in ("rope_parameters", "rope_scaling") if said.get(key) is not None}
+    for key, value in found.items():
+        if not isinstance(value, dict):
+            raise ModelFormatError(f"{what} has {key}={value!r}, which must be a JSON object.")
+    given: dict[str, Any] = {key: said[key] for key in ("rope_theta", "partial_rotary_factor") if said.get(key)}
+    for key, value in ((key, value) for part in found.values() for key, value in part.items()):
+        name = "rope_type" if key == "type" else key
+        if given.setdefault(name, value) != value:
+            raise ModelFormatError(
+                f"{what} says both {name}={given[name]!r} and {name}={value!r} of its rotary positions. Take one of "
+                "them out of its 'config.json'."
+            )
+    kind, theta = given.pop("rope_type", "default"), given.pop("rope_theta", known.rope_theta)
+    written = next(iter(found), "rope_parameters")
+    if kind not in known.rope_types:
+        raise ModelFormatError(
+            f"{what} has {written} of the kind {kind!r}; KerasHub's layers have only "
+            f"{' or '.join(map(repr, known.rope_types))}. {_CHANGED}"
+        )
+    if given.pop("partial_rotary_factor", 1.0) != 1.0:
+        raise ModelFormatError(f"{what} has a partial_rotary_factor; KerasHub's layers turn whole heads. {_CHANGED}")
+    wanted = _LLAMA3 if kind == "llama3" else ()
+    unknown = [key for key in given if key not in wanted]
+    if unknown:
+        raise ModelFormatError(
+            f"{what} has {unknown[0]}={given[unknown[0]]!r} in its {written}, which rotary positions of the kind "
+            f"{kind!r} don't have. {_CHANGED}"
+        )
+    missing = [key for key in wanted if key not in given]
+    if missing:
+        raise ModelFormatError(f"{what} does not say the {missing[0]!r} of its {written}. Complete its 'config.json'.")
+    scaling = {"rope_type": kind, **given} if kind == "llama3" else None
+    return {"rope_theta": theta, "rope_scaling": scaling, "rope_parameters": {"rope_theta": theta}}
+
+
+def _complete_smollm3(config: dict[str, Any]) -> None:
+    layers, every = range(config["num_hidden_layers"]), config["no_rope_layer_interval"]
+    if config["no_rope_layers"] is None:
+        config["no_rope_layers"] = [int((n + 1) % every != 0) for n in layers]
+    if config["layer_types"] is None:
+        config["layer_types"] = [FULL for _ in layers]
