@@ -12,6 +12,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     │   ├── GenerateArgumentError
     │   ├── TuneArgumentError
     │   ├── ExportArgumentError
+    │   ├── CallError (TypeError)            a call has an argument too many, lacks one, or names one that there isn't
     │   └── UnknownNameError (LookupError)   no plugin has this name; `.near` lists those that come close
     ├── PluginError                       an entry point is at fault; `.distribution` names its package
     │   ├── PluginConflictError           two packages claim one name
@@ -92,6 +93,34 @@ class TuneArgumentError(ArgumentError):
 
 class ExportArgumentError(ArgumentError):
     """An export can't be carried out as asked."""
+
+
+class CallError(ArgumentError, TypeError):
+    """A call has an argument too many, lacks one, or names one that there isn't.
+
+    It is what the thing called raises for its other arguments too, such as a `SamplerArgumentError` for a sampler.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (_, arguments), *state = super().__reduce__()
+        kind = ArgumentError if type(self) is CallError else type(self).__bases__[0]
+        return (_restore_call, (kind, arguments), *state)
+
+
+def call_error(kind: type[ArgumentError]) -> type[CallError]:
+    """Return the class of a `CallError` that is of this kind as well."""
+    if kind is ArgumentError:
+        return CallError
+    if kind not in _CALL_ERRORS:
+        _CALL_ERRORS[kind] = type(kind.__name__, (kind, CallError), {"__doc__": CallError.__doc__})
+    return _CALL_ERRORS[kind]
+
+
+_CALL_ERRORS: dict[type[ArgumentError], type[CallError]] = {}
+
+
+def _restore_call(kind: type[ArgumentError], arguments: tuple[Any, ...]) -> KerasgenError:
+    return _restore(call_error(kind), arguments)
 
 
 class UnknownNameError(ArgumentError, LookupError):

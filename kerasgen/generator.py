@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from kerasgen import constraints
+from kerasgen import belonging, constraints
 from kerasgen.constraints.base import Constraint
+from kerasgen.errors import GenerateArgumentError
 from kerasgen.exporters import litert_engine
+from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel, ModelSource
 from kerasgen.samplers import resolving as samplers_resolving
 from kerasgen.samplers.base import SamplerSpec
@@ -35,6 +37,9 @@ class _Generating(TypedDict, total=False):
     progress: bool | None
 
 
+_ELSEWHERE = belonging.elsewhere(("prompts", "prompt", "path", *_Generating.__annotations__, *belonging.GENERATE))
+
+
 class _Resolved(TypedDict):
     """What a call says of its own, and the pipeline where the call says nothing."""
 
@@ -43,7 +48,7 @@ class _Resolved(TypedDict):
     seed: Any  # one number, or one for each prompt where the call takes so many
 
 
-class Generator(ABC):
+class Generator(metaclass=Checked):
     """A model with a sampler and a seed, and the ways to have text from them.
 
     Args:
@@ -87,6 +92,7 @@ class Generator(ABC):
         **settings: Unpack[_Generating],
     ) -> Any: ...
 
+    @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     def generate(
         self,
         prompts: str | Iterable[str],
@@ -148,6 +154,7 @@ class Generator(ABC):
         )
         return texts[0] if isinstance(prompts, str) else texts
 
+    @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     def generate_to(
         self,
         path: str | os.PathLike[str],
@@ -222,6 +229,7 @@ class Generator(ABC):
             **own,
         )
 
+    @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     def stream(
         self,
         prompt: str,
@@ -282,6 +290,7 @@ class Generator(ABC):
                 return self._stored_engine, "keras"
         return self.model, litert_engine.resolve(engine, self.cache)
 
+    @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     def prompt(self, text: str) -> Prompt:
         """Return a beginning of many texts that is read once; its `generate`, `stream` and `extend` go on from it.
 

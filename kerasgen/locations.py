@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from kerasgen import specs
+from kerasgen import keywords
 
 Kind: TypeAlias = Literal["pipeline", "preset", "transformers", "artefact", "checkpoints", "folder", "file", "nothing"]
 
@@ -124,7 +124,7 @@ def near(path: Path) -> list[Path]:
         names = sorted(one.name for one in path.parent.iterdir())
     except OSError:
         return []
-    return [path.with_name(name) for name in specs.near(path.name, names)]
+    return [path.with_name(name) for name in keywords.near(path.name, names)]
 
 
 def _listing(directory: Path) -> str:

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasgen import backend as backends
+from kerasgen import belonging, saved_pipeline, specs, tuners
 from kerasgen import cache as caches
-from kerasgen import saved_pipeline, specs, tuners
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.dividing import DividedCorpus
-from kerasgen.errors import ArgumentError
+from kerasgen.errors import ArgumentError, ExportArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.exporters import choosing
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.generator import Generator
+from kerasgen.keywords import checked
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, ModelSource
 from kerasgen.samplers import resolving as samplers_resolving
@@ -29,6 +30,9 @@ from kerasgen.tuners.provenance import Provenance
 
 if TYPE_CHECKING:
     from kerasgen.tokens.store import StoredCorpus
+
+
+_EVALUATE = ("corpus", "batch_size", "texts", "prompt", "max_new_tokens", "sampler", "seed", "self_bleu")
 
 
 class Pipeline(Generator):
@@ -56,6 +60,8 @@ class Pipeline(Generator):
         ArgumentError: a name or an argument is wrong.
         BackendError: Keras already runs on another backend than is asked for.
     """
+
+    _elsewhere = belonging.elsewhere(belonging.PIPELINE, in_pipeline=True)
 
     def __init__(
         self,
@@ -115,6 +121,10 @@ class Pipeline(Generator):
         """The model's exact tokenizer."""
         return self.model.tokenizer
 
+    @checked(
+        elsewhere=belonging.elsewhere(belonging.FIT),
+        by_name="Corpus and model are the pipeline's: kg.Pipeline(corpus=…, model=…).fit().",
+    )
     def fit(
         self,
         *,
@@ -170,6 +180,7 @@ class Pipeline(Generator):
         self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=record)
         return self.report
 
+    @checked(elsewhere=belonging.elsewhere(_EVALUATE))
     def evaluate(
         self,
         corpus: str | CorpusSource | Iterable[str] | None = None,
@@ -231,6 +242,7 @@ class Pipeline(Generator):
     @overload
     def score(self, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]: ...
 
+    @checked()
     def score(self, texts: str | Iterable[str], *, batch_size: int = 16) -> TextScore | list[TextScore]:
         """Return the log-probabilities of each text's tokens and characters: one score for a string, a list for a list.
 
@@ -248,6 +260,7 @@ class Pipeline(Generator):
         scores = score_texts(model, [texts] if isinstance(texts, str) else texts, batch_size=batch_size)
         return scores[0] if isinstance(texts, str) else scores
 
+    @checked()
     def plot_training(self, path: str | os.PathLike[str], *, copies: bool = True) -> Path:
         """Draw the last run into a PNG file: losses, held-out figures, and what its text samples were like on the way.
 
@@ -268,6 +281,7 @@ class Pipeline(Generator):
         training = self._corpus().texts("train") if copies and self.corpus is not None else None
         return plot_training(self.report, Path(path), training=training)
 
+    @checked(ExportArgumentError)
     def export(
         self,
         path: str | os.PathLike[str],
@@ -298,6 +312,7 @@ class Pipeline(Generator):
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
         self._provenance.merge(self.model)
 
+    @checked()
     def save(self, path: str | os.PathLike[str], *, merge_adapters: bool = False, overwrite: bool = False) -> Path:
         """Write the pipeline with its model into a directory, whole or not at all, and return its path.
 
@@ -332,6 +347,7 @@ class Pipeline(Generator):
         return saved_pipeline.check_target(path, overwrite=overwrite)
 
     @classmethod
+    @checked()
     def load(
         cls,
         path: str | os.PathLike[str],

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from kerasgen import specs
+from kerasgen import keywords, specs
 from kerasgen.errors import ArgumentError, PluginConflictError, PluginLoadError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Registry(Generic[T]):
             return self._loaded[name]
         entry_points = self._by_name().get(name, [])
         if not entry_points:
-            close = specs.near(name, self.names())
+            close = keywords.near(name, self.names())
             hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise UnknownNameError(
                 f"No {self.noun} is called {name!r}.{hint} There are: {', '.join(self.names()) or 'none'}. "
@@ -81,6 +81,7 @@ class Registry(Generic[T]):
         summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
         return f"{name}({', '.join(arguments)})\n{summary}"
 
+    @keywords.checked()
     def create(self, text: str) -> T:
         """Return the value that `"name"` or `"name:key=value,…"` stands for.
 

@@ -7,7 +7,6 @@ constructor's call and back, by the constructor's own annotations; it never gues
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import types
@@ -16,14 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
+from kerasgen import keywords
 from kerasgen.errors import ArgumentError
 
 T = TypeVar("T")
-
-
-def near(word: str, known: Iterable[str]) -> list[str]:
-    """Return the known words that come close to `word`, the closest first."""
-    return difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
 
 
 def strings(values: Any) -> list[str] | None:
@@ -165,8 +160,7 @@ def _check(kind: type[Any], arguments: Mapping[str, Any], *, name: str, error: t
     known = fields(kind)
     for key in arguments:
         if key not in known:
-            close = near(key, known)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            hint = keywords.did_you_mean(key, known)
             raise error(f"{name!r} has no argument {key!r}.{hint} It takes: {', '.join(known) or 'none'}.")
     missing = [
         f.name

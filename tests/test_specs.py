@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kerasgen import specs
+from kerasgen import keywords, specs
 from kerasgen.errors import ArgumentError, SamplerArgumentError
 
 pytestmark = pytest.mark.one_backend
@@ -290,11 +290,11 @@ def test_a_manifest_of_another_version_s_arguments_is_refused() -> None:
 
 
 def test_near_words_come_closest_first_and_far_ones_not_at_all() -> None:
-    assert specs.near("top_kk", ["greedy", "top_p", "top_k"])[0] == "top_k"
-    assert specs.near("zzz", ["greedy", "top_p", "top_k"]) == []
+    assert keywords.near("top_kk", ["greedy", "top_p", "top_k"])[0] == "top_k"
+    assert keywords.near("zzz", ["greedy", "top_p", "top_k"]) == []
 
 
 @given(st.lists(_TEXT, min_size=1, unique=True))
 def test_a_known_word_is_nearest_to_itself(words: list[str]) -> None:
     assume(words[0])
-    assert specs.near(words[0], words)[0] == words[0]
+    assert keywords.near(words[0], words)[0] == words[0]

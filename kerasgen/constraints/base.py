@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kerasgen.constraints import utf8
 from kerasgen.errors import ConstraintArgumentError
+from kerasgen.keywords import Checked
 
 if TYPE_CHECKING:
     from kerasgen.tokens.base import Tokenizer
@@ -138,7 +139,7 @@ class ConstraintState(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constraint(ABC):
+class Constraint(metaclass=Checked):
     """Which texts may be written. Subclasses are frozen dataclasses; making one imports no Keras.
 
     Args:
@@ -149,6 +150,8 @@ class Constraint(ABC):
         ConstraintArgumentError: a setting is out of range.
         MissingDependencyError: the constraint needs a package that is not installed.
     """
+
+    _argument_error = ConstraintArgumentError
 
     whole_text: bool = True
 

@@ -9,7 +9,7 @@ from typing import TypeAlias, cast
 
 from kerasgen.constraints import rhymes
 from kerasgen.constraints.base import CharacterAutomaton, Constraint, State, ranges, require
-from kerasgen.specs import near
+from kerasgen.keywords import near
 
 FORMS: dict[str, tuple[int, int]] = {
     name: (lines, characters)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from kerasgen.errors import CorpusArgumentError
+from kerasgen.keywords import Checked
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,14 @@ class CorpusTally:
         }
 
 
-class CorpusSource(ABC):
+class CorpusSource(metaclass=Checked):
     """Where texts come from. Subclasses are frozen dataclasses whose construction reads nothing.
 
     A subclass checks its settings in `__post_init__` (raising `CorpusArgumentError`) and does all input and output
     in `documents`.
     """
+
+    _argument_error = CorpusArgumentError
 
     @abstractmethod
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:

@@ -20,7 +20,7 @@ from kerasgen.errors import (
     CorpusUnavailableError,
     MissingDependencyError,
 )
-from kerasgen.specs import near
+from kerasgen.keywords import near
 
 PROBE_SECONDS = 10.0
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasgen.errors import ExportArgumentError
+from kerasgen.errors import ExportArgumentError, GenerateArgumentError
+from kerasgen.keywords import Checked, checked
+from kerasgen.samplers.borrowed import as_sampler
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -71,6 +73,7 @@ class Artefact:
 
         return load_artefact(self.path)
 
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
     def generate(
         self,
         prompts: str | Sequence[str],
@@ -86,8 +89,10 @@ class Artefact:
         )
 
 
-class Exporter(ABC):
+class Exporter(metaclass=Checked):
     """Writes an artefact. Subclasses are frozen dataclasses whose construction imports no Keras."""
+
+    _argument_error = ExportArgumentError
 
     @abstractmethod
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:

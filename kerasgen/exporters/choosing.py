@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen import exporters, specs
-from kerasgen.errors import ArgumentError, ExportArgumentError
+from kerasgen import exporters, keywords, specs
+from kerasgen.errors import ArgumentError, ExportArgumentError, call_error
 from kerasgen.exporters.base import Exporter
 
+_CALL = ("path", "exporter", "overwrite")  # what `Pipeline.export` itself takes
 _SUFFIXES = {".tflite": "tflite", ".litertlm": "litertlm", ".gguf": "gguf"}
 
 
@@ -48,6 +49,12 @@ def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, A
         exporter = by_ending(path)
     if not settings:
         return exporters.REGISTRY.resolve(exporter)
+    for name in settings:
+        meant = keywords.same(name, _CALL)
+        if meant is not None:
+            raise call_error(ExportArgumentError)(
+                f"export() has no argument {name!r}, and no exporter has. Did you mean {meant!r}?"
+            )
     if not isinstance(exporter, str):
         raise ArgumentError(f"An exporter that is an instance has its settings. Received: {sorted(settings)}.")
     name, written = specs.split_text(exporter, error=ExportArgumentError)

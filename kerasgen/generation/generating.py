@@ -13,8 +13,10 @@ from kerasgen.generation.batches import ALL, Continuation, Part
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.engines import EngineSource
 from kerasgen.generation.writing import Writer, write
+from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import TokenSampler
+from kerasgen.samplers.borrowed import as_sampler
 from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.searching import Contrastive
 from kerasgen.tokens.base import Tokenizer
@@ -39,6 +41,7 @@ class GeneratedText:
     finished: bool
 
 
+@checked(GenerateArgumentError, elsewhere=as_sampler)
 def generate(
     model: LanguageModel | Engine,
     prompts: Iterable[str],
@@ -123,6 +126,7 @@ def generate(
     return [written(text, several[0]) for text, several in zip(texts, found, strict=True)]
 
 
+@checked(GenerateArgumentError, elsewhere=as_sampler)
 def generate_ids(
     model: LanguageModel | Engine,
     prompts: Sequence[Sequence[int]],
@@ -184,6 +188,7 @@ def generate_ids(
     return decoding.decode_request(model, request, engine=engine, progress=progress)
 
 
+@checked(GenerateArgumentError, elsewhere=as_sampler)
 def stream(
     model: LanguageModel | Engine,
     prompt: str,

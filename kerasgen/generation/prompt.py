@@ -9,6 +9,7 @@ from kerasgen import constraints, specs
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import engines, generating
 from kerasgen.generation.engine import Engine, Session
+from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.resolving import is_hub_sampler
 from kerasgen.tokens.base import Tokenizer
@@ -59,7 +60,7 @@ def _remembering(pieces: Iterator[str], engine: _Watched) -> Iterator[str]:
         engine.remember()
 
 
-class Prompt:
+class Prompt(metaclass=Checked):
     """The beginning of many texts. The engine reads it once and remembers it while the weights stay as they are.
 
     An engine that can't remember gives the same texts and reads the prompt at each call.
@@ -110,6 +111,7 @@ class Prompt:
         pieces = generating.stream(model, self.text + prompt, **settings)
         return _remembering(pieces, model) if isinstance(model, _Watched) else pieces
 
+    @checked(GenerateArgumentError)
     def extend(self, text: str) -> Prompt:
         """Return the prompt with more text after it, such as a question and its answer.
 

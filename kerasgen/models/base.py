@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from kerasgen.errors import ModelArgumentError
+from kerasgen.keywords import Checked
 from kerasgen.tokens.base import Tokenizer
 
 Precision: TypeAlias = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -46,8 +48,10 @@ class LanguageModel:
         return min(self.max_sequence_length or 512, 512)
 
 
-class ModelSource(ABC):
+class ModelSource(metaclass=Checked):
     """Brings a model. Subclasses are frozen dataclasses whose construction loads nothing and imports no Keras."""
+
+    _argument_error = ModelArgumentError
 
     @abstractmethod
     def load(self) -> LanguageModel:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen import backend, specs
+from kerasgen import backend, keywords
 from kerasgen.errors import (
     KerasgenError,
     MissingDependencyError,
@@ -207,7 +207,7 @@ def _check_generates(keras_hub: Any, preset: str) -> None:
     two_sided = keras_hub.models.Seq2SeqLM.presets
     if preset in names and preset not in two_sided:
         return
-    near = [name for name in specs.near(preset, names) if name not in two_sided]
+    near = [name for name in keywords.near(preset, names) if name not in two_sided]
     raise ModelArgumentError(
         f"The KerasHub preset {preset!r} is no decoder that continues a text, so it can't generate. Choose another, "
         f"such as {' or '.join(map(repr, near or ['gpt2_base_en', 'opt_125m_en']))}."

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from kerasgen import specs
+from kerasgen import keywords
 from kerasgen.errors import UnknownNameError
 
 # A preset table is a dictionary at the top of a `*_presets.py`; its keys stand at the first indentation.
@@ -34,7 +34,7 @@ def unknown(name: str, names: frozenset[str] | None = None) -> UnknownNameError:
         name: what was asked for.
         names: what there is; all of KerasHub's preset names if not given.
     """
-    close = specs.near(name, sorted({*(known() if names is None else names), "starter"}))
+    close = keywords.near(name, sorted({*(known() if names is None else names), "starter"}))
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return UnknownNameError(
         f"KerasHub has no preset called {name!r}, and no directory here has this name.{hint} Write a preset name such "

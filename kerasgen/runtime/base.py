@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from kerasgen.errors import GenerateArgumentError
+from kerasgen.keywords import checked
+from kerasgen.samplers.borrowed import as_sampler
 from kerasgen.tokens.base import Tokenizer
 
 
@@ -20,6 +22,11 @@ class Runtime(ABC):
 
     tokenizer: Tokenizer
     max_sequence_length: int | None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "generate_ids" in cls.__dict__:  # a format's own says as the others do what it doesn't take
+            cls.generate_ids = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.generate_ids)  # type: ignore[method-assign]
 
     @abstractmethod
     def generate_ids(
@@ -74,6 +81,7 @@ class Runtime(ABC):
         return_prompt: bool = ...,
     ) -> list[str]: ...
 
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
     def generate(
         self,
         prompts: str | Sequence[str],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, ModelFormatError
+from kerasgen.keywords import checked, did_you_mean
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime
 
@@ -16,6 +17,7 @@ from kerasgen.runtime.base import Runtime
 _HOMES = {"tflite": "litert", "saved_model": "saved_model", "litertlm": "litertlm", "gguf": "llama_cpp"}
 
 
+@checked(GenerateArgumentError)
 def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
     """Return the runtime of an artefact that kerasgen exported.
 
@@ -45,7 +47,7 @@ def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
     if foreign:
         raise GenerateArgumentError(
             f"The runtime of {found['exporter']!r} has the settings {', '.join(known) or 'none'}. Received: "
-            f"{', '.join(foreign)}."
+            f"{', '.join(foreign)}.{''.join(did_you_mean(one, known) for one in foreign)}"
         )
     try:
         runtime: Runtime = opener(place, found, **settings)

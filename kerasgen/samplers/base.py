@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kerasgen.errors import SamplerArgumentError
+from kerasgen.keywords import Checked
 
 _SEED_LIMIT = 2**64
 # Far below it float32 logits overflow to infinity, while here a millionth of a nat is already a nat.
@@ -45,7 +46,7 @@ def is_whole(value: Any, least: int) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerSpec:
+class SamplerSpec(metaclass=Checked):
     """How the next token is chosen. Subclasses are frozen dataclasses; making one imports no Keras.
 
     A spec can be handed to `keras_hub.models.CausalLM.compile(sampler=spec)` as well.
@@ -60,6 +61,8 @@ class SamplerSpec:
     Raises:
         SamplerArgumentError: a setting is out of range.
     """
+
+    _argument_error = SamplerArgumentError
 
     temperature: float = 1.0
     repetition_penalty: float = 1.0

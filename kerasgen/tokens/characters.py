@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from kerasgen.errors import TokenArgumentError
+from kerasgen.keywords import checked
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretokenization import CHARACTER_OF_BYTE, SURROGATE, to_characters
 
 
+@checked(TokenArgumentError)
 def whole_character_bpe(
     texts: Iterable[str],
     *,

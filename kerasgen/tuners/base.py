@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from kerasgen.errors import TuneArgumentError
+from kerasgen.keywords import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -226,8 +229,10 @@ def _vocabulary_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-class FineTuner(ABC):
+class FineTuner(metaclass=Checked):
     """Tunes a model. Subclasses are frozen dataclasses whose construction imports no Keras."""
+
+    _argument_error = TuneArgumentError
 
     def adapt_vocabulary(
         self,

@@ -1,0 +1,88 @@
+"""Where a setting belongs that a call of `Pipeline` doesn't have: to the tuner, the sampler or another call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from kerasgen.keywords import Elsewhere, same
+from kerasgen.samplers.borrowed import as_sampler, borrowed
+
+# Arguments of the calls, for whoever gives one of them to another call.
+PIPELINE = ("corpus", "model", "tuner", "sampler", "seed", "held_out", "max_documents", "backend", "cache")
+FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")
+GENERATE = (
+    "max_length",
+    "max_new_tokens",
+    "stop",
+    "constraint",
+    "num_return_sequences",
+    "return_logprobs",
+    "return_prompt",
+    "engine",
+    "progress",
+)
+
+
+def elsewhere(own: Iterable[str], *, in_pipeline: bool = False) -> Elsewhere:
+    """Return what says where settings belong that a call doesn't have.
+
+    Args:
+        own: the arguments that the call has; one that is spelled like them is left to them.
+        in_pipeline: whether the call is the constructor, which takes tuner and sampler.
+    """
+    known = tuple(own)
+
+    def place(settings: Mapping[str, Any]) -> str:
+        owners = {key: _owner(key, known) for key in settings}
+        if not all(owners.values()):
+            return ""
+        said = []
+        for owner in dict.fromkeys(found for found in owners.values() if found):
+            given = {key: value for key, value in settings.items() if owners[key] == owner}
+            said.append(_sentence(owner, given, in_pipeline=in_pipeline, has_sampler="sampler" in known))
+        return " ".join(said)
+
+    return place
+
+
+def _names() -> dict[str, tuple[str, ...]]:
+    """Which names each owner has, in the order in which owners are asked."""
+    from kerasgen.tuners.full import FullTuner
+    from kerasgen.tuners.lora import LoraTuner
+
+    full = tuple(field.name for field in fields(FullTuner))
+    lora = tuple(field.name for field in fields(LoraTuner) if field.name not in full)
+    return {"FullTuner": full, "LoraTuner": lora, "Pipeline": PIPELINE, "fit": FIT, "generate": GENERATE}
+
+
+def _owner(key: str, own: tuple[str, ...]) -> str | None:
+    names = _names()
+    exact = next((owner for owner, known in names.items() if key in known), None)
+    if exact is not None:
+        return exact
+    if same(key, own) is not None:
+        return None
+    if borrowed(key) is not None:
+        return "sampler"
+    return next((owner for owner, known in names.items() if same(key, known) is not None), None)
+
+
+def _sentence(owner: str, settings: Mapping[str, Any], *, in_pipeline: bool, has_sampler: bool) -> str:
+    if owner == "sampler":
+        return as_sampler(settings, call="" if has_sampler else "Pipeline")
+    known = _names()[owner]
+    written = ", ".join(f"{same(key, known)}={_value(value)}" for key, value in settings.items())
+    if owner in ("FullTuner", "LoraTuner"):
+        tuner = f"tuner=kg.{owner}({written})"
+        return (
+            f"That is the tuner's: pass {tuner}." if in_pipeline else f"That is the tuner's: kg.Pipeline(…, {tuner})."
+        )
+    if owner == "Pipeline":
+        return f"That is said when the pipeline is made: kg.Pipeline(…, {written})."
+    return f"That is said later: pipe.{owner}({'…, ' if owner == 'generate' else ''}{written})."
+
+
+def _value(value: Any) -> str:
+    return repr(value) if isinstance(value, (int, float)) or (isinstance(value, str) and len(value) < 40) else "…"

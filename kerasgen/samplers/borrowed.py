@@ -1,0 +1,75 @@
+"""What other libraries write for a sampler among the arguments of `generate`, as the sampler that it is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kerasgen.keywords import same
+
+# Each with the sampler that it makes and its name there; "" for those that every sampler takes. The first kind counts.
+_KINDS: dict[str, tuple[str, str]] = {
+    "num_beams": ("Beam", "num_beams"),
+    "num_beam_groups": ("Beam", "num_beam_groups"),
+    "diversity_penalty": ("Beam", "diversity_penalty"),
+    "length_penalty": ("Beam", "length_penalty"),
+    "early_stopping": ("Beam", "early_stopping"),
+    "penalty_alpha": ("Contrastive", "alpha"),
+    "alpha": ("Contrastive", "alpha"),
+    "top_p": ("TopP", "p"),
+    "p": ("TopP", "p"),
+    "min_p": ("MinP", "p"),
+    "top_k": ("TopK", "k"),
+    "k": ("TopK", "k"),
+    "temperature": ("", "temperature"),
+    "temp": ("", "temperature"),
+    "repetition_penalty": ("", "repetition_penalty"),
+    "no_repeat_ngram_size": ("", "no_repeat_ngram_size"),
+    "bad_words": ("", "bad_words"),
+    "do_sample": ("", ""),
+}
+
+
+def borrowed(key: str) -> str | None:
+    """Return the sampler's setting that a word stands for, or None."""
+    return same(key, _KINDS)
+
+
+def as_sampler(settings: Mapping[str, Any], *, call: str = "") -> str:
+    """Return the sentence that says which sampler these settings are, or nothing if any of them is none's.
+
+    Args:
+        settings: arguments that a call doesn't have.
+        call: that takes the sampler, if it is another one.
+    """
+    words = {key: borrowed(key) for key in settings}
+    if None in words.values():
+        return ""
+    chosen = _written({str(words[key]): value for key, value in settings.items()})
+    spelled = [f"{key!r} is read as {word!r}. " for key, word in words.items() if word != key]
+    passed = f"kg.{call}(…, sampler={chosen})" if call else f"pass sampler={chosen}"
+    return f"{''.join(spelled)}How tokens are chosen is the sampler's: {passed}."
+
+
+def _written(settings: dict[str, Any]) -> str:
+    """The sampler as Python writes it."""
+    sampled = settings.pop("do_sample", None)
+    if settings.get("temperature", settings.get("temp")) == 0 or (
+        sampled is False and settings.get("num_beams") is None
+    ):
+        return "kg.Greedy()"
+    if settings.get("num_beams") == 1:  # transformers' word for no search
+        del settings["num_beams"]
+    kinds = [kind for kind, _ in map(_KINDS.__getitem__, sorted(settings, key=list(_KINDS).index)) if kind]
+    kind = kinds[0] if kinds else ("Random" if sampled else "TopK")
+    takes_k = kind == "Contrastive" and {"top_k": "k", "k": "k"}
+    arguments = {} if kinds or kind != "TopK" else {"k": "5"}
+    left = []
+    for word, value in settings.items():
+        of, name = _KINDS[word]
+        if of in ("", kind) or (takes_k and word in takes_k):
+            arguments[name] = repr(value) if isinstance(value, (int, float)) else "…"
+        else:
+            left.append(word)
+    written = f"kg.{kind}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
+    return written + (f" ({' and '.join(left)} would be another sampler's)" if left else "")
