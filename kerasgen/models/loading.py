@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen import backend, keywords
+from kerasgen import backend, keywords, limits
 from kerasgen.errors import (
     KerasgenError,
     MissingDependencyError,
@@ -19,7 +19,7 @@ from kerasgen.errors import (
     ModelUnavailableError,
     TokenizerError,
 )
-from kerasgen.models import architectures, preset_names, transformers_format
+from kerasgen.models import architectures, integrity, preset_files, preset_names, transformers_format
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.hub import HUGGING_FACE, KAGGLE, is_path
 from kerasgen.tokens.base import Tokenizer
@@ -77,11 +77,14 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
             f"model. Found there: {_listing(directory)}."
         )
     with _format_errors(f"the preset {str(directory)!r}"):
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        preset_files.check(directory)
+        config = limits.read_json(directory / "config.json")
         if isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
             transformers_format.check_config(str(directory), config)  # before Keras is loaded
     backend.use()
-    return _assemble(str(directory), config, source=source, metadata=metadata or {})
+    model = _assemble(str(directory), config, source=source, metadata=metadata or {})
+    integrity.check(directory, weights=False)
+    return model
 
 
 def source_text(preset: str) -> str:

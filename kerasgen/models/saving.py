@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from kerasgen import backend
 from kerasgen.errors import ModelArgumentError, ModelError
-from kerasgen.models import architectures
+from kerasgen.models import architectures, integrity
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -61,6 +61,7 @@ def save_preset(
         _write(model, preprocessor, partial)
         if dtype == "float16":
             _store_as_float16(partial)
+        integrity.record(partial)
         _put_in_place(partial, target)
     except OSError as cause:
         raise ModelError(f"The preset could not be written to {str(target)!r}: {cause}.") from cause

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from kerasgen import limits
 from kerasgen.errors import TokenizerError
 from kerasgen.tokens.pretokenization import SURROGATE
 
@@ -328,9 +329,11 @@ def _parse_merge(line: str, path: Path, number: int) -> tuple[str, str]:
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = limits.read_bytes(path)
     except OSError as error:
         raise TokenizerError(f"{path} can't be read: {error.strerror or error}.", path=path) from error
+    except ValueError as error:
+        raise TokenizerError(f"{path} can't be read: {str(error).rstrip('.')}.", path=path) from error
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -351,6 +354,10 @@ def _parse_json(text: str, path: Path) -> Any:
         return json.loads(text, object_pairs_hook=without_duplicates)
     except json.JSONDecodeError as error:
         raise _error(f"It is not JSON: {error.msg}, column {error.colno}.", path, error.lineno) from error
+    except RecursionError as error:
+        raise _error("It is nested too deeply.", path) from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise _error(f"It is not JSON: {error}.", path) from error
 
 
 def _line_of(token: str | None, text: str) -> int | None:

@@ -6,15 +6,14 @@ everything else the answer is None, and the model is loaded through KerasHub, wh
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.models import architectures
+from kerasgen import limits
+from kerasgen.models import architectures, hdf5, integrity, preset_files
 from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -52,14 +51,15 @@ class StoredDecoder:
 def read(directory: Path) -> StoredDecoder | None:
     """Return the decoder whose preset lies in a directory, or None if it is of another kind or form."""
     try:
-        import h5py
-
         config = _config(directory)
         if config is None:
             return None
         name, sizes = config
-        with h5py.File(directory / _WEIGHTS_FILE) as file:
-            weights = _weights(lambda path: np.asarray(file[path], dtype=np.float32), name, sizes)
+        integrity.check(directory)
+        with hdf5.WeightsFile(directory / _WEIGHTS_FILE) as file:
+            weights, read = _weights(file, name, sizes)
+            if read != file.datasets.keys():  # weights that this decoder would not compute with
+                return None
         family = architectures.BYTE_LEVEL_FAMILIES[name]
         tokenizer = ByteLevelBPE.from_files(
             directory / architectures.VOCABULARY_FILE,
@@ -79,7 +79,8 @@ def read(directory: Path) -> StoredDecoder | None:
 
 def _config(directory: Path) -> tuple[str, dict[str, int]] | None:
     """The backbone's class and its sizes, if nothing else is set."""
-    found = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    found = limits.read_json(directory / "config.json")
+    preset_files.check_config(found, str(directory))
     name = found["class_name"]
     settings = found["config"]
     policy = settings["dtype"]
@@ -89,19 +90,21 @@ def _config(directory: Path) -> tuple[str, dict[str, int]] | None:
         return None
     task = directory / "task.json"
     causal_lm = name.replace("Backbone", "CausalLM")
-    if task.exists() and json.loads(task.read_text(encoding="utf-8"))["registered_name"] != f"keras_hub>{causal_lm}":
+    if task.exists() and limits.read_json(task)["registered_name"] != f"keras_hub>{causal_lm}":
         return None
-    return name, {size: int(settings[size]) for size in _SIZES}
+    sizes = {size: settings[size] for size in _SIZES}
+    are_sizes = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes.values())
+    return (name, sizes) if are_sizes and sizes["hidden_dim"] % sizes["num_heads"] == 0 else None
 
 
-def _weights(array: Callable[[str], npt.NDArray[np.float32]], name: str, sizes: dict[str, int]) -> DecoderWeights:
+def _weights(file: hdf5.WeightsFile, name: str, sizes: dict[str, int]) -> tuple[DecoderWeights, set[str]]:
+    """The decoder's weights, and which datasets they are."""
     width, inner, heads = sizes["hidden_dim"], sizes["intermediate_dim"], sizes["num_heads"]
+    read: set[str] = set()
 
     def take(path: str, *shape: int) -> npt.NDArray[np.float32]:
-        found = array(path)
-        if found.shape != shape:
-            raise ValueError(f"{path} has the shape {found.shape}, where {shape} fits the configuration")
-        return found
+        read.add(path)
+        return file.read(path, shape)
 
     def layer(number: int) -> DecoderLayer:
         base = f"layers/transformer_decoder{f'_{number}' if number else ''}"
@@ -127,10 +130,11 @@ def _weights(array: Callable[[str], npt.NDArray[np.float32]], name: str, sizes: 
         )
 
     tokens, positions = _TABLES[name]
-    return DecoderWeights(
+    weights = DecoderWeights(
         token_embedding=take(tokens, sizes["vocabulary_size"], width),
         position_embedding=take(positions, sizes["max_sequence_length"], width),
         layers=tuple(layer(number) for number in range(sizes["num_layers"])),
         final_gamma=take("layers/layer_normalization/vars/0", width),
         final_beta=take("layers/layer_normalization/vars/1", width),
     )
+    return weights, read

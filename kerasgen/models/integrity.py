@@ -1,0 +1,74 @@
+"""Digests of a preset's files: written with them, and compared before they are read.
+
+Neither HDF5 as Keras writes it nor a vocabulary notices a byte that was flipped: it would be another weight, or
+another token, and nobody would know. `metadata.json`, which KerasHub writes into each preset and of which it reads the
+versions only, holds the SHA-256 of such files. A preset of KerasHub's own has none, and is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kerasgen.errors import ModelFormatError
+
+METADATA_FILE = "metadata.json"
+KEY = "sha256"
+WEIGHTS_SUFFIX = ".h5"
+
+
+def record(directory: Path) -> None:
+    """Write the digests of weights and tokenizer into the `metadata.json` of a preset that is being written."""
+    path = directory / METADATA_FILE
+    metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    names = [
+        *directory.glob(f"*{WEIGHTS_SUFFIX}"),
+        *(found for found in (directory / "assets").rglob("*") if found.is_file()),
+    ]
+    metadata[KEY] = {name.relative_to(directory).as_posix(): _digest(name) for name in sorted(names)}
+    path.write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
+
+
+def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> None:
+    """Compare the files of a preset with the digests that were written with them, if there are any.
+
+    Args:
+        directory: of the preset.
+        weights: whether to compare files of weights.
+        tokenizer: whether to compare the other files.
+
+    Raises:
+        ModelFormatError: a file is another one, or missing.
+    """
+    path = directory / METADATA_FILE
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        digests = metadata.get(KEY, {})
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, RecursionError, AttributeError) as cause:
+        raise ModelFormatError(f"{str(path)!r} can't be read: {cause}. Save or fetch the model again.") from cause
+    if not isinstance(digests, Mapping):
+        raise ModelFormatError(f"{str(path)!r} names no files under {KEY!r}. Save or fetch the model again.")
+    for name, expected in digests.items():
+        if not (weights if name.endswith(WEIGHTS_SUFFIX) else tokenizer):
+            continue
+        file = directory / name
+        # A name is looked up below the directory alone, whoever wrote the list.
+        if ".." in Path(name).parts or Path(name).is_absolute() or not file.is_file():
+            raise ModelFormatError(
+                f"{str(path)!r} names the file {name!r}, which does not lie beside it. Copy the whole directory."
+            )
+        if _digest(file) != expected:
+            raise ModelFormatError(
+                f"{str(file)!r} is not the file that was saved: its SHA-256 differs from the one in {METADATA_FILE!r}. "
+                f"Copy or save the model again. If you changed it yourself, remove {KEY!r} from {METADATA_FILE!r}."
+            )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
