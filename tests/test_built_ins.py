@@ -86,6 +86,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "text": {
             "path": _PATH,
             "split": st.sampled_from(["file", "line", "paragraph"]),
+            "check_kind": st.booleans(),
             "encoding": st.sampled_from(["utf-8", "gb18030", "big5"]),
             "on_error": _ON_ERROR,
         },

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from kerasgen.corpora.kinds import HEAD_BYTES, json_kind, kind_of
 from kerasgen.errors import CorpusFormatError, MissingDependencyError
 
 _DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+_TEXT = bytes(range(32, 127)) + b"\t\n\r"
 _COMPRESSIONS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
@@ -50,12 +52,24 @@ def members(path: str | Path, wanted: Callable[[str], bool]) -> Iterator[tuple[s
             if not isinstance(cause, _DAMAGE) and type(cause).__name__ != "ZstdError":
                 raise
             byte = min(stream.tell(), path.stat().st_size)  # a search may have gone beyond the end
+            stream.seek(0)
+            head = stream.read(HEAD_BYTES)
             raise CorpusFormatError(
                 f"{path} can't be read as a zip or tar archive beyond its byte {byte}: "
-                f"{str(cause) or type(cause).__name__}. It may be cut: fetch it again.",
+                f"{str(cause) or type(cause).__name__}. {_remedy(head)}",
                 path=path,
                 byte=byte,
             ) from cause
+
+
+def _remedy(head: bytes) -> str:
+    found = kind_of(head)
+    if found is None:
+        found = json_kind(head) or ("plain text" if head and not any(head[:64].translate(None, _TEXT)) else None)
+    archive = found is None or any(head.startswith(magic) for magic, _ in _COMPRESSIONS) or "archive" in found
+    if archive:
+        return "It may be cut: fetch it again."
+    return f"It is no archive but {found}. Pass a folder, a zip or tar archive, or a .json file by that name."
 
 
 def _zip_members(stream: IO[bytes], wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:

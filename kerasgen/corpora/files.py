@@ -1,18 +1,20 @@
-"""Files of text, JSON lines and CSV to documents, one record at a time, compressed or not."""
+"""Files of text, JSON and CSV to documents, one record at a time, compressed or not."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import json
 import os
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.corpora.json_records import Fault, Record, read_records
+from kerasgen.corpora.kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
 from kerasgen.corpora.reading import (
     File,
     Line,
@@ -21,10 +23,13 @@ from kerasgen.corpora.reading import (
     check_on_error,
     check_path,
     decode_line,
+    extends_ascii,
     find_files,
+    has_suffix,
+    head_of,
     read_lines,
 )
-from kerasgen.errors import CorpusArgumentError, CorpusFormatError
+from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 
 SPLITS = ("file", "line", "paragraph")
 
@@ -56,7 +61,7 @@ class _FileCorpus(CorpusSource):
             MissingDependencyError: a file is compressed with Zstandard and the package for that is missing.
         """
         tally = CorpusTally() if tally is None else tally
-        for file in find_files(os.fspath(self.path), self._suffixes()):
+        for file in self._files():
             records = self._records(file)
             while True:
                 try:
@@ -75,8 +80,8 @@ class _FileCorpus(CorpusSource):
                     tally.drop(record.reason)
 
     @abstractmethod
-    def _suffixes(self) -> tuple[str, ...]:
-        """The suffixes that a file of this format has in a folder."""
+    def _files(self) -> list[File]:
+        """The files of this format that the path means, in order."""
 
     @abstractmethod
     def _records(self, file: File) -> Iterator[Document | _Dropped]:
@@ -96,6 +101,7 @@ class Text(_FileCorpus):
         split: what is a document: the whole "file", each "line", or each "paragraph" (lines up to a blank one).
         encoding: of the files, by Python's name for it.
         on_error: "raise" an error at what can't be read, or "skip" and count it.
+        check_kind: whether a file of JSON, CSV or no text at all is an error, that says what it is.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -105,6 +111,7 @@ class Text(_FileCorpus):
     split: Literal["file", "line", "paragraph"] = "file"
     encoding: str = "utf-8"
     on_error: OnError = "raise"
+    check_kind: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
@@ -120,11 +127,20 @@ class Text(_FileCorpus):
                 f"Received: {self.encoding!r}."
             ) from cause
         check_on_error(self.on_error)
+        if not isinstance(self.check_kind, bool):
+            raise CorpusArgumentError(f"check_kind must be True or False. Received: {self.check_kind!r}.")
 
-    def _suffixes(self) -> tuple[str, ...]:
-        return (".txt", ".text")
+    def _files(self) -> list[File]:
+        return find_files(os.fspath(self.path), (".txt", ".text"))
 
     def _records(self, file: File) -> Iterator[Document | _Dropped]:
+        wrong = self._wrong_kind(file) if self.check_kind else None
+        if wrong is not None:
+            do = advice(wrong)
+            if "JSON" in wrong or "CSV" in wrong:
+                do += " To read it as it stands, pass check_kind=False."
+            yield _another_kind(file, "plain text", wrong, do)
+            return
         if self.split == "file":
             yield self._document(list(read_lines(file.path, self.encoding)), file, id=file.name)
             return
@@ -139,6 +155,15 @@ class Text(_FileCorpus):
                 paragraph = []
         if paragraph:
             yield self._document(paragraph, file, id=f"{file.name}:{paragraph[0].number}")
+
+    def _wrong_kind(self, file: File) -> str | None:
+        head = head_of(file.path)
+        wrong = kind_of(head)
+        if not extends_ascii(self.encoding):
+            return None if wrong is None or is_encoded_text(wrong) or wrong == BINARY else wrong
+        if wrong is None and has_suffix(file.path, (".csv", ".tsv")):
+            return "a CSV file, by its name"
+        return json_kind(head) if wrong is None else wrong
 
     def _is_blank(self, line: Line, file: File) -> bool:
         try:
@@ -159,14 +184,15 @@ class Text(_FileCorpus):
 
 @dataclass(frozen=True)
 class Jsonl(_FileCorpus):
-    """JSON lines: each line is an object, and one of its fields is the text.
+    """JSON: each line is an object, or each item of an array is, and one of its fields is the text.
 
     The object's other fields become the document's metadata. A blank line or text is dropped and counted as "empty".
+    An array may also hold the texts themselves, and stand as the one list in an object. An array is read item by item.
 
     Args:
-        path: a file, a folder (its .jsonl and .ndjson files, in folders below it too) or a glob; files may be
-            compressed (.gz, .bz2, .xz, .zst). The encoding is UTF-8, as JSON's is.
-        field: the name of the field that holds the text.
+        path: a file, a folder (its .jsonl and .ndjson files, or .json files where there are none of those, in folders
+            below it too) or a glob; files may be compressed (.gz, .bz2, .xz, .zst). The encoding is UTF-8.
+        field: the name of the field that holds the text, or a list of texts, which become its lines.
         id_field: the name of the field that holds the document's id, text or a whole number; without it the id is
             the file's name and the line.
         on_error: "raise" an error at what can't be read, or "skip" and count it.
@@ -187,47 +213,59 @@ class Jsonl(_FileCorpus):
             check_name(self.id_field, "id_field")
         check_on_error(self.on_error)
 
-    def _suffixes(self) -> tuple[str, ...]:
-        return (".jsonl", ".ndjson")
+    def _files(self) -> list[File]:
+        path = os.fspath(self.path)
+        try:
+            return find_files(path, (".jsonl", ".ndjson"))
+        except CorpusUnavailableError:
+            if not Path(path).expanduser().is_dir():
+                raise
+            # A folder of JSON lines often holds a .json file that describes it, so those count only by themselves.
+            return find_files(path, (".jsonl", ".ndjson", ".json"))
 
     def _records(self, file: File) -> Iterator[Document | _Dropped]:
-        for line in read_lines(file.path):
-            yield self._document(line, file) if line.raw.strip() else _Dropped("empty")
+        wrong = kind_of(head_of(file.path))
+        if wrong is not None:
+            yield _another_kind(file, "JSON", wrong)
+            return
+        for record in read_records(file, self.field):
+            yield _Dropped("empty") if record.value is None else self._document(record, file)
 
-    def _document(self, line: Line, file: File) -> Document | _Dropped:
-        try:
-            text = decode_line(line, file)
-        except CorpusFormatError as error:
-            return _Dropped("not utf-8", error)
-        try:
-            record = json.loads(text.removesuffix("\n"))  # else a fault at its end is one on a second line
-        except (ValueError, RecursionError) as cause:  # ValueError: also a number too long for Python to read
-            where = f", column {cause.colno}" if isinstance(cause, json.JSONDecodeError) else ""
-            what = cause.msg if isinstance(cause, json.JSONDecodeError) else str(cause)
-            return _fault("not JSON", file, line.number, f"{where} is not JSON: {what}", cause)
-        if not isinstance(record, dict):
-            return _fault("not a JSON object", file, line.number, f" is no JSON object but {_kind(record)}")
-        if self.field not in record:
-            return _no_field(self.field, "field", file, line.number, list(record))
-        value = record.pop(self.field)
+    def _document(self, found: Record, file: File) -> Document | _Dropped:
+        record, line = found.value, found.line
+        if isinstance(record, Fault):
+            if isinstance(record.cause, CorpusFormatError):
+                return _Dropped(record.reason, record.cause)
+            return _fault(record.reason, file, line, record.what, record.cause)
+        value: Any = record
+        if isinstance(record, str) and found.name.startswith("#"):  # an array of texts
+            record = {}
+        elif not isinstance(record, dict):
+            return _fault("not a JSON object", file, line, f" is no JSON object but {_kind(record)}")
+        elif self.field not in record:
+            return _no_field(self.field, "field", file, line, list(record))
+        else:
+            value = record.pop(self.field)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = "\n".join(value)
         if not isinstance(value, str):
             return _fault(
                 f"field {self.field!r} not text",
                 file,
-                line.number,
-                f": the field {self.field!r} is {_kind(value)} where text is needed",
+                line,
+                f": the field {self.field!r} is {_kind(value)} where text or a list of texts is needed",
             )
         if self.id_field is None:
-            name: Any = f"{file.name}:{line.number}"
+            name: Any = f"{file.name}{'' if found.name.startswith('#') else ':'}{found.name}"
         elif self.id_field not in record:
-            return _no_field(self.id_field, "field", file, line.number, [self.field, *record])
+            return _no_field(self.id_field, "field", file, line, [self.field, *record])
         else:
             name = record.pop(self.id_field)
         if isinstance(name, bool) or not isinstance(name, (str, int)):
             return _fault(
                 f"field {self.id_field!r} not an id",
                 file,
-                line.number,
+                line,
                 f": the field {self.id_field!r} is {_kind(name)} where text or a whole number is needed",
             )
         return Document(text=value, id=str(name), metadata=record) if value.strip() else _Dropped("empty")
@@ -267,10 +305,15 @@ class Csv(_FileCorpus):
             )
         check_on_error(self.on_error)
 
-    def _suffixes(self) -> tuple[str, ...]:
-        return (".csv", ".tsv") if self.delimiter == "\t" else (".csv",)
+    def _files(self) -> list[File]:
+        return find_files(os.fspath(self.path), (".csv", ".tsv") if self.delimiter == "\t" else (".csv",))
 
     def _records(self, file: File) -> Iterator[Document | _Dropped]:
+        head = head_of(file.path)
+        wrong = kind_of(head) or json_kind(head)
+        if wrong is not None:
+            yield _another_kind(file, "CSV", wrong)
+            return
         rows = _rows(file, self.delimiter)
         header: list[str] | None = None
         for number, row in rows:
@@ -334,6 +377,11 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | _Droppe
         finally:
             csv.field_size_limit(limit)
         yield number, _Dropped("not utf-8", undecoded[0]) if undecoded else row
+
+
+def _another_kind(file: File, wanted: str, found: str, do: str | None = None) -> _Dropped:
+    error = CorpusFormatError(f"{str(file.path)!r} is no {wanted} but {found}. {do or advice(found)}", path=file.path)
+    return _Dropped(f"no {wanted} but {found.split(' (')[0]}", error)
 
 
 def _no_field(name: str, noun: str, file: File, line: int, there: list[str]) -> _Dropped:

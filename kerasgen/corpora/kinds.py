@@ -45,9 +45,11 @@ _ENCODED: Final = (
     (codecs.BOM_UTF16_BE, "text in UTF-16 (pass encoding='utf-16')"),
 )
 _TAR_MAGIC_BYTE: Final = 257
-# Bytes that text has none of; a file with more than one in a hundred of them is none.
+# Bytes that text has none of; a file in which they are many is no text. A short one may be anything.
 _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b"))
-_MOST_CONTROLS: Final = 0.01
+_MOST_CONTROLS: Final = 0.05
+_LEAST_BYTES: Final = 256
+BINARY: Final = "a binary file"
 _KEY: Final = re.compile(r'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 
 
@@ -59,8 +61,10 @@ def kind_of(head: bytes) -> str | None:
     Args:
         head: the first bytes, some thousands of them.
     """
+    controls = len(head) - len(head.translate(None, _CONTROLS))
     for magic, kind in (*_MAGIC, *_ENCODED):
-        if head.startswith(magic):
+        # A text may begin with letters that are a format's too ("ID3", "GIF8"), but then it has no bytes of no text.
+        if head.startswith(magic) and (controls or not magic.isalnum()):
             return kind
     if head[_TAR_MAGIC_BYTE : _TAR_MAGIC_BYTE + 5] == b"ustar":
         return "a tar archive"
@@ -68,8 +72,8 @@ def kind_of(head: bytes) -> str | None:
         return f"a {head[8:12].decode().strip()} file"
     if head[4:8] == b"ftyp":
         return "an MP4 file, or one of its form"
-    if len(head) - len(head.translate(None, _CONTROLS)) > _MOST_CONTROLS * len(head):
-        return "a binary file"
+    if len(head) >= _LEAST_BYTES and controls > _MOST_CONTROLS * len(head):
+        return BINARY
     return None
 
 
@@ -92,11 +96,13 @@ def json_kind(head: bytes) -> str | None:
         return None
     noun = "a JSON object" if text.startswith("{") else "a JSON array"
     try:
-        end = json.JSONDecoder().raw_decode(text)[1]
+        value, end = json.JSONDecoder().raw_decode(text)
     except json.JSONDecodeError:  # cut by the head's end, or no JSON
         return noun if _begins_json(text) else None
     except (ValueError, RecursionError):  # numbers too long, lists too deep: no text either
         return noun
+    if not any(isinstance(item, (str, dict, list)) for item in value):  # `{}`, or `[1]` alone: a text may be that
+        return None
     rest = text[end:].lstrip()
     if not rest:
         return noun

@@ -17,6 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
+from kerasgen.corpora.kinds import HEAD_BYTES, kind_of
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError, MissingDependencyError
 
 OnError: TypeAlias = Literal["raise", "skip"]
@@ -26,6 +27,8 @@ CHUNK_BYTES = 1 << 16
 # A frame of zstd can hold 10,000 times its size: small pieces in keep the pieces out small.
 _ZSTD_CHUNK_BYTES = 1 << 12
 _BOM = codecs.BOM_UTF8
+# Which suffix the compressed files have that `kind_of` names.
+_ALSO_CALLED = {"a gzip file": "gz", "a bzip2 file": "bz2", "an xz file": "xz", "a Zstandard file": "zst"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
     """
     root = Path(path).expanduser()
     if root.is_dir():
-        found = [file for file in _walk(root) if _has_suffix(file.path, suffixes)]
+        found = [file for file in _walk(root) if has_suffix(file.path, suffixes)]
         if not found:
             raise CorpusUnavailableError(
                 f"The folder {path!r} holds no file that ends in {' or '.join(suffixes)} (or that and "
@@ -148,6 +151,20 @@ def read_chunks(path: Path) -> Iterator[bytes]:
         raise CorpusUnavailableError(
             f"{str(path)!r} can't be read: {cause.strerror or cause}.", path=path, byte=size_bytes or None
         ) from cause
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, decompressed as `read_chunks` does, at most `HEAD_BYTES`.
+
+    Raises:
+        As `read_chunks`.
+    """
+    head = b""
+    for chunk in read_chunks(path):
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            break
+    return head[:HEAD_BYTES]
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[Line]:
@@ -295,6 +312,14 @@ def _zstd_chunks(path: Path) -> Iterator[bytes]:
 
 def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> NoReturn:
     what = "is cut short" if isinstance(cause, EOFError) else f"is not a sound {suffix} file"
+    if size_bytes == 0:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        found = kind_of(head)
+        if found is None and head and not isinstance(cause, EOFError):
+            found = "not compressed, or in another way"
+        if found is not None and suffix.lstrip(".") not in _ALSO_CALLED.get(found, ""):
+            what += f" (it is {found})"
     raise CorpusFormatError(
         f"{str(path)!r} {what} after {size_bytes} bytes of content ({cause}). Copy or download it again, or pass "
         "on_error='skip' to read what comes before.",
@@ -317,7 +342,8 @@ def _walk(root: Path) -> Iterator[File]:
                 yield File(path, path.relative_to(root).as_posix())
 
 
-def _has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Return whether a file's name ends so, a compression's suffix left aside."""
     name = path.name.lower()
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
