@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from kerasgen import cache, devices
 from kerasgen.errors import ArgumentError, BackendError
+from kerasgen.files import locking, placing, writing
 
 Backend: TypeAlias = Literal["jax", "tensorflow", "torch"]
 
@@ -101,11 +102,10 @@ def remember(speeds: Mapping[str, float]) -> Path:
     It lies in the directory that the variable KERASGEN_CACHE names, or in the user's cache directory.
     """
     path = _record()
-    path.parent.mkdir(parents=True, exist_ok=True)
     kept = {"machine": devices.identity(), "versions": _versions(), "tokens_per_second": dict(speeds)}
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-    beside.replace(path)
+    with locking.locked(path, wait=True):
+        placing.sweep(path)
+        writing.write(path, json.dumps(kept, indent=1))
     return path
 
 

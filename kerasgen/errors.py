@@ -17,6 +17,8 @@ In brackets stands the exception of Python's that it is as well, so that `except
     ├── PluginError                       an entry point is at fault; `.distribution` names its package
     │   ├── PluginConflictError           two packages claim one name
     │   └── PluginLoadError               the plugin's own code failed; the cause is chained
+    ├── LockedError                       another process or thread writes there; `.path`, `.pid`, `.host`, `.since`
+    ├── ForkedError (RuntimeError)        a forked child asks for what ran, with threads of its own, in its parent
     ├── BackendError (RuntimeError)       Keras runs, or would run, on another backend than asked for
     ├── MissingDependencyError (ImportError)  an optional package is needed; `.extra` says which extra brings it
     ├── CorpusError                       `.path`, `.line` and `.byte` say where, if known
@@ -157,6 +159,37 @@ class PluginConflictError(PluginError):
 
 class PluginLoadError(PluginError):
     """A plugin's own code failed while it was loaded; the cause is chained."""
+
+
+class LockedError(KerasgenError):
+    """Another process, or another thread, is writing what was to be written.
+
+    Args:
+        message: what to tell the person.
+        path: what is being written.
+        pid: number of the process that writes it, if it is known.
+        host: name of its machine, if it is known.
+        since: when it began, if it is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | Path,
+        pid: int | None = None,
+        host: str | None = None,
+        since: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = str(path)
+        self.pid = pid
+        self.host = host
+        self.since = since
+
+
+class ForkedError(KerasgenError, RuntimeError):
+    """A forked child asks for an engine whose threads stayed behind in its parent: it would wait without an end."""
 
 
 class BackendError(KerasgenError, RuntimeError):

@@ -334,7 +334,9 @@ class Pipeline(Generator):
             self.corpus, self.model_source, self.tuner, self.sampler, self.seed, self.held_out, self.max_documents
         )
         apart = self._provenance.is_adapters_alone(model) and not merge_adapters
-        saved_pipeline.write(target, arguments, model, backend=self.backend, report=self.report, apart=apart)
+        saved_pipeline.write(
+            target, arguments, model, backend=self.backend, report=self.report, apart=apart, overwrite=overwrite
+        )
         return target
 
     @staticmethod

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kerasgen import corpora, models, samplers, tuners
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
+from kerasgen.files import placing
 from kerasgen.models.hub import Hub
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         ArgumentError: something is in the way.
     """
     target = Path(path).expanduser()
+    placing.recover(target.resolve())
     if target.exists() and not (overwrite and (target / MANIFEST_FILE).is_file()):
         raise ArgumentError(
             f"{target} is there already. "
@@ -85,11 +85,11 @@ def write(
     backend: str,
     report: TuneReport | None,
     apart: bool,
+    overwrite: bool,
 ) -> None:
     """Write the arguments and the model, or its adapters alone if they stand apart, whole or not at all.
 
-    A pipeline that is there is moved aside before the new one gets its name, and removed after that. After a kill in
-    between it stands beside, as `.name.….replaced`.
+    A pipeline that is there is exchanged for the new one at once, see `kerasgen.files.placing`.
 
     Args:
         target: the directory.
@@ -98,9 +98,11 @@ def write(
         backend: which it ran on; for the reader of the file.
         report: of its last tuning; for the reader of the file.
         apart: write the adapters alone.
+        overwrite: replace a pipeline that is there.
 
     Raises:
-        ArgumentError: a part of the pipeline has no registered name.
+        ArgumentError: something came into the way meanwhile, or a part of the pipeline has no registered name.
+        LockedError: another process or thread is saving there.
         KerasgenError: it can't be written.
     """
     manifest = _manifest(arguments, model, backend, report)
@@ -108,35 +110,23 @@ def write(
     from kerasgen.tuners import adapters
 
     target = target.resolve()  # what is moved is the directory, and no link to it
-    beside = f".{target.name}.{uuid.uuid4().hex[:8]}"
-    partial, replaced = target.with_name(f"{beside}.partial"), target.with_name(f"{beside}.replaced")
     try:
-        partial.mkdir(parents=True)
-        if apart:
-            (partial / ADAPTERS).mkdir()
-            adapters.save(model, partial / ADAPTERS)
-        else:
-            save_preset(model, partial / MODEL)
-        said = json.dumps({"format": FORMAT, **manifest, "adapters": apart}, ensure_ascii=False, indent=2)
-        (partial / MANIFEST_FILE).write_text(said + "\n", encoding="utf-8")
-        _put_in_place(partial, target, replaced)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with placing.staged(target) as stage:
+            check_target(target, overwrite=overwrite)
+            new = stage / target.name
+            new.mkdir()
+            if apart:
+                (new / ADAPTERS).mkdir()
+                adapters.save(model, new / ADAPTERS)
+            else:
+                save_preset(model, new / MODEL)
+            said = json.dumps({"format": FORMAT, **manifest, "adapters": apart}, ensure_ascii=False, indent=2)
+            (new / MANIFEST_FILE).write_text(said + "\n", encoding="utf-8")
+            check_target(target, overwrite=overwrite)  # saving took a while, in which something may have come there
+            placing.place(stage, target)
     except OSError as cause:
         raise KerasgenError(f"The pipeline can't be written to {target}: {cause}") from cause
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _put_in_place(partial: Path, target: Path, replaced: Path) -> None:
-    """Give a complete directory its name; what has it stays, under one name or the other, until that is done."""
-    if target.exists():
-        target.rename(replaced)
-    try:
-        partial.rename(target)
-    except BaseException:
-        if replaced.exists():
-            replaced.rename(target)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read(directory: Path) -> SavedPipeline:
@@ -182,6 +172,7 @@ def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     file = directory / MANIFEST_FILE
     try:
+        placing.recover(directory.resolve())
         manifest: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:
         raise ModelFormatError(f"{directory} holds no saved pipeline: {cause}") from cause

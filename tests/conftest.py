@@ -62,6 +62,14 @@ def _no_bfloat16() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Let files be read from memory: those of a test need not outlive a power failure, and waiting takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 def pytest_runtest_setup() -> None:
     # urllib keeps the proxies of its first call for the whole process; one test's closed door is not another's.
     urllib.request._opener = None  # type: ignore[attr-defined]

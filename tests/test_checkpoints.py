@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasgen.errors import CheckpointError
+from kerasgen.files import locking
 from kerasgen.tuners import checkpoints
 from kerasgen.tuners.checkpoints import STATE_FILE, TENSORS_FILE, Checkpoint
 
@@ -60,8 +62,10 @@ def test_a_directory_without_checkpoints_has_no_latest(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_never_read_and_goes_with_the_next_write(tmp_path: Path) -> None:
     checkpoints.write(tmp_path, checkpoint(3))
-    left = tmp_path / ".step-00000004.12345.partial"
+    left = tmp_path / ".step-00000004.0123abcd.partial"
     left.mkdir()
+    holder = dataclasses.replace(locking.Holder.this_process(), pid=1)
+    locking.place_of(tmp_path / "step-00000004").write_bytes(holder.to_bytes())
     (left / TENSORS_FILE).write_bytes(b"half")
     assert same(checkpoints.read_latest(tmp_path), checkpoint(3))
     checkpoints.write(tmp_path, checkpoint(5))

@@ -31,6 +31,9 @@ VALUES: dict[str, Any] = {
     "step": 120,
     "learning_rate": 5e-4,
     "checkpoint": "run/000100",
+    "pid": 4711,
+    "host": "forge",
+    "since": "2026-01-02 03:04:05+0000",
     "figures": {"max_difference": 0.25},
 }
 

@@ -42,6 +42,7 @@ print("\\n" + json.dumps([said, sorted(path.name for path in folder.iterdir())])
 SMALL, LARGE = 1 << 10, 24 << 10  # bytes that a file may have: the tokenizer does not fit, or only the weights don't
 CASES = [
     ("preset", SMALL, ()),
+    ("preset", LARGE, ()),
     ("transformers", SMALL, ()),
     ("transformers", LARGE, ()),
     ("gguf", LARGE, ("gguf",)),

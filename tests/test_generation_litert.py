@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,13 +139,3 @@ def test_what_can_not_be_done_is_told_before_any_work(tmp_path):
     model = MAKERS["gpt2"]()
     with pytest.raises(GenerateArgumentError, match="Pipeline"):
         generating.generate(model, ["a"], sampler="greedy", engine="litert")
-
-
-def test_what_a_killed_export_left_is_removed_by_a_later_one(tmp_path):
-    old, young = tmp_path / ".a.tflite.0.partial", tmp_path / ".b.tflite.1.partial"
-    for stage in (old, young):
-        stage.mkdir()
-        (stage / "weights").write_bytes(b"half")
-    os.utime(old, (0, 0))
-    litert_engine._sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [young.name]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import POSIX, killed_at
 
-from kerasgen.errors import GenerateArgumentError, GenerationError
+from kerasgen.errors import GenerateArgumentError, GenerationError, LockedError
 from kerasgen.generation.json_lines import Chunk, write_lines
 
 pytestmark = pytest.mark.numerical
@@ -67,6 +69,75 @@ def test_however_often_it_is_killed_the_file_is_the_same(tmp_path_factory, death
     else:
         write(folder / "texts.jsonl")
     assert (folder / "texts.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+@pytest.mark.parametrize("mark", [pytest.param(None, marks=POSIX)])
+def test_killed_at_any_change_of_a_file_the_same_call_gives_the_same_file(tmp_path, old, mark):
+    """Also between the file's name and the end of the run, and whether it replaces another or not."""
+    write(tmp_path / "whole.jsonl", PROMPTS[:9])
+    whole, n, killed = (tmp_path / "whole.jsonl").read_bytes(), 0, True
+    while killed:
+        n += 1
+        path = tmp_path / str(n) / "texts.jsonl"
+        path.parent.mkdir()
+        if old:
+            path.write_text(old)
+        killed = killed_at(n, path.parent, lambda path=path: write(path, PROMPTS[:9], overwrite=bool(old)))
+        assert not path.exists() or path.read_bytes() in (whole, (old or "").encode())
+        if old:
+            assert write(path, PROMPTS[:9], overwrite=True) == [0, 4, 8]  # anew, whatever was half done
+        elif killed:
+            write(path, PROMPTS[:9])
+        assert path.read_bytes() == whole
+        assert [file.name for file in path.parent.iterdir()] == ["texts.jsonl"]
+    assert n > 15
+
+
+def test_a_file_that_was_finished_by_a_killed_run_is_of_the_same_call_alone(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    write(path)
+    state = {"settings": _digest("same"), "lines": 23, "bytes": path.stat().st_size, "prompts": _said(PROMPTS)}
+    for prompts, asked in (
+        (PROMPTS[:20], "same"),
+        ([*PROMPTS, "more"], "same"),
+        (PROMPTS[1:], "same"),
+        (PROMPTS, "x"),
+    ):
+        (tmp_path / "texts.jsonl.partial.json").write_text(json.dumps(state))
+        with pytest.raises(GenerateArgumentError, match="there already"):
+            write(path, prompts, settings=asked)
+    (tmp_path / "texts.jsonl.partial.json").write_text(json.dumps(state))
+    assert write(path) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["texts.jsonl"]
+    (tmp_path / "texts.jsonl.partial.json").write_text(json.dumps(state))
+    path.unlink()  # by a person: the run begins anew
+    assert write(path)[0] == 0
+
+
+def _digest(settings):
+    return hashlib.sha256(json.dumps([1, settings]).encode()).hexdigest()
+
+
+def _said(prompts):
+    return hashlib.sha256(b"".join(len(one.encode()).to_bytes(8, "big") + one.encode() for one in prompts)).hexdigest()
+
+
+def test_two_writers_of_one_file_are_one_after_the_other(tmp_path):
+    path = tmp_path / "texts.jsonl"
+
+    def run(chunk: Chunk):
+        with pytest.raises(LockedError, match=r"texts\.jsonl is being written by process"):
+            write(path)
+        return [{"text": prompt} for prompt in chunk.prompts]
+
+    write_lines(path, PROMPTS, run, settings=None)
+    assert len(path.read_bytes().splitlines()) == 23
+
+
+def test_a_directory_is_told_before_any_text_is_generated(tmp_path):
+    with pytest.raises(GenerateArgumentError, match="is a directory"):
+        write(tmp_path, overwrite=True, dies_at=0)
 
 
 def test_what_stands_is_not_generated_again(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,8 @@ class TestWhereItGoes:
         directory = save_preset(first, tmp_path / "poet")
         write = saving._write
 
-        def full_disk(model: LanguageModel, preprocessor: Any, partial: Path) -> None:
-            write(model, preprocessor, partial)
+        def full_disk(model: LanguageModel, preprocessor: Any, partial: Path, dtype: Any) -> None:
+            write(model, preprocessor, partial, dtype)
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(saving, "_write", full_disk)
@@ -151,6 +152,26 @@ class TestWhereItGoes:
             save_preset(tiny_gpt2(seed=2), directory, overwrite=True)
         assert [path.name for path in tmp_path.iterdir()] == ["poet"]
         np.testing.assert_array_equal(logits(Hub(str(directory)).load().causal_lm), logits(first.causal_lm))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it limits the size of files as POSIX does")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99, 1.0])
+def test_a_full_disk_while_hdf5_writes_is_an_error_and_not_the_end_of_the_process(
+    tmp_path: Path, dtype: Any, share: float
+) -> None:
+    import resource
+
+    model = tiny_gpt2(num_layers=1)
+    size = (save_preset(model, tmp_path / "whole", dtype=dtype) / "model.weights.h5").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share) - 1, limits[1]))
+    try:
+        with pytest.raises(ModelError, match="File too large"):
+            save_preset(model, tmp_path / "poet", dtype=dtype)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
 def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen import saved_pipeline
 from kerasgen.errors import ArgumentError, ModelFormatError, ModelUnavailableError, UnknownNameError
 from kerasgen.models.saving import save_preset
 
@@ -126,6 +125,24 @@ class TestFitting:
         report = pipeline(preset).fit(verbose=0)
         assert report.checkpoint is None
         assert not [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+
+    @pytest.mark.parametrize("own", [True, False])
+    def test_a_second_run_in_one_directory_is_told_who_the_first_is(self, preset, tmp_path, own):
+        """Without a directory, both are the same run and so have the same folder."""
+        import keras
+
+        directory = tmp_path / "run" if own else None
+        said = []
+
+        class Second(keras.callbacks.Callback):
+            def on_train_begin(self, logs=None):
+                with pytest.raises(kg.errors.LockedError, match=rf"being written by process {os.getpid()}") as caught:
+                    pipeline(preset).fit(verbose=0, directory=directory)
+                said.append(str(caught.value))
+
+        report = pipeline(preset).fit(verbose=0, directory=directory, callbacks=[Second()])
+        assert "fit(directory=…)" in said[0]
+        assert report.losses == pipeline(preset).fit(verbose=0, directory=directory).losses
 
     def test_a_directory_of_ones_own_keeps_the_checkpoint(self, preset, tmp_path):
         report = pipeline(preset).fit(verbose=0, directory=tmp_path / "run")
@@ -263,27 +280,6 @@ class TestSaving:
         monkeypatch.chdir(tmp_path)
         assert pipeline(preset, corpus=None).save("~/poet") == tmp_path / "poet"
         assert kg.Pipeline.load("~/poet").seed == pipeline(preset, corpus=None).seed
-
-    def test_a_pipeline_is_somewhere_at_each_moment_of_its_replacement(self, tmp_path, monkeypatch):
-        """A kill at any rename, or before any removal, leaves the old one or the new one whole."""
-        old, new = tmp_path / "poet", tmp_path / "new"
-        for folder in (old, new):
-            folder.mkdir()
-            (folder / "pipeline.json").write_text(folder.name)
-        seen = []
-
-        def watched(act):
-            def acting(*arguments, **settings):
-                seen.append(sorted(file.read_text() for file in tmp_path.glob("*/pipeline.json")))
-                return act(*arguments, **settings)
-
-            return acting
-
-        monkeypatch.setattr(Path, "rename", watched(Path.rename))
-        monkeypatch.setattr(saved_pipeline.shutil, "rmtree", watched(saved_pipeline.shutil.rmtree))
-        saved_pipeline._put_in_place(new, old, tmp_path / "aside")
-        assert seen == [["new", "poet"]] * 3
-        assert [file.read_text() for file in tmp_path.glob("*/pipeline.json")] == ["new"]
 
     def test_a_killed_save_leaves_no_half_pipeline(self, preset, tmp_path, monkeypatch):
         """The manifest is written last and the directory gets its name after that."""

@@ -13,7 +13,6 @@ import pytest
 from toys import encode, smallest_gpt2, texts
 
 from kerasgen.errors import TuneError
-from kerasgen.tuners import checkpoints
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.full import FullTuner
 
@@ -31,17 +30,16 @@ def tune(model: Any, directory: Path, **changed: Any) -> TuneReport:
     return tuner.tune(model, train, seed=0, directory=directory, resume="auto", verbose=0)
 
 
-def full_for(name: str) -> Callable[[Path, bytes], None]:
-    """Writes as `checkpoints` does, but half of a file of this name, and then the disk is full."""
-    write = checkpoints._write
+def full_for(name: str) -> Callable[[Path, Path], Path]:
+    """Renames as `Path.replace` does, but for a file of this name, for which the disk is full."""
+    replace = Path.replace
 
-    def half(path: Path, data: bytes) -> None:
-        if name in path.name:
-            path.write_bytes(data[: len(data) // 2])
+    def full(source: Path, target: Path) -> Path:
+        if name in source.name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, data)
+        return replace(source, target)
 
-    return half
+    return full
 
 
 @pytest.mark.parametrize("name", ["report.json", "loss.png"])
@@ -51,7 +49,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_run_to_go_on_from(
     if name == "loss.png":
         pytest.importorskip("matplotlib")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_write", full_for(name))
+        patch.setattr(Path, "replace", full_for(name))
         with pytest.raises(TuneError, match=rf"{name} can't be written: .*No space left.* room"):
             tune(model, tmp_path, loss_curve=name == "loss.png")
     assert not [path.name for path in tmp_path.iterdir() if name in path.name], "nothing half is left"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
+from kerasgen.files import locking, placing, writing
 
 Opener = Callable[..., Any]
 """Called with a `urllib.request.Request` and `timeout=` in seconds; returns a response as `urlopen` does."""
@@ -62,7 +62,7 @@ def fetch(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locking.locked(path, wait=True):
         if path.exists():
             expected = sha256 or _recorded(path)
             digest = _verify(path, expected)
@@ -98,8 +98,10 @@ def fetch(
             part.unlink()
             _state(part).unlink(missing_ok=True)
             raise
+        writing.sync(part)
         _record(path, digest)
         part.replace(path)
+        writing.sync_directory(path.parent)
         _state(part).unlink(missing_ok=True)
     return path
 
@@ -217,7 +219,9 @@ def _state(part: Path) -> Path:
 
 def _record(path: Path, digest: str) -> None:
     """Write the digest beside the file, as `sha256sum --check` reads it."""
-    path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+    place = path.with_name(path.name + ".sha256")
+    placing.sweep(place)
+    writing.write(place, f"{digest}  {path.name}\n")
 
 
 def _recorded(path: Path) -> str | None:
@@ -240,16 +244,3 @@ def _verify(path: Path, sha256: str | None) -> str:
 
 def _spaced(advice: str) -> str:
     return f" {advice}" if advice else ""
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes from the same download, where the system has file locks of the POSIX kind."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.with_name(path.name + ".lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

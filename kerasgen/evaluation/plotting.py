@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kerasgen.errors import ArgumentError, MissingDependencyError
+from kerasgen.errors import ArgumentError, KerasgenError, MissingDependencyError
 from kerasgen.evaluation import copying, diversity
+from kerasgen.files import locking, placing, writing
 from kerasgen.tuners.base import TuneReport
 
 
@@ -40,6 +42,7 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
 
     Raises:
         ArgumentError: the file's name does not end in `.png`.
+        KerasgenError: it can't be written.
         MissingDependencyError: matplotlib is not installed.
     """
     target = Path(path)
@@ -69,8 +72,14 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
         axes[2].plot(steps, [copy.characters for copy in copies], marker=".")
         axes[2].set(ylabel="longest copy (characters)", ylim=(0, None))
     axes[-1].set_xlabel("optimizer steps")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    try:
+        with locking.locked(target, wait=True):
+            placing.sweep(target)
+            writing.write(target, drawn.getvalue())
+    except OSError as cause:
+        raise KerasgenError(f"The plot can't be written to {target}: {cause}. Choose another path.") from cause
     return target
 
 

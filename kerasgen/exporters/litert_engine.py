@@ -9,12 +9,9 @@ texts. So it must be asked for, and pays for one greedy or top-k text at a time 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
-import shutil
-import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +22,13 @@ from kerasgen import cache as caches
 from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError, ModelFormatError
 from kerasgen.exporters.tflite import QUANTIZATIONS, TFLiteExporter
+from kerasgen.files import locking
 
 if TYPE_CHECKING:
     from kerasgen.generation.engine import Engine
     from kerasgen.models.base import LanguageModel
     from kerasgen.runtime.litert import LiteRtEngine
 
-_ABANDONED = 86_400  # seconds after which nobody writes an artefact any more
 _SHORTEST = 256  # tokens of a cache; the exporter's own default
 
 _LOG = logging.getLogger("kerasgen")
@@ -95,13 +92,9 @@ class LiteRt:
         found = _kept(model, self, length)
         if found is None:
             path = _path(model, self, length)
-            if not path.exists():
-                _export(model, self, length, path)
-            try:
-                found = _load(path, self)
-            except ModelFormatError:  # what lies in a cache may be cut off or half removed
-                _export(model, self, length, path)
-                found = _load(path, self)
+            # Of several threads and processes that want the same artefact, one writes it and the others wait.
+            with locking.locked(path.with_suffix(".engine"), wait=True):
+                found = _kept(model, self, length) or _made(model, self, length, path)
             _keep(model, self, length, found)
         return found
 
@@ -196,21 +189,21 @@ def _digest(model: LanguageModel) -> str:
     return kept.digest
 
 
+def _made(model: LanguageModel, source: LiteRt, length: int, path: Path) -> LiteRtEngine:
+    if not path.exists():
+        _export(model, source, length, path)
+    try:
+        return _load(path, source)
+    except ModelFormatError:  # what lies in a cache may be cut off or half removed
+        _export(model, source, length, path)
+        return _load(path, source)
+
+
 def _export(model: LanguageModel, source: LiteRt, length: int, path: Path) -> None:
     _LOG.warning("Writing an artefact of these weights for LiteRT, once, into %s.", path.parent)
     for damaged in [file for file in path.parent.glob("*") if file.name.startswith(f"{path.stem}.")]:
         damaged.unlink(missing_ok=True)
-    _sweep(path.parent)
-    # Another process may have written the same meanwhile.
     TFLiteExporter(quantize=source.quantize, cache_length=length).export(model, path, overwrite=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what exports that were killed left there; one that is going on is younger."""
-    for stage in folder.glob(".*.partial"):
-        with contextlib.suppress(OSError):
-            if time.time() - stage.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(stage)
 
 
 def _load(path: Path, source: LiteRt) -> LiteRtEngine:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ExportArgumentError, ExportError
+from kerasgen.files import placing
 from kerasgen.runtime import metadata
 
 _MARKDOWN_FILE = "REPORT.md"
@@ -35,22 +34,21 @@ def staged(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] 
 
     Raises:
         ExportArgumentError: as in `check_target`.
+        LockedError: another export to this path is going on.
         ExportError: the disk is full, or it can't be written for another reason.
     """
-    check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
-    stage = path.absolute().parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    target = path.absolute()
     try:
-        stage.mkdir(parents=True)
-        yield stage / path.name
-        # Exporting took a while, in which something may have come there.
-        check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
-        _move(stage, path.absolute())
+        with placing.staged(target) as stage:
+            check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
+            yield stage / path.name
+            # Exporting took a while, in which something may have come there.
+            check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
+            placing.place(stage, target, removed=[path.name + suffix for suffix in beside or ()])
     except Exception as cause:
         if isinstance(cause, OSError) or type(cause).__module__.startswith(_TENSORFLOW_ERRORS):
             raise ExportError(f"The artefact can't be written to {path}: {cause}. Nothing of it was kept.") from cause
         raise
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] | None = None) -> None:
@@ -65,7 +63,9 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
 
     Raises:
         ExportArgumentError: something lies there, and is not to be replaced or is none of this exporter's artefacts.
+        OSError: what a killed export had begun to move there can't be finished.
     """
+    placing.recover(path.absolute())
     written = [path] if beside is None else [path, *(path.with_name(path.name + suffix) for suffix in beside)]
     there = [place for place in written if place.exists() or place.is_symlink()]
     if not there:
@@ -137,42 +137,6 @@ def files(path: Path) -> dict[str, int]:
         for file in sorted(found)
         if file.is_file() and file != metadata.report_path(path) and file.name not in markdown
     }
-
-
-def _move(stage: Path, path: Path) -> None:
-    """Move what was staged to its place, the artefact itself last; old files make room, and come back on any error.
-
-    What made room lies in a folder of its own, which is removed only when nothing in it is wanted any more: whatever
-    ends the process, a signal too, the old artefact or the new one is there.
-    """
-    entries = sorted(stage.iterdir(), key=lambda entry: entry.name == path.name)
-    aside = stage.with_suffix(".replaced")
-    aside.mkdir()
-    begun: list[Path] = []
-    try:
-        for entry in entries:
-            target = path.parent / entry.name
-            begun.append(target)
-            if target.exists():
-                target.replace(aside / entry.name)
-            entry.replace(target)
-    except BaseException:
-        for target in begun:
-            kept = aside / target.name
-            if kept.exists() or not (stage / target.name).exists():  # it made room, or the new one is there
-                _remove(target)
-            if kept.exists():
-                kept.replace(target)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _markdown(name: str, report: Mapping[str, Any]) -> str:

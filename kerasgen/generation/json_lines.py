@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, GenerationError
+from kerasgen.files import locking, placing, writing
 
 FORMAT = 1
 
@@ -52,10 +54,11 @@ def write_lines(
         settings: what JSON can hold, different for runs whose texts would differ.
         skip: told of each chunk that stands in the file already.
         chunk_size: prompts in a chunk, at least 1; what a kill loses at most, and what memory holds.
-        overwrite: replace a file that is there already, or what another run left half done.
+        overwrite: begin anew, whatever another run left half done, and replace a file that is there already.
         progress: show a bar on standard error; None does where that is a terminal.
 
     Raises:
+        LockedError: another process or thread is writing the same file.
         GenerateArgumentError: something is in the way, or a killed run had other settings or prompts.
         GenerationError: the file can't be written.
     """
@@ -63,7 +66,36 @@ def write_lines(
         raise GenerateArgumentError(f"`chunk_size` must be a whole number of at least 1. Received: {chunk_size!r}.")
     if isinstance(prompts, str):
         raise GenerateArgumentError(f"`prompts` must be a list of strings, or yield them. Received: {prompts!r:.80}.")
-    file = _PartialFile(Path(path), hashlib.sha256(json.dumps([FORMAT, settings]).encode()).hexdigest())
+    place, digest = Path(path), hashlib.sha256(json.dumps([FORMAT, settings]).encode()).hexdigest()
+    file = _PartialFile(place, digest)
+    with _alone(place):
+        _write(file, prompts, run, skip, chunk_size, overwrite, progress)
+    file.forget()  # the last of all acts: after a kill before it, the same call returns the path
+    return place
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Be the only one to write a file, and remove what killed writers left of others beside it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locking.locked(path))
+        except OSError as cause:
+            raise GenerationError(f"{path} can't be written: {cause}") from cause
+        placing.sweep(path.with_name(f"{path.name}.partial.json"))
+        placing.sweep_directory(path.parent)
+        yield
+
+
+def _write(
+    file: _PartialFile,
+    prompts: Iterable[str],
+    run: Callable[[Chunk], Sequence[dict[str, Any]]],
+    skip: Callable[[Chunk], object],
+    chunk_size: int,
+    overwrite: bool,
+    progress: bool | None,
+) -> None:
     begun = file.begin(overwrite=overwrite)
     from tqdm.auto import tqdm
 
@@ -75,11 +107,11 @@ def write_lines(
                 file.pass_over(chunk)
                 skip(chunk)
             else:
-                file.check_passed()
+                file.check_passed(more=True)
                 file.add(chunk, run(chunk))
             bar.update(len(chunk.prompts))
     file.check_passed()
-    return file.finish()
+    file.finish()
 
 
 def _chunks(prompts: Iterable[str], size: int, begun: int) -> Iterator[Chunk]:
@@ -114,33 +146,41 @@ class _PartialFile:
         self._lines = 0
         self._begun = 0
         self._begun_digest = self._said.hexdigest()
+        self._named = False  # whether the lines stand under the file's own name
 
     def begin(self, *, overwrite: bool) -> int:
         """Return how many lines of a killed run stand already."""
-        if self._path.exists() and not overwrite:
-            raise GenerateArgumentError(f"{self._path} is there already. Choose another path, or pass overwrite=True.")
+        if self._path.is_dir():
+            raise GenerateArgumentError(f"{self._path} is a directory. Choose another path.")
+        if overwrite:
+            self._begin_anew()
+        self._named = self._path.exists() and not overwrite
         size = 0
         try:
-            state = json.loads(self._state.read_text(encoding="utf-8")) if self._partial.exists() else {}
-            if state and state.get("settings") != self._digest:
-                if not overwrite:
-                    raise GenerateArgumentError(
-                        f"{self._partial} is of a run with other settings, or another model. Repeat that call to "
-                        "go on with it, choose another path, or pass overwrite=True to begin anew."
-                    )
-                state = {}
+            state = self._read_state()
+            if state and state["settings"] != self._digest:
+                if self._named:
+                    raise self._in_the_way()
+                raise GenerateArgumentError(
+                    f"{self._partial} is of a run with other settings, or another model. Repeat that call to "
+                    "go on with it, choose another path, or pass overwrite=True to begin anew."
+                )
             if state:
                 self._begun, size, self._begun_digest = state["lines"], state["bytes"], state["prompts"]
-        except FileNotFoundError:
-            pass  # killed before its first chunk
-        except (OSError, ValueError, KeyError, AttributeError) as cause:
+        except (OSError, ValueError, KeyError, TypeError) as cause:
             if isinstance(cause, GenerateArgumentError):
                 raise
             raise GenerateArgumentError(
                 f"{self._state} can't be read: {cause}. Remove it and {self._partial.name} to begin anew."
             ) from cause
+        if self._named:
+            # The run that wrote it was killed between the last two things that it does, and this one may be the same.
+            if not state or self._path.stat().st_size != size:
+                raise self._in_the_way()
+            return self._begun
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not state:
+                self._state.unlink(missing_ok=True)  # of a file that was finished and is gone
             with self._partial.open("ab") as partial:
                 if partial.tell() < size:
                     raise GenerateArgumentError(
@@ -152,13 +192,47 @@ class _PartialFile:
             raise GenerationError(f"{self._partial} can't be written: {cause}") from cause
         return self._begun
 
+    def _begin_anew(self) -> None:
+        """Remove what another run left half done; the file that it was to replace stays."""
+        try:
+            self._state.unlink(missing_ok=True)  # first: lines without a state are none
+            self._partial.unlink(missing_ok=True)
+        except OSError as cause:
+            raise GenerationError(f"{self._partial} can't be removed: {cause}") from cause
+
+    def _read_state(self) -> dict[str, Any]:
+        """What is certain of the lines that stand; nothing where none do."""
+        if self._named == self._partial.exists():  # no lines; or lines that are to replace another file
+            return {}
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}  # killed before its first chunk, or finished
+        if not isinstance(state, dict):
+            raise TypeError("it holds no JSON object")
+        lines, size, prompts = state["lines"], state["bytes"], state["prompts"]
+        if not (type(lines) is type(size) is int and isinstance(prompts, str) and lines >= 0 and size >= 0):
+            raise TypeError("it holds other values than were written")
+        return state
+
+    def _in_the_way(self) -> GenerateArgumentError:
+        return GenerateArgumentError(f"{self._path} is there already. Choose another path, or pass overwrite=True.")
+
     def pass_over(self, chunk: Chunk) -> None:
         """Take note of prompts whose lines stand already."""
         self._note(chunk)
 
-    def check_passed(self) -> None:
-        """Raise unless the prompts passed over are those of the lines that stand."""
+    def check_passed(self, *, more: bool = False) -> None:
+        """Raise unless the prompts passed over are those of the lines that stand.
+
+        Args:
+            more: there are prompts after those.
+        """
+        if more and self._named:
+            raise self._in_the_way()
         if self._lines < self._begun or (self._lines == self._begun and self._said.hexdigest() != self._begun_digest):
+            if self._named:
+                raise self._in_the_way()
             raise GenerateArgumentError(
                 f"{self._partial} holds {self._begun} texts of other prompts than these. Give the same prompts to go "
                 "on with it, choose another path, or remove it to begin anew."
@@ -181,20 +255,28 @@ class _PartialFile:
                 "bytes": size,
                 "prompts": self._said.hexdigest(),
             }
-            new = self._state.with_name(self._state.name + ".new")
-            new.write_text(json.dumps(state) + "\n", encoding="utf-8")
-            new.replace(self._state)
+            writing.write(self._state, json.dumps(state) + "\n")
         except OSError as cause:
             raise GenerationError(f"{self._partial} can't be written: {cause}") from cause
 
-    def finish(self) -> Path:
+    def finish(self) -> None:
         """Give the file its name."""
+        if self._named:
+            return
         try:
             self._partial.replace(self._path)
-            self._state.unlink(missing_ok=True)
+            writing.sync_directory(self._path.parent)
         except OSError as cause:
             raise GenerationError(f"{self._path} can't be written: {cause}") from cause
-        return self._path
+
+    def forget(self) -> None:
+        """Remove what was certain of the lines, which now stand under the file's name; another run's stays."""
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            if state["settings"] == self._digest and not self._partial.exists():
+                self._state.unlink()
+        except (OSError, ValueError, KeyError, TypeError):  # it is gone, or of others
+            return
 
     def _note(self, chunk: Chunk) -> None:
         for prompt in chunk.prompts:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from kerasgen.errors import ModelArgumentError
+from kerasgen.files import placing
 from kerasgen.models.base import LanguageModel, ModelSource
 
 HUGGING_FACE = "hf://"
@@ -85,8 +87,12 @@ class Hub(ModelSource):
 
     def directory(self) -> Path | None:
         """Return the directory, if `preset` is the path of one."""
+        if not is_path(self.preset):
+            return None
         directory = Path(self.preset).expanduser()
-        return directory if is_path(self.preset) and directory.is_dir() else None
+        with contextlib.suppress(OSError):  # told by `load`
+            placing.recover(directory.absolute())
+        return directory if directory.is_dir() else None
 
 
 def _path_text(path: Path) -> str:

@@ -19,6 +19,7 @@ from kerasgen.errors import (
     ModelUnavailableError,
     TokenizerError,
 )
+from kerasgen.files import placing
 from kerasgen.models import architectures, integrity, preset_files, preset_names, transformers_format
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.hub import HUGGING_FACE, KAGGLE, is_path
@@ -60,6 +61,8 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
         ModelFormatError: what is there can't be read as a causal language model.
     """
     directory = Path(directory)
+    with _format_errors(f"the preset {str(directory)!r}"):
+        placing.recover(directory.absolute())
     if not directory.is_dir():
         raise ModelUnavailableError(
             f"There is no model directory at {str(directory)!r}"

@@ -7,19 +7,22 @@ import inspect
 import json
 import math
 import shutil
-import uuid
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen import backend
 from kerasgen.errors import ModelArgumentError, ModelError
-from kerasgen.models import architectures, integrity
+from kerasgen.files import placing
+from kerasgen.models import architectures, hdf5_file, integrity
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 CONFIG_FILES = ("config.json", "task.json", "preprocessor.json", "tokenizer.json")
 WEIGHTS_FILE = "model.weights.h5"
+_SAVING = threading.RLock()  # one at a time shadows a method of a backbone
 
 # KerasHub's preprocessors are built for this many positions where a model has no limit of its own.
 DEFAULT_SEQUENCE_LENGTH = 1024
@@ -46,6 +49,7 @@ def save_preset(
 
     Raises:
         ModelArgumentError: `dtype` is unknown, or `directory` is in the way and may not be replaced.
+        LockedError: another process or thread is writing there.
         ModelError: the model can't be said in KerasHub's format, or can't be written there.
     """
     if dtype not in (None, "float32", "float16"):
@@ -53,25 +57,23 @@ def save_preset(
     target = Path(directory).expanduser().resolve()
     _check_target(target, overwrite)
     preprocessor = _preprocessor(model)
-    partial = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        _require_room(model, partial)
-        _write(model, preprocessor, partial)
-        if dtype == "float16":
-            _store_as_float16(partial)
-        integrity.record(partial)
-        _put_in_place(partial, target)
+        with placing.staged(target) as stage:
+            _check_target(target, overwrite)
+            new = stage / target.name
+            new.mkdir()
+            _write(model, preprocessor, new, dtype)
+            integrity.record(new)
+            _check_target(target, overwrite)  # writing took a while, in which something may have come there
+            placing.place(stage, target)
     except OSError as cause:
         raise ModelError(f"The preset could not be written to {str(target)!r}: {cause}.") from cause
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
 def _require_room(model: LanguageModel, directory: Path) -> None:
-    """HDF5 ends the whole process when the disk becomes full while it writes, so it is not let that far."""
+    """Say so before gigabytes are written for nothing; a disk that becomes full meanwhile is told as well."""
     needed = sum(4 * math.prod(weight.shape) for weight in model.causal_lm.weights)
     free = shutil.disk_usage(directory).free
     if free < needed:
@@ -79,6 +81,7 @@ def _require_room(model: LanguageModel, directory: Path) -> None:
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
+    placing.recover(target)
     if not target.exists():
         return
     if not target.is_dir():
@@ -138,8 +141,13 @@ def bare_task(model: LanguageModel, preprocessor: Any = None) -> Any:
     return type(model.causal_lm)(compile=False, **config)
 
 
-def _write(model: LanguageModel, preprocessor: Any, directory: Path) -> None:
-    bare_task(model, preprocessor).save_to_preset(str(directory))
+def _write(
+    model: LanguageModel, preprocessor: Any, directory: Path, dtype: Literal["float32", "float16"] | None
+) -> None:
+    _require_room(model, directory)
+    task = bare_task(model, preprocessor)
+    with _weights_through_ours(task):
+        task.save_to_preset(str(directory))
     for name in CONFIG_FILES:
         path = directory / name
         if path.is_file():
@@ -148,6 +156,35 @@ def _write(model: LanguageModel, preprocessor: Any, directory: Path) -> None:
             if name == "config.json":
                 content["config"] |= _unsaid(model.backbone, content["config"])
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if dtype == "float16":
+        _store_as_float16(directory)
+
+
+@contextmanager
+def _weights_through_ours(task: Any) -> Iterator[None]:
+    """Let Keras write the weights through `hdf5_file`, for HDF5 ends the process when the disk becomes full."""
+
+    def shadow(owner: Any, name: str) -> None:
+        original = getattr(type(owner), name)
+
+        def save(filepath: Any, **settings: Any) -> None:
+            if settings.get("max_shard_size") is not None:  # Keras opens each of several files itself
+                original(owner, filepath, **settings)
+                return
+            with hdf5_file.writing(Path(filepath)) as file:
+                original(owner, file, **settings)
+
+        object.__setattr__(owner, name, save)  # Keras's own would track it as a part of the model
+
+    with _SAVING:
+        shadowed = ((task, "save_task_weights"), (task.backbone, "save_weights"))
+        try:
+            for owner, name in shadowed:
+                shadow(owner, name)
+            yield
+        finally:
+            for owner, name in shadowed:
+                owner.__dict__.pop(name, None)
 
 
 def _unsaid(backbone: Any, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,20 +240,10 @@ def _store_as_float16(directory: Path) -> None:
             for key, value in member.attrs.items():
                 dataset.attrs[key] = value
 
-    with h5py.File(path, "r") as source, h5py.File(halved, "w") as destination:
+    with (
+        hdf5_file.writing(halved) as file,
+        h5py.File(path, "r") as source,
+        h5py.File(file, "w") as destination,
+    ):
         copy(source, destination)
     halved.replace(path)
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    if not target.exists():
-        partial.rename(target)
-        return
-    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.replaced"
-    target.rename(aside)
-    try:
-        partial.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
+from kerasgen.files import locking, placing, writing
 
 _BLOCK_BYTES = 1 << 20
 _SUFFIX = ".verified.json"  # after the whole name of the weight cache
@@ -41,10 +41,9 @@ def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -
     _compare(path, sha256)
     if before.get("sha256") != sha256:
         weight_cache.unlink(missing_ok=True)
-    weight_cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = note.with_name(f".{note.name}.{uuid.uuid4().hex[:8]}")
-    partial.write_text(json.dumps(seen), encoding="utf-8")
-    partial.replace(note)
+    with locking.locked(note, wait=True):
+        placing.sweep(note)
+        writing.write(note, json.dumps(seen))
 
 
 def sha256_of(path: Path) -> str:

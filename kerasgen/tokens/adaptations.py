@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from kerasgen.files import locking, placing, writing
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, extend, rebuilt, trim, use_of
 
@@ -101,14 +100,13 @@ def _kept(directory: Path | None, name: str, make: Callable[[], dict[str, Any]])
     except (OSError, ValueError, KeyError, TypeError):  # nothing, or nothing that can be read
         pass
     made = make()
-    partial = path.with_name(f".{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"sha256": _digest(made), "content": made}), encoding="utf-8")
-        partial.replace(path)
+        with locking.locked(path, wait=True):
+            placing.sweep(path)
+            placing.sweep_directory(path.parent)
+            writing.write(path, json.dumps({"sha256": _digest(made), "content": made}))
     except OSError as cause:
         _log.warning("%s can't be written, so the corpus is counted again next time: %s", path, cause)
-        partial.unlink(missing_ok=True)
     return made
 
 

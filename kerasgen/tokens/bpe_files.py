@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from kerasgen import limits
 from kerasgen.errors import TokenizerError
+from kerasgen.files import placing
 from kerasgen.tokens.pretokenization import SURROGATE
 
 GPT2_PATTERN: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
+_FILES_TOGETHER: Final = "vocab.json"  # the name that the files of a directory are replaced under, all or none
 _SETTINGS: Final = {"start_token": "bos_token", "end_token": "eos_token", "pad_token": "pad_token"}
 
 
@@ -98,6 +99,10 @@ def read_directory(directory: Path) -> Contents:
     Raises:
         TokenizerError: there are none, or they describe another kind of tokenizer.
     """
+    try:
+        placing.recover(directory / _FILES_TOGETHER)
+    except OSError as cause:
+        raise _error(f"What a killed process had begun to write there can't be finished: {cause}", directory) from cause
     for folder in (directory, directory / "assets" / "tokenizer"):
         settings = _read_settings(folder)
         path = folder / "tokenizer.json"
@@ -158,19 +163,16 @@ def write_directory(directory: Path, contents: Contents) -> None:
         "merges.txt": "\n".join(["#version: 0.2", *(f"{left} {right}" for left, right in contents.merges)]) + "\n",
         "tokenizer_config.json": json.dumps(settings, ensure_ascii=False, indent=2) + "\n",
     }
-    partial = {name: directory / f".{name}.{os.getpid()}.partial" for name in files}
+    target = directory / _FILES_TOGETHER
     try:
-        for name, text in files.items():
-            partial[name].write_text(text, encoding="utf-8", newline="\n")
-        for name, path in partial.items():
-            path.replace(directory / name)
+        with placing.staged(target) as stage:
+            for name, text in files.items():
+                (stage / name).write_text(text, encoding="utf-8", newline="\n")
+            placing.place(stage, target)
     except OSError as error:
         raise TokenizerError(
             f"The tokenizer can't be written to {str(directory)!r}: {error}.", path=directory
         ) from error
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
 
 
 def tokenizer_json(contents: Contents) -> str:

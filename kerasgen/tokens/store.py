@@ -2,7 +2,7 @@
 
 A store is a directory under the cache, named by a digest of the texts, the tokenizer and the division into sides. Its
 `store.json` comes last and holds the SHA-256 of every file beside it. The directory is filled under another name and
-renamed, so of two processes that write the same one the first to finish wins, and both have the same ids.
+renamed; of two processes that want the same one, one writes it and the other waits.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -26,6 +24,7 @@ from kerasgen import cache
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
+from kerasgen.files import placing
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.encoding import EncodedDocuments, ids_of
 from kerasgen.tokens.portions import TEXTS_AT_ONCE
@@ -114,24 +113,26 @@ def store(
     texts = _digest_of(_shown(read(tally), "reading", show))
     name = hashlib.sha256(json.dumps([FORMAT, texts, tokenizer.digest(), held_out]).encode()).hexdigest()
     target = directory / name
-    found = _open_or_remove(target)
+    found = _open_if_whole(target)
     if found is not None:
         return StoredCorpus(*found, tally=tally, path=target, reused=True)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(directory)
-        with _claimed(directory / f".{name}.{uuid.uuid4().hex[:8]}.partial") as partial:
+        # Another process may be writing the same: its ids are these, and it is quicker to wait for them.
+        with placing.staged(target, wait=True) as stage:
+            found = _open_if_whole(target)
+            if found is not None:
+                return StoredCorpus(*found, tally=tally, path=target, reused=True)
+            new = stage / name
+            new.mkdir()
             documents = _shown(read(CorpusTally()), "tokenising", show, total=tally.kept)
-            written = _write(documents, tokenizer, held_out, partial)
+            written = _write(documents, tokenizer, held_out, new)
             if written != texts:
                 raise TokenStoreError(
                     "The corpus gave other texts when it was read a second time, so its ids can't be stored. A corpus "
                     "must yield the same documents each time.",
                     path=target,
                 )
-            if not target.exists():  # another process may have been first; its ids are the same
-                with suppress(FileExistsError):
-                    _rename(partial, target)
+            placing.place(stage, target)
     except OSError as cause:
         raise TokenStoreError(
             f"The corpus's token ids can't be written to {directory}: {cause}. Make room, or name another directory: "
@@ -258,15 +259,14 @@ def _portions(documents: Iterable[Document]) -> Iterator[list[str]]:
         yield portion
 
 
-def _open_or_remove(target: Path) -> tuple[StoredDocuments, StoredDocuments] | None:
-    """The store's documents, or None if there is none or it is damaged; a damaged one is removed."""
+def _open_if_whole(target: Path) -> tuple[StoredDocuments, StoredDocuments] | None:
+    """The store's documents, or None if there is none or it is damaged."""
     if not target.exists():
         return None
     try:
         return _open(target)
     except (TokenStoreError, OSError) as damage:
         _log.warning("A damaged token store is written anew: %s", damage)
-        shutil.rmtree(target, ignore_errors=True)
         return None
 
 
@@ -321,53 +321,3 @@ def _sha256_of(file: BinaryIO, running: Any) -> tuple[str, int]:
 def _digest_of_manifest(manifest: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _rename(partial: Path, target: Path) -> None:
-    try:
-        partial.rename(target)
-    except OSError:
-        if not target.exists():  # a directory that is not empty can't be renamed to: another process was first
-            raise
-
-
-@contextmanager
-def _claimed(partial: Path) -> Iterator[Path]:
-    """A directory of this process's own, removed if it was not renamed; locked, so others see that it is in use."""
-    locked = partial.with_suffix(".lock")
-    claim = partial.with_suffix(".claim")
-    with claim.open("w") as lock:
-        _lock(lock)
-        claim.rename(locked)  # it has its lock when others first see it
-        try:
-            partial.mkdir()
-            yield partial
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            locked.unlink(missing_ok=True)
-
-
-def _remove_abandoned(directory: Path) -> None:
-    """Remove what killed writers left: their locks are free."""
-    for path in directory.glob(".*.lock"):
-        try:
-            with path.open("r+") as lock:
-                if not _lock(lock):
-                    continue
-                shutil.rmtree(path.with_suffix(".partial"), ignore_errors=True)
-                path.unlink(missing_ok=True)
-        except OSError:
-            continue
-
-
-def _lock(file: Any) -> bool:
-    """Take the file's lock if nobody holds it and say whether it was taken; never on a system without such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

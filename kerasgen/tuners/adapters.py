@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kerasgen.errors import ModelFormatError, TuneArgumentError
+from kerasgen.files import writing
 from kerasgen.models.base import LanguageModel
 
 WEIGHTS_FILE = "adapter.safetensors"
@@ -145,14 +146,14 @@ def save(model: LanguageModel, directory: Path) -> None:
     Raises:
         TuneArgumentError: the model carries none.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     config = current(model)
     if config is None:
         raise TuneArgumentError("This model carries no adapters. Save the whole model instead.")
     tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
-    save_file(tensors, str(directory / WEIGHTS_FILE))
-    (directory / CONFIG_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    writing.write(directory / WEIGHTS_FILE, save(tensors))  # safetensors' own writer has errors of its own
+    writing.write(directory / CONFIG_FILE, json.dumps(asdict(config), indent=2) + "\n")
 
 
 def load(model: LanguageModel, directory: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen.errors import CheckpointError
+from kerasgen.files import placing, writing
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
@@ -40,7 +39,7 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     """Write the checkpoint and remove all but the newest `keep`.
 
     The files are written into a folder of another name, flushed to the disk, and renamed: a killed writer leaves the
-    checkpoint before it as it was.
+    checkpoint before it as it was, and what it left is removed by the next one.
 
     Returns:
         The checkpoint's folder.
@@ -51,28 +50,25 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     from safetensors.numpy import save
 
     final = folder(directory, checkpoint.step)
-    partial = directory / f".{final.name}.{os.getpid()}.partial"
     tensors = save({name: np.asarray(tensor, order="C") for name, tensor in checkpoint.tensors.items()})
     state = dict(checkpoint.state) | {"step": checkpoint.step}
     state |= {"sha256": _digest(tensors, state)}
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for left in directory.glob(".step-*.partial"):  # a killed writer's
-            shutil.rmtree(left, ignore_errors=True)
-        partial.mkdir()
-        _write(partial / TENSORS_FILE, tensors)
-        _write(partial / STATE_FILE, json.dumps(state).encode())
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        with placing.staged(final) as stage:
+            new = stage / final.name
+            new.mkdir()
+            (new / TENSORS_FILE).write_bytes(tensors)
+            (new / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+            placing.place(stage, final)
     except OSError as cause:
-        shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
             f"The checkpoint of step {checkpoint.step} can't be written to {directory}: {cause}. The one before it is "
             "untouched. Make room or give another directory.",
             step=checkpoint.step,
         ) from cause
     for old in _folders(directory)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):
+            placing.remove(old)
     return final
 
 
@@ -119,14 +115,9 @@ def write_bytes(path: Path, data: bytes, *, then: str = "Make room or give anoth
     Raises:
         CheckpointError: it can't be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(partial, data)
-        partial.replace(path)
+        writing.write(path, data)
     except OSError as cause:
-        with suppress(OSError):
-            partial.unlink()
         raise CheckpointError(f"{path} can't be written: {cause}. {then}") from cause
 
 
@@ -171,10 +162,3 @@ def _digest(tensors: bytes, state: Mapping[str, Any]) -> str:
     sha256 = hashlib.sha256(tensors)
     sha256.update(json.dumps(rest).encode())
     return sha256.hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

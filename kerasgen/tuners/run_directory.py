@@ -1,17 +1,22 @@
-"""Where a run keeps its checkpoints: the folder that it was given, or one of the person's that stands for this run."""
+"""Where a run keeps its checkpoints: the folder that it was given, or one of the person's that stands for this run.
+
+Imports Keras: import it late.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from kerasgen.errors import CheckpointError, KerasgenError, LockedError
+from kerasgen.files import locking, placing
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.encoding import EncodedDocuments
+from kerasgen.tuners import distributing
 from kerasgen.tuners.base import FineTuner
 
 
@@ -46,4 +51,46 @@ def run_directory(
     said = json.dumps([train.digest(), model.source, repr(tuner), seed, backend])
     folder = user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(LockedError, OSError), alone(folder):  # unless the next one has begun there
+        placing.remove(folder)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Be the only run in a directory, and remove what killed ones left there.
+
+    Raises:
+        LockedError: another run is going on there.
+        CheckpointError: the directory can't be written to.
+    """
+    with ExitStack() as stack:
+        advice = "or let this run have another one, by fit(directory=…)"
+        try:
+            stack.enter_context(locking.locked(directory, place=directory / ".lock", advice=advice))
+        except OSError as cause:
+            raise CheckpointError(f"A run can't be kept in {directory}: {cause}. Give another directory.") from cause
+        placing.sweep_directory(directory)
+        placing.sweep_own(directory)
+        yield
+
+
+@contextmanager
+def alone_together(directory: Path, share: distributing.Share) -> Iterator[None]:
+    """Let the process that writes be `alone` in a directory, and all of its run know whether it is.
+
+    Raises:
+        LockedError: another run is going on there.
+        CheckpointError: the directory can't be written to.
+    """
+    with ExitStack() as stack:
+        refused: KerasgenError | None = None
+        if share.writes:
+            try:
+                stack.enter_context(alone(directory))
+            except (LockedError, CheckpointError) as cause:
+                refused = cause
+        if not distributing.agreed(share, refused is None, "the run's directory is free"):
+            raise refused or CheckpointError(
+                f"The process that writes can't begin a run in {directory}; see its error."
+            )
+        yield

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from kerasgen.errors import CheckpointError
+from kerasgen.files import placing
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners import checkpoints, curve, distributing
 from kerasgen.tuners.base import TuneReport
@@ -143,7 +144,8 @@ def write_report(directory: Path, report: TuneReport) -> None:
 
 def clear(directory: Path) -> None:
     """Make room for a new run: an earlier one's checkpoints must not be taken for its own."""
-    for old in directory.glob("step-*"):
-        shutil.rmtree(old, ignore_errors=True)
+    for old in sorted(directory.glob("step-*")):  # the newest last: a kill leaves a run that can go on, or none
+        with suppress(OSError):
+            placing.remove(old)
     for name in (BEST_FILE, REPORT_FILE, curve.FILE, "steps.csv"):
         (directory / name).unlink(missing_ok=True)

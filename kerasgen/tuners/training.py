@@ -23,6 +23,7 @@ from kerasgen.tuners import distributing, measuring, requirements, state
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recording import Recorder, checkpoint_to_resume
+from kerasgen.tuners.run_directory import alone_together
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer, compiled, weights_kept
 from kerasgen.tuners.watching import History, OneRun, StepLog, Watcher, interruptible
@@ -51,7 +52,8 @@ def run(
     """
     with distributing.placed(model, settings) as share:
         one = _Run(model, train, held_out, settings, seed=seed, directory=directory, first_row=first_row, share=share)
-        return one.carry_out(prepare, resume=resume, callbacks=callbacks, sample=sample, verbose=verbose)
+        with alone_together(directory, share):
+            return one.carry_out(prepare, resume=resume, callbacks=callbacks, sample=sample, verbose=verbose)
 
 
 class _Run:
