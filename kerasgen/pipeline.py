@@ -22,7 +22,8 @@ from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.generator import Generator
 from kerasgen.keywords import checked
 from kerasgen.models import resolving as models_resolving
-from kerasgen.models.base import LanguageModel, ModelSource
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.live import Live
 from kerasgen.samplers import resolving as samplers_resolving
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import FineTuner, TuneReport
@@ -44,7 +45,8 @@ class Pipeline(Generator):
     Args:
         corpus: a registered name, `"name:key=value,…"`, a `CorpusSource`, or any iterable of strings. None is enough to
             generate.
-        model: `"starter"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, or a `ModelSource`.
+        model: `"starter"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, a `ModelSource`, or a
+            `keras_hub.models.CausalLM`, which is tuned in place and keeps its own optimizer and loss.
         tuner: `"full"`, `"lora"`, `"name:key=value,…"`, or a `FineTuner`.
         sampler: a registered name, `"name:key=value,…"`, a `SamplerSpec`, or a `keras_hub.samplers.Sampler`.
         seed: decides every random act that has no seed of its own.
@@ -66,7 +68,7 @@ class Pipeline(Generator):
     def __init__(
         self,
         corpus: str | CorpusSource | Iterable[str] | None = None,
-        model: str | ModelSource | os.PathLike[str] = "starter",
+        model: Any = "starter",
         *,
         tuner: str | FineTuner = "full",
         sampler: Any = "top_k",
@@ -92,7 +94,8 @@ class Pipeline(Generator):
         self.report: TuneReport | None = None
         self._stored: StoredCorpus | None = None
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
-        self._provenance = Provenance()
+        # Nobody could ask for a model that was handed over in memory again: it is saved whole.
+        self._provenance = Provenance(is_source=not isinstance(self.model_source, Live))
 
     def __repr__(self) -> str:
         return (

@@ -14,6 +14,7 @@ from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files import placing
 from kerasgen.models.hub import Hub
+from kerasgen.models.live import Live
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -159,7 +160,7 @@ def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: 
     return {
         **arguments._asdict(),
         "corpus": corpora.REGISTRY.to_manifest(corpus) if told else None,
-        "model": models.REGISTRY.to_manifest(arguments.model),
+        "model": None if isinstance(arguments.model, Live) else models.REGISTRY.to_manifest(arguments.model),
         "tuner": tuners.REGISTRY.to_manifest(arguments.tuner),
         "sampler": samplers.REGISTRY.to_manifest(arguments.sampler),
         "backend": backend,

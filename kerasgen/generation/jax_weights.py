@@ -12,7 +12,7 @@ import numpy as np
 from kerasgen import backend
 from kerasgen.generation.jax_decoder import Layer, Shape, Weights
 from kerasgen.generation.jax_engine import JaxEngine
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.models.families import DecoderShape, DecoderWeights, family_of, stored
 from kerasgen.tokens.base import Tokenizer
 
@@ -25,7 +25,7 @@ def is_known(model: LanguageModel) -> bool:
         return False
     return all(
         layer.compute_dtype == "float32" and getattr(layer, "quantization_mode", None) is None
-        for layer in causal_lm._flatten_layers()
+        for layer in computing_layers(causal_lm)
         if hasattr(layer, "compute_dtype")
     )
 

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from kerasgen.models.base import computing_layers
+
 _SMALLEST_LENGTH = 32
 
 _COMPILED: weakref.WeakKeyDictionary[Any, dict[tuple[Any, ...], Callable[..., Any]]] = weakref.WeakKeyDictionary()
@@ -95,7 +97,7 @@ def select(causal_lm: Any, cache: Any, rows: Any) -> Any:
 
 def signature(causal_lm: Any) -> tuple[Any, ...]:
     """Return what a compiled function takes for granted of a model: its variables and the precision of its layers."""
-    policies = tuple(getattr(layer.dtype_policy, "name", "") for layer in causal_lm._flatten_layers())
+    policies = tuple(getattr(layer.dtype_policy, "name", "") for layer in computing_layers(causal_lm))
     return (policies, tuple(id(variable) for variable in causal_lm.variables))
 
 

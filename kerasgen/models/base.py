@@ -20,7 +20,8 @@ class LanguageModel:
     """A KerasHub causal model and the tokenizer that its ids belong to.
 
     Args:
-        causal_lm: a `keras_hub.models.CausalLM`. Its `preprocessor` is not used; it may be None.
+        causal_lm: a `keras_hub.models.CausalLM`. Its `preprocessor` is for those who take it out of here; nothing else
+            uses it, and it may be None.
         tokenizer: whose `vocabulary_size` is at most the model's.
         source: how to ask for the model again, such as `"starter"` or `"hub:preset=gpt2_base_en"`.
         metadata: what else is known (licence, model card, figures), as JSON could hold it.
@@ -46,6 +47,13 @@ class LanguageModel:
     def default_sequence_length(self) -> int:
         """Positions that tuning and scoring use unless told otherwise: the model's own, at most 512."""
         return min(self.max_sequence_length or 512, 512)
+
+
+def computing_layers(causal_lm: Any) -> list[Any]:
+    """Return the layers of a KerasHub task that compute logits, itself among them, but none of its preprocessor's."""
+    preprocessor = getattr(causal_lm, "preprocessor", None)
+    apart = [id(layer) for layer in preprocessor._flatten_layers()] if hasattr(preprocessor, "_flatten_layers") else []
+    return [layer for layer in causal_lm._flatten_layers() if id(layer) not in apart]
 
 
 class ModelSource(metaclass=Checked):

@@ -13,13 +13,18 @@ import keras
 from keras import ops
 
 from kerasgen.models import packed
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.models.cross_entropy import WeightedLoss, nats, plain_weighted_loss, token_nats, weighted_loss
 
 
 def can_pack(model: LanguageModel) -> bool:
     """Say whether documents may share a row: it takes a forward pass with segments and positions for the family."""
-    return type(model.backbone).__name__ in packed.FAMILIES
+    return _is_stock(model.causal_lm) and type(model.backbone).__name__ in packed.FAMILIES
+
+
+def _is_stock(causal_lm: Any) -> bool:
+    """Whether the task and its backbone are KerasHub's own: a person's subclass may compute something else."""
+    return all(type(part).__module__.startswith("keras_hub.") for part in (causal_lm, causal_lm.backbone))
 
 
 class TokenLosses(keras.Model):  # type: ignore[misc]
@@ -90,7 +95,12 @@ def _unpacked(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _ends_in_a_table(causal_lm: Any) -> bool:
     """Whether the logits are the backbone's output times the token embedding's table, and nothing else."""
     embedding = getattr(causal_lm.backbone, "token_embedding", None)
-    if embedding is None or len(causal_lm.outputs) != 1 or getattr(embedding, "logit_soft_cap", None) is not None:
+    if (
+        not _is_stock(causal_lm)
+        or embedding is None
+        or len(causal_lm.outputs) != 1
+        or getattr(embedding, "logit_soft_cap", None) is not None
+    ):
         return False
     last = causal_lm.outputs[0]._keras_history
     before = last.operation._inbound_nodes[last.node_index].input_tensors[0]._keras_history.operation
@@ -124,6 +134,6 @@ def set_precision(causal_lm: Any, precision: str) -> None:
         precision: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
     """
     policy = keras.dtype_policies.DTypePolicy(precision)
-    for layer in causal_lm._flatten_layers():
+    for layer in computing_layers(causal_lm):
         if isinstance(layer, keras.layers.Layer):
             layer.dtype_policy = policy

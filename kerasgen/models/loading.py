@@ -23,6 +23,7 @@ from kerasgen.files import placing
 from kerasgen.models import architectures, integrity, preset_files, preset_names, transformers_format
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.hub import HUGGING_FACE, KAGGLE, is_path
+from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -149,7 +150,9 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
             f"The tokenizer of {what} has {tokenizer.vocabulary_size} ids and its model only "
             f"{causal_lm.backbone.vocabulary_size}: they don't belong together."
         )
-    return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=source, metadata=metadata)
+    model = LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=source, metadata=metadata)
+    attach_preprocessor(model)
+    return model
 
 
 def _from_preset(preset: str) -> Any:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Any
 
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models import REGISTRY, preset_names
+from kerasgen.models import REGISTRY, live, preset_names
 from kerasgen.models.base import ModelSource
 from kerasgen.models.hub import HUGGING_FACE, KAGGLE, Hub, is_path
 
 
-def resolve(value: ModelSource | str | os.PathLike[str]) -> ModelSource:
+def resolve(value: Any) -> ModelSource:
     """Return the source that `value` stands for.
 
     Text is read in this order: `hf://…` and `kaggle://…`; a registered name, alone or as `name:key=value,…`; a path or
     a KerasHub preset name, both through `Hub`. To mean a directory that has a registered name, write `./name`.
 
     Args:
-        value: a `ModelSource` (returned as it is), such a text, or a `Path`.
+        value: a `ModelSource` (returned as it is), a `keras_hub.models.CausalLM`, such a text, or a `Path`.
 
     Raises:
         ModelArgumentError: it is none of these, or an argument is unknown or out of range.
@@ -26,11 +26,14 @@ def resolve(value: ModelSource | str | os.PathLike[str]) -> ModelSource:
     """
     if isinstance(value, ModelSource):
         return value
+    if live.is_keras(value):
+        return live.Live(value)
     if isinstance(value, Path):
         return Hub(value)  # type: ignore[arg-type]  # a Path is written as one, so that it can't be a preset's name
     if not isinstance(value, str):
         raise ModelArgumentError(
-            "`model` must be 'starter', a KerasHub preset name, 'hf://…', 'kaggle://…', a directory, or a ModelSource. "
+            "`model` must be 'starter', a KerasHub preset name, 'hf://…', 'kaggle://…', a directory, a "
+            "keras_hub.models.CausalLM, or a ModelSource. "
             f"Received: {value!r} of type {type(value).__name__}."
         )
     text = value.strip()

@@ -13,19 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from kerasgen import backend
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import placing
-from kerasgen.models import architectures, hdf5_file, integrity
+from kerasgen.models import hdf5_file, integrity
 from kerasgen.models.base import LanguageModel
-from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.models.preprocessing import preprocessor_of
 
 CONFIG_FILES = ("config.json", "task.json", "preprocessor.json", "tokenizer.json")
 WEIGHTS_FILE = "model.weights.h5"
 _SAVING = threading.RLock()  # one at a time shadows a method of a backbone
-
-# KerasHub's preprocessors are built for this many positions where a model has no limit of its own.
-DEFAULT_SEQUENCE_LENGTH = 1024
 
 
 def save_preset(
@@ -56,7 +52,8 @@ def save_preset(
         raise ModelArgumentError(f"`dtype` must be 'float32', 'float16' or None. Received: {dtype!r}.")
     target = Path(directory).expanduser().resolve()
     _check_target(target, overwrite)
-    preprocessor = _preprocessor(model)
+    _check_classes(model)
+    preprocessor = preprocessor_of(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with placing.staged(target) as stage:
@@ -97,40 +94,17 @@ def _check_target(target: Path, overwrite: bool) -> None:
         )
 
 
-def _preprocessor(model: LanguageModel) -> Any:
-    """KerasHub's preprocessor with KerasHub's tokenizer, made from the exact tokenizer's vocabulary."""
-    backend.use()
-    import keras_hub
+def _check_classes(model: LanguageModel) -> None:
+    """Raise unless Keras would find the classes of the task and its backbone when it reads the preset."""
+    from keras.saving import get_registered_name
 
-    kind = type(model.causal_lm).preprocessor_cls
-    tokenizer = model.tokenizer
-    family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
-    keras_hub_tokenizer = getattr(tokenizer, "keras_hub_tokenizer", None)
-    if family is not None and isinstance(tokenizer, ByteLevelBPE):
-        missing = [token for token in family.special_tokens if token not in tokenizer.vocabulary]
-        if missing:
+    for kind in (type(model.causal_lm), type(model.backbone)):
+        if not kind.__module__.startswith("keras_hub.") and get_registered_name(kind) == kind.__name__:
             raise ModelError(
-                f"A {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary, and the "
-                "tokenizer has no such token. Give it one, and make it the end token."
+                f"{kind.__name__} is a class of your own that Keras could not find when it loads the model again. Put "
+                "@keras.saving.register_keras_serializable() over it, build the model anew, and import the class "
+                "before loading."
             )
-        if not tokenizer.merges:
-            raise ModelError(
-                "KerasHub's tokenizers can't hold a vocabulary without merges. Give the tokenizer at least one merge; "
-                "whole_character_bpe makes some from any text beyond ASCII."
-            )
-        keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
-            vocabulary=tokenizer.vocabulary, merges=tokenizer.merges
-        )
-    elif keras_hub_tokenizer is None:
-        raise ModelError(
-            f"KerasHub's {type(model.backbone).__name__} presets have no place for a {type(tokenizer).__name__}: it "
-            "can't be saved as a preset."
-        )
-    return kind(
-        keras_hub_tokenizer,
-        sequence_length=model.max_sequence_length or DEFAULT_SEQUENCE_LENGTH,
-        add_start_token=tokenizer.start_token_id is not None,
-    )
 
 
 def bare_task(model: LanguageModel, preprocessor: Any = None) -> Any:

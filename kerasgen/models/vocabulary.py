@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kerasgen.errors import ModelArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import family_of
+from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.vocabulary import AdaptedVocabulary
 
@@ -60,6 +61,7 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
         after.assign(rows if table.shape[0] == old.vocabulary_size else rows.T)
     model.causal_lm = type(model.causal_lm)(backbone=new, preprocessor=None)
     model.tokenizer = adapted.tokenizer
+    attach_preprocessor(model)
     model.metadata = dict(model.metadata) | {RECORD: dict(record)}
 
 

@@ -17,7 +17,7 @@ import pytest
 from kerasgen import backend, specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import CheckpointError, TuneArgumentError
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.tokens.characters import whole_character_bpe
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tuners import REGISTRY
@@ -181,7 +181,7 @@ class TunerContract:
         """Whatever the precision of the computation, the model is left as it was brought."""
         causal_lm = tuned.model.causal_lm
         assert {str(variable.dtype) for variable in causal_lm.weights} == {"float32"}
-        assert {layer.dtype_policy.name for layer in causal_lm._flatten_layers()} == {"float32"}
+        assert {layer.dtype_policy.name for layer in computing_layers(causal_lm)} == {"float32"}
 
     def test_callbacks_see_one_run_with_its_epochs(self, tuned: Tuned) -> None:
         """However the tuner calls Keras, a callback sees one beginning, one end and rising epochs."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 
@@ -35,12 +36,23 @@ class FullTuner(GradientTuner):
         sample: Callable[[], str] | None = None,
         verbose: int = 1,
     ) -> TuneReport:
-        """Tune every weight in place; see `FineTuner.tune`. Adapters that the model carries are merged first."""
+        """Tune every weight in place; see `FineTuner.tune`. Adapters that the model carries are merged first.
+
+        Layers that a person froze in a model that they handed over stay frozen.
+        """
+        from kerasgen.models.live import is_live
         from kerasgen.tuners import adapters, training
 
         def unfreeze() -> None:
-            adapters.merge(model)
-            model.causal_lm.trainable = True
+            if adapters.current(model) is not None:
+                adapters.merge(model)
+            elif not is_live(model):
+                model.causal_lm.trainable = True
+            if not model.causal_lm.trainable_weights:
+                raise TuneArgumentError(
+                    "Every layer of the model is frozen, so there is nothing to tune. Set causal_lm.trainable = True, "
+                    "or use the `lora` tuner."
+                )
 
         return training.run(
             model,

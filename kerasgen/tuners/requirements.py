@@ -10,7 +10,7 @@ import importlib
 import keras
 
 from kerasgen.errors import MissingDependencyError, TuneArgumentError
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.models.forward import can_pack
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import Packing
@@ -50,6 +50,16 @@ def packing_of(model: LanguageModel, settings: GradientTuner) -> Packing:
     return settings.packing
 
 
+def require_trainable(model: LanguageModel) -> None:
+    """Raise a `TuneArgumentError` if the model's weights are of a kind that no gradient changes."""
+    modes = {getattr(layer, "quantization_mode", None) for layer in computing_layers(model.causal_lm)} - {None}
+    if modes:
+        raise TuneArgumentError(
+            f"The model is quantized ({', '.join(sorted(modes))}), and what is rounded to a few values can't be tuned. "
+            "Tune it before it is quantized: load it anew, fit, and call causal_lm.quantize(…) afterwards."
+        )
+
+
 def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments, *, has_held_out: bool) -> None:
     """Raise unless a run with these settings can begin.
 
@@ -74,6 +84,7 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
     if settings.remat and not can_pack(model):
         raise TuneArgumentError(f"remat=True is for GPT-2 and OPT. Received: {type(model.backbone).__name__}.")
     require_precision(settings.precision)
+    require_trainable(model)
     if not train.targets:
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
 

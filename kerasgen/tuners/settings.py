@@ -125,12 +125,14 @@ class GradientTuner(FineTuner):
         """Do to the model's vocabulary what `vocabulary` says; see `FineTuner.adapt_vocabulary`.
 
         Raises:
-            TuneArgumentError: the model's family or tokenizer can't be changed so.
+            TuneArgumentError: the model's family or tokenizer can't be changed so, or the model can't be tuned at all.
         """
+        from kerasgen.tuners import requirements
+
+        requirements.require_trainable(model)
         if self.vocabulary == "keep":
             return {}
         from kerasgen.models.precision import resolve
-        from kerasgen.tuners import requirements
         from kerasgen.tuners.vocabulary import adapt, measured
 
         def bits_per_character(texts: Callable[[], Iterable[str]]) -> float | None:
