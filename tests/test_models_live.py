@@ -13,7 +13,7 @@ from tiny import GPT2_END, tiny_gpt2, tiny_opt, tiny_vocabulary
 
 import kerasgen as kg
 from kerasgen.errors import ModelArgumentError, ModelError, ModelFormatError, TuneArgumentError
-from kerasgen.models.preprocessing import preprocessor_of
+from kerasgen.models.preprocessing import attach_preprocessor, preprocessor_of
 from kerasgen.tuners import adapters
 
 TEXTS = [f"the {a} and the {b}\n\n {a}" for a in ("sea", "hill", "春", "moon") for b in ("wind", "rain", "stars")]
@@ -94,7 +94,9 @@ def test_adapters_that_it_carries_are_tuned_further_and_saved_within_the_whole(t
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`:UserWarning")  # of Keras's, on each layer
 def test_a_quantized_one_generates_and_is_not_tuned() -> None:
-    causal_lm = live()
+    made = tiny_gpt2()
+    attach_preprocessor(made)
+    causal_lm = made.causal_lm
     causal_lm.quantize("int8")
     pipe = kg.Pipeline(TEXTS, causal_lm, tuner=TUNER)
     assert pipe.generate("the", max_new_tokens=3, sampler="greedy").startswith("the")

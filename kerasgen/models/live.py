@@ -106,7 +106,7 @@ def _check(causal_lm: Any) -> None:
     if rounded:
         raise ModelArgumentError(
             f"The {kind} holds weights in {' and '.join(sorted(rounded))}, and a pipeline's are float32: what is "
-            "tuned, saved and proved is equal to the bit. Build it with dtype='float32', or with dtype='mixed_bfloat16' to "
+            "tuned, saved and proved is equal to the bit. Build it with dtype='float32', or 'mixed_bfloat16' to "
             "compute in bfloat16."
         )
     embedding = getattr(causal_lm.backbone, "token_embedding", None)

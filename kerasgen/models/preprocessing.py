@@ -61,6 +61,12 @@ def attach_preprocessor(model: LanguageModel) -> None:
     blank lines in other tokens than the exact tokenizer.
     """
     try:
-        model.causal_lm.preprocessor = preprocessor_of(model)
+        preprocessor = preprocessor_of(model)
     except ModelError:
         model.causal_lm.preprocessor = None
+        return
+    preprocessor.build(None)
+    for layer in preprocessor._flatten_layers():
+        if not layer.built:  # Keras quantizes no model with a layer that is not built, be it a tokenizer
+            layer.build(None)
+    model.causal_lm.preprocessor = preprocessor
