@@ -51,7 +51,7 @@ class LanguageModel:
 
 def computing_layers(causal_lm: Any) -> list[Any]:
     """Return the layers of a KerasHub task that compute logits, itself among them, but none of its preprocessor's."""
-    preprocessor = getattr(causal_lm, "preprocessor", None)
+    preprocessor: Any = getattr(causal_lm, "preprocessor", None)
     apart = [id(layer) for layer in preprocessor._flatten_layers()] if hasattr(preprocessor, "_flatten_layers") else []
     return [layer for layer in causal_lm._flatten_layers() if id(layer) not in apart]
 

@@ -52,7 +52,8 @@ def packing_of(model: LanguageModel, settings: GradientTuner) -> Packing:
 
 def require_trainable(model: LanguageModel) -> None:
     """Raise a `TuneArgumentError` if the model's weights are of a kind that no gradient changes."""
-    modes = {getattr(layer, "quantization_mode", None) for layer in computing_layers(model.causal_lm)} - {None}
+    found = (getattr(layer, "quantization_mode", None) for layer in computing_layers(model.causal_lm))
+    modes = {str(mode) for mode in found if mode is not None}
     if modes:
         raise TuneArgumentError(
             f"The model is quantized ({', '.join(sorted(modes))}), and what is rounded to a few values can't be tuned. "
