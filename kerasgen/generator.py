@@ -267,7 +267,10 @@ class Generator(metaclass=Checked):
 
         Raises:
             ConstraintArgumentError: `constraint` is none.
+            SamplerArgumentError: `sampler` is none.
         """
+        if isinstance(sampler, str):
+            samplers_resolving.resolve(sampler)  # before a model is loaded for it
         return {
             "sampler": self.sampler if sampler is None else sampler,
             "constraint": None if constraint is None else constraints.REGISTRY.resolve(constraint),

@@ -16,6 +16,7 @@ Kind: TypeAlias = Literal["pipeline", "preset", "transformers", "artefact", "che
 
 PIPELINE_FILE = "pipeline.json"
 CONFIG_FILE = "config.json"
+PEFT_FILE = "adapter_config.json"
 REPORT_FILE = "kerasgen.json"  # inside an artefact that is a directory
 REPORT_SUFFIX = ".json"  # after the whole name of one that is a file
 CHECKPOINT_FILE = "state.json"
@@ -113,9 +114,13 @@ def _nothing(path: Path) -> str:
         above = above.parent
     if above != parent:
         return f"There is nothing at {str(path)!r}; {str(above)!r} is the last folder of it that is there."
+    return f"There is nothing at {str(path)!r}.{hint(path)}"
+
+
+def hint(path: Path) -> str:
+    """Return ` Did you mean 'poems.txt'?` with its space, or nothing where no neighbour's name comes close."""
     close = near(path)
-    hint = f" Did you mean {' or '.join(repr(str(one)) for one in close)}?" if close else ""
-    return f"There is nothing at {str(path)!r}.{hint}"
+    return f" Did you mean {' or '.join(repr(str(one)) for one in close)}?" if close else ""
 
 
 def near(path: Path) -> list[Path]:

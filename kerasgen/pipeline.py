@@ -84,6 +84,8 @@ class Pipeline(Generator):
             raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
         splits.side("", held_out=held_out)
         super().__init__(models_resolving.resolve(model), samplers_resolving.resolve(sampler), seed, cache)
+        if isinstance(model, (str, os.PathLike)):  # a saved pipeline may be loaded where its base is not
+            self.model_source.check()
         self.corpus = None if corpus is None else corpora_resolving.resolve(corpus)
         self.tuner = tuners.REGISTRY.resolve(tuner)
         self._asked_backend = backend
@@ -107,6 +109,7 @@ class Pipeline(Generator):
     def model(self) -> LanguageModel:
         """The model with its tokenizer; loaded when it is first asked for."""
         if self._model is None:
+            self.model_source.check()
             self._start_backend()
             model = self.model_source.load()
             if self._adapters is not None:
@@ -158,6 +161,7 @@ class Pipeline(Generator):
         self._trains = True
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
+        self._corpus().source.check()
         vocabulary = self._adapt_vocabulary()
         stored = self._documents(show=verbose != 0)
         model = self.model
@@ -226,7 +230,9 @@ class Pipeline(Generator):
                     "the texts to evaluate on."
                 )
         else:
-            encoded = encode_documents(corpora_resolving.resolve(corpus).documents(), self.tokenizer)
+            source = corpora_resolving.resolve(corpus)
+            source.check()
+            encoded = encode_documents(source.documents(), self.tokenizer)
         model = self.model
         from kerasgen.evaluation.evaluating import evaluate
 
@@ -417,6 +423,7 @@ class Pipeline(Generator):
         """The corpus's ids, those to train on and those held out, on disk; `show` for progress bars."""
         corpus = self._corpus()
         if self._stored is None:
+            corpus.source.check()
             tokenizer = self.tokenizer
             from kerasgen.tokens import store
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kerasgen import corpora, models, samplers, tuners
+from kerasgen import corpora, locations, models, samplers, tuners
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files import placing
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
     from kerasgen.tuners.base import TuneReport
 
-MANIFEST_FILE = "pipeline.json"
+MANIFEST_FILE = locations.PIPELINE_FILE
 MODEL, ADAPTERS = "model", "adapters"
 FORMAT = 1
 
@@ -174,6 +174,11 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     file = directory / MANIFEST_FILE
     try:
         placing.recover(directory.resolve())
+        place = locations.look(directory)
+        if place.kind != "pipeline":
+            raise ModelFormatError(
+                f"{directory} holds no saved pipeline, which Pipeline.save would have written. {place}"
+            )
         manifest: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:
         raise ModelFormatError(f"{directory} holds no saved pipeline: {cause}") from cause

@@ -33,7 +33,7 @@ CALLS = {
     "LoraTuner(r=8, lora_alpha=16)": (errors.TuneArgumentError, "'rank'? Did you mean 'alpha'"),
     "LoraTuner(lora_r=8)": (errors.TuneArgumentError, "'rank'"),
     "Text()": (errors.CorpusArgumentError, "needs 'path'. Write Text(path=…)"),
-    "Text('a', 'line', 'utf-8', 'skip', 'more')": (errors.CorpusArgumentError, "besides: 'more'"),
+    "Texts(['a'], 'more')": (errors.CorpusArgumentError, "besides: 'more'"),
     "Jsonl(file='a')": (errors.CorpusArgumentError, "'path'"),
     "Sample(lang='zh')": (errors.CorpusArgumentError, "'language'"),
     "Texts(dataset=[])": (errors.CorpusArgumentError, "'texts'"),

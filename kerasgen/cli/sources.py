@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasgen import locations
 from kerasgen.errors import ArgumentError
+from kerasgen.files import placing
 
 if TYPE_CHECKING:
     from kerasgen.pipeline import Pipeline
@@ -20,6 +22,8 @@ _ARTEFACT_SUFFIXES = (".tflite", ".litertlm", ".gguf")
 
 def is_artefact(source: str) -> bool:
     """Return whether an exported artefact is meant, there or not."""
+    with contextlib.suppress(OSError):  # what a kill left half exchanged is exchanged first
+        placing.recover(Path(source).expanduser().absolute())
     place = locations.look(source)
     return place.kind in ("artefact", "file") or Path(source).suffix.lower() in _ARTEFACT_SUFFIXES
 
@@ -33,12 +37,12 @@ def open_pipeline(source: str, *, backend: str | None) -> Pipeline:
     """
     from kerasgen.pipeline import Pipeline
 
-    if locations.look(source).kind == "pipeline":
-        return Pipeline.load(source, backend=backend)
     if is_artefact(source):
         raise ArgumentError(
             f"{source!r} is an artefact, which only generates. Give the saved pipeline or the model that it came from."
         )
+    if locations.look(source).kind == "pipeline":
+        return Pipeline.load(source, backend=backend)
     return Pipeline(model=source, backend=backend)
 
 

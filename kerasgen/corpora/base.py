@@ -81,6 +81,13 @@ class CorpusSource(metaclass=Checked):
 
     _argument_error = CorpusArgumentError
 
+    def check(self) -> None:
+        """Say whether what the corpus reads is there, before any heavy work; without being overridden, say nothing.
+
+        Raises:
+            CorpusUnavailableError: it is not.
+        """
+
     @abstractmethod
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the documents, lazily, the same ones in the same order at each call.

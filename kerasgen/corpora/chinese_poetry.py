@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from kerasgen import locations
 from kerasgen.corpora import poetry_collections, verse, verse_variants
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.poetry_collections import AUTO, COLLECTIONS, PROSE
@@ -26,6 +27,7 @@ from kerasgen.corpora.poetry_repository import (
 from kerasgen.errors import (
     CorpusArgumentError,
     CorpusFormatError,
+    CorpusUnavailableError,
     MissingDependencyError,
 )
 
@@ -227,6 +229,11 @@ class ChinesePoetry(CorpusSource):
             "",
             changes,
         )
+
+    def check(self) -> None:
+        """Look for the path, if there is one."""
+        if self.path is not None and not Path(self.path).expanduser().exists():
+            raise CorpusUnavailableError(f"chinese_poetry: {locations.look(self.path)}", path=self.path)
 
     def _entries(self, tally: CorpusTally) -> Iterator[_Entry]:
         """The poems as they stand in the files."""

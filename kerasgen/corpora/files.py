@@ -79,6 +79,10 @@ class _FileCorpus(CorpusSource):
                 else:
                     tally.drop(record.reason)
 
+    def check(self) -> None:
+        """Look for the files, and read none."""
+        self._files()
+
     @abstractmethod
     def _files(self) -> list[File]:
         """The files of this format that the path means, in order."""

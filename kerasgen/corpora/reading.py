@@ -17,6 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
+from kerasgen import locations
 from kerasgen.corpora.kinds import HEAD_BYTES, kind_of
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError, MissingDependencyError
 
@@ -121,7 +122,8 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
             )
     else:
         raise CorpusUnavailableError(
-            f"There is no file or folder {path!r}. The current folder is {str(Path.cwd())!r}.", path=root
+            f"There is no file or folder {path!r}.{locations.hint(root)} The current folder is {str(Path.cwd())!r}.",
+            path=root,
         )
     return sorted(found, key=lambda file: file.name)
 

@@ -71,6 +71,16 @@ class ModelSource(metaclass=Checked):
             MissingDependencyError: a package is missing that this model needs.
         """
 
+    def check(self) -> None:
+        """Say whether what `load` reads is there, before Keras is imported; without being overridden, say nothing.
+
+        Networks are left alone.
+
+        Raises:
+            ModelUnavailableError: it is not.
+            ModelFormatError: something else is there.
+        """
+
     def directory(self) -> Path | None:
         """Return where the files lie that `load` reads and nothing else, or None if it reads others or none."""
         return None

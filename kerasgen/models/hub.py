@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasgen.errors import ModelArgumentError
+from kerasgen import locations
+from kerasgen.errors import ModelArgumentError, ModelFormatError, ModelUnavailableError
 from kerasgen.files import placing
 from kerasgen.models.base import LanguageModel, ModelSource
 
@@ -26,6 +27,34 @@ def is_path(text: str) -> bool:
         return False
     separators = {"/", os.sep, *([os.altsep] if os.altsep else [])}
     return text in (".", "..", "~") or any(separator in text for separator in separators)
+
+
+def check_directory(directory: Path) -> None:
+    """Check that a directory holds a model, as far as its file names tell.
+
+    Raises:
+        ModelUnavailableError: there is no such directory.
+        ModelFormatError: it holds something else.
+    """
+    with contextlib.suppress(OSError):  # what can't be finished is told as what it is
+        placing.recover(directory.absolute())
+    place = locations.look(directory)
+    if not directory.is_dir():
+        raise ModelUnavailableError(
+            f"There is no model directory at {str(directory)!r}"
+            + (": it is a file. " if directory.exists() else ". ")
+            + f"{place} Give the directory that holds a model's 'config.json'."
+        )
+    if not (directory / locations.CONFIG_FILE).is_file():
+        if (directory / locations.PEFT_FILE).is_file():
+            raise ModelFormatError(
+                f"{str(directory)!r} holds adapters of peft ({locations.PEFT_FILE!r}), which kerasgen does not read, "
+                "and no model. Merge them with peft's `model.merge_and_unload()`, and save that model."
+            )
+        raise ModelFormatError(
+            f"{str(directory)!r} holds no 'config.json', so it is neither a KerasHub preset nor a transformers-format "
+            f"model. {place}"
+        )
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,11 @@ class Hub(ModelSource):
                 "with its folder, such as './poet'."
             )
 
+    def check(self) -> None:
+        """Look at the directory, if `preset` is the path of one."""
+        if is_path(self.preset):
+            check_directory(Path(self.preset).expanduser())
+
     def load(self) -> LanguageModel:
         """Return the model with float32 weights and its tokenizer.
 
@@ -81,6 +115,7 @@ class Hub(ModelSource):
             UnknownNameError: KerasHub has no preset of this name.
             MissingDependencyError: the preset's tokenizer needs a package that is not installed.
         """
+        self.check()
         from kerasgen.models import loading
 
         return loading.load(self.preset)

@@ -22,7 +22,7 @@ from kerasgen.errors import (
 from kerasgen.files import placing
 from kerasgen.models import architectures, integrity, preset_files, preset_names, transformers_format
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.hub import HUGGING_FACE, KAGGLE, is_path
+from kerasgen.models.hub import HUGGING_FACE, KAGGLE, check_directory, is_path
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -64,22 +64,7 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
     directory = Path(directory)
     with _format_errors(f"the preset {str(directory)!r}"):
         placing.recover(directory.absolute())
-    if not directory.is_dir():
-        raise ModelUnavailableError(
-            f"There is no model directory at {str(directory)!r}"
-            + (": it is a file." if directory.exists() else ".")
-            + " Give the directory that holds a model's 'config.json'."
-        )
-    if not (directory / "config.json").is_file():
-        if (directory / transformers_format.PEFT_CONFIG).is_file():
-            raise ModelFormatError(
-                f"{str(directory)!r} holds adapters of peft ({transformers_format.PEFT_CONFIG!r}), which kerasgen does "
-                "not read, and no model. Merge them with peft's `model.merge_and_unload()`, and save that model."
-            )
-        raise ModelFormatError(
-            f"{str(directory)!r} holds no 'config.json', so it is neither a KerasHub preset nor a transformers-format "
-            f"model. Found there: {_listing(directory)}."
-        )
+    check_directory(directory)
     with _format_errors(f"the preset {str(directory)!r}"):
         preset_files.check(directory)
         config = limits.read_json(directory / "config.json")
@@ -274,12 +259,6 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else "no message"
-
-
-def _listing(directory: Path) -> str:
-    names = sorted(path.name for path in directory.iterdir())
-    shown = ", ".join(repr(name) for name in names[:8])
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown or "nothing"
 
 
 def _keras_hub() -> Any:

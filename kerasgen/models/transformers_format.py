@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasgen import locations
 from kerasgen.errors import ModelFormatError
 from kerasgen.models.architectures import ByteLevelFamily
 from kerasgen.models.transformers_settings import settings
@@ -13,7 +14,7 @@ from kerasgen.models.transformers_tensors import SAFETENSORS_FILE, SAFETENSORS_I
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
-PEFT_CONFIG = "adapter_config.json"
+PEFT_CONFIG = locations.PEFT_FILE
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 

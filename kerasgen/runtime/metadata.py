@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kerasgen import locations
 from kerasgen.errors import ModelFormatError
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 FORMAT = 1
-REPORT_FILE = "kerasgen.json"  # inside an artefact that is a directory
-REPORT_SUFFIX = ".json"  # after the whole name of one that is a file
+REPORT_FILE = locations.REPORT_FILE  # inside an artefact that is a directory
+REPORT_SUFFIX = locations.REPORT_SUFFIX  # after the whole name of one that is a file
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -32,8 +33,11 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ModelFormatError: there is no artefact, or its JSON is missing, damaged or of a later format.
     """
-    if not path.exists():
-        raise ModelFormatError(f"There is no artefact at {path}.")
+    lies = locations.look(path)
+    if lies.kind == "nothing":
+        raise ModelFormatError(f"There is no artefact at {path}. {lies}")
+    if lies.kind in ("pipeline", "preset", "transformers", "checkpoints"):
+        raise ModelFormatError(f"{path} is no artefact that runs by itself. {lies}")
     place = report_path(path)
     try:
         found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
