@@ -31,6 +31,7 @@ from kerasgen.tuners.provenance import Provenance
 
 if TYPE_CHECKING:
     from kerasgen.tokens.store import StoredCorpus
+    from kerasgen.tokens.surveying import Survey
 
 
 _EVALUATE = ("corpus", "batch_size", "texts", "prompt", "max_new_tokens", "sampler", "seed", "self_bleu")
@@ -162,8 +163,9 @@ class Pipeline(Generator):
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         self._corpus().source.check()
-        vocabulary = self._adapt_vocabulary()
-        stored = self._documents(show=verbose != 0)
+        survey = self._survey(show=verbose != 0)
+        vocabulary = self._adapt_vocabulary(survey)
+        stored = self._documents(show=verbose != 0, survey=survey)
         model = self.model
         from kerasgen.tuners.run_directory import run_directory
         from kerasgen.tuners.vocabulary import record_validation
@@ -403,13 +405,20 @@ class Pipeline(Generator):
             )
         return DividedCorpus(self.corpus, self.held_out, self.max_documents)
 
-    def _adapt_vocabulary(self) -> Mapping[str, Any]:
+    def _survey(self, *, show: bool) -> Survey:
+        """The corpus to be read once, for all that is decided by its texts."""
+        from kerasgen.tokens import store
+
+        corpus = self._corpus()
+        return store.surveying(corpus.documents, held_out=self.held_out, show=show)
+
+    def _adapt_vocabulary(self, survey: Survey) -> Mapping[str, Any]:
         """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
         model, corpus = self.model, self._corpus()
         before = model.tokenizer
         record = self.tuner.adapt_vocabulary(
             model,
-            lambda: corpus.texts("train"),
+            survey,
             lambda: corpus.texts("held_out"),
             cache=caches.directory(self.cache),
         )
@@ -419,7 +428,7 @@ class Pipeline(Generator):
             self._provenance.is_source = False
         return record
 
-    def _documents(self, *, show: bool = True) -> StoredCorpus:
+    def _documents(self, *, show: bool = True, survey: Survey | None = None) -> StoredCorpus:
         """The corpus's ids, those to train on and those held out, on disk; `show` for progress bars."""
         corpus = self._corpus()
         if self._stored is None:
@@ -433,5 +442,6 @@ class Pipeline(Generator):
                 held_out=self.held_out,
                 directory=store.cache_directory(self.cache),
                 show=show,
+                survey=survey,
             )
         return self._stored

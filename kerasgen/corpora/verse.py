@@ -19,7 +19,7 @@ _LINE_END = re.compile("[，。！？；：,.!?;:\n]+")
 # What takes a place in a line: any character but punctuation and space. \w lacks the private use areas, where old texts
 # keep rare characters, and the signs for a character that is lost (□, ●, ○) or that a font lacks (〓).
 _WORD = re.compile("[\\w\ue000-\uf8ff\U000f0000-\U0010ffff□●○〓]")
-_NOT_WORDS = re.compile("[^\\w\ue000-\uf8ff\U000f0000-\U0010ffff□●○〓]+")
+_NOT_WORDS = re.compile("[^\\w\ue000-\uf8ff\U000f0000-\U0010ffff□●○〓\n]+")
 # A footnote's number: 〖1〗, a circled one, or one in square or tortoise-shell brackets.
 _MARK = re.compile(
     r"〖\d+〗|\[(?:\d+|[一二三四五六七八九十○〇]+)\]|〔(?:\d+|[一二三四五六七八九十○〇]+)〕|[\u2460-\u2473]"
@@ -241,7 +241,7 @@ def has_glyph(text: str) -> bool:
 def lines(text: str) -> tuple[str, ...]:
     """Return the lines of verse without punctuation; a character written by its parts becomes one `〓`."""
     text = _SEQUENCE.sub("〓", _GLYPH.sub("〓", strip_marks(text)))
-    parts = (_NOT_WORDS.sub("", part) for part in _LINE_END.split(text))
+    parts = _NOT_WORDS.sub("", _LINE_END.sub("\n", text)).split("\n")
     return tuple(part for part in parts if part)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +69,27 @@ def adaptations(
             said["tokens_per_character"],
         )
     return Adaptations(use, trim(tokenizer, use), extended)
+
+
+def promised(
+    sample: Sequence[str], tokenizer: ByteLevelBPE, *, digest: str, directory: Path | None
+) -> tuple[float, float]:
+    """Return the tokens per character of a sample of texts, as it is and as `extend` would spell it.
+
+    Args:
+        sample: at least one character.
+        tokenizer: the old one.
+        digest: stands for all the texts.
+        directory: of the cache, or None to keep nothing.
+    """
+    name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()]).encode()).hexdigest()
+
+    def count() -> dict[str, Any]:
+        extended = extend(tokenizer, lambda: sample)
+        return {"before": use_of(sample, tokenizer).tokens_per_character, "after": extended.tokens_per_character}
+
+    figures = _kept(directory, f"{name}.sample.json", count)
+    return float(figures["before"]), float(figures["after"])
 
 
 def _told(use: VocabularyUse) -> dict[str, Any]:

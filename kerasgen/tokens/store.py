@@ -28,6 +28,7 @@ from kerasgen.files import placing
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.encoding import EncodedDocuments, ids_of
 from kerasgen.tokens.portions import TEXTS_AT_ONCE
+from kerasgen.tokens.surveying import Survey, TextDigest
 
 if TYPE_CHECKING:
     from io import BufferedWriter
@@ -92,6 +93,7 @@ def store(
     held_out: float,
     directory: Path,
     show: bool = False,
+    survey: Survey | None = None,
 ) -> StoredCorpus:
     """Return a corpus's ids, from the store if they are there, and else written there first.
 
@@ -104,13 +106,15 @@ def store(
         held_out: the fraction of texts that is held out, as for `kerasgen.corpora.splits.side`.
         directory: where stores are kept; see `cache_directory`.
         show: show a progress bar.
+        survey: of the same documents and division, if there is one; what it has read already is not read again for the
+            digest.
 
     Raises:
         TokenStoreError: the ids can't be written there (a full disk, no permission), or the texts were others when they
             were read the second time.
     """
-    tally = CorpusTally()
-    texts = _digest_of(_shown(read(tally), "reading", show))
+    found_texts = (survey or surveying(read, held_out=held_out, show=show)).found
+    tally, texts = found_texts.tally, found_texts.digest
     name = hashlib.sha256(json.dumps([FORMAT, texts, tokenizer.digest(), held_out]).encode()).hexdigest()
     target = directory / name
     found = _open_if_whole(target)
@@ -142,32 +146,15 @@ def store(
     return StoredCorpus(*_open(target), tally=tally, path=target, reused=False)
 
 
+def surveying(read: Callable[[CorpusTally], Iterable[Document]], *, held_out: float, show: bool = False) -> Survey:
+    """Return a survey of the documents, which shows a progress bar while it reads them if it is asked to."""
+    return Survey(read, held_out=held_out, shown=lambda documents: _shown(documents, "reading", show))
+
+
 def _shown(documents: Iterable[Document], what: str, show: bool, total: int | None = None) -> Iterator[Document]:
     from tqdm.auto import tqdm
 
     return iter(tqdm(documents, desc=what, unit=" documents", total=total, leave=False, disable=not show))
-
-
-class _TextDigest:
-    """Digits that change with any text, and with where one ends and the next begins."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-
-    def add(self, text: str) -> None:
-        data = text.encode("utf-8", "surrogatepass")
-        self._sha256.update(len(data).to_bytes(8, "little"))
-        self._sha256.update(data)
-
-    def hexdigest(self) -> str:
-        return self._sha256.hexdigest()
-
-
-def _digest_of(documents: Iterable[Document]) -> str:
-    digest = _TextDigest()
-    for document in documents:
-        digest.add(document.text)
-    return digest.hexdigest()
 
 
 class _Column:
@@ -216,7 +203,7 @@ class _Side:
 
 def _write(documents: Iterable[Document], tokenizer: Tokenizer, held_out: float, directory: Path) -> str:
     """Write every file of a store and return the digest of the texts that went into it."""
-    digest = _TextDigest()
+    digest = TextDigest()
     sides = {side: _Side(side, directory) for side in SIDES}
     try:
         for texts in _portions(documents):

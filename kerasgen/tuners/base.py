@@ -26,11 +26,17 @@ class Validation:
         step: optimizer steps finished when it was measured; 0 is before tuning.
         loss: mean nats per target token.
         bits_per_character: bits per code point of text.
+        documents: how many were scored; each validation of a run scores the same ones.
+        tokens: target tokens of those.
+        standard_error: of `bits_per_character`, as that of all such texts; None for a single document.
     """
 
     step: int
     loss: float
     bits_per_character: float
+    documents: int = 0
+    tokens: int = 0
+    standard_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,13 @@ class TuneReport:
         matrix_product_flops: FLOP/s of a large matrix product on this device in this precision, measured at first.
         peak_memory_bytes: the most memory that the process has held until the end of the run.
         steps_per_execution: optimizer steps of an execution.
-        reasons: why the backend and the precision were taken.
+        reasons: why the backend, the precision, the length of a row and the rows of a batch were taken, each by its
+            name here.
         corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
         vocabulary: what was done to the vocabulary and why, with figures before and after; see
             `FineTuner.adapt_vocabulary`. Empty if it was kept without a question.
+        batch_size: rows of a batch.
+        held_out_documents: documents held out; each validation says how many of them it scored.
     """
 
     steps: int
@@ -115,6 +124,8 @@ class TuneReport:
     reasons: Mapping[str, str] = field(default_factory=dict)
     corpus: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 0
+    held_out_documents: int = 0
 
     @property
     def loss(self) -> float:
@@ -200,9 +211,12 @@ class TuneReport:
             )
         lines += [f"{name}: {getattr(self, name)}, for {reason}" for name, reason in self.reasons.items()]
         if self.validations:
+            last = self.validations[-1]
+            error = "" if last.standard_error is None else f" ± {last.standard_error:.3f}"
+            of = f", on {last.documents:,} of {self.held_out_documents:,} documents" if last.documents else ""
             lines.append(
                 f"held-out bits per character {self.bits_per_character_before:.3f} before, "
-                f"{self.bits_per_character:.3f} after"
+                f"{self.bits_per_character:.3f}{error} after{of}"
             )
         if self.split_documents:
             lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")

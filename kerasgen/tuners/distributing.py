@@ -77,6 +77,13 @@ def mesh_shape(distribution: str, devices: int) -> tuple[int, int]:
     return data, model
 
 
+def ways_of_data(settings: GradientTuner) -> int:
+    """Return how many devices share a batch, of which its rows must be a multiple."""
+    if settings.distribution is None or keras.config.backend() != "jax":
+        return 1
+    return mesh_shape(settings.distribution, len(keras.distribution.list_devices()))[0]
+
+
 @contextmanager
 def placed(model: LanguageModel, settings: GradientTuner) -> Iterator[Share]:
     """Place the model's variables on the mesh that the settings ask for, and gather them afterwards.
@@ -154,6 +161,7 @@ def agreed(share: Share, answer: bool, what: str) -> bool:
 
 
 def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) -> None:
+    assert settings.batch_size is not None  # it was decided before
     if settings.batch_size % data:
         raise TuneArgumentError(
             f"batch_size must be a multiple of the {data} devices that share a batch. Received: {settings.batch_size}."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,6 +45,21 @@ class LoraTuner(GradientTuner):
                 raise TuneArgumentError(f"targets must be names of layers, or None. Received: {self.targets!r}.")
             object.__setattr__(self, "targets", targets)
 
+    def adapt_vocabulary(
+        self,
+        model: LanguageModel,
+        texts: Callable[[], Iterable[str]],
+        held_out: Callable[[], Iterable[str]] | None = None,
+        *,
+        cache: Path | None = None,
+    ) -> Mapping[str, Any]:
+        """Do to the model's vocabulary what `vocabulary` says, which is nothing unless it is asked for.
+
+        New rows of the embeddings would have to be saved beside the adapters, which then fit no other model.
+        """
+        kept = self if self.vocabulary is not None else dataclasses.replace(self, vocabulary="keep")
+        return super(LoraTuner, kept).adapt_vocabulary(model, texts, held_out, cache=cache)
+
     def tune(
         self,
         model: LanguageModel,
@@ -69,7 +85,7 @@ class LoraTuner(GradientTuner):
 
         config = adapters.AdapterConfig(rank=self.rank, alpha=float(self.alpha), targets=self.targets)
         adapters.check(model, config)
-        first_added = added_rows(model, self.vocabulary)
+        first_added = added_rows(model, self.vocabulary or "keep")
 
         def prepare() -> None:
             adapters.enable(model, config, seed=seed)

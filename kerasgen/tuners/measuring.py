@@ -26,7 +26,7 @@ def matrix_product_flops(precision: str) -> float:
         precision: a dtype policy; the product is in its compute type.
     """
     dtype = keras.dtype_policies.DTypePolicy(precision).compute_dtype
-    side = _SIDE_GPU if _on_gpu() else _SIDE_CPU
+    side = _SIDE_GPU if on_gpu() else _SIDE_CPU
     matrix = ops.cast(ops.convert_to_tensor(np.full((side, side), 1 / side, np.float32)), dtype)
     multiply = _compiled()
     _wait(multiply(matrix))
@@ -72,11 +72,16 @@ def peak_memory_bytes() -> int:
     return devices.peak_memory_bytes() or 0
 
 
-def _on_gpu() -> bool:
+def on_gpu() -> bool:
+    """Say whether the running backend computes on a GPU."""
     if keras.config.backend() == "jax":
         import jax
 
         return bool(jax.default_backend() == "gpu")
+    if keras.config.backend() == "tensorflow":
+        from kerasgen.models import kernels_tensorflow
+
+        return kernels_tensorflow.gpu_capability() is not None
     return False
 
 

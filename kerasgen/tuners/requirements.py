@@ -18,11 +18,11 @@ from kerasgen.tuners import curve
 from kerasgen.tuners.settings import GradientTuner
 
 
-def sequence_length_of(model: LanguageModel, settings: GradientTuner) -> int:
-    """Return the positions of a row.
+def longest_row(model: LanguageModel, settings: GradientTuner) -> int:
+    """Return the positions that a row has at most: those asked for, or the model's own, at most 512.
 
     Raises:
-        TuneArgumentError: the model has fewer.
+        TuneArgumentError: the model has fewer than were asked for.
     """
     longest = model.max_sequence_length
     if settings.sequence_length is None:

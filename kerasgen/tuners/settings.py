@@ -25,15 +25,19 @@ class GradientTuner(FineTuner):
     Args:
         epochs: passes over the training documents.
         learning_rate: the highest; after the warm-up it falls as `schedule` says.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch, or None for as many as make an optimizer step of some 2,000 tokens (8,000 on a
+            GPU), and fewer where the run would have less than 100 steps; the report says how many.
         max_steps: optimizer steps at most, or None; the schedule ends with the steps that are really run.
-        sequence_length: positions of a row, or None for the model's own, at most 512. A longer document is split.
+        sequence_length: positions of a row, or None for a length that holds nearly all documents whole, at most the
+            model's own and 512, and shorter where `batch_size` rows of it would make steps of too many tokens. A longer
+            document is split.
         packing: `"best_fit"` lets documents share a row without seeing each other and splits only those longer than a
             row, `"concatenate"` fills every row and splits what stands on an edge, `"none"` gives each a row of its
             own; `"auto"` is `"best_fit"` where the model's family can, else `"none"`.
         vocabulary: `"keep"` leaves the model's as it is. `"trim"` drops the tokens that the training texts never use;
             `"extend"` trims, and adds whole characters and frequent pieces; all bytes stay, so any text still encodes.
-            `"auto"` decides by the texts, and the report says why. The model is changed before its texts are encoded.
+            `"auto"` decides by the texts, and the report says why. None, the default, extends one that spells the texts
+            badly, and keeps any other, and any beside adapters. The model is changed before its texts are encoded.
         schedule: `"linear"` falls to zero over the run, `"cosine"` too, on half a wave; `"constant"` stays.
         warmup_steps: optimizer steps over which the learning rate rises from nothing.
         weight_decay: AdamW's, on matrices; embeddings, biases and normalisation are left alone.
@@ -51,6 +55,8 @@ class GradientTuner(FineTuner):
             weights of GPT-2 and OPT, and `"2x4"` does both, two ways the data and four ways the weights.
         loss_curve: draw the losses into `loss.png` in the run's directory (needs the extra `plot`).
         validate_every: optimizer steps between validations, or None for one at the end of each epoch.
+        validation_tokens: held-out tokens of a validation at most, or None for all. Of more, each validation takes the
+            same documents, drawn at random; `Pipeline.evaluate` scores all.
         patience: stop after this many validations without a lower loss and go back to the best weights, or None.
         checkpoint_every: optimizer steps between checkpoints, or None for one at the end of each epoch.
         sample_every: optimizer steps between text samples, or None.
@@ -60,11 +66,11 @@ class GradientTuner(FineTuner):
 
     epochs: int = 1
     learning_rate: float = 2e-4
-    batch_size: int = 16
+    batch_size: int | None = None
     max_steps: int | None = None
     sequence_length: int | None = None
     packing: Literal["auto", "best_fit", "concatenate", "none"] = "auto"
-    vocabulary: Literal["keep", "trim", "extend", "auto"] = "keep"
+    vocabulary: Literal["keep", "trim", "extend", "auto"] | None = None
     schedule: Schedule = "linear"
     warmup_steps: int = 0
     weight_decay: float = 0.0
@@ -75,6 +81,7 @@ class GradientTuner(FineTuner):
     remat: bool = False
     distribution: str | None = None
     validate_every: int | None = None
+    validation_tokens: int | None = 16_384
     patience: int | None = None
     checkpoint_every: int | None = None
     sample_every: int | None = None
@@ -83,12 +90,14 @@ class GradientTuner(FineTuner):
     loss_curve: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "gradient_accumulation_steps", "steps_per_execution"):
+        for name in ("epochs", "gradient_accumulation_steps", "steps_per_execution"):
             self._check_whole(name, least=1)
         for name in (
+            "batch_size",
             "max_steps",
             "sequence_length",
             "validate_every",
+            "validation_tokens",
             "patience",
             "checkpoint_every",
             "sample_every",
@@ -101,7 +110,7 @@ class GradientTuner(FineTuner):
         if self.clip_norm is not None:
             self._check_number("clip_norm", above=0.0)
         self._check_choice("packing", ("auto", "best_fit", "concatenate", "none"))
-        self._check_choice("vocabulary", ("keep", "trim", "extend", "auto"))
+        self._check_choice("vocabulary", (None, "keep", "trim", "extend", "auto"))
         self._check_choice("schedule", ("linear", "cosine", "constant"))
         self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
         self._check_choice("remat", (True, False))
@@ -133,15 +142,19 @@ class GradientTuner(FineTuner):
         if self.vocabulary == "keep":
             return {}
         from kerasgen.models.precision import resolve
+        from kerasgen.tuners import sizing
         from kerasgen.tuners.vocabulary import adapt, measured
+
+        length = requirements.longest_row(model, self)
 
         def bits_per_character(texts: Callable[[], Iterable[str]]) -> float | None:
             return measured(
                 model,
                 texts,
-                sequence_length=requirements.sequence_length_of(model, self),
-                batch_size=self.batch_size,
+                sequence_length=length,
+                batch_size=self.batch_size or max(1, sizing.STEP_TOKENS // length),
                 precision=resolve(self.precision)[0],
+                tokens=self.validation_tokens,
             )
 
         return adapt(model, texts, held_out, asked=self.vocabulary, bits_per_character=bits_per_character, cache=cache)

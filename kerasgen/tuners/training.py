@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,7 +19,7 @@ from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import distributing, measuring, requirements, state
+from kerasgen.tuners import distributing, measuring, requirements, sizing, state, validating
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recording import Recorder, checkpoint_to_resume
@@ -50,10 +50,42 @@ def run(
     trainable; of the token embeddings' table, if it is, the rows before `first_row` stay as they are. The other
     arguments are those of `FineTuner.tune`.
     """
+    settings, reasons = _decided(model, train, settings)
     with distributing.placed(model, settings) as share:
-        one = _Run(model, train, held_out, settings, seed=seed, directory=directory, first_row=first_row, share=share)
+        one = _Run(
+            model,
+            train,
+            held_out,
+            settings,
+            reasons=reasons,
+            seed=seed,
+            directory=directory,
+            first_row=first_row,
+            share=share,
+        )
         with alone_together(directory, share):
             return one.carry_out(prepare, resume=resume, callbacks=callbacks, sample=sample, verbose=verbose)
+
+
+def _decided(
+    model: LanguageModel, train: EncodedDocuments, settings: GradientTuner
+) -> tuple[GradientTuner, Mapping[str, str]]:
+    """Return the settings with everything decided that was left open, and why. A checkpoint keeps them so.
+
+    Raises:
+        TuneArgumentError: they don't fit the model or the devices.
+    """
+    precision, why_precision = resolve(settings.precision)
+    settings = dataclasses.replace(settings, precision=precision, packing=requirements.packing_of(model, settings))
+    decided, reasons = sizing.sized(
+        settings,
+        np.maximum(train.lengths - 1, 0),
+        longest=requirements.longest_row(model, settings),
+        packs=settings.packing != "none",
+        ways=distributing.ways_of_data(settings),
+        gpu=measuring.on_gpu(),
+    )
+    return decided, {"backend": backends.reason(), "precision": why_precision, **reasons}
 
 
 class _Run:
@@ -63,7 +95,8 @@ class _Run:
         model: whose weights change.
         train: the documents to train on.
         held_out: those to validate on, or None.
-        settings: the tuner.
+        settings: the tuner, nothing of it left open.
+        reasons: why what was left open was decided so.
         seed: of the run.
         directory: of the run.
         first_row: of the table of token embeddings, the first row that is trained.
@@ -80,23 +113,29 @@ class _Run:
         held_out: EncodedDocuments | None,
         settings: GradientTuner,
         *,
+        reasons: Mapping[str, str],
         seed: int,
         directory: Path,
         first_row: int,
         share: distributing.Share,
     ) -> None:
+        assert settings.sequence_length is not None
+        assert settings.batch_size is not None
+        assert settings.packing != "auto"
         self.model, self.train, self.held_out = model, train, held_out
         self.has_held_out = held_out is not None and held_out.targets > 0
         self.seed, self.directory, self.first_row, self.share = seed, directory, first_row, share
-        self.sequence_length = requirements.sequence_length_of(model, settings)
-        self.packing = requirements.packing_of(model, settings)
-        precision, self.why_precision = resolve(settings.precision)
-        self.settings = dataclasses.replace(settings, precision=precision)
-        requirements.check(model, self.settings, train, has_held_out=self.has_held_out)
+        self.sequence_length, self.batch_size, self.packing = (
+            settings.sequence_length,
+            settings.batch_size,
+            settings.packing,
+        )
+        self.settings, self.reasons = settings, reasons
+        requirements.check(model, settings, train, has_held_out=self.has_held_out)
         self.plan = Plan(
             encoded=train,
             rows=pack(train, sequence_length=self.sequence_length, packing=self.packing),
-            batch_size=settings.batch_size,
+            batch_size=self.batch_size,
             batches_per_step=settings.gradient_accumulation_steps,
             epochs=settings.epochs,
             max_steps=settings.max_steps,
@@ -122,7 +161,10 @@ class _Run:
             state.reseed(trainer, self.seed)
             fingerprint = state.fingerprint_of(trainer, self.train, self.held_out, self.settings, self.seed)
             recorder = Recorder(trainer, self.directory, self.share, fingerprint, saved)
-            validate = partial(self._validate, trainer, recorder.history) if self.has_held_out else None
+            validate = None
+            if self.held_out is not None and self.has_held_out:
+                documents = validating.sampled(self.held_out, self.settings.validation_tokens)
+                validate = partial(self._validate, trainer, recorder.history, documents)
             watcher = Watcher(
                 recorder.history,
                 batches_per_step=self.plan.batches_per_step,
@@ -151,21 +193,21 @@ class _Run:
             watcher.validate_now()
             if self.settings.patience is not None and recorder.history.waited:
                 recorder.take_best()
-                recorder.history.validations.append(self._validate(trainer, recorder.history))
+                assert validate is not None
+                recorder.history.validations.append(validate())
             report = self._report(watcher, done, product_flops, resumed_from=None if saved is None else saved.step)
             recorder.finish(report, draw_curve=self.settings.loss_curve)
             return report
 
-    def _validate(self, trainer: Trainer, history: History) -> Validation:
-        assert self.held_out is not None
-        found = score(
+    def _validate(self, trainer: Trainer, history: History, documents: EncodedDocuments) -> Validation:
+        scores = score(
             self.model,
-            self.held_out,
+            documents,
             sequence_length=self.sequence_length,
-            batch_size=self.settings.batch_size,
+            batch_size=self.batch_size,
             losses=trainer,
         )
-        return Validation(len(history.losses), found.loss, found.bits_per_character)
+        return validating.validation(len(history.losses), scores)
 
     def _report(self, watcher: Watcher, done: _Done, product_flops: float, *, resumed_from: int | None) -> TuneReport:
         plan, settings, history, causal_lm = self.plan, self.settings, watcher.seen, self.model.causal_lm
@@ -194,7 +236,9 @@ class _Run:
             matrix_product_flops=product_flops,
             peak_memory_bytes=measuring.peak_memory_bytes(),
             steps_per_execution=settings.steps_per_execution,
-            reasons={"backend": backends.reason(), "precision": self.why_precision},
+            reasons=self.reasons,
+            batch_size=self.batch_size,
+            held_out_documents=0 if self.held_out is None else len(self.held_out),
             stopped=_why(watcher, plan),
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from kerasgen.corpora.base import Document
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
-from kerasgen.tokens.adaptations import Adaptations, adaptations
+from kerasgen.tokens.adaptations import Adaptations, adaptations, promised
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.surveying import Survey, Surveyed
 from kerasgen.tuners.base import TuneReport
 
 # `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
 SHORTER = 0.75
+# A piece must be frequent to earn a row, so all texts earn a few more than a sample of them. What the sample makes this
+# much shorter is counted in full.
+PROMISING = 0.85
 LIGHTER = 0.10
 
 
@@ -27,7 +31,7 @@ def adapt(
     texts: tokens.Texts,
     held_out: tokens.Texts | None,
     *,
-    asked: tokens.Vocabulary,
+    asked: tokens.Vocabulary | None,
     bits_per_character: Callable[[tokens.Texts], float | None] | None = None,
     cache: Path | None = None,
 ) -> Mapping[str, Any]:
@@ -40,7 +44,8 @@ def adapt(
         model: its tokenizer and embeddings change.
         texts: gives the training texts anew at each call.
         held_out: gives texts whose bits per character are measured before the change, or None.
-        asked: `"trim"`, `"extend"` or `"auto"`; for `"keep"` nothing is done.
+        asked: `"trim"`, `"extend"` or `"auto"`; for `"keep"` nothing is done. None extends a vocabulary that spells the
+            texts badly, if the model's family allows it, and keeps any other, as a sample of the texts says alone.
         bits_per_character: of texts under the model, or None for the model's own length and precision.
         cache: the directory in which what was counted is kept for later runs, or None to keep nothing.
 
@@ -55,7 +60,7 @@ def adapt(
     if asked == "keep":
         return {}
     if not models.can_adapt(model):
-        if asked == "auto":
+        if asked in ("auto", None):
             kind, tokenizer = type(model.backbone).__name__, type(model.tokenizer).__name__
             reason = f"the vocabulary of a {kind} with a {tokenizer} can't be changed"
             return {"asked": asked, "choice": "keep", "reason": reason}
@@ -65,11 +70,14 @@ def adapt(
         )
     old = model.tokenizer
     assert isinstance(old, ByteLevelBPE)
-    digest = _digest(texts())
+    survey = texts if isinstance(texts, Survey) else _survey(texts)
+    digest = survey.found.training_digest
     record = model.metadata.get(models.RECORD)
     if record and (record["asked"], record["texts"], record["tokenizer"]) == (asked, digest, old.digest()):
         return dict(record)
-    found = adaptations(texts, old, digest=digest, extending=asked in ("extend", "auto"), directory=cache)
+    if asked is None and (well := _spelt_well(survey.found, old, cache)):
+        return {"asked": asked, "choice": "keep", "reason": well}
+    found = adaptations(texts, old, digest=digest, extending=asked in ("extend", "auto", None), directory=cache)
     if not found.use.characters:
         raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
     choice, reason = _choose(model, asked, found)
@@ -91,6 +99,23 @@ def adapt(
     record |= {"after": _figures(model, chosen.tokens_per_character)}
     model.metadata = dict(model.metadata) | {models.RECORD: record}
     return record
+
+
+def _survey(texts: tokens.Texts) -> Survey:
+    return Survey(lambda tally: (Document(text, "") for text in texts()), held_out=0.0)
+
+
+def _spelt_well(texts: Surveyed, tokenizer: ByteLevelBPE, cache: Path | None) -> str:
+    """Say why a sample of the texts gives no reason to count all of them; empty if it does."""
+    if not any(texts.training_sample):
+        return "there are no texts to fit it to"
+    longer, shorter = promised(texts.training_sample, tokenizer, digest=texts.training_digest, directory=cache)
+    if shorter <= PROMISING * longer:
+        return ""
+    return (
+        f"{longer:.2f} tokens a character in a sample, and with whole characters and frequent pieces still "
+        f"{shorter:.2f}"
+    )
 
 
 def added_rows(model: LanguageModel, asked: tokens.Vocabulary) -> int | None:
@@ -124,7 +149,7 @@ def record_validation(model: LanguageModel, record: Mapping[str, Any], report: T
 
 
 def _choose(
-    model: LanguageModel, asked: tokens.Vocabulary, found: Adaptations
+    model: LanguageModel, asked: tokens.Vocabulary | None, found: Adaptations
 ) -> tuple[Literal["keep", "trim", "extend"], str]:
     if asked == "trim" or asked == "extend":
         return asked, "asked for"
@@ -140,7 +165,7 @@ def _choose(
     )
     if shorter <= SHORTER * longer:
         return "extend", figures
-    if share >= LIGHTER:
+    if share >= LIGHTER and asked is not None:  # what a vocabulary knows is given up only if somebody asks
         return "trim", figures
     return "keep", figures
 
@@ -164,6 +189,7 @@ def measured(
     sequence_length: int | None = None,
     batch_size: int = 16,
     precision: Precision | None = None,
+    tokens: int | None = None,
 ) -> float | None:
     """Return the bits per character of texts, or None without a token, as a run's validations measure them.
 
@@ -173,23 +199,16 @@ def measured(
         sequence_length: positions of a row, or None for the model's own.
         batch_size: rows at once.
         precision: the dtype policy, or None for the model's own.
+        tokens: the bound of a validation, or None for all texts.
     """
-    from kerasgen.corpora.base import Document
     from kerasgen.models.forward import computing_in
     from kerasgen.models.scoring import score
     from kerasgen.tokens.encoding import encode_documents
+    from kerasgen.tuners.validating import sampled
 
     encoded = encode_documents((Document(text, "") for text in texts()), model.tokenizer)
     if not encoded.targets:
         return None
     with computing_in(model.causal_lm, precision or model.causal_lm.dtype_policy.name):
         length = sequence_length or model.default_sequence_length
-        return score(model, encoded, sequence_length=length, batch_size=batch_size).bits_per_character
-
-
-def _digest(texts: Iterable[str]) -> str:
-    sha256 = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        sha256.update(len(data).to_bytes(8, "little") + data)
-    return sha256.hexdigest()
+        return score(model, sampled(encoded, tokens), sequence_length=length, batch_size=batch_size).bits_per_character

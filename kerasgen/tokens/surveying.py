@@ -1,0 +1,113 @@
+"""A corpus read once, for all that is decided by its texts: their digests, a sample, and what was dropped."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from kerasgen.corpora import splits
+from kerasgen.corpora.base import CorpusTally, Document
+
+SAMPLE_CHARACTERS = 200_000
+"""Of the sampled texts together, about; a longer text is cut there."""
+
+
+class TextDigest:
+    """Digits that change with any text, and with where one ends and the next begins."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, text: str) -> None:
+        """Take in a text."""
+        data = text.encode("utf-8", "surrogatepass")
+        self._sha256.update(len(data).to_bytes(8, "little"))
+        self._sha256.update(data)
+
+    def hexdigest(self) -> str:
+        """Return 64 hexadecimal digits that stand for the texts so far."""
+        return self._sha256.hexdigest()
+
+
+class TextSample:
+    """Some of the texts that it is shown, each as likely as any other, the same ones each time."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(0)
+        self._kept: list[tuple[float, str]] = []  # a heap: of the numbers drawn the least stay, the greatest is first
+        self._characters = 0
+
+    def add(self, text: str) -> None:
+        """Show it a text."""
+        number = self._random.random()
+        if self._characters >= SAMPLE_CHARACTERS and number >= -self._kept[0][0]:
+            return
+        part = text[:SAMPLE_CHARACTERS]
+        heapq.heappush(self._kept, (-number, part))
+        self._characters += len(part)
+        while self._characters - len(self._kept[0][1]) >= SAMPLE_CHARACTERS:
+            self._characters -= len(heapq.heappop(self._kept)[1])
+
+    def texts(self) -> tuple[str, ...]:
+        """Return those that stayed."""
+        return tuple(text for _, text in self._kept)
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What one reading of a corpus found.
+
+    Args:
+        digest: of the texts of both sides.
+        training_digest: of those on the side "train".
+        training_sample: some of those.
+        tally: what reading the corpus kept and dropped.
+    """
+
+    digest: str
+    training_digest: str
+    training_sample: tuple[str, ...]
+    tally: CorpusTally
+
+
+class Survey:
+    """The training texts of a corpus, which is read when something about them is asked for, and then once.
+
+    Args:
+        read: yields the documents of both sides and fills the tally, the same ones at each call.
+        held_out: the fraction of texts that is held out.
+        shown: puts a progress bar over the reading, or None.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[CorpusTally], Iterable[Document]],
+        *,
+        held_out: float,
+        shown: Callable[[Iterable[Document]], Iterator[Document]] | None = None,
+    ) -> None:
+        self._read = read
+        self._held_out = held_out
+        self._shown = shown
+
+    def __call__(self) -> Iterator[str]:
+        """Yield the training texts, read anew."""
+        for document in self._read(CorpusTally()):
+            if splits.side(document, held_out=self._held_out) == "train":
+                yield document.text
+
+    @cached_property
+    def found(self) -> Surveyed:
+        """What one reading found."""
+        everything, training, sample, tally = TextDigest(), TextDigest(), TextSample(), CorpusTally()
+        documents = self._read(tally)
+        for document in documents if self._shown is None else self._shown(documents):
+            everything.add(document.text)
+            if splits.side(document, held_out=self._held_out) == "train":
+                training.add(document.text)
+                sample.add(document.text)
+        return Surveyed(everything.hexdigest(), training.hexdigest(), sample.texts(), tally)
