@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kerasgen import corpora, locations, models, samplers, tuners
+from kerasgen import corpora, limits, locations, models, samplers, tuners
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files import placing
@@ -179,7 +179,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             raise ModelFormatError(
                 f"{directory} holds no saved pipeline, which Pipeline.save would have written. {place}"
             )
-        manifest: Any = json.loads(file.read_text(encoding="utf-8"))
+        manifest: Any = limits.read_json(file)
     except (OSError, ValueError) as cause:
         raise ModelFormatError(f"{directory} holds no saved pipeline: {cause}") from cause
     if not isinstance(manifest, dict):

@@ -114,7 +114,7 @@ class TestJson:
     def test_an_item_without_end_is_an_error_and_not_all_memory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(json_records, "MOST_ITEM_CHARACTERS", 300_000)
+        monkeypatch.setenv("KERASGEN_MAX_LINE_BYTES", "300000")
         (tmp_path / "a.json").write_text('["' + "x" * 2_000_000, encoding="utf-8")
         with pytest.raises(CorpusFormatError, match="a value of more than 300,000 characters"):
             texts(Jsonl(tmp_path / "a.json"))

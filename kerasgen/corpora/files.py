@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
+import itertools
 import os
-import sys
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from kerasgen import limits
+from kerasgen.corpora import csv_rows
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.json_records import Fault, Record, read_records
 from kerasgen.corpora.kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
@@ -28,10 +32,15 @@ from kerasgen.corpora.reading import (
     has_suffix,
     head_of,
     read_lines,
+    too_large,
+    verify,
 )
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 
 SPLITS = ("file", "line", "paragraph")
+
+_LINE_BYTES = 150  # what Python takes for a line, beside its bytes
+_TOO_LONG_FOR_CSV = "field larger than field limit"
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class _FileCorpus(CorpusSource):
         """
         tally = CorpusTally() if tally is None else tally
         for file in self._files():
+            if self.on_error == "raise":
+                verify(file.path)
             records = self._records(file)
             while True:
                 try:
@@ -146,17 +157,22 @@ class Text(_FileCorpus):
             yield _another_kind(file, "plain text", wrong, do)
             return
         if self.split == "file":
-            yield self._document(list(read_lines(file.path, self.encoding)), file, id=file.name)
+            yield self._document(read_lines(file.path, self.encoding), file, id=file.name)
             return
         paragraph: list[Line] = []
+        limit, size_bytes = limits.Limits.current().document_bytes, 0
         for line in read_lines(file.path, self.encoding):
             if self.split == "line":
                 yield self._document([line], file, id=f"{file.name}:{line.number}")
             elif not self._is_blank(line, file):
                 paragraph.append(line)
+                # An object for each line: many short ones take more than their bytes.
+                size_bytes += len(line.raw) + _LINE_BYTES
+                if size_bytes > limit:
+                    raise too_large(file.path, "a paragraph", paragraph[0].number)
             elif paragraph:
                 yield self._document(paragraph, file, id=f"{file.name}:{paragraph[0].number}")
-                paragraph = []
+                paragraph, size_bytes = [], 0
         if paragraph:
             yield self._document(paragraph, file, id=f"{file.name}:{paragraph[0].number}")
 
@@ -176,11 +192,17 @@ class Text(_FileCorpus):
         except CorpusFormatError:
             return False
 
-    def _document(self, lines: list[Line], file: File, *, id: str) -> Document | _Dropped:  # noqa: A002 - its name
-        try:
-            text = "".join(decode_line(line, file, self.encoding) for line in lines)
-        except CorpusFormatError as error:
-            return _Dropped(f"not {self.encoding}", error)
+    def _document(self, lines: Iterable[Line], file: File, *, id: str) -> Document | _Dropped:  # noqa: A002 - its name
+        limit, size_bytes, parts = limits.Limits.current().document_bytes, 0, io.StringIO()
+        for line in lines:
+            size_bytes += len(line.raw)
+            if size_bytes > limit:
+                raise too_large(file.path, "a document")
+            try:
+                parts.write(decode_line(line, file, self.encoding))
+            except CorpusFormatError as error:
+                return _Dropped(f"not {self.encoding}", error)
+        text = parts.getvalue()
         if not text.strip():
             return _Dropped("empty")
         return Document(text=text if self.split == "file" else text.removesuffix("\n"), id=id)
@@ -354,32 +376,44 @@ class Csv(_FileCorpus):
 def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | _Dropped]]:
     """Yield each row with the number of the line that it starts at."""
     undecoded: list[CorpusFormatError] = []
+    fed: list[str] = []  # the lines of this row
+    count = 0
 
     def texts() -> Iterator[str]:
-        for line in read_lines(file.path):
+        nonlocal count
+        for line in read_lines(file.path, keep_cr=True):
+            count += 1
             try:
-                yield decode_line(line, file)
+                fed.append(decode_line(line, file))
             except CorpusFormatError as error:
                 # Read on as if, so that a bad byte inside a quoted text doesn't tear its row apart.
                 undecoded.append(error)
-                yield line.raw.decode("utf-8", "replace")
+                fed.append(line.raw.decode("utf-8", "replace"))
+            yield fed[-1]
 
+    lines = texts()
     # strict: a quote that is not closed is an error, and not a text that swallows the rest of the file.
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         undecoded.clear()
-        number = reader.line_num + 1
-        # The limit of 131,072 characters belongs to the process and can only be lifted for all its readers: so it
-        # is, for the time of this row.
-        limit = csv.field_size_limit(sys.maxsize)
+        fed.clear()
+        number = count + 1
         try:
             row: list[str] | _Dropped = next(reader)
         except StopIteration:
             return
         except csv.Error as cause:
-            row = _fault("not CSV", file, number, f" starts a row that is not CSV: {cause}", cause)
-        finally:
-            csv.field_size_limit(limit)
+            if _TOO_LONG_FOR_CSV not in str(cause):
+                row = _fault("not CSV", file, number, f" starts a row that is not CSV: {cause}", cause)
+            else:
+                try:
+                    row = csv_rows.parse(
+                        itertools.chain(fed.copy(), lines),
+                        delimiter,
+                        too_large=partial(too_large, file.path, "a row", number),
+                    )
+                except csv.Error as problem:
+                    row = _fault("not CSV", file, number, f" starts a row that is not CSV: {problem}", problem)
         yield number, _Dropped("not utf-8", undecoded[0]) if undecoded else row
 
 

@@ -7,13 +7,21 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from kerasgen.corpora.reading import CHUNK_BYTES, File, Line, decode_line, not_encoded, read_chunks, read_lines
+from kerasgen import limits
+from kerasgen.corpora.reading import (
+    CHUNK_BYTES,
+    File,
+    Line,
+    decode_line,
+    head_of,
+    not_encoded,
+    read_chunks,
+    read_lines,
+    too_large,
+)
 from kerasgen.errors import CorpusFormatError
-
-MOST_ITEM_CHARACTERS: Final = 1 << 28
-"""The longest item of an array, or whole object, that is read: a quarter of a thousand million characters."""
 
 # What an error at the end of what was read so far may be: a number, a literal or an escape that goes on.
 _CUT_CHARACTERS = 12
@@ -62,7 +70,13 @@ def read_records(file: File, field: str) -> Iterator[Record]:
             line of several is yielded as a `Fault`.
     """
     lines = read_lines(file.path)
-    first = next((line for line in lines if line.raw.strip()), None)
+    try:
+        first = next((line for line in lines if line.raw.strip()), None)
+    except CorpusFormatError:
+        if not head_of(file.path).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+            raise
+        yield from _items(file.path)  # in one line that is longer than a line may be: its items may be short
+        return
     if first is None:
         return
     second = next((line for line in lines if line.raw.strip()), None)
@@ -106,8 +120,8 @@ def _whole(path: Path) -> Any:
     text = ""
     for piece in _texts(path):
         text += piece
-        if len(text) > MOST_ITEM_CHARACTERS:
-            raise _too_long(path, 1)
+        if len(text) > limits.Limits.current().document_bytes:
+            raise too_large(path, "an object", 1)
     try:
         return json.loads(text)
     except json.JSONDecodeError as cause:
@@ -141,6 +155,7 @@ class _Source:
         self._place = 0
         self._line = 1
         self._decoder = json.JSONDecoder()
+        self._limit = limits.Limits.current().line_bytes
 
     def follows(self, sign: str) -> bool:
         self._skip_space()
@@ -195,8 +210,13 @@ class _Source:
 
     def _read(self) -> bool:
         """Read as much again as there is, so that an item is parsed a few times at most; False at the file's end."""
-        if len(self._text) - self._place > MOST_ITEM_CHARACTERS:
-            raise _too_long(self._path, self._line)
+        if len(self._text) - self._place > self._limit:
+            raise CorpusFormatError(
+                f"{str(self._path)!r}, line {self._line} begins a value of more than {self._limit:,} characters. Write "
+                f"the records as JSON lines, or split the file. {limits.advice('line_bytes', self._limit)}",
+                path=self._path,
+                line=self._line,
+            )
         pieces, read, enough = [], 0, max(len(self._text) - self._place, CHUNK_BYTES)
         for piece in self._pieces:
             pieces.append(piece)
@@ -226,15 +246,6 @@ def _texts(path: Path) -> Iterator[str]:
 def _malformed(path: Path, line: int, what: str) -> CorpusFormatError:
     return CorpusFormatError(
         f"{str(path)!r}, line {line}{what}. Mend the file, or pass on_error='skip' to read what comes before.",
-        path=path,
-        line=line,
-    )
-
-
-def _too_long(path: Path, line: int) -> CorpusFormatError:
-    return CorpusFormatError(
-        f"{str(path)!r}, line {line} begins a value of more than {MOST_ITEM_CHARACTERS:,} characters. Write the "
-        "records as JSON lines, or split the file.",
         path=path,
         line=line,
     )

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
+import fnmatch
 import functools
 import glob
-import gzip
 import itertools
-import lzma
 import os
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Literal, NoReturn, TypeAlias
+from typing import Literal, TypeAlias
 
-from kerasgen import locations
+from kerasgen import limits, locations
+from kerasgen.corpora import decompression
 from kerasgen.corpora.kinds import HEAD_BYTES, kind_of
-from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError, MissingDependencyError
+from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 
 OnError: TypeAlias = Literal["raise", "skip"]
 
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-CHUNK_BYTES = 1 << 16
-# A frame of zstd can hold 10,000 times its size: small pieces in keep the pieces out small.
-_ZSTD_CHUNK_BYTES = 1 << 12
+COMPRESSIONS = tuple(decompression.COMPRESSIONS)
+CHUNK_BYTES = decompression.CHUNK_BYTES
 _BOM = codecs.BOM_UTF8
 # Which suffix the compressed files have that `kind_of` names.
 _ALSO_CALLED = {"a gzip file": "gz", "a bzip2 file": "bz2", "an xz file": "xz", "a Zstandard file": "zst"}
+_VERIFIED_BYTES = 32 << 20  # about a second of decompression
+_verified: set[tuple[str, int, int, int]] = set()
+_LINE_FEED = re.compile(rb"\n")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,16 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
     Args:
         path: a file; a folder, of which every file with one of the suffixes counts, in folders below it too, hidden
             ones (`.git`) left out; or a glob, whose matches count whatever their suffix. `~` is the home directory.
+            Linked folders are followed, and a folder that is reached in several ways is read once.
         suffixes: such as `(".txt",)`; a compression's suffix may follow.
 
     Raises:
-        CorpusUnavailableError: there is no such file, or none in the folder.
+        CorpusFormatError: there are more files, or deeper folders, than `kerasgen.limits` allow.
+        CorpusUnavailableError: there is no such file, none in the folder, or it is no regular file.
     """
     root = Path(path).expanduser()
     if root.is_dir():
-        found = [file for file in _walk(root) if has_suffix(file.path, suffixes)]
+        found = [file for file in _walk(root, root, ("**", "*")) if has_suffix(file.path, suffixes)]
         if not found:
             raise CorpusUnavailableError(
                 f"The folder {path!r} holds no file that ends in {' or '.join(suffixes)} (or that and "
@@ -108,14 +111,10 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
                 path=root,
             )
     elif root.exists():
-        return [File(root, root.name)]
+        found = [File(root, root.name)]
     elif glob.has_magic(str(root)):
         base = _fixed_part(root)
-        found = [
-            File(match, match.relative_to(base).as_posix())
-            for match in map(Path, glob.iglob(str(root), recursive=True))  # noqa: PTH207 - takes absolute globs
-            if match.is_file()
-        ]
+        found = list(_walk(base, base, root.parts[len(base.parts) :])) if base.is_dir() else []
         if not found:
             raise CorpusUnavailableError(
                 f"No file matches {path!r}. The current folder is {str(Path.cwd())!r}.", path=root
@@ -125,6 +124,8 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
             f"There is no file or folder {path!r}.{locations.hint(root)} The current folder is {str(Path.cwd())!r}.",
             path=root,
         )
+    for file in found:
+        _check_regular(file.path)
     return sorted(found, key=lambda file: file.name)
 
 
@@ -132,24 +133,26 @@ def read_chunks(path: Path) -> Iterator[bytes]:
     """Yield the file's bytes in pieces, decompressed by its suffix: .gz, .bz2, .xz or .zst.
 
     Raises:
-        CorpusFormatError: the compressed data are damaged or cut short; says after how many bytes.
-        CorpusUnavailableError: the file can't be opened or read.
+        CorpusFormatError: the compressed data are damaged or cut short, says after how many bytes; or they hold more
+            than `kerasgen.limits` allow.
+        CorpusUnavailableError: the file can't be opened or read, or is a pipe or a device.
         MissingDependencyError: a .zst file, and the package zstandard is not installed.
     """
     suffix = path.suffix.lower()
     size_bytes = 0
+    _check_regular(path)
     try:
-        # A compressed file of no bytes is a cut one; gzip alone would take it for an empty text.
-        if suffix in COMPRESSIONS and path.stat().st_size == 0:
-            raise EOFError("the file has no bytes")
-        for chunk in _decompressed(path, suffix):
-            yield chunk
-            size_bytes += len(chunk)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as cause:
-        _damaged(path, suffix, size_bytes, cause)
+        with path.open("rb") as file:
+            if suffix in COMPRESSIONS:
+                chunks = decompression.stream(file, suffix, path)
+            else:
+                chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+            for chunk in chunks:
+                yield chunk
+                size_bytes += len(chunk)
+    except decompression.DAMAGE as cause:
+        raise _damaged(path, suffix, size_bytes, cause) from cause
     except OSError as cause:
-        if suffix == ".bz2" and cause.errno is None:  # what bz2 raises for bad data is a bare OSError
-            _damaged(path, suffix, size_bytes, cause)
         raise CorpusUnavailableError(
             f"{str(path)!r} can't be read: {cause.strerror or cause}.", path=path, byte=size_bytes or None
         ) from cause
@@ -169,34 +172,79 @@ def head_of(path: Path) -> bytes:
     return head[:HEAD_BYTES]
 
 
-def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[Line]:
-    r"""Yield the file's lines, ended by "\n" or "\r\n", without a UTF-8 byte order mark.
+def verify(path: Path) -> None:
+    """Read a compressed file of up to 32 MB to its end, once in a process, before any of it is used.
+
+    A checksum stands behind what it is of: a corpus of which the first documents alone are drawn would never meet it.
+    Larger files are checked where they are read to their end.
+
+    Raises:
+        CorpusFormatError, CorpusUnavailableError, MissingDependencyError: as `read_chunks`.
+    """
+    _check_regular(path)
+    said = path.stat()
+    identity = (str(path.resolve()), said.st_size, said.st_mtime_ns, said.st_ino)
+    if path.suffix.lower() not in COMPRESSIONS or said.st_size > _VERIFIED_BYTES or identity in _verified:
+        return
+    for _ in read_chunks(path):
+        pass
+    _verified.add(identity)
+
+
+def read_lines(path: Path, encoding: str = "utf-8", *, keep_cr: bool = False) -> Iterator[Line]:
+    r"""Yield the file's lines, ended by "\n", "\r\n" or "\r", without a UTF-8 byte order mark.
 
     The bytes of a line are in `encoding` where that is an extension of ASCII, so that a line that is not in it spoils
     no other; of another encoding (UTF-16, …) they are UTF-8, and `Line.byte` counts those.
 
+    Args:
+        path: of the file.
+        encoding: of its text.
+        keep_cr: give a line that "\r" alone ends with that end, and not with "\n".
+
     Raises:
-        CorpusFormatError: as `read_chunks`, or the file is not in the encoding, if that is no extension of ASCII.
+        CorpusFormatError: as `read_chunks`; a line is longer than `kerasgen.limits` allow; or the file is not in the
+            encoding, if that is no extension of ASCII.
         CorpusUnavailableError: the file can't be opened or read.
     """
+    limit = limits.Limits.current().line_bytes
     chunks = read_chunks(path)
     if not extends_ascii(encoding):
         chunks = _transcoded(chunks, path, encoding)
     pending: list[bytes] = []
-    number, byte = 1, 0
-    for chunk in chunks:
-        *ended, rest = chunk.split(b"\n")
-        for part in ended:
-            pending.append(part)
+    number, byte, size = 1, 0, 0
+    for chunk in _without_cut_ends(chunks):
+        start = 0
+        # Nearly all files have one kind of end: searching for that alone is much faster.
+        ends = _LINE_END.finditer(chunk) if b"\r" in chunk else _LINE_FEED.finditer(chunk)
+        for end in ends:
+            pending.append(chunk[start : end.start()])
             raw = b"".join(pending)
             pending.clear()
-            yield _line(raw, b"\n", number, byte)
+            if len(raw) > limit:
+                raise _too_long(path, number, byte, limit)
+            yield _line(raw, b"\r" if keep_cr and end[0] == b"\r" else b"\n", number, byte)
             number += 1
-            byte += len(raw) + 1
-        if rest:
-            pending.append(rest)
+            byte += len(raw) + len(end[0])
+            start, size = end.end(), 0
+        if start < len(chunk):
+            pending.append(chunk[start:])
+            size += len(chunk) - start
+            if size > limit:
+                raise _too_long(path, number, byte, limit)
     if pending:
         yield _line(b"".join(pending), b"", number, byte)
+
+
+def too_large(path: Path, what: str, line: int | None = None) -> CorpusFormatError:
+    """Return the error for a document of more than `Limits.document_bytes`."""
+    limit = limits.Limits.current().document_bytes
+    where = "" if line is None else f", line {line}"
+    return CorpusFormatError(
+        f"{str(path)!r}{where}: {what} has more than {limit:,} bytes. {limits.advice('document_bytes', limit)}",
+        path=path,
+        line=line,
+    )
 
 
 def decode_line(line: Line, file: File, encoding: str = "utf-8") -> str:
@@ -238,12 +286,30 @@ def extends_ascii(encoding: str) -> bool:
 
 
 def _line(raw: bytes, end: bytes, number: int, byte: int) -> Line:
-    if end:
-        raw = raw.removesuffix(b"\r")
     if number == 1 and raw.startswith(_BOM):
         raw = raw.removeprefix(_BOM)
         byte += len(_BOM)
     return Line(raw + end, number, byte)
+
+
+def _without_cut_ends(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    r"""Yield the same bytes so that no piece ends between "\r" and "\n"."""
+    held = b""
+    for chunk in chunks:
+        whole = held + chunk
+        held = b"\r" if whole.endswith(b"\r") else b""
+        yield whole[:-1] if held else whole
+    if held:
+        yield held
+
+
+def _too_long(path: Path, number: int, byte: int, limit: int) -> CorpusFormatError:
+    return CorpusFormatError(
+        f"{str(path)!r}, line {number} has more than {limit:,} bytes. {limits.advice('line_bytes', limit)}",
+        path=path,
+        line=number,
+        byte=byte,
+    )
 
 
 def _transcoded(chunks: Iterator[bytes], path: Path, encoding: str) -> Iterator[bytes]:
@@ -261,58 +327,7 @@ def _transcoded(chunks: Iterator[bytes], path: Path, encoding: str) -> Iterator[
         yield text.encode("utf-8", "surrogatepass")
 
 
-def _open_plain(path: Path) -> BufferedReader:
-    return path.open("rb")
-
-
-_OPEN: Mapping[str, Callable[[Path], BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}
-
-
-def _decompressed(path: Path, suffix: str) -> Iterator[bytes]:
-    if suffix == ".zst":
-        yield from _zstd_chunks(path)
-        return
-    with _OPEN.get(suffix, _open_plain)(path) as stream:
-        # read1: one step of the decompressor, so that what came before a fault is handed on before it is met.
-        while chunk := stream.read1(CHUNK_BYTES):
-            yield chunk
-
-
-def _zstd_chunks(path: Path) -> Iterator[bytes]:
-    try:
-        import zstandard
-    except ImportError as cause:
-        raise MissingDependencyError(
-            f"{str(path)!r} is compressed with Zstandard. Install the package that reads it: "
-            "pip install 'kerasgen[zstd]'.",
-            package="zstandard",
-            extra="zstd",
-        ) from cause
-    # Not zstandard's stream_reader: it takes a file that was cut short for a whole one.
-    decompressor = None
-    with path.open("rb") as stream:
-        while data := stream.read(_ZSTD_CHUNK_BYTES):
-            while data:
-                if decompressor is None:
-                    decompressor = zstandard.ZstdDecompressor().decompressobj()
-                try:
-                    text = decompressor.decompress(data)
-                except zstandard.ZstdError as cause:
-                    raise zlib.error(str(cause)) from cause
-                if text:
-                    yield text
-                data = b""
-                if decompressor.eof:
-                    data, decompressor = decompressor.unused_data, None
-    if decompressor is not None:
-        raise EOFError("the last frame is not complete")
-
-
-def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> NoReturn:
+def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> CorpusFormatError:
     what = "is cut short" if isinstance(cause, EOFError) else f"is not a sound {suffix} file"
     if size_bytes == 0:
         with path.open("rb") as stream:
@@ -322,26 +337,91 @@ def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> NoRe
             found = "not compressed, or in another way"
         if found is not None and suffix.lstrip(".") not in _ALSO_CALLED.get(found, ""):
             what += f" (it is {found})"
-    raise CorpusFormatError(
+    return CorpusFormatError(
         f"{str(path)!r} {what} after {size_bytes} bytes of content ({cause}). Copy or download it again, or pass "
         "on_error='skip' to read what comes before.",
         path=path,
         byte=size_bytes,
-    ) from cause
+    )
 
 
-def _walk(root: Path) -> Iterator[File]:
-    def refuse(cause: OSError) -> NoReturn:  # os.walk would pass over a folder it may not open
+def _check_regular(path: Path) -> None:
+    try:
+        kind = limits.kind_of_irregular(path)
+    except OSError as cause:
+        raise CorpusUnavailableError(f"{str(path)!r} can't be read: {cause.strerror or cause}.", path=path) from cause
+    if kind is not None:
         raise CorpusUnavailableError(
-            f"The folder {cause.filename!r} can't be read: {cause.strerror}.", path=cause.filename
-        ) from cause
+            f"{str(path)!r} is {kind}, and a corpus is read from files: it is read more than once, and must have an "
+            "end. Save what comes from there to a file, and pass that.",
+            path=path,
+        )
 
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
-                yield File(path, path.relative_to(root).as_posix())
+
+def _walk(base: Path, root: Path, pattern: tuple[str, ...]) -> Iterator[File]:
+    """Yield the files below a folder whose path there matches a glob's parts, of which "**" is any number of folders.
+
+    Links are followed, and no folder is looked into twice for the same rest of the pattern: links that lead in a
+    circle, or in two ways to one folder, end.
+    """
+    allowed = limits.Limits.current()
+    seen: set[tuple[int, int, int]] = set()
+    names: set[str] = set()
+    # A folder, the pattern's part that is next, its depth. Links wait at the left until there is nothing else: a folder
+    # that lies here itself keeps its own name.
+    waiting: deque[tuple[Path, int, int]] = deque([(root, 0, 0)])
+    while waiting:
+        folder, part, depth = waiting.pop()
+        if depth > allowed.depth:
+            raise _beyond(base, f"folders {depth} deep", "depth", allowed.depth)
+        try:
+            said = folder.stat()
+            if (key := (said.st_dev, said.st_ino, part)) in seen:
+                continue
+            seen.add(key)
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
+            for entry in entries:
+                inside, is_folder = Path(entry.path), _is_folder(entry)
+                for next_part in _matching(entry.name, pattern, part):
+                    if next_part == len(pattern):
+                        if not is_folder and (name := inside.relative_to(base).as_posix()) not in names:
+                            names.add(name)
+                            yield File(inside, name)
+                    elif is_folder:
+                        add = waiting.appendleft if entry.is_symlink() else waiting.append
+                        add((inside, next_part, depth + 1))
+        except OSError as cause:  # such as a folder that may not be opened: it is not passed over
+            raise CorpusUnavailableError(
+                f"The folder {str(folder)!r} can't be read: {cause.strerror or cause}.", path=folder
+            ) from cause
+        if len(names) > allowed.files:
+            raise _beyond(base, f"more than {allowed.files:,} files", "files", allowed.files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: a file that can't be read, if its name is one that is read
+        return False
+
+
+def _matching(name: str, pattern: tuple[str, ...], part: int) -> Iterator[int]:
+    """Yield which part of the pattern is next behind a name; one that begins with a dot is met by a dot alone."""
+    wanted = pattern[part]
+    if wanted == "**":
+        if not name.startswith("."):
+            yield part
+        if part + 1 < len(pattern):
+            yield from _matching(name, pattern, part + 1)
+        elif not name.startswith("."):
+            yield len(pattern)
+    elif fnmatch.fnmatchcase(name, wanted) and (not name.startswith(".") or wanted.startswith(".")):
+        yield part + 1
+
+
+def _beyond(folder: Path, what: str, name: str, limit: int) -> CorpusFormatError:
+    return CorpusFormatError(f"{str(folder)!r} holds {what}. {limits.advice(name, limit)}", path=folder)
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:

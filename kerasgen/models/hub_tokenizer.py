@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
 
+from kerasgen import limits
 from kerasgen.errors import MissingDependencyError, ModelFormatError, TokenArgumentError, TokenizerError
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 from kerasgen.tokens.bpe_encoder import encode_surrogates
@@ -113,7 +114,7 @@ class KerasHubTokenizer(Tokenizer):
 
         folder = Path(directory)
         try:
-            config = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            config = limits.read_json(folder / "tokenizer.json")
             tokenizer = keras.saving.deserialize_keras_object(config)
             if not isinstance(tokenizer, keras_hub.tokenizers.Tokenizer):
                 raise TypeError(f"it describes a {type(tokenizer).__name__}")

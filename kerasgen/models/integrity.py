@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasgen import limits
 from kerasgen.errors import ModelFormatError
 
 METADATA_FILE = "metadata.json"
@@ -23,7 +24,7 @@ WEIGHTS_SUFFIX = ".h5"
 def record(directory: Path) -> None:
     """Write the digests of weights and tokenizer into the `metadata.json` of a preset that is being written."""
     path = directory / METADATA_FILE
-    metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    metadata: dict[str, Any] = limits.read_json(path)
     names = [
         *directory.glob(f"*{WEIGHTS_SUFFIX}"),
         *(found for found in (directory / "assets").rglob("*") if found.is_file()),
@@ -45,7 +46,7 @@ def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> N
     """
     path = directory / METADATA_FILE
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = limits.read_json(path)
         digests = metadata.get(KEY, {})
     except FileNotFoundError:
         return

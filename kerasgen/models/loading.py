@@ -174,7 +174,7 @@ def _starts(preset: str) -> bool:
     from keras_hub.src.utils.preset_utils import get_file
 
     try:
-        config = json.loads(Path(get_file(preset, "preprocessor.json")).read_text(encoding="utf-8"))["config"]
+        config = limits.read_json(Path(get_file(preset, "preprocessor.json")))["config"]
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return True
     return not isinstance(config, dict) or config.get("add_start_token", True) is not False

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from kerasgen import limits
 from kerasgen.files import locking, placing, writing
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, extend, rebuilt, trim, use_of
@@ -114,7 +115,7 @@ def _kept(directory: Path | None, name: str, make: Callable[[], dict[str, Any]])
         return make()
     path = directory / FOLDER / name
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = limits.read_json(path)
         if kept["sha256"] == _digest(kept["content"]):
             return dict(kept["content"])
         _log.warning("%s is damaged, and is written anew.", path)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasgen import cache
+from kerasgen import cache, limits
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
@@ -264,7 +264,7 @@ def _open(target: Path) -> tuple[StoredDocuments, StoredDocuments]:
         TokenStoreError: a file is not what was written.
     """
     try:
-        manifest = json.loads((target / MANIFEST_FILE).read_text(encoding="utf-8"))
+        manifest = limits.read_json(target / MANIFEST_FILE)
         if manifest["sha256"] != _digest_of_manifest(manifest):
             raise ValueError(f"{MANIFEST_FILE} is not what was written")
         train, held_out = (_open_side(side, target, manifest["files"]) for side in SIDES)

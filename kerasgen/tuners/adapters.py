@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasgen import limits
 from kerasgen.errors import ModelFormatError, TuneArgumentError
 from kerasgen.files import writing
 from kerasgen.models.base import LanguageModel
@@ -166,7 +167,7 @@ def load(model: LanguageModel, directory: Path) -> None:
     from safetensors.numpy import load_file
 
     try:
-        saved = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        saved = limits.read_json(directory / CONFIG_FILE)
         tensors = load_file(str(directory / WEIGHTS_FILE))
         targets = None if saved["targets"] is None else tuple(saved["targets"])
         config = AdapterConfig(rank=saved["rank"], alpha=saved["alpha"], targets=targets)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen import limits
 from kerasgen.errors import CheckpointError
 from kerasgen.files import placing, writing
 
@@ -144,7 +145,7 @@ def _read(folder: Path) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    state = limits.read_json(folder / STATE_FILE)
     data = (folder / TENSORS_FILE).read_bytes()
     if not isinstance(state, dict):
         raise ValueError(f"{STATE_FILE} is not what was written")

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasgen import limits
 from kerasgen.errors import CheckpointError
 from kerasgen.files import placing
 from kerasgen.tokens.encoding import EncodedDocuments
@@ -127,7 +128,7 @@ def assign(variables: Mapping[str, Any], tensors: Mapping[str, Any], directory: 
 def finished(directory: Path) -> bool:
     """Say whether the directory holds the report of a run that finished; one that can't be read says nothing."""
     try:
-        return isinstance(json.loads((directory / REPORT_FILE).read_text(encoding="utf-8")), dict)
+        return isinstance(limits.read_json(directory / REPORT_FILE), dict)
     except (OSError, ValueError):
         return False
 
