@@ -44,8 +44,8 @@ class Pipeline(Generator):
     imported when they are first needed.
 
     Args:
-        corpus: a registered name, `"name:key=value,…"`, a `CorpusSource`, or any iterable of strings. None is enough to
-            generate.
+        corpus: a registered name, `"name:key=value,…"`, a `CorpusSource`, any iterable of strings, or a
+            `tf.data.Dataset` of strings. None is enough to generate.
         model: `"starter"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, a `ModelSource`, or a
             `keras_hub.models.CausalLM`, which is tuned in place and keeps its own optimizer and loss.
         tuner: `"full"`, `"lora"`, `"name:key=value,…"`, or a `FineTuner`.
@@ -87,7 +87,7 @@ class Pipeline(Generator):
         super().__init__(models_resolving.resolve(model), samplers_resolving.resolve(sampler), seed, cache)
         if isinstance(model, (str, os.PathLike)):  # a saved pipeline may be loaded where its base is not
             self.model_source.check()
-        self.corpus = None if corpus is None else corpora_resolving.resolve(corpus)
+        self.corpus = None if corpus is None else corpora_resolving.resolve(corpus, max_documents=max_documents)
         self.tuner = tuners.REGISTRY.resolve(tuner)
         self._asked_backend = backend
         self._trains = corpus is not None

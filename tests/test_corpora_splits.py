@@ -194,7 +194,9 @@ def test_empty_texts_are_dropped_and_counted() -> None:
 
 def test_an_item_that_is_no_string_is_named_by_its_position() -> None:
     with pytest.raises(CorpusFormatError, match=r"Item 1 .*7 \(int\)"):
-        list(Texts(["a", 7]).documents())  # type: ignore[list-item]
+        list(Texts(iter(["a", 7])).documents())  # type: ignore[list-item]
+    with pytest.raises(CorpusArgumentError, match=r"Item 1 .*7 \(int\)"):
+        Texts(["a", 7])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("texts", ["one string", b"bytes", {"a": "mapping"}, 7, None])

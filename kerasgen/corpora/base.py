@@ -100,3 +100,7 @@ class CorpusSource(metaclass=Checked):
             CorpusFormatError: a file is malformed; says which, and the byte or line.
             CorpusUnavailableError: the data are not here and can't be fetched; says what to do.
         """
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yield the documents, as `documents` does. How many there are, only reading all of them tells."""
+        return self.documents()

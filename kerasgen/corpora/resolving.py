@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from kerasgen.corpora import REGISTRY
 from kerasgen.corpora.base import CorpusSource
-from kerasgen.corpora.texts import Texts
+from kerasgen.corpora.texts import Texts, is_endless
 from kerasgen.errors import ArgumentError, CorpusArgumentError, UnknownNameError
 
 _FORMATS = {
@@ -24,18 +24,24 @@ _FORMATS = {
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
 
-def resolve(value: str | CorpusSource | Iterable[str]) -> CorpusSource:
+def resolve(value: str | CorpusSource | Iterable[str], *, max_documents: int | None = None) -> CorpusSource:
     """Return the corpus that `value` stands for, and read nothing.
 
     Args:
         value: a spec string (`"sample"`, `"text:path=poems.txt"`), a `CorpusSource`, or an iterable of strings
             (see `Texts`).
+        max_documents: how many documents will be read at most, or None for all.
 
     Raises:
         UnknownNameError: no corpus has the spec string's name.
         CorpusArgumentError: an argument is wrong, or `value` is none of the three; a path gets the spec string
             that reads it.
     """
+    if max_documents is None and is_endless(value):
+        raise CorpusArgumentError(
+            "This tf.data.Dataset has no end (it repeats). Pass dataset.take(n), the dataset before its repeat(), "
+            "or Pipeline(max_documents=n)."
+        )
     if isinstance(value, CorpusSource):
         return value
     if isinstance(value, type) and issubclass(value, CorpusSource):

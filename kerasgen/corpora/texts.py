@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
+from kerasgen.corpora import tensor_datasets
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError
 
@@ -16,7 +17,8 @@ class Texts(CorpusSource):
 
     A list is copied, a set is put in order. An iterator (a generator, an open file) is drawn once, when the first
     documents are asked for, and what it gave is kept in memory, so that the next pass is the same. Any other
-    iterable is asked for a new iterator at each pass and must give the same strings each time.
+    iterable is asked for a new iterator at each pass and must give the same strings each time. A `tf.data.Dataset` of
+    strings or of batches of strings is drawn once too: one that is shuffled gives another order at each pass.
 
     A text of nothing but white space is dropped and counted as "empty". A document's id is the position of its text.
 
@@ -24,7 +26,8 @@ class Texts(CorpusSource):
         texts: the strings.
 
     Raises:
-        CorpusArgumentError: `texts` is one string, bytes or a mapping, or can't be iterated over.
+        CorpusArgumentError: `texts` is one string, bytes, a mapping or a table, can't be iterated over, or is a list of
+            other things than strings or a dataset of such.
     """
 
     texts: Iterable[str]
@@ -44,11 +47,27 @@ class Texts(CorpusSource):
                 "texts must be an iterable of strings. Received a mapping, which would give its keys; "
                 "pass mapping.values()."
             )
+        if isinstance(texts, CorpusSource):
+            raise CorpusArgumentError(f"A {type(texts).__name__} is a corpus already. Pass it as it is.")
+        if tensor_datasets.is_dataset(texts):
+            tensor_datasets.check(texts)
+            object.__setattr__(self, "_kept", _Kept(tensor_datasets.texts(texts)))
+            return
+        columns = _columns(texts)
+        if columns is not None:
+            column = "text" if "text" in columns or not columns else columns[0]
+            raise CorpusArgumentError(
+                f"texts must be an iterable of strings. Received a table ({type(texts).__name__}) with the columns "
+                f"{', '.join(map(repr, columns))}. Pass the one that holds the texts, such as table[{column!r}]."
+            )
         if not isinstance(texts, Iterable):
             raise CorpusArgumentError(
                 f"texts must be an iterable of strings. Received: {_short(texts)} ({type(texts).__name__})."
             )
         if isinstance(texts, (list, tuple)):
+            for position, text in enumerate(texts):
+                if not isinstance(text, str):
+                    raise CorpusArgumentError(_no_string(position, text))
             object.__setattr__(self, "texts", tuple(texts))
         elif isinstance(texts, Set):
             # The order of a set of strings differs from process to process; a resumed run needs the same one.
@@ -74,14 +93,42 @@ class Texts(CorpusSource):
         tally = CorpusTally() if tally is None else tally
         for position, text in enumerate(self.texts if self._kept is None else self._kept):
             if not isinstance(text, str):
-                raise CorpusFormatError(
-                    f"Item {position} of the texts is not a string. Received: {_short(text)} "
-                    f"({type(text).__name__}). Pass strings only."
-                )
+                raise CorpusFormatError(_no_string(position, text))
             if text.strip():
                 yield tally.keep(Document(text=text, id=str(position)))
             else:
                 tally.drop("empty")
+
+
+def is_endless(corpus: object) -> bool:
+    """Return whether a corpus is a `tf.data.Dataset` that says of itself that it has no end."""
+    dataset = corpus.texts if isinstance(corpus, Texts) else corpus
+    return tensor_datasets.is_dataset(dataset) and tensor_datasets.is_infinite(dataset)
+
+
+def _columns(value: object) -> list[str] | None:
+    """The names of a table's columns, or None for what is no table: iterating over a table may give their names."""
+    for attribute in ("column_names", "columns"):
+        names = getattr(value, attribute, None)
+        if names is not None and not callable(names) and not isinstance(names, str) and isinstance(names, Iterable):
+            return [str(name) for name in names]
+    return None
+
+
+def _no_string(position: int, item: object) -> str:
+    if isinstance(item, Mapping):
+        key = next((key for key, part in item.items() if isinstance(part, str)), "text")
+        advice = f"Pick the texts: (row[{key!r}] for row in rows)."
+    elif isinstance(item, (tuple, list)):
+        at = next((at for at, part in enumerate(item) if isinstance(part, str)), 0)
+        advice = f"Pick the texts: (row[{at}] for row in rows)."
+    elif isinstance(item, bytes):
+        advice = "Decode them first: (text.decode('utf-8') for text in texts)."
+    elif isinstance(item, Document):
+        advice = "Pass the corpus itself, or (document.text for document in documents)."
+    else:
+        advice = "Pass strings only."
+    return f"Item {position} of the texts is not a string. Received: {_short(item)} ({type(item).__name__}). {advice}"
 
 
 class _Kept:
