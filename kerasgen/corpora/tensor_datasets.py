@@ -35,7 +35,7 @@ def _advice(spec: Any) -> str:
     tensorflow = sys.modules["tensorflow"]
 
     def is_text(part: Any) -> bool:
-        return getattr(part, "dtype", None) == tensorflow.string
+        return bool(getattr(part, "dtype", None) == tensorflow.string)
 
     if isinstance(spec, Mapping):
         key = next((key for key, part in spec.items() if is_text(part)), None)
