@@ -10,7 +10,7 @@ from kerasgen.keywords import Elsewhere, same
 from kerasgen.samplers.borrowed import as_sampler, borrowed
 
 # Arguments of the calls, for whoever gives one of them to another call.
-PIPELINE = ("corpus", "model", "tuner", "sampler", "seed", "held_out", "max_documents", "backend", "cache")
+PIPELINE = ("corpus", "model", "tuner", "sampler", "seed", "held_out", "max_documents", "sample", "backend", "cache")
 FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")
 GENERATE = (
     "max_length",

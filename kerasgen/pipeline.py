@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from kerasgen import backend as backends
 from kerasgen import belonging, saved_pipeline, specs, tuners
 from kerasgen import cache as caches
+from kerasgen.corpora import dividing, splits
 from kerasgen.corpora import resolving as corpora_resolving
-from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError, ExportArgumentError
@@ -51,8 +51,10 @@ class Pipeline(Generator):
         tuner: `"full"`, `"lora"`, `"name:key=value,…"`, or a `FineTuner`.
         sampler: a registered name, `"name:key=value,…"`, a `SamplerSpec`, or a `keras_hub.samplers.Sampler`.
         seed: decides every random act that has no seed of its own.
-        held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text.
+        held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text. Near-duplicates,
+            which share half of their lines or more, stay on one side.
         max_documents: read at most so many documents of the corpus, or None for all.
+        sample: which documents those are: the `"first"`, or a `"random"` sample, which the seed decides.
         backend: `"jax"`, `"tensorflow"` or `"torch"`; `"auto"` for the one that trains faster on the device: JAX on a
             GPU, TensorFlow, where it is installed, on a CPU. None for KERAS_BACKEND, and where that is not set for
             `"auto"` with a corpus, and JAX, which starts faster, for a pipeline without one that only generates.
@@ -76,6 +78,7 @@ class Pipeline(Generator):
         seed: int = 0,
         held_out: float = splits.HELD_OUT,
         max_documents: int | None = None,
+        sample: Literal["first", "random"] = "first",
         backend: str | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -83,6 +86,11 @@ class Pipeline(Generator):
             raise ArgumentError(f"seed must be a whole number of at least 0. Received: {seed!r}.")
         if max_documents is not None and (isinstance(max_documents, bool) or not max_documents >= 1):
             raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
+        if sample not in dividing.SAMPLES:
+            raise ArgumentError(
+                f"sample must be {' or '.join(map(repr, dividing.SAMPLES))}: which documents max_documents takes. "
+                f"Received: {sample!r}."
+            )
         splits.side("", held_out=held_out)
         super().__init__(models_resolving.resolve(model), samplers_resolving.resolve(sampler), seed, cache)
         if isinstance(model, (str, os.PathLike)):  # a saved pipeline may be loaded where its base is not
@@ -94,8 +102,10 @@ class Pipeline(Generator):
         self._choose_backend()
         self.held_out = held_out
         self.max_documents = max_documents
+        self.sample = sample
         self.report: TuneReport | None = None
         self._stored: StoredCorpus | None = None
+        self._divided: DividedCorpus | None = None
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
         # Nobody could ask for a model that was handed over in memory again: it is saved whole.
         self._provenance = Provenance(is_source=not isinstance(self.model_source, Live))
@@ -186,7 +196,9 @@ class Pipeline(Generator):
         if directory is None:
             report = dataclasses.replace(report, checkpoint=None)
         record = record_validation(model, vocabulary, report)
-        self.report = dataclasses.replace(report, corpus=stored.tally.to_dict(), vocabulary=record)
+        near = len(self._corpus().division.groups)
+        counts = stored.tally.to_dict() | ({"near_duplicates": near} if near else {})
+        self.report = dataclasses.replace(report, corpus=counts, vocabulary=record)
         return self.report
 
     @checked(elsewhere=belonging.elsewhere(_EVALUATE))
@@ -342,7 +354,14 @@ class Pipeline(Generator):
         """
         target, model = self.check_target(path, overwrite=overwrite), self.model
         arguments = saved_pipeline.Arguments(
-            self.corpus, self.model_source, self.tuner, self.sampler, self.seed, self.held_out, self.max_documents
+            self.corpus,
+            self.model_source,
+            self.tuner,
+            self.sampler,
+            self.seed,
+            self.held_out,
+            self.max_documents,
+            self.sample,
         )
         apart = self._provenance.is_adapters_alone(model) and not merge_adapters
         saved_pipeline.write(
@@ -403,14 +422,19 @@ class Pipeline(Generator):
             raise ArgumentError(
                 "This pipeline has no corpus. Give it one: Pipeline(corpus=…), or Pipeline.load(path, corpus=…)."
             )
-        return DividedCorpus(self.corpus, self.held_out, self.max_documents)
+        divided = DividedCorpus(
+            self.corpus, self.held_out, self.max_documents, self.sample, self.seed, caches.directory(self.cache)
+        )
+        if self._divided is None or not self._divided.is_same(divided):
+            self._divided = divided
+        return self._divided
 
     def _survey(self, *, show: bool) -> Survey:
         """The corpus to be read once, for all that is decided by its texts."""
         from kerasgen.tokens import store
 
         corpus = self._corpus()
-        return store.surveying(corpus.documents, held_out=self.held_out, show=show)
+        return store.surveying(corpus.documents, held_out=corpus.division, show=show)
 
     def _adapt_vocabulary(self, survey: Survey) -> Mapping[str, Any]:
         """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""
@@ -439,7 +463,7 @@ class Pipeline(Generator):
             self._stored = store.store(
                 corpus.documents,
                 tokenizer,
-                held_out=self.held_out,
+                held_out=corpus.division,
                 directory=store.cache_directory(self.cache),
                 show=show,
                 survey=survey,

@@ -36,6 +36,7 @@ class Arguments(NamedTuple):
         seed: as there.
         held_out: as there.
         max_documents: as there.
+        sample: as there.
     """
 
     corpus: Any
@@ -45,6 +46,7 @@ class Arguments(NamedTuple):
     seed: int
     held_out: float
     max_documents: int | None
+    sample: Any = "first"
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def read(directory: Path) -> SavedPipeline:
         seed=manifest["seed"],
         held_out=manifest["held_out"],
         max_documents=manifest["max_documents"],
+        sample=manifest.get("sample", "first"),  # 0.1 took the first always
     )
     return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
 
@@ -189,7 +192,8 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory} was saved in format {manifest.get('format')!r}, and this version reads {FORMAT}. "
             "Upgrade kerasgen."
         )
-    missing = [key for key in (*Arguments._fields, ADAPTERS) if key not in manifest]
+    optional = Arguments._field_defaults
+    missing = [key for key in (*Arguments._fields, ADAPTERS) if key not in manifest and key not in optional]
     if missing:
         raise _damaged(file, f"it lacks {', '.join(missing)}")
     if not isinstance(manifest[ADAPTERS], bool):

@@ -1,35 +1,196 @@
-"""A corpus as a pipeline reads it: so many documents at most, and each on the side that its hash gives it."""
+"""A corpus as a pipeline reads it: so many documents at most, and each on one side with its near-duplicates."""
 
 from __future__ import annotations
 
+import hashlib
+import heapq
+import json
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
+from pathlib import Path
+from typing import Final, Literal
 
-from kerasgen.corpora import splits
+from kerasgen.corpora import near_duplicates, splits
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.files import locking, placing, writing
+
+MOST_CHARACTERS: Final = 16_000_000
+"""A corpus of at most so many characters is kept in memory once it was read; they take 16 to 64 MB."""
+
+FOLDER: Final = "splits"
+SAMPLES: Final = ("first", "random")
+_NOT_SAMPLED = "not in the sample"
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class DividedCorpus:
-    """The training and the held-out texts of a corpus; nothing is kept, every reading starts anew.
+    """The training and the held-out texts of a corpus.
+
+    Near-duplicates are looked for when a side is first asked for, which reads the corpus once. A corpus that is small
+    enough stays in memory from then on, so that it is the same each time.
 
     Args:
         source: the corpus.
-        held_out: the fraction of the texts that is never trained on, by a hash of each text.
+        held_out: the fraction of the texts that is never trained on, by a hash of each text or of its near-duplicates.
         max_documents: read at most so many documents, or None for all.
+        sample: which ones those are: the `"first"`, or a `"random"` sample that doesn't depend on their order.
+        seed: of the random sample.
+        cache: the directory in which what is near what is kept for later runs, or None to keep nothing.
     """
 
     source: CorpusSource
     held_out: float
     max_documents: int | None = None
+    sample: Literal["first", "random"] = "first"
+    seed: int = 0
+    cache: Path | None = None
+    _read: tuple[list[Document], CorpusTally] | None = field(default=None, init=False, repr=False)
+
+    def is_same(self, other: DividedCorpus) -> bool:
+        """Return whether another one has the same source and settings."""
+        return self.source is other.source and self._settings() == other._settings()
+
+    def _settings(self) -> tuple[object, ...]:
+        return self.held_out, self.max_documents, self.sample, self.seed, self.cache
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the documents of both sides; what is left out is counted in the tally."""
-        return islice(self.source.documents(CorpusTally() if tally is None else tally), self.max_documents)
+        tally = CorpusTally() if tally is None else tally
+        if self._read is None:
+            return self._drawn(tally)
+        kept, counts = self._read
+        return _again(kept, counts, tally)
 
     def texts(self, side: splits.Side) -> Iterator[str]:
         """Yield the texts of one side, `"train"` or `"held_out"`."""
+        division = self.division
         for document in self.documents():
-            if splits.side(document, held_out=self.held_out) == side:
+            if division.side(document.text) == side:
                 yield document.text
+
+    @cached_property
+    def division(self) -> splits.Division:
+        """Which side each text lands on."""
+        if self.held_out == 0:
+            return splits.Division(0.0)
+        return splits.Division(self.held_out, self._groups())
+
+    def _groups(self) -> dict[int, int]:
+        near: near_duplicates.NearDuplicates | None = None
+        digest = hashlib.sha256()
+        tally = CorpusTally()
+        kept: list[Document] = []
+        characters = 0
+        for document in self.documents(tally):
+            digest.update(splits.point(document.text).to_bytes(8, "big"))
+            characters += len(document.text)
+            if near is not None:
+                near.add(document.text)
+                continue
+            kept.append(document)
+            if characters > MOST_CHARACTERS:  # compared at once, so as not to be read once more for it
+                near = _looked_at(kept)
+                kept = []
+        if near is None:
+            self._read = kept, tally
+        path = self._path(digest.hexdigest())
+        groups = None if path is None else _stored(path)
+        if groups is None:
+            near = _looked_at(kept) if near is None else near
+            groups = near.groups()
+            if near.gave_up:
+                _log.warning(
+                    "The corpus has too many lines to look for near-duplicates in it, so some may be trained on and "
+                    "held out at once."
+                )
+            if path is not None:
+                _store(path, groups)
+        return groups
+
+    def _path(self, digest: str) -> Path | None:
+        return None if self.cache is None else self.cache / FOLDER / f"{near_duplicates.VERSION}-{digest}.json"
+
+    def _drawn(self, tally: CorpusTally) -> Iterator[Document]:
+        if self.max_documents is None or self.sample == "first":
+            yield from islice(self.source.documents(tally), self.max_documents)
+            return
+        highest, ties = self._bound
+        for document in self.source.documents(tally):
+            place = _place(document.text, self.seed)
+            if place < highest or (place == highest and ties):
+                ties -= place == highest
+                yield document
+            else:
+                tally.kept -= 1
+                tally.characters -= len(document.text)
+                tally.dropped[_NOT_SAMPLED] += 1
+
+    @cached_property
+    def _bound(self) -> tuple[int, int]:
+        """The greatest place of a document in the sample, and how many that have it are in it."""
+        assert self.max_documents is not None
+        places: list[int] = []  # a heap of the least so many, negative
+        for document in self.source.documents():
+            place = -_place(document.text, self.seed)
+            if len(places) < self.max_documents:
+                heapq.heappush(places, place)
+            else:
+                heapq.heappushpop(places, place)
+        return (-places[0], places.count(places[0])) if places else (0, 0)
+
+
+def _place(text: str, seed: int) -> int:
+    """Where a text stands in an order that the seed decides."""
+    data = seed.to_bytes(16, "big", signed=False) + text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def _looked_at(documents: list[Document]) -> near_duplicates.NearDuplicates:
+    found = near_duplicates.NearDuplicates()
+    for document in documents:
+        found.add(document.text)
+    return found
+
+
+def _again(kept: list[Document], counts: CorpusTally, tally: CorpusTally) -> Iterator[Document]:
+    yield from kept
+    tally.read += counts.read
+    tally.kept += counts.kept
+    tally.characters += counts.characters
+    tally.dropped.update(counts.dropped)
+    tally.changed.update(counts.changed)
+
+
+def _stored(path: Path) -> dict[int, int] | None:
+    """The groups that a file holds, or None if it is not there or damaged."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        groups = {int(own): int(group) for group, members in said["groups"].items() for own in members}
+        if said["sha256"] == _digest(groups):
+            return groups
+        _log.warning("%s is damaged, and is written anew.", path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing, or nothing that can be read
+        pass
+    return None
+
+
+def _store(path: Path, groups: dict[int, int]) -> None:
+    members: dict[str, list[int]] = {}
+    for own, group in groups.items():
+        members.setdefault(str(group), []).append(own)
+    try:
+        with locking.locked(path, wait=True):
+            placing.sweep(path)
+            placing.sweep_directory(path.parent)
+            writing.write(path, json.dumps({"groups": members, "sha256": _digest(groups)}))
+    except OSError as cause:
+        _log.warning("%s can't be written, so near-duplicates are looked for again next time: %s", path, cause)
+
+
+def _digest(groups: dict[int, int]) -> str:
+    return hashlib.sha256(repr(sorted(groups.items())).encode()).hexdigest()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError
@@ -32,6 +34,56 @@ def side(document: Document | str, *, held_out: float, salt: int = 0) -> Side:
     """
     _check(held_out, salt)
     return _side(document if isinstance(document, str) else document.text, held_out, salt)
+
+
+def point(text: str, salt: int = 0) -> int:
+    """Return the text's hash, from 0 up to but not including 2**64.
+
+    Source: blake2b, RFC 7693.
+    """
+    # surrogatepass: a lone surrogate (JSON can hold one) has a side too.
+    digest = hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt.to_bytes(hashlib.blake2b.SALT_SIZE, "big")
+    ).digest()
+    return int.from_bytes(digest, "big")
+
+
+@dataclass(frozen=True)
+class Division:
+    """Which side each text of a corpus lands on, its near-duplicates with it.
+
+    Args:
+        held_out: the expected fraction of the texts that is held out, as for `side`.
+        groups: the point of each text that has near-duplicates, and the point that stands for all of them; see
+            `kerasgen.corpora.near_duplicates`. Any other text stands for itself.
+
+    Raises:
+        CorpusArgumentError: `held_out` is out of range.
+    """
+
+    held_out: float
+    groups: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self.held_out, 0)
+
+    def side(self, text: str) -> Side:
+        """Return the side that a text lands on."""
+        own = point(text)
+        return "held_out" if self.groups.get(own, own) < self.held_out * 2**64 else "train"
+
+    @cached_property
+    def key(self) -> Any:
+        """What tells this division from others, as JSON can hold it."""
+        if not self.groups:
+            return self.held_out
+        told = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
+        return [self.held_out, told]
+
+
+def division(held_out: float | Division) -> Division:
+    """Return the division of texts without near-duplicates for a fraction, or the division itself."""
+    return held_out if isinstance(held_out, Division) else Division(held_out)
 
 
 def train_documents(
@@ -92,11 +144,7 @@ def _filter(
 
 
 def _side(text: str, held_out: float, salt: int) -> Side:
-    # surrogatepass: a lone surrogate (JSON can hold one) has a side too.
-    digest = hashlib.blake2b(
-        text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt.to_bytes(hashlib.blake2b.SALT_SIZE, "big")
-    ).digest()
-    return "held_out" if int.from_bytes(digest, "big") < held_out * 2**64 else "train"
+    return "held_out" if point(text, salt) < held_out * 2**64 else "train"
 
 
 def _check(held_out: float, salt: int) -> None:

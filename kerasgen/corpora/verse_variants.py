@@ -56,3 +56,8 @@ def unify(text: str) -> str:
     traditional = sum(character in _ALONE["traditional"] for character in text)
     simplified = sum(character in _ALONE["simplified"] for character in text)
     return text.translate(_SHARED if simplified > traditional else _TRADITIONAL)
+
+
+def fold(text: str) -> str:
+    """Return the text with one form of each variant character whatever its script, to compare it with others."""
+    return text if text.isascii() else text.translate(_TRADITIONAL)

@@ -90,7 +90,7 @@ def store(
     read: Callable[[CorpusTally], Iterable[Document]],
     tokenizer: Tokenizer,
     *,
-    held_out: float,
+    held_out: float | splits.Division,
     directory: Path,
     show: bool = False,
     survey: Survey | None = None,
@@ -103,7 +103,8 @@ def store(
     Args:
         read: yields the documents, the same ones at each call, and fills the tally. Called twice if ids are written.
         tokenizer: whose ids they become; it encodes on all cores.
-        held_out: the fraction of texts that is held out, as for `kerasgen.corpora.splits.side`.
+        held_out: the fraction of texts that is held out, as for `kerasgen.corpora.splits.side`, or the division that
+            says it of each text.
         directory: where stores are kept; see `cache_directory`.
         show: show a progress bar.
         survey: of the same documents and division, if there is one; what it has read already is not read again for the
@@ -113,9 +114,10 @@ def store(
         TokenStoreError: the ids can't be written there (a full disk, no permission), or the texts were others when they
             were read the second time.
     """
-    found_texts = (survey or surveying(read, held_out=held_out, show=show)).found
+    division = splits.division(held_out)
+    found_texts = (survey or surveying(read, held_out=division, show=show)).found
     tally, texts = found_texts.tally, found_texts.digest
-    name = hashlib.sha256(json.dumps([FORMAT, texts, tokenizer.digest(), held_out]).encode()).hexdigest()
+    name = hashlib.sha256(json.dumps([FORMAT, texts, tokenizer.digest(), division.key]).encode()).hexdigest()
     target = directory / name
     found = _open_if_whole(target)
     if found is not None:
@@ -129,7 +131,7 @@ def store(
             new = stage / name
             new.mkdir()
             documents = _shown(read(CorpusTally()), "tokenising", show, total=tally.kept)
-            written = _write(documents, tokenizer, held_out, new)
+            written = _write(documents, tokenizer, division, new)
             if written != texts:
                 raise TokenStoreError(
                     "The corpus gave other texts when it was read a second time, so its ids can't be stored. A corpus "
@@ -146,7 +148,9 @@ def store(
     return StoredCorpus(*_open(target), tally=tally, path=target, reused=False)
 
 
-def surveying(read: Callable[[CorpusTally], Iterable[Document]], *, held_out: float, show: bool = False) -> Survey:
+def surveying(
+    read: Callable[[CorpusTally], Iterable[Document]], *, held_out: float | splits.Division, show: bool = False
+) -> Survey:
     """Return a survey of the documents, which shows a progress bar while it reads them if it is asked to."""
     return Survey(read, held_out=held_out, shown=lambda documents: _shown(documents, "reading", show))
 
@@ -201,7 +205,7 @@ class _Side:
         self._end = int(offsets[-1])
 
 
-def _write(documents: Iterable[Document], tokenizer: Tokenizer, held_out: float, directory: Path) -> str:
+def _write(documents: Iterable[Document], tokenizer: Tokenizer, division: splits.Division, directory: Path) -> str:
     """Write every file of a store and return the digest of the texts that went into it."""
     digest = TextDigest()
     sides = {side: _Side(side, directory) for side in SIDES}
@@ -211,7 +215,7 @@ def _write(documents: Iterable[Document], tokenizer: Tokenizer, held_out: float,
             shares: dict[splits.Side, tuple[list[NDArray[np.int32]], list[int]]] = {side: ([], []) for side in SIDES}
             for text, token_ids in zip(texts, encoded, strict=True):
                 digest.add(text)
-                ids, characters = shares[splits.side(text, held_out=held_out)]
+                ids, characters = shares[division.side(text)]
                 ids.append(token_ids)
                 characters.append(len(text))
             for side, share in shares.items():

@@ -79,7 +79,7 @@ class Survey:
 
     Args:
         read: yields the documents of both sides and fills the tally, the same ones at each call.
-        held_out: the fraction of texts that is held out.
+        held_out: the fraction of texts that is held out, or the division that says it of each text.
         shown: puts a progress bar over the reading, or None.
     """
 
@@ -87,17 +87,17 @@ class Survey:
         self,
         read: Callable[[CorpusTally], Iterable[Document]],
         *,
-        held_out: float,
+        held_out: float | splits.Division,
         shown: Callable[[Iterable[Document]], Iterator[Document]] | None = None,
     ) -> None:
         self._read = read
-        self._held_out = held_out
+        self._division = splits.division(held_out)
         self._shown = shown
 
     def __call__(self) -> Iterator[str]:
         """Yield the training texts, read anew."""
         for document in self._read(CorpusTally()):
-            if splits.side(document, held_out=self._held_out) == "train":
+            if self._division.side(document.text) == "train":
                 yield document.text
 
     @cached_property
@@ -107,7 +107,7 @@ class Survey:
         documents = self._read(tally)
         for document in documents if self._shown is None else self._shown(documents):
             everything.add(document.text)
-            if splits.side(document, held_out=self._held_out) == "train":
+            if self._division.side(document.text) == "train":
                 training.add(document.text)
                 sample.add(document.text)
         return Surveyed(everything.hexdigest(), training.hexdigest(), sample.texts(), tally)

@@ -222,6 +222,9 @@ class TuneReport:
             lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")
         lines += _vocabulary_lines(self.vocabulary)
         dropped = self.corpus.get("dropped")
+        near = self.corpus.get("near_duplicates")
+        if near:
+            lines.append(f"{near:,} texts have near-duplicates, which are on the same side of the split")
         if dropped:
             lines.append("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
         return "\n".join(lines)

@@ -1,0 +1,203 @@
+"""Texts that share their lines become groups, so that a split keeps each group on one side.
+
+A text's lines are its verses or sentences, without punctuation, case and variant characters. Two texts are
+near-duplicates if half of the lines of the one that has fewer stand in the other. Texts of few lines are compared by
+overlapping pieces of them, which finds a sentence that was reworded in one place. What belongs to the same belongs
+together, unless that becomes a tenth of the corpus: texts made after one pattern. Of such a group more is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from kerasgen.corpora import splits, verse_variants
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_LINES: Final = 20_000_000
+"""Lines of all texts together that are compared, at 20 bytes each. In a larger corpus no groups are looked for."""
+
+SHARED: Final = (0.5, 0.75, 0.9)
+"""Which share of the shorter text's lines makes two texts near-duplicates; the next one within too large a group."""
+
+LARGE: Final = 0.1
+"""A group of more than this share of the texts is too large to stay on one side, if it has more than a few members."""
+
+VERSION: Final = 1
+"""Of what is found; another one finds other groups."""
+
+_LINES_A_TEXT = 512  # of a longer text the first are compared
+_TELLING, _TELLING_ASCII = 5, 20  # characters; a text of one shorter line ("Title says it all") is like none for it
+_FEW_LINES = 4  # texts of fewer are compared by pieces as well
+_LEAST_PIECES = 12  # short texts of one pattern ("the cat and the bed") are no copies of each other
+_FEW_MEMBERS = 8
+_PIECE_WORDS, _PIECE_CHARACTERS = 3, 4
+# Of texts that share a line each is compared with all others, or, if there are more than so many, with the next few in
+# an order that doesn't depend on the corpus's. Reposts of one text are neighbours in each of their lines and are found.
+_ALL_PAIRS, _NEIGHBOURS = 16, 4
+
+_CJK = "\u3400-\u9fff\U00020000-\U0003ffff\u3040-\u30ff"
+_END = re.compile("[，。！？；：、…\n\u2028\u2029]+|[.!?;:]+(?=\\s|$)|[.!?]+[\"'”’)\\]]+")
+_NO_WORDS = re.compile(r"[^\w\n]+")
+_WORD = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the verses or sentences of a text as they are compared, each once."""
+    folded = verse_variants.fold(text.casefold())
+    found = _NO_WORDS.sub("", _END.sub("\n", folded)).split("\n")
+    return list(dict.fromkeys(line for line in found if len(line) > 1))[:_LINES_A_TEXT]
+
+
+def pieces_of(text: str) -> list[str]:
+    """Return overlapping runs of the words of a text, or of its Han and kana characters, each once."""
+    words = _WORD.findall(verse_variants.fold(text.casefold()))
+    size = _PIECE_CHARACTERS if words and max(map(len, words)) == 1 else _PIECE_WORDS
+    runs = ("\0".join(words[at : at + size]) for at in range(len(words) - size + 1))
+    return list(dict.fromkeys(runs))[:_LINES_A_TEXT]
+
+
+class NearDuplicates:
+    """Takes in the texts of a corpus, in any order, and finds which belong together.
+
+    Args:
+        most_lines: stop looking beyond so many.
+    """
+
+    def __init__(self, most_lines: int = MOST_LINES) -> None:
+        self._most_lines = most_lines
+        self._points: dict[int, int] = {}  # of each text, and its number
+        self._lines = _Parts()
+        self._pieces = _Parts()
+
+    def add(self, text: str) -> None:
+        """Take in a text."""
+        point = splits.point(text)
+        if point in self._points or self.gave_up:
+            return
+        number = self._points[point] = len(self._points)
+        lines = lines_of(text)
+        if len(lines) == 1 and len(lines[0]) < (_TELLING_ASCII if lines[0].isascii() else _TELLING):
+            lines = []
+        self._lines.add(number, lines)
+        if len(lines) < _FEW_LINES:
+            pieces = pieces_of(text)
+            if len(pieces) >= _LEAST_PIECES:
+                self._pieces.add(number, pieces)
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether there were too many lines to compare."""
+        return len(self._lines) + len(self._pieces) > self._most_lines
+
+    def groups(self) -> dict[int, int]:
+        """Return the point (see `splits.point`) of each text that has a near-duplicate, and that of its group.
+
+        Time grows as the number of lines does. A group's point depends on its members alone.
+        """
+        if self.gave_up:
+            return {}
+        import numpy as np
+
+        points = np.fromiter(self._points, np.uint64, len(self._points))
+        rank = np.empty(len(points), np.int64)
+        rank[np.argsort(points)] = np.arange(len(points))
+        pairs = np.concatenate([parts.pairs(rank) for parts in (self._lines, self._pieces)])
+        most = max(_FEW_MEMBERS, LARGE * len(points))
+        listed = list(self._points)
+        found: dict[int, int] = {}
+        for members in _groups(pairs, most):
+            own = [listed[member] for member in members]
+            # Not the least of them itself, which would be held out more often the more members there are.
+            group = int.from_bytes(hashlib.blake2b(min(own).to_bytes(8, "big"), digest_size=8).digest(), "big")
+            found.update(dict.fromkeys(own, group))
+        return found
+
+
+class _Parts:
+    """Which text has which lines, as hashes, and how many each has."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._texts = array("i")
+        self._counts: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, text: int, parts: Iterable[str]) -> None:
+        hashes = [hash(part) for part in parts]  # alike within a process, which is all that counts
+        self._hashes.extend(hashes)
+        self._texts.extend([text] * len(hashes))
+        self._counts[text] = len(hashes)
+
+    def pairs(self, rank: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the pairs of texts that share enough: two numbers, and their share."""
+        import numpy as np
+
+        if not self._hashes:
+            return np.zeros((0, 3))
+        hashes, texts = np.frombuffer(self._hashes, np.int64), np.frombuffer(self._texts, np.int32).astype(np.int64)
+        order = np.lexsort((rank[texts], hashes))
+        hashes, texts = hashes[order], texts[order]
+        begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
+        lengths = np.diff(np.append(begins, len(hashes)))
+        reach = np.repeat(np.where(lengths <= _ALL_PAIRS, _ALL_PAIRS, _NEIGHBOURS), lengths)
+        keys = []
+        for distance in range(1, _ALL_PAIRS):
+            alike = (hashes[:-distance] == hashes[distance:]) & (reach[distance:] >= distance)
+            first, second = texts[:-distance][alike], texts[distance:][alike]
+            keys.append(np.minimum(first, second) * len(rank) + np.maximum(first, second))
+        found, shared = np.unique(np.concatenate(keys), return_counts=True)
+        counts = np.zeros(len(rank), np.int64)
+        counts[list(self._counts)] = list(self._counts.values())
+        first, second = found // len(rank), found % len(rank)
+        fewer = np.minimum(counts[first], counts[second])
+        enough = (shared >= SHARED[0] * fewer) & (shared >= np.minimum(fewer, 2))
+        return np.stack([first[enough], second[enough], shared[enough] / fewer[enough]], axis=1)
+
+
+def _groups(pairs: NDArray[np.float64], most: float, level: int = 0) -> Iterator[list[int]]:
+    """The numbers that belong together; of more than `most` more is asked, until they don't or all is."""
+    import numpy as np
+
+    close = pairs[pairs[:, 2] >= SHARED[level]]
+    together = _Together()
+    for first, second in close[:, :2].astype(np.int64).tolist():
+        together.join(first, second)
+    for members in together.groups():
+        if len(members) <= most:
+            yield members
+        elif level + 1 < len(SHARED):
+            inside = np.isin(close[:, 0], members)
+            yield from _groups(close[inside], most, level + 1)
+
+
+class _Together:
+    """Numbers that were joined, directly or by others."""
+
+    def __init__(self) -> None:
+        self._above: dict[int, int] = {}
+
+    def join(self, first: int, second: int) -> None:
+        self._above[self._top(first)] = self._top(second)
+
+    def groups(self) -> Iterator[list[int]]:
+        members: dict[int, list[int]] = {}
+        for number in list(self._above):
+            members.setdefault(self._top(number), []).append(number)
+        yield from members.values()
+
+    def _top(self, number: int) -> int:
+        above = self._above
+        above.setdefault(number, number)
+        while above[number] != number:
+            above[number] = above[above[number]]
+            number = above[number]
+        return number
