@@ -58,6 +58,7 @@ _PUBLIC: dict[str, str | None] = {
     "Random": "samplers.sampling",
     "RedditTifu": "corpora.tfds",
     "Regex": "constraints.regex",
+    "Script": "constraints.script",
     "Sample": "corpora.sample",
     "SamplerSpec": "samplers.base",
     "Starter": "models.starter",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from kerasgen import backend, constraints, corpora, errors, exporters, models, samplers, tuners
     from kerasgen.constraints.base import Constraint
     from kerasgen.constraints.regex import Regex
+    from kerasgen.constraints.script import Script
     from kerasgen.constraints.verse_form import VerseForm
     from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
     from kerasgen.corpora.chinese_poetry import ChinesePoetry

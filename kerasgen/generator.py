@@ -30,6 +30,7 @@ class _Generating(TypedDict, total=False):
     sampler: Any
     stop: str | Sequence[str] | None
     constraint: str | Constraint | None
+    valid_utf8: bool
     return_prompt: bool
     seed: int | Sequence[int] | None
     batch_size: int
@@ -102,6 +103,7 @@ class Generator(metaclass=Checked):
         sampler: Any = None,
         stop: str | Sequence[str] | None = None,
         constraint: str | Constraint | None = None,
+        valid_utf8: bool = True,
         num_return_sequences: int | None = None,
         return_logprobs: bool = False,
         return_prompt: bool = True,
@@ -119,6 +121,7 @@ class Generator(metaclass=Checked):
             sampler: another one than the pipeline's, for this call.
             stop: strings at which a text ends, wherever they lie across tokens.
             constraint: a form that every text has: a `Constraint`, or text such as `"verse_form:form=七言絕句"`.
+            valid_utf8: choose only tokens that keep the text valid UTF-8; False leaves the model the choice of all.
             num_return_sequences: how many texts for each prompt; given, each prompt's texts come as a list.
             return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
             return_prompt: begin each text with its prompt.
@@ -144,6 +147,7 @@ class Generator(metaclass=Checked):
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             stop=stop,
+            valid_utf8=valid_utf8,
             num_return_sequences=num_return_sequences,
             return_logprobs=return_logprobs,
             return_prompt=return_prompt,
@@ -165,6 +169,7 @@ class Generator(metaclass=Checked):
         sampler: Any = None,
         stop: str | Sequence[str] | None = None,
         constraint: str | Constraint | None = None,
+        valid_utf8: bool = True,
         num_return_sequences: int | None = None,
         return_logprobs: bool = False,
         return_prompt: bool = True,
@@ -190,6 +195,7 @@ class Generator(metaclass=Checked):
             sampler: as in `generate`, but none of KerasHub's, whose texts differ from call to call.
             stop: as in `generate`.
             constraint: as in `generate`.
+            valid_utf8: as in `generate`.
             num_return_sequences: as in `generate`.
             return_logprobs: as in `generate`.
             return_prompt: as in `generate`.
@@ -218,6 +224,7 @@ class Generator(metaclass=Checked):
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             stop=stop,
+            valid_utf8=valid_utf8,
             num_return_sequences=num_return_sequences,
             return_logprobs=return_logprobs,
             return_prompt=return_prompt,
@@ -239,6 +246,7 @@ class Generator(metaclass=Checked):
         sampler: Any = None,
         stop: str | Sequence[str] | None = None,
         constraint: str | Constraint | None = None,
+        valid_utf8: bool = True,
         seed: int | None = None,
         return_prompt: bool = True,
         engine: str = "auto",
@@ -257,6 +265,7 @@ class Generator(metaclass=Checked):
             max_length=max_length,
             max_new_tokens=max_new_tokens,
             stop=stop,
+            valid_utf8=valid_utf8,
             return_prompt=return_prompt,
             engine=engine,
             **own,

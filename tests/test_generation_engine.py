@@ -305,6 +305,7 @@ def test_other_families_write_keras_hubs_greedy_text_on_every_prompt_of_a_batch(
     model = make()
     model.causal_lm.compile(sampler="greedy")
     prompts = ["the man", "a", "in the rain and"]
-    found = generate_ids(model, model.tokenizer.encode_batch(prompts), sampler=Greedy(), max_length=32)
+    ids = model.tokenizer.encode_batch(prompts)
+    found = generate_ids(model, ids, sampler=Greedy(), max_length=32, valid_utf8=False)
     for prompt, (one,) in zip(prompts, found, strict=True):
         assert list(one.token_ids) == by_keras_hub(model, prompt, 32)

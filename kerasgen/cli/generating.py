@@ -22,6 +22,7 @@ _SETTINGS = (
     "seed",
     "stop",
     "constraint",
+    "valid_utf8",
     "num_return_sequences",
     "batch_size",
     "engine",
@@ -58,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--constraint", help="a form that every text has, such as verse_form:form=七言絕句 (default: none)"
+    )
+    parser.add_argument(
+        "--valid-utf8",
+        action=argparse.BooleanOptionalAction,
+        help="choose only tokens that keep a text valid UTF-8 (default: --valid-utf8)",
     )
     parser.add_argument(
         "-n", "--num-return-sequences", type=int, metavar="N", help="texts for each prompt (default: 1)"

@@ -148,7 +148,7 @@ class ArtefactWriter:
         return settings
 
     def _check(self, settings: dict[str, Any]) -> None:
-        known = ("sampler", "seed", "max_new_tokens", "return_prompt")
+        known = ("sampler", "seed", "max_new_tokens", "return_prompt", "valid_utf8")
         foreign = [f"`{name}`" for name in settings if name not in known]
         if foreign:
             raise ArgumentError(

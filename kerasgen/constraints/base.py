@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 State: TypeAlias = Hashable
 
+_STEPS_KEPT = 256  # states
+
 
 def require(holds: bool, what: str, received: str) -> None:
     """Raise `ConstraintArgumentError` unless `holds`; `what` says how it must be, `received` what came."""
@@ -104,9 +106,14 @@ class CharacterAutomaton(ByteAutomaton):
 
     def steps(self, state: State) -> Mapping[int, State]:
         """Return the bytes that may follow; inside a character a state is what may be left of it."""
-        if isinstance(state, utf8.Inside):
-            return state.steps()
-        return utf8.Inside(self.arcs(state)).steps()
+        # Of thousands of ranges they take milliseconds, and a text that is looked through asks at every character.
+        kept: dict[State, Mapping[int, State]] = self.__dict__.setdefault("_steps", {})
+        if state not in kept:
+            if len(kept) >= _STEPS_KEPT:
+                kept.clear()
+            inside = state if isinstance(state, utf8.Inside) else utf8.Inside(self.arcs(state))
+            kept[state] = inside.steps()
+        return kept[state]
 
     def accepts(self, state: State) -> bool:
         """Return whether the text is complete here; inside a character it never is."""

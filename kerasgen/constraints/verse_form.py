@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from kerasgen.constraints import rhymes
+from kerasgen.constraints import rhymes, scripts
 from kerasgen.constraints.base import CharacterAutomaton, Constraint, State, ranges, require
+from kerasgen.constraints.scripts import HAN
 from kerasgen.keywords import near
 
 FORMS: dict[str, tuple[int, int]] = {
@@ -18,17 +19,6 @@ FORMS: dict[str, tuple[int, int]] = {
     for name in (numeral + kind for kind in kinds)
 }
 """Lines and characters a line of each form by its names, in traditional and in simplified characters."""
-
-# Han characters in blocks where every code point has been given a character (Unicode 15): extension A, the unified
-# ideographs, extensions B to D; and 〇.
-HAN: tuple[tuple[int, int], ...] = (
-    (0x3007, 0x3007),
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B739),
-    (0x2B740, 0x2B81D),
-)
 
 _COUNTED = re.compile(r"([0-9]{1,3})[x×]([0-9]{1,3})")
 
@@ -49,6 +39,8 @@ class VerseForm(Constraint):
         rhyme: let the couplets' last characters rhyme: all of one group of the 平水韻 in a level tone. Needs the
             extra `rhyme`. A character that the table does not hold can't stand there. Which line of tones (平仄) goes
             with it, and that no rhyme is used twice, is not asked for.
+        script: `"simplified"` or `"traditional"` leaves out the characters that belong to the other one alone, as
+            `Script` does; None lets them mix. Needs the extra `opencc`.
     """
 
     form: str
@@ -56,6 +48,7 @@ class VerseForm(Constraint):
     even_ends: str = "。？！"
     between: str = "\n"
     rhyme: bool = False
+    script: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,8 +78,15 @@ class VerseForm(Constraint):
             f"between={self.between!r}",
         )
         require(isinstance(self.rhyme, bool), "`rhyme` must be True or False", f"rhyme={self.rhyme!r}")
+        require(
+            self.script is None or self.script in scripts.NAMES,
+            f"`script` must be one of {', '.join(scripts.NAMES)}, or None",
+            f"script={self.script!r}",
+        )
         if self.rhyme:
             rhymes.require_table()
+        if self.script is not None:
+            scripts.foreign(self.script)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,10 +105,13 @@ class _Verse(CharacterAutomaton):
         self._lines, self._characters = form.shape
         self._odd, self._even, self._between = form.odd_ends, form.even_ends, form.between
         self._groups = groups
+        foreign = frozenset() if form.script is None else scripts.foreign(form.script)
+        self._han = HAN if form.script is None else scripts.without(HAN, form.script)
         # Characters by the groups they may belong to.
         self._by_groups: dict[frozenset[str], list[str]] = {}
         for character, of_it in (groups or {}).items():
-            self._by_groups.setdefault(of_it, []).append(character)
+            if character not in foreign:
+                self._by_groups.setdefault(of_it, []).append(character)
 
     @property
     def first(self) -> _Place:
@@ -122,7 +125,7 @@ class _Verse(CharacterAutomaton):
             if rhymes_here and place == self._characters - 1:
                 yield from self._rhyming(line, left)
             else:
-                yield from ((first, last, after) for first, last in HAN)
+                yield from ((first, last, after) for first, last in self._han)
         elif line < self._lines:
             even = line % 2 == 1
             more = line + 1 < self._lines

@@ -98,10 +98,11 @@ def prove_closeness(
     branches = _branches(windows[0], longest) if beams else None
     sampler = "top_k:k=5"
     prompt, new = windows[0][1:4], min(comparing.NEW_TOKENS, longest - 4)
-    draw = {"prompts": [prompt], "max_new_tokens": min(_DRAWN, new), "sampler": sampler, "seed": 11}
+    raw: dict[str, Any] = {"prompts": [prompt]} | comparing.RAW
+    draw = raw | {"max_new_tokens": min(_DRAWN, new), "sampler": sampler, "seed": 11}
     many, start = drawing.draws(model.tokenizer, sampler), model.tokenizer.start_token_id
     never = {"end_token_id": comparing.never(model.tokenizer)}
-    calls = [{"prompts": [prompt], "max_new_tokens": new} | never, draw, draw, many]
+    calls = [raw | {"max_new_tokens": new} | never, draw, draw, many]
     read: list[Any] = [{"token_ids": one} for one in windows]
     read.append({"token_ids": ([] if start is None else [start]) + many["prompts"][0]})
     read += [way.asked for way in ways]

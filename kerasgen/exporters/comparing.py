@@ -17,6 +17,8 @@ from kerasgen.tokens.base import Tokenizer
 PROBE = "昨夜雨疏风骤，浓睡不消残酒。Once upon a time there was a small house by the river,\n\nand nobody lived in it."
 NEW_TOKENS = 128
 LEAST_DISTINCT = 20
+RAW = {"valid_utf8": False}
+"""What a call is told so that its ids are the model's own choice, whatever bytes they are."""
 _LEAST_POSITIONS = 8  # below which there is no text to compare
 
 
@@ -74,6 +76,16 @@ def prompts(tokenizer: Tokenizer, *, chunks: Sequence[int], longest: int) -> lis
     lengths = dict.fromkeys(min(length, longest * 3 // 4) - start for length in wanted)
     ids = probe(tokenizer, max(lengths) + len(lengths))
     return [ids[place : place + length] for place, length in enumerate(lengths) if length > 0]
+
+
+def begun(tokenizer: Tokenizer) -> list[int]:
+    """Return ids of a prompt that ends within a character, where the vocabulary can spell such a one."""
+    for character in ("🐉", "驫", "é"):
+        with contextlib.suppress(TokenArgumentError):
+            ids = tokenizer.encode(f"a {character}")
+            if len(ids) > len(tokenizer.encode("a ")) + 1:
+                return ids[:-1]
+    return probe(tokenizer, 2)
 
 
 def counts(tokenizer: Tokenizer, some: Sequence[Sequence[int]], longest: int) -> list[int]:
@@ -152,11 +164,13 @@ def unending(model: Any) -> Any:
     return engine.ending_at(never(engine.tokenizer))
 
 
-def ids_of(model: Any, some: Sequence[Sequence[int]], sampler: str, new_tokens: int) -> list[list[int]]:
+def ids_of(
+    model: Any, some: Sequence[Sequence[int]], sampler: str, new_tokens: int, *, valid_utf8: bool = False
+) -> list[list[int]]:
     """Return the ids that a model or an engine generates after each prompt."""
     from kerasgen.generation import generate_ids
 
-    found = generate_ids(model, some, sampler=sampler, max_new_tokens=new_tokens)
+    found = generate_ids(model, some, sampler=sampler, max_new_tokens=new_tokens, valid_utf8=valid_utf8)
     return [list(several[0].token_ids) for several in found]
 
 

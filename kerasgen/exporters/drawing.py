@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.exporters.comparing import PROBE
+from kerasgen.exporters.comparing import PROBE, RAW
 from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.sampling import MinP, TopK, TopP
 from kerasgen.tokens.base import Tokenizer
@@ -27,7 +27,7 @@ _FARTHEST = 4.75  # standard deviations of a normal distribution beyond which on
 def draws(tokenizer: Tokenizer, sampler: str) -> dict[str, Any]:
     """Return the call that draws the token after one prompt many times, each with numbers of its own."""
     prompt = tokenizer.encode(PROBE)[:2]
-    return {"prompts": [prompt] * DRAWS, "max_new_tokens": 1, "sampler": sampler, "seed": 3}
+    return {"prompts": [prompt] * DRAWS, "max_new_tokens": 1, "sampler": sampler, "seed": 3} | RAW
 
 
 def figures(drawn: Sequence[Sequence[int]], logits: npt.NDArray[Any], sampler: str) -> dict[str, Any]:

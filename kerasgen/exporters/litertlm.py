@@ -109,7 +109,7 @@ class LiteRtLmExporter(Exporter):
         tokenizer = model.tokenizer
         new = min(comparing.NEW_TOKENS, length // 2)
         prompts = [ids for ids in map(tokenizer.encode, TEXTS) if len(ids) + new < length]
-        calls = [{"prompts": [one], "max_new_tokens": new} for one in prompts]
+        calls = [{"prompts": [one], "max_new_tokens": new} | comparing.RAW for one in prompts]
         answer = proving.ask(stage, calls)
         alone = proving.ask(inner.path, calls, settings={"weight_cache": None})
         ids = [call[0] for call in alone.calls]

@@ -89,7 +89,8 @@ def prove_ids(
 
     Greedy ids over 128 new tokens, or as many as fit, for prompts around the lengths of chunks, alone and together, and
     of texts that end by an end token; ids of beam search; that seeded sampling gives the same twice, and that what each
-    sampler draws is distributed as the logits say.
+    sampler draws is distributed as the logits say. All of these are the model's own choice among all tokens; then
+    greedy ids after a prompt that ends within a character, kept valid UTF-8.
 
     Args:
         model: what was exported.
@@ -116,9 +117,12 @@ def prove_ids(
     if beams is not None:
         few: dict[str, Any] = {"prompts": some[:2], "max_new_tokens": min(BEAM_TOKENS, *counts)}
         expected = comparing.ids_of(original, few["prompts"], beams, few["max_new_tokens"])
-        asked.compare("beams", few | {"sampler": beams}, expected)
+        asked.compare("beams", few | {"sampler": beams} | comparing.RAW, expected)
     expected = comparing.greedy(original, some, counts)
     _ask_greedily(asked, some, counts, expected, comparing.never(tokenizer))
+    whole: dict[str, Any] = {"prompts": [comparing.begun(tokenizer)], "max_new_tokens": min(BEAM_TOKENS, *counts)}
+    expected_whole = comparing.ids_of(original, whole["prompts"], "greedy", whole["max_new_tokens"], valid_utf8=True)
+    asked.compare("valid_utf8", whole, expected_whole)
     for sampler in seeded:
         asked.draw(sampler, tokenizer, {"prompts": some[:2], "max_new_tokens": min(BEAM_TOKENS, *counts)})
     answer = ask(path, asked.calls, logits=asked.logits, settings=settings)
@@ -160,7 +164,7 @@ class _Asked:
         """Ask for one seeded text twice, and for many draws of one token and the logits before it."""
         many = drawing.draws(tokenizer, sampler)
         self.drawn.append((sampler, len(self.calls)))
-        self.calls += [call | {"sampler": sampler, "seed": 11}] * 2 + [many]
+        self.calls += [call | {"sampler": sampler, "seed": 11} | comparing.RAW] * 2 + [many]
         start = tokenizer.start_token_id
         self.logits = [([] if start is None else [start]) + many["prompts"][0]]
 
@@ -187,11 +191,12 @@ def _ask_greedily(
 ) -> None:
     """Ask for each prompt's greedy text, for all together, and for texts that end by a token that one of them holds."""
     for prompt, count, ids in zip(some, counts, expected, strict=True):
-        asked.compare("alone", {"prompts": [prompt], "max_new_tokens": count, "end_token_id": never}, [ids])
+        call = {"prompts": [prompt], "max_new_tokens": count, "end_token_id": never}
+        asked.compare("alone", call | comparing.RAW, [ids])
     # Together go those after which the most tokens fit, for as many of each are compared.
     most = max(counts) if counts.count(max(counts)) > 1 else min(counts)
     texts = [(prompt, ids[:most]) for prompt, ids in zip(some, expected, strict=True) if len(ids) >= most]
-    together = {"prompts": [prompt for prompt, _ in texts], "max_new_tokens": most}
+    together = {"prompts": [prompt for prompt, _ in texts], "max_new_tokens": most} | comparing.RAW
     cut = [ids for _, ids in texts]
     asked.compare("together", together | {"end_token_id": never}, cut)
     end = comparing.end_in(cut[0])
@@ -235,7 +240,8 @@ def prove_loop(
     some = comparing.prompts(model.tokenizer, chunks=chunks, longest=longest)
     new = min(comparing.counts(model.tokenizer, some, longest))
     never = comparing.never(model.tokenizer)
-    call = {"prompts": some, "max_new_tokens": new, "sampler": sampler, "seed": 5, "end_token_id": never}
+    call: dict[str, Any] = {"prompts": some, "max_new_tokens": new, "sampler": sampler, "seed": 5}
+    call |= {"end_token_id": never} | comparing.RAW
     place = min(5, new - 1)
     looped = call | {"in_graph": True}
     ended = looped | {"end_token_of": [0, place]}  # a token that the first text holds, whatever that is

@@ -157,6 +157,7 @@ class SavedModelExporter(Exporter):
         return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
 
     def _save(self, weights: Any, shape: Any, tokenizer: Any, path: Path) -> list[str]:
+        from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters.saved_model_graph import DecoderGraph
         from kerasgen.exporters.saved_model_signatures import save
 
@@ -170,6 +171,7 @@ class SavedModelExporter(Exporter):
             ),
             path,
             tokenizer=tokenizer,
+            utf8=masks_of(tokenizer),
             start_token_id=tokenizer.start_token_id,
             end_token_id=tokenizer.end_token_id,
             samplers=self.samplers,

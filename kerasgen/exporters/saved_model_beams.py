@@ -10,22 +10,27 @@ from typing import Any
 import tensorflow as tf
 
 from kerasgen.exporters import tensorflow_namespace as xp
+from kerasgen.exporters.tensorflow_utf8 import Utf8Steps
 from kerasgen.samplers import arithmetic, beams
 
 
-def candidates(logits: Any, *, num_beams: int, vocabulary_size: int, temperature: Any) -> tuple[Any, Any]:
+def candidates(
+    logits: Any, states: Any, *, num_beams: int, vocabulary_size: int, temperature: Any, utf8: Utf8Steps
+) -> tuple[Any, Any]:
     """Return log-probabilities and ids of the tokens that can follow each beam among the best of its prompt.
 
     Args:
         logits: float32 `(batch * num_beams, vocabulary_size)`.
+        states: int32 `(batch * num_beams,)`, of `utf8`.
         num_beams: texts that are kept of each prompt.
         vocabulary_size: ids that can be chosen.
         temperature: logits are divided by it.
+        utf8: what keeps the texts valid UTF-8; what may follow is ranked as among all tokens.
 
     Returns:
         Float64 nats and int32 ids, `(batch, num_beams, count)`, the likeliest first.
     """
-    nats = arithmetic.log_softmax(xp, logits / temperature)
+    nats = utf8.masked(arithmetic.log_softmax(xp, logits / temperature), states)
     # Of one text no more can be among the best than these.
     nats, ids = arithmetic.top(xp, nats, min(2 * num_beams, vocabulary_size))
     shape = (-1, num_beams, nats.shape[-1])

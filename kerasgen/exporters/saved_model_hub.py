@@ -15,6 +15,7 @@ from keras import tree
 
 from kerasgen.exporters import saved_model_beams as beam_search
 from kerasgen.exporters.saved_model_graph import Choice, Generated, cut
+from kerasgen.exporters.tensorflow_utf8 import Utf8Steps
 from kerasgen.samplers import beams
 
 # (texts, cache, position) to (logits, hidden states, cache) of the token before the position
@@ -40,6 +41,11 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         self._longest = max_sequence_length
         self._pad = pad_token_id
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Logits of a token, those of the tokenizer's ids."""
+        return self._size
+
     def logits(self, token_ids: Any) -> Any:
         """Return the logits after each token: int32 `(batch, length)` to `(batch, length, vocabulary_size)`."""
         mask = tf.ones_like(token_ids)
@@ -51,21 +57,23 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         def loop(following: Next, texts: Any, cache: Any, start: Any) -> Any:
             length = tf.shape(texts)[1]
 
-            def body(texts: Any, cache: Any, index: Any, done: Any) -> tuple[Any, ...]:
+            def body(texts: Any, cache: Any, index: Any, done: Any, states: Any) -> tuple[Any, ...]:
                 logits, _, after = following(texts, cache, index)
                 step = index - lengths
-                token = choose(self._shown(logits), tf.maximum(step, 0))
+                token, follows = choose(self._shown(logits), tf.maximum(step, 0), states)
                 waits = tf.logical_or(step < 0, done)
+                states = tf.where(waits, states, follows)
                 texts = tf.where(_here(length, index, waits), token[:, None], texts)
                 ended = tf.logical_or(tf.equal(token, end), step + 1 >= most)
                 done = tf.logical_or(done, tf.logical_and(ended, step >= 0))
-                return texts, _like(after, cache), index + 1, done
+                return texts, _like(after, cache), index + 1, done, states
 
+            row = tf.TensorShape([None])
             texts, *_ = tf.while_loop(
-                lambda texts, cache, index, done: tf.logical_not(tf.reduce_all(done)),
+                lambda texts, cache, index, done, states: tf.logical_not(tf.reduce_all(done)),
                 body,
-                (texts, cache, start, tf.zeros_like(lengths, tf.bool)),
-                shape_invariants=(tf.TensorShape([None, None]), _shapes(cache), start.shape, tf.TensorShape([None])),
+                (texts, cache, start, tf.zeros_like(lengths, tf.bool), choose.begun),
+                shape_invariants=(tf.TensorShape([None, None]), _shapes(cache), start.shape, row, row),
             )
             return texts
 
@@ -83,6 +91,8 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         num_beams: int,
         length_penalty: float,
         temperature: Any,
+        utf8: Utf8Steps,
+        begun: Any,
     ) -> Generated:
         """Return the best text of each prompt by beam search; see `DecoderGraph.search`."""
         batch = tf.shape(prompts)[0]
@@ -92,14 +102,15 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
             num_beams=num_beams,
             vocabulary_size=self._size,
             temperature=temperature,
+            utf8=utf8,
         )
 
         def loop(following: Next, texts: Any, cache: Any, start: Any) -> Any:
             length = tf.shape(texts)[1]
 
             def body(
-                state: beams.Beams, texts: Any, cache: Any, index: Any, done: Any, over: Any
-            ) -> tuple[beams.Beams, Any, Any, Any, Any, Any]:
+                state: beams.Beams, texts: Any, cache: Any, index: Any, done: Any, over: Any, within: Any
+            ) -> tuple[beams.Beams, Any, Any, Any, Any, Any, Any]:
                 logits, _, after = following(texts, cache, index)
                 waits = index < lengths
                 # What a row computes while it waits, or when it is over, is thrown away.
@@ -107,7 +118,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 active = tf.logical_not(tf.logical_or(waits, over))
                 state, parents, ended = beam_search.step(
                     state,
-                    candidates(self._shown(logits)),
+                    candidates(self._shown(logits), within),
                     active=active,
                     index=(generated - 1)[:, None, None],
                     generated=generated,
@@ -121,15 +132,16 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 tokens = tf.gather(state.token_ids, generated - 1, axis=2, batch_dims=1)
                 waiting = tf.repeat(waits, num_beams)
                 written = tf.reshape(tokens, (-1, 1))
+                within = tf.where(waiting, within, utf8.after(tf.gather(within, rows), written[:, 0]))
                 texts = tf.where(_here(length, index, waiting), written, tf.gather(texts, rows))
                 cache = tree.map_structure(lambda x: tf.gather(x, rows), after)
-                return state, texts, _like(cache, before), index + 1, done, over
+                return state, texts, _like(cache, before), index + 1, done, over, within
 
             before = tree.map_structure(lambda x: tf.repeat(x, num_beams, axis=0), cache)
             nothing = tf.zeros_like(lengths, tf.bool)
             flags = tf.TensorShape([None])
-            state, _, _, _, done, _ = tf.while_loop(
-                lambda state, texts, cache, index, done, over: tf.logical_not(tf.reduce_all(over)),
+            state, _, _, _, done, *_ = tf.while_loop(
+                lambda state, texts, cache, index, done, over, within: tf.logical_not(tf.reduce_all(over)),
                 body,
                 (
                     beam_search.begin(batch, num_beams=num_beams, positions=self._longest, pad=self._pad),
@@ -138,12 +150,14 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     start,
                     nothing,
                     nothing,
+                    tf.repeat(begun, num_beams),
                 ),
                 shape_invariants=(
                     beam_search.shapes(num_beams=num_beams, positions=self._longest),
                     tf.TensorShape([None, None]),
                     _shapes(before),
                     start.shape,
+                    flags,
                     flags,
                     flags,
                 ),

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kerasgen import backend
+from kerasgen.constraints.valid_utf8 import Utf8Masks, masks_of
 from kerasgen.errors import ExportError
 from kerasgen.exporters import fresh_process
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 
-_MODEL, _TOKENIZER = "model.keras", "tokenizer.json"
+_MODEL, _TOKENIZER, _UTF8 = "model.keras", "tokenizer.json", "utf8.npy"
 _IDS = ("start_token_id", "end_token_id", "pad_token_id", "vocabulary_size")
 
 
@@ -50,6 +53,7 @@ def write(
             "path": str(path),
             "tokenizer": _keep(model, Path(folder)),
             "ids": {name: getattr(model.tokenizer, name) for name in _IDS},
+            "utf8": _keep_utf8(model, Path(folder)),
             "samplers": list(samplers),
             "num_beams": num_beams,
             "length_penalty": length_penalty,
@@ -72,6 +76,14 @@ def _keep(model: LanguageModel, folder: Path) -> dict[str, Any] | None:
         return None
     (folder / _TOKENIZER).write_text(model.tokenizer.to_tokenizer_json(), encoding="utf-8")
     return {name: getattr(model.tokenizer, name) for name in ("start_token", "end_token", "pad_token")}
+
+
+def _keep_utf8(model: LanguageModel, folder: Path) -> bool:
+    """Write the table that keeps texts valid UTF-8; returns whether there is one."""
+    masks = masks_of(model.tokenizer)
+    if masks is not None:
+        np.save(folder / _UTF8, masks.steps)
+    return masks is not None
 
 
 def main() -> None:
@@ -100,6 +112,7 @@ def main() -> None:
         decoder,
         Path(job["path"]),
         tokenizer=tokenizer,
+        utf8=Utf8Masks(np.load(folder / _UTF8)) if job["utf8"] else None,
         start_token_id=ids["start_token_id"],
         end_token_id=ids["end_token_id"],
         samplers=job["samplers"],

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.exporters import saved_model_graph as graph
 from kerasgen.exporters import tensorflow_namespace as xp
 from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
+from kerasgen.exporters.tensorflow_utf8 import Utf8Steps, table
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import LEAST_TEMPERATURE
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -28,13 +30,23 @@ _OWN: dict[str, dict[str, tf.TensorSpec]] = {
     "min_p": {"temperature": _FLOAT, "p": _FLOAT, "seed": _SEED},
     "beam": {"temperature": _FLOAT},
 }
+_VALID = {"valid_utf8": tf.TensorSpec([], tf.bool)}
 _TEXTS = {"prompts": tf.TensorSpec([None], tf.string)}
 _DECODED = {"token_ids": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
 _IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
 
 
+UNMASKED = "_ids_unmasked"
+"""After a sampler's name, the signature of ids that chooses among all tokens."""
+
+
 class Decoder(Protocol):
     """What decodes: the methods of `saved_model_graph.DecoderGraph`, which say what they take."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Logits of a token."""
+        ...
 
     def logits(self, token_ids: Any) -> Any:
         """Return the logits after each token."""
@@ -54,6 +66,8 @@ class Decoder(Protocol):
         num_beams: int,
         length_penalty: float,
         temperature: Any,
+        utf8: Utf8Steps,
+        begun: Any,
     ) -> graph.Generated:
         """Return the best text of each prompt by beam search."""
         ...
@@ -64,6 +78,7 @@ def save(
     path: Path,
     *,
     tokenizer: ByteLevelBPE | None,
+    utf8: Utf8Masks | None,
     start_token_id: int | None,
     end_token_id: int,
     samplers: Sequence[str],
@@ -77,6 +92,8 @@ def save(
         decoder: what decodes; a `tf.Module`.
         path: of the directory.
         tokenizer: to hold in the graph; without one, there are signatures of ids alone.
+        utf8: what keeps the texts valid UTF-8, or None where every token does. Those of texts and of ids keep to it;
+            for each of ids there is one more, `…_ids_unmasked`, that chooses among all tokens.
         start_token_id: put before each prompt, or None.
         end_token_id: ends a text unless the call names another.
         samplers: a signature each; that of texts (or ids) of the first is `serving_default` too.
@@ -87,6 +104,7 @@ def save(
     module = TextGenerator(
         decoder,
         tokenizer,
+        utf8,
         start_token_id=start_token_id,
         end_token_id=end_token_id,
         max_sequence_length=max_sequence_length,
@@ -107,6 +125,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
     Args:
         decoder: the decoder.
         tokenizer: the exact tokenizer, or None for signatures of ids alone.
+        utf8: as `save` takes it.
         start_token_id: put before each prompt, or None.
         end_token_id: ends a text unless the call names another.
         max_sequence_length: tokens that a text can have.
@@ -118,6 +137,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         self,
         decoder: Decoder,
         tokenizer: ByteLevelBPE | None,
+        utf8: Utf8Masks | None,
         *,
         start_token_id: int | None,
         end_token_id: int,
@@ -128,6 +148,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         super().__init__()
         self._decoder = decoder
         self._tokenizer = None if tokenizer is None else GraphTokenizer(tokenizer)
+        self._utf8 = Utf8Steps(table(utf8, decoder.vocabulary_size))
         self._start = start_token_id
         self._end = end_token_id
         self._longest = max_sequence_length
@@ -153,9 +174,12 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
                 lambda token_ids, lengths: decode(token_ids, lengths, tf.fill(tf.shape(lengths), True)), _DECODED
             )
         for name in samplers:
-            # One graph for both: that of texts calls it.
-            ids = _function(partial(self._generate, name), _IDS | _COMMON | _OWN[name])
-            found[f"{name}_ids"] = _function(_ids(ids), _IDS | _COMMON | _OWN[name])
+            # One graph for all: the others call it.
+            ids = _function(partial(self._generate, name), _VALID | _IDS | _COMMON | _OWN[name])
+            found[f"{name}_ids"] = _function(_ids(ids, valid_utf8=True), _IDS | _COMMON | _OWN[name])
+            if self._utf8.matters:
+                unmasked = _ids(ids, valid_utf8=False)
+                found[f"{name}{UNMASKED}"] = _function(unmasked, _IDS | _COMMON | _OWN[name])
             if tokenizer is not None:
                 found[name] = _function(_texts(encode, decode, ids), _TEXTS | _COMMON | _OWN[name])
         return found
@@ -163,7 +187,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
     def _logits(self, token_ids: Any) -> dict[str, Any]:
         return {"logits": self._decoder.logits(token_ids)}
 
-    def _generate(self, name: str, prompts: Any, lengths: Any, **settings: Any) -> graph.Generated:
+    def _generate(self, name: str, valid_utf8: Any, prompts: Any, lengths: Any, **settings: Any) -> graph.Generated:
         most, end = settings["max_new_tokens"], settings["end_token_id"]
         end = tf.where(end < 0, self._end, end)
         if self._start is not None:
@@ -178,10 +202,13 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         ]
         with tf.control_dependencies(checks):
             prompts = tf.identity(prompts)
+        begun = self._utf8.begin(prompts, lengths, valid_utf8)
         if name == "greedy":
             highest = graph.Choice(
                 lambda logits, _: arithmetic.highest(xp, logits),
                 lambda step: tf.zeros(tf.broadcast_dynamic_shape(tf.shape(step), tf.shape(lengths))),
+                self._utf8,
+                begun,
             )
             return self._decoder.sample(prompts, lengths, most, end, highest)
         temperature = settings["temperature"]
@@ -201,6 +228,8 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
                 num_beams=self._num_beams,
                 length_penalty=self._length_penalty,
                 temperature=temperature,
+                utf8=self._utf8,
+                begun=begun,
             )
         if name == "top_p":
             with tf.control_dependencies([tf.debugging.assert_positive(settings["p"], "`p` must be above 0.")]):
@@ -213,7 +242,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         def numbers(step: Any) -> Any:
             return randomness.uniforms(xp, key, tf.zeros_like(key[0]) + tf.cast(step, tf.uint32))
 
-        return self._decoder.sample(prompts, lengths, most, end, graph.Choice(pick, numbers))
+        return self._decoder.sample(prompts, lengths, most, end, graph.Choice(pick, numbers, self._utf8, begun))
 
 
 def _encode(tokenizer: GraphTokenizer, texts: Any) -> dict[str, Any]:
@@ -229,7 +258,7 @@ def _decode(tokenizer: GraphTokenizer, token_ids: Any, lengths: Any, ended: Any)
 def _texts(encode: Any, decode: Any, of_ids: Any) -> Callable[..., dict[str, Any]]:
     def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
         ids = encode(prompts)
-        found = graph.Generated(*of_ids(ids["token_ids"], ids["lengths"], *settings.values()))
+        found = graph.Generated(*of_ids(tf.constant(True), ids["token_ids"], ids["lengths"], *settings.values()))
         last = found.lengths - tf.cast(found.ended, tf.int32)
         texts = decode(found.token_ids, last, found.ended)["texts"]
         return {"texts": texts, "token_ids": found.token_ids, "lengths": found.lengths}
@@ -237,9 +266,9 @@ def _texts(encode: Any, decode: Any, of_ids: Any) -> Callable[..., dict[str, Any
     return generate
 
 
-def _ids(of_ids: Any) -> Callable[..., dict[str, Any]]:
+def _ids(of_ids: Any, *, valid_utf8: bool) -> Callable[..., dict[str, Any]]:
     def generate(**inputs: Any) -> dict[str, Any]:
-        found = graph.Generated(*of_ids(*inputs.values()))
+        found = graph.Generated(*of_ids(tf.constant(valid_utf8), *inputs.values()))
         return {"token_ids": found.token_ids, "lengths": found.lengths}
 
     return generate

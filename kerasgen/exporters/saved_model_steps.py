@@ -22,8 +22,8 @@ STEPS = 64
 _SHORTEST = 128  # places of the first cache
 _LOWEST = -1e30  # far below any score, and no infinity that could become NaN
 
-# (logits `(rows, vocabulary_size)`, numbers of the samplers `(rows,)`) to ids `(rows,)`
-Pick = Callable[[Any, Any], Any]
+# Logits `(rows, vocabulary_size)`, numbers of the samplers `(rows,)` and states of UTF-8 `(rows,)` to ids and states.
+Chosen = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 class Columns(NamedTuple):
@@ -54,12 +54,14 @@ class Texts(NamedTuple):
         step: int32 scalar, tokens that were chosen for each text.
         token: int32 `(rows,)`, the last one of each, which wasn't read yet.
         done: bool `(rows,)`, which texts have ended.
+        states: int32 `(rows,)`, of `Utf8Steps`.
         cache: of what was read.
     """
 
     step: Any
     token: Any
     done: Any
+    states: Any
     cache: Columns
 
 
@@ -96,7 +98,7 @@ def length_for(needed: Any, longest: int) -> Any:
 
 
 def advance(
-    weights: DecoderWeights, shape: DecoderShape, texts: Texts, until: Any, numbers: Any, fixed: Fixed, pick: Pick
+    weights: DecoderWeights, shape: DecoderShape, texts: Texts, until: Any, numbers: Any, fixed: Fixed, choose: Chosen
 ) -> tuple[Texts, Any]:
     """Return the texts after further steps, and the ids that were chosen; the loop is the graph's own.
 
@@ -107,7 +109,7 @@ def advance(
         until: int32 scalar, the step to end with; at most `STEPS` from here.
         numbers: float32 `(STEPS, rows)`, of the samplers.
         fixed: of the call.
-        pick: the sampler.
+        choose: the sampler.
 
     Returns:
         The texts, and int32 `(rows, STEPS)`, of which the first columns are filled, as many as steps were taken.
@@ -125,10 +127,11 @@ def advance(
         seen = tf.logical_or(given, tf.logical_and(places >= prompt, places <= at))
         where = fixed.lengths + texts.step - 1
         logits, cache = _read(weights, shape, texts.token, where, at, seen, texts.cache)
-        chosen = pick(logits, tf.gather(numbers, texts.step - first))
+        chosen, states = choose(logits, tf.gather(numbers, texts.step - first), texts.states)
         token = tf.where(texts.done, fixed.pad, chosen)
         ids = xla.dynamic_update_slice(ids, token[:, None], tf.stack([0, texts.step - first]))
-        return Texts(texts.step + 1, token, tf.logical_or(texts.done, tf.equal(token, fixed.end)), cache), ids
+        done = tf.logical_or(texts.done, tf.equal(token, fixed.end))
+        return Texts(texts.step + 1, token, done, states, cache), ids
 
     texts, ids = tf.while_loop(goes_on, body, (texts, tf.zeros((tf.shape(texts.token)[0], STEPS), tf.int32)))
     return texts, ids

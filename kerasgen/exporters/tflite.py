@@ -12,6 +12,7 @@ from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyE
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
 
 if TYPE_CHECKING:
+    from kerasgen.constraints.valid_utf8 import Utf8Masks
     from kerasgen.exporters.closeness import Limits
     from kerasgen.models.base import LanguageModel
     from kerasgen.models.families import DecoderShape, DecoderWeights
@@ -112,6 +113,7 @@ class TFLiteExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
+        from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters import comparing, writing
         from kerasgen.models.families import family_of, names
         from kerasgen.tokens.bpe import ByteLevelBPE
@@ -148,7 +150,10 @@ class TFLiteExporter(Exporter):
         }
         with writing.staged(path, overwrite=overwrite, exporter="tflite", beside=writing.BESIDE) as stage:
             weights = family.weights(model.causal_lm)
-            flatbuffer, weight_bytes = self._flatbuffer(weights, shape, graph)
+            utf8 = masks_of(model.tokenizer)
+            if self.loop is not None and utf8 is not None:
+                graph["utf8_states"] = len(utf8.steps)
+            flatbuffer, weight_bytes = self._flatbuffer(weights, shape, graph, utf8)
             stage.write_bytes(flatbuffer)
             report = self._describe(flatbuffer, weight_bytes, graph, model.tokenizer)
             _write_tokenizer(stage, model.tokenizer)
@@ -179,7 +184,9 @@ class TFLiteExporter(Exporter):
         count = (COUNT if self.quantize == "float32" else 0) if self.shortlist is None else self.shortlist
         return count if count * 4 <= shape.vocabulary_size else 0
 
-    def _flatbuffer(self, weights: Any, shape: DecoderShape, graph: dict[str, Any]) -> tuple[bytes, int]:
+    def _flatbuffer(
+        self, weights: Any, shape: DecoderShape, graph: dict[str, Any], utf8: Utf8Masks | None
+    ) -> tuple[bytes, int]:
         """The file's content, and the bytes that its weights take at the least."""
         from kerasgen.exporters import tflite_graph, tflite_quantizing, tflite_shortlist
 
@@ -194,6 +201,7 @@ class TFLiteExporter(Exporter):
                 decode_lengths=graph["decode_lengths"],
                 beams=self.beams,
                 loop=self.loop,
+                utf8=utf8,
                 shortlist=count,
             )
             flatbuffer = tflite_graph.convert(Path(folder) / "graph")

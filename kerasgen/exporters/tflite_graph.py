@@ -2,7 +2,9 @@
 
 The signatures are those that LiteRT-LM expects. Imports TensorFlow.
 
-`generate_SAMPLER`, on request, holds the loop and the sampler too.
+`generate_SAMPLER`, on request, holds the loop and the sampler too. Where the vocabulary could break characters it takes
+`utf8_state`, the state of the prompt's bytes as `kerasgen.constraints.valid_utf8` numbers them, and keeps the text
+valid UTF-8; the number of states lets it choose among all tokens.
 
 `shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `tflite_shortlist`.
 
@@ -17,12 +19,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
+from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.exporters import tensorflow_decoder as decoder
 from kerasgen.exporters import tensorflow_namespace as xp
-from kerasgen.exporters import tflite_shortlist
+from kerasgen.exporters import tensorflow_utf8, tflite_shortlist
 from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
 from kerasgen.samplers import arithmetic
 
@@ -61,6 +66,7 @@ def write_saved_model(
     decode_lengths: Sequence[int] = (),
     beams: int,
     loop: str | None = None,
+    utf8: Utf8Masks | None = None,
     shortlist: int = 0,
 ) -> None:
     """Write the signatures as a SavedModel that the TFLite converter reads.
@@ -74,6 +80,7 @@ def write_saved_model(
         decode_lengths: places that further signatures like `decode` attend to, for texts that are shorter yet.
         beams: texts that `decode_beams` reads at once; 0 leaves it out.
         loop: a sampler, one of `LOOPS`, for a signature that generates by itself; None leaves it out.
+        utf8: what keeps the texts of that signature valid UTF-8, or None where every token does.
         shortlist: tokens whose logits `shortlist` returns, for each length that there is a `decode` for; 0 leaves it
             out.
     """
@@ -85,7 +92,7 @@ def write_saved_model(
     if beams:
         signatures[beams_name(beams)] = module.beams_signature(beams)
     if loop is not None:
-        signatures[loop_name(loop)] = module.loop_signature(loop)
+        signatures[loop_name(loop)] = module.loop_signature(loop, tensorflow_utf8.table(utf8, shape.vocabulary_size))
     if shortlist:
         module.estimating = tf.Variable(tflite_shortlist.rounded_rows(weights.token_embedding), trainable=False)
         signatures |= {
@@ -171,9 +178,13 @@ class _Module(tf.Module):  # type: ignore[misc]
             hidden=tf.TensorSpec((1, 1, self.shape.hidden_dim), tf.float32, "hidden")
         )
 
-    def loop_signature(self, sampler: str) -> Any:
-        """A signature that goes on from a token until the end token or a number of tokens: loop and sampler in one."""
-        own = LOOPS[sampler]
+    def loop_signature(self, sampler: str, utf8: npt.NDArray[np.int8] | None) -> Any:
+        """A signature that goes on from a token until the end token or a number of tokens: loop and sampler in one.
+
+        `utf8` is the table of `tensorflow_utf8`, or None.
+        """
+        own = LOOPS[sampler] | ({} if utf8 is None else {"utf8_state": tf.int32})
+        steps = None if utf8 is None else tf.constant(utf8)
 
         def generate(
             tokens: Any, input_pos: Any, max_new_tokens: Any, end_token_id: Any, **rest: Any
@@ -181,22 +192,29 @@ class _Module(tf.Module):  # type: ignore[misc]
             settings = {name: rest.pop(name) for name in own}
             names = list(rest)
 
-            def goes_on(step: Any, token: Any, ids: Any, *caches: Any) -> Any:
+            def goes_on(step: Any, token: Any, ids: Any, within: Any, *caches: Any) -> Any:
                 ended = tf.logical_and(step > 0, tf.equal(token[0, 0], end_token_id[0]))
                 return tf.logical_and(step < max_new_tokens[0], tf.logical_not(ended))
 
-            def body(step: Any, token: Any, ids: Any, *caches: Any) -> tuple[Any, ...]:
+            def body(step: Any, token: Any, ids: Any, within: Any, *caches: Any) -> tuple[Any, ...]:
                 hidden, written = self._read(
                     token, input_pos + step, dict(zip(names, caches, strict=True)), self.cache_length
                 )
                 logits = decoder.logits(self.weights, hidden)[:, 0]
+                if steps is not None:
+                    # LiteRT compares no int8 numbers that stand for themselves.
+                    after = tf.cast(tf.gather(steps, within), tf.float32)
+                    logits = tf.where(after >= 0, logits, tensorflow_utf8.LOWEST)
                 token = tf.reshape(_choose(sampler, logits, settings, step), (1, 1))
+                if steps is not None:
+                    within = tf.maximum(tf.cast(tf.gather(after[0], token[0]), tf.int32), 0)
                 ids = gen_xla_ops.xla_dynamic_update_slice(ids, token, tf.stack([0, step]))
-                return step + 1, token, ids, *(written[name] for name in names)
+                return step + 1, token, ids, within, *(written[name] for name in names)
 
             ids = tf.fill((1, self.cache_length), -1)
-            state = (tf.constant(0), tokens, ids, *rest.values())
-            count, _, ids, *caches = tf.while_loop(goes_on, body, state)
+            within = settings.get("utf8_state", tf.constant([0]))
+            state = (tf.constant(0), tokens, ids, within, *rest.values())
+            count, _, ids, _, *caches = tf.while_loop(goes_on, body, state)
             return {"token_ids": ids, "count": tf.reshape(count, (1,)), **dict(zip(names, caches, strict=True))}
 
         return tf.function(generate, autograph=False).get_concrete_function(

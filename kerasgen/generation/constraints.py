@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.constraints.base import ConstraintState
+from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import arithmetic
 from kerasgen.samplers.bad_words import BadWords
 from kerasgen.samplers.base import SamplerSpec
@@ -42,6 +43,7 @@ class Constraints:
         token_ids: npt.NDArray[np.int32],
         lengths: npt.NDArray[np.int64],
         states: Sequence[ConstraintState] | None = None,
+        utf8: Utf8States | None = None,
     ) -> npt.NDArray[np.float64]:
         """Return the logits that the spec chooses from, float64.
 
@@ -50,6 +52,7 @@ class Constraints:
             token_ids: int `(rows, n)`, the texts, right-padded.
             lengths: int `(rows,)`, tokens of each text.
             states: of each row's form, or None.
+            utf8: where each row stands in a character, or None where any token may follow.
         """
         # Draws are summed over the whole vocabulary: in float64 the sums don't depend on how it is cut.
         logits = np.asarray(logits, dtype=np.float64)
@@ -62,6 +65,10 @@ class Constraints:
             # A form comes before all else: where it allows nothing the text ends, however the rest would choose.
             formed = allowed_of(states, logits.shape[1], self._end_token_id)
             excluded = ~formed if excluded is None else excluded | ~formed
+        if utf8 is not None and self.are_none:
+            logits = np.where(utf8.allowed(), logits, -np.inf)
+        elif utf8 is not None:
+            excluded = ~utf8.allowed() if excluded is None else excluded | ~utf8.allowed()
         index = lengths[:, None]
         counted = np.zeros(token_ids.shape, dtype=np.bool_)
         if not self.are_none:

@@ -97,7 +97,7 @@ def _decode_batches(
     for batch in request.batches():
         states = None if request.states is None else [request.states[place] for place in batch.places]
         if isinstance(spec, Beam):
-            found = searches.search_beams(decoder, batch, spec, states)
+            found = searches.search_beams(decoder, batch, spec, states, utf8=request.utf8)
             yield batch, [[_cut_at_stop(decoder, one, request.stop) for one in several] for several in found]
         else:
             yield batch, [[one] for one in _collect(decoder, batch, request, states)]
@@ -111,7 +111,7 @@ def _collect(
 ) -> list[Continuation]:
     """The continuation of each row, from the steps of its decoding loop."""
     stop, logprobs = request.stop, request.logprobs
-    texts = loops.Texts(batch, engine.tokenizer)
+    texts = loops.Texts(batch, engine.tokenizer, request.utf8)
     token_ids: list[list[int]] = [[] for _ in batch.places]
     nats: list[list[float]] = [[] for _ in batch.places]
     writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.errors import GenerationError
+from kerasgen.generation.utf8_states import Utf8States
+from kerasgen.samplers import selection
 from kerasgen.tokens.base import Tokenizer
 
 
@@ -64,13 +66,15 @@ class CandidateSession(Protocol):
     """A session that ranks the next tokens itself, so that a vocabulary of logits never leaves the executor."""
 
     def candidates(
-        self, count: int, temperature: float
+        self, count: int, temperature: float, utf8: Utf8States | None = None
     ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
         """Return each row's `count` likeliest next tokens, the likeliest first; of equals, the lower id first.
 
         Args:
             count: at least 1 and at most the vocabulary's size.
             temperature: at least 1e-6; logits are divided by it.
+            utf8: where each row stands in a character, or None where any token may follow. A token that may not has
+                -inf; the others have the log-probabilities that they have among all.
 
         Returns:
             Log-probabilities in nats and ids, `(rows, count)`.
@@ -84,11 +88,15 @@ class CandidateSession(Protocol):
 class ShortlistSession(Protocol):
     """A session that finds the likeliest next tokens without computing every token's logit."""
 
-    def shortlist(self, count: int) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
+    def shortlist(
+        self, count: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
         """Return logits of some next tokens of each row, the `count` likeliest among them, and their ids.
 
         Args:
             count: at least 1 and at most the vocabulary's size; of equals, the lower ids are among them.
+            allowed: bool `(rows, vocabulary_size)`, which tokens may be chosen, or None for all. The likeliest are
+                those of the allowed; the logit of another is -inf.
 
         Returns:
             Float and int `(rows, n)`, `n` at least `count`; the ids of a row ascend.
@@ -125,6 +133,7 @@ class BlockSession(Protocol):
         drawn: npt.NDArray[np.int64],
         room: npt.NDArray[np.int64],
         allowed: npt.NDArray[np.bool_] | None = None,
+        utf8: Utf8States | None = None,
     ) -> Block:
         """Take up to `steps` steps; each row's text then holds its new tokens, and a row that ended stands still.
 
@@ -136,6 +145,7 @@ class BlockSession(Protocol):
             room: int `(rows,)`, tokens each row may still get.
             allowed: bool `(rows, vocabulary_size)`, which tokens may be chosen, at least one in each row, or None for
                 all; with it, one step at a time.
+            utf8: where each row stands in a character, or None where any token may follow.
 
         Raises:
             GenerationError: the logits are not finite.
@@ -156,6 +166,28 @@ class Engine(TextSpace, Protocol):
             prompts: ids of each text, its start token with them; at least one each.
             limits: how many tokens each may have in all; more than its prompt's.
         """
+
+
+def highest_of(
+    logits: npt.NDArray[Any], count: int, allowed: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.integer[Any]]:
+    """Return the ids of each row's `count` likeliest tokens, of those allowed if not all are; the likeliest first."""
+    ids: npt.NDArray[np.integer[Any]] = selection.highest_places(np, logits, count)
+    if allowed is not None:
+        # Most rows' likeliest tokens may follow, and then no mask is laid over the whole vocabulary.
+        wrong = ~np.take_along_axis(allowed, ids, axis=-1).all(axis=-1)
+        if wrong.any():
+            masked = np.where(allowed[wrong], logits[wrong], -np.inf)
+            ids[wrong] = selection.highest_places(np, masked, count)
+    return ids
+
+
+def logits_of(
+    logits: npt.NDArray[Any], ids: npt.NDArray[np.integer[Any]], allowed: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[Any]:
+    """Return the logits of these ids `(rows, n)`; -inf for those that are not allowed."""
+    some = np.take_along_axis(logits, ids, axis=-1)
+    return some if allowed is None else np.where(np.take_along_axis(allowed, ids, axis=-1), some, -np.inf)
 
 
 def check_finite(logits: npt.NDArray[Any]) -> None:

@@ -12,6 +12,7 @@ from kerasgen.generation import decoding, engines, forms, loops, requests
 from kerasgen.generation.batches import ALL, Continuation, Part
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.engines import EngineSource
+from kerasgen.generation.requests import Request
 from kerasgen.generation.writing import Writer, write
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
@@ -51,6 +52,7 @@ def generate(
     max_new_tokens: int | None = None,
     stop: str | Sequence[str] | None = None,
     constraint: Constraint | None = None,
+    valid_utf8: bool = True,
     num_return_sequences: int | None = None,
     return_logprobs: bool = False,
     return_prompt: bool = True,
@@ -76,6 +78,10 @@ def generate(
             A search (beam, contrastive) looks for them when its texts are complete.
         constraint: a form that every text has: its masks come before all that the sampler excludes, and the text is
             complete when its limit comes. Only a stop string ends it sooner.
+        valid_utf8: choose only tokens that keep the text valid UTF-8, as every text does whose tokens are whole
+            characters. A token that would end a character in its midst, and U+FFFD, is left out before the sampler
+            chooses; log-probabilities, and the scores of beams, are of the model as it is. KerasHub's own samplers
+            know nothing of it.
         num_return_sequences: how many texts for each prompt, each its own draw (of beam search: the best). Given, even
             as 1, each prompt's texts come as a list.
         return_logprobs: return `GeneratedText` values instead of strings.
@@ -88,7 +94,7 @@ def generate(
 
     Returns:
         Texts without start, end and padding tokens. Bytes at the end that a length limit cut off in mid-character are
-        left out; where the model itself wrote bytes that are not UTF-8 there is U+FFFD.
+        left out; with `valid_utf8=False` there is U+FFFD where the model wrote bytes that are not UTF-8.
 
     Raises:
         GenerateArgumentError: the call can't be carried out as written, such as a prompt that is too long.
@@ -106,6 +112,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         stop=stop,
         constraint=constraint,
+        valid_utf8=valid_utf8,
         seed=seed,
         num_return_sequences=num_return_sequences,
         batch_size=batch_size,
@@ -115,7 +122,9 @@ def generate(
     found = decoding.decode_request(model, request, engine=engine, progress=progress)
 
     def written(prompt: str, one: Continuation) -> Any:
-        text = write(tokenizer, one.token_ids, ended=one.finished, stop=request.stop)
+        # Where `bad_words` leave nothing that completes a character, a text ends within it.
+        ended = one.finished and request.utf8 is None
+        text = write(tokenizer, one.token_ids, ended=ended, stop=request.stop)
         if constraint is not None and not one.finished:
             forms.check(constraint, prompt, text)
         text = prompt + text if return_prompt else text
@@ -136,6 +145,7 @@ def generate_ids(
     max_new_tokens: int | None = None,
     stop: str | Sequence[str] | None = None,
     constraint: Constraint | None = None,
+    valid_utf8: bool = True,
     num_return_sequences: int | None = None,
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
@@ -154,6 +164,7 @@ def generate_ids(
         max_new_tokens: as in `generate`.
         stop: as in `generate`; the ids go on to the token that completed the stop string.
         constraint: as in `generate`.
+        valid_utf8: as in `generate`.
         num_return_sequences: as in `generate`.
         seed: as in `generate`.
         batch_size: as in `generate`.
@@ -179,6 +190,7 @@ def generate_ids(
         max_new_tokens=max_new_tokens,
         stop=stop,
         constraint=constraint,
+        valid_utf8=valid_utf8,
         seed=seed,
         num_return_sequences=num_return_sequences,
         batch_size=batch_size,
@@ -198,6 +210,7 @@ def stream(
     max_new_tokens: int | None = None,
     stop: str | Sequence[str] | None = None,
     constraint: Constraint | None = None,
+    valid_utf8: bool = True,
     return_prompt: bool = True,
     seed: int = 0,
     engine: str | EngineSource = "auto",
@@ -215,6 +228,7 @@ def stream(
         max_new_tokens: as in `generate`.
         stop: as in `generate`.
         constraint: as in `generate`.
+        valid_utf8: as in `generate`.
         return_prompt: yield the prompt first, in a piece of its own.
         seed: as in `generate`.
         engine: as in `generate`.
@@ -237,15 +251,16 @@ def stream(
         max_new_tokens=max_new_tokens,
         stop=stop,
         constraint=constraint,
+        valid_utf8=valid_utf8,
         seed=seed,
     )
     decoder = engines.resolve(model, engine, longest=request.limits[0])
     (batch,) = request.batches()
     # Here and not at the first piece, for it says whether there is a loop for the sampler.
     steps = decoding.choices(
-        decoder, batch, spec, loops.Texts(batch, decoder.tokenizer), request.states, logprobs=False
+        decoder, batch, spec, loops.Texts(batch, decoder.tokenizer, request.utf8), request.states, logprobs=False
     )
-    pieces = _pieces(steps, decoder.tokenizer, request.stop, text if return_prompt else "")
+    pieces = _pieces(steps, decoder.tokenizer, request, text if return_prompt else "")
     return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, request.stop)
 
 
@@ -255,11 +270,11 @@ def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
     return text[: continuation.stopped]
 
 
-def _pieces(steps: Iterator[loops.Chosen], tokenizer: Tokenizer, stop: tuple[str, ...], prompt: str) -> Iterator[str]:
+def _pieces(steps: Iterator[loops.Chosen], tokenizer: Tokenizer, request: Request, prompt: str) -> Iterator[str]:
     """The pieces of the one text that these steps choose, its prompt before them."""
     if prompt:
         yield prompt
-    writer = Writer(tokenizer, stop)
+    writer = Writer(tokenizer, request.stop)
     finished = False
     for chosen in steps:
         finished = int(chosen.token_ids[0]) == tokenizer.end_token_id
@@ -268,6 +283,6 @@ def _pieces(steps: Iterator[loops.Chosen], tokenizer: Tokenizer, stop: tuple[str
             yield piece
         if writer.stopped is not None:
             return
-    rest = writer.finish(ended=finished)
+    rest = writer.finish(ended=finished and request.utf8 is None)
     if rest:
         yield rest

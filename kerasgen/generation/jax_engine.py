@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.generation import jax_decoder
 from kerasgen.generation.jax_decoder import Cache, Shape, Weights
 from kerasgen.generation.jax_prompts import Prompts
@@ -60,6 +61,7 @@ class JaxEngine:
         self.shape = shape
         self.weights = weights
         self._turned: Any = None
+        self._utf8: tuple[Utf8Masks, Any] | None = None
         self.compilations = 0
         self.prompts = Prompts()
         self._compiled: dict[Any, Callable[..., Any]] = {}
@@ -101,6 +103,12 @@ class JaxEngine:
         if self._turned is None:
             self._turned = jnp.asarray(np.ascontiguousarray(np.asarray(self.weights.tokens).T))
         return self.weights._replace(turned=self._turned)
+
+    def utf8_steps(self, masks: Utf8Masks) -> Any:
+        """Return `masks.steps` as it lies on the device."""
+        if self._utf8 is None or self._utf8[0] is not masks:
+            self._utf8 = masks, jnp.asarray(masks.steps)
+        return self._utf8[1]
 
     def remembers(self, token_ids: Sequence[int]) -> bool:
         """Return whether all of this text was read already and is kept."""

@@ -18,6 +18,7 @@ from kerasgen.generation.engine import Block, not_finite
 from kerasgen.generation.jax_decoder import Cache
 from kerasgen.generation.jax_namespace import XP
 from kerasgen.generation.jax_prompts import Remembered
+from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers.base import TokenSampler
 
 if TYPE_CHECKING:
@@ -115,14 +116,24 @@ class JaxSession:
             self._slots = taken
         self._rows = at
 
-    def candidates(self, count: int, temperature: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    def candidates(
+        self, count: int, temperature: float, utf8: Utf8States | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """Return each row's `count` likeliest next tokens; see `CandidateSession`."""
 
-        def ranked(logits: Any, temperature: Any) -> Any:
+        def ranked(logits: Any, temperature: Any, whole: Any = None) -> Any:
             nats = jax.nn.log_softmax(logits / temperature, axis=-1)
+            if whole is not None:
+                nats = jnp.where(whole[0][whole[1]] >= 0, nats, -jnp.inf)
             return (*XP.top_k(nats, count), jax_steps.are_finite(logits))
 
-        found = self._engine.call(f"candidates {count}", ranked, self._current(), np.float32(temperature))
+        logits, name = self._current(), f"candidates {count}"
+        whole: tuple[Any, ...] = ()
+        if utf8 is not None:
+            states = np.zeros(len(logits), dtype=np.int32)
+            states[self._rows] = utf8.states.reshape(-1)
+            name, whole = f"{name} of whole characters", ((self._engine.utf8_steps(utf8.masks), states),)
+        found = self._engine.call(name, ranked, logits, np.float32(temperature), *whole)
         nats, token_ids, finite = (np.asarray(array)[self._rows] for array in found)
         if not finite.all():
             raise not_finite()
@@ -140,14 +151,20 @@ class JaxSession:
         drawn: npt.NDArray[np.int64],
         room: npt.NDArray[np.int64],
         allowed: npt.NDArray[np.bool_] | None = None,
+        utf8: Utf8States | None = None,
     ) -> Block:
         """Take up to `steps` steps; see `BlockSession.run`."""
         masks: tuple[Any, ...] = ()
+        whole: tuple[Any, ...] = ()
+        kind = ""
         if allowed is not None:
             self._current()
             mask = np.ones((self._prompts * self._branches, allowed.shape[1]), dtype=np.bool_)
             mask[self._slots] = allowed
-            masks = (mask,)
+            masks, kind = (mask,), " of the allowed"
+        elif utf8 is not None:
+            states = self._placed(utf8.states.astype(np.int32))
+            whole, kind = ((self._engine.utf8_steps(utf8.masks), states),), " of whole characters"
         if self._seen is None:
             self._seen = self._seen_tokens()
         shared, key_of = jax_steps.inputs_of(spec), self._placed(keys)
@@ -161,9 +178,11 @@ class JaxSession:
                 logits = self._engine.call("rows", jax_steps.rows, logits, self._placed(self._rows.astype(np.int32)))
             uniforms = jax_steps.numbers_of(key_of, drawn_at)
             name, function = jax_steps.choosing(spec, self._engine.tokenizer)
-            token, nats, good, self._seen = self._engine.call(
-                f"{name} of the allowed" if masks else name, function, logits, self._seen, uniforms[0], shared, *masks
+            given = masks or ((None, *whole) if whole else ())
+            token, nats, good, self._seen, state = self._engine.call(
+                f"{name}{kind}", function, logits, self._seen, uniforms[0], shared, *given
             )
+            whole = ((whole[0][0], state),) if whole else ()
             blocks.append((np.asarray(token)[None], np.asarray(nats)[None], np.asarray(good)[None]))
             self._pending, self._logits, taken = token, None, 1
         while taken < steps and self._goes_on(blocks, room_at - taken):
@@ -172,8 +191,8 @@ class JaxSession:
             name, function = jax_steps.stepping(spec, self._engine.shape, self._engine.tokenizer)
             uniforms = jax_steps.numbers_of(key_of, drawn_at + taken)
             numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
-            *block, count, self._generated, self._seen, self._pending = self._engine.call(
-                name,
+            *block, count, self._generated, self._seen, self._pending, state = self._engine.call(
+                f"{name}{kind}",
                 function,
                 self._engine.weights_for(self._prompts * self._branches),
                 jnp.asarray(self._pending),
@@ -183,8 +202,10 @@ class JaxSession:
                 self._seen,
                 numbers,
                 shared,
+                *whole,
                 donate=(4, 5),
             )
+            whole = ((whole[0][0], state),) if whole else ()
             count = int(count)
             blocks.append(tuple(np.asarray(array)[:count] for array in block))  # type: ignore[arg-type]
             self._written += count

@@ -58,26 +58,32 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
     """Return a name, and the function that chooses from logits.
 
     It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds, a random number for each, the
-    inputs, and which tokens may be chosen if not all. It returns tokens, log-probabilities, whether the logits were
-    finite, and which tokens are held then.
+    inputs, and which tokens may be chosen if not all; or instead `Utf8Masks.steps` and each text's state, int32. It
+    returns tokens, log-probabilities, whether the logits were finite, which tokens are held then, and the states then.
     """
     kind = type(spec)
     frame = [token for token in (tokenizer.start_token_id, tokenizer.end_token_id) if token is not None]
 
-    def choose(logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None) -> Any:
+    def choose(
+        logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None, utf8: Any = None
+    ) -> Any:
         traced = object.__new__(kind)
         for name, value in shared["own"].items():
             object.__setattr__(traced, name, value)
         masked = arithmetic.penalize(XP, logits, seen, shared["penalty"]) / shared["temperature"]
         if allowed is not None:
             masked = jnp.where(allowed, masked, -jnp.inf)
+        if utf8 is not None:
+            after = utf8[0][utf8[1]]
+            masked = jnp.where(after >= 0, masked, -jnp.inf)
         token = kind.choose(traced, XP, masked, uniforms).astype(jnp.int32)
         row = jnp.arange(logits.shape[0])
         highest = jnp.max(logits, axis=-1)
         total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1)) + highest
         framed = jnp.isin(token, jnp.asarray(frame))
         seen = seen.at[row, token].set(seen[row, token] | ~framed)
-        return token, logits[row, token] - total, highest < jnp.inf, seen
+        state = None if utf8 is None else jnp.maximum(after[row, token].astype(jnp.int32), 0)
+        return token, logits[row, token] - total, highest < jnp.inf, seen, state
 
     return f"choose {kind.__module__}.{kind.__qualname__}", choose
 
@@ -88,7 +94,15 @@ def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[st
     end = tokenizer.end_token_id
 
     def steps(
-        weights: Any, pending: Any, prompt: Any, valid: Any, generated: Any, seen: Any, numbers: Any, shared: Any
+        weights: Any,
+        pending: Any,
+        prompt: Any,
+        valid: Any,
+        generated: Any,
+        seen: Any,
+        numbers: Any,
+        shared: Any,
+        utf8: Any = None,
     ) -> Any:
         slot, wanted, places, uniforms, room = numbers
         slots = pending.shape[0]
@@ -97,26 +111,28 @@ def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[st
             return (state[0] < wanted) & jnp.any(state[2])
 
         def one(state: Any) -> Any:
-            count, pending, alive, generated, seen, block = state
+            count, pending, alive, generated, seen, block, within = state
             logits, _, generated = jax_decoder.step(
                 shape, weights, pending, places + count, prompt, valid, generated, slot + count, None
             )
-            token, nats, good, seen = choose(logits, seen, uniforms[count], shared)
+            whole = None if utf8 is None else (utf8[0], within)
+            token, nats, good, seen, within = choose(logits, seen, uniforms[count], shared, utf8=whole)
             block = tuple(
                 jax.lax.dynamic_update_index_in_dim(whole, new, count, 0)
                 for whole, new in zip(block, (token, nats, good), strict=True)
             )
             alive = alive & (token != end) & (count + 1 < room)
-            return count + 1, token, alive, generated, seen, block
+            return count + 1, token, alive, generated, seen, block, within
 
         block = (
             jnp.zeros((MOST_STEPS, slots), jnp.int32),
             jnp.zeros((MOST_STEPS, slots), jnp.float32),
             jnp.ones((MOST_STEPS, slots), bool),
         )
-        begun = (jnp.int32(0), pending, (room > 0) & (pending != end), generated, seen, block)
-        count, pending, _, generated, seen, block = jax.lax.while_loop(goes_on, one, begun)
-        return (*block, count, generated, seen, pending)
+        within = None if utf8 is None else utf8[1]
+        begun = (jnp.int32(0), pending, (room > 0) & (pending != end), generated, seen, block, within)
+        count, pending, _, generated, seen, block, within = jax.lax.while_loop(goes_on, one, begun)
+        return (*block, count, generated, seen, pending, within)
 
     return f"steps {name}", steps
 

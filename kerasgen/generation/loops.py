@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.constraints.base import ConstraintState
+from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.batches import Batch
 from kerasgen.generation.constraints import Constraints, allowed_of
@@ -23,8 +24,11 @@ from kerasgen.generation.engine import (
     Session,
     ShortlistSession,
     check_finite,
+    highest_of,
+    logits_of,
 )
-from kerasgen.samplers import arithmetic, randomness, selection
+from kerasgen.generation.utf8_states import Utf8States
+from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import TokenSampler, reach_of
 from kerasgen.samplers.searching import Contrastive
 from kerasgen.tokens.base import Tokenizer
@@ -54,9 +58,10 @@ class Texts:
     Args:
         batch: the prompts.
         tokenizer: whose end token ends a text, and whose padding fills the rows.
+        utf8: what keeps the texts valid UTF-8, or None where any token may follow.
     """
 
-    def __init__(self, batch: Batch, tokenizer: Any) -> None:
+    def __init__(self, batch: Batch, tokenizer: Any, utf8: Utf8Masks | None = None) -> None:
         longest = int(batch.limits.max())
         self.token_ids = batch.padded(longest, tokenizer.pad_token_id)
         self.lengths = batch.lengths.copy()
@@ -65,6 +70,8 @@ class Texts:
         self._begun = batch.lengths
         self._end_token_id = tokenizer.end_token_id
         self._stopped = np.zeros(len(batch.places), dtype=np.bool_)
+        self._utf8 = utf8
+        self._states = np.array([0 if utf8 is None else utf8.state_after(prompt) for prompt in batch.prompts])
 
     @property
     def room(self) -> npt.NDArray[np.int64]:
@@ -75,6 +82,11 @@ class Texts:
     def drawn(self) -> npt.NDArray[np.int64]:
         """Int `(live,)`, tokens that each live text has got."""
         return np.asarray((self.lengths - self._begun)[self.live])
+
+    @property
+    def utf8(self) -> Utf8States | None:
+        """Where the live texts stand among bytes, or None where any token may follow."""
+        return None if self._utf8 is None else Utf8States(self._utf8, self._states[self.live])
 
     def stop(self, row: int) -> None:
         """Let a row of the batch end with the tokens that it has."""
@@ -88,6 +100,8 @@ class Texts:
         """Write one token to each of these rows of the batch, and return which of them go on."""
         self.token_ids[rows, self.lengths[rows]] = token_ids
         self.lengths[rows] += 1
+        if self._utf8 is not None:
+            self._states[rows] = self._utf8.advance(self._states[rows], token_ids)
         return np.asarray((token_ids != self._end_token_id) & (self.lengths[rows] < self._limits[rows]))
 
     def leave(self, session: Session, goes_on: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -138,7 +152,7 @@ def sample(
         logits = session.logits()
         check_finite(logits)
         live_states = None if states is None else [states[row] for row in rows.tolist()]
-        masked = constraints.apply(logits, texts.token_ids[rows], texts.lengths[rows], live_states)
+        masked = constraints.apply(logits, texts.token_ids[rows], texts.lengths[rows], live_states, texts.utf8)
         token_ids = np.asarray(spec.choose(np, masked, _uniforms(batch, spec, texts)), dtype=np.int64)
         goes_on = texts.add(rows, token_ids)
         yield Chosen(rows, token_ids, _nats(logits, token_ids))
@@ -156,15 +170,16 @@ def _sample_among(
 ) -> Iterator[Chosen]:
     """The same where one of the `count` likeliest tokens is chosen, and nothing but a temperature changes logits."""
     while len(texts.live):
-        rows = texts.live
+        rows, utf8 = texts.live, texts.utf8
+        allowed = None if utf8 is None else utf8.allowed()
         if isinstance(session, ShortlistSession) and not nats:
-            some, ids = session.shortlist(count)
+            some, ids = session.shortlist(count, allowed)
             check_finite(some)
         else:
             logits = session.logits()
             check_finite(logits)
-            ids = np.sort(selection.highest_places(np, logits, count), axis=-1)
-            some = np.take_along_axis(logits, ids, axis=-1)
+            ids = np.sort(highest_of(logits, count, allowed), axis=-1)
+            some = logits_of(logits, ids, allowed)
         scaled = np.asarray(some, dtype=np.float64) / spec.temperature
         chosen = np.asarray(spec.choose(np, scaled, _uniforms(batch, spec, texts)), dtype=np.int64)
         token_ids = np.take_along_axis(ids, chosen[:, None], axis=-1)[:, 0].astype(np.int64)
@@ -191,7 +206,7 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
         steps = min(_BLOCKS[min(turn, len(_BLOCKS) - 1)], int(texts.room.max()))
         turn += 1
         rows = texts.live
-        block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.room)
+        block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.room, None, texts.utf8)
         goes_on = np.ones(len(rows), dtype=np.bool_)
         for step in range(block.steps):
             places = np.flatnonzero(goes_on)
@@ -253,7 +268,8 @@ def _search_contrastively(
     while len(texts.live):
         rows, lengths = texts.live, texts.lengths[texts.live]
         check_finite(logits)
-        probabilities = arithmetic.softmax(np, constraints.apply(logits, texts.token_ids[rows], lengths))
+        masked = constraints.apply(logits, texts.token_ids[rows], lengths, utf8=texts.utf8)
+        probabilities = arithmetic.softmax(np, masked)
         probabilities, candidates = arithmetic.top(np, probabilities, count)
 
         session.select(np.repeat(np.arange(len(rows)), count))

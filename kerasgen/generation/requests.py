@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kerasgen import specs
+from kerasgen.constraints import valid_utf8 as utf8_masks
 from kerasgen.constraints.base import Constraint, ConstraintState
+from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
 from kerasgen.generation import forms
@@ -34,6 +36,7 @@ class Request:
         limits: tokens that each text may have in all.
         seeds: of each text's random numbers.
         states: where each text stands in its form, or None where there is no form.
+        utf8: what keeps the texts valid UTF-8, or None where a form does, every token does, or nothing shall.
         repeats: for each text how often its prompt came before; None where these prompts are all there are.
         copies: how many times each prompt of the call stands here.
         batch_size: texts generated at once, at most.
@@ -46,6 +49,7 @@ class Request:
     limits: list[int]
     seeds: list[int]
     states: list[ConstraintState] | None
+    utf8: Utf8Masks | None
     repeats: list[int] | None
     copies: int
     batch_size: int
@@ -78,6 +82,7 @@ def make(
     max_new_tokens: int | None,
     stop: str | Sequence[str] | None,
     constraint: Constraint | None,
+    valid_utf8: bool,
     seed: int | Sequence[int],
     num_return_sequences: int | None = None,
     batch_size: int = 1,
@@ -93,6 +98,8 @@ def make(
     spec, ends = resolve(sampler), check_stop(stop)
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise GenerateArgumentError(f"`batch_size` must be a whole number of at least 1. Received: {batch_size!r}.")
+    if not isinstance(valid_utf8, bool):
+        raise GenerateArgumentError(f"`valid_utf8` must be True or False. Received: {valid_utf8!r}.")
     spec, copies = _with_copies(spec, num_return_sequences)
     framed = batching.frame(space, prompts, first=part.first)
     limits = batching.limits(
@@ -104,7 +111,10 @@ def make(
     if repeats is not None:
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
     states = forms.begin(space, framed, limits, constraint)
-    return Request(spec, ends, framed, limits, seeds, states, repeats, copies, batch_size, logprobs)
+    # A form is one of characters, and KerasHub's own samplers choose where no mask comes.
+    masked = valid_utf8 and states is None and not is_hub_sampler(spec)
+    utf8 = utf8_masks.masks_of(space.tokenizer) if masked else None
+    return Request(spec, ends, framed, limits, seeds, states, utf8, repeats, copies, batch_size, logprobs)
 
 
 def check_prompts(prompts: Iterable[str]) -> list[str]:

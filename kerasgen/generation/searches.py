@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.constraints.base import ConstraintState
+from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.constraints import Constraints
-from kerasgen.generation.engine import CandidateSession, Engine, Session, check_finite
-from kerasgen.samplers import arithmetic, beams, selection
+from kerasgen.generation.engine import CandidateSession, Engine, Session, check_finite, highest_of, logits_of
+from kerasgen.generation.utf8_states import Utf8States
+from kerasgen.samplers import arithmetic, beams
 from kerasgen.samplers.searching import Beam
 
 
@@ -24,6 +26,8 @@ class _Search:
         batch: the prompts.
         spec: how to search.
         states: of each prompt's form, or None.
+        session: one that stands at the prompts' ends, or None to open one.
+        utf8: what keeps the texts valid UTF-8, or None where any token may follow.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class _Search:
         spec: Beam,
         states: Sequence[ConstraintState] | None,
         session: Session | None,
+        utf8: Utf8Masks | None,
     ) -> None:
         self.spec = spec
         self.end = engine.tokenizer.end_token_id
@@ -49,6 +54,10 @@ class _Search:
         self.prompts = batch.padded(int(batch.limits.max()), engine.tokenizer.pad_token_id)
         self.lengths = batch.lengths
         self.states = None if states is None else [[state] * spec.num_beams for state in states]
+        self.utf8: Utf8States | None = None
+        if utf8 is not None:
+            begun = np.array([utf8.state_after(prompt) for prompt in batch.prompts])
+            self.utf8 = Utf8States(utf8, np.repeat(begun[:, None], spec.num_beams, axis=1))
 
     def run(self) -> list[beams.Beams]:
         """Return the groups' texts when every prompt's search is done."""
@@ -69,10 +78,11 @@ class _Search:
         """Log-probabilities `(live, num_beams, n)`, and which ids they are of, or None for all."""
         spec, width = self.spec, self.spec.num_beams
         shape = (len(self.live), 1 if generated == 1 else width)
+        utf8 = None if self.utf8 is None else self.utf8.of(np.s_[:, : shape[1]])
         if self.states is None and self.constraints.are_none:
             # Of one text no more can be among the best than these, whatever the groups before have taken.
             count = min(2 * self.size + (width if spec.num_beam_groups > 1 else 0), self.vocabulary_size)
-            nats, ids = _candidates(self.session, count, spec.temperature)
+            nats, ids = _candidates(self.session, count, spec.temperature, utf8)
             wide = np.broadcast_to(ids.astype(np.int64).reshape(*shape, -1), (shape[0], width, count))
             return np.broadcast_to(nats.astype(np.float64).reshape(*shape, -1), wide.shape), wide
         logits = self.session.logits()
@@ -85,7 +95,15 @@ class _Search:
             np.put_along_axis(texts, places, so_far.reshape(len(rows), -1).astype(np.int32), axis=1)
         states = None if self.states is None else [state for row in self.states for state in row[: shape[1]]]
         masked = self.constraints.apply(logits, texts, lengths, states)
-        found = arithmetic.log_softmax(np, masked).reshape(*shape, -1)
+        found = arithmetic.log_softmax(np, masked)
+        if utf8 is not None:
+            # Texts are ranked by what the model gives them, so what may not follow goes after the sum over all. Where
+            # nothing else may, as under `bad_words`, the text ends.
+            whole = np.where(utf8.allowed(), found, -np.inf)
+            stuck = np.isneginf(whole).all(axis=1)
+            whole[stuck, self.end] = found[stuck, self.end]
+            found = whole
+        found = found.reshape(*shape, -1)
         return np.broadcast_to(found, (shape[0], width, found.shape[-1])), None
 
     def _step(
@@ -148,6 +166,7 @@ class _Search:
         self.groups = [beams.Beams(*(array[going] for array in group)) for group in self.groups]
         if self.states is not None:
             self.states = [row for row, goes in zip(self.states, going, strict=True) if goes]
+        self.utf8 = None if self.utf8 is None else self.utf8.of(going)
         self._going = np.flatnonzero(going)
 
     def _advance(self, parents: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64], generated: int) -> None:
@@ -158,6 +177,8 @@ class _Search:
         else:
             self.session.select((self._going[:, None] * width + parents).reshape(-1))
         self.session.append(tokens.reshape(-1))
+        if self.utf8 is not None:
+            self.utf8 = self.utf8.of((np.arange(len(parents))[:, None], parents)).after(tokens)
         if self.states is not None:
             self.states = [
                 [self._state(row[parent], token) for parent, token in zip(chosen, new, strict=True)]
@@ -174,17 +195,18 @@ class _Search:
 
 
 def _candidates(
-    session: Session, count: int, temperature: float
+    session: Session, count: int, temperature: float, utf8: Utf8States | None
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
     """Each row's likeliest next tokens; see `CandidateSession`."""
     if isinstance(session, CandidateSession):
-        return session.candidates(count, temperature)
+        return session.candidates(count, temperature, utf8)
     logits = session.logits()
     check_finite(logits)
-    ids = selection.highest_places(np, logits, count)
+    allowed = None if utf8 is None else utf8.allowed()
+    ids = highest_of(logits, count, allowed)
     if temperature != 1:
         logits = logits.astype(np.float64) / temperature
-    own = np.take_along_axis(logits, ids, axis=-1).astype(np.float64)
+    own = logits_of(logits, ids, allowed).astype(np.float64)
     return own - arithmetic.log_partition(logits), ids
 
 
@@ -194,6 +216,7 @@ def search_beams(
     spec: Beam,
     states: Sequence[ConstraintState] | None = None,
     session: Session | None = None,
+    utf8: Utf8Masks | None = None,
 ) -> list[list[Continuation]]:
     """Return each row's best texts by beam search, the best first; fewer than asked for if there are no more.
 
@@ -203,8 +226,9 @@ def search_beams(
         spec: how to search.
         states: of each row's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
+        utf8: what keeps the texts valid UTF-8, or None where any token may follow. They are ranked as without it.
     """
-    groups = _Search(engine, batch, spec, states, session).run()
+    groups = _Search(engine, batch, spec, states, session, utf8).run()
     end = engine.tokenizer.end_token_id
     scores: Any = np.concatenate([group.finished_scores for group in groups], axis=1)
     token_ids: Any = np.concatenate([group.finished_ids for group in groups], axis=1)

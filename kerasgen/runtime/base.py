@@ -37,6 +37,7 @@ class Runtime(ABC):
         max_new_tokens: int,
         seed: int = 0,
         end_token_id: int | None = None,
+        valid_utf8: bool = True,
     ) -> list[list[int]]:
         """Return the ids generated after each prompt, up to its end token, which is among them.
 
@@ -46,6 +47,7 @@ class Runtime(ABC):
             max_new_tokens: at most so many for each prompt.
             seed: for specs that have none of their own.
             end_token_id: another token that ends a text than the tokenizer's.
+            valid_utf8: choose only tokens that keep the text valid UTF-8; False leaves the model the choice of all.
 
         Raises:
             GenerateArgumentError: the artefact can't do what is asked, such as a sampler that it doesn't hold.
@@ -68,6 +70,7 @@ class Runtime(ABC):
         sampler: Any = ...,
         seed: int = ...,
         return_prompt: bool = ...,
+        valid_utf8: bool = ...,
     ) -> str: ...
 
     @overload
@@ -79,6 +82,7 @@ class Runtime(ABC):
         sampler: Any = ...,
         seed: int = ...,
         return_prompt: bool = ...,
+        valid_utf8: bool = ...,
     ) -> list[str]: ...
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)
@@ -90,6 +94,7 @@ class Runtime(ABC):
         sampler: Any = "greedy",
         seed: int = 0,
         return_prompt: bool = True,
+        valid_utf8: bool = True,
     ) -> str | list[str]:
         """Return a text for each prompt: a string for a string, a list for a list.
 
@@ -99,6 +104,7 @@ class Runtime(ABC):
             sampler: as in `generate_ids`.
             seed: as in `generate_ids`.
             return_prompt: begin each text with its prompt.
+            valid_utf8: as in `generate_ids`.
 
         Raises:
             GenerateArgumentError: as in `generate_ids`.
@@ -107,7 +113,11 @@ class Runtime(ABC):
 
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         found = self.generate_ids(
-            self.tokenizer.encode_batch(texts), sampler=sampler, max_new_tokens=max_new_tokens, seed=seed
+            self.tokenizer.encode_batch(texts),
+            sampler=sampler,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            valid_utf8=valid_utf8,
         )
         end = self.tokenizer.end_token_id
         written = [
@@ -118,7 +128,13 @@ class Runtime(ABC):
 
 
 def check_call(
-    runtime: Runtime, prompts: Sequence[Sequence[int]], *, max_new_tokens: Any, seed: Any, end_token_id: Any
+    runtime: Runtime,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: Any,
+    seed: Any,
+    end_token_id: Any,
+    valid_utf8: Any,
 ) -> None:
     """Check the arguments of `generate_ids` before any work.
 
@@ -128,6 +144,7 @@ def check_call(
         max_new_tokens: as there.
         seed: as there.
         end_token_id: as there; an id beyond the vocabulary never comes.
+        valid_utf8: as there.
 
     Raises:
         GenerateArgumentError: one of them is of another kind or out of range, or a text would not fit.
@@ -140,6 +157,8 @@ def check_call(
         raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={seed!r}.")
     if end_token_id is not None and not is_whole(end_token_id, 0, 2**31):
         raise GenerateArgumentError(f"`end_token_id` must be a token's id, or None. Received: {end_token_id!r}.")
+    if not isinstance(valid_utf8, bool):
+        raise GenerateArgumentError(f"`valid_utf8` must be True or False. Received: {valid_utf8!r}.")
     start, longest = (0 if runtime.tokenizer.start_token_id is None else 1), runtime.max_sequence_length
     for place, prompt in enumerate(prompts):
         check_ids(prompt, runtime.tokenizer, f"prompt {place}")

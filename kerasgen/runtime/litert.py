@@ -46,6 +46,7 @@ class LiteRtRuntime(Runtime):
         max_new_tokens: int,
         seed: int = 0,
         end_token_id: int | None = None,
+        valid_utf8: bool = True,
         in_graph: bool = False,
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime.generate_ids`.
@@ -56,18 +57,36 @@ class LiteRtRuntime(Runtime):
             max_new_tokens: as there.
             seed: as there.
             end_token_id: as there.
+            valid_utf8: as there.
             in_graph: let the signature generate that holds loop and sampler; the artefact must have been exported with
                 it (`loop=`), and the ids are the same.
         """
         from kerasgen.generation import generate_ids
 
-        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
+        check_call(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            end_token_id=end_token_id,
+            valid_utf8=valid_utf8,
+        )
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
         if in_graph:
             from kerasgen.runtime import litert_loop
 
-            return litert_loop.generate_ids(engine, prompts, sampler, max_new_tokens=max_new_tokens, seed=seed)
-        found = generate_ids(engine, prompts, sampler=sampler, max_new_tokens=max_new_tokens, seed=seed, logprobs=False)
+            return litert_loop.generate_ids(
+                engine, prompts, sampler, max_new_tokens=max_new_tokens, seed=seed, valid_utf8=valid_utf8
+            )
+        found = generate_ids(
+            engine,
+            prompts,
+            sampler=sampler,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            valid_utf8=valid_utf8,
+            logprobs=False,
+        )
         return [list(several[0].token_ids) for several in found]
 
     def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:

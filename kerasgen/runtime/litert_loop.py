@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.runtime.litert import LiteRtEngine
 from kerasgen.samplers import randomness
@@ -24,7 +25,13 @@ _NAMES: dict[type[SamplerSpec], str] = {
 
 
 def generate_ids(
-    engine: LiteRtEngine, prompts: Sequence[Sequence[int]], sampler: Any, *, max_new_tokens: int, seed: int
+    engine: LiteRtEngine,
+    prompts: Sequence[Sequence[int]],
+    sampler: Any,
+    *,
+    max_new_tokens: int,
+    seed: int,
+    valid_utf8: bool,
 ) -> list[list[int]]:
     """Return the ids after each prompt, one prompt after the other; see `LiteRtRuntime.generate_ids`.
 
@@ -45,16 +52,35 @@ def generate_ids(
             "The loop in the graph knows no repetition_penalty, no_repeat_ngram_size and bad_words. Received: "
             f"{spec!r}. Leave them out, or generate without in_graph."
         )
+    states = engine.settings.get("utf8_states")
+    masks = masks_of(engine.tokenizer)
+    if valid_utf8 and masks is not None and states is None:
+        raise GenerateArgumentError(
+            "The loop in this artefact's graph chooses among all tokens, which may not be valid UTF-8. Pass "
+            "valid_utf8=False, or export it again."
+        )
     start = engine.tokenizer.start_token_id
     texts = [[*([] if start is None else [start]), *prompt] for prompt in prompts]
     keys = randomness.keys(
         [seed if spec.seed is None else spec.seed] * len(texts), texts, randomness.streams(list(map(tuple, texts)))
     )
-    return [_one(engine, spec, name, text, key, max_new_tokens) for text, key in zip(texts, keys, strict=True)]
+    found = []
+    for text, key in zip(texts, keys, strict=True):
+        within = None
+        if states is not None:
+            within = masks.state_after(text) if valid_utf8 and masks is not None else states
+        found.append(_one(engine, spec, name, text, key, max_new_tokens, within))
+    return found
 
 
 def _one(
-    engine: LiteRtEngine, spec: SamplerSpec, name: str, text: list[int], key: Any, max_new_tokens: int
+    engine: LiteRtEngine,
+    spec: SamplerSpec,
+    name: str,
+    text: list[int],
+    key: Any,
+    max_new_tokens: int,
+    utf8_state: int | None,
 ) -> list[int]:
     length = engine.max_sequence_length
     if not text or len(text) + max_new_tokens > length or max_new_tokens < 1:
@@ -68,6 +94,8 @@ def _one(
         "max_new_tokens": np.array([max_new_tokens], np.int32),
         "end_token_id": np.array([engine.tokenizer.end_token_id], np.int32),
     }
+    if utf8_state is not None:
+        inputs["utf8_state"] = np.array([utf8_state], np.int32)
     if name != "greedy":
         places = np.arange(length, dtype=np.uint32)
         one = tuple(np.full_like(places, word) for word in key)

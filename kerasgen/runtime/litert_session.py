@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.generation.engine import highest_of, logits_of
 from kerasgen.runtime.litert_shortlist import Shortlist
-from kerasgen.samplers import selection
 
 if TYPE_CHECKING:
     from kerasgen.runtime.litert import LiteRtEngine
@@ -124,7 +124,9 @@ class LiteRtSession:
             self._logits = np.concatenate(found)
         return self._logits
 
-    def shortlist(self, count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer[Any]]]:
+    def shortlist(
+        self, count: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer[Any]]]:
         """Return logits of each row's `count` likeliest next tokens and of some others; see `ShortlistSession`."""
         settings = self._engine.shortlist
         is_read = self._logits is not None or self._hidden is not None
@@ -132,6 +134,8 @@ class LiteRtSession:
         if may_hold and settings is not None and count <= settings["count"]:
             found = [tree.read_shortlist(int(token)) for tree, token in zip(self._trees, self._next, strict=True)]
             self._hidden = [one.hidden for one in found]
+            if allowed is not None:
+                found = [one.among(row) for one, row in zip(found, allowed, strict=True)]
             if all(one.holds(count, settings) for one in found):
                 self._failed = max(self._failed - 1, 0)
                 ids = np.stack([one.ids for one in found])
@@ -140,8 +144,8 @@ class LiteRtSession:
                 return np.take_along_axis(logits, order, axis=-1), np.take_along_axis(ids, order, axis=-1)
             self._failed += 1
         logits = self.logits()
-        ids = np.sort(selection.highest_places(np, logits, count), axis=-1)
-        return np.take_along_axis(logits, ids, axis=-1), ids
+        ids = np.sort(highest_of(logits, count, allowed), axis=-1)
+        return logits_of(logits, ids, allowed), ids
 
     def _are_apart(self) -> bool:
         return all(tree.is_one_text for tree in self._trees)

@@ -7,7 +7,7 @@ well. By Cauchy and Schwarz it is off by `row_error * |h| + (largest_row + row_e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,15 @@ class Shortlist:
     logits: npt.NDArray[np.float32]
     floor: float
     hidden: npt.NDArray[np.float32]
+
+    def among(self, allowed: npt.NDArray[np.bool_]) -> Shortlist:
+        """Return the same with -inf for each token that is not allowed, bool `(vocabulary_size,)`; no id is beyond it.
+
+        What `holds` says is then said of the allowed ones: no other of them is estimated above the floor either.
+        """
+        may_come = ~np.isneginf(self.logits)
+        may_come[may_come] = allowed[self.ids[may_come]]
+        return replace(self, logits=np.where(may_come, self.logits, np.float32(-np.inf)))
 
     def holds(self, count: int, settings: Mapping[str, Any]) -> bool:
         """Return whether the `count` highest of all logits are certainly among these.

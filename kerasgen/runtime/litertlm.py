@@ -34,6 +34,7 @@ class LiteRtLmRuntime(Runtime):
         max_new_tokens: int,
         seed: int = 0,
         end_token_id: int | None = None,
+        valid_utf8: bool = True,
     ) -> list[list[int]]:
         """Return the ids of the text after each prompt, without the end token; see `Runtime.generate_ids`.
 
@@ -47,7 +48,14 @@ class LiteRtLmRuntime(Runtime):
                 "kerasgen runs a LiteRT-LM bundle with the plain sampler 'greedy' and its own end token. Received: "
                 f"sampler={sampler!r}, end_token_id={end_token_id!r}."
             )
-        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
+        check_call(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            end_token_id=end_token_id,
+            valid_utf8=valid_utf8,
+        )
         return [self._one(list(prompt), max_new_tokens) for prompt in prompts]
 
     def _one(self, prompt: list[int], max_new_tokens: int) -> list[int]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import verifying
 from kerasgen.runtime.base import Runtime, check_call, check_threads
@@ -19,6 +22,9 @@ from kerasgen.tokens.base import Tokenizer
 
 _READ_AT_ONCE = 128  # tokens of a prompt
 _SEEDS = 2**32 - 1  # llama.cpp's; the highest asks it for one of its own
+_STRIDE = 0x9E3779B1  # odd, so that no two places of a text have one seed
+_AHEAD = 8  # tokens that are asked for at once at the least, though the first may begin a character
+_RAISED = 1000.0  # added to a logit: the others' probabilities become 0, and what float32 loses of it is 6e-5
 
 
 class GgufRuntime(Runtime):
@@ -46,13 +52,21 @@ class GgufRuntime(Runtime):
         max_new_tokens: int,
         seed: int = 0,
         end_token_id: int | None = None,
+        valid_utf8: bool = True,
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime.generate_ids`.
 
         Raises:
             GenerateArgumentError: the sampler is none of greedy, random, top_k, top_p and min_p, or has a penalty.
         """
-        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
+        check_call(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            end_token_id=end_token_id,
+            valid_utf8=valid_utf8,
+        )
         spec = resolve(sampler)
         chosen = server_settings(spec)
         start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
@@ -62,11 +76,68 @@ class GgufRuntime(Runtime):
         for prompt in prompts:
             text = [*([] if start is None else [start]), *map(int, prompt)]
             # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
-            ids = self._server.further(text, max_new_tokens, **chosen, seed=(seed + before[tuple(text)]) % _SEEDS)
+            settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
+            masks = masks_of(self.tokenizer) if valid_utf8 else None
+            if masks is None:
+                ids = self._server.further(text, max_new_tokens, **settings)
+            else:
+                ids = utf8_further(self._server, masks, text, max_new_tokens, settings, end=end_token_id)
             before[tuple(text)] += 1
             last = end if end_token_id is None else end_token_id
             found.append(ids[: ids.index(last) + 1] if last in ids else ids)
         return found
+
+
+def utf8_further(
+    server: LlamaCpp,
+    masks: Utf8Masks,
+    prompt: list[int],
+    new_tokens: int,
+    settings: Mapping[str, Any],
+    *,
+    end: int | None = None,
+) -> list[int]:
+    """Return so many ids as `LlamaCpp.further` does, that keep the text valid UTF-8.
+
+    The server knows one set of logits to change for a whole answer. So it writes on as between two characters, where
+    few tokens may not follow, up to a token that begins one; the rest of that character comes token by token.
+
+    Args:
+        server: that runs the file.
+        masks: of the tokenizer.
+        prompt: ids.
+        new_tokens: so many.
+        settings: of the sampler, its seed with them.
+        end: an id after which the text is of no use, or None.
+    """
+    found: list[int] = []
+    state, ahead = masks.state_after(prompt), new_tokens
+    while len(found) < new_tokens and (end is None or end not in found):
+        count = min(ahead if state == START else 1, new_tokens - len(found))
+        # Each answer begins to draw anew, so it is given a seed of its own.
+        seed = (settings["seed"] + _STRIDE * len(found)) % _SEEDS
+        own = {"seed": seed, "cache_prompt": True, "logit_bias": masks_as_biases(masks, state)}
+        new = server.further(prompt + found, count, **{**settings, **own})
+        if not new:
+            break
+        for taken, token_id in enumerate(new, start=1):
+            found.append(token_id)
+            state = int(masks.advance(np.array(state), np.array(token_id)))
+            if state != START:
+                ahead = max(2 * taken, _AHEAD)
+                break
+    return found
+
+
+def masks_as_biases(masks: Utf8Masks, state: int) -> list[list[Any]]:
+    """Return what llama.cpp's server adds to logits so that a token comes which may follow in a state.
+
+    Where most may, the others are taken out; where few may, those are raised above all others.
+    """
+    allowed = masks.allowed(np.array([state]))[0]
+    if allowed.sum() * 2 < len(allowed):
+        return [[token_id, _RAISED] for token_id in np.flatnonzero(allowed).tolist()]
+    return [[token_id, False] for token_id in np.flatnonzero(~allowed).tolist()]
 
 
 def server_settings(spec: Any) -> dict[str, Any]:

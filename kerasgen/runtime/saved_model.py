@@ -65,9 +65,17 @@ class SavedModelRuntime(Runtime):
         max_new_tokens: int,
         seed: int = 0,
         end_token_id: int | None = None,
+        valid_utf8: bool = True,
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime`."""
-        check_call(self, prompts, max_new_tokens=max_new_tokens, seed=seed, end_token_id=end_token_id)
+        check_call(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            end_token_id=end_token_id,
+            valid_utf8=valid_utf8,
+        )
         spec = resolve(sampler)
         name = self._name(spec)
         settings = {key: getattr(spec, key) for key in _OWN.get(name, ())}
@@ -82,7 +90,8 @@ class SavedModelRuntime(Runtime):
         padded = np.zeros((len(prompts), max(map(len, prompts))), dtype=np.int32)
         for row, prompt in enumerate(prompts):
             padded[row, : len(prompt)] = prompt
-        call = self._signatures[f"{name}_ids"]
+        unmasked = f"{name}_ids_unmasked"  # an artefact without it has no other signature than this
+        call = self._signatures[unmasked if not valid_utf8 and unmasked in self._signatures else f"{name}_ids"]
         inputs = {
             "prompts": padded,
             "lengths": [len(prompt) for prompt in prompts],

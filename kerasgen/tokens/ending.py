@@ -17,12 +17,12 @@ class EndingTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, end_token_id: int) -> None:
-        self._tokenizer = tokenizer
+        self.original = tokenizer
         self.end_token_id = end_token_id
 
     def digest(self) -> str:
         """Return another digest than the original's: an engine that is kept for it would not end the text here."""
-        return hashlib.sha256(f"{self._tokenizer.digest()} ends with {self.end_token_id}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.original.digest()} ends with {self.end_token_id}".encode()).hexdigest()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
+        return getattr(self.original, name)
