@@ -142,6 +142,11 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "even_ends": st.sampled_from(["。", "。？！", "|"]),
             "between": st.sampled_from(["\n", "", " "]),
             "rhyme": st.booleans(),
+            "script": st.sampled_from([None, "simplified", "traditional"]),
+            "whole_text": st.booleans(),
+        },
+        "script": {
+            "script": st.sampled_from(["simplified", "traditional"]),
             "whole_text": st.booleans(),
         },
     },
@@ -196,9 +201,9 @@ def registry(surface: str) -> Registry[Any]:
 def needed(surface: str, name: str) -> dict[str, str]:
     """The arguments without which it can't be made."""
     given = {"path": "a.txt", "preset": "gpt2_base_en", "name": "imdb_reviews", "text": "text"}
-    given |= {"pattern": "a", "form": "七絕"}
+    given |= {"pattern": "a", "form": "七絕", "script": "traditional"}
     required = {"text": ["path"], "jsonl": ["path"], "csv": ["path"], "tfds": ["name", "text"], "hub": ["preset"]}
-    required |= {"regex": ["pattern"], "verse_form": ["form"]}
+    required |= {"regex": ["pattern"], "verse_form": ["form"], "script": ["script"]}
     return {key: given[key] for key in required.get(name, [])}
 
 
