@@ -58,7 +58,7 @@ class Limits:
     files: int = 2_000_000
     depth: int = 100
     json_bytes: int = 512 << 20
-    download_bytes: int = 256 << 30
+    download_bytes: int = 4 << 30
     download_seconds: int = 48 * 3600
 
     @classmethod

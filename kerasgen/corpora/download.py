@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
+import ipaddress
 import json
+import shutil
+import socket
+import threading
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kerasgen import limits
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 from kerasgen.files import locking, placing, writing
 
@@ -18,10 +26,92 @@ Opener = Callable[..., Any]
 """Called with a `urllib.request.Request` and `timeout=` in seconds; returns a response as `urlopen` does."""
 
 _BLOCK_BYTES = 1 << 16
+_SLOWEST_BYTES = 1 << 10  # a second, over the seconds that a server is waited for
 
 
 class _CutError(Exception):
     """The transfer had begun and broke off; what came is on disk."""
+
+
+class _ChangedError(_CutError):
+    """The server has another file now; what came of the one before is of no use."""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection to https, or on this machine; urllib would leave https for http or ftp."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        target = urllib.parse.urljoin(req.full_url, newurl)
+        is_safe = target.startswith("https://") or (
+            not req.full_url.startswith("https://") and _is_this_machine(target)
+        )
+        if not is_safe:
+            fp.close()
+            raise OSError(f"it redirects to {target!r}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _connection(kind: type[http.client.HTTPConnection]) -> type[http.client.HTTPConnection]:
+    """A connection whose status and headers must all come within its timeout: a socket's own is for each byte."""
+
+    class Bounded(kind):  # type: ignore[misc, valid-type]
+        def getresponse(self) -> Any:
+            fired = threading.Event()
+
+            def give_up(end: socket.socket) -> None:
+                fired.set()
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+            timer = threading.Timer(float(self.timeout), give_up, [self.sock])
+            timer.daemon = True
+            timer.start()
+            try:
+                response = super().getresponse()
+            except (OSError, http.client.HTTPException) as cause:
+                if not fired.is_set():
+                    raise
+                raise TimeoutError(f"no answer in {self.timeout} s") from cause
+            finally:
+                timer.cancel()
+            if fired.is_set():  # headers that were cut look like headers
+                response.close()
+                raise TimeoutError(f"no answer in {self.timeout} s")
+            return response
+
+    return Bounded
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_connection(http.client.HTTPConnection), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(_connection(http.client.HTTPSConnection), req)
+
+
+def open_url(request: urllib.request.Request, *, timeout: float) -> Any:
+    """Return the response of a server that is reached by https, or on this machine.
+
+    Raises:
+        OSError, http.client.HTTPException: there is none, or it is not what may be asked for.
+    """
+    return urllib.request.build_opener(_Http, _Https, _Redirects).open(request, timeout=timeout)
+
+
+def _is_this_machine(url: str) -> bool:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        return False
+    host = parts.hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def fetch(
@@ -34,7 +124,7 @@ def fetch(
     progress: bool | None = None,
     attempts: int = 5,
     timeout_seconds: float = 60.0,
-    opener: Opener = urllib.request.urlopen,
+    opener: Opener = open_url,
 ) -> Path:
     """Return `path`, downloaded from `url` unless it is there already.
 
@@ -44,8 +134,11 @@ def fetch(
     SHA-256 of the complete file is written beside it, to `path` + `.sha256`; from then on the file is handed over
     only if it still has that digest.
 
+    How large a file may be and how long it may take in all is in `kerasgen.limits`. A server that sends less than
+    1 KiB a second, over `timeout_seconds`, has broken off.
+
     Args:
-        url: `http://` or `https://`.
+        url: `https://`, or `http://` on this machine.
         path: where the file shall lie; missing folders are made.
         sha256: the digest, in hexadecimal, that the file must have, if it is known.
         check: called with the complete file before it takes its place; raises if the file is not the right one,
@@ -61,6 +154,13 @@ def fetch(
         CorpusFormatError: the file has another digest than it must have; or what `check` raises.
     """
     path = Path(path)
+    if not url.startswith("https://") and not _is_this_machine(url):
+        raise CorpusUnavailableError(
+            f"{url} is not fetched: what comes by http may be changed on its way. Give an https address, or fetch the "
+            f"file yourself.{_spaced(advice)}",
+            path=path,
+        )
+    allowed = limits.Limits.current()
     path.parent.mkdir(parents=True, exist_ok=True)
     with locking.locked(path, wait=True):
         if path.exists():
@@ -73,10 +173,23 @@ def fetch(
             return path
         part = path.with_name(path.name + ".part")
         problem = ""
+        deadline = time.monotonic() + allowed.download_seconds
         for _ in range(attempts):
             try:
-                _transfer(url, part, anew=sha256 is None, progress=progress, timeout=timeout_seconds, opener=opener)
+                _transfer(
+                    url,
+                    part,
+                    anew=sha256 is None,
+                    progress=progress,
+                    timeout=timeout_seconds,
+                    opener=opener,
+                    allowed=allowed,
+                    deadline=deadline,
+                    is_checked=sha256 is not None or check is not None,
+                )
                 break
+            except CorpusUnavailableError:
+                raise
             except _CutError as cause:
                 problem = str(cause)
             except (OSError, http.client.HTTPException) as cause:
@@ -112,7 +225,18 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _transfer(url: str, part: Path, *, anew: bool, progress: bool | None, timeout: float, opener: Opener) -> None:
+def _transfer(
+    url: str,
+    part: Path,
+    *,
+    anew: bool,
+    progress: bool | None,
+    timeout: float,
+    opener: Opener,
+    allowed: limits.Limits,
+    deadline: float,
+    is_checked: bool,
+) -> None:
     """Bring `part` to completion.
 
     Args:
@@ -123,8 +247,12 @@ def _transfer(url: str, part: Path, *, anew: bool, progress: bool | None, timeou
         progress: see `fetch`.
         timeout: seconds.
         opener: the network.
+        allowed: how much may come.
+        deadline: by `time.monotonic`, when it must have come.
+        is_checked: whether the caller can tell a cut file from a whole one.
 
     Raises:
+        CorpusUnavailableError: more comes than may, or longer.
         _CutError: it broke off after it had begun.
         OSError, http.client.HTTPException: it did not begin.
     """
@@ -143,13 +271,21 @@ def _transfer(url: str, part: Path, *, anew: bool, progress: bool | None, timeou
     except urllib.error.HTTPError as cause:
         with cause:
             if have and cause.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                if cause.headers.get("Content-Range") == f"bytes */{have}":
+                is_same = validator is None or _validator(cause) in (None, validator)
+                if is_same and cause.headers.get("Content-Range") == f"bytes */{have}":
                     return  # all of it had come
                 part.unlink()
                 raise _CutError("the file on the server is shorter than the part that is here") from cause
             raise
     with response:
-        start, total = _extent(response, have)
+        try:
+            start, total = _extent(response, have, validator)
+        except _ChangedError:
+            part.unlink()
+            raise
+        if total is None and not is_checked and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            raise OSError("it does not say how long the file is, so that nobody would notice a cut one")
+        _check_room(url, part, start, total, allowed)
         _state(part).write_text(json.dumps({"url": url, "validator": _validator(response)}), encoding="utf-8")
         with (
             part.open("ab" if start else "wb") as stream,
@@ -162,9 +298,28 @@ def _transfer(url: str, part: Path, *, anew: bool, progress: bool | None, timeou
                 disable=None if progress is None else not progress,
             ) as bar,
         ):
+            came, mark, marked = start, time.monotonic(), start
             while block := _read(response):
-                stream.write(block)
+                came += len(block)
+                if came > allowed.download_bytes:
+                    part.unlink()
+                    raise _too_large(url, f"{came:,} bytes came", part, allowed)
+                try:
+                    stream.write(block)
+                except OSError as cause:
+                    raise CorpusUnavailableError(f"{part} can't be written: {cause}.", path=part) from cause
                 bar.update(len(block))
+                now = time.monotonic()
+                if now > deadline:
+                    raise CorpusUnavailableError(
+                        f"The download of {url} took too long; {came} bytes are kept in {part}. "
+                        f"{limits.advice('download_seconds', allowed.download_seconds)}",
+                        path=part,
+                    )
+                if now - mark > timeout:
+                    if came - marked < _SLOWEST_BYTES * timeout:
+                        raise _CutError(f"{came - marked} bytes came in {now - mark:.0f} s")
+                    mark, marked = now, came
     size = part.stat().st_size
     if total is not None and size != total:
         raise _CutError(f"{size} of {total} bytes came")
@@ -172,25 +327,62 @@ def _transfer(url: str, part: Path, *, anew: bool, progress: bool | None, timeou
 
 def _read(response: Any) -> bytes:
     try:
-        return bytes(response.read(_BLOCK_BYTES))
+        # read1: what is there. `read` would wait for a whole block, however slowly it comes.
+        return bytes(response.read1(_BLOCK_BYTES))
     except (OSError, http.client.HTTPException) as cause:
         raise _CutError(str(cause) or type(cause).__name__) from cause
 
 
-def _extent(response: Any, have: int) -> tuple[int, int | None]:
+def _extent(response: Any, have: int, validator: str | None) -> tuple[int, int | None]:
     """Where the response's bytes begin, and how many the file has in all, if that is said.
 
     Raises:
-        _CutError: the server sends another range than was asked for.
+        OSError: the server sends something else than a file's bytes.
+        _CutError: the server sends another range than was asked for, or of another file.
     """
-    length = response.headers.get("Content-Length")
-    if not (have and response.status == http.client.PARTIAL_CONTENT):
-        return 0, None if length is None else int(length)
+    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise OSError(f"it sends the file coded as {coding!r}, though its own bytes were asked for")
+    length = _length(response)
+    if response.status == http.client.OK:
+        return 0, length
+    if not have or response.status != http.client.PARTIAL_CONTENT:
+        asked = "a range" if have else "the whole file"
+        raise OSError(f"it answers with the status {response.status}, though {asked} was asked for")
     # "bytes 100-199/200"; the last number is "*" where the server does not know it.
     extent, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     if extent.partition("-")[0].strip() != str(have):
         raise _CutError(f"the bytes from {have} on were asked for, {extent or 'others'} came")
-    return have, int(total) if total.isdigit() else None if length is None else have + int(length)
+    if validator is not None and _validator(response) not in (None, validator):
+        raise _ChangedError("the file on the server is another one than the part that is here")
+    return have, int(total) if total.isascii() and total.isdigit() else None if length is None else have + length
+
+
+def _length(response: Any) -> int | None:
+    text = response.headers.get("Content-Length")
+    if text is None or response.headers.get("Transfer-Encoding"):
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise OSError(f"it says that the file has {text[:40]!r} bytes")
+    return int(text)
+
+
+def _check_room(url: str, part: Path, start: int, total: int | None, allowed: limits.Limits) -> None:
+    if total is None:
+        return
+    if total > allowed.download_bytes:
+        raise _too_large(url, f"it has {total:,} bytes", part, allowed)
+    free = shutil.disk_usage(part.parent).free
+    if total - start > free:
+        raise CorpusUnavailableError(
+            f"{url} has {total:,} bytes, and the disk of {part.parent} has room for {free:,}. Make room.", path=part
+        )
+
+
+def _too_large(url: str, what: str, part: Path, allowed: limits.Limits) -> CorpusUnavailableError:
+    return CorpusUnavailableError(
+        f"{url} is not fetched: {what}. {limits.advice('download_bytes', allowed.download_bytes)}", path=part
+    )
 
 
 def _validator(response: Any) -> str | None:
