@@ -80,8 +80,13 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "text": st.sampled_from(["documents", "title", "tldr"]),
             "variant": st.sampled_from(["short", "long", "long_split"]),
             **_ANY_TFDS,
+            "path": st.none() | _PATH,
         },
-        "cnn_dailymail": {"text": st.sampled_from(["article", "highlights"]), **_ANY_TFDS},
+        "cnn_dailymail": {
+            "text": st.sampled_from(["article", "highlights"]),
+            **_ANY_TFDS,
+            "path": st.none() | _PATH,
+        },
         "tfds": {"name": _WORD, "text": _WORD, **_ANY_TFDS},
         "text": {
             "path": _PATH,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from kerasgen import backend
+from kerasgen.corpora import published
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import (
     CorpusArgumentError,
@@ -186,7 +188,7 @@ class Tfds(CorpusSource):
 
 @dataclass(frozen=True)
 class RedditTifu(CorpusSource):
-    """The posts of the Reddit TIFU data set, through TensorFlow Datasets: a mishap each, told by the one it befell.
+    """The posts of the Reddit TIFU data set, a mishap each, told by the one it befell: through TFDS, or from files.
 
     Args:
         text: what is a document: the post's "documents" (TFDS's name for its body), its "title" or its "tldr".
@@ -195,6 +197,9 @@ class RedditTifu(CorpusSource):
         split: in TFDS's notation; "short" and "long" have only "train".
         data_dir: where TFDS keeps prepared data sets; None is TFDS's own default.
         download: whether TFDS may download and prepare the data set where it is not there yet.
+        path: a file that holds the data set already, or a folder of some, in CSV or JSON, compressed or not, with the
+            names of fields that it was published with or that TFDS has. Then TFDS is not asked, and `split` chooses
+            among a folder's files by how their names begin.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -207,16 +212,22 @@ class RedditTifu(CorpusSource):
     split: str = "train"
     data_dir: str | os.PathLike[str] | None = None
     download: bool = True
+    path: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         _check_choice("text", self.text, ("documents", "title", "tldr"))
         _check_choice("variant", self.variant, ("short", "long", "long_split"))
         _check_place(self)
         self._tfds()
+        object.__setattr__(self, "path", published.check(self.path))
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
-        """Yield the posts, as `Tfds.documents` does."""
-        return self._tfds().documents(tally)
+        """Yield the posts, as `Tfds.documents` does, or in the order of the files."""
+        if self.path is None:
+            return self._tfds().documents(tally)
+        layout = _TIFU if self.variant == "short" else dataclasses.replace(_TIFU, needed="tldr")
+        counts = CorpusTally() if tally is None else tally
+        return published.documents(os.fspath(self.path), self.split, self.text, layout, counts)
 
     def _tfds(self) -> Tfds:
         return Tfds(f"reddit_tifu/{self.variant}", self.text, self.split, self.data_dir, self.download)
@@ -224,13 +235,16 @@ class RedditTifu(CorpusSource):
 
 @dataclass(frozen=True)
 class CnnDailymail(CorpusSource):
-    """The news articles of the CNN / Daily Mail data set, through TensorFlow Datasets.
+    """The news articles of the CNN / Daily Mail data set, through TensorFlow Datasets or from files.
 
     Args:
         text: what is a document: the "article" or its "highlights".
         split: in TFDS's notation: "train", "validation", "test", or a slice.
         data_dir: where TFDS keeps prepared data sets; None is TFDS's own default.
         download: whether TFDS may download and prepare the data set where it is not there yet.
+        path: a file that holds the data set already, or a folder of some, in CSV or JSON, compressed or not, with the
+            names of fields that it was published with or that TFDS has. Then TFDS is not asked, and `split` chooses
+            among a folder's files by how their names begin.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -242,18 +256,35 @@ class CnnDailymail(CorpusSource):
     split: str = "train"
     data_dir: str | os.PathLike[str] | None = None
     download: bool = True
+    path: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         _check_choice("text", self.text, ("article", "highlights"))
         _check_place(self)
         self._tfds()
+        object.__setattr__(self, "path", published.check(self.path))
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
-        """Yield the articles, as `Tfds.documents` does."""
-        return self._tfds().documents(tally)
+        """Yield the articles, as `Tfds.documents` does, or in the order of the files."""
+        if self.path is None:
+            return self._tfds().documents(tally)
+        counts = CorpusTally() if tally is None else tally
+        return published.documents(os.fspath(self.path), self.split, self.text, _CNN, counts)
 
     def _tfds(self) -> Tfds:
         return Tfds("cnn_dailymail", self.text, self.split, self.data_dir, self.download)
+
+
+# What TFDS calls "documents" is the post without its tl;dr, and its "title" the one without "TIFU by".
+_TIFU = published.Layout(
+    "reddit_tifu",
+    {
+        "documents": ("documents", "document", "selftext_without_tldr", "selftext", "body"),
+        "title": ("trimmed_title", "title"),
+        "tldr": ("tldr", "summary"),
+    },
+)
+_CNN = published.Layout("cnn_dailymail", {"article": ("article",), "highlights": ("highlights",)})
 
 
 def _check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
