@@ -7,7 +7,6 @@ It answers a line of JSON on its standard input, a job, with a line of JSON: wha
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -48,14 +47,18 @@ class Job:
     tuner: dict[str, Any] = field(default_factory=dict)
     most_documents: int = 300
 
+    def scored(self, held_out: Sequence[str]) -> Sequence[str]:
+        """Those of the held-out texts that are scored in the end."""
+        return held_out[: self.most_documents]
+
     def sides(self) -> tuple[list[str], list[str]]:
-        """The texts to train on and those to be scored in the end."""
-        from kerasgen.corpora import splits
+        """The texts to train on and those held out."""
+        from kerasgen.corpora import resolving, splits
+        from kerasgen.corpora.dividing import DividedCorpus
 
         texts = json.loads(Path(self.texts).read_text(encoding="utf-8"))
-        train = [text for text in texts if splits.side(text, held_out=splits.HELD_OUT) == "train"]
-        held_out = [text for text in texts if splits.side(text, held_out=splits.HELD_OUT) == "held_out"]
-        return train, held_out[: self.most_documents]
+        corpus = DividedCorpus(resolving.resolve(texts), splits.HELD_OUT)
+        return list(corpus.texts("train")), list(corpus.texts("held_out"))
 
     @property
     def shape(self) -> dict[str, int]:
@@ -136,7 +139,7 @@ def recipe(job: Job) -> dict[str, Any]:
     def of(token_ids: Any) -> Any:
         return np.asarray(logprobs(values, {"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)}))
 
-    return read | {"bits_per_character": _bits_per_character(job, held_out, of), "backend": "jax"}
+    return read | {"bits_per_character": _bits_per_character(job, job.scored(held_out), of), "backend": "jax"}
 
 
 def transformers(job: Job) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def transformers(job: Job) -> dict[str, Any]:
             logits = model(input_ids=torch.from_numpy(token_ids).long(), use_cache=False).logits
             return torch.log_softmax(logits.float(), -1).numpy()
 
-    return read | {"bits_per_character": _bits_per_character(job, held_out, of), "backend": "torch"}
+    return read | {"bits_per_character": _bits_per_character(job, job.scored(held_out), of), "backend": "torch"}
 
 
 def kerasgen(job: Job) -> dict[str, Any]:
@@ -227,7 +230,9 @@ def kerasgen(job: Job) -> dict[str, Any]:
         kg.backend.use(pipe.backend)
         import keras
 
+        from kerasgen.corpora.base import Document
         from kerasgen.models.scoring import score
+        from kerasgen.tokens.encoding import encode_documents
 
         pipe.model  # noqa: B018  the other contenders' imports are not counted either
         clock = Clock(job.seconds)
@@ -238,7 +243,8 @@ def kerasgen(job: Job) -> dict[str, Any]:
 
         said = pipe.fit(directory=Path(folder) / "run", callbacks=[Stop()], verbose=0)
         read = clock.read()
-        scored = score(pipe.model, pipe._documents().held_out, sequence_length=said.sequence_length)
+        encoded = encode_documents((Document(text, "") for text in job.scored(held_out)), pipe.tokenizer)
+        scored = score(pipe.model, encoded, sequence_length=said.sequence_length)
     print(said, file=sys.stderr)
     return read | {
         "bits_per_character": scored.bits_per_character,
@@ -246,8 +252,7 @@ def kerasgen(job: Job) -> dict[str, Any]:
         "precision": said.precision,
         "sequence_length": said.sequence_length,
         "vocabulary": said.vocabulary.get("choice", "keep"),
-        "first_step_seconds": said.first_step_seconds,
-        "losses": [sum(said.losses[-20:]) / 20],
+        "batch_size": said.batch_size,
     }
 
 
@@ -281,7 +286,7 @@ def _bits_per_character(job: Job, texts: Sequence[str], logprobs: Callable[[Any]
         framed = [50_256, *found, 50_256]
         pieces += [framed[first : first + LENGTH + 1] for first in range(0, len(framed) - 1, LENGTH)]
     nats = 0.0
-    for chunk in itertools.batched(pieces, ROWS) if sys.version_info >= (3, 12) else _chunks(pieces):
+    for chunk in (pieces[first : first + ROWS] for first in range(0, len(pieces), ROWS)):
         token_ids = np.full((ROWS, LENGTH), 50_256, np.int32)
         for row, piece in enumerate(chunk):
             token_ids[row, : len(piece) - 1] = piece[:-1]
@@ -289,10 +294,6 @@ def _bits_per_character(job: Job, texts: Sequence[str], logprobs: Callable[[Any]
         for row, piece in enumerate(chunk):
             nats -= float(found[row, np.arange(len(piece) - 1), piece[1:]].sum())
     return nats / log(2) / sum(map(len, texts))
-
-
-def _chunks(pieces: list[Any]) -> Iterator[list[Any]]:
-    return (pieces[first : first + ROWS] for first in range(0, len(pieces), ROWS))
 
 
 def main() -> None:

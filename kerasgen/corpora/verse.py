@@ -24,6 +24,7 @@ _NOT_WORDS = re.compile("[^\\w\ue000-\uf8ff\U000f0000-\U0010ffff□●○〓\n]+
 _MARK = re.compile(
     r"〖\d+〗|\[(?:\d+|[一二三四五六七八九十○〇]+)\]|〔(?:\d+|[一二三四五六七八九十○〇]+)〕|[\u2460-\u2473]"
 )
+_MARKED = re.compile("[\\[〖〔〕［］\u2460-\u2473]")
 # Square brackets around anything else hold characters that an editor restored: they belong to the line. In the Tang
 # poems, nine of ten such lines have their poem's metre only with the bracketed characters counted.
 _RESTORED = re.compile(r"\[([^\[\]]*)\]")
@@ -39,6 +40,7 @@ _LOST = re.compile(r"[（(][以已]?[上下中前後后原]?[缺闕阙佚泐脫�
 _GLYPH = re.compile(r"\{[^{}\n]*\}")
 # One character by its parts, the Unicode way: ⿰ and ⿱ and their like, then two parts (⿲ and ⿳: three).
 _SEQUENCE = re.compile("[⿲⿳].{3}|[⿰⿱⿴-⿻].{2}")
+_BY_PARTS = re.compile("[{⿰-⿻]")
 # Words of an editor, who cites books by chapter and says how other books have it.
 _EDITOR = re.compile("[《〈]|見|见|按|一作|又作|原作|卷|同前|以上|錄|录|題作|题作")
 _REMARK = re.compile(
@@ -170,6 +172,8 @@ def strip_marks(text: str) -> str:
 
     Square and tortoise-shell brackets round restored characters or the name of a tune go, what they hold stays.
     """
+    if _MARKED.search(text) is None:  # nearly every poem, and a corpus is read before each run
+        return text
     text = _RESTORED.sub(r"\1", _MARK.sub("", text))
     if _TORTOISE_SHELL.search(text) is None:
         return text
@@ -240,7 +244,9 @@ def has_glyph(text: str) -> bool:
 
 def lines(text: str) -> tuple[str, ...]:
     """Return the lines of verse without punctuation; a character written by its parts becomes one `〓`."""
-    text = _SEQUENCE.sub("〓", _GLYPH.sub("〓", strip_marks(text)))
+    text = strip_marks(text)
+    if _BY_PARTS.search(text) is not None:
+        text = _SEQUENCE.sub("〓", _GLYPH.sub("〓", text))
     parts = _NOT_WORDS.sub("", _LINE_END.sub("\n", text)).split("\n")
     return tuple(part for part in parts if part)
 
