@@ -294,12 +294,13 @@ class Generator(metaclass=Checked):
         if self._model is None and self._adapters is None and engine in ("auto", "keras"):
             hub = samplers_resolving.is_hub_sampler(sampler)
             directory = None if hub else self.model_source.directory()
-            if self._stored_engine is None and directory is not None:
+            engine_of_files = self._stored_engine  # which another thread may drop when it loads the model
+            if engine_of_files is None and directory is not None:
                 from kerasgen.generation import jax_weights
 
-                self._stored_engine = jax_weights.engine_of_files(directory)
-            if self._stored_engine is not None and directory is not None:
-                return self._stored_engine, "keras"
+                engine_of_files = self._stored_engine = jax_weights.engine_of_files(directory)
+            if engine_of_files is not None and directory is not None:
+                return engine_of_files, "keras"
         return self.model, litert_engine.resolve(engine, self.cache)
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -40,6 +41,8 @@ def test_the_cache_and_what_is_read_at_once_can_be_chosen(tmp_path):
     assert report["parity"]["text_equal"]
     runtime = kg.load_artefact(tmp_path / "poet.litertlm")
     assert runtime.max_sequence_length == 384
+    prompts = [model.tokenizer.encode(text) for text in ("the sea", "the sand and the sun", "and")]
+    answers_are_those_of_one_thread(lambda prompt: runtime.generate_ids([prompt], max_new_tokens=8), prompts)
 
 
 def require_packages():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
+from in_threads import answers_are_those_of_one_thread
 from test_export_tflite import WRONG
 from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
 
@@ -322,3 +323,15 @@ def test_the_starter_goes_from_text_to_text(tmp_path):
         wanted = generate_ids(host, [model.tokenizer.encode("春")], sampler=sampler, max_new_tokens=24, seed=4)
         text = artefact.generate("春", max_new_tokens=24, sampler=sampler, seed=4)
         assert text == "春" + model.tokenizer.decode(list(wanted[0][0].token_ids), skip_special_tokens=True)
+
+
+@pytest.mark.one_backend
+def test_eight_threads_get_the_texts_that_one_gets(artefact, model):
+    runtime = artefact.runtime
+    prompts = [model.tokenizer.encode(text) for text in ("the sea", "春", "the sand and the sun")]
+    calls = [
+        {"prompts": [prompt], "sampler": sampler, "seed": 7}
+        for prompt in prompts
+        for sampler in ("greedy", "top_k:k=5", "top_p:p=0.9")
+    ]
+    answers_are_those_of_one_thread(lambda one: runtime.generate_ids(**one, max_new_tokens=12), calls)

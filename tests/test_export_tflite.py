@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2, tiny_opt
 from toys import tiny_llama
 
@@ -372,3 +373,17 @@ def test_the_weights_are_kept_in_a_file_that_the_next_process_uses(exported, eng
         runtime = kg.load_artefact(artefact.path, weight_cache=kept)
         assert runtime.generate_ids([prompt], max_new_tokens=8) == wanted
         assert kept.stat().st_size > 0
+
+
+def test_eight_threads_get_the_texts_that_one_gets(exported):
+    """By every signature: one text's, several beams', shortlists; and from two engines of one graph."""
+    model, artefact = exported
+    runtime = kg.load_artefact(artefact.path, weight_cache=None)
+    prompts = [model.tokenizer.encode(text) for text in ("the sea", "春", "the sand and the sun and the sea", "a")]
+    end = runtime.generate_ids(prompts[:1], max_new_tokens=4)[0][2]
+    calls = [
+        {"prompts": [prompt], "sampler": sampler, "seed": seed, "end_token_id": end if seed % 2 else None}
+        for seed, prompt in enumerate(prompts)
+        for sampler in ("greedy", "top_k:k=5", "random", "beam:num_beams=3")
+    ]
+    answers_are_those_of_one_thread(lambda one: runtime.generate_ids(**one, max_new_tokens=12), calls)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from in_threads import answers_are_those_of_one_thread
 from tiny import roughen, tiny_gpt2, tiny_opt
 from toys import tiny_llama
 
@@ -139,3 +140,16 @@ def test_what_can_not_be_done_is_told_before_any_work(tmp_path):
     model = MAKERS["gpt2"]()
     with pytest.raises(GenerateArgumentError, match="Pipeline"):
         generating.generate(model, ["a"], sampler="greedy", engine="litert")
+
+
+def test_eight_threads_get_the_texts_that_one_gets_and_one_of_them_writes_the_artefact(cache, gpt2):
+    calls = [{"prompts": text, "sampler": "top_k:k=5", "seed": seed} for seed, text in enumerate(PROMPTS[:3])]
+    settings = {"engine": "litert", "max_new_tokens": 8}
+    wanted = {repr(call): gpt2.generate(**call, **settings) for call in calls}
+    before = artefacts(cache)
+    again = pipeline("gpt2", cache)
+    assert again.model.source == gpt2.model.source
+    answers_are_those_of_one_thread(
+        lambda call: wanted[repr(call)], calls, rounds=2, anew=lambda: lambda call: again.generate(**call, **settings)
+    )
+    assert artefacts(cache) == before

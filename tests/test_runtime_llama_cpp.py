@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -127,3 +128,13 @@ def test_threads_are_a_whole_number(exported, threads):
 def test_logits_are_not_shown(runtime):
     with pytest.raises(GenerateArgumentError, match="logits"):
         runtime.logits(np.array([5]))
+
+
+def test_eight_threads_get_the_texts_that_one_gets(exported, runtime):
+    prompts = [exported[0].tokenizer.encode(text) for text in ("the sea", "春", "the sand and the sun")]
+    calls = [
+        {"prompts": [prompt], "sampler": sampler, "seed": 7}
+        for prompt in prompts
+        for sampler in ("greedy", "top_k:k=5", "random")
+    ]
+    answers_are_those_of_one_thread(lambda one: runtime.generate_ids(**one, max_new_tokens=12), calls)

@@ -56,7 +56,9 @@ class Distances:
         """
         # Texts of a batch stand in few states with the same room: without this, half of a step's time went here.
         kept = self._in_time.get((state, room))
-        if kept is None:
+        if kept is not None:
+            return kept
+        with self._masks.lock:
             if len(self._in_time) * self._masks.vocabulary_size >= _KEPT_BYTES:
                 self._in_time.clear()
                 self._after.clear()
@@ -86,7 +88,12 @@ class Distances:
         """Breadth first from the start to see which states there are, and back from the complete ones."""
         if self._counted:
             return
-        self._counted = True
+        with self._masks.lock:
+            if not self._counted:
+                self._count_all()
+                self._counted = True  # last, for other threads don't wait once it is set
+
+    def _count_all(self) -> None:
         masks = self._masks
         likeness = masks.likeness(masks.start)
         seen = {likeness: masks.start}

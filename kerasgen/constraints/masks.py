@@ -7,6 +7,7 @@ goes on there. The end token is allowed where the text is complete, and other sp
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ _ROWS_KEPT = 1024
 class TokenMasks:
     """A constraint for one tokenizer; one instance serves every row, beam and call.
 
-    A row's state is a number, so that a batch's states are an array that is indexed and copied like any other.
+    A row's state is a number, so that a batch's states are an array that is indexed and copied like any other. Several
+    threads may ask: what is not known yet is found by one of them at a time.
 
     Args:
         constraint: which texts may be written.
@@ -38,6 +40,7 @@ class TokenMasks:
         vocabulary_size: tokens that a mask says something of.
         start: the state of a text that has not begun.
         distances: how many tokens each state is away from a complete text.
+        lock: held while states are numbered.
     """
 
     ENDED = 0
@@ -45,6 +48,7 @@ class TokenMasks:
 
     def __init__(self, constraint: Constraint, tokenizer: Tokenizer) -> None:
         self.constraint = constraint
+        self.lock = threading.RLock()
         self._automaton = constraint.automaton()
         self.vocabulary_size = tokenizer.vocabulary_size
         self._end = tokenizer.end_token_id
@@ -122,6 +126,10 @@ class TokenMasks:
 
     def reached(self, state: int) -> npt.NDArray[np.int32]:
         """Return the state after each token, int32 `(vocabulary_size,)`; -1 where it may not follow."""
+        with self.lock:
+            return self._reached(state)
+
+    def _reached(self, state: int) -> npt.NDArray[np.int32]:
         after = np.full(self.vocabulary_size, _DEAD, dtype=np.int32)
         if state == self.ENDED:
             return after
@@ -178,8 +186,9 @@ class TokenMasks:
         return after
 
     def _step(self, state: int, byte: int) -> int:
-        self._expand([state])
-        return int(self._table[state, byte])
+        with self.lock:
+            self._expand([state])
+            return int(self._table[state, byte])
 
     def _fill(self, state: int) -> npt.NDArray[np.uint8]:
         allowed = self.reached(state) != _DEAD

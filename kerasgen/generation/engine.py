@@ -153,7 +153,10 @@ class BlockSession(Protocol):
 
 
 class Engine(TextSpace, Protocol):
-    """Opens sessions for one model or artefact. It may be asked from one thread at a time."""
+    """Opens sessions for one model or artefact.
+
+    Those of kerasgen may be asked from several threads; what a session changes is its own.
+    """
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from kerasgen.generation.keras_passes import signature
 from kerasgen.models.base import LanguageModel
 
 _MISSING = object()
+_LENDING = threading.Lock()  # a model has one sampler at a time, so threads take turns
 
 # By sampler, then by model. A function holds its model, so a model lives as long as the samplers it has run with.
 _Functions = dict[tuple[Any, ...], Callable[..., Any]]
@@ -63,7 +65,7 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
             "KerasHub's BeamSampler can't return all beams through generate. Use kerasgen's Beam with "
             "`num_return_sequences`, or return_all_beams=False."
         )
-    with lent(model.causal_lm, sampler) as function:
+    with _LENDING, lent(model.causal_lm, sampler) as function:
         for batch in batches:
             padded = batch.padded(int(batch.limits.max()), end)
             mask = np.arange(padded.shape[1]) < batch.lengths[:, None]

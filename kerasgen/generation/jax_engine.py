@@ -76,13 +76,14 @@ class JaxEngine:
         """Return an engine of the same weights whose texts end at another token, which remembers nothing."""
         if end_token_id in self._ending:
             return self._ending[end_token_id]
-        other = self._ending[end_token_id] = copy.copy(self)
+        other = copy.copy(self)
         other._ending = {}
         other.tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
         other.prompts = Prompts()
         knowing = ("choose ", "steps ")  # graphs that hold the end token
-        other._compiled = {name: call for name, call in self._compiled.items() if not str(name).startswith(knowing)}
-        return other
+        compiled = list(self._compiled.items())
+        other._compiled = {name: call for name, call in compiled if not str(name).startswith(knowing)}
+        return self._ending.setdefault(end_token_id, other)  # complete before another thread may have it
 
     def replace(self, weights: Weights) -> None:
         """Go on with other weights of the same shape; what was read with the old ones is forgotten."""
@@ -100,9 +101,10 @@ class JaxEngine:
         """
         if rows > 1 or jax.default_backend() != "cpu":
             return self.weights
-        if self._turned is None:
-            self._turned = jnp.asarray(np.ascontiguousarray(np.asarray(self.weights.tokens).T))
-        return self.weights._replace(turned=self._turned)
+        turned = self._turned
+        if turned is None:
+            turned = self._turned = jnp.asarray(np.ascontiguousarray(np.asarray(self.weights.tokens).T))
+        return self.weights._replace(turned=turned)
 
     def utf8_steps(self, masks: Utf8Masks) -> Any:
         """Return `masks.steps` as it lies on the device."""
@@ -120,14 +122,18 @@ class JaxEngine:
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
         """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""
-        if name not in self._compiled:
+        call = self._compiled.get(name)
+        if call is None:
 
             def traced(*arguments: Any) -> Any:
                 self.compilations += 1  # runs when a graph is traced, and not when it is called
                 return function(*arguments)
 
-            self._compiled[name] = jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
-        return self._compiled[name](*arguments)
+            # Of two threads that come here at once the first is kept, so that a graph is compiled once.
+            call = self._compiled.setdefault(
+                name, jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
+            )
+        return call(*arguments)
 
     def read(self, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
         """Read prompts after what was read of them before.

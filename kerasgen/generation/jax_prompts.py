@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -42,7 +43,7 @@ class Remembered:
 
 
 class Prompts:
-    """The texts that an engine remembers, the latest `most`.
+    """The texts that an engine remembers, the latest `most`. Threads may keep and find at the same time.
 
     Args:
         most: how many.
@@ -50,12 +51,14 @@ class Prompts:
 
     def __init__(self, most: int = 8) -> None:
         self._most = most
-        self._kept: list[Remembered] = []
+        self._kept: list[Remembered] = []  # replaced as a whole, so that who reads it has one list
+        self._lock = threading.Lock()
 
     def keep(self, one: Remembered) -> None:
         """Remember a text; it takes the place of those that it begins with."""
-        self._kept = [other for other in self._kept if one.token_ids[: len(other.token_ids)] != other.token_ids]
-        self._kept = [*self._kept, one][-self._most :]
+        with self._lock:
+            kept = [other for other in self._kept if one.token_ids[: len(other.token_ids)] != other.token_ids]
+            self._kept = [*kept, one][-self._most :]
 
     def clear(self) -> None:
         """Forget all."""
@@ -67,5 +70,6 @@ class Prompts:
 
     def find(self, prompts: Sequence[Sequence[int]]) -> tuple[Remembered, int] | None:
         """Return the text with which all these prompts have most in common and how many tokens, or None."""
-        found: Any = max(((one.common(prompts), n) for n, one in enumerate(self._kept)), default=(0, 0))
-        return (self._kept[found[1]], int(found[0])) if found[0] >= _WORTH_IT else None
+        kept = self._kept
+        found: Any = max(((one.common(prompts), n) for n, one in enumerate(kept)), default=(0, 0))
+        return (kept[found[1]], int(found[0])) if found[0] >= _WORTH_IT else None

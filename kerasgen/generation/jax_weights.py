@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -59,20 +60,22 @@ class _Kept:
 
 
 # What is compiled and prepared lives as long as the model.
+_PREPARING = threading.Lock()
 _KEPT: weakref.WeakKeyDictionary[Any, dict[str, _Kept]] = weakref.WeakKeyDictionary()
 
 
 def engine_of(model: LanguageModel) -> JaxEngine:
     """Return the engine of a known model with its present weights."""
     backend.keep_compiled(everything=True)
-    state, kept = state_of(model), _KEPT.setdefault(model.causal_lm, {})
-    key = model.tokenizer.digest()
-    if key not in kept:
-        kept[key] = _Kept(JaxEngine(model.tokenizer, shape_of(model), prepare(model)), state)
-    elif not is_same(kept[key].state, state):
-        kept[key].engine.replace(prepare(model))
-        kept[key].state = state
-    return kept[key].engine
+    with _PREPARING:
+        state, kept = state_of(model), _KEPT.setdefault(model.causal_lm, {})
+        key = model.tokenizer.digest()
+        if key not in kept:
+            kept[key] = _Kept(JaxEngine(model.tokenizer, shape_of(model), prepare(model)), state)
+        elif not is_same(kept[key].state, state):
+            kept[key].engine.replace(prepare(model))
+            kept[key].state = state
+        return kept[key].engine
 
 
 def state_of(model: LanguageModel) -> tuple[Any, ...]:

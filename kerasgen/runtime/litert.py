@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.files import locking
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
 from kerasgen.runtime.litert_session import LiteRtSession, read_prompt
@@ -125,7 +128,7 @@ class LiteRtRuntime(Runtime):
 
 
 class LiteRtEngine:
-    """Decodes a TFLite artefact.
+    """Decodes a TFLite artefact. Threads take turns at each run of the graph, and each session has caches of its own.
 
     Args:
         path: the `.tflite` file.
@@ -159,12 +162,19 @@ class LiteRtEngine:
         self.max_sequence_length: int = settings["cache_length"]
         options = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=str(weight_cache or ""))
         try:
-            self._compiled = CompiledModel.from_file(str(path), options=Options(cpu_options=options))
+            # XNNPACK makes its file where it is missing, in place; whoever mapped half of one would read half.
+            with contextlib.ExitStack() as stack:
+                if weight_cache is not None:
+                    with contextlib.suppress(OSError):  # it is there already, where nothing can be written
+                        stack.enter_context(locking.locked(weight_cache, wait=True))
+                self._compiled = CompiledModel.from_file(str(path), options=Options(cpu_options=options))
         except Exception as cause:
             raise ModelFormatError(f"LiteRT can't read {path}: {cause}. Copy or export it again.") from cause
         layers = range(settings["num_layers"])
         self.cache_names = [f"kv_cache_{kind}_{index}" for kind in "kv" for index in layers]
         self._buffers: dict[tuple[str, str], Any] = {}
+        # The graph's own buffers, and what is written into them, belong to one run at a time; caches are the sessions'.
+        self._running = threading.RLock()
 
     def ending_at(self, end_token_id: int) -> LiteRtEngine:
         """Return the same engine whose texts end at another token."""
@@ -198,17 +208,19 @@ class LiteRtEngine:
         """Return new caches, zeroed: masked places must hold something finite."""
         shape = self.settings["num_heads"], self.settings["cache_length"], self.settings["head_dim"]
         zeros = np.zeros(int(np.prod(shape)), dtype=np.float32)
-        found = {name: self._compiled.create_input_buffer_by_name(DECODE, name) for name in self.cache_names}
-        for buffer in found.values():
-            buffer.write(zeros)
+        with self._running:
+            found = {name: self._compiled.create_input_buffer_by_name(DECODE, name) for name in self.cache_names}
+            for buffer in found.values():
+                buffer.write(zeros)
         return found
 
     def copy_caches(self, caches: dict[str, Any]) -> dict[str, Any]:
         """Return caches of their own that hold the same."""
         found = self.caches()
         size = self.settings["num_heads"] * self.settings["cache_length"] * self.settings["head_dim"]
-        for name, buffer in found.items():
-            buffer.write(caches[name].read(size, np.float32))
+        with self._running:
+            for name, buffer in found.items():
+                buffer.write(caches[name].read(size, np.float32))
         return found
 
     def run(
@@ -231,13 +243,14 @@ class LiteRtEngine:
         """
         answers = answers or {}
         asked, answered = dict(caches), dict(caches)
-        for name, array in inputs.items():
-            asked[name] = self._buffer(signature, name)
-            asked[name].write(array)
-        for name in answers:
-            answered[name] = self._buffer(signature, name, output=True)
-        self._compiled.run_by_name(signature, asked, answered)
-        return {name: answered[name].read(size, kind) for name, (size, kind) in answers.items()}
+        with self._running:
+            for name, array in inputs.items():
+                asked[name] = self._buffer(signature, name)
+                asked[name].write(array)
+            for name in answers:
+                answered[name] = self._buffer(signature, name, output=True)
+            self._compiled.run_by_name(signature, asked, answered)
+            return {name: answered[name].read(size, kind) for name, (size, kind) in answers.items()}
 
     def logits(
         self, signature: str, caches: dict[str, Any], *, rows: int, **inputs: npt.NDArray[Any]

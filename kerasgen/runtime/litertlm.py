@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class LiteRtLmRuntime(Runtime):
 
     def __init__(self, engine: Any, tokenizer: ByteLevelBPE, max_sequence_length: int) -> None:
         self._engine = engine
+        self._session = threading.Lock()  # LiteRT-LM's engine has one at a time
         self.tokenizer = tokenizer
         self.max_sequence_length = self._longest = max_sequence_length
 
@@ -69,16 +71,17 @@ class LiteRtLmRuntime(Runtime):
             raise GenerateArgumentError(
                 f"max_new_tokens must be between 1 and {room} after this prompt. Received: {max_new_tokens}."
             )
-        session = self._engine.create_session(
-            apply_prompt_template=False,
-            sampler_config=litert_lm.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0),
-            max_output_tokens=max_new_tokens,
-        )
-        try:
-            session.run_prefill([text])
-            found = session.run_decode().texts[0]
-        finally:
-            session.close()
+        with self._session:
+            session = self._engine.create_session(
+                apply_prompt_template=False,
+                sampler_config=litert_lm.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0),
+                max_output_tokens=max_new_tokens,
+            )
+            try:
+                session.run_prefill([text])
+                found = session.run_decode().texts[0]
+            finally:
+                session.close()
         return self.tokenizer.encode(found.rstrip("\ufffd"))
 
 

@@ -1,0 +1,113 @@
+"""A pipeline, a model's engines and a constraint are called by eight threads at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_threads import answers_are_those_of_one_thread
+from tiny import tiny_gpt2
+from toys import tiny_llama
+
+import kerasgen as kg
+from kerasgen.constraints import masks
+from kerasgen.generation import generating
+from kerasgen.generation.jax_decoder import Cache
+from kerasgen.generation.jax_prompts import Prompts, Remembered
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.saving import save_preset
+
+PROMPTS = ["the", "the sea and the sand", "春"]
+CALLS = [
+    {"prompts": prompt, "sampler": sampler, "seed": seed}
+    for seed, prompt in enumerate(PROMPTS)
+    for sampler in ("greedy", "top_k:k=5", "beam:num_beams=2")
+]
+
+
+def generated(model: LanguageModel) -> Any:
+    def of(settings: dict[str, Any]) -> Any:
+        settings = dict(settings)
+        prompts = [settings.pop("prompts")]
+        return generating.generate(model, prompts, max_new_tokens=8, **settings)
+
+    return of
+
+
+def test_a_decoder_on_jax() -> None:
+    """Prompts that are remembered, graphs that are compiled and weights that are turned are shared."""
+    answers_are_those_of_one_thread(
+        generated(tiny_gpt2(num_layers=1)), CALLS, rounds=1, anew=lambda: generated(tiny_gpt2(num_layers=1))
+    )
+
+
+def test_any_other_model_through_keras() -> None:
+    calls = [call for call in CALLS if call["sampler"] != "beam:num_beams=2"][::2]
+    answers_are_those_of_one_thread(generated(tiny_llama()), calls, rounds=1, anew=lambda: generated(tiny_llama()))
+
+
+@pytest.mark.one_backend
+def test_a_pipeline_of_files_whose_model_another_thread_loads(tmp_path: Path) -> None:
+    preset = save_preset(tiny_gpt2(num_layers=1), tmp_path / "preset")
+    pipe, fresh = kg.Pipeline(model=str(preset)), kg.Pipeline(model=str(preset))
+    wanted = {repr(one): fresh.generate(**one, max_new_tokens=6) for one in CALLS}
+
+    def call(settings: dict[str, Any]) -> Any:
+        if settings["seed"] == 1:
+            assert pipe.model.tokenizer.vocabulary_size
+        return pipe.generate(**settings, max_new_tokens=6)
+
+    answers_are_those_of_one_thread(lambda one: wanted[repr(one)], CALLS, rounds=1, anew=lambda: call)
+
+
+@pytest.mark.one_backend
+def test_prompts_that_are_kept_while_others_are_looked_for() -> None:
+    """What is found must begin as what was looked for, however many texts come and go meanwhile."""
+    prompts = Prompts(most=3)
+    texts = [tuple(range(n, n + 10)) for n in range(20)]
+
+    def call(text: tuple[int, ...]) -> bool | int:
+        prompts.keep(Remembered(text, Cache((), ()), np.ones(len(text), dtype=np.bool_)))
+        found = prompts.find([(*text, 99)])
+        return (
+            texts.index(text)
+            if found is None
+            else found[0].token_ids[: found[1]] == text[: found[1]] and texts.index(text)
+        )
+
+    answers_are_those_of_one_thread(call, texts, rounds=200)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("form", ["regex:pattern=[a-z ]+[.!]", "verse_form:form=七言絕句"])
+def test_a_constraint_whose_states_are_numbered_when_they_are_first_seen(form: str) -> None:
+    if form.startswith("regex"):
+        pytest.importorskip("outlines_core")
+    pipe = kg.Pipeline(model="starter")
+    calls = [
+        (prompt, seed) for seed, prompt in enumerate(["", "a", "b", "c"] if "regex" in form else ["", "春", "明月"])
+    ]
+
+    def call(one: tuple[str, int]) -> str:
+        return pipe.generate(one[0], constraint=form, seed=one[1], sampler="top_k:k=9", max_new_tokens=40)
+
+    def anew() -> Any:
+        masks.masks_of.cache_clear()
+        return call
+
+    answers_are_those_of_one_thread(call, calls, rounds=1, anew=anew)
+
+
+@pytest.mark.one_backend
+def test_samplers_of_keras_hub_take_turns() -> None:
+    pytest.importorskip("keras_hub")
+    import keras_hub
+
+    model = tiny_gpt2(num_layers=1)
+
+    def call(prompt: str) -> Any:
+        return generating.generate(model, [prompt], sampler=keras_hub.samplers.GreedySampler(), max_new_tokens=5)
+
+    answers_are_those_of_one_thread(call, PROMPTS[:3], rounds=1)
