@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
-from kerasgen import cache, devices
+from kerasgen import cache, devices, forks
 from kerasgen.errors import ArgumentError, BackendError
 from kerasgen.files import locking, placing, writing
 
@@ -191,7 +191,9 @@ def use(backend: str | None = None, *, why: str | None = None) -> Backend:
     Raises:
         ArgumentError: Keras has no such backend.
         BackendError: Keras already runs on another backend than asked for, or the backend is not installed.
+        ForkedError: it began in a process of which this one is a forked child.
     """
+    forks.begin(forks.KERAS)
     with _starting:
         return _use(backend, why)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from kerasgen import specs
+from kerasgen import forks, specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
@@ -56,6 +56,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
     Raises:
         ArgumentError: `texts` is a single string, or holds something else.
     """
+    forks.check(forks.KERAS)
     several = specs.strings(texts)
     if several is None:
         raise ArgumentError(f"`texts` must be a list of strings. Received: {texts!r:.80}.")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kerasgen import forks
 from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.files import placing
 from kerasgen.runtime import metadata
@@ -65,6 +66,7 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
         ExportArgumentError: something lies there, and is not to be replaced or is none of this exporter's artefacts.
         OSError: what a killed export had begun to move there can't be finished.
     """
+    forks.check(forks.KERAS)
     placing.recover(path.absolute())
     written = [path] if beside is None else [path, *(path.with_name(path.name + suffix) for suffix in beside)]
     there = [place for place in written if place.exists() or place.is_symlink()]

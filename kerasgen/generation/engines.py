@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from kerasgen import forks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.engine import Engine
 from kerasgen.models.base import LanguageModel
@@ -33,6 +34,7 @@ def resolve(model: LanguageModel | Engine, engine: str | EngineSource = "auto", 
         longest: as in `EngineSource.engine`.
 
     Raises:
+        ForkedError: the model was made in a process of which this one is a forked child.
         GenerateArgumentError: there is no such engine, or `model` is one already and another is asked for.
     """
     if isinstance(engine, str) and engine not in NAMES:
@@ -45,6 +47,7 @@ def resolve(model: LanguageModel | Engine, engine: str | EngineSource = "auto", 
         if engine not in ("auto", model.name):
             raise GenerateArgumentError(f"This is an engine of its own, {model.name!r}. Received: engine={engine!r}.")
         return model
+    forks.check(forks.KERAS)
     return _keras(model) if isinstance(engine, str) else engine.engine(model, longest=longest)
 
 

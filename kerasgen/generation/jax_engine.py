@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerasgen import forks
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.generation import jax_decoder
 from kerasgen.generation.jax_decoder import Cache, Shape, Weights
@@ -57,6 +58,7 @@ class JaxEngine:
     name = "keras"
 
     def __init__(self, tokenizer: Tokenizer, shape: Shape, weights: Weights) -> None:
+        forks.begin(forks.JAX)
         self.tokenizer = tokenizer
         self.shape = shape
         self.weights = weights
@@ -118,6 +120,7 @@ class JaxEngine:
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> JaxSession:
         """Return a session whose rows are these texts; see `Engine.open`."""
+        forks.check(forks.JAX)
         return JaxSession(self, prompts, limits)
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kerasgen import backend
+from kerasgen import backend, forks
 from kerasgen.generation.jax_decoder import Layer, Shape, Weights
 from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.models.base import LanguageModel, computing_layers
@@ -47,6 +47,7 @@ def engine_of_files(directory: Path) -> JaxEngine | None:
     found = stored.read(directory)
     if found is None:
         return None
+    forks.begin(forks.JAX)
     backend.keep_compiled(everything=True)
     return JaxEngine(found.tokenizer, _shape(found.shape, found.tokenizer), _prepared(found.weights))
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from kerasgen import forks
 from kerasgen.generation import keras_passes as passes
 from kerasgen.generation.engine import Session
 from kerasgen.models.base import LanguageModel
@@ -50,6 +51,7 @@ class KerasEngine:
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
         """Return a session whose rows are these texts; see `Engine.open`."""
+        forks.check(forks.KERAS)
         kind = _CachedSession if passes.keeps_cache(self.model.causal_lm) else _Texts
         return kind(self.model, prompts, limits)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasgen import forks
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import json_lines
@@ -62,6 +63,7 @@ def generate_to(
         GenerateArgumentError: as there.
         GenerationError: as there.
     """
+    forks.check(forks.KERAS)
     spec = resolve(sampler)
     if is_hub_sampler(spec):
         raise GenerateArgumentError(

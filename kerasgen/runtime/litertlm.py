@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasgen import forks
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_threads
@@ -23,7 +25,7 @@ class LiteRtLmRuntime(Runtime):
     """
 
     def __init__(self, engine: Any, tokenizer: ByteLevelBPE, max_sequence_length: int) -> None:
-        self._engine = engine
+        self._engine, self._pid = engine, os.getpid()
         self._session = threading.Lock()  # LiteRT-LM's engine has one at a time
         self.tokenizer = tokenizer
         self.max_sequence_length = self._longest = max_sequence_length
@@ -50,6 +52,7 @@ class LiteRtLmRuntime(Runtime):
                 "kerasgen runs a LiteRT-LM bundle with the plain sampler 'greedy' and its own end token. Received: "
                 f"sampler={sampler!r}, end_token_id={end_token_id!r}."
             )
+        forks.check_owner(forks.LITERT_LM, self._pid)
         check_call(
             self,
             prompts,

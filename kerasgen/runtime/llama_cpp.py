@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasgen import forks
 from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import verifying
@@ -191,6 +192,7 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Ggu
     verifying.check_sha256(path, found["sha256"])
     longest: int = found["max_tokens"]
     tokenizer = GgufVocabulary.read(path).tokenizer()
+    forks.begin(forks.LLAMA_CPP)
     try:
         server = LlamaCpp(str(path), chunk=min(_READ_AT_ONCE, longest), longest=longest, texts=1, threads=threads)
     except RuntimeError as cause:

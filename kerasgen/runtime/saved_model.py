@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from kerasgen import forks
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime, check_call, check_text
@@ -42,6 +43,7 @@ class SavedModelRuntime(Runtime):
                 package="tensorflow",
                 extra="tensorflow",
             ) from cause
+        forks.begin(forks.TENSORFLOW)
         self.tokenizer = (
             cast(Tokenizer, _Outside(path, found["token_ids"]))
             if found["tokenizer"] is None
@@ -68,6 +70,7 @@ class SavedModelRuntime(Runtime):
         valid_utf8: bool = True,
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime`."""
+        forks.check(forks.TENSORFLOW)
         check_call(
             self,
             prompts,
@@ -106,6 +109,7 @@ class SavedModelRuntime(Runtime):
 
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens, float32 `(tokens, vocabulary_size)`."""
+        forks.check(forks.TENSORFLOW)
         check_text(token_ids, self.tokenizer, self.max_sequence_length)
         found = self._signatures["logits"](token_ids=self._tf.constant([list(token_ids)], self._tf.int32))
         return found["logits"].numpy()[0]

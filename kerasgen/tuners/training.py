@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from kerasgen import backend as backends
+from kerasgen import forks
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
@@ -50,6 +51,7 @@ def run(
     trainable; of the token embeddings' table, if it is, the rows before `first_row` stay as they are. The other
     arguments are those of `FineTuner.tune`.
     """
+    forks.check(forks.KERAS)
     settings, reasons = _decided(model, train, settings)
     with distributing.placed(model, settings) as share:
         one = _Run(
