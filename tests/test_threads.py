@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,10 @@ def test_a_pipeline_of_files_whose_model_another_thread_loads(tmp_path: Path) ->
     preset = save_preset(tiny_gpt2(num_layers=1), tmp_path / "preset")
     pipe, fresh = kg.Pipeline(model=str(preset)), kg.Pipeline(model=str(preset))
     wanted = {repr(one): fresh.generate(**one, max_new_tokens=6) for one in CALLS}
+    loading = threading.Lock()
 
     def call(settings: dict[str, Any]) -> Any:
-        if settings["seed"] == 1:
+        if settings["seed"] == 1 and loading.acquire(blocking=False):
             assert pipe.model.tokenizer.vocabulary_size
         return pipe.generate(**settings, max_new_tokens=6)
 
