@@ -19,7 +19,8 @@ PROGRAM = """
     import os, signal, sys, warnings
     warnings.simplefilter("ignore")  # JAX's, of the fork
     import kerasgen as kg
-    pipe = kg.Pipeline(corpus=["the sea and the sun"] * 30, model=sys.argv[1], backend="jax", cache=sys.argv[2] + "/cache")
+    cache = sys.argv[2] + "/cache"
+    pipe = kg.Pipeline(corpus=["the sea and the sun"] * 30, model=sys.argv[1], backend="jax", cache=cache)
 
     def forked(what, act):
         sys.stdout.flush()
