@@ -34,6 +34,8 @@ In brackets stands the exception of Python's that it is as well, so that `except
     │   └── CheckpointError               a checkpoint is damaged, or of another run
     ├── GenerationError
     └── ExportError                       the artefact could not be written or did not prove equal; `.figures`
+
+    KerasgenWarning (UserWarning)         it is done, and will hardly give what was meant
 """
 
 from __future__ import annotations
@@ -59,6 +61,10 @@ def _restore(kind: type[KerasgenError], arguments: tuple[Any, ...]) -> KerasgenE
     error = kind.__new__(kind, *arguments)
     super(KerasgenError, error).__init__(*arguments)
     return error
+
+
+class KerasgenWarning(UserWarning):
+    """What was asked for is done, and will hardly give what was meant; Python's `warnings` can silence it."""
 
 
 class ArgumentError(KerasgenError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -15,7 +16,7 @@ from kerasgen.corpora import dividing, splits
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.dividing import DividedCorpus
-from kerasgen.errors import ArgumentError, ExportArgumentError
+from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
 from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.exporters import choosing
 from kerasgen.exporters.base import Artefact, Exporter
@@ -174,6 +175,9 @@ class Pipeline(Generator):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         self._corpus().source.check()
         survey = self._survey(show=verbose != 0)
+        unfamiliar = self._unfamiliar(survey)
+        for said in unfamiliar:
+            warnings.warn(said, KerasgenWarning, stacklevel=3)
         vocabulary = self._adapt_vocabulary(survey)
         stored = self._documents(show=verbose != 0, survey=survey)
         model = self.model
@@ -198,7 +202,7 @@ class Pipeline(Generator):
         record = record_validation(model, vocabulary, report)
         near = len(self._corpus().division.groups)
         counts = stored.tally.to_dict() | ({"near_duplicates": near} if near else {})
-        self.report = dataclasses.replace(report, corpus=counts, vocabulary=record)
+        self.report = dataclasses.replace(report, corpus=counts, vocabulary=record, warnings=unfamiliar)
         return self.report
 
     @checked(elsewhere=belonging.elsewhere(_EVALUATE))
@@ -435,6 +439,20 @@ class Pipeline(Generator):
 
         corpus = self._corpus()
         return store.surveying(corpus.documents, held_out=corpus.division, show=show)
+
+    def _unfamiliar(self, survey: Survey) -> tuple[str, ...]:
+        """What speaks against training the model on these texts, as it came."""
+        tokenizer = self.tokenizer
+        from kerasgen.tokens.familiarity import unfamiliar_script
+
+        why = unfamiliar_script(survey.found.training_sample, tokenizer)
+        if why is None:
+            return ()
+        return (
+            f"The model {self.model.source!r} hardly knows the corpus's script: {why}. It learns it from next to "
+            "nothing, and its figures before tuning are those of guessing. Pass one that was trained on such text as "
+            "model=….",
+        )
 
     def _adapt_vocabulary(self, survey: Survey) -> Mapping[str, Any]:
         """Let the tuner fit the model's vocabulary to the training texts; ids encoded before are then no more."""

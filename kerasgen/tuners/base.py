@@ -92,6 +92,7 @@ class TuneReport:
             `FineTuner.adapt_vocabulary`. Empty if it was kept without a question.
         batch_size: rows of a batch.
         held_out_documents: documents held out; each validation says how many of them it scored.
+        warnings: what speaks against the run's coming to what was meant.
     """
 
     steps: int
@@ -126,6 +127,7 @@ class TuneReport:
     vocabulary: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 0
     held_out_documents: int = 0
+    warnings: Sequence[str] = ()
 
     @property
     def loss(self) -> float:
@@ -221,6 +223,7 @@ class TuneReport:
         if self.split_documents:
             lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")
         lines += _vocabulary_lines(self.vocabulary)
+        lines += [f"warning: {said}" for said in self.warnings]
         dropped = self.corpus.get("dropped")
         near = self.corpus.get("near_duplicates")
         if near:
