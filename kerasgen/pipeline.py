@@ -159,7 +159,7 @@ class Pipeline(Generator):
                 stands for exactly this run, and removes it when the run is finished.
             resume: `"auto"` goes on with a run that was interrupted, with the numbers of one that never was; True
                 insists on it, False starts anew.
-            callbacks: Keras callbacks.
+            callbacks: Keras callbacks. They may generate, score, save and export; what they change in the model counts.
             sample_prompt: what the texts written while tuning go on from, if the tuner writes any.
             verbose: 0 silent, 1 a progress bar, 2 a line an epoch.
 
@@ -173,6 +173,11 @@ class Pipeline(Generator):
         self._trains = True
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
+        if callbacks:
+            self._start_backend()
+            from kerasgen.tuners import guests
+
+            callbacks = guests.checked(callbacks, has_held_out=self.held_out > 0)
         self._corpus().source.check()
         survey = self._survey(show=verbose != 0)
         unfamiliar = self._unfamiliar(survey)

@@ -186,7 +186,7 @@ class TuneReport:
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as JSON can hold it."""
         return asdict(self) | {
-            "loss": self.loss,
+            "loss": self.loss if self.losses else None,
             "bits_per_character_before": self.bits_per_character_before,
             "bits_per_character": self.bits_per_character,
             "tokens_per_second": self.tokens_per_second,
@@ -306,7 +306,7 @@ class FineTuner(metaclass=Checked):
 
         Raises:
             TuneArgumentError: the settings don't fit the model or the documents; nothing was changed.
-            NonFiniteLossError: the loss became NaN or infinite.
+            NonFiniteLossError: a loss, a weight or the held-out loss became NaN or infinite; no checkpoint is of it.
             CheckpointError: there is nothing to resume, or it is of another run, or damaged.
             KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
         """

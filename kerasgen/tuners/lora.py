@@ -33,7 +33,7 @@ class LoraTuner(GradientTuner):
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | Any = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerasgen.tuners.schedule import WarmUpAndDecay
+from kerasgen.errors import TuneArgumentError
+from kerasgen.tuners.schedule import OfEachStep, WarmUpAndDecay
 from kerasgen.tuners.settings import GradientTuner
 
 
@@ -24,6 +25,18 @@ class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
     _powers: tuple[Any, Any] = (None, None)
     first_rows: Mapping[int, int] = {}
     """Of variables by their place, the first row that is updated; a row before it keeps its weights and moments."""
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next step, by the run's schedule."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        raise TuneArgumentError(
+            "The run's schedule sets the learning rate of each step, so a callback can't. Pass what you want to the "
+            "tuner: learning_rate= with a keras.optimizers.schedules.LearningRateSchedule."
+        )
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Update the variables; see Keras's."""
@@ -86,7 +99,9 @@ def _whole(gradient: Any, variable: Any) -> Any:
     return gradient
 
 
-def build(settings: GradientTuner, schedule: WarmUpAndDecay, *, first_rows: Mapping[int, int] | None = None) -> Any:
+def build(
+    settings: GradientTuner, schedule: WarmUpAndDecay | OfEachStep, *, first_rows: Mapping[int, int] | None = None
+) -> Any:
     """Return the optimizer that the settings ask for, not yet built on variables.
 
     Args:

@@ -5,9 +5,12 @@ Imports Keras: import it late.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from kerasgen.errors import CheckpointError
 from kerasgen.tuners import checkpoints, curve, distributing, state
@@ -84,6 +87,17 @@ class Recorder:
         distributing.together(self._share, f"the checkpoint of step {checkpoint.step}")
         return written
 
+    def is_finite(self) -> bool:
+        """Return whether every number of the run's state is one, and not NaN or infinite."""
+        return all(map(_is_finite, _gathered(self._variables).values()))
+
+    def digest(self) -> str:
+        """Return digits that change with any of the weights."""
+        digest = hashlib.blake2b()
+        for tensor in _gathered(self._trained()).values():
+            digest.update(np.ascontiguousarray(tensor).data)
+        return digest.hexdigest()
+
     def keep_best(self) -> None:
         """Write the weights as the best ones so far."""
         best = _gathered(self._trained())
@@ -106,6 +120,11 @@ class Recorder:
 
     def _trained(self) -> dict[str, Any]:
         return state.named(self._trainer.trainable_variables)
+
+
+def _is_finite(tensor: Any) -> bool:
+    # The least and the greatest pass a NaN on, and need no array of truths beside the tensor.
+    return tensor.dtype.kind != "f" or not tensor.size or bool(np.isfinite(tensor.min()) and np.isfinite(tensor.max()))
 
 
 def _gathered(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerasgen.tuners.keras_schedules import KerasSchedule
+from kerasgen.tuners.settings import GradientTuner
+
 
 class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """Rises in a straight line over the warm-up, then stays, or falls to zero over the steps that are left.
@@ -56,3 +59,47 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: 
             "decay": self.decay,
             "batches_per_step": self.batches_per_step,
         }
+
+
+class OfEachStep(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A schedule of a person's, which counts optimizer steps where Keras's optimizer counts batches.
+
+    Args:
+        schedule: of optimizer steps.
+        batches_per_step: batches whose gradients make one.
+    """
+
+    def __init__(self, schedule: Any, batches_per_step: int = 1) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.batches_per_step = batches_per_step
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate after so many batches."""
+        return self.of_step(step // self.batches_per_step)
+
+    def of_step(self, step: Any) -> Any:
+        """Return the learning rate of the optimizer step counted from 0."""
+        return self.schedule(step)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"schedule": self.schedule, "batches_per_step": self.batches_per_step}
+
+
+def of_settings(settings: GradientTuner, *, steps: int, batches_per_step: int) -> WarmUpAndDecay | OfEachStep:
+    """Return the schedule that the settings ask for.
+
+    Args:
+        settings: the tuner.
+        steps: optimizer steps of the whole run.
+        batches_per_step: batches whose gradients make one.
+
+    Raises:
+        TuneArgumentError: a schedule of Keras's can't be built again.
+    """
+    if isinstance(settings.learning_rate, KerasSchedule):
+        return OfEachStep(settings.learning_rate.build(), batches_per_step)
+    return WarmUpAndDecay(
+        settings.learning_rate, steps, settings.warmup_steps, settings.schedule, batches_per_step=batches_per_step
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kerasgen.errors import TuneArgumentError
+from kerasgen.tuners import keras_schedules
 from kerasgen.tuners.base import FineTuner
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class GradientTuner(FineTuner):
 
     Args:
         epochs: passes over the training documents.
-        learning_rate: the highest; after the warm-up it falls as `schedule` says.
+        learning_rate: the highest; after the warm-up it falls as `schedule` says. Or a schedule of Keras's, which gives
+            that of each optimizer step, counted from 0, and leaves nothing for `schedule` and `warmup_steps` to say.
         batch_size: rows of a batch, or None for as many as make an optimizer step of some 2,000 tokens (8,000 on a
             GPU), and fewer where the run would have less than 100 steps; the report says how many.
         max_steps: optimizer steps at most, or None; the schedule ends with the steps that are really run.
@@ -65,7 +67,7 @@ class GradientTuner(FineTuner):
     """
 
     epochs: int = 1
-    learning_rate: float = 2e-4
+    learning_rate: float | Any = 2e-4
     batch_size: int | None = None
     max_steps: int | None = None
     sequence_length: int | None = None
@@ -105,7 +107,15 @@ class GradientTuner(FineTuner):
             if getattr(self, name) is not None:
                 self._check_whole(name, least=1)
         self._check_whole("warmup_steps", least=0)
-        self._check_number("learning_rate", above=0.0)
+        object.__setattr__(self, "learning_rate", keras_schedules.taken(self.learning_rate))
+        if not isinstance(self.learning_rate, keras_schedules.KerasSchedule):
+            self._check_number("learning_rate", above=0.0)
+        elif self.schedule != "linear" or self.warmup_steps:
+            raise TuneArgumentError(
+                f"learning_rate={self.learning_rate!r} says the rate of each step by itself. Leave out schedule and "
+                f"warmup_steps, or pass a number. Received: schedule={self.schedule!r}, "
+                f"warmup_steps={self.warmup_steps}."
+            )
         self._check_number("weight_decay", least=0.0)
         if self.clip_norm is not None:
             self._check_number("clip_norm", above=0.0)
@@ -136,11 +146,15 @@ class GradientTuner(FineTuner):
         Raises:
             TuneArgumentError: the model's family or tokenizer can't be changed so, or the model can't be tuned at all.
         """
+        from kerasgen.models.live import is_live
         from kerasgen.tuners import requirements
 
         requirements.require_trainable(model)
         if self.vocabulary == "keep":
             return {}
+        if self.vocabulary is None and is_live(model):
+            reason = "the model was handed over in memory and stays the one that it is"
+            return {"asked": None, "choice": "keep", "reason": reason}
         from kerasgen.models.precision import resolve
         from kerasgen.tuners import sizing
         from kerasgen.tuners.vocabulary import adapt, measured

@@ -10,11 +10,11 @@ import keras
 from keras import ops
 
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.forward import TokenLosses
+from kerasgen.models.forward import TokenLosses, computing_in
 from kerasgen.models.vocabulary import token_table
 from kerasgen.tuners.optimizer import build as build_optimizer
 from kerasgen.tuners.plan import Plan
-from kerasgen.tuners.schedule import WarmUpAndDecay
+from kerasgen.tuners.schedule import OfEachStep, WarmUpAndDecay, of_settings
 from kerasgen.tuners.settings import GradientTuner
 
 
@@ -73,10 +73,22 @@ class Trainer(TokenLosses):
         self.step_accuracy.update_state(y_pred.accuracy)
         return y_pred.loss
 
+    def save(self, filepath: Any, overwrite: bool = True, **settings: Any) -> None:
+        """Save the task that is trained, as its own `save` does: a callback of Keras's finds it here."""
+        self.causal_lm.save(filepath, overwrite=overwrite, **settings)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, **settings: Any) -> None:
+        """Save the weights of the task that is trained, as its own `save_weights` does."""
+        self.causal_lm.save_weights(filepath, overwrite=overwrite, **settings)
+
+    def load_weights(self, filepath: Any, **settings: Any) -> None:
+        """Load weights into the task that is trained, as its own `load_weights` does."""
+        self.causal_lm.load_weights(filepath, **settings)
+
 
 def compiled(
     model: LanguageModel, plan: Plan, settings: GradientTuner, first_row: int
-) -> tuple[Trainer, WarmUpAndDecay]:
+) -> tuple[Trainer, WarmUpAndDecay | OfEachStep]:
     """Return the model with its optimizer, built, so that its variables can be saved and restored, and its schedule.
 
     Args:
@@ -88,13 +100,7 @@ def compiled(
     executed = settings.steps_per_execution
     batches = executed * plan.batches_per_step if executed > 1 else 1
     trainer = Trainer(model, remat=settings.remat, batches=batches)
-    schedule = WarmUpAndDecay(
-        settings.learning_rate,
-        plan.steps,
-        settings.warmup_steps,
-        settings.schedule,
-        batches_per_step=plan.batches_per_step,
-    )
+    schedule = of_settings(settings, steps=plan.steps, batches_per_step=plan.batches_per_step)
     first_rows = {}
     if first_row:
         table = token_table(model)
@@ -104,6 +110,25 @@ def compiled(
     trainer.compile(optimizer=optimizer, jit_compile=keras.config.backend() == "jax", steps_per_execution=batches)
     optimizer.build(trainer.trainable_variables)
     return trainer, schedule
+
+
+@contextmanager
+def outside(trainer: Trainer, precision: str) -> Iterator[None]:
+    """Let the model be meanwhile what it is outside of `fit`: with its current weights, which JAX has elsewhere.
+
+    What changes in it is trained on.
+
+    Args:
+        trainer: that `fit` is training.
+        precision: the dtype policy that the model came with.
+    """
+    if hasattr(trainer, "jax_state_sync"):
+        trainer.jax_state_sync()
+    if trainer.causal_lm.dtype_policy.name == precision:
+        yield
+        return
+    with computing_in(trainer.causal_lm, precision):
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,13 +21,13 @@ from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import distributing, measuring, requirements, sizing, state, validating
+from kerasgen.tuners import distributing, guests, measuring, requirements, sizing, state, validating
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recording import Recorder, checkpoint_to_resume
 from kerasgen.tuners.run_directory import alone_together
 from kerasgen.tuners.settings import GradientTuner
-from kerasgen.tuners.trainer import Trainer, compiled, weights_kept
+from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
 from kerasgen.tuners.watching import History, OneRun, StepLog, Watcher, interruptible
 
 
@@ -53,6 +54,7 @@ def run(
     """
     forks.check(forks.KERAS)
     settings, reasons = _decided(model, train, settings)
+    callbacks = guests.checked(callbacks, has_held_out=held_out is not None and held_out.targets > 0)
     with distributing.placed(model, settings) as share:
         one = _Run(
             model,
@@ -158,6 +160,7 @@ class _Run:
         """Train from the beginning or from a checkpoint and return the report."""
         saved = checkpoint_to_resume(self.directory, resume, self.share)
         prepare()
+        precision = self.model.causal_lm.dtype_policy.name
         with computing_in(self.model.causal_lm, self.settings.precision):
             trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row)
             state.reseed(trainer, self.seed)
@@ -167,6 +170,7 @@ class _Run:
             if self.held_out is not None and self.has_held_out:
                 documents = validating.sampled(self.held_out, self.settings.validation_tokens)
                 validate = partial(self._validate, trainer, recorder.history, documents)
+            around = partial(outside, trainer, precision)
             watcher = Watcher(
                 recorder.history,
                 batches_per_step=self.plan.batches_per_step,
@@ -176,27 +180,30 @@ class _Run:
                 validate=validate,
                 keep_best=recorder.keep_best,
                 patience=self.settings.patience,
-                sample=sample,
+                sample=None if sample is None else partial(_within, around, sample),
+                is_finite=recorder.is_finite,
+                digest=recorder.digest if callbacks else str,
                 show=verbose != 0,
                 validate_every=self.settings.validate_every,
                 checkpoint_every=self.settings.checkpoint_every,
                 sample_every=self.settings.sample_every,
             )
             if saved is None and validate is not None:
-                recorder.history.validations.append(validate())
+                recorder.history.validations.append(watcher.measure())
             product_flops = measuring.matrix_product_flops(self.settings.precision)
             loggers = _loggers(self.settings, self.directory, watcher, self.plan) if self.share.writes else []
-            done = _fit(trainer, self.plan, watcher, [*loggers, *callbacks], verbose=verbose)
+            visiting = guests.invited(callbacks, around)
+            done = _fit(trainer, self.plan, watcher, [*loggers, *visiting], verbose=verbose)
             if watcher.interrupted and watcher.step < self.plan.steps:
                 raise KeyboardInterrupt(
                     f"Stopped after step {watcher.step} of {self.plan.steps}. The checkpoint is {watcher.checkpoint}; "
                     "fit(resume=True) goes on from it."
                 )
-            watcher.validate_now()
+            watcher.conclude()
             if self.settings.patience is not None and recorder.history.waited:
                 recorder.take_best()
-                assert validate is not None
-                recorder.history.validations.append(validate())
+                watcher.save_again()
+                recorder.history.validations.append(watcher.measure())
             report = self._report(watcher, done, product_flops, resumed_from=None if saved is None else saved.step)
             recorder.finish(report, draw_curve=self.settings.loss_curve)
             return report
@@ -245,6 +252,11 @@ class _Run:
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
+
+
+def _within(around: Callable[[], AbstractContextManager[None]], act: Callable[[], str]) -> str:
+    with around():
+        return act()
 
 
 class _Done(NamedTuple):

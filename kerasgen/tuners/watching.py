@@ -75,6 +75,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         keep_best: called when a validation is the best so far, or None without early stopping.
         patience: validations without a lower loss after which the run stops, or None.
         sample: writes a text, or None.
+        is_finite: says whether every number of the run's state is one.
+        digest: returns digits that change with any weight, where a person's callbacks may change some; else a constant.
         show: print the texts.
         validate_every: optimizer steps, or None for the ends of epochs.
         checkpoint_every: optimizer steps, or None for the ends of epochs.
@@ -93,6 +95,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         keep_best: Callable[[], None] | None,
         patience: int | None,
         sample: Callable[[], str] | None,
+        is_finite: Callable[[], bool],
+        digest: Callable[[], str],
         show: bool,
         validate_every: int | None,
         checkpoint_every: int | None,
@@ -108,6 +112,9 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.keep_best = keep_best
         self.patience = patience
         self.sample = sample
+        self.is_finite = is_finite
+        self.digest = digest
+        self._validated = self._saved = ""
         self.show = show
         self.validate_every = validate_every
         self.checkpoint_every = checkpoint_every
@@ -153,15 +160,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     def _keep(self, loss: float, accuracy: float) -> None:
         if not math.isfinite(loss):
             self._attach()
-            rate = self.learning_rate(self.step)
-            kept = f" The last checkpoint is {self.checkpoint}." if self.checkpoint else ""
-            raise NonFiniteLossError(
-                f"The loss became {loss} at step {self.step + 1}, at a learning rate of {rate:.3g}. Lower the learning "
-                f"rate, add warmup_steps, or lower clip_norm.{kept}",
-                step=self.step + 1,
-                learning_rate=rate,
-                checkpoint=None if self.checkpoint is None else str(self.checkpoint),
-            )
+            raise self._diverged(f"The loss became {loss}", self.step + 1)
         self._window.append(loss)
         self._right.append(accuracy)
         if len(self._window) < self.batches_per_step:
@@ -170,6 +169,18 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.seen.accuracies.append(sum(self._right) / len(self._right))
         self._window.clear()
         self._right.clear()
+
+    def _diverged(self, what: str, step: int) -> NonFiniteLossError:
+        """What to raise when a step left what is no number; no checkpoint was written of it."""
+        rate = self.learning_rate(max(step - 1, 0))
+        kept = f" The last checkpoint, from before, is {self.checkpoint}." if self.checkpoint else ""
+        return NonFiniteLossError(
+            f"{what} at step {step}, at a learning rate of {rate:.3g}. Lower the learning rate, add warmup_steps, or "
+            f"lower clip_norm.{kept}",
+            step=step,
+            learning_rate=rate,
+            checkpoint=None if self.checkpoint is None else str(self.checkpoint),
+        )
 
     def _between_steps(self, before: int) -> None:
         def due(every: int | None) -> bool:
@@ -208,16 +219,61 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     def _save(self) -> None:
         if self._saved_at != self.step:
             self._attach()
+            self._require_finite()
             self.checkpoint = self.save()
-            self._saved_at = self.step
+            self._saved_at, self._saved = self.step, self.digest()
+
+    def save_again(self) -> None:
+        """Write the checkpoint of this step anew if there is one: the weights are others since."""
+        if self._saved_at == self.step:
+            self._saved_at = -1
+            self._save()
+
+    def _require_finite(self) -> None:
+        if not self.is_finite():
+            raise self._diverged("The weights or what the optimizer keeps of them became NaN or infinite", self.step)
+
+    def measure(self) -> Validation:
+        """Score the held-out documents.
+
+        Raises:
+            NonFiniteLossError: what they cost is no number.
+        """
+        assert self.validate is not None
+        self._attach()
+        found = self.validate()
+        if math.isfinite(found.loss):
+            return found
+        if self.step:
+            raise self._diverged(f"The held-out loss became {found.loss}", self.step)
+        raise NonFiniteLossError(
+            f"The held-out loss is {found.loss} before the first step: the model's weights hold NaN or are too large. "
+            "Load the model anew, or another one; precision='float32' tells whether rounding is at fault.",
+            step=0,
+            learning_rate=self.learning_rate(0),
+        )
+
+    def conclude(self) -> None:
+        """Validate the weights that the run ends with, and let the last checkpoint be theirs.
+
+        A callback may have changed them after its last step.
+        """
+        weights = self.digest()
+        at_this_step = self.seen.validations and self.seen.validations[-1].step == self.step
+        if self._saved not in ("", weights):
+            self.save_again()
+        if self.validate is not None and at_this_step and self._validated not in ("", weights):
+            self.seen.validations.append(self.measure())
+        self.validate_now()
+        self._require_finite()
 
     def validate_now(self) -> None:
         """Score the held-out documents, once for each step; stop the run if that is the lesson."""
         if self.validate is None or (self.seen.validations and self.seen.validations[-1].step == self.step):
             return
-        self._attach()
-        found = self.validate()
+        found = self.measure()
         self.seen.validations.append(found)
+        self._validated = self.digest()
         if self.patience is None or self.keep_best is None:
             return
         if found.loss < self.seen.best_loss:
