@@ -277,7 +277,7 @@ class TestDiverged:
         def spoil(batch: int, logs: Any = None) -> None:
             pipe.model.backbone.weights[0].assign(pipe.model.backbone.weights[0] * math.nan)
 
-        with pytest.raises(NonFiniteLossError, match="weights .* became NaN or infinite at step 1"):
+        with pytest.raises(NonFiniteLossError, match=r"weights .* became NaN or infinite at step 1"):
             pipe.fit(verbose=0, directory=tmp_path, callbacks=keras.callbacks.LambdaCallback(on_train_batch_end=spoil))
 
     def test_a_model_that_is_nan_from_the_start_is_told_so(self, tmp_path: Path) -> None:
