@@ -273,7 +273,7 @@ def test_the_libraries_that_read_tokenizer_json_give_the_same_ids(make, tmp_path
         assert other.decode(tokenizer.encode(awkward)) == awkward
     assert other.encode(f"a{tokenizer.end_token}").ids == [*tokenizer.encode("a"), tokenizer.end_token_id]
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
-    loaded = ByteLevelBPE.from_directory(tmp_path)
+    loaded = ByteLevelBPE.from_directory(tmp_path, start_token=tokenizer.start_token, pad_token=tokenizer.pad_token)
     assert loaded == tokenizer
 
 
@@ -293,7 +293,10 @@ def test_the_settings_beside_a_vocabulary_name_its_special_tokens(tmp_path: Path
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings_beside))
     (tmp_path / "added_tokens.json").write_text('{"<|im_end|>": 902}')
     tokenizer = ByteLevelBPE.from_directory(tmp_path)
-    assert (tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id) == (1, 902, 902)
+    assert (tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id) == (None, 902, 902)
+    settings_beside["add_bos_token"] = True  # without it, transformers puts nothing before a text
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings_beside))
+    assert ByteLevelBPE.from_directory(tmp_path).start_token_id == 1
     assert ByteLevelBPE.from_directory(tmp_path, end_token="</s>", start_token=None).start_token_id is None
 
 

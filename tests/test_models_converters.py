@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tiny import tiny_vocabulary
+from tokenizers import AddedToken as RustToken
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
 
-from kerasgen.errors import ModelFormatError
+import kerasgen as kg
+from kerasgen.errors import ExportArgumentError, ModelFormatError
 from kerasgen.models import transformers_format
 from kerasgen.models.hub import Hub
+from kerasgen.models.saving import save_preset
 from kerasgen.models.transformers_settings import settings
 
 SIZES: dict[str, Any] = {
@@ -231,3 +237,67 @@ def test_a_tied_llama_comes_back_from_a_preset(tmp_path: Path) -> None:
     assert said == {"tie_word_embeddings": True}
     again = keras_hub.models.Llama3Backbone.from_config(backbone.get_config() | said)
     assert len(again.weights) == len(backbone.weights)
+
+
+LLAMA3_CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def llama(directory: Path, change: Any = None, **settings: Any) -> Tokenizer:
+    """A small Llama's directory with a tokenizer as Llama 3's; returns the library's."""
+    vocabulary, merges = tiny_vocabulary(294, last=())
+    made = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    split = pre_tokenizers.Split(Regex(LLAMA3_CUT), "isolated")
+    made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(["<|begin|>", "<|end|>", "<|eot|>", "<|sep|>"])
+    made.add_tokens(["<user>", RustToken("春風", lstrip=True)])
+    template = {"single": "<|begin|> $A", "special_tokens": [("<|begin|>", made.token_to_id("<|begin|>"))]}
+    made.post_processor = processors.Sequence(
+        [processors.ByteLevel(False), processors.TemplateProcessing(pair="$A $B", **template)]
+    )
+    if change is not None:
+        change(made)
+    made.save(str(directory / "tokenizer.json"))
+    said = {"bos_token": "<|begin|>", "eos_token": "<|end|>", **settings}
+    (directory / "tokenizer_config.json").write_text(json.dumps(said), encoding="utf-8")
+    ends = [made.token_to_id("<|end|>"), made.token_to_id("<|eot|>")]
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}), encoding="utf-8")
+    (directory / "config.json").write_text(json.dumps(small_config("llama")), encoding="utf-8")
+    save_file(small_weights(seed=4), directory / "model.safetensors")
+    return made
+
+
+def test_a_tokenizer_of_keras_hub_s_is_held_to_the_directory_s_own(tmp_path: Path) -> None:
+    theirs = llama(tmp_path)
+    model = Hub(str(tmp_path)).load()
+    for tokenizer in (model.tokenizer, Hub(str(save_preset(model, tmp_path / "preset"))).load().tokenizer):
+        for text in ("a<user>b  春風 c", "it's 12345 <user><user>", "nothing"):
+            assert [tokenizer.start_token_id, *tokenizer.encode(text)] == theirs.encode(text).ids
+        ids = [theirs.token_to_id(token) for token in ("<|end|>", "<|eot|>", "<|sep|>", "<user>")]
+        assert tokenizer.end_token_ids == tuple(ids[:2])
+        assert tokenizer.decode(ids, skip_special_tokens=True) == theirs.decode(ids) == "<user>"
+        assert tokenizer.digest() == model.tokenizer.digest()
+    with pytest.raises(ExportArgumentError, match="added tokens"):
+        kg.PresetExporter().export(model, tmp_path / "out")
+
+
+def test_a_directory_that_puts_nothing_before_a_text_has_no_start_token(tmp_path: Path) -> None:
+    llama(tmp_path, lambda made: setattr(made, "post_processor", processors.ByteLevel(False)))
+    assert Hub(str(tmp_path)).load().tokenizer.start_token_id is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: setattr(made, "normalizer", normalizers.NFC()),
+        lambda made: setattr(made, "pre_tokenizer", pre_tokenizers.ByteLevel(False)),
+        lambda made: setattr(made, "pre_tokenizer", pre_tokenizers.ByteLevel(True)),
+    ],
+)
+def test_a_tokenizer_that_keras_hub_s_class_would_cut_otherwise_is_refused(change: Any, tmp_path: Path) -> None:
+    llama(tmp_path, change)
+    with pytest.raises(ModelFormatError, match=r"cuts texts otherwise than the 'tokenizer\.json'"):
+        Hub(str(tmp_path)).load()

@@ -51,13 +51,13 @@ class TokenMasks:
         self.lock = threading.RLock()
         self._automaton = constraint.automaton()
         self.vocabulary_size = tokenizer.vocabulary_size
-        self._end = tokenizer.end_token_id
+        self._ends = list(tokenizer.end_token_ids)
         self._bytes = token_texts(tokenizer)
         self._trie = TokenTrie(self._bytes)
         self._states: list[State] = [None]
         self._numbers: dict[State, int] = {}
         self._table = np.full((64, 256), _DEAD, dtype=np.int32)  # (states, bytes) to states
-        self._masks = {self.ENDED: np.packbits(np.arange(self.vocabulary_size) == self._end)}
+        self._masks = {self.ENDED: np.packbits(np.isin(np.arange(self.vocabulary_size), self._ends))}
         self._after: dict[tuple[int, int], int] = {}
         self._rows: dict[int, npt.NDArray[np.bool_]] = {}
         self.start = self._number(self._automaton.start)
@@ -171,7 +171,7 @@ class TokenMasks:
 
     def _follow(self, state: int, token_id: int) -> int:
         after = state
-        if token_id == self._end:
+        if token_id in self._ends:
             after = self.ENDED if self.is_complete(state) else _DEAD
         elif state == self.ENDED or not 0 <= token_id < self.vocabulary_size or not self._bytes[token_id]:
             after = _DEAD
@@ -192,7 +192,7 @@ class TokenMasks:
 
     def _fill(self, state: int) -> npt.NDArray[np.uint8]:
         allowed = self.reached(state) != _DEAD
-        allowed[self._end] = self.is_complete(state)
+        allowed[self._ends] = self.is_complete(state)
         if not allowed.any():
             raise GenerationError(
                 f"The vocabulary has no token that could follow in a text of the form {self.constraint}. It lacks "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kerasgen.errors import ExportArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import DecoderFamily, family_of, names
+from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 
@@ -25,3 +26,31 @@ def family_and_tokenizer(model: LanguageModel, exporter: str) -> tuple[DecoderFa
             f"The exporter {exporter!r} writes byte-level BPE tokenizers. Received: {type(model.tokenizer).__name__}."
         )
     return family, model.tokenizer
+
+
+def require_held(tokenizer: Tokenizer, exporter: str, *, added_tokens: bool, end_tokens: bool) -> None:
+    """Check, before any work, that a format can hold what a tokenizer knows beyond its vocabulary.
+
+    Args:
+        tokenizer: of the model.
+        exporter: its name, for the message.
+        added_tokens: whether the format finds added tokens in a text.
+        end_tokens: whether it ends texts with several tokens.
+
+    Raises:
+        ExportArgumentError: it can't.
+    """
+    added = getattr(tokenizer, "added_tokens", ())
+    if added and not added_tokens:
+        raise ExportArgumentError(
+            f"The exporter {exporter!r} can't write a tokenizer that finds added tokens in a text "
+            f"({', '.join(repr(token.content) for token in added[:3])}). Pipeline.save keeps them, and "
+            "of GPT-2 and OPT the exporters 'transformers' and 'tflite' do."
+        )
+    ends = tokenizer.end_token_ids
+    if len(ends) > 1 and not end_tokens:
+        raise ExportArgumentError(
+            f"The exporter {exporter!r} can't write a model whose texts end with any of several tokens (the ids "
+            f"{', '.join(map(str, ends))}). Pipeline.save keeps them, and of GPT-2 and OPT the exporter 'transformers' "
+            "does; or name one in the 'generation_config.json' that the model is loaded from."
+        )

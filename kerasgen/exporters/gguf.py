@@ -46,11 +46,12 @@ class GgufExporter(Exporter):
             MissingDependencyError: the package `gguf` is not installed.
         """
         from kerasgen.exporters import comparing, gguf_file
-        from kerasgen.exporters.families import family_and_tokenizer
+        from kerasgen.exporters.families import family_and_tokenizer, require_held
         from kerasgen.exporters.writing import REPORTS, staged, write_report
         from kerasgen.runtime import verifying
 
         family, tokenizer = family_and_tokenizer(model, "gguf")
+        require_held(tokenizer, "gguf", added_tokens=False, end_tokens=False)
         shape = family.shape(model.causal_lm)
         if family.gguf_architecture is None:
             raise ExportArgumentError(

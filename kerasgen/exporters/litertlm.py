@@ -64,10 +64,11 @@ class LiteRtLmExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
         from kerasgen.exporters import writing
-        from kerasgen.exporters.families import family_and_tokenizer
+        from kerasgen.exporters.families import family_and_tokenizer, require_held
         from kerasgen.runtime import metadata, verifying
 
         _, tokenizer = family_and_tokenizer(model, "litertlm")
+        require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=False)
         for package in ("litert_lm", "litert_lm_builder"):
             if importlib.util.find_spec(package) is None:
                 raise MissingDependencyError(

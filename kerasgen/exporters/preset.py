@@ -47,9 +47,22 @@ class PresetExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the preset, let a fresh process of KerasHub read and generate, and compare; see `Exporter`."""
         from kerasgen.exporters import comparing
+        from kerasgen.exporters.families import require_held
         from kerasgen.exporters.writing import staged, write_report
+        from kerasgen.models import architectures, preset_tokenizers
         from kerasgen.models.saving import save_preset
+        from kerasgen.tokens.bpe import ByteLevelBPE
 
+        family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
+        if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
+            difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)
+            if difference is not None:
+                raise ExportArgumentError(
+                    f"KerasHub alone can't generate what this model does, for {difference}. Use the exporter "
+                    "'transformers', or Pipeline.save, which keeps the tokenizer for kerasgen."
+                )
+        else:
+            require_held(model.tokenizer, "preset", added_tokens=False, end_tokens=False)
         comparing.require_positions(model.max_sequence_length)
         comparing.require_finite(model)
         with staged(path, overwrite=overwrite, exporter="preset") as stage:

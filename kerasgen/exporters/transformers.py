@@ -24,13 +24,27 @@ _LONGEST = 256  # tokens of a text that is compared
 TEXTS = ("昨夜雨疏风骤，浓睡不消残酒。", " two  spaces\n\nand a blank line", "it's 10 , don 't . 🚀 é ६", "a\0b")
 
 
+PLAIN = "a b"
+
+
+def texts_of(tokenizer: Tokenizer) -> list[str]:
+    """Return texts whose ids are compared: with them, every added token among letters and among blanks."""
+    added = [token.content for token in getattr(tokenizer, "added_tokens", ())]
+    return [
+        *TEXTS,
+        *(f"a {token}b{token}{token}  {token} \n c" for token in added),
+        *("".join(added) for _ in added[:1]),
+    ]
+
+
 @dataclass(frozen=True)
 class TransformersExporter(Exporter):
     """Write a directory that `transformers.AutoModelForCausalLM` and `AutoTokenizer` load.
 
     The tokenizer puts the start token before a text, as the model was tuned. A fresh process reads back what was
-    written, and must generate the model's ids; where transformers and torch are installed, one of theirs must too, and
-    the report says whether it did (`parity.transformers`).
+    written, must generate the model's ids, and lets the `tokenizers` library encode by the file alone; where
+    transformers and torch are installed, one of theirs must too, and the report says whether it did
+    (`parity.transformers`).
 
     Args:
         dtype: what the weights are stored as; the halves round each weight to 11 or 8 bits.
@@ -59,8 +73,9 @@ class TransformersExporter(Exporter):
             raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
         start = tokenizer.end_token_id if tokenizer.start_token_id is None else tokenizer.start_token_id
         end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
+        ends = end if len(tokenizer.end_token_ids) == 1 else list(tokenizer.end_token_ids)
         config = family.transformers_config(shape, start=start, end=end, pad=pad) | {"torch_dtype": self.dtype}
-        generation = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": pad, "do_sample": False}
+        generation = {"bos_token_id": start, "eos_token_id": ends, "pad_token_id": pad, "do_sample": False}
         with staged(path, overwrite=overwrite, exporter="transformers") as stage:
             stage.mkdir()
             _write_json(stage / "config.json", config)
@@ -98,6 +113,7 @@ class TransformersExporter(Exporter):
 
         from kerasgen import backend
         from kerasgen.exporters import comparing, fresh_process
+        from kerasgen.tokens.bpe import ByteLevelBPE
 
         tokenizer, longest = model.tokenizer, min(model.max_sequence_length or _LONGEST, _LONGEST)
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
@@ -108,11 +124,18 @@ class TransformersExporter(Exporter):
         expected, rows = comparing.greedy(reference, prompts, counts), comparing.logits(model, read)
         end = comparing.end_in(expected[0])
         job = {"path": str(directory), "prompts": prompts, "new_tokens": counts, "end": end}
+        texts = comparing.encodable(tokenizer, texts_of(tokenizer))
+        special = [*tokenizer.special_tokens.values()] if isinstance(tokenizer, ByteLevelBPE) else []
+        shown = [[*tokenizer.encode(PLAIN), token_id, *tokenizer.encode(PLAIN)] for token_id in special]
         with tempfile.TemporaryDirectory() as folder:
-            asked = job | {"backend": backend.running(), "read": read, "folder": folder, "starts": bool(start)}
+            asked = job | {"backend": backend.running(), "read": read, "folder": folder, "texts": texts, "shown": shown}
             answer = fresh_process.run("kerasgen.exporters.loading_process", asked)
             written = np.load(Path(folder) / "logits.npy")
-        same = {"tokenizer_equal": answer["digest"] == tokenizer.digest()}
+        same = {
+            "tokenizer_equal": answer["digest"] == tokenizer.digest(),
+            "tokenizers_equal": answer["encoded"] == [tokenizer.encode(text) for text in texts],
+            "shown_equal": answer["shown"] == [tokenizer.decode(ids, skip_special_tokens=True) for ids in shown],
+        }
         comparing.require(same, "The tokenizer that was written is not the model's")
         figures: dict[str, Any] = {
             **comparing.distances(rows, written, read),
@@ -187,14 +210,14 @@ def _prove_in_transformers(
     if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
         return None
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
-    texts = comparing.encodable(tokenizer, TEXTS)
+    texts = comparing.encodable(tokenizer, texts_of(tokenizer))
     asked = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
     answer = fresh_process.run("kerasgen.exporters.transformers_process", asked)
     encoded = [tokenizer.encode(text) for text in texts]
     figures = {
         "version": answer["version"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [start + ids for ids in encoded],
-        "text_equal": answer["decoded"] == texts,
+        "text_equal": answer["decoded"] == [tokenizer.decode(ids) for ids in encoded],
         **comparing.greedily(answer, expected, job["end"]),
         "modules": answer["modules"],
     }

@@ -27,7 +27,7 @@ class Constraints:
     def __init__(self, spec: SamplerSpec, tokenizer: Tokenizer) -> None:
         self._spec = spec
         self._end_token_id = tokenizer.end_token_id
-        frame = {tokenizer.end_token_id, tokenizer.start_token_id}
+        frame = {*tokenizer.end_token_ids, tokenizer.start_token_id}
         self._frame = tuple(token_id for token_id in frame if token_id is not None)
         self._bad_words = BadWords(spec.bad_words, tokenizer) if spec.bad_words else None
 

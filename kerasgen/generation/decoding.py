@@ -123,13 +123,13 @@ def _collect(
                 writers[row].push(token_id)
                 if writers[row].stopped is not None:
                     texts.stop(row)
-    end = engine.tokenizer.end_token_id
+    ends = engine.tokenizer.end_token_ids
     found = []
     for row, ids in enumerate(token_ids):
         if stop and writers[row].stopped is None:
-            writers[row].finish(ended=ids[-1] == end)  # what was held back may hold a stop string's last character
+            writers[row].finish(ended=ids[-1] in ends)  # what was held back may hold a stop string's last character
         stopped = writers[row].stopped if stop else None
-        finished = ids[-1] == end or stopped is not None
+        finished = ids[-1] in ends or stopped is not None
         found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]) if logprobs else (), stopped))
     return found
 

@@ -277,7 +277,7 @@ def _pieces(steps: Iterator[loops.Chosen], tokenizer: Tokenizer, request: Reques
     writer = Writer(tokenizer, request.stop)
     finished = False
     for chosen in steps:
-        finished = int(chosen.token_ids[0]) == tokenizer.end_token_id
+        finished = int(chosen.token_ids[0]) in tokenizer.end_token_ids
         piece = writer.push(int(chosen.token_ids[0]))
         if piece:
             yield piece

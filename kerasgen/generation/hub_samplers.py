@@ -59,7 +59,7 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
     Raises:
         GenerateArgumentError: the sampler returns several texts for a prompt.
     """
-    end = model.tokenizer.end_token_id
+    end, ends = model.tokenizer.end_token_id, model.tokenizer.end_token_ids
     if getattr(sampler, "return_all_beams", False):
         raise GenerateArgumentError(
             "KerasHub's BeamSampler can't return all beams through generate. Use kerasgen's Beam with "
@@ -71,12 +71,12 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
             mask = np.arange(padded.shape[1]) < batch.lengths[:, None]
             # KerasHub takes an end token after the prompt for the end of a text, though it were padding.
             inputs = {"token_ids": np.where(mask, padded, int(end == 0)), "padding_mask": mask}
-            outputs = function({key: ops.convert_to_tensor(value) for key, value in inputs.items()}, (end,))
+            outputs = function({key: ops.convert_to_tensor(value) for key, value in inputs.items()}, ends)
             token_ids = ops.convert_to_numpy(outputs["token_ids"])
-            yield batch, [_continuation(row[n:], end) for row, n in zip(token_ids, batch.lengths, strict=True)]
+            yield batch, [_continuation(row[n:], ends) for row, n in zip(token_ids, batch.lengths, strict=True)]
 
 
-def _continuation(token_ids: Any, end_token_id: int) -> Continuation:
-    ends = np.flatnonzero(token_ids == end_token_id)
+def _continuation(token_ids: Any, end_token_ids: tuple[int, ...]) -> Continuation:
+    ends = np.flatnonzero(np.isin(token_ids, end_token_ids))
     kept = token_ids[: ends[0] + 1] if len(ends) else token_ids
     return Continuation(tuple(int(token_id) for token_id in kept), float("nan"), bool(len(ends)))

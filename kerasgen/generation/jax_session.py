@@ -302,7 +302,7 @@ class JaxSession:
         """Whether any row would take another step."""
         alive = room > 0
         if blocks:
-            alive &= blocks[-1][0][-1] != self._engine.tokenizer.end_token_id
+            alive &= ~np.isin(blocks[-1][0][-1], self._engine.tokenizer.end_token_ids)
         return bool(alive.any())
 
     def _grow(self, wanted: int) -> None:
@@ -391,6 +391,6 @@ class JaxSession:
         seen = np.zeros((self._prompts * self._branches, tokenizer.vocabulary_size), dtype=np.bool_)
         for slot, text in zip(self._slots.tolist(), self._texts, strict=True):
             seen[slot, text] = True
-        frame = (tokenizer.start_token_id, tokenizer.end_token_id)  # an end token beyond the vocabulary never comes
+        frame = (tokenizer.start_token_id, *tokenizer.end_token_ids)  # an end token beyond the vocabulary never comes
         seen[:, [token for token in frame if token is not None and token < tokenizer.vocabulary_size]] = False
         return jnp.asarray(seen)

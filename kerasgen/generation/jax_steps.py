@@ -62,7 +62,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
     returns tokens, log-probabilities, whether the logits were finite, which tokens are held then, and the states then.
     """
     kind = type(spec)
-    frame = [token for token in (tokenizer.start_token_id, tokenizer.end_token_id) if token is not None]
+    frame = [token for token in (tokenizer.start_token_id, *tokenizer.end_token_ids) if token is not None]
 
     def choose(
         logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None, utf8: Any = None
@@ -91,7 +91,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
 def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that reads and chooses up to `MOST_STEPS` times, until every text has ended."""
     name, choose = choosing(spec, tokenizer)
-    end = tokenizer.end_token_id
+    ends = jnp.asarray(tokenizer.end_token_ids)
 
     def steps(
         weights: Any,
@@ -121,7 +121,7 @@ def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[st
                 jax.lax.dynamic_update_index_in_dim(whole, new, count, 0)
                 for whole, new in zip(block, (token, nats, good), strict=True)
             )
-            alive = alive & (token != end) & (count + 1 < room)
+            alive = alive & ~jnp.isin(token, ends) & (count + 1 < room)
             return count + 1, token, alive, generated, seen, block, within
 
         block = (
@@ -130,7 +130,7 @@ def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[st
             jnp.ones((MOST_STEPS, slots), bool),
         )
         within = None if utf8 is None else utf8[1]
-        begun = (jnp.int32(0), pending, (room > 0) & (pending != end), generated, seen, block, within)
+        begun = (jnp.int32(0), pending, (room > 0) & ~jnp.isin(pending, ends), generated, seen, block, within)
         count, pending, _, generated, seen, block, within = jax.lax.while_loop(goes_on, one, begun)
         return (*block, count, generated, seen, pending, within)
 

@@ -57,7 +57,7 @@ class Texts:
 
     Args:
         batch: the prompts.
-        tokenizer: whose end token ends a text, and whose padding fills the rows.
+        tokenizer: whose end tokens end a text, and whose padding fills the rows.
         utf8: what keeps the texts valid UTF-8, or None where any token may follow.
     """
 
@@ -68,7 +68,7 @@ class Texts:
         self.live = np.arange(len(batch.places))
         self._limits = batch.limits
         self._begun = batch.lengths
-        self._end_token_id = tokenizer.end_token_id
+        self._end_token_ids = tokenizer.end_token_ids
         self._stopped = np.zeros(len(batch.places), dtype=np.bool_)
         self._utf8 = utf8
         self._states = np.array([0 if utf8 is None else utf8.state_after(prompt) for prompt in batch.prompts])
@@ -102,7 +102,7 @@ class Texts:
         self.lengths[rows] += 1
         if self._utf8 is not None:
             self._states[rows] = self._utf8.advance(self._states[rows], token_ids)
-        return np.asarray((token_ids != self._end_token_id) & (self.lengths[rows] < self._limits[rows]))
+        return np.asarray(~np.isin(token_ids, self._end_token_ids) & (self.lengths[rows] < self._limits[rows]))
 
     def leave(self, session: Session, goes_on: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Take finished texts, and those told to stop, out of the session, and return which live ones went on."""

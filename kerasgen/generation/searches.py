@@ -40,7 +40,7 @@ class _Search:
         utf8: Utf8Masks | None,
     ) -> None:
         self.spec = spec
-        self.end = engine.tokenizer.end_token_id
+        self.ends = engine.tokenizer.end_token_ids
         self.vocabulary_size = engine.tokenizer.vocabulary_size
         self.constraints = Constraints(spec, engine.tokenizer)
         self.session = session or engine.open(batch.prompts, batch.limits.tolist())
@@ -101,7 +101,7 @@ class _Search:
             # nothing else may, as under `bad_words`, the text ends.
             whole = np.where(utf8.allowed(), found, -np.inf)
             stuck = np.isneginf(whole).all(axis=1)
-            whole[stuck, self.end] = found[stuck, self.end]
+            whole[stuck, self.ends[0]] = found[stuck, self.ends[0]]
             found = whole
         found = found.reshape(*shape, -1)
         return np.broadcast_to(found, (shape[0], width, found.shape[-1])), None
@@ -133,7 +133,7 @@ class _Search:
                 active=active,
                 index=generated - 1,
                 generated=counts,
-                stop_token_ids=(self.end,),
+                stop_token_ids=self.ends,
                 length_penalty=spec.length_penalty,
                 candidate_ids=None if ids is None else ids[:, own],
                 penalties=penalties,
@@ -189,7 +189,7 @@ class _Search:
         after = state.copy()
         allowed = after.allowed()
         # A beam without a text (its total is -inf) may hold any token, and its form goes nowhere.
-        if token_id != self.end and (allowed is None or allowed[token_id]):
+        if token_id not in self.ends and (allowed is None or allowed[token_id]):
             after.advance(token_id)
         return after
 
@@ -229,7 +229,7 @@ def search_beams(
         utf8: what keeps the texts valid UTF-8, or None where any token may follow. They are ranked as without it.
     """
     groups = _Search(engine, batch, spec, states, session, utf8).run()
-    end = engine.tokenizer.end_token_id
+    ends = engine.tokenizer.end_token_ids
     scores: Any = np.concatenate([group.finished_scores for group in groups], axis=1)
     token_ids: Any = np.concatenate([group.finished_ids for group in groups], axis=1)
     found = []
@@ -237,7 +237,7 @@ def search_beams(
         order = np.argsort(-scores[row], kind="stable")[: spec.num_return_sequences]
         found.append(
             [
-                _continuation(token_ids[row, place, :most], float(scores[row, place]), end)
+                _continuation(token_ids[row, place, :most], float(scores[row, place]), ends)
                 for place in order
                 if scores[row, place] > float("-inf")
             ]
@@ -245,8 +245,8 @@ def search_beams(
     return found
 
 
-def _continuation(token_ids: npt.NDArray[np.int64], score: float, end_token_id: int) -> Continuation:
-    """The ids up to the end token, if they hold one."""
-    ends = np.flatnonzero(token_ids == end_token_id)
+def _continuation(token_ids: npt.NDArray[np.int64], score: float, end_token_ids: tuple[int, ...]) -> Continuation:
+    """The ids up to the first end token, if they hold one."""
+    ends = np.flatnonzero(np.isin(token_ids, end_token_ids))
     kept = token_ids[: ends[0] + 1] if len(ends) else token_ids
     return Continuation(tuple(kept.tolist()), score, bool(len(ends)))

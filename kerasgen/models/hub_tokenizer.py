@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
 
 from kerasgen import limits
 from kerasgen.errors import MissingDependencyError, ModelFormatError, TokenArgumentError, TokenizerError
+from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 from kerasgen.tokens.bpe_encoder import encode_surrogates
+from kerasgen.tokens.bpe_files import parse_json, read_text
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
 from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, STAND_IN, SURROGATE, token_bytes
 
@@ -26,6 +30,11 @@ _LLAMA3_CUT = (
 _QWEN_CUT = _LLAMA3_CUT.replace(r"\p{N}{1,3}", r"\p{N}")
 _GPT2_CUT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CUTS = (("Qwen", _QWEN_CUT), ("GPTNeoX", _GPT2_CUT))
+
+_NORMALIZED = ("Qwen",)  # whose published tokenizers bring a text into the form NFC first
+
+SETTINGS_FILE = "assets/tokenizer/tokenizer_settings.json"
+"""In a preset, what KerasHub's own files have no place for."""
 
 _SPACE = "\u2581"  # SentencePiece writes a space as "▁"
 
@@ -53,37 +62,93 @@ class _Codec(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """What a directory of transformers says of its tokenizer, and KerasHub's class has no place for.
+
+    Args:
+        start_token: put before a document, or None.
+        end_tokens: end a text when they are generated; the first ends a document.
+        pad_token: fills masked positions, or None for the end token.
+        special_tokens: what `skip_special_tokens` leaves out.
+        added_tokens: what text becomes before it is cut.
+        names: special tokens by the arguments of KerasHub's class, where it does not write them down itself; a list of
+            several is last.
+    """
+
+    start_token: str | None
+    end_tokens: tuple[str, ...]
+    pad_token: str | None
+    special_tokens: tuple[str, ...]
+    added_tokens: tuple[AddedToken, ...] = ()
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> TokenizerSettings | None:
+        """Return what a preset's file says, or None if there is none.
+
+        Raises:
+            TokenizerError: it is damaged.
+        """
+        if not path.is_file():
+            return None
+        found = parse_json(read_text(path), path)
+        try:
+            lists: dict[str, Any] = {name: tuple(map(str, found[name])) for name in ("end_tokens", "special_tokens")}
+            added = tuple(AddedToken.read(token) for token in found["added_tokens"])
+            named = {name: found[name] for name in ("start_token", "pad_token", "names")}
+            return cls(added_tokens=added, **named, **lists)
+        except (KeyError, TypeError, AttributeError, TokenArgumentError) as cause:
+            raise TokenizerError(f"{path} is damaged: {cause!r}. Save the model again.", path=path) from cause
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What KerasHub's class is made with."""
+        return {name: set(value) if isinstance(value, list) else value for name, value in self.names.items()}
+
+    def to_text(self) -> str:
+        """Return the text of the file."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+
+
 class KerasHubTokenizer(Tokenizer):
     """The vocabulary of a KerasHub tokenizer, read and written without KerasHub's TensorFlow paths.
 
     Byte-level BPE families (Llama 3, Qwen, GPT-NeoX, …) cut text as the family does and merge with the `tokenizers`
-    library, and every text comes back from its ids. SentencePiece families (Gemma, Llama 2, Mistral, …) use the
-    `sentencepiece` library, and text comes back where the model lets it: one that normalizes loses what it normalizes,
-    and a lone surrogate becomes U+FFFD. A special token's name inside a text stays text, except where a SentencePiece
-    model declares it as user-defined.
+    library, and every text comes back from its ids, Qwen's in the form NFC. SentencePiece families (Gemma, Llama 2,
+    Mistral, …) use the `sentencepiece` library, and text comes back where the model lets it: one that normalizes loses
+    what it normalizes, and a lone surrogate becomes U+FFFD. A special token's name inside a text stays text, except
+    where a SentencePiece model declares it as user-defined.
 
     Args:
         keras_hub_tokenizer: a `keras_hub.tokenizers.BytePairTokenizer` or `SentencePieceTokenizer`, with vocabulary.
+        settings: what is known besides; None for what KerasHub's class says.
 
     Raises:
         ModelFormatError: it is of another kind, has no vocabulary, or no end token.
         MissingDependencyError: the `sentencepiece` package is needed.
     """
 
-    def __init__(self, keras_hub_tokenizer: Any) -> None:
+    def __init__(self, keras_hub_tokenizer: Any, settings: TokenizerSettings | None = None) -> None:
         self.keras_hub_tokenizer = keras_hub_tokenizer
+        self.settings = settings
+        self.added_tokens = () if settings is None else settings.added_tokens
         kind = type(keras_hub_tokenizer).__name__
         end = getattr(keras_hub_tokenizer, "end_token_id", None)
-        if end is None:
+        if end is None and settings is None:
             raise ModelFormatError(f"The {kind} has no end token, so a model could never finish a text.")
         attributes = getattr(keras_hub_tokenizer, "_special_token_attrs", [])
         named = {getattr(keras_hub_tokenizer, attribute, None) for attribute in attributes}
+        if settings is not None:
+            named = {*settings.special_tokens, *settings.end_tokens, settings.start_token, settings.pad_token}
         special = {str(token): int(keras_hub_tokenizer.token_to_id(token)) for token in named if token is not None}
         self._codec: _Codec
         if getattr(keras_hub_tokenizer, "proto", None) is not None:
             self._codec = _SentencePiece(keras_hub_tokenizer.proto, special)
         elif getattr(keras_hub_tokenizer, "merges", None) is not None:
-            self._codec = _BytePairs(kind, keras_hub_tokenizer.vocabulary, keras_hub_tokenizer.merges, special)
+            self._codec = _BytePairs(
+                kind, keras_hub_tokenizer.vocabulary, keras_hub_tokenizer.merges, special, self.added_tokens
+            )
         else:
             raise ModelFormatError(
                 f"A {kind} is neither a byte-pair nor a SentencePiece tokenizer with a vocabulary, the two kinds that "
@@ -91,13 +156,31 @@ class KerasHubTokenizer(Tokenizer):
             )
         start = getattr(keras_hub_tokenizer, "start_token_id", None)
         pad = getattr(keras_hub_tokenizer, "pad_token_id", None)
+        # Llama 3's has a second one, at which KerasHub's `generate` ends too.
+        ends = [end, getattr(keras_hub_tokenizer, "end_token2_id", None)]
+        if settings is not None:
+            start, pad = (
+                None if token is None else special[token] for token in (settings.start_token, settings.pad_token)
+            )
+            ends = [special[token] for token in settings.end_tokens]
         self.start_token_id = None if start is None else int(start)
-        self.end_token_id = int(end)
+        self._end_token_ids = tuple(dict.fromkeys(int(token_id) for token_id in ends if token_id is not None))
+        self.end_token_id = end = self._end_token_ids[0]
         # KerasHub pads Llama 3 and Qwen with id 0, an ordinary token; the end token stands for no text.
         self.pad_token_id = int(end) if pad is None or pad not in special.values() else int(pad)
         self.vocabulary_size = max(self._codec.pieces) + 1
         self._special = frozenset(special.values())
         self._kind = kind
+
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        """Ids that `skip_special_tokens` leaves out."""
+        return self._special
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Ids that end a text when a model generates them; the first ends documents too."""
+        return self._end_token_ids
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> Self:
@@ -113,8 +196,10 @@ class KerasHubTokenizer(Tokenizer):
         import keras_hub
 
         folder = Path(directory)
+        settings = TokenizerSettings.read(folder / SETTINGS_FILE)
         try:
             config = limits.read_json(folder / "tokenizer.json")
+            config["config"] |= {} if settings is None else settings.arguments
             tokenizer = keras.saving.deserialize_keras_object(config)
             if not isinstance(tokenizer, keras_hub.tokenizers.Tokenizer):
                 raise TypeError(f"it describes a {type(tokenizer).__name__}")
@@ -122,7 +207,7 @@ class KerasHubTokenizer(Tokenizer):
                 tokenizer.load_preset_assets(str(folder))
         except (OSError, ValueError, KeyError, TypeError) as cause:
             raise TokenizerError(f"{str(folder)!r} holds no KerasHub tokenizer that can be read: {cause}.") from cause
-        return cls(tokenizer)
+        return cls(tokenizer, settings)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, with nothing added at either end.
@@ -158,7 +243,9 @@ class KerasHubTokenizer(Tokenizer):
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the vocabulary, the cut and the special tokens."""
         ends = (self.start_token_id, self.end_token_id, self.pad_token_id, sorted(self._special))
-        return hashlib.sha256(repr(ends).encode() + b"\n" + self._codec.definition()).hexdigest()
+        further = (self.end_token_ids[1:], self.added_tokens)
+        said = repr(ends) + (repr(further) if any(further) else "")
+        return hashlib.sha256(said.encode() + b"\n" + self._codec.definition()).hexdigest()
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` and its assets as a KerasHub preset has them.
@@ -169,6 +256,14 @@ class KerasHubTokenizer(Tokenizer):
         if not Path(directory).is_dir():
             raise TokenizerError(f"There is no directory {str(directory)!r} to save a tokenizer into. Make it first.")
         self.keras_hub_tokenizer.save_to_preset(str(directory))
+        self.save_settings(directory)
+
+    def save_settings(self, directory: str | Path) -> None:
+        """Write, into a preset's directory, what KerasHub's own files have no place for, if there is anything."""
+        if self.settings is not None:
+            path = Path(directory) / SETTINGS_FILE
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.settings.to_text(), encoding="utf-8")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._kind}, vocabulary_size={self.vocabulary_size})"
@@ -227,10 +322,19 @@ class _BytePairs:
 
     strips_first_space = False
 
-    def __init__(self, kind: str, vocabulary: dict[str, int], merges: Sequence[str], special: dict[str, int]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        vocabulary: dict[str, int],
+        merges: Sequence[str],
+        special: dict[str, int],
+        added: Sequence[AddedToken],
+    ) -> None:
+        from tokenizers import AddedToken as RustToken
         from tokenizers import Regex
         from tokenizers import Tokenizer as Rust
         from tokenizers.models import BPE
+        from tokenizers.normalizers import NFC
         from tokenizers.pre_tokenizers import ByteLevel, Split
         from tokenizers.pre_tokenizers import Sequence as Steps
 
@@ -249,13 +353,18 @@ class _BytePairs:
         self._splitter = Split(Regex(self._cut), behavior="isolated")
         self._rust = Rust(model)
         self._rust.pre_tokenizer = Steps([self._splitter, ByteLevel(add_prefix_space=False, use_regex=False)])
-        names = set(special)
+        self._normalizes = kind.startswith(_NORMALIZED)
+        if self._normalizes:
+            self._rust.normalizer = NFC()
+        self._rust.add_tokens([RustToken(**token.to_json()) for token in added])
+        names = {*special, *(token.content for token in added)}
         self.pieces = {
             token_id: token_bytes(token, special=token in names) for token, token_id in self._vocabulary.items()
         }
 
     def encode(self, text: str) -> list[int]:
         if SURROGATE.search(text):
+            text = unicodedata.normalize("NFC", text) if self._normalizes else text
             return encode_surrogates(text, self._rust, self._splitter)
         return list(self._rust.encode(text, add_special_tokens=False).ids)
 
@@ -266,6 +375,7 @@ class _BytePairs:
 
     def definition(self) -> bytes:
         parts = [self._cut, sorted(self._vocabulary.items(), key=lambda item: item[1]), self._merges]
+        parts += ["NFC"] if self._normalizes else []
         return json.dumps(parts).encode()
 
 

@@ -20,12 +20,18 @@ from kerasgen.errors import (
     TokenizerError,
 )
 from kerasgen.files import placing
-from kerasgen.models import architectures, integrity, preset_files, preset_names, transformers_format
+from kerasgen.models import (
+    architectures,
+    integrity,
+    preset_files,
+    preset_names,
+    preset_tokenizers,
+    transformers_format,
+)
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.hub import HUGGING_FACE, KAGGLE, check_directory, is_path
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.bpe import ByteLevelBPE
 
 OFFLINE_HINT = "What works offline: model='starter', or the path of a preset directory on this machine."
 
@@ -129,7 +135,7 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
             tokenizer = preset_tokenizer(preset, causal_lm)
         else:
             causal_lm = transformers_format.convert(preset, config)
-            tokenizer = _transformers_tokenizer(preset, causal_lm)
+            tokenizer = _transformers_tokenizer(preset, causal_lm, config)
     if tokenizer.vocabulary_size > causal_lm.backbone.vocabulary_size:
         raise ModelFormatError(
             f"The tokenizer of {what} has {tokenizer.vocabulary_size} ids and its model only "
@@ -160,40 +166,39 @@ def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
     family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)
     if family is None:
         return _adapted_tokenizer(preset, causal_lm)
-    return ByteLevelBPE.from_files(
-        get_file(preset, architectures.VOCABULARY_FILE),
-        get_file(preset, architectures.MERGES_FILE),
-        start_token=family.start_token if _starts(preset) else None,
-        end_token=family.end_token,
-        pad_token=family.pad_token,
-    )
+    # A remote preset's files come one by one, into one folder.
+    for name in (*preset_tokenizers.OPTIONAL_FILES, architectures.MERGES_FILE):
+        transformers_format.has_file(preset, name)
+    vocabulary = Path(get_file(preset, architectures.VOCABULARY_FILE))
+    return preset_tokenizers.byte_level(vocabulary.parents[2], family)
 
 
-def _starts(preset: str) -> bool:
-    """Whether the preset's preprocessor puts a start token before a text, as KerasHub's do if not told otherwise."""
-    from keras_hub.src.utils.preset_utils import get_file
-
-    try:
-        config = limits.read_json(Path(get_file(preset, "preprocessor.json")))["config"]
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
-        return True
-    return not isinstance(config, dict) or config.get("add_start_token", True) is not False
-
-
-def _transformers_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
+def _transformers_tokenizer(preset: str, causal_lm: Any, config: Mapping[str, Any]) -> Tokenizer:
     """The exact tokenizer of a transformers-format model."""
     family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)
     if family is None:
-        return _adapted_tokenizer(preset, causal_lm)
-    return transformers_format.byte_level_tokenizer(preset, family)
+        from kerasgen.models import keras_hub_tokenizers
+
+        return keras_hub_tokenizers.read(preset, _keras_hub_tokenizer(preset, causal_lm), config)
+    return transformers_format.byte_level_tokenizer(preset, family, config)
 
 
 def _adapted_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
-    from kerasgen.models.hub_tokenizer import KerasHubTokenizer, left_open_files
+    from keras_hub.src.utils.preset_utils import get_file
+
+    from kerasgen.models.hub_tokenizer import SETTINGS_FILE, KerasHubTokenizer, TokenizerSettings
+
+    held = transformers_format.has_file(preset, SETTINGS_FILE)
+    settings = TokenizerSettings.read(Path(get_file(preset, SETTINGS_FILE))) if held else None
+    arguments = {} if settings is None else settings.arguments
+    return KerasHubTokenizer(_keras_hub_tokenizer(preset, causal_lm, **arguments), settings)
+
+
+def _keras_hub_tokenizer(preset: str, causal_lm: Any, **arguments: Any) -> Any:
+    from kerasgen.models.hub_tokenizer import left_open_files
 
     with left_open_files():
-        tokenizer = type(causal_lm).preprocessor_cls.tokenizer_cls.from_preset(preset)
-    return KerasHubTokenizer(tokenizer)
+        return type(causal_lm).preprocessor_cls.tokenizer_cls.from_preset(preset, **arguments)
 
 
 def _check_generates(keras_hub: Any, preset: str) -> None:

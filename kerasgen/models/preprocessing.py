@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasgen import backend
 from kerasgen.errors import ModelError
-from kerasgen.models import architectures
+from kerasgen.models import architectures, preset_tokenizers
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -16,6 +16,8 @@ DEFAULT_SEQUENCE_LENGTH = 1024
 
 def preprocessor_of(model: LanguageModel) -> Any:
     """Return KerasHub's preprocessor with KerasHub's tokenizer, made from the exact tokenizer's vocabulary.
+
+    It is None where KerasHub's tokenizer would do otherwise: see `preset_tokenizers.keras_hub_difference`.
 
     Raises:
         ModelError: KerasHub's format has no place for the tokenizer.
@@ -28,17 +30,8 @@ def preprocessor_of(model: LanguageModel) -> Any:
     family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
     keras_hub_tokenizer = getattr(tokenizer, "keras_hub_tokenizer", None)
     if family is not None and isinstance(tokenizer, ByteLevelBPE):
-        missing = [token for token in family.special_tokens if token not in tokenizer.vocabulary]
-        if missing:
-            raise ModelError(
-                f"A {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary, and the "
-                "tokenizer has no such token. Give it one, and make it the end token."
-            )
-        if not tokenizer.merges:
-            raise ModelError(
-                "KerasHub's tokenizers can't hold a vocabulary without merges. Give the tokenizer at least one merge; "
-                "whole_character_bpe makes some from any text beyond ASCII."
-            )
+        if preset_tokenizers.keras_hub_difference(tokenizer, family) is not None:
+            return None
         keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
             vocabulary=tokenizer.vocabulary, merges=tokenizer.merges
         )
@@ -63,6 +56,8 @@ def attach_preprocessor(model: LanguageModel) -> None:
     try:
         preprocessor = preprocessor_of(model)
     except ModelError:
+        preprocessor = None
+    if preprocessor is None:
         model.causal_lm.preprocessor = None
         return
     preprocessor.build(None)

@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import placing
-from kerasgen.models import hdf5_file, integrity
+from kerasgen.models import architectures, hdf5_file, integrity, preset_tokenizers
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import preprocessor_of
+from kerasgen.tokens.bpe import ByteLevelBPE
 
 CONFIG_FILES = ("config.json", "task.json", "preprocessor.json", "tokenizer.json")
 WEIGHTS_FILE = "model.weights.h5"
@@ -32,6 +34,9 @@ def save_preset(
     dtype: Literal["float32", "float16"] | None = None,
 ) -> Path:
     """Write a preset that `keras_hub.models.CausalLM.from_preset(directory)` loads, tokenizer and all; return its path.
+
+    Where KerasHub's own tokenizer would do otherwise than the model's, KerasHub loads the model alone, and kerasgen the
+    tokenizer too (`preset_tokenizers.keras_hub_difference` says why).
 
     The files are written beside `directory` under another name and moved there when they are complete, so a reader
     never sees half a preset.
@@ -122,6 +127,11 @@ def _write(
     task = bare_task(model, preprocessor)
     with _weights_through_ours(task):
         task.save_to_preset(str(directory))
+    family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
+    if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
+        preset_tokenizers.write(model.tokenizer, directory, family)
+    elif isinstance(model.tokenizer, KerasHubTokenizer):
+        model.tokenizer.save_settings(directory)
     for name in CONFIG_FILES:
         path = directory / name
         if path.is_file():

@@ -94,7 +94,16 @@ class GgufVocabulary:
         }
         start, end, pad = (self.tokens[self.settings[f"{name}_token_id"]] for name in ("bos", "eos", "padding"))
         start_token = start if self.settings["add_bos_token"] else None
-        return ByteLevelBPE(used, self.merges, start_token=start_token, end_token=end, pad_token=pad)
+        special = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind == TokenType.CONTROL]
+        return ByteLevelBPE(
+            used,
+            self.merges,
+            start_token=start_token,
+            end_token=end,
+            pad_token=pad,
+            special_tokens=special,
+            usual_special_tokens=False,
+        )
 
 
 def _unused(token_id: int, vocabulary: dict[str, int]) -> str:

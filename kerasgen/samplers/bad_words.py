@@ -25,7 +25,7 @@ class BadWords:
 
     def __init__(self, words: Sequence[str], tokenizer: Tokenizer) -> None:
         self.words = [word.encode("utf-8") for word in words]
-        special = {tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id}
+        special = {tokenizer.start_token_id, *tokenizer.end_token_ids, tokenizer.pad_token_id}
         self._bytes = [
             b"" if token_id in special else tokenizer.token_bytes(token_id)
             for token_id in range(tokenizer.vocabulary_size)

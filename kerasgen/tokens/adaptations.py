@@ -19,7 +19,7 @@ import numpy as np
 from kerasgen import limits
 from kerasgen.files import locking, placing, writing
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, extend, rebuilt, trim, use_of
+from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, extend, trim, use_of
 
 FORMAT: Final = 1
 FOLDER: Final = "vocabularies"
@@ -64,7 +64,7 @@ def adaptations(
         said = _kept(directory, f"{name}.extended.json", lambda: _said(extend(tokenizer, texts)))
         pairs = [(left, right) for left, right in said["merges"]]
         extended = AdaptedVocabulary(
-            rebuilt(tokenizer, {token: n for n, token in enumerate(said["tokens"])}, pairs),
+            tokenizer.rebuilt({token: n for n, token in enumerate(said["tokens"])}, pairs),
             tuple(map(tuple, said["sources"])),
             said["first_added"],
             said["tokens_per_character"],

@@ -37,6 +37,11 @@ class Tokenizer(ABC):
     end_token_id: int
     pad_token_id: int
 
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Ids that end a text when a model generates them, `end_token_id` first; documents end with that one alone."""
+        return (self.end_token_id,)
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`; a special token's text stays text, and nothing is added at either end."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from kerasgen.errors import TokenArgumentError
-from kerasgen.tokens import bpe_files
+from kerasgen.tokens import bpe_files, tokenizer_directory, tokenizer_json
+from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe_encoder import BpeEncoder
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
-from kerasgen.tokens.pretokenization import token_bytes
-from kerasgen.tokens.special_tokens import AUTOMATIC, choose_special_tokens
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, token_bytes
+from kerasgen.tokens.special_tokens import AUTOMATIC, check_added_tokens, choose_special_tokens
 
 T = TypeVar("T")
 
@@ -33,7 +35,11 @@ class ByteLevelBPE(Tokenizer):
         start_token: put before a document; `"auto"` is the end token, as GPT-2 and OPT do it; None for none.
         end_token: put after a document; `"auto"` is `</s>` if there is one, else `<|endoftext|>`.
         pad_token: fills what is masked out; `"auto"` is `<pad>` if there is one, else the end token.
-        special_tokens: further tokens that `skip_special_tokens` leaves out, besides the usual ones (such as `<unk>`).
+        special_tokens: further tokens that `skip_special_tokens` leaves out.
+        added_tokens: tokens of the vocabulary that text becomes before it is cut, as transformers' added tokens that
+            are not special; one that is special too is only that. Blanks that `lstrip` or `rstrip` take are lost.
+        end_tokens: further tokens that end a text when it is generated.
+        usual_special_tokens: whether such as `<unk>` are special wherever the vocabulary holds them.
 
     Raises:
         TokenArgumentError: the vocabulary and the merges don't fit each other, a special token is not in the
@@ -49,6 +55,9 @@ class ByteLevelBPE(Tokenizer):
         end_token: str = AUTOMATIC,
         pad_token: str = AUTOMATIC,
         special_tokens: Sequence[str] = (),
+        added_tokens: Sequence[AddedToken] = (),
+        end_tokens: Sequence[str] = (),
+        usual_special_tokens: bool = True,
     ) -> None:
         self._vocabulary = dict(vocabulary)
         self._merges = [_pair(merge, n) for n, merge in enumerate(merges)]
@@ -63,7 +72,9 @@ class ByteLevelBPE(Tokenizer):
             start_token=start_token,
             end_token=end_token,
             pad_token=pad_token,
+            end_tokens=end_tokens,
             further=special_tokens,
+            usual=usual_special_tokens,
         )
         self.start_token = special.start_token
         self.end_token = special.end_token
@@ -71,12 +82,19 @@ class ByteLevelBPE(Tokenizer):
         self.start_token_id = None if special.start_token is None else ids[special.start_token]
         self.end_token_id = ids[special.end_token]
         self.pad_token_id = ids[special.pad_token]
+        self._ends = {token: ids[token] for token in special.end_tokens}
         self.vocabulary_size = max(ids.values()) + 1
+        by_name = {token.content: token for token in added_tokens if token.content not in special.names}
+        self.added_tokens = tuple(by_name.values())
+        check_added_tokens(
+            self.added_tokens, ids, {left + right for left, right in self._merges} | set(BYTE_OF_CHARACTER)
+        )
         self._special_tokens = {token: ids[token] for token in special.names}
         self._tokens = {n: token for token, n in ids.items()}
-        self._bytes = {n: token_bytes(token, special=token in self._special_tokens) for token, n in ids.items()}
+        named = {*self._special_tokens, *by_name}
+        self._bytes = {n: token_bytes(token, special=token in named) for token, n in ids.items()}
         self._shown = self._bytes | dict.fromkeys(self._special_tokens.values(), b"")
-        self._encoder = BpeEncoder(self._vocabulary, self._merges)
+        self._encoder = BpeEncoder(self._vocabulary, self._merges, self.added_tokens)
         self._digest: str | None = None
 
     @classmethod
@@ -127,14 +145,15 @@ class ByteLevelBPE(Tokenizer):
 
         A `tokenizer.json` of transformers comes first, for it alone says how text is cut; then `vocab.json` or
         `vocabulary.json` with `merges.txt`, there or under `assets/tokenizer`. Special tokens are those of
-        `tokenizer_config.json` or `special_tokens_map.json`, if it names them, unless they are given here.
+        `tokenizer_config.json` or `special_tokens_map.json`, if it names them, unless they are given here; the start
+        token is the one that transformers would put before a text.
 
         Raises:
             TokenizerError: no such files, or they describe another kind of tokenizer.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        found = bpe_files.read_directory(Path(directory))
-        return cls._of(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
+        found = tokenizer_directory.read_directory(Path(directory))
+        return cls.from_contents(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod
     def from_tokenizer_json(
@@ -147,15 +166,17 @@ class ByteLevelBPE(Tokenizer):
     ) -> Self:
         """Return the tokenizer of a `tokenizer.json` of transformers, under whatever name it lies.
 
+        The start token is the one that its post-processor puts before a text, if there is one.
+
         Raises:
             TokenizerError: it can't be read, or describes another kind of tokenizer.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        found = bpe_files.read_tokenizer_json(Path(path))
-        return cls._of(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
+        found = tokenizer_json.read(Path(path))
+        return cls.from_contents(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod
-    def _of(
+    def from_contents(
         cls,
         contents: bpe_files.Contents,
         *,
@@ -163,7 +184,11 @@ class ByteLevelBPE(Tokenizer):
         end_token: str = AUTOMATIC,
         pad_token: str = AUTOMATIC,
     ) -> Self:
-        """The tokenizer of what files say, with the special tokens that are given here instead of theirs."""
+        """Return the tokenizer of what files say, with the special tokens that are given here instead of theirs.
+
+        Raises:
+            TokenArgumentError: as the constructor.
+        """
         return cls(
             contents.vocabulary,
             contents.merges,
@@ -171,7 +196,24 @@ class ByteLevelBPE(Tokenizer):
             end_token=contents.end_token if end_token == AUTOMATIC else end_token,
             pad_token=contents.pad_token if pad_token == AUTOMATIC else pad_token,
             special_tokens=contents.special_tokens,
+            added_tokens=contents.added_tokens,
+            end_tokens=contents.end_tokens,
+            usual_special_tokens=contents.usual_special_tokens,
         )
+
+    def rebuilt(self, vocabulary: Mapping[str, int], merges: Sequence[str | tuple[str, str]]) -> Self:
+        """Return a tokenizer of another vocabulary and other merges that keeps the special and the added tokens.
+
+        Raises:
+            TokenArgumentError: as the constructor; the vocabulary must hold those tokens.
+        """
+        pairs = [_pair(merge, n) for n, merge in enumerate(merges)]
+        return self.from_contents(replace(self._contents(), vocabulary=dict(vocabulary), merges=pairs))
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Ids that end a text when it is generated; the first is `end_token_id`, which ends a document too."""
+        return tuple(self._ends.values())
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -253,9 +295,9 @@ class ByteLevelBPE(Tokenizer):
         return self._encoder.encode_symbols(symbols)
 
     def digest(self) -> str:
-        """Return the SHA-256, in hexadecimal, of the vocabulary, the merges and the special tokens."""
+        """Return the SHA-256, in hexadecimal, of the vocabulary, the merges, the special and the added tokens."""
         if self._digest is None:
-            parts = {
+            parts: dict[str, Any] = {
                 "kind": "byte-level BPE, cut as GPT-2 cuts",
                 "vocabulary": sorted(self._vocabulary.items(), key=lambda item: item[1]),
                 "merges": self._merges,
@@ -264,6 +306,11 @@ class ByteLevelBPE(Tokenizer):
                 "end_token": self.end_token,
                 "pad_token": self.pad_token,
             }
+            # Most vocabularies have neither, and keep the digest that their token stores are named by.
+            if self.added_tokens:
+                parts["added_tokens"] = sorted(json.dumps(token.to_json()) for token in self.added_tokens)
+            if len(self._ends) > 1:
+                parts["end_tokens"] = sorted(self._ends)
             text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
             self._digest = hashlib.sha256(text.encode()).hexdigest()
         return self._digest
@@ -274,14 +321,18 @@ class ByteLevelBPE(Tokenizer):
         Raises:
             TokenizerError: the directory does not exist or can't be written to.
         """
-        bpe_files.write_directory(Path(directory), self._contents())
+        tokenizer_directory.write_directory(Path(directory), self._contents())
 
     def to_tokenizer_json(self) -> str:
-        """Return the text of a `tokenizer.json` of transformers, with the special tokens as its added tokens.
+        """Return the text of a `tokenizer.json` of transformers, with the special tokens among its added tokens.
 
         As with GPT-2's own, a reader of that file takes a special token's name inside a text for the token.
         """
-        return bpe_files.tokenizer_json(self._contents())
+        return tokenizer_json.written(self._contents())
+
+    def settings_text(self) -> str:
+        """Return the text of the `tokenizer_config.json` that `save` writes: all but the vocabulary and the merges."""
+        return tokenizer_directory.settings_text(self._contents())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ByteLevelBPE) and self.digest() == other.digest()
@@ -296,7 +347,7 @@ class ByteLevelBPE(Tokenizer):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._of, (self._contents(),)
+        return self.from_contents, (self._contents(),)
 
     def _contents(self) -> bpe_files.Contents:
         return bpe_files.Contents(
@@ -306,6 +357,9 @@ class ByteLevelBPE(Tokenizer):
             end_token=self.end_token,
             pad_token=self.pad_token,
             special_tokens=tuple(self._special_tokens),
+            added_tokens=self.added_tokens,
+            end_tokens=tuple(self._ends),
+            usual_special_tokens=False,
         )
 
     def _look_up(self, table: Mapping[int, T], token_id: int) -> T:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kerasgen.errors import TokenArgumentError
+from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.forks import mind_forks
 from kerasgen.tokens.portions import portions
 from kerasgen.tokens.pretokenization import (
@@ -28,11 +29,15 @@ class BpeEncoder:
     Args:
         vocabulary: ids by token.
         merges: pairs, the first merged first.
+        added: tokens of the vocabulary that are found in a text before it is cut.
     """
 
-    def __init__(self, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, vocabulary: dict[str, int], merges: list[tuple[str, str]], added: Sequence[AddedToken] = ()
+    ) -> None:
         self._present_bytes = bytes(byte for byte, character in CHARACTER_OF_BYTE.items() if character in vocabulary)
-        self._rust = _rust_tokenizer(vocabulary, merges)
+        self._rust = _rust_tokenizer(vocabulary, merges, added)
+        self._added = {vocabulary[token.content] for token in added}
         self._splitter = splitter()
 
     def encode(self, text: str) -> list[int]:
@@ -45,7 +50,7 @@ class BpeEncoder:
         try:
             ids: list[int] = self._rust.encode(text, add_special_tokens=False).ids
         except (TypeError, UnicodeError):
-            return encode_surrogates(text, self._rust, self._splitter)
+            return self._encode_surrogates(text)
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -60,6 +65,21 @@ class BpeEncoder:
     def encode_symbols(self, symbols: str) -> list[int]:
         """Return the ids that the merges make of one piece of text, given as the printable characters of its bytes."""
         return [token.id for token in self._rust.model.tokenize(symbols)]
+
+    def _encode_surrogates(self, text: str) -> list[int]:
+        """The ids of a text with lone surrogates: of its added tokens, and of what lies between them."""
+        if not self._added:
+            return encode_surrogates(text, self._rust, self._splitter)
+        clean = SURROGATE.sub(STAND_IN, text)
+        found = self._rust.encode(clean, add_special_tokens=False)
+        ids: list[int] = []
+        place = 0
+        for token_id, (start, end) in zip(found.ids, found.offsets, strict=True):
+            if token_id in self._added and text[start:end] == clean[start:end]:
+                ids += encode_surrogates(text[place:start], self._rust, self._splitter)
+                ids.append(token_id)
+                place = end
+        return ids + encode_surrogates(text[place:], self._rust, self._splitter)
 
     def _encode_some(self, texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
@@ -100,11 +120,14 @@ def encode_surrogates(text: str, rust: tokenizers.Tokenizer, splitter: PreTokeni
     ]
 
 
-def _rust_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+def _rust_tokenizer(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], added: Sequence[AddedToken]
+) -> tokenizers.Tokenizer:
     import tokenizers
     from tokenizers.models import BPE
 
     # Special tokens are not told to the library: it would look for their names in every text.
     tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizer()
+    tokenizer.add_tokens([tokenizers.AddedToken(**token.to_json()) for token in added])
     return tokenizer

@@ -19,6 +19,7 @@ class EndingTokenizer:
     def __init__(self, tokenizer: Tokenizer, end_token_id: int) -> None:
         self.original = tokenizer
         self.end_token_id = end_token_id
+        self.end_token_ids = (end_token_id,)
 
     def digest(self) -> str:
         """Return another digest than the original's: an engine that is kept for it would not end the text here."""

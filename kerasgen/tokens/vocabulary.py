@@ -6,7 +6,7 @@ The result is an ordinary byte-level BPE, a vocabulary and its merges, that know
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -85,9 +85,9 @@ def use_of(texts: Iterable[str], tokenizer: ByteLevelBPE) -> VocabularyUse:
 def trim(tokenizer: ByteLevelBPE, use: VocabularyUse) -> AdaptedVocabulary:
     """Return the tokenizer without the tokens that the texts don't need.
 
-    All bytes and special tokens stay, every token that occurs, and what those are merged from. The texts encode to the
-    same pieces as before, for each merge that made them is still there, in the same order; every other text encodes
-    too, to more and shorter pieces.
+    All bytes, special and added tokens stay, every token that occurs, and what those are merged from. The texts encode
+    to the same pieces as before, for each merge that made them is still there, in the same order; every other text
+    encodes too, to more and shorter pieces.
 
     Raises:
         TokenArgumentError: `use` is of another vocabulary.
@@ -147,12 +147,12 @@ def merges_of(token: str, ranks: dict[tuple[str, str], int]) -> list[tuple[str, 
 def _trimmed(
     tokenizer: ByteLevelBPE, old: ByteLevelBPE, used: set[str], tokens_per_character: float
 ) -> AdaptedVocabulary:
-    """`tokenizer` with its special tokens, the bytes and what `used` needs; ids by their old ones, new tokens last."""
+    """`tokenizer` with its special and added tokens, the bytes and what `used` needs; new tokens come last."""
     pairs = [_split(merge) for merge in tokenizer.merges]
     ranks: dict[tuple[str, str], int] = {}
     for rank, pair in enumerate(pairs):
         ranks.setdefault(pair, rank)
-    special = set(tokenizer.special_tokens)
+    special = _whole(tokenizer)
     kept = set(BYTE_OF_CHARACTER) | special
     needed: set[tuple[str, str]] = set()
     for token in used - special:
@@ -163,13 +163,8 @@ def _trimmed(
     before = sorted((token for token in kept if token in old_ids), key=old_ids.__getitem__)
     added = sorted((token for token in kept if token not in old_ids), key=tokenizer.vocabulary.__getitem__)
     # A token of the same name may have been special and is now one that text becomes; `ByteLevelBPE` refuses that.
-    result = ByteLevelBPE(
-        {token: n for n, token in enumerate((*before, *added))},
-        [pair for pair in pairs if pair in needed],
-        start_token=tokenizer.start_token,
-        end_token=tokenizer.end_token,
-        pad_token=tokenizer.pad_token,
-        special_tokens=tuple(tokenizer.special_tokens),
+    result = tokenizer.rebuilt(
+        {token: n for n, token in enumerate((*before, *added))}, [pair for pair in pairs if pair in needed]
     )
     sources = [(old_ids[token],) for token in before] + [tuple(old.encode_symbols(token)) for token in added]
     return AdaptedVocabulary(result, tuple(sources), len(before), tokens_per_character)
@@ -180,7 +175,7 @@ def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevel
     for portion in portions(texts):
         for text in portion:
             counts.update(text)
-    special = set(tokenizer.special_tokens)
+    special = _whole(tokenizer)
     first: dict[tuple[str, str], None] = {}
     vocabulary, following = tokenizer.vocabulary, tokenizer.vocabulary_size
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
@@ -197,7 +192,7 @@ def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevel
                 following += 1
             first[(written[: end - 1], written[end - 1])] = None
     rest = [pair for pair in map(_split, tokenizer.merges) if pair not in first]
-    return rebuilt(tokenizer, vocabulary, [*first, *rest])
+    return tokenizer.rebuilt(vocabulary, [*first, *rest])
 
 
 def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLevelBPE, VocabularyUse]:
@@ -220,32 +215,27 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLev
     use = VocabularyUse(counts_of_ids, characters)
     least = max(MINIMUM_PIECE_COUNT, int(counts_of_ids.sum()) * MINIMUM_PIECE_SHARE)
     cut = splitter()
-    vocabulary = tokenizer.vocabulary
+    vocabulary, apart = tokenizer.vocabulary, _whole(tokenizer)
     added: list[tuple[str, str]] = []
     for pair, count in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):
         if count < least or len(added) == MOST_PIECES:
             break
         left, right = (tokenizer.id_to_token(token_id) for token_id in divmod(pair, size))
         text = (tokenizer.token_bytes(pair // size) + tokenizer.token_bytes(pair % size)).decode("utf-8", "ignore")
+        if not apart.isdisjoint((left, right)):
+            continue
         within = to_characters(text.encode()) == left + right and len(cut.pre_tokenize_str(text)) == 1
         if within and left + right not in vocabulary and tokenizer.encode(text) == list(divmod(pair, size)):
             vocabulary[left + right] = size + len(added)  # a hole in the old ids would be closed by trimming
             added.append((left, right))
     if not added:
         return tokenizer, use
-    return rebuilt(tokenizer, vocabulary, [*map(_split, tokenizer.merges), *added]), use
+    return tokenizer.rebuilt(vocabulary, [*map(_split, tokenizer.merges), *added]), use
 
 
-def rebuilt(tokenizer: ByteLevelBPE, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> ByteLevelBPE:
-    """Return a tokenizer of this vocabulary and these merges, with the special tokens of another one."""
-    return ByteLevelBPE(
-        vocabulary,
-        merges,
-        start_token=tokenizer.start_token,
-        end_token=tokenizer.end_token,
-        pad_token=tokenizer.pad_token,
-        special_tokens=tuple(tokenizer.special_tokens),
-    )
+def _whole(tokenizer: ByteLevelBPE) -> set[str]:
+    """The tokens that no merge makes: special ones, and those that are added."""
+    return {*tokenizer.special_tokens, *(token.content for token in tokenizer.added_tokens)}
 
 
 def _split(merge: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen import limits
-from kerasgen.models import architectures, hdf5, integrity, preset_files
+from kerasgen.models import architectures, hdf5, integrity, preset_files, preset_tokenizers
 from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -61,13 +61,7 @@ def read(directory: Path) -> StoredDecoder | None:
             if read != file.datasets.keys():  # weights that this decoder would not compute with
                 return None
         family = architectures.BYTE_LEVEL_FAMILIES[name]
-        tokenizer = ByteLevelBPE.from_files(
-            directory / architectures.VOCABULARY_FILE,
-            directory / architectures.MERGES_FILE,
-            start_token=family.start_token,
-            end_token=family.end_token,
-            pad_token=family.pad_token,
-        )
+        tokenizer = preset_tokenizers.byte_level(directory, family)
     except Exception:  # of whatever kind: KerasHub reads the same files next, and tells what is wrong with them
         return None
     from kerasgen.models import families

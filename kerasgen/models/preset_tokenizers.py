@@ -1,0 +1,87 @@
+"""The byte-level tokenizer of a KerasHub preset, with what KerasHub's files have no place for in a file beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from kerasgen import limits
+from kerasgen.errors import ModelError
+from kerasgen.models.architectures import MERGES_FILE, VOCABULARY_FILE, ByteLevelFamily
+from kerasgen.tokens import tokenizer_directory
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+SETTINGS_FILE: Final = f"assets/tokenizer/{tokenizer_directory.CONFIG_FILE}"
+"""Special tokens, added tokens and ends of a text, as transformers writes them; KerasHub does not read it."""
+
+OPTIONAL_FILES: Final = ("preprocessor.json", SETTINGS_FILE)
+
+_PROBES: Final = ("昨夜雨疏风骤", " two  spaces\n\nand it's 10", "é 🚀 <|endoftext|></s>")
+
+
+def byte_level(directory: Path, family: ByteLevelFamily) -> ByteLevelBPE:
+    """Return the tokenizer whose files lie in a preset's directory.
+
+    Raises:
+        TokenizerError: a file is missing or malformed.
+        TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
+    """
+    if (directory / SETTINGS_FILE).is_file():
+        return ByteLevelBPE.from_directory((directory / SETTINGS_FILE).parent)
+    return ByteLevelBPE.from_files(
+        directory / VOCABULARY_FILE,
+        directory / MERGES_FILE,
+        start_token=family.start_token if _starts(directory) else None,
+        end_token=family.end_token,
+        pad_token=family.pad_token,
+    )
+
+
+def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelFamily) -> None:
+    """Write what KerasHub's files lack of a tokenizer, and read it back as the preset's reader will.
+
+    Args:
+        tokenizer: of the model.
+        directory: of the preset, in which KerasHub's files lie, if it has written any.
+        family: of the model.
+
+    Raises:
+        ModelError: what comes back is not this tokenizer.
+    """
+    folder = (directory / SETTINGS_FILE).parent
+    if not (directory / VOCABULARY_FILE).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(folder)
+        (folder / "vocab.json").replace(directory / VOCABULARY_FILE)
+    elif byte_level(directory, family) != tokenizer:
+        (directory / SETTINGS_FILE).write_text(tokenizer.settings_text(), encoding="utf-8")
+    found = byte_level(directory, family)
+    probes = [*_PROBES, *(f"a {token.content}b" for token in tokenizer.added_tokens)]
+    if found != tokenizer or found.encode_batch(probes) != tokenizer.encode_batch(probes):
+        raise ModelError("The tokenizer that was written is another one than the model's. Nothing was kept.")
+
+
+def keras_hub_difference(tokenizer: ByteLevelBPE, family: ByteLevelFamily) -> str | None:
+    """Return why KerasHub's own tokenizer of this family would do otherwise, or None."""
+    missing = [token for token in family.special_tokens if token not in tokenizer.vocabulary]
+    if missing:
+        return f"a {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary"
+    if not tokenizer.merges:
+        return "KerasHub's tokenizers can't hold a vocabulary without merges"
+    if tokenizer.added_tokens:
+        return f"it does not find added tokens in a text ({tokenizer.added_tokens[0].content!r})"
+    ends = tuple(tokenizer.id_to_token(token_id) for token_id in tokenizer.end_token_ids)
+    if ends != (family.end_token,):
+        return f"its texts end with {family.end_token!r} alone, and this one's with {', '.join(map(repr, ends))}"
+    if tokenizer.start_token not in (None, family.start_token):
+        return f"its texts begin with {family.start_token!r}, and this one's with {tokenizer.start_token!r}"
+    return None
+
+
+def _starts(directory: Path) -> bool:
+    """Whether the preset's preprocessor puts a start token before a text, as KerasHub's do if not told otherwise."""
+    try:
+        config = limits.read_json(directory / "preprocessor.json")["config"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return True
+    return not isinstance(config, dict) or config.get("add_start_token", True) is not False

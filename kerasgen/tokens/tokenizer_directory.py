@@ -1,0 +1,197 @@
+"""A directory of tokenizer files to a byte-level BPE and back, with the settings that transformers puts beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from kerasgen.errors import TokenizerError
+from kerasgen.files import placing
+from kerasgen.tokens import tokenizer_json
+from kerasgen.tokens.added_tokens import AddedToken
+from kerasgen.tokens.bpe_files import Contents, error_at, first_problem, parse_json, read, read_text
+
+CONFIG_FILE: Final = "tokenizer_config.json"
+FILES: Final = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    CONFIG_FILE,
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""What transformers writes; a remote directory's files are fetched by these names."""
+
+_FILES_TOGETHER: Final = "vocab.json"  # the name that the files of a directory are replaced under, all or none
+_NAMED: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_LISTS: Final = ("additional_special_tokens", "extra_special_tokens")
+
+
+def read_directory(directory: Path) -> Contents:
+    """Return what the tokenizer files in a directory, or in its `assets/tokenizer`, say.
+
+    Raises:
+        TokenizerError: there are none, they describe another kind of tokenizer, or contradict each other.
+    """
+    try:
+        placing.recover(directory / _FILES_TOGETHER)
+    except OSError as cause:
+        raise error_at(
+            f"What a killed process had begun to write there can't be finished: {cause}", directory
+        ) from cause
+    for folder in (directory, directory / "assets" / "tokenizer"):
+        path = folder / "tokenizer.json"
+        if path.is_file():
+            found = parse_json(read_text(path), path)
+            if isinstance(found, dict) and "model" in found:  # KerasHub has a file of this name too, without a model
+                return _with_settings(tokenizer_json.contents(found, path), folder, template=True)
+        merges = folder / "merges.txt"
+        for name in ("vocab.json", "vocabulary.json"):
+            if (folder / name).is_file() and merges.is_file():
+                ids, pairs = read(folder / name, merges)
+                return _with_settings(Contents(ids, pairs), folder, template=False)
+    raise TokenizerError(
+        f"No tokenizer lies in {str(directory)!r}. Expected vocab.json or vocabulary.json with merges.txt, or a "
+        "tokenizer.json of transformers, there or under assets/tokenizer.",
+        path=directory,
+    )
+
+
+def write_directory(directory: Path, contents: Contents) -> None:
+    """Write `vocab.json`, `merges.txt` and `tokenizer_config.json` into an existing directory.
+
+    Raises:
+        TokenizerError: it does not exist or can't be written to; files of before are then still whole.
+    """
+    if not directory.is_dir():
+        raise TokenizerError(
+            f"A tokenizer is saved into an existing directory. Received: {str(directory)!r}.", path=directory
+        )
+    by_id = dict(sorted(contents.vocabulary.items(), key=lambda item: item[1]))
+    files = {
+        "vocab.json": json.dumps(by_id, ensure_ascii=False, separators=(",", ":")),
+        "merges.txt": "\n".join(["#version: 0.2", *(f"{left} {right}" for left, right in contents.merges)]) + "\n",
+        CONFIG_FILE: settings_text(contents),
+    }
+    target = directory / _FILES_TOGETHER
+    try:
+        with placing.staged(target) as stage:
+            for name, text in files.items():
+                (stage / name).write_text(text, encoding="utf-8", newline="\n")
+            placing.place(stage, target)
+    except OSError as error:
+        raise TokenizerError(
+            f"The tokenizer can't be written to {str(directory)!r}: {error}.", path=directory
+        ) from error
+
+
+def settings_text(contents: Contents) -> str:
+    """Return the text of the `tokenizer_config.json` beside a vocabulary and its merges."""
+    named = (contents.start_token, contents.end_token, contents.pad_token)
+    settings: dict[str, Any] = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "add_prefix_space": False,
+        "add_bos_token": contents.start_token is not None,
+        "errors": "replace",
+        "bos_token": contents.start_token,
+        "eos_token": contents.end_token,
+        "pad_token": contents.pad_token,
+        "unk_token": "<unk>" if "<unk>" in contents.special_tokens else contents.end_token,
+        "additional_special_tokens": [token for token in contents.special_tokens if token not in named],
+        "clean_up_tokenization_spaces": False,
+    }
+    if contents.added_tokens:
+        settings["added_tokens_decoder"] = {
+            str(contents.vocabulary[token.content]): token.to_json() | {"special": False}
+            for token in contents.added_tokens
+        }
+    if len(contents.end_tokens) > 1:
+        settings["end_tokens"] = list(contents.end_tokens)
+    return json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+
+
+def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Contents:
+    """The contents with what `special_tokens_map.json`, `tokenizer_config.json` and `added_tokens.json` say besides.
+
+    Args:
+        contents: of the vocabulary; its ids get those of added tokens.
+        folder: where the files lie.
+        template: whether `tokenizer.json` has said what is put before a text, as it then does alone.
+    """
+    found: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", CONFIG_FILE):
+        path = folder / name
+        if path.is_file():
+            settings = parse_json(read_text(path), path)
+            if not isinstance(settings, dict):
+                raise error_at("Expected a JSON object.", path, 1)
+            found |= settings
+    path = folder / CONFIG_FILE
+    if found.get("add_prefix_space"):
+        raise error_at("It has add_prefix_space=true: a space that the text does not have would get an id", path)
+    names = {key: _name(found[key], path) for key in _NAMED if found.get(key) is not None}
+    special = list(contents.special_tokens) + list(names.values())
+    for key in _LISTS:
+        further = found.get(key) or []
+        further = further.values() if isinstance(further, dict) else further
+        special += [_name(token, path) for token in further]
+    added = _added(contents, folder, found, special)
+    said: dict[str, Any] = {}
+    if "eos_token" in names:
+        said["end_token"] = names["eos_token"]
+    if "pad_token" in names:
+        said["pad_token"] = names["pad_token"]
+    if "end_tokens" in found:
+        said["end_tokens"] = tuple(found["end_tokens"])
+    if found and not template:
+        said["start_token"] = names.get("bos_token") if found.get("add_bos_token") else None
+        said["usual_special_tokens"] = False
+    return replace(contents, special_tokens=tuple(dict.fromkeys(special)), added_tokens=added, **said)
+
+
+def _added(contents: Contents, folder: Path, settings: dict[str, Any], special: list[str]) -> tuple[AddedToken, ...]:
+    """The ordinary added tokens; special ones that are found besides are appended to `special`."""
+    ids, known = contents.vocabulary, {token.content: token for token in contents.added_tokens}
+    held = {*known, *special}
+    path = folder / "added_tokens.json"
+    entries: list[tuple[Path, Any, AddedToken, bool | None]] = []
+    if path.is_file():
+        found = parse_json(read_text(path), path)
+        if not isinstance(found, dict):
+            raise error_at("Expected a JSON object, tokens to ids.", path, 1)
+        entries += [(path, number, AddedToken(token), None) for token, number in found.items()]
+    path, decoder = folder / CONFIG_FILE, settings.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict) or not all(key.isdecimal() and isinstance(decoder[key], dict) for key in decoder):
+        raise error_at("Its `added_tokens_decoder` must be an object, ids to added tokens", path)
+    for key, entry in decoder.items():
+        token = tokenizer_json.added_token(entry, path)
+        if known.get(token.content, token) != token and token.content not in special:
+            raise error_at(f"It says of the added token {token.content!r} other than 'tokenizer.json' does", path)
+        entries.append((path, int(key), token, bool(entry.get("special"))))
+    for path, token_id, token, is_special in entries:
+        if ids.setdefault(token.content, token_id) != token_id:
+            raise error_at(
+                f"The token {token.content!r} has the id {token_id!r} there, "
+                f"and {ids[token.content]!r} in the vocabulary.",
+                path,
+            )
+        if is_special and token.content in known:
+            raise error_at(f"It calls the added token {token.content!r} special, which 'tokenizer.json' does not", path)
+        if is_special:
+            special.append(token.content)
+        elif token.content not in held:
+            known[token.content] = token  # one of the decoder, which knows the flags, comes after the bare name
+    problem = first_problem(ids, ())
+    if problem is not None:
+        raise error_at(problem.message, folder)
+    return tuple(token for name, token in known.items() if name not in special)
+
+
+def _name(token: Any, path: Path) -> str:
+    """A special token as transformers writes it: its name, or an object that holds its name."""
+    content = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(content, str):
+        raise error_at(f"A special token must be text. Received: {token!r}.", path)
+    return content

@@ -1,0 +1,191 @@
+"""A `tokenizer.json` of transformers to a byte-level BPE and back: what it says is done exactly, or is an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from kerasgen.errors import TokenArgumentError
+from kerasgen.tokens.added_tokens import AddedToken
+from kerasgen.tokens.bpe_files import Contents, error_at, first_problem, pair_of, parse_json, read_text
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER
+
+GPT2_PATTERN: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+_ONLY = "Only byte-level BPE that cuts text as GPT-2 does can be read"
+
+
+def read(path: Path) -> Contents:
+    """Return what a `tokenizer.json` of transformers says, whatever the file is called and whatever lies beside it.
+
+    Raises:
+        TokenizerError: it can't be read, or describes another kind of tokenizer.
+    """
+    found = parse_json(read_text(path), path)
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+        raise error_at("Expected a tokenizer.json of transformers, with a `model`", path)
+    return contents(found, path)
+
+
+def contents(found: Mapping[str, Any], path: Path) -> Contents:
+    """Return what the content of a `tokenizer.json` says.
+
+    Its special tokens are those that it declares, and its start token the one that it puts before a text, or None.
+
+    Raises:
+        TokenizerError: it describes another kind of tokenizer, or contradicts itself.
+    """
+    model = found["model"]
+    reason = _why_not_gpt2(found)
+    if reason:
+        raise error_at(f"{reason} {_ONLY}", path)
+    ids, merges, added = model.get("vocab"), model.get("merges"), found.get("added_tokens") or []
+    if not isinstance(ids, dict) or not isinstance(merges, list) or not isinstance(added, list):
+        raise error_at("Its `vocab` must be an object, its `merges` and `added_tokens` lists", path)
+    pairs = []
+    for index, merge in enumerate(merges):
+        pair = pair_of(merge)
+        if pair is None:
+            raise error_at(f"Merge {index}, counted from 0, is no pair: {merge!r}.", path)
+        pairs.append(pair)
+    special, ordinary = [], []
+    for entry in added:
+        token = added_token(entry, path)
+        token_id = entry.get("id")
+        if ids.setdefault(token.content, token_id) != token_id:
+            raise error_at(
+                f"The added token {token.content!r} has the id {token_id!r} there, "
+                f"and {ids[token.content]!r} in `vocab`.",
+                path,
+            )
+        if entry.get("special"):
+            special.append(token.content)
+        else:
+            ordinary.append(token)
+    problem = first_problem(ids, pairs)
+    if problem is not None:
+        raise error_at(problem.message, path)
+    unknown = model.get("unk_token")
+    if unknown and not BYTE_OF_CHARACTER.keys() <= ids.keys():
+        raise error_at(f"Its model has unk_token={unknown!r} for bytes without a token. {_ONLY}", path)
+    return Contents(
+        ids,
+        pairs,
+        start_token=start_token(found.get("post_processor"), path),
+        special_tokens=tuple(dict.fromkeys(special)),
+        added_tokens=tuple(ordinary),
+        usual_special_tokens=False,
+    )
+
+
+def added_token(entry: Any, path: Path) -> AddedToken:
+    """Return the added token that an entry of one of transformers' files stands for.
+
+    Raises:
+        TokenizerError: it is none.
+    """
+    try:
+        return AddedToken.read(entry if isinstance(entry, dict) else {"content": entry})
+    except TokenArgumentError as cause:
+        raise error_at(str(cause), path) from cause
+
+
+def written(contents: Contents) -> str:
+    """Return the text of a `tokenizer.json` of transformers in the form that GPT-2's has."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    ids = contents.vocabulary
+    special = [AddedToken(token, normalized=False) for token in contents.special_tokens]
+    entries = [(token, True) for token in special] + [(token, False) for token in contents.added_tokens]
+    added = [
+        {"id": ids[token.content], **token.to_json(), "special": special}
+        for token, special in sorted(entries, key=lambda entry: ids[entry[0].content])
+    ]
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": added,
+            "normalizer": None,
+            "pre_tokenizer": byte_level,
+            "post_processor": {**byte_level, "trim_offsets": False},
+            "decoder": byte_level,
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": None,
+                "continuing_subword_prefix": "",
+                "end_of_word_suffix": "",
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "ignore_merges": False,
+                "vocab": dict(sorted(ids.items(), key=lambda item: item[1])),
+                "merges": [f"{left} {right}" for left, right in contents.merges],
+            },
+        },
+        ensure_ascii=False,
+    )
+
+
+def _why_not_gpt2(found: Mapping[str, Any]) -> str | None:
+    model = found["model"]
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
+        return "Its model is not BPE."
+    for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+        if model.get(setting):
+            return f"Its model has {setting}={model[setting]!r}."
+    for setting in ("truncation", "padding"):
+        if found.get(setting):
+            return f"It has {setting}={found[setting]!r}, so its ids are not those of the text; set it to null."
+    normalizer = found.get("normalizer")
+    if normalizer and normalizer != {"type": "Sequence", "normalizers": []}:
+        return f"It normalizes text ({_kinds(normalizer, 'normalizers')})."
+    steps = found.get("pre_tokenizer") or {}
+    steps = steps.get("pretokenizers", []) if steps.get("type") == "Sequence" else [steps]
+    if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space") is not False:
+        return "Its pre-tokenizer is not GPT-2's ByteLevel without a prefix space (add_prefix_space=false)."
+    decoder = found.get("decoder")
+    if decoder and decoder.get("type") != "ByteLevel":
+        return f"Its decoder is {decoder.get('type')!r}, not ByteLevel."
+    cut_by_library = steps[-1].get("use_regex", True)
+    if len(steps) == 1 and cut_by_library:
+        return None
+    split = {"type": "Split", "pattern": {"Regex": GPT2_PATTERN}, "behavior": "Isolated", "invert": False}
+    if len(steps) == 2 and not cut_by_library and steps[0] == split:
+        return None
+    return f"It cuts text otherwise than GPT-2 before its merges ({_kinds(found['pre_tokenizer'], 'pretokenizers')})."
+
+
+def _kinds(step: Mapping[str, Any], inside: str) -> str:
+    steps = step[inside] if isinstance(step.get(inside), list) else [step]
+    return ", ".join(str(one.get("type")) for one in steps if isinstance(one, dict))
+
+
+def start_token(processor: Any, path: Path) -> str | None:
+    """Return the token that a post-processor puts before a text, or None; one after it is the end token.
+
+    Raises:
+        TokenizerError: it puts other tokens there.
+    """
+    if not processor:
+        return None
+    steps = processor.get("processors") or [] if processor.get("type") == "Sequence" else [processor]
+    templates = [step for step in steps if step.get("type") != "ByteLevel"]
+    if not templates:
+        return None
+    single = templates[0].get("single")
+    if len(templates) > 1 or templates[0].get("type") != "TemplateProcessing" or not isinstance(single, list):
+        kinds = _kinds(processor, "processors")
+        raise error_at(f"Its post-processor ({kinds}) is no template of a start token and a text. {_ONLY}", path)
+    names = [part["SpecialToken"]["id"] if "SpecialToken" in part else None for part in single]
+    place = names.index(None) if None in names else len(names)
+    before, after = names[:place], names[place + 1 :]
+    if len(before) > 1 or len(after) > 1 or None in after:
+        raise error_at(
+            f"Its post-processor puts {before!r} before a text and {after!r} after it. At most one token before, and "
+            "the end token after, can be had.",
+            path,
+        )
+    return before[0] if before else None
