@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and return 0 if every bar holds."""
     parser = arguments_of(__doc__)
     parser.add_argument("--only", default="starter,base")
-    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=15, help="pairs of calls (default: 15)")
     chosen = parser.parse_args(arguments)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
@@ -66,6 +67,7 @@ def run(name: str, *, batches: tuple[int, ...], turns: int) -> list[Figures]:
         for turn in range(turns):
             for valid_utf8 in (False, True) if turn % 2 else (True, False):
                 found[valid_utf8].append(spent(valid_utf8, turn))
+        print(f"{name}, {sampler}, batch {batch}: done", file=sys.stderr, flush=True)
         ratio = statistics.median(a / b for a, b in zip(found[True], found[False], strict=True))
         rows.append(
             {

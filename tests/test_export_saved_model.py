@@ -70,6 +70,28 @@ def test_each_sampler_gives_the_librarys_own_ids(artefact, host, model, sampler)
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize("sampler", ["greedy", "top_k:k=40", "beam:num_beams=4"])
+def test_texts_are_valid_utf8_and_ids_are_so_unless_they_shall_not_be(artefact, host, model, sampler):
+    """A prompt of ids may end within a character, which is then completed."""
+    prompts = [*model.tokenizer.encode_batch(TEXTS), model.tokenizer.encode("🐉")[:2]]
+    for valid_utf8 in (True, False):
+        settings = {"sampler": sampler, "max_new_tokens": 30, "seed": 3, "valid_utf8": valid_utf8}
+        theirs = [list(several[0].token_ids) for several in generate_ids(host, prompts, **settings)]
+        assert artefact.runtime.generate_ids(prompts, **settings) == theirs
+        texts = [
+            model.tokenizer.decode(prompt + ids, skip_special_tokens=True)
+            for prompt, ids in zip(prompts, theirs, strict=True)
+        ]
+        assert any("\ufffd" in text.rstrip("\ufffd") for text in texts) != valid_utf8
+    call = artefact.runtime._signatures["top_k"]
+    texts = call(
+        prompts=tf.constant(TEXTS), max_new_tokens=tf.constant(30), end_token_id=tf.constant(-1),
+        temperature=tf.constant(2.0), k=tf.constant(200), seed=tf.constant(1, tf.int64),
+    )["texts"]  # fmt: skip
+    assert not any("\ufffd" in text.decode() for text in texts.numpy())
+
+
+@pytest.mark.one_backend
 @pytest.mark.slow
 def test_steps_that_xla_compiles_give_the_same_ids(model, host, tmp_path):
     """With caches that grow, rows beside the batch's, unequal prompts and ends, and seeds past one call of 64 steps."""

@@ -263,6 +263,17 @@ def test_the_loop_in_the_graph_gives_the_ids_of_the_loop_on_the_host(tmp_path, l
     end = wanted[0][7]
     ended = runtime.generate_ids(prompts, in_graph=True, end_token_id=end, **arguments)
     assert ended == [ids[: ids.index(end) + 1] if end in ids else ids for ids in wanted]
+    begun = model.tokenizer.encode("🐉")[:2]
+    for valid_utf8 in (True, False):
+        arguments["valid_utf8"] = valid_utf8
+        wanted = [list(one[0].token_ids) for one in generate_ids(model, [begun, *prompts], **arguments)]
+        assert runtime.generate_ids([begun, *prompts], in_graph=True, **arguments) == wanted
+        texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in wanted[1:]]
+        assert any("\ufffd" in text.rstrip("\ufffd") for text in texts) != valid_utf8
+    # A file of an earlier version has a loop that takes no state.
+    del runtime.engine.settings["utf8_states"]
+    with pytest.raises(GenerateArgumentError, match="export it again"):
+        runtime.generate_ids(prompts, in_graph=True, sampler=sampler, max_new_tokens=2)
 
 
 def test_a_loop_that_the_graph_does_not_hold_is_refused(engine):

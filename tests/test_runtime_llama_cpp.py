@@ -12,6 +12,7 @@ from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2
 
 import kerasgen as kg
+from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.exporters import drawing
 from kerasgen.exporters.numpy_decoder import NumpyDecoder, NumpyEngine
@@ -50,6 +51,37 @@ def test_greedy_ids_are_the_models_for_prompts_of_all_lengths(exported, runtime,
     ended = runtime.generate_ids(prompts, max_new_tokens=20, end_token_id=end)
     assert ended == [ids[: ids.index(end) + 1] if end in ids else ids for ids in wanted]
     assert runtime.max_sequence_length == 128
+
+
+def test_texts_are_valid_utf8_unless_they_shall_not_be(exported, runtime, host):
+    """Greedy ids are then the model's among the tokens that may follow, after a prompt within a character too."""
+    tokenizer = exported[0].tokenizer
+    prompts = [tokenizer.encode("🐉")[:2], *map(tokenizer.encode, ("the sand", "春", "a"))]
+    for valid_utf8 in (True, False):
+        settings = {"max_new_tokens": 24, "valid_utf8": valid_utf8}
+        wanted = [list(one[0].token_ids) for one in generate_ids(host, prompts, sampler="greedy", **settings)]
+        assert runtime.generate_ids(prompts, **settings) == wanted
+        for sampler in ("random", "top_k:k=50", "top_p:p=0.95,temperature=1.5"):
+            found = runtime.generate_ids(prompts, sampler=sampler, seed=4, **settings)
+            assert runtime.generate_ids(prompts, sampler=sampler, seed=4, **settings) == found
+            texts = [
+                tokenizer.decode(prompt + ids, skip_special_tokens=True)
+                for prompt, ids in zip(prompts, found, strict=True)
+            ]
+            assert any("\ufffd" in text.rstrip("\ufffd") for text in texts) != valid_utf8
+    assert len({tuple(ids) for ids in runtime.generate_ids([[5]] * 20, sampler="random", max_new_tokens=6)}) > 15
+
+
+def test_what_is_drawn_among_the_tokens_that_may_follow_is_distributed_so(exported, runtime, host):
+    """Within a character where few may, and between two where few may not."""
+    tokenizer = exported[0].tokenizer
+    masks = masks_of(tokenizer)
+    for prompt in (tokenizer.encode("é")[:1], tokenizer.encode("the")):
+        framed = [tokenizer.start_token_id, *prompt]
+        logits = NumpyDecoder(host.weights, host.shape).read(framed)[-1]
+        logits = np.where(masks.allowed(np.array([masks.state_after(framed)]))[0], logits, -np.inf)
+        found = runtime.generate_ids([prompt] * 200, sampler="top_k:k=5", max_new_tokens=1, seed=3)
+        assert drawing.figures(found, logits, "top_k:k=5")["distributed"]
 
 
 def test_an_artefact_generates_text(exported):

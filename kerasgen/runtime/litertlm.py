@@ -42,7 +42,8 @@ class LiteRtLmRuntime(Runtime):
     ) -> list[list[int]]:
         """Return the ids of the text after each prompt, without the end token; see `Runtime.generate_ids`.
 
-        A character of which only some bytes were generated is left out.
+        A character of which only some bytes were generated at the end is left out. LiteRT-LM chooses among all tokens,
+        so `valid_utf8` changes nothing: of a young model there may be U+FFFD where the bytes are no character.
         """
         from kerasgen.samplers import REGISTRY
         from kerasgen.samplers.sampling import Greedy

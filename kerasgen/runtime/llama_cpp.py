@@ -77,14 +77,14 @@ class GgufRuntime(Runtime):
         for prompt in prompts:
             text = [*([] if start is None else [start]), *map(int, prompt)]
             # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
+            last = end if end_token_id is None else end_token_id
             settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
             masks = masks_of(self.tokenizer) if valid_utf8 else None
             if masks is None:
                 ids = self._server.further(text, max_new_tokens, **settings)
             else:
-                ids = utf8_further(self._server, masks, text, max_new_tokens, settings, end=end_token_id)
+                ids = utf8_further(self._server, masks, text, max_new_tokens, settings, end=last)
             before[tuple(text)] += 1
-            last = end if end_token_id is None else end_token_id
             found.append(ids[: ids.index(last) + 1] if last in ids else ids)
         return found
 
@@ -96,7 +96,7 @@ def utf8_further(
     new_tokens: int,
     settings: Mapping[str, Any],
     *,
-    end: int | None = None,
+    end: int,
 ) -> list[int]:
     """Return so many ids as `LlamaCpp.further` does, that keep the text valid UTF-8.
 
@@ -109,11 +109,11 @@ def utf8_further(
         prompt: ids.
         new_tokens: so many.
         settings: of the sampler, its seed with them.
-        end: an id after which the text is of no use, or None.
+        end: the id that ends the text; what comes after it is of no use.
     """
     found: list[int] = []
     state, ahead = masks.state_after(prompt), new_tokens
-    while len(found) < new_tokens and (end is None or end not in found):
+    while len(found) < new_tokens and end not in found:
         count = min(ahead if state == START else 1, new_tokens - len(found))
         # Each answer begins to draw anew, so it is given a seed of its own.
         seed = (settings["seed"] + _STRIDE * len(found)) % _SEEDS
