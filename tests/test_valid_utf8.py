@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from letters import LetterTokenizer, shared_model
 from tiny import GPT2_END, tiny_gpt2, tiny_vocabulary
 
+from kerasgen.constraints.base import ByteAutomaton, Constraint, ConstraintState
 from kerasgen.constraints.regex import Regex
 from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError
@@ -433,6 +434,44 @@ def test_a_form_keeps_characters_whole_by_itself(model) -> None:
         for valid in (True, False)
     ]
     assert texts[0] == texts[1]
+
+
+class Free(ConstraintState):
+    """A state of one's own, which knows tokens and no characters."""
+
+    def allowed(self) -> None:
+        return None
+
+    def advance(self, token_id: int) -> None:
+        pass
+
+    def copy(self) -> Free:
+        return self
+
+    is_complete = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Anything(Constraint):
+    """A constraint that has no automaton."""
+
+    def automaton(self) -> ByteAutomaton:
+        raise NotImplementedError
+
+    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int], room: int | None = None) -> ConstraintState:
+        return Free()
+
+    def matches(self, text: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("sampler", ["random", "top_k:k=40,repetition_penalty=1.2", "beam:num_beams=3"])
+def test_a_constraint_that_knows_no_characters_leaves_them_whole(model, host, sampler: str) -> None:
+    settings = {"sampler": sampler, "max_new_tokens": 12, "seed": 3, "constraint": Anything()}
+    texts = generate(host, PROMPTS, **settings)
+    assert all(map(is_text, texts))
+    assert generate(model, PROMPTS, **settings) == texts
+    assert not all(map(is_text, generate(host, PROMPTS, valid_utf8=False, **settings)))
 
 
 @pytest.mark.one_backend

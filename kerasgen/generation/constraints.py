@@ -63,9 +63,9 @@ class Constraints:
             )
         if states is not None:
             # A form comes before all else: where it allows nothing the text ends, however the rest would choose.
-            formed = allowed_of(states, logits.shape[1], self._end_token_id)
+            formed = allowed_of(states, logits.shape[1], self._end_token_id, utf8)
             excluded = ~formed if excluded is None else excluded | ~formed
-        if utf8 is not None and self.are_none:
+        elif utf8 is not None and self.are_none:
             logits = np.where(utf8.allowed(), logits, -np.inf)
         elif utf8 is not None:
             excluded = ~utf8.allowed() if excluded is None else excluded | ~utf8.allowed()
@@ -91,10 +91,18 @@ class Constraints:
         return changed
 
 
-def allowed_of(states: Sequence[ConstraintState], vocabulary_size: int, end_token_id: int) -> npt.NDArray[np.bool_]:
-    """Return what each text's form allows, bool `(rows, vocabulary_size)`; the end token alone where it is nothing."""
+def allowed_of(
+    states: Sequence[ConstraintState], vocabulary_size: int, end_token_id: int, utf8: Utf8States | None = None
+) -> npt.NDArray[np.bool_]:
+    """Return what each text's form allows, bool `(rows, vocabulary_size)`; the end token alone where it is nothing.
+
+    Of that, where `utf8` is given, what keeps the text valid UTF-8, unless nothing does.
+    """
     masks = [state.allowed() for state in states]
     every = np.ones(vocabulary_size, dtype=np.bool_)
     allowed = np.stack([every if mask is None else mask for mask in masks])
+    if utf8 is not None:
+        both = allowed & utf8.allowed()
+        allowed = np.where(both.any(axis=1, keepdims=True), both, allowed)
     allowed[~allowed.any(axis=1), end_token_id] = True
     return allowed

@@ -226,7 +226,7 @@ def _sample_formed(
     while len(texts.live):
         rows = texts.live
         live_states = [states[row] for row in rows.tolist()]
-        allowed = allowed_of(live_states, tokenizer.vocabulary_size, tokenizer.end_token_id)
+        allowed = allowed_of(live_states, tokenizer.vocabulary_size, tokenizer.end_token_id, texts.utf8)
         block = session.run(1, spec, batch.keys[rows], texts.drawn, texts.room, allowed)
         token_ids = block.token_ids[0].astype(np.int64)
         goes_on = texts.add(rows, token_ids)

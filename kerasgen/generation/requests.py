@@ -36,7 +36,7 @@ class Request:
         limits: tokens that each text may have in all.
         seeds: of each text's random numbers.
         states: where each text stands in its form, or None where there is no form.
-        utf8: what keeps the texts valid UTF-8, or None where a form does, every token does, or nothing shall.
+        utf8: what keeps the texts valid UTF-8, or None where an automaton does, every token does, or nothing shall.
         repeats: for each text how often its prompt came before; None where these prompts are all there are.
         copies: how many times each prompt of the call stands here.
         batch_size: texts generated at once, at most.
@@ -111,8 +111,9 @@ def make(
     if repeats is not None:
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
     states = forms.begin(space, framed, limits, constraint)
-    # A form is one of characters, and KerasHub's own samplers choose where no mask comes.
-    masked = valid_utf8 and states is None and not is_hub_sampler(spec)
+    # An automaton's form is one of characters; of another's states nobody knows. No mask comes to KerasHub's samplers.
+    is_whole = constraint is not None and type(constraint).begin is Constraint.begin
+    masked = valid_utf8 and not is_whole and not is_hub_sampler(spec)
     utf8 = utf8_masks.masks_of(space.tokenizer) if masked else None
     return Request(spec, ends, framed, limits, seeds, states, utf8, repeats, copies, batch_size, logprobs)
 

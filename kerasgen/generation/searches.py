@@ -94,9 +94,9 @@ class _Search:
             places = self.lengths[rows][:, None] + np.arange(generated - 1)
             np.put_along_axis(texts, places, so_far.reshape(len(rows), -1).astype(np.int32), axis=1)
         states = None if self.states is None else [state for row in self.states for state in row[: shape[1]]]
-        masked = self.constraints.apply(logits, texts, lengths, states)
+        masked = self.constraints.apply(logits, texts, lengths, states, utf8 if states is not None else None)
         found = arithmetic.log_softmax(np, masked)
-        if utf8 is not None:
+        if utf8 is not None and states is None:
             # Texts are ranked by what the model gives them, so what may not follow goes after the sum over all. Where
             # nothing else may, as under `bad_words`, the text ends.
             whole = np.where(utf8.allowed(), found, -np.inf)
