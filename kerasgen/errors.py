@@ -44,12 +44,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasgen.terminal import visible
+
 
 class KerasgenError(Exception):
     """The root: catch this to catch everything kerasgen raises on purpose.
 
     All of them can be pickled and copied with their attributes, so that a worker process can raise one.
     """
+
+    def __str__(self) -> str:
+        # A message quotes names and texts of strangers, and is read in a terminal.
+        return visible(super().__str__())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Python's own would call the constructor with the message alone, without the keywords that it needs.

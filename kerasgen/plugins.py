@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import re
 import sys
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -12,11 +15,12 @@ from kerasgen import keywords, specs
 from kerasgen.errors import ArgumentError, PluginConflictError, PluginLoadError, UnknownNameError
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
 T = TypeVar("T")
 
 DISTRIBUTION = "kerasgen"
+_OBJECT = re.compile(r"[\w.]+:[\w.]+(\s*\[.*\])?")
 
 
 class Registry(Generic[T]):
@@ -39,6 +43,7 @@ class Registry(Generic[T]):
         self._contract = contract
         self._loaded: dict[str, type[T]] = {}
         self._entry_points: dict[str, list[EntryPoint]] | None = None
+        self._unreadable: list[str] = []
 
     def names(self) -> tuple[str, ...]:
         """Return every registered name in alphabetical order, and import nothing."""
@@ -60,7 +65,8 @@ class Registry(Generic[T]):
             hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise UnknownNameError(
                 f"No {self.noun} is called {name!r}.{hint} There are: {', '.join(self.names()) or 'none'}. "
-                f"Others come with packages that declare the entry-point group {self.group!r}.",
+                f"Others come with packages that declare the entry-point group {self.group!r}."
+                + (f" Those of {', '.join(self._unreadable)} can't be read." if self._unreadable else ""),
                 name=name,
                 near=close,
             )
@@ -95,7 +101,9 @@ class Registry(Generic[T]):
 
     def build(self, name: str, arguments: Mapping[str, Any]) -> T:
         """Return the class called `name`, constructed from arguments that may be text."""
-        return specs.build(self.get(name), arguments, name=name, error=self.error)
+        kind = self.get(name)
+        with self._survives(name):
+            return specs.build(kind, arguments, name=name, error=self.error)
 
     def resolve(self, value: object) -> T:
         """Return the value that a person wrote: text such as `"name:key=value"`, or an instance already.
@@ -154,7 +162,22 @@ class Registry(Generic[T]):
                 f"A saved {self.noun} is {{'name': …, 'arguments': {{…}}}}. Received: {manifest!r}. "
                 "The file was changed or cut since it was saved."
             )
-        return specs.restore(self.get(name), arguments, name=name, error=self.error)
+        kind = self.get(name)
+        with self._survives(name):
+            return specs.restore(kind, arguments, name=name, error=self.error)
+
+    @contextlib.contextmanager
+    def _survives(self, name: str) -> Iterator[None]:
+        """Turn a plugin's sys.exit(), as it is made, into an error that says whose it is."""
+        try:
+            yield
+        except SystemExit as cause:
+            distribution = _distribution(self._by_name()[name][0])
+            raise PluginLoadError(
+                f"The {self.noun} {name!r} of the package {distribution!r} called sys.exit({cause.code!r}) as it was "
+                "made.",
+                distribution=distribution,
+            ) from cause
 
     def _name(self, spec: object) -> str:
         name = self.name_of(spec)
@@ -187,14 +210,42 @@ class Registry(Generic[T]):
             # Imported here: importlib.metadata takes 15 ms that `import kerasgen` need not spend.
             from importlib.metadata import entry_points
 
-            self._entry_points = _group(entry_points(group=self.group))
+            try:
+                found = _group(entry_points(group=self.group))
+            except Exception:  # of whatever kind Python's reader of the file that is at fault happens to raise
+                found = _group(self._readable())
+            self._entry_points = found
         return self._entry_points
+
+    def _readable(self) -> list[EntryPoint]:
+        """The entry points of every package whose own can be read, where Python stops at the first that can't."""
+        from importlib.metadata import distributions
+
+        found: list[EntryPoint] = []
+        seen: set[str] = set()
+        for distribution in distributions():
+            name = _name_of(distribution)
+            if name in seen:  # an earlier folder of sys.path has it too, and counts
+                continue
+            seen.add(name)
+            try:
+                found += [point for point in distribution.entry_points if point.group == self.group]
+                _group(found)
+            except Exception as cause:
+                self._unreadable.append(name)
+                warnings.warn(
+                    f"The package {name!r} is passed over: its entry_points.txt can't be read ({type(cause).__name__}: "
+                    f"{cause}). Install it again.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        return found
 
     def _load(self, point: EntryPoint) -> type[T]:
         distribution = _distribution(point)
         try:
             loaded = point.load()
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:  # sys.exit() in a module would end the program that asks for it
             raise PluginLoadError(
                 f"The {self.noun} {point.name!r} of the package {distribution!r} could not be loaded from "
                 f"{point.value!r}: {type(cause).__name__}: {cause}",
@@ -210,7 +261,7 @@ class Registry(Generic[T]):
             )
         try:
             specs.fields(loaded)
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:
             raise PluginLoadError(
                 f"The {self.noun} {point.name!r} of the package {distribution!r} must be a frozen dataclass whose "
                 f"annotations can be resolved: {type(cause).__name__}: {cause}",
@@ -228,12 +279,21 @@ def _group(points: Iterable[EntryPoint]) -> dict[str, list[EntryPoint]]:
 
 
 def _distribution(point: EntryPoint) -> str:
-    return (point.dist.name if point.dist is not None else None) or "an unnamed package"
+    return "an unnamed package" if point.dist is None else _name_of(point.dist)
+
+
+def _name_of(distribution: Distribution) -> str:
+    try:
+        return distribution.name or "an unnamed package"
+    except Exception:  # damaged metadata
+        return "an unnamed package"
 
 
 def _is(point: EntryPoint, kind: type) -> bool:
     """Whether the entry point stands for `kind`, as far as can be told without importing anything."""
     if point.value == f"{kind.__module__}:{kind.__qualname__}":
         return True
+    if not _OBJECT.fullmatch(point.value):  # Python has no name for its error about such a value
+        return False
     # A package may offer a class from its front door and define it in a back room.
     return getattr(sys.modules.get(point.module), point.attr, None) is kind

@@ -18,6 +18,7 @@ from tiny import tiny_gpt2
 import kerasgen as kg
 from kerasgen.cli import main, parser
 from kerasgen.models.saving import save_preset
+from kerasgen.terminal import visible
 
 COMMANDS = ("demo", "list", "fit", "generate", "evaluate", "export", "backend")
 
@@ -155,7 +156,7 @@ def test_a_terminal_gets_the_text_as_it_comes_and_a_pipe_gets_it_once(poet):
     assert said == b""
     expected = kg.Pipeline.load(poet).generate("the sand", max_new_tokens=12) + "\n"
     assert piped.decode() == expected
-    assert seen.decode().replace("\r\n", "\n") == expected
+    assert seen.decode().replace("\r\n", "\n") == visible(expected)  # a young model's text has control characters
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -317,3 +317,64 @@ def test_a_sampler_from_outside_writes_text(site: Path) -> None:
     )
     assert second == again
     assert second[0] != greedy[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[kerasgen.samplers]\nno equals sign\n", "[[[\n=", b"\xff\xfe\x00", "[kerasgen.samplers]\n= \n x", "\0"],
+)
+def test_a_package_whose_entry_points_cannot_be_read_breaks_itself_alone(site: Path, content: Any) -> None:
+    install(site, "broken-one", {GROUP: {}})
+    file = next(site.glob("broken_one*")) / "entry_points.txt"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    install(site, "sound-one", {GROUP: {"mine": "sound:Mine"}}, {"sound": SAMPLER})
+    found = registry()
+    try:
+        with pytest.warns(RuntimeWarning, match=r"'broken-one' is passed over: its entry_points\.txt can't be read"):
+            names = found.names()
+    except pytest.fail.Exception:  # Python made something of it that harms nobody
+        names = registry().names()
+    else:
+        with pytest.raises(UnknownNameError, match="Those of broken-one can't be read"):
+            found.create("broken")
+    assert {"mine", "greedy", "top_k"} <= set(names)
+    assert found.create("mine").mood == "calm"
+    assert found.create("top_k:k=3") == TopK(k=3)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", ":", "no module", "no.module:", "mine:Mine:More", "os:path", "sys", "mine:Mine.no", "1+1"],
+)
+def test_an_entry_point_that_names_no_class_breaks_itself_alone(site: Path, value: str) -> None:
+    install(site, "odd-one", {GROUP: {"odd": value}}, {"mine": SAMPLER})
+    found = registry()
+    with pytest.raises(PluginLoadError, match="'odd-one'"):
+        found.get("odd")
+    assert found.name_of(TopK(k=3)) == "top_k"
+    assert found.create("greedy") == Greedy()
+
+
+@pytest.mark.parametrize("place", ["at import", "in the class", "as it is made"])
+def test_a_plugin_that_calls_sys_exit_does_not_end_the_program(site: Path, place: str) -> None:
+    source = SAMPLER
+    if place == "at import":
+        source = "import sys\nsys.exit('no license')\n"
+    elif place == "in the class":
+        source = SAMPLER + "    import sys\n    sys.exit(3)\n"
+    else:
+        source = SAMPLER + "    def __post_init__(self):\n        raise SystemExit(3)\n"
+    install(site, "leaving-one", {GROUP: {"mine": "leaving:Mine"}}, {"leaving": source})
+    found = registry()
+    with pytest.raises(PluginLoadError, match="'leaving-one'") as caught:
+        found.create("mine")
+    assert caught.value.distribution == "leaving-one"
+    with pytest.raises(PluginLoadError):
+        found.from_manifest({"name": "mine", "arguments": {}})
+    assert found.create("greedy") == Greedy()
+
+
+def test_a_person_who_stops_a_slow_plugin_has_stopped_it(site: Path) -> None:
+    install(site, "slow-one", {GROUP: {"mine": "slow:Mine"}}, {"slow": "raise KeyboardInterrupt\n"})
+    with pytest.raises(KeyboardInterrupt):
+        registry().get("mine")

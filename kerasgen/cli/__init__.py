@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from kerasgen.cli.flags import in_flags
 from kerasgen.cli.parser import parser
 from kerasgen.errors import ArgumentError, KerasgenError
+from kerasgen.terminal import visible
 
 __all__ = ["main", "parser"]
 
@@ -62,5 +63,5 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _said(message: str, status: int) -> int:
-    print(f"kerasgen: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kerasgen: {visible(' '.join(message.split()))}", file=sys.stderr)
     return status

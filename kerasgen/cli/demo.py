@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kerasgen.cli.arguments import add_backend
 from kerasgen.errors import ArgumentError
+from kerasgen.terminal import show
 
 NAME = "demo"
 HELP = "tune the starter on the sample corpus, and show what changed"
@@ -57,28 +58,28 @@ def run(chosen: argparse.Namespace) -> int:
         seed=0,
         backend=chosen.backend,
     )
-    print("Loading the starter, a small model of classical Chinese verse …", flush=True)
+    show("Loading the starter, a small model of classical Chinese verse …")
     if chosen.language != "zh":
-        print("It has never read English: what it writes before, and its figures, are those of a beginner.")
+        show("It has never read English: what it writes before, and its figures, are those of a beginner.")
     before_text = pipeline.generate(prompt, max_new_tokens=TOKENS)
     before = pipeline.evaluate()
-    print(f"{pipeline.model.causal_lm.count_params():,} weights on the backend {pipeline.backend}", flush=True)
-    print("\nTuning it on the sample corpus …", flush=True)
+    show(f"{pipeline.model.causal_lm.count_params():,} weights on the backend {pipeline.backend}")
+    show("\nTuning it on the sample corpus …")
     report = pipeline.fit()
-    print(f"\n{report}\n")
+    show(f"\n{report}\n")
     after_text = pipeline.generate(prompt, max_new_tokens=TOKENS)
     after = pipeline.evaluate()
-    print(f"--- before, same prompt and seed\n{before_text}\n")
-    print(f"--- after\n{after_text}\n")
-    print("held-out part of the sample corpus")
-    print(f"  before: {before}")
-    print(f"  after:  {after}\n")
+    show(f"--- before, same prompt and seed\n{before_text}\n")
+    show(f"--- after\n{after_text}\n")
+    show("held-out part of the sample corpus")
+    show(f"  before: {before}")
+    show(f"  after:  {after}\n")
     saved = pipeline.save(target, overwrite=True)
     (saved / MARKER).write_text(_MARKED, encoding="utf-8")
     again = Pipeline.load(saved, backend=chosen.backend)
     same = again.generate(prompt, max_new_tokens=TOKENS) == after_text
-    print(f"Saved to {saved.resolve()} and loaded again: it writes {'the same text' if same else 'ANOTHER text'}.")
-    print(f"  {saved / 'model'} is a KerasHub preset; {saved / 'pipeline.json'} says how it came about.")
-    print(f"  kerasgen generate {saved} {prompt!r}")
-    print(f"Done in {time.perf_counter() - begin:.0f} s.")
+    show(f"Saved to {saved.resolve()} and loaded again: it writes {'the same text' if same else 'ANOTHER text'}.")
+    show(f"  {saved / 'model'} is a KerasHub preset; {saved / 'pipeline.json'} says how it came about.")
+    show(f"  kerasgen generate {saved} {prompt!r}")
+    show(f"Done in {time.perf_counter() - begin:.0f} s.")
     return 0 if same and after.bits_per_character < before.bits_per_character else 1

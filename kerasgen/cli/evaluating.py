@@ -7,6 +7,7 @@ import argparse
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend, add_source
 from kerasgen.errors import ArgumentError
+from kerasgen.terminal import show
 
 NAME = "evaluate"
 HELP = "score texts under a saved pipeline or a model"
@@ -29,5 +30,5 @@ def run(chosen: argparse.Namespace) -> int:
     pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend)
     if chosen.corpus is None and pipeline.corpus is None:
         raise ArgumentError(f"{chosen.source!r} brings no corpus of its own. Say which texts to score: `corpus`.")
-    print(pipeline.evaluate(sources.corpus_of(chosen.corpus), batch_size=chosen.batch_size))
+    show(pipeline.evaluate(sources.corpus_of(chosen.corpus), batch_size=chosen.batch_size))
     return 0

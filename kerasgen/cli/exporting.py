@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend, add_source
+from kerasgen.terminal import show
 
 NAME = "export"
 HELP = "write a saved pipeline's model, or a model, in another format, and prove it equal"
@@ -39,5 +40,5 @@ def run(chosen: argparse.Namespace) -> int:
     settings = {} if chosen.quantize is None else {"quantize": chosen.quantize}
     exporter = choosing.choose(chosen.exporter, target, settings)  # what is wrong is said before a model is loaded
     pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend)
-    print(pipeline.export(target, exporter=exporter, overwrite=chosen.overwrite))
+    show(pipeline.export(target, exporter=exporter, overwrite=chosen.overwrite))
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend
 from kerasgen.corpora.splits import HELD_OUT
+from kerasgen.terminal import show
 
 NAME = "fit"
 HELP = "tune a model on a corpus and save it"
@@ -70,8 +71,8 @@ def run(chosen: argparse.Namespace) -> int:
         backend=chosen.backend,
     )
     pipeline.check_target(chosen.output, overwrite=chosen.overwrite)
-    print(pipeline.fit(directory=chosen.directory, resume="auto" if chosen.resume is None else chosen.resume))
-    print(f"Saved to {pipeline.save(chosen.output, overwrite=chosen.overwrite)}")
+    show(pipeline.fit(directory=chosen.directory, resume="auto" if chosen.resume is None else chosen.resume))
+    show(f"Saved to {pipeline.save(chosen.output, overwrite=chosen.overwrite)}")
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend
 from kerasgen.errors import ArgumentError
+from kerasgen.terminal import show
 
 NAME = "generate"
 HELP = "write text with a saved pipeline, a model or an exported artefact"
@@ -99,7 +100,7 @@ def run(chosen: argparse.Namespace) -> int:
         return 0
     found = writer.generate(prompts, settings)
     texts = found if chosen.num_return_sequences is None else [text for several in found for text in several]
-    print("\n\n".join(texts))
+    show("\n\n".join(texts))
     return 0
 
 
@@ -122,5 +123,5 @@ def _streams(asked: bool | None, sampler: Any) -> bool:
 
 def _show(pieces: Iterable[str]) -> None:
     for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+        show(piece, end="")
+    show("")

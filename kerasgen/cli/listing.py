@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from kerasgen.terminal import show
+
 if TYPE_CHECKING:
     from kerasgen.plugins import Registry
 
@@ -33,8 +35,8 @@ def run(chosen: argparse.Namespace) -> int:
         "exporters": exporters.REGISTRY,  # type: ignore[dict-item]
     }
     if chosen.name is not None:
-        print(registries[chosen.surface].describe(chosen.name))
+        show(registries[chosen.surface].describe(chosen.name))
         return 0
     for surface in [chosen.surface] if chosen.surface else registries:
-        print(f"{surface}: {', '.join(registries[surface].names())}")
+        show(f"{surface}: {', '.join(registries[surface].names())}")
     return 0

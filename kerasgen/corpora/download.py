@@ -21,6 +21,7 @@ from typing import Any
 from kerasgen import limits
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 from kerasgen.files import locking, placing, writing
+from kerasgen.terminal import visible
 
 Opener = Callable[..., Any]
 """Called with a `urllib.request.Request` and `timeout=` in seconds; returns a response as `urlopen` does."""
@@ -290,7 +291,7 @@ def _transfer(
         with (
             part.open("ab" if start else "wb") as stream,
             tqdm(
-                desc=part.name.removesuffix(".part"),
+                desc=visible(part.name.removesuffix(".part")),
                 initial=start,
                 total=total,
                 unit="B",

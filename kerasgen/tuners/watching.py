@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from kerasgen.errors import NonFiniteLossError, TuneError
+from kerasgen.terminal import show
 from kerasgen.tuners import checkpoints
 from kerasgen.tuners.base import TextSample, Validation
 
@@ -192,7 +193,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             self._attach()
             self.seen.samples.append(TextSample(self.step, self.sample()))
             if self.show:
-                print(f"\nstep {self.step}: {self.seen.samples[-1].text}", flush=True)
+                show(f"\nstep {self.step}: {self.seen.samples[-1].text}")
         if due(self.checkpoint_every) or self.interrupted:
             self._save()
         if self.interrupted:
