@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -68,7 +69,16 @@ class Generator(metaclass=Checked):
         self.cache = None if cache is None else Path(cache)
         self._model: LanguageModel | None = None
         self._stored_engine: Engine | None = None
+        self._loading = threading.RLock()
         self._adapters: Path | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the lock, which a copy has of its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_loading"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state, and a lock."""
+        self.__dict__.update(state, _loading=threading.RLock())
 
     @property
     @abstractmethod
@@ -298,7 +308,9 @@ class Generator(metaclass=Checked):
             if engine_of_files is None and directory is not None:
                 from kerasgen.generation import jax_weights
 
-                engine_of_files = self._stored_engine = jax_weights.engine_of_files(directory)
+                with self._loading:
+                    engine_of_files = self._stored_engine or jax_weights.engine_of_files(directory)
+                    self._stored_engine = engine_of_files
             if engine_of_files is not None and directory is not None:
                 return engine_of_files, "keras"
         return self.model, litert_engine.resolve(engine, self.cache)

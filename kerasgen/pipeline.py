@@ -121,18 +121,23 @@ class Pipeline(Generator):
     def model(self) -> LanguageModel:
         """The model with its tokenizer; loaded when it is first asked for."""
         if self._model is None:
-            self.model_source.check()
-            self._start_backend()
-            model = self.model_source.load()
-            if self._adapters is not None:
-                from kerasgen.tuners import adapters
-
-                adapters.load(model, self._adapters)
-            if self._vocabulary is not None:
-                model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
-            self._model = model
-            self._stored_engine = None
+            with self._loading:  # threads that ask together get one model
+                if self._model is None:
+                    self._model = self._load_model()
+                    self._stored_engine = None
         return self._model
+
+    def _load_model(self) -> LanguageModel:
+        self.model_source.check()
+        self._start_backend()
+        model = self.model_source.load()
+        if self._adapters is not None:
+            from kerasgen.tuners import adapters
+
+            adapters.load(model, self._adapters)
+        if self._vocabulary is not None:
+            model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
+        return model
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -477,18 +482,20 @@ class Pipeline(Generator):
 
     def _documents(self, *, show: bool = True, survey: Survey | None = None) -> StoredCorpus:
         """The corpus's ids, those to train on and those held out, on disk; `show` for progress bars."""
-        corpus = self._corpus()
-        if self._stored is None:
-            corpus.source.check()
-            tokenizer = self.tokenizer
-            from kerasgen.tokens import store
+        self._corpus()
+        with self._loading:
+            if self._stored is None:
+                corpus = self._corpus()
+                corpus.source.check()
+                tokenizer = self.tokenizer
+                from kerasgen.tokens import store
 
-            self._stored = store.store(
-                corpus.documents,
-                tokenizer,
-                held_out=corpus.division,
-                directory=store.cache_directory(self.cache),
-                show=show,
-                survey=survey,
-            )
-        return self._stored
+                self._stored = store.store(
+                    corpus.documents,
+                    tokenizer,
+                    held_out=corpus.division,
+                    directory=store.cache_directory(self.cache),
+                    show=show,
+                    survey=survey,
+                )
+            return self._stored

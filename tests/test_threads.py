@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,33 @@ def test_a_decoder_on_jax() -> None:
 def test_any_other_model_through_keras() -> None:
     calls = [call for call in CALLS if call["sampler"] != "beam:num_beams=2"][::2]
     answers_are_those_of_one_thread(generated(tiny_llama()), calls, rounds=1, anew=lambda: generated(tiny_llama()))
+
+
+@dataclass(frozen=True)
+class Slow(kg.ModelSource):
+    """Brings a model, slowly, and counts how often."""
+
+    loads: list[int]
+
+    def load(self) -> LanguageModel:
+        self.loads.append(1)
+        time.sleep(0.2)
+        return tiny_gpt2(num_layers=1)
+
+
+def test_eight_threads_that_first_ask_for_the_model_load_one() -> None:
+    loads: list[int] = []
+    pipe = kg.Pipeline(["the sea", "the hill"] * 4, Slow(loads), held_out=0.0)
+    together = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+
+        def ask(_: int) -> tuple[int, int]:
+            together.wait()
+            return id(pipe.model), id(pipe._documents(show=False))
+
+        found = set(pool.map(ask, range(8)))
+    assert len(loads) == len(found) == 1
+    assert copy.deepcopy(kg.Pipeline(model="starter")).generate("春", max_new_tokens=1).startswith("春")
 
 
 @pytest.mark.one_backend
