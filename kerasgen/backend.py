@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
-from kerasgen import cache, devices, forks
+from kerasgen import cache, devices, forks, quiet
 from kerasgen.errors import ArgumentError, BackendError
 from kerasgen.files import locking, placing, writing
 
@@ -214,6 +214,7 @@ def _use(backend: str | None, why: str | None) -> Backend:
         # 48 GFLOP/s against 83 on one core. Said before TensorFlow is imported, unless somebody said otherwise.
         os.environ.setdefault(ONEDNN, "1")
     try:
+        quiet.load("keras")
         import keras
     except ImportError as cause:
         if before is None:

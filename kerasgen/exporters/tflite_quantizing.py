@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from kerasgen.models.families.base import DecoderWeights
+from kerasgen.quiet import quietly
 
 _ALIGNMENT = 64
 BLOCK = 32  # weights of a kernel's row that int4 scales together
+SILENT = {"enable_progress_bar": False, "enable_progress_report": False}  # ai-edge-quantizer prints both
+# It forgets one bar that it was told not to show.
+BARS = re.compile(rb"\s*(\r?(Applying Transformations|Generating Quantization)[^\n]*\n?)*", re.DOTALL)
 
 
 def quantized(flatbuffer: bytes, quantize: str) -> bytes:
@@ -39,7 +43,8 @@ def quantized(flatbuffer: bytes, quantize: str) -> bytes:
     if quantize == "int4":
         # Later ones win; the table stays 8 bits wide, which its use as the output layer asks for.
         recipes = recipes + [_by_blocks(name) for name in _kernels(graph)]
-    made = quantizer.Quantizer(bytearray(graph), recipes).quantize().quantized_model
+    with quietly(BARS):
+        made = quantizer.Quantizer(bytearray(graph), recipes).quantize(**SILENT).quantized_model
     return with_shared_scales(bytes(made))
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from kerasgen.errors import ExportError
 from kerasgen.exporters import tflite_quantizing
+from kerasgen.quiet import quietly
 
 COUNT = 256
 ESTIMATES = "estimates"  # of the logits, as the graph names them
@@ -74,5 +75,6 @@ def with_estimates_in_8_bits(flatbuffer: bytes) -> bytes:
     recipes: list[Any] = recipe.dynamic_wi8c_afp32(
         regex=f".*{ESTIMATES}.*", operation_name=qtyping.TFLOperationName.FULLY_CONNECTED
     )
-    made = quantizer.Quantizer(bytearray(flatbuffer), recipes).quantize().quantized_model
+    with quietly(tflite_quantizing.BARS):
+        made = quantizer.Quantizer(bytearray(flatbuffer), recipes).quantize(**tflite_quantizing.SILENT).quantized_model
     return tflite_quantizing.with_shared_scales(bytes(made))

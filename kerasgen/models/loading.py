@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen import backend, keywords, limits
+from kerasgen import backend, keywords, limits, quiet
 from kerasgen.errors import (
     KerasgenError,
     MissingDependencyError,
@@ -268,6 +268,4 @@ def _first_line(error: BaseException) -> str:
 
 def _keras_hub() -> Any:
     backend.use()
-    import keras_hub
-
-    return keras_hub
+    return quiet.load("keras_hub")

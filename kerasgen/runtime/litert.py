@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import errno
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ import numpy.typing as npt
 
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.files import locking
+from kerasgen.quiet import at_the_end, quietly
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
 from kerasgen.runtime.litert_session import LiteRtSession, read_prompt
@@ -127,6 +130,22 @@ class LiteRtRuntime(Runtime):
         return np.stack(found, axis=1)
 
 
+@cache
+def _environment() -> Any:
+    """The process's environment of LiteRT: one for all artefacts, and never taken down.
+
+    LiteRT tells of every accelerator that it registers and, when an environment goes, of each that it destroys, which
+    is when the process ends and nothing can keep it quiet any more.
+    """
+    from ai_edge_litert import environment
+
+    home = str(Path(environment.__file__).parent)
+    made = environment.Environment.create(options=environment.EnvironmentOptions(runtime_path=home))
+    for kept in (made, made._capsule):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    return made
+
+
 class LiteRtEngine:
     """Decodes a TFLite artefact. Threads take turns at each run of the graph, and each session has caches of its own.
 
@@ -150,7 +169,8 @@ class LiteRtEngine:
         self, path: Path, tokenizer: Tokenizer, settings: dict[str, Any], *, threads: int, weight_cache: Path | None
     ) -> None:
         try:
-            from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
+            with quietly():
+                from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
         except ImportError as cause:
             raise MissingDependencyError(
                 "Running a TFLite artefact needs LiteRT: pip install 'kerasgen[runtime]'.",
@@ -167,7 +187,13 @@ class LiteRtEngine:
                 if weight_cache is not None:
                     with contextlib.suppress(OSError):  # it is there already, where nothing can be written
                         stack.enter_context(locking.locked(weight_cache, wait=True))
-                self._compiled = CompiledModel.from_file(str(path), options=Options(cpu_options=options))
+                with quietly():
+                    self._compiled = CompiledModel.from_file(
+                        str(path), environment=_environment(), options=Options(cpu_options=options)
+                    )
+                    # A process's first write brings an environment of LiteRT's own, which it takes down at the end.
+                    self._compiled.create_input_buffer_by_name(DECODE, "tokens").write(np.zeros((1, 1), np.int32))
+                at_the_end()
         except Exception as cause:
             raise ModelFormatError(f"LiteRT can't read {path}: {cause}. Copy or export it again.") from cause
         layers = range(settings["num_layers"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasgen import forks
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.quiet import LEVEL, quietly
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_threads
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -98,7 +99,8 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Lit
         GenerateArgumentError: `threads` is no whole number of at least 1.
     """
     try:
-        import litert_lm
+        with quietly():
+            import litert_lm
     except ImportError as cause:
         raise MissingDependencyError(
             "Running a LiteRT-LM bundle needs litert-lm-api: pip install 'kerasgen[litertlm]'.",
@@ -111,12 +113,15 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Lit
         raise ModelFormatError(f"{path} is damaged or cut off: {path.stat().st_size} of {found['bundle_bytes']} bytes.")
     verifying.check_sha256(path, found["sha256"])
     try:
-        engine = litert_lm.Engine(
-            str(path),
-            backend=litert_lm.Backend.CPU(thread_count=threads),
-            max_num_tokens=found["max_tokens"],
-            cache_dir=":nocache",  # it would leave its multiplied weights beside the bundle
-        )
+        with quietly():
+            if os.environ.get(LEVEL) != "0":
+                litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
+            engine = litert_lm.Engine(
+                str(path),
+                backend=litert_lm.Backend.CPU(thread_count=threads),
+                max_num_tokens=found["max_tokens"],
+                cache_dir=":nocache",  # it would leave its multiplied weights beside the bundle
+            )
     except RuntimeError as cause:
         raise ModelFormatError(f"LiteRT-LM can't load {path}: {cause}") from cause
     return LiteRtLmRuntime(engine, tokenizer, found["max_tokens"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from kerasgen import forks
+from kerasgen import forks, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime, check_call, check_text
@@ -36,6 +38,7 @@ class SavedModelRuntime(Runtime):
 
     def __init__(self, path: Path, found: dict[str, Any]) -> None:
         try:
+            quiet.load("tensorflow")
             import tensorflow as tf
         except ImportError as cause:
             raise MissingDependencyError(
@@ -54,8 +57,11 @@ class SavedModelRuntime(Runtime):
         self._fixed = {"num_beams": found["num_beams"], "length_penalty": found["length_penalty"]}
         self._tf = tf
         try:
-            self._module = tf.saved_model.load(str(path))
+            with quiet.quietly():
+                self._module = tf.saved_model.load(str(path))
             self._signatures = self._module.signatures
+            # What a load leaves for its end calls functions of TensorFlow that are no more when Python has gone.
+            atexit.register(_let_go, weakref.ref(self))
         except Exception as cause:  # damaged files end in errors of every kind
             raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause
 
@@ -134,6 +140,12 @@ class SavedModelRuntime(Runtime):
                     "settings."
                 )
         return name
+
+
+def _let_go(runtime: weakref.ref[SavedModelRuntime]) -> None:
+    found = runtime()
+    if found is not None:
+        found._module = found._signatures = None
 
 
 class _Outside:

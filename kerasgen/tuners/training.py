@@ -28,7 +28,7 @@ from kerasgen.tuners.recording import Recorder, checkpoint_to_resume
 from kerasgen.tuners.run_directory import alone_together
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
-from kerasgen.tuners.watching import History, OneRun, StepLog, Watcher, interruptible
+from kerasgen.tuners.watching import History, OneRun, StepLog, Unshown, Watcher, interruptible
 
 
 def run(
@@ -270,7 +270,7 @@ class _Done(NamedTuple):
 def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *, verbose: int) -> _Done:
     """Run the epochs that are left."""
     together = OneRun(
-        [watcher, *callbacks],
+        [watcher, *callbacks, Unshown()],
         add_history=True,
         add_progbar=verbose != 0,
         model=trainer,

@@ -63,6 +63,19 @@ class History:
         )
 
 
+class Unshown(keras.callbacks.Callback):  # type: ignore[misc]
+    """Takes the figures of single steps out of the logs when all callbacks have seen them; Keras's bar comes last."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take them from a batch's logs."""
+        for name in STEP_LOGS:
+            (logs or {}).pop(name, None)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take them from an epoch's logs."""
+        self.on_train_batch_end(epoch, logs)
+
+
 class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     """Keeps the run's history and does what is due between two optimizer steps.
 
