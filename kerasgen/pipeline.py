@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -14,10 +14,10 @@ from kerasgen import belonging, saved_pipeline, specs, tuners
 from kerasgen import cache as caches
 from kerasgen.corpora import dividing, splits
 from kerasgen.corpora import resolving as corpora_resolving
-from kerasgen.corpora.base import CorpusSource
+from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
-from kerasgen.evaluation.base import Evaluation, TextScore
+from kerasgen.evaluation.base import Evaluation, TextScore, held_out_notes
 from kerasgen.exporters import choosing
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.generator import Generator
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from kerasgen.tokens.surveying import Survey
 
 
-_EVALUATE = ("corpus", "batch_size", "texts", "prompt", "max_new_tokens", "sampler", "seed", "self_bleu")
+_EVALUATE = (
+    "corpus",
+    "batch_size",
+    "texts",
+    "prompt",
+    "max_new_tokens",
+    "sampler",
+    "seed",
+    "self_bleu",
+    "scores_path",
+)
 
 
 class Pipeline(Generator):
@@ -222,11 +232,12 @@ class Pipeline(Generator):
         *,
         batch_size: int = 16,
         texts: int = 0,
-        prompt: str = "",
+        prompt: str | Sequence[str] = "",
         max_new_tokens: int = 96,
         sampler: Any = None,
         seed: int | None = None,
         self_bleu: bool = True,
+        scores_path: str | os.PathLike[str] | None = None,
     ) -> Evaluation:
         """Return how well the model predicts texts that it was not tuned on, and what it writes if it is asked to.
 
@@ -235,14 +246,16 @@ class Pipeline(Generator):
             batch_size: rows scored at once.
             texts: how many texts to write and examine: how varied they are, how much they copy from the training part
                 of the pipeline's corpus, which share of them has a form of verse.
-            prompt: what those texts go on from; it is no part of what is examined.
+            prompt: what those texts go on from, or several, which take turns; a part of their form of verse, and of
+                nothing else that is examined.
             max_new_tokens: tokens of each text, at most.
             sampler: another one than the pipeline's, for those texts.
             seed: another one than the pipeline's, for those texts.
             self_bleu: compare the texts with each other too, which needs the extra `diversity`.
+            scores_path: a file to write what each document costs to, `.jsonl` or `.csv`; it is replaced.
 
         Raises:
-            ArgumentError: there is no corpus, or nothing of it is held out, or `texts` is no number of texts.
+            ArgumentError: there is no corpus, or nothing of it is held out, or an argument is none.
             MissingDependencyError: `texts` are to be compared and sacrebleu is not installed.
         """
         from kerasgen.evaluation import writing
@@ -250,8 +263,13 @@ class Pipeline(Generator):
 
         specs.check_whole("batch_size", batch_size, least=1)
         writing.check(texts, self_bleu=self_bleu)
+        prompts = writing.prompts_of(prompt, texts)
+        from kerasgen.evaluation.evaluating import check_scores_path, evaluate_each, write_scores
+
+        scores_to = check_scores_path(scores_path)
         if corpus is None:
-            encoded = self._documents().held_out
+            stored = self._documents()
+            encoded, tally = stored.held_out, stored.tally
             if not encoded.targets:
                 raise ArgumentError(
                     f"None of the corpus's documents is held out (held_out={self.held_out}). Raise held_out, or pass "
@@ -260,18 +278,38 @@ class Pipeline(Generator):
         else:
             source = corpora_resolving.resolve(corpus)
             source.check()
-            encoded = encode_documents(source.documents(), self.tokenizer)
-        model = self.model
-        from kerasgen.evaluation.evaluating import evaluate
+            tally = CorpusTally()
+            encoded = encode_documents(source.documents(tally), self.tokenizer)
 
-        scored = evaluate(model, encoded, batch_size=batch_size)
+        def documents() -> Iterator[Document]:
+            return self._corpus().side("held_out") if corpus is None else source.documents()
+
+        model = self.model
+        scored, scores = evaluate_each(model, encoded, batch_size=batch_size, seed=self.seed)
+        scored = dataclasses.replace(scored, dropped=dict(tally.dropped))
+        if corpus is None and self.report is not None:
+            scored = dataclasses.replace(scored, notes=held_out_notes(scored, self.report))
+        if scores_to is not None:
+            write_scores(scores_to, scores, documents())
         if not texts:
             return scored
-        written = self.generate(
-            [prompt] * texts, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False
+        written = self.generate(prompts, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False)
+
+        def training() -> Iterator[str] | None:
+            return None if self.corpus is None else self._corpus().texts("train")
+
+        whole = [begun + text for begun, text in zip(prompts, written, strict=True)]
+        return dataclasses.replace(
+            scored,
+            writing=writing.examine(written, whole=whole, training=training(), self_bleu=self_bleu),
+            human=writing.human(
+                (document.text for document in documents()),
+                written,
+                seed=self.seed,
+                training=training(),
+                self_bleu=self_bleu,
+            ),
         )
-        training = None if self.corpus is None else self._corpus().texts("train")
-        return dataclasses.replace(scored, writing=writing.examine(written, training=training, self_bleu=self_bleu))
 
     @overload
     def score(self, texts: str, *, batch_size: int = 16) -> TextScore: ...  # type: ignore[overload-overlap]

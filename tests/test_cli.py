@@ -80,6 +80,13 @@ def test_fit_generate_and_evaluate_work_on_what_fit_saved(preset, tmp_path, caps
     assert main(["generate", output, "the", "--max-new-tokens", "6", "--sampler", "greedy"]) == 0
     assert both.startswith(capsys.readouterr().out.removesuffix("\n"))
     assert main(["evaluate", output]) == 0
+    written = ["--texts", "2", "--prompt", "the", "--max-new-tokens", "4", "--no-self-bleu"]
+    assert main(["evaluate", output, *written, "--scores", str(tmp_path / "scores.csv")]) == 0
+    assert "texts written" in capsys.readouterr().out
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").startswith("id,bits_per_character,")
+    assert main(["evaluate", output, "--scores", str(tmp_path / "scores.txt")]) == 2
+    assert "--scores must end in .jsonl or .csv" in capsys.readouterr().err
+    assert main(["evaluate", output]) == 0
     assert "bits per character" in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -16,6 +17,7 @@ from toys import nats_by_hand, tiny_llama
 import kerasgen as kg
 from kerasgen.errors import ArgumentError, MissingDependencyError
 from kerasgen.evaluation import copying, diversity, plotting, writing
+from kerasgen.evaluation.base import held_out_notes
 from kerasgen.evaluation.evaluating import score_texts
 from kerasgen.models.saving import save_preset
 from kerasgen.tuners.base import TextSample, TuneReport, Validation
@@ -247,3 +249,121 @@ def test_the_pipeline_scores_a_text_or_a_list_and_draws_its_run(tuned, tmp_path)
     assert one.log_probability == pytest.approx(two.log_probability, rel=1e-5)
     assert three.text == "春"
     assert tuned.plot_training(tmp_path / "run.png").stat().st_size > 1000
+
+
+QUATRAIN = ("白日依山盡，", "黃河入海流。\n欲窮千里目，更上一層樓。")
+
+
+def test_a_prompt_is_a_part_of_a_texts_form_and_of_nothing_else():
+    begun, rest = QUATRAIN
+    found = writing.examine([rest], whole=[begun + rest], training=[begun], self_bleu=False)
+    assert found.forms["五言絕句"] == 1.0
+    assert writing.examine([rest], self_bleu=False).forms["other"] == 1.0
+    assert (found.characters, found.longest_copy) == (len(rest), 1)
+
+
+def test_several_prompts_take_turns(tuned, monkeypatch):
+    assert writing.prompts_of("a", 3) == ["a", "a", "a"]
+    assert writing.prompts_of(["a", "b"], 5) == ["a", "b", "a", "b", "a"]
+    for wrong in ([], [1], 5):
+        with pytest.raises(ArgumentError, match="`prompt` must be a text, or a list"):
+            tuned.evaluate(texts=2, prompt=wrong, self_bleu=False)
+    asked = []
+    whole = type(tuned).generate
+
+    def generate(self, prompts, **settings):
+        asked.extend(prompts)
+        return whole(self, prompts, **settings)
+
+    monkeypatch.setattr(type(tuned), "generate", generate)
+    tuned.evaluate(texts=3, prompt=["the", "cat"], max_new_tokens=4, self_bleu=False)
+    assert asked == ["the", "cat", "the"]
+
+
+def test_human_texts_stand_beside_as_many_and_as_long_ones(tuned):
+    found = tuned.evaluate(texts=3, max_new_tokens=4, self_bleu=False)
+    held_out = list(tuned._corpus().texts("held_out"))
+    assert found.human.texts == min(3, len(held_out))
+    assert found.human.characters <= found.writing.characters
+    assert "distinct-1 / -2 / -3, human" in str(found)
+    written = ["ab", "abcd", "abcdef"]
+    human = writing.human(["x" * 10, "y" * 10], written, seed=0, training=None, self_bleu=False)
+    assert (human.texts, human.characters) == (2, 6)
+    assert writing.human([], written, seed=0, training=None, self_bleu=False) is None
+    first, again = (
+        writing.human(map(str, range(100, 900)), ["abc"] * 20, seed=1, training=["1234567"], self_bleu=False)
+        for _ in range(2)
+    )
+    assert first == again
+    assert first.texts == 20
+
+
+def test_the_interval_holds_the_figure_in_95_of_100_corpora():
+    from kerasgen.evaluation.evaluating import interval
+
+    draws = np.random.default_rng(0)
+    holds = 0
+    for _ in range(200):
+        characters = draws.integers(5, 60, 60)
+        nats = characters * draws.normal(4.0, 1.0, 60) * np.log(2.0)  # 4 bits per character in all
+        low, high = interval(nats, characters, seed=0)
+        holds += low < 4.0 < high
+    assert 178 <= holds <= 199
+    assert interval(nats, characters, seed=1) == interval(nats, characters, seed=1)
+    assert interval(nats, characters, seed=1) != interval(nats, characters, seed=2)
+    assert interval(nats[:1], characters[:1], seed=0) is None
+
+
+def test_what_each_document_costs_is_written_to_a_file(tuned, tmp_path):
+    import csv as tables
+
+    held_out = list(tuned._corpus().texts("held_out"))
+    found = tuned.evaluate(scores_path=tmp_path / "scores.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["text"] for row in rows] == held_out
+    bits = sum(row["nats"] for row in rows) / np.log(2) / sum(row["characters"] for row in rows)
+    assert bits == pytest.approx(found.bits_per_character)
+    for row in rows:
+        assert row["bits_per_character"] == pytest.approx(tuned.score(row["text"]).bits_per_character, rel=1e-4)
+    tuned.evaluate(["one, two", "", "three"], scores_path=tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["text"] for row in tables.DictReader(file)] == ["one, two", "three"]
+    with pytest.raises(ArgumentError, match=r"must end in \.jsonl or \.csv"):
+        tuned.evaluate(scores_path=tmp_path / "scores.txt")
+
+
+def test_what_the_corpus_left_out_is_counted(tuned):
+    found = tuned.evaluate(["the cat", " ", ""])
+    assert (found.documents, found.dropped) == (1, {"empty": 2})
+    assert "left out: 2 empty" in str(found)
+
+
+def test_evaluate_says_why_its_figure_is_not_fits(tuned):
+    found = tuned.evaluate()
+    assert found.notes == held_out_notes(found, tuned.report)
+    assert found.sequence_length == tuned.model.default_sequence_length
+    report = tuned.report
+    last = report.validations[-1]
+    same = dataclasses.replace(found, bits_per_character=last.bits_per_character)
+    assert held_out_notes(same, report) == ()
+    other = dataclasses.replace(same, bits_per_character=9.0, documents=100, precision="float16", sequence_length=7)
+    (note,) = held_out_notes(other, report)
+    assert f"on {last.documents} of the 100 documents" in note
+    assert f"in rows of {report.sequence_length} tokens, where evaluate took 7" in note
+    assert f"in {report.precision}, where evaluate took float16" in note
+
+
+def test_training_and_held_out_are_drawn_in_one_unit_on_one_axis():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    report = dataclasses.replace(_report([]), losses=(3.0, 2.0), tokens=200, characters=100)
+    assert plotting.bits_per_character(report) == pytest.approx([3.0 / np.log(2) * 2, 2.0 / np.log(2) * 2])
+    figure = Figure()
+    axis = figure.subplots()
+    plotting._draw_losses(axis, report)
+    assert figure.axes == [axis]
+    assert axis.get_ylabel() == "bits per character"
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axis.get_lines()}
+    assert drawn["held out"] == [6.0, 5.0]
+    assert drawn["training, each step"] == pytest.approx(plotting.bits_per_character(report))

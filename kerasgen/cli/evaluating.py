@@ -22,6 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "held-out part of the pipeline's own)",
     )
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows scored at once")
+    parser.add_argument(
+        "--texts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="texts to write and examine: variety, copies from the training part, forms of verse (default: none)",
+    )
+    parser.add_argument("--prompt", action="append", help="what those texts go on from; several take turns")
+    parser.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="tokens of each text, at most")
+    parser.add_argument(
+        "--self-bleu",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the texts with each other too, which needs the extra diversity",
+    )
+    parser.add_argument(
+        "--scores", dest="scores_path", metavar="FILE", help="write what each document costs to a .jsonl or .csv file"
+    )
     add_backend(parser)
 
 
@@ -30,5 +48,14 @@ def run(chosen: argparse.Namespace) -> int:
     pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend)
     if chosen.corpus is None and pipeline.corpus is None:
         raise ArgumentError(f"{chosen.source!r} brings no corpus of its own. Say which texts to score: `corpus`.")
-    show(pipeline.evaluate(sources.corpus_of(chosen.corpus), batch_size=chosen.batch_size))
+    found = pipeline.evaluate(
+        sources.corpus_of(chosen.corpus),
+        batch_size=chosen.batch_size,
+        texts=chosen.texts,
+        prompt=chosen.prompt or "",
+        max_new_tokens=chosen.max_new_tokens,
+        self_bleu=chosen.self_bleu,
+        scores_path=chosen.scores_path,
+    )
+    show(found)
     return 0

@@ -68,10 +68,12 @@ class DividedCorpus:
 
     def texts(self, side: splits.Side) -> Iterator[str]:
         """Yield the texts of one side, `"train"` or `"held_out"`."""
+        return (document.text for document in self.side(side))
+
+    def side(self, side: splits.Side) -> Iterator[Document]:
+        """Yield the documents of one side, `"train"` or `"held_out"`."""
         division = self.division
-        for document in self.documents():
-            if division.side(document.text) == side:
-                yield document.text
+        return (document for document in self.documents() if division.side(document.text) == side)
 
     @cached_property
     def division(self) -> splits.Division:

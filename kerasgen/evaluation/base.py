@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kerasgen.tuners.base import TuneReport
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Writing:
         longest_copy: code points of the longest passage that stands in the training text too, or None without one.
         longest_copy_text: that passage.
         mean_longest_copy: the mean over texts of the longest passage of each.
-        forms: the share of texts that have the lines and line lengths of each form of verse, and of the `"other"` ones.
+        forms: the share of texts that have the lines and line lengths of each form of verse, and of the `"other"`
+            ones; a text's prompt is a part of its form.
     """
 
     texts: int
@@ -104,6 +108,13 @@ class Evaluation:
         tokens: target tokens.
         characters: code points of text.
         writing: what the texts that it wrote are like, or None if it wrote none.
+        human: what as many of the documents are like, cut to the lengths of the texts that it wrote; None without.
+        interval: between what the bits per character of all such texts are, with 95 % confidence, by a bootstrap
+            over documents; None for a single document.
+        sequence_length: tokens that the model saw at once.
+        precision: the dtype policy of the computation.
+        dropped: how many documents of the corpus were left out, by reason, such as `"empty"`.
+        notes: why the figure differs from that of the last `fit`, if it does.
     """
 
     loss: float
@@ -112,6 +123,12 @@ class Evaluation:
     tokens: int
     characters: int
     writing: Writing | None = None
+    human: Writing | None = None
+    interval: tuple[float, float] | None = None
+    sequence_length: int = 0
+    precision: str = ""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def perplexity(self) -> float:
@@ -128,18 +145,49 @@ class Evaluation:
         return asdict(self) | {"perplexity": self.perplexity, "tokens_per_character": self.tokens_per_character}
 
     def __str__(self) -> str:
+        between = "" if self.interval is None else f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})"
         if self.writing is None:
-            return (
-                f"{self.bits_per_character:.3f} bits per character, loss {self.loss:.3f} nats a token, perplexity "
-                f"{self.perplexity:.1f}, over {self.documents:,} documents with {self.characters:,} characters"
-            )
+            said = [
+                f"{self.bits_per_character:.3f}{between} bits per character, loss {self.loss:.3f} nats a token, "
+                f"perplexity {self.perplexity:.1f}, over {self.documents:,} documents with {self.characters:,} "
+                "characters"
+            ]
+            if self.dropped:
+                said.append(f"left out: {self._left_out()}")
+            return "; ".join([*said, *self.notes])
         scored = [
-            ("bits per character", f"{self.bits_per_character:.3f}"),
+            ("bits per character", f"{self.bits_per_character:.3f}{between}"),
             ("loss", f"{self.loss:.3f} nats a token"),
             ("perplexity", f"{self.perplexity:.1f} a token of this vocabulary"),
             ("scored", f"{self.documents:,} documents with {self.characters:,} characters"),
         ]
-        return _table([*scored, *self.writing.rows()])
+        if self.dropped:
+            scored.append(("left out", self._left_out()))
+        told = self.writing.rows()
+        if self.human is not None:
+            told += [(f"{name}, human", figure) for name, figure in self.human.rows()[1:]]
+        return "\n".join([_table([*scored, *told]), *self.notes])
+
+    def _left_out(self) -> str:
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+
+
+def held_out_notes(found: Evaluation, report: TuneReport) -> tuple[str, ...]:
+    """Return why the figure of a held-out part is not what the last run reported for it, if it is not."""
+    if not report.validations:
+        return ()
+    last = report.validations[-1]
+    if math.isclose(last.bits_per_character, found.bits_per_character, rel_tol=1e-4):
+        return ()
+    ways = []
+    if last.documents and last.documents != found.documents:
+        ways.append(f"on {last.documents:,} of the {found.documents:,} documents")
+    if report.sequence_length != found.sequence_length:
+        ways.append(f"in rows of {report.sequence_length} tokens, where evaluate took {found.sequence_length}")
+    if report.precision != found.precision:
+        ways.append(f"in {report.precision}, where evaluate took {found.precision}")
+    why = "; ".join(ways) or "before its weights were changed again"
+    return (f"fit reported {last.bits_per_character:.3f} bits per character after tuning: {why}",)
 
 
 def _table(rows: list[tuple[str, str]]) -> str:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasgen import forks, specs
 from kerasgen.corpora.base import Document
-from kerasgen.errors import ArgumentError
+from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.evaluation.base import Evaluation, TextScore
+from kerasgen.files import locking, placing, writing
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.scoring import score, token_nats
+from kerasgen.models.scoring import Scores, score, token_nats
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
+
+RESAMPLES: Final = 1_000
 
 
 def evaluate(
@@ -30,17 +41,123 @@ def evaluate(
     Raises:
         ArgumentError: there is no document.
     """
+    return evaluate_each(model, encoded, sequence_length=sequence_length, batch_size=batch_size)[0]
+
+
+def evaluate_each(
+    model: LanguageModel,
+    encoded: EncodedDocuments,
+    *,
+    sequence_length: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> tuple[Evaluation, Scores]:
+    """Return how well the model predicts the documents, and what each costs.
+
+    Args:
+        model: the model.
+        encoded: at least one document.
+        sequence_length: positions that the model sees at once, or None for `model.default_sequence_length`.
+        batch_size: rows at once.
+        seed: of the bootstrap.
+
+    Raises:
+        ArgumentError: there is no document.
+    """
     if not encoded.targets:
         raise ArgumentError("There is nothing to evaluate on: no document was given.")
     length = model.default_sequence_length if sequence_length is None else sequence_length
     scores = score(model, encoded, sequence_length=length, batch_size=batch_size)
-    return Evaluation(
+    found = Evaluation(
         loss=scores.loss,
         bits_per_character=scores.bits_per_character,
         documents=len(encoded),
         tokens=int(scores.tokens.sum()),
         characters=int(scores.characters.sum()),
+        interval=interval(scores.nats, scores.characters, seed=seed),
+        sequence_length=length,
+        precision=model.causal_lm.dtype_policy.name,
     )
+    return found, scores
+
+
+def interval(nats: NDArray[np.float64], characters: NDArray[np.int64], *, seed: int) -> tuple[float, float] | None:
+    """Return the bounds of the bits per character with 95 % confidence, or None for fewer than two documents.
+
+    Documents are drawn with replacement a thousand times, as many as there are, and the bounds are percentiles of what
+    their figures are.
+
+    Args:
+        nats: float64 `(documents,)`, what each document costs.
+        characters: int64 `(documents,)`, code points of each.
+        seed: of the draws.
+
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
+    """
+    count = len(nats)
+    if count < 2:
+        return None
+    draws = np.random.default_rng(seed)
+    figures = np.empty(RESAMPLES)
+    for n in range(RESAMPLES):
+        times = np.bincount(draws.integers(count, size=count), minlength=count)
+        figures[n] = (times @ nats) / np.log(2.0) / max(int(times @ characters), 1)
+    low, high = np.percentile(figures, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def write_scores(path: Path, scores: Scores, documents: Iterable[Document]) -> None:
+    """Write what each document costs into a file, as JSON lines or CSV by its name's ending.
+
+    Args:
+        path: of the file, which is replaced.
+        scores: of the documents.
+        documents: the same ones, in their order.
+
+    Raises:
+        KerasgenError: it can't be written.
+    """
+    rows = [
+        {
+            "id": document.id,
+            "bits_per_character": nats / math.log(2.0) / max(characters, 1),
+            "nats": nats,
+            "tokens": tokens,
+            "characters": characters,
+            "text": document.text,
+        }
+        for document, nats, tokens, characters in zip(
+            documents, scores.nats.tolist(), scores.tokens.tolist(), scores.characters.tolist(), strict=True
+        )
+    ]
+    stream = io.StringIO()
+    if path.suffix.lower() == ".csv":
+        table = csv.DictWriter(stream, ["id", "bits_per_character", "nats", "tokens", "characters", "text"])
+        table.writeheader()
+        table.writerows(rows)
+    else:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    try:
+        with locking.locked(path, wait=True):
+            placing.sweep(path)
+            writing.write(path, stream.getvalue().encode("utf-8", "surrogatepass"))
+    except OSError as cause:
+        raise KerasgenError(f"The scores can't be written to {path}: {cause}. Choose another path.") from cause
+
+
+def check_scores_path(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return where scores are to be written.
+
+    Raises:
+        ArgumentError: its name ends neither in `.jsonl` nor in `.csv`.
+    """
+    if path is None:
+        return None
+    target = Path(path).expanduser()
+    if target.suffix.lower() not in (".jsonl", ".csv"):
+        raise ArgumentError(f"`scores_path` must end in .jsonl or .csv. Received: {str(path)!r}.")
+    return target
 
 
 def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]:

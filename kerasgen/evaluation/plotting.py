@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from kerasgen.errors import ArgumentError, KerasgenError, MissingDependencyError
 from kerasgen.evaluation import copying, diversity
 from kerasgen.files import locking, placing, writing
 from kerasgen.tuners.base import TuneReport
+
+_SMOOTHED = 50
 
 
 def require_matplotlib() -> None:
@@ -32,7 +35,8 @@ def require_matplotlib() -> None:
 def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[str] | None = None) -> Path:
     """Draw a run into a PNG file and return its path.
 
-    The first part shows the loss of each step and the held-out bits per character; the second how varied each text
+    The first part shows the bits per character of each step and of the held-out documents, on one axis, so that a gap
+    between them can be seen; the second how varied each text
     sample is, by distinct-1, -2 and -3; the third, with the training text at hand, how long a passage of it was copied.
 
     Args:
@@ -84,17 +88,40 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
 
 
 def _draw_losses(axis: Any, report: TuneReport) -> None:
-    axis.plot(range(1, len(report.losses) + 1), report.losses, linewidth=0.8, alpha=0.7, label="training loss")
-    axis.set_ylabel("nats a token")
-    axis.legend(loc="lower left")
+    training = bits_per_character(report)
+    steps = range(1, len(training) + 1)
+    axis.plot(steps, training, linewidth=0.6, alpha=0.4, color="C0", label="training, each step")
+    smoothed = _smoothed(training)
+    if smoothed:
+        axis.plot(steps, smoothed, linewidth=1.4, color="C0", label="training")
     if report.validations:
-        held_out = axis.twinx()
-        held_out.plot(
+        axis.plot(
             [validation.step for validation in report.validations],
             [validation.bits_per_character for validation in report.validations],
             color="C1",
             marker="o",
             label="held out",
         )
-        held_out.set_ylabel("bits per character")
-        held_out.legend(loc="upper right")
+    axis.set_ylabel("bits per character")
+    axis.legend(loc="upper right")
+
+
+def bits_per_character(report: TuneReport) -> list[float]:
+    """Return the loss of each step in the unit of the held-out figures.
+
+    Nats a token become bits per character by the tokens and characters that the run was trained on, so the figure is
+    exact for all steps together, and for one nearly so.
+    """
+    tokens_per_character = report.tokens / report.characters if report.characters else 1.0
+    return [loss / math.log(2.0) * tokens_per_character for loss in report.losses]
+
+
+def _smoothed(figures: Sequence[float]) -> list[float]:
+    """The mean of each figure and those just before it, a fiftieth of all; empty where that is one."""
+    width = len(figures) // _SMOOTHED
+    if width < 2:
+        return []
+    return [
+        sum(figures[max(0, n + 1 - width) : n + 1]) / len(figures[max(0, n + 1 - width) : n + 1])
+        for n in range(len(figures))
+    ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from kerasgen import specs
 from kerasgen.corpora import verse
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation import copying, diversity
@@ -26,11 +28,18 @@ def check(texts: int, *, self_bleu: bool) -> None:
         diversity.require_sacrebleu()
 
 
-def examine(texts: Sequence[str], *, training: Iterable[str] | None = None, self_bleu: bool = True) -> Writing:
+def examine(
+    texts: Sequence[str],
+    *,
+    whole: Sequence[str] | None = None,
+    training: Iterable[str] | None = None,
+    self_bleu: bool = True,
+) -> Writing:
     """Return what the texts are like.
 
     Args:
         texts: at least one.
+        whole: each with what it goes on from, whose form of verse is judged; None for the texts themselves.
         training: the documents that the model was tuned on, read once; or None.
         self_bleu: compute it, which compares every text with every other and needs sacrebleu.
 
@@ -42,7 +51,7 @@ def examine(texts: Sequence[str], *, training: Iterable[str] | None = None, self
         raise ArgumentError("There is nothing to examine: no text was given.")
     copies = None if training is None else copying.longest_copies(texts, training)
     longest = None if copies is None else max(copies, key=lambda copy: copy.characters)
-    counted = Counter(form_of(text) for text in texts)
+    counted = Counter(form_of(text) for text in (texts if whole is None else whole))
     return Writing(
         texts=len(texts),
         characters=sum(map(len, texts)),
@@ -55,6 +64,45 @@ def examine(texts: Sequence[str], *, training: Iterable[str] | None = None, self
         mean_longest_copy=None if copies is None else sum(copy.characters for copy in copies) / len(copies),
         forms={form: counted[form] / len(texts) for form in (*_FORMS.values(), "other")},
     )
+
+
+def prompts_of(prompt: str | Sequence[str], texts: int) -> list[str]:
+    """Return the prompt of each of so many texts; several prompts take turns.
+
+    Raises:
+        ArgumentError: there is no prompt, or something that is none.
+    """
+    several = specs.strings([prompt] if isinstance(prompt, str) else prompt)
+    if not several:
+        raise ArgumentError(f"`prompt` must be a text, or a list of at least one. Received: {prompt!r:.80}.")
+    return [several[place % len(several)] for place in range(texts)]
+
+
+def human(
+    documents: Iterable[str], written: Sequence[str], *, seed: int, training: Iterable[str] | None, self_bleu: bool
+) -> Writing | None:
+    """Return what as many documents are like, each cut to the length of a text that was written; None without any.
+
+    Their forms are those of the whole documents.
+
+    Args:
+        documents: that people wrote, read once.
+        written: what the model wrote.
+        seed: of the choice of documents.
+        training: as for `examine`.
+        self_bleu: as for `examine`.
+    """
+    source = random.Random(seed)
+    chosen: list[str] = []
+    for count, text in enumerate(documents, start=1):
+        if len(chosen) < len(written):
+            chosen.append(text)
+        elif (place := source.randrange(count)) < len(chosen):
+            chosen[place] = text
+    if not chosen:
+        return None
+    cut = [text[: len(other)] for text, other in zip(chosen, written, strict=False)]
+    return examine(cut, whole=chosen, training=training, self_bleu=self_bleu)
 
 
 def form_of(text: str) -> str:
