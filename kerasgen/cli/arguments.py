@@ -19,7 +19,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         choices=["auto", "jax", "tensorflow", "torch"],
-        help="what Keras runs on (default: KERAS_BACKEND, or jax)",
+        help="what Keras runs on (default: KERAS_BACKEND, else auto for what trains, else jax)",
     )
 
 
