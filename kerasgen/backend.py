@@ -105,7 +105,7 @@ def remember(speeds: Mapping[str, float]) -> Path:
     kept = {"machine": devices.identity(), "versions": _versions(), "tokens_per_second": dict(speeds)}
     with locking.locked(path, wait=True):
         placing.sweep(path)
-        writing.write(path, json.dumps(kept, indent=1))
+        writing.write(path, json.dumps(kept, indent=1, allow_nan=False))
     return path
 
 

@@ -124,7 +124,9 @@ def write(
                 adapters.save(model, new / ADAPTERS)
             else:
                 save_preset(model, new / MODEL)
-            said = json.dumps({"format": FORMAT, **manifest, "adapters": apart}, ensure_ascii=False, indent=2)
+            said = json.dumps(
+                {"format": FORMAT, **manifest, "adapters": apart}, ensure_ascii=False, indent=2, allow_nan=False
+            )
             (new / MANIFEST_FILE).write_text(said + "\n", encoding="utf-8")
             check_target(target, overwrite=overwrite)  # saving took a while, in which something may have come there
             placing.place(stage, target)

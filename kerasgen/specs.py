@@ -7,6 +7,7 @@ constructor's call and back, by the constructor's own annotations; it never gues
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import types
@@ -291,8 +292,8 @@ def to_arguments(spec: Any, *, error: type[ArgumentError] = ArgumentError) -> di
             values[field.name] = _jsonable(value)
         except TypeError as cause:
             raise error(
-                f"{type(spec).__name__}({field.name}={value!r}) can't be saved: text, numbers, true, false, None and "
-                "tuples of these can."
+                f"{type(spec).__name__}({field.name}={value!r}) can't be saved: text, finite numbers, true, false, None "
+                "and tuples of these can."
             ) from cause
     return values
 
@@ -330,6 +331,8 @@ def _written(value: Any) -> str:
 
 
 def _jsonable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"{value!r} is no number of JSON's")
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, (tuple, list)):

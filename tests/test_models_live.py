@@ -193,4 +193,5 @@ def test_a_model_out_of_a_pipeline_generates_by_itself(vocabulary: str, tmp_path
     pipe.fit(verbose=0)
     out = pipe.model.causal_lm
     assert out.preprocessor.tokenizer.vocabulary_size() == pipe.tokenizer.vocabulary_size
-    assert greedy(out, "the sea") == pipe.generate("the sea", max_length=24, sampler="greedy").removesuffix(GPT2_END)
+    text = pipe.generate("the sea", max_length=24, sampler="greedy", valid_utf8=False)
+    assert greedy(out, "the sea") == text.removesuffix(GPT2_END)

@@ -189,7 +189,7 @@ def _store(path: Path, groups: dict[int, int]) -> None:
         with locking.locked(path, wait=True):
             placing.sweep(path)
             placing.sweep_directory(path.parent)
-            writing.write(path, json.dumps({"groups": members, "sha256": _digest(groups)}))
+            writing.write(path, json.dumps({"groups": members, "sha256": _digest(groups)}, allow_nan=False))
     except OSError as cause:
         _log.warning("%s can't be written, so near-duplicates are looked for again next time: %s", path, cause)
 

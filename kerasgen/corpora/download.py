@@ -287,7 +287,9 @@ def _transfer(
         if total is None and not is_checked and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
             raise OSError("it does not say how long the file is, so that nobody would notice a cut one")
         _check_room(url, part, start, total, allowed)
-        _state(part).write_text(json.dumps({"url": url, "validator": _validator(response)}), encoding="utf-8")
+        _state(part).write_text(
+            json.dumps({"url": url, "validator": _validator(response)}, allow_nan=False), encoding="utf-8"
+        )
         with (
             part.open("ab" if start else "wb") as stream,
             tqdm(

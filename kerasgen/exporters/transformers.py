@@ -226,4 +226,4 @@ def _prove_in_transformers(
 
 
 def _write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False) + "\n", encoding="utf-8")

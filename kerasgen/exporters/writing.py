@@ -123,7 +123,7 @@ def write_report(path: Path, report: Mapping[str, Any], *, exporter: str) -> dic
     written["files"] = files(path)
     written["bytes"] = sum(written["files"].values())
     place = metadata.report_path(path)
-    place.write_text(json.dumps(written, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    place.write_text(json.dumps(written, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     _markdown_path(path, is_directory=path.is_dir()).write_text(_markdown(path.name, written), encoding="utf-8")
     return written
 

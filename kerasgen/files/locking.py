@@ -69,7 +69,7 @@ class Holder:
 
     def to_bytes(self) -> bytes:
         """Return what a lock's file says."""
-        return json.dumps(vars(self)).encode()
+        return json.dumps(vars(self), allow_nan=False).encode()
 
     def is_gone(self) -> bool:
         """Say whether the process is known to have ended; one of another machine never is."""

@@ -79,7 +79,7 @@ def place(stage: Path, target: Path, *, removed: Collection[str] = ()) -> None:
     if names == [target.name] and not gone and _placed_at_once(stage / target.name, target):
         sync_directory(target.parent)
         return
-    write(stage / _REMOVED_FILE, json.dumps(gone))
+    write(stage / _REMOVED_FILE, json.dumps(gone, allow_nan=False))
     sync_directory(stage)
     journal, aside = _journal(target), _beside(target, "replaced")
     aside.mkdir()

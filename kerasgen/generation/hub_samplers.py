@@ -34,7 +34,7 @@ def lent(causal_lm: Any, sampler: Any) -> Iterator[Any]:
     before = {name: getattr(causal_lm, name, _MISSING) for name in ("sampler", "generate_function")}
     functions = _COMPILED.setdefault(sampler, weakref.WeakKeyDictionary()).setdefault(causal_lm, {})
     # KerasHub's compiled function keeps the settings that the sampler had at its first call.
-    key = (json.dumps(sampler.get_config(), default=repr, sort_keys=True), signature(causal_lm))
+    key = (json.dumps(sampler.get_config(), default=repr, sort_keys=True, allow_nan=False), signature(causal_lm))
     causal_lm.sampler = sampler
     causal_lm.generate_function = functions.get(key)
     try:

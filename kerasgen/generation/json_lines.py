@@ -66,7 +66,7 @@ def write_lines(
         raise GenerateArgumentError(f"`chunk_size` must be a whole number of at least 1. Received: {chunk_size!r}.")
     if isinstance(prompts, str):
         raise GenerateArgumentError(f"`prompts` must be a list of strings, or yield them. Received: {prompts!r:.80}.")
-    place, digest = Path(path), hashlib.sha256(json.dumps([FORMAT, settings]).encode()).hexdigest()
+    place, digest = Path(path), hashlib.sha256(json.dumps([FORMAT, settings], allow_nan=False).encode()).hexdigest()
     file = _PartialFile(place, digest)
     with _alone(place):
         _write(file, prompts, run, skip, chunk_size, overwrite, progress)
@@ -255,7 +255,7 @@ class _PartialFile:
                 "bytes": size,
                 "prompts": self._said.hexdigest(),
             }
-            writing.write(self._state, json.dumps(state) + "\n")
+            writing.write(self._state, json.dumps(state, allow_nan=False) + "\n")
         except OSError as cause:
             raise GenerationError(f"{self._partial} can't be written: {cause}") from cause
 
@@ -287,6 +287,6 @@ class _PartialFile:
 
 def _line(record: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
+        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     except UnicodeEncodeError:  # a lone surrogate, which JSON can hold in escapes alone
-        return json.dumps(record).encode("ascii") + b"\n"
+        return json.dumps(record, allow_nan=False).encode("ascii") + b"\n"

@@ -108,7 +108,7 @@ class TokenizerSettings:
 
     def to_text(self) -> str:
         """Return the text of the file."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
 class KerasHubTokenizer(Tokenizer):
@@ -376,7 +376,7 @@ class _BytePairs:
     def definition(self) -> bytes:
         parts = [self._cut, sorted(self._vocabulary.items(), key=lambda item: item[1]), self._merges]
         parts += ["NFC"] if self._normalizes else []
-        return json.dumps(parts).encode()
+        return json.dumps(parts, allow_nan=False).encode()
 
 
 class _SentencePiece:

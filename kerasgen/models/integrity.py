@@ -30,7 +30,7 @@ def record(directory: Path) -> None:
         *(found for found in (directory / "assets").rglob("*") if found.is_file()),
     ]
     metadata[KEY] = {name.relative_to(directory).as_posix(): _digest(name) for name in sorted(names)}
-    path.write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(metadata, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> None:

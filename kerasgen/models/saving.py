@@ -139,7 +139,7 @@ def _write(
             _name_float32(content)
             if name == "config.json":
                 content["config"] |= _unsaid(model.backbone, content["config"])
-            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     if dtype == "float16":
         _store_as_float16(directory)
 

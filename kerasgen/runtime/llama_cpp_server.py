@@ -52,7 +52,7 @@ class LlamaCpp:
         """
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port)
         try:
-            connection.request("POST", path, json.dumps(asked), self._headers)
+            connection.request("POST", path, json.dumps(asked, allow_nan=False), self._headers)
             answer = connection.getresponse()
             said = answer.read().decode("utf-8")
         finally:

@@ -43,7 +43,7 @@ def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -
         weight_cache.unlink(missing_ok=True)
     with locking.locked(note, wait=True):
         placing.sweep(note)
-        writing.write(note, json.dumps(seen))
+        writing.write(note, json.dumps(seen, allow_nan=False))
 
 
 def sha256_of(path: Path) -> str:

@@ -54,7 +54,7 @@ def adaptations(
         extending: whether `extended` is asked for.
         directory: of the cache, or None to keep nothing.
     """
-    name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()]).encode()).hexdigest()
+    name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()], allow_nan=False).encode()).hexdigest()
     uses = _kept(directory, f"{name}.use.json", lambda: _told(use_of(texts(), tokenizer)))
     counts = np.zeros(tokenizer.vocabulary_size, np.int64)
     counts[uses["ids"]] = uses["counts"]
@@ -83,7 +83,7 @@ def promised(
         digest: stands for all the texts.
         directory: of the cache, or None to keep nothing.
     """
-    name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()]).encode()).hexdigest()
+    name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()], allow_nan=False).encode()).hexdigest()
 
     def count() -> dict[str, Any]:
         extended = extend(tokenizer, lambda: sample)
@@ -126,11 +126,11 @@ def _kept(directory: Path | None, name: str, make: Callable[[], dict[str, Any]])
         with locking.locked(path, wait=True):
             placing.sweep(path)
             placing.sweep_directory(path.parent)
-            writing.write(path, json.dumps({"sha256": _digest(made), "content": made}))
+            writing.write(path, json.dumps({"sha256": _digest(made), "content": made}, allow_nan=False))
     except OSError as cause:
         _log.warning("%s can't be written, so the corpus is counted again next time: %s", path, cause)
     return made
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

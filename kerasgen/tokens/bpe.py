@@ -308,10 +308,12 @@ class ByteLevelBPE(Tokenizer):
             }
             # Most vocabularies have neither, and keep the digest that their token stores are named by.
             if self.added_tokens:
-                parts["added_tokens"] = sorted(json.dumps(token.to_json()) for token in self.added_tokens)
+                parts["added_tokens"] = sorted(
+                    json.dumps(token.to_json(), allow_nan=False) for token in self.added_tokens
+                )
             if len(self._ends) > 1:
                 parts["end_tokens"] = sorted(self._ends)
-            text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
+            text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
             self._digest = hashlib.sha256(text.encode()).hexdigest()
         return self._digest
 

@@ -144,7 +144,11 @@ def parse_json(text: str, path: Path) -> Any:
 
 def _line_of(token: str | None, text: str) -> int | None:
     """The last line that holds the token as JSON writes it, or None."""
-    for written in () if token is None else (json.dumps(token), json.dumps(token, ensure_ascii=False)):
+    for written in (
+        ()
+        if token is None
+        else (json.dumps(token, allow_nan=False), json.dumps(token, ensure_ascii=False, allow_nan=False))
+    ):
         place = text.rfind(written)
         if place >= 0:
             return text.count("\n", 0, place) + 1

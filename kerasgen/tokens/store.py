@@ -117,7 +117,9 @@ def store(
     division = splits.division(held_out)
     found_texts = (survey or surveying(read, held_out=division, show=show)).found
     tally, texts = found_texts.tally, found_texts.digest
-    name = hashlib.sha256(json.dumps([FORMAT, texts, tokenizer.digest(), division.key]).encode()).hexdigest()
+    name = hashlib.sha256(
+        json.dumps([FORMAT, texts, tokenizer.digest(), division.key], allow_nan=False).encode()
+    ).hexdigest()
     target = directory / name
     found = _open_if_whole(target)
     if found is not None:
@@ -230,7 +232,7 @@ def _write(documents: Iterable[Document], tokenizer: Tokenizer, division: splits
     manifest["files"] = files
     manifest["sha256"] = _digest_of_manifest(manifest)
     with (directory / MANIFEST_FILE).open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=2)
+        json.dump(manifest, file, indent=2, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
@@ -311,4 +313,4 @@ def _sha256_of(file: BinaryIO, running: Any) -> tuple[str, int]:
 
 def _digest_of_manifest(manifest: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -71,7 +71,7 @@ def write_directory(directory: Path, contents: Contents) -> None:
         )
     by_id = dict(sorted(contents.vocabulary.items(), key=lambda item: item[1]))
     files = {
-        "vocab.json": json.dumps(by_id, ensure_ascii=False, separators=(",", ":")),
+        "vocab.json": json.dumps(by_id, ensure_ascii=False, separators=(",", ":"), allow_nan=False),
         "merges.txt": "\n".join(["#version: 0.2", *(f"{left} {right}" for left, right in contents.merges)]) + "\n",
         CONFIG_FILE: settings_text(contents),
     }
@@ -109,7 +109,7 @@ def settings_text(contents: Contents) -> str:
         }
     if len(contents.end_tokens) > 1:
         settings["end_tokens"] = list(contents.end_tokens)
-    return json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(settings, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
 def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Contents:

@@ -126,6 +126,7 @@ def written(contents: Contents) -> str:
             },
         },
         ensure_ascii=False,
+        allow_nan=False,
     )
 
 

@@ -154,7 +154,7 @@ def save(model: LanguageModel, directory: Path) -> None:
         raise TuneArgumentError("This model carries no adapters. Save the whole model instead.")
     tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
     writing.write(directory / WEIGHTS_FILE, save(tensors))  # safetensors' own writer has errors of its own
-    writing.write(directory / CONFIG_FILE, json.dumps(asdict(config), indent=2) + "\n")
+    writing.write(directory / CONFIG_FILE, json.dumps(asdict(config), indent=2, allow_nan=False) + "\n")
 
 
 def load(model: LanguageModel, directory: Path) -> None:

@@ -59,7 +59,7 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
             new = stage / final.name
             new.mkdir()
             (new / TENSORS_FILE).write_bytes(tensors)
-            (new / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+            (new / STATE_FILE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
             placing.place(stage, final)
     except OSError as cause:
         raise CheckpointError(
@@ -161,5 +161,5 @@ def _read(folder: Path) -> Checkpoint:
 def _digest(tensors: bytes, state: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in state.items() if key != "sha256"}
     sha256 = hashlib.sha256(tensors)
-    sha256.update(json.dumps(rest).encode())
+    sha256.update(json.dumps(rest, allow_nan=False).encode())
     return sha256.hexdigest()

@@ -141,7 +141,7 @@ def _contend(name: str, seconds: float) -> None:
                 trainer.train_on_batch(batches[step % len(batches)])
                 done += tokens[step % len(batches)]
                 step += 1
-        print(json.dumps(done / (time.perf_counter() - begin)), flush=True)
+        print(json.dumps(done / (time.perf_counter() - begin), allow_nan=False), flush=True)
 
 
 if __name__ == "__main__":

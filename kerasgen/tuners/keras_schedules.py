@@ -32,7 +32,7 @@ class KerasSchedule(dict[str, Any]):
             import keras
 
             try:
-                self.live = keras.saving.deserialize_keras_object(json.loads(json.dumps(self)))
+                self.live = keras.saving.deserialize_keras_object(json.loads(json.dumps(self, allow_nan=False)))
             except (ImportError, TypeError, ValueError, AttributeError) as cause:
                 raise TuneArgumentError(
                     f"The learning-rate schedule {self!r} can't be built again: {cause}. Import the module that "

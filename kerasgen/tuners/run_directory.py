@@ -48,7 +48,7 @@ def run_directory(
         return
     from platformdirs import user_state_path
 
-    said = json.dumps([train.digest(), model.source, repr(tuner), seed, backend])
+    said = json.dumps([train.digest(), model.source, repr(tuner), seed, backend], allow_nan=False)
     folder = user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
     yield folder
     with suppress(LockedError, OSError), alone(folder):  # unless the next one has begun there

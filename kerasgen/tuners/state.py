@@ -139,7 +139,7 @@ def write_report(directory: Path, report: TuneReport) -> None:
     Raises:
         CheckpointError: it can't be written; the checkpoints are untouched.
     """
-    said = json.dumps(report.to_dict(), indent=2)
+    said = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     checkpoints.write_bytes(directory / REPORT_FILE, said.encode(), then=GO_ON)
 
 
