@@ -292,8 +292,8 @@ def to_arguments(spec: Any, *, error: type[ArgumentError] = ArgumentError) -> di
             values[field.name] = _jsonable(value)
         except TypeError as cause:
             raise error(
-                f"{type(spec).__name__}({field.name}={value!r}) can't be saved: text, finite numbers, true, false, None "
-                "and tuples of these can."
+                f"{type(spec).__name__}({field.name}={value!r}) can't be saved: text, finite numbers, true, false, "
+                "None and tuples of these can."
             ) from cause
     return values
 
