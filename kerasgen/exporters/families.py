@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kerasgen.errors import ExportArgumentError
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.families import DecoderFamily, family_of, names
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -15,6 +15,7 @@ def family_and_tokenizer(model: LanguageModel, exporter: str) -> tuple[DecoderFa
     Raises:
         ExportArgumentError: kerasgen doesn't know how to write this model in another format.
     """
+    require_plain(model, exporter)
     family = family_of(model.causal_lm)
     if family is None:
         raise ExportArgumentError(
@@ -26,6 +27,20 @@ def family_and_tokenizer(model: LanguageModel, exporter: str) -> tuple[DecoderFa
             f"The exporter {exporter!r} writes byte-level BPE tokenizers. Received: {type(model.tokenizer).__name__}."
         )
     return family, model.tokenizer
+
+
+def require_plain(model: LanguageModel, exporter: str) -> None:
+    """Check, before any work, that a model's weights are numbers and no codes.
+
+    Raises:
+        ExportArgumentError: the model is quantized.
+    """
+    modes = quantization_modes(model.causal_lm)
+    if modes:
+        raise ExportArgumentError(
+            f"The model is quantized ({', '.join(modes)}), and the exporter {exporter!r} writes models of plain "
+            "weights. Export it before causal_lm.quantize(…); the exporter 'tflite' has a `quantize=` of its own."
+        )
 
 
 def require_held(tokenizer: Tokenizer, exporter: str, *, added_tokens: bool, end_tokens: bool) -> None:

@@ -47,12 +47,13 @@ class PresetExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the preset, let a fresh process of KerasHub read and generate, and compare; see `Exporter`."""
         from kerasgen.exporters import comparing
-        from kerasgen.exporters.families import require_held
+        from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.writing import staged, write_report
         from kerasgen.models import architectures, preset_tokenizers
         from kerasgen.models.saving import save_preset
         from kerasgen.tokens.bpe import ByteLevelBPE
 
+        require_plain(model, "preset")
         family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
         if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
             difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)

@@ -77,7 +77,7 @@ class SavedModelExporter(Exporter):
             MissingDependencyError: TensorFlow is not installed.
         """
         from kerasgen.exporters import comparing
-        from kerasgen.exporters.families import require_held
+        from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.proving import prove_ids
         from kerasgen.exporters.writing import check_target, staged, write_report
         from kerasgen.models.families import family_of
@@ -95,6 +95,7 @@ class SavedModelExporter(Exporter):
                 package="tensorflow",
                 extra="tensorflow",
             )
+        require_plain(model, "saved_model")
         require_held(tokenizer, "saved_model", added_tokens=False, end_tokens=False)
         longest = model.max_sequence_length or _LONGEST
         comparing.require_positions(longest)

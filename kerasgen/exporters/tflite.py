@@ -115,7 +115,7 @@ class TFLiteExporter(Exporter):
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
         from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters import comparing, writing
-        from kerasgen.exporters.families import require_held
+        from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.models.families import family_of, names
         from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -125,6 +125,7 @@ class TFLiteExporter(Exporter):
                 f"The exporter 'tflite' writes {', '.join(names())} models. Received: a "
                 f"{type(model.backbone).__name__}. Use the exporter 'preset'."
             )
+        require_plain(model, "tflite")
         require_held(model.tokenizer, "tflite", added_tokens=True, end_tokens=False)
         shape = family.shape(model.causal_lm)
         length = self._cache_length(shape)

@@ -56,6 +56,12 @@ def computing_layers(causal_lm: Any) -> list[Any]:
     return [layer for layer in causal_lm._flatten_layers() if id(layer) not in apart]
 
 
+def quantization_modes(causal_lm: Any) -> list[str]:
+    """Return the kinds in which a KerasHub task's layers hold their weights as codes, such as `int8`; none if plain."""
+    found = (getattr(layer, "quantization_mode", None) for layer in computing_layers(causal_lm))
+    return sorted({str(mode) for mode in found if mode is not None})
+
+
 class ModelSource(metaclass=Checked):
     """Brings a model. Subclasses are frozen dataclasses whose construction loads nothing and imports no Keras."""
 

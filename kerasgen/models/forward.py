@@ -54,6 +54,9 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
         hidden = self.hidden(inputs, training=training)
         if hidden is None:
             return nats(self._logits(inputs, training=training), inputs["targets"])
+        embedding = self.causal_lm.backbone.token_embedding
+        if _is_quantized(embedding):  # its table holds codes, which mean nothing without their scales
+            return nats(embedding(hidden, reverse=True), inputs["targets"])
         return token_nats(hidden, _output_table(self.causal_lm.backbone), inputs["targets"])
 
     def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss:
@@ -100,11 +103,16 @@ def _ends_in_a_table(causal_lm: Any) -> bool:
         or embedding is None
         or len(causal_lm.outputs) != 1
         or getattr(embedding, "logit_soft_cap", None) is not None
+        or _is_quantized(embedding)
     ):
         return False
     last = causal_lm.outputs[0]._keras_history
     before = last.operation._inbound_nodes[last.node_index].input_tensors[0]._keras_history.operation
     return last.operation is embedding and before is causal_lm.backbone and hasattr(embedding, "tie_weights")
+
+
+def _is_quantized(layer: Any) -> bool:
+    return getattr(layer, "quantization_mode", None) is not None
 
 
 def _output_table(backbone: Any) -> Any:

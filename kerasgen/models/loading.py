@@ -33,6 +33,9 @@ from kerasgen.models.hub import HUGGING_FACE, KAGGLE, check_directory, is_path
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 
+# Names of Keras's dtype policies of layers that are quantized begin so.
+_QUANTIZED_POLICIES = ("Quantized", "Int4DTypePolicy", "GPTQDTypePolicy", "AWQDTypePolicy")
+
 OFFLINE_HINT = "What works offline: model='starter', or the path of a preset directory on this machine."
 
 _INPUTS = {"token_ids", "padding_mask"}
@@ -149,7 +152,9 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
 def _from_preset(preset: str) -> Any:
     keras_hub = _keras_hub()
     # The preprocessor would bring KerasHub's own tokenizer, whose ids differ from the model's in places.
-    causal_lm = keras_hub.models.CausalLM.from_preset(preset, preprocessor=None, dtype="float32")
+    # A quantized one says of each layer how it holds its weights, which another dtype would contradict.
+    dtype = {} if _is_quantized(preset) else {"dtype": "float32"}
+    causal_lm = keras_hub.models.CausalLM.from_preset(preset, preprocessor=None, **dtype)
     inputs = set(causal_lm.backbone.input) if isinstance(causal_lm.backbone.input, dict) else set()
     if inputs != _INPUTS:
         raise ModelFormatError(
@@ -157,6 +162,22 @@ def _from_preset(preset: str) -> Any:
             f"inputs: {', '.join(sorted(inputs)) or 'unnamed'}). kerasgen drives decoders that continue a text."
         )
     return causal_lm
+
+
+def _is_quantized(preset: str) -> bool:
+    """Whether any layer of a preset's configuration holds its weights as codes."""
+    from keras_hub.src.utils.preset_utils import load_json
+
+    waiting: list[Any] = [load_json(preset)]
+    while waiting:
+        content = waiting.pop()
+        if isinstance(content, dict):
+            if str(content.get("class_name")).startswith(_QUANTIZED_POLICIES):
+                return True
+            waiting += content.values()
+        elif isinstance(content, list):
+            waiting += content
+    return False
 
 
 def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:

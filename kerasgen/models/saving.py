@@ -16,13 +16,14 @@ from typing import Any, Literal
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import placing
 from kerasgen.models import architectures, hdf5_file, integrity, preset_tokenizers
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import preprocessor_of
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 CONFIG_FILES = ("config.json", "task.json", "preprocessor.json", "tokenizer.json")
 WEIGHTS_FILE = "model.weights.h5"
+_QUANTIZATIONS = {"int8", "float8"}
 _SAVING = threading.RLock()  # one at a time shadows a method of a backbone
 
 
@@ -58,6 +59,7 @@ def save_preset(
     target = Path(directory).expanduser().resolve()
     _check_target(target, overwrite)
     _check_classes(model)
+    _check_quantized(model, dtype)
     preprocessor = preprocessor_of(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +98,22 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise ModelArgumentError(
             f"{str(target)!r} holds other things than a preset (it has no 'config.json'), so it is not replaced. "
             "Choose another path, or empty the directory."
+        )
+
+
+def _check_quantized(model: LanguageModel, dtype: str | None) -> None:
+    """Raise unless a quantized model comes back from its preset as it was: KerasHub's int4 does not."""
+    modes = quantization_modes(model.causal_lm)
+    if set(modes) - _QUANTIZATIONS:
+        raise ModelError(
+            f"The model is quantized ({', '.join(modes)}), and a preset of KerasHub gives back another model than "
+            f"it was made of, unless that is {' or '.join(sorted(_QUANTIZATIONS))}. Save it before "
+            "causal_lm.quantize(…), or export it with the exporter 'tflite' and its `quantize=`."
+        )
+    if modes and dtype == "float16":
+        raise ModelArgumentError(
+            f"dtype='float16' is for models of plain weights, and this one is quantized ({', '.join(modes)}). Leave "
+            "`dtype` out."
         )
 
 

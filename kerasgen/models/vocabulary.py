@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.families import family_of
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -41,6 +41,12 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
     Raises:
         ModelArgumentError: the model can't be changed so.
     """
+    modes = quantization_modes(model.causal_lm)
+    if modes:
+        raise ModelArgumentError(
+            f"The vocabulary of a quantized model ({', '.join(modes)}) can't be changed. Change it before "
+            "causal_lm.quantize(…)."
+        )
     if not can_adapt(model):
         raise ModelArgumentError(
             f"The vocabulary of a {type(model.backbone).__name__} with a {type(model.tokenizer).__name__} can't be "

@@ -15,7 +15,7 @@ import numpy as np
 from kerasgen import limits
 from kerasgen.errors import ModelFormatError, TuneArgumentError
 from kerasgen.files import writing
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, quantization_modes
 
 WEIGHTS_FILE = "adapter.safetensors"
 CONFIG_FILE = "adapter.json"
@@ -100,7 +100,17 @@ def train_token_table(model: LanguageModel) -> None:
 
 
 def merge(model: LanguageModel) -> None:
-    """Add each adapter into the weight beside it and take it off; nothing happens if there is none."""
+    """Add each adapter into the weight beside it and take it off; nothing happens if there is none.
+
+    Raises:
+        TuneArgumentError: the weights beside them are quantized.
+    """
+    modes = quantization_modes(model.causal_lm) if _carrying(model) else []
+    if modes:
+        raise TuneArgumentError(
+            f"The adapters stand beside weights that are quantized ({', '.join(modes)}), into which they can't be "
+            "added. Merge them before causal_lm.quantize(…)."
+        )
     for layer in _carrying(model):
         merged = np.asarray(layer.kernel)
         thin = [layer.lora_kernel_a, layer.lora_kernel_b]

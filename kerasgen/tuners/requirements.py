@@ -10,7 +10,7 @@ import importlib
 import keras
 
 from kerasgen.errors import MissingDependencyError, TuneArgumentError
-from kerasgen.models.base import LanguageModel, computing_layers
+from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.forward import can_pack
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import Packing
@@ -52,11 +52,10 @@ def packing_of(model: LanguageModel, settings: GradientTuner) -> Packing:
 
 def require_trainable(model: LanguageModel) -> None:
     """Raise a `TuneArgumentError` if the model's weights are of a kind that no gradient changes."""
-    found = (getattr(layer, "quantization_mode", None) for layer in computing_layers(model.causal_lm))
-    modes = {str(mode) for mode in found if mode is not None}
+    modes = quantization_modes(model.causal_lm)
     if modes:
         raise TuneArgumentError(
-            f"The model is quantized ({', '.join(sorted(modes))}), and what is rounded to a few values can't be tuned. "
+            f"The model is quantized ({', '.join(modes)}), and what is rounded to a few values can't be tuned. "
             "Tune it before it is quantized: load it anew, fit, and call causal_lm.quantize(…) afterwards."
         )
 

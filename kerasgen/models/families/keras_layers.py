@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.errors import ModelError
 from kerasgen.models.families.base import DecoderLayer, DecoderWeights
 
 
@@ -15,6 +16,11 @@ def read(backbone: Any, position_table: Any) -> DecoderWeights:
 
     A layer's `kernel` has its adapter added in.
     """
+    if any(getattr(layer, "quantization_mode", None) is not None for layer in backbone._flatten_layers()):
+        raise ModelError(
+            "The model is quantized: its weights are codes, and kerasgen's own decoders compute with plain weights. Do "
+            "this before causal_lm.quantize(…)."
+        )
     return DecoderWeights(
         token_embedding=_array(backbone.token_embedding.embeddings),
         position_embedding=_array(position_table),
