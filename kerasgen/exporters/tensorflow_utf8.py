@@ -76,5 +76,6 @@ class Utf8Steps(tf.Module):  # type: ignore[misc]
         """Return the states after a token each, int32 `(rows,)`."""
         if self._steps is None:
             return states
-        found = tf.cast(tf.gather_nd(self._steps, tf.stack([states, tokens], axis=1)), tf.int32)
+        steps = tf.convert_to_tensor(self._steps)  # XLA gathers from it, and not from a variable
+        found = tf.cast(tf.gather_nd(steps, tf.stack([states, tokens], axis=1)), tf.int32)
         return tf.where(found < 0, -1 - found, found)
