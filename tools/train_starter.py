@@ -38,7 +38,7 @@ def main() -> None:
 
     from kerasgen.corpora.base import CorpusTally, Document
     from kerasgen.corpora.chinese_poetry import ChinesePoetry
-    from kerasgen.corpora.splits import side
+    from kerasgen.corpora.dividing import DividedCorpus
     from kerasgen.models.loading import load_directory
     from kerasgen.models.saving import save_preset
     from kerasgen.models.scoring import score
@@ -48,9 +48,10 @@ def main() -> None:
 
     keras.utils.set_random_seed(0)
     tally = CorpusTally()
-    poems = list(ChinesePoetry(arguments.poems, dynasty="tang").documents(tally))
-    training = [poem for poem in poems if side(poem, held_out=HELD_OUT) == "train"]
-    held_out = [poem for poem in poems if side(poem, held_out=HELD_OUT) == "held_out"]
+    corpus = DividedCorpus(ChinesePoetry(arguments.poems, dynasty="tang"), HELD_OUT)
+    training, held_out = list(corpus.side("train")), list(corpus.side("held_out"))
+    for _ in corpus.documents(tally):
+        pass
 
     def both_scripts() -> Iterator[Document]:
         # Converted after the split: the simplified form of a held-out poem must stay unseen too.

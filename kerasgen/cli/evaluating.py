@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="texts to write and examine: variety, copies from the training part, forms of verse (default: none)",
     )
-    parser.add_argument("--prompt", action="append", help="what those texts go on from; several take turns")
+    parser.add_argument(
+        "--prompt", action="append", help="what those texts go on from; several take turns (default: nothing)"
+    )
     parser.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="tokens of each text, at most")
     parser.add_argument(
         "--self-bleu",
@@ -38,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare the texts with each other too, which needs the extra diversity",
     )
     parser.add_argument(
-        "--scores", dest="scores_path", metavar="FILE", help="write what each document costs to a .jsonl or .csv file"
+        "--scores",
+        dest="scores_path",
+        metavar="FILE",
+        help="write what each document costs to a .jsonl or .csv file (default: to none)",
     )
     add_backend(parser)
 

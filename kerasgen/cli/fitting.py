@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend
+from kerasgen.corpora.dividing import SAMPLES
 from kerasgen.corpora.splits import HELD_OUT
 from kerasgen.terminal import show
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--held-out", type=float, default=HELD_OUT, metavar="SHARE", help="of the corpus that is never trained on"
     )
     parser.add_argument("--max-documents", type=int, metavar="N", help="read so many at most (default: all)")
+    parser.add_argument("--sample", choices=SAMPLES, default="first", help="which documents those are")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="where the tuned pipeline is saved")
     parser.add_argument(
         "--directory", type=Path, metavar="PATH", help="where checkpoints are kept (default: a folder of this run's)"
@@ -68,6 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
         seed=chosen.seed,
         held_out=chosen.held_out,
         max_documents=chosen.max_documents,
+        sample=chosen.sample,
         backend=chosen.backend,
     )
     pipeline.check_target(chosen.output, overwrite=chosen.overwrite)
