@@ -8,6 +8,7 @@ import pytest
 
 import kerasgen as kg
 from kerasgen.exporters.choosing import by_ending, choose
+from kerasgen.exporters.writing import check_target
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,23 @@ def test_settings_in_the_text_and_by_keyword_are_taken_together():
 def test_a_setting_that_is_given_twice_is_told():
     with pytest.raises(kg.errors.ExportArgumentError, match=r"once.*quantize"):
         choose("tflite:quantize=int8", Path("poet.tflite"), {"quantize": "int4"})
+
+
+ENDINGS = {"poet.tflite": "tflite", "poet.litertlm": "litertlm", "poet.GGUF": "gguf", "poet_saved_model": "saved_model"}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize("exporter", ["tflite", "litertlm", "gguf", "saved_model", "preset", "transformers"])
+def test_no_exporter_writes_a_file_that_is_named_like_another_s(name, exporter, tmp_path):
+    if ENDINGS[name] == exporter:
+        assert kg.exporters.REGISTRY.name_of(choose(exporter, Path(name), {})) == exporter
+        return
+    for given in (exporter, kg.exporters.create(exporter)):
+        with pytest.raises(kg.errors.ExportArgumentError, match=f"exporter '{ENDINGS[name]}', and '{exporter}' is"):
+            choose(given, tmp_path / name, {})
+    with pytest.raises(kg.errors.ExportArgumentError, match="Choose another name"):
+        check_target(tmp_path / name, overwrite=False, exporter=exporter)  # the exporter's own `export` asks here
+
+
+def test_a_plugin_s_exporter_may_write_any_ending(tmp_path):
+    check_target(tmp_path / "poet.tflite", overwrite=False, exporter="mine")

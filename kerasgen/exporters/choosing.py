@@ -9,9 +9,10 @@ from typing import Any
 from kerasgen import exporters, keywords, specs
 from kerasgen.errors import ArgumentError, ExportArgumentError, call_error
 from kerasgen.exporters.base import Exporter
+from kerasgen.exporters.writing import ENDINGS, check_ending
 
 _CALL = ("path", "exporter", "overwrite")  # what `Pipeline.export` itself takes
-_SUFFIXES = {".tflite": "tflite", ".litertlm": "litertlm", ".gguf": "gguf"}
+_SUFFIXES = {ending: name for ending, name in ENDINGS.items() if ending.startswith(".")}
 
 
 def by_ending(path: Path) -> str:
@@ -42,11 +43,18 @@ def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, A
 
     Raises:
         ArgumentError: settings for an exporter that has its own.
-        ExportArgumentError: no exporter takes these settings, or one is given twice.
+        ExportArgumentError: no exporter takes these settings, one is given twice, or the path ends like another
+            exporter's artefacts.
         UnknownNameError: no exporter is called so.
     """
     if exporter is None:
         exporter = by_ending(path)
+    chosen = _choose(exporter, settings)
+    check_ending(path, exporters.REGISTRY.name_of(chosen) or "")
+    return chosen
+
+
+def _choose(exporter: str | Exporter, settings: Mapping[str, Any]) -> Exporter:
     if not settings:
         return exporters.REGISTRY.resolve(exporter)
     for name in settings:

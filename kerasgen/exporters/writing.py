@@ -21,6 +21,25 @@ BESIDE = (*REPORTS, f".{metadata.TOKENIZER_FILE}")
 _TENSORFLOW_ERRORS = "tensorflow.python.framework.errors"  # a full disk is one of these where TensorFlow writes
 
 
+# Whose artefacts a name ends like, in small letters. A plugin's exporter may write any of them.
+ENDINGS = {".tflite": "tflite", ".litertlm": "litertlm", ".gguf": "gguf", "saved_model": "saved_model"}
+_OWN = (*ENDINGS.values(), "preset", "transformers")
+
+
+def check_ending(path: Path, exporter: str) -> None:
+    """Refuse a path whose ending says that another exporter wrote it: who reads it would be misled.
+
+    Raises:
+        ExportArgumentError: it does.
+    """
+    meant = next((owner for ending, owner in ENDINGS.items() if path.name.lower().endswith(ending)), exporter)
+    if meant != exporter and exporter in _OWN:
+        raise ExportArgumentError(
+            f"The name {path.name!r} is that of an artefact of the exporter {meant!r}, and {exporter!r} is to write "
+            f"it. Choose another name, or exporter={meant!r}."
+        )
+
+
 @contextmanager
 def staged(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] | None = None) -> Iterator[Path]:
     """Yield a path of the same name in an empty folder beside `path`; what lies in the folder at the end is moved.
@@ -71,6 +90,7 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
     written = [path] if beside is None else [path, *(path.with_name(path.name + suffix) for suffix in beside)]
     there = [place for place in written if place.exists() or place.is_symlink()]
     if not there:
+        check_ending(path, exporter)
         return
     if not overwrite:
         raise ExportArgumentError(

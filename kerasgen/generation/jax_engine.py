@@ -42,6 +42,14 @@ def compiler_options() -> dict[str, Any]:
     return found
 
 
+def _narrow(array: Any) -> Any:
+    """An array of 64 bits as one of 32; anything else as it is."""
+    kind = getattr(array, "dtype", None)
+    if kind is None or kind not in (np.int64, np.uint64, np.float64):
+        return array
+    return array.astype(f"{kind.kind}4")
+
+
 class JaxEngine:
     """A decoder's weights, what is compiled for its shape, and prompts that it remembers.
 
@@ -136,6 +144,12 @@ class JaxEngine:
             call = self._compiled.setdefault(
                 name, jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
             )
+        if jax.config.jax_enable_x64:
+            # For the whole process Python's numbers became int64 and float64; what is computed here is in 32 bits, and
+            # the same with that setting as without.
+            arguments = jax.tree.map(_narrow, arguments)
+            with jax.enable_x64(False):
+                return call(*arguments)
         return call(*arguments)
 
     def read(self, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:

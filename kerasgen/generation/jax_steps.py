@@ -80,7 +80,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
         row = jnp.arange(logits.shape[0])
         highest = jnp.max(logits, axis=-1)
         total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1)) + highest
-        framed = jnp.isin(token, jnp.asarray(frame))
+        framed = jnp.isin(token, jnp.asarray(frame, jnp.int32))
         seen = seen.at[row, token].set(seen[row, token] | ~framed)
         state = None if utf8 is None else jnp.maximum(after[row, token].astype(jnp.int32), 0)
         return token, logits[row, token] - total, highest < jnp.inf, seen, state
@@ -91,7 +91,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
 def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that reads and chooses up to `MOST_STEPS` times, until every text has ended."""
     name, choose = choosing(spec, tokenizer)
-    ends = jnp.asarray(tokenizer.end_token_ids)
+    ends = jnp.asarray(tokenizer.end_token_ids, jnp.int32)
 
     def steps(
         weights: Any,
