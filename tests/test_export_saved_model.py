@@ -23,6 +23,7 @@ from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import family_of
+from kerasgen.runtime import metadata
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 tf = pytest.importorskip("tensorflow")
@@ -304,15 +305,17 @@ def test_a_directory_with_a_cut_or_lost_file_is_told(artefact, tmp_path, name):
         kg.load_artefact(copy)
     report = copy / "kerasgen.json"
     said = json.loads(report.read_text(encoding="utf-8"))
-    report.write_text(json.dumps(said | {"files": {}}), encoding="utf-8")  # then only reading it shows the damage
-    with pytest.raises(kg.errors.KerasgenError):
-        kg.load_artefact(copy)
+    for other in (said | {"files": {}}, said | {"files": {"kerasgen.json": said["bytes"]}}):
+        report.write_text(json.dumps(other | {"digest": metadata.digest_of(other)}), encoding="utf-8")
+        with pytest.raises(kg.errors.ModelFormatError):
+            kg.load_artefact(copy)
     (copy / name).unlink()
     report.write_text(json.dumps(said), encoding="utf-8")
     with pytest.raises(kg.errors.ModelFormatError, match="lost"):
         kg.load_artefact(copy)
-    report.write_text(json.dumps({"exporter": "saved_model", "format": said["format"]}), encoding="utf-8")
-    with pytest.raises(kg.errors.ModelFormatError, match="lacks"):
+    bare = {"exporter": "saved_model", "format": said["format"]}
+    report.write_text(json.dumps(bare | {"digest": metadata.digest_of(bare)}), encoding="utf-8")
+    with pytest.raises(kg.errors.ModelFormatError, match="missing"):
         kg.load_artefact(copy)
 
 

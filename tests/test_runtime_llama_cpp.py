@@ -18,6 +18,7 @@ from kerasgen.exporters import drawing
 from kerasgen.exporters.numpy_decoder import NumpyDecoder, NumpyEngine
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
+from kerasgen.runtime import metadata
 
 pytestmark = pytest.mark.one_backend
 
@@ -140,7 +141,11 @@ def test_a_file_that_is_not_the_one_that_was_exported_is_told(exported, tmp_path
     said = json.loads(about.read_text(encoding="utf-8"))
     from kerasgen.runtime.verifying import sha256_of
 
-    about.write_text(json.dumps(said | {"sha256": sha256_of(path)}), encoding="utf-8")
+    other = said | {"sha256": sha256_of(path)}
+    about.write_text(json.dumps(other), encoding="utf-8")
+    with pytest.raises(ModelFormatError, match="digest is another"):
+        kg.load_artefact(path)
+    about.write_text(json.dumps(other | {"digest": metadata.digest_of(other)}), encoding="utf-8")
     with pytest.raises(ModelFormatError, match="GGUF"):
         kg.load_artefact(path)
 
@@ -170,3 +175,15 @@ def test_eight_threads_get_the_texts_that_one_gets(exported, runtime):
         for sampler in ("greedy", "top_k:k=5", "random")
     ]
     answers_are_those_of_one_thread(lambda one: runtime.generate_ids(**one, max_new_tokens=12), calls)
+
+
+def test_other_sizes_than_the_files_are_told_though_the_digest_was_mended(exported, tmp_path):
+    for file in exported[1].path.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / exported[1].path.name
+    about = path.with_name(path.name + ".json")
+    said = json.loads(about.read_text(encoding="utf-8"))
+    for change in ({"max_tokens": said["max_tokens"] * 2}, {"max_tokens": 8}, {"architecture": "llama"}):
+        about.write_text(json.dumps(said | change | {"digest": metadata.digest_of(said | change)}), encoding="utf-8")
+        with pytest.raises(ModelFormatError, match="Copy the files of one export together"):
+            kg.load_artefact(path)

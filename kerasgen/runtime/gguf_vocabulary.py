@@ -64,23 +64,6 @@ class GgufVocabulary:
         keys = ("model", "pre", "bos_token_id", "eos_token_id", "padding_token_id", "add_bos_token")
         return cls(tokens, types, merges, {key: fields[prefix + key] for key in keys})
 
-    @classmethod
-    def read(cls, path: Path) -> GgufVocabulary:
-        """Return what the file says.
-
-        Raises:
-            ModelFormatError: it is no GGUF file with a vocabulary.
-        """
-        import gguf
-
-        try:
-            fields = gguf.GGUFReader(path).fields
-            return cls.from_fields({str(name): field.contents() for name, field in fields.items()})
-        except (ValueError, KeyError, IndexError, OSError) as cause:
-            raise ModelFormatError(
-                f"{path} can't be read as a GGUF file: {cause!r}. Copy or export it again."
-            ) from cause
-
     def tokenizer(self) -> ByteLevelBPE:
         """Return kerasgen's tokenizer of this vocabulary."""
         from gguf import TokenType
@@ -104,6 +87,22 @@ class GgufVocabulary:
             special_tokens=special,
             usual_special_tokens=False,
         )
+
+
+def read(path: Path) -> tuple[GgufVocabulary, str, int]:
+    """Return what a file says of its tokenizer, and its model's architecture and positions.
+
+    Raises:
+        ModelFormatError: it is no GGUF file with a vocabulary.
+    """
+    import gguf
+
+    try:
+        fields = {str(name): field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
+        architecture = str(fields["general.architecture"])
+        return GgufVocabulary.from_fields(fields), architecture, int(fields[f"{architecture}.context_length"])
+    except (ValueError, KeyError, IndexError, OSError, TypeError) as cause:
+        raise ModelFormatError(f"{path} can't be read as a GGUF file: {cause!r}. Copy or export it again.") from cause
 
 
 def _unused(token_id: int, vocabulary: dict[str, int]) -> str:

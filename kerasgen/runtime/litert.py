@@ -19,7 +19,7 @@ import numpy.typing as npt
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.files import locking
 from kerasgen.quiet import at_the_end, quietly
-from kerasgen.runtime import metadata, verifying
+from kerasgen.runtime import litert_graph, metadata, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
 from kerasgen.runtime.litert_session import LiteRtSession, read_prompt
 from kerasgen.runtime.litert_shortlist import Shortlist
@@ -196,6 +196,7 @@ class LiteRtEngine:
                 at_the_end()
         except Exception as cause:
             raise ModelFormatError(f"LiteRT can't read {path}: {cause}. Copy or export it again.") from cause
+        litert_graph.check(path, self._compiled, settings, tokenizer)
         layers = range(settings["num_layers"])
         self.cache_names = [f"kv_cache_{kind}_{index}" for kind in "kv" for index in layers]
         self._buffers: dict[tuple[str, str], Any] = {}

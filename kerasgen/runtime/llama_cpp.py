@@ -12,9 +12,8 @@ import numpy as np
 from kerasgen import forks
 from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
-from kerasgen.runtime import verifying
+from kerasgen.runtime import gguf_vocabulary, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_threads
-from kerasgen.runtime.gguf_vocabulary import GgufVocabulary
 from kerasgen.runtime.llama_cpp_server import LlamaCpp
 from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.resolving import resolve
@@ -191,7 +190,13 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Ggu
     check_threads(threads)
     verifying.check_sha256(path, found["sha256"])
     longest: int = found["max_tokens"]
-    tokenizer = GgufVocabulary.read(path).tokenizer()
+    vocabulary, architecture, positions = gguf_vocabulary.read(path)
+    if (architecture, positions) != (found["architecture"], longest):
+        raise ModelFormatError(
+            f"{path} is a {architecture} of {positions} positions, and what lies beside it names a "
+            f"{found['architecture']} of {longest}. Copy the files of one export together."
+        )
+    tokenizer = vocabulary.tokenizer()
     forks.begin(forks.LLAMA_CPP)
     try:
         server = LlamaCpp(str(path), chunk=min(_READ_AT_ONCE, longest), longest=longest, texts=1, threads=threads)

@@ -8,7 +8,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from kerasgen.errors import GenerateArgumentError, ModelFormatError
+from kerasgen.errors import GenerateArgumentError, KerasgenError, ModelFormatError
 from kerasgen.keywords import checked, did_you_mean
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime
@@ -18,7 +18,14 @@ _HOMES = {"tflite": "litert", "saved_model": "saved_model", "litertlm": "litertl
 
 
 @checked(GenerateArgumentError)
-def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
+def load_artefact(
+    path: str | os.PathLike[str],
+    *,
+    isolated: bool = False,
+    timeout_seconds: float | None = None,
+    memory_bytes: int | None = None,
+    **settings: Any,
+) -> Runtime:
     """Return the runtime of an artefact that kerasgen exported.
 
     It needs the format's own runtime, `tokenizers` and NumPy; neither Keras nor, except for a SavedModel, TensorFlow
@@ -26,6 +33,10 @@ def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
 
     Args:
         path: what `Pipeline.export` wrote; the files beside it belong to it.
+        isolated: load and run it in a process of its own, for files of strangers: if they crash the format's runtime,
+            it is an error here and no more. The process ends with `runtime.close()`, or with the `with` block.
+        timeout_seconds: for each answer of an isolated artefact, loading with it; None waits.
+        memory_bytes: address space that an isolated artefact may take, where the system can limit it; None for any.
         **settings: of the runtime, such as `threads=2`.
 
     Raises:
@@ -34,6 +45,12 @@ def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
         MissingDependencyError: the format's runtime is not installed.
     """
     place = Path(path).expanduser()
+    if isolated:
+        from kerasgen.runtime.isolated import IsolatedRuntime
+
+        return IsolatedRuntime(place, settings, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+    if timeout_seconds is not None or memory_bytes is not None:
+        raise GenerateArgumentError("`timeout_seconds` and `memory_bytes` are limits of isolated=True alone.")
     found = metadata.read(place)
     home = _HOMES.get(found["exporter"])
     if home is None:
@@ -51,7 +68,9 @@ def load_artefact(path: str | os.PathLike[str], **settings: Any) -> Runtime:
         )
     try:
         runtime: Runtime = opener(place, found, **settings)
-    except (KeyError, TypeError, AttributeError) as cause:
+    except KerasgenError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, MemoryError) as cause:
         raise ModelFormatError(
             f"{metadata.report_path(place)} lacks what {place.name} needs to be run, or holds another kind of value: "
             f"{cause!r}. Copy or export it again."

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen import locations
-from kerasgen.errors import ModelFormatError
+from kerasgen import limits, locations
+from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
+from kerasgen.runtime import values
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
-FORMAT = 1
+FORMAT = 2  # 1 had no digest of its own
+DIGEST = "digest"  # of all else in the JSON
 REPORT_FILE = locations.REPORT_FILE  # inside an artefact that is a directory
 REPORT_SUFFIX = locations.REPORT_SUFFIX  # after the whole name of one that is a file
 TOKENIZER_FILE = "tokenizer.json"
@@ -40,8 +44,10 @@ def read(path: Path) -> dict[str, Any]:
         raise ModelFormatError(f"{path} is no artefact that runs by itself. {lies}")
     place = report_path(path)
     try:
-        found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        found: dict[str, Any] = limits.read_json(place)
         exporter, version = found["exporter"], found["format"]
+        if not isinstance(exporter, str) or type(version) is not int:
+            raise TypeError("its exporter and its format are no name and no number")
     except (OSError, ValueError, KeyError, TypeError) as cause:
         raise ModelFormatError(
             f"{path} is no artefact of kerasgen, or lost the file {place.name!r} that belongs to it: {cause}. Copy "
@@ -49,10 +55,21 @@ def read(path: Path) -> dict[str, Any]:
         ) from cause
     if version != FORMAT:
         raise ModelFormatError(
-            f"{path} was written by exporter {exporter!r} in format {version!r}; this version reads {FORMAT}. Upgrade "
-            "kerasgen."
+            f"{path} was written by exporter {exporter!r:.80} in format {version!r:.80}; this version reads {FORMAT}. "
+            "Upgrade kerasgen, or export it again if that was an earlier version."
         )
+    if found.get(DIGEST) != digest_of(found):
+        raise ModelFormatError(
+            f"{place} was changed since it was exported: its digest is another. Copy or export it again."
+        )
+    values.check(place, found)
     return found
+
+
+def digest_of(found: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of an artefact's JSON but for the digest in it, whatever the order of its keys."""
+    rest = {key: value for key, value in found.items() if key != DIGEST}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def size_of(path: Path, found: dict[str, Any]) -> int | None:
@@ -113,18 +130,20 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE:
         settings: what `tokenizer_settings` returned when it was written.
 
     Raises:
-        ModelFormatError: it is missing, or another one than the artefact was written with.
-        TokenizerError: it can't be read.
+        ModelFormatError: it is missing, can't be read, or is another one than the artefact was written with.
     """
     place = tokenizer_path(path)
     if not place.is_file():
         raise ModelFormatError(f"{path} lost its tokenizer, {place.name!r}. Copy all files that the export wrote.")
-    found = ByteLevelBPE.from_tokenizer_json(
-        place,
-        start_token=settings["start_token"],
-        end_token=settings["end_token"],
-        pad_token=settings["pad_token"],
-    )
+    try:
+        found = ByteLevelBPE.from_tokenizer_json(
+            place,
+            start_token=settings["start_token"],
+            end_token=settings["end_token"],
+            pad_token=settings["pad_token"],
+        )
+    except (TokenizerError, TokenArgumentError) as cause:
+        raise ModelFormatError(f"The tokenizer of {path} can't be read: {cause}") from cause
     if found.digest() != settings["digest"]:
         raise ModelFormatError(
             f"{place} is not the tokenizer that {path.name} was exported with: its ids would mean other texts. Copy "

@@ -53,6 +53,8 @@ class SavedModelRuntime(Runtime):
             else metadata.read_tokenizer(path, found["tokenizer"])
         )
         self.max_sequence_length: int = found["max_sequence_length"]
+        if found["tokenizer"] is not None and metadata.token_ids(self.tokenizer) != found["token_ids"]:
+            raise ModelFormatError(f"{path} names other token ids than its tokenizer has. Copy or export it again.")
         self._samplers: list[str] = found["samplers"]
         self._fixed = {"num_beams": found["num_beams"], "length_penalty": found["length_penalty"]}
         self._tf = tf
@@ -60,6 +62,9 @@ class SavedModelRuntime(Runtime):
             with quiet.quietly():
                 self._module = tf.saved_model.load(str(path))
             self._signatures = self._module.signatures
+            missing = [name for name in self._samplers if f"{name}_ids" not in self._signatures]
+            if missing:
+                raise ValueError(f"it holds no signature for the sampler {missing[0]!r}")
             # What a load leaves for its end calls functions of TensorFlow that are no more when Python has gone.
             atexit.register(_let_go, weakref.ref(self))
         except Exception as cause:  # damaged files end in errors of every kind

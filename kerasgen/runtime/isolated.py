@@ -1,0 +1,291 @@
+"""An artefact in a process of its own: what crashes there is an error here.
+
+The process is started afresh (never forked) and spoken to through its standard input and output, a JSON a line. It ends
+when the runtime is closed, or when this process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import kerasgen
+from kerasgen import errors, forks
+from kerasgen.errors import GenerateArgumentError, GenerationError, KerasgenError, ModelFormatError
+from kerasgen.runtime.base import Runtime
+from kerasgen.samplers import REGISTRY
+from kerasgen.samplers.resolving import resolve
+from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
+
+_ENVIRONMENT = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+_SAID_BYTES = 1000  # of what the process wrote to standard error, in the message of its end
+_PATIENCE = 5.0  # seconds for it to end by itself
+
+
+class IsolatedRuntime(Runtime):
+    """An artefact that another process runs; a context manager that ends it. Threads take turns.
+
+    Args:
+        path: of the artefact.
+        settings: of its runtime.
+        timeout_seconds: for each answer, loading with it, after which the process is ended; None waits.
+        memory_bytes: address space that the process may have; None for any.
+
+    Raises:
+        ModelFormatError: the artefact can't be loaded, or its process ended while it was.
+        KerasgenError: what loading it here would raise.
+    """
+
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, timeout_seconds: float | None, memory_bytes: int | None
+    ) -> None:
+        check_isolation(timeout_seconds, memory_bytes)
+        told = {key: os.fspath(one) if isinstance(one, os.PathLike) else one for key, one in settings.items()}
+        self._process = _Process(path, timeout_seconds)
+        try:
+            shown = self._process.ask("load", path=str(path.absolute()), settings=told, memory_bytes=memory_bytes)
+        except GenerationError as cause:
+            self.close()
+            raise ModelFormatError(f"{cause} The artefact is damaged, or made to do this.") from cause
+        except BaseException:
+            self.close()
+            raise
+        self.max_sequence_length: int | None = shown["max_sequence_length"]
+        self.tokenizer: Tokenizer = _RemoteTokenizer(self._process, shown["tokenizer"])
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampler: Any = "greedy",
+        max_new_tokens: int,
+        seed: int = 0,
+        end_token_id: int | None = None,
+        valid_utf8: bool = True,
+    ) -> list[list[int]]:
+        """Return the ids generated after each prompt; see `Runtime`."""
+        asked = {
+            "prompts": [_ids(prompt) for prompt in prompts],
+            "sampler": _told(sampler),
+            "max_new_tokens": max_new_tokens,
+            "seed": seed,
+            "end_token_id": end_token_id,
+            "valid_utf8": valid_utf8,
+        }
+        return cast(list[list[int]], self._process.ask("generate_ids", **asked))
+
+    def generate(self, prompts: Any, *, sampler: Any = "greedy", **settings: Any) -> Any:
+        """Return a text for each prompt; see `Runtime`."""
+        texts = prompts if isinstance(prompts, str) else list(prompts)
+        return self._process.ask("generate", prompts=texts, sampler=_told(sampler), **settings)
+
+    def logits(self, token_ids: Sequence[int]) -> Any:
+        """Return the logits after each of these tokens; see `Runtime`."""
+        import numpy as np
+
+        return np.asarray(self._process.ask("logits", token_ids=_ids(token_ids)), dtype=np.float32)
+
+    def close(self) -> None:
+        """End the process; what is asked after that is an error."""
+        self._process.close()
+
+    def __enter__(self) -> IsolatedRuntime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_isolation(timeout_seconds: Any, memory_bytes: Any) -> None:
+    """Check the limits of an isolated artefact.
+
+    Raises:
+        GenerateArgumentError: one is no number above 0.
+    """
+    for name, value, kinds in (
+        ("timeout_seconds", timeout_seconds, (int, float)),
+        ("memory_bytes", memory_bytes, (int,)),
+    ):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < 1 << 62):
+            raise GenerateArgumentError(f"`{name}` must be a number above 0, or None. Received: {value!r}.")
+
+
+class _Process:
+    """The process, and one question to it after the other."""
+
+    def __init__(self, path: Path, timeout_seconds: float | None) -> None:
+        self._path, self._timeout, self._pid = path, timeout_seconds, os.getpid()
+        self._turn = threading.Lock()
+        self._ended: str | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+        root = str(Path(kerasgen.__file__).parents[1])
+        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "kerasgen.runtime.isolated_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": search},
+            )
+        except OSError as cause:
+            raise GenerationError(f"A process to run {path} in can't be started: {cause}") from cause
+        self._end = weakref.finalize(self, _end, self._child)
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        """Return the answer.
+
+        Raises:
+            GenerationError: the process has ended, or took too long, and was ended.
+            KerasgenError: what it raised.
+        """
+        forks.check_owner(f"the process that runs {self._path}", self._pid)
+        try:
+            asked = json.dumps([what, arguments]).encode() + b"\n"
+        except (TypeError, ValueError) as cause:
+            raise GenerateArgumentError(f"An isolated artefact takes plain values alone: {cause}.") from cause
+        with self._turn:
+            if self._ended is not None:
+                raise GenerationError(self._ended)
+            assert self._child.stdin is not None
+            assert self._child.stdout is not None
+            timer = None
+            late: list[bool] = []
+            if self._timeout is not None:
+                timer = threading.Timer(self._timeout, self._give_up, [late])
+                timer.daemon = True
+                timer.start()
+            try:
+                self._child.stdin.write(asked)
+                self._child.stdin.flush()
+                answer = self._child.stdout.readline()
+            except OSError:
+                answer = b""
+            except BaseException:  # such as Ctrl-C: the answer would be taken for the next question's
+                self._ended = f"The process that ran {self._path} was ended when a call was interrupted. Load it again."
+                self._child.kill()
+                raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
+            try:
+                outcome, found = json.loads(answer)
+            except ValueError:
+                raise GenerationError(self._gone(late=bool(late))) from None
+        if outcome == "answer":
+            return found
+        raise _raised(*found)
+
+    def close(self) -> None:
+        """End it."""
+        if self._pid != os.getpid():
+            return
+        with self._turn:
+            self._ended = self._ended or f"The process that ran {self._path} was closed. Load the artefact again."
+            self._end()
+            self._said.close()
+
+    def _give_up(self, late: list[bool]) -> None:
+        late.append(True)
+        self._child.kill()
+
+    def _gone(self, *, late: bool) -> str:
+        """What to say of a process that gave no answer."""
+        self._child.kill()
+        status = self._child.wait()
+        self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(0, self._said.tell() - _SAID_BYTES))
+        said = self._said.read().decode("utf-8", "replace").strip()
+        if late:
+            how = f"took longer than timeout_seconds={self._timeout:g} and was ended"
+        elif status < 0:
+            known = {one.value: one.name for one in signal.Signals}
+            how = f"was ended by the signal {known.get(-status, -status)}"
+        else:
+            how = f"ended with status {status}"
+        self._ended = f"The process that ran {self._path} {how}." + ("" if late or not said else f" It said: {said}")
+        return self._ended
+
+
+class _RemoteTokenizer(Tokenizer):
+    """The tokenizer of an artefact in another process."""
+
+    def __init__(self, process: _Process, shown: Mapping[str, Any]) -> None:
+        self._process = process
+        self.vocabulary_size: int = shown["vocabulary_size"]
+        self.start_token_id: int | None = shown["start_token_id"]
+        self.end_token_id: int = shown["end_token_id"]
+        self.pad_token_id: int = shown["pad_token_id"]
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return cast(list[list[int]], self._process.ask("encode_batch", texts=list(texts)))
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        asked = {"token_ids": _ids(token_ids), "skip_special_tokens": skip_special_tokens}
+        return cast(str, self._process.ask("decode", **asked))
+
+    def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
+        from kerasgen.tokens.decoding import ByteTokenDecoder
+
+        left_out = frozenset(self._process.ask("special_token_ids")) if skip_special_tokens else frozenset()
+        return ByteTokenDecoder(lambda token_id: b"" if token_id in left_out else self.token_bytes(token_id))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes.fromhex(self._process.ask("token_bytes", token_id=int(token_id)))
+
+    def digest(self) -> str:
+        return cast(str, self._process.ask("digest"))
+
+    def save(self, directory: str | Path) -> None:
+        raise GenerateArgumentError("The tokenizer of an isolated artefact is not saved. Copy the artefact's files.")
+
+
+def _told(sampler: Any) -> dict[str, Any]:
+    return REGISTRY.to_manifest(resolve(sampler))
+
+
+def _ids(token_ids: Any) -> list[Any]:
+    """Ids as JSON holds them; what is none is left for the other process to refuse."""
+    if isinstance(token_ids, (str, bytes)):
+        raise GenerateArgumentError(f"Token ids are whole numbers. Received: {token_ids!r:.80}.")
+    return [int(one) if hasattr(one, "__index__") and not isinstance(one, bool) else one for one in token_ids]
+
+
+def _raised(name: str, message: str) -> KerasgenError:
+    """The error of a name that another process raised; one whose class needs more than a message is its base."""
+    kind: Any = getattr(errors, name, GenerationError)
+    if not (isinstance(kind, type) and issubclass(kind, KerasgenError)):
+        kind = GenerationError
+    try:
+        return cast(KerasgenError, kind(message))
+    except TypeError:
+        return ModelFormatError(message)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError:
+                continue
+    try:
+        child.wait(_PATIENCE if child.poll() is None else 0)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
