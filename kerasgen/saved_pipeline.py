@@ -124,8 +124,12 @@ def write(
                 adapters.save(model, new / ADAPTERS)
             else:
                 save_preset(model, new / MODEL)
+            beside = _base(arguments.model, target) if apart else {}
             said = json.dumps(
-                {"format": FORMAT, **manifest, "adapters": apart}, ensure_ascii=False, indent=2, allow_nan=False
+                {"format": FORMAT, **manifest, **beside, "adapters": apart},
+                ensure_ascii=False,
+                indent=2,
+                allow_nan=False,
             )
             (new / MANIFEST_FILE).write_text(said + "\n", encoding="utf-8")
             check_target(target, overwrite=overwrite)  # saving took a while, in which something may have come there
@@ -145,7 +149,7 @@ def read(directory: Path) -> SavedPipeline:
     own = Hub(str(directory / MODEL))
     arguments = Arguments(
         corpus=manifest["corpus"] and corpora.REGISTRY.from_manifest(manifest["corpus"]),
-        model=models.REGISTRY.from_manifest(manifest["model"]) if apart else own,
+        model=_found_base(models.REGISTRY.from_manifest(manifest["model"]), manifest, directory) if apart else own,
         tuner=tuners.REGISTRY.from_manifest(manifest["tuner"]),
         sampler=samplers.REGISTRY.from_manifest(manifest["sampler"]),
         seed=manifest["seed"],
@@ -154,6 +158,37 @@ def read(directory: Path) -> SavedPipeline:
         sample=manifest.get("sample", "first"),  # 0.1 took the first always
     )
     return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
+
+
+def _base(source: Any, target: Path) -> dict[str, Any]:
+    """Where the directory of adapters' model lies, from anywhere and from the pipeline; empty for another source."""
+    place = source.directory()
+    if not isinstance(source, Hub) or place is None:
+        return {}
+    whole = place.resolve()
+    try:
+        beside = os.path.relpath(whole, target)
+    except ValueError:  # on another drive
+        beside = None
+    return {"model": models.REGISTRY.to_manifest(Hub(str(whole))), "model_beside": beside}
+
+
+def _found_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> Any:
+    """The adapters' model where it was, else where it lies as seen from the pipeline, if both were moved together.
+
+    Raises:
+        ModelFormatError: it lies at neither.
+    """
+    beside = manifest.get("model_beside")
+    if not isinstance(source, Hub) or not isinstance(beside, str) or source.directory() is not None:
+        return source
+    moved = Path(os.path.normpath(directory.resolve() / beside))
+    if moved.is_dir():
+        return Hub(str(moved))
+    raise ModelFormatError(
+        f"{directory} holds adapters, and the model that they belong to is no longer at {source.preset!r}, nor at "
+        f"{str(moved)!r}. Put it back at one of them."
+    )
 
 
 def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: TuneReport | None) -> dict[str, Any]:

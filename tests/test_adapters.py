@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from tiny import tiny_gpt2, tiny_opt
 from toys import encode, smallest_gpt2, texts, weights_of
 
+import kerasgen as kg
 from kerasgen.errors import ModelFormatError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.saving import save_preset
 from kerasgen.tuners import adapters
 from kerasgen.tuners.adapters import AdapterConfig
 from kerasgen.tuners.base import TuneReport
@@ -91,6 +94,7 @@ class TestWithoutTuning:
             "rank": 2,
             "alpha": 5.0,
             "targets": ["feedforward_output_dense", "query"],
+            "base": {"weights": adapters.digest_of_others(make()), "tokenizer": model.tokenizer.digest()},
         }
         again = make()
         adapters.load(again, tmp_path)
@@ -230,3 +234,46 @@ class TestTuning:
         assert report.trainable_parameters == report.parameters == sum(before.size for before in gpt2.frozen_before)
         changed = [(one != before).any() for one, before in zip(weights_of(model), gpt2.frozen_before, strict=True)]
         assert all(changed)
+
+
+class TestTheirModel:
+    """Adapters that were saved apart know the model that they belong to."""
+
+    def saved(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+        """A pipeline whose model was named by a relative path, and what it writes."""
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        save_preset(tiny_gpt2(), folder / "base")
+        pipe = kg.Pipeline(
+            ["the sea and the spring"] * 8, "./base", held_out=0.0, tuner="lora:rank=2,epochs=1,batch_size=2"
+        )
+        pipe.fit(verbose=0)
+        saved = pipe.save(folder / "poet")
+        assert (saved / "adapters").is_dir()
+        return saved, pipe.generate("the", sampler="greedy", max_new_tokens=8)
+
+    def test_a_relative_path_is_found_from_elsewhere_and_after_both_were_moved(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        saved, text = self.saved(tmp_path / "here", monkeypatch)
+        monkeypatch.chdir(tmp_path)
+        assert kg.Pipeline.load(saved).generate("the", sampler="greedy", max_new_tokens=8) == text
+        (tmp_path / "here").rename(tmp_path / "there")
+        moved = tmp_path / "there" / "poet"
+        assert kg.Pipeline.load(moved).generate("the", sampler="greedy", max_new_tokens=8) == text
+        (tmp_path / "there" / "base").rename(tmp_path / "lost")
+        with pytest.raises(ModelFormatError, match=r"no longer at .*here.*there.*Put it back"):
+            kg.Pipeline.load(moved)
+        (tmp_path / "lost").rename(tmp_path / "there" / "base")
+        assert kg.Pipeline.load(moved).generate("the", sampler="greedy", max_new_tokens=8) == text
+
+    def test_another_model_in_its_place_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        saved, text = self.saved(tmp_path / "here", monkeypatch)
+        base = tmp_path / "here" / "base"
+        base.rename(tmp_path / "kept")
+        save_preset(tiny_gpt2(seed=1), base)
+        with pytest.raises(ModelFormatError, match=r"its weights differ.*back where it was"):
+            _ = kg.Pipeline.load(saved).model
+        shutil.rmtree(base)
+        (tmp_path / "kept").rename(base)
+        assert kg.Pipeline.load(saved).generate("the", sampler="greedy", max_new_tokens=8) == text

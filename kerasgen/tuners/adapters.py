@@ -154,6 +154,8 @@ def digest_of_others(model: LanguageModel) -> str:
 def save(model: LanguageModel, directory: Path) -> None:
     """Write the adapters alone into an existing directory, as safetensors and a JSON of their settings.
 
+    The JSON holds a digest of the weights beside them and of the tokenizer, by which `load` knows the model again.
+
     Raises:
         TuneArgumentError: the model carries none.
     """
@@ -163,15 +165,17 @@ def save(model: LanguageModel, directory: Path) -> None:
     if config is None:
         raise TuneArgumentError("This model carries no adapters. Save the whole model instead.")
     tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
+    base = {"weights": digest_of_others(model), "tokenizer": model.tokenizer.digest()}
+    said = asdict(config) | {"base": base}
     writing.write(directory / WEIGHTS_FILE, save(tensors))  # safetensors' own writer has errors of its own
-    writing.write(directory / CONFIG_FILE, json.dumps(asdict(config), indent=2, allow_nan=False) + "\n")
+    writing.write(directory / CONFIG_FILE, json.dumps(said, indent=2, allow_nan=False) + "\n")
 
 
 def load(model: LanguageModel, directory: Path) -> None:
     """Put the saved adapters on the model.
 
     Raises:
-        ModelFormatError: the files are missing or damaged, or belong to a model of another shape.
+        ModelFormatError: the files are missing or damaged, or belong to a model of another shape or other weights.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -181,6 +185,7 @@ def load(model: LanguageModel, directory: Path) -> None:
         tensors = load_file(str(directory / WEIGHTS_FILE))
         targets = None if saved["targets"] is None else tuple(saved["targets"])
         config = AdapterConfig(rank=saved["rank"], alpha=saved["alpha"], targets=targets)
+        base = dict(saved.get("base", {}))  # adapters of kerasgen 0.1 don't say
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as cause:
         raise ModelFormatError(f"The adapters in {directory} can't be read: {cause}") from cause
     try:
@@ -191,6 +196,15 @@ def load(model: LanguageModel, directory: Path) -> None:
     shapes = {key: tuple(variable.shape) for key, variable in thin.items()}
     if shapes != {key: tensor.shape for key, tensor in tensors.items()}:
         raise ModelFormatError(f"The adapters in {directory} belong to a model of another shape.")
+    present = {"weights": digest_of_others(model), "tokenizer": model.tokenizer.digest()}
+    changed = [part for part in base if base[part] != present.get(part)]
+    if changed:
+        merge(model)  # they are zero still
+        raise ModelFormatError(
+            f"The adapters in {directory} belong to another model than {model.source!r} is now: its "
+            f"{' and '.join(changed)} differ from what they were tuned on, so its texts would be others. Put the model "
+            "of then back where it was, or tune the adapters anew."
+        )
     for key, variable in thin.items():
         variable.assign(tensors[key])
 
