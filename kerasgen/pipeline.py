@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kerasgen import backend as backends
-from kerasgen import belonging, saved_pipeline, specs, tuners
+from kerasgen import belonging, corpora, models, samplers, saved_pipeline, specs, tuners
 from kerasgen import cache as caches
 from kerasgen.corpora import dividing, splits
 from kerasgen.corpora import resolving as corpora_resolving
@@ -31,6 +31,7 @@ from kerasgen.tuners.base import FineTuner, TuneReport
 from kerasgen.tuners.provenance import Provenance
 
 if TYPE_CHECKING:
+    from kerasgen.plugins import Registry
     from kerasgen.tokens.store import StoredCorpus
     from kerasgen.tokens.surveying import Survey
 
@@ -123,8 +124,9 @@ class Pipeline(Generator):
 
     def __repr__(self) -> str:
         return (
-            f"Pipeline(corpus={self.corpus!r}, model={self.model_source!r}, tuner={self.tuner!r}, "
-            f"sampler={self.sampler!r}, seed={self.seed})"
+            f"Pipeline(corpus={_spelled(corpora.REGISTRY, self.corpus)}, "
+            f"model={_spelled(models.REGISTRY, self.model_source)}, tuner={_spelled(tuners.REGISTRY, self.tuner)}, "
+            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed})"
         )
 
     @property
@@ -222,7 +224,9 @@ class Pipeline(Generator):
         record = record_validation(model, vocabulary, report)
         near = len(self._corpus().division.groups)
         counts = stored.tally.to_dict() | ({"near_duplicates": near} if near else {})
-        self.report = dataclasses.replace(report, corpus=counts, vocabulary=record, warnings=unfamiliar)
+        self.report = dataclasses.replace(
+            report, corpus=counts, vocabulary=record, warnings=unfamiliar, model=str(self.model_source)
+        )
         return self.report
 
     @checked(elsewhere=belonging.elsewhere(_EVALUATE))
@@ -286,7 +290,7 @@ class Pipeline(Generator):
 
         model = self.model
         scored, scores = evaluate_each(model, encoded, batch_size=batch_size, seed=self.seed)
-        scored = dataclasses.replace(scored, dropped=dict(tally.dropped))
+        scored = dataclasses.replace(scored, dropped=dict(tally.dropped), model=str(self.model_source))
         if corpus is None and self.report is not None:
             scored = dataclasses.replace(scored, notes=held_out_notes(scored, self.report))
         if scores_to is not None:
@@ -537,3 +541,11 @@ class Pipeline(Generator):
                     survey=survey,
                 )
             return self._stored
+
+
+def _spelled(registry: Registry[Any], value: Any) -> str:
+    """The text that stands for a part of a pipeline, quoted, or its own representation where it has none."""
+    try:
+        return repr(registry.to_text(value))
+    except (ArgumentError, TypeError):  # texts, None, KerasHub's own samplers
+        return f"{value!r:.200}"

@@ -33,6 +33,10 @@ class TextScore:
     character_log_probabilities: tuple[float, ...]
     end_log_probability: float
 
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
+        return f"TextScore({text!r}, {len(self.token_ids)} tokens, {self.bits_per_character:.3f} bits per character)"
+
     @property
     def log_probability(self) -> float:
         """Natural logarithm of p of the text, without its end; a token that can't be scored counts as certain."""
@@ -115,6 +119,7 @@ class Evaluation:
         precision: the dtype policy of the computation.
         dropped: how many documents of the corpus were left out, by reason, such as `"empty"`.
         notes: why the figure differs from that of the last `fit`, if it does.
+        model: which one, in words; empty if nobody said.
     """
 
     loss: float
@@ -129,6 +134,7 @@ class Evaluation:
     precision: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    model: str = ""
 
     @property
     def perplexity(self) -> float:
@@ -154,6 +160,8 @@ class Evaluation:
             ]
             if self.dropped:
                 said.append(f"left out: {self._left_out()}")
+            if self.model:
+                said.append(f"model: {self.model}")
             return "; ".join([*said, *self.notes])
         scored = [
             ("bits per character", f"{self.bits_per_character:.3f}{between}"),
@@ -163,6 +171,8 @@ class Evaluation:
         ]
         if self.dropped:
             scored.append(("left out", self._left_out()))
+        if self.model:
+            scored.append(("model", self.model))
         told = self.writing.rows()
         if self.human is not None:
             told += [(f"{name}, human", figure) for name, figure in self.human.rows()[1:]]

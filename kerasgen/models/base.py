@@ -32,6 +32,10 @@ class LanguageModel:
     source: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        kind = type(self.causal_lm).__name__
+        return f"LanguageModel({kind}, {self.tokenizer.vocabulary_size:,} token ids, source={self.source!r})"
+
     @property
     def backbone(self) -> Any:
         """The `keras_hub.models.Backbone` under the causal model."""

@@ -101,6 +101,9 @@ class Hub(ModelSource):
                 "with its folder, such as './poet'."
             )
 
+    def __str__(self) -> str:
+        return self.preset
+
     def check(self) -> None:
         """Look at the directory, if `preset` is the path of one."""
         if is_path(self.preset):

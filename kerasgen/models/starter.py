@@ -20,6 +20,9 @@ class Starter(ModelSource):
     `metadata["model_card"]`.
     """
 
+    def __str__(self) -> str:
+        return "starter, a small model of classical Chinese verse that ships with the package"
+
     def load(self) -> LanguageModel:
         """Return the model with float32 weights and its tokenizer; no network is used.
 

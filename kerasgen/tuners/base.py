@@ -90,6 +90,7 @@ class TuneReport:
         corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
         vocabulary: what was done to the vocabulary and why, with figures before and after; see
             `FineTuner.adapt_vocabulary`. Empty if it was kept without a question.
+        model: which one was tuned, in words; empty if nobody said.
         batch_size: rows of a batch.
         held_out_documents: documents held out; each validation says how many of them it scored.
         warnings: what speaks against the run's coming to what was meant.
@@ -128,6 +129,7 @@ class TuneReport:
     batch_size: int = 0
     held_out_documents: int = 0
     warnings: Sequence[str] = ()
+    model: str = ""
 
     @property
     def loss(self) -> float:
@@ -198,6 +200,11 @@ class TuneReport:
             "flops_share": self.flops_share,
         }
 
+    def __repr__(self) -> str:
+        bits = "" if self.bits_per_character is None else f", {self.bits_per_character:.3f} held-out bits per character"
+        of = f" of {self.model}" if self.model else ""
+        return f"TuneReport({self.steps} steps{of}, loss {self.loss:.3f}{bits}, {self.stopped})"
+
     def __str__(self) -> str:
         lines = [
             f"{self.steps} steps, {self.epochs:.2f} epochs over {self.documents:,} documents ({self.stopped})",
@@ -205,6 +212,8 @@ class TuneReport:
             f"{self.tokens_per_second:,.0f} tokens/s, {self.characters_per_second:,.0f} characters/s in "
             f"{self.seconds:.1f} s on {self.backend} ({self.precision}), {self.fill:.0%} of the positions used",
         ]
+        if self.model:
+            lines.insert(1, f"model: {self.model}")
         if self.flops_share:
             lines.append(
                 f"{self.steady_tokens_per_second:,.0f} tokens/s after the first {self.first_step_seconds:.1f} s, "
