@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="texts to write and examine: variety, copies from the training part, forms of verse (default: none)",
+        help="texts to write and examine: variety, copies from the training part, forms of verse",
     )
     parser.add_argument(
         "--prompt", action="append", help="what those texts go on from; several take turns (default: nothing)"
