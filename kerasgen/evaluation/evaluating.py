@@ -137,7 +137,7 @@ def write_scores(path: Path, scores: Scores, documents: Iterable[Document]) -> N
         table.writerows(rows)
     else:
         for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     try:
         with locking.locked(path, wait=True):
             placing.sweep(path)

@@ -142,7 +142,7 @@ def write_report(path: Path, report: Mapping[str, Any], *, exporter: str) -> dic
     written: dict[str, Any] = {"exporter": exporter, "format": metadata.FORMAT, **report}
     written["files"] = files(path)
     written["bytes"] = sum(written["files"].values())
-    written = json.loads(json.dumps(written))  # as a reader has it
+    written = json.loads(json.dumps(written, allow_nan=False))  # as a reader has it
     written[metadata.DIGEST] = metadata.digest_of(written)
     place = metadata.report_path(path)
     place.write_text(json.dumps(written, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")

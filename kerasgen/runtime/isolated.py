@@ -153,7 +153,7 @@ class _Process:
         """
         forks.check_owner(f"the process that runs {self._path}", self._pid)
         try:
-            asked = json.dumps([what, arguments]).encode() + b"\n"
+            asked = json.dumps([what, arguments], allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError) as cause:
             raise GenerateArgumentError(f"An isolated artefact takes plain values alone: {cause}.") from cause
         with self._turn:

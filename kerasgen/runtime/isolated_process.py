@@ -27,7 +27,7 @@ def main() -> None:
             said = ["error", ["GenerationError", f"There is not enough memory: {error}."]]
         except Exception as error:  # a damaged artefact may raise anything
             said = ["error", ["ModelFormatError", f"The artefact can't do this: {error!r:.500}. Export it again."]]
-        answers.write(json.dumps(said).encode() + b"\n")
+        answers.write(json.dumps(said, allow_nan=False).encode() + b"\n")
         answers.flush()
 
 

@@ -69,7 +69,7 @@ def read(path: Path) -> dict[str, Any]:
 def digest_of(found: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an artefact's JSON but for the digest in it, whatever the order of its keys."""
     rest = {key: value for key, value in found.items() if key != DIGEST}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def size_of(path: Path, found: dict[str, Any]) -> int | None:
