@@ -193,6 +193,7 @@ class TestUnavailable:
                 try:
                     resolve(preset).load()
                 except ModelUnavailableError as error:
+                    assert error.__suppress_context__ and error.__cause__ is None  # no traceback but our own
                     print(error)
             """
         environment = {

@@ -6,6 +6,8 @@ import contextlib
 import csv
 import io
 import json
+import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,26 +99,41 @@ def _load_remote(preset: str, *, hub: str) -> LanguageModel:
 
     # Every remote format has a config.json: whether it can be had says whether the hub can be reached.
     try:
-        config = load_json(preset)
+        with _retrying_quietly():
+            config = load_json(preset)
     except json.JSONDecodeError as cause:
         raise ModelFormatError(f"The 'config.json' of {preset!r} on {hub} can't be read: {cause}.") from cause
     except Exception as cause:
-        raise _unavailable(preset, hub, cause) from cause
+        raise _unavailable(preset, hub, cause) from None
     try:
         return _assemble(preset, config, source=source_text(preset), metadata={"hub": hub})
     except ModelFormatError as cause:
         if _is_network_failure(cause):
-            raise _unavailable(preset, hub, cause) from cause
+            raise _unavailable(preset, hub, cause) from None
         raise
 
 
+@contextlib.contextmanager
+def _retrying_quietly() -> Iterator[None]:
+    """Keep Hugging Face's client from telling of each try, unless HF_HUB_VERBOSITY says how much it is to tell."""
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    before = logger.level
+    if not os.environ.get("HF_HUB_VERBOSITY"):
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _unavailable(preset: str, hub: str, cause: BaseException) -> ModelUnavailableError:
+    deepest = _chain(cause)[-1]
     if _is_network_failure(cause):
         return ModelUnavailableError(
             f"{hub} could not be reached, so the preset {preset!r} can't be downloaded, and no earlier "
-            f"download of it is complete. Check the connection and try again. {OFFLINE_HINT}"
+            f"download of it is complete ({type(deepest).__name__}: {_first_line(deepest)[:120]}). Check the "
+            f"connection and try again. {OFFLINE_HINT}"
         )
-    deepest = _chain(cause)[-1]
     return ModelUnavailableError(
         f"{hub} did not give us the preset {preset!r}: {_first_line(cause)} ({type(deepest).__name__}). If it "
         f"exists and is gated, accept its terms on {hub} and log in there. {OFFLINE_HINT}"
