@@ -64,16 +64,16 @@ def _row_length(settings: GradientTuner, targets: NDArray[np.int64], longest: in
     wanted = float(np.quantile(targets, WHOLE)) if len(targets) else 1.0
     lengths = [length for length in ROW_LENGTHS if length < longest] + [longest]
     length = next((length for length in lengths if length >= wanted), longest)
-    cut = ""
+    why = f"no row is longer than {longest}, and " if wanted > longest else ""
     if settings.batch_size is not None:
         rows = settings.batch_size * settings.gradient_accumulation_steps
         fitting = max((short for short in lengths if short * rows <= _most(gpu)), default=0)
         shorter = min(length, max(SHORTEST_CUT, fitting))
         if shorter < length:
-            cut = f", and the {rows} rows of a step about {shorter * rows:,} tokens"
+            why = f"longer ones make steps of more than {shorter * rows:,} tokens with the {rows} rows asked for, and "
             length = shorter
     whole = float((targets <= length).mean()) if len(targets) else 1.0
-    return length, f"it holds {whole:.0%} of the documents whole{cut}"
+    return length, f"{why}it holds {whole:.0%} of the documents whole"
 
 
 def _rows(
