@@ -98,14 +98,18 @@ def kind_of_irregular(path: Path) -> str | None:
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
     """Return the value of a JSON text.
+
+    Args:
+        text: as it was read.
+        parse_constant: what becomes of NaN and Infinity, by their names; None takes them as numbers.
 
     Raises:
         ValueError: it is none, is nested too deeply, or holds a number of more digits than Python reads.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=parse_constant)
     except RecursionError as cause:
         raise ValueError("it is nested too deeply") from cause
 
@@ -115,9 +119,13 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: it can't be read.
-        ValueError: as `read_bytes`, or it is no JSON.
+        ValueError: as `read_bytes`, or it is no JSON. NaN and Infinity, which Python's own reader takes, are none.
     """
-    return parse_json(read_bytes(path))
+    return parse_json(read_bytes(path), parse_constant=_no_number)
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON's")
 
 
 def read_bytes(path: Path) -> bytes:

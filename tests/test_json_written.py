@@ -10,7 +10,8 @@ import pytest
 
 import kerasgen
 from kerasgen import tuners
-from kerasgen.errors import ArgumentError
+from kerasgen.errors import ArgumentError, ModelFormatError
+from kerasgen.runtime import metadata
 from kerasgen.tuners.lora import LoraTuner
 
 pytestmark = pytest.mark.one_backend
@@ -45,3 +46,11 @@ def test_a_setting_that_is_no_number_is_no_argument_of_a_manifest(number: float)
     object.__setattr__(tuner, "alpha", number)  # which its own check refuses
     with pytest.raises(ArgumentError, match=r"alpha=.*can't be saved"):
         tuners.REGISTRY.to_manifest(tuner)
+
+
+def test_an_artefact_whose_json_holds_nan_is_damaged(tmp_path: Path) -> None:
+    artefact = tmp_path / "poet.tflite"
+    artefact.write_bytes(b"bytes")
+    metadata.report_path(artefact).write_text(f'{{"exporter": "tflite", "format": {metadata.FORMAT}, "bytes": NaN}}')
+    with pytest.raises(ModelFormatError, match="NaN is no number"):
+        metadata.read(artefact)
