@@ -28,13 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and return 0 if every bar holds."""
     parser = arguments_of(__doc__)
     parser.add_argument("--only", default="starter,base")
+    parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
     parser.add_argument("--turns", type=int, default=15, help="pairs of calls (default: 15)")
     chosen = parser.parse_args(arguments)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.threads])
     rows: list[Figures] = []
     for name in chosen.only.split(","):
-        batches = BATCHES[:1] if chosen.quick else BATCHES
+        batches = BATCHES[:1] if chosen.quick else tuple(map(int, chosen.batches.split(",")))
         rows += run(name, batches=batches, turns=2 if chosen.quick else chosen.turns)
     bars = [
         bar(f"{row['model']}, {row['sampler']}, batch {row['batch']}: CPU time", row["ratio"], at_most=AT_MOST)
@@ -67,8 +68,8 @@ def run(name: str, *, batches: tuple[int, ...], turns: int) -> list[Figures]:
         for turn in range(turns):
             for valid_utf8 in (False, True) if turn % 2 else (True, False):
                 found[valid_utf8].append(spent(valid_utf8, turn))
-        print(f"{name}, {sampler}, batch {batch}: done", file=sys.stderr, flush=True)
         ratio = statistics.median(a / b for a, b in zip(found[True], found[False], strict=True))
+        print(f"{name}, {sampler}, batch {batch}: {ratio:.4f}", file=sys.stderr, flush=True)
         rows.append(
             {
                 "model": name,
