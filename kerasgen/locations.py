@@ -5,12 +5,11 @@ Nothing is imported and no weights are read, so that the wrong path is told at o
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from kerasgen import keywords
+from kerasgen import keywords, limits
 
 Kind: TypeAlias = Literal["pipeline", "preset", "transformers", "artefact", "checkpoints", "folder", "file", "nothing"]
 
@@ -86,10 +85,10 @@ def _kind(path: Path) -> Kind:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file holds; empty for none."""
+    """The JSON object that a file holds; empty for none. A pipe is not read, which would wait for its other end."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = limits.read_json(path)
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -262,15 +262,13 @@ class Pipeline(Generator):
             ArgumentError: there is no corpus, or nothing of it is held out, or an argument is none.
             MissingDependencyError: `texts` are to be compared and sacrebleu is not installed.
         """
-        from kerasgen.evaluation import writing
+        from kerasgen.evaluation import scores_file, writing
         from kerasgen.tokens.encoding import encode_documents
 
         specs.check_whole("batch_size", batch_size, least=1)
         writing.check(texts, self_bleu=self_bleu)
         prompts = writing.prompts_of(prompt, texts)
-        from kerasgen.evaluation.evaluating import check_scores_path, evaluate_each, write_scores
-
-        scores_to = check_scores_path(scores_path)
+        scores_to = scores_file.check_path(scores_path)
         if corpus is None:
             stored = self._documents()
             encoded, tally = stored.held_out, stored.tally
@@ -288,13 +286,15 @@ class Pipeline(Generator):
         def documents() -> Iterator[Document]:
             return self._corpus().side("held_out") if corpus is None else source.documents()
 
-        model = self.model
+        model = self.model  # loaded now, which chooses the backend
+        from kerasgen.evaluation.evaluating import evaluate_each
+
         scored, scores = evaluate_each(model, encoded, batch_size=batch_size, seed=self.seed)
         scored = dataclasses.replace(scored, dropped=dict(tally.dropped), model=str(self.model_source))
         if corpus is None and self.report is not None:
             scored = dataclasses.replace(scored, notes=held_out_notes(scored, self.report))
         if scores_to is not None:
-            write_scores(scores_to, scores, documents())
+            scores_file.write(scores_to, scores, documents())
         if not texts:
             return scored
         written = self.generate(prompts, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False)

@@ -10,7 +10,7 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.corpora.base import Document
-from kerasgen.evaluation.evaluating import evaluate
+from kerasgen.evaluation.evaluating import evaluate, score_texts
 from kerasgen.tokens.encoding import encode_documents
 
 TEXTS = ["the cat", "春天\n\n明月", "a", "x" * 150]
@@ -69,3 +69,13 @@ def test_nothing_to_evaluate_is_an_error(model):
 
 def test_a_hopeless_loss_has_an_infinite_perplexity():
     assert kg.Evaluation(1000.0, 1.0, 1, 1, 1).perplexity == math.inf
+
+
+def test_a_model_that_gives_no_number_is_an_error():
+    model = tiny_gpt2(max_sequence_length=64)
+    weight = model.causal_lm.trainable_weights[0]
+    weight.assign(np.full(weight.shape, np.nan, np.float32))
+    with pytest.raises(kg.errors.ModelError, match="NaN or infinite"):
+        evaluate(model, _encode(model, TEXTS))
+    with pytest.raises(kg.errors.ModelError, match="NaN or infinite"):
+        score_texts(model, TEXTS)

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,9 +10,8 @@ from numpy.typing import NDArray
 
 from kerasgen import forks, specs
 from kerasgen.corpora.base import Document
-from kerasgen.errors import ArgumentError, KerasgenError
+from kerasgen.errors import ArgumentError, ModelError
 from kerasgen.evaluation.base import Evaluation, TextScore
-from kerasgen.files import locking, placing, writing
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.scoring import Scores, score, token_nats
 from kerasgen.tokens.base import Tokenizer
@@ -63,11 +56,13 @@ def evaluate_each(
 
     Raises:
         ArgumentError: there is no document.
+        ModelError: the model's log-probabilities are not finite.
     """
     if not encoded.targets:
         raise ArgumentError("There is nothing to evaluate on: no document was given.")
     length = model.default_sequence_length if sequence_length is None else sequence_length
     scores = score(model, encoded, sequence_length=length, batch_size=batch_size)
+    _check_finite(model, scores.nats)
     found = Evaluation(
         loss=scores.loss,
         bits_per_character=scores.bits_per_character,
@@ -106,60 +101,6 @@ def interval(nats: NDArray[np.float64], characters: NDArray[np.int64], *, seed: 
     return float(low), float(high)
 
 
-def write_scores(path: Path, scores: Scores, documents: Iterable[Document]) -> None:
-    """Write what each document costs into a file, as JSON lines or CSV by its name's ending.
-
-    Args:
-        path: of the file, which is replaced.
-        scores: of the documents.
-        documents: the same ones, in their order.
-
-    Raises:
-        KerasgenError: it can't be written.
-    """
-    rows = [
-        {
-            "id": document.id,
-            "bits_per_character": nats / math.log(2.0) / max(characters, 1),
-            "nats": nats,
-            "tokens": tokens,
-            "characters": characters,
-            "text": document.text,
-        }
-        for document, nats, tokens, characters in zip(
-            documents, scores.nats.tolist(), scores.tokens.tolist(), scores.characters.tolist(), strict=True
-        )
-    ]
-    stream = io.StringIO()
-    if path.suffix.lower() == ".csv":
-        table = csv.DictWriter(stream, ["id", "bits_per_character", "nats", "tokens", "characters", "text"])
-        table.writeheader()
-        table.writerows(rows)
-    else:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-    try:
-        with locking.locked(path, wait=True):
-            placing.sweep(path)
-            writing.write(path, stream.getvalue().encode("utf-8", "surrogatepass"))
-    except OSError as cause:
-        raise KerasgenError(f"The scores can't be written to {path}: {cause}. Choose another path.") from cause
-
-
-def check_scores_path(path: str | os.PathLike[str] | None) -> Path | None:
-    """Return where scores are to be written.
-
-    Raises:
-        ArgumentError: its name ends neither in `.jsonl` nor in `.csv`.
-    """
-    if path is None:
-        return None
-    target = Path(path).expanduser()
-    if target.suffix.lower() not in (".jsonl", ".csv"):
-        raise ArgumentError(f"`scores_path` must end in .jsonl or .csv. Received: {str(path)!r}.")
-    return target
-
-
 def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]:
     """Return what each text costs under the model, token by token and character by character.
 
@@ -172,6 +113,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
 
     Raises:
         ArgumentError: `texts` is a single string, or holds something else.
+        ModelError: the model's log-probabilities are not finite.
     """
     forks.check(forks.KERAS)
     several = specs.strings(texts)
@@ -189,6 +131,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
         whole = slice(int(encoded.offsets[place]) + begin, int(encoded.offsets[place + 1]))
         token_ids = tuple(encoded.token_ids[whole].tolist())[:-1]
         log_p = nats[whole].tolist()
+        _check_finite(model, nats[whole][1 - begin :])  # without a start token, nothing predicts a text's first token
         tokens = tuple(map(tokenizer.token_bytes, token_ids))
         found.append(
             TextScore(
@@ -201,6 +144,14 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
             )
         )
     return found
+
+
+def _check_finite(model: LanguageModel, nats: NDArray[np.float64]) -> None:
+    if not np.isfinite(nats).all():
+        raise ModelError(
+            "The model gives log-probabilities that are NaN or infinite: its weights hold such a number, or it "
+            f"overflows in {model.causal_lm.dtype_policy.name}. Load weights from before that, or compute in float32."
+        )
 
 
 def _by_character(
