@@ -315,6 +315,23 @@ class TestEnds:
         assert tokenizer.encode("a</s>") == theirs.encode("a</s>").ids
         assert tokenizer.decode(tokenizer.encode("a</s>"), skip_special_tokens=True) == "a</s>"
 
+    @pytest.mark.parametrize("said", [{}, {"tokenizer_class": "GPT2Tokenizer"}, {"tokenizer_class": "OtherFast"}])
+    def test_what_gpt2_s_class_calls_special_is_so_though_no_file_says_it(
+        self, said: dict[str, str], tmp_path: Path
+    ) -> None:
+        """transformers gives this class `<|endoftext|>` for each of its three tokens that the settings leave out."""
+        there = directory(tmp_path / "hf", rust(), family="opt")
+        vocabulary, merges = tiny_vocabulary(298, last=("<|endoftext|>", "<|im_end|>"))
+        (there / "tokenizer.json").unlink()
+        (there / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        (there / "merges.txt").write_text("\n".join(map(" ".join, merges)), encoding="utf-8")
+        (there / "tokenizer_config.json").write_text(json.dumps(said | {"eos_token": "<|im_end|>"}), encoding="utf-8")
+        tokenizer = Hub(str(there)).load().tokenizer
+        hidden = said.get("tokenizer_class") != "OtherFast"
+        shown = tokenizer.decode([vocabulary["<|endoftext|>"]], skip_special_tokens=True)
+        assert shown == ("" if hidden else "<|endoftext|>")
+        assert (tokenizer.end_token, tokenizer.start_token) == ("<|im_end|>", None)
+
 
 @pytest.fixture(scope="module")
 def several_ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[int], list[int]]:

@@ -257,7 +257,7 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         "Gemma",
         sizes=(*_BASE, "head_dim"),
         defaults={"num_key_value_heads": 16, "rms_norm_eps": 1e-6},
-        fixed=_GEMMA_FIXED,
+        fixed=_GEMMA_FIXED | {"rope_theta": (10_000.0,)},
         rope_theta=10_000.0,
     ),
     "gemma2": Architecture(
@@ -267,7 +267,7 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
             **{"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 256, "sliding_window": 4096},
             **{"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0, "layer_types": None},
         },
-        fixed=_GEMMA_FIXED,
+        fixed=_GEMMA_FIXED | {"rope_theta": (10_000.0,)},
         rope_theta=10_000.0,
         further=_gemma_layers(2),
     ),
@@ -276,10 +276,11 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         sizes=(*_BASE, "head_dim", "sliding_window"),
         defaults={
             **{"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 256, "layer_types": None},
-            **{"final_logit_softcapping": None, "attn_logit_softcapping": None},
+            "final_logit_softcapping": None,
         },
         fixed={
             **_GEMMA_FIXED,
+            "attn_logit_softcapping": (None,),  # transformers keeps this one and computes without it
             **{"sliding_window_pattern": (6,), "_sliding_window_pattern": (6,)},
             **{"rope_theta": (1_000_000.0,), "rope_local_base_freq": (10_000.0,), "rope_scaling": (None,)},
             "rope_parameters": (

@@ -114,6 +114,10 @@ def _rotary(what: str, said: Mapping[str, Any], known: Architecture) -> dict[str
             )
     kind, theta = given.pop("rope_type", "default"), given.pop("rope_theta", known.rope_theta)
     written = next(iter(found), "rope_parameters")
+    if theta not in known.fixed.get("rope_theta", (theta,)):
+        raise ModelFormatError(
+            f"{what} has rope_theta={theta!r}; KerasHub's layers have only {known.rope_theta!r}. {_CHANGED}"
+        )
     if kind not in known.rope_types:
         raise ModelFormatError(
             f"{what} has {written} of the kind {kind!r}; KerasHub's layers have only "

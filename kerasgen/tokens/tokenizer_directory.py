@@ -27,6 +27,8 @@ FILES: Final = (
 _FILES_TOGETHER: Final = "vocab.json"  # the name that the files of a directory are replaced under, all or none
 _NAMED: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS: Final = ("additional_special_tokens", "extra_special_tokens")
+_GPT2_CLASSES: Final = ("GPT2Tokenizer", "GPT2TokenizerFast")
+_GPT2_USUAL: Final = ("<|endoftext|>", ("bos_token", "eos_token", "unk_token"))
 
 
 def read_directory(directory: Path) -> Contents:
@@ -132,7 +134,7 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
     if found.get("add_prefix_space"):
         raise error_at("It has add_prefix_space=true: a space that the text does not have would get an id", path)
     names = {key: _name(found[key], path) for key in _NAMED if found.get(key) is not None}
-    special = list(contents.special_tokens) + list(names.values())
+    special = list(contents.special_tokens) + list(names.values()) + _unsaid(contents, found)
     for key in _LISTS:
         further = found.get(key) or []
         further = further.values() if isinstance(further, dict) else further
@@ -149,6 +151,15 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
         said["start_token"] = names.get("bos_token") if found.get("add_bos_token") else None
         said["usual_special_tokens"] = False
     return replace(contents, special_tokens=tuple(dict.fromkeys(special)), added_tokens=added, **said)
+
+
+def _unsaid(contents: Contents, settings: dict[str, Any]) -> list[str]:
+    """What transformers' class of GPT-2's tokenizers calls special where the settings leave a token of it out."""
+    token, keys = _GPT2_USUAL
+    if settings.get("tokenizer_class", _GPT2_CLASSES[0]) not in _GPT2_CLASSES or settings.keys() >= set(keys):
+        return []
+    made = {left + right for left, right in contents.merges}
+    return [token] if token in contents.vocabulary and token not in made else []
 
 
 def _added(contents: Contents, folder: Path, settings: dict[str, Any], special: list[str]) -> tuple[AddedToken, ...]:
