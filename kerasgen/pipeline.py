@@ -263,12 +263,17 @@ class Pipeline(Generator):
             MissingDependencyError: `texts` are to be compared and sacrebleu is not installed.
         """
         from kerasgen.evaluation import scores_file, writing
-        from kerasgen.tokens.encoding import encode_documents
 
         specs.check_whole("batch_size", batch_size, least=1)
         writing.check(texts, self_bleu=self_bleu)
         prompts = writing.prompts_of(prompt, texts)
         scores_to = scores_file.check_path(scores_path)
+        source = self._corpus().source if corpus is None else corpora_resolving.resolve(corpus)
+        source.check()
+        model = self.model  # before what imports Keras: here its backend is chosen
+        from kerasgen.evaluation.evaluating import evaluate_each
+        from kerasgen.tokens.encoding import encode_documents
+
         if corpus is None:
             stored = self._documents()
             encoded, tally = stored.held_out, stored.tally
@@ -278,16 +283,11 @@ class Pipeline(Generator):
                     "the texts to evaluate on."
                 )
         else:
-            source = corpora_resolving.resolve(corpus)
-            source.check()
             tally = CorpusTally()
             encoded = encode_documents(source.documents(tally), self.tokenizer)
 
         def documents() -> Iterator[Document]:
             return self._corpus().side("held_out") if corpus is None else source.documents()
-
-        model = self.model  # loaded now, which chooses the backend
-        from kerasgen.evaluation.evaluating import evaluate_each
 
         scored, scores = evaluate_each(model, encoded, batch_size=batch_size, seed=self.seed)
         scored = dataclasses.replace(scored, dropped=dict(tally.dropped), model=str(self.model_source))

@@ -150,6 +150,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:
 
 
 def test_an_unknown_backend_in_the_variable_is_laid_at_the_variable_s_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(backend.sys.modules, "keras", raising=False)  # as in a process that has not imported it
     monkeypatch.setenv(backend.VARIABLE, "theano")
     with pytest.raises(ArgumentError, match=r"environment variable KERAS_BACKEND .*jax, tensorflow, torch.*'theano'"):
         backend.agree()
@@ -343,3 +344,63 @@ print(json.dumps([len(hits), jax.config.jax_compilation_cache_dir]))
     (first, folder), (second, _) = child(code, **kept), child(code, **kept)
     assert Path(folder).is_dir()
     assert first == 0 < second
+
+
+# Refuses Keras and says which backend it would have started on, so that one process can try every call first.
+FIRST_CALLS = """
+import os, sys, tempfile
+import kerasgen as kg
+
+asked = []
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("keras", "keras_hub", "tensorflow", "jax"):
+            asked.append((name, os.environ.get("KERAS_BACKEND")))
+            raise ImportError(f"{name} is not wanted here")
+
+sys.meta_path.insert(0, Refusing())
+for name in kg.__all__:
+    getattr(kg, name)
+assert not asked, asked
+os.chdir(tempfile.mkdtemp())
+pipe = kg.Pipeline("sample:language=zh", backend="torch", cache="cache", max_documents=20)
+CALLS = {
+    "model": lambda: pipe.model,
+    "tokenizer": lambda: pipe.tokenizer,
+    "fit": lambda: pipe.fit(verbose=0),
+    "fit with a callback": lambda: pipe.fit(verbose=0, callbacks=[object()]),
+    "evaluate": lambda: pipe.evaluate(),
+    "evaluate on texts": lambda: pipe.evaluate(["one", "another"], texts=2, self_bleu=False),
+    "score": lambda: pipe.score(["one"]),
+    "prompt": lambda: pipe.prompt("one").extend("two").generate(engine="keras", max_new_tokens=2, bad_words=["a"]),
+    "generate": lambda: pipe.generate("one", sampler="contrastive", max_new_tokens=2),
+    "generate in a form": lambda: pipe.generate("one", constraint="verse_form:form=七言絕句", max_new_tokens=2),
+    "generate by LiteRT": lambda: pipe.generate("one", engine="litert", max_new_tokens=2),
+    "stream": lambda: list(pipe.stream("one", max_new_tokens=2)),
+    "save": lambda: pipe.save("saved"),
+    "merge": lambda: pipe.merge(),
+    **{name: lambda name=name: pipe.export(name) for name in
+       ("a.tflite", "a.gguf", "a.litertlm", "a_saved_model", "a_preset")},
+    "transformers": lambda: pipe.export("a_folder", exporter="transformers"),
+}
+started = {}
+for name, call in CALLS.items():
+    asked.clear()
+    try:
+        call()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        reason = "it needed no Keras"
+    of_keras = [backend for asked_for, backend in asked if asked_for in ("keras", "keras_hub")]
+    started[name] = [of_keras[0] if of_keras else None, reason]
+"""
+
+
+def test_whatever_is_called_first_starts_keras_on_the_pipelines_backend():
+    """Keras takes a default of its own where it is imported before the pipeline's backend was said to it."""
+    started = child(FIRST_CALLS + 'import json; print(json.dumps(started))')
+    wrong = {name: said for name, said in started.items() if said[0] not in ("torch", None)}
+    assert not wrong, wrong
+    assert started["evaluate"][0] == started["evaluate on texts"][0] == started["a_preset"][0] == "torch"
