@@ -400,7 +400,7 @@ for name, call in CALLS.items():
 
 def test_whatever_is_called_first_starts_keras_on_the_pipelines_backend():
     """Keras takes a default of its own where it is imported before the pipeline's backend was said to it."""
-    started = child(FIRST_CALLS + 'import json; print(json.dumps(started))')
+    started = child(FIRST_CALLS + "import json; print(json.dumps(started))")
     wrong = {name: said for name, said in started.items() if said[0] not in ("torch", None)}
     assert not wrong, wrong
     assert started["evaluate"][0] == started["evaluate on texts"][0] == started["a_preset"][0] == "torch"
