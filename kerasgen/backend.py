@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from kerasgen import cache, devices, forks, quiet
 from kerasgen.errors import ArgumentError, BackendError
-from kerasgen.files import locking, placing, writing
+from kerasgen.files import placing
 
 Backend: TypeAlias = Literal["jax", "tensorflow", "torch"]
 
@@ -103,9 +103,7 @@ def remember(speeds: Mapping[str, float]) -> Path:
     """
     path = _record()
     kept = {"machine": devices.identity(), "versions": _versions(), "tokens_per_second": dict(speeds)}
-    with locking.locked(path, wait=True):
-        placing.sweep(path)
-        writing.write(path, json.dumps(kept, indent=1, allow_nan=False))
+    placing.replace(path, json.dumps(kept, indent=1, allow_nan=False))
     return path
 
 

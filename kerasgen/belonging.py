@@ -17,6 +17,7 @@ GENERATE = (
     "max_new_tokens",
     "stop",
     "constraint",
+    "valid_utf8",
     "num_return_sequences",
     "return_logprobs",
     "return_prompt",

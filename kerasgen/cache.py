@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from kerasgen import limits
+from kerasgen.files import placing
 
 VARIABLE: Final = "KERASGEN_CACHE"
 """The environment variable that names another directory than the user's own."""
+
+_log = logging.getLogger(__name__)
 
 
 def directory(chosen: str | os.PathLike[str] | None = None) -> Path:
@@ -15,3 +24,35 @@ def directory(chosen: str | os.PathLike[str] | None = None) -> Path:
     from platformdirs import user_cache_path
 
     return Path(chosen or os.environ.get(VARIABLE) or user_cache_path("kerasgen")).expanduser()
+
+
+def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -> dict[str, Any]:
+    """Return the JSON object that a file of the cache holds, or else make it and keep it there.
+
+    The file holds the object's SHA-256 besides. A file that is damaged is written anew.
+
+    Args:
+        path: of the file, or None to keep nothing.
+        make: makes the object.
+        again: what is done next time if the file can't be written, for a warning.
+    """
+    if path is None:
+        return make()
+    try:
+        held = limits.read_json(path)
+        content = held["content"]
+        if isinstance(content, dict) and held["sha256"] == _digest(content):
+            return content
+        _log.warning("%s is damaged, and is written anew.", path)
+    except (OSError, ValueError, KeyError, TypeError):  # nothing is there, or nothing that can be read
+        pass
+    made = make()
+    try:
+        placing.replace(path, json.dumps({"sha256": _digest(made), "content": made}, allow_nan=False))
+    except OSError as cause:
+        _log.warning("%s can't be written, so %s next time: %s", path, again, cause)
+    return made
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

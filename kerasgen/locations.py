@@ -1,6 +1,7 @@
-"""What lies at a path: a saved pipeline, a model, an artefact, a run's checkpoints, or nothing; told from file names.
+"""Tells what lies at a path, by file names: a saved pipeline, a model, an artefact, a run's checkpoints, or nothing.
 
-Nothing is imported and no weights are read, so that the wrong path is told at once, with the call that opens it.
+It imports nothing and reads no weights, so a wrong path is refused at once, with the call that would open it. A path
+that can't be looked at, because its name is too long or a folder is closed to the user, counts as nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from kerasgen import keywords, limits
+from kerasgen.files import presence
 
 Kind: TypeAlias = Literal["pipeline", "preset", "transformers", "artefact", "checkpoints", "folder", "file", "nothing"]
 
@@ -38,6 +40,10 @@ class Location:
     def __str__(self) -> str:
         """Say what it is and, if kerasgen opens it, which call does."""
         shown = str(self.path)
+        if self.kind == "folder":
+            return f"{shown!r} is a folder of other files: {_listing(self.path)}."
+        if self.kind == "nothing":
+            return _nothing(self.path)
         said: dict[Kind, str] = {
             "pipeline": f"{shown!r} is a saved pipeline. Open it with Pipeline.load({shown!r}).",
             "preset": (
@@ -52,9 +58,7 @@ class Location:
                 f"{shown!r} holds the checkpoints of a run. Go on with it by the same Pipeline's "
                 f"fit(directory={str(_run_of(self.path))!r}), and save that."
             ),
-            "folder": f"{shown!r} is a folder of other files: {_listing(self.path)}.",
             "file": f"{shown!r} is a file.",
-            "nothing": _nothing(self.path),
         }
         return said[self.kind]
 
@@ -66,11 +70,11 @@ def look(path: str | Path) -> Location:
 
 
 def _kind(path: Path) -> Kind:
-    if not path.exists():
+    if not presence.exists(path):
         return "nothing"
-    if not path.is_dir():
+    if not presence.is_dir(path):
         return "artefact" if "exporter" in _object(path.with_name(path.name + REPORT_SUFFIX)) else "file"
-    if (path / PIPELINE_FILE).is_file():
+    if presence.is_file(path / PIPELINE_FILE):
         return "pipeline"
     report, config = _object(path / REPORT_FILE), _object(path / CONFIG_FILE)
     if "exporter" in report and report["exporter"] not in MODEL_EXPORTERS:
@@ -87,17 +91,20 @@ def _kind(path: Path) -> Kind:
 def _object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds; empty for none. A pipe is not read, which would wait for its other end."""
     try:
-        found = limits.read_json(path)
+        content = limits.read_json(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _run_of(path: Path) -> Path | None:
     """The directory of the run whose checkpoints lie at the path, or which is a checkpoint itself."""
-    if (path / CHECKPOINT_FILE).is_file():
+    if presence.is_file(path / CHECKPOINT_FILE):
         return path.parent
-    return path if any(path.glob(f"step-*/{CHECKPOINT_FILE}")) else None
+    try:
+        return path if any(path.glob(f"step-*/{CHECKPOINT_FILE}")) else None
+    except OSError:
+        return None
 
 
 def _spelled(path: str) -> str:
@@ -109,7 +116,7 @@ def _nothing(path: Path) -> str:
     """Say that nothing lies at a path, and what comes close to it."""
     parent = path.parent
     above = parent
-    while not above.exists() and above != above.parent:
+    while not presence.exists(above) and above != above.parent:
         above = above.parent
     if above != parent:
         return f"There is nothing at {str(path)!r}; {str(above)!r} is the last folder of it that is there."
@@ -126,7 +133,7 @@ def near(path: Path) -> list[Path]:
     """Return the neighbours of a path that is not there whose names come close to its own."""
     try:
         names = sorted(one.name for one in path.parent.iterdir())
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the path holds a NUL
         return []
     return [path.with_name(name) for name in keywords.near(path.name, names)]
 

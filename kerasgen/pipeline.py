@@ -94,10 +94,10 @@ class Pipeline(Generator):
         backend: str | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ArgumentError(f"seed must be a whole number of at least 0. Received: {seed!r}.")
-        if max_documents is not None and (isinstance(max_documents, bool) or not max_documents >= 1):
-            raise ArgumentError(f"max_documents must be at least 1, or None. Received: {max_documents!r}.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+            raise ArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {seed!r}.")
+        if max_documents is not None:
+            specs.check_whole("max_documents", max_documents, least=1, more=", or None")
         if sample not in dividing.SAMPLES:
             raise ArgumentError(
                 f"sample must be {' or '.join(map(repr, dividing.SAMPLES))}: which documents max_documents takes. "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kerasgen import corpora, limits, locations, models, samplers, tuners
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
-from kerasgen.files import placing
+from kerasgen.files import placing, presence
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
 
@@ -71,8 +71,11 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         ArgumentError: something is in the way.
     """
     target = Path(path).expanduser()
-    placing.recover(target.resolve())
-    if target.exists() and not (overwrite and (target / MANIFEST_FILE).is_file()):
+    try:
+        placing.recover(target.resolve())
+    except (OSError, ValueError) as cause:  # ValueError: the path holds a NUL
+        raise ArgumentError(f"No pipeline can be written to {str(target)!r}: {cause}.") from cause
+    if presence.exists(target) and not (overwrite and presence.is_file(target / MANIFEST_FILE)):
         raise ArgumentError(
             f"{target} is there already. "
             + ("It is no saved pipeline." if overwrite else "Choose another path, or pass overwrite=True.")

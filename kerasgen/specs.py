@@ -30,14 +30,23 @@ def strings(values: Any) -> list[str] | None:
     return found if all(isinstance(one, str) for one in found) else None
 
 
-def check_whole(name: str, value: Any, *, least: int, error: type[ArgumentError] = ArgumentError) -> None:
+def check_whole(
+    name: str, value: Any, *, least: int, more: str = "", error: type[ArgumentError] = ArgumentError
+) -> None:
     """Check an argument that is a whole number.
+
+    Args:
+        name: of the argument.
+        value: of the argument.
+        least: that it may be.
+        more: what the message says besides, such as ", or None".
+        error: what to raise.
 
     Raises:
         ArgumentError: (or `error`) it is none, or less than `least`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise error(f"`{name}` must be a whole number of at least {least}. Received: {value!r}.")
+        raise error(f"`{name}` must be a whole number of at least {least}{more}. Received: {value!r}.")
 
 
 # One argument and the comma after it. Quoted as a whole, as in CSV; or the value alone; or bare, without its spaces.

@@ -319,6 +319,14 @@ def test_the_settings_beside_a_vocabulary_name_its_special_tokens(tmp_path: Path
         (lambda found: found["model"]["merges"].append("a"), "no pair"),
         (lambda found: found["model"]["merges"].append("b c"), "'bc'"),
         (lambda found: found["added_tokens"][0].update(id=77), "id 77"),
+        (lambda found: found.update(pre_tokenizer=[found["pre_tokenizer"]]), "`pre_tokenizer` must be an object"),
+        (lambda found: found.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [3]}), "list of objects"),
+        (lambda found: found.update(decoder="ByteLevel"), "`decoder` must be an object"),
+        (lambda found: found.update(post_processor={"type": "Sequence", "processors": [4]}), "list of objects"),
+        (
+            lambda found: found.update(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": 3}]}),
+            "malformed",
+        ),
     ],
 )
 def test_a_tokenizer_json_of_another_kind_is_refused(change, said: str, tmp_path: Path) -> None:
@@ -329,6 +337,17 @@ def test_a_tokenizer_json_of_another_kind_is_refused(change, said: str, tmp_path
     with pytest.raises(TokenizerError, match=said) as caught:
         ByteLevelBPE.from_directory(tmp_path)
     assert caught.value.path == str(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"end_tokens": 5}, {"end_tokens": [1]}, {"additional_special_tokens": 5}, {"eos_token": 5}]
+)
+def test_malformed_settings_beside_a_vocabulary_are_refused(settings, tmp_path: Path) -> None:
+    small().save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(TokenizerError) as caught:
+        ByteLevelBPE.from_directory(tmp_path)
+    assert caught.value.path == str(tmp_path / "tokenizer_config.json")
 
 
 @pytest.mark.parametrize(

@@ -150,3 +150,10 @@ def test_the_real_posts_are_read(shared_data: Path) -> None:
     with_summary = list(RedditTifu(variant="long", path=path).documents())
     assert 0 < len(with_summary) < len(documents)
     assert all(document.metadata["tldr"] for document in with_summary)
+
+
+@pytest.mark.parametrize("kind", [RedditTifu, CnnDailymail])
+def test_a_path_that_is_not_there_is_told_by_check(kind: Any, tmp_path: Path) -> None:
+    with pytest.raises(CorpusUnavailableError, match="no file or folder"):
+        kind(path=tmp_path / "nowhere.csv").check()
+    kind().check()

@@ -15,8 +15,9 @@ import pytest
 
 from kerasgen.corpora.base import CorpusTally
 from kerasgen.corpora.chinese_poetry import ChinesePoetry
-from kerasgen.corpora.download import fetch, sha256_of
+from kerasgen.corpora.download import fetch
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
+from kerasgen.files.digests import sha256_of
 
 pytestmark = pytest.mark.one_backend
 

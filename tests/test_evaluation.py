@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,9 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.corpora.base import Document
+from kerasgen.evaluation import scores_file
 from kerasgen.evaluation.evaluating import evaluate, score_texts
+from kerasgen.models.scoring import Scores
 from kerasgen.tokens.encoding import encode_documents
 
 TEXTS = ["the cat", "春天\n\n明月", "a", "x" * 150]
@@ -79,3 +82,12 @@ def test_a_model_that_gives_no_number_is_an_error():
         evaluate(model, _encode(model, TEXTS))
     with pytest.raises(kg.errors.ModelError, match="NaN or infinite"):
         score_texts(model, TEXTS)
+
+
+def test_a_scores_file_is_utf_8_and_json_whatever_it_holds(tmp_path):
+    scores = Scores(np.asarray([1.0, 2.0]), np.asarray([2, 2]), np.asarray([3, 3]))
+    documents = [Document(text="春\ud800", id="a"), Document(text="x", id="b")]
+    scores_file.write(tmp_path / "scores.jsonl", scores, documents)
+    lines = (tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert (first["text"], first["nats"], second["nats"]) == ("春\ud800", 1.0, 2.0)

@@ -138,3 +138,18 @@ print(json.dumps([[name for name in ("keras", "jax", "tensorflow") if name in sy
     )
     assert loaded == []
     assert count is True
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a\0b", f"{'a' * 300}/b"])
+def test_a_path_that_can_not_be_looked_at_is_nothing(path):
+    assert locations.look(path).kind == "nothing"
+    assert "There is nothing at" in str(locations.look(path))
+    for opened, error in (
+        (kg.Pipeline.load, errors.ModelFormatError),
+        (kg.load_artefact, errors.ModelFormatError),
+        (lambda path: kg.Pipeline(model=f"./{path}"), errors.ModelUnavailableError),
+        (lambda path: kg.Text(path).check(), errors.KerasgenError),
+        (lambda path: kg.ChinesePoetry(path=path).check(), errors.KerasgenError),
+    ):
+        with pytest.raises(error):
+            opened(path)

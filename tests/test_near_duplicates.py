@@ -166,8 +166,8 @@ class TestDivision:
             changed.setattr(NearDuplicates, "groups", lambda self: pytest.fail("not taken from the cache"))
             assert DividedCorpus(Texts(texts), 0.3, cache=tmp_path).division == first
         other = json.loads(file.read_text(encoding="utf-8"))
-        other["groups"] = {}
-        for damaged in ("", "[]", '{"groups": 5}', json.dumps(other)):
+        other["content"]["groups"] = {}
+        for damaged in ("", "[]", '{"content": 5}', json.dumps(other)):
             file.write_text(damaged, encoding="utf-8")
             assert DividedCorpus(Texts(texts), 0.3, cache=tmp_path).division == first
 

@@ -139,7 +139,7 @@ def test_a_file_that_is_not_the_one_that_was_exported_is_told(exported, tmp_path
     path.write_bytes(whole[:100])
     about = path.with_name(path.name + ".json")
     said = json.loads(about.read_text(encoding="utf-8"))
-    from kerasgen.runtime.verifying import sha256_of
+    from kerasgen.files.digests import sha256_of
 
     other = said | {"sha256": sha256_of(path)}
     about.write_text(json.dumps(other), encoding="utf-8")

@@ -22,7 +22,8 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.errors import GenerateArgumentError, GenerationError, KerasgenError, ModelFormatError
-from kerasgen.runtime import metadata, verifying
+from kerasgen.files import digests
+from kerasgen.runtime import metadata
 
 pytest.importorskip("tensorflow", reason="it exports to TFLite: pip install 'kerasgen[export]'")
 pytest.importorskip("ai_edge_litert", reason="it runs TFLite: pip install 'kerasgen[runtime]'")
@@ -249,7 +250,7 @@ class TestIsolated:
             flipped = bytearray(content)
             flipped[place] ^= 1 << int(random.integers(8))
             path.write_bytes(flipped)
-            other = said | {"sha256": verifying.sha256_of(path)}
+            other = said | {"sha256": digests.sha256_of(path)}
             report.write_text(json.dumps(other | {"digest": metadata.digest_of(other)}), encoding="utf-8")
             try:
                 with kg.load_artefact(path, isolated=True, weight_cache=None, timeout_seconds=60) as runtime:

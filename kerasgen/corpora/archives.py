@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -83,6 +85,42 @@ def members(path: str | Path, wanted: Callable[[str], bool]) -> Iterator[tuple[s
                 path=path,
                 byte=byte,
             ) from cause
+
+
+@contextmanager
+def spooled(
+    path: Path, wanted: Callable[[str], bool], on_damage: Callable[[CorpusFormatError], None] | None = None
+) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """Yield the names of an archive's members that are wanted, and what reads a member by its name.
+
+    An archive has an order of its own and going back in it is slow, so they are copied to one temporary file.
+
+    Args:
+        path: of the archive.
+        wanted: says of a name whether it is wanted.
+        on_damage: called with the error if the archive is cut or damaged but some members came before that place;
+            without it the error is raised.
+
+    Raises:
+        CorpusFormatError: the archive is cut or damaged.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    with tempfile.TemporaryFile(prefix="kerasgen-") as spool:
+        try:
+            for name, content in members(path, wanted):
+                places[name] = (spool.tell(), len(content))
+                spool.write(content)
+        except CorpusFormatError as cause:
+            if on_damage is None or not places:
+                raise
+            on_damage(cause)
+
+        def read(name: str) -> bytes:
+            offset, size = places[name]
+            spool.seek(offset)
+            return spool.read(size)
+
+        yield list(places), read
 
 
 def _remedy(head: bytes) -> str:

@@ -30,6 +30,7 @@ from kerasgen.errors import (
     CorpusUnavailableError,
     MissingDependencyError,
 )
+from kerasgen.files import presence
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class ChinesePoetry(CorpusSource):
 
     def check(self) -> None:
         """Look for the path, if there is one."""
-        if self.path is not None and not Path(self.path).expanduser().exists():
+        if self.path is not None and not presence.exists(Path(self.path).expanduser()):
             raise CorpusUnavailableError(f"chinese_poetry: {locations.look(self.path)}", path=self.path)
 
     def _entries(self, tally: CorpusTally) -> Iterator[_Entry]:

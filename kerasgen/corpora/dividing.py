@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from kerasgen import cache
 from kerasgen.corpora import near_duplicates, splits
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
-from kerasgen.files import locking, placing, writing
 
 MOST_CHARACTERS: Final = 16_000_000
 """A corpus of at most so many characters is kept in memory once it was read; they take 16 to 64 MB."""
@@ -100,19 +99,23 @@ class DividedCorpus:
                 kept = []
         if near is None:
             self._read = kept, tally
-        path = self._path(digest.hexdigest())
-        groups = None if path is None else _stored(path)
-        if groups is None:
-            near = _looked_at(kept) if near is None else near
-            groups = near.groups()
-            if near.gave_up:
+
+        def look() -> dict[str, Any]:
+            looked = _looked_at(kept) if near is None else near
+            members: dict[str, list[int]] = {}
+            for own, group in looked.groups().items():
+                members.setdefault(str(group), []).append(own)
+            if looked.gave_up:
                 _log.warning(
                     "The corpus has too many lines to look for near-duplicates in it, so some may be trained on and "
                     "held out at once."
                 )
-            if path is not None:
-                _store(path, groups)
-        return groups
+            return {"groups": members}
+
+        content = cache.kept(
+            self._path(digest.hexdigest()), look, again="the corpus is searched for near-duplicates again"
+        )
+        return {own: int(group) for group, members in content["groups"].items() for own in members}
 
     def _path(self, digest: str) -> Path | None:
         return None if self.cache is None else self.cache / FOLDER / f"{near_duplicates.VERSION}-{digest}.json"
@@ -166,33 +169,3 @@ def _again(kept: list[Document], counts: CorpusTally, tally: CorpusTally) -> Ite
     tally.characters += counts.characters
     tally.dropped.update(counts.dropped)
     tally.changed.update(counts.changed)
-
-
-def _stored(path: Path) -> dict[int, int] | None:
-    """The groups that a file holds, or None if it is not there or damaged."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        groups = {int(own): int(group) for group, members in said["groups"].items() for own in members}
-        if said["sha256"] == _digest(groups):
-            return groups
-        _log.warning("%s is damaged, and is written anew.", path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing, or nothing that can be read
-        pass
-    return None
-
-
-def _store(path: Path, groups: dict[int, int]) -> None:
-    members: dict[str, list[int]] = {}
-    for own, group in groups.items():
-        members.setdefault(str(group), []).append(own)
-    try:
-        with locking.locked(path, wait=True):
-            placing.sweep(path)
-            placing.sweep_directory(path.parent)
-            writing.write(path, json.dumps({"groups": members, "sha256": _digest(groups)}, allow_nan=False))
-    except OSError as cause:
-        _log.warning("%s can't be written, so near-duplicates are looked for again next time: %s", path, cause)
-
-
-def _digest(groups: dict[int, int]) -> str:
-    return hashlib.sha256(repr(sorted(groups.items())).encode()).hexdigest()

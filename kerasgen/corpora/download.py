@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import ipaddress
 import json
@@ -21,6 +20,7 @@ from typing import Any
 from kerasgen import limits
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 from kerasgen.files import locking, placing, writing
+from kerasgen.files.digests import sha256_of
 from kerasgen.terminal import visible
 
 Opener = Callable[..., Any]
@@ -218,12 +218,6 @@ def fetch(
         writing.sync_directory(path.parent)
         _state(part).unlink(missing_ok=True)
     return path
-
-
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _transfer(

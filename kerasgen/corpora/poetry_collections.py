@@ -1,16 +1,15 @@
-"""The other folders of the chinese-poetry repository, or one file of one, to poems: by their shape."""
+"""Reads poems from the other folders of the chinese-poetry repository, or from one of its files, by their shape."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from kerasgen.corpora.archives import members
+from kerasgen.corpora.archives import spooled
 from kerasgen.corpora.poetry_repository import FOLDER, PoemFile
-from kerasgen.corpora.reading import COMPRESSIONS, read_chunks
+from kerasgen.corpora.reading import COMPRESSIONS, read_whole
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
 
@@ -83,9 +82,8 @@ def single_file(path: Path) -> PoemFile:
     """
     if not path.exists():
         raise CorpusUnavailableError(f"chinese_poetry: there is no file {path}.", path=path)
-    content = b"".join(read_chunks(path))
     folder = path.absolute().parent.name
-    return PoemFile(_dynasty(folder, path.name), str(path), path.name, content)
+    return PoemFile(_dynasty(folder, path.name), str(path), path.name, read_whole(path))
 
 
 def collection_files(
@@ -103,13 +101,9 @@ def collection_files(
         CorpusUnavailableError: nothing is there, or not that collection, or several and none was chosen.
     """
     if path.is_dir():
-        names = {
-            str(PurePosixPath(file.relative_to(path).as_posix())): file
-            for file in path.rglob("*.json")
-            if file.is_file()
-        }
-        for found, name in _chosen(list(names), collection, path):
-            yield found, PoemFile(_dynasty(found.folder, name), str(names[name]), name, names[name].read_bytes())
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*.json") if file.is_file()}
+        for own, name in _chosen(list(files), collection, path):
+            yield own, PoemFile(_dynasty(own.folder, name), str(files[name]), name, read_whole(files[name]))
         return
     if not path.is_file():
         raise CorpusUnavailableError(
@@ -117,20 +111,9 @@ def collection_files(
             f"such as {FOLDER}, a .json file of one, or an archive; without a path the repository is downloaded.",
             path=path,
         )
-    places: dict[str, tuple[int, int]] = {}
-    with tempfile.TemporaryFile(prefix="kerasgen-") as spool:
-        try:
-            for name, content in members(path, lambda name: _is_wanted(name, collection)):
-                places[name] = (spool.tell(), len(content))
-                spool.write(content)
-        except CorpusFormatError as cause:
-            if on_damage is None or not places:
-                raise
-            on_damage(cause)
-        for found, name in _chosen(list(places), collection, path):
-            offset, size = places[name]
-            spool.seek(offset)
-            yield found, PoemFile(_dynasty(found.folder, name), f"{path}:{name}", name, spool.read(size))
+    with spooled(path, lambda name: _is_wanted(name, collection), on_damage) as (names, read):
+        for own, name in _chosen(names, collection, path):
+            yield own, PoemFile(_dynasty(own.folder, name), f"{path}:{name}", name, read(name))
 
 
 def poems_in(value: Any) -> Iterator[dict[str, Any] | str]:

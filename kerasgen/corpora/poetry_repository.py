@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from kerasgen.corpora.archives import members
+from kerasgen.corpora.archives import members, spooled
 from kerasgen.corpora.kinds import kind_of
+from kerasgen.corpora.reading import read_whole
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
 FOLDER = "全唐诗"
@@ -109,7 +109,7 @@ def poem_files(
         if optional and not names:
             return
         for dynasty, name in _ordered(names, dynasties, where=folder):
-            yield PoemFile(dynasty, str(folder / name), name, (folder / name).read_bytes())
+            yield PoemFile(dynasty, str(folder / name), name, read_whole(folder / name))
     elif path.is_file():
         yield from _archive_files(path, dynasties, on_damage, optional)
     else:
@@ -123,23 +123,11 @@ def poem_files(
 def _archive_files(
     path: Path, dynasties: tuple[str, ...], on_damage: Callable[[CorpusFormatError], None] | None, optional: bool
 ) -> Iterator[PoemFile]:
-    """The archive's files through one temporary file: an archive has its own order, and going back in it is slow."""
-    places: dict[str, tuple[int, int]] = {}
-    with tempfile.TemporaryFile(prefix="kerasgen-") as spool:
-        try:
-            for name, content in members(path, lambda name: _is_wanted(name, dynasties)):
-                places[name] = (spool.tell(), len(content))
-                spool.write(content)
-        except CorpusFormatError as cause:
-            if on_damage is None or not places:
-                raise
-            on_damage(cause)
-        if optional and not places:
+    with spooled(path, lambda name: _is_wanted(name, dynasties), on_damage) as (names, read):
+        if optional and not names:
             return
-        for dynasty, name in _ordered(list(places), dynasties, where=path):
-            offset, size = places[name]
-            spool.seek(offset)
-            yield PoemFile(dynasty, f"{path}:{name}", PurePosixPath(name).name, spool.read(size))
+        for dynasty, name in _ordered(names, dynasties, where=path):
+            yield PoemFile(dynasty, f"{path}:{name}", PurePosixPath(name).name, read(name))
 
 
 def _is_wanted(name: str, dynasties: tuple[str, ...]) -> bool:

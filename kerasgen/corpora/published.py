@@ -45,6 +45,38 @@ def check(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else check_path(path)
 
 
+def find(path: str, split: str, layout: Layout) -> list[File]:
+    """Return the files that hold a split.
+
+    Raises:
+        CorpusArgumentError: the split is a slice, which files have none of, or the path is one file of another split.
+        CorpusUnavailableError: there is no such file.
+    """
+    if "[" in split or "+" in split:
+        raise CorpusArgumentError(
+            f"With path=…, split names the files to read, such as 'train'. Received: {split!r}. For a part of them, "
+            "pass max_documents to the pipeline."
+        )
+    files = find_files(path, (*_JSON, *_CSV))
+    if not Path(path).expanduser().is_dir():
+        if split != "train" and split not in Path(path).name:
+            raise CorpusArgumentError(
+                f"{layout.name}: split={split!r} chooses among the files of a folder, and {path!r} is one file. Leave "
+                "split out to read all of it."
+            )
+        return files
+    chosen = [file for file in files if Path(file.name).name.startswith(split)]
+    if not chosen and split == "train" and not any(_is_split(file) for file in files):
+        return files
+    if not chosen:
+        raise CorpusUnavailableError(
+            f"{layout.name}: the folder {path!r} holds no file whose name begins with {split!r}. It holds: "
+            f"{', '.join(file.name for file in files[:8])}.",
+            path=path,
+        )
+    return chosen
+
+
 def documents(path: str, split: str, text: str, layout: Layout, tally: CorpusTally) -> Iterator[Document]:
     """Yield the documents of CSV or JSON files, with the fields that TFDS has, in the order of the files' names.
 
@@ -62,12 +94,7 @@ def documents(path: str, split: str, text: str, layout: Layout, tally: CorpusTal
         CorpusFormatError: a file is malformed, or lacks the field.
         CorpusUnavailableError: there is no such file.
     """
-    if "[" in split or "+" in split:
-        raise CorpusArgumentError(
-            f"With path=…, split names the files to read, such as 'train'. Received: {split!r}. For a part of them, "
-            "pass max_documents to the pipeline."
-        )
-    for file in _files(path, split, layout):
+    for file in find(path, split, layout):
         records = _rows(file, text, layout) if has_suffix(file.path, _CSV) else _objects(file, text, layout)
         for record, name, line in records:
             if layout.needed is not None and not str(_found(record, layout.fields[layout.needed]) or "").strip():
@@ -104,27 +131,6 @@ def _metadata(record: Mapping[str, Any], text: str, layout: Layout) -> dict[str,
 def _found(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """What the first of the names holds that is there."""
     return next((record[name] for name in names if name in record), None)
-
-
-def _files(path: str, split: str, layout: Layout) -> list[File]:
-    found = find_files(path, (*_JSON, *_CSV))
-    if not Path(path).expanduser().is_dir():
-        if split != "train" and split not in Path(path).name:
-            raise CorpusArgumentError(
-                f"{layout.name}: split={split!r} chooses among the files of a folder, and {path!r} is one file. Leave "
-                "split out to read all of it."
-            )
-        return found
-    chosen = [file for file in found if Path(file.name).name.startswith(split)]
-    if not chosen and split == "train" and not any(_is_split(file) for file in found):
-        return found
-    if not chosen:
-        raise CorpusUnavailableError(
-            f"{layout.name}: the folder {path!r} holds no file whose name begins with {split!r}. It holds: "
-            f"{', '.join(file.name for file in found[:8])}.",
-            path=path,
-        )
-    return chosen
 
 
 def _is_split(file: File) -> bool:

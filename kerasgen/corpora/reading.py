@@ -19,6 +19,7 @@ from kerasgen import limits, locations
 from kerasgen.corpora import decompression
 from kerasgen.corpora.kinds import HEAD_BYTES, kind_of
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
+from kerasgen.files import presence
 
 OnError: TypeAlias = Literal["raise", "skip"]
 
@@ -101,7 +102,7 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
         CorpusUnavailableError: there is no such file, none in the folder, or it is no regular file.
     """
     root = Path(path).expanduser()
-    if root.is_dir():
+    if presence.is_dir(root):
         found = [file for file in _walk(root, root, ("**", "*")) if has_suffix(file.path, suffixes)]
         if not found:
             raise CorpusUnavailableError(
@@ -110,7 +111,7 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
                 f"'{root.as_posix()}/**/*.log'.",
                 path=root,
             )
-    elif root.exists():
+    elif presence.exists(root):
         found = [File(root, root.name)]
     elif glob.has_magic(str(root)):
         base = _fixed_part(root)
@@ -234,6 +235,22 @@ def read_lines(path: Path, encoding: str = "utf-8", *, keep_cr: bool = False) ->
                 raise _too_long(path, number, byte, limit)
     if pending:
         yield _line(b"".join(pending), b"", number, byte)
+
+
+def read_whole(path: Path) -> bytes:
+    """Return all bytes that `read_chunks` yields.
+
+    Raises:
+        CorpusFormatError: as `read_chunks`, or there are more than `Limits.document_bytes`.
+        CorpusUnavailableError: the file can't be opened or read.
+    """
+    limit, size_bytes, chunks = limits.Limits.current().document_bytes, 0, []
+    for chunk in read_chunks(path):
+        size_bytes += len(chunk)
+        if size_bytes > limit:
+            raise too_large(path, "the file")
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def too_large(path: Path, what: str, line: int | None = None) -> CorpusFormatError:

@@ -221,6 +221,11 @@ class RedditTifu(CorpusSource):
         self._tfds()
         object.__setattr__(self, "path", published.check(self.path))
 
+    def check(self) -> None:
+        """Look for the files, if there is a path."""
+        if self.path is not None:
+            published.find(os.fspath(self.path), self.split, _TIFU)
+
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the posts, as `Tfds.documents` does, or in the order of the files."""
         if self.path is None:
@@ -263,6 +268,11 @@ class CnnDailymail(CorpusSource):
         _check_place(self)
         self._tfds()
         object.__setattr__(self, "path", published.check(self.path))
+
+    def check(self) -> None:
+        """Look for the files, if there is a path."""
+        if self.path is not None:
+            published.find(os.fspath(self.path), self.split, _CNN)
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the articles, as `Tfds.documents` does, or in the order of the files."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from kerasgen.errors import ArgumentError, KerasgenError, MissingDependencyError
 from kerasgen.evaluation import copying, diversity
-from kerasgen.files import locking, placing, writing
+from kerasgen.files import placing
 from kerasgen.tuners.base import TuneReport
 
 _SMOOTHED = 50
@@ -79,9 +79,7 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=120, format="png")
     try:
-        with locking.locked(target, wait=True):
-            placing.sweep(target)
-            writing.write(target, drawn.getvalue())
+        placing.replace(target, drawn.getvalue())
     except OSError as cause:
         raise KerasgenError(f"The plot can't be written to {target}: {cause}. Choose another path.") from cause
     return target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError, KerasgenError
-from kerasgen.files import locking, placing, writing
+from kerasgen.files import placing, writing
 
 if TYPE_CHECKING:
     from kerasgen.models.scoring import Scores
@@ -50,11 +49,9 @@ def write(path: Path, scores: Scores, documents: Iterable[Document]) -> None:
         table.writerows(rows)
     else:
         for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            stream.write(writing.json_line(row).decode())
     try:
-        with locking.locked(path, wait=True):
-            placing.sweep(path)
-            writing.write(path, stream.getvalue().encode("utf-8", "surrogatepass"))
+        placing.replace(path, stream.getvalue().encode("utf-8", "surrogatepass"))
     except OSError as cause:
         raise KerasgenError(f"The scores can't be written to {path}: {cause}. Choose another path.") from cause
 

@@ -48,7 +48,7 @@ class GgufExporter(Exporter):
         from kerasgen.exporters import comparing, gguf_file
         from kerasgen.exporters.families import family_and_tokenizer, require_held
         from kerasgen.exporters.writing import REPORTS, staged, write_report
-        from kerasgen.runtime import verifying
+        from kerasgen.files import digests
 
         family, tokenizer = family_and_tokenizer(model, "gguf")
         require_held(tokenizer, "gguf", added_tokens=False, end_tokens=False)
@@ -88,7 +88,7 @@ class GgufExporter(Exporter):
                 "dtype": self.dtype,
                 "architecture": architecture,
                 "max_tokens": shape.max_sequence_length,
-                "sha256": verifying.sha256_of(stage),
+                "sha256": digests.sha256_of(stage),
                 "parity": figures,
             }
             report = write_report(stage, about, exporter="gguf")

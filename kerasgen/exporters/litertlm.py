@@ -65,7 +65,8 @@ class LiteRtLmExporter(Exporter):
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
         from kerasgen.exporters import writing
         from kerasgen.exporters.families import family_and_tokenizer, require_held
-        from kerasgen.runtime import metadata, verifying
+        from kerasgen.files import digests
+        from kerasgen.runtime import metadata
 
         _, tokenizer = family_and_tokenizer(model, "litertlm")
         require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=False)
@@ -91,7 +92,7 @@ class LiteRtLmExporter(Exporter):
                     "quantize": self.quantize,
                     "max_tokens": about["max_tokens"],
                     "bundle_bytes": stage.stat().st_size,
-                    "sha256": verifying.sha256_of(stage),
+                    "sha256": digests.sha256_of(stage),
                     "tokenizer": metadata.tokenizer_settings(tokenizer),
                     "tflite": {
                         key: inner.report[key] for key in ("graph", "signatures", "operators", "parity", "sha256")

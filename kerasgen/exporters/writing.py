@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,12 +84,15 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
 
     Raises:
         ExportArgumentError: something lies there, and is not to be replaced or is none of this exporter's artefacts.
-        OSError: what a killed export had begun to move there can't be finished.
+        ExportError: what a killed export had begun to move there can't be finished.
     """
     forks.check(forks.KERAS)
-    placing.recover(path.absolute())
+    try:
+        placing.recover(path.absolute())
+    except OSError as cause:
+        raise ExportError(f"What a killed export had begun to move to {path} can't be finished: {cause}.") from cause
     written = [path] if beside is None else [path, *(path.with_name(path.name + suffix) for suffix in beside)]
-    there = [place for place in written if place.exists() or place.is_symlink()]
+    there = [place for place in written if os.path.lexists(place)]
     if not there:
         check_ending(path, exporter)
         return

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kerasgen.files import locking
+from kerasgen.files import locking, presence
 from kerasgen.files.writing import sync, sync_directory, write
 
 _REMOVED_FILE = ".kerasgen-removed.json"  # in a journal: names of the old artefact that the new one has not
@@ -99,13 +99,31 @@ def place(stage: Path, target: Path, *, removed: Collection[str] = ()) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def replace(path: Path, data: bytes | str) -> None:
+    """Write a file as `writing.write` does, while no other process or thread writes it.
+
+    What killed writers left in its directory is finished or removed before that.
+
+    Args:
+        path: of the file; its directory is made.
+        data: all of it; text becomes UTF-8.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with locking.locked(path, wait=True):
+        sweep(path)
+        sweep_directory(path.parent)
+        write(path, data)
+
+
 def recover(target: Path) -> None:
     """Finish what a writer that was killed had begun to move to `target`; without a journal nothing is done.
 
     Raises:
         OSError: it can't be finished, such as in a directory that can't be written to.
     """
-    if _journal(target).is_dir() and not _journal(target).is_symlink():
+    if presence.is_dir(_journal(target)) and not _journal(target).is_symlink():
         with locking.locked(target, wait=True):
             _finish_if_begun(target)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _FATAL = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -35,6 +38,14 @@ def write(path: Path, data: bytes | str) -> None:
             beside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def json_line(record: Mapping[str, Any]) -> bytes:
+    """Return a record as a line of JSON in UTF-8; only where it holds a lone surrogate, all of it is escaped."""
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
 
 
 def sync(path: Path) -> None:

@@ -241,7 +241,7 @@ class _PartialFile:
     def add(self, chunk: Chunk, records: Sequence[dict[str, Any]]) -> None:
         """Write a chunk's lines, and then that they are certain."""
         numbered = enumerate(zip(chunk.prompts, records, strict=True), start=chunk.first)
-        lines = [_line({"index": place, "prompt": prompt} | record) for place, (prompt, record) in numbered]
+        lines = [writing.json_line({"index": place, "prompt": prompt} | record) for place, (prompt, record) in numbered]
         self._note(chunk)
         try:
             with self._partial.open("ab") as partial:
@@ -283,10 +283,3 @@ class _PartialFile:
             written = prompt.encode("utf-8", "surrogatepass")
             self._said.update(len(written).to_bytes(8, "big") + written)
         self._lines += len(chunk.prompts)
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold in escapes alone
-        return json.dumps(record, allow_nan=False).encode("ascii") + b"\n"

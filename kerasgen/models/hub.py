@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kerasgen import locations
 from kerasgen.errors import ModelArgumentError, ModelFormatError, ModelUnavailableError
-from kerasgen.files import placing
+from kerasgen.files import placing, presence
 from kerasgen.models.base import LanguageModel, ModelSource
 
 HUGGING_FACE = "hf://"
@@ -39,10 +39,10 @@ def check_directory(directory: Path) -> None:
     with contextlib.suppress(OSError):  # what can't be finished is told as what it is
         placing.recover(directory.absolute())
     place = locations.look(directory)
-    if not directory.is_dir():
+    if not presence.is_dir(directory):
         raise ModelUnavailableError(
             f"There is no model directory at {str(directory)!r}"
-            + (": it is a file. " if directory.exists() else ". ")
+            + (": it is a file. " if presence.exists(directory) else ". ")
             + f"{place} Give the directory that holds a model's 'config.json'."
         )
     if not (directory / locations.CONFIG_FILE).is_file():
@@ -130,7 +130,7 @@ class Hub(ModelSource):
         directory = Path(self.preset).expanduser()
         with contextlib.suppress(OSError):  # told by `load`
             placing.recover(directory.absolute())
-        return directory if directory.is_dir() else None
+        return directory if presence.is_dir(directory) else None
 
 
 def _path_text(path: Path) -> str:

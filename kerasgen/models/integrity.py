@@ -7,7 +7,6 @@ versions only, holds the SHA-256 of such files. A preset of KerasHub's own has n
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from kerasgen import limits
 from kerasgen.errors import ModelFormatError
+from kerasgen.files.digests import sha256_of
 
 METADATA_FILE = "metadata.json"
 KEY = "sha256"
@@ -29,7 +29,7 @@ def record(directory: Path) -> None:
         *directory.glob(f"*{WEIGHTS_SUFFIX}"),
         *(found for found in (directory / "assets").rglob("*") if found.is_file()),
     ]
-    metadata[KEY] = {name.relative_to(directory).as_posix(): _digest(name) for name in sorted(names)}
+    metadata[KEY] = {name.relative_to(directory).as_posix(): sha256_of(name) for name in sorted(names)}
     path.write_text(json.dumps(metadata, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -63,13 +63,8 @@ def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> N
             raise ModelFormatError(
                 f"{str(path)!r} names the file {name!r}, which does not lie beside it. Copy the whole directory."
             )
-        if _digest(file) != expected:
+        if sha256_of(file) != expected:
             raise ModelFormatError(
                 f"{str(file)!r} is not the file that was saved: its SHA-256 differs from the one in {METADATA_FILE!r}. "
                 f"Copy or save the model again. If you changed it yourself, remove {KEY!r} from {METADATA_FILE!r}."
             )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

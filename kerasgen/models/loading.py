@@ -55,7 +55,7 @@ def load(preset: str) -> LanguageModel:
     if preset.startswith(KAGGLE):
         return _load_remote(preset, hub="Kaggle")
     directory = Path(preset).expanduser()
-    if directory.exists() or is_path(preset):
+    if is_path(preset) or directory.exists():
         return load_directory(directory, source=source_text(preset))
     raise preset_names.unknown(preset, frozenset(keras_hub.models.CausalLM.presets))
 

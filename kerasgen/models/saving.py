@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen.errors import ModelArgumentError, ModelError
-from kerasgen.files import placing
+from kerasgen.files import placing, presence
 from kerasgen.models import architectures, hdf5_file, integrity, preset_tokenizers
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
@@ -85,8 +85,13 @@ def _require_room(model: LanguageModel, directory: Path) -> None:
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
-    placing.recover(target)
-    if not target.exists():
+    try:
+        placing.recover(target)
+    except OSError as cause:
+        raise ModelError(
+            f"What a killed process had begun to move to {str(target)!r} can't be finished: {cause}."
+        ) from cause
+    if not presence.exists(target):
         return
     if not target.is_dir():
         raise ModelArgumentError(f"{str(target)!r} is a file; a preset is a directory. Choose another path.")

@@ -6,16 +6,15 @@ again; what was seen is kept beside XNNPACK's weight cache, which is thrown away
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
-from kerasgen.files import locking, placing, writing
+from kerasgen.files import placing
+from kerasgen.files.digests import sha256_of
 
-_BLOCK_BYTES = 1 << 20
 _SUFFIX = ".verified.json"  # after the whole name of the weight cache
 
 
@@ -41,18 +40,7 @@ def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -
     _compare(path, sha256)
     if before.get("sha256") != sha256:
         weight_cache.unlink(missing_ok=True)
-    with locking.locked(note, wait=True):
-        placing.sweep(note)
-        writing.write(note, json.dumps(seen, allow_nan=False))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            found.update(block)
-    return found.hexdigest()
+    placing.replace(note, json.dumps(seen, allow_nan=False))
 
 
 def _compare(path: Path, sha256: str) -> None:

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from kerasgen import limits
-from kerasgen.files import locking, placing, writing
+from kerasgen import cache
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, extend, trim, use_of
 
 FORMAT: Final = 1
 FOLDER: Final = "vocabularies"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,27 +106,5 @@ def _said(adapted: AdaptedVocabulary) -> dict[str, Any]:
 
 
 def _kept(directory: Path | None, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What the file of this name holds, or what `make` returns, which is written there."""
-    if directory is None:
-        return make()
-    path = directory / FOLDER / name
-    try:
-        kept = limits.read_json(path)
-        if kept["sha256"] == _digest(kept["content"]):
-            return dict(kept["content"])
-        _log.warning("%s is damaged, and is written anew.", path)
-    except (OSError, ValueError, KeyError, TypeError):  # nothing, or nothing that can be read
-        pass
-    made = make()
-    try:
-        with locking.locked(path, wait=True):
-            placing.sweep(path)
-            placing.sweep_directory(path.parent)
-            writing.write(path, json.dumps({"sha256": _digest(made), "content": made}, allow_nan=False))
-    except OSError as cause:
-        _log.warning("%s can't be written, so the corpus is counted again next time: %s", path, cause)
-    return made
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    path = None if directory is None else directory / FOLDER / name
+    return cache.kept(path, make, again="the corpus is counted again")

@@ -137,7 +137,9 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
     special = list(contents.special_tokens) + list(names.values()) + _unsaid(contents, found)
     for key in _LISTS:
         further = found.get(key) or []
-        further = further.values() if isinstance(further, dict) else further
+        further = list(further.values()) if isinstance(further, dict) else further
+        if not isinstance(further, list):
+            raise error_at(f"Its `{key}` must be a list or an object. Received: {further!r:.80}", path)
         special += [_name(token, path) for token in further]
     added = _added(contents, folder, found, special)
     said: dict[str, Any] = {}
@@ -145,8 +147,10 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
         said["end_token"] = names["eos_token"]
     if "pad_token" in names:
         said["pad_token"] = names["pad_token"]
-    if "end_tokens" in found:
-        said["end_tokens"] = tuple(found["end_tokens"])
+    if found.get("end_tokens") is not None:
+        if not isinstance(found["end_tokens"], list):
+            raise error_at(f"Its `end_tokens` must be a list. Received: {found['end_tokens']!r:.80}", path)
+        said["end_tokens"] = tuple(_name(token, path) for token in found["end_tokens"])
     if found and not template:
         said["start_token"] = names.get("bos_token") if found.get("add_bos_token") else None
         said["usual_special_tokens"] = False

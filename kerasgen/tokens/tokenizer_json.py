@@ -14,6 +14,13 @@ from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER
 
 GPT2_PATTERN: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
+# The parts that do something to a text, and what a part of several steps calls them.
+_STEPS: Final = {
+    "normalizer": "normalizers",
+    "pre_tokenizer": "pretokenizers",
+    "post_processor": "processors",
+    "decoder": "decoders",
+}
 _ONLY = "Only byte-level BPE that cuts text as GPT-2 does can be read"
 
 
@@ -38,6 +45,9 @@ def contents(found: Mapping[str, Any], path: Path) -> Contents:
         TokenizerError: it describes another kind of tokenizer, or contradicts itself.
     """
     model = found["model"]
+    for part, inside in _STEPS.items():
+        if not _is_step(found.get(part), inside):
+            raise error_at(f"Its `{part}` must be an object or null, and its `{inside}` a list of objects", path)
     reason = _why_not_gpt2(found)
     if reason:
         raise error_at(f"{reason} {_ONLY}", path)
@@ -159,6 +169,16 @@ def _why_not_gpt2(found: Mapping[str, Any]) -> str | None:
     return f"It cuts text otherwise than GPT-2 before its merges ({_kinds(found['pre_tokenizer'], 'pretokenizers')})."
 
 
+def _is_step(value: Any, inside: str) -> bool:
+    """Whether a part of the file has the form that such parts have; null is one."""
+    if not value:
+        return True
+    if not isinstance(value, dict):
+        return False
+    steps = value.get(inside) or []
+    return isinstance(steps, list) and all(isinstance(step, dict) for step in steps)
+
+
 def _kinds(step: Mapping[str, Any], inside: str) -> str:
     steps = step[inside] if isinstance(step.get(inside), list) else [step]
     return ", ".join(str(one.get("type")) for one in steps if isinstance(one, dict))
@@ -172,6 +192,8 @@ def start_token(processor: Any, path: Path) -> str | None:
     """
     if not processor:
         return None
+    if not _is_step(processor, "processors"):
+        raise error_at("Its `post_processor` must be an object, and its `processors` a list of objects", path)
     steps = processor.get("processors") or [] if processor.get("type") == "Sequence" else [processor]
     templates = [step for step in steps if step.get("type") != "ByteLevel"]
     if not templates:
@@ -180,7 +202,7 @@ def start_token(processor: Any, path: Path) -> str | None:
     if len(templates) > 1 or templates[0].get("type") != "TemplateProcessing" or not isinstance(single, list):
         kinds = _kinds(processor, "processors")
         raise error_at(f"Its post-processor ({kinds}) is no template of a start token and a text. {_ONLY}", path)
-    names = [part["SpecialToken"]["id"] if "SpecialToken" in part else None for part in single]
+    names = [_special_token(part, path) for part in single]
     place = names.index(None) if None in names else len(names)
     before, after = names[:place], names[place + 1 :]
     if len(before) > 1 or len(after) > 1 or None in after:
@@ -190,3 +212,14 @@ def start_token(processor: Any, path: Path) -> str | None:
             path,
         )
     return before[0] if before else None
+
+
+def _special_token(part: Any, path: Path) -> str | None:
+    """The name of the special token that a part of a template stands for; None for the text."""
+    if isinstance(part, dict) and "SpecialToken" not in part:
+        return None
+    token = part["SpecialToken"] if isinstance(part, dict) else None
+    name = token.get("id") if isinstance(token, dict) else None
+    if not isinstance(name, str):
+        raise error_at(f"A part of its post-processor's template is malformed: {part!r:.80}", path)
+    return name
