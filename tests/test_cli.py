@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.cli import main, parser
+from kerasgen.errors import KerasgenWarning
 from kerasgen.models.saving import save_preset
 from kerasgen.terminal import visible
 
@@ -310,3 +312,61 @@ def test_the_demo_replaces_a_demo_s_directory_alone(poet, preset, tmp_path, caps
     assert main(["demo", "--directory", poet]) == 2
     assert "no demo" in capsys.readouterr().err
     assert sorted(Path(poet).iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["generat", "POET", "the"], "Did you mean 'generate'"),
+        (["list", "sampler"], "Did you mean 'samplers'"),
+        (["generate", "POET", "the", "--backend", "tensorflwo"], "Did you mean 'tensorflow'"),
+        (["generate", "POET", "the", "--temprature", "0.5"], "--sampler top_k:temperature=0.5\n"),
+        (["generate", "POET", "the", "--top-p=0.9"], "--sampler top_p:p=0.9\n"),
+        (["generate", "POET", "the", "--num-beams", "4"], "--sampler beam:num_beams=4\n"),
+        (["generate", "POET", "the", "--max-tokens", "3"], "Did you mean '--max-new-tokens'"),
+        (["generate", "POET", "the", "--stop-words", "3"], "Did you mean '--stop'"),
+        (["fit", "sample", "-o", "NEW", "--lr", "1e-3"], "Did you mean '--learning-rate'"),
+        (["fit", "sample", "-o", "NEW", "--rank", "8"], "--tuner lora:rank=8\n"),
+        (["fit", "sample", "-o", "NEW", "--warmup", "8"], "--tuner full:warmup_steps=8\n"),
+        (["evaluate", "POET", "--corpsu", "sample"], "Did you mean '--corpus'"),
+    ],
+    ids=lambda said: " ".join(said) if isinstance(said, list) else "",
+)
+def test_a_flag_or_a_command_that_is_not_there_is_told_what_was_meant(arguments, meant, poet, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([poet if one == "POET" else one for one in arguments])
+    assert stop.value.code == 2
+    assert meant in capsys.readouterr().err
+
+
+def test_a_way_out_that_an_error_names_is_written_as_the_command_takes_it(preset, tmp_path, capsys):
+    """A tuner's and a corpus's own settings are part of their text, and no flags."""
+    (tmp_path / "x.json").write_text('["one text", "another"]')
+    output = ["-o", str(tmp_path / "new"), "--model", preset]
+    assert main(["fit", "sample", *output, "--tuner", "lora:rnk=4"]) == 2
+    said = capsys.readouterr().err
+    assert "'rank'" in said
+    assert "--" not in said
+    corpus = f"text:path={tmp_path / 'x.json'}"
+    assert main(["fit", corpus, *output]) == 1
+    said = capsys.readouterr().err
+    assert "write check_kind=false after the corpus's path" in said
+    assert main(["evaluate", preset, "--corpus", f"{corpus},check_kind=false"]) == 0
+    assert main(["fit", str(tmp_path / "y.txt"), *output]) == 2
+    assert "no file or folder of this name" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line_and_says_flags(monkeypatch, capsys):
+    from kerasgen.cli import listing
+
+    def run(chosen):
+        warnings.warn(
+            "The model hardly knows the script. Pass one that does as model=….", KerasgenWarning, stacklevel=2
+        )
+        return 0
+
+    monkeypatch.setattr(listing, "run", run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["list"]) == 0
+    assert capsys.readouterr().err.startswith("kerasgen: warning: The model hardly knows the script.")

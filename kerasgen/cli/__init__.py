@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
-from kerasgen.cli.flags import in_flags
+from kerasgen.cli.flags import in_flags, unrecognized
 from kerasgen.cli.parser import parser
-from kerasgen.errors import ArgumentError, KerasgenError
+from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning
 from kerasgen.terminal import visible
 
 __all__ = ["main", "parser"]
@@ -46,9 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    chosen = parser().parse_args(arguments)
+    chosen, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        chosen.parser.error(unrecognized(unknown, chosen.parser))
     try:
-        status: int = chosen.run(chosen)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_warn, warnings.showwarning, chosen.parser)
+            status: int = chosen.run(chosen)
     except ArgumentError as error:
         return _said(in_flags(str(error), chosen.parser), MISUSED)
     except KerasgenError as error:
@@ -60,6 +68,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:  # a file that can't be read or written, in Python's words
         return _said(str(error), FAILED)
     return status
+
+
+def _warn(
+    otherwise: Callable[..., None], command: argparse.ArgumentParser, message: Warning | str, *where: Any, **more: Any
+) -> None:
+    """Tell a warning of ours in one line, without the line of Python that it came from."""
+    if isinstance(message, KerasgenWarning):
+        _said(in_flags(f"warning: {message}", command), 0)
+    else:
+        otherwise(message, *where, **more)
 
 
 def _said(message: str, status: int) -> int:

@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
+
+from kerasgen.keywords import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Say which of its choices a word comes close to."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as wrong:
+            hint = did_you_mean(str(value), map(str, action.choices or ()))
+            if not hint:
+                raise
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}.{hint}") from wrong
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-documents", type=int, metavar="N", help="read so many at most (default: all)")
     parser.add_argument("--sample", choices=SAMPLES, default="first", help="which documents those are")
-    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="where the tuned pipeline is saved")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="PATH", help="where the tuned pipeline is saved"
+    )
     parser.add_argument(
         "--directory", type=Path, metavar="PATH", help="where checkpoints are kept (default: a folder of this run's)"
     )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
+
+from kerasgen import keywords
+from kerasgen.samplers.borrowed import as_text, borrowed
 
 # `Pipeline(corpus=…)`, `fit(directory=…)`: the call that stands around an argument in a remedy.
 _CALL = r"(?:\b(?:kg\.|kerasgen\.)?[A-Za-z_]+(?:\.[a-z_]+)*\()?"
@@ -18,6 +23,9 @@ def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
         message: of an error.
         parser: of the command.
     """
+    # The names that a corpus, a tuner or a sampler takes are written as they are: `lora:rank=4`.
+    message, listed, taken = message.partition(" It takes: ")
+    message = re.sub(rf"\b(?:pass|use) ({'|'.join(_OF_CORPORA)})='?(\w+)'?", _in_corpus, message)
     for name, spelled in _spellings(parser).items():
         word = re.escape(name)
         message = re.sub(rf"{_CALL}(?<![\w.:,|]){word}={_VALUE}\)?", partial(_written, spelled), message)
@@ -25,7 +33,53 @@ def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
         # An underscore is no part of plain English; another name is meant only where the sentence speaks of it.
         ending = "" if "_" in name else r"(?= must | takes )"
         message = re.sub(rf"(?<![\w:'=.-]){word}(?![\w=']){ending}", spelled, message)
-    return message
+    return message + listed + taken
+
+
+def unrecognized(given: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """Return what is wrong with arguments that the command doesn't have, and what was meant by the first flag.
+
+    Args:
+        given: the arguments.
+        parser: of the command.
+    """
+    said = f"unrecognized arguments: {' '.join(given)}"
+    place = next((n for n, one in enumerate(given) if one.startswith("--")), None)
+    if place is None:
+        return said
+    word, _, value = given[place][2:].partition("=")
+    word, value = word.replace("-", "_"), value or "".join(given[place + 1 : place + 2]) or "…"
+    spelled = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+    own = keywords.same(word, spelled)
+    if own is not None:
+        return f"{said}. Did you mean {spelled[own]!r}?"
+    if "sampler" in spelled and borrowed(word) is not None:
+        return f"{said}. How tokens are chosen is the sampler's: --sampler {as_text(word, value)}"
+    tuned = _of_tuner(word, value) if "tuner" in spelled else None
+    if tuned is not None:
+        return f"{said}. That is the tuner's: --tuner {tuned}"
+    close = [repr(spelled[name]) for name in keywords.near(word, spelled)]
+    return f"{said}. Did you mean {' or '.join(close)}?" if close else said
+
+
+# Settings of corpora that errors name as a way out.
+_OF_CORPORA = ("on_error", "check_kind", "encoding")
+
+
+def _in_corpus(found: re.Match[str]) -> str:
+    return f"write {found[1]}={found[2].lower()} after the corpus's path, with a comma between"
+
+
+def _of_tuner(word: str, value: str) -> str | None:
+    """The tuner with a setting, as a spec; None for a word that no tuner knows."""
+    from kerasgen.tuners.full import FullTuner
+    from kerasgen.tuners.lora import LoraTuner
+
+    for name, tuner in (("full", FullTuner), ("lora", LoraTuner)):
+        setting = keywords.same(word, [field.name for field in fields(tuner)])
+        if setting is not None:
+            return f"{name}:{setting}={value}"
+    return None
 
 
 def _written(flag: str, found: re.Match[str]) -> str:

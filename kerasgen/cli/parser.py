@@ -6,14 +6,14 @@ import argparse
 
 import kerasgen
 from kerasgen.cli import backends, demo, evaluating, exporting, fitting, generating, listing
-from kerasgen.cli.arguments import Formatter
+from kerasgen.cli.arguments import Formatter, Parser
 
 _COMMANDS = (demo, listing, fitting, generating, evaluating, exporting, backends)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser. What it parses has `run`, which takes it and returns the exit status, and `parser`."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="kerasgen",
         description="From a corpus to a fine-tuned text generator, on Keras 3 and KerasHub.",
         epilog="kerasgen COMMAND --help says what a command takes.",

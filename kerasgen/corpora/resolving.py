@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
+from kerasgen import locations
 from kerasgen.corpora import REGISTRY
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.texts import Texts, is_endless
@@ -91,4 +92,8 @@ def _path_error(path: str | bytes) -> CorpusArgumentError:
         argument = '"' + argument.replace('"', '""') + '"'
     spec = f"{name or 'text'}:{argument}"
     others = "" if name else f" (or 'jsonl:{argument}', 'csv:{argument}')"
-    return CorpusArgumentError(f"A path alone doesn't say how to read it. Received: {shown!r}. Write {spec!r}{others}.")
+    missing = locations.look(shown).kind == "nothing" and not any(mark in shown for mark in "*?[")
+    there = f" There is no file or folder of this name.{locations.hint(Path(shown).expanduser())}" if missing else ""
+    return CorpusArgumentError(
+        f"A path alone doesn't say how to read it. Received: {shown!r}. Write {spec!r}{others}.{there}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,22 @@ def as_sampler(settings: Mapping[str, Any], *, call: str = "") -> str:
     spelled = [f"{key!r} is read as {word!r}. " for key, word in words.items() if word != key]
     passed = f"kg.{call}(…, sampler={chosen})" if call else f"pass sampler={chosen}"
     return f"{''.join(spelled)}How tokens are chosen is the sampler's: {passed}."
+
+
+def as_text(word: str, value: str) -> str:
+    """Return the sampler with one setting as it is written in text, such as `top_k:temperature=0.5`.
+
+    Args:
+        word: that `borrowed` knows.
+        value: of the setting.
+    """
+    setting = str(borrowed(word))
+    kind, name = _KINDS[setting]
+    if setting == "do_sample":
+        return "greedy" if value.lower() in ("false", "no", "0") else "random"
+    if name == "temperature" and value in ("0", "0.0"):
+        return "greedy"
+    return f"{re.sub('(?<!^)(?=[A-Z])', '_', kind or 'TopK').lower()}:{name}={value}"
 
 
 def _written(settings: dict[str, Any]) -> str:
