@@ -1,4 +1,4 @@
-"""Where a setting belongs that a call of `Pipeline` doesn't have: to the tuner, the sampler or another call."""
+"""Says where a setting belongs that a call of `Pipeline` lacks: to the tuner, to the sampler or to another call."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     ├── GenerationError
     └── ExportError                       the artefact could not be written or did not prove equal; `.figures`
 
-    KerasgenWarning (UserWarning)         it is done, and will hardly give what was meant
+    KerasgenWarning (UserWarning)         what was asked for is done, but will hardly give what was meant
 """
 
 from __future__ import annotations

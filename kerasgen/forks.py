@@ -1,4 +1,4 @@
-"""Engines whose threads stay behind when a process is forked: a child says so instead of waiting for them forever."""
+"""Refuses, in a forked child, an engine whose threads stayed in the parent: the child would wait for them forever."""
 
 from __future__ import annotations
 

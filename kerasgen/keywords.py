@@ -1,4 +1,4 @@
-"""Calls with arguments that are not there: one mechanism for functions and constructors says what was meant."""
+"""Tells a caller whose arguments are unknown, missing or too many what was meant, by one mechanism for all calls."""
 
 from __future__ import annotations
 
@@ -178,8 +178,13 @@ def _is_part(word: str, name: str) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'learning_rate'?` with its space, or nothing where nothing comes close."""
-    close = near(word, known)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return suggestion(near(word, known))
+
+
+def suggestion(close: Iterable[str]) -> str:
+    """Return ` Did you mean 'a' or 'b'?` with its space, or nothing where there is nothing to suggest."""
+    said = " or ".join(map(repr, close))
+    return f" Did you mean {said}?" if said else ""
 
 
 def checked(

@@ -1,4 +1,4 @@
-"""Limits on what is read from files and networks: a value of numbers, raised by environment variables.
+"""Limits on what is read from files and networks, each of which an environment variable raises.
 
 A corpus, an archive or a server may be endless, by accident or on purpose. Each limit is far above what an honest file
 needs, is checked while reading, and is named by the error with the variable that raises it.

@@ -125,8 +125,7 @@ def _nothing(path: Path) -> str:
 
 def hint(path: Path) -> str:
     """Return ` Did you mean 'poems.txt'?` with its space, or nothing where no neighbour's name comes close."""
-    close = near(path)
-    return f" Did you mean {' or '.join(repr(str(one)) for one in close)}?" if close else ""
+    return keywords.suggestion(map(str, near(path)))
 
 
 def near(path: Path) -> list[Path]:

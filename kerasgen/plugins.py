@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         entry_points = self._by_name().get(name, [])
         if not entry_points:
             close = keywords.near(name, self.names())
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            hint = keywords.suggestion(close)
             raise UnknownNameError(
                 f"No {self.noun} is called {name!r}.{hint} There are: {', '.join(self.names()) or 'none'}. "
                 f"Others come with packages that declare the entry-point group {self.group!r}."

@@ -1,4 +1,4 @@
-"""What native libraries write to the process's standard error while they are loaded or called, kept from the person.
+"""Hides what native libraries write to the process's standard error while they are loaded or called.
 
 TensorFlow, LiteRT and their like tell of their build, of devices that they looked for and of what they register, past
 Python's own streams and past their own settings. Here the lines that are known to be such are dropped; all others, and
@@ -21,6 +21,8 @@ from types import ModuleType
 from typing import IO
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# The environment of a process that kerasgen starts. What lies in the working directory is none of its modules.
+CHILD = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", LEVEL: "3"}
 _STANDARD_ERROR = 2
 _NOISE = re.compile(
     rb"""(?x)

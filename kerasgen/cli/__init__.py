@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from kerasgen import quiet
 from kerasgen.cli.flags import in_flags, unrecognized
 from kerasgen.cli.parser import parser
 from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     # TensorFlow, where a backend or a package brings it in, tells of its build on every start.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet.set_level()
     try:
         try:
             return _run(arguments)

@@ -1,4 +1,4 @@
-"""What a message says of Python's arguments, said of the command's flags."""
+"""Rewrites a message about Python's arguments so that it names the command's flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command names: a saved pipeline, a model or an artefact, opened; and standard input."""
+"""Opens what a command names, a saved pipeline, a model or an artefact, and reads standard input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An archive of files to the bytes of those that are wanted, in one pass, with a cut or damaged archive noticed."""
+"""Reads the wanted files of an archive in one pass, and notices where it is cut or damaged."""
 
 from __future__ import annotations
 

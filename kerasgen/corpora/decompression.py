@@ -1,4 +1,4 @@
-"""A compressed file to its bytes, to the last one: checksums at its end count, and what it may become is limited.
+"""Decompresses a file to its last byte: the checksums at its end count, and its size is limited.
 
 Python's own `gzip`, `bz2` and `lzma` files pass over what follows the first stream if it is no sound second one, and
 zstandard's takes a cut file for a whole one. Here a file is streams from its first byte to its last, with nothing but

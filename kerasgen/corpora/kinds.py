@@ -1,4 +1,4 @@
-"""The first bytes of a file to what kind of file it is, for messages: a person reads "a PDF", not "not UTF-8"."""
+"""Recognizes a file's kind by its first bytes, for messages: a person reads "a PDF", not "not UTF-8"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set's own files, as it was published or as others passed it on, to the documents that TFDS makes of it."""
+"""Reads the files of a published data set, in CSV or JSON, and yields the documents that TFDS makes of it."""
 
 from __future__ import annotations
 

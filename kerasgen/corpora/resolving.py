@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from kerasgen import locations
-from kerasgen.corpora import REGISTRY
+from kerasgen.corpora import REGISTRY, decompression
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.texts import Texts, is_endless
 from kerasgen.errors import ArgumentError, CorpusArgumentError, UnknownNameError
@@ -22,7 +22,6 @@ _FORMATS = {
     ".csv": "csv",
     ".tsv": "csv",
 }
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
 
 def resolve(value: str | CorpusSource | Iterable[str], *, max_documents: int | None = None) -> CorpusSource:
@@ -78,7 +77,7 @@ def _looks_like_a_path(text: str) -> bool:
 
 def _format_of(path: str) -> str | None:
     named = PurePath(path.lower())
-    if named.suffix in _COMPRESSIONS:
+    if named.suffix in decompression.COMPRESSIONS:
         named = named.with_suffix("")
     return _FORMATS.get(named.suffix)
 

@@ -1,4 +1,4 @@
-"""A `tf.data.Dataset` of strings becomes texts. TensorFlow is never imported: who has a dataset has imported it."""
+"""A `tf.data.Dataset` of strings becomes texts. TensorFlow is not imported here: the caller has done so."""
 
 from __future__ import annotations
 

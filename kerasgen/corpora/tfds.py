@@ -22,7 +22,7 @@ from kerasgen.errors import (
     CorpusUnavailableError,
     MissingDependencyError,
 )
-from kerasgen.keywords import near
+from kerasgen.keywords import did_you_mean
 
 PROBE_SECONDS = 10.0
 
@@ -105,8 +105,7 @@ class Tfds(CorpusSource):
         try:
             builder = tfds.builder(self.name, data_dir=self._data_dir(), try_gcs=False)
         except tfds.core.registered.DatasetNotFoundError as cause:
-            close = near(self.name, tfds.list_builders(with_community_datasets=False))
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            hint = did_you_mean(self.name, tfds.list_builders(with_community_datasets=False))
             raise CorpusArgumentError(f"TensorFlow Datasets has no data set {self.name!r}.{hint}") from cause
         except (AssertionError, ValueError) as cause:  # a configuration or version that there isn't
             raise CorpusArgumentError(

@@ -1,4 +1,4 @@
-"""What each document costs under a model becomes a file. No Keras, so that a wrong path is told before it loads."""
+"""Writes what each document costs under a model into a file. Without Keras, so a wrong path is told before it loads."""
 
 from __future__ import annotations
 

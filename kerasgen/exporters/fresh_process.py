@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import kerasgen
+from kerasgen import quiet
 from kerasgen.errors import ExportError
-
-# What lies in the working directory is nobody's module.
-_ENVIRONMENT = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict[str, Any]:
@@ -37,7 +35,7 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
         try:
             done = subprocess.run(
                 [sys.executable, "-m", module, str(asked), str(answered)],
-                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": search},
+                env=os.environ | quiet.CHILD | {"PYTHONPATH": search},
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",

@@ -17,6 +17,7 @@ from kerasgen.exporters import saved_model_graph as graph
 from kerasgen.exporters import tensorflow_namespace as xp
 from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
 from kerasgen.exporters.tensorflow_utf8 import Utf8Steps, table
+from kerasgen.runtime.saved_model import UNMASKED
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import LEAST_TEMPERATURE
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -34,10 +35,6 @@ _VALID = {"valid_utf8": tf.TensorSpec([], tf.bool)}
 _TEXTS = {"prompts": tf.TensorSpec([None], tf.string)}
 _DECODED = {"token_ids": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
 _IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
-
-
-UNMASKED = "_ids_unmasked"
-"""After a sampler's name, the signature of ids that chooses among all tokens."""
 
 
 class Decoder(Protocol):

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on what is written, which tells whose it is and vanishes with its holder.
+"""Locks what is written, so that there is one writer at a time; a lock names its holder and vanishes with it.
 
 The lock is the operating system's, on a small file beside what is written, so that a holder that was killed holds
 nothing, whatever process has its number since. Where a file system has no such locks (some network mounts, Windows),

@@ -1,4 +1,4 @@
-"""An artefact takes its place at once, whatever ends the process: all of the old one is there, or all of the new.
+"""Puts an artefact in its place at once: whatever ends the process, all of the old one is there or all of the new.
 
 What is written is staged in a hidden folder beside its place, `.name.….partial`, under the lock of its place. One file
 or directory then takes its place by one rename, or by exchanging the two where a directory is replaced. What consists

@@ -1,4 +1,4 @@
-"""Files on the disk: what has a name is whole, also after the power failed."""
+"""Writes files that are whole and on the disk before they have their names, even if the power fails."""
 
 from __future__ import annotations
 

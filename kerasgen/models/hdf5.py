@@ -1,4 +1,4 @@
-"""A file of HDF5 weights to arrays: nothing but plain numbers of the file itself, and of no more of them than it holds.
+"""Reads arrays from a file of HDF5 weights: plain numbers that lie in the file itself, and no more than it holds.
 
 HDF5 has links to other files, data kept in other files, views of other files, filters that make gigabytes of a few
 bytes, and code that is loaded to undo a filter. None of these belongs into weights. `WeightsFile` looks at every object

@@ -1,4 +1,4 @@
-"""A file for HDF5 to write, which a full disk doesn't end the process of.
+"""A file for HDF5 to write to, so that a full disk is an error and doesn't end the process.
 
 When a write fails, HDF5 can neither finish nor give up its file, and closing it ends in a segmentation fault. It writes
 through this instead, which keeps the first error to itself, takes what else comes without writing it, and raises the

@@ -1,4 +1,4 @@
-"""What a preset's directory holds, looked at before KerasHub builds anything of it.
+"""Looks through a preset's directory before KerasHub builds anything from it.
 
 KerasHub builds a model as large as `config.json` says, and then reads weights into it; a pipe in the place of a file
 would be waited for. Here a file is a file, a size is a size, and the weights are there for the model that is built.

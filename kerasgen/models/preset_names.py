@@ -35,7 +35,7 @@ def unknown(name: str, names: frozenset[str] | None = None) -> UnknownNameError:
         names: what there is; all of KerasHub's preset names if not given.
     """
     close = keywords.near(name, sorted({*(known() if names is None else names), "starter"}))
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    hint = keywords.suggestion(close)
     return UnknownNameError(
         f"KerasHub has no preset called {name!r}, and no directory here has this name.{hint} Write a preset name such "
         "as 'gpt2_base_en' or 'opt_125m_en', 'hf://organisation/model', 'kaggle://…', 'starter', or a directory.",

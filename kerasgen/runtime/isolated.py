@@ -20,14 +20,13 @@ from types import TracebackType
 from typing import Any, cast
 
 import kerasgen
-from kerasgen import errors, forks
+from kerasgen import errors, forks, quiet
 from kerasgen.errors import GenerateArgumentError, GenerationError, KerasgenError, ModelFormatError
 from kerasgen.runtime.base import Runtime
 from kerasgen.samplers import REGISTRY
 from kerasgen.samplers.resolving import resolve
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 
-_ENVIRONMENT = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _SAID_BYTES = 1000  # of what the process wrote to standard error, in the message of its end
 _PATIENCE = 5.0  # seconds for it to end by itself
 
@@ -138,7 +137,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
-                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": search},
+                env=os.environ | quiet.CHILD | {"PYTHONPATH": search},
             )
         except OSError as cause:
             raise GenerationError(f"A process to run {path} in can't be started: {cause}") from cause

@@ -1,4 +1,4 @@
-"""What a TFLite file itself says of its graph, against what lies beside it: sizes that differ would be other texts."""
+"""Compares a TFLite file's own graph with what lies beside it: other sizes would give other texts."""
 
 from __future__ import annotations
 

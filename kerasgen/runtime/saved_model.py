@@ -20,6 +20,9 @@ from kerasgen.samplers.sampling import Greedy, MinP, TopK, TopP
 from kerasgen.samplers.searching import Beam
 from kerasgen.tokens.base import Tokenizer
 
+UNMASKED = "_ids_unmasked"
+"""After a sampler's name, the signature that chooses among all tokens, those that break a character too."""
+
 _NAMES: dict[type[SamplerSpec], str] = {Greedy: "greedy", TopK: "top_k", TopP: "top_p", MinP: "min_p", Beam: "beam"}
 _OWN = {"top_k": ("temperature", "k"), "top_p": ("temperature", "p"), "min_p": ("temperature", "p")}
 
@@ -104,7 +107,7 @@ class SavedModelRuntime(Runtime):
         padded = np.zeros((len(prompts), max(map(len, prompts))), dtype=np.int32)
         for row, prompt in enumerate(prompts):
             padded[row, : len(prompt)] = prompt
-        unmasked = f"{name}_ids_unmasked"  # an artefact without it has no other signature than this
+        unmasked = f"{name}{UNMASKED}"  # an artefact without it has no other signature than this
         call = self._signatures[unmasked if not valid_utf8 and unmasked in self._signatures else f"{name}_ids"]
         inputs = {
             "prompts": padded,

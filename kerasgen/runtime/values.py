@@ -1,4 +1,4 @@
-"""What the values of an artefact's JSON may be: kinds, ranges and relations, checked before anything is loaded."""
+"""Checks the values of an artefact's JSON, their kinds, ranges and relations, before anything is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an artefact's file is the one that was exported, by its SHA-256, which is kept.
+"""Checks by SHA-256 that an artefact's file is the one that was exported, and remembers the result.
 
 Hashing 500 MB takes 0.8 s on one core. A file whose size, times and inode are those of one that was hashed is not read
 again; what was seen is kept beside XNNPACK's weight cache, which is thrown away where it was made of other weights.

@@ -1,4 +1,4 @@
-"""What other libraries write for a sampler among the arguments of `generate`, as the sampler that it is here."""
+"""Knows the arguments by which other libraries' `generate` sets a sampler, and the sampler that they mean here."""
 
 from __future__ import annotations
 

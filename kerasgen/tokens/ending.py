@@ -1,4 +1,4 @@
-"""A tokenizer whose texts end elsewhere."""
+"""A tokenizer like another one, but with another end token."""
 
 from __future__ import annotations
 

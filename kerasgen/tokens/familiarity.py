@@ -1,4 +1,4 @@
-"""Texts and a vocabulary to whether the vocabulary was made for texts in such a script."""
+"""Says whether a vocabulary was made for texts in such a script."""
 
 from __future__ import annotations
 

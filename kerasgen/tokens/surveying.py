@@ -1,4 +1,4 @@
-"""A corpus read once, for all that is decided by its texts: their digests, a sample, and what was dropped."""
+"""Reads a corpus once for all that is decided by its texts: their digests, a sample, and what was dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks of a person's own: which of Keras's fit a run, and what the model is like while they look at it.
+"""A person's callbacks: which of Keras's callbacks fit a run, and in which state they see the model.
 
 Imports Keras: import it late.
 """
