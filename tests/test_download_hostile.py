@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kerasgen.corpora import download
+from kerasgen.corpora import https
 from kerasgen.corpora.download import fetch
 from kerasgen.errors import CorpusUnavailableError
 
@@ -239,7 +239,7 @@ def test_where_a_redirection_may_lead(origin: str, target: str, followed: bool) 
     import io
     import urllib.request
 
-    ask = download._Redirects().redirect_request
+    ask = https._Redirects().redirect_request
     request = urllib.request.Request(origin)
     if followed:
         assert ask(request, io.BytesIO(), 302, "", {}, target) is not None

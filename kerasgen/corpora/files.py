@@ -17,10 +17,10 @@ from typing import Any, Literal
 from kerasgen import limits
 from kerasgen.corpora import csv_rows
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.corpora.finding import File, find_files, has_suffix
 from kerasgen.corpora.json_records import Fault, Record, read_records
 from kerasgen.corpora.kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
 from kerasgen.corpora.reading import (
-    File,
     Line,
     OnError,
     check_name,
@@ -28,8 +28,6 @@ from kerasgen.corpora.reading import (
     check_path,
     decode_line,
     extends_ascii,
-    find_files,
-    has_suffix,
     head_of,
     read_lines,
     too_large,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kerasgen import limits
+from kerasgen.corpora.finding import File
 from kerasgen.corpora.reading import (
     CHUNK_BYTES,
-    File,
     Line,
     decode_line,
     head_of,

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from kerasgen.corpora.archives import spooled
+from kerasgen.corpora.finding import COMPRESSIONS
 from kerasgen.corpora.poetry_repository import FOLDER, PoemFile
-from kerasgen.corpora.reading import COMPRESSIONS, read_whole
+from kerasgen.corpora.reading import read_whole
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
 

@@ -1,29 +1,25 @@
-"""Paths to lines of bytes: which files a path means, and what is in them, compressed or not, a little at a time."""
+"""Reads files a little at a time, compressed or not: their bytes, and their lines."""
 
 from __future__ import annotations
 
 import codecs
-import fnmatch
 import functools
-import glob
 import itertools
 import os
 import re
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from kerasgen import limits, locations
+from kerasgen import limits
 from kerasgen.corpora import decompression
+from kerasgen.corpora.finding import COMPRESSIONS, File, check_regular
 from kerasgen.corpora.kinds import HEAD_BYTES, kind_of
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
-from kerasgen.files import presence
 
 OnError: TypeAlias = Literal["raise", "skip"]
 
-COMPRESSIONS = tuple(decompression.COMPRESSIONS)
 CHUNK_BYTES = decompression.CHUNK_BYTES
 _BOM = codecs.BOM_UTF8
 # Which suffix the compressed files have that `kind_of` names.
@@ -32,19 +28,6 @@ _VERIFIED_BYTES = 32 << 20  # about a second of decompression
 _verified: set[tuple[str, int, int, int]] = set()
 _LINE_FEED = re.compile(rb"\n")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a corpus.
-
-    Args:
-        path: where it is.
-        name: its path below the folder that was asked for, with forward slashes; the same on every machine.
-    """
-
-    path: Path
-    name: str
 
 
 @dataclass(frozen=True)
@@ -88,48 +71,6 @@ def check_name(value: object, argument: str) -> None:
         raise CorpusArgumentError(f"{argument} must be the name of a field. Received: {value!r}.")
 
 
-def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
-    """Return the files that `path` means, in the order of their names.
-
-    Args:
-        path: a file; a folder, of which every file with one of the suffixes counts, in folders below it too, hidden
-            ones (`.git`) left out; or a glob, whose matches count whatever their suffix. `~` is the home directory.
-            Linked folders are followed, and a folder that is reached in several ways is read once.
-        suffixes: such as `(".txt",)`; a compression's suffix may follow.
-
-    Raises:
-        CorpusFormatError: there are more files, or deeper folders, than `kerasgen.limits` allow.
-        CorpusUnavailableError: there is no such file, none in the folder, or it is no regular file.
-    """
-    root = Path(path).expanduser()
-    if presence.is_dir(root):
-        found = [file for file in _walk(root, root, ("**", "*")) if has_suffix(file.path, suffixes)]
-        if not found:
-            raise CorpusUnavailableError(
-                f"The folder {path!r} holds no file that ends in {' or '.join(suffixes)} (or that and "
-                f"{', '.join(COMPRESSIONS)}). For files of another name write a glob such as "
-                f"'{root.as_posix()}/**/*.log'.",
-                path=root,
-            )
-    elif presence.exists(root):
-        found = [File(root, root.name)]
-    elif glob.has_magic(str(root)):
-        base = _fixed_part(root)
-        found = list(_walk(base, base, root.parts[len(base.parts) :])) if base.is_dir() else []
-        if not found:
-            raise CorpusUnavailableError(
-                f"No file matches {path!r}. The current folder is {str(Path.cwd())!r}.", path=root
-            )
-    else:
-        raise CorpusUnavailableError(
-            f"There is no file or folder {path!r}.{locations.hint(root)} The current folder is {str(Path.cwd())!r}.",
-            path=root,
-        )
-    for file in found:
-        _check_regular(file.path)
-    return sorted(found, key=lambda file: file.name)
-
-
 def read_chunks(path: Path) -> Iterator[bytes]:
     """Yield the file's bytes in pieces, decompressed by its suffix: .gz, .bz2, .xz or .zst.
 
@@ -141,7 +82,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
     """
     suffix = path.suffix.lower()
     size_bytes = 0
-    _check_regular(path)
+    check_regular(path)
     try:
         with path.open("rb") as file:
             if suffix in COMPRESSIONS:
@@ -182,7 +123,7 @@ def verify(path: Path) -> None:
     Raises:
         CorpusFormatError, CorpusUnavailableError, MissingDependencyError: as `read_chunks`.
     """
-    _check_regular(path)
+    check_regular(path)
     said = path.stat()
     identity = (str(path.resolve()), said.st_size, said.st_mtime_ns, said.st_ino)
     if path.suffix.lower() not in COMPRESSIONS or said.st_size > _VERIFIED_BYTES or identity in _verified:
@@ -360,100 +301,3 @@ def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> Corp
         path=path,
         byte=size_bytes,
     )
-
-
-def _check_regular(path: Path) -> None:
-    try:
-        kind = limits.kind_of_irregular(path)
-    except OSError as cause:
-        raise CorpusUnavailableError(f"{str(path)!r} can't be read: {cause.strerror or cause}.", path=path) from cause
-    if kind is not None:
-        raise CorpusUnavailableError(
-            f"{str(path)!r} is {kind}, and a corpus is read from files: it is read more than once, and must have an "
-            "end. Save what comes from there to a file, and pass that.",
-            path=path,
-        )
-
-
-def _walk(base: Path, root: Path, pattern: tuple[str, ...]) -> Iterator[File]:
-    """Yield the files below a folder whose path there matches a glob's parts, of which "**" is any number of folders.
-
-    Links are followed, and no folder is looked into twice for the same rest of the pattern: links that lead in a
-    circle, or in two ways to one folder, end.
-    """
-    allowed = limits.Limits.current()
-    seen: set[tuple[int, int, int]] = set()
-    names: set[str] = set()
-    # A folder, the pattern's part that is next, its depth. Links wait at the left until there is nothing else: a folder
-    # that lies here itself keeps its own name.
-    waiting: deque[tuple[Path, int, int]] = deque([(root, 0, 0)])
-    while waiting:
-        folder, part, depth = waiting.pop()
-        if depth > allowed.depth:
-            raise _beyond(base, f"folders {depth} deep", "depth", allowed.depth)
-        try:
-            said = folder.stat()
-            if (key := (said.st_dev, said.st_ino, part)) in seen:
-                continue
-            seen.add(key)
-            with os.scandir(folder) as scanned:
-                entries = sorted(scanned, key=lambda entry: entry.name)
-            for entry in entries:
-                inside, is_folder = Path(entry.path), _is_folder(entry)
-                for next_part in _matching(entry.name, pattern, part):
-                    if next_part == len(pattern):
-                        if not is_folder and (name := inside.relative_to(base).as_posix()) not in names:
-                            names.add(name)
-                            yield File(inside, name)
-                    elif is_folder:
-                        add = waiting.appendleft if entry.is_symlink() else waiting.append
-                        add((inside, next_part, depth + 1))
-        except OSError as cause:  # such as a folder that may not be opened: it is not passed over
-            raise CorpusUnavailableError(
-                f"The folder {str(folder)!r} can't be read: {cause.strerror or cause}.", path=folder
-            ) from cause
-        if len(names) > allowed.files:
-            raise _beyond(base, f"more than {allowed.files:,} files", "files", allowed.files)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: a file that can't be read, if its name is one that is read
-        return False
-
-
-def _matching(name: str, pattern: tuple[str, ...], part: int) -> Iterator[int]:
-    """Yield which part of the pattern is next behind a name; one that begins with a dot is met by a dot alone."""
-    wanted = pattern[part]
-    if wanted == "**":
-        if not name.startswith("."):
-            yield part
-        if part + 1 < len(pattern):
-            yield from _matching(name, pattern, part + 1)
-        elif not name.startswith("."):
-            yield len(pattern)
-    elif fnmatch.fnmatchcase(name, wanted) and (not name.startswith(".") or wanted.startswith(".")):
-        yield part + 1
-
-
-def _beyond(folder: Path, what: str, name: str, limit: int) -> CorpusFormatError:
-    return CorpusFormatError(f"{str(folder)!r} holds {what}. {limits.advice(name, limit)}", path=folder)
-
-
-def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Return whether a file's name ends so, a compression's suffix left aside."""
-    name = path.name.lower()
-    for compression in COMPRESSIONS:
-        name = name.removesuffix(compression)
-    return name.endswith(suffixes)
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """The folders of a glob before its first pattern."""
-    fixed: list[str] = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
