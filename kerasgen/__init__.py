@@ -82,7 +82,10 @@ __all__ = [*_PUBLIC, "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from kerasgen.keywords import meant
+
+        hint = "" if name.startswith("_") else meant(name, _PUBLIC)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{hint}")
     home = _PUBLIC[name]
     value = import_module(f"{__name__}.{name}") if home is None else getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 from kerasgen import cache, devices, forks, quiet
 from kerasgen.errors import ArgumentError, BackendError
 from kerasgen.files import placing
+from kerasgen.keywords import meant
 
 Backend: TypeAlias = Literal["jax", "tensorflow", "torch"]
 
@@ -33,7 +34,9 @@ def check(backend: str) -> Backend:
         ArgumentError: it has not.
     """
     if backend not in BACKENDS:
-        raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}. Received: {backend!r}.")
+        raise ArgumentError(
+            f"backend must be one of {', '.join(BACKENDS)}. Received: {backend!r}.{meant(backend, BACKENDS)}"
+        )
     return backend
 
 
@@ -148,6 +151,7 @@ def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend
     if not backend and asked and asked not in BACKENDS:
         raise ArgumentError(
             f"The environment variable {VARIABLE} must be one of {', '.join(BACKENDS)}. Received: {asked!r}."
+            f"{meant(asked, BACKENDS)}"
         )
     if backend == AUTO or (trains and not backend and not asked):
         chosen, why = automatic()

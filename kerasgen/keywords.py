@@ -22,12 +22,14 @@ _ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
     "beam_size": ("num_beams", "beams"),
     "beam_width": ("num_beams", "beams"),
     "best_of": ("num_return_sequences",),
+    "bf16": ("mixed_bfloat16", "bfloat16"),
     "block_size": ("sequence_length", "cache_length"),
     "callback": ("callbacks",),
     "checkpoint": ("model", "preset", "directory"),
     "checkpoint_dir": ("directory",),
     "clip": ("clip_norm",),
     "clipnorm": ("clip_norm",),
+    "column": ("field",),
     "context_length": ("sequence_length", "cache_length", "max_length"),
     "data": ("corpus", "path", "texts"),
     "dataset": ("corpus", "texts"),
@@ -50,6 +52,7 @@ _ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
     "inputs": ("prompts", "prompt", "texts", "text"),
     "input_text": ("prompts", "prompt", "text"),
     "iters": ("max_steps",),
+    "key": ("field",),
     "limit": ("max_documents",),
     "logdir": ("directory",),
     "logit_bias": ("bad_words",),
@@ -91,6 +94,8 @@ _ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
     "output_path": ("path",),
     "per_device_train_batch_size": ("batch_size",),
     "presence_penalty": ("repetition_penalty",),
+    "fp16": ("mixed_float16", "float16"),
+    "fp32": ("float32",),
     "frequency_penalty": ("repetition_penalty",),
     "pretrained_model_name_or_path": ("model", "preset"),
     "qlora": ("lora",),
@@ -117,10 +122,13 @@ _ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
     "target_modules": ("targets",),
     "temp": ("temperature",),
     "penalty_alpha": ("alpha",),
+    "tf": ("tensorflow",),
     "top_k": ("k",),
     "top_p": ("p",),
     "min_p": ("p",),
     "test_size": ("held_out",),
+    "text_column": ("field",),
+    "text_field": ("field",),
     "text": ("prompts", "prompt", "texts"),
     "train_data": ("corpus",),
     "train_dataset": ("corpus",),
@@ -185,6 +193,12 @@ def suggestion(close: Iterable[str]) -> str:
     """Return ` Did you mean 'a' or 'b'?` with its space, or nothing where there is nothing to suggest."""
     said = " or ".join(map(repr, close))
     return f" Did you mean {said}?" if said else ""
+
+
+def meant(value: object, choices: Iterable[object]) -> str:
+    """Return ` Did you mean 'cosine'?` with its space for a value that is none of the choices, or nothing."""
+    words = [choice for choice in choices if isinstance(choice, str)]
+    return did_you_mean(value, words) if isinstance(value, str) else ""
 
 
 def checked(

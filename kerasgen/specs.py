@@ -200,7 +200,8 @@ def read(value: Any, annotation: Any, *, where: str, error: type[ArgumentError] 
         return _parse(value, annotation)
     except ValueError:
         wanted = " or ".join(_say(option) for option in _options(annotation))
-        raise error(f"{where} takes {wanted}. Received: {value!r}.") from None
+        hint = keywords.meant(value, _choices(annotation))
+        raise error(f"{where} takes {wanted}. Received: {value!r}.{hint}") from None
 
 
 def _options(annotation: Any) -> list[Any]:
@@ -263,6 +264,12 @@ def _members(annotation: Any, count: int) -> tuple[Any, ...]:
     if typing.get_origin(annotation) is Sequence or members[1:] == (Ellipsis,):
         return (members[0],) * count
     return members
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The literals that are among what the annotation allows."""
+    literals = [one for one in _options(annotation) if typing.get_origin(one) is Literal]
+    return [choice for one in literals for choice in typing.get_args(one)]
 
 
 def _say(annotation: Any) -> str:

@@ -111,6 +111,25 @@ def test_the_sampler_or_tuner_that_a_message_writes_is_one(written):
     assert isinstance(eval(value, {"kg": kg}), kg.SamplerSpec if name == "sampler" else kg.FineTuner)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("FullTuner(precision='bf16')", "Did you mean 'mixed_bfloat16'"),
+        ("FullTuner(schedule='cosin')", "Did you mean 'cosine'"),
+        ("Text('a.txt', split='paragraphs')", "Did you mean 'paragraph'"),
+        ("ChinesePoetry(dynasty='tnag')", "Did you mean 'tang'"),
+        ("Jsonl('a.jsonl', key='body')", "Did you mean 'field'"),
+        ("Pipeline(backend='TensorFlow')", "Did you mean 'tensorflow'"),
+        ("Pipeline('text:path=a.txt,split=paragraphs')", "Did you mean 'paragraph'"),
+        ("TFLiteExporter(quantize='int-8')", "Did you mean 'int8'"),
+        ("load_artifact", "Did you mean 'load_artefact'"),
+    ],
+)
+def test_a_value_that_is_no_choice_is_told_the_nearest_one(written, meant):
+    with pytest.raises((errors.ArgumentError, AttributeError), match=meant):
+        eval(f"kg.{written}", {"kg": kg})
+
+
 def test_python_s_own_kind_of_error_catches_it_too():
     with pytest.raises(TypeError):
         kg.TopK(temprature=1)

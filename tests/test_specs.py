@@ -169,7 +169,7 @@ def test_a_value_is_read_as_its_annotation_says(argument: str, value: Any) -> No
         ("rate=fast", "everything:rate takes a number. Received: 'fast'."),
         ("loud=maybe", "everything:loud takes true or false. Received: 'maybe'."),
         ("limit=many", "everything:limit takes a whole number or none. Received: 'many'."),
-        ("mode=Fast", "everything:mode takes one of 'fast', 'slow', 7, None. Received: 'Fast'."),
+        ("mode=Fast", "everything:mode takes one of 'fast', 'slow', 7, None. Received: 'Fast'. Did you mean 'fast'?"),
         (
             "sizes=1|x",
             "everything:sizes takes a list of a whole number separated by '|' or none. Received: '1|x'.",

@@ -31,6 +31,7 @@ from kerasgen.errors import (
     MissingDependencyError,
 )
 from kerasgen.files import presence
+from kerasgen.keywords import meant
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class ChinesePoetry(CorpusSource):
             if value not in choices:
                 raise CorpusArgumentError(
                     f"chinese_poetry: {name} must be one of {', '.join(map(repr, choices))}. Received: {value!r}."
+                    f"{meant(value, choices)}"
                 )
         if self.form == "lushi":
             object.__setattr__(self, "form", "lüshi")

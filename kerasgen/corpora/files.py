@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from kerasgen import limits
+from kerasgen import keywords, limits
 from kerasgen.corpora import csv_rows
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.finding import File, find_files, has_suffix
@@ -129,7 +129,8 @@ class Text(_FileCorpus):
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
         if self.split not in SPLITS:
-            raise CorpusArgumentError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}.")
+            hint = keywords.meant(self.split, SPLITS)
+            raise CorpusArgumentError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}.{hint}")
         try:
             # Encoding something tells a text encoding from Python's others ("hex", "zip").
             "\n".encode(self.encoding)

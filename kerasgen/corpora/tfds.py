@@ -22,7 +22,7 @@ from kerasgen.errors import (
     CorpusUnavailableError,
     MissingDependencyError,
 )
-from kerasgen.keywords import did_you_mean
+from kerasgen.keywords import did_you_mean, meant
 
 PROBE_SECONDS = 10.0
 
@@ -298,7 +298,9 @@ _CNN = published.Layout("cnn_dailymail", {"article": ("article",), "highlights":
 
 def _check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise CorpusArgumentError(f"{argument} must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")
+        raise CorpusArgumentError(
+            f"{argument} must be one of {', '.join(map(repr, choices))}. Received: {value!r}.{meant(value, choices)}"
+        )
 
 
 def _check_place(corpus: Tfds | RedditTifu | CnnDailymail) -> None:

@@ -23,6 +23,7 @@ from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError, ModelFormatError
 from kerasgen.exporters.tflite import QUANTIZATIONS, TFLiteExporter
 from kerasgen.files import locking
+from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
     from kerasgen.generation.engine import Engine
@@ -74,6 +75,7 @@ class LiteRt:
         if self.quantize not in QUANTIZATIONS:
             raise GenerateArgumentError(
                 f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
+                f"{meant(self.quantize, QUANTIZATIONS)}"
             )
         threads = self.threads
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
+from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
     from kerasgen.constraints.valid_utf8 import Utf8Masks
@@ -79,6 +80,7 @@ class TFLiteExporter(Exporter):
         if self.quantize not in QUANTIZATIONS:
             raise ExportArgumentError(
                 f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
+                f"{meant(self.quantize, QUANTIZATIONS)}"
             )
         if self.loop is not None and self.loop not in LOOPS:
             raise ExportArgumentError(f"loop must be one of {', '.join(LOOPS)}, or None. Received: {self.loop!r}.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -56,6 +57,7 @@ class TransformersExporter(Exporter):
         if self.dtype not in TOLERANCE:
             raise ExportArgumentError(
                 f"dtype must be one of {', '.join(map(repr, TOLERANCE))}. Received: {self.dtype!r}."
+                f"{meant(self.dtype, TOLERANCE)}"
             )
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:

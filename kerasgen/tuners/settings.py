@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from kerasgen import keywords
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners import keras_schedules
 from kerasgen.tuners.base import FineTuner
@@ -188,4 +189,7 @@ class GradientTuner(FineTuner):
     def _check_choice(self, name: str, choices: tuple[object, ...]) -> None:
         value = getattr(self, name)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-            raise TuneArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")
+            hint = keywords.meant(value, choices)
+            raise TuneArgumentError(
+                f"{name} must be one of {', '.join(map(repr, choices))}. Received: {value!r}.{hint}"
+            )
