@@ -128,6 +128,9 @@ class TestLayout:
         (repository / "全唐诗" / "poet.song.0.json").write_bytes(b"not json")
         assert read(repository, dynasty="tang")[0] == ORDER[:4]
 
+    def test_a_directory_into_which_an_archive_was_unpacked_is_read_as_the_archive_is(self, repository: Path) -> None:
+        assert read(repository.parent, dynasty="tang")[0] == ORDER[:4]
+
     def test_half_of_the_repository_is_not_taken_for_the_whole(self, repository: Path) -> None:
         for file in (repository / "全唐诗").glob("poet.song.*"):
             file.unlink()

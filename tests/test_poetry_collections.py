@@ -191,6 +191,12 @@ class TestCollections:
         with pytest.raises(CorpusArgumentError, match="chooses a half of 全唐诗"):
             ChinesePoetry(collection="宋词", dynasty="song")
 
+    def test_a_single_file_without_poems_is_an_error(self, tmp_path: Path) -> None:
+        """A folder's list of poets is passed over; a person who names it alone would train on nothing."""
+        write(tmp_path, {"宋词/author.song.json": LAYOUTS["宋词/author.song.json"]})
+        with pytest.raises(CorpusFormatError, match=r"author\.song\.json: .* no text under 'paragraphs'.*only 'name'"):
+            read(tmp_path / "宋词" / "author.song.json")
+
     def test_an_entry_without_text_beside_poems_is_malformed(self, tmp_path: Path) -> None:
         write(tmp_path, {"宋词/ci.song.0.json": [{"rhythmic": "令", "paragraphs": ["猫。"]}, {"rhythmic": "令"}]})
         with pytest.raises(CorpusFormatError, match=r"the poem with index 1 has no text under 'paragraphs'"):

@@ -247,7 +247,7 @@ class ChinesePoetry(CorpusSource):
                 raise CorpusArgumentError(
                     f"chinese_poetry: {path} is no file poet.{self.dynasty}.*.json. Leave dynasty={self.dynasty!r} out."
                 )
-            yield from self._by_shape(COLLECTIONS.get(path.absolute().parent.name), file, tally)
+            yield from self._by_shape(COLLECTIONS.get(path.absolute().parent.name), file, tally, alone=True)
         elif self.collection == FOLDER or self.dynasty != "both":
             dynasties = DYNASTIES if self.dynasty == "both" else (self.dynasty,)
             yield from self._of_files(poem_files(path, dynasties, on_damage=self._on_damage(tally)), tally)
@@ -268,8 +268,14 @@ class ChinesePoetry(CorpusSource):
             yield from self._by_shape(collection, file, tally)
 
     def _by_shape(
-        self, collection: poetry_collections.Collection | None, file: PoemFile, tally: CorpusTally
+        self,
+        collection: poetry_collections.Collection | None,
+        file: PoemFile,
+        tally: CorpusTally,
+        *,
+        alone: bool = False,
     ) -> Iterator[_Entry]:
+        """The poems of a file of any layout; one that holds none is passed over, unless it was named alone."""
         skip = self.on_error == "skip"
         try:
             found = list(poetry_collections.poems_in(file.value()))
@@ -278,7 +284,7 @@ class ChinesePoetry(CorpusSource):
                 raise
             tally.drop(f"malformed file {file.name}")
             return
-        if not any(isinstance(poem, dict) for poem in found):
+        if not any(isinstance(poem, dict) for poem in found) and not (alone and found and not skip):
             tally.drop(f"no poems in the file {file.name}")
             return
         folder = "" if collection is None else collection.folder

@@ -105,7 +105,10 @@ def poem_files(
     """
     if path.is_dir():
         folder = path / FOLDER if (path / FOLDER).is_dir() else path
-        names = [entry.name for entry in folder.iterdir() if entry.is_file() and _is_wanted(entry.name, dynasties)]
+        names = _names(folder, dynasties)
+        if not names and not optional and len(deeper := list(path.glob(f"*/{FOLDER}"))) == 1:
+            folder = deeper[0]  # an archive was unpacked into the directory, with its first folder
+            names = _names(folder, dynasties)
         if optional and not names:
             return
         for dynasty, name in _ordered(names, dynasties, where=folder):
@@ -118,6 +121,10 @@ def poem_files(
             f"{FOLDER}, or an archive of it; without a path the files are downloaded.",
             path=path,
         )
+
+
+def _names(folder: Path, dynasties: tuple[str, ...]) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_file() and _is_wanted(entry.name, dynasties)]
 
 
 def _archive_files(
