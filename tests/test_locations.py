@@ -103,6 +103,12 @@ def test_a_neighbour_s_name_is_offered(places, tmp_path):
         kg.Pipeline.load(tmp_path / "a" / "b" / "c")
 
 
+def test_a_link_that_leads_nowhere_is_not_offered_as_its_own_neighbour(tmp_path):
+    (tmp_path / "poems.txt").symlink_to("moved.txt")
+    with pytest.raises(errors.CorpusUnavailableError, match=r"poems\.txt'\. It is a link to 'moved\.txt'"):
+        list(kg.corpora.create(f"text:path={tmp_path / 'poems.txt'}").documents())
+
+
 def test_none_of_it_loads_keras(places, tmp_path):
     """Not even where the model is there and the corpus is not."""
     manifest = json.loads((places / "poet" / "pipeline.json").read_text(encoding="utf-8"))
