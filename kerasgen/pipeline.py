@@ -146,7 +146,7 @@ class Pipeline(Evaluator):
         *,
         directory: str | os.PathLike[str] | None = None,
         resume: bool | Literal["auto"] = "auto",
-        callbacks: Sequence[Any] = (),
+        callbacks: Sequence[Any] | None = (),
         sample_prompt: str = "",
         verbose: int = 1,
     ) -> TuneReport:
@@ -171,6 +171,7 @@ class Pipeline(Evaluator):
         self._trains = True
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
+        callbacks = () if callbacks is None else callbacks  # Keras's own word for none
         if callbacks:
             self._start_backend()
             from kerasgen.tuners import guests

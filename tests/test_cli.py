@@ -74,7 +74,9 @@ def test_fit_generate_and_evaluate_work_on_what_fit_saved(preset, tmp_path, caps
     corpus, output = f"text:path={texts},split=line", str(tmp_path / "poet")
     run = ["fit", corpus, "--model", preset, "--output", output]
     assert main([*run, "--tuner", "full:sequence_length=32", "--max-steps", "3", "--batch-size", "4"]) == 0
-    assert "3 steps" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 steps" in said.out
+    assert ("\x1b" in said.out, said.err) == (False, "")  # bars are for terminals
     assert kg.Pipeline.load(output).tuner == kg.FullTuner(max_steps=3, batch_size=4, sequence_length=32)
     assert main(["generate", output, "the", "a cat", "--max-new-tokens", "6", "--sampler", "greedy"]) == 0
     both = capsys.readouterr().out

@@ -54,7 +54,7 @@ def test_tuning_says_nothing_and_its_bar_shows_the_loss_alone(folder, backend):
         TINY.replace("BACKEND", repr(backend))
         + """
 import os
-pipe.fit(verbose=0)
+pipe.fit(verbose=0, callbacks=None)
 pipe.generate("the", max_new_tokens=3)
 os.write(1, b"AND NOW")
 os.write(2, b"AND NOW")

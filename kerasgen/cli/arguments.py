@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from kerasgen.keywords import did_you_mean
@@ -28,6 +29,11 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
         if action.default is None or isinstance(action.default, bool):
             return action.help
         return super()._get_help_string(action)
+
+
+def verbosity() -> int:
+    """How a run is told: by a bar in a terminal, which obeys what moves it, and elsewhere by a line an epoch."""
+    return 1 if sys.stdout.isatty() else 2
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from kerasgen.cli.arguments import add_backend
+from kerasgen.cli.arguments import add_backend, verbosity
 from kerasgen.errors import ArgumentError
 from kerasgen.terminal import show
 
@@ -65,7 +65,7 @@ def run(chosen: argparse.Namespace) -> int:
     before = pipeline.evaluate()
     show(f"{pipeline.model.causal_lm.count_params():,} weights on the backend {pipeline.backend}")
     show("\nTuning it on the sample corpus …")
-    report = pipeline.fit()
+    report = pipeline.fit(verbose=verbosity())
     show(f"\n{report}\n")
     after_text = pipeline.generate(prompt, max_new_tokens=TOKENS)
     after = pipeline.evaluate()

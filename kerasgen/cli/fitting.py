@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend
+from kerasgen.cli.arguments import add_backend, verbosity
 from kerasgen.corpora.dividing import SAMPLES
 from kerasgen.corpora.splits import HELD_OUT
 from kerasgen.terminal import show
@@ -76,7 +76,8 @@ def run(chosen: argparse.Namespace) -> int:
         backend=chosen.backend,
     )
     pipeline.check_target(chosen.output, overwrite=chosen.overwrite)
-    show(pipeline.fit(directory=chosen.directory, resume="auto" if chosen.resume is None else chosen.resume))
+    resume: Any = "auto" if chosen.resume is None else chosen.resume
+    show(pipeline.fit(directory=chosen.directory, resume=resume, verbose=verbosity()))
     show(f"Saved to {pipeline.save(chosen.output, overwrite=chosen.overwrite)}")
     return 0
 

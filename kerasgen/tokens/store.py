@@ -160,7 +160,7 @@ def surveying(
 def _shown(documents: Iterable[Document], what: str, show: bool, total: int | None = None) -> Iterator[Document]:
     from tqdm.auto import tqdm
 
-    return iter(tqdm(documents, desc=what, unit=" documents", total=total, leave=False, disable=not show))
+    return iter(tqdm(documents, desc=what, unit=" documents", total=total, leave=False, disable=None if show else True))
 
 
 class _Column:
