@@ -199,7 +199,7 @@ def test_a_vocabulary_that_lacks_bytes_never_begins_what_it_can_not_end() -> Non
 
 
 @pytest.mark.parametrize("pieces", [[b"a", "春".encode()], [b"\x80", b"\x81"]])
-def test_where_nothing_could_break_or_nothing_could_be_written_there_are_no_masks(pieces: list[bytes]) -> None:
+def test_there_are_no_masks_only_where_no_token_could_break_a_character(pieces: list[bytes]) -> None:
     tokenizer = EndingTokenizer(Pieces(pieces), 99)
     masks = masks_of(tokenizer)
     assert (masks is None) == (pieces[0] == b"a")

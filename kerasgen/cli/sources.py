@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasgen import locations
+from kerasgen import locations, specs
 from kerasgen.errors import ArgumentError
 from kerasgen.files import placing
 
@@ -126,6 +126,8 @@ class ArtefactWriter:
 
             return generation.generate(self._engine, prompts, **settings)
         copies = settings.pop("num_return_sequences", None)
+        if copies is not None:
+            specs.check_whole("num_return_sequences", copies, least=1)
         self._check(settings)
         texts = list(self._runtime.generate([prompt for prompt in prompts for _ in range(copies or 1)], **settings))
         return texts if copies is None else [texts[n : n + copies] for n in range(0, len(texts), copies)]

@@ -107,8 +107,8 @@ _MASKS: dict[int, tuple[Any, Utf8Masks | None]] = {}
 def masks_of(tokenizer: Tokenizer | EndingTokenizer) -> Utf8Masks | None:
     """Return the masks of a tokenizer, made once while it is used; None where every token is whole characters.
 
-    There are none either where the vocabulary has no token to begin a text with: one whose bytes make no character. A
-    token that ends texts in the end token's place is the text that it was.
+    There are none either where no token at all, special ones and the end token included, may begin a text. A token that
+    ends texts in the end token's place is the text that it was.
     """
     base: Any = tokenizer
     while isinstance(base, EndingTokenizer):

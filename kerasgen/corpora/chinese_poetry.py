@@ -130,7 +130,7 @@ class ChinesePoetry(CorpusSource):
                 )
         if not isinstance(self.url, str) or not self.url.startswith(("https://", "http://")):
             raise CorpusArgumentError(
-                f"chinese_poetry: url must begin with https:// or http://. Received: {self.url!r}. "
+                f"chinese_poetry: url must begin with https://, or http:// on this machine. Received: {self.url!r}. "
                 "For files that are here already, use path=…"
             )
 

@@ -7,7 +7,6 @@ import csv
 import io
 import itertools
 import os
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,8 @@ from typing import Any, Literal
 
 from kerasgen import keywords, limits
 from kerasgen.corpora import csv_rows
-from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
+from kerasgen.corpora.base import Document
+from kerasgen.corpora.file_corpus import Dropped, FileCorpus
 from kerasgen.corpora.finding import File, find_files, has_suffix
 from kerasgen.corpora.json_records import Fault, Record, read_records
 from kerasgen.corpora.kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
@@ -31,7 +31,6 @@ from kerasgen.corpora.reading import (
     head_of,
     read_lines,
     too_large,
-    verify,
 )
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 
@@ -42,67 +41,7 @@ _TOO_LONG_FOR_CSV = "field larger than field limit"
 
 
 @dataclass(frozen=True)
-class _Dropped:
-    """A record that becomes no document: the reason it is counted under, and its error unless it is merely empty."""
-
-    reason: str
-    error: CorpusFormatError | None = None
-
-
-class _FileCorpus(CorpusSource):
-    """What the formats share: the files of a path in order, and what becomes of a bad record."""
-
-    path: str | os.PathLike[str]
-    on_error: OnError
-
-    def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
-        """Yield the documents of all files, a file at a time in the order of their names.
-
-        Args:
-            tally: filled while the documents are drawn, if given. What is left out of a damaged file counts as one
-                "damaged file".
-
-        Raises:
-            CorpusFormatError: a file is malformed, and `on_error` is "raise".
-            CorpusUnavailableError: there is no such file, or it can't be read.
-            MissingDependencyError: a file is compressed with Zstandard and the package for that is missing.
-        """
-        tally = CorpusTally() if tally is None else tally
-        for file in self._files():
-            if self.on_error == "raise":
-                verify(file.path)
-            records = self._records(file)
-            while True:
-                try:
-                    record = next(records, None)
-                except CorpusFormatError:  # the file itself is at fault: nothing after this can be read
-                    if self.on_error == "raise":
-                        raise
-                    record = _Dropped("damaged file")
-                if record is None:
-                    break
-                if isinstance(record, Document):
-                    yield tally.keep(record)
-                elif record.error is not None and self.on_error == "raise":
-                    raise record.error
-                else:
-                    tally.drop(record.reason)
-
-    def check(self) -> None:
-        """Look for the files, and read none."""
-        self._files()
-
-    @abstractmethod
-    def _files(self) -> list[File]:
-        """The files of this format that the path means, in order."""
-
-    @abstractmethod
-    def _records(self, file: File) -> Iterator[Document | _Dropped]:
-        """Yield what each record of the file becomes; raise CorpusFormatError where the file can't be read on."""
-
-
-@dataclass(frozen=True)
-class Text(_FileCorpus):
+class Text(FileCorpus):
     r"""Plain text: each file, line or paragraph is a document.
 
     Line ends become "\n". A document of nothing but white space is dropped and counted as "empty"; the blank lines
@@ -147,7 +86,7 @@ class Text(_FileCorpus):
     def _files(self) -> list[File]:
         return find_files(os.fspath(self.path), (".txt", ".text"))
 
-    def _records(self, file: File) -> Iterator[Document | _Dropped]:
+    def _records(self, file: File) -> Iterator[Document | Dropped]:
         wrong = self._wrong_kind(file) if self.check_kind else None
         if wrong is not None:
             do = advice(wrong)
@@ -191,7 +130,7 @@ class Text(_FileCorpus):
         except CorpusFormatError:
             return False
 
-    def _document(self, lines: Iterable[Line], file: File, *, id: str) -> Document | _Dropped:  # noqa: A002 - its name
+    def _document(self, lines: Iterable[Line], file: File, *, id: str) -> Document | Dropped:  # noqa: A002 - its name
         limit, size_bytes, parts = limits.Limits.current().document_bytes, 0, io.StringIO()
         for line in lines:
             size_bytes += len(line.raw)
@@ -200,15 +139,15 @@ class Text(_FileCorpus):
             try:
                 parts.write(decode_line(line, file, self.encoding))
             except CorpusFormatError as error:
-                return _Dropped(f"not {self.encoding}", error)
+                return Dropped(f"not {self.encoding}", error)
         text = parts.getvalue()
         if not text.strip():
-            return _Dropped("empty")
+            return Dropped("empty")
         return Document(text=text if self.split == "file" else text.removesuffix("\n"), id=id)
 
 
 @dataclass(frozen=True)
-class Jsonl(_FileCorpus):
+class Jsonl(FileCorpus):
     """JSON: each line is an object, or each item of an array is, and one of its fields is the text.
 
     The object's other fields become the document's metadata. A blank line or text is dropped and counted as "empty".
@@ -248,19 +187,19 @@ class Jsonl(_FileCorpus):
             # A folder of JSON lines often holds a .json file that describes it, so those count only by themselves.
             return find_files(path, (".jsonl", ".ndjson", ".json"))
 
-    def _records(self, file: File) -> Iterator[Document | _Dropped]:
+    def _records(self, file: File) -> Iterator[Document | Dropped]:
         wrong = kind_of(head_of(file.path))
         if wrong is not None:
             yield _another_kind(file, "JSON", wrong)
             return
         for record in read_records(file, self.field):
-            yield _Dropped("empty") if record.value is None else self._document(record, file)
+            yield Dropped("empty") if record.value is None else self._document(record, file)
 
-    def _document(self, found: Record, file: File) -> Document | _Dropped:
+    def _document(self, found: Record, file: File) -> Document | Dropped:
         record, line = found.value, found.line
         if isinstance(record, Fault):
             if isinstance(record.cause, CorpusFormatError):
-                return _Dropped(record.reason, record.cause)
+                return Dropped(record.reason, record.cause)
             return _fault(record.reason, file, line, record.what, record.cause)
         value: Any = record
         if isinstance(record, str) and found.name.startswith("#"):  # an array of texts
@@ -293,11 +232,11 @@ class Jsonl(_FileCorpus):
                 line,
                 f": the field {self.id_field!r} is {_kind(name)} where text or a whole number is needed",
             )
-        return Document(text=value, id=str(name), metadata=record) if value.strip() else _Dropped("empty")
+        return Document(text=value, id=str(name), metadata=record) if value.strip() else Dropped("empty")
 
 
 @dataclass(frozen=True)
-class Csv(_FileCorpus):
+class Csv(FileCorpus):
     """Comma-separated values with a header: each row is a document, and one of its columns is the text.
 
     The row's other columns become the document's metadata. A blank row or text is dropped and counted as "empty".
@@ -333,7 +272,7 @@ class Csv(_FileCorpus):
     def _files(self) -> list[File]:
         return find_files(os.fspath(self.path), (".csv", ".tsv") if self.delimiter == "\t" else (".csv",))
 
-    def _records(self, file: File) -> Iterator[Document | _Dropped]:
+    def _records(self, file: File) -> Iterator[Document | Dropped]:
         head = head_of(file.path)
         wrong = kind_of(head) or json_kind(head)
         if wrong is not None:
@@ -342,12 +281,12 @@ class Csv(_FileCorpus):
         rows = _rows(file, self.delimiter)
         header: list[str] | None = None
         for number, row in rows:
-            if isinstance(row, _Dropped):
+            if isinstance(row, Dropped):
                 if header is None and row.error is not None:
                     raise row.error  # without its header the file can't be read, not even row by row
                 yield row
             elif not row:
-                yield _Dropped("empty")
+                yield Dropped("empty")
             elif header is None:
                 header = row
             else:
@@ -355,7 +294,7 @@ class Csv(_FileCorpus):
         if header is None:
             yield _fault("no header", file, 1, " is where a header was expected: the first row names the columns")
 
-    def _document(self, row: list[str], header: list[str], file: File, number: int) -> Document | _Dropped:
+    def _document(self, row: list[str], header: list[str], file: File, number: int) -> Document | Dropped:
         if header.count(self.field) != 1:
             if self.field not in header:
                 return _no_field(self.field, "column", file, 1, header)
@@ -369,10 +308,10 @@ class Csv(_FileCorpus):
             )
         metadata = dict(zip(header, row, strict=True))
         text = metadata.pop(self.field)
-        return Document(text=text, id=f"{file.name}:{number}", metadata=metadata) if text.strip() else _Dropped("empty")
+        return Document(text=text, id=f"{file.name}:{number}", metadata=metadata) if text.strip() else Dropped("empty")
 
 
-def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | _Dropped]]:
+def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped]]:
     """Yield each row with the number of the line that it starts at."""
     undecoded: list[CorpusFormatError] = []
     fed: list[str] = []  # the lines of this row
@@ -398,7 +337,7 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | _Droppe
         fed.clear()
         number = count + 1
         try:
-            row: list[str] | _Dropped = next(reader)
+            row: list[str] | Dropped = next(reader)
         except StopIteration:
             return
         except csv.Error as cause:
@@ -413,15 +352,15 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | _Droppe
                     )
                 except csv.Error as problem:
                     row = _fault("not CSV", file, number, f" starts a row that is not CSV: {problem}", problem)
-        yield number, _Dropped("not utf-8", undecoded[0]) if undecoded else row
+        yield number, Dropped("not utf-8", undecoded[0]) if undecoded else row
 
 
-def _another_kind(file: File, wanted: str, found: str, do: str | None = None) -> _Dropped:
+def _another_kind(file: File, wanted: str, found: str, do: str | None = None) -> Dropped:
     error = CorpusFormatError(f"{str(file.path)!r} is no {wanted} but {found}. {do or advice(found)}", path=file.path)
-    return _Dropped(f"no {wanted} but {found.split(' (')[0]}", error)
+    return Dropped(f"no {wanted} but {found.split(' (')[0]}", error)
 
 
-def _no_field(name: str, noun: str, file: File, line: int, there: list[str]) -> _Dropped:
+def _no_field(name: str, noun: str, file: File, line: int, there: list[str]) -> Dropped:
     what = f": there is no {noun} {name!r}; there are: {', '.join(map(repr, there)) or 'none'}"
     return _fault(f"no {noun} {name!r}", file, line, what, do=f"Name another {noun}, or pass on_error='skip'.")
 
@@ -433,10 +372,10 @@ def _fault(
     what: str,
     cause: Exception | None = None,
     do: str = "Mend the file, or pass on_error='skip' to count and leave out what can't be read.",
-) -> _Dropped:
+) -> Dropped:
     error = CorpusFormatError(f"{str(file.path)!r}, line {line}{what}. {do}", path=file.path, line=line)
     error.__cause__ = cause
-    return _Dropped(reason, error)
+    return Dropped(reason, error)
 
 
 def _kind(value: object) -> str:

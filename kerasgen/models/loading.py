@@ -253,7 +253,7 @@ def _check_generates(keras_hub: Any, preset: str) -> None:
 
 @contextlib.contextmanager
 def _format_errors(what: str) -> Iterator[None]:
-    """Turn whatever reading a preset's files raises into a letter that names the preset."""
+    """Turn whatever reading a preset's files raises into an error that names the preset."""
     try:
         yield
     except (ModelFormatError, MissingDependencyError):
