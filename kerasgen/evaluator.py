@@ -110,7 +110,7 @@ class Evaluator(Generator):
             scores_path: a file to write what each document costs to, `.jsonl` or `.csv`; it is replaced.
 
         Raises:
-            ArgumentError: there is no corpus, or nothing of it is held out, or an argument is none.
+            ArgumentError: there is no corpus, or nothing of it is held out, or an argument is wrong.
             MissingDependencyError: `texts` are to be compared and sacrebleu is not installed.
         """
         from kerasgen.evaluation import scores_file, writing

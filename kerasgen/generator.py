@@ -143,7 +143,7 @@ class Generator(metaclass=Checked):
             progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
 
         Raises:
-            ConstraintArgumentError: `constraint` is none.
+            ConstraintArgumentError: `constraint` is no constraint.
             GenerateArgumentError: the call can't be carried out as written.
             GenerationError: the model's logits are not finite.
         """
@@ -218,7 +218,7 @@ class Generator(metaclass=Checked):
             overwrite: replace a file that is there already.
 
         Raises:
-            ConstraintArgumentError: `constraint` is none.
+            ConstraintArgumentError: `constraint` is no constraint.
             GenerateArgumentError: the call can't be carried out as written, a file is in the way, or a killed run had
                 other settings, another model or other prompts.
             GenerationError: the file can't be written, or the model's logits are not finite.
@@ -285,7 +285,7 @@ class Generator(metaclass=Checked):
         """The sampler, the constraint and the seed of a call, which may leave each to the pipeline.
 
         Raises:
-            ConstraintArgumentError: `constraint` is none.
+            ConstraintArgumentError: `constraint` is no constraint.
             SamplerArgumentError: `sampler` is none.
         """
         if isinstance(sampler, str):

@@ -119,7 +119,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: it can't be read.
-        ValueError: as `read_bytes`, or it is no JSON. NaN and Infinity, which Python's own reader takes, are none.
+        ValueError: as `read_bytes`, or it is no JSON. NaN and Infinity, which Python's own reader takes, are refused.
     """
     return parse_json(read_bytes(path), parse_constant=_no_number)
 

@@ -118,7 +118,7 @@ def _close_standard_error() -> None:
 
 
 def _put_back(kept: int, written: IO[bytes], also: re.Pattern[bytes] | None) -> bytes:
-    """Give the process its standard error again, write there what is no noise, and return what is."""
+    """Give the process its standard error back, write there what is no noise, and return the noise."""
     _flush()
     os.dup2(kept, _STANDARD_ERROR)
     written.seek(0)

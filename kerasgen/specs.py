@@ -43,7 +43,7 @@ def check_whole(
         error: what to raise.
 
     Raises:
-        ArgumentError: (or `error`) it is none, or less than `least`.
+        ArgumentError: (or `error`) it is no whole number, or less than `least`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise error(f"`{name}` must be a whole number of at least {least}{more}. Received: {value!r}.")

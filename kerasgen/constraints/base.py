@@ -133,7 +133,7 @@ class ConstraintState(ABC):
 
     @abstractmethod
     def advance(self, token_id: int) -> None:
-        """Go on by one token, one that was allowed; never the end token."""
+        """Go on by one allowed token; never by the end token."""
 
     @abstractmethod
     def copy(self) -> ConstraintState:

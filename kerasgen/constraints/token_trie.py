@@ -56,7 +56,7 @@ class TokenTrie:
 
 
 def token_texts(tokenizer: Tokenizer) -> list[bytes]:
-    """Return the bytes that each id adds to a text: none for special tokens, and for ids that there are none of."""
+    """Return the bytes that each id adds to a text: no bytes for special tokens and for ids without a token."""
     texts = []
     for token_id in range(tokenizer.vocabulary_size):
         try:

@@ -33,7 +33,7 @@ _LAST = 0x10FFFF
 
 
 class _Characters(CharacterAutomaton):
-    """Any characters but the replacement character; surrogates are none."""
+    """Any characters but the replacement character and surrogates."""
 
     @property
     def first(self) -> State:

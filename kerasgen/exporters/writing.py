@@ -110,7 +110,7 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
 
 
 def _foreign(path: Path, there: Sequence[Path], exporter: str, *, is_directory: bool) -> str | None:
-    """What lies at a place and is none of an artefact that an exporter wrote there, in words; None if nothing does."""
+    """Say in words what lies at a place that this exporter did not write there; None if it wrote all of it."""
     if path.exists() and path.is_dir() != is_directory:
         return f"{path.name} is a {'directory' if path.is_dir() else 'file'}"
     if is_directory and not any(path.iterdir()):

@@ -99,7 +99,7 @@ def _started(pid: int) -> str:
 
 
 def place_of(target: Path) -> Path:
-    """Return where the lock of what is written at `target` lies: beside it, under a hidden name."""
+    """Return where the lock of `target` lies: beside it, under a hidden name."""
     name = target.name
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = uuid.uuid5(uuid.NAMESPACE_URL, name).hex
@@ -198,7 +198,7 @@ class _Lock:
         return None
 
     def release(self) -> None:
-        """Let others have the lock; a forked child's release is none of its parent's."""
+        """Let others have the lock. In a forked child nothing happens: the lock is its parent's."""
         if self._pid != os.getpid():
             return
         if self._file is not None:

@@ -24,7 +24,7 @@ def begin(
         constraint: the form.
 
     Raises:
-        GenerateArgumentError: `constraint` is none, or a text can't have the form; before any work.
+        GenerateArgumentError: `constraint` is no constraint, or a text can't have the form; before any work.
     """
     if constraint is None:
         return None

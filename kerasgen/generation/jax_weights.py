@@ -80,7 +80,7 @@ def engine_of(model: LanguageModel) -> JaxEngine:
 
 
 def state_of(model: LanguageModel) -> tuple[Any, ...]:
-    """Return what is another if a weight is another: on JAX the arrays themselves, elsewhere sums over their bits."""
+    """Return what changes whenever a weight does: on JAX the arrays themselves, elsewhere sums over their bits."""
     import keras
 
     variables = model.causal_lm.variables

@@ -195,7 +195,7 @@ class _PartialFile:
     def _begin_anew(self) -> None:
         """Remove what another run left half done; the file that it was to replace stays."""
         try:
-            self._state.unlink(missing_ok=True)  # first: lines without a state are none
+            self._state.unlink(missing_ok=True)  # first: lines without a state count as nothing
             self._partial.unlink(missing_ok=True)
         except OSError as cause:
             raise GenerationError(f"{self._partial} can't be removed: {cause}") from cause

@@ -95,7 +95,7 @@ class IsolatedRuntime(Runtime):
         return np.asarray(self._process.ask("logits", token_ids=_ids(token_ids)), dtype=np.float32)
 
     def close(self) -> None:
-        """End the process; what is asked after that is an error."""
+        """End the process; any later call is an error."""
         self._process.close()
 
     def __enter__(self) -> IsolatedRuntime:
@@ -259,7 +259,7 @@ def _told(sampler: Any) -> dict[str, Any]:
 
 
 def _ids(token_ids: Any) -> list[Any]:
-    """Ids as JSON holds them; what is none is left for the other process to refuse."""
+    """Ids as JSON holds them; the other process refuses what is no id."""
     if isinstance(token_ids, (str, bytes)):
         raise GenerateArgumentError(f"Token ids are whole numbers. Received: {token_ids!r:.80}.")
     return [int(one) if hasattr(one, "__index__") and not isinstance(one, bool) else one for one in token_ids]

@@ -354,7 +354,7 @@ def open_artefact(
 
 
 def _verified(path: Path, sha256: str, weight_cache: Path | str | None) -> Path | None:
-    """The weight cache of a file that is the one that was exported, or None where there is none."""
+    """The weight cache of the artefact's file, which must be the exported one; None where there is no cache."""
     kept = _place(sha256, weight_cache)
     try:
         verifying.check_sha256(path, sha256, weight_cache=kept)

@@ -94,7 +94,7 @@ def added_token(entry: Any, path: Path) -> AddedToken:
     """Return the added token that an entry of one of transformers' files stands for.
 
     Raises:
-        TokenizerError: it is none.
+        TokenizerError: it is no added token.
     """
     try:
         return AddedToken.read(entry if isinstance(entry, dict) else {"content": entry})

@@ -185,7 +185,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._right.clear()
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:
-        """What to raise when a step left what is no number; no checkpoint was written of it."""
+        """The error for a step whose result is not finite; no checkpoint was written of it."""
         rate = self.learning_rate(max(step - 1, 0))
         kept = f" The last checkpoint, from before, is {self.checkpoint}." if self.checkpoint else ""
         return NonFiniteLossError(
