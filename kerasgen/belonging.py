@@ -9,7 +9,7 @@ from typing import Any
 from kerasgen.keywords import Elsewhere, same
 from kerasgen.samplers.borrowed import as_sampler, borrowed
 
-# Arguments of the calls, for whoever gives one of them to another call.
+# The arguments of the calls, to be recognized where another call receives one of them.
 PIPELINE = ("corpus", "model", "tuner", "sampler", "seed", "held_out", "max_documents", "sample", "backend", "cache")
 FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")
 GENERATE = (

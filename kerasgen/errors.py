@@ -70,7 +70,7 @@ def _restore(kind: type[KerasgenError], arguments: tuple[Any, ...]) -> KerasgenE
 
 
 class KerasgenWarning(UserWarning):
-    """What was asked for is done, and will hardly give what was meant; Python's `warnings` can silence it."""
+    """The call does what was asked for, but that is probably not what was meant; `warnings` can silence it."""
 
 
 class ArgumentError(KerasgenError, ValueError):

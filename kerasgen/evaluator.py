@@ -1,4 +1,4 @@
-"""What a pipeline evaluates with: how well its model predicts texts, what it writes, and how its run went."""
+"""The evaluating half of a pipeline: scores texts, examines what the model writes, and draws a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pipeline generates with: texts for prompts, into a list, a file or a stream."""
+"""The generating half of a pipeline: texts for prompts, into a list, a file or a stream."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from kerasgen.errors import ArgumentError, CallError, call_error
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Takes arguments that a call doesn't have, and says where they belong, or nothing if they belong nowhere else.
+# Called with the arguments that a call doesn't have; returns a sentence about where they belong, or "".
 Elsewhere = Callable[[Mapping[str, Any]], str]
 
-# What other libraries call it, and what it is called here; of several, those that the call has are offered.
+# Other libraries' names of arguments, and the names here; of several, those that the call has are suggested.
 _ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
     "adapter": ("lora",),
     "beam_search": ("beam",),

@@ -21,7 +21,7 @@ PEFT_FILE = "adapter_config.json"
 REPORT_FILE = "kerasgen.json"  # inside an artefact that is a directory
 REPORT_SUFFIX = ".json"  # after the whole name of one that is a file
 CHECKPOINT_FILE = "state.json"
-# What these write are models in another form, and are opened as models.
+# Exporters whose artefacts are models in another form, and are opened as models.
 MODEL_EXPORTERS = ("preset", "transformers")
 
 

@@ -331,7 +331,7 @@ class Pipeline(Evaluator):
         return store.surveying(corpus.documents, held_out=corpus.division, show=show)
 
     def _unfamiliar(self, survey: Survey) -> tuple[str, ...]:
-        """What speaks against training the model on these texts, as it came."""
+        """Reasons not to train this model on these texts, as it came; empty for none."""
         tokenizer = self.tokenizer
         from kerasgen.tokens.familiarity import unfamiliar_script
 

@@ -164,7 +164,7 @@ def read(directory: Path) -> SavedPipeline:
 
 
 def _base(source: Any, target: Path) -> dict[str, Any]:
-    """Where the directory of adapters' model lies, from anywhere and from the pipeline; empty for another source."""
+    """The absolute and relative path of the adapters' model; empty if it is no directory."""
     place = source.directory()
     if not isinstance(source, Hub) or place is None:
         return {}

@@ -32,7 +32,7 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def verbosity() -> int:
-    """How a run is told: by a bar in a terminal, which obeys what moves it, and elsewhere by a line an epoch."""
+    """Shows the progress of a run: as a bar in a terminal, elsewhere as a line an epoch."""
     return 1 if sys.stdout.isatty() else 2
 
 

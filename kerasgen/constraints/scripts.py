@@ -1,4 +1,4 @@
-"""Which Chinese characters belong to one script alone, simplified or traditional, by the tables of OpenCC.
+"""Lists the Chinese characters that belong to one script alone, simplified or traditional, by OpenCC's tables.
 
 OpenCC says what a character becomes in the other script, and not whether it stands there too: 里 becomes 裏, and yet
 千里 is traditional. So a character that the other script's own standard counts among the frequent ones (the first level

@@ -1,4 +1,4 @@
-"""Which tokens may come next so that a text stays valid UTF-8: what generation keeps to unless it is told otherwise.
+"""Finds the tokens that keep a text valid UTF-8; generation keeps to them unless `valid_utf8=False`.
 
 The tokens of a byte-level vocabulary are bytes, and a model that is young may end a character in its midst. A text is
 in one of ten states: between two characters, or within one of which so many bytes of such values are missing. For each

@@ -1,4 +1,4 @@
-"""One row of CSV whose fields may be of any length.
+"""Parses one row of CSV whose fields may be of any length.
 
 Python's `csv` reads a field of up to 131,072 characters, and that limit can only be lifted for the whole process, for
 every reader in every thread. So it is left alone, and the rare row that is longer is read here, by the same rules.

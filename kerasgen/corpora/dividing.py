@@ -150,7 +150,7 @@ class DividedCorpus:
 
 
 def _place(text: str, seed: int) -> int:
-    """Where a text stands in an order that the seed decides."""
+    """The text's place in an order that the seed decides."""
     data = seed.to_bytes(16, "big", signed=False) + text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 

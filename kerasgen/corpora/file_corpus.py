@@ -1,4 +1,4 @@
-"""What corpora of files share: the files of a path in order, and what becomes of a bad record."""
+"""Base class of corpora of files: it reads the files of a path in order, and drops or raises bad records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Dropped:
 
 
 class FileCorpus(CorpusSource):
-    """What the formats share: the files of a path in order, and what becomes of a bad record."""
+    """Base of the corpora of files: reads the files in order, and drops or raises bad records."""
 
     path: str | os.PathLike[str]
     on_error: OnError

@@ -24,7 +24,7 @@ MOST_LINES: Final = 20_000_000
 """Lines of all texts together that are compared, at 20 bytes each. In a larger corpus no groups are looked for."""
 
 SHARED: Final = (0.5, 0.75, 0.9)
-"""Which share of the shorter text's lines makes two texts near-duplicates; the next one within too large a group."""
+"""Share of the shorter text's lines that makes two texts near-duplicates; the second within too large a group."""
 
 LARGE: Final = 0.1
 """A group of more than this share of the texts is too large to stay on one side, if it has more than a few members."""
@@ -121,7 +121,7 @@ class NearDuplicates:
 
 
 class _Parts:
-    """Which text has which lines, as hashes, and how many each has."""
+    """The hashed lines of each text, and how many lines each has."""
 
     def __init__(self) -> None:
         self._hashes = array("q")

@@ -22,7 +22,7 @@ _CSV = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Layout:
-    """What the fields of a data set are called, in the files that are about.
+    """The names of a data set's fields in the files that people pass on.
 
     Args:
         name: of the corpus, for messages.
@@ -130,7 +130,7 @@ def _metadata(record: Mapping[str, Any], text: str, layout: Layout) -> dict[str,
 
 
 def _found(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """What the first of the names holds that is there."""
+    """The value of the first of these fields that the record has; None without any."""
     return next((record[name] for name in names if name in record), None)
 
 

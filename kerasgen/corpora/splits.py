@@ -74,7 +74,7 @@ class Division:
 
     @cached_property
     def key(self) -> Any:
-        """What tells this division from others, as JSON can hold it."""
+        """A value that JSON can hold, and that differs between divisions that differ."""
         if not self.groups:
             return self.held_out
         told = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()

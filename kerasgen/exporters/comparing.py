@@ -18,7 +18,7 @@ PROBE = "昨夜雨疏风骤，浓睡不消残酒。Once upon a time there was a 
 NEW_TOKENS = 128
 LEAST_DISTINCT = 20
 RAW = {"valid_utf8": False}
-"""What a call is told so that its ids are the model's own choice, whatever bytes they are."""
+"""Settings of a call whose ids are the model's own choice, whatever bytes they are."""
 _LEAST_POSITIONS = 8  # below which there is no text to compare
 
 

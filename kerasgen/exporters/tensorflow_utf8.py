@@ -1,4 +1,4 @@
-"""What keeps texts valid UTF-8 inside a graph: the table of `kerasgen.constraints.valid_utf8`. Imports TensorFlow.
+"""Keeps texts valid UTF-8 inside a graph, by the table of `kerasgen.constraints.valid_utf8`. Imports TensorFlow.
 
 The table has one more state than there: the one of a text that nothing is kept from.
 """

@@ -17,7 +17,7 @@ from kerasgen.quiet import quietly
 _ALIGNMENT = 64
 BLOCK = 32  # weights of a kernel's row that int4 scales together
 SILENT = {"enable_progress_bar": False, "enable_progress_report": False}  # ai-edge-quantizer prints both
-# It forgets one bar that it was told not to show.
+# The library shows one bar although it was told to show none.
 BARS = re.compile(rb"\s*(\r?(Applying Transformations|Generating Quantization)[^\n]*\n?)*", re.DOTALL)
 
 

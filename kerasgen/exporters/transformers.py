@@ -70,7 +70,7 @@ class TransformersExporter(Exporter):
         shape = family.shape(model.causal_lm)
         comparing.require_positions(shape.max_sequence_length)
         comparing.require_finite(model)
-        # No reader of ours has another, so nothing could be proved.
+        # kerasgen's own readers know no other, so nothing could be proved.
         if shape.layer_norm_epsilon != 1e-5:
             raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
         start = tokenizer.end_token_id if tokenizer.start_token_id is None else tokenizer.start_token_id

@@ -22,7 +22,7 @@ BESIDE = (*REPORTS, f".{metadata.TOKENIZER_FILE}")
 _TENSORFLOW_ERRORS = "tensorflow.python.framework.errors"  # a full disk is one of these where TensorFlow writes
 
 
-# Whose artefacts a name ends like, in small letters. A plugin's exporter may write any of them.
+# The endings of names, in small letters, and the exporter of each. A plugin's exporter may use any of them.
 ENDINGS = {".tflite": "tflite", ".litertlm": "litertlm", ".gguf": "gguf", "saved_model": "saved_model"}
 _OWN = (*ENDINGS.values(), "preset", "transformers")
 

@@ -201,7 +201,7 @@ class _PartialFile:
             raise GenerationError(f"{self._partial} can't be removed: {cause}") from cause
 
     def _read_state(self) -> dict[str, Any]:
-        """What is certain of the lines that stand; nothing where none do."""
+        """The fields that are certain from the lines at hand; empty without lines."""
         if self._named == self._partial.exists():  # no lines; or lines that are to replace another file
             return {}
         try:

@@ -85,7 +85,7 @@ class Texts:
 
     @property
     def utf8(self) -> Utf8States | None:
-        """Where the live texts stand among bytes, or None where any token may follow."""
+        """The UTF-8 state of each live text, or None where any token may follow."""
         return None if self._utf8 is None else Utf8States(self._utf8, self._states[self.live])
 
     def stop(self, row: int) -> None:

@@ -1,4 +1,4 @@
-"""Where the texts of a batch stand among the bytes of characters, and which tokens keep them valid UTF-8."""
+"""Keeps the UTF-8 state of each text of a batch, and finds the tokens that leave it valid UTF-8."""
 
 from __future__ import annotations
 

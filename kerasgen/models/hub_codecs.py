@@ -28,7 +28,7 @@ _SPACE = "\u2581"  # SentencePiece writes a space as "▁"
 
 
 class Codec(Protocol):
-    """What differs between the kinds of tokenizer: the table of bytes, and how text becomes ids."""
+    """The part in which kinds of tokenizer differ: the table of bytes, and encoding."""
 
     pieces: dict[int, bytes]
     strips_first_space: bool

@@ -33,7 +33,7 @@ def left_open_files() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """What a directory of transformers says of its tokenizer, and KerasHub's class has no place for.
+    """Settings of a transformers directory's tokenizer for which KerasHub's class has no place.
 
     Args:
         start_token: put before a document, or None.

@@ -52,7 +52,7 @@ class _Exact(np.ndarray[Any, Any]):
 
 
 class _Source:
-    """What KerasHub's converters ask for tensors; it has the methods of KerasHub's `SafetensorLoader`."""
+    """Gives tensors to KerasHub's converters, with the methods of KerasHub's `SafetensorLoader`."""
 
     def __init__(self, tensors: Tensors) -> None:
         self._tensors = tensors

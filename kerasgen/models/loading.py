@@ -182,7 +182,7 @@ def _from_preset(preset: str) -> Any:
 
 
 def _is_quantized(preset: str) -> bool:
-    """Whether any layer of a preset's configuration holds its weights as codes."""
+    """Whether a preset's configuration says that a layer is quantized."""
     from keras_hub.src.utils.preset_utils import load_json
 
     waiting: list[Any] = [load_json(preset)]

@@ -1,4 +1,4 @@
-"""What the settings of a transformers-format model mean to KerasHub's layers.
+"""Translates the settings of a transformers-format model for KerasHub's layers.
 
 A key of `config.json` is handed over, has the one value that the layers compute, or changes nothing that a model says.
 Any other is an error, for a model that is read without one key of it says something else.

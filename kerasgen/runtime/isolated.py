@@ -201,7 +201,7 @@ class _Process:
         self._child.kill()
 
     def _gone(self, *, late: bool) -> str:
-        """What to say of a process that gave no answer."""
+        """The message about a process that gave no answer."""
         self._child.kill()
         status = self._child.wait()
         self._said.seek(0, os.SEEK_END)

@@ -59,7 +59,7 @@ class TextSample:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What one reading of a corpus found.
+    """The result of one reading of a corpus.
 
     Args:
         digest: of the texts of both sides.
@@ -102,7 +102,7 @@ class Survey:
 
     @cached_property
     def found(self) -> Surveyed:
-        """What one reading found."""
+        """The result of one reading."""
         everything, training, sample, tally = TextDigest(), TextDigest(), TextSample(), CorpusTally()
         documents = self._read(tally)
         for document in documents if self._shown is None else self._shown(documents):

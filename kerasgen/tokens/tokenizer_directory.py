@@ -158,7 +158,7 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
 
 
 def _unsaid(contents: Contents, settings: dict[str, Any]) -> list[str]:
-    """What transformers' class of GPT-2's tokenizers calls special where the settings leave a token of it out."""
+    """The special tokens that transformers' GPT-2 tokenizer assumes where the settings don't name them."""
     token, keys = _GPT2_USUAL
     if settings.get("tokenizer_class", _GPT2_CLASSES[0]) not in _GPT2_CLASSES or settings.keys() >= set(keys):
         return []

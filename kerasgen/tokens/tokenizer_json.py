@@ -170,7 +170,7 @@ def _why_not_gpt2(found: Mapping[str, Any]) -> str | None:
 
 
 def _is_step(value: Any, inside: str) -> bool:
-    """Whether a part of the file has the form that such parts have; null is one."""
+    """Whether a part of the file is null, or an object whose inner steps are a list of objects."""
     if not value:
         return True
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Where a run keeps its checkpoints: the folder that it was given, or one of the person's that stands for this run.
+"""Finds the directory of a run's checkpoints: the given one, or one in the user's state directory for this run.
 
 Imports Keras: import it late.
 """
