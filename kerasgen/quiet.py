@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import logging
 import os
 import re
 import sys
@@ -100,6 +101,22 @@ def quietly(also: re.Pattern[bytes] | None = None) -> Iterator[None]:
         finally:
             os.close(kept)
             _depth -= 1
+
+
+class _NoRetracing(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def several_models() -> Iterator[None]:
+    """Drop TensorFlow's advice against tracing a function of Keras's again: each of several models has one."""
+    logger, ours = logging.getLogger("tensorflow"), _NoRetracing()
+    logger.addFilter(ours)
+    try:
+        yield
+    finally:
+        logger.removeFilter(ours)
 
 
 @functools.cache

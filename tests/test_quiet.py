@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -137,3 +138,29 @@ def test_a_level_that_was_chosen_stays(monkeypatch):
     monkeypatch.setenv(quiet.LEVEL, "1")
     quiet.set_level()
     assert os.environ[quiet.LEVEL] == "1"
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_several_models_are_scored_and_tuned_without_advice_on_tracing(folder):
+    """TensorFlow counts the traces of Keras's functions over all models, and takes the fifth for a mistake."""
+    program = """
+import kerasgen as kg
+texts = [f"the cat sat on mat {n}" for n in range(4)]
+tuner = kg.FullTuner(max_steps=1, batch_size=2, sequence_length=16)
+for _ in range(6):
+    pipe = kg.Pipeline(corpus=texts, model="./tiny", tuner=tuner, backend="tensorflow", held_out=0)
+    pipe.score(texts)
+    pipe.fit(verbose=0)
+"""
+    assert output_of(program, folder) == (b"", b"")
+
+
+def test_advice_on_tracing_that_is_not_ours_comes_out(caplog):
+    advice = "5 out of the last 5 calls to <function f> triggered tf.function retracing."
+    logger = logging.getLogger("tensorflow")
+    with quiet.several_models(), quiet.several_models():
+        logger.warning(advice)
+        logger.warning("another")
+    logger.warning(advice)
+    assert [record.getMessage() for record in caplog.records] == ["another", advice]

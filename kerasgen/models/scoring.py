@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasgen import forks
+from kerasgen import forks, quiet
 from kerasgen.errors import ModelArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses
@@ -124,7 +124,9 @@ def _batches(
             list(zip(rows.pieces.starts[members].tolist(), rows.pieces.targets[members].tolist(), strict=True))
             for members in (rows.members(index) for index in indices)
         ]
-        yield batch, pieces, _local(losses.predict_on_batch(inputs)).astype(np.float64)
+        with quiet.several_models():
+            values = losses.predict_on_batch(inputs)
+        yield batch, pieces, _local(values).astype(np.float64)
 
 
 def _local(values: Any) -> NDArray[Any]:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from kerasgen import backend as backends
-from kerasgen import forks
+from kerasgen import forks, quiet
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
@@ -290,7 +290,7 @@ def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *
             tokens_of_epoch, characters_of_epoch = batches.tokens(), batches.characters()
             first, begin = watcher.step, time.perf_counter()
             # shuffle=False: Keras would shuffle the batches again, with a seed of its own.
-            with weights_kept(trainer):
+            with weights_kept(trainer), quiet.several_models():
                 trainer.fit(
                     batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=together, shuffle=False, verbose=verbose
                 )
