@@ -60,5 +60,13 @@ def test_no_exporter_writes_a_file_that_is_named_like_another_s(name, exporter, 
         check_target(tmp_path / name, overwrite=False, exporter=exporter)  # the exporter's own `export` asks here
 
 
+@pytest.mark.parametrize("name", ["poet.onnx", "poet.safetensors", "poet.Keras"])
+def test_none_writes_a_file_that_is_named_like_another_program_s(name, tmp_path):
+    with pytest.raises(kg.errors.ExportArgumentError, match="ends like a file of another format"):
+        choose("gguf", tmp_path / name, {})
+    with pytest.raises(kg.errors.ExportArgumentError, match="ends like a file of another format"):
+        check_target(tmp_path / name, overwrite=False, exporter="saved_model")
+
+
 def test_a_plugin_s_exporter_may_write_any_ending(tmp_path):
     check_target(tmp_path / "poet.tflite", overwrite=False, exporter="mine")

@@ -25,10 +25,12 @@ _TENSORFLOW_ERRORS = "tensorflow.python.framework.errors"  # a full disk is one 
 # The endings of names, in small letters, and the exporter of each. A plugin's exporter may use any of them.
 ENDINGS = {".tflite": "tflite", ".litertlm": "litertlm", ".gguf": "gguf", "saved_model": "saved_model"}
 _OWN = (*ENDINGS.values(), "preset", "transformers")
+# What other programs write; none of our artefacts is one.
+_FOREIGN = (".onnx", ".safetensors", ".pt", ".pth", ".keras", ".h5", ".pb", ".ckpt", ".mlmodel")
 
 
 def check_ending(path: Path, exporter: str) -> None:
-    """Refuse a path whose ending says that another exporter wrote it: who reads it would be misled.
+    """Refuse a path whose ending says that another exporter or program wrote it: who reads it would be misled.
 
     Raises:
         ExportArgumentError: it does.
@@ -38,6 +40,11 @@ def check_ending(path: Path, exporter: str) -> None:
         raise ExportArgumentError(
             f"The name {path.name!r} is that of an artefact of the exporter {meant!r}, and {exporter!r} is to write "
             f"it. Choose another name, or exporter={meant!r}."
+        )
+    if exporter in _OWN and path.suffix.lower() in _FOREIGN:
+        raise ExportArgumentError(
+            f"The name {path.name!r} ends like a file of another format, and the exporter {exporter!r} is to write it. "
+            "Choose a name with its own ending, or without one."
         )
 
 
