@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen import locations
-from kerasgen.corpora import poetry_collections, verse, verse_variants
+from kerasgen.corpora import poetry_collections, verse, verse_scripts, verse_variants
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.poetry_collections import AUTO, COLLECTIONS, PROSE
 from kerasgen.corpora.poetry_repository import (
@@ -24,12 +24,7 @@ from kerasgen.corpora.poetry_repository import (
     poem_files,
     verify_archive,
 )
-from kerasgen.errors import (
-    CorpusArgumentError,
-    CorpusFormatError,
-    CorpusUnavailableError,
-    MissingDependencyError,
-)
+from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 from kerasgen.files import presence
 from kerasgen.keywords import meant
 
@@ -143,7 +138,7 @@ class ChinesePoetry(CorpusSource):
             MissingDependencyError: a script is asked for and OpenCC is not installed.
         """
         tally = CorpusTally() if tally is None else tally
-        convert = _converter(self.script)
+        convert = verse_scripts.converter(self.script)
         seen: set[bytes] = set()
         for entry in self._entries(tally):
             document, reason, changes = self._document(entry, convert)
@@ -390,22 +385,3 @@ def _malformed(file: PoemFile, index: int, fault: str) -> CorpusFormatError:
     return CorpusFormatError(
         f"{file.place}: the poem with index {index} {fault}. Use on_error='skip' to pass over it.", path=file.place
     )
-
-
-def _converter(script: str) -> Callable[[str], str] | None:
-    """The conversion to a script, or None where there is nothing to do."""
-    if script == "as_is":
-        return None
-    try:
-        import opencc
-    except ImportError as cause:
-        raise MissingDependencyError(
-            f"script={script!r} needs OpenCC. Install it with: pip install 'kerasgen[opencc]'",
-            package="opencc",
-            extra="opencc",
-        ) from cause
-    simplify = opencc.OpenCC("t2s").convert
-    if script == "simplified":
-        return lambda text: str(simplify(text))
-    complicate = opencc.OpenCC("s2t").convert
-    return lambda text: text if simplify(text) != text else str(complicate(text))
