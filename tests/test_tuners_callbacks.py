@@ -112,6 +112,21 @@ def test_the_report_and_the_checkpoint_are_of_the_weights_that_a_callback_restor
     assert same([kept[f"weights/{n:05d}"] for n in range(len(trained))], trained)
 
 
+def test_a_callback_judges_the_weights_by_their_own_held_out_loss() -> None:
+    """No validation falls due within these epochs, and a callback that watches for one still has the epoch's own."""
+    pipe = pipeline(max_steps=None, epochs=2, validate_every=100, learning_rate=0.5, schedule="constant")
+    told: list[tuple[float, float]] = []
+
+    class Judging(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            told.append((logs["val_bits_per_character"], pipe.evaluate().bits_per_character))
+
+    pipe.fit(verbose=0, callbacks=[Judging()])
+    assert len(told) > 1
+    for logged, evaluated in told:
+        assert logged == pytest.approx(evaluated, rel=1e-4)
+
+
 def test_keras_checkpoints_and_logs_are_what_keras_makes_of_the_task(tmp_path: Path) -> None:
     pipe = pipeline(max_steps=2)
     callbacks = [

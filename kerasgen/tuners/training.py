@@ -183,6 +183,7 @@ class _Run:
                 sample=None if sample is None else partial(_within, around, sample),
                 is_finite=recorder.is_finite,
                 digest=recorder.digest if callbacks else str,
+                watched=bool(callbacks),
                 show=verbose != 0,
                 validate_every=self.settings.validate_every,
                 checkpoint_every=self.settings.checkpoint_every,

@@ -91,6 +91,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         sample: writes a text, or None.
         is_finite: says whether every number of the run's state is one.
         digest: returns digits that change with any weight, where a person's callbacks may change some; else a constant.
+        watched: whether a person's callbacks read the logs.
         show: print the texts.
         validate_every: optimizer steps, or None for the ends of epochs.
         checkpoint_every: optimizer steps, or None for the ends of epochs.
@@ -111,6 +112,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         sample: Callable[[], str] | None,
         is_finite: Callable[[], bool],
         digest: Callable[[], str],
+        watched: bool,
         show: bool,
         validate_every: int | None,
         checkpoint_every: int | None,
@@ -129,6 +131,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.is_finite = is_finite
         self.digest = digest
         self._validated = self._saved = ""
+        self.watched = watched
         self.show = show
         self.validate_every = validate_every
         self.checkpoint_every = checkpoint_every
@@ -220,8 +223,13 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         if logs is not None:
             logs.update({name: float(np.atleast_1d(np.asarray(logs[name]))[-1]) for name in STEP_LOGS if name in logs})
         if logs is not None and self.seen.validations:
-            logs["val_loss"] = self.seen.validations[-1].loss
-            logs["val_bits_per_character"] = self.seen.validations[-1].bits_per_character
+            latest = self.seen.validations[-1]
+            if latest.step != self.step and self.watched and self.validate is not None and not self.interrupted:
+                latest = (
+                    self.measure()
+                )  # a callback that keeps the best weights judges these, not those of a step before
+            logs["val_loss"] = latest.loss
+            logs["val_bits_per_character"] = latest.bits_per_character
         if self.checkpoint_every is None and not self._window:  # a callback may have stopped between two steps
             self._save()
         self.aside += time.perf_counter() - begin
