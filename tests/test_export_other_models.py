@@ -71,7 +71,8 @@ def with_another_vocabulary() -> LanguageModel:
 def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
     """Each exporter compares what it wrote with the model as it generates now."""
     model = make()
-    artefact = EXPORTERS[name].export(model, tmp_path / ("model.gguf" if name == "gguf" else "model.tflite"))
+    ending = {"gguf": ".gguf", "tflite": ".tflite"}.get(name, "")
+    artefact = EXPORTERS[name].export(model, tmp_path / f"model{ending}")
     if name in ("tflite", "saved_model"):
         wanted = [list(one[0].token_ids) for one in generate_ids(model, [[5, 6]], sampler="greedy", max_new_tokens=12)]
         assert artefact.runtime.generate_ids([[5, 6]], max_new_tokens=12) == wanted
