@@ -24,7 +24,7 @@ from kerasgen.tokens.bpe import ByteLevelBPE
 def logits(causal_lm: Any) -> np.ndarray:
     import keras
 
-    ids = np.asarray([[7, 80, 81, 200, 290]], dtype="int32")
+    ids = np.asarray([[7, 80, 81, 200, 250]], dtype="int32")
     outputs = causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)})
     return np.asarray(keras.ops.convert_to_numpy(outputs))
 

@@ -228,7 +228,7 @@ class TestWhatARunComputes:
             pytest.skip("JAX computes attention in float16 on GPUs alone")
         tuner = FullTuner(**SHARED | {"max_steps": 3}, batch_size=6, precision=precision)
         run = watched(tuner, tmp_path)
-        assert run.report.losses[0] != at_once.report.losses[0]  # rounded to other sums
+        assert run.report.losses != at_once.report.losses[:3]  # rounded to other sums
         assert run.dtypes == at_once.dtypes == {"float32"}  # a callback finds the model as it came
         assert run.report.precision == precision
         np.testing.assert_allclose(run.report.losses, at_once.report.losses[:3], rtol=0.03)
