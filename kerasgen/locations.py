@@ -125,7 +125,7 @@ def _nothing(path: Path) -> str:
 
 def hint(path: Path) -> str:
     """Return ` Did you mean 'poems.txt'?` with its space, or nothing where no neighbour's name comes close."""
-    if path.is_symlink():
+    if presence.is_link(path):
         return f" It is a link to {str(path.readlink())!r}, which leads nowhere."
     return keywords.suggestion(map(str, near(path)))
 

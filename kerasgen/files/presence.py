@@ -22,3 +22,8 @@ def is_dir(path: Path) -> bool:
 def is_file(path: Path) -> bool:
     """Return whether a regular file lies there."""
     return os.path.isfile(path)  # noqa: PTH113 - see above
+
+
+def is_link(path: Path) -> bool:
+    """Return whether a symbolic link lies there, wherever it leads."""
+    return os.path.islink(path)  # noqa: PTH114 - see above
