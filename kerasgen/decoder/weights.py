@@ -1,0 +1,181 @@
+"""A decoder's weights by name: plain nested dictionaries. Imports the standard library only.
+
+The names, with those in brackets where the configuration asks for them::
+
+    embedding   {tokens, [positions], [norm]}
+    layers      [{attention_norm, query, key, value, output, [query_norm, key_norm], [sinks], [attention_post_norm],
+                  feedforward_norm, [gate], up, down, [router], [feedforward_post_norm]}, …]
+    [final_norm]
+    [head]
+
+A projection is `{kernel, [bias]}`, its kernel `(in, out)`, heads side by side; a norm is `{scale, [bias]}`. Kernels of
+experts have their number in front. An executor may prepare other forms for itself, such as fused or transposed kernels.
+JAX's pytrees and `tf.nest` take these dictionaries as they are. A weight's full name joins those of the levels:
+`layers.3.query.kernel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
+from kerasgen.errors import ModelFormatError
+
+Weights: TypeAlias = dict[str, Any]
+"""`embedding`, `layers` and so on; what stands at the leaves is whatever arrays an executor computes with."""
+
+Shape: TypeAlias = tuple[int, ...]
+Names: TypeAlias = tuple[str, ...]
+
+QUERY_KEY_VALUE: Names = ("query", "key", "value")
+GATE_UP: Names = ("gate", "up")
+
+
+def shapes(config: DecoderConfig) -> dict[str, Shape]:
+    """Return the full name of each weight that a configuration implies, and its shape.
+
+    The order is that of the computation.
+    """
+    width = config.hidden_dim
+    found: dict[str, Shape] = {"embedding.tokens": (config.vocabulary_size, width)}
+    if isinstance(config.positions, LearnedPositions):
+        assert config.max_sequence_length is not None
+        found["embedding.positions"] = (config.max_sequence_length, width)
+    if config.embedding_norm is not None:
+        found |= _norm("embedding.norm", config.embedding_norm, width)
+    for layer in range(config.num_layers):
+        found |= {f"layers.{layer}.{name}": shape for name, shape in layer_shapes(config, layer).items()}
+    if config.final_norm:
+        found |= _norm("final_norm", config.norm, width)
+    if not config.tied_head:
+        found["head.kernel"] = (width, config.vocabulary_size)
+    if config.head_bias:
+        found["head.bias"] = (config.vocabulary_size,)
+    return found
+
+
+def layer_shapes(config: DecoderConfig, layer: int) -> dict[str, Shape]:
+    """Return the names of a layer's weights, such as `query.kernel`, and their shapes."""
+    width, attention, placement = config.hidden_dim, config.attention, config.norm_placement
+    found: dict[str, Shape] = {}
+    if placement in ("before", "before_and_after", "parallel", "parallel_shared"):
+        found |= _norm("attention_norm", config.norm, width)
+    found |= _projection("query", width, attention.query_dim, attention.query_bias)
+    found |= _projection("key", width, attention.key_value_dim, attention.key_bias)
+    found |= _projection("value", width, attention.key_value_dim, attention.value_bias)
+    if attention.query_key_norm is not None:
+        is_whole = attention.query_key_norm_axis == "all_heads"
+        for role, size in (("query_norm", attention.query_dim), ("key_norm", attention.key_value_dim)):
+            found |= _norm(role, attention.query_key_norm, size if is_whole else attention.head_dim)
+    if attention.sinks:
+        found["sinks"] = (attention.num_query_heads,)
+    found |= _projection("output", attention.query_dim, width, attention.output_bias)
+    if placement in ("before_and_after", "after", "after_sum"):
+        found |= _norm("attention_post_norm", config.norm, width)
+    if placement in ("before", "before_and_after", "parallel"):
+        found |= _norm("feedforward_norm", config.norm, width)
+    found |= _feedforward(config, layer)
+    if placement in ("before_and_after", "after", "after_sum"):
+        found |= _norm("feedforward_post_norm", config.norm, width)
+    return found
+
+
+def _feedforward(config: DecoderConfig, layer: int) -> dict[str, Shape]:
+    width, part = config.hidden_dim, config.feedforward
+    found: dict[str, Shape] = {}
+    front: Shape = ()
+    if config.has_experts(layer):
+        assert part.experts is not None
+        front = (part.experts.num_experts,)
+        found |= _projection("router", width, *front, part.experts.router_bias)
+    if part.gated:
+        found |= _projection("gate", width, part.intermediate_dim, part.up_bias, front)
+    found |= _projection("up", width, part.intermediate_dim, part.up_bias, front)
+    return found | _projection("down", part.intermediate_dim, width, part.down_bias, front)
+
+
+def _norm(name: str, norm: Norm, size: int) -> dict[str, Shape]:
+    return {f"{name}.scale": (size,)} | ({f"{name}.bias": (size,)} if norm.bias else {})
+
+
+def _projection(name: str, inputs: int, outputs: int, bias: bool, front: Shape = ()) -> dict[str, Shape]:
+    found: dict[str, Shape] = {f"{name}.kernel": (*front, inputs, outputs)}
+    return found | ({f"{name}.bias": (*front, outputs)} if bias else {})
+
+
+def flat(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights by their full names."""
+    found: dict[str, Any] = {}
+
+    def take(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                take(f"{name}.{key}" if name else key, inner)
+        elif isinstance(value, list | tuple):
+            for index, inner in enumerate(value):
+                take(f"{name}.{index}", inner)
+        else:
+            found[name] = value
+
+    take("", weights)
+    return found
+
+
+def nested(by_name: Mapping[str, Any]) -> Weights:
+    """Return weights given by their full names as nested dictionaries, the layers in a list."""
+    found: Weights = {}
+    for name, value in by_name.items():
+        *levels, last = name.split(".")
+        inner = found
+        for level in levels:
+            inner = inner.setdefault(level, {})
+        inner[last] = value
+    if "layers" in found:
+        layers = found["layers"]
+        found["layers"] = [layers[index] for index in sorted(layers, key=int)]
+    return found
+
+
+def build(config: DecoderConfig, array: Callable[[str, Shape], Any]) -> Weights:
+    """Return the weights that a configuration implies, each as `array` gives it for its full name and its shape."""
+    return nested({name: array(name, shape) for name, shape in shapes(config).items()})
+
+
+def map_arrays(function: Callable[[Any], Any], weights: Weights) -> Weights:
+    """Return the weights with `function` applied to each array."""
+    return map_named(lambda _, array: function(array), weights)
+
+
+def map_named(function: Callable[[str, Any], Any], weights: Weights) -> Weights:
+    """Return the weights with `function` applied to each full name and array."""
+    return nested({name: function(name, array) for name, array in flat(weights).items()})
+
+
+def check(weights: Mapping[str, Any], config: DecoderConfig) -> None:
+    """Check that the weights are those that a configuration implies, by name and shape.
+
+    Raises:
+        ModelFormatError: a weight is missing, has another shape, or is one that the configuration doesn't use.
+    """
+    wanted, given = shapes(config), flat(weights)
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise ModelFormatError(f"The weights of this {config.architecture} decoder lack {_some(missing)}.")
+    unused = [name for name in given if name not in wanted]
+    if unused:
+        raise ModelFormatError(
+            f"The description of this {config.architecture} decoder has no use for {_some(unused)}: with these weights "
+            "it would be another model."
+        )
+    for name, shape in wanted.items():
+        if tuple(given[name].shape) != shape:
+            raise ModelFormatError(
+                f"The weight {name} of this {config.architecture} decoder must have the shape {shape}. Received: "
+                f"{tuple(given[name].shape)}."
+            )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
