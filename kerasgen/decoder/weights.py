@@ -96,7 +96,8 @@ def _feedforward(config: DecoderConfig, layer: int) -> dict[str, Shape]:
 
 
 def _norm(name: str, norm: Norm, size: int) -> dict[str, Shape]:
-    return {f"{name}.scale": (size,)} | ({f"{name}.bias": (size,)} if norm.bias else {})
+    found: dict[str, Shape] = {f"{name}.scale": (size,)}
+    return found | ({f"{name}.bias": (size,)} if norm.bias else {})
 
 
 def _projection(name: str, inputs: int, outputs: int, bias: bool, front: Shape = ()) -> dict[str, Shape]:
