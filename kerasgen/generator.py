@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 from kerasgen import belonging, constraints
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.exporters import litert_engine
+from kerasgen.exporters.tflite import engine as litert_engine
 from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel, ModelSource
 from kerasgen.samplers import resolving as samplers_resolving

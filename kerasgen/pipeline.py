@@ -17,7 +17,7 @@ from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
 from kerasgen.evaluator import Evaluator
-from kerasgen.exporters import choosing
+from kerasgen.exporters import registry as choosing
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.keywords import checked
 from kerasgen.models import resolving as models_resolving

@@ -19,9 +19,10 @@ from toys import encode, smallest_gpt2, texts
 
 import kerasgen as kg
 from kerasgen import backend
-from kerasgen.exporters import fresh_process, gguf_file, gguf_proving
+from kerasgen.exporters.gguf import file, proof
+from kerasgen.exporters.gguf.server import LlamaCpp
+from kerasgen.exporters.parity import worker
 from kerasgen.models.base import LanguageModel
-from kerasgen.runtime.llama_cpp_server import LlamaCpp
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 gguf = pytest.importorskip("gguf")
@@ -29,7 +30,7 @@ gguf = pytest.importorskip("gguf")
 needs_llama_cpp = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None, reason="it runs llama.cpp: pip install 'kerasgen[llamacpp]'"
 )
-LLAMA_CPP = "kerasgen.exporters.llama_cpp_process"
+LLAMA_CPP = "kerasgen.exporters.gguf.llama_cpp_worker"
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_the_file_says_what_llama_cpp_asks(model, tmp_path, without_llama_cpp):
 
 def test_a_fresh_process_without_keras_finds_every_weight_and_generates_the_same(model, tmp_path, without_llama_cpp):
     artefact = kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
-    weights, shape, vocabulary = gguf_file.read(artefact.path)
+    weights, shape, vocabulary = file.read(artefact.path)
     np.testing.assert_array_equal(weights.token_embedding, np.asarray(model.backbone.token_embedding.embeddings))
     assert {token: token_id for token_id, token in enumerate(vocabulary.tokens)} == model.tokenizer.vocabulary
     assert shape.num_heads == 2
@@ -156,7 +157,7 @@ def test_a_cut_file_is_no_model(model, tmp_path, without_llama_cpp):
     path = kg.GgufExporter().export(model, tmp_path / "tiny.gguf").path
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(kg.errors.ExportError, match=r"tiny\.gguf"):
-        gguf_file.read(path)
+        file.read(path)
 
 
 def change_tensor(path: Path) -> None:
@@ -215,13 +216,13 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 def broken(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
     """Let every file be changed after it was written."""
-    write = gguf_file.write
+    write = file.write
 
     def write_and_change(path: Path, *arguments: Any, **more: Any) -> None:
         write(path, *arguments, **more)
         change(path)
 
-    monkeypatch.setattr(gguf_file, "write", write_and_change)
+    monkeypatch.setattr(file, "write", write_and_change)
 
 
 @pytest.mark.one_backend
@@ -266,7 +267,7 @@ def test_a_fresh_process_that_has_keras_proves_nothing(model, tmp_path, monkeypa
 @pytest.mark.one_backend
 def test_a_fresh_process_is_not_waited_for_for_ever():
     with pytest.raises(kg.errors.ExportError, match=r"did not finish in 0\.01 seconds"):
-        fresh_process.run("kerasgen.exporters.gguf_process", {}, timeout=0.01)
+        worker.run("kerasgen.exporters.gguf.worker", {}, timeout=0.01)
 
 
 @pytest.mark.one_backend
@@ -279,7 +280,7 @@ def test_the_vocabulary_of_a_file_has_a_token_for_each_row_and_no_row_more(tmp_p
     tokenizer = ByteLevelBPE(vocabulary, merges, special_tokens=["[PAD290]"])
     model = LanguageModel(causal_lm=tiny_gpt2(300).causal_lm, tokenizer=tokenizer, source="padded")
     path = kg.GgufExporter().export(model, tmp_path / "padded.gguf").path
-    weights, shape, found = gguf_file.read(path)
+    weights, shape, found = file.read(path)
     assert len(weights.token_embedding) == shape.vocabulary_size == len(found.tokens) == 293
     assert found.tokens[290] == "[[PAD290]]"
     assert found.types[290] == gguf.TokenType.UNUSED
@@ -318,20 +319,20 @@ def test_llama_cpp_goes_on_after_an_end_token_and_starts_as_the_model_does(start
 
 
 def _greedy(model: LanguageModel) -> list[int]:
-    from kerasgen.exporters import comparing
+    from kerasgen.exporters.parity import comparison
 
-    return comparing.greedy(model, [[5, 6, 7]], [64])[0]
+    return comparison.greedy(model, [[5, 6, 7]], [64])[0]
 
 
 def _answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What fresh processes answer from now on."""
-    run, found = fresh_process.run, []
+    run, found = worker.run, []
 
     def listening(module: str, job: Any, **more: Any) -> dict[str, Any]:
         found.append(run(module, job, **more))
         return found[-1]
 
-    monkeypatch.setattr(fresh_process, "run", listening)
+    monkeypatch.setattr(worker, "run", listening)
     return found
 
 
@@ -343,20 +344,20 @@ def _answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         (functools.partial(change_field, key="gpt2.attention.head_count", value=4), "most_nats_behind"),
         (functools.partial(change_field, key="tokenizer.ggml.add_bos_token", value=0), "ids_equal"),
         (functools.partial(swap, one="d", other="t"), "ids_equal"),
-        (cut, "fresh process .*llama_cpp_process"),
+        (cut, "fresh process .*llama_cpp_worker"),
     ],
     ids=["heads", "start", "tokens", "cut"],
 )
 def test_llama_cpp_sees_what_numpy_did_not(model, change, message, tmp_path, monkeypatch):
     """The file is changed between the two proofs: whatever llama.cpp does otherwise than the model is found."""
-    run = fresh_process.run
+    run = worker.run
 
     def run_and_change(module: str, job: Any, **more: Any) -> dict[str, Any]:
         if module == LLAMA_CPP:
             change(Path(job["path"]))
         return run(module, job, **more)
 
-    monkeypatch.setattr(fresh_process, "run", run_and_change)
+    monkeypatch.setattr(worker, "run", run_and_change)
     with pytest.raises(kg.errors.ExportError, match=message):
         kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
     assert list(tmp_path.iterdir()) == []
@@ -365,9 +366,9 @@ def test_llama_cpp_sees_what_numpy_did_not(model, change, message, tmp_path, mon
 @pytest.mark.one_backend
 def test_an_end_is_where_the_end_token_comes_nearer_than_before():
     rows = np.asarray([[0.0, -9.0], [0.0, -8.0], [0.0, -3.0], [0.0, -5.0], [0.0, -2.5]])
-    assert gguf_proving._ending(rows, 1) == (2, 5.5)
-    assert gguf_proving._ending(rows[:1], 1) == (0, 10.0)
-    assert gguf_proving._ending(rows[::-1], 1) == (0, 3.5)
+    assert proof._ending(rows, 1) == (2, 5.5)
+    assert proof._ending(rows[:1], 1) == (0, 10.0)
+    assert proof._ending(rows[::-1], 1) == (0, 3.5)
 
 
 @needs_llama_cpp
@@ -382,7 +383,7 @@ def test_adapters_are_in_what_llama_cpp_computes(tmp_path):
     tuner = LoraTuner(max_steps=3, batch_size=2, sequence_length=16, learning_rate=0.05, precision="float32")
     tuner.tune(model, encode(model.tokenizer, texts(8)), seed=1, directory=tmp_path / "run", verbose=0)
     artefact = kg.GgufExporter().export(model, tmp_path / "lora.gguf")
-    after = gguf_file.read(artefact.path)[0].layers[0].qkv_kernel
+    after = file.read(artefact.path)[0].layers[0].qkv_kernel
     assert np.abs(after - before).max() > 1e-3
     assert is_llama_cpp_right(artefact.report["parity"])
 
@@ -397,7 +398,7 @@ def test_a_vocabulary_fitted_to_texts_is_read_back(asked, tmp_path):
     assert model.tokenizer.vocabulary_size != 400
     artefact = kg.GgufExporter().export(model, tmp_path / "poet.gguf")
     assert artefact.report["parity"]["greedy_equal"]
-    weights, _, vocabulary = gguf_file.read(artefact.path)
+    weights, _, vocabulary = file.read(artefact.path)
     assert len(weights.token_embedding) == len(vocabulary.tokens) == model.tokenizer.vocabulary_size
     again = vocabulary.tokenizer()
     for text in (*poems, "the rain, 六 🚀\n\n"):

@@ -9,7 +9,8 @@ from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen.exporters import litertlm_bundle, proving
+from kerasgen.exporters.litertlm import bundle
+from kerasgen.exporters.parity import ids as proving
 
 pytestmark = pytest.mark.one_backend
 
@@ -104,8 +105,8 @@ def test_a_bundle_of_something_else_is_not_handed_over(
     model, proved_before, tmp_path, tmp_path_factory, monkeypatch, change, figure
 ):
     """Although LiteRT-LM would run it; the figures are told, and no file is left."""
-    write, folder = litertlm_bundle.write, tmp_path_factory.mktemp("changed")
-    monkeypatch.setattr(litertlm_bundle, "write", lambda *arguments: write(*change(*arguments, folder)))
+    write, folder = bundle.write, tmp_path_factory.mktemp("changed")
+    monkeypatch.setattr(bundle, "write", lambda *arguments: write(*change(*arguments, folder)))
     with pytest.raises(kg.errors.ExportError, match=figure) as caught:
         kg.LiteRtLmExporter(quantize="int8").export(model, tmp_path / "poet.litertlm")
     assert caught.value.figures[figure] is False
@@ -133,7 +134,7 @@ def test_a_bundle_that_generates_something_else_is_not_handed_over(model, proved
 @pytest.mark.slow
 def test_what_is_no_bundle_is_told(proved, tmp_path):
     with pytest.raises(kg.errors.ExportError, match=r"model\.tflite can't be read"):
-        litertlm_bundle.read(proved.path)
+        bundle.read(proved.path)
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ def _texts(count: int) -> list[str]:
 @pytest.mark.parametrize("count", [1500, pytest.param(12000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("vocabulary", ["tiny", "starter"])
 def test_the_tokenizer_in_the_graph_is_the_exact_one(vocabulary, count):
-    from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
+    from kerasgen.exporters.saved_model.tokenizer import GraphTokenizer
 
     exact = ByteLevelBPE(*tiny_vocabulary(300)) if vocabulary == "tiny" else ByteLevelBPE.from_directory(STARTER)
     graph = GraphTokenizer(exact)
@@ -239,7 +239,7 @@ def test_half_a_character_at_the_end_is_left_out_as_the_library_leaves_it_out(ar
 
 
 def _graph_tokenizer(model):
-    from kerasgen.exporters.saved_model_tokenizer import GraphTokenizer
+    from kerasgen.exporters.saved_model.tokenizer import GraphTokenizer
 
     return GraphTokenizer(model.tokenizer)
 

@@ -96,7 +96,7 @@ def test_every_operator_of_every_kind_of_file_is_built_in(settings, more, tmp_pa
 @pytest.mark.slow
 def test_an_int8_file_whose_prefill_reads_other_tokens_is_not_handed_over(tmp_path, monkeypatch):
     """Its token-by-token predictions are right."""
-    from kerasgen.exporters import tflite_graph
+    from kerasgen.exporters.tflite import graph as tflite_graph
 
     read = tflite_graph._Module._read
 
@@ -113,7 +113,7 @@ def test_an_int8_file_whose_prefill_reads_other_tokens_is_not_handed_over(tmp_pa
 @pytest.mark.one_backend
 @pytest.mark.slow
 def test_an_int8_file_whose_beams_see_each_other_is_not_handed_over(tmp_path, monkeypatch):
-    from kerasgen.exporters import tflite_graph
+    from kerasgen.exporters.tflite import graph as tflite_graph
 
     attention = tflite_graph._attention
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tiny import tiny_gpt2, tiny_opt
 
 import kerasgen as kg
-from kerasgen.exporters import transformers
+from kerasgen.exporters.transformers import exporter as transformers
 from kerasgen.models.loading import load_directory
 
 

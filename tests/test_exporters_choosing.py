@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import kerasgen as kg
-from kerasgen.exporters.choosing import by_ending, choose
-from kerasgen.exporters.writing import check_target
+from kerasgen.exporters.registry import by_ending, choose
+from kerasgen.exporters.staging import check_target
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import pytest
 from tiny import tiny_gpt2
 
 from kerasgen.errors import ExportError
-from kerasgen.exporters import closeness, comparing, drawing, proving
 from kerasgen.exporters.numpy_decoder import NumpyDecoder, NumpyEngine
+from kerasgen.exporters.parity import comparison, quantized
+from kerasgen.exporters.parity import draws as drawing
+from kerasgen.exporters.parity import ids as proving
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
 from kerasgen.models.families.base import map_weights
@@ -78,8 +80,8 @@ def changed(engine: NumpyEngine) -> NumpyEngine:
 
 
 def test_greedy_texts_are_compared_to_their_full_length_although_the_model_would_end_them(engine, monkeypatch):
-    prompt = comparing.prompts(engine.tokenizer, **SIZES)[0]
-    early = comparing.ids_of(engine, [prompt], "greedy", 9)[0][3]
+    prompt = comparison.prompts(engine.tokenizer, **SIZES)[0]
+    early = comparison.ids_of(engine, [prompt], "greedy", 9)[0][3]
     host = Host(engine.ending_at(early))
     monkeypatch.setattr(proving, "ask", host.ask)
     figures = proving.prove_ids(engine.ending_at(early), Path("x"), **SIZES)
@@ -93,7 +95,7 @@ def test_greedy_texts_are_compared_to_their_full_length_although_the_model_would
 
 def test_prompts_fill_a_chunk_exactly_and_take_two_successive_ones(engine):
     """A prefill reads all of a prompt but its last token."""
-    lengths = [1 + len(one) for one in comparing.prompts(engine.tokenizer, **SIZES)]
+    lengths = [1 + len(one) for one in comparison.prompts(engine.tokenizer, **SIZES)]
     assert 8 + 1 in lengths
     assert any(length - 1 > 16 for length in lengths)
     assert any(length < 8 for length in lengths)
@@ -130,17 +132,17 @@ def test_a_loop_in_the_graph_that_goes_another_way_is_found(engine, monkeypatch)
         proving.prove_loop(engine, Path("x"), "top_k", **SIZES)
 
 
-LIMITS = closeness.Limits(0.05, 0.85, 1.5, 0.02, disagreement=0.02)
+LIMITS = quantized.Limits(0.05, 0.85, 1.5, 0.02, disagreement=0.02)
 
 
 def close(engine, host, monkeypatch, **settings):
     def logits(model, window):
         return NumpyDecoder(engine.weights, engine.shape).read(window).astype(np.float64)
 
-    monkeypatch.setattr(comparing, "logits", logits)
-    monkeypatch.setattr(closeness, "ask", host.ask)
+    monkeypatch.setattr(comparison, "logits", logits)
+    monkeypatch.setattr(quantized, "ask", host.ask)
     settings = {"beams": 4, "limits": LIMITS} | settings
-    return closeness.prove_closeness(engine, Path("x"), **SIZES, **settings)
+    return quantized.prove_closeness(engine, Path("x"), **SIZES, **settings)
 
 
 @pytest.mark.parametrize(
@@ -161,13 +163,13 @@ def test_a_quantised_file_whose_signatures_disagree_is_found(engine, broken, wha
 
 def test_signatures_may_be_apart_by_less_than_half_of_what_the_file_is_from_the_model(engine, monkeypatch):
     """A deep model's activations round otherwise where sums are taken in another order."""
-    limits = closeness.Limits(9, 0, 99, 9, disagreement=0.0)
+    limits = quantized.Limits(9, 0, 99, 9, disagreement=0.0)
     figures = close(engine, Host(changed(engine)), monkeypatch, limits=limits)
     off = figures["largest_logit_difference_in_deviations"]
     assert off > 0.01
-    closeness._check(figures | {"signatures": {"beams": 0.49 * off}}, limits)
+    quantized._check(figures | {"signatures": {"beams": 0.49 * off}}, limits)
     with pytest.raises(ExportError, match="signatures of beams"):
-        closeness._check(figures | {"signatures": {"beams": 0.51 * off}}, limits)
+        quantized._check(figures | {"signatures": {"beams": 0.51 * off}}, limits)
 
 
 def test_a_held_out_text_is_read_in_windows(engine, monkeypatch):
@@ -187,7 +189,7 @@ def test_a_held_out_text_is_read_in_windows(engine, monkeypatch):
 )
 def test_every_limit_is_held(engine, limits, what, monkeypatch):
     with pytest.raises(ExportError, match=what):
-        close(engine, Host(changed(changed(engine))), monkeypatch, limits=closeness.Limits(*limits, disagreement=9))
+        close(engine, Host(changed(changed(engine))), monkeypatch, limits=quantized.Limits(*limits, disagreement=9))
 
 
 SKEWED = np.concatenate([[9.0, 6.0, 2.0, -1.0, -4.0], np.linspace(-6, -9, 60)])
@@ -258,12 +260,12 @@ def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatc
 
 def test_every_degenerate_text_counts():
     varied, stuck = list(range(30)), [1] * 30
-    assert comparing.variety([varied, stuck]) == {
+    assert comparison.variety([varied, stuck]) == {
         "distinct_tokens": 30,
         "degenerate_texts": 1,
         "is_degenerate": False,
     }
-    assert comparing.variety([stuck, stuck])["is_degenerate"]
+    assert comparison.variety([stuck, stuck])["is_degenerate"]
 
 
 def test_of_texts_read_together_as_many_tokens_are_compared_as_fit():

@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from kerasgen.errors import ExportArgumentError, ExportError
-from kerasgen.exporters import writing
+from kerasgen.exporters import staging
 
 pytestmark = pytest.mark.one_backend
 
 
 def write(path: Path, content: str, *, exporter: str = "tflite", overwrite: bool = False) -> None:
     """An artefact of one file, with a tokenizer beside it."""
-    with writing.staged(path, overwrite=overwrite, exporter=exporter, beside=writing.BESIDE) as stage:
+    with staging.staged(path, overwrite=overwrite, exporter=exporter, beside=staging.BESIDE) as stage:
         stage.write_text(content, encoding="utf-8")
         stage.with_name(f"{stage.name}.tokenizer.json").write_text("{}", encoding="utf-8")
-        writing.write_report(stage, {}, exporter=exporter)
+        staging.write_report(stage, {}, exporter=exporter)
 
 
 def write_directory(path: Path, content: str, *, exporter: str = "saved_model", overwrite: bool = False) -> None:
-    with writing.staged(path, overwrite=overwrite, exporter=exporter) as stage:
+    with staging.staged(path, overwrite=overwrite, exporter=exporter) as stage:
         (stage / "assets").mkdir(parents=True)
         (stage / "assets" / "weights").write_text(content, encoding="utf-8")
-        writing.write_report(stage, {}, exporter=exporter)
+        staging.write_report(stage, {}, exporter=exporter)
 
 
 def texts(folder: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ import pytest
 from killing import POSIX, in_child, killed_at
 
 from kerasgen.errors import ExportArgumentError, LockedError
-from kerasgen.exporters import writing as exports
+from kerasgen.exporters import staging as exports
 from kerasgen.files import locking, placing, writing
 
 pytestmark = [pytest.mark.one_backend, *POSIX]

@@ -12,7 +12,7 @@ from toys import tiny_llama
 
 import kerasgen as kg
 from kerasgen.errors import GenerateArgumentError, UnknownNameError
-from kerasgen.exporters import litert_engine
+from kerasgen.exporters.tflite import engine as litert_engine
 from kerasgen.generation import generating
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")

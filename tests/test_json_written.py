@@ -19,7 +19,7 @@ pytestmark = pytest.mark.one_backend
 PACKAGE = Path(kerasgen.__file__).parent
 
 # What a process is asked and answers lives for a moment between two of our own, and an answer may be that it found NaN.
-BETWEEN_PROCESSES = ("exporters/fresh_process.py", "runtime/job.py")
+BETWEEN_PROCESSES = ("exporters/parity/worker.py", "runtime/job.py")
 
 
 def lenient_writers() -> list[str]:

@@ -17,7 +17,7 @@ from tokenizers.models import BPE
 
 import kerasgen as kg
 from kerasgen.errors import ModelFormatError
-from kerasgen.exporters import comparing
+from kerasgen.exporters.parity import comparison
 from kerasgen.generation.keras_engine import KerasEngine
 from kerasgen.models.hub import Hub
 from kerasgen.models.saving import save_preset
@@ -168,7 +168,7 @@ class TestAddedTokens:
                 exporter.export(model, tmp_path / "out")
 
     def test_transformers_holds_them_and_the_library_says_so(self, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr("kerasgen.exporters.transformers._prove_in_transformers", lambda *_: None)
+        monkeypatch.setattr("kerasgen.exporters.transformers.exporter._prove_in_transformers", lambda *_: None)
         theirs = rust(ordinary=ORDINARY)
         config = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
         model = Hub(str(directory(tmp_path / "hf", theirs, settings=config))).load()
@@ -340,7 +340,7 @@ def several_ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[in
     there = directory(tmp_path_factory.mktemp("ends") / "hf", theirs, settings={"eos_token": "<|im_end|>"})
     model = Hub(str(there)).load()
     prompt = model.tokenizer.encode("the end")
-    text = comparing.greedy(model, [prompt], [12])[0]
+    text = comparison.greedy(model, [prompt], [12])[0]
     place = next(n for n in range(2, 12) if text[n] not in (*text[:n], *prompt))
     # Two rows change their places, and with them the two tokens in all that the model says.
     table, end = model.backbone.token_embedding.embeddings, theirs.token_to_id("</s>")
@@ -359,7 +359,7 @@ def test_every_end_ends_a_text(sampler: str, engine: str, several_ends: Any) -> 
     model, prompt, expected = several_ends
     decoder = KerasEngine(model) if engine == "keras" else model
     found = kg.generation.generate_ids(
-        decoder, [prompt, prompt[:-1]], sampler=sampler, max_new_tokens=12, **comparing.RAW
+        decoder, [prompt, prompt[:-1]], sampler=sampler, max_new_tokens=12, **comparison.RAW
     )[0][0]
     if sampler.startswith("beam"):  # a search may find a likelier text, which ends there or nowhere
         assert found.finished == (found.token_ids[-1] in model.tokenizer.end_token_ids)
@@ -377,9 +377,14 @@ def test_every_end_ends_a_stream_and_keras_hub_s_samplers(several_ends: Any) -> 
     model, prompt, expected = several_ends
     text = model.tokenizer.decode(expected[:-1])
     pieces = generating.stream(
-        model, model.tokenizer.decode(prompt), sampler="greedy", max_new_tokens=12, return_prompt=False, **comparing.RAW
+        model,
+        model.tokenizer.decode(prompt),
+        sampler="greedy",
+        max_new_tokens=12,
+        return_prompt=False,
+        **comparison.RAW,
     )
     assert "".join(pieces).rstrip("\ufffd") == text.rstrip("\ufffd")
     sampler = keras_hub.samplers.GreedySampler()
-    found = kg.generation.generate_ids(model, [prompt], sampler=sampler, max_new_tokens=12, **comparing.RAW)[0][0]
+    found = kg.generation.generate_ids(model, [prompt], sampler=sampler, max_new_tokens=12, **comparison.RAW)[0][0]
     assert list(found.token_ids) == expected

@@ -46,9 +46,9 @@ def sealed(said):
 
 def of_other_weights(content: bytes) -> bytes:
     """A flatbuffer of one shape whose largest table holds other weights."""
-    from kerasgen.exporters import tflite_quantizing
+    from kerasgen.exporters.tflite import quantize
 
-    _, model = tflite_quantizing.read(content)
+    _, model = quantize.read(content)
     largest = max((bytes(one.data) for one in model.buffers if one.data is not None), key=len)
     changed = np.frombuffer(largest, np.float32)[::-1].tobytes()
     assert content.count(largest) == 1

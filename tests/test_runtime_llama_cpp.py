@@ -14,8 +14,8 @@ from tiny import tiny_gpt2
 import kerasgen as kg
 from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
-from kerasgen.exporters import drawing
 from kerasgen.exporters.numpy_decoder import NumpyDecoder, NumpyEngine
+from kerasgen.exporters.parity import draws
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
 from kerasgen.runtime import metadata
@@ -82,7 +82,7 @@ def test_what_is_drawn_among_the_tokens_that_may_follow_is_distributed_so(export
         logits = NumpyDecoder(host.weights, host.shape).read(framed)[-1]
         logits = np.where(masks.allowed(np.array([masks.state_after(framed)]))[0], logits, -np.inf)
         found = runtime.generate_ids([prompt] * 200, sampler="top_k:k=5", max_new_tokens=1, seed=3)
-        assert drawing.figures(found, logits, "top_k:k=5")["distributed"]
+        assert draws.figures(found, logits, "top_k:k=5")["distributed"]
 
 
 def test_an_artefact_generates_text(exported):
@@ -97,11 +97,11 @@ def test_an_artefact_generates_text(exported):
 )
 def test_what_is_drawn_is_distributed_as_the_logits_say_and_a_seed_gives_it_again(exported, runtime, host, sampler):
     model = exported[0]
-    call = drawing.draws(model.tokenizer, sampler)
+    call = draws.draws(model.tokenizer, sampler)
     prompt = [model.tokenizer.start_token_id, *call["prompts"][0]]
     logits = NumpyDecoder(host.weights, host.shape).read(prompt)[-1]
     found = runtime.generate_ids(**call)
-    assert drawing.figures(found, logits, sampler)["distributed"]
+    assert draws.figures(found, logits, sampler)["distributed"]
     assert runtime.generate_ids(**call) == found
     assert runtime.generate_ids(**call | {"seed": 99}) != found
     assert len({tuple(ids) for ids in found}) > 1

@@ -13,11 +13,11 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, ExportError, GenerationError
-from kerasgen.exporters import tflite_shortlist
 from kerasgen.exporters.numpy_decoder import NumpyEngine
+from kerasgen.exporters.tflite import estimates as tflite_shortlist
+from kerasgen.exporters.tflite.shortlist import Shortlist, rounding_error
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
-from kerasgen.runtime.litert_shortlist import Shortlist, rounding_error
 
 
 def rounded_symmetrically(hidden: np.ndarray) -> np.ndarray:

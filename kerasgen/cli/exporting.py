@@ -34,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Write the artefact and say what it is."""
-    from kerasgen.exporters import choosing
+    from kerasgen.exporters import registry
 
     target = chosen.path.expanduser()
     settings = {} if chosen.quantize is None else {"quantize": chosen.quantize}
-    exporter = choosing.choose(chosen.exporter, target, settings)  # what is wrong is said before a model is loaded
+    exporter = registry.choose(chosen.exporter, target, settings)  # what is wrong is said before a model is loaded
     pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend)
     show(pipeline.export(target, exporter=exporter, overwrite=chosen.overwrite))
     return 0

@@ -13,8 +13,8 @@ from kerasgen.keywords import checked, did_you_mean
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime
 
-# Which module opens what an exporter wrote. Its `open_artefact(path, found, **settings)` returns a `Runtime`.
-_HOMES = {"tflite": "litert", "saved_model": "saved_model", "litertlm": "litertlm", "gguf": "llama_cpp"}
+# The exporters whose folder holds a runtime. Its `open_artefact(path, found, **settings)` returns a `Runtime`.
+_HOMES = ("tflite", "saved_model", "litertlm", "gguf")
 
 
 @checked(GenerateArgumentError)
@@ -52,13 +52,13 @@ def load_artefact(
     if timeout_seconds is not None or memory_bytes is not None:
         raise GenerateArgumentError("`timeout_seconds` and `memory_bytes` are limits of isolated=True alone.")
     found = metadata.read(place)
-    home = _HOMES.get(found["exporter"])
-    if home is None:
+    home = found["exporter"]
+    if home not in _HOMES:
         raise ModelFormatError(
             f"{place} was written by the exporter {found['exporter']!r}, whose files another program runs. kerasgen "
             f"runs: {', '.join(sorted(_HOMES))}."
         )
-    opener = import_module(f"kerasgen.runtime.{home}").open_artefact
+    opener = import_module(f"kerasgen.exporters.{home}.runtime").open_artefact
     known = [name for name, one in signature(opener).parameters.items() if one.kind is Parameter.KEYWORD_ONLY]
     foreign = sorted(set(settings) - set(known))
     if foreign:

@@ -1,0 +1,96 @@
+"""`gguf`: one file for llama.cpp and Ollama, with llama.cpp's names, layouts and tokenizer settings."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from kerasgen.errors import ExportArgumentError, MissingDependencyError
+from kerasgen.exporters.base import Artefact, Exporter, check_limit
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+
+
+@dataclass(frozen=True)
+class GgufExporter(Exporter):
+    """Write a GGUF file for llama.cpp, Ollama and what else is made of them. GPT-2 only: llama.cpp knows no OPT.
+
+    A fresh process that has no Keras reads the file back: weights, vocabulary and settings must be the model's, and its
+    greedy ids, by an independent forward in NumPy. Where the package `xllamacpp` is installed (extra `llamacpp`),
+    llama.cpp runs the file in another one, and is compared too; the report says so (`parity.llama_cpp`).
+
+    Args:
+        dtype: of kernels and embeddings, as GGUF names it; `"Q8_0"` takes 8.5 bits a weight. Biases, norms and position
+            embeddings stay float32.
+        most_divergence: from the model's predictions, in nats a token, that the file may have in NumPy and in llama.cpp
+            (Kullback-Leibler, on a probe text); None for 0.001 with F16 and 0.05 with Q8_0, and with F32, which rounds
+            nothing, for 0.000001 in NumPy and 0.001 in llama.cpp.
+    """
+
+    dtype: Literal["F32", "F16", "Q8_0"] = "F32"
+    most_divergence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("F32", "F16", "Q8_0"):
+            raise ExportArgumentError(f"dtype must be 'F32', 'F16' or 'Q8_0'. Received: {self.dtype!r}.")
+        if self.most_divergence is not None:
+            check_limit("most_divergence", self.most_divergence)
+
+    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+        """Write the file, and have fresh processes read it and compare; see `Exporter`.
+
+        Raises:
+            MissingDependencyError: the package `gguf` is not installed.
+        """
+        from kerasgen.exporters.families import family_and_tokenizer, require_held
+        from kerasgen.exporters.gguf import file as gguf_file
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.exporters.staging import REPORTS, staged, write_report
+        from kerasgen.files import digests
+
+        family, tokenizer = family_and_tokenizer(model, "gguf")
+        require_held(tokenizer, "gguf", added_tokens=False, end_tokens=False)
+        shape = family.shape(model.causal_lm)
+        if family.gguf_architecture is None:
+            raise ExportArgumentError(
+                f"llama.cpp runs no {family.name.upper()} model, so there is no GGUF file of one. The exporter "
+                "'transformers' writes it."
+            )
+        if self.dtype == "Q8_0" and (shape.hidden_dim % gguf_file.BLOCK or shape.intermediate_dim % gguf_file.BLOCK):
+            raise ExportArgumentError(
+                f"Q8_0 needs widths that {gguf_file.BLOCK} divides. Received: hidden_dim={shape.hidden_dim}, "
+                f"intermediate_dim={shape.intermediate_dim}. Choose 'F16'."
+            )
+        comparison.require_positions(shape.max_sequence_length)
+        comparison.require_finite(model)
+        if importlib.util.find_spec("gguf") is None:
+            raise MissingDependencyError(
+                "The exporter 'gguf' needs the package gguf: pip install 'kerasgen[gguf]'.",
+                package="gguf",
+                extra="gguf",
+            )
+        from kerasgen.exporters.gguf.proof import prove
+
+        # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
+        size = tokenizer.vocabulary_size
+        weights = family.weights(model.causal_lm)
+        weights = weights._replace(token_embedding=weights.token_embedding[:size])
+        shape = replace(shape, vocabulary_size=size)
+        architecture = family.gguf_architecture
+        with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
+            gguf_file.write(stage, weights, shape, tokenizer, architecture=architecture, dtype=self.dtype)
+            figures = prove(
+                model, weights, shape, tokenizer, stage, dtype=self.dtype, most_divergence=self.most_divergence
+            )
+            about = {
+                "dtype": self.dtype,
+                "architecture": architecture,
+                "max_tokens": shape.max_sequence_length,
+                "sha256": digests.sha256_of(stage),
+                "parity": figures,
+            }
+            report = write_report(stage, about, exporter="gguf")
+        return Artefact(path=path, exporter="gguf", report=report)

@@ -1,0 +1,66 @@
+"""A fresh process of llama.cpp: `python -m kerasgen.exporters.gguf.llama_cpp_worker JOB.json ANSWER.json`.
+
+It knows a GGUF file and the package `xllamacpp`, whose server answers on this machine alone. The job holds `path`,
+`chunk` (tokens that are read at once), `longest` (tokens of a text), `prompts` and `new_tokens` to continue greedily,
+`ending` (a prompt, how many new tokens, and what is added to one token's logit), `draw` (a prompt, how many seeds, and
+by what each draws a token), `texts` to encode, and `prefixes` of which it tells the log-probability of every token that
+may come next.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def main() -> None:
+    """Do the job."""
+    import xllamacpp
+
+    from kerasgen.exporters.gguf.server import LlamaCpp
+    from kerasgen.runtime import job as jobs
+
+    job = jobs.read()
+    # Its threads wait for each other without resting: where something else runs on a core, all of them are slow.
+    threads = max((os.cpu_count() or 2) // 2, 1)
+    began = time.perf_counter()
+    model = LlamaCpp(
+        job["path"], chunk=job["chunk"], longest=job["longest"], texts=len(job["prompts"]), threads=threads
+    )
+    loaded = time.perf_counter()
+    ids = [model.further(*one) for one in zip(job["prompts"], job["new_tokens"], strict=True)]
+    seconds = time.perf_counter() - loaded
+    together = model.complete(job["prompts"], min(job["new_tokens"]))
+    ending = job["ending"]
+    ended = model.complete(ending["prompt"], ending["new_tokens"], logit_bias=[ending["bias"]])
+    draw = job["draw"]
+
+    def drawn(seeds: int) -> list[list[int]]:
+        return [model.further(draw["prompt"], 1, **draw["by"], seed=n, cache_prompt=True) for n in range(seeds)]
+
+    encoded = [model.tokenize(text, start=False) for text in job["texts"]]
+    jobs.answer(
+        {
+            "version": xllamacpp.__version__,
+            "load_seconds": loaded - began,
+            "ids": ids,
+            "seconds": seconds,
+            "together": [one["tokens"] for one in sorted(together, key=lambda one: one["index"])],
+            "ended": ended["tokens"],
+            "ended_by": ended["stop_type"],
+            "drawn": drawn(draw["seeds"]),
+            "drawn_again": drawn(draw["again"]),
+            "drawn_from": model.log_probabilities(draw["prompt"], size=job["vocabulary_size"], forced=job["forced"]),
+            "encoded": encoded,
+            "started": [model.tokenize(text, start=True) for text in job["texts"]],
+            "decoded": [model.detokenize(some) for some in encoded],
+            "log_probabilities": [
+                model.log_probabilities(prefix, size=job["vocabulary_size"], forced=job["forced"])
+                for prefix in job["prefixes"]
+            ],
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""A GGUF file is read in fresh processes, by NumPy and by llama.cpp, and must compute what the model does."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.errors import ExportError
+from kerasgen.exporters.gguf import file as gguf_file
+from kerasgen.exporters.gguf.runtime import server_settings
+from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
+from kerasgen.exporters.gguf.worker import digests
+from kerasgen.exporters.numpy_decoder import Floats, NumpyDecoder, NumpyEngine
+from kerasgen.exporters.parity import comparison, draws, worker
+from kerasgen.exporters.transformers.exporter import TEXTS
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.families import DecoderShape, DecoderWeights
+from kerasgen.samplers.arithmetic import log_softmax
+from kerasgen.samplers.resolving import resolve
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+Rows = npt.NDArray[np.float64]
+
+# Mean Kullback-Leibler divergence, in nats per token of the probe text, of what was written from the model.
+TOLERANCE = {"F32": 1e-6, "F16": 1e-3, "Q8_0": 5e-2}
+# The same of what llama.cpp computes, at some places of that text.
+LLAMA_CPP_TOLERANCE = {"F32": 1e-3, "F16": 1e-3, "Q8_0": 5e-2}
+# By how many nats a token that llama.cpp takes may be behind the likeliest. What is left for F32 is the order of sums,
+# which a step of the table of GELU makes larger; beside F16 and Q8_0 llama.cpp rounds what it multiplies by them, too.
+NEAR = {"F32": 2e-2, "F16": 2e-1, "Q8_0": 2.5}
+_PLACES = 8
+_SAMPLER = "top_k:k=5"
+_AGAIN = 20  # seeds that draw twice
+_IMPOSSIBLE = -80.0  # nats
+_CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a text there
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What a model is asked, whatever reads it.
+
+    Args:
+        tokenizer: of the model.
+        chunk: tokens that llama.cpp reads at once.
+        longest: tokens of a text.
+        start: the start token, or nothing.
+        prompts: ids, the start token in front.
+        counts: of new tokens after each.
+        probe: ids of a text, the start token in front.
+        texts: to encode.
+    """
+
+    tokenizer: ByteLevelBPE
+    chunk: int
+    longest: int
+    start: list[int]
+    prompts: list[list[int]]
+    counts: list[int]
+    probe: list[int]
+    texts: list[str]
+
+    @classmethod
+    def of(cls, tokenizer: ByteLevelBPE, positions: int) -> _Asked:
+        """Return it for texts of at most so many positions."""
+        start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+        longest = min(positions, 256)
+        chunk = max(longest // 8, 1)
+        prompts = comparison.prompts(tokenizer, chunks=(chunk,), longest=longest)
+        counts = comparison.counts(tokenizer, prompts, longest)
+        probe = (start + tokenizer.encode(comparison.PROBE))[: longest - 1]
+        texts = comparison.encodable(tokenizer, (*TEXTS, f"not an end: {tokenizer.end_token}"))
+        return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, probe, texts)
+
+
+def prove(
+    model: LanguageModel,
+    weights: DecoderWeights,
+    shape: DecoderShape,
+    tokenizer: ByteLevelBPE,
+    path: Path,
+    *,
+    dtype: str,
+    most_divergence: float | None = None,
+) -> dict[str, Any]:
+    """Read the file in a fresh process, and in one of llama.cpp where that is installed, and compare.
+
+    Args:
+        model: what was exported.
+        weights: of the model, unrounded.
+        shape: of the model.
+        tokenizer: of the model.
+        path: of the file.
+        dtype: of its kernels and token embeddings.
+        most_divergence: nats a token that its rounding may cost; None for `TOLERANCE` and `LLAMA_CPP_TOLERANCE`.
+
+    Returns:
+        Figures, as JSON could hold them.
+
+    Raises:
+        ExportError: something is not the model's, or a process failed; `.figures` holds what was seen.
+    """
+    asked = _Asked.of(tokenizer, shape.max_sequence_length)
+    kept = gguf_file.rounded(weights, dtype)
+    prompts = [prompt[len(asked.start) :] for prompt in asked.prompts]
+    own = comparison.greedy(model, prompts, asked.counts)
+    expected = own
+    if dtype != "F32":  # rounded weights choose otherwise between near equals, and these are what counts
+        expected = comparison.greedy(NumpyEngine(kept, shape, tokenizer), prompts, asked.counts)
+    model_says = log_softmax(np, NumpyDecoder(weights, shape).read(asked.probe).astype(np.float64))
+    figures = _read_by_numpy(kept, shape, path, asked, expected, model_says)
+    if dtype != "F32":
+        figures["like_the_unrounded_model"] = expected == own
+    wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
+    most = [one[dtype] if most_divergence is None else most_divergence for one in (TOLERANCE, LLAMA_CPP_TOLERANCE)]
+    if wrong or not figures["kl_nats_per_token"] <= most[0]:
+        raise ExportError(
+            f"What was written is not what the model is ({', '.join(wrong) or 'kl_nats_per_token'}): {figures}. "
+            "Nothing was kept.",
+            figures=figures,
+        )
+    figures["llama_cpp"] = None
+    if importlib.util.find_spec("xllamacpp") is not None:
+        reference = NumpyEngine(kept, shape, tokenizer)
+        figures["llama_cpp"] = _run_by_llama_cpp(
+            reference, path, asked, expected, model_says, most_divergence=most[1], near=NEAR[dtype]
+        )
+    return figures
+
+
+def _read_by_numpy(
+    kept: DecoderWeights,
+    shape: DecoderShape,
+    path: Path,
+    asked: _Asked,
+    expected: list[list[int]],
+    says: Rows,
+) -> dict[str, Any]:
+    """What a fresh process found in the file, against what it should hold."""
+    tokenizer = asked.tokenizer
+    end = expected[0][len(expected[0]) // 2]  # a token that the first text holds, whatever that is
+    with tempfile.TemporaryDirectory() as folder:
+        logits = Path(folder) / "logits.npy"
+        job = {
+            "path": str(path.absolute()),
+            "prompts": asked.prompts,
+            "new_tokens": asked.counts,
+            "end_token_id": end,
+            "texts": asked.texts,
+            "probe": asked.probe,
+            "logits": str(logits),
+        }
+        answer = worker.run("kerasgen.exporters.gguf.worker", job)
+        file_says = log_softmax(np, np.load(logits).astype(np.float64))
+    _check_modules(answer)
+    wanted = dataclasses.asdict(shape) | {"layer_norm_epsilon": float(np.float32(shape.layer_norm_epsilon))}
+    should, found = digests(gguf_file.tensors(kept)), answer["digests"]
+    different = [name for name in should | found if should.get(name) != found.get(name)]
+    figures = {
+        "tokens_per_second": sum(asked.counts) / answer["seconds"],  # of NumPy
+        "load_seconds": answer["load_seconds"],
+        "peak_bytes": answer["peak_bytes"],
+        "modules": answer["modules"],
+        "new_tokens": asked.counts,
+        "prompt_lengths": [len(prompt) - len(asked.start) for prompt in asked.prompts],
+        **comparison.variety(expected),
+        "kl_nats_per_token": _divergence(says, file_says),
+        "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
+        "shape_equal": answer["shape"] == wanted,
+        "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(GgufVocabulary.of(tokenizer)),
+        "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
+        "weights_equal": not different,
+        "greedy_equal": answer["ids"] == expected,
+        "ended_equal": answer["ended"] == expected[0][: expected[0].index(end) + 1],
+    }
+    if different:
+        figures["different_weights"] = different[:5]
+    if not figures["greedy_equal"]:
+        figures["first_difference"] = comparison.first_difference(answer["ids"], expected)
+    return figures
+
+
+def _run_by_llama_cpp(
+    reference: NumpyEngine,
+    path: Path,
+    asked: _Asked,
+    expected: list[list[int]],
+    says: Rows,
+    *,
+    most_divergence: float,
+    near: float,
+) -> dict[str, Any]:
+    """What llama.cpp does with the file, against what the model does."""
+    tokenizer = asked.tokenizer
+    along = _along(reference, asked.prompts[0], expected[0])
+    place, bias = _ending(along, tokenizer.end_token_id)
+    ended = [*expected[0][:place], tokenizer.end_token_id]
+    lengths = np.unique(np.linspace(1, len(asked.probe), min(_PLACES, len(asked.probe))).astype(int)).tolist()
+    job = {
+        "path": str(path.absolute()),
+        "chunk": asked.chunk,
+        "longest": asked.longest,
+        "prompts": asked.prompts,
+        "new_tokens": asked.counts,
+        "ending": {
+            "prompt": asked.prompts[0],
+            "new_tokens": asked.counts[0],
+            "bias": [tokenizer.end_token_id, bias],
+        },
+        "draw": {
+            "prompt": asked.prompts[0],
+            "by": server_settings(resolve(_SAMPLER)),
+            "seeds": draws.DRAWS,
+            "again": _AGAIN,
+        },
+        "texts": asked.texts,
+        "prefixes": [asked.probe[:length] for length in lengths],
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "forced": _whole_character(tokenizer),
+    }
+    answer = worker.run("kerasgen.exporters.gguf.llama_cpp_worker", job)
+    _check_modules(answer)
+    encoded = [tokenizer.encode(text) for text in asked.texts]
+    # One request has one number of new tokens, and a text that comes to an end token stops there.
+    fewest, special = min(asked.counts), set(tokenizer.special_tokens.values())
+    together = [ids[: min(len(found), fewest)] for ids, found in zip(expected, answer["together"], strict=True)]
+    there = says[[length - 1 for length in lengths]]
+    # What its float32 takes for impossible is told as -3e38.
+    found = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
+    # Its own logits, whose divergence from the model's is told: rounded otherwise, others may be among the highest.
+    drawn_from = np.maximum(np.asarray(answer["drawn_from"]), _IMPOSSIBLE)
+    likeliest, behind = _choices(reference, asked.prompts * 2, answer["ids"] + answer["together"])
+    limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
+    figures = {
+        "version": answer["version"],
+        "tokens_per_second": sum(asked.counts) / answer["seconds"],
+        "load_seconds": answer["load_seconds"],
+        "peak_bytes": answer["peak_bytes"],
+        "modules": answer["modules"],
+        "ids_equal": answer["encoded"] == encoded and answer["started"] == [asked.start + ids for ids in encoded],
+        "text_equal": answer["decoded"] == asked.texts,
+        "greedy_equal": answer["ids"] == expected,
+        "together_equal": answer["together"] == together,
+        "ended_equal": answer["ended"] == ended and answer["ended_by"] == "eos",
+        "seeded_reproduces": answer["drawn"][:_AGAIN] == answer["drawn_again"],
+        "draws": {_SAMPLER: draws.figures(answer["drawn"], drawn_from, _SAMPLER)},
+        "same_likeliest": likeliest,
+        "most_nats_behind_the_likeliest": behind,
+        "kl_nats_per_token": _divergence(there, found),
+        "limits": limits,
+    }
+    if not figures["greedy_equal"]:
+        figures["first_difference"] = comparison.first_difference(answer["ids"], expected)
+    holds = {
+        "ids_equal": figures["ids_equal"],
+        "text_equal": figures["text_equal"],
+        "seeded_reproduces": figures["seeded_reproduces"],
+        "draws": figures["draws"][_SAMPLER]["distributed"],
+        "new_tokens": list(map(len, answer["ids"])) == asked.counts
+        and all(len(ids) == fewest or ids[-1] in special for ids in answer["together"]),
+        # Where near equals were taken otherwise, the text that should end is another one.
+        "ended_equal": figures["ended_equal"] or not figures["greedy_equal"],
+        **{name: figures[name] <= limit for name, limit in limits.items()},
+    }
+    wrong = [key for key, held in holds.items() if not held]
+    if wrong:
+        raise ExportError(
+            f"llama.cpp does otherwise than the model ({', '.join(wrong)}): {figures}. Nothing was kept.",
+            figures=figures,
+        )
+    return figures
+
+
+class _LlamaCppDecoder(NumpyDecoder):
+    """The same with llama.cpp's GELU, which on a CPU is a table from float16 to float16 between -10 and 10."""
+
+    def activate(self, hidden: Floats) -> Floats:
+        """Return what stands between the kernels of the feed-forward part."""
+        half = np.clip(hidden, -10, 10).astype(np.float16).astype(np.float32)
+        table = super().activate(half).astype(np.float16).astype(np.float32)
+        return np.where(hidden <= -10, np.float32(0), np.where(hidden >= 10, hidden, table))
+
+
+def _check_modules(answer: Mapping[str, Any]) -> None:
+    """Raise if a process that should read a file alone had what wrote it. torch may come with a package of `gguf`'s."""
+    foreign = set(answer["modules"]) - {"torch"}
+    if foreign:
+        raise ExportError(f"The fresh process loaded {', '.join(sorted(foreign))}. Nothing was kept.")
+
+
+def _divergence(ours: Rows, theirs: Rows) -> float:
+    return float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
+
+
+def _along(engine: NumpyEngine, prompt: list[int], ids: Sequence[int]) -> Rows:
+    """Log-probabilities before each of these ids, `(len(ids), vocabulary_size)`, as llama.cpp should compute them."""
+    read = _LlamaCppDecoder(engine.weights, engine.shape).read([*prompt, *ids[:-1]])
+    found: Rows = log_softmax(np, read[len(prompt) - 1 :].astype(np.float64))
+    return found
+
+
+def _ending(rows: Rows, end: int) -> tuple[int, float]:
+    """Where a text ends, and what to add to its end token's logit, so that it ends there and not before.
+
+    It is where the end token comes nearer to the likeliest than ever before, by most; if it never clearly does, it is
+    at once.
+    """
+    margins = rows.max(-1) - rows[:, end]
+    before = np.minimum.accumulate(margins)[:-1]
+    nearer = before - margins[1:]
+    if not len(nearer) or nearer.max() < _CLEARLY:
+        return 0, float(margins[0]) + _CLEARLY
+    place = int(nearer.argmax()) + 1
+    return place, float(before[place - 1] + margins[place]) / 2
+
+
+def _choices(engine: NumpyEngine, prompts: Sequence[list[int]], texts: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """How often the ids of these texts are the likeliest there, and by how many nats they are behind at most."""
+    behind = []
+    for prompt, ids in zip(prompts, texts, strict=True):
+        rows = _along(engine, prompt, ids)
+        behind.append(rows.max(-1) - rows[np.arange(len(ids)), list(ids)])
+    together = np.concatenate(behind)
+    return float((together == 0).mean()), float(together.max())
+
+
+def _whole_character(tokenizer: ByteLevelBPE) -> int:
+    """The first token whose bytes are whole characters."""
+    usual = set(tokenizer.vocabulary.values()) - set(tokenizer.special_tokens.values())
+    return next(token_id for token_id in sorted(usual) if "\ufffd" not in tokenizer.decode([token_id]))

@@ -1,0 +1,206 @@
+"""A GGUF file in llama.cpp: ids in, ids out, chosen by llama.cpp's own samplers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasgen import forks
+from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
+from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.exporters.gguf import vocabulary as gguf_vocabulary
+from kerasgen.exporters.gguf.server import LlamaCpp
+from kerasgen.runtime import verifying
+from kerasgen.runtime.base import Runtime, check_call, check_threads
+from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.resolving import resolve
+from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
+from kerasgen.tokens.base import Tokenizer
+
+_READ_AT_ONCE = 128  # tokens of a prompt
+_SEEDS = 2**32 - 1  # llama.cpp's; the highest asks it for one of its own
+_STRIDE = 0x9E3779B1  # odd, so that no two places of a text have one seed
+_AHEAD = 8  # tokens that are asked for at once at the least, though the first may begin a character
+_RAISED = 1000.0  # added to a logit: the others' probabilities become 0, and what float32 loses of it is 6e-5
+
+
+class GgufRuntime(Runtime):
+    """A GGUF file in llama.cpp.
+
+    Greedy ids are the model's, but for near equals that llama.cpp's own arithmetic turns round. What samplers draw is
+    distributed as elsewhere; llama.cpp has random numbers of its own, so a seed gives other texts than other runtimes.
+
+    Args:
+        server: that runs the file.
+        tokenizer: of the file.
+        max_sequence_length: tokens of a whole text.
+    """
+
+    def __init__(self, server: LlamaCpp, tokenizer: Tokenizer, max_sequence_length: int) -> None:
+        self._server = server
+        self.tokenizer = tokenizer
+        self.max_sequence_length = max_sequence_length
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampler: Any = "greedy",
+        max_new_tokens: int,
+        seed: int = 0,
+        end_token_id: int | None = None,
+        valid_utf8: bool = True,
+    ) -> list[list[int]]:
+        """Return the ids generated after each prompt; see `Runtime.generate_ids`.
+
+        Raises:
+            GenerateArgumentError: the sampler is none of greedy, random, top_k, top_p and min_p, or has a penalty.
+        """
+        check_call(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            end_token_id=end_token_id,
+            valid_utf8=valid_utf8,
+        )
+        spec = resolve(sampler)
+        chosen = server_settings(spec)
+        start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
+        seed = seed if spec.seed is None else spec.seed
+        before: Counter[tuple[int, ...]] = Counter()
+        found = []
+        for prompt in prompts:
+            text = [*([] if start is None else [start]), *map(int, prompt)]
+            # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
+            last = end if end_token_id is None else end_token_id
+            settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
+            masks = masks_of(self.tokenizer) if valid_utf8 else None
+            if masks is None:
+                ids = self._server.further(text, max_new_tokens, **settings)
+            else:
+                ids = utf8_further(self._server, masks, text, max_new_tokens, settings, end=last)
+            before[tuple(text)] += 1
+            found.append(ids[: ids.index(last) + 1] if last in ids else ids)
+        return found
+
+
+def utf8_further(
+    server: LlamaCpp,
+    masks: Utf8Masks,
+    prompt: list[int],
+    new_tokens: int,
+    settings: Mapping[str, Any],
+    *,
+    end: int,
+) -> list[int]:
+    """Return so many ids as `LlamaCpp.further` does, that keep the text valid UTF-8.
+
+    The server knows one set of logits to change for a whole answer. So it writes on as between two characters, where
+    few tokens may not follow, up to a token that begins one; the rest of that character comes token by token.
+
+    Args:
+        server: that runs the file.
+        masks: of the tokenizer.
+        prompt: ids.
+        new_tokens: so many.
+        settings: of the sampler, its seed with them.
+        end: the id that ends the text; what comes after it is of no use.
+    """
+    found: list[int] = []
+    state, ahead = masks.state_after(prompt), new_tokens
+    while len(found) < new_tokens and end not in found:
+        count = min(ahead if state == START else 1, new_tokens - len(found))
+        # Each answer begins to draw anew, so it is given a seed of its own.
+        seed = (settings["seed"] + _STRIDE * len(found)) % _SEEDS
+        own = {"seed": seed, "cache_prompt": True, "logit_bias": masks_as_biases(masks, state)}
+        new = server.further(prompt + found, count, **{**settings, **own})
+        if not new:
+            break
+        for taken, token_id in enumerate(new, start=1):
+            found.append(token_id)
+            state = int(masks.advance(np.array(state), np.array(token_id)))
+            if state != START:
+                ahead = max(2 * taken, _AHEAD)
+                break
+    return found
+
+
+def masks_as_biases(masks: Utf8Masks, state: int) -> list[list[Any]]:
+    """Return what llama.cpp's server adds to logits so that a token comes which may follow in a state.
+
+    Where most may, the others are taken out; where few may, those are raised above all others.
+    """
+    allowed = masks.allowed(np.array([state]))[0]
+    if allowed.sum() * 2 < len(allowed):
+        return [[token_id, _RAISED] for token_id in np.flatnonzero(allowed).tolist()]
+    return [[token_id, False] for token_id in np.flatnonzero(~allowed).tolist()]
+
+
+def server_settings(spec: Any) -> dict[str, Any]:
+    """Return what llama.cpp's server takes for a sampler; the temperature comes first, as it does in kerasgen.
+
+    Raises:
+        GenerateArgumentError: it has no such sampler.
+    """
+    kinds = (Greedy, Random, TopK, TopP, MinP)
+    is_plain = isinstance(spec, SamplerSpec) and spec.repetition_penalty == 1 and not spec.no_repeat_ngram_size
+    if type(spec) not in kinds or not is_plain or spec.bad_words:
+        raise GenerateArgumentError(
+            "kerasgen runs a GGUF file with greedy, random, top_k, top_p or min_p, without repetition_penalty, "
+            f"no_repeat_ngram_size and bad_words. Received: {spec!r}."
+        )
+    if isinstance(spec, Greedy):
+        return {"temperature": 0.0}
+    found: dict[str, Any] = {"temperature": spec.temperature, "samplers": ["temperature"]}
+    if isinstance(spec, TopK):
+        return found | {"samplers": ["temperature", "top_k"], "top_k": spec.k}
+    if isinstance(spec, TopP):
+        return found | {"samplers": ["temperature", "top_p"], "top_p": spec.p}
+    if isinstance(spec, MinP):
+        return found | {"samplers": ["temperature", "min_p"], "min_p": spec.p}
+    return found
+
+
+def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> GgufRuntime:
+    """Return the runtime of a GGUF file; `found` is what `metadata.read` returned.
+
+    Args:
+        path: the file.
+        found: what lies beside it.
+        threads: that llama.cpp may use. They wait without resting: with more of them than free cores, all are slow.
+
+    Raises:
+        MissingDependencyError: `xllamacpp` is not installed.
+        ModelFormatError: the file is damaged, or another one than was exported.
+        GenerateArgumentError: `threads` is no whole number of at least 1.
+    """
+    try:
+        import gguf  # noqa: F401
+        import xllamacpp  # noqa: F401
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "Running a GGUF file needs llama.cpp: pip install 'kerasgen[llamacpp]'.",
+            package="xllamacpp",
+            extra="llamacpp",
+        ) from cause
+    check_threads(threads)
+    verifying.check_sha256(path, found["sha256"])
+    longest: int = found["max_tokens"]
+    vocabulary, architecture, positions = gguf_vocabulary.read(path)
+    if (architecture, positions) != (found["architecture"], longest):
+        raise ModelFormatError(
+            f"{path} is a {architecture} of {positions} positions, and what lies beside it names a "
+            f"{found['architecture']} of {longest}. Copy the files of one export together."
+        )
+    tokenizer = vocabulary.tokenizer()
+    forks.begin(forks.LLAMA_CPP)
+    try:
+        server = LlamaCpp(str(path), chunk=min(_READ_AT_ONCE, longest), longest=longest, texts=1, threads=threads)
+    except RuntimeError as cause:
+        raise ModelFormatError(f"llama.cpp can't load {path}: {cause}") from cause
+    return GgufRuntime(server, tokenizer, longest)

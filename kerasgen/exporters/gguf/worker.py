@@ -1,0 +1,61 @@
+"""A fresh process that reads a GGUF file: `python -m kerasgen.exporters.gguf.worker JOB.json ANSWER.json`.
+
+It knows the file, the package `gguf` and NumPy. The job holds `path`, `prompts` and `new_tokens` to continue greedily,
+an `end_token_id` at which the first text ends too, `texts` to encode, and a `probe` whose logits it writes to `logits`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+
+def digests(tensors: dict[str, Any]) -> dict[str, str]:
+    """Return a SHA-256 of each tensor, its shape included, as float32."""
+    import numpy as np
+
+    arrays = {name: np.ascontiguousarray(tensor, dtype="<f4") for name, tensor in tensors.items()}
+    return {name: hashlib.sha256(str(one.shape).encode() + one.tobytes()).hexdigest() for name, one in arrays.items()}
+
+
+def main() -> None:
+    """Do the job."""
+    import dataclasses
+
+    import numpy as np
+
+    from kerasgen.exporters.gguf import file as gguf_file
+    from kerasgen.exporters.numpy_decoder import NumpyDecoder, greedy
+    from kerasgen.runtime import job as jobs
+
+    job = jobs.read()
+    began = time.perf_counter()
+    weights, shape, vocabulary = gguf_file.read(Path(job["path"]))
+    loaded = time.perf_counter()
+    never = shape.vocabulary_size
+    ids = [
+        greedy(weights, shape, prompt, new_tokens=count, end=never)
+        for prompt, count in zip(job["prompts"], job["new_tokens"], strict=True)
+    ]
+    seconds = time.perf_counter() - loaded
+    ended = greedy(weights, shape, job["prompts"][0], new_tokens=job["new_tokens"][0], end=job["end_token_id"])
+    np.save(job["logits"], NumpyDecoder(weights, shape).read(job["probe"]))
+    tokenizer = vocabulary.tokenizer()
+    jobs.answer(
+        {
+            "load_seconds": loaded - began,
+            "shape": dataclasses.asdict(shape),
+            "digests": digests(gguf_file.tensors(weights)),
+            "vocabulary": dataclasses.asdict(vocabulary),
+            "encoded": [tokenizer.encode(text) for text in job["texts"]],
+            "ids": ids,
+            "ended": ended,
+            "seconds": seconds,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

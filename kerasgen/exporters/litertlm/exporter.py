@@ -1,0 +1,161 @@
+"""`litertlm`: the bundle of a TFLite model and its tokenizer that LiteRT-LM runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kerasgen.errors import MissingDependencyError
+from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.litertlm import bundle
+from kerasgen.exporters.tflite import TFLiteExporter
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.base import Tokenizer
+    from kerasgen.tokens.bpe import ByteLevelBPE
+
+TEXTS = (
+    "昨夜雨疏风骤，浓睡不消残酒。",
+    "Once upon a time there was a small house by the river,\n\nand nobody lived in it.",
+    "春",
+)
+
+
+@dataclass(frozen=True)
+class LiteRtLmExporter(Exporter):
+    """Write a bundle for LiteRT-LM. The TFLite model in it is proved as by the exporter `tflite`, then the bundle.
+
+    The bundle's sections are read back and must be the files that were proved, and LiteRT-LM must write the greedy
+    texts that the TFLite model writes alone, whatever its weights are stored as.
+
+    Args:
+        quantize: as for `TFLiteExporter`.
+        cache_length: as there; LiteRT-LM's texts have so many tokens at most.
+        prefill_lengths: as there.
+        most_divergence: as there.
+        least_agreement: as there.
+        most_logit_difference: as there.
+        most_loss_increase: as there.
+        held_out_text: as there.
+    """
+
+    quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
+    cache_length: int | None = None
+    prefill_lengths: tuple[int, ...] = (32, 128)
+    most_divergence: float | None = None
+    least_agreement: float | None = None
+    most_logit_difference: float | None = None
+    most_loss_increase: float | None = None
+    held_out_text: str | None = None
+
+    def __post_init__(self) -> None:
+        # It checks what both take, and makes one value of what can be written in several ways.
+        object.__setattr__(self, "prefill_lengths", self._tflite().prefill_lengths)
+
+    def _tflite(self) -> TFLiteExporter:
+        """What writes the model; LiteRT-LM runs no other signatures than these."""
+        shared = {one.name: getattr(self, one.name) for one in fields(self)}
+        return TFLiteExporter(**shared, decode_lengths=(), beams=0, shortlist=0)
+
+    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+        """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
+        from kerasgen.exporters import staging
+        from kerasgen.exporters.families import family_and_tokenizer, require_held
+        from kerasgen.files import digests
+        from kerasgen.runtime import metadata
+
+        _, tokenizer = family_and_tokenizer(model, "litertlm")
+        require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=False)
+        for package in ("litert_lm", "litert_lm_builder"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingDependencyError(
+                    f"The exporter 'litertlm' needs {package}: pip install 'kerasgen[litertlm]'.",
+                    package=package,
+                    extra="litertlm",
+                )
+        with staging.staged(path, overwrite=overwrite, exporter="litertlm", beside=staging.BESIDE) as stage:
+            beside = metadata.tokenizer_path(stage)
+            beside.write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
+            with tempfile.TemporaryDirectory() as folder:
+                inner = self._tflite().export(model, Path(folder) / "model.tflite")
+                about: dict[str, Any] = {
+                    "max_tokens": int(inner.report["graph"]["cache_length"]),
+                    "start": [] if tokenizer.start_token_id is None else [tokenizer.start_token_id],
+                    "stop": [tokenizer.end_token_id],
+                }
+                bundle.write(inner.path, beside, about, stage)
+                report: dict[str, Any] = {
+                    "quantize": self.quantize,
+                    "max_tokens": about["max_tokens"],
+                    "bundle_bytes": stage.stat().st_size,
+                    "sha256": digests.sha256_of(stage),
+                    "tokenizer": metadata.tokenizer_settings(tokenizer),
+                    "tflite": {
+                        key: inner.report[key] for key in ("graph", "signatures", "operators", "parity", "sha256")
+                    },
+                }
+                staging.write_report(stage, report, exporter="litertlm")
+                sections = _prove_sections(stage, inner, tokenizer, about)
+                report["parity"] = sections | self._prove(model, stage, inner, about["max_tokens"])
+            written = staging.write_report(stage, report, exporter="litertlm")
+        return Artefact(path=path, exporter="litertlm", report=written)
+
+    def _prove(self, model: LanguageModel, stage: Path, inner: Artefact, length: int) -> dict[str, Any]:
+        """Let fresh processes of LiteRT-LM and of LiteRT go on from the same texts, and compare."""
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.exporters.parity import ids as proving
+
+        tokenizer = model.tokenizer
+        new = min(comparison.NEW_TOKENS, length // 2)
+        prompts = [ids for ids in map(tokenizer.encode, TEXTS) if len(ids) + new < length]
+        calls = [{"prompts": [one], "max_new_tokens": new} | comparison.RAW for one in prompts]
+        answer = proving.ask(stage, calls)
+        alone = proving.ask(inner.path, calls, settings={"weight_cache": None})
+        ids = [call[0] for call in alone.calls]
+        own = [comparison.ids_of(model, [one], "greedy", new)[0] for one in prompts]
+        theirs = [tokenizer.decode(calls[0]) for calls in answer.calls]
+        figures: dict[str, Any] = {
+            # Of the TFLite file in the bundle, which was held to the model, or to limits, on its own.
+            "text_equal": theirs == [_as_litert_lm_tells(tokenizer, one) for one in ids],
+            "greedy_equal": theirs == [_as_litert_lm_tells(tokenizer, one) for one in own],
+            "new_tokens": list(map(len, ids)),  # LiteRT-LM ends a text at the end token, whatever is asked
+            "prompt_lengths": list(map(len, prompts)),
+            "characters": list(map(len, theirs)),  # that were compared: a text may end early
+            **comparison.variety(ids),
+            "tokens_per_second": len(ids[0]) / answer.seconds[0],
+            "load_seconds": answer.load_seconds,
+            "peak_bytes": answer.peak_bytes,
+            "modules": answer.modules,
+        }
+        rounds = self.quantize != "float32"  # then the TFLite file itself may write other texts than the model
+        held = {name: value for name, value in figures.items() if not (rounds and name == "greedy_equal")}
+        comparison.require(held, f"The bundle generates {theirs}, and not what it should")
+        return figures
+
+
+def _prove_sections(path: Path, inner: Artefact, tokenizer: ByteLevelBPE, about: dict[str, Any]) -> dict[str, Any]:
+    """Compare what stands in the bundle with what was proved, byte by byte."""
+    from kerasgen.exporters.parity import comparison
+
+    found = bundle.read(path)
+    figures = {
+        "tflite_equal": found["sha256"] == inner.report["sha256"],
+        "tokenizer_equal": found["tokenizer"] == tokenizer.to_tokenizer_json(),
+        "metadata_equal": found["about"] == about,
+    }
+    comparison.require(figures, "The bundle holds something else than what was proved")
+    return figures
+
+
+def _as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """A text as it comes from LiteRT-LM.
+
+    As C's do, it ends at a NUL; half a character at its end is left out; and the bytes of a lone surrogate, which is
+    none in UTF-8, are told one by one.
+    """
+    text = tokenizer.decode(ids, skip_special_tokens=True).partition("\0")[0]
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").rstrip("\ufffd")

@@ -1,0 +1,236 @@
+"""How far a quantised artefact is from its model, and whether its signatures agree with each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.errors import ExportError
+from kerasgen.exporters.parity import comparison, draws
+from kerasgen.exporters.parity.ids import Answer, ask, check_modules
+from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.arithmetic import log_softmax
+
+_READ = 160  # tokens of the probe text that are read one by one
+_MOST_READ = 1024  # of a held-out text
+_FURTHER = 6  # tokens that are read one by one after a prefill, and by each beam
+_BRANCHES = 3
+_DRAWN = 32  # tokens of a seeded text
+# Signatures of one file add in other orders, which now and then rounds an activation to another of its 255 steps: they
+# are apart a little, and in a deep model more, but never as far as the rounded weights are from the model.
+_SHARE = 0.5
+Logits = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What rounding may cost; beyond it nothing is handed over.
+
+    Args:
+        divergence: mean Kullback-Leibler divergence from the model's predictions, in nats a token.
+        agreement: the least share of tokens after which the likeliest token is the model's.
+        logit_difference: the largest, in standard deviations of the model's logits.
+        loss_increase: by how much of the model's held-out bits per character the artefact's may be more.
+        disagreement: the largest difference between the logits of two signatures that read the same text, in the same;
+            or half of the largest difference from the model, if that is more.
+    """
+
+    divergence: float
+    agreement: float
+    logit_difference: float
+    loss_increase: float
+    disagreement: float
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A way to read a text: what asks for it, and the rows of the token-by-token reading that it must equal."""
+
+    name: str
+    asked: dict[str, Any]
+    rows: tuple[int, int]
+
+
+def prove_closeness(
+    model: LanguageModel,
+    path: Path,
+    *,
+    chunks: Sequence[int],
+    longest: int,
+    beams: int,
+    limits: Limits,
+    text: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    allowed_modules: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Let a fresh process read texts with a quantised artefact, and compare its predictions.
+
+    Token by token they are compared with the model's. Then prefill signatures read as much as the prompts of
+    `comparison.prompts` have, and the signature of beams goes on in several ways from a prompt; what they predict is
+    compared with the same artefact's token by token.
+
+    Args:
+        model: what was exported.
+        path: the artefact.
+        chunks: tokens that a prefill reads at once, of each size; none if it holds no such signature.
+        longest: tokens that a text in the artefact can have.
+        beams: texts that one call continues; 0 if it holds no such signature.
+        limits: of what it may cost.
+        text: held out from training, to compare on; None for a probe text.
+        settings: of the runtime.
+        allowed_modules: packages, of those watched, that the process may load.
+
+    Returns:
+        Figures, as JSON could hold them; of an untrained model, or a degenerate text, they say little.
+
+    Raises:
+        ExportError: a limit is passed, seeded texts differ from run to run, draws are not distributed as the logits
+            say, or the process failed.
+    """
+    windows = _windows(model, longest, text)
+    ways = list(_ways(model, windows[0], chunks, longest)) if chunks else []
+    branches = _branches(windows[0], longest) if beams else None
+    sampler = "top_k:k=5"
+    prompt, new = windows[0][1:4], min(comparison.NEW_TOKENS, longest - 4)
+    raw: dict[str, Any] = {"prompts": [prompt]} | comparison.RAW
+    draw = raw | {"max_new_tokens": min(_DRAWN, new), "sampler": sampler, "seed": 11}
+    many, start = draws.draws(model.tokenizer, sampler), model.tokenizer.start_token_id
+    never = {"end_token_id": comparison.never(model.tokenizer)}
+    calls = [raw | {"max_new_tokens": new} | never, draw, draw, many]
+    read: list[Any] = [{"token_ids": one} for one in windows]
+    read.append({"token_ids": ([] if start is None else [start]) + many["prompts"][0]})
+    read += [way.asked for way in ways]
+    if branches is not None:
+        read += [branches, *_alone(branches)]
+    answer = ask(path, calls, logits=read, settings=settings)
+    rows = [array.astype(np.float64) for array in answer.logits]
+    wanted = [comparison.logits(model, window) for window in windows]
+    figures = _distances(model, windows, wanted, rows[: len(windows)])
+    scale = float(np.concatenate(wanted).std())
+    agreed = rows[len(windows) + 1 :]
+    figures["signatures"] = {
+        way.name: float(np.abs(found - rows[0][slice(*way.rows)]).max() / scale)
+        for way, found in zip(ways, agreed, strict=False)
+    }
+    if branches is not None:
+        together, *alone = agreed[len(ways) :]
+        figures["signatures"]["beams"] = float(np.abs(together - np.stack([one[1:] for one in alone])).max() / scale)
+    figures |= _said(answer, draws.figures(answer.calls[3], rows[len(windows)][-1], sampler), limits)
+    figures["greedy_equal"] = answer.calls[0] == comparison.greedy(model, [prompt], [new])
+    figures["prompt_lengths"] = [len(prompt)]
+    _check(figures, limits)
+    check_modules(answer, allowed_modules, figures)
+    return figures
+
+
+def _windows(model: LanguageModel, longest: int, text: str | None) -> list[list[int]]:
+    """The ids of the text, in windows that the artefact can hold, each with a start token."""
+    tokenizer = model.tokenizer
+    start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+    if text is None:
+        return [start + comparison.probe(tokenizer, min(longest - 1, _READ) - len(start))]
+    ids, size = tokenizer.encode(text)[:_MOST_READ], longest - 1 - len(start)
+    if len(ids) < 8:
+        raise ExportError(f"A held-out text of {len(ids)} tokens says nothing. Give it a longer one, or none.")
+    return [start + ids[at : at + size] for at in range(0, len(ids), size) if len(ids) - at > 1]
+
+
+def _ways(model: LanguageModel, window: list[int], chunks: Sequence[int], longest: int) -> Iterator[_Path]:
+    """Prefills shorter than a chunk, of one, longer, and of two successive ones, as far as the text reaches."""
+    start = 0 if model.tokenizer.start_token_id is None else 1
+    lengths = [start + len(one) for one in comparison.prompts(model.tokenizer, chunks=chunks, longest=longest)]
+    for length in dict.fromkeys(min(length, len(window)) for length in lengths):
+        end = min(length + _FURTHER, len(window))
+        yield _Path(f"prefill of {length}", {"token_ids": window[:end], "prefilled": length}, (length - 1, end))
+
+
+def _branches(window: list[int], longest: int) -> dict[str, Any]:
+    """Texts that go on from one prompt with different tokens."""
+    further = min(_FURTHER, max((longest - 4) // (_BRANCHES + 1), 1))
+    at = max(min(len(window), longest - _BRANCHES * further - 1) // 2, 1)
+    tokens = (window * 2)[at : at + further + _BRANCHES - 1]
+    return {"prompt": window[:at], "texts": [tokens[n : n + further] for n in range(_BRANCHES)]}
+
+
+def _alone(branches: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same texts one by one, from a prompt that is read as it was for all."""
+    prompt = branches["prompt"]
+    return [{"token_ids": [*prompt, *text], "prefilled": len(prompt)} for text in branches["texts"]]
+
+
+def _distances(
+    model: LanguageModel, windows: Sequence[list[int]], wanted: Sequence[Logits], found: Sequence[Logits]
+) -> dict[str, Any]:
+    ours, theirs = (log_softmax(np, np.concatenate(one)) for one in (wanted, found))
+    likeliest = [np.concatenate(one).argmax(axis=-1) for one in (wanted, found)]
+    difference = max(float(np.abs(one - other).max()) for one, other in zip(wanted, found, strict=True))
+    places = np.cumsum([0, *map(len, windows)])
+    scored = np.concatenate([np.arange(at, at + len(one) - 1) for at, one in zip(places, windows, strict=False)])
+    targets = np.concatenate([one[1:] for one in windows])
+    nats = {name: float(-rows[scored, targets].mean()) for name, rows in (("of_the_model", ours), ("", theirs))}
+    text = "".join(model.tokenizer.decode(one[1:]) for one in windows)
+    bits = len(targets) / math.log(2) / max(len(text), 1)
+    return {
+        "tokens": sum(map(len, windows)),
+        "distinct_tokens_read": len(set(targets.tolist())),
+        "is_degenerate": len(set(targets.tolist())) < comparison.LEAST_DISTINCT,
+        "divergence_in_nats": float((np.exp(ours) * (ours - theirs)).sum(axis=-1).mean()),
+        "same_likeliest": float((likeliest[0] == likeliest[1]).mean()),
+        "largest_logit_difference": difference,
+        "largest_logit_difference_in_deviations": difference / float(np.concatenate(wanted).std()),
+        "nats_per_token": nats[""],
+        "nats_per_token_of_the_model": nats["of_the_model"],
+        "bits_per_character": nats[""] * bits,
+        "bits_per_character_of_the_model": nats["of_the_model"] * bits,
+    }
+
+
+def _said(answer: Answer, drawn: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """What the calls and the process say."""
+    return {
+        "limits": asdict(limits),
+        "seeded_reproduces": answer.calls[1] == answer.calls[2],
+        "draws": {"top_k:k=5": drawn},
+        "draws_distributed": drawn["distributed"],
+        "new_tokens": [len(answer.calls[0][0])],
+        "distinct_tokens": len(set(answer.calls[0][0])),
+        "tokens_per_second": len(answer.calls[0][0]) / answer.seconds[0],
+        "load_seconds": answer.load_seconds,
+        "peak_bytes": answer.peak_bytes,
+        "modules": answer.modules,
+    }
+
+
+def _check(figures: dict[str, Any], limits: Limits) -> None:
+    passed = {
+        f"it is further from the model than {limits.divergence} nats a token": figures["divergence_in_nats"]
+        <= limits.divergence,
+        f"its likeliest token is the model's less often than {limits.agreement}": figures["same_likeliest"]
+        >= limits.agreement,
+        f"a logit is further off than {limits.logit_difference} standard deviations": figures[
+            "largest_logit_difference_in_deviations"
+        ]
+        <= limits.logit_difference,
+        f"its held-out bits per character are more than the model's by over {limits.loss_increase:g} of them": figures[
+            "nats_per_token"
+        ]
+        <= figures["nats_per_token_of_the_model"] * (1 + limits.loss_increase),
+        "its seeded texts differ from run to run": figures["seeded_reproduces"],
+        "what it draws is not distributed as its logits say": figures["draws_distributed"],
+    }
+    apart = max(limits.disagreement, _SHARE * figures["largest_logit_difference_in_deviations"])
+    for name, difference in figures["signatures"].items():
+        passed[f"the signatures of {name} predict otherwise than token by token"] = difference <= apart
+    wrong = [what for what, holds in passed.items() if not holds]
+    if wrong:
+        raise ExportError(
+            f"What was written can't be relied on: {'; '.join(wrong)}. Received: {figures}. Nothing was kept. Choose "
+            "another quantisation, or set limits that you can do with.",
+            figures=figures,
+        )

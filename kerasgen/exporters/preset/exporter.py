@@ -1,0 +1,146 @@
+"""`preset`: an ordinary KerasHub preset directory, with which KerasHub alone generates what the model does."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError, ModelError
+from kerasgen.exporters.base import Artefact, Exporter
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+
+# Nats by which two runs of one float32 model may differ at a token, when only the order of additions changed.
+TOLERANCE = {"float32": 1e-4, "float16": 5e-2}
+_PROBED_LENGTH = 16  # of a prompt, around which the proof chooses others
+_PROMPTS = 3
+# Texts of which KerasHub's tokenizer gives the ids that the exact one does, and what it writes otherwise: runs of
+# blanks, and an apostrophe after one.
+TEXTS = (
+    "昨夜雨疏风骤，浓睡不消残酒。",
+    "Once upon a time there was a small house by the river,",
+    "it's 10, I don't. 🚀 é ६",
+)
+BLANKS = (" two  spaces\n\nand a blank line", "don 't")
+
+
+@dataclass(frozen=True)
+class PresetExporter(Exporter):
+    """Write a directory that `keras_hub.models.CausalLM.from_preset` loads, tokenizer and all, with a report in it.
+
+    Before it is handed over, a fresh process in which there is KerasHub, on the backend that runs here, generates from
+    it by KerasHub's own `generate`.
+
+    Args:
+        dtype: what the weights are stored as; `"float16"` halves the files and rounds each weight to 11 bits.
+    """
+
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in TOLERANCE:
+            raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
+
+    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+        """Write the preset, let a fresh process of KerasHub read and generate, and compare; see `Exporter`."""
+        from kerasgen.exporters.families import require_held, require_plain
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.exporters.staging import staged, write_report
+        from kerasgen.models import architectures, preset_tokenizers
+        from kerasgen.models.saving import save_preset
+        from kerasgen.tokens.bpe import ByteLevelBPE
+
+        require_plain(model, "preset")
+        family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
+        if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
+            difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)
+            if difference is not None:
+                raise ExportArgumentError(
+                    f"KerasHub alone can't generate what this model does, for {difference}. Use the exporter "
+                    "'transformers', or Pipeline.save, which keeps the tokenizer for kerasgen."
+                )
+        else:
+            require_held(model.tokenizer, "preset", added_tokens=False, end_tokens=False)
+        comparison.require_positions(model.max_sequence_length)
+        comparison.require_finite(model)
+        with staged(path, overwrite=overwrite, exporter="preset") as stage:
+            try:
+                save_preset(model, stage, dtype=self.dtype)
+                figures = self._prove(model, stage)
+            except ModelArgumentError as cause:
+                raise ExportArgumentError(str(cause)) from cause
+            except ModelError as cause:
+                raise ExportError(f"{cause} Nothing was kept.") from cause
+            report = write_report(stage, {"dtype": self.dtype, "parity": figures}, exporter="preset")
+        return Artefact(path=path, exporter="preset", report=report)
+
+    def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:
+        """Compare what a fresh process of KerasHub does with the directory with what the model does."""
+        import numpy as np
+
+        from kerasgen import backend
+        from kerasgen.exporters.parity import comparison, worker
+        from kerasgen.models.loading import preset_tokenizer
+
+        tokenizer, positions = model.tokenizer, model.max_sequence_length
+        start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+        chunk = _PROBED_LENGTH if positions is None else min(_PROBED_LENGTH, max(positions // 4, 1))
+        few = comparison.prompts(tokenizer, chunks=(chunk,), longest=positions or 4 * _PROBED_LENGTH)[:_PROMPTS]
+        longest = len(start) + max(map(len, few)) + comparison.NEW_TOKENS
+        longest = longest if positions is None else min(longest, positions)
+        counts = [longest - len(start) - len(prompt) for prompt in few]  # KerasHub's texts of a batch end at one place
+        read = start + comparison.probe(tokenizer, longest - len(start))
+        reference = model if self.dtype == "float32" else _rounded(model, self.dtype)
+        expected, rows = comparison.greedy(reference, few, counts), comparison.logits(model, read)
+        end = comparison.end_in(expected[0])
+        with tempfile.TemporaryDirectory() as folder:
+            job: dict[str, Any] = {
+                "path": str(directory),
+                "backend": backend.running(),
+                "texts": comparison.encodable(tokenizer, TEXTS + BLANKS),
+                "read": read,
+                "prompts": few,
+                "max_length": longest,
+                "end": end,
+                "folder": folder,
+            }
+            answer = worker.run("kerasgen.exporters.preset.worker", job)
+            written = np.load(Path(folder) / "logits.npy")[:, : tokenizer.vocabulary_size]
+        figures = {
+            **comparison.distances(rows, written, read),
+            "new_tokens": counts,
+            "prompt_lengths": list(map(len, few)),
+            **comparison.variety(answer["alone"]),
+            "packed_equal": answer["packed"] == [start + prompt for prompt in few],
+            "tokenizer_equal": preset_tokenizer(str(directory), model.causal_lm).digest() == tokenizer.digest(),
+            **comparison.greedily(answer, expected, end),
+            "tokens_per_second": counts[-1] / answer["seconds"][-1],  # what KerasHub compiles, it has compiled by then
+            "load_seconds": answer["load_seconds"],
+            "peak_bytes": answer["peak_bytes"],
+            "modules": answer["modules"],
+            "keras_hub": answer["version"],
+        }
+        found = dict(zip(job["texts"], answer["encoded"], strict=True))
+        figures["encoded_equal"] = all(found[text] == tokenizer.encode(text) for text in found if text not in BLANKS)
+        figures["blanks_encoded_alike"] = all(found[text] == tokenizer.encode(text) for text in found if text in BLANKS)
+        if self.dtype != "float32":
+            figures["like_the_unrounded_model"] = expected == comparison.greedy(model, few, counts)
+        comparison.require(figures, "KerasHub alone does otherwise than the model", tolerance=TOLERANCE[self.dtype])
+        return figures
+
+
+def _rounded(model: LanguageModel, dtype: str) -> LanguageModel:
+    """A second model of the same weights, each as a file of this type gives it back."""
+    import numpy as np
+
+    from kerasgen.models.loading import load_directory
+    from kerasgen.models.saving import save_preset
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = load_directory(save_preset(model, Path(folder) / "preset"), source=model.source)
+    for variable in found.causal_lm.weights:
+        variable.assign(np.asarray(variable).astype(dtype).astype(np.float32))
+    return found

@@ -1,0 +1,104 @@
+"""What the beam searches of SavedModels have in common: what stands before, in and after their loops.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from kerasgen.exporters.tensorflow import namespace as xp
+from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
+from kerasgen.samplers import arithmetic, beams
+
+
+def candidates(
+    logits: Any, states: Any, *, num_beams: int, vocabulary_size: int, temperature: Any, utf8: Utf8Steps
+) -> tuple[Any, Any]:
+    """Return log-probabilities and ids of the tokens that can follow each beam among the best of its prompt.
+
+    Args:
+        logits: float32 `(batch * num_beams, vocabulary_size)`.
+        states: int32 `(batch * num_beams,)`, of `utf8`.
+        num_beams: texts that are kept of each prompt.
+        vocabulary_size: ids that can be chosen.
+        temperature: logits are divided by it.
+        utf8: what keeps the texts valid UTF-8; what may follow is ranked as among all tokens.
+
+    Returns:
+        Float64 nats and int32 ids, `(batch, num_beams, count)`, the likeliest first.
+    """
+    nats = utf8.masked(arithmetic.log_softmax(xp, logits / temperature), states)
+    # Of one text no more can be among the best than these.
+    nats, ids = arithmetic.top(xp, nats, min(2 * num_beams, vocabulary_size))
+    shape = (-1, num_beams, nats.shape[-1])
+    return tf.reshape(tf.cast(nats, tf.float64), shape), tf.reshape(ids, shape)
+
+
+def begin(batch: Any, *, num_beams: int, positions: int, pad: int) -> beams.Beams:
+    """Return the beams of so many prompts before their first token, with room for so many positions."""
+    zeros = tf.ensure_shape(tf.zeros((batch, num_beams), tf.float64), (None, num_beams))
+    empty = tf.ensure_shape(tf.fill((batch, positions), pad), (None, positions))
+    return beams.begin(xp, empty, zeros)
+
+
+def shapes(*, num_beams: int, positions: int) -> beams.Beams:
+    """Return the shapes of beams, as a loop takes them."""
+    texts, scores = tf.TensorShape([None, num_beams, positions]), tf.TensorShape([None, num_beams])
+    return beams.Beams(texts, scores, texts, scores)
+
+
+def step(
+    state: beams.Beams,
+    found: tuple[Any, Any],
+    *,
+    active: Any,
+    index: Any,
+    generated: Any,
+    limits: Any,
+    end: Any,
+    length_penalty: float,
+) -> tuple[beams.Beams, Any, Any]:
+    """Return the beams with one more token, the beam that each of them goes on, and which prompts are done.
+
+    Args:
+        state: before the token.
+        found: what `candidates` returned.
+        active: bool `(batch,)`, the prompts whose beams change.
+        index: where the token is written, as `kerasgen.samplers.beams.step` takes it.
+        generated: int32 `(batch,)`, tokens of each beam, this one with them.
+        limits: int32 `(batch,)`, tokens that a text may get.
+        end: int32 scalar, the id that ends a text.
+        length_penalty: as in `Beam`.
+    """
+    nats, ids = found
+    after, parents = beams.step(
+        xp,
+        state,
+        nats,
+        active=active,
+        index=index,
+        generated=generated,
+        stop_token_ids=(end,),
+        length_penalty=length_penalty,
+        candidate_ids=ids,
+    )
+    certain = beams.is_done(
+        xp,
+        after,
+        generated=generated,
+        most=limits,
+        length_penalty=length_penalty,
+        num_return_sequences=1,
+        early_stopping=False,
+    )
+    return after, parents, tf.logical_and(active, certain)
+
+
+def best(state: beams.Beams, *, done: Any, most: Any, length_penalty: float) -> Any:
+    """Return the ids of each prompt's best text, int32 `(batch, most)`; texts that are not done ran to the limit."""
+    limits = tf.fill(tf.shape(done), most)
+    state = beams.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
+    return state.finished_ids[:, 0, :most]

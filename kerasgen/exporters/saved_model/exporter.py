@@ -1,0 +1,196 @@
+"""`saved_model`: a TensorFlow SavedModel with tokenizer, decoding loop and samplers in its graph, for any server."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kerasgen.errors import ExportArgumentError, MissingDependencyError
+from kerasgen.exporters.base import Artefact, Exporter
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+
+SAMPLERS = ("greedy", "top_k", "top_p", "min_p", "beam")
+# A prompt's length around which the proof chooses others; the whole prompt is read at once.
+_PROBED_LENGTH = 16
+_PROBED = {"top_k": "top_k:k=5", "top_p": "top_p:p=0.8", "min_p": "min_p:p=0.1"}
+# Tokens of a text where the model has no limit of its own.
+_LONGEST = 2048
+# What `import tensorflow` itself brings into a process.
+_ALLOWED = ("tensorflow", "keras", "jax")
+
+
+@dataclass(frozen=True)
+class SavedModelExporter(Exporter):
+    """Write a directory that `tensorflow` alone loads and serves: text in, text out, and ids in, ids out.
+
+    GPT-2 and OPT are written as plain TensorFlow, any other KerasHub causal model over its own `generate_step`. A
+    tokenizer that isn't byte-level BPE stays outside, and there are signatures of ids alone.
+
+    For each sampler there are two signatures, such as `top_k` (of texts) and `top_k_ids`. The seed, the temperature and
+    what the sampler takes besides are inputs, as are `max_new_tokens` and the end token; the batch is of any size.
+
+    Args:
+        samplers: which to hold, of `greedy`, `top_k`, `top_p`, `min_p` and `beam`.
+        num_beams: texts that `beam` keeps at each step.
+        length_penalty: of `beam`.
+        dtype: what the weights are stored as; `"float16"` halves the files. It is computed in float32.
+        compiled: let XLA compile the steps of every sampler but `beam` where the graph runs. On a CPU that is 1.2 to
+            1.5 times as fast for up to four texts, but a call waits while something is compiled, ten seconds for GPT-2
+            base on one core, once a process for each size of a batch and each length of the cache. Of GPT-2 and OPT
+            alone; another model is written as its `generate_step` is.
+    """
+
+    samplers: tuple[str, ...] = SAMPLERS
+    num_beams: int = 4
+    length_penalty: float = 1.0
+    dtype: Literal["float32", "float16"] = "float32"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.samplers, (str, list)):
+            one = isinstance(self.samplers, str)
+            object.__setattr__(self, "samplers", (self.samplers,) if one else tuple(self.samplers))
+        wrong = [name for name in self.samplers if name not in SAMPLERS]
+        if wrong or not self.samplers:
+            raise ExportArgumentError(
+                f"samplers must be some of {', '.join(SAMPLERS)}. Received: samplers={self.samplers!r}."
+            )
+        if not isinstance(self.num_beams, int) or isinstance(self.num_beams, bool) or self.num_beams < 1:
+            raise ExportArgumentError(f"num_beams must be a whole number of at least 1. Received: {self.num_beams!r}.")
+        penalty = self.length_penalty
+        if not isinstance(penalty, (int, float)) or isinstance(penalty, bool) or not math.isfinite(penalty):
+            raise ExportArgumentError(f"length_penalty must be a finite number. Received: {penalty!r}.")
+        if self.dtype not in ("float32", "float16"):
+            raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
+        if not isinstance(self.compiled, bool):
+            raise ExportArgumentError(f"compiled must be True or False. Received: {self.compiled!r}.")
+
+    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+        """Write the SavedModel, let a fresh process generate from it, and compare with the model; see `Exporter`.
+
+        Raises:
+            MissingDependencyError: TensorFlow is not installed.
+        """
+        from kerasgen.exporters.families import require_held, require_plain
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.exporters.parity.ids import prove_ids
+        from kerasgen.exporters.staging import check_target, staged, write_report
+        from kerasgen.models.families import family_of
+        from kerasgen.runtime import metadata
+        from kerasgen.tokens.bpe import ByteLevelBPE
+
+        path = Path(path)
+        check_target(path, overwrite=overwrite, exporter="saved_model")
+        family, tokenizer = family_of(model.causal_lm), model.tokenizer
+        if family is None:
+            self._check_other(model)
+        if find_spec("tensorflow") is None:
+            raise MissingDependencyError(
+                "A SavedModel is written with TensorFlow: pip install 'kerasgen[tensorflow]'.",
+                package="tensorflow",
+                extra="tensorflow",
+            )
+        require_plain(model, "saved_model")
+        require_held(tokenizer, "saved_model", added_tokens=False, end_tokens=False)
+        longest = model.max_sequence_length or _LONGEST
+        comparison.require_positions(longest)
+        comparison.require_finite(model)
+        about: dict[str, Any] = {
+            "model": model.source,
+            "samplers": list(self.samplers),
+            "num_beams": self.num_beams,
+            "length_penalty": self.length_penalty,
+            "dtype": self.dtype,
+            "compiled": self.compiled and family is not None,
+            "decoder": "generate_step" if family is None else family.name,
+            "max_sequence_length": longest,
+            "tokenizer": metadata.tokenizer_settings(tokenizer) if isinstance(tokenizer, ByteLevelBPE) else None,
+            "token_ids": metadata.token_ids(tokenizer),
+        }
+        with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
+            if family is None:
+                about["signatures"] = self._save_other(model, longest, stage)
+            else:
+                shape = family.shape(model.causal_lm)
+                about["signatures"] = self._save(family.weights(model.causal_lm), shape, tokenizer, stage)
+            if isinstance(tokenizer, ByteLevelBPE):
+                metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
+            write_report(stage, about, exporter="saved_model")
+            drawing = [name for name in self.samplers if name not in ("greedy", "beam")]
+            about["parity"] = prove_ids(
+                model,
+                stage,
+                chunks=(min(_PROBED_LENGTH, max(longest // 4, 1)),),
+                longest=longest,
+                beams=self._beams() if "beam" in self.samplers else None,
+                seeded=[_PROBED.get(name, name) for name in drawing],
+                reference=self._reference(model, family),
+                allowed_modules=_ALLOWED,
+            )
+            report = write_report(stage, about, exporter="saved_model")
+        return Artefact(path=path, exporter="saved_model", report=report)
+
+    def _beams(self) -> str:
+        return f"beam:num_beams={self.num_beams},length_penalty={float(self.length_penalty)!r}"
+
+    def _check_other(self, model: LanguageModel) -> None:
+        """Refuse a model of no known family that can't be decoded by its own step, or not as it is asked for."""
+        if not hasattr(model.causal_lm, "generate_step"):
+            raise ExportArgumentError(
+                f"saved_model decodes a {type(model.backbone).__name__} by its own `generate_step`, and a "
+                f"{type(model.causal_lm).__name__} has none."
+            )
+        if self.dtype != "float32":
+            raise ExportArgumentError(
+                f"saved_model writes a {type(model.backbone).__name__} in float32 only. Received: dtype={self.dtype!r}."
+            )
+
+    def _reference(self, model: LanguageModel, family: Any) -> Any:
+        """What float16 is held against: the model as its file rounds it."""
+        if self.dtype == "float32" or family is None:
+            return None
+        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+
+        weights = rounded(family.weights(model.causal_lm), self.dtype)
+        return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
+
+    def _save(self, weights: Any, shape: Any, tokenizer: Any, path: Path) -> list[str]:
+        from kerasgen.constraints.valid_utf8 import masks_of
+        from kerasgen.exporters.saved_model.graph import DecoderGraph
+        from kerasgen.exporters.saved_model.signatures import save
+
+        return save(
+            DecoderGraph(
+                weights,
+                shape,
+                dtype=self.dtype,
+                pad_token_id=tokenizer.pad_token_id,
+                compiled=self.compiled,
+            ),
+            path,
+            tokenizer=tokenizer,
+            utf8=masks_of(tokenizer),
+            start_token_id=tokenizer.start_token_id,
+            end_token_id=tokenizer.end_token_id,
+            samplers=self.samplers,
+            max_sequence_length=shape.max_sequence_length,
+            num_beams=self.num_beams,
+            length_penalty=float(self.length_penalty),
+        )
+
+    def _save_other(self, model: LanguageModel, longest: int, path: Path) -> list[str]:
+        from kerasgen.exporters.saved_model import worker as saved_model_process
+
+        return saved_model_process.write(
+            model,
+            path,
+            samplers=self.samplers,
+            num_beams=self.num_beams,
+            length_penalty=float(self.length_penalty),
+            max_sequence_length=longest,
+        )

@@ -1,0 +1,282 @@
+"""A decoder and its decoding loops as TensorFlow functions: what a SavedModel holds. Stateless, for any batch.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from kerasgen.exporters.saved_model import beams as beam_search
+from kerasgen.exporters.saved_model import passes
+from kerasgen.exporters.saved_model import steps as compiled_steps
+from kerasgen.exporters.saved_model.passes import Cache
+from kerasgen.exporters.tensorflow import decoder
+from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
+from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
+from kerasgen.samplers import beams
+
+_BLOCK = 64  # steps after which the second part of the cache is laid to the first
+_ROW = tf.TensorShape([None])
+_INVARIANTS = (tf.TensorShape([]), tf.TensorShape([None, None]), _ROW, _ROW, _ROW)
+
+
+class Choice(NamedTuple):
+    """How tokens are chosen.
+
+    Args:
+        pick: `(logits, numbers)`, float `(batch, vocabulary_size)` and `(batch,)`, to ids `(batch,)`.
+        numbers: int32 steps to a number in [0, 1) for each row and step: `()` or `(batch,)` to `(batch,)`, and `(n, 1)`
+            to `(n, batch)`.
+        utf8: what keeps the texts valid UTF-8.
+        begun: int32 `(batch,)`, the states after the prompts, of `utf8`.
+    """
+
+    pick: Callable[[Any, Any], Any]
+    numbers: Callable[[Any], Any]
+    utf8: Utf8Steps
+    begun: Any
+
+    def __call__(self, logits: Any, step: Any, states: Any) -> tuple[Any, Any]:
+        """Return ids `(batch,)`, one for each row of the logits, at a step, and the states after them."""
+        return self.chosen(logits, self.numbers(step), states)
+
+    def chosen(self, logits: Any, numbers: Any, states: Any) -> tuple[Any, Any]:
+        """Return the same with the numbers at hand."""
+        token = self.pick(self.utf8.masked(logits, states), numbers)
+        return token, self.utf8.after(states, token)
+
+
+class Generated(NamedTuple):
+    """What a loop returns.
+
+    Args:
+        token_ids: int32 `(batch, steps)`; past a text's length the padding.
+        lengths: int32 `(batch,)`, tokens of each, the end token with them.
+        ended: bool `(batch,)`, which hold the end token.
+    """
+
+    token_ids: Any
+    lengths: Any
+    ended: Any
+
+
+def cut(ids: Any, most: Any, end: Any, pad: int) -> Generated:
+    """Return texts `(batch, most)` up to their end tokens; the padding may be the same id."""
+    ends = tf.equal(ids, end)
+    ended = tf.reduce_any(ends, axis=1)
+    count = tf.where(ended, tf.argmax(ends, axis=1, output_type=tf.int32) + 1, most)
+    return Generated(tf.where(tf.range(most) < count[:, None], ids, pad), count, ended)
+
+
+class DecoderGraph(tf.Module):  # type: ignore[misc]
+    """A decoder's weights and the loops over it.
+
+    Args:
+        weights: as NumPy arrays.
+        shape: of the decoder.
+        dtype: that the weights are kept in; it is computed in float32.
+        pad_token_id: what fills ids past a text's end.
+        compiled: whether XLA compiles the steps of `sample` where the graph runs.
+    """
+
+    def __init__(
+        self, weights: DecoderWeights, shape: DecoderShape, *, dtype: str, pad_token_id: int, compiled: bool
+    ) -> None:
+        super().__init__()
+        self._shape = shape
+        self._pad = pad_token_id
+        self._dtype = dtype
+        self._compiled = compiled
+        turned = weights._replace(layers=tuple(map(passes.turned, weights.layers)))
+        self._kept = map_weights(lambda array: tf.Variable(array, trainable=False, dtype=dtype), turned)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Logits of a token."""
+        return self._shape.vocabulary_size
+
+    def logits(self, token_ids: Any) -> Any:
+        """Return the logits after each token: int32 `(batch, length)` to `(batch, length, vocabulary_size)`."""
+        weights = self._weights()
+        hidden, _ = passes.read(weights, self._shape, token_ids)
+        return decoder.logits(weights, hidden)
+
+    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
+        """Return what is generated token by token.
+
+        Args:
+            prompts: int32 `(batch, length)`, right-padded, the start token with them.
+            lengths: int32 `(batch,)`, of the prompts.
+            most: int32 scalar, tokens generated for each at most; at least 1.
+            end: int32 scalar, the id that ends a text.
+            choose: the sampler.
+        """
+        if self._compiled:
+            return self._sample_compiled(prompts, lengths, most, end, choose)
+        weights, shape = self._weights(), self._shape
+        old, mask, logits = passes.prefill(weights, shape, prompts, lengths)
+        token, states = choose(logits, tf.constant(0), choose.begun)
+        done = tf.equal(token, end)
+
+        def goes_on(step: Any, done: Any) -> Any:
+            return tf.logical_and(step < most, tf.logical_not(tf.reduce_all(done)))
+
+        def advance(
+            step: Any, ids: Any, done: Any, count: Any, states: Any, recent: Cache, old: Cache, mask: Any
+        ) -> tuple[Any, Any, Any, Any, Any, Cache]:
+            places = lengths + step - 1
+            logits, recent = passes.advance(weights, shape, ids[:, -1], places, old, mask, recent)
+            chosen, states = choose(logits, step, states)
+            token = tf.where(done, self._pad, chosen)
+            count = count + tf.cast(tf.logical_not(done), tf.int32)
+            ids = tf.concat([ids, token[:, None]], axis=1)
+            return step + 1, ids, tf.logical_or(done, tf.equal(token, end)), count, states, recent
+
+        def block(step: Any, ids: Any, done: Any, count: Any, states: Any, old: Cache, mask: Any) -> tuple[Any, ...]:
+            until = step + _BLOCK
+            state = (step, ids, done, count, states, passes.empty(shape, tf.shape(ids)[0]))
+            step, ids, done, count, states, recent = tf.while_loop(
+                lambda step, ids, done, *_: tf.logical_and(step < until, goes_on(step, done)),
+                lambda step, ids, done, count, states, recent: advance(
+                    step, ids, done, count, states, recent, old, mask
+                ),
+                state,
+                shape_invariants=(*_INVARIANTS, passes.any_length(shape)),
+            )
+            old = old.followed_by(recent)
+            mask = tf.concat([mask, tf.ones((tf.shape(mask)[0], tf.shape(recent.keys[0])[2]), tf.bool)], axis=1)
+            return step, ids, done, count, states, old, mask
+
+        _, ids, done, count, *_ = tf.while_loop(
+            lambda step, ids, done, *_: goes_on(step, done),
+            block,
+            (tf.constant(1), token[:, None], done, tf.ones_like(token), states, old, mask),
+            shape_invariants=(*_INVARIANTS, passes.any_length(shape), tf.TensorShape([None, None])),
+        )
+        return Generated(ids, count, done)
+
+    def search(
+        self,
+        prompts: Any,
+        lengths: Any,
+        most: Any,
+        end: Any,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        temperature: Any,
+        utf8: Utf8Steps,
+        begun: Any,
+    ) -> Generated:
+        """Return the best text of each prompt by beam search; see `sample`, `Choice` and `kerasgen.samplers.Beam`."""
+        weights, shape = self._weights(), self._shape
+        old, mask, logits = passes.prefill(weights, shape, prompts, lengths)
+        batch = tf.shape(prompts)[0]
+        positions = shape.max_sequence_length
+        limits = tf.fill((batch,), most)
+        candidates = partial(
+            beam_search.candidates,
+            num_beams=num_beams,
+            vocabulary_size=shape.vocabulary_size,
+            temperature=temperature,
+            utf8=utf8,
+        )
+
+        def step(
+            generated: Any, state: beams.Beams, done: Any, logits: Any, within: Any
+        ) -> tuple[beams.Beams, Any, Any, Any, Any]:
+            after, parents, ended = beam_search.step(
+                state,
+                candidates(logits, within),
+                active=tf.logical_not(done),
+                index=generated - 1,
+                generated=tf.fill((batch,), generated),
+                limits=limits,
+                end=end,
+                length_penalty=length_penalty,
+            )
+            token = tf.reshape(tf.gather(after.token_ids, generated - 1, axis=2), (-1,))
+            rows = tf.reshape(parents + tf.range(batch)[:, None] * num_beams, (-1,))
+            within = utf8.after(tf.gather(within, rows), token)
+            return after, rows, token, tf.logical_or(done, ended), within
+
+        def body(
+            generated: Any, state: beams.Beams, done: Any, token: Any, within: Any, recent: Cache
+        ) -> tuple[Any, ...]:
+            place = tf.repeat(lengths, num_beams) + generated - 1
+            logits, recent = passes.advance(weights, shape, token, place, old, mask, recent, width=num_beams)
+            state, rows, token, done, within = step(generated + 1, state, done, logits, within)
+            recent = tf.nest.map_structure(lambda x: tf.gather(x, rows), recent)
+            return generated + 1, state, done, token, within, recent
+
+        state = beam_search.begin(batch, num_beams=num_beams, positions=positions, pad=self._pad)
+        nothing = tf.fill((batch,), False)
+        wide = (tf.repeat(one, num_beams, axis=0) for one in (logits, begun))
+        state, _, token, done, within = step(tf.constant(1), state, nothing, *wide)
+        _, state, done, *_ = tf.while_loop(
+            lambda generated, state, done, *_: tf.logical_and(generated < most, tf.logical_not(tf.reduce_all(done))),
+            body,
+            (tf.constant(1), state, done, token, within, passes.empty(shape, batch * num_beams)),
+            shape_invariants=(
+                tf.TensorShape([]),
+                beam_search.shapes(num_beams=num_beams, positions=positions),
+                _ROW,
+                _ROW,
+                _ROW,
+                passes.any_length(shape),
+            ),
+        )
+        ids = beam_search.best(state, done=done, most=most, length_penalty=length_penalty)
+        return cut(ids, most, end, self._pad)
+
+    def _sample_compiled(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
+        weights = self._weights()
+        prompts = prompts[:, : tf.reduce_max(lengths)]
+        old, mask, logits = passes.prefill(weights, self._shape, prompts, lengths)
+        token, states = choose(logits, tf.constant(0), choose.begun)
+        batch, prompt = tf.shape(prompts)[0], tf.shape(prompts)[1]
+        rows = compiled_steps.rows_for(batch)
+        more = [0, rows - batch]
+        fixed = compiled_steps.Fixed(tf.pad(lengths, [more]), tf.pad(mask, [more, [0, 0]]), end, tf.constant(self._pad))
+
+        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+        def advance(texts: Any, until: Any, numbers: Any) -> Any:
+            # A variable that is read in here is not copied; what is to be cast was cast outside, once.
+            own = self._weights() if self._dtype == "float32" else weights
+            return compiled_steps.advance(own, self._shape, texts, until, numbers, fixed, choose.chosen)
+
+        def block(texts: Any, ids: Any) -> tuple[Any, Any]:
+            first = texts.step
+            until = tf.minimum(first + compiled_steps.STEPS, most)
+            length = compiled_steps.length_for(prompt + until - 1, self._shape.max_sequence_length)
+            texts = texts._replace(cache=texts.cache.padded(rows=rows, length=length))
+            numbers = choose.numbers(first + tf.range(compiled_steps.STEPS)[:, None])
+            texts, new = advance(texts, until, tf.pad(numbers, [[0, 0], more]))
+            return texts, tf.concat([ids, new[:batch, : texts.step - first]], axis=1)
+
+        cache = compiled_steps.Columns(tuple(map(tf.linalg.matrix_transpose, old.keys)), old.values)
+        done = tf.pad(tf.equal(token, end), [more], constant_values=True)
+        texts = compiled_steps.Texts(tf.constant(1), tf.pad(token, [more]), done, tf.pad(states, [more]), cache)
+        heads, size = self._shape.num_heads, self._shape.head_dim
+        shapes = compiled_steps.Columns(
+            (tf.TensorShape([None, heads, size, None]),) * self._shape.num_layers,
+            (tf.TensorShape([None, heads, None, size]),) * self._shape.num_layers,
+        )
+        _, ids = tf.while_loop(
+            lambda texts, ids: tf.logical_and(texts.step < most, tf.logical_not(tf.reduce_all(texts.done))),
+            block,
+            (texts, token[:, None]),
+            shape_invariants=(
+                compiled_steps.Texts(tf.TensorShape([]), _ROW, _ROW, _ROW, shapes),
+                tf.TensorShape([None, None]),
+            ),
+        )
+        return cut(ids, tf.shape(ids)[1], end, self._pad)
+
+    def _weights(self) -> DecoderWeights:
+        return map_weights(lambda variable: tf.cast(tf.convert_to_tensor(variable), tf.float32), self._kept)

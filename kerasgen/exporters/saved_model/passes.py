@@ -1,0 +1,150 @@
+"""A decoder's forward passes with a cache in two parts, as TensorFlow functions. Stateless, for any batch.
+
+The prompts lie in the first part, right-padded and masked; new tokens are appended to the second, so that a step copies
+few positions and not the whole cache. In sampling the second part is laid to the first after so many steps; in beam
+search the first is shared by a prompt's beams, and only the second follows them. Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from kerasgen.exporters.tensorflow import decoder
+from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
+
+_LOWEST = -1e30  # far below any score, and no infinity that could become NaN
+
+
+class Cache(NamedTuple):
+    """Keys and values, one tensor `(rows, num_heads, length, head_dim)` for each block.
+
+    Args:
+        keys: of each block.
+        values: of each block.
+    """
+
+    keys: tuple[Any, ...]
+    values: tuple[Any, ...]
+
+    def followed_by(self, other: Cache) -> Cache:
+        """Return a cache with the other's positions after these."""
+        return Cache(*(tuple(map(_after, *parts)) for parts in zip(self, other, strict=True)))
+
+
+def empty(shape: DecoderShape, rows: Any) -> Cache:
+    """Return a cache of so many rows without a position."""
+    nothing = tf.zeros((rows, shape.num_heads, 0, shape.head_dim))
+    return Cache(*((nothing,) * shape.num_layers for _ in range(2)))
+
+
+def any_length(shape: DecoderShape) -> Cache:
+    """Return the shapes of a cache whose rows and positions are not known."""
+    one = tf.TensorShape([None, shape.num_heads, None, shape.head_dim])
+    return Cache(*((one,) * shape.num_layers for _ in range(2)))
+
+
+def turned(layer: DecoderLayer) -> DecoderLayer:
+    """Return the layer with kernels `(out, in)`, which are read in the order of memory when rows are few."""
+    return DecoderLayer(*(array.T if array.ndim == 2 else array for array in layer))
+
+
+def read(weights: DecoderWeights, shape: DecoderShape, token_ids: Any) -> tuple[Any, Cache]:
+    """Return the hidden states after each token of int32 `(batch, length)`, and the cache of them.
+
+    Args:
+        weights: tensors; kernels `(out, in)`.
+        shape: of the decoder.
+        token_ids: right-padded, if rows are of unequal lengths.
+    """
+    length = tf.shape(token_ids)[1]
+    places = tf.range(length)
+    future = tf.where(places[:, None] < places, _LOWEST, 0.0)
+    keys: list[Any] = []
+    values: list[Any] = []
+
+    def attend(index: int, q: Any, k: Any, v: Any) -> Any:
+        keys.append(k)
+        values.append(v)
+        return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) + future), v)
+
+    hidden = decoder.hidden_states(weights, shape, token_ids, places, attend, multiply=_multiply)
+    return hidden, Cache(tuple(keys), tuple(values))
+
+
+def prefill(weights: DecoderWeights, shape: DecoderShape, prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
+    """Return the cache of the prompts, which of its positions count, and the logits after each prompt."""
+    hidden, cache = read(weights, shape, prompts)
+    last = tf.gather(hidden, lengths - 1, batch_dims=1)
+    mask = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
+    return cache, mask, _multiply(last, weights.token_embedding)
+
+
+def advance(
+    weights: DecoderWeights,
+    shape: DecoderShape,
+    token: Any,
+    places: Any,
+    old: Cache,
+    mask: Any,
+    recent: Cache,
+    *,
+    width: int = 1,
+) -> tuple[Any, Cache]:
+    """Return the logits after one more token of each row, and the second part of the cache with it.
+
+    Args:
+        weights: tensors; kernels `(out, in)`.
+        shape: of the decoder.
+        token: int32 `(batch * width,)`.
+        places: int32 like `token`, the position of each.
+        old: the first part, of `batch` rows.
+        mask: bool `(batch, length of old)`, which of its positions count.
+        recent: the second part, of `batch * width` rows.
+        width: rows that share one of the first part.
+    """
+    heads, size = shape.num_heads, shape.head_dim
+    hidden_before = tf.where(mask, 0.0, _LOWEST)[:, None, None]
+    length = tf.shape(mask)[1]
+    keys: list[Any] = []
+    values: list[Any] = []
+
+    def attend(index: int, q: Any, k: Any, v: Any) -> Any:
+        keys.append(_after(recent.keys[index], k))
+        values.append(_after(recent.values[index], v))
+        of_old = tf.matmul(_by_prompt(q, heads, width), old.keys[index], transpose_b=True) + hidden_before
+        of_recent = _by_prompt(tf.matmul(q, keys[-1], transpose_b=True), heads, width)
+        likely = tf.nn.softmax(tf.concat([of_old, of_recent], axis=-1))
+        from_old = _by_row(tf.matmul(likely[..., :length], old.values[index]), heads, width)
+        return from_old + tf.matmul(_by_row(likely[..., length:], heads, width), values[-1])
+
+    hidden = decoder.hidden_states(weights, shape, token[:, None], places[:, None], attend, multiply=_multiply)
+    logits = _multiply(tf.reshape(hidden, (-1, heads * size)), weights.token_embedding)
+    return logits, Cache(tuple(keys), tuple(values))
+
+
+def _multiply(x: Any, kernel: Any) -> Any:
+    """The product `(…, in)` by `(out, in)`, `(…, out)`, with the kernel first, which is faster (see the log)."""
+    columns = tf.transpose(tf.reshape(x, (-1, x.shape[-1])))
+    out = tf.transpose(tf.matmul(kernel, columns))
+    return tf.reshape(out, tf.concat([tf.shape(x)[:-1], [kernel.shape[0]]], 0))
+
+
+def _after(one: Any, other: Any) -> Any:
+    """Keys or values of positions that follow others."""
+    return tf.concat([one, other], axis=2)
+
+
+def _by_prompt(x: Any, heads: int, width: int) -> Any:
+    """`(batch * width, heads, 1, n)` to `(batch, heads, width, n)`."""
+    if width == 1:
+        return x
+    return tf.transpose(tf.reshape(x, (-1, width, heads, tf.shape(x)[-1])), (0, 2, 1, 3))
+
+
+def _by_row(x: Any, heads: int, width: int) -> Any:
+    """`(batch, heads, width, n)` to `(batch * width, heads, 1, n)`."""
+    if width == 1:
+        return x
+    return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, heads, 1, tf.shape(x)[-1]))

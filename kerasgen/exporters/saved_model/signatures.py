@@ -1,0 +1,310 @@
+"""The signatures of a SavedModel: for each sampler one of text and one of token ids, and those of the tokenizer.
+
+Imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from kerasgen.constraints.valid_utf8 import Utf8Masks
+from kerasgen.exporters.saved_model import graph
+from kerasgen.exporters.saved_model.runtime import UNMASKED
+from kerasgen.exporters.saved_model.tokenizer import GraphTokenizer
+from kerasgen.exporters.tensorflow import namespace as xp
+from kerasgen.exporters.tensorflow.utf8 import Utf8Steps, table
+from kerasgen.samplers import arithmetic, randomness
+from kerasgen.samplers.base import LEAST_TEMPERATURE
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+_FLOAT, _INT, _SEED = (tf.TensorSpec([], dtype) for dtype in (tf.float32, tf.int32, tf.int64))
+_COMMON = {"max_new_tokens": _INT, "end_token_id": _INT}
+_OWN: dict[str, dict[str, tf.TensorSpec]] = {
+    "greedy": {},
+    "top_k": {"temperature": _FLOAT, "k": _INT, "seed": _SEED},
+    "top_p": {"temperature": _FLOAT, "p": _FLOAT, "seed": _SEED},
+    "min_p": {"temperature": _FLOAT, "p": _FLOAT, "seed": _SEED},
+    "beam": {"temperature": _FLOAT},
+}
+_VALID = {"valid_utf8": tf.TensorSpec([], tf.bool)}
+_TEXTS = {"prompts": tf.TensorSpec([None], tf.string)}
+_DECODED = {"token_ids": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
+_IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
+
+
+class Decoder(Protocol):
+    """What decodes: the methods of `saved_model_graph.DecoderGraph`, which say what they take."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Logits of a token."""
+        ...
+
+    def logits(self, token_ids: Any) -> Any:
+        """Return the logits after each token."""
+        ...
+
+    def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: graph.Choice) -> graph.Generated:
+        """Return what is generated token by token."""
+        ...
+
+    def search(
+        self,
+        prompts: Any,
+        lengths: Any,
+        most: Any,
+        end: Any,
+        *,
+        num_beams: int,
+        length_penalty: float,
+        temperature: Any,
+        utf8: Utf8Steps,
+        begun: Any,
+    ) -> graph.Generated:
+        """Return the best text of each prompt by beam search."""
+        ...
+
+
+def save(
+    decoder: Decoder,
+    path: Path,
+    *,
+    tokenizer: ByteLevelBPE | None,
+    utf8: Utf8Masks | None,
+    start_token_id: int | None,
+    end_token_id: int,
+    samplers: Sequence[str],
+    max_sequence_length: int,
+    num_beams: int,
+    length_penalty: float,
+) -> list[str]:
+    """Write the SavedModel and return the names of its signatures.
+
+    Args:
+        decoder: what decodes; a `tf.Module`.
+        path: of the directory.
+        tokenizer: to hold in the graph; without one, there are signatures of ids alone.
+        utf8: what keeps the texts valid UTF-8, or None where every token does. Those of texts and of ids keep to it;
+            for each of ids there is one more, `…_ids_unmasked`, that chooses among all tokens.
+        start_token_id: put before each prompt, or None.
+        end_token_id: ends a text unless the call names another.
+        samplers: a signature each; that of texts (or ids) of the first is `serving_default` too.
+        max_sequence_length: tokens that a text can have.
+        num_beams: of the signature `beam`.
+        length_penalty: of the signature `beam`.
+    """
+    module = TextGenerator(
+        decoder,
+        tokenizer,
+        utf8,
+        start_token_id=start_token_id,
+        end_token_id=end_token_id,
+        max_sequence_length=max_sequence_length,
+        num_beams=num_beams,
+        length_penalty=length_penalty,
+    )
+    signatures = module.signatures(samplers)
+    names = sorted(signatures)
+    # What a server calls when nobody names a signature.
+    signatures["serving_default"] = signatures[samplers[0] if tokenizer is not None else f"{samplers[0]}_ids"]
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    return names
+
+
+class TextGenerator(tf.Module):  # type: ignore[misc]
+    """What is saved: a decoder, its tokenizer and the functions over them.
+
+    Args:
+        decoder: the decoder.
+        tokenizer: the exact tokenizer, or None for signatures of ids alone.
+        utf8: as `save` takes it.
+        start_token_id: put before each prompt, or None.
+        end_token_id: ends a text unless the call names another.
+        max_sequence_length: tokens that a text can have.
+        num_beams: of the signature `beam`.
+        length_penalty: of the signature `beam`.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: ByteLevelBPE | None,
+        utf8: Utf8Masks | None,
+        *,
+        start_token_id: int | None,
+        end_token_id: int,
+        max_sequence_length: int,
+        num_beams: int,
+        length_penalty: float,
+    ) -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._tokenizer = None if tokenizer is None else GraphTokenizer(tokenizer)
+        self._utf8 = Utf8Steps(table(utf8, decoder.vocabulary_size))
+        self._start = start_token_id
+        self._end = end_token_id
+        self._longest = max_sequence_length
+        self._num_beams = num_beams
+        self._length_penalty = length_penalty
+
+    def signatures(self, samplers: Sequence[str]) -> dict[str, Any]:
+        """Return the functions to save, by the names of their signatures."""
+        found = {
+            "logits": tf.function(
+                self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")], autograph=False
+            )
+        }
+        tokenizer = self._tokenizer
+        if tokenizer is not None:
+            # One graph of each, which the signatures of texts call; a vocabulary is a constant of many bytes.
+            encode = found["encode"] = _function(
+                partial(_encode, tokenizer), {"texts": tf.TensorSpec([None], tf.string)}
+            )
+            ended = tf.TensorSpec([None], tf.bool)
+            decode = _function(partial(_decode, tokenizer), _DECODED | {"ended": ended})
+            found["decode"] = _function(
+                lambda token_ids, lengths: decode(token_ids, lengths, tf.fill(tf.shape(lengths), True)), _DECODED
+            )
+        for name in samplers:
+            # One graph for all: the others call it.
+            ids = _function(partial(self._generate, name), _VALID | _IDS | _COMMON | _OWN[name])
+            found[f"{name}_ids"] = _function(_ids(ids, valid_utf8=True), _IDS | _COMMON | _OWN[name])
+            if self._utf8.matters:
+                unmasked = _ids(ids, valid_utf8=False)
+                found[f"{name}{UNMASKED}"] = _function(unmasked, _IDS | _COMMON | _OWN[name])
+            if tokenizer is not None:
+                found[name] = _function(_texts(encode, decode, ids), _TEXTS | _COMMON | _OWN[name])
+        return found
+
+    def _logits(self, token_ids: Any) -> dict[str, Any]:
+        return {"logits": self._decoder.logits(token_ids)}
+
+    def _generate(self, name: str, valid_utf8: Any, prompts: Any, lengths: Any, **settings: Any) -> graph.Generated:
+        most, end = settings["max_new_tokens"], settings["end_token_id"]
+        end = tf.where(end < 0, self._end, end)
+        if self._start is not None:
+            prompts = tf.pad(prompts, [[0, 0], [1, 0]], constant_values=self._start)
+            lengths = lengths + 1
+        checks = [
+            tf.debugging.assert_positive(lengths, "A prompt is empty, and this model has no start token."),
+            tf.debugging.assert_positive(most, "`max_new_tokens` must be at least 1."),
+            tf.debugging.assert_less_equal(
+                lengths + most, self._longest, f"Prompt and new tokens must fit into {self._longest} positions."
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            prompts = tf.identity(prompts)
+        begun = self._utf8.begin(prompts, lengths, valid_utf8)
+        if name == "greedy":
+            highest = graph.Choice(
+                lambda logits, _: arithmetic.highest(xp, logits),
+                lambda step: tf.zeros(tf.broadcast_dynamic_shape(tf.shape(step), tf.shape(lengths))),
+                self._utf8,
+                begun,
+            )
+            return self._decoder.sample(prompts, lengths, most, end, highest)
+        temperature = settings["temperature"]
+        is_high_enough = tf.debugging.assert_greater_equal(
+            temperature,
+            LEAST_TEMPERATURE,
+            f"`temperature` must be at least {LEAST_TEMPERATURE}; for the likeliest token, ask `greedy`.",
+        )
+        with tf.control_dependencies([is_high_enough]):
+            temperature = tf.identity(temperature)
+        if name == "beam":
+            return self._decoder.search(
+                prompts,
+                lengths,
+                most,
+                end,
+                num_beams=self._num_beams,
+                length_penalty=self._length_penalty,
+                temperature=temperature,
+                utf8=self._utf8,
+                begun=begun,
+            )
+        if name == "top_p":
+            with tf.control_dependencies([tf.debugging.assert_positive(settings["p"], "`p` must be above 0.")]):
+                settings["p"] = tf.identity(settings["p"])
+        key = _keys(prompts, lengths, settings["seed"])
+
+        def pick(logits: Any, numbers: Any) -> Any:
+            return arithmetic.draw(xp, _truncate(name, logits / temperature, settings), numbers)
+
+        def numbers(step: Any) -> Any:
+            return randomness.uniforms(xp, key, tf.zeros_like(key[0]) + tf.cast(step, tf.uint32))
+
+        return self._decoder.sample(prompts, lengths, most, end, graph.Choice(pick, numbers, self._utf8, begun))
+
+
+def _encode(tokenizer: GraphTokenizer, texts: Any) -> dict[str, Any]:
+    ids = tokenizer.encode(texts)
+    return {"token_ids": ids.to_tensor(0), "lengths": tf.cast(ids.row_lengths(), tf.int32)}
+
+
+def _decode(tokenizer: GraphTokenizer, token_ids: Any, lengths: Any, ended: Any) -> dict[str, Any]:
+    counted = tf.range(tf.shape(token_ids)[1]) < lengths[:, None]
+    return {"texts": tokenizer.decode(token_ids, counted, ended)}
+
+
+def _texts(encode: Any, decode: Any, of_ids: Any) -> Callable[..., dict[str, Any]]:
+    def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
+        ids = encode(prompts)
+        found = graph.Generated(*of_ids(tf.constant(True), ids["token_ids"], ids["lengths"], *settings.values()))
+        last = found.lengths - tf.cast(found.ended, tf.int32)
+        texts = decode(found.token_ids, last, found.ended)["texts"]
+        return {"texts": texts, "token_ids": found.token_ids, "lengths": found.lengths}
+
+    return generate
+
+
+def _ids(of_ids: Any, *, valid_utf8: bool) -> Callable[..., dict[str, Any]]:
+    def generate(**inputs: Any) -> dict[str, Any]:
+        found = graph.Generated(*of_ids(tf.constant(valid_utf8), *inputs.values()))
+        return {"token_ids": found.token_ids, "lengths": found.lengths}
+
+    return generate
+
+
+def _keys(prompts: Any, lengths: Any, seed: Any) -> tuple[Any, Any]:
+    """Each prompt's key of random numbers, as the library's own generation has it.
+
+    Args:
+        prompts: int32 `(batch, length)`, the start token with them.
+        lengths: int32 `(batch,)`.
+        seed: int64 scalar, the bits of a seed of 64 bits.
+    """
+    counted = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
+    ids = tf.where(counted, prompts, -1)
+    same = tf.reduce_all(tf.equal(ids[None], ids[:, None]), axis=-1)
+    row = tf.range(tf.shape(prompts)[0])
+    repeat = tf.reduce_sum(tf.cast(tf.logical_and(same, row < row[:, None]), tf.int32), axis=-1)
+    words = [
+        tf.cast(tf.bitwise.bitwise_and(word, tf.constant(0xFFFFFFFF, tf.int64)), tf.uint32)[None, None]
+        for word in (seed, tf.bitwise.right_shift(seed, tf.constant(32, tf.int64)))
+    ]
+    token_ids = tf.cast(tf.where(counted, prompts, 0), tf.uint32)
+    return randomness.prompt_key(xp, (words[0], words[1]), token_ids, counted, tf.cast(repeat, tf.uint32))
+
+
+def _truncate(name: str, logits: Any, settings: dict[str, Any]) -> Any:
+    if name == "top_k":
+        return arithmetic.top_k_mask(xp, logits, tf.maximum(settings["k"], 1))
+    if name == "top_p":
+        return arithmetic.top_p_mask(xp, logits, settings["p"])
+    return arithmetic.min_p_mask(xp, logits, settings["p"])
+
+
+def _function(call: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+    """A function whose inputs have these names, as a signature shows them."""
+
+    def by_name(*values: Any) -> Any:
+        return call(**dict(zip(inputs, values, strict=True)))
+
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()]
+    return tf.function(by_name, autograph=False).get_concrete_function(*specs)

@@ -1,0 +1,194 @@
+"""Several decoding steps as one function, which XLA compiles where the SavedModel runs. Imports TensorFlow.
+
+Activations stand as `(features, rows)` and kernels as `(out, in)`, which XLA multiplies fastest on a CPU when rows are
+few (see the log). XLA compiles once for each number of rows and length of the cache, so both are rounded up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+
+from kerasgen.exporters.tensorflow import decoder
+from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
+
+STEPS = 64
+"""Steps of one call at most."""
+
+_SHORTEST = 128  # places of the first cache
+_LOWEST = -1e30  # far below any score, and no infinity that could become NaN
+
+# Logits `(rows, vocabulary_size)`, numbers of the samplers `(rows,)` and states of UTF-8 `(rows,)` to ids and states.
+Chosen = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+class Columns(NamedTuple):
+    """Keys and values of every layer; the prompts begin at the first place, and what is new follows the longest.
+
+    Args:
+        keys: for each layer float32 `(rows, num_heads, head_dim, length)`.
+        values: for each layer float32 `(rows, num_heads, length, head_dim)`.
+    """
+
+    keys: tuple[Any, ...]
+    values: tuple[Any, ...]
+
+    def padded(self, *, rows: Any, length: Any) -> Columns:
+        """Return the cache with so many rows and places, zeros where nothing was."""
+        at = tf.shape(self.values[0])
+        more, longer = [0, rows - at[0]], [0, length - at[2]]
+        return Columns(
+            tuple(tf.pad(one, [more, [0, 0], [0, 0], longer]) for one in self.keys),
+            tuple(tf.pad(one, [more, [0, 0], longer, [0, 0]]) for one in self.values),
+        )
+
+
+class Texts(NamedTuple):
+    """What the steps change.
+
+    Args:
+        step: int32 scalar, tokens that were chosen for each text.
+        token: int32 `(rows,)`, the last one of each, which wasn't read yet.
+        done: bool `(rows,)`, which texts have ended.
+        states: int32 `(rows,)`, of `Utf8Steps`.
+        cache: of what was read.
+    """
+
+    step: Any
+    token: Any
+    done: Any
+    states: Any
+    cache: Columns
+
+
+class Fixed(NamedTuple):
+    """What the steps of a call have in common.
+
+    Args:
+        lengths: int32 `(rows,)`, of the prompts.
+        given: bool `(rows, longest prompt)`, which places hold a prompt's token.
+        end: int32 scalar, the id that ends a text.
+        pad: int32 scalar, what fills ids past a text's end.
+    """
+
+    lengths: Any
+    given: Any
+    end: Any
+    pad: Any
+
+
+def rows_for(batch: Any) -> Any:
+    """Return how many rows a batch is filled up to: 1, 2, 4, or a multiple of 8."""
+    few = tf.where(batch > 2, 4, batch)
+    return tf.where(batch > 4, -(-batch // 8) * 8, few)
+
+
+def length_for(needed: Any, longest: int) -> Any:
+    """Return the length of a cache that holds so many places: a power of two or `longest`, the most that are needed."""
+    lengths = [_SHORTEST]
+    while lengths[-1] < longest:
+        lengths.append(2 * lengths[-1])
+    lengths[-1] = max(longest, 1)
+    known = tf.constant(lengths)
+    return tf.reduce_min(tf.boolean_mask(known, known >= needed))
+
+
+def advance(
+    weights: DecoderWeights, shape: DecoderShape, texts: Texts, until: Any, numbers: Any, fixed: Fixed, choose: Chosen
+) -> tuple[Texts, Any]:
+    """Return the texts after further steps, and the ids that were chosen; the loop is the graph's own.
+
+    Args:
+        weights: tensors; kernels `(out, in)`.
+        shape: of the decoder.
+        texts: as they are.
+        until: int32 scalar, the step to end with; at most `STEPS` from here.
+        numbers: float32 `(STEPS, rows)`, of the samplers.
+        fixed: of the call.
+        choose: the sampler.
+
+    Returns:
+        The texts, and int32 `(rows, STEPS)`, of which the first columns are filled, as many as steps were taken.
+    """
+    first, prompt = texts.step, tf.shape(fixed.given)[1]
+    length = tf.shape(texts.cache.values[0])[2]
+    given = tf.pad(fixed.given, [[0, 0], [0, length - prompt]])
+
+    def goes_on(texts: Texts, ids: Any) -> Any:
+        return tf.logical_and(texts.step < until, tf.logical_not(tf.reduce_all(texts.done)))
+
+    def body(texts: Texts, ids: Any) -> tuple[Texts, Any]:
+        at = prompt + texts.step - 1
+        places = tf.range(length)
+        seen = tf.logical_or(given, tf.logical_and(places >= prompt, places <= at))
+        where = fixed.lengths + texts.step - 1
+        logits, cache = _read(weights, shape, texts.token, where, at, seen, texts.cache)
+        chosen, states = choose(logits, tf.gather(numbers, texts.step - first), texts.states)
+        token = tf.where(texts.done, fixed.pad, chosen)
+        ids = xla.dynamic_update_slice(ids, token[:, None], tf.stack([0, texts.step - first]))
+        done = tf.logical_or(texts.done, tf.equal(token, fixed.end))
+        return Texts(texts.step + 1, token, done, states, cache), ids
+
+    texts, ids = tf.while_loop(goes_on, body, (texts, tf.zeros((tf.shape(texts.token)[0], STEPS), tf.int32)))
+    return texts, ids
+
+
+def _read(
+    weights: DecoderWeights, shape: DecoderShape, token: Any, where: Any, at: Any, seen: Any, cache: Columns
+) -> tuple[Any, Columns]:
+    """The logits after one more token of each row, `(rows, vocabulary_size)`, and the cache with it.
+
+    Args:
+        weights: tensors.
+        shape: of the decoder.
+        token: int32 `(rows,)`.
+        where: int32 `(rows,)`, the position of each in its text.
+        at: int32 scalar, the place of the cache for all of them.
+        seen: bool `(rows, length)`, the places that they attend to.
+        cache: of what was read before.
+    """
+    together = tf.gather(weights.token_embedding, token) + tf.gather(weights.position_embedding, where)
+    hidden = tf.transpose(together)
+    keys, values = [], []
+    for layer, old_keys, old_values in zip(weights.layers, cache.keys, cache.values, strict=True):
+        normed = _norm(hidden, layer.attention_gamma, layer.attention_beta, shape)
+        columns = tf.matmul(layer.qkv_kernel, normed) + layer.qkv_bias[:, None]
+        parts = tf.reshape(columns, (3, shape.num_heads, shape.head_dim, -1))
+        query, key, value = (tf.transpose(part, (2, 0, 1)) for part in tf.unstack(parts))
+        keys.append(xla.dynamic_update_slice(old_keys, key[..., None], tf.stack([0, 0, 0, at])))
+        values.append(xla.dynamic_update_slice(old_values, value[:, :, None], tf.stack([0, 0, at, 0])))
+        query = query * (1.0 / math.sqrt(shape.head_dim))
+        # Sums along the second last axis are vector loops; a product of one row is not.
+        scores = tf.reduce_sum(query[..., None] * keys[-1], axis=2)
+        likely = tf.nn.softmax(tf.where(seen[:, None], scores, _LOWEST))
+        gathered = tf.reduce_sum(likely[..., None] * values[-1], axis=2)
+        joined = tf.reshape(tf.transpose(gathered, (1, 2, 0)), (shape.hidden_dim, -1))
+        hidden = _rest(layer, shape, hidden, joined)
+    hidden = _norm(hidden, weights.final_gamma, weights.final_beta, shape)
+    columns = tf.matmul(weights.token_embedding, hidden)
+    # The barrier keeps XLA from turning the product round with its result, which would take twice as long.
+    return tf.transpose(_barrier(columns)), Columns(tuple(keys), tuple(values))
+
+
+def _rest(layer: DecoderLayer, shape: DecoderShape, hidden: Any, joined: Any) -> Any:
+    """What follows attention in a layer, `(hidden_dim, rows)`."""
+    hidden = hidden + tf.matmul(layer.output_kernel, joined) + layer.output_bias[:, None]
+    normed = _norm(hidden, layer.feedforward_gamma, layer.feedforward_beta, shape)
+    wide = decoder.activate(tf.matmul(layer.up_kernel, normed) + layer.up_bias[:, None], shape.activation)
+    return hidden + tf.matmul(layer.down_kernel, wide) + layer.down_bias[:, None]
+
+
+def _norm(x: Any, gamma: Any, beta: Any, shape: DecoderShape) -> Any:
+    mean = tf.reduce_mean(x, axis=0, keepdims=True)
+    centred = x - mean
+    variance = tf.reduce_mean(tf.square(centred), axis=0, keepdims=True)
+    return centred * tf.math.rsqrt(variance + shape.layer_norm_epsilon) * gamma[:, None] + beta[:, None]
+
+
+def _barrier(x: Any) -> Any:
+    one: Sequence[Any] = xla.optimization_barrier(x)
+    return one[0]

@@ -1,0 +1,311 @@
+"""`tflite`: a flatbuffer that generates on LiteRT, with its tokenizer beside it, proved in a fresh process."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
+from kerasgen.exporters.base import Artefact, Exporter, check_limit
+from kerasgen.keywords import meant
+
+if TYPE_CHECKING:
+    from kerasgen.constraints.valid_utf8 import Utf8Masks
+    from kerasgen.exporters.parity.quantized import Limits
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.models.families import DecoderShape, DecoderWeights
+    from kerasgen.tokens.bpe import ByteLevelBPE
+
+QUANTIZATIONS = ("float32", "float16", "int8", "int4")
+# What rounding may cost if the caller sets no limit: nats a token, the share of tokens whose likeliest successor stays
+# the model's, standard deviations of a logit, and the share by which held-out bits per character may be more. How far
+# signatures of one file may be apart is nobody's choice.
+LIMITS = {"int8": (0.05, 0.85, 1.5, 0.02), "int4": (0.5, 0.6, 4.0, 0.2)}
+_SETTABLE = ("most_divergence", "least_agreement", "most_logit_difference", "most_loss_increase")
+_DISAGREEMENT = 0.02
+_SHORTEST = 64  # places of the cache that the smallest signature attends to
+_LEAST_HELD_OUT = 20  # tokens
+LOOPS = ("greedy", "random", "top_k", "top_p", "min_p")
+
+
+@dataclass(frozen=True)
+class TFLiteExporter(Exporter):
+    """Write `prefill_N` and `decode` signatures with a cache, in builtin operators alone, with the tokenizer beside.
+
+    Args:
+        quantize: how weights are stored. `"float16"` rounds matrices to 11 bits and computes in float32. `"int8"` keeps
+            one scale for each row of a kernel and multiplies with activations rounded to 8 bits; `"int4"` does so with
+            one scale for each 32 weights of a kernel, and keeps the tables in 8 bits. What these two cost is measured
+            and held against `most_divergence`.
+        cache_length: tokens of a whole text, at most the model's positions; None for 256, or the model's if fewer. A
+            longer cache takes memory, used or not.
+        prefill_lengths: tokens that one call reads; others are read in several calls.
+        decode_lengths: places of the cache that further signatures attend to, `decode_64` for one, so that a text pays
+            for no more of the cache than it has filled; None for 64, 128, 256 and so on below `cache_length`.
+        beams: texts that one call continues at once, for beam search and several texts of a prompt; 0 leaves it out.
+        shortlist: with float32, how many logits are computed for greedy text and top-k, where estimates in 8 bits show
+            that the likeliest tokens are among those; where they don't, all are, so the ids are the same. What is
+            estimated with is stored too, a quarter of the output layer's size. None for 256, if the vocabulary has four
+            times as many; 0 leaves it out.
+        loop: a sampler for a signature that generates by itself, such as `generate_top_k` for `"top_k"`: the decoding
+            loop and the sampler are in its graph, and its random numbers are an input. None leaves it out.
+        most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
+            may have (Kullback-Leibler, on the held-out text); None for 0.05 with int8 and 0.5 with int4.
+        least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's;
+            None for 0.85 with int8 and 0.6 with int4.
+        most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
+            logits; None for 1.5 with int8 and 4 with int4.
+        most_loss_increase: the share of the model's bits per character (of the held-out text) by which a quantised
+            artefact's may be more; None for 0.02 with int8 and 0.2 with int4.
+        held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for a probe text.
+    """
+
+    quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
+    cache_length: int | None = None
+    prefill_lengths: tuple[int, ...] = (32, 128)
+    decode_lengths: tuple[int, ...] | None = None
+    beams: int = 4
+    shortlist: int | None = None
+    loop: Literal["greedy", "random", "top_k", "top_p", "min_p"] | None = None
+    most_divergence: float | None = None
+    least_agreement: float | None = None
+    most_logit_difference: float | None = None
+    most_loss_increase: float | None = None
+    held_out_text: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantize not in QUANTIZATIONS:
+            raise ExportArgumentError(
+                f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
+                f"{meant(self.quantize, QUANTIZATIONS)}"
+            )
+        if self.loop is not None and self.loop not in LOOPS:
+            raise ExportArgumentError(f"loop must be one of {', '.join(LOOPS)}, or None. Received: {self.loop!r}.")
+        for name in _SETTABLE:
+            if getattr(self, name) is not None:
+                check_limit(name, getattr(self, name))
+        if self.held_out_text is not None and not isinstance(self.held_out_text, str):
+            raise ExportArgumentError(f"held_out_text must be text, or None. Received: {self.held_out_text!r}.")
+        whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0), ("shortlist", self.shortlist, 0)]
+        for name, least in (("prefill_lengths", 2), ("decode_lengths", 8)):
+            lengths = getattr(self, name)
+            if lengths is None and name == "decode_lengths":
+                continue
+            lengths = (lengths,) if isinstance(lengths, int) else lengths  # a text names one length so
+            if not isinstance(lengths, (tuple, list)):
+                raise ExportArgumentError(f"{name} must be whole numbers. Received: {lengths!r}.")
+            whole += [(name, length, least) for length in lengths]
+            object.__setattr__(self, name, tuple(lengths))
+        for name, value, least in whole:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ExportArgumentError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
+        for name in ("prefill_lengths", "decode_lengths"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+        if self.shortlist and self.quantize != "float32":
+            raise ExportArgumentError(
+                f"A shortlist is written with quantize='float32' alone. Received: shortlist={self.shortlist}, "
+                f"quantize={self.quantize!r}."
+            )
+        if self.beams == 1:
+            raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")
+
+    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+        """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
+        from kerasgen.constraints.valid_utf8 import masks_of
+        from kerasgen.exporters import staging
+        from kerasgen.exporters.families import require_held, require_plain
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.models.families import family_of, names
+        from kerasgen.tokens.bpe import ByteLevelBPE
+
+        family = family_of(model.causal_lm)
+        if family is None or not isinstance(model.tokenizer, ByteLevelBPE):
+            raise ExportArgumentError(
+                f"The exporter 'tflite' writes {', '.join(names())} models. Received: a "
+                f"{type(model.backbone).__name__}. Use the exporter 'preset'."
+            )
+        require_plain(model, "tflite")
+        require_held(model.tokenizer, "tflite", added_tokens=True, end_tokens=False)
+        shape = family.shape(model.causal_lm)
+        length = self._cache_length(shape)
+        comparison.require_positions(length)
+        comparison.require_finite(model)
+        text = self.held_out_text
+        if text is not None and len(model.tokenizer.encode(text)) < _LEAST_HELD_OUT:
+            raise ExportArgumentError(
+                f"held_out_text must have {_LEAST_HELD_OUT} tokens at the least. Received: {text!r}. Give a longer "
+                "one, or None."
+            )
+        staging.check_target(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE)
+        _require_converter(quantizer=self.quantize in LIMITS or self._shortlist(shape) > 0)
+        graph = {
+            "num_layers": shape.num_layers,
+            "num_heads": shape.num_heads,
+            "head_dim": shape.head_dim,
+            "vocabulary_size": shape.vocabulary_size,
+            "cache_length": length,
+            "prefill_lengths": [size for size in self.prefill_lengths if size <= length],
+            "decode_lengths": self._decode_lengths(length),
+            "beams": self.beams,
+            "loop": self.loop,
+            "shortlist": None,
+        }
+        with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
+            weights = family.weights(model.causal_lm)
+            utf8 = masks_of(model.tokenizer)
+            if self.loop is not None and utf8 is not None:
+                graph["utf8_states"] = len(utf8.steps)
+            flatbuffer, weight_bytes = self._flatbuffer(weights, shape, graph, utf8)
+            stage.write_bytes(flatbuffer)
+            report = self._describe(flatbuffer, weight_bytes, graph, model.tokenizer)
+            _write_tokenizer(stage, model.tokenizer)
+            staging.write_report(stage, report, exporter="tflite")
+            report["parity"] = self._prove(model, stage, graph, weights, shape)
+            written = staging.write_report(stage, report, exporter="tflite")
+        return Artefact(path=path, exporter="tflite", report=written)
+
+    def _cache_length(self, shape: DecoderShape) -> int:
+        positions = shape.max_sequence_length
+        if self.cache_length is None:
+            return min(positions, 256)
+        if self.cache_length > positions:
+            raise ExportArgumentError(
+                f"cache_length must be at most the model's {positions} positions. Received: {self.cache_length}."
+            )
+        return self.cache_length
+
+    def _decode_lengths(self, cache_length: int) -> list[int]:
+        if self.decode_lengths is not None:
+            return [length for length in self.decode_lengths if length < cache_length]
+        return [_SHORTEST << n for n in range(20) if _SHORTEST << n < cache_length]
+
+    def _shortlist(self, shape: DecoderShape) -> int:
+        """Tokens whose logits a shortlist holds; none where that would be most of the vocabulary."""
+        from kerasgen.exporters.tflite.estimates import COUNT
+
+        count = (COUNT if self.quantize == "float32" else 0) if self.shortlist is None else self.shortlist
+        return count if count * 4 <= shape.vocabulary_size else 0
+
+    def _flatbuffer(
+        self, weights: Any, shape: DecoderShape, graph: dict[str, Any], utf8: Utf8Masks | None
+    ) -> tuple[bytes, int]:
+        """The file's content, and the bytes that its weights take at the least."""
+        from kerasgen.exporters.tflite import estimates as tflite_shortlist
+        from kerasgen.exporters.tflite import graph as tflite_graph
+        from kerasgen.exporters.tflite import quantize as tflite_quantizing
+
+        count = self._shortlist(shape)
+        with tempfile.TemporaryDirectory() as folder:
+            tflite_graph.write_saved_model(
+                weights,
+                shape,
+                Path(folder) / "graph",
+                cache_length=graph["cache_length"],
+                prefill_lengths=graph["prefill_lengths"],
+                decode_lengths=graph["decode_lengths"],
+                beams=self.beams,
+                loop=self.loop,
+                utf8=utf8,
+                shortlist=count,
+            )
+            flatbuffer = tflite_graph.convert(Path(folder) / "graph")
+        flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
+        if count:
+            flatbuffer = tflite_shortlist.with_estimates_in_8_bits(flatbuffer)
+            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(flatbuffer, weights.token_embedding)}
+        return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
+
+    def _describe(
+        self, flatbuffer: bytes, weight_bytes: int, graph: dict[str, Any], tokenizer: ByteLevelBPE
+    ) -> dict[str, Any]:
+        from kerasgen.exporters.tflite import quantize as tflite_quantizing
+        from kerasgen.runtime import metadata
+
+        operators = tflite_quantizing.operators(flatbuffer)
+        foreign = [name for name in operators if name.startswith(("Flex", "CUSTOM"))]
+        if foreign:
+            raise ExportError(f"The graph holds operators that are not built into LiteRT: {', '.join(foreign)}.")
+        return {
+            "quantize": self.quantize,
+            "graph": graph,
+            "signatures": _signatures(graph),
+            "operators": operators,
+            "weight_bytes": weight_bytes,
+            "bytes_over_weight_bytes": len(flatbuffer) / weight_bytes,
+            "sha256": hashlib.sha256(flatbuffer).hexdigest(),
+            "tokenizer": metadata.tokenizer_settings(tokenizer),
+        }
+
+    def _prove(
+        self, model: LanguageModel, stage: Path, graph: dict[str, Any], weights: DecoderWeights, shape: DecoderShape
+    ) -> dict[str, Any]:
+        from kerasgen.exporters.parity import ids, quantized
+
+        common: dict[str, Any] = {
+            "chunks": graph["prefill_lengths"],
+            "longest": graph["cache_length"],
+            "settings": {"weight_cache": None},
+        }
+        if self.quantize in LIMITS:
+            figures = quantized.prove_closeness(
+                model, stage, beams=self.beams, limits=self._limits(), text=self.held_out_text, **common
+            )
+        else:
+            figures = ids.prove_ids(
+                model,
+                stage,
+                beams=f"beam:num_beams={self.beams}" if self.beams else None,
+                seeded=tuple({"top_k:k=5": None} | ({} if self.loop in (None, "greedy") else {self.loop: None})),
+                reference=self._reference(model, weights, shape),
+                **common,
+            )
+        if self.loop is not None:
+            figures |= ids.prove_loop(model, stage, self.loop, **common)
+        return figures
+
+    def _reference(self, model: LanguageModel, weights: DecoderWeights, shape: DecoderShape) -> Any:
+        """What float16 is held against: the model as its file rounds it."""
+        if self.quantize == "float32":
+            return None
+        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+
+        return NumpyEngine(rounded(weights, "float16", least_rank=2), shape, model.tokenizer)
+
+    def _limits(self) -> Limits:
+        from kerasgen.exporters.parity.quantized import Limits
+
+        given = (getattr(self, name) for name in _SETTABLE)
+        divergence, agreement, difference, increase = (
+            one if own is None else own for own, one in zip(given, LIMITS[self.quantize], strict=True)
+        )
+        return Limits(divergence, agreement, difference, increase, _DISAGREEMENT)
+
+
+def _signatures(graph: dict[str, Any]) -> list[str]:
+    names = [f"prefill_{length}" for length in graph["prefill_lengths"]]
+    names += ["decode", *(f"decode_{length}" for length in graph["decode_lengths"])]
+    names += [f"decode_beams_{graph['beams']}"] if graph["beams"] else []
+    if graph["shortlist"]:
+        names += ["shortlist", *(f"shortlist_{length}" for length in graph["decode_lengths"]), "logits"]
+    return names + ([f"generate_{graph['loop']}"] if graph["loop"] else [])
+
+
+def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
+    from kerasgen.runtime import metadata
+
+    metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
+
+
+def _require_converter(*, quantizer: bool) -> None:
+    from importlib.util import find_spec
+
+    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantizer else [])]
+    for package in needed:
+        if find_spec(package) is None:
+            raise MissingDependencyError(
+                f"Exporting to TFLite needs {package}: pip install 'kerasgen[export]'.", package=package, extra="export"
+            )

@@ -1,0 +1,317 @@
+"""A decoder becomes TFLite signatures: prefill in chunks and decoding a token, with a cache for each block.
+
+The signatures are those that LiteRT-LM expects. Imports TensorFlow.
+
+`generate_SAMPLER`, on request, holds the loop and the sampler too. Where the vocabulary could break characters it takes
+`utf8_state`, the state of the prompt's bytes as `kerasgen.constraints.valid_utf8` numbers them, and keeps the text
+valid UTF-8; the number of states lets it choose among all tokens.
+
+`shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `tflite_shortlist`.
+
+`prefill_N(tokens, input_pos, kv_cache_k_0, kv_cache_v_0, …)` reads N tokens and returns the caches; `decode` reads one
+and returns `logits` too. A cache is float32 `(1, num_heads, cache_length, head_dim)`. What lies in it beyond the tokens
+read so far is never attended to, so it may hold anything finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+from kerasgen.constraints.valid_utf8 import Utf8Masks
+from kerasgen.exporters.tensorflow import decoder
+from kerasgen.exporters.tensorflow import namespace as xp
+from kerasgen.exporters.tensorflow import utf8 as utf8_steps
+from kerasgen.exporters.tflite import estimates as tflite_shortlist
+from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
+from kerasgen.samplers import arithmetic
+
+DECODE = "decode"
+SHORTLIST = "shortlist"
+LOGITS = "logits"
+MASKED = -1e9
+# What the signature that generates takes for each sampler, beside a token, its place, a limit and an end token. Random
+# numbers come from outside, one for each token, for those that the runtime draws can't be seeded.
+LOOPS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "random": {"uniforms": tf.float32, "temperature": tf.float32},
+    "top_k": {"uniforms": tf.float32, "temperature": tf.float32, "k": tf.int32},
+    "top_p": {"uniforms": tf.float32, "temperature": tf.float32, "p": tf.float32},
+    "min_p": {"uniforms": tf.float32, "temperature": tf.float32, "p": tf.float32},
+}
+
+
+def prefill_name(length: int) -> str:
+    """Return the name of the signature that reads `length` tokens."""
+    return f"prefill_{length}"
+
+
+def cache_names(num_layers: int) -> list[str]:
+    """Return the names of the caches, the keys before the values."""
+    return [f"kv_cache_{kind}_{index}" for kind in "kv" for index in range(num_layers)]
+
+
+def write_saved_model(
+    weights: DecoderWeights,
+    shape: DecoderShape,
+    directory: Path,
+    *,
+    cache_length: int,
+    prefill_lengths: Sequence[int],
+    decode_lengths: Sequence[int] = (),
+    beams: int,
+    loop: str | None = None,
+    utf8: Utf8Masks | None = None,
+    shortlist: int = 0,
+) -> None:
+    """Write the signatures as a SavedModel that the TFLite converter reads.
+
+    Args:
+        weights: NumPy arrays.
+        shape: of the decoder.
+        directory: where.
+        cache_length: positions of each cache.
+        prefill_lengths: tokens that the prefill signatures read.
+        decode_lengths: places that further signatures like `decode` attend to, for texts that are shorter yet.
+        beams: texts that `decode_beams` reads at once; 0 leaves it out.
+        loop: a sampler, one of `LOOPS`, for a signature that generates by itself; None leaves it out.
+        utf8: what keeps the texts of that signature valid UTF-8, or None where every token does.
+        shortlist: tokens whose logits `shortlist` returns, for each length that there is a `decode` for; 0 leaves it
+            out.
+    """
+    module = _Module(weights, shape, cache_length)
+    signatures = {prefill_name(length): module.signature(length, with_logits=False) for length in prefill_lengths}
+    signatures[DECODE] = module.signature(1, with_logits=True)
+    for seen in decode_lengths:
+        signatures[decode_name(seen)] = module.signature(1, with_logits=True, seen=seen)
+    if beams:
+        signatures[beams_name(beams)] = module.beams_signature(beams)
+    if loop is not None:
+        signatures[loop_name(loop)] = module.loop_signature(loop, utf8_steps.table(utf8, shape.vocabulary_size))
+    if shortlist:
+        module.estimating = tf.Variable(tflite_shortlist.rounded_rows(weights.token_embedding), trainable=False)
+        signatures |= {
+            shortlist_name(seen): module.shortlist_signature(shortlist, seen=seen) for seen in (None, *decode_lengths)
+        }
+        signatures[LOGITS] = module.logits_signature()
+    tf.saved_model.save(module, str(directory), signatures=signatures)
+
+
+def decode_name(seen: int) -> str:
+    """Return the name of the signature that reads a token of a text that lies in the first `seen` places."""
+    return f"{DECODE}_{seen}"
+
+
+def shortlist_name(seen: int | None) -> str:
+    """Return the name of the signature that is `decode`, of the first `seen` places, with a few logits alone."""
+    return SHORTLIST if seen is None else f"{SHORTLIST}_{seen}"
+
+
+def beams_name(count: int) -> str:
+    """Return the name of the signature that reads a token of each of `count` texts that share a cache."""
+    return f"decode_beams_{count}"
+
+
+def loop_name(sampler: str) -> str:
+    """Return the name of the signature that generates by itself."""
+    return f"generate_{sampler}"
+
+
+class _Module(tf.Module):  # type: ignore[misc]
+    def __init__(self, weights: DecoderWeights, shape: DecoderShape, cache_length: int) -> None:
+        super().__init__()
+        # One variable each: every signature freezes the same ones.
+        self.weights = map_weights(lambda array: tf.Variable(array, trainable=False), weights)
+        self.shape = shape
+        self.cache_length = cache_length
+
+    def signature(self, length: int, *, with_logits: bool, seen: int | None = None) -> Any:
+        """A signature that reads `length` tokens of one text at consecutive places of the cache.
+
+        Only the first `seen` places are attended to, if that is given: the text must lie in them.
+        """
+
+        def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
+            hidden, written = self._read(tokens, input_pos, caches, seen or self.cache_length)
+            if with_logits:
+                written["logits"] = decoder.logits(self.weights, hidden)
+            return written
+
+        return tf.function(read, autograph=False).get_concrete_function(
+            tokens=tf.TensorSpec((1, length), tf.int32, "tokens"),
+            input_pos=tf.TensorSpec((length,), tf.int32, "input_pos"),
+            **self._cache_specs(),
+        )
+
+    def shortlist_signature(self, count: int, *, seen: int | None) -> Any:
+        """A signature that reads a token and returns the logits of those that seem the likeliest to come next.
+
+        `floor` is the lowest of their estimates: no other token's is above it. `hidden` is what `logits` takes.
+        """
+
+        def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
+            hidden, found = self._read(tokens, input_pos, caches, seen or self.cache_length)
+            estimates = tf.matmul(hidden, self.estimating, transpose_b=True, name=tflite_shortlist.ESTIMATES)
+            highest, ids = tf.math.top_k(tf.reshape(estimates, (-1,)), count)
+            rows = tf.gather(self.weights.token_embedding, ids)
+            logits = tf.matmul(hidden[0], rows, transpose_b=True)
+            return found | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}
+
+        return tf.function(read, autograph=False).get_concrete_function(
+            tokens=tf.TensorSpec((1, 1), tf.int32, "tokens"),
+            input_pos=tf.TensorSpec((1,), tf.int32, "input_pos"),
+            **self._cache_specs(),
+        )
+
+    def logits_signature(self) -> Any:
+        """A signature that returns every token's logit after a hidden state."""
+
+        def read(hidden: Any) -> dict[str, Any]:
+            return {"logits": decoder.logits(self.weights, hidden)}
+
+        return tf.function(read, autograph=False).get_concrete_function(
+            hidden=tf.TensorSpec((1, 1, self.shape.hidden_dim), tf.float32, "hidden")
+        )
+
+    def loop_signature(self, sampler: str, utf8: npt.NDArray[np.int8] | None) -> Any:
+        """A signature that goes on from a token until the end token or a number of tokens: loop and sampler in one.
+
+        `utf8` is the table of `tensorflow_utf8`, or None.
+        """
+        own = LOOPS[sampler] | ({} if utf8 is None else {"utf8_state": tf.int32})
+        steps = None if utf8 is None else tf.constant(utf8)
+
+        def generate(
+            tokens: Any, input_pos: Any, max_new_tokens: Any, end_token_id: Any, **rest: Any
+        ) -> dict[str, Any]:
+            settings = {name: rest.pop(name) for name in own}
+            names = list(rest)
+
+            def goes_on(step: Any, token: Any, ids: Any, within: Any, *caches: Any) -> Any:
+                ended = tf.logical_and(step > 0, tf.equal(token[0, 0], end_token_id[0]))
+                return tf.logical_and(step < max_new_tokens[0], tf.logical_not(ended))
+
+            def body(step: Any, token: Any, ids: Any, within: Any, *caches: Any) -> tuple[Any, ...]:
+                hidden, written = self._read(
+                    token, input_pos + step, dict(zip(names, caches, strict=True)), self.cache_length
+                )
+                logits = decoder.logits(self.weights, hidden)[:, 0]
+                if steps is not None:
+                    # LiteRT compares no int8 numbers that stand for themselves.
+                    after = tf.cast(tf.gather(steps, within), tf.float32)
+                    logits = tf.where(after >= 0, logits, utf8_steps.LOWEST)
+                token = tf.reshape(_choose(sampler, logits, settings, step), (1, 1))
+                if steps is not None:
+                    within = tf.maximum(tf.cast(tf.gather(after[0], token[0]), tf.int32), 0)
+                ids = gen_xla_ops.xla_dynamic_update_slice(ids, token, tf.stack([0, step]))
+                return step + 1, token, ids, within, *(written[name] for name in names)
+
+            ids = tf.fill((1, self.cache_length), -1)
+            within = settings.get("utf8_state", tf.constant([0]))
+            state = (tf.constant(0), tokens, ids, within, *rest.values())
+            count, _, ids, _, *caches = tf.while_loop(goes_on, body, state)
+            return {"token_ids": ids, "count": tf.reshape(count, (1,)), **dict(zip(names, caches, strict=True))}
+
+        return tf.function(generate, autograph=False).get_concrete_function(
+            tokens=tf.TensorSpec((1, 1), tf.int32, "tokens"),
+            input_pos=tf.TensorSpec((1,), tf.int32, "input_pos"),
+            max_new_tokens=tf.TensorSpec((1,), tf.int32, "max_new_tokens"),
+            end_token_id=tf.TensorSpec((1,), tf.int32, "end_token_id"),
+            **{name: tf.TensorSpec((self.cache_length if name == "uniforms" else 1,), own[name], name) for name in own},
+            **self._cache_specs(),
+        )
+
+    def beams_signature(self, count: int) -> Any:
+        """A signature that reads a token of each of `count` texts, which share one cache.
+
+        A token may be written to any slot, and the mask says which slots are its text's past: texts that part need no
+        copies of what they have in common.
+        """
+
+        def read(tokens: Any, input_pos: Any, slots: Any, mask: Any, **caches: Any) -> dict[str, Any]:
+            written: dict[str, Any] = {}
+
+            def attend(index: int, queries: Any, keys: Any, values: Any) -> Any:
+                kept = dict(caches)
+                for row in range(count):
+                    one = slice(row, row + 1)
+                    kept |= _write(kept, index, keys[:, :, one], values[:, :, one], slots[row])
+                written[f"kv_cache_k_{index}"] = kept[f"kv_cache_k_{index}"]
+                written[f"kv_cache_v_{index}"] = kept[f"kv_cache_v_{index}"]
+                return _attention(queries, kept[f"kv_cache_k_{index}"], kept[f"kv_cache_v_{index}"], mask)
+
+            hidden = decoder.hidden_states(self.weights, self.shape, tokens, input_pos, attend, look_up=_look_up)
+            written["logits"] = decoder.logits(self.weights, hidden)
+            return written
+
+        return tf.function(read, autograph=False).get_concrete_function(
+            tokens=tf.TensorSpec((1, count), tf.int32, "tokens"),
+            input_pos=tf.TensorSpec((count,), tf.int32, "input_pos"),
+            slots=tf.TensorSpec((count,), tf.int32, "slots"),
+            mask=tf.TensorSpec((1, 1, count, self.cache_length), tf.float32, "mask"),
+            **self._cache_specs(),
+        )
+
+    def _read(self, tokens: Any, input_pos: Any, caches: Mapping[str, Any], seen: int) -> tuple[Any, dict[str, Any]]:
+        """The hidden states of tokens at consecutive places of one text, and the caches with them."""
+        slots = tf.range(seen)[None, :]
+        mask = tf.where(slots <= input_pos[:, None], 0.0, MASKED)[None, None]
+        written: dict[str, Any] = {}
+
+        def attend(index: int, queries: Any, keys: Any, values: Any) -> Any:
+            kept = _write(caches, index, keys, values, input_pos[0])
+            written.update(kept)
+            keys, values = (cache if seen == self.cache_length else cache[:, :, :seen] for cache in kept.values())
+            return _attention(queries, keys, values, mask)
+
+        hidden = decoder.hidden_states(self.weights, self.shape, tokens, input_pos, attend, look_up=_look_up)
+        return hidden, written
+
+    def _cache_specs(self) -> dict[str, Any]:
+        size = (1, self.shape.num_heads, self.cache_length, self.shape.head_dim)
+        return {name: tf.TensorSpec(size, tf.float32, name) for name in cache_names(self.shape.num_layers)}
+
+
+def _look_up(table: Any, ids: Any) -> Any:
+    """Rows of a table by ids of one dimension, which is how `EMBEDDING_LOOKUP` takes them; one text in a batch."""
+    return tf.gather(table, tf.reshape(ids, (-1,)))[None]
+
+
+def _choose(sampler: str, logits: Any, settings: Mapping[str, Any], step: Any) -> Any:
+    """The token after logits `(1, vocabulary_size)`, by the arithmetic of every other executor."""
+    if sampler == "greedy":
+        return arithmetic.highest(xp, logits)
+    logits = logits / settings["temperature"]
+    if sampler == "top_k":
+        logits = arithmetic.top_k_mask(xp, logits, settings["k"])
+    elif sampler == "top_p":
+        logits = arithmetic.top_p_mask(xp, logits, settings["p"])
+    elif sampler == "min_p":
+        logits = arithmetic.min_p_mask(xp, logits, settings["p"])
+    return arithmetic.draw(xp, logits, tf.gather(settings["uniforms"], tf.reshape(step, (1,))))
+
+
+def _write(caches: Mapping[str, Any], index: int, keys: Any, values: Any, place: Any) -> dict[str, Any]:
+    """The two caches of a block, with keys and values `(1, num_heads, length, head_dim)` written from a place on."""
+    start = tf.stack([0, 0, place, 0])
+    parts = {f"kv_cache_k_{index}": keys, f"kv_cache_v_{index}": values}
+    return {name: gen_xla_ops.xla_dynamic_update_slice(caches[name], part, start) for name, part in parts.items()}
+
+
+def _attention(queries: Any, keys: Any, values: Any, mask: Any) -> Any:
+    scores = tf.matmul(queries, keys, transpose_b=True) + mask
+    return tf.matmul(tf.nn.softmax(scores), values)
+
+
+def convert(directory: Path) -> bytes:
+    """Return the flatbuffer of a SavedModel's signatures, in builtin operators alone."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(directory))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    found: bytes = converter.convert()
+    return found

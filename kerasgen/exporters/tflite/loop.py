@@ -1,0 +1,108 @@
+"""Generating by the signature of a TFLite artefact that holds the decoding loop and the sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kerasgen.constraints.valid_utf8 import masks_of
+from kerasgen.errors import GenerateArgumentError
+from kerasgen.exporters.tflite.runtime import LiteRtEngine
+from kerasgen.samplers import randomness
+from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.resolving import resolve
+from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
+
+_NAMES: dict[type[SamplerSpec], str] = {
+    Greedy: "greedy",
+    Random: "random",
+    TopK: "top_k",
+    TopP: "top_p",
+    MinP: "min_p",
+}
+
+
+def generate_ids(
+    engine: LiteRtEngine,
+    prompts: Sequence[Sequence[int]],
+    sampler: Any,
+    *,
+    max_new_tokens: int,
+    seed: int,
+    valid_utf8: bool,
+) -> list[list[int]]:
+    """Return the ids after each prompt, one prompt after the other; see `LiteRtRuntime.generate_ids`.
+
+    Raises:
+        GenerateArgumentError: the artefact holds no such loop, or the call doesn't fit into it.
+    """
+    spec = resolve(sampler)
+    name = _NAMES.get(type(spec))
+    held = engine.settings.get("loop")
+    if name is None or name != held:
+        there = "no loop" if held is None else f"a loop for {held!r}"
+        raise GenerateArgumentError(
+            f"This artefact holds {there}. Received: {spec!r}. Export it with loop={name or held!r}, or generate "
+            "without in_graph."
+        )
+    if spec.repetition_penalty != 1 or spec.no_repeat_ngram_size or spec.bad_words:
+        raise GenerateArgumentError(
+            "The loop in the graph knows no repetition_penalty, no_repeat_ngram_size and bad_words. Received: "
+            f"{spec!r}. Leave them out, or generate without in_graph."
+        )
+    states = engine.settings.get("utf8_states")
+    masks = masks_of(engine.tokenizer)
+    if valid_utf8 and masks is not None and states is None:
+        raise GenerateArgumentError(
+            "The loop in this artefact's graph chooses among all tokens, which may not be valid UTF-8. Pass "
+            "valid_utf8=False, or export it again."
+        )
+    start = engine.tokenizer.start_token_id
+    texts = [[*([] if start is None else [start]), *prompt] for prompt in prompts]
+    keys = randomness.keys(
+        [seed if spec.seed is None else spec.seed] * len(texts), texts, randomness.streams(list(map(tuple, texts)))
+    )
+    found = []
+    for text, key in zip(texts, keys, strict=True):
+        within = None
+        if states is not None:
+            within = masks.state_after(text) if valid_utf8 and masks is not None else states
+        found.append(_one(engine, spec, name, text, key, max_new_tokens, within))
+    return found
+
+
+def _one(
+    engine: LiteRtEngine,
+    spec: SamplerSpec,
+    name: str,
+    text: list[int],
+    key: Any,
+    max_new_tokens: int,
+    utf8_state: int | None,
+) -> list[int]:
+    length = engine.max_sequence_length
+    if not text or len(text) + max_new_tokens > length or max_new_tokens < 1:
+        raise GenerateArgumentError(
+            f"A prompt of {len(text)} tokens (its start token with them) and {max_new_tokens} new ones must fit into "
+            f"the artefact's {length} places, with one at least of each."
+        )
+    inputs: dict[str, Any] = {
+        "tokens": np.array([text[-1:]], np.int32),
+        "input_pos": np.array([len(text) - 1], np.int32),
+        "max_new_tokens": np.array([max_new_tokens], np.int32),
+        "end_token_id": np.array([engine.tokenizer.end_token_id], np.int32),
+    }
+    if utf8_state is not None:
+        inputs["utf8_state"] = np.array([utf8_state], np.int32)
+    if name != "greedy":
+        places = np.arange(length, dtype=np.uint32)
+        one = tuple(np.full_like(places, word) for word in key)
+        inputs["uniforms"] = randomness.uniforms(np, (one[0], one[1]), places)
+        inputs["temperature"] = np.array([spec.temperature], np.float32)
+    if isinstance(spec, TopK):
+        inputs["k"] = np.array([min(spec.k, engine.settings["vocabulary_size"])], np.int32)
+    elif isinstance(spec, (TopP, MinP)):
+        inputs["p"] = np.array([spec.p], np.float32)
+    return engine.loop(f"generate_{name}", engine.prefilled(text), inputs)

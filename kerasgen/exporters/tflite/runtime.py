@@ -1,0 +1,386 @@
+"""A TFLite artefact on LiteRT: an engine for the decoding loops, on `ai-edge-litert`, `tokenizers` and NumPy alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.exporters.tflite import graph_check
+from kerasgen.exporters.tflite.session import LiteRtSession, read_prompt
+from kerasgen.exporters.tflite.shortlist import Shortlist
+from kerasgen.files import locking
+from kerasgen.quiet import at_the_end, quietly
+from kerasgen.runtime import metadata, verifying
+from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.ending import EndingTokenizer
+
+DECODE = "decode"
+SHORTLIST = "shortlist"
+LOGITS = "logits"
+DEFAULT = "default"  # the weight cache in the user's cache directory
+
+
+class LiteRtRuntime(Runtime):
+    """A TFLite artefact. `engine` is what `kerasgen.generation` decodes with.
+
+    Args:
+        engine: of the artefact.
+    """
+
+    def __init__(self, engine: LiteRtEngine) -> None:
+        self.engine = engine
+        self.tokenizer = engine.tokenizer
+        self.max_sequence_length = engine.max_sequence_length
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        sampler: Any = "greedy",
+        max_new_tokens: int,
+        seed: int = 0,
+        end_token_id: int | None = None,
+        valid_utf8: bool = True,
+        in_graph: bool = False,
+    ) -> list[list[int]]:
+        """Return the ids generated after each prompt; see `Runtime.generate_ids`.
+
+        Args:
+            prompts: as there.
+            sampler: as there.
+            max_new_tokens: as there.
+            seed: as there.
+            end_token_id: as there.
+            valid_utf8: as there.
+            in_graph: let the signature generate that holds loop and sampler; the artefact must have been exported with
+                it (`loop=`), and the ids are the same.
+        """
+        from kerasgen.generation import generate_ids
+
+        check_call(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            end_token_id=end_token_id,
+            valid_utf8=valid_utf8,
+        )
+        engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
+        if in_graph:
+            from kerasgen.exporters.tflite import loop
+
+            return loop.generate_ids(
+                engine, prompts, sampler, max_new_tokens=max_new_tokens, seed=seed, valid_utf8=valid_utf8
+            )
+        found = generate_ids(
+            engine,
+            prompts,
+            sampler=sampler,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            valid_utf8=valid_utf8,
+            logprobs=False,
+        )
+        return [list(several[0].token_ids) for several in found]
+
+    def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:
+        """Return the logits after each token, float32 `(tokens, vocabulary_size)`.
+
+        Args:
+            token_ids: the text, its start token with it.
+            prefilled: so many tokens are read at once, as a prompt is, and the first row is that of the last of them;
+                the others are read one by one.
+        """
+        check_text(token_ids, self.tokenizer, self.max_sequence_length)
+        session = self.engine.open([token_ids[:prefilled]], [len(token_ids) + 1])
+        rows = [session.logits()[0].copy()]
+        for token_id in token_ids[prefilled:]:
+            session.append(np.array([token_id]))
+            rows.append(session.logits()[0].copy())
+        return np.stack(rows)
+
+    def branched_logits(self, prompt: Sequence[int], texts: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """Return the logits after each token of texts that go on from one prompt and share its cache.
+
+        Args:
+            prompt: what they have in common, its start token with it.
+            texts: of one length.
+
+        Returns:
+            Float32 `(texts, tokens, vocabulary_size)`.
+        """
+        session = self.engine.open([prompt], [len(prompt) + len(texts[0]) + 1])
+        session.select(np.zeros(len(texts), dtype=np.int64))
+        found = []
+        for tokens in zip(*texts, strict=True):
+            session.append(np.array(tokens))
+            found.append(session.logits().copy())
+        return np.stack(found, axis=1)
+
+
+@cache
+def _environment() -> Any:
+    """The process's environment of LiteRT: one for all artefacts, and never taken down.
+
+    LiteRT tells of every accelerator that it registers and, when an environment goes, of each that it destroys, which
+    is when the process ends and nothing can keep it quiet any more.
+    """
+    from ai_edge_litert import environment
+
+    home = str(Path(environment.__file__).parent)
+    made = environment.Environment.create(options=environment.EnvironmentOptions(runtime_path=home))
+    for kept in (made, made._capsule):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    return made
+
+
+class LiteRtEngine:
+    """Decodes a TFLite artefact. Threads take turns at each run of the graph, and each session has caches of its own.
+
+    Args:
+        path: the `.tflite` file.
+        tokenizer: that it was exported with.
+        settings: what the exporter said of the graph: `num_layers`, `num_heads`, `head_dim`, `cache_length`,
+            `prefill_lengths`, `decode_lengths`, `beams`, `shortlist`, `vocabulary_size`.
+        threads: that LiteRT may use.
+        weight_cache: a file where XNNPACK keeps the weights as it multiplies them, mapped into memory by every
+            process that uses them; None keeps a copy in this process's memory.
+
+    Raises:
+        MissingDependencyError: `ai-edge-litert` is not installed.
+        ModelFormatError: the file is cut off or damaged.
+    """
+
+    name = "litert"
+
+    def __init__(
+        self, path: Path, tokenizer: Tokenizer, settings: dict[str, Any], *, threads: int, weight_cache: Path | None
+    ) -> None:
+        try:
+            with quietly():
+                from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
+        except ImportError as cause:
+            raise MissingDependencyError(
+                "Running a TFLite artefact needs LiteRT: pip install 'kerasgen[runtime]'.",
+                package="ai_edge_litert",
+                extra="runtime",
+            ) from cause
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.max_sequence_length: int = settings["cache_length"]
+        options = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=str(weight_cache or ""))
+        try:
+            # XNNPACK makes its file where it is missing, in place; whoever mapped half of one would read half.
+            with contextlib.ExitStack() as stack:
+                if weight_cache is not None:
+                    with contextlib.suppress(OSError):  # it is there already, where nothing can be written
+                        stack.enter_context(locking.locked(weight_cache, wait=True))
+                with quietly():
+                    self._compiled = CompiledModel.from_file(
+                        str(path), environment=_environment(), options=Options(cpu_options=options)
+                    )
+                    # A process's first write brings an environment of LiteRT's own, which it takes down at the end.
+                    self._compiled.create_input_buffer_by_name(DECODE, "tokens").write(np.zeros((1, 1), np.int32))
+                at_the_end()
+        except Exception as cause:
+            raise ModelFormatError(f"LiteRT can't read {path}: {cause}. Copy or export it again.") from cause
+        graph_check.check(path, self._compiled, settings, tokenizer)
+        layers = range(settings["num_layers"])
+        self.cache_names = [f"kv_cache_{kind}_{index}" for kind in "kv" for index in layers]
+        self._buffers: dict[tuple[str, str], Any] = {}
+        # The graph's own buffers, and what is written into them, belong to one run at a time; caches are the sessions'.
+        self._running = threading.RLock()
+
+    def ending_at(self, end_token_id: int) -> LiteRtEngine:
+        """Return the same engine whose texts end at another token."""
+        other = copy.copy(self)
+        other.tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
+        return other
+
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> LiteRtSession:
+        """Return a session whose rows are these texts; see `kerasgen.generation.engine.Engine`."""
+        return LiteRtSession(self, prompts)
+
+    @property
+    def shortlist(self) -> dict[str, Any] | None:
+        """What the exporter said of the signatures `shortlist`, or None where there are none."""
+        found: dict[str, Any] | None = self.settings.get("shortlist")
+        return found
+
+    def decode_name(self, place: int) -> str:
+        """Return the signature that reads a token at a place and attends to the fewest places beyond it."""
+        return self._of_length(DECODE, place)
+
+    def _of_length(self, kind: str, place: int) -> str:
+        seen = next((length for length in self.settings.get("decode_lengths", ()) if length > place), None)
+        return kind if seen is None else f"{kind}_{seen}"
+
+    def prefilled(self, prompt: Sequence[int]) -> dict[str, Any]:
+        """Return caches in which all of a prompt but its last token was read."""
+        return read_prompt(self, list(prompt)).caches
+
+    def caches(self) -> dict[str, Any]:
+        """Return new caches, zeroed: masked places must hold something finite."""
+        shape = self.settings["num_heads"], self.settings["cache_length"], self.settings["head_dim"]
+        zeros = np.zeros(int(np.prod(shape)), dtype=np.float32)
+        with self._running:
+            found = {name: self._compiled.create_input_buffer_by_name(DECODE, name) for name in self.cache_names}
+            for buffer in found.values():
+                buffer.write(zeros)
+        return found
+
+    def copy_caches(self, caches: dict[str, Any]) -> dict[str, Any]:
+        """Return caches of their own that hold the same."""
+        found = self.caches()
+        size = self.settings["num_heads"] * self.settings["cache_length"] * self.settings["head_dim"]
+        with self._running:
+            for name, buffer in found.items():
+                buffer.write(caches[name].read(size, np.float32))
+        return found
+
+    def run(
+        self,
+        signature: str,
+        caches: dict[str, Any],
+        answers: Mapping[str, tuple[int, type[np.generic]]] | None = None,
+        **inputs: npt.NDArray[Any],
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run a signature, whose caches are updated in place, and return what else it answers.
+
+        Args:
+            signature: its name.
+            caches: of the text; empty for a signature that reads no text.
+            answers: its other outputs: how many numbers each has, and their type.
+            **inputs: its other inputs.
+
+        Returns:
+            Arrays of one dimension.
+        """
+        answers = answers or {}
+        asked, answered = dict(caches), dict(caches)
+        with self._running:
+            for name, array in inputs.items():
+                asked[name] = self._buffer(signature, name)
+                asked[name].write(array)
+            for name in answers:
+                answered[name] = self._buffer(signature, name, output=True)
+            self._compiled.run_by_name(signature, asked, answered)
+            return {name: answered[name].read(size, kind) for name, (size, kind) in answers.items()}
+
+    def logits(
+        self, signature: str, caches: dict[str, Any], *, rows: int, **inputs: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
+        """Run a signature that gives logits, and return those of the tokenizer's ids, `(rows, vocabulary_size)`."""
+        size = self.settings["vocabulary_size"]
+        found = self.run(signature, caches, {"logits": (rows * size, np.float32)}, **inputs)["logits"]
+        return found.reshape(rows, size)[:, : self.tokenizer.vocabulary_size]
+
+    def read_shortlist(self, caches: dict[str, Any], token_id: int, place: int) -> Shortlist:
+        """Read one text's token at a place, and return what of the next token's logits was worth computing."""
+        found = self.run(
+            self._of_length(SHORTLIST, place),
+            caches,
+            {
+                "ids": (self.settings["shortlist"]["count"], np.int32),
+                "logits": (self.settings["shortlist"]["count"], np.float32),
+                "floor": (1, np.float32),
+                "hidden": (self.settings["num_heads"] * self.settings["head_dim"], np.float32),
+            },
+            tokens=np.array([[token_id]], dtype=np.int32),
+            input_pos=np.array([place], dtype=np.int32),
+        )
+        # Rows of the output layer beyond the tokenizer's ids are no tokens.
+        logits = np.where(found["ids"] < self.tokenizer.vocabulary_size, found["logits"], np.float32(-np.inf))
+        return Shortlist(found["ids"], logits, float(found["floor"][0]), found["hidden"])
+
+    def logits_after(self, hidden: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return all logits after a hidden state of `read_shortlist`, `(1, vocabulary_size)`."""
+        return self.logits(LOGITS, {}, rows=1, hidden=hidden)
+
+    def loop(self, signature: str, caches: dict[str, Any], inputs: Mapping[str, npt.NDArray[Any]]) -> list[int]:
+        """Run a signature that generates by itself, and return the ids; see `run`."""
+        sizes: dict[str, tuple[int, type[np.generic]]] = {
+            "token_ids": (self.settings["cache_length"], np.int32),
+            "count": (1, np.int32),
+        }
+        found = self.run(signature, caches, sizes, **inputs)
+        ids: list[int] = found["token_ids"][: int(found["count"][0])].tolist()
+        return ids
+
+    def _buffer(self, signature: str, name: str, *, output: bool = False) -> Any:
+        key = signature, name
+        if key not in self._buffers:
+            make = self._compiled.create_output_buffer_by_name if output else self._compiled.create_input_buffer_by_name
+            self._buffers[key] = make(signature, name)
+        return self._buffers[key]
+
+
+def open_artefact(
+    path: Path, found: dict[str, Any], *, threads: int = 1, weight_cache: Path | str | None = DEFAULT
+) -> LiteRtRuntime:
+    """Return the runtime of a TFLite artefact; `found` is what `metadata.read` returned.
+
+    Args:
+        path: the `.tflite` file.
+        found: what lies beside it.
+        threads: that LiteRT may use.
+        weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in the user's cache directory,
+            which is done without where nothing can be written there.
+
+    Raises:
+        GenerateArgumentError: `threads` is no whole number of at least 1, or the weight cache can't be written.
+        ModelFormatError: files of several exports are mixed, or the file is cut off.
+    """
+    check_threads(threads)
+    expected = metadata.size_of(path, found)
+    size = path.stat().st_size
+    if size != expected:
+        raise ModelFormatError(f"{path} holds {size} bytes where {expected} were written. Copy or export it again.")
+    kept = _verified(path, found["sha256"], weight_cache)
+    tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
+    return LiteRtRuntime(LiteRtEngine(path, tokenizer, found["graph"], threads=threads, weight_cache=kept))
+
+
+def _verified(path: Path, sha256: str, weight_cache: Path | str | None) -> Path | None:
+    """The weight cache of the artefact's file, which must be the exported one; None where there is no cache."""
+    kept = _place(sha256, weight_cache)
+    try:
+        verifying.check_sha256(path, sha256, weight_cache=kept)
+        if kept is not None and kept.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(kept))
+        if kept is not None and not kept.exists() and not os.access(kept.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(kept.parent))
+    except OSError as cause:
+        if weight_cache != DEFAULT:
+            raise GenerateArgumentError(
+                f"`weight_cache` can't be written: {cause}. Name another file, or None, which keeps the weights in "
+                "this process's memory."
+            ) from cause
+        verifying.check_sha256(path, sha256)
+        return None
+    return kept
+
+
+def _place(sha256: str, weight_cache: Path | str | None) -> Path | None:
+    if weight_cache is None:
+        return None
+    if weight_cache != DEFAULT:
+        if not isinstance(weight_cache, (str, os.PathLike)):
+            raise GenerateArgumentError(f"`weight_cache` must be a path or None. Received: {weight_cache!r}.")
+        return Path(weight_cache).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("kerasgen") / "litert" / f"{sha256[:32]}.xnnpack"

@@ -1,0 +1,231 @@
+"""`transformers`: a directory that Hugging Face's transformers loads, weights as safetensors, tokenizer and all."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kerasgen.errors import ExportArgumentError, ExportError
+from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.keywords import meant
+
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+    from kerasgen.tokens.base import Tokenizer
+    from kerasgen.tokens.bpe import ByteLevelBPE
+
+# Nats per token by which what was written may differ from the model: rounding each weight to 24, 11 or 8 bits.
+TOLERANCE = {"float32": 1e-4, "float16": 5e-2, "bfloat16": 2.5e-1}
+_LONGEST = 256  # tokens of a text that is compared
+TEXTS = ("昨夜雨疏风骤，浓睡不消残酒。", " two  spaces\n\nand a blank line", "it's 10 , don 't . 🚀 é ६", "a\0b")
+
+
+PLAIN = "a b"
+
+
+def texts_of(tokenizer: Tokenizer) -> list[str]:
+    """Return texts whose ids are compared: with them, every added token among letters and among blanks."""
+    added = [token.content for token in getattr(tokenizer, "added_tokens", ())]
+    return [
+        *TEXTS,
+        *(f"a {token}b{token}{token}  {token} \n c" for token in added),
+        *("".join(added) for _ in added[:1]),
+    ]
+
+
+@dataclass(frozen=True)
+class TransformersExporter(Exporter):
+    """Write a directory that `transformers.AutoModelForCausalLM` and `AutoTokenizer` load.
+
+    The tokenizer puts the start token before a text, as the model was tuned. A fresh process reads back what was
+    written, must generate the model's ids, and lets the `tokenizers` library encode by the file alone; where
+    transformers and torch are installed, one of theirs must too, and the report says whether it did
+    (`parity.transformers`).
+
+    Args:
+        dtype: what the weights are stored as; the halves round each weight to 11 or 8 bits.
+    """
+
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in TOLERANCE:
+            raise ExportArgumentError(
+                f"dtype must be one of {', '.join(map(repr, TOLERANCE))}. Received: {self.dtype!r}."
+                f"{meant(self.dtype, TOLERANCE)}"
+            )
+
+    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+        """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
+        from kerasgen.exporters.families import family_and_tokenizer
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.exporters.staging import staged, write_report
+
+        family, tokenizer = family_and_tokenizer(model, "transformers")
+        shape = family.shape(model.causal_lm)
+        comparison.require_positions(shape.max_sequence_length)
+        comparison.require_finite(model)
+        # kerasgen's own readers know no other, so nothing could be proved.
+        if shape.layer_norm_epsilon != 1e-5:
+            raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
+        start = tokenizer.end_token_id if tokenizer.start_token_id is None else tokenizer.start_token_id
+        end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
+        ends = end if len(tokenizer.end_token_ids) == 1 else list(tokenizer.end_token_ids)
+        config = family.transformers_config(shape, start=start, end=end, pad=pad) | {"torch_dtype": self.dtype}
+        generation = {"bos_token_id": start, "eos_token_id": ends, "pad_token_id": pad, "do_sample": False}
+        with staged(path, overwrite=overwrite, exporter="transformers") as stage:
+            stage.mkdir()
+            _write_json(stage / "config.json", config)
+            _write_json(stage / "generation_config.json", generation)
+            write_tokenizer(tokenizer, stage, length=shape.max_sequence_length)
+            self._write_weights(family.transformers_tensors(family.weights(model.causal_lm)), stage)
+            figures = self._prove(model, stage)
+            report = write_report(
+                stage,
+                {"dtype": self.dtype, "architecture": config["architectures"][0], "parity": figures},
+                exporter="transformers",
+            )
+        return Artefact(path=path, exporter="transformers", report=report)
+
+    def _write_weights(self, tensors: Mapping[str, Any], directory: Path) -> None:
+        import ml_dtypes
+        import numpy as np
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
+
+        kind = ml_dtypes.bfloat16 if self.dtype == "bfloat16" else np.dtype(self.dtype)
+        with np.errstate(over="ignore"):
+            stored = {name: np.ascontiguousarray(tensor.astype(kind)) for name, tensor in tensors.items()}
+        for name, tensor in stored.items():
+            if not np.isfinite(tensor.astype(np.float32)).all():
+                raise ExportError(f"The tensor {name!r} is not finite as {self.dtype}. Nothing was kept.")
+        try:
+            save_file(stored, directory / "model.safetensors", metadata={"format": "pt"})
+        except SafetensorError as cause:  # a full disk, too
+            raise ExportError(f"The weights can't be written: {cause}. Nothing was kept.") from cause
+
+    def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:
+        """Let a fresh process read the directory back and, where there is transformers, one of its; compare."""
+        import numpy as np
+
+        from kerasgen import backend
+        from kerasgen.exporters.parity import comparison, worker
+        from kerasgen.tokens.bpe import ByteLevelBPE
+
+        tokenizer, longest = model.tokenizer, min(model.max_sequence_length or _LONGEST, _LONGEST)
+        start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+        prompts = comparison.prompts(tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
+        counts = comparison.counts(tokenizer, prompts, longest)
+        read = start + comparison.probe(tokenizer, longest - len(start))
+        reference = model if self.dtype == "float32" else self._rounded(model)
+        expected, rows = comparison.greedy(reference, prompts, counts), comparison.logits(model, read)
+        end = comparison.end_in(expected[0])
+        job = {"path": str(directory), "prompts": prompts, "new_tokens": counts, "end": end}
+        texts = comparison.encodable(tokenizer, texts_of(tokenizer))
+        special = [*tokenizer.special_tokens.values()] if isinstance(tokenizer, ByteLevelBPE) else []
+        shown = [[*tokenizer.encode(PLAIN), token_id, *tokenizer.encode(PLAIN)] for token_id in special]
+        with tempfile.TemporaryDirectory() as folder:
+            asked = job | {"backend": backend.running(), "read": read, "folder": folder, "texts": texts, "shown": shown}
+            answer = worker.run("kerasgen.exporters.transformers.worker", asked)
+            written = np.load(Path(folder) / "logits.npy")
+        same = {
+            "tokenizer_equal": answer["digest"] == tokenizer.digest(),
+            "tokenizers_equal": answer["encoded"] == [tokenizer.encode(text) for text in texts],
+            "shown_equal": answer["shown"] == [tokenizer.decode(ids, skip_special_tokens=True) for ids in shown],
+        }
+        comparison.require(same, "The tokenizer that was written is not the model's")
+        figures: dict[str, Any] = {
+            **comparison.distances(rows, written, read),
+            "new_tokens": counts,
+            "prompt_lengths": list(map(len, prompts)),
+            **comparison.variety(answer["alone"]),
+            **same,
+            **comparison.greedily(answer, expected, end),
+            "tokens_per_second": counts[-1] / answer["seconds"][-1],
+            "load_seconds": answer["load_seconds"],
+            "peak_bytes": answer["peak_bytes"],
+            "modules": answer["modules"],
+        }
+        if self.dtype != "float32":  # rounded weights choose otherwise between near equals, and these are what counts
+            figures["like_the_unrounded_model"] = expected == comparison.greedy(model, prompts, counts)
+        comparison.require(figures, "What was written does otherwise than the model", tolerance=TOLERANCE[self.dtype])
+        figures["transformers"] = _prove_in_transformers(tokenizer, job, expected)
+        return figures
+
+    def _rounded(self, model: LanguageModel) -> Any:
+        """The model as the file rounds it."""
+        import ml_dtypes  # noqa: F401  brings NumPy the name bfloat16
+
+        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+        from kerasgen.models.families import family_of
+
+        family = family_of(model.causal_lm)
+        assert family is not None
+        weights = rounded(family.weights(model.causal_lm), self.dtype)
+        return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
+
+
+def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) -> None:
+    """Write a tokenizer so that `transformers.AutoTokenizer` gives the start token and then kerasgen's ids.
+
+    Args:
+        tokenizer: what to write.
+        directory: where; it exists.
+        length: positions of the model.
+    """
+    tokenizer.save(directory)
+    found = json.loads(tokenizer.to_tokenizer_json())
+    if tokenizer.start_token is not None:
+        first = {"SpecialToken": {"id": tokenizer.start_token, "type_id": 0}}
+        text = {"Sequence": {"id": "A", "type_id": 0}}
+        more = [{"Sequence": {"id": "B", "type_id": 1}}]
+        start = {"id": tokenizer.start_token, "ids": [tokenizer.start_token_id], "tokens": [tokenizer.start_token]}
+        template = {
+            "type": "TemplateProcessing",
+            "single": [first, text],
+            "pair": [first, text, *more],
+            "special_tokens": {tokenizer.start_token: start},
+        }
+        found["post_processor"] = {"type": "Sequence", "processors": [found["post_processor"], template]}
+    _write_json(directory / "tokenizer.json", found, indent=None)
+    # This class takes `tokenizer.json` as it is; GPT2Tokenizer would build another one, without the start token.
+    place = directory / "tokenizer_config.json"
+    settings = json.loads(place.read_text(encoding="utf-8"))
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
+    _write_json(place, settings)
+    names = {"bos_token", "eos_token", "pad_token", "unk_token"}
+    special = {name: settings[name] for name in sorted(names) if settings[name] is not None}
+    _write_json(directory / "special_tokens_map.json", special)
+
+
+def _prove_in_transformers(
+    tokenizer: Tokenizer, job: Mapping[str, Any], expected: list[list[int]]
+) -> dict[str, Any] | None:
+    """Generate in a fresh process of transformers, where it is installed, and compare; None where it is not."""
+    from kerasgen.exporters.parity import comparison, worker
+
+    if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
+        return None
+    start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+    texts = comparison.encodable(tokenizer, texts_of(tokenizer))
+    asked = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
+    answer = worker.run("kerasgen.exporters.transformers.transformers_worker", asked)
+    encoded = [tokenizer.encode(text) for text in texts]
+    figures = {
+        "version": answer["version"],
+        "ids_equal": answer["encoded"] == encoded and answer["started"] == [start + ids for ids in encoded],
+        "text_equal": answer["decoded"] == [tokenizer.decode(ids) for ids in encoded],
+        **comparison.greedily(answer, expected, job["end"]),
+        "modules": answer["modules"],
+    }
+    comparison.require(figures, "transformers does otherwise than the model")
+    return figures
+
+
+def _write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False) + "\n", encoding="utf-8")

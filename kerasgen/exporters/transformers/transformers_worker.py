@@ -1,0 +1,57 @@
+"""A fresh process in which there is transformers alone, no Keras, loads a directory, encodes and generates.
+
+`python -m kerasgen.exporters.transformers.transformers_worker JOB.json ANSWER.json`. The job holds `path`, `texts` to
+encode, `prompts` as ids with the start token, how many `new_tokens` follow each, and `end`, a token that ends the last
+call's texts, or None.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def main() -> None:
+    """Do the job."""
+    import transformers
+
+    from kerasgen.runtime import job as jobs
+
+    job = jobs.read()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(job["path"])
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(job["path"])
+    model.float().eval()
+    prompts, counts, texts = job["prompts"], job["new_tokens"], job["texts"]
+    pad, fewest = tokenizer.pad_token_id, min(job["new_tokens"])
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    jobs.answer(
+        {
+            "version": transformers.__version__,
+            "alone": [_generate(model, [one], count, pad)[0] for one, count in zip(prompts, counts, strict=True)],
+            "together": _generate(model, prompts, fewest, pad),
+            "ended": _generate(model, prompts, fewest, pad, end=job["end"]),
+            "encoded": encoded,
+            "started": [tokenizer(text)["input_ids"] for text in texts],
+            "decoded": [tokenizer.decode(ids) for ids in encoded],
+        }
+    )
+
+
+def _generate(model: Any, prompts: list[list[int]], count: int, pad: int, *, end: int | None = None) -> list[list[int]]:
+    """Return the likeliest ids after each prompt of a batch, padded on the left, up to an end token if there is one."""
+    import torch
+
+    longest = max(map(len, prompts))
+    model.generation_config.eos_token_id = end
+    found = model.generate(
+        torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts]),
+        attention_mask=torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=count,
+    )
+    texts = [row[longest:].tolist() for row in found]
+    return [ids[: ids.index(end) + 1] if end in ids else ids for ids in texts]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A fresh process in which kerasgen loads a directory with a model, reads, and generates, as the job says.
+
+`python -m kerasgen.exporters.transformers.worker JOB.json ANSWER.json`. The job holds `path`, the Keras `backend`,
+`read` (ids whose logits become `logits.npy` in `folder`), `prompts` as ids without the start token, how many
+`new_tokens` follow each, and `end`, a token that ends the last call's texts, or None. The `tokenizers` library alone
+encodes the `texts`, and decodes the ids that are `shown` without special tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Do the job."""
+    from kerasgen import backend
+    from kerasgen.runtime import job as jobs
+
+    job = jobs.read()
+    backend.use(job["backend"])
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    from kerasgen.exporters.parity import comparison
+    from kerasgen.models.loading import load_directory
+
+    began = time.perf_counter()
+    model = load_directory(job["path"], source="export")
+    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "digest": model.tokenizer.digest()}
+    theirs = Tokenizer.from_file(str(Path(job["path"]) / "tokenizer.json"))
+    found["encoded"] = [theirs.encode(text, add_special_tokens=False).ids for text in job["texts"]]
+    found["shown"] = [theirs.decode(ids, skip_special_tokens=True) for ids in job["shown"]]
+    np.save(Path(job["folder"]) / "logits.npy", comparison.logits(model, job["read"]))
+
+    prompts, counts = job["prompts"], job["new_tokens"]
+    found["alone"], found["seconds"] = [], []
+    for prompt, count in zip(prompts, counts, strict=True):
+        began = time.perf_counter()
+        found["alone"] += comparison.greedy(model, [prompt], [count])
+        found["seconds"].append(time.perf_counter() - began)
+    found["together"] = comparison.ids_of(comparison.unending(model), prompts, "greedy", min(counts))
+    end = comparison.never(model.tokenizer) if job["end"] is None else job["end"]
+    found["ended"] = comparison.ids_of(comparison.unending(model).ending_at(end), prompts, "greedy", min(counts))
+    jobs.answer(found)
+
+
+if __name__ == "__main__":
+    main()
