@@ -46,18 +46,22 @@ def test_public_names_are_listed_once_and_found_by_dir() -> None:
     assert set(kerasgen.__all__) <= set(dir(kerasgen))
 
 
-def test_type_checkers_see_the_public_names_where_they_live() -> None:
-    """The lazy table and the imports that only type checkers read are two lists of one thing."""
-    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    seen: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            for statement in node.body:
-                assert isinstance(statement, ast.ImportFrom)
-                seen |= {alias.asname or alias.name: str(statement.module) for alias in statement.names}
+def test_a_public_name_is_the_object_that_its_module_in_the_stub_holds() -> None:
+    stub = ast.parse((ROOT / "__init__.pyi").read_text(encoding="utf-8"))
+    seen = {
+        alias.asname: str(statement.module)
+        for statement in stub.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
     assert set(seen) == set(kerasgen.__all__) - {"__version__"}
     for name, module in seen.items():
-        assert getattr(importlib.import_module(module), name) is getattr(kerasgen, name)
+        found = importlib.import_module(f"kerasgen.{name}") if module == "kerasgen" else importlib.import_module(module)
+        assert (found if module == "kerasgen" else getattr(found, name)) is getattr(kerasgen, name)
+
+
+def test_the_stub_of_the_public_names_is_shipped() -> None:
+    assert importlib.resources.files("kerasgen").joinpath("__init__.pyi").is_file()
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -7,10 +7,10 @@ a tokenizer's tokens (`kerasgen.constraints.masks`), so a token may be a part of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from kerasgen.constraints import utf8
 from kerasgen.errors import ConstraintArgumentError
@@ -159,6 +159,8 @@ class Constraint(metaclass=Checked):
     """
 
     _argument_error = ConstraintArgumentError
+    # Meets the automaton with the tokenizer. The package says what does: a contract knows no implementation.
+    _begin: ClassVar[Callable[..., ConstraintState]]
 
     whole_text: bool = True
 
@@ -181,9 +183,7 @@ class Constraint(metaclass=Checked):
         Raises:
             GenerateArgumentError: no text of the form goes on from this prompt, or none with so few tokens.
         """
-        from kerasgen.constraints import masks
-
-        return masks.begin(self, tokenizer, prompt, room)
+        return self._begin(self, tokenizer, prompt, room)
 
     def matches(self, text: str) -> bool:
         """Return whether the text has the form."""

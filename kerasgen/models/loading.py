@@ -30,8 +30,8 @@ from kerasgen.models import (
     preset_tokenizers,
     transformers_format,
 )
+from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_path
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.hub import HUGGING_FACE, KAGGLE, check_directory, is_path
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from kerasgen.errors import ModelArgumentError
 from kerasgen.models import REGISTRY, live, preset_names
+from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, is_path
 from kerasgen.models.base import ModelSource
-from kerasgen.models.hub import HUGGING_FACE, KAGGLE, Hub, is_path
+from kerasgen.models.hub import Hub
 
 
 def resolve(value: Any) -> ModelSource:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from kerasgen.errors import SamplerArgumentError
 from kerasgen.plugins import Registry
 from kerasgen.samplers.base import SamplerSpec
@@ -13,5 +16,13 @@ names = REGISTRY.names
 get = REGISTRY.get
 describe = REGISTRY.describe
 create = REGISTRY.create
+
+
+def _run_in_keras_hub(*arguments: Any) -> Any:
+    """What `SamplerSpec.__call__` does; found by name, as entry points are, for what runs a spec needs Keras."""
+    return import_module("kerasgen.samplers.hub_adapter").run(*arguments)
+
+
+SamplerSpec._run_in_keras_hub = staticmethod(_run_in_keras_hub)
 
 __all__ = ["REGISTRY", "SamplerSpec", "create", "describe", "get", "names"]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,6 +64,8 @@ class SamplerSpec(metaclass=Checked):
     """
 
     _argument_error = SamplerArgumentError
+    # Runs a spec inside KerasHub's loop. The package says what does: a contract knows no implementation.
+    _run_in_keras_hub: ClassVar[Callable[..., Any]]
 
     temperature: float = 1.0
     repetition_penalty: float = 1.0
@@ -138,9 +141,7 @@ class SamplerSpec(metaclass=Checked):
             SamplerArgumentError: the spec has `bad_words`, which can't be kept without the tokenizer, or is of a kind
                 that only `kerasgen.generation` runs.
         """
-        from kerasgen.samplers import hub_adapter
-
-        return hub_adapter.run(self, next, prompt, cache, index, mask, stop_token_ids, hidden_states)
+        return self._run_in_keras_hub(self, next, prompt, cache, index, mask, stop_token_ids, hidden_states)
 
 
 @dataclass(frozen=True, kw_only=True)

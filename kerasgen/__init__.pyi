@@ -1,0 +1,81 @@
+# The public names of kerasgen, and where each lives. Type checkers read it, and `__init__.py` resolves names by it.
+
+from kerasgen import (
+    backend as backend,
+    constraints as constraints,
+    corpora as corpora,
+    errors as errors,
+    exporters as exporters,
+    models as models,
+    samplers as samplers,
+    tuners as tuners,
+)
+from kerasgen.constraints.base import Constraint as Constraint
+from kerasgen.constraints.regex import Regex as Regex
+from kerasgen.constraints.script import Script as Script
+from kerasgen.constraints.verse_form import VerseForm as VerseForm
+from kerasgen.corpora.base import (
+    CorpusSource as CorpusSource,
+    CorpusTally as CorpusTally,
+    Document as Document,
+)
+from kerasgen.corpora.chinese_poetry import ChinesePoetry as ChinesePoetry
+from kerasgen.corpora.files import (
+    Csv as Csv,
+    Jsonl as Jsonl,
+    Text as Text,
+)
+from kerasgen.corpora.sample import Sample as Sample
+from kerasgen.corpora.texts import Texts as Texts
+from kerasgen.corpora.tfds import (
+    CnnDailymail as CnnDailymail,
+    RedditTifu as RedditTifu,
+    Tfds as Tfds,
+)
+from kerasgen.errors import KerasgenError as KerasgenError
+from kerasgen.evaluation.base import (
+    Evaluation as Evaluation,
+    TextScore as TextScore,
+    Writing as Writing,
+)
+from kerasgen.exporters.base import (
+    Artefact as Artefact,
+    Exporter as Exporter,
+)
+from kerasgen.exporters.gguf import GgufExporter as GgufExporter
+from kerasgen.exporters.litertlm import LiteRtLmExporter as LiteRtLmExporter
+from kerasgen.exporters.preset import PresetExporter as PresetExporter
+from kerasgen.exporters.saved_model import SavedModelExporter as SavedModelExporter
+from kerasgen.exporters.tflite import TFLiteExporter as TFLiteExporter
+from kerasgen.exporters.transformers import TransformersExporter as TransformersExporter
+from kerasgen.models.base import (
+    LanguageModel as LanguageModel,
+    ModelSource as ModelSource,
+)
+from kerasgen.models.hub import Hub as Hub
+from kerasgen.models.starter import Starter as Starter
+from kerasgen.pipeline import Pipeline as Pipeline
+from kerasgen.runtime.loading import load_artefact as load_artefact
+from kerasgen.samplers.base import SamplerSpec as SamplerSpec
+from kerasgen.samplers.sampling import (
+    Greedy as Greedy,
+    MinP as MinP,
+    Random as Random,
+    TopK as TopK,
+    TopP as TopP,
+)
+from kerasgen.samplers.searching import (
+    Beam as Beam,
+    Contrastive as Contrastive,
+)
+from kerasgen.tokens.base import Tokenizer as Tokenizer
+from kerasgen.tokens.bpe import ByteLevelBPE as ByteLevelBPE
+from kerasgen.tokens.characters import whole_character_bpe as whole_character_bpe
+from kerasgen.tuners.base import (
+    FineTuner as FineTuner,
+    TuneReport as TuneReport,
+)
+from kerasgen.tuners.full import FullTuner as FullTuner
+from kerasgen.tuners.lora import LoraTuner as LoraTuner
+
+__version__: str
