@@ -7,9 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from kerasgen import backend
-from kerasgen.models.base import LanguageModel
-from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen import ByteLevelBPE, LanguageModel, backend
 
 GPT2_END = "<|endoftext|>"
 OPT_END = "</s>"

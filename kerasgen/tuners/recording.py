@@ -71,7 +71,7 @@ class Recorder:
         self._fingerprint = fingerprint
         self._variables = state.state_variables(trainer)
         if saved is not None:
-            state.restore(saved, self._variables, fingerprint, directory)
+            state.restore(saved, trainer, fingerprint, directory)
             self.history = History.from_dict(saved.state["history"])
         elif share.writes:
             state.clear(directory)

@@ -82,15 +82,31 @@ def fingerprint_of(
     }
 
 
+def fingerprint_then(saved: checkpoints.Checkpoint, trainer: Trainer) -> dict[str, Any]:
+    """Return the fingerprint of the run that wrote a checkpoint, with what version 0.1.0 left out of it.
+
+    0.1.0 wrote the settings before they were decided, had fewer of them, and did not note its backend.
+    """
+    then = dict(saved.state["fingerprint"])
+    if "backend" in then:
+        return then
+    if then["packing"] == "auto":
+        then["packing"] = "best_fit" if trainer.packs else "none"
+    if then["sequence_length"] is None:
+        then["sequence_length"] = min(getattr(trainer.causal_lm.backbone, "max_sequence_length", None) or 512, 512)
+    added = {"remat": False, "vocabulary": "keep", "validation_tokens": None, "distribution": None}
+    return then | added | {"backend": keras.config.backend()}
+
+
 def restore(
-    saved: checkpoints.Checkpoint, state: Mapping[str, Any], fingerprint: Mapping[str, Any], directory: Path
+    saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mapping[str, Any], directory: Path
 ) -> None:
     """Bring a checkpoint's state back.
 
     Raises:
         CheckpointError: it is of another run, or of a model of another shape.
     """
-    then = saved.state["fingerprint"]
+    then = fingerprint_then(saved, trainer)
     different = sorted(key for key in fingerprint.keys() | then.keys() if fingerprint.get(key) != then.get(key))
     if different:
         told = ", ".join(_difference(key, then.get(key), fingerprint.get(key)) for key in different)
@@ -98,7 +114,7 @@ def restore(
             f"The checkpoint in {directory} is of another run: {told} differ. Ask for the same settings, data and "
             "backend, or start anew with resume=False."
         )
-    assign(state, saved.tensors, directory)
+    assign(state_variables(trainer), saved.tensors, directory)
 
 
 def _difference(key: str, then: Any, now: Any) -> str:

@@ -57,7 +57,7 @@ class History:
             losses=list(saved["losses"]),
             validations=[Validation(**entry) for entry in saved["validations"]],
             samples=[TextSample(**entry) for entry in saved["samples"]],
-            accuracies=list(saved["accuracies"]),
+            accuracies=list(saved.get("accuracies", ())),  # 0.1.0 counted none
             best_loss=math.inf if saved["best_loss"] is None else saved["best_loss"],
             waited=saved["waited"],
         )
