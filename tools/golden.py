@@ -3,11 +3,11 @@
     python tools/golden.py record FILE.npz [--parts PART,…]
     python tools/golden.py compare BEFORE.npz AFTER.npz
 
-A record holds ids, log-probabilities and logits of tiny GPT-2 and OPT models and of the starter, by engine and by format,
-and the losses and final weights of training runs, by backend. Each part is computed in a process of its own, on the
-kerasgen that this Python imports: call it by its path, not with `-m`, so that the checkout does not come first. Only
-public names are used, so that one copy of this file records an old version and a new one. Records of two machines differ
-in last bits; `tests/golden` has what must be the same everywhere.
+A record holds ids, log-probabilities and logits of tiny GPT-2 and OPT models and of the starter, by engine and by
+format, and the losses and final weights of training runs, by backend. Each part is computed in a process of its own, on
+the kerasgen that this Python imports: call it by its path, not with `-m`, so that the checkout does not come first.
+Only public names are used, so that one copy of this file records an old version and a new one. Records of two machines
+differ in last bits; `tests/golden` has what must be the same everywhere.
 """
 
 from __future__ import annotations
@@ -69,7 +69,12 @@ WORDS = ("the cat", "sat on", "a mat", "in the rain", "and", "then", "he ran", "
 PARTS = (
     "jax",
     "tensorflow",
-    *(f"{kind}.{name}" for name in (*ARCHITECTURES, "starter") for kind in ARTEFACTS if (kind, name) != ("gguf", "opt")),
+    *(
+        f"{kind}.{name}"
+        for name in (*ARCHITECTURES, "starter")
+        for kind in ARTEFACTS
+        if (kind, name) != ("gguf", "opt")
+    ),
 )
 
 
@@ -202,7 +207,11 @@ def compare(before: Path, after: Path) -> int:
         if was.dtype == now.dtype and was.shape == now.shape and was.tobytes() == now.tobytes():
             continue
         differing += 1
-        by = "another shape" if was.shape != now.shape else f"up to {np.abs(was.astype(float) - now.astype(float)).max():.3g}"
+        by = (
+            "another shape"
+            if was.shape != now.shape
+            else f"up to {np.abs(was.astype(float) - now.astype(float)).max():.3g}"
+        )
         print(f"differs: {key} ({by})")
     for key in sorted(set(old) ^ set(new)):
         print(f"only in the {'first' if key in old else 'second'}: {key}")

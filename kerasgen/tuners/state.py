@@ -98,9 +98,7 @@ def fingerprint_then(saved: checkpoints.Checkpoint, trainer: Trainer) -> dict[st
     return then | added | {"backend": keras.config.backend()}
 
 
-def restore(
-    saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mapping[str, Any], directory: Path
-) -> None:
+def restore(saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mapping[str, Any], directory: Path) -> None:
     """Bring a checkpoint's state back.
 
     Raises:
