@@ -19,7 +19,7 @@ from kerasgen.samplers import resolving as samplers_resolving
 from kerasgen.samplers.base import SamplerSpec
 
 if TYPE_CHECKING:
-    from kerasgen.generation.engine import Engine
+    from kerasgen.generation.engine import Engine, TextSpace
     from kerasgen.generation.prompt import Prompt
 
 
@@ -84,6 +84,11 @@ class Generator(metaclass=Checked):
     @abstractmethod
     def model(self) -> LanguageModel:
         """The model with its tokenizer."""
+
+    @property
+    def text_space(self) -> TextSpace:
+        """The tokenizer and the number of positions, without loading Keras where the model's files tell them."""
+        return self._decodes(self.sampler, "auto")[0]
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts

@@ -96,7 +96,7 @@ class Registry(Generic[T]):
             UnknownNameError: nothing has this name.
             PluginError: the plugin is at fault.
         """
-        name, arguments = specs.split_text(text, error=self.error)
+        name, arguments = specs.split_text(text, error=self.error, key_of=self._needed)
         return self.build(name, arguments)
 
     def build(self, name: str, arguments: Mapping[str, Any]) -> T:
@@ -178,6 +178,10 @@ class Registry(Generic[T]):
                 "made.",
                 distribution=distribution,
             ) from cause
+
+    def _needed(self, name: str) -> str | None:
+        """The first argument that the class called `name` can't do without, or None."""
+        return next(iter(specs.needed(self.get(name))), None)
 
     def _name(self, spec: object) -> str:
         name = self.name_of(spec)

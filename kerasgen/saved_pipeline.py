@@ -188,9 +188,11 @@ def _found_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> An
     moved = Path(os.path.normpath(directory.resolve() / beside))
     if moved.is_dir():
         return Hub(str(moved))
+    places = list(dict.fromkeys([str(Path(source.preset).expanduser().absolute()), str(moved)]))
     raise ModelFormatError(
-        f"{directory} holds adapters, and the model that they belong to is no longer at {source.preset!r}, nor at "
-        f"{str(moved)!r}. Put it back at one of them."
+        f"{directory} holds adapters, and the model that they belong to is no longer at "
+        f"{', nor at '.join(map(repr, places))}. Put it back{'' if len(places) == 1 else ' at one of them'}, or save "
+        "the pipeline whole where the model is, with save(…, merge_adapters=True)."
     )
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -59,7 +59,12 @@ _ARGUMENT = re.compile(
 )
 
 
-def split_text(text: str, *, error: type[ArgumentError] = ArgumentError) -> tuple[str, dict[str, str]]:
+def split_text(
+    text: str,
+    *,
+    error: type[ArgumentError] = ArgumentError,
+    key_of: Callable[[str], str | None] = lambda name: None,
+) -> tuple[str, dict[str, str]]:
     """Return the name and the raw arguments of `"name"` or `"name:key=value,…"`.
 
     A value that holds a comma, or begins with a quote or a space, is written in double quotes, doubled inside; the
@@ -68,6 +73,7 @@ def split_text(text: str, *, error: type[ArgumentError] = ArgumentError) -> tupl
     Args:
         text: as above.
         error: what to raise.
+        key_of: returns the argument that a name can't do without, for the error about a value without its key.
 
     Raises:
         ArgumentError: (or `error`) the text is empty, an argument has no `=`, a key is given twice, or a quote is not
@@ -101,7 +107,9 @@ def split_text(text: str, *, error: type[ArgumentError] = ArgumentError) -> tupl
         key = key.strip()
         if not equals or not key:
             part = found[0].removesuffix(",").strip()
-            raise error(f"Arguments are written key=value, separated by commas. Received: {part!r} in {text!r}.")
+            missing = key_of(name) if part and not equals and not arguments else None
+            write = f" Write {name + ':' + _quoted(missing, part.strip(chr(34)))!r}." if missing else ""
+            raise error(f"Arguments are written key=value, separated by commas. Received: {part!r} in {text!r}.{write}")
         if key in arguments:
             raise error(f"The argument {key!r} is given twice in {text!r}.")
         arguments[key] = value
@@ -117,6 +125,15 @@ def fields(kind: type[Any]) -> dict[str, Any]:
     """
     hints = typing.get_type_hints(kind)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.init}
+
+
+def needed(kind: type[Any]) -> list[str]:
+    """Return the constructor's arguments of a spec class that have no default, in order."""
+    return [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
 
 
 def build(
@@ -172,14 +189,7 @@ def _check(kind: type[Any], arguments: Mapping[str, Any], *, name: str, error: t
         if key not in known:
             hint = keywords.did_you_mean(key, known)
             raise error(f"{name!r} has no argument {key!r}.{hint} It takes: {', '.join(known) or 'none'}.")
-    missing = [
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.init
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-        and f.name not in arguments
-    ]
+    missing = [name for name in needed(kind) if name not in arguments]
     if missing:
         raise error(f"{name!r} needs {' and '.join(map(repr, missing))}. Write '{name}:{missing[0]}=…'.")
     return known

@@ -262,8 +262,12 @@ class TestTheirModel:
         moved = tmp_path / "there" / "poet"
         assert kg.Pipeline.load(moved).generate("the", sampler="greedy", max_new_tokens=8) == text
         (tmp_path / "there" / "base").rename(tmp_path / "lost")
-        with pytest.raises(ModelFormatError, match=r"no longer at .*here.*there.*Put it back"):
+        with pytest.raises(ModelFormatError, match=r"no longer at .*here.*there.*Put it back at one"):
             kg.Pipeline.load(moved)
+        (tmp_path / "there").rename(tmp_path / "here")
+        with pytest.raises(ModelFormatError, match=r"no longer at '[^']*here/base'\. Put it back, or"):
+            kg.Pipeline.load(tmp_path / "here" / "poet")
+        (tmp_path / "here").rename(tmp_path / "there")
         (tmp_path / "lost").rename(tmp_path / "there" / "base")
         assert kg.Pipeline.load(moved).generate("the", sampler="greedy", max_new_tokens=8) == text
 

@@ -118,6 +118,23 @@ def test_generate_s_flags_are_the_arguments_of_generate(poet, flags, settings, c
     assert capsys.readouterr().out == "\n\n".join([texts] if isinstance(texts, str) else texts) + "\n"
 
 
+def test_of_a_short_model_as_many_tokens_come_as_fit(tmp_path, capsys):
+    """The command's own number must not fail; a number that a person gives is kept, and refused."""
+    short = str(save_preset(tiny_gpt2(max_sequence_length=24), tmp_path / "short"))
+    for prompts in (["the"], ["the", "the sand and the sea"]):
+        assert main(["generate", short, *prompts]) == 0
+        said = capsys.readouterr()
+        room = int(re.search(r"at most (\d+) new tokens: the model has 24 positions", said.err)[1])
+        assert said.out == "\n\n".join(kg.Pipeline(model=short).generate(prompts, max_new_tokens=room)) + "\n"
+        with pytest.raises(kg.errors.GenerateArgumentError, match="24 positions"):
+            kg.Pipeline(model=short).generate(prompts, max_new_tokens=room + 1)
+    assert main(["generate", short, "the", "--max-new-tokens", "64"]) == 2
+    assert main(["generate", short, "the sand " * 20]) == 2
+    assert "Shorten the prompt" in capsys.readouterr().err
+    assert main(["generate", short, "the", "--sampler", "greedy", "--max-new-tokens", "2"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_every_setting_of_generate_has_a_flag():
     """Those that change the shape of what is returned, or show bars, are Python's alone."""
     import inspect

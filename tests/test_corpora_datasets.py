@@ -65,11 +65,41 @@ class TestTensorFlow:
         assert len([*pipe._corpus().texts("train"), *pipe._corpus().texts("held_out")]) == 5
         assert read(endless.take(4)) == [*KEPT, KEPT[0]]
 
+    def test_a_tensor_and_an_iterator_are_told_how_to_become_one(self, tf: Any) -> None:
+        tensor = tf.constant(TEXTS)
+        with pytest.raises(CorpusArgumentError, match=r"tensor of string.*Dataset\.from_tensor_slices\(tensor\)"):
+            kg.Pipeline(tensor)
+        assert read(tf.data.Dataset.from_tensor_slices(tensor)) == KEPT
+        with pytest.raises(CorpusArgumentError, match=r"tensor of int32.*Pass the texts"):
+            kg.Pipeline(tf.constant([1, 2]))
+        with pytest.raises(CorpusArgumentError, match="Pass the dataset itself"):
+            kg.Pipeline(iter(tf.data.Dataset.from_tensor_slices(TEXTS)))
+
     def test_bytes_that_are_no_utf_8_are_named_by_their_position(self, tf: Any) -> None:
         dataset = tf.data.Dataset.from_tensor_slices([b"a", "春".encode("gb18030")])
         with pytest.raises(CorpusFormatError, match=r"Item 1 .*unicode_transcode"):
             read(dataset)
         assert read(dataset.map(lambda text: tf.strings.unicode_transcode(text, "GB18030", "UTF-8"))) == ["a", "春"]
+
+
+def test_a_function_that_makes_a_corpus_is_told_to_be_called() -> None:
+    def lines() -> Any:
+        yield from TEXTS
+
+    with pytest.raises(CorpusArgumentError, match=r"Call it: lines\(\)"):
+        kg.Pipeline(lines)  # type: ignore[arg-type]
+    assert read(lines()) == KEPT
+
+
+@pytest.mark.parametrize("path", ["nothere.txt", "a,b.txt"])
+def test_a_path_without_its_key_gets_the_text_that_reads_it(path: str, tmp_path: Path) -> None:
+    given = f'text:"{path}"' if "," in path else f"text:{path}"
+    with pytest.raises(CorpusArgumentError, match="written key=value") as caught:
+        kg.Pipeline(given)
+    advice = str(caught.value).partition(" Write '")[2].removesuffix("'.")
+    corpus = resolving.resolve(advice)
+    assert isinstance(corpus, kg.Text)
+    assert corpus.path == path
 
 
 class Table:

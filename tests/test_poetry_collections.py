@@ -188,6 +188,9 @@ class TestCollections:
     def test_a_name_that_no_collection_has_and_half_of_one_are_refused(self) -> None:
         with pytest.raises(CorpusArgumentError, match=r"'宋词'.*song_ci.*Received: 'haiku'"):
             ChinesePoetry(collection="haiku")
+        for given, meant in (("宋詞", "宋词"), ("詩經", "诗经"), ("御定全唐诗", "御定全唐詩"), ("songci", "song_ci")):
+            with pytest.raises(CorpusArgumentError, match=rf"Did you mean '{meant}'"):
+                ChinesePoetry(collection=given)
         with pytest.raises(CorpusArgumentError, match="chooses a half of 全唐诗"):
             ChinesePoetry(collection="宋词", dynasty="song")
 

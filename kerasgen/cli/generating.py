@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend
 from kerasgen.errors import ArgumentError
+from kerasgen.samplers import resolving
 from kerasgen.terminal import show
+
+if TYPE_CHECKING:
+    from kerasgen.generation.engine import TextSpace
 
 NAME = "generate"
 HELP = "write text with a saved pipeline, a model or an exported artefact"
@@ -44,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help=f"tokens after the prompt (default: {MAX_NEW_TOKENS})"
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help=f"tokens after the prompt (default: {MAX_NEW_TOKENS}, or as many as the model has room for)",
     )
     length.add_argument(
         "--max-length", type=int, metavar="N", help="tokens of a whole text, its prompt with them (default: no limit)"
@@ -88,12 +95,14 @@ def run(chosen: argparse.Namespace) -> int:
     """Write the texts, a blank line between two."""
     prompts = _prompts(chosen.prompts)
     settings = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
-    if chosen.max_length is None:
-        settings.setdefault("max_new_tokens", MAX_NEW_TOKENS)
     alone = len(prompts) == 1 and chosen.num_return_sequences is None
     if chosen.stream and not alone:
         raise ArgumentError("One text can be streamed, of one prompt. Leave `stream` out to write several.")
+    if chosen.sampler is not None:
+        resolving.resolve(chosen.sampler)  # before a model is loaded for it
     writer = sources.open_writer(chosen.source, backend=chosen.backend)
+    if chosen.max_length is None and chosen.max_new_tokens is None:
+        settings["max_new_tokens"] = _fitting(writer.space, prompts)
     if alone and _streams(chosen.stream, settings.get("sampler") or writer.sampler):
         settings.pop("batch_size", None)
         _show(writer.stream(prompts[0], settings))
@@ -110,15 +119,33 @@ def _prompts(given: list[str]) -> list[str]:
     return [sources.read_text() if prompt == sources.STANDARD_INPUT else prompt for prompt in given]
 
 
+def _fitting(space: TextSpace, prompts: list[str]) -> int:
+    """The new tokens that are asked for where the command doesn't say, at most as many as fit after each prompt.
+
+    For a prompt that leaves no room it is one, which generating refuses.
+    """
+    if space.max_sequence_length is None:
+        return MAX_NEW_TOKENS
+    start = 0 if space.tokenizer.start_token_id is None else 1
+    longest = start + max(map(len, space.tokenizer.encode_batch(prompts)))
+    room = space.max_sequence_length - longest
+    if 1 <= room < MAX_NEW_TOKENS:
+        print(
+            f"kerasgen: at most {room} new tokens: the model has {space.max_sequence_length} positions, of which "
+            f"{'the prompt' if len(prompts) == 1 else 'the longest prompt'} takes {longest}.",
+            file=sys.stderr,
+        )
+    return max(1, min(MAX_NEW_TOKENS, room))
+
+
 def _streams(asked: bool | None, sampler: Any) -> bool:
     """Whether the text is written piece by piece. A search knows its texts only when they are complete."""
     if asked is not None or not sys.stdout.isatty():
         return bool(asked)
     from kerasgen.samplers.base import TokenSampler
-    from kerasgen.samplers.resolving import resolve
     from kerasgen.samplers.searching import Contrastive
 
-    return isinstance(resolve(sampler), (TokenSampler, Contrastive))
+    return isinstance(resolving.resolve(sampler), (TokenSampler, Contrastive))
 
 
 def _show(pieces: Iterable[str]) -> None:

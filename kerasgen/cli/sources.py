@@ -14,6 +14,7 @@ from kerasgen.errors import ArgumentError
 from kerasgen.files import placing
 
 if TYPE_CHECKING:
+    from kerasgen.generation.engine import TextSpace
     from kerasgen.pipeline import Pipeline
 
 STANDARD_INPUT = "-"
@@ -89,6 +90,11 @@ class PipelineWriter:
         """What chooses tokens where the command doesn't say."""
         return self._pipeline.sampler
 
+    @property
+    def space(self) -> TextSpace:
+        """The tokenizer and the number of positions."""
+        return self._pipeline.text_space
+
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""
         return self._pipeline.generate(prompts, **settings)  # type: ignore[no-any-return]
@@ -117,6 +123,11 @@ class ArtefactWriter:
     def sampler(self) -> Any:
         """What chooses tokens where the command doesn't say."""
         return "greedy"
+
+    @property
+    def space(self) -> TextSpace:
+        """The tokenizer and the number of positions."""
+        return self._runtime
 
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""

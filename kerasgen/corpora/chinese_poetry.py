@@ -104,6 +104,7 @@ class ChinesePoetry(CorpusSource):
             raise CorpusArgumentError(
                 f"chinese_poetry: collection must be 'auto', 'all', {', '.join(map(repr, COLLECTIONS))}, or one of "
                 f"{', '.join(found.alias for found in COLLECTIONS.values())}. Received: {self.collection!r}."
+                f"{poetry_collections.near_collection(self.collection)}"
             )
         object.__setattr__(self, "collection", named)
         if self.dynasty != "both" and named not in (AUTO, FOLDER):

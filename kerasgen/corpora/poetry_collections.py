@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from kerasgen import keywords
 from kerasgen.corpora.archives import spooled
 from kerasgen.corpora.finding import COMPRESSIONS
 from kerasgen.corpora.poetry_repository import FOLDER, PoemFile
@@ -56,6 +57,8 @@ PROSE = ("蒙学", "论语", "四书五经", "幽梦影")
 TEXT_FIELDS = ("paragraphs", "content", "para")
 _TITLE_FIELDS = ("title", "rhythmic", "chapter", "type")
 _KEPT_FIELDS = ("rhythmic", "chapter", "section", "volume")
+# The characters of the folders' names that the two scripts write differently.
+_SIMPLIFIED = str.maketrans("詩詞經辭納蘭學論語書", "诗词经辞纳兰学论语书")
 _NUMBER = re.compile(r"\d+")
 _PREFACE = re.compile(r"preface|intro", re.IGNORECASE)
 
@@ -65,6 +68,16 @@ def collection_named(name: str) -> str | None:
     if name in (AUTO, ALL) or name in COLLECTIONS:
         return name
     return next((found.folder for found in COLLECTIONS.values() if found.alias == name), None)
+
+
+def near_collection(name: object) -> str:
+    """Return ` Did you mean '宋词'?` with its space for a wrong collection in either script, or nothing."""
+    if not isinstance(name, str):
+        return ""
+    known = [AUTO, ALL, *COLLECTIONS, *(found.alias for found in COLLECTIONS.values())]
+    in_both = {folder.translate(_SIMPLIFIED): folder for folder in COLLECTIONS}
+    same = in_both.get(name.translate(_SIMPLIFIED))
+    return keywords.suggestion([same]) if same else keywords.did_you_mean(name, known)
 
 
 def is_single_file(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -52,6 +53,10 @@ def resolve(value: str | CorpusSource | Iterable[str], *, max_documents: int | N
         return _create(value)
     if isinstance(value, Iterable):
         return Texts(value)
+    if inspect.isgeneratorfunction(value):
+        raise CorpusArgumentError(
+            f"A corpus is asked for, and {value.__name__} is a function that makes one. Call it: {value.__name__}()."
+        )
     raise CorpusArgumentError(
         "corpus must be a spec string such as 'sample' or 'text:path=poems.txt', a CorpusSource, or an iterable of "
         f"strings. Received: {value!r} ({type(value).__name__})."

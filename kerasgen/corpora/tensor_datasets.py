@@ -15,6 +15,27 @@ def is_dataset(value: object) -> bool:
     return data is not None and isinstance(value, data.Dataset)
 
 
+def check_is_none_of_one(value: object) -> None:
+    """Raise a `CorpusArgumentError` for a tensor, which is no dataset yet, and for an iterator of a dataset."""
+    tensorflow = sys.modules.get("tensorflow")
+    if getattr(tensorflow, "data", None) is None:
+        return
+    assert tensorflow is not None
+    if isinstance(value, tensorflow.Tensor):
+        advice = "Wrap it: tf.data.Dataset.from_tensor_slices(tensor)."
+        if value.dtype != tensorflow.string:
+            advice = "Pass the texts; token ids are made here, with the model's own tokenizer."
+        raise CorpusArgumentError(
+            f"texts must be an iterable of strings. Received a tensor of {value.dtype.name}, of shape {value.shape}. "
+            f"{advice}"
+        )
+    if isinstance(value, tensorflow.data.Iterator):
+        raise CorpusArgumentError(
+            "texts must be an iterable of strings. Received an iterator of a tf.data.Dataset, which gives tensors. "
+            "Pass the dataset itself."
+        )
+
+
 def is_infinite(dataset: Any) -> bool:
     """Return whether the dataset says of itself that it has no end."""
     return bool(dataset.cardinality() == sys.modules["tensorflow"].data.INFINITE_CARDINALITY)

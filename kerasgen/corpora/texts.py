@@ -53,6 +53,7 @@ class Texts(CorpusSource):
             tensor_datasets.check(texts)
             object.__setattr__(self, "_kept", _Kept(tensor_datasets.texts(texts)))
             return
+        tensor_datasets.check_is_none_of_one(texts)
         columns = _columns(texts)
         if columns is not None:
             column = "text" if "text" in columns or not columns else columns[0]

@@ -114,8 +114,15 @@ def _compare(preset: str, tokenizer: KerasHubTokenizer) -> None:
     for text in texts:
         found, expected = tokenizer.encode(text), theirs.encode(text, add_special_tokens=False).ids
         if found != expected:
+            at = next((n for n, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
+            at = min(len(found), len(expected)) if at is None else at
+            shown = [f"{_tokens(theirs, ids[at : at + 4])} (ids {ids[at : at + 4]})" for ids in (found, expected)]
             raise ModelFormatError(
-                f"KerasHub's tokenizer of {preset!r} cuts texts otherwise than the 'tokenizer.json' there: {text!r} "
-                f"becomes {found[:12]}…, where {expected[:12]}… is right. The model can't be read without changing "
-                "what it is given."
+                f"KerasHub's tokenizer of {preset!r} cuts texts otherwise than the 'tokenizer.json' there: token {at} "
+                f"of {text!r} and what follows becomes {shown[0]}, where {shown[1]} is right. The model can't be read "
+                "without changing what it is given."
             )
+
+
+def _tokens(theirs: Any, ids: list[int]) -> str:
+    return " ".join(repr(theirs.id_to_token(token_id)) for token_id in ids) or "nothing"
