@@ -8,10 +8,11 @@ import pytest
 from tiny import tiny_gpt2
 
 import kerasgen as kg
+from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ConstraintArgumentError, GenerateArgumentError, MissingDependencyError
-from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate, stream
 from kerasgen.models.families import family_of
+from kerasgen.models.families.base import named
 
 opencc = pytest.importorskip("opencc")
 
@@ -62,7 +63,7 @@ def host() -> NumpyEngine:
     model = tiny_gpt2()
     family = family_of(model.causal_lm)
     assert family is not None
-    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
 @pytest.mark.one_backend

@@ -19,10 +19,11 @@ from test_export_tflite import WRONG
 from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
 
 import kerasgen as kg
-from kerasgen.exporters.numpy_decoder import NumpyEngine
+from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import family_of
+from kerasgen.models.families.base import named
 from kerasgen.runtime import metadata
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -42,7 +43,7 @@ def model() -> LanguageModel:
 def host(model) -> NumpyEngine:
     """The library's own loops and samplers over the arithmetic in NumPy, for which nothing has to be compiled."""
     family = family_of(model.causal_lm)
-    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +344,7 @@ def test_the_starter_goes_from_text_to_text(tmp_path):
     assert artefact.report["parity"]["beams_equal"]
     assert artefact.report["parity"]["draws_distributed"]
     family = family_of(model.causal_lm)
-    host = NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    host = NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
     for sampler in ("greedy", "top_k:k=5", "top_p:p=0.9", "min_p:p=0.1", "beam:num_beams=4"):
         wanted = generate_ids(host, [model.tokenizer.encode("春")], sampler=sampler, max_new_tokens=24, seed=4)
         text = artefact.generate("春", max_new_tokens=24, sampler=sampler, seed=4)

@@ -12,10 +12,11 @@ from tiny import tiny_gpt2, tiny_opt
 from toys import tiny_llama
 
 import kerasgen as kg
+from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ExportArgumentError, ExportError, GenerateArgumentError, ModelFormatError
-from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
+from kerasgen.models.families.base import named
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 
@@ -35,7 +36,7 @@ def host(exported):
     """The library's own loops and samplers over the arithmetic in NumPy, for which nothing has to be compiled."""
     model = exported[0]
     family = family_of(model.causal_lm)
-    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
 @pytest.fixture(scope="module")

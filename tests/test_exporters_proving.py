@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from tiny import tiny_gpt2
 
+from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
+from kerasgen.decoder.weights import map_arrays
 from kerasgen.errors import ExportError
-from kerasgen.exporters.numpy_decoder import NumpyDecoder, NumpyEngine
 from kerasgen.exporters.parity import comparison, quantized
 from kerasgen.exporters.parity import draws as drawing
 from kerasgen.exporters.parity import ids as proving
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
-from kerasgen.models.families.base import map_weights
+from kerasgen.models.families.base import named
 from kerasgen.samplers import arithmetic
 from kerasgen.samplers.resolving import resolve
 
@@ -29,7 +30,7 @@ SIZES = {"chunks": (8, 16), "longest": 128}
 def engine() -> NumpyEngine:
     model = tiny_gpt2()
     family = family_of(model.causal_lm)
-    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
 class Host:
@@ -52,7 +53,7 @@ class Host:
 
     def logits(self, token_ids, prefilled=1):
         read = [*self.prefill(token_ids[: prefilled - 1]), *token_ids[prefilled - 1 :]]
-        return NumpyDecoder(self.engine.weights, self.engine.shape).read(read)[prefilled - 1 :]
+        return NumpyDecoder(self.engine.config, self.engine.weights).read(read)[prefilled - 1 :]
 
     def branched_logits(self, prompt, texts):
         texts = [[*prompt, *self.beams(text)] for text in texts]
@@ -75,8 +76,8 @@ class Host:
 
 def changed(engine: NumpyEngine) -> NumpyEngine:
     """The same decoder with every weight a little off."""
-    weights = map_weights(lambda array: (array * 1.02).astype(np.float32), engine.weights)
-    return NumpyEngine(weights, engine.shape, engine.tokenizer)
+    weights = map_arrays(lambda array: (array * 1.02).astype(np.float32), engine.weights)
+    return NumpyEngine(engine.config, weights, engine.tokenizer)
 
 
 def test_greedy_texts_are_compared_to_their_full_length_although_the_model_would_end_them(engine, monkeypatch):
@@ -137,7 +138,7 @@ LIMITS = quantized.Limits(0.05, 0.85, 1.5, 0.02, disagreement=0.02)
 
 def close(engine, host, monkeypatch, **settings):
     def logits(model, window):
-        return NumpyDecoder(engine.weights, engine.shape).read(window).astype(np.float64)
+        return NumpyDecoder(engine.config, engine.weights).read(window).astype(np.float64)
 
     monkeypatch.setattr(comparison, "logits", logits)
     monkeypatch.setattr(quantized, "ask", host.ask)

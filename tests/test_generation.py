@@ -12,11 +12,12 @@ from letters import letter_model, shared_model
 from tiny import roughen, tiny_gpt2, tiny_opt
 
 from kerasgen.constraints.regex import Regex
+from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
-from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import Continuation, decode, engines, generate, generate_ids, stream
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import family_of
+from kerasgen.models.families.base import named
 from kerasgen.samplers.base import SamplerSpec, reach_of
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
@@ -256,7 +257,7 @@ def test_a_contrastive_stream_that_no_loop_runs_is_refused_at_the_call(
         stream(gpt2, "the", sampler="contrastive", constraint=Regex("the[a-z]{4}"))
     family = family_of(gpt2.causal_lm)
     assert family is not None
-    host = NumpyEngine(family.weights(gpt2.causal_lm), family.shape(gpt2.causal_lm), gpt2.tokenizer)
+    host = NumpyEngine(family.shape(gpt2.causal_lm).config, named(family.weights(gpt2.causal_lm)), gpt2.tokenizer)
     with pytest.raises(GenerateArgumentError, match="hidden states"):
         stream(host, "the", sampler="contrastive")
 

@@ -13,11 +13,12 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.constraints.valid_utf8 import masks_of
+from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
-from kerasgen.exporters.numpy_decoder import NumpyDecoder, NumpyEngine
 from kerasgen.exporters.parity import draws
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
+from kerasgen.models.families.base import named
 from kerasgen.runtime import metadata
 
 pytestmark = pytest.mark.one_backend
@@ -40,7 +41,7 @@ def runtime(exported):
 def host(exported):
     model = exported[0]
     family = family_of(model.causal_lm)
-    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
 def test_greedy_ids_are_the_models_for_prompts_of_all_lengths(exported, runtime, host):
@@ -79,7 +80,7 @@ def test_what_is_drawn_among_the_tokens_that_may_follow_is_distributed_so(export
     masks = masks_of(tokenizer)
     for prompt in (tokenizer.encode("é")[:1], tokenizer.encode("the")):
         framed = [tokenizer.start_token_id, *prompt]
-        logits = NumpyDecoder(host.weights, host.shape).read(framed)[-1]
+        logits = NumpyDecoder(host.config, host.weights).read(framed)[-1]
         logits = np.where(masks.allowed(np.array([masks.state_after(framed)]))[0], logits, -np.inf)
         found = runtime.generate_ids([prompt] * 200, sampler="top_k:k=5", max_new_tokens=1, seed=3)
         assert draws.figures(found, logits, "top_k:k=5")["distributed"]
@@ -99,7 +100,7 @@ def test_what_is_drawn_is_distributed_as_the_logits_say_and_a_seed_gives_it_agai
     model = exported[0]
     call = draws.draws(model.tokenizer, sampler)
     prompt = [model.tokenizer.start_token_id, *call["prompts"][0]]
-    logits = NumpyDecoder(host.weights, host.shape).read(prompt)[-1]
+    logits = NumpyDecoder(host.config, host.weights).read(prompt)[-1]
     found = runtime.generate_ids(**call)
     assert draws.figures(found, logits, sampler)["distributed"]
     assert runtime.generate_ids(**call) == found

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tiny import tiny_gpt2
 
 import kerasgen as kg
+from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ExportArgumentError, ExportError, GenerationError
-from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.exporters.tflite import estimates as tflite_shortlist
 from kerasgen.exporters.tflite.shortlist import Shortlist, rounding_error
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
+from kerasgen.models.families.base import named
 
 
 def rounded_symmetrically(hidden: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ def counted(exported, monkeypatch):
 
 def wanted(model, prompts, sampler, new):
     family = family_of(model.causal_lm)
-    host = NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    host = NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
     found = generate_ids(host, prompts, sampler=sampler, max_new_tokens=new, seed=4)
     return [list(several[0].token_ids) for several in found]
 

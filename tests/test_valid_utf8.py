@@ -21,12 +21,13 @@ from tiny import GPT2_END, tiny_gpt2, tiny_vocabulary
 from kerasgen.constraints.base import ByteAutomaton, Constraint, ConstraintState
 from kerasgen.constraints.regex import Regex
 from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
+from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.exporters.numpy_decoder import NumpyEngine
 from kerasgen.generation import generate, generate_ids, stream
 from kerasgen.generation.keras_engine import KerasEngine
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import family_of
+from kerasgen.models.families.base import named
 from kerasgen.samplers.sampling import Random
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -227,7 +228,7 @@ def model() -> LanguageModel:
 def host(model: LanguageModel) -> NumpyEngine:
     family = family_of(model.causal_lm)
     assert family is not None
-    return NumpyEngine(family.weights(model.causal_lm), family.shape(model.causal_lm), model.tokenizer)
+    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
 @functools.cache
@@ -248,7 +249,7 @@ def young(tokenizer: Tokenizer) -> NumpyEngine:
     broken = ["\ufffd" in tokenizer.decode([token_id]) for token_id in range(size)]
     rows[broken] *= 3
     shape = dataclasses.replace(family.shape(model.causal_lm), vocabulary_size=size)
-    return NumpyEngine(family.weights(model.causal_lm)._replace(token_embedding=rows), shape, tokenizer)
+    return NumpyEngine(shape.config, named(family.weights(model.causal_lm)._replace(token_embedding=rows)), tokenizer)
 
 
 @pytest.mark.one_backend

@@ -26,10 +26,6 @@ Weights: TypeAlias = dict[str, Any]
 """`embedding`, `layers` and so on; what stands at the leaves is whatever arrays an executor computes with."""
 
 Shape: TypeAlias = tuple[int, ...]
-Names: TypeAlias = tuple[str, ...]
-
-QUERY_KEY_VALUE: Names = ("query", "key", "value")
-GATE_UP: Names = ("gate", "up")
 
 
 def shapes(config: DecoderConfig) -> dict[str, Shape]:

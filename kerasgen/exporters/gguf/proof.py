@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.decoder.numpy import Floats, NumpyDecoder, NumpyEngine
 from kerasgen.errors import ExportError
 from kerasgen.exporters.gguf import file as gguf_file
 from kerasgen.exporters.gguf.runtime import server_settings
 from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.exporters.gguf.worker import digests
-from kerasgen.exporters.numpy_decoder import Floats, NumpyDecoder, NumpyEngine
 from kerasgen.exporters.parity import comparison, draws, worker
 from kerasgen.exporters.transformers.exporter import TEXTS
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import DecoderShape, DecoderWeights
+from kerasgen.models.families.base import named
 from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.samplers.resolving import resolve
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -112,8 +113,8 @@ def prove(
     own = comparison.greedy(model, prompts, asked.counts)
     expected = own
     if dtype != "F32":  # rounded weights choose otherwise between near equals, and these are what counts
-        expected = comparison.greedy(NumpyEngine(kept, shape, tokenizer), prompts, asked.counts)
-    model_says = log_softmax(np, NumpyDecoder(weights, shape).read(asked.probe).astype(np.float64))
+        expected = comparison.greedy(NumpyEngine(shape.config, named(kept), tokenizer), prompts, asked.counts)
+    model_says = log_softmax(np, NumpyDecoder(shape.config, named(weights)).read(asked.probe).astype(np.float64))
     figures = _read_by_numpy(kept, shape, path, asked, expected, model_says)
     if dtype != "F32":
         figures["like_the_unrounded_model"] = expected == own
@@ -127,7 +128,7 @@ def prove(
         )
     figures["llama_cpp"] = None
     if importlib.util.find_spec("xllamacpp") is not None:
-        reference = NumpyEngine(kept, shape, tokenizer)
+        reference = NumpyEngine(shape.config, named(kept), tokenizer)
         figures["llama_cpp"] = _run_by_llama_cpp(
             reference, path, asked, expected, model_says, most_divergence=most[1], near=NEAR[dtype]
         )
@@ -300,7 +301,7 @@ def _divergence(ours: Rows, theirs: Rows) -> float:
 
 def _along(engine: NumpyEngine, prompt: list[int], ids: Sequence[int]) -> Rows:
     """Log-probabilities before each of these ids, `(len(ids), vocabulary_size)`, as llama.cpp should compute them."""
-    read = _LlamaCppDecoder(engine.weights, engine.shape).read([*prompt, *ids[:-1]])
+    read = _LlamaCppDecoder(engine.config, engine.weights).read([*prompt, *ids[:-1]])
     found: Rows = log_softmax(np, read[len(prompt) - 1 :].astype(np.float64))
     return found
 

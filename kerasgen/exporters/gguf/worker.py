@@ -26,22 +26,24 @@ def main() -> None:
 
     import numpy as np
 
+    from kerasgen.decoder.numpy import NumpyDecoder, greedy
     from kerasgen.exporters.gguf import file as gguf_file
-    from kerasgen.exporters.numpy_decoder import NumpyDecoder, greedy
+    from kerasgen.models.families.base import named
     from kerasgen.runtime import job as jobs
 
     job = jobs.read()
     began = time.perf_counter()
     weights, shape, vocabulary = gguf_file.read(Path(job["path"]))
+    config, by_name = shape.config, named(weights)
     loaded = time.perf_counter()
     never = shape.vocabulary_size
     ids = [
-        greedy(weights, shape, prompt, new_tokens=count, end=never)
+        greedy(config, by_name, prompt, new_tokens=count, end=never)
         for prompt, count in zip(job["prompts"], job["new_tokens"], strict=True)
     ]
     seconds = time.perf_counter() - loaded
-    ended = greedy(weights, shape, job["prompts"][0], new_tokens=job["new_tokens"][0], end=job["end_token_id"])
-    np.save(job["logits"], NumpyDecoder(weights, shape).read(job["probe"]))
+    ended = greedy(config, by_name, job["prompts"][0], new_tokens=job["new_tokens"][0], end=job["end_token_id"])
+    np.save(job["logits"], NumpyDecoder(config, by_name).read(job["probe"]))
     tokenizer = vocabulary.tokenizer()
     jobs.answer(
         {

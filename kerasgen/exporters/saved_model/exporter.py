@@ -154,10 +154,11 @@ class SavedModelExporter(Exporter):
         """What float16 is held against: the model as its file rounds it."""
         if self.dtype == "float32" or family is None:
             return None
-        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+        from kerasgen.decoder.numpy import NumpyEngine, rounded
+        from kerasgen.models.families.base import named
 
-        weights = rounded(family.weights(model.causal_lm), self.dtype)
-        return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
+        weights = rounded(named(family.weights(model.causal_lm)), self.dtype)
+        return NumpyEngine(family.shape(model.causal_lm).config, weights, model.tokenizer)
 
     def _save(self, weights: Any, shape: Any, tokenizer: Any, path: Path) -> list[str]:
         from kerasgen.constraints.valid_utf8 import masks_of

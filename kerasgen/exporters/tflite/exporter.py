@@ -271,9 +271,10 @@ class TFLiteExporter(Exporter):
         """What float16 is held against: the model as its file rounds it."""
         if self.quantize == "float32":
             return None
-        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+        from kerasgen.decoder.numpy import NumpyEngine, rounded
+        from kerasgen.models.families.base import named
 
-        return NumpyEngine(rounded(weights, "float16", least_rank=2), shape, model.tokenizer)
+        return NumpyEngine(shape.config, rounded(named(weights), "float16", least_rank=2), model.tokenizer)
 
     def _limits(self) -> Limits:
         from kerasgen.exporters.parity.quantized import Limits

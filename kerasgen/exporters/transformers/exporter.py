@@ -161,13 +161,14 @@ class TransformersExporter(Exporter):
         """The model as the file rounds it."""
         import ml_dtypes  # noqa: F401  brings NumPy the name bfloat16
 
-        from kerasgen.exporters.numpy_decoder import NumpyEngine, rounded
+        from kerasgen.decoder.numpy import NumpyEngine, rounded
         from kerasgen.models.families import family_of
+        from kerasgen.models.families.base import named
 
         family = family_of(model.causal_lm)
         assert family is not None
-        weights = rounded(family.weights(model.causal_lm), self.dtype)
-        return NumpyEngine(weights, family.shape(model.causal_lm), model.tokenizer)
+        weights = rounded(named(family.weights(model.causal_lm)), self.dtype)
+        return NumpyEngine(family.shape(model.causal_lm).config, weights, model.tokenizer)
 
 
 def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) -> None:

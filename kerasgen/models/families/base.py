@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
+from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, LearnedPositions, Norm
+from kerasgen.decoder.weights import Weights
+
 Activation: TypeAlias = Literal["gelu_approximate", "relu"]
 
 
@@ -44,6 +47,22 @@ class DecoderShape:
     def head_dim(self) -> int:
         """Width of one head."""
         return self.hidden_dim // self.num_heads
+
+    @property
+    def config(self) -> DecoderConfig:
+        """The same as a decoder's description."""
+        heads = (self.num_heads, self.num_heads, self.head_dim)
+        return DecoderConfig(
+            architecture=self.family,
+            vocabulary_size=self.vocabulary_size,
+            num_layers=self.num_layers,
+            hidden_dim=self.hidden_dim,
+            max_sequence_length=self.max_sequence_length,
+            attention=Attention(*heads, query_bias=True, key_bias=True, value_bias=True, output_bias=True),
+            feedforward=FeedForward(self.intermediate_dim, self.activation, up_bias=True, down_bias=True),
+            norm=Norm(epsilon=self.layer_norm_epsilon),
+            positions=LearnedPositions(),
+        )
 
 
 class DecoderLayer(NamedTuple):
@@ -162,3 +181,25 @@ def map_weights(function: ArrayMap, weights: DecoderWeights) -> DecoderWeights:
         function(weights.final_gamma),
         function(weights.final_beta),
     )
+
+
+def named(weights: DecoderWeights) -> Weights:
+    """Return NumPy weights by the names of `kerasgen.decoder.weights`; they are views."""
+    return {
+        "embedding": {"tokens": weights.token_embedding, "positions": weights.position_embedding},
+        "layers": list(map(_named_layer, weights.layers)),
+        "final_norm": {"scale": weights.final_gamma, "bias": weights.final_beta},
+    }
+
+
+def _named_layer(layer: DecoderLayer) -> dict[str, Any]:
+    width = layer.qkv_kernel.shape[0]
+    parts = {role: slice(place * width, (place + 1) * width) for place, role in enumerate(("query", "key", "value"))}
+    return {
+        "attention_norm": {"scale": layer.attention_gamma, "bias": layer.attention_beta},
+        **{role: {"kernel": layer.qkv_kernel[:, of], "bias": layer.qkv_bias[of]} for role, of in parts.items()},
+        "output": {"kernel": layer.output_kernel, "bias": layer.output_bias},
+        "feedforward_norm": {"scale": layer.feedforward_gamma, "bias": layer.feedforward_beta},
+        "up": {"kernel": layer.up_kernel, "bias": layer.up_bias},
+        "down": {"kernel": layer.down_kernel, "bias": layer.down_bias},
+    }

@@ -1,0 +1,73 @@
+"""Rules that executors share: norms, activations, soft caps and attention weights, over an array namespace.
+
+Each function takes an array namespace `xp` first, which has NumPy's names (`mean`, `square`, `maximum`, `exp`, `max`,
+`sum`, `tanh`, `where`) and `rsqrt`, `gelu`, `relu`, `silu` as `keras.ops` calls them, and the axis of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kerasgen.decoder.config import Activation, Norm
+
+
+def normalize(xp: Any, x: Any, norm: Norm, weights: Mapping[str, Any], axis: int = -1) -> Any:
+    """Return `x` normalized along an axis.
+
+    Args:
+        xp: the array namespace.
+        x: of any shape.
+        norm: how.
+        weights: `scale` and perhaps `bias`, in shapes that broadcast to `x`.
+        axis: of the features.
+    """
+    if norm.kind == "layer_norm":
+        x = x - xp.mean(x, axis=axis, keepdims=True)
+    x = x * xp.rsqrt(xp.mean(xp.square(x), axis=axis, keepdims=True) + norm.epsilon)
+    x = x * (1 + weights["scale"] if norm.kind == "rms_plus_one" else weights["scale"])
+    return x + weights["bias"] if norm.bias else x
+
+
+def activate(xp: Any, x: Any, activation: Activation) -> Any:
+    """Return the activation of `x`."""
+    if activation == "relu":
+        return xp.relu(x)
+    if activation == "relu_squared":
+        return xp.square(xp.relu(x))
+    if activation == "silu":
+        return xp.silu(x)
+    return xp.gelu(x, approximate=activation == "gelu_approximate")
+
+
+def soft_cap(xp: Any, x: Any, cap: float | None) -> Any:
+    """Return `x` bent smoothly into the range from `-cap` to `cap`; unchanged without a cap."""
+    return x if cap is None else cap * xp.tanh(x / cap)
+
+
+def attention_weights(xp: Any, scores: Any, sinks: Any = None) -> Any:
+    """Return the softmax of scores along their last axis.
+
+    Args:
+        xp: the array namespace.
+        scores: `(…, keys)`, very low where a key is not seen.
+        sinks: a further score of each row, in a shape that broadcasts to `(…, 1)`, whose weight is left out.
+    """
+    highest = xp.max(scores, axis=-1, keepdims=True)
+    if sinks is not None:
+        highest = xp.maximum(highest, sinks)
+    exponentials = xp.exp(scores - highest)
+    total = xp.sum(exponentials, axis=-1, keepdims=True)
+    return exponentials / (total if sinks is None else total + xp.exp(sinks - highest))
+
+
+def seen(query_positions: Any, key_positions: Any, window: int | None) -> Any:
+    """Return whether queries see keys: those up to themselves, in the layer's window.
+
+    Args:
+        query_positions: int, in a shape that broadcasts with the keys'.
+        key_positions: int.
+        window: tokens that a token sees, itself among them; None for all.
+    """
+    causal = key_positions <= query_positions
+    return causal if window is None else causal & (query_positions - key_positions < window)

@@ -1,0 +1,266 @@
+"""A decoder computed by NumPy: the reference for what exporters write, without Keras or a backend.
+
+Hidden states are rows, `(tokens, features)`; one text at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.decoder import positions
+from kerasgen.decoder.arithmetic import activate, attention_weights, normalize, seen, soft_cap
+from kerasgen.decoder.block import Roles, block
+from kerasgen.decoder.config import AlibiPositions, DecoderConfig, LearnedPositions, RotaryPositions
+from kerasgen.decoder.weights import Weights, map_arrays
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.ending import EndingTokenizer
+
+Floats = npt.NDArray[np.float32]
+_ERF = np.vectorize(math.erf, otypes=[np.float32])
+
+
+class _Namespace:
+    """NumPy with the names that `kerasgen.decoder.arithmetic` takes beside NumPy's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    @staticmethod
+    def rsqrt(x: Any) -> Any:
+        return 1 / np.sqrt(x)
+
+    @staticmethod
+    def relu(x: Any) -> Any:
+        return np.maximum(x, 0)
+
+    @staticmethod
+    def silu(x: Any) -> Any:
+        return x / (1 + np.exp(-x))
+
+    @staticmethod
+    def gelu(x: Any, approximate: bool) -> Any:
+        if not approximate:
+            return np.float32(0.5) * x * (1 + _ERF(x * np.float32(math.sqrt(0.5))))
+        return (
+            np.float32(0.5) * x * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)))
+        )
+
+
+XP = _Namespace()
+
+
+class NumpyDecoder:
+    """Reads one text token by token or many at a time, and keeps keys and values; the hooks of its own block.
+
+    Args:
+        config: the decoder's.
+        weights: float32 NumPy arrays.
+    """
+
+    def __init__(self, config: DecoderConfig, weights: Weights) -> None:
+        self._config, self._weights = config, weights
+        self._past: list[tuple[Floats, Floats]] = []
+        self._length = 0
+
+    def read(self, token_ids: Sequence[int]) -> Floats:
+        """Return the logits after each of these further tokens, `(tokens, vocabulary_size)`."""
+        config, weights = self._config, self._weights
+        hidden = self._embed(token_ids)
+        for index, layer in enumerate(weights["layers"]):
+            hidden = block(config, index, layer, hidden, self)
+        self._length += len(token_ids)
+        if config.final_norm:
+            hidden = self.norm(hidden, weights["final_norm"])
+        logits = hidden @ (weights["embedding"]["tokens"].T if config.tied_head else weights["head"]["kernel"])
+        if config.head_bias:
+            logits = logits + weights["head"]["bias"]
+        if config.logit_scale != 1.0:
+            logits = logits * np.float32(config.logit_scale)
+        found: Floats = soft_cap(XP, logits, config.logit_soft_cap)
+        return found
+
+    def copy(self) -> NumpyDecoder:
+        """Return a reader that stands at the same place; what was read is shared, for it is never changed."""
+        found = type(self)(self._config, self._weights)
+        found._past, found._length = list(self._past), self._length
+        return found
+
+    def _embed(self, token_ids: Sequence[int]) -> Any:
+        config, tables = self._config, self._weights["embedding"]
+        hidden = tables["tokens"][list(token_ids)]
+        if config.embedding_scale != 1.0:
+            hidden = hidden * np.float32(config.embedding_scale)
+        if isinstance(config.positions, LearnedPositions):
+            hidden = hidden + tables["positions"][self._length : self._length + len(token_ids)]
+        if config.embedding_norm is not None:
+            hidden = normalize(XP, hidden, config.embedding_norm, tables["norm"])
+        return hidden
+
+    def norm(self, hidden: Any, weights: Any) -> Any:
+        """Return hidden states normalized."""
+        return normalize(XP, hidden, self._config.norm, weights)
+
+    def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
+        """Return the projection of one role, or a tuple of several."""
+        found = tuple(_affine(hidden, layer[role]) for role in roles)
+        return found[0] if len(roles) == 1 else found
+
+    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
+        """Return what each token gathers from those before it and itself."""
+        attention = self._config.attention
+        query, key, value = self._by_heads(layer, projected)
+        at = self._length + np.arange(query.shape[1])
+        kind = self._config.positions_of(index)
+        if isinstance(kind, RotaryPositions):
+            of = positions.frequencies(kind, attention.head_dim, self._length + len(at))
+            turn = positions.angles(XP, at.astype(np.float32), of)
+            query, key = (positions.rotate(XP, x, *turn, kind) for x in (query, key))
+        if index < len(self._past):
+            key, value = (np.concatenate(pair, axis=1) for pair in zip(self._past[index], (key, value), strict=True))
+            self._past[index] = (key, value)
+        else:
+            self._past.append((key, value))
+        groups = attention.num_query_heads // attention.num_key_value_heads
+        places = np.arange(key.shape[1])
+        scores = query @ np.repeat(key, groups, axis=0).transpose(0, 2, 1) * np.float32(attention.score_scale)
+        scores = soft_cap(XP, scores, attention.soft_cap)
+        if isinstance(kind, AlibiPositions):
+            slopes = positions.alibi_slopes(attention.num_query_heads) * np.float32(kind.scale)
+            scores = scores + slopes[:, None, None] * (places[None, None] - at[None, :, None]).astype(np.float32)
+        scores = np.where(seen(at[:, None], places, self._config.window(index)), scores, np.float32(-1e9))
+        sinks = layer["sinks"][:, None, None] if attention.sinks else None
+        gathered = attention_weights(XP, scores, sinks) @ np.repeat(value, groups, axis=0)
+        return gathered.transpose(1, 0, 2).reshape(query.shape[1], -1)
+
+    def _by_heads(self, layer: Mapping[str, Any], projected: Any) -> list[Any]:
+        """Queries, keys and values, `(heads, tokens, head_dim)`, the first two normed where the description says so."""
+        attention = self._config.attention
+        norm, is_whole = attention.query_key_norm, attention.query_key_norm_axis == "all_heads"
+        found = []
+        for role, x in zip(("query", "key", "value"), projected, strict=True):
+            normed = norm is not None and role != "value"
+            if normed and is_whole:
+                x = normalize(XP, x, cast(Any, norm), layer[f"{role}_norm"])
+            x = x.reshape(len(x), -1, attention.head_dim)
+            if normed and not is_whole:
+                x = normalize(XP, x, cast(Any, norm), layer[f"{role}_norm"])
+            found.append(x.transpose(1, 0, 2))
+        return found
+
+    def activate(self, projected: Any) -> Any:
+        """Return what stands before the last kernel of the feed-forward part."""
+        part = self._config.feedforward
+        if not part.gated:
+            return activate(XP, projected, part.activation)
+        gate, up = projected
+        return activate(XP, gate, part.activation) * up
+
+    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
+        """Return the sum of what each token's likeliest experts make of it, by their shares."""
+        part = self._config.feedforward
+        settings = part.experts
+        assert settings is not None
+        shares = attention_weights(XP, _affine(hidden, layer["router"]))
+        least = -np.sort(-shares, axis=-1)[:, settings.experts_per_token - 1, None]
+        shares = np.where(shares >= least, shares, np.float32(0))
+        if settings.normalize:
+            shares = shares / shares.sum(-1, keepdims=True)
+        roles = ("gate", "up") if part.gated else ("up",)
+        total = np.zeros_like(hidden)
+        for number in range(settings.num_experts):
+            own = {role: {name: array[number] for name, array in layer[role].items()} for role in (*roles, "down")}
+            made = self.project(self.activate(self.project(hidden, own, roles)), own, ("down",))
+            total = total + shares[:, number, None] * made
+        return total
+
+    def drop(self, hidden: Any, site: str) -> Any:
+        """Return the hidden states as they are."""
+        return hidden
+
+
+def rounded(weights: Weights, dtype: str, *, least_rank: int = 0) -> Weights:
+    """Return the weights as a file of another float type gives them back, float32 again.
+
+    Args:
+        weights: NumPy arrays.
+        dtype: of the file.
+        least_rank: arrays of fewer dimensions are kept as they are.
+    """
+
+    def through(array: Any) -> Any:
+        return array if array.ndim < least_rank else array.astype(dtype).astype(np.float32)
+
+    return map_arrays(through, weights)
+
+
+class NumpyEngine:
+    """Decodes by this arithmetic wherever an engine is taken; see `kerasgen.generation.engine.Engine`.
+
+    Args:
+        config: the decoder's.
+        weights: float32 NumPy arrays.
+        tokenizer: whose ids the model reads.
+    """
+
+    name = "numpy"
+
+    def __init__(self, config: DecoderConfig, weights: Weights, tokenizer: Tokenizer) -> None:
+        self.config, self.weights, self.tokenizer = config, weights, tokenizer
+        self.max_sequence_length = config.max_sequence_length
+
+    def ending_at(self, end_token_id: int) -> NumpyEngine:
+        """Return an engine of the same weights whose texts end at another token."""
+        tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
+        return NumpyEngine(self.config, self.weights, tokenizer)
+
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> NumpySession:
+        """Return a session whose rows are these texts."""
+        return NumpySession(self, prompts)
+
+
+class NumpySession:
+    """One batch of texts, each read by a decoder of its own; see `kerasgen.generation.engine.Session`."""
+
+    def __init__(self, engine: NumpyEngine, prompts: Sequence[Sequence[int]]) -> None:
+        self._size = engine.tokenizer.vocabulary_size
+        self._texts = [NumpyDecoder(engine.config, engine.weights) for _ in prompts]
+        read = [text.read(prompt)[-1] for text, prompt in zip(self._texts, prompts, strict=True)]
+        self._logits = np.stack(read)[:, : self._size]
+
+    def logits(self) -> Floats:
+        """Return the logits of each row's next token."""
+        return self._logits
+
+    def append(self, token_ids: npt.NDArray[np.integer[Any]]) -> None:
+        """Add one token to each row."""
+        read = [text.read([int(token)])[-1] for text, token in zip(self._texts, token_ids, strict=True)]
+        self._logits = np.stack(read)[:, : self._size]
+
+    def select(self, rows: npt.NDArray[np.integer[Any]]) -> None:
+        """Go on with these rows, in this order."""
+        self._texts = [self._texts[row].copy() for row in rows]
+        self._logits = self._logits[rows]
+
+
+def greedy(
+    config: DecoderConfig, weights: Weights, token_ids: Sequence[int], *, new_tokens: int, end: int
+) -> list[int]:
+    """Return the most likely tokens after these, up to the end token, which is among them."""
+    decoder = NumpyDecoder(config, weights)
+    logits = decoder.read(token_ids)[-1]
+    found: list[int] = []
+    while True:
+        found.append(int(logits.argmax()))
+        if found[-1] == end or len(found) == new_tokens:
+            return found
+        logits = decoder.read(found[-1:])[-1]
+
+
+def _affine(x: Any, weights: Mapping[str, Any]) -> Any:
+    found = x @ weights["kernel"]
+    return found + weights["bias"] if "bias" in weights else found

@@ -1,0 +1,154 @@
+"""Tiny decoders of published architectures: their descriptions, and weights that are drawn by name."""
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+
+from kerasgen.decoder import weights
+from kerasgen.decoder.config import (
+    AlibiPositions,
+    Attention,
+    DecoderConfig,
+    DynamicScaling,
+    Experts,
+    FeedForward,
+    LearnedPositions,
+    LinearScaling,
+    Llama3Scaling,
+    NoPositions,
+    Norm,
+    RotaryPositions,
+    YarnScaling,
+)
+
+TOKENS = [3, 17, 4, 4, 29, 0, 11, 8, 36, 21, 5, 2, 30, 13, 9, 25, 1, 7, 33, 19]
+SIZES = {"vocabulary_size": 37, "num_layers": 4, "hidden_dim": 24, "max_sequence_length": 64}
+RMS = Norm("rms", 1e-5, bias=False)
+BIASES = {"query_bias": True, "key_bias": True, "value_bias": True, "output_bias": True}
+
+LLAMA = DecoderConfig(
+    architecture="llama",
+    attention=Attention(4, 2, 8),
+    feedforward=FeedForward(20, "silu", gated=True),
+    norm=RMS,
+    positions=RotaryPositions(),
+    tied_head=False,
+    **SIZES,
+)
+GPT2 = DecoderConfig(
+    architecture="gpt2",
+    attention=Attention(3, 3, 8, **BIASES),
+    feedforward=FeedForward(20, "gelu_approximate", up_bias=True, down_bias=True),
+    norm=Norm(),
+    positions=LearnedPositions(),
+    **SIZES,
+)
+GEMMA2 = replace(
+    LLAMA,
+    architecture="gemma2",
+    attention=Attention(4, 2, 8, scale=0.25, soft_cap=2.0, windows=(6, None, 6, None)),
+    feedforward=FeedForward(20, "gelu_approximate", gated=True),
+    norm=Norm("rms_plus_one", 1e-6, bias=False),
+    norm_placement="before_and_after",
+    embedding_scale=24**0.5,
+    logit_soft_cap=3.0,
+    tied_head=True,
+)
+GPT_NEOX = replace(
+    GPT2,
+    architecture="gpt_neox",
+    feedforward=FeedForward(20, "gelu", up_bias=True, down_bias=True),
+    positions=RotaryPositions(fraction=0.25),
+    norm_placement="parallel",
+    tied_head=False,
+)
+
+
+def rotary(scaling):
+    return replace(LLAMA, positions=RotaryPositions(base=500.0, scaling=scaling))
+
+
+CONFIGS = {
+    "gpt2": GPT2,
+    "opt": replace(GPT2, architecture="opt", feedforward=replace(GPT2.feedforward, activation="relu")),
+    "llama": LLAMA,
+    "llama_tied_with_biases": replace(
+        LLAMA,
+        attention=replace(LLAMA.attention, **BIASES),
+        feedforward=replace(LLAMA.feedforward, up_bias=True, down_bias=True),
+        tied_head=True,
+    ),
+    "llama_linear": rotary(LinearScaling(4.0)),
+    "llama_dynamic": rotary(DynamicScaling(2.0, 16)),
+    "llama_llama3": rotary(Llama3Scaling(8.0, 1.0, 4.0, 32)),
+    "llama_yarn": rotary(YarnScaling(4.0, 16)),
+    "mistral": replace(LLAMA, architecture="mistral", attention=Attention(4, 2, 8, windows=(5,) * 4)),
+    "qwen2": replace(
+        LLAMA,
+        architecture="qwen2",
+        attention=Attention(3, 1, 8, query_bias=True, key_bias=True, value_bias=True),
+        tied_head=True,
+    ),
+    "qwen3": replace(LLAMA, architecture="qwen3", attention=replace(LLAMA.attention, query_key_norm=RMS)),
+    "gemma2": GEMMA2,
+    "gemma3_text": replace(
+        GEMMA2,
+        architecture="gemma3_text",
+        attention=Attention(4, 2, 8, scale=0.25, query_key_norm=GEMMA2.norm, windows=(6, 6, 6, None)),
+        positions_by_layer=(RotaryPositions(100.0),) * 3 + (RotaryPositions(500.0, scaling=LinearScaling(8.0)),),
+        logit_soft_cap=None,
+    ),
+    "gpt_neox": GPT_NEOX,
+    "gptj": replace(
+        GPT_NEOX,
+        architecture="gptj",
+        attention=Attention(3, 3, 8),
+        feedforward=replace(GPT2.feedforward, activation="gelu_approximate"),
+        positions=RotaryPositions(fraction=0.5, interleaved=True),
+        norm_placement="parallel_shared",
+        head_bias=True,
+    ),
+    "bloom": replace(
+        GPT2,
+        architecture="bloom",
+        feedforward=replace(GPT2.feedforward, intermediate_dim=4 * 24),
+        positions=AlibiPositions(),
+        embedding_norm=Norm(),
+    ),
+    "olmo2": replace(
+        LLAMA,
+        architecture="olmo2",
+        attention=Attention(4, 2, 8, query_key_norm=RMS, query_key_norm_axis="all_heads"),
+        norm_placement="after",
+    ),
+    "granite": replace(
+        LLAMA,
+        architecture="granite",
+        attention=replace(LLAMA.attention, scale=0.2),
+        embedding_scale=3.0,
+        residual_scale=0.5,
+        logit_scale=0.25,
+    ),
+    "smollm3": replace(
+        LLAMA,
+        architecture="smollm3",
+        positions_by_layer=(RotaryPositions(),) * 3 + (NoPositions(),),
+    ),
+    "mixtral": replace(
+        LLAMA, architecture="mixtral", feedforward=FeedForward(20, "silu", gated=True, experts=Experts(4, 2))
+    ),
+}
+
+
+def drawn(config: DecoderConfig) -> weights.Weights:
+    """Return float32 weights that depend on their names and shapes alone, on every machine."""
+
+    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        of_name = np.random.RandomState(zlib.crc32(name.encode()))  # whose streams NumPy never changes
+        noise = of_name.standard_normal(shape).astype(np.float32)
+        if name.endswith(".scale"):
+            return (0.2 * noise).astype(np.float32) + np.float32(config.norm.kind != "rms_plus_one")
+        return noise * np.float32(0.3)
+
+    return weights.build(config, draw)
