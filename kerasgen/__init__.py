@@ -12,14 +12,14 @@ stand in `__init__.pyi`, which type checkers and editors read too.
 
 from __future__ import annotations
 
-from functools import cache
+import functools
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
 
 
-@cache
+@functools.cache  # not by its name, which is that of the submodule `cache`
 def _homes() -> dict[str, str]:
     """Return the module that each public name is imported from, as the stub says."""
     import ast
