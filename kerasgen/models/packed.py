@@ -1,8 +1,8 @@
 """Token ids become hidden states, with documents that share a row kept apart: the forward pass of GPT-2 and OPT.
 
-The weights are those of KerasHub's layers, and so is the arithmetic, dropout and adapters included. The order of work
-is another: queries, keys and values come from one product, what lies between two products is one compiled loop, and the
-backward pass computes again what is cheap. Imports Keras: import it late.
+It runs `kerasgen.decoder.block` on the weights of KerasHub's layers. The arithmetic is theirs, dropout and adapters
+included; the order of work is another: queries, keys and values come from one product, what lies between two products
+is one compiled loop, and the backward pass computes again what is cheap. Imports Keras: import it late.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from typing import Any
 
 import keras
 from keras import ops
+
+from kerasgen.decoder.arithmetic import activate
+from kerasgen.decoder.block import QUERY_KEY_VALUE, Roles, block
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.models.families import family_named
 
 FAMILIES = ("GPT2Backbone", "OPTBackbone")
 
@@ -43,14 +48,16 @@ def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | 
     width = hidden.shape[-1]
     flat = ops.reshape(hidden, (-1, width))
     layout = inputs.get("layout")
-    for layer in layers:
+    config = family_named(type(backbone).__name__).shape_of(backbone).config
+    for index, layer in enumerate(layers):
 
-        def block(flat: Any, seeds: tuple[Any, ...], layer: Any = layer) -> Any:
-            return _block(layer, flat, inputs["segment_ids"], layout, seeds)
+        def through(flat: Any, seeds: tuple[Any, ...], index: int = index, layer: Any = layer) -> Any:
+            hooks = _Hooks(config, inputs["segment_ids"], layout, float(layer.dropout), seeds)
+            return block(config, index, _by_role(layer), flat, hooks)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
         seeds = _seeds(layer) if training else (None, None, None)
-        flat = _recomputed(block, flat, seeds) if remat and training else block(flat, seeds)
+        flat = _recomputed(through, flat, seeds) if remat and training else through(flat, seeds)
     flat = _normalize(backbone.layer_norm, flat)
     return ops.reshape(flat, ops.shape(hidden))
 
@@ -107,24 +114,67 @@ def _through_keras(layers: Any, hidden: Any, inputs: Mapping[str, Any], *, train
     return hidden
 
 
-def _block(layer: Any, flat: Any, segment_ids: Any, layout: Any, seeds: tuple[Any, ...]) -> Any:
-    """One transformer block on `(batch * sequence_length, hidden_dim)`, or on the positions of a layout."""
-    kernels = _kernels()
+def _by_role(layer: Any) -> dict[str, Any]:
+    """KerasHub's layers of a block by the names of `kerasgen.decoder.weights`: each holds its weights and adapter."""
     attention = layer._self_attention_layer
-    rate = float(layer.dropout)
-    of_probabilities, of_attention, of_feedforward = seeds
-    qkv = _queries_keys_values(attention, _normalize(layer._self_attention_layer_norm, flat))
-    rate_of_probabilities = rate if of_probabilities is not None else 0.0
-    more = () if layout is None else (layout,)
-    gathered = kernels.attention(qkv, segment_ids, layer.num_heads, rate_of_probabilities, of_probabilities, *more)
-    flat += _drop(_dense(attention._output_dense, gathered), rate, of_attention)
-    wide = _dense(layer._feedforward_intermediate_dense, _normalize(layer._feedforward_layer_norm, flat))
-    return flat + _drop(_dense(layer._feedforward_output_dense, _activate(layer, wide)), rate, of_feedforward)
+    return {
+        "attention_norm": layer._self_attention_layer_norm,
+        "query": attention._query_dense,
+        "key": attention._key_dense,
+        "value": attention._value_dense,
+        "output": attention._output_dense,
+        "feedforward_norm": layer._feedforward_layer_norm,
+        "up": layer._feedforward_intermediate_dense,
+        "down": layer._feedforward_output_dense,
+    }
 
 
-def _queries_keys_values(attention: Any, x: Any) -> Any:
+class _Hooks:
+    """What one block computes with, on `(batch * sequence_length, hidden_dim)`, or on the positions of a layout.
+
+    Args:
+        config: the decoder's.
+        segment_ids: int32 `(batch, sequence_length)`.
+        layout: which positions the rows are; None for all.
+        rate: of dropout.
+        seeds: of the dropouts of probabilities, attention and feed-forward part; None where there is none.
+    """
+
+    def __init__(self, config: DecoderConfig, segment_ids: Any, layout: Any, rate: float, seeds: tuple[Any, ...]):
+        self._config, self._segment_ids, self._layout, self._rate = config, segment_ids, layout, rate
+        self._seeds = dict(zip(("probabilities", "attention", "feedforward"), seeds, strict=True))
+
+    def norm(self, hidden: Any, weights: Any) -> Any:
+        return _normalize(weights, hidden)
+
+    def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
+        """One role's product, or queries, keys and values side by side."""
+        if roles == QUERY_KEY_VALUE:
+            return _queries_keys_values([layer[role] for role in roles], hidden)
+        return _dense(layer[roles[0]], hidden)
+
+    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
+        seed = self._seeds["probabilities"]
+        more = () if self._layout is None else (self._layout,)
+        heads = self._config.attention.num_query_heads
+        rate = self._rate if seed is not None else 0.0
+        return _kernels().attention(projected, self._segment_ids, heads, rate, seed, *more)
+
+    def activate(self, projected: Any) -> Any:
+        activation = self._config.feedforward.activation
+        if activation == "gelu_approximate":
+            return _kernels().gelu(projected)
+        return activate(ops, projected, activation)
+
+    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
+        raise NotImplementedError("no backbone of FAMILIES has experts")
+
+    def drop(self, hidden: Any, site: str) -> Any:
+        return _drop(hidden, self._rate, self._seeds[site])
+
+
+def _queries_keys_values(parts: list[Any], x: Any) -> Any:
     """Queries, keys and values side by side, `(rows, 3 * hidden_dim)`, from one product."""
-    parts = (attention._query_dense, attention._key_dense, attention._value_dense)
     kernel = ops.concatenate([_matrix(part, x) for part in parts], axis=1)
     bias = ops.concatenate([_vector(part.bias, x.dtype) for part in parts])
     together = _kernels().affine(x, kernel, bias)
@@ -165,13 +215,6 @@ def _matrix(layer: Any, x: Any) -> Any:
 
 def _vector(variable: Any, dtype: Any) -> Any:
     return ops.reshape(ops.cast(variable, dtype), (-1,))
-
-
-def _activate(layer: Any, x: Any) -> Any:
-    activation = layer._feedforward_intermediate_dense.activation
-    if getattr(activation, "__name__", "") == "gelu_approximate":
-        return _kernels().gelu(x)
-    return activation(x)
 
 
 def _normalize(layer: Any, x: Any) -> Any:

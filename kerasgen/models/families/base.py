@@ -130,7 +130,10 @@ class DecoderFamily(ABC):
 
     def shape(self, causal_lm: Any) -> DecoderShape:
         """Return the shape of a KerasHub model of this family."""
-        backbone = causal_lm.backbone
+        return self.shape_of(causal_lm.backbone)
+
+    def shape_of(self, backbone: Any) -> DecoderShape:
+        """Return the shape of a KerasHub backbone of this family."""
         return DecoderShape(
             family=self.name,
             vocabulary_size=int(backbone.vocabulary_size),
