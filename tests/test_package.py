@@ -73,3 +73,9 @@ def test_every_entry_point_of_the_package_can_be_loaded() -> None:
     """Built-ins walk in through the plugin door."""
     for point in importlib.metadata.distribution("kerasgen").entry_points:
         assert callable(point.load()), point
+
+
+def test_a_module_is_not_hidden_by_what_the_package_imports_for_itself() -> None:
+    """`from kerasgen import cache` once gave `functools.cache`, and no pipeline could be tuned."""
+    for path in Path(kerasgen.__file__).parent.glob("[a-z]*.py"):
+        assert getattr(kerasgen, path.stem, None) in (None, importlib.import_module(f"kerasgen.{path.stem}"))
