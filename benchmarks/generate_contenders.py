@@ -51,6 +51,7 @@ class Numbers:
 
     start_token_id = None
     end_token_id = pad_token_id = END
+    end_token_ids = (END,)
 
     def __init__(self, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size
