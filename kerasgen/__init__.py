@@ -23,9 +23,9 @@ __version__ = "0.1.0"
 def _homes() -> dict[str, str]:
     """Return the module that each public name is imported from, as the stub says."""
     import ast
-    from pathlib import Path
+    from importlib.resources import files  # and no path: a package may be imported from an archive
 
-    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    stub = ast.parse(files(__name__).joinpath("__init__.pyi").read_text(encoding="utf-8"))
     imports = [statement for statement in stub.body if isinstance(statement, ast.ImportFrom)]
     return {name.name: str(statement.module) for statement in imports for name in statement.names}
 

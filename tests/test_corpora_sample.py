@@ -70,7 +70,7 @@ def test_the_texts_are_read_out_of_a_zipped_package(tmp_path: Path) -> None:
     """`importlib.resources` and not a path: a package may be imported from an archive."""
     package = Path(str(files("kerasgen")))
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
-        for path in [*package.glob("*.py"), *package.glob("corpora/*.py"), *package.glob("corpora/data/*.jsonl")]:
+        for path in [*package.glob("*.py*"), *package.glob("corpora/*.py"), *package.glob("corpora/data/*.jsonl")]:
             archive.write(path, Path("kerasgen") / path.relative_to(package))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'packed.zip')!r}); import kerasgen; "
