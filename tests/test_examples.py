@@ -72,7 +72,7 @@ def run(preset, tmp_path):
 def tuned(output: str) -> tuple[int, float, float]:
     """The steps, and the held-out bits per character before and after, that a printed report tells of."""
     steps = re.search(r"^(\d+) steps, ", output, re.MULTILINE)
-    bits = re.search(r"bits per character (\d+\.\d+) before, (\d+\.\d+) after", output)
+    bits = re.search(r"bits per character (\d+\.\d+) before, (\d+\.\d+)(?: ± \d+\.\d+)? after", output)
     assert steps is not None, output
     assert bits is not None, output
     return int(steps[1]), float(bits[1]), float(bits[2])
