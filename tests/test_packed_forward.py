@@ -103,6 +103,28 @@ def test_loss_and_gradients_are_those_of_keras_hubs_layers(
         np.testing.assert_allclose(again, other, rtol=1e-3, atol=rounding)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_activation_than_its_architectures_is_computed(family: str) -> None:
+    """A person may change it on the layers; KerasHub's own call of the model, one document a row, is the truth."""
+    import keras
+    from keras import ops
+
+    from kerasgen.models import families
+    from kerasgen.models.packed import hidden_states
+
+    model = FAMILIES[family](num_layers=2)
+    assert families.family_of(model.causal_lm) is not None
+    for layer in model.backbone.transformer_layers:
+        layer._feedforward_intermediate_dense.activation = keras.activations.silu
+    assert families.family_of(model.causal_lm) is None, "no decoder of ours takes it for another"
+    token_ids = np.random.default_rng(0).integers(3, 300, (2, 8)).astype(np.int32)
+    places = np.tile(np.arange(8, dtype=np.int32), (2, 1))
+    inputs = {"token_ids": token_ids, "positions": places, "segment_ids": np.ones_like(token_ids)}
+    found = hidden_states(model.backbone, {k: ops.convert_to_tensor(v) for k, v in inputs.items()}, training=False)
+    expected = model.backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    np.testing.assert_allclose(ops.convert_to_numpy(found), ops.convert_to_numpy(expected), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("remat", [False, True])
 def test_a_gradient_under_dropout_is_the_slope_of_the_loss_under_the_same_dropout(remat: bool) -> None:
     """By finite differences along a direction, with the generators put back each time."""

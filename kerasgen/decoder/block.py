@@ -7,7 +7,7 @@ caches, masks and what is computed again for a gradient. Branches on the descrip
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from kerasgen.decoder.config import DecoderConfig
 
@@ -48,11 +48,15 @@ class Hooks(Protocol):
     def activate(self, projected: Any) -> Any:
         """Return the activation of `up`, or that of `gate` times `up`, for `project` to take."""
 
-    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        """Return what a mixture of experts makes of a hidden state."""
-
     def drop(self, hidden: Any, site: str) -> Any:
         """Return a hidden state after dropout; the site is `"attention"` or `"feedforward"`."""
+
+
+class ExpertHooks(Hooks, Protocol):
+    """What an executor computes with that knows mixtures of experts too."""
+
+    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
+        """Return what a mixture of experts makes of a hidden state."""
 
 
 def block(config: DecoderConfig, index: int, layer: Mapping[str, Any], hidden: Any, hooks: Hooks) -> Any:
@@ -63,7 +67,7 @@ def block(config: DecoderConfig, index: int, layer: Mapping[str, Any], hidden: A
         index: of the layer.
         layer: its weights, by the names of `kerasgen.decoder.weights`, as the hooks take them.
         hidden: the hidden state before it.
-        hooks: the executor's.
+        hooks: the executor's; `ExpertHooks` where the description has experts.
     """
     placement = config.norm_placement
     if placement in ("parallel", "parallel_shared"):
@@ -92,7 +96,7 @@ def _attention(index: int, layer: Mapping[str, Any], hidden: Any, hooks: Hooks) 
 
 def _feedforward(config: DecoderConfig, index: int, layer: Mapping[str, Any], hidden: Any, hooks: Hooks) -> Any:
     if config.has_experts(index):
-        return hooks.drop(hooks.experts(hidden, layer), "feedforward")
+        return hooks.drop(cast(ExpertHooks, hooks).experts(hidden, layer), "feedforward")
     wide = hooks.activate(hooks.project(hidden, layer, GATE_UP if config.feedforward.gated else UP))
     return hooks.drop(hooks.project(wide, layer, DOWN), "feedforward")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from kerasgen.decoder.rotary_scaling import LongRopeScaling, RotaryScaling, require
 from kerasgen.errors import ModelArgumentError
 
 NormKind: TypeAlias = Literal["layer_norm", "rms", "rms_plus_one"]
@@ -33,109 +34,9 @@ class Norm:
 
     def __post_init__(self) -> None:
         _require_one_of("kind", self.kind, NormKind)
-        _require("epsilon", self.epsilon, self.epsilon >= 0, "at least 0")
+        require("epsilon", self.epsilon, self.epsilon >= 0, "at least 0")
         if self.kind != "layer_norm" and self.bias:
             raise ModelArgumentError(f"A norm of the kind {self.kind!r} has no bias. Say `bias=False`.")
-
-
-@dataclass(frozen=True)
-class LinearScaling:
-    """Positions divided by a factor."""
-
-    factor: float
-
-    def __post_init__(self) -> None:
-        _require("factor", self.factor, self.factor > 0, "above 0")
-
-
-@dataclass(frozen=True)
-class DynamicScaling:
-    """NTK-aware scaling: past the trained length the base grows with the text (transformers' `dynamic`).
-
-    Args:
-        factor: of the growth.
-        original_length: positions that the model was trained with.
-    """
-
-    factor: float
-    original_length: int
-
-    def __post_init__(self) -> None:
-        _require("factor", self.factor, self.factor > 0, "above 0")
-        _require("original_length", self.original_length, self.original_length > 0, "above 0")
-
-
-@dataclass(frozen=True)
-class Llama3Scaling:
-    """Llama 3.1's: low frequencies are divided by the factor, high ones are kept, those between are blended.
-
-    Args:
-        factor: of the low frequencies.
-        low_frequency_factor: wavelengths above `original_length` divided by this are low frequencies.
-        high_frequency_factor: wavelengths below `original_length` divided by this are high frequencies.
-        original_length: positions that the model was trained with.
-    """
-
-    factor: float
-    low_frequency_factor: float
-    high_frequency_factor: float
-    original_length: int
-
-    def __post_init__(self) -> None:
-        _require("factor", self.factor, self.factor > 0, "above 0")
-        _require("original_length", self.original_length, self.original_length > 0, "above 0")
-        low, high = self.low_frequency_factor, self.high_frequency_factor
-        _require("low_frequency_factor", low, 0 < low < high, f"above 0 and below high_frequency_factor={high}")
-
-
-@dataclass(frozen=True)
-class YarnScaling:
-    """YaRN (Peng et al. 2023): frequencies are blended by how often they turn within the trained length.
-
-    Args:
-        factor: by which the slow frequencies are divided.
-        original_length: positions that the model was trained with.
-        beta_fast: turns from which on a frequency is kept.
-        beta_slow: turns up to which a frequency is divided.
-        attention_factor: multiplies the rotation; None for the paper's 0.1 ln(factor) + 1.
-        truncate: whether the blend's ends are rounded to whole dimensions.
-    """
-
-    factor: float
-    original_length: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float | None = None
-    truncate: bool = True
-
-    def __post_init__(self) -> None:
-        _require("factor", self.factor, self.factor > 0, "above 0")
-        _require("original_length", self.original_length, self.original_length > 0, "above 0")
-
-
-@dataclass(frozen=True)
-class LongRopeScaling:
-    """LongRoPE (Phi-3): each frequency is divided by a factor of its own, one list for short and one for long texts.
-
-    Args:
-        short_factors: for texts of at most `original_length` tokens, one for each pair of rotated dimensions.
-        long_factors: for longer ones.
-        original_length: positions that the model was trained with.
-        attention_factor: multiplies the rotation.
-    """
-
-    short_factors: tuple[float, ...]
-    long_factors: tuple[float, ...]
-    original_length: int
-    attention_factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        short, long = len(self.short_factors), len(self.long_factors)
-        _require("long_factors", long, short == long > 0, f"as many as short_factors ({short})")
-        _require("original_length", self.original_length, self.original_length > 0, "above 0")
-
-
-RotaryScaling: TypeAlias = LinearScaling | DynamicScaling | Llama3Scaling | YarnScaling | LongRopeScaling
 
 
 @dataclass(frozen=True)
@@ -150,7 +51,7 @@ class LearnedPositions:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        _require("offset", self.offset, self.offset >= 0, "at least 0")
+        require("offset", self.offset, self.offset >= 0, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -170,8 +71,8 @@ class RotaryPositions:
     scaling: RotaryScaling | None = None
 
     def __post_init__(self) -> None:
-        _require("base", self.base, self.base > 0, "above 0")
-        _require("fraction", self.fraction, 0 < self.fraction <= 1, "above 0 and at most 1")
+        require("base", self.base, self.base > 0, "above 0")
+        require("fraction", self.fraction, 0 < self.fraction <= 1, "above 0 and at most 1")
         if self.scaling is not None and not isinstance(self.scaling, get_args(RotaryScaling)):
             names = ", ".join(kind.__name__ for kind in get_args(RotaryScaling))
             raise ModelArgumentError(f"`scaling` must be one of {names}, or None. Received: {self.scaling!r}.")
@@ -239,15 +140,15 @@ class Attention:
         for name in ("num_query_heads", "num_key_value_heads", "head_dim"):
             _require_size(name, getattr(self, name))
         queries, others = self.num_query_heads, self.num_key_value_heads
-        _require("num_key_value_heads", others, queries % others == 0, f"a divisor of num_query_heads={queries}")
+        require("num_key_value_heads", others, queries % others == 0, f"a divisor of num_query_heads={queries}")
         if self.query_key_norm_axis not in ("head", "all_heads"):
             raise ModelArgumentError(
                 f"`query_key_norm_axis` must be 'head' or 'all_heads'. Received: {self.query_key_norm_axis!r}."
             )
         if self.soft_cap is not None:
-            _require("soft_cap", self.soft_cap, self.soft_cap > 0, "above 0, or None")
+            require("soft_cap", self.soft_cap, self.soft_cap > 0, "above 0, or None")
         for window in self.windows:
-            _require("windows", window, window is None or window > 0, "numbers above 0, or None where all is seen")
+            require("windows", window, window is None or window > 0, "numbers above 0, or None where all is seen")
 
     @property
     def query_dim(self) -> int:
@@ -286,7 +187,7 @@ class Experts:
     def __post_init__(self) -> None:
         _require_size("num_experts", self.num_experts)
         taken = self.experts_per_token
-        _require("experts_per_token", taken, 0 < taken <= self.num_experts, f"from 1 to {self.num_experts}")
+        require("experts_per_token", taken, 0 < taken <= self.num_experts, f"from 1 to {self.num_experts}")
 
 
 @dataclass(frozen=True)
@@ -372,7 +273,7 @@ class DecoderConfig:
         elif isinstance(self.positions, LearnedPositions):
             raise ModelArgumentError("A decoder with learned positions has a `max_sequence_length`. Received: None.")
         if self.logit_soft_cap is not None:
-            _require("logit_soft_cap", self.logit_soft_cap, self.logit_soft_cap > 0, "above 0, or None")
+            require("logit_soft_cap", self.logit_soft_cap, self.logit_soft_cap > 0, "above 0, or None")
         by_layer = {
             "attention.windows": self.attention.windows,
             "positions_by_layer": self.positions_by_layer,
@@ -380,7 +281,7 @@ class DecoderConfig:
         }
         for name, values in by_layer.items():
             fits = len(values) in (0, self.num_layers)
-            _require(name, len(values), fits, f"empty, or of one value for each of the {self.num_layers} layers")
+            require(name, len(values), fits, f"empty, or of one value for each of the {self.num_layers} layers")
         for positions in (self.positions, *self.positions_by_layer):
             self._check_positions(positions)
 
@@ -394,10 +295,10 @@ class DecoderConfig:
             )
         if isinstance(positions, RotaryPositions):
             rotated = positions.rotated_dim(self.attention.head_dim)
-            _require("positions.fraction", positions.fraction, rotated > 0 and rotated % 2 == 0, "of an even dimension")
+            require("positions.fraction", positions.fraction, rotated > 0 and rotated % 2 == 0, "of an even dimension")
             if isinstance(positions.scaling, LongRopeScaling):
                 count = len(positions.scaling.short_factors)
-                _require("short_factors", count, 2 * count == rotated, f"one for each of {rotated // 2} frequencies")
+                require("short_factors", count, 2 * count == rotated, f"one for each of {rotated // 2} frequencies")
 
     def window(self, layer: int) -> int | None:
         """Return how many tokens a token of this layer sees, or None for all."""
@@ -413,15 +314,10 @@ class DecoderConfig:
         return experts is not None and (not experts.layers or experts.layers[layer])
 
 
-def _require(name: str, value: Any, holds: bool, wanted: str) -> None:
-    if not holds:
-        raise ModelArgumentError(f"`{name}` must be {wanted}. Received: {value!r}.")
-
-
 def _require_size(name: str, value: Any) -> None:
     is_size = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    _require(name, value, is_size, "a whole number above 0")
+    require(name, value, is_size, "a whole number above 0")
 
 
 def _require_one_of(name: str, value: Any, kinds: Any) -> None:
-    _require(name, value, value in get_args(kinds), f"one of {', '.join(map(repr, get_args(kinds)))}")
+    require(name, value, value in get_args(kinds), f"one of {', '.join(map(repr, get_args(kinds)))}")

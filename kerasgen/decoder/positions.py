@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.decoder.config import (
+from kerasgen.decoder.config import RotaryPositions
+from kerasgen.decoder.rotary_scaling import (
     DynamicScaling,
     LinearScaling,
     Llama3Scaling,
     LongRopeScaling,
-    RotaryPositions,
     YarnScaling,
 )
 

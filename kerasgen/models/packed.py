@@ -87,7 +87,11 @@ def without_padding(backbone: Any, inputs: Mapping[str, Any]) -> Mapping[str, An
 
 
 def _knows(backbone: Any) -> bool:
-    return keras.config.backend() in ("jax", "tensorflow") and all(map(_is_known, backbone.transformer_layers))
+    return (
+        keras.config.backend() in ("jax", "tensorflow")
+        and all(map(_is_known, backbone.transformer_layers))
+        and family_named(type(backbone).__name__).has_its_activation(backbone)
+    )
 
 
 def _is_known(layer: Any) -> bool:
@@ -165,9 +169,6 @@ class _Hooks:
         if activation == "gelu_approximate":
             return _kernels().gelu(projected)
         return activate(ops, projected, activation)
-
-    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        raise NotImplementedError("no backbone of FAMILIES has experts")
 
     def drop(self, hidden: Any, site: str) -> Any:
         return _drop(hidden, self._rate, self._seeds[site])

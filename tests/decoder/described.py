@@ -10,17 +10,14 @@ from kerasgen.decoder.config import (
     AlibiPositions,
     Attention,
     DecoderConfig,
-    DynamicScaling,
     Experts,
     FeedForward,
     LearnedPositions,
-    LinearScaling,
-    Llama3Scaling,
     NoPositions,
     Norm,
     RotaryPositions,
-    YarnScaling,
 )
+from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
 
 TOKENS = [3, 17, 4, 4, 29, 0, 11, 8, 36, 21, 5, 2, 30, 13, 9, 25, 1, 7, 33, 19]
 SIZES = {"vocabulary_size": 37, "num_layers": 4, "hidden_dim": 24, "max_sequence_length": 64}

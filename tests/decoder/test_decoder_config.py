@@ -12,11 +12,11 @@ from kerasgen.decoder.config import (
     Experts,
     FeedForward,
     LearnedPositions,
-    LongRopeScaling,
     NoPositions,
     Norm,
     RotaryPositions,
 )
+from kerasgen.decoder.rotary_scaling import LongRopeScaling
 from kerasgen.errors import ModelArgumentError, ModelFormatError
 
 pytestmark = pytest.mark.one_backend

@@ -21,9 +21,11 @@ def names() -> list[str]:
 
 def family_of(causal_lm: Any) -> DecoderFamily | None:
     """Return the family of a KerasHub causal model, or None if kerasgen doesn't compute it by itself."""
-    if type(causal_lm.backbone).__name__ not in _HOMES:
+    backbone = causal_lm.backbone
+    if type(backbone).__name__ not in _HOMES:
         return None
-    return family_named(type(causal_lm.backbone).__name__)
+    family = family_named(type(backbone).__name__)
+    return family if family.has_its_activation(backbone) else None
 
 
 def family_named(backbone: str) -> DecoderFamily:

@@ -146,6 +146,14 @@ class DecoderFamily(ABC):
             layer_norm_epsilon=float(backbone.layer_norm.epsilon),
         )
 
+    def has_its_activation(self, backbone: Any) -> bool:
+        """Return whether a KerasHub backbone's layers have the activation of this family: a person may change it."""
+        return all(
+            getattr(layer._feedforward_intermediate_dense.activation, "__name__", None) == self.activation
+            for layer in backbone.transformer_layers
+            if hasattr(layer, "_feedforward_intermediate_dense")
+        )
+
     def weights(self, causal_lm: Any) -> DecoderWeights:
         """Return the weights of a KerasHub model as float32 NumPy arrays, adapters added in. They are copies."""
         from kerasgen.models.families.keras_layers import read
