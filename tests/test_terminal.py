@@ -25,16 +25,18 @@ SHOWN = r"a\x1b[2Jb\x1b]0;title\x07c\x9b31md\re\u202ef\u2066g\x7fh\ud83d".replac
 
 @contextlib.contextmanager
 def tty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """Standard output and error are a terminal; the function says what came there."""
+    """Standard output and error are a terminal; the function returns what came there since it was last called."""
     master, slave = os.openpty()
-    os.set_blocking(master, False)
     with os.fdopen(slave, "w", encoding="utf-8", errors="replace") as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
         patch.setattr(sys, "stderr", stream)
 
         def said() -> str:
-            stream.flush()
-            return os.read(master, 1 << 16).decode().replace("\r\n", "\n")
+            print(end="\0", file=stream, flush=True)  # The kernel may hand over in pieces what was written at once.
+            received = b""
+            while not received.endswith(b"\0"):
+                received += os.read(master, 1 << 16)
+            return received.removesuffix(b"\0").decode().replace("\r\n", "\n")
 
         yield said
     os.close(master)
