@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 pytest.importorskip("ai_edge_quantizer", reason="artefacts are written with packages of an extra: kerasgen[export]")
 
@@ -15,9 +16,8 @@ pytest.importorskip("ai_edge_quantizer", reason="artefacts are written with pack
 @pytest.mark.nightly
 def test_a_quick_run_compares_the_same_ids_and_knows_every_bar(tmp_path: Path) -> None:
     written = tmp_path / "decode.json"
-    root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-m", "benchmarks.decode", "--quick", "--only", "float32,saved_model,quality", "--json"]
-    subprocess.run([*command, str(written)], cwd=root, check=True, capture_output=True)
+    subprocess.run([*command, str(written)], cwd=ROOT, check=True, capture_output=True)
     found = json.loads(written.read_text(encoding="utf-8"))
     engines = [row for row in found["rows"] if row["part"] in ("float32", "saved_model")]
     assert len(engines) == 4

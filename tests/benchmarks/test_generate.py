@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 
 @pytest.mark.slow
 def test_a_quick_run_compiles_nothing_after_the_first_call_and_moves_less_than_keras_hub(tmp_path: Path) -> None:
     written = tmp_path / "generate.json"
-    root = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-m", "benchmarks.generate", "--quick", "--only", "batch8,calls,memory", "--json"]
-    subprocess.run([*command, str(written)], cwd=root, check=True, capture_output=True)
+    subprocess.run([*command, str(written)], cwd=ROOT, check=True, capture_output=True)
     found = json.loads(written.read_text())
     assert {row["part"] for row in found["rows"]} == {"batch8", "calls", "memory"}
     assert all(row["texts_like_kerasgens"] == "8/8" for row in found["rows"] if row["part"] == "batch8")
@@ -25,7 +25,7 @@ def test_a_quick_run_compiles_nothing_after_the_first_call_and_moves_less_than_k
 
 
 def test_a_bar_compares_with_the_contender_of_the_same_task_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1]))
+    monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.generate import bars_of
 
     def row(part: str, contender: str, **figures: object) -> dict[str, object]:

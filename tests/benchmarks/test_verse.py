@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 
 @pytest.mark.slow
 def test_a_quick_run_writes_its_rows_and_bars(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1]))
+    monkeypatch.syspath_prepend(str(ROOT))
     sys.modules.pop("benchmarks", None)
     from benchmarks import verse
 

@@ -284,7 +284,7 @@ def test_no_text_of_gpt2s_vocabulary_is_broken(sampler: str) -> None:
 @pytest.mark.parametrize("dummy_prefix", [False, True])
 def test_a_vocabulary_of_pieces_that_falls_back_to_bytes_is_kept_whole_too(dummy_prefix: bool) -> None:
     """SentencePiece's, where a token is characters or, as `<0xE6>`, one byte."""
-    from test_models_hub_tokenizer import gemma_tokenizer
+    from hub_tokenizers import gemma_tokenizer
 
     from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 

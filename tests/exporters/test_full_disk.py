@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import SUPPORT
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -59,8 +60,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
 ) -> None:
     for package in needs:
         pytest.importorskip(package)
-    tests = Path(__file__).resolve().parent
-    command = [sys.executable, "-c", PROGRAM, str(tests), str(tmp_path), exporter, str(limit)]
+    command = [sys.executable, "-c", PROGRAM, str(SUPPORT), str(tmp_path), exporter, str(limit)]
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # it would be full too, which it survives
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

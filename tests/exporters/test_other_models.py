@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from test_generation_engine import tiny_gemma, tiny_qwen
 from tiny import tiny_gpt2
-from toys import texts, tiny_llama
+from toys import texts, tiny_gemma, tiny_llama, tiny_qwen
 
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, GenerateArgumentError
@@ -114,7 +113,7 @@ print(json.dumps([[text.decode() for text in answer["texts"].numpy()], "keras_hu
 
 @pytest.mark.slow
 def test_a_tokenizer_that_no_graph_can_hold_stays_outside(tmp_path):
-    from test_models_hub_tokenizer import gemma_tokenizer
+    from hub_tokenizers import gemma_tokenizer
 
     from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 
@@ -132,7 +131,7 @@ def test_a_tokenizer_that_no_graph_can_hold_stays_outside(tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_preset_of_another_family_is_proved_by_keras_hub(tmp_path, dtype):
     """A model without a limit of its own, with a tokenizer of SentencePiece."""
-    from test_models_hub_tokenizer import gemma_tokenizer
+    from hub_tokenizers import gemma_tokenizer
 
     from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from letters import END, next_nats, shared_model
 from tiny import tiny_gpt2, tiny_opt
-from toys import tiny_llama
+from toys import by_keras_hub, tiny_gemma, tiny_llama, tiny_qwen
 
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import engines, generate, generate_ids, stream
@@ -272,36 +272,8 @@ def test_a_prompt_takes_what_a_pipeline_takes(gpt2: LanguageModel) -> None:
         prompt.generate([3])  # type: ignore[list-item]
 
 
-def tiny_gemma(vocabulary_size: int = 300) -> LanguageModel:
-    import keras_hub
-    from tiny import roughen
-
-    backbone = keras_hub.models.GemmaBackbone(
-        vocabulary_size=vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
-        intermediate_dim=32, head_dim=8, dtype="float32",
-    )  # fmt: skip
-    roughen(backbone, 1)
-    causal_lm = keras_hub.models.GemmaCausalLM(backbone=backbone, preprocessor=None)
-    return LanguageModel(causal_lm, tiny_gpt2().tokenizer, "tiny gemma")
-
-
-def tiny_qwen() -> LanguageModel:
-    import keras_hub
-    from tiny import roughen
-
-    backbone = keras_hub.models.QwenBackbone(
-        vocabulary_size=300, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
-        intermediate_dim=32, dtype="float32",
-    )  # fmt: skip
-    roughen(backbone, 1)
-    causal_lm = keras_hub.models.QwenCausalLM(backbone=backbone, preprocessor=None)
-    return LanguageModel(causal_lm, tiny_gpt2().tokenizer, "tiny qwen")
-
-
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gemma, tiny_qwen])
 def test_other_families_write_keras_hubs_greedy_text_on_every_prompt_of_a_batch(make) -> None:
-    from test_generation import by_keras_hub
-
     model = make()
     model.causal_lm.compile(sampler="greedy")
     prompts = ["the man", "a", "in the rain and"]

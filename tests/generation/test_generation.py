@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from letters import letter_model, shared_model
 from tiny import roughen, tiny_gpt2, tiny_opt
+from toys import by_keras_hub
 
 from kerasgen.constraints.regex import Regex
 from kerasgen.decoder.numpy import NumpyEngine
@@ -45,19 +46,6 @@ def gpt2() -> LanguageModel:
 @pytest.fixture(scope="module")
 def letters() -> LanguageModel:
     return shared_model()
-
-
-def by_keras_hub(model: LanguageModel, prompt: str, length: int) -> list[int]:
-    """The new ids of KerasHub's own `generate`, up to the end token."""
-    tokenizer = model.tokenizer
-    given = [tokenizer.start_token_id, *tokenizer.encode(prompt)]
-    token_ids = np.zeros((1, length), dtype="int32")  # KerasHub's GPT-2 pads with 0
-    token_ids[0, : len(given)] = given
-    mask = np.arange(length)[None] < len(given)
-    inputs = {"token_ids": token_ids, "padding_mask": mask}
-    found = model.causal_lm.generate(inputs, stop_token_ids=(tokenizer.end_token_id,))["token_ids"]
-    new = np.asarray(found)[0, len(given) :].tolist()
-    return new[: new.index(tokenizer.end_token_id) + 1] if tokenizer.end_token_id in new else new
 
 
 def alone(model: LanguageModel, prompts: Sequence[str], spec: SamplerSpec, **limit: int) -> list[list[Continuation]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from installing import install
+from places import ROOT
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -20,7 +21,6 @@ from kerasgen.models.saving import save_preset
 
 pytestmark = pytest.mark.one_backend
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(DOCS.rglob("*.md"))]
 

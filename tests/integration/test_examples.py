@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from tfds_preparing import needs_tfds, prepare_cnn_dailymail, prepare_reddit_tifu
 from tiny import tiny_gpt2
 
@@ -17,7 +18,7 @@ from kerasgen.models.saving import save_preset
 
 pytestmark = pytest.mark.one_backend
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 
 MISHAPS = [
     f"today i {deed} and {end}"

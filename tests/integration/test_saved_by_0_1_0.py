@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import TESTS
 
 import kerasgen as kg
 from kerasgen.errors import CheckpointError
 
-SAVED = Path(__file__).resolve().parent / "golden" / "from_0_1_0"
+SAVED = TESTS / "golden" / "from_0_1_0"
 EXPECTED: dict[str, Any] = json.loads((SAVED / "expected.json").read_text(encoding="utf-8"))
 RUN = {"epochs": 2, "learning_rate": 0.003, "batch_size": 2, "sequence_length": 32, "warmup_steps": 2}
 

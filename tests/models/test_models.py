@@ -12,6 +12,7 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from places import SUPPORT
 from tiny import tiny_gpt2, tiny_opt
 
 from kerasgen import backend, models
@@ -317,7 +318,7 @@ def test_models_are_loaded_and_saved_where_tensorflow_can_t_be_imported(tmp_path
                     raise ImportError(f"{{name}} is blocked")
 
         sys.meta_path.insert(0, Blocker())
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(SUPPORT)!r})
         from tiny import tiny_gpt2, tiny_opt
         import numpy as np
         from kerasgen.models.resolving import resolve

@@ -47,7 +47,7 @@ def install(
 
 
 def install_project(site: Path, project: str) -> None:
-    """Put a project of `tests/plugins` into the folder `site`, with what its pyproject.toml declares."""
+    """Put a project of `tests/support/plugins` into the folder `site`, with what its pyproject.toml declares."""
     declared = tomllib.loads((PLUGINS / project / "pyproject.toml").read_text(encoding="utf-8"))
     for package in declared["tool"]["setuptools"]["packages"]:
         shutil.copytree(PLUGINS / project / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))

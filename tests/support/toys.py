@@ -63,6 +63,47 @@ def tiny_llama(seed: int = 0) -> LanguageModel:
     return LanguageModel(causal_lm=causal_lm, tokenizer=smallest_gpt2().tokenizer, source="tiny_llama")
 
 
+def tiny_gemma(vocabulary_size: int = 300) -> LanguageModel:
+    """A Gemma on the tokenizer of `tiny_gpt2`."""
+    backend.use()
+    import keras_hub
+
+    backbone = keras_hub.models.GemmaBackbone(
+        vocabulary_size=vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
+        intermediate_dim=32, head_dim=8, dtype="float32",
+    )  # fmt: skip
+    roughen(backbone, 1)
+    causal_lm = keras_hub.models.GemmaCausalLM(backbone=backbone, preprocessor=None)
+    return LanguageModel(causal_lm, tiny_gpt2().tokenizer, "tiny gemma")
+
+
+def tiny_qwen() -> LanguageModel:
+    """A Qwen on the tokenizer of `tiny_gpt2`."""
+    backend.use()
+    import keras_hub
+
+    backbone = keras_hub.models.QwenBackbone(
+        vocabulary_size=300, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
+        intermediate_dim=32, dtype="float32",
+    )  # fmt: skip
+    roughen(backbone, 1)
+    causal_lm = keras_hub.models.QwenCausalLM(backbone=backbone, preprocessor=None)
+    return LanguageModel(causal_lm, tiny_gpt2().tokenizer, "tiny qwen")
+
+
+def by_keras_hub(model: LanguageModel, prompt: str, length: int) -> list[int]:
+    """The new ids of KerasHub's own `generate`, up to the end token."""
+    tokenizer = model.tokenizer
+    given = [tokenizer.start_token_id, *tokenizer.encode(prompt)]
+    token_ids = np.zeros((1, length), dtype="int32")  # KerasHub's GPT-2 pads with 0
+    token_ids[0, : len(given)] = given
+    mask = np.arange(length)[None] < len(given)
+    inputs = {"token_ids": token_ids, "padding_mask": mask}
+    found = model.causal_lm.generate(inputs, stop_token_ids=(tokenizer.end_token_id,))["token_ids"]
+    new = np.asarray(found)[0, len(given) :].tolist()
+    return new[: new.index(tokenizer.end_token_id) + 1] if tokenizer.end_token_id in new else new
+
+
 def float16_can_be_had() -> bool:
     """Whether the backend, where it runs, can compute attention in float16."""
     backend.use()

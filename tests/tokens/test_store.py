@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from places import SUPPORT
 from tiny import GPT2_END, tiny_vocabulary
 from toys import texts
 
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.one_backend
 
 VOCABULARY, MERGES = tiny_vocabulary(300)
 TOKENIZER = ByteLevelBPE(VOCABULARY, MERGES, end_token=GPT2_END)
+PATHS = [str(SUPPORT), str(Path(__file__).parent)]  # of a child that takes what stands here
 WRITTEN = [*texts(200), "春眠不覺曉", "\ud800 alone", "a b"]
 
 
@@ -131,7 +133,7 @@ WRITER = """
     import sys, time
     from pathlib import Path
     sys.path[:0] = {path!r}
-    from test_token_store import put, stores, WRITTEN
+    from test_store import put, stores, WRITTEN
     from kerasgen.corpora.texts import Texts
 
     def slow(tally):
@@ -144,12 +146,12 @@ WRITER = """
 
     calls = []
     stores.TEXTS_AT_ONCE = 10
-    stores.store(slow, __import__("test_token_store").TOKENIZER, held_out=0.2, directory=Path({directory!r}))
+    stores.store(slow, __import__("test_store").TOKENIZER, held_out=0.2, directory=Path({directory!r}))
 """
 
 
 def test_a_writer_killed_halfway_leaves_nothing_that_is_read(tmp_path: Path) -> None:
-    code = textwrap.dedent(WRITER.format(path=[str(Path(__file__).parent)], directory=str(tmp_path)))
+    code = textwrap.dedent(WRITER.format(path=PATHS, directory=str(tmp_path)))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "halfway\n"
@@ -167,9 +169,9 @@ def test_a_writer_killed_halfway_leaves_nothing_that_is_read(tmp_path: Path) -> 
 def test_two_processes_that_write_the_same_store_both_get_it(tmp_path: Path) -> None:
     code = f"""
         import sys
-        sys.path[:0] = [{str(Path(__file__).parent)!r}]
+        sys.path[:0] = {PATHS!r}
         from pathlib import Path
-        from test_token_store import put, in_memory, assert_same, WRITTEN
+        from test_store import put, in_memory, assert_same, WRITTEN
         sys.stdin.readline()
         assert_same(put(Path({str(tmp_path)!r})).train, in_memory(WRITTEN, "train"))
     """
@@ -186,9 +188,9 @@ def test_two_processes_that_write_the_same_store_both_get_it(tmp_path: Path) -> 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     code = f"""
         import resource, signal, sys
-        sys.path[:0] = [{str(Path(__file__).parent)!r}]
+        sys.path[:0] = {PATHS!r}
         from pathlib import Path
-        from test_token_store import put
+        from test_store import put
         from kerasgen.errors import TokenStoreError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
@@ -228,10 +230,10 @@ def test_the_cache_directory_is_an_argument_a_variable_or_the_persons(
 
 _PEAK = """
     import sys
-    sys.path[:0] = [{tests!r}]
+    sys.path[:0] = {paths!r}
     from pathlib import Path
     import numpy as np
-    from test_token_store import TOKENIZER, stores
+    from test_store import TOKENIZER, stores
     from kerasgen.corpora.base import Document
     from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -255,9 +257,7 @@ _PEAK = """
 
 def _peak(directory: Path, megabytes: int, *, quick: bool) -> tuple[int, int]:
     """Peak memory in MB, and the ids of the training side, of storing so much text in a process of its own."""
-    code = textwrap.dedent(_PEAK).format(
-        tests=str(Path(__file__).parent), megabytes=megabytes, directory=str(directory), quick=quick
-    )
+    code = textwrap.dedent(_PEAK).format(paths=PATHS, megabytes=megabytes, directory=str(directory), quick=quick)
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=500)
     peak, ids = map(int, found.stdout.split())
     return peak, ids

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from test_models_transformers import GPT2_CONFIG, OPT_CONFIG, gpt2_shapes, opt_shapes, random_weights
 from tiny import tiny_vocabulary
 from tokenizers import AddedToken as RustToken
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
+from transformers_files import GPT2_CONFIG, OPT_CONFIG, gpt2_shapes, opt_shapes, random_weights
 
 import kerasgen as kg
 from kerasgen.errors import ModelFormatError

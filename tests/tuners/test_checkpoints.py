@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import SUPPORT
 
 from kerasgen.errors import CheckpointError
 from kerasgen.files import locking
@@ -161,6 +163,7 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before_as_it_was(tmp_path: Pa
     child = subprocess.run(
         [sys.executable, "-c", dedent(code), str(tmp_path)],
         cwd=Path(__file__).parent,
+        env=os.environ | {"PYTHONPATH": str(SUPPORT)},
         capture_output=True,
         text=True,
         check=True,

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from places import SUPPORT
 from toys import encode, smallest_gpt2, texts, tiny_llama
 
 from kerasgen import backend
@@ -22,7 +23,7 @@ from kerasgen.tuners.full import FullTuner
 
 pytestmark = pytest.mark.one_backend
 
-SCRIPT = Path(__file__).with_name("distributed_run.py")
+SCRIPT = SUPPORT / "distributed_run.py"
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import SUPPORT
 from toys import encode, float16_can_be_had, smallest_gpt2, texts, weights_of
 from tuning_run import COUNT, MODES, STEPS_PER_EPOCH, TRAINED_ON, tune
 
@@ -30,7 +31,7 @@ def start(mode: str, directory: Path, *, wait_at: int, resume: bool = False) -> 
     """A child that tunes; returns when it stands still after step `wait_at`."""
     for name in ("waiting", "go"):
         (directory / name).unlink(missing_ok=True)
-    script = Path(__file__).with_name("tuning_run.py")
+    script = SUPPORT / "tuning_run.py"
     command = [sys.executable, str(script), mode, str(directory), "--wait-at", str(wait_at)]
     child = subprocess.Popen(
         command + ["--resume"] * resume, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

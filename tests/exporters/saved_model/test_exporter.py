@@ -15,8 +15,8 @@ import numpy as np
 import oracle
 import pytest
 from in_threads import answers_are_those_of_one_thread
-from test_export_tflite import WRONG
 from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
+from wrong_calls import WRONG
 
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine

@@ -10,6 +10,7 @@ import pytest
 from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2, tiny_opt
 from toys import tiny_llama
+from wrong_calls import WRONG
 
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
@@ -139,23 +140,6 @@ def test_random_texts_of_one_prompt_go_on_where_their_cache_is_full(host, engine
     wanted = generate_ids(host, [[5, 6]], **arguments)
     found = generate_ids(engine.engine, [[5, 6]], **arguments)
     assert [one.token_ids for one in found[0]] == [one.token_ids for one in wanted[0]]
-
-
-WRONG = [
-    {"seed": -1},
-    {"seed": 2**64},
-    {"seed": "a"},
-    {"end_token_id": "x"},
-    {"end_token_id": -2},
-    {"max_new_tokens": 2.5},
-    {"max_new_tokens": True},
-    {"max_new_tokens": 0},
-    {"prompts": [[5.0]]},
-    {"prompts": [[-1]]},
-    {"prompts": [[300]]},
-    {"prompts": ["the"]},
-    {"prompts": [[5] * 200]},
-]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
