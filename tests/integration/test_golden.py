@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import ROOT, TESTS
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 import golden
 
 from kerasgen import backend
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
+GOLDEN = TESTS / "golden"
 IDS: dict[str, Any] = json.loads((GOLDEN / "ids.json").read_text(encoding="utf-8"))
 LOSSES: dict[str, Any] = json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))
 NEEDS = {

@@ -1,6 +1,6 @@
 """Write `transformers_logits.npz`, what transformers computes with the weights of `described`: needs torch.
 
-`python tests/decoder/write_transformers_logits.py`; the names and layouts here are transformers' own, written by hand.
+`python tests/support/write_transformers_logits.py`; the names and layouts here are transformers' own, written by hand.
 """
 
 from pathlib import Path
@@ -245,6 +245,6 @@ def logits(name: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    place = Path(__file__).parent / "transformers_logits.npz"
+    place = Path(__file__).parents[1] / "decoder" / "transformers_logits.npz"
     np.savez_compressed(place, **{name: logits(name) for name in CONFIGS})
     print(f"{place}: {len(CONFIGS)} decoders by transformers {transformers.__version__}")
