@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasgen import locations, specs
 from kerasgen.errors import ArgumentError
-from kerasgen.files import placing
+from kerasgen.files import placing, temporary
 
 if TYPE_CHECKING:
     from kerasgen.generation.engine import TextSpace
@@ -63,7 +62,7 @@ def corpus_of(text: str | None) -> Any:
         return text
     from kerasgen.corpora.files import Text
 
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         file = Path(folder) / "standard input"
         with file.open("wb") as copied:
             while piece := sys.stdin.buffer.read(1 << 20):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ModelArgumentError, ModelFormatError, TokenizerError
+from kerasgen.files import temporary
 from kerasgen.models.base import LanguageModel, ModelSource
 
 INPUTS = {"token_ids", "padding_mask"}
@@ -133,7 +133,7 @@ def _tokenizer(causal_lm: Any) -> Any:
         return KerasHubTokenizer(preprocessor.tokenizer)
     if not preprocessor.tokenizer.vocabulary:
         raise TokenizerError("it has no vocabulary")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         preprocessor.tokenizer.save_assets(folder)
         return ByteLevelBPE.from_files(
             Path(folder, Path(architectures.VOCABULARY_FILE).name),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import prod
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kerasgen import limits
-from kerasgen.errors import ModelFormatError, TuneArgumentError
+from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.files import writing
 from kerasgen.models.base import LanguageModel, quantization_modes
 
@@ -204,6 +205,14 @@ def load(model: LanguageModel, directory: Path) -> None:
             f"The adapters in {directory} belong to another model than {model.source!r} is now: its "
             f"{' and '.join(changed)} differ from what they were tuned on, so its texts would be others. Put the model "
             "of then back where it was, or tune the adapters anew."
+        )
+    if not base:
+        warnings.warn(
+            KerasgenWarning(
+                f"The adapters in {directory} don't say which weights they were tuned on, so that another model in the "
+                "place of theirs would go unnoticed. Compare a text with one of then, and save the pipeline again."
+            ),
+            stacklevel=2,
         )
     for key, variable in thin.items():
         variable.assign(tensors[key])

@@ -15,7 +15,7 @@ from tiny import tiny_gpt2, tiny_opt
 from toys import encode, smallest_gpt2, texts, weights_of
 
 import kerasgen as kg
-from kerasgen.errors import ModelFormatError, TuneArgumentError
+from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
 from kerasgen.tuners import adapters
@@ -270,6 +270,18 @@ class TestTheirModel:
         (tmp_path / "here").rename(tmp_path / "there")
         (tmp_path / "lost").rename(tmp_path / "there" / "base")
         assert kg.Pipeline.load(moved).generate("the", sampler="greedy", max_new_tokens=8) == text
+
+    def test_adapters_that_do_not_say_warn(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        saved, text = self.saved(tmp_path / "here", monkeypatch)
+        file = saved / "adapters" / "adapter.json"
+        said = json.loads(file.read_text(encoding="utf-8"))
+        del said["base"]
+        file.write_text(json.dumps(said), encoding="utf-8")
+        pipe = kg.Pipeline.load(saved)
+        with pytest.warns(KerasgenWarning, match="save the pipeline again"):
+            assert pipe.generate("the", sampler="greedy", max_new_tokens=8) == text
+        pipe.save(tmp_path / "again")
+        assert kg.Pipeline.load(tmp_path / "again").generate("the", sampler="greedy", max_new_tokens=8) == text
 
     def test_another_model_in_its_place_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         saved, text = self.saved(tmp_path / "here", monkeypatch)

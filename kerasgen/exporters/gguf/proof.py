@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import comparison, draws, worker
 from kerasgen.exporters.transformers.exporter import TEXTS
+from kerasgen.files import temporary
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import DecoderShape, DecoderWeights
 from kerasgen.models.families.base import named
@@ -146,7 +146,7 @@ def _read_by_numpy(
     """What a fresh process found in the file, against what it should hold."""
     tokenizer = asked.tokenizer
     end = expected[0][len(expected[0]) // 2]  # a token that the first text holds, whatever that is
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         logits = Path(folder) / "logits.npy"
         job = {
             "path": str(path.absolute()),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ExportError
+from kerasgen.files import temporary
 
 _SIZE_BYTES = 8  # before the compressed tokenizer stands how long it is uncompressed
 
@@ -37,7 +37,7 @@ def write(tflite: Path, tokenizer_json: Path, about: Mapping[str, Any], target: 
     builder.add_system_metadata(
         litertlm_builder.Metadata(key="Authors", value="kerasgen", dtype=litertlm_builder.DType.STRING)
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         place = Path(folder) / "metadata.pb"
         place.write_bytes(told.SerializeToString())
         builder.add_tflite_model(str(tflite), litertlm_builder.TfLiteModelType.PREFILL_DECODE)

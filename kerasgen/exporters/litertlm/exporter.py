@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from kerasgen.errors import MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.litertlm import bundle
 from kerasgen.exporters.tflite import TFLiteExporter
+from kerasgen.files import temporary
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -80,7 +80,7 @@ class LiteRtLmExporter(Exporter):
         with staging.staged(path, overwrite=overwrite, exporter="litertlm", beside=staging.BESIDE) as stage:
             beside = metadata.tokenizer_path(stage)
             beside.write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
-            with tempfile.TemporaryDirectory() as folder:
+            with temporary.folder() as folder:
                 inner = self._tflite().export(model, Path(folder) / "model.tflite")
                 about: dict[str, Any] = {
                     "max_tokens": int(inner.report["graph"]["cache_length"]),

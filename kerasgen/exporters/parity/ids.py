@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from kerasgen.errors import ExportError
 from kerasgen.exporters.parity import comparison, draws, worker
+from kerasgen.files import temporary
 from kerasgen.models.base import LanguageModel
 
 BEAM_TOKENS = 32
@@ -60,7 +60,7 @@ def ask(
     Raises:
         ExportError: the process failed, and the message holds the end of what it said; or it took too long.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         asked = {
             "path": str(path.absolute()),
             "calls": [dict(call) for call in calls],

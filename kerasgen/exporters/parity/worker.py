@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import kerasgen
 from kerasgen import quiet
 from kerasgen.errors import ExportError
+from kerasgen.files import temporary
 
 
 def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
     Raises:
         ExportError: the process failed, and the message holds the end of what it said; or it took too long.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         asked, answered = Path(folder) / "job.json", Path(folder) / "answer.json"
         asked.write_text(json.dumps(job), encoding="utf-8")
         root = str(Path(kerasgen.__file__).parents[1])

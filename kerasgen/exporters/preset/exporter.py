@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError, ModelError
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.files import temporary
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -96,7 +96,7 @@ class PresetExporter(Exporter):
         reference = model if self.dtype == "float32" else _rounded(model, self.dtype)
         expected, rows = comparison.greedy(reference, few, counts), comparison.logits(model, read)
         end = comparison.end_in(expected[0])
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary.folder() as folder:
             job: dict[str, Any] = {
                 "path": str(directory),
                 "backend": backend.running(),
@@ -139,7 +139,7 @@ def _rounded(model: LanguageModel, dtype: str) -> LanguageModel:
     from kerasgen.models.loading import load_directory
     from kerasgen.models.saving import save_preset
 
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         found = load_directory(save_preset(model, Path(folder) / "preset"), source=model.source)
     for variable in found.causal_lm.weights:
         variable.assign(np.asarray(variable).astype(dtype).astype(np.float32))

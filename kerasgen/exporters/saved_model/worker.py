@@ -7,7 +7,6 @@ signatures.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from kerasgen import backend
 from kerasgen.constraints.valid_utf8 import Utf8Masks, masks_of
 from kerasgen.errors import ExportError
 from kerasgen.exporters.parity import worker
+from kerasgen.files import temporary
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -47,7 +47,7 @@ def write(
     Raises:
         ExportError: TensorFlow can't do it; the message holds the end of what it said.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary.folder() as folder:
         job = {
             "folder": folder,
             "path": str(path),

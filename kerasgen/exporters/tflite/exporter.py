@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
+from kerasgen.files import temporary
 from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class TFLiteExporter(Exporter):
         from kerasgen.exporters.tflite import quantize as tflite_quantizing
 
         count = self._shortlist(shape)
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary.folder() as folder:
             tflite_graph.write_saved_model(
                 weights,
                 shape,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.files import temporary
 from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class TransformersExporter(Exporter):
         texts = comparison.encodable(tokenizer, texts_of(tokenizer))
         special = [*tokenizer.special_tokens.values()] if isinstance(tokenizer, ByteLevelBPE) else []
         shown = [[*tokenizer.encode(PLAIN), token_id, *tokenizer.encode(PLAIN)] for token_id in special]
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary.folder() as folder:
             asked = job | {"backend": backend.running(), "read": read, "folder": folder, "texts": texts, "shown": shown}
             answer = worker.run("kerasgen.exporters.transformers.worker", asked)
             written = np.load(Path(folder) / "logits.npy")
