@@ -21,8 +21,6 @@ PEFT_FILE = "adapter_config.json"
 REPORT_FILE = "kerasgen.json"  # inside an artefact that is a directory
 REPORT_SUFFIX = ".json"  # after the whole name of one that is a file
 CHECKPOINT_FILE = "state.json"
-# Exporters whose artefacts are models in another form, and are opened as models.
-MODEL_EXPORTERS = ("preset", "transformers")
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,13 @@ def _kind(path: Path) -> Kind:
     if presence.is_file(path / PIPELINE_FILE):
         return "pipeline"
     report, config = _object(path / REPORT_FILE), _object(path / CONFIG_FILE)
-    if "exporter" in report and report["exporter"] not in MODEL_EXPORTERS:
-        return "artefact"
+    # An exporter of models in another form leaves a report too; what it wrote is opened as a model.
     if "registered_name" in config:
         return "preset"
     if "model_type" in config:
         return "transformers"
+    if "exporter" in report:
+        return "artefact"
     if _run_of(path) is not None:
         return "checkpoints"
     return "folder"

@@ -49,6 +49,14 @@ class Registry(Generic[T]):
         """Return every registered name in alphabetical order, and import nothing."""
         return tuple(sorted(self._by_name()))
 
+    def built_ins(self) -> tuple[str, ...]:
+        """Return the names that kerasgen itself declares, in alphabetical order, and import nothing."""
+        return tuple(name for name in self.names() if DISTRIBUTION in map(_distribution, self._by_name()[name]))
+
+    def distribution(self, name: str) -> str:
+        """Return the package that declares a registered name; comma-separated packages where several do."""
+        return ", ".join(sorted({_distribution(point) for point in self._by_name()[name]}))
+
     def get(self, name: str) -> type[T]:
         """Return the class registered under `name`.
 

@@ -1,16 +1,18 @@
 """A corpus, a sampler, a tuner and an exporter for kerasgen, from outside of it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError, CorpusUnavailableError, ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.staging import BESIDE, staged, write_report
 from kerasgen.models.base import LanguageModel
+from kerasgen.runtime import Runtime, metadata
 from kerasgen.samplers import arithmetic
 from kerasgen.samplers.base import TokenSampler, is_number, require
 from kerasgen.tuners.base import TuneReport
@@ -87,23 +89,57 @@ class BiasTuner(GradientTuner):
 
 @dataclass(frozen=True)
 class NpzExporter(Exporter):
-    """Write the weights as one NumPy archive, in their order."""
+    """Write a GPT-2's weights as one NumPy archive, in their order; `kerasgen.load_artefact` runs it in Keras."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".npz",)
+    runtime: ClassVar[str | None] = "kerasgen_extras:NpzRuntime"
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
-        """Write, read again, compare, and put in place."""
+        """Write into a folder of its own, read again, compare, and move what was written to its place."""
         import numpy as np
+        from keras_hub.models import GPT2Backbone
 
-        if path.exists() and not overwrite:
-            raise ExportArgumentError(f"{path} is there already. Choose another path, or pass overwrite=True.")
+        if not isinstance(model.backbone, GPT2Backbone):
+            raise ExportArgumentError(f"The exporter 'npz' writes GPT-2. Received: {type(model.backbone).__name__}.")
         weights = [np.asarray(weight) for weight in model.backbone.weights]
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with partial.open("wb") as file:
+        config = {key: value for key, value in model.backbone.get_config().items() if isinstance(value, int | float)}
+        tokenizer = metadata.tokenizer_settings(model.tokenizer)
+        with staged(path, overwrite=overwrite, exporter="npz", beside=BESIDE) as stage:
+            metadata.tokenizer_path(stage).write_text(model.tokenizer.to_tokenizer_json(), encoding="utf-8")
+            with stage.open("wb") as file:
                 np.savez(file, *weights)
-            with np.load(partial) as written:
+            with np.load(stage) as written:
                 if not all(np.array_equal(written[f"arr_{n}"], weight) for n, weight in enumerate(weights)):
                     raise ExportError("What was written is not what the model holds.")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return Artefact(path=path, exporter="npz", report={"files": {path.name: path.stat().st_size}})
+            report = write_report(stage, {"config": config, "tokenizer": tokenizer}, exporter="npz")
+        return Artefact(path=path, exporter="npz", report=report)
+
+
+class NpzRuntime(Runtime):
+    """The model of a NumPy archive, which Keras computes.
+
+    Args:
+        path: what `NpzExporter` wrote.
+        found: the JSON beside it.
+    """
+
+    def __init__(self, path: Path, found: dict[str, Any]) -> None:
+        import numpy as np
+        from keras_hub.models import GPT2Backbone, GPT2CausalLM
+
+        self.tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
+        backbone = GPT2Backbone(**found["config"])
+        with np.load(path) as written:
+            backbone.set_weights([written[f"arr_{n}"] for n in range(len(backbone.weights))])
+        self.model = LanguageModel(
+            causal_lm=GPT2CausalLM(backbone=backbone, preprocessor=None), tokenizer=self.tokenizer, source=str(path)
+        )
+        self.max_sequence_length = backbone.max_sequence_length
+
+    def generate_ids(self, prompts: Sequence[Sequence[int]], **settings: Any) -> list[list[int]]:
+        """Return the ids after each prompt, up to an end token of the tokenizer; see `Runtime`."""
+        from kerasgen.generation import generate_ids
+
+        settings.pop("end_token_id", None)
+        found = generate_ids(self.model, prompts, logprobs=False, **settings)
+        return [list(several[0].token_ids) for several in found]

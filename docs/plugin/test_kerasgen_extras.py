@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from kerasgen_extras import BiasTuner, Fortunes, NpzExporter, TopA
 
-from kerasgen import Pipeline
+from kerasgen import Pipeline, load_artefact
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
 from kerasgen.testing.corpora import CorpusContract
@@ -56,7 +56,7 @@ class TestBiases(TunerContract):
 
 class TestNpz(ExporterContract):
     file_name = "weights.npz"
-    generates = False  # it holds weights, which nothing runs
+    generates = False  # it compares weights, and its report tells of no texts
 
     @pytest.fixture
     def exporter(self):
@@ -77,6 +77,14 @@ def test_only_biases_move(tmp_path):
     assert report.trainable_parameters < report.parameters / 10
     assert moved
     assert all(path.endswith("bias") for path in moved)
+
+
+def test_an_archive_is_written_by_its_ending_and_opened_again(tmp_path):
+    pipe = Pipeline(model=save_preset(small_model(), tmp_path / "small"))
+    artefact = pipe.export(tmp_path / "poet.npz")
+    assert artefact.exporter == "npz"
+    settings = {"max_new_tokens": 9, "sampler": "top_k:k=3,seed=1"}
+    assert load_artefact(tmp_path / "poet.npz").generate("the cat", **settings) == pipe.generate("the cat", **settings)
 
 
 def _now(pipe, path):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from kerasgen.pipeline import Pipeline
 
 STANDARD_INPUT = "-"
-_ARTEFACT_SUFFIXES = (".tflite", ".litertlm", ".gguf")
 
 
 def is_artefact(source: str) -> bool:
@@ -25,7 +24,11 @@ def is_artefact(source: str) -> bool:
     with contextlib.suppress(OSError):  # what a kill left half exchanged is exchanged first
         placing.recover(Path(source).expanduser().absolute())
     place = locations.look(source)
-    return place.kind in ("artefact", "file") or Path(source).suffix.lower() in _ARTEFACT_SUFFIXES
+    if place.kind != "nothing" or "://" in source:
+        return place.kind in ("artefact", "file")
+    from kerasgen.exporters.registry import claimants
+
+    return bool(Path(source).suffix and claimants(Path(source)))
 
 
 def open_pipeline(source: str, *, backend: str | None) -> Pipeline:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from kerasgen.errors import ExportArgumentError
 from kerasgen.exporters.base import Artefact, Exporter
-from kerasgen.plugins import Registry
+from kerasgen.runtime.formats import REGISTRY
 
-REGISTRY: Registry[Exporter] = Registry(
-    "kerasgen.exporters", contract="kerasgen.exporters.base:Exporter", noun="exporter", error=ExportArgumentError
-)
 names = REGISTRY.names
 get = REGISTRY.get
 describe = REGISTRY.describe

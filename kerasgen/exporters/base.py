@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kerasgen.errors import ExportArgumentError, GenerateArgumentError
 from kerasgen.keywords import Checked, checked
@@ -96,8 +96,19 @@ class Artefact:
 
 
 class Exporter(metaclass=Checked):
-    """Writes an artefact. Subclasses are frozen dataclasses whose construction imports no Keras."""
+    """Writes an artefact. Subclasses are frozen dataclasses whose construction imports no Keras.
 
+    Attributes:
+        suffixes: what the names of its artefacts end with, in small letters, such as `(".npz",)`: `Pipeline.export`
+            takes this exporter for such a name. A built-in's suffix stays the built-in's.
+        runtime: `"package.module:Class"`, what `kerasgen.load_artefact` opens its artefacts with; None if another
+            program runs them. It is called with the path, the JSON that lies beside the artefact and, by keyword, the
+            settings of the call that it names, and gives a `kerasgen.runtime.Runtime`. It is imported when an artefact
+            is opened, so it may need packages that exporting does not, and do without some that it does.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    runtime: ClassVar[str | None] = None
     _argument_error = ExportArgumentError
 
     @abstractmethod

@@ -1,36 +1,105 @@
-"""Which exporter writes a path: the one that is given, or the one whose artefacts end like it."""
+"""Which exporter writes a path: the one that is given, or the one that claims the path's ending.
+
+A built-in's endings are its own. Where a path ends like none of them, the exporters of other packages are imported and
+asked for theirs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kerasgen import exporters, keywords, specs
-from kerasgen.errors import ArgumentError, ExportArgumentError, call_error
+from kerasgen.errors import ArgumentError, ExportArgumentError, PluginConflictError, PluginError, call_error
 from kerasgen.exporters.base import Exporter
-from kerasgen.exporters.staging import ENDINGS, check_ending
 
 _CALL = ("path", "exporter", "overwrite")  # what `Pipeline.export` itself takes
-_SUFFIXES = {ending: name for ending, name in ENDINGS.items() if ending.startswith(".")}
+# What other programs write; no artefact of a built-in exporter is one.
+_FOREIGN = (".onnx", ".safetensors", ".pt", ".pth", ".keras", ".h5", ".pb", ".ckpt", ".mlmodel")
+
+
+def claimants(path: Path) -> list[str]:
+    """Return the names of the exporters that claim a path's ending, in letters of either case.
+
+    A built-in that claims it is alone. Where none does and the name has a suffix, other packages are asked; one that
+    can't be imported is passed over with a warning.
+    """
+    registry = exporters.REGISTRY
+    built_ins = registry.built_ins()
+    found = _claim(path, built_ins)
+    if found or not path.suffix:
+        return found
+    return _claim(path, [name for name in registry.names() if name not in built_ins])
+
+
+def _claim(path: Path, names: Iterable[str]) -> list[str]:
+    """Return those of the exporters that claim the longest ending of the path's name."""
+    lengths: dict[str, int] = {}
+    for name in names:
+        try:
+            suffixes = exporters.REGISTRY.get(name).suffixes
+        except PluginError as error:
+            warnings.warn(
+                f"An exporter was not asked whether it writes {path.name!r}: {error}", RuntimeWarning, stacklevel=4
+            )
+            continue
+        suffixes = (suffixes,) if isinstance(suffixes, str) else suffixes
+        ends = [len(ending) for ending in suffixes if ending and path.name.lower().endswith(ending.lower())]
+        if ends:
+            lengths[name] = max(ends)
+    return [name for name, length in lengths.items() if length == max(lengths.values())]
 
 
 def by_ending(path: Path) -> str:
-    """Return the name of the exporter whose artefacts end like this path, in letters of either case.
+    """Return the name of the exporter whose artefacts end like this path.
 
     Raises:
         ExportArgumentError: no exporter's do.
+        PluginConflictError: several packages claim the ending.
     """
-    name, suffix = path.name.lower(), path.suffix.lower()
-    if name.endswith("saved_model"):
-        return "saved_model"
-    if suffix and suffix not in _SUFFIXES:
-        raise ExportArgumentError(
-            f"No exporter is known by the ending {path.suffix!r}; there are {', '.join(_SUFFIXES)}, names that end in "
-            f"'saved_model', and names without an ending, which are presets. Received: {str(path)!r}. Rename it, or "
-            "say exporter=…."
+    found = claimants(path)
+    if len(found) > 1:
+        owners = ", ".join(sorted({exporters.REGISTRY.distribution(name) for name in found}))
+        raise PluginConflictError(
+            f"The ending of {path.name!r} is claimed by the exporters {' and '.join(map(repr, found))} of "
+            f"{owners}. Say which shall write it: exporter={found[0]!r}.",
+            distribution=owners,
         )
-    return _SUFFIXES.get(suffix, "preset")
+    if found:
+        return found[0]
+    if path.suffix:
+        known = [ending for name in exporters.REGISTRY.built_ins() for ending in exporters.REGISTRY.get(name).suffixes]
+        raise ExportArgumentError(
+            f"No exporter is known by the ending {path.suffix!r}; there are "
+            f"{', '.join(ending for ending in known if ending.startswith('.'))}, names that end in 'saved_model', and "
+            f"names without an ending, which are presets. Received: {str(path)!r}. Rename it, or say exporter=…."
+        )
+    return "preset"
+
+
+def check_ending(path: Path, exporter: str) -> None:
+    """Refuse a built-in a path whose ending says that another exporter or program wrote it.
+
+    A plugin's exporter may write any ending.
+
+    Raises:
+        ExportArgumentError: it does.
+    """
+    if exporter not in exporters.REGISTRY.built_ins():
+        return
+    owners = claimants(path)
+    if owners and exporter not in owners:
+        raise ExportArgumentError(
+            f"The name {path.name!r} is that of an artefact of the exporter {owners[0]!r}, and {exporter!r} is to "
+            f"write it. Choose another name, or exporter={owners[0]!r}."
+        )
+    if path.suffix.lower() in _FOREIGN:
+        raise ExportArgumentError(
+            f"The name {path.name!r} ends like a file of another format, and the exporter {exporter!r} is to write it. "
+            "Choose a name with its own ending, or without one."
+        )
 
 
 def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, Any]) -> Exporter:
@@ -46,6 +115,7 @@ def choose(exporter: str | Exporter | None, path: Path, settings: Mapping[str, A
         ExportArgumentError: no exporter takes these settings, one is given twice, or the path ends like another
             exporter's artefacts.
         UnknownNameError: no exporter is called so.
+        PluginError: a package is at fault, or several claim the ending.
     """
     if exporter is None:
         exporter = by_ending(path)

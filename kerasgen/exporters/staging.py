@@ -11,6 +11,7 @@ from typing import Any
 
 from kerasgen import forks
 from kerasgen.errors import ExportArgumentError, ExportError
+from kerasgen.exporters.registry import check_ending
 from kerasgen.files import placing
 from kerasgen.runtime import metadata
 
@@ -20,32 +21,6 @@ _MARKDOWN_SUFFIX = ".md"
 REPORTS = (metadata.REPORT_SUFFIX, _MARKDOWN_SUFFIX)
 BESIDE = (*REPORTS, f".{metadata.TOKENIZER_FILE}")
 _TENSORFLOW_ERRORS = "tensorflow.python.framework.errors"  # a full disk is one of these where TensorFlow writes
-
-
-# The endings of names, in small letters, and the exporter of each. A plugin's exporter may use any of them.
-ENDINGS = {".tflite": "tflite", ".litertlm": "litertlm", ".gguf": "gguf", "saved_model": "saved_model"}
-_OWN = (*ENDINGS.values(), "preset", "transformers")
-# What other programs write; none of our artefacts is one.
-_FOREIGN = (".onnx", ".safetensors", ".pt", ".pth", ".keras", ".h5", ".pb", ".ckpt", ".mlmodel")
-
-
-def check_ending(path: Path, exporter: str) -> None:
-    """Refuse a path whose ending says that another exporter or program wrote it: who reads it would be misled.
-
-    Raises:
-        ExportArgumentError: it does.
-    """
-    meant = next((owner for ending, owner in ENDINGS.items() if path.name.lower().endswith(ending)), exporter)
-    if meant != exporter and exporter in _OWN:
-        raise ExportArgumentError(
-            f"The name {path.name!r} is that of an artefact of the exporter {meant!r}, and {exporter!r} is to write "
-            f"it. Choose another name, or exporter={meant!r}."
-        )
-    if exporter in _OWN and path.suffix.lower() in _FOREIGN:
-        raise ExportArgumentError(
-            f"The name {path.name!r} ends like a file of another format, and the exporter {exporter!r} is to write it. "
-            "Choose a name with its own ending, or without one."
-        )
 
 
 @contextmanager

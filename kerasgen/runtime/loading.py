@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, KerasgenError, ModelFormatError
 from kerasgen.keywords import checked, did_you_mean
-from kerasgen.runtime import metadata
+from kerasgen.runtime import formats, metadata
 from kerasgen.runtime.base import Runtime
-
-# The exporters whose folder holds a runtime. Its `open_artefact(path, found, **settings)` returns a `Runtime`.
-_HOMES = ("tflite", "saved_model", "litertlm", "gguf")
 
 
 @checked(GenerateArgumentError)
@@ -43,6 +39,7 @@ def load_artefact(
         ModelFormatError: it is no artefact, is damaged, or parts of several exports are mixed.
         GenerateArgumentError: the runtime has no such setting, or can't use its value.
         MissingDependencyError: the format's runtime is not installed.
+        PluginError: the package whose exporter wrote it is at fault.
     """
     place = Path(path).expanduser()
     if isolated:
@@ -52,19 +49,22 @@ def load_artefact(
     if timeout_seconds is not None or memory_bytes is not None:
         raise GenerateArgumentError("`timeout_seconds` and `memory_bytes` are limits of isolated=True alone.")
     found = metadata.read(place)
-    home = found["exporter"]
-    if home not in _HOMES:
+    exporter = found["exporter"]
+    named = formats.runtime_of(exporter)
+    if named is None:
+        known = exporter in formats.REGISTRY.names()
+        other = "whose files another program runs" if known else "which no package that is installed here declares"
         raise ModelFormatError(
-            f"{place} was written by the exporter {found['exporter']!r}, whose files another program runs. kerasgen "
-            f"runs: {', '.join(sorted(_HOMES))}."
+            f"{place} was written by the exporter {exporter!r:.80}, {other}. kerasgen runs: "
+            f"{', '.join(formats.runnable())}."
         )
-    opener = import_module(f"kerasgen.exporters.{home}.runtime").open_artefact
-    known = [name for name, one in signature(opener).parameters.items() if one.kind is Parameter.KEYWORD_ONLY]
-    foreign = sorted(set(settings) - set(known))
+    opener = formats.opener(exporter, named)
+    names = [name for name, one in signature(opener).parameters.items() if one.kind is Parameter.KEYWORD_ONLY]
+    foreign = sorted(set(settings) - set(names))
     if foreign:
         raise GenerateArgumentError(
-            f"The runtime of {found['exporter']!r} has the settings {', '.join(known) or 'none'}. Received: "
-            f"{', '.join(foreign)}.{''.join(did_you_mean(one, known) for one in foreign)}"
+            f"The runtime of {exporter!r} has the settings {', '.join(names) or 'none'}. Received: "
+            f"{', '.join(foreign)}.{''.join(did_you_mean(one, names) for one in foreign)}"
         )
     try:
         runtime: Runtime = opener(place, found, **settings)
@@ -75,4 +75,5 @@ def load_artefact(
             f"{metadata.report_path(place)} lacks what {place.name} needs to be run, or holds another kind of value: "
             f"{cause!r}. Copy or export it again."
         ) from cause
+    formats.check_runtime(exporter, runtime)
     return runtime

@@ -10,7 +10,7 @@ from typing import Any
 
 from kerasgen import limits, locations
 from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
-from kerasgen.runtime import values
+from kerasgen.runtime import formats, values
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -40,9 +40,9 @@ def read(path: Path) -> dict[str, Any]:
     lies = locations.look(path)
     if lies.kind == "nothing":
         raise ModelFormatError(f"There is no artefact at {path}. {lies}")
-    if lies.kind in ("pipeline", "preset", "transformers", "checkpoints"):
-        raise ModelFormatError(f"{path} is no artefact that runs by itself. {lies}")
     place = report_path(path)
+    if lies.kind in ("pipeline", "preset", "transformers", "checkpoints") and not _is_run(place):
+        raise ModelFormatError(f"{path} is no artefact that runs by itself. {lies}")
     try:
         found: dict[str, Any] = limits.read_json(place)
         exporter, version = found["exporter"], found["format"]
@@ -64,6 +64,15 @@ def read(path: Path) -> dict[str, Any]:
         )
     values.check(place, found)
     return found
+
+
+def _is_run(report: Path) -> bool:
+    """Whether the JSON is that of an artefact which a runtime opens, whatever else its directory could be."""
+    try:
+        found = limits.read_json(report)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and formats.has_runtime(found)
 
 
 def digest_of(found: Mapping[str, Any]) -> str:

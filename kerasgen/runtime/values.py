@@ -139,15 +139,13 @@ def check(place: Path, found: Mapping[str, Any]) -> None:
 
     Args:
         place: of the JSON, for messages.
-        found: what it says; its exporter is one of those that a runtime is for, or nothing is checked.
+        found: what it says; of a plugin's exporter, what all have in common is checked.
 
     Raises:
         ModelFormatError: one is missing, of another kind, out of range, or doesn't fit another.
     """
     exporter = found["exporter"]
-    if exporter not in _SHAPES:
-        return
-    _check(place, found, _COMMON | _SHAPES[exporter], "")
+    _check(place, found, _COMMON | _SHAPES.get(exporter, {}), "")
     for problem in _relations(exporter, found):
         raise _error(place, problem)
     nested = {"tflite": ("graph", "shortlist", _SHORTLIST), "saved_model": (None, "tokenizer", _TOKENIZER)}

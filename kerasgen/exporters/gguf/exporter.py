@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
@@ -29,6 +29,9 @@ class GgufExporter(Exporter):
             (Kullback-Leibler, on a probe text); None for 0.001 with F16 and 0.05 with Q8_0, and with F32, which rounds
             nothing, for 0.000001 in NumPy and 0.001 in llama.cpp.
     """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
+    runtime: ClassVar[str | None] = "kerasgen.exporters.gguf.runtime:open_artefact"
 
     dtype: Literal["F32", "F16", "Q8_0"] = "F32"
     most_divergence: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
@@ -42,6 +42,9 @@ class LiteRtLmExporter(Exporter):
         most_loss_increase: as there.
         held_out_text: as there.
     """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".litertlm",)
+    runtime: ClassVar[str | None] = "kerasgen.exporters.litertlm.runtime:open_artefact"
 
     quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
     cache_length: int | None = None

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
@@ -44,6 +44,9 @@ class SavedModelExporter(Exporter):
             base on one core, once a process for each size of a batch and each length of the cache. Of GPT-2 and OPT
             alone; another model is written as its `generate_step` is.
     """
+
+    suffixes: ClassVar[tuple[str, ...]] = ("saved_model",)
+    runtime: ClassVar[str | None] = "kerasgen.exporters.saved_model.runtime:open_artefact"
 
     samplers: tuple[str, ...] = SAMPLERS
     num_beams: int = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
@@ -62,6 +62,9 @@ class TFLiteExporter(Exporter):
             artefact's may be more; None for 0.02 with int8 and 0.2 with int4.
         held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for a probe text.
     """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+    runtime: ClassVar[str | None] = "kerasgen.exporters.tflite.runtime:open_artefact"
 
     quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
     cache_length: int | None = None
