@@ -6,24 +6,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from kerasgen.generation.config import FIELDS
 from kerasgen.keywords import Elsewhere, same
 from kerasgen.samplers.borrowed import as_sampler, borrowed
 
 # The arguments of the calls, to be recognized where another call receives one of them.
-PIPELINE = ("corpus", "model", "tuner", "sampler", "seed", "held_out", "max_documents", "sample", "backend", "cache")
-FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")
-GENERATE = (
-    "max_length",
-    "max_new_tokens",
-    "stop",
-    "constraint",
-    "valid_utf8",
-    "num_return_sequences",
-    "return_logprobs",
-    "return_prompt",
-    "engine",
-    "progress",
+PIPELINE = (
+    "corpus",
+    "model",
+    "tuner",
+    "sampler",
+    "generation_config",
+    "seed",
+    "held_out",
+    "max_documents",
+    "sample",
+    "backend",
+    "cache",
 )
+FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")
+GENERATE = tuple(name for name in FIELDS if name not in ("sampler", "seed", "batch_size"))
 
 
 def elsewhere(own: Iterable[str], *, in_pipeline: bool = False) -> Elsewhere:

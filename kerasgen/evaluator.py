@@ -15,10 +15,10 @@ from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.dividing import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore, held_out_notes
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.generator import Generator
 from kerasgen.keywords import checked
 from kerasgen.models.base import ModelSource
-from kerasgen.samplers.base import SamplerSpec
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import TuneReport
 
@@ -46,7 +46,7 @@ class Evaluator(Generator):
     Args:
         corpus: the corpus, or None.
         model_source: as for `Generator`.
-        sampler: as for `Generator`.
+        generation_config: as for `Generator`.
         seed: as for `Generator`.
         held_out: the fraction of the texts that is held out.
         max_documents: read at most so many documents, or None for all.
@@ -58,7 +58,7 @@ class Evaluator(Generator):
         self,
         corpus: CorpusSource | None,
         model_source: ModelSource,
-        sampler: SamplerSpec | Any,
+        generation_config: GenerationConfig,
         *,
         seed: int,
         held_out: float,
@@ -66,7 +66,7 @@ class Evaluator(Generator):
         sample: Literal["first", "random"],
         cache: str | os.PathLike[str] | None,
     ) -> None:
-        super().__init__(model_source, sampler, seed, cache)
+        super().__init__(model_source, generation_config, seed, cache)
         self.corpus = corpus
         self.held_out = held_out
         self.max_documents = max_documents
@@ -148,7 +148,10 @@ class Evaluator(Generator):
             scores_file.write(scores_to, scores, documents())
         if not texts:
             return scored
-        written = self.generate(prompts, max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False)
+        written = self.generate(
+            prompts,
+            GenerationConfig(max_new_tokens=max_new_tokens, sampler=sampler, seed=seed, return_prompt=False),
+        )
 
         def training() -> Iterator[str] | None:
             return None if self.corpus is None else self._corpus().texts("train")

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from kerasgen import belonging, constraints
-from kerasgen.constraints.base import Constraint
+from kerasgen import belonging
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.exporters.tflite import engine as litert_engine
+from kerasgen.generation.config import (
+    FIELDS,
+    GenerationConfig,
+    GenerationSettings,
+    StreamSettings,
+    TextSettings,
+    configured,
+    takes,
+)
 from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel, ModelSource
 from kerasgen.samplers import resolving as samplers_resolving
@@ -23,31 +31,7 @@ if TYPE_CHECKING:
     from kerasgen.generation.prompt import Prompt
 
 
-class _Generating(TypedDict, total=False):
-    """What `Pipeline.generate` takes, whichever way its texts come."""
-
-    max_length: int | None
-    max_new_tokens: int | None
-    sampler: Any
-    stop: str | Sequence[str] | None
-    constraint: str | Constraint | None
-    valid_utf8: bool
-    return_prompt: bool
-    seed: int | Sequence[int] | None
-    batch_size: int
-    engine: str
-    progress: bool | None
-
-
-_ELSEWHERE = belonging.elsewhere(("prompts", "prompt", "path", *_Generating.__annotations__, *belonging.GENERATE))
-
-
-class _Resolved(TypedDict):
-    """What a call says of its own, and the pipeline where the call says nothing."""
-
-    sampler: Any
-    constraint: Constraint | None
-    seed: Any  # one number, or one for each prompt where the call takes so many
+_ELSEWHERE = belonging.elsewhere(("prompts", "prompt", "path", *FIELDS))
 
 
 class Generator(metaclass=Checked):
@@ -55,16 +39,20 @@ class Generator(metaclass=Checked):
 
     Args:
         model_source: where the model comes from, which is loaded when it is first asked for.
-        sampler: of calls that don't bring their own.
-        seed: of calls and samplers that have none of their own.
+        generation_config: the settings of calls that don't bring their own, a sampler among them.
+        seed: of calls, configs and samplers that have none of their own.
         cache: the directory for what is made once; None for the user's.
     """
 
     def __init__(
-        self, model_source: ModelSource, sampler: SamplerSpec | Any, seed: int, cache: str | os.PathLike[str] | None
+        self,
+        model_source: ModelSource,
+        generation_config: GenerationConfig,
+        seed: int,
+        cache: str | os.PathLike[str] | None,
     ) -> None:
         self.model_source = model_source
-        self.sampler = sampler
+        self.generation_config = generation_config
         self.seed = seed
         self.cache = None if cache is None else Path(cache)
         self._model: LanguageModel | None = None
@@ -90,110 +78,69 @@ class Generator(metaclass=Checked):
         """The tokenizer and the number of positions, without loading Keras where the model's files tell them."""
         return self._decodes(self.sampler, "auto")[0]
 
+    @property
+    def sampler(self) -> SamplerSpec | Any:
+        """What chooses tokens where a call doesn't say: the sampler of `generation_config`."""
+        return self.generation_config.sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Any) -> None:
+        self.generation_config = self.generation_config.override({"sampler": samplers_resolving.resolve(sampler)})
+
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
-        self, prompts: str, **settings: Unpack[_Generating]
+        self, prompts: str, config: None = None, **settings: Unpack[TextSettings]
     ) -> str: ...
 
     @overload
-    def generate(self, prompts: Iterable[str], **settings: Unpack[_Generating]) -> list[str]: ...
+    def generate(self, prompts: Iterable[str], config: None = None, **settings: Unpack[TextSettings]) -> list[str]: ...
 
     @overload
     def generate(
         self,
         prompts: str | Iterable[str],
-        *,
-        num_return_sequences: int | None = None,
-        return_logprobs: bool = False,
-        **settings: Unpack[_Generating],
+        config: GenerationConfig | None = None,
+        **settings: Unpack[GenerationSettings],
     ) -> Any: ...
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
+    @takes(GenerationSettings)
     def generate(
         self,
         prompts: str | Iterable[str],
-        *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        stop: str | Sequence[str] | None = None,
-        constraint: str | Constraint | None = None,
-        valid_utf8: bool = True,
-        num_return_sequences: int | None = None,
-        return_logprobs: bool = False,
-        return_prompt: bool = True,
-        seed: int | Sequence[int] | None = None,
-        batch_size: int = 32,
-        engine: str = "auto",
-        progress: bool | None = None,
+        config: GenerationConfig | None = None,
+        **settings: Unpack[GenerationSettings],
     ) -> Any:
         """Return a text for each prompt: a string for a string, a list for a list.
 
         Args:
             prompts: what to go on from.
-            max_length: tokens of a whole text, its prompt, start and end token included.
-            max_new_tokens: tokens generated after the prompt, instead.
-            sampler: another one than the pipeline's, for this call.
-            stop: strings at which a text ends, wherever they lie across tokens.
-            constraint: a form that every text has: a `Constraint`, or text such as `"verse_form:form=七言絕句"`.
-            valid_utf8: choose only tokens that keep the text valid UTF-8; False leaves the model the choice of all.
-            num_return_sequences: how many texts for each prompt; given, each prompt's texts come as a list.
-            return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
-            return_prompt: begin each text with its prompt.
-            seed: another one than the pipeline's, for this call, or one for each prompt. A sampler's own comes first.
-            batch_size: texts generated at once, at most; prompts of like length share a batch.
-            engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for GPT-2 and OPT in float32, and for others
-                the backend that Keras runs on. `"litert"` writes an artefact of a GPT-2's or OPT's weights into the
-                cache directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.
-            progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
+            config: the settings, instead of the pipeline's `generation_config`; those given by name come first.
+            **settings: keyword arguments of `GenerationConfig`, such as `max_new_tokens=64`.
 
         Raises:
             ConstraintArgumentError: `constraint` is no constraint.
             GenerateArgumentError: the call can't be carried out as written.
             GenerationError: the model's logits are not finite.
         """
-        own = self._resolve(sampler, constraint, seed)
-        model, engine = self._decodes(own["sampler"], engine)
+        found = self._configured("generate()", GenerationSettings, config, settings)
+        model, engine = self._decodes(found.sampler, found.engine)
         from kerasgen.generation import generate
 
-        texts = generate(
-            model,
-            [prompts] if isinstance(prompts, str) else prompts,
-            max_length=max_length,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            valid_utf8=valid_utf8,
-            num_return_sequences=num_return_sequences,
-            return_logprobs=return_logprobs,
-            return_prompt=return_prompt,
-            batch_size=batch_size,
-            engine=engine,
-            progress=progress,
-            **own,
-        )
+        texts = generate(model, [prompts] if isinstance(prompts, str) else prompts, found, engine=engine)
         return texts[0] if isinstance(prompts, str) else texts
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
+    @takes(GenerationSettings)
     def generate_to(
         self,
         path: str | os.PathLike[str],
         prompts: Iterable[str],
+        config: GenerationConfig | None = None,
         *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        stop: str | Sequence[str] | None = None,
-        constraint: str | Constraint | None = None,
-        valid_utf8: bool = True,
-        num_return_sequences: int | None = None,
-        return_logprobs: bool = False,
-        return_prompt: bool = True,
-        seed: int | None = None,
-        batch_size: int = 32,
-        engine: str = "auto",
-        progress: bool | None = None,
         chunk_size: int = 1024,
         overwrite: bool = False,
+        **settings: Unpack[GenerationSettings],
     ) -> Path:
         """Write one JSON line for each prompt, in order, and return the file's path.
 
@@ -205,22 +152,12 @@ class Generator(metaclass=Checked):
         Args:
             path: of the file.
             prompts: any number, drawn a chunk at a time; the same ones in the same order when a killed run goes on.
-            max_length: as in `generate`.
-            max_new_tokens: as in `generate`.
-            sampler: as in `generate`, but none of KerasHub's, whose texts differ from call to call.
-            stop: as in `generate`.
-            constraint: as in `generate`.
-            valid_utf8: as in `generate`.
-            num_return_sequences: as in `generate`.
-            return_logprobs: as in `generate`.
-            return_prompt: as in `generate`.
-            seed: as in `generate`; one.
-            batch_size: as in `generate`.
-            engine: as in `generate`.
-            progress: show a bar on standard error; None does where that is a terminal.
+            config: the settings, instead of the pipeline's `generation_config`; those given by name come first. The
+                sampler is none of KerasHub's, whose texts differ from call to call, and the seed is one number.
             chunk_size: prompts that are read, generated from and written together. Memory holds so many, and a kill
                 loses no more.
             overwrite: replace a file that is there already.
+            **settings: keyword arguments of `GenerationConfig`, such as `max_new_tokens=64`.
 
         Raises:
             ConstraintArgumentError: `constraint` is no constraint.
@@ -228,78 +165,53 @@ class Generator(metaclass=Checked):
                 other settings, another model or other prompts.
             GenerationError: the file can't be written, or the model's logits are not finite.
         """
-        own = self._resolve(sampler, constraint, seed)
+        found = self._configured("generate_to()", GenerationSettings, config, settings)
         model = self.model
         from kerasgen.generation import writing_files
 
+        engine = litert_engine.resolve(found.engine, self.cache)
         return writing_files.generate_to(
-            model,
-            path,
-            prompts,
-            max_length=max_length,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            valid_utf8=valid_utf8,
-            num_return_sequences=num_return_sequences,
-            return_logprobs=return_logprobs,
-            return_prompt=return_prompt,
-            batch_size=batch_size,
-            engine=litert_engine.resolve(engine, self.cache),
-            progress=progress,
-            chunk_size=chunk_size,
-            overwrite=overwrite,
-            **own,
+            model, path, prompts, found, engine=engine, chunk_size=chunk_size, overwrite=overwrite
         )
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
+    @takes(StreamSettings)
     def stream(
-        self,
-        prompt: str,
-        *,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        sampler: Any = None,
-        stop: str | Sequence[str] | None = None,
-        constraint: str | Constraint | None = None,
-        valid_utf8: bool = True,
-        seed: int | None = None,
-        return_prompt: bool = True,
-        engine: str = "auto",
+        self, prompt: str, config: GenerationConfig | None = None, **settings: Unpack[StreamSettings]
     ) -> Iterator[str]:
         """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
 
-        The arguments are those of `generate`.
-        """
-        own = self._resolve(sampler, constraint, seed)
-        model, engine = self._decodes(own["sampler"], engine)
-        from kerasgen.generation import stream
-
-        return stream(
-            model,
-            prompt,
-            max_length=max_length,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            valid_utf8=valid_utf8,
-            return_prompt=return_prompt,
-            engine=engine,
-            **own,
-        )
-
-    def _resolve(self, sampler: Any, constraint: str | Constraint | None, seed: Any) -> _Resolved:
-        """The sampler, the constraint and the seed of a call, which may leave each to the pipeline.
+        Args:
+            prompt: what to go on from.
+            config: the settings, instead of the pipeline's `generation_config`; those given by name come first.
+            **settings: keyword arguments of `GenerationConfig`, such as `max_new_tokens=64`.
 
         Raises:
             ConstraintArgumentError: `constraint` is no constraint.
-            SamplerArgumentError: `sampler` is none.
+            GenerateArgumentError: the call can't be carried out as written, or the sampler is of a kind that knows a
+                text only when it is complete.
+            GenerationError: the model's logits are not finite.
         """
-        if isinstance(sampler, str):
-            samplers_resolving.resolve(sampler)  # before a model is loaded for it
-        return {
-            "sampler": self.sampler if sampler is None else sampler,
-            "constraint": None if constraint is None else constraints.REGISTRY.resolve(constraint),
-            "seed": self.seed if seed is None else seed,
-        }
+        found = self._configured("stream()", StreamSettings, config, settings)
+        model, engine = self._decodes(found.sampler, found.engine)
+        from kerasgen.generation import stream
+
+        return stream(model, prompt, found, engine=engine)
+
+    def _configured(
+        self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
+    ) -> GenerationConfig:
+        """The config of a call, with the pipeline's sampler and seed where it has none."""
+        found = configured(call, names, config, settings, default=self.generation_config)
+        return found.override(
+            {
+                "sampler": self.sampler if found.sampler is None else found.sampler,
+                "seed": self._seed() if found.seed is None else found.seed,
+            }
+        )
+
+    def _seed(self) -> int | Sequence[int]:
+        return self.seed if self.generation_config.seed is None else self.generation_config.seed
 
     def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
         """What generates, and the engine to ask it for: the model or, while it is not loaded, an engine of its files.
@@ -330,10 +242,9 @@ class Generator(metaclass=Checked):
         model = self.model  # loaded now, which chooses the backend
         from kerasgen.generation.prompt import Prompt
 
-        settings = {"sampler": self.sampler, "seed": self.seed}
         return Prompt(
             lambda: self._model or model,
             text,
-            settings,
+            self.generation_config.override({"seed": self._seed()}),
             engine=lambda engine: litert_engine.resolve(engine, self.cache),
         )

@@ -19,11 +19,11 @@ from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
 from kerasgen.evaluator import Evaluator
 from kerasgen.exporters import registry as choosing
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
 from kerasgen.keywords import checked
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.live import Live
-from kerasgen.samplers import resolving as samplers_resolving
 from kerasgen.tuners.base import FineTuner, TuneReport
 from kerasgen.tuners.provenance import Provenance
 
@@ -44,7 +44,9 @@ class Pipeline(Evaluator):
         model: `"starter"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, a `ModelSource`, or a
             `keras_hub.models.CausalLM`, which is tuned in place and keeps its own optimizer and loss.
         tuner: `"full"`, `"lora"`, `"name:key=value,…"`, or a `FineTuner`.
-        sampler: a registered name, `"name:key=value,…"`, a `SamplerSpec`, or a `keras_hub.samplers.Sampler`.
+        sampler: a registered name, `"name:key=value,…"`, a `SamplerSpec`, or a `keras_hub.samplers.Sampler`; None for
+            that of `generation_config`, or `"top_k"`.
+        generation_config: the settings of `generate`, `generate_to`, `stream` and `prompt` where a call doesn't say.
         seed: decides every random act that has no seed of its own.
         held_out: the fraction of the corpus's texts that is never trained on, by a hash of each text. Near-duplicates,
             which share half of their lines or more, stay on one side.
@@ -69,7 +71,8 @@ class Pipeline(Evaluator):
         model: Any = "starter",
         *,
         tuner: str | FineTuner = "full",
-        sampler: Any = "top_k",
+        sampler: Any = None,
+        generation_config: GenerationConfig | None = None,
         seed: int = 0,
         held_out: float = splits.HELD_OUT,
         max_documents: int | None = None,
@@ -87,13 +90,21 @@ class Pipeline(Evaluator):
                 f"Received: {sample!r}."
             )
         splits.side("", held_out=held_out)
-        source, chosen = models_resolving.resolve(model), samplers_resolving.resolve(sampler)
+        source = models_resolving.resolve(model)
+        config = configured("Pipeline", GenerationSettings, generation_config, {})
+        if sampler is not None and config.sampler is not None:
+            raise ArgumentError(
+                "Give the sampler once, as `sampler` or in `generation_config`. Received: "
+                f"sampler={sampler!r} and {config!r}."
+            )
+        if config.sampler is None:
+            config = config.override({"sampler": "top_k" if sampler is None else sampler})
         if isinstance(model, (str, os.PathLike)):  # a saved pipeline may be loaded where its base is not
             source.check()
         super().__init__(
             None if corpus is None else corpora_resolving.resolve(corpus, max_documents=max_documents),
             source,
-            chosen,
+            config,
             seed=seed,
             held_out=held_out,
             max_documents=max_documents,
@@ -112,8 +123,13 @@ class Pipeline(Evaluator):
         return (
             f"Pipeline(corpus={_spelled(corpora.REGISTRY, self.corpus)}, "
             f"model={_spelled(models.REGISTRY, self.model_source)}, tuner={_spelled(tuners.REGISTRY, self.tuner)}, "
-            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed})"
+            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed}{self._shown_config()})"
         )
+
+    def _shown_config(self) -> str:
+        """What the config sets besides the sampler, which is shown by itself."""
+        besides = dataclasses.replace(self.generation_config, sampler=None)
+        return f", generation_config={besides!r}" if besides.changed() else ""
 
     @property
     def model(self) -> LanguageModel:
@@ -198,7 +214,7 @@ class Pipeline(Evaluator):
                 directory=folder,
                 resume=resume,
                 callbacks=callbacks,
-                sample=lambda: self.generate(sample_prompt, max_new_tokens=64),
+                sample=lambda: self.generate(sample_prompt, GenerationConfig(max_new_tokens=64)),
                 verbose=verbose,
             )
         if directory is None:
@@ -269,6 +285,7 @@ class Pipeline(Evaluator):
             self.held_out,
             self.max_documents,
             self.sample,
+            self.generation_config,
         )
         apart = self._provenance.is_adapters_alone(model) and not merge_adapters
         saved_pipeline.write(
@@ -306,7 +323,9 @@ class Pipeline(Evaluator):
         """
         saved = saved_pipeline.read(Path(path).expanduser())
         arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
-        pipeline = cls(**arguments._asdict(), backend=backend)
+        config = arguments.generation_config.override({"sampler": arguments.sampler})
+        given = arguments._asdict() | {"sampler": None, "generation_config": config}
+        pipeline = cls(**given, backend=backend)
         pipeline._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
         pipeline._choose_backend()
         pipeline._vocabulary = saved.vocabulary

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kerasgen import corpora, limits, locations, models, samplers, tuners
+from kerasgen import constraints, corpora, limits, locations, models, samplers, tuners
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files import placing, presence
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
 
@@ -37,6 +38,7 @@ class Arguments(NamedTuple):
         held_out: as there.
         max_documents: as there.
         sample: as there.
+        generation_config: as there; its sampler is saved as the pipeline's.
     """
 
     corpus: Any
@@ -47,6 +49,7 @@ class Arguments(NamedTuple):
     held_out: float
     max_documents: int | None
     sample: Any = "first"
+    generation_config: GenerationConfig = GenerationConfig()
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,38 @@ def read(directory: Path) -> SavedPipeline:
         held_out=manifest["held_out"],
         max_documents=manifest["max_documents"],
         sample=manifest.get("sample", "first"),  # 0.1 took the first always
+        generation_config=_read_config(manifest.get("generation_config", {}), directory / MANIFEST_FILE),
     )
     return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
+
+
+def _written_config(config: GenerationConfig) -> dict[str, Any]:
+    """The settings that differ from their defaults, as JSON can hold them, but for the sampler.
+
+    Raises:
+        ArgumentError: the constraint has no registered name, or the engine is no text.
+    """
+    settings = {name: value for name, value in config.changed().items() if name != "sampler"}
+    if "constraint" in settings:
+        settings["constraint"] = constraints.REGISTRY.to_manifest(settings["constraint"])
+    if not isinstance(config.engine, str):
+        raise ArgumentError(f"An engine is saved by its name. Received: generation_config={config!r}.")
+    return settings
+
+
+def _read_config(settings: Any, file: Path) -> GenerationConfig:
+    """What `_written_config` wrote.
+
+    Raises:
+        ModelFormatError: it is damaged, or holds a setting that this version doesn't know.
+    """
+    try:
+        given = dict(settings)
+        if "constraint" in given:
+            given["constraint"] = constraints.REGISTRY.from_manifest(given["constraint"])
+        return GenerationConfig(**given)
+    except (ArgumentError, TypeError, ValueError) as cause:
+        raise _damaged(file, f"its 'generation_config' can't be read: {cause}") from cause
 
 
 def _base(source: Any, target: Path) -> dict[str, Any]:
@@ -208,6 +241,7 @@ def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: 
         "model": None if isinstance(arguments.model, Live) else models.REGISTRY.to_manifest(arguments.model),
         "tuner": tuners.REGISTRY.to_manifest(arguments.tuner),
         "sampler": samplers.REGISTRY.to_manifest(arguments.sampler),
+        "generation_config": _written_config(arguments.generation_config),
         "backend": backend,
         "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
         "vocabulary": model.metadata.get("vocabulary"),

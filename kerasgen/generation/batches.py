@@ -124,17 +124,9 @@ def limits(
         first: the number of the first prompt, in errors.
 
     Raises:
-        GenerateArgumentError: both are given, one is below 1, a prompt leaves no room for a new token, or a text would
-            be longer than the model's positions.
+        GenerateArgumentError: a prompt leaves no room for a new token, or a text would be longer than the model's
+            positions.
     """
-    if max_length is not None and max_new_tokens is not None:
-        raise GenerateArgumentError(
-            "Give `max_length`, which counts the prompt, or `max_new_tokens`, which doesn't. Received: "
-            f"max_length={max_length}, max_new_tokens={max_new_tokens}."
-        )
-    for name, value in (("max_length", max_length), ("max_new_tokens", max_new_tokens)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise GenerateArgumentError(f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}.")
     positions = space.max_sequence_length
     if max_length is not None and positions is not None and max_length > positions:
         raise GenerateArgumentError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kerasgen.constraints.base import Constraint, ConstraintState
-from kerasgen.errors import GenerateArgumentError, GenerationError
+from kerasgen.errors import GenerationError
 from kerasgen.generation.engine import TextSpace
 
 
@@ -24,14 +24,10 @@ def begin(
         constraint: the form.
 
     Raises:
-        GenerateArgumentError: `constraint` is no constraint, or a text can't have the form; before any work.
+        GenerateArgumentError: a text can't have the form; before any work.
     """
     if constraint is None:
         return None
-    if not isinstance(constraint, Constraint):
-        raise GenerateArgumentError(
-            f"A constraint is an instance such as VerseForm('七言絕句') or Regex(…). Received: {constraint!r}."
-        )
     first = 0 if space.tokenizer.start_token_id is None else 1
     return [
         constraint.begin(space.tokenizer, prompt[first:], limit - len(prompt))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack, cast
 
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import decoding, engines, forms, loops, requests
 from kerasgen.generation.batches import ALL, Continuation, Part
+from kerasgen.generation.config import (
+    GenerationConfig,
+    GenerationSettings,
+    IdsSettings,
+    StreamSettings,
+    configured,
+    takes,
+)
 from kerasgen.generation.engine import Engine
-from kerasgen.generation.engines import EngineSource
 from kerasgen.generation.requests import Request
 from kerasgen.generation.writing import Writer, write
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.borrowed import as_sampler
-from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.searching import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
@@ -43,24 +49,14 @@ class GeneratedText:
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)
+@takes(GenerationSettings)
 def generate(
     model: LanguageModel | Engine,
     prompts: Iterable[str],
+    config: GenerationConfig | None = None,
     *,
-    sampler: Any,
-    max_length: int | None = None,
-    max_new_tokens: int | None = None,
-    stop: str | Sequence[str] | None = None,
-    constraint: Constraint | None = None,
-    valid_utf8: bool = True,
-    num_return_sequences: int | None = None,
-    return_logprobs: bool = False,
-    return_prompt: bool = True,
-    seed: int | Sequence[int] = 0,
-    batch_size: int = 32,
-    engine: str | EngineSource = "auto",
-    progress: bool | None = None,
     part: Part = ALL,
+    **settings: Unpack[GenerationSettings],
 ) -> list[Any]:
     """Return one text for each prompt.
 
@@ -70,27 +66,9 @@ def generate(
     Args:
         model: the model and its tokenizer, or an engine.
         prompts: texts to go on from; "" where the tokenizer has a start token, which is put before each.
-        sampler: a `SamplerSpec`, text such as `"top_k:k=40"`, or a `keras_hub.samplers.Sampler` instance.
-        max_length: tokens of a whole text; as in KerasHub, the start token, the prompt and an end token count.
-        max_new_tokens: tokens generated after the prompt, instead. With neither given, as many as the model has
-            positions, or 256 in all where it has no limit.
-        stop: strings at which a text ends, wherever they lie across tokens; the text is what stands before the first.
-            A search (beam, contrastive) looks for them when its texts are complete.
-        constraint: a form that every text has: its masks come before all that the sampler excludes, and the text is
-            complete when its limit comes. Only a stop string ends it sooner.
-        valid_utf8: choose only tokens that keep the text valid UTF-8, as every text does whose tokens are whole
-            characters. A token that would end a character in its midst, and U+FFFD, is left out before the sampler
-            chooses; log-probabilities, and the scores of beams, are of the model as it is. KerasHub's own samplers
-            know nothing of it.
-        num_return_sequences: how many texts for each prompt, each its own draw (of beam search: the best). Given, even
-            as 1, each prompt's texts come as a list.
-        return_logprobs: return `GeneratedText` values instead of strings.
-        return_prompt: begin each text with its prompt, exactly as it was given.
-        seed: for specs that have none of their own; one, or one for each prompt.
-        batch_size: texts generated at once, at most.
-        engine: which engine decodes a `LanguageModel`; see `kerasgen.generation.engines.resolve`.
-        progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
+        config: the settings, a sampler among them; those that are given by name come first.
         part: where these prompts stand among more.
+        **settings: keyword arguments of `GenerationConfig`.
 
     Returns:
         Texts without start, end and padding tokens. Bytes at the end that a length limit cut off in mid-character are
@@ -103,23 +81,12 @@ def generate(
             complete.
     """
     texts = requests.check_prompts(prompts)
+    config = configured("generate()", GenerationSettings, config, settings, needs=("sampler",))
+    constraint = cast(Constraint | None, config.constraint)
     tokenizer = model.tokenizer
-    request = requests.make(
-        model,
-        tokenizer.encode_batch(texts),
-        sampler=sampler,
-        max_length=max_length,
-        max_new_tokens=max_new_tokens,
-        stop=stop,
-        constraint=constraint,
-        valid_utf8=valid_utf8,
-        seed=seed,
-        num_return_sequences=num_return_sequences,
-        batch_size=batch_size,
-        part=part,
-        logprobs=return_logprobs,
-    )
-    found = decoding.decode_request(model, request, engine=engine, progress=progress)
+    encoded = tokenizer.encode_batch(texts)
+    request = requests.make(model, encoded, config, part=part, logprobs=config.return_logprobs)
+    found = decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
     def written(prompt: str, one: Continuation) -> Any:
         # Where `bad_words` leave nothing that completes a character, a text ends within it.
@@ -127,93 +94,56 @@ def generate(
         text = write(tokenizer, one.token_ids, ended=ended, stop=request.stop)
         if constraint is not None and not one.finished:
             forms.check(constraint, prompt, text)
-        text = prompt + text if return_prompt else text
-        return GeneratedText(text, one.token_ids, one.nats, one.score, one.finished) if return_logprobs else text
+        text = prompt + text if config.return_prompt else text
+        return GeneratedText(text, one.token_ids, one.nats, one.score, one.finished) if config.return_logprobs else text
 
-    if num_return_sequences is not None:
+    if config.num_return_sequences is not None:
         return [[written(text, one) for one in several] for text, several in zip(texts, found, strict=True)]
     return [written(text, several[0]) for text, several in zip(texts, found, strict=True)]
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)
+@takes(IdsSettings)
 def generate_ids(
     model: LanguageModel | Engine,
     prompts: Sequence[Sequence[int]],
+    config: GenerationConfig | None = None,
     *,
-    sampler: Any,
-    max_length: int | None = None,
-    max_new_tokens: int | None = None,
-    stop: str | Sequence[str] | None = None,
-    constraint: Constraint | None = None,
-    valid_utf8: bool = True,
-    num_return_sequences: int | None = None,
-    seed: int | Sequence[int] = 0,
-    batch_size: int = 32,
-    engine: str | EngineSource = "auto",
-    progress: bool | None = None,
     part: Part = ALL,
     logprobs: bool = True,
+    **settings: Unpack[IdsSettings],
 ) -> list[list[Continuation]]:
-    """Return the continuations of each prompt, the best first.
+    """Return the continuations of each prompt, the best first; with `stop`, up to the token that completed the string.
 
     Args:
         model: the model and its tokenizer, or an engine.
         prompts: token ids without the start token, which is put before each if there is one.
-        sampler: as in `generate`.
-        max_length: as in `generate`.
-        max_new_tokens: as in `generate`.
-        stop: as in `generate`; the ids go on to the token that completed the stop string.
-        constraint: as in `generate`.
-        valid_utf8: as in `generate`.
-        num_return_sequences: as in `generate`.
-        seed: as in `generate`.
-        batch_size: as in `generate`.
-        engine: as in `generate`.
-        progress: as in `generate`.
-        part: as in `generate`.
+        config: the settings, a sampler among them; those that are given by name come first.
+        part: where these prompts stand among more.
         logprobs: whether each token's log-probability is wanted; without, a sampler's texts may have NaN for a score,
             and an engine may compute fewer logits.
+        **settings: keyword arguments of `GenerationConfig`.
 
     Returns:
         For each prompt one continuation, or `num_return_sequences` (with beam search at most so many).
 
     Raises:
-        GenerateArgumentError: as in `generate`.
-        SamplerArgumentError: as in `generate`.
-        GenerationError: as in `generate`.
+        GenerateArgumentError: the call can't be carried out as written, such as a prompt that is too long.
+        SamplerArgumentError: `sampler` is no sampler.
+        GenerationError: the model's logits are not finite.
     """
-    request = requests.make(
-        model,
-        prompts,
-        sampler=sampler,
-        max_length=max_length,
-        max_new_tokens=max_new_tokens,
-        stop=stop,
-        constraint=constraint,
-        valid_utf8=valid_utf8,
-        seed=seed,
-        num_return_sequences=num_return_sequences,
-        batch_size=batch_size,
-        part=part,
-        logprobs=logprobs,
-    )
-    return decoding.decode_request(model, request, engine=engine, progress=progress)
+    config = configured("generate_ids()", IdsSettings, config, settings, needs=("sampler",))
+    request = requests.make(model, prompts, config, part=part, logprobs=logprobs)
+    return decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)
+@takes(StreamSettings)
 def stream(
     model: LanguageModel | Engine,
     prompt: str,
-    *,
-    sampler: Any,
-    max_length: int | None = None,
-    max_new_tokens: int | None = None,
-    stop: str | Sequence[str] | None = None,
-    constraint: Constraint | None = None,
-    valid_utf8: bool = True,
-    return_prompt: bool = True,
-    seed: int = 0,
-    engine: str | EngineSource = "auto",
+    config: GenerationConfig | None = None,
+    **settings: Unpack[StreamSettings],
 ) -> Iterator[str]:
     """Yield a text piece by piece as it is generated; joined, the pieces are what `generate` returns.
 
@@ -221,47 +151,36 @@ def stream(
     certain. Arguments are checked at the call, not at the first piece. Closing the iterator ends the work.
 
     Args:
-        model: as in `generate`.
-        prompt: text to go on from.
-        sampler: as in `generate`, but only kinds that choose token by token.
-        max_length: as in `generate`.
-        max_new_tokens: as in `generate`.
-        stop: as in `generate`.
-        constraint: as in `generate`.
-        valid_utf8: as in `generate`.
-        return_prompt: yield the prompt first, in a piece of its own.
-        seed: as in `generate`.
-        engine: as in `generate`.
+        model: the model and its tokenizer, or an engine.
+        prompt: text to go on from; it comes first, in a piece of its own, where `return_prompt` asks for it.
+        config: the settings, a sampler that chooses token by token among them; those given by name come first.
+        **settings: keyword arguments of `GenerationConfig`.
 
     Raises:
-        GenerateArgumentError: as in `generate`, and for samplers that know a text only when it is complete.
+        GenerateArgumentError: the call can't be carried out as written, or the sampler is of a kind that knows a text
+            only when it is complete.
+        SamplerArgumentError: `sampler` is no sampler.
+        GenerationError: the model's logits are not finite.
     """
-    spec = resolve(sampler)
+    config = configured("stream()", StreamSettings, config, settings, needs=("sampler",))
+    spec, constraint = config.sampler, cast(Constraint | None, config.constraint)
     (text,) = requests.check_prompts([prompt])
     if not isinstance(spec, (TokenSampler, Contrastive)):
         raise GenerateArgumentError(
             f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
             "generate, or a sampler that chooses token by token."
         )
-    request = requests.make(
-        model,
-        [model.tokenizer.encode(text)],
-        sampler=spec,
-        max_length=max_length,
-        max_new_tokens=max_new_tokens,
-        stop=stop,
-        constraint=constraint,
-        valid_utf8=valid_utf8,
-        seed=seed,
-    )
-    decoder = engines.resolve(model, engine, longest=request.limits[0])
+    request = requests.make(model, [model.tokenizer.encode(text)], config)
+    decoder = engines.resolve(model, config.engine, longest=request.limits[0])
     (batch,) = request.batches()
     # Here and not at the first piece, for it says whether there is a loop for the sampler.
     steps = decoding.choices(
         decoder, batch, spec, loops.Texts(batch, decoder.tokenizer, request.utf8), request.states, logprobs=False
     )
-    pieces = _pieces(steps, decoder.tokenizer, request, text if return_prompt else "")
-    return pieces if constraint is None else forms.follow(pieces, constraint, text, return_prompt, request.stop)
+    pieces = _pieces(steps, decoder.tokenizer, request, text if config.return_prompt else "")
+    if constraint is None:
+        return pieces
+    return forms.follow(pieces, constraint, text, config.return_prompt, request.stop)
 
 
 def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:

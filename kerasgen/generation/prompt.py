@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, Unpack, runtime_checkable
 
-from kerasgen import constraints, specs
+from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import engines, generating
+from kerasgen.generation.config import GenerationConfig, GenerationSettings, StreamSettings, configured, takes
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.borrowed import as_sampler
 from kerasgen.samplers.resolving import is_hub_sampler
 from kerasgen.tokens.base import Tokenizer
 
@@ -68,7 +70,7 @@ class Prompt(metaclass=Checked):
     Args:
         model: returns the model or engine; it is asked at each call.
         text: the beginning.
-        settings: arguments of each call that are not given there, such as `sampler` and `seed`.
+        config: the settings of calls that don't bring their own, a sampler among them.
         engine: turns a call's `engine` into what `kerasgen.generation` takes.
     """
 
@@ -76,12 +78,12 @@ class Prompt(metaclass=Checked):
         self,
         model: Callable[[], LanguageModel | Engine],
         text: str,
-        settings: dict[str, Any],
+        config: GenerationConfig | Mapping[str, Any],
         *,
         engine: Callable[[Any], Any] = lambda engine: engine,
     ) -> None:
         self._model = model
-        self._settings = settings
+        self._config = config if isinstance(config, GenerationConfig) else GenerationConfig(**config)
         self._engine = engine
         self.text = text
         self._read()
@@ -89,26 +91,46 @@ class Prompt(metaclass=Checked):
     def __repr__(self) -> str:
         return f"Prompt({self.text!r})"
 
-    def generate(self, prompts: str | Iterable[str] = "", **settings: Any) -> Any:
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
+    @takes(GenerationSettings)
+    def generate(
+        self,
+        prompts: str | Iterable[str] = "",
+        config: GenerationConfig | None = None,
+        **settings: Unpack[GenerationSettings],
+    ) -> Any:
         """Return what `Pipeline.generate` returns for this text with each of `prompts` after it.
 
-        The settings are those of `Pipeline.generate`; one that is None is as if it were not given.
+        Args:
+            prompts: what comes after the text.
+            config: the settings, instead of the pipeline's.
+            **settings: keyword arguments of `GenerationConfig`; one that is None is as if it were not given.
         """
-        model, settings = self._with(settings)
+        model, found = self._with("generate()", GenerationSettings, config, settings)
         several = specs.strings([prompts] if isinstance(prompts, str) else prompts)
         if several is None:
             raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r:.80}.")
-        found = generating.generate(model, [self.text + prompt for prompt in several], **settings)
+        texts = generating.generate(model, [self.text + prompt for prompt in several], found)
         if not isinstance(prompts, str):
-            return found
+            return texts
         if isinstance(model, _Watched):
             model.remember()
-        return found[0]
+        return texts[0]
 
-    def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
-        """Yield what `Pipeline.stream` yields for this text with `prompt` after it."""
-        model, settings = self._with(settings)
-        pieces = generating.stream(model, self.text + prompt, **settings)
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
+    @takes(StreamSettings)
+    def stream(
+        self, prompt: str = "", config: GenerationConfig | None = None, **settings: Unpack[StreamSettings]
+    ) -> Iterator[str]:
+        """Yield what `Pipeline.stream` yields for this text with `prompt` after it.
+
+        Args:
+            prompt: what comes after the text.
+            config: the settings, instead of the pipeline's.
+            **settings: keyword arguments of `GenerationConfig`; one that is None is as if it were not given.
+        """
+        model, found = self._with("stream()", StreamSettings, config, settings)
+        pieces = generating.stream(model, self.text + prompt, found)
         return _remembering(pieces, model) if isinstance(model, _Watched) else pieces
 
     @checked(GenerateArgumentError)
@@ -117,19 +139,21 @@ class Prompt(metaclass=Checked):
 
         Only what is new is read: the answer was, when it was generated after this prompt alone.
         """
-        return Prompt(self._model, self.text + text, self._settings, engine=self._engine)
+        return Prompt(self._model, self.text + text, self._config, engine=self._engine)
 
-    def _with(self, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _with(
+        self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
+    ) -> tuple[Any, GenerationConfig]:
         """What generates, and a call's settings; the prompt is read if Keras, which remembers it, decodes."""
         given = {name: value for name, value in settings.items() if value is not None}
-        model, found = self._model(), {"engine": "keras", **self._settings, **given}
-        found["engine"] = self._engine(found["engine"])
-        if "constraint" in found:
-            found["constraint"] = constraints.REGISTRY.resolve(found["constraint"])
-        if found["engine"] not in engines.NAMES:
+        found = configured(call, names, config, given, default=self._config)
+        own = {name: getattr(self._config, name) for name in ("sampler", "seed") if getattr(found, name) is None}
+        engine = self._engine("keras" if found.engine == "auto" else found.engine)
+        found, model = found.override(own | {"engine": engine}), self._model()
+        if engine not in engines.NAMES:
             return model, found
         self._read()
-        return model if is_hub_sampler(found.get("sampler")) else _Watched(engines.resolve(model)), found
+        return model if is_hub_sampler(found.sampler) else _Watched(engines.resolve(model)), found
 
     def _read(self) -> None:
         """Let the engine read what it doesn't remember."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,10 +15,10 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
 from kerasgen.generation import forms
 from kerasgen.generation.batches import ALL, Batch, Part
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.engine import TextSpace
-from kerasgen.generation.writing import check_stop
 from kerasgen.samplers.base import SamplerSpec
-from kerasgen.samplers.resolving import is_hub_sampler, resolve
+from kerasgen.samplers.resolving import is_hub_sampler
 from kerasgen.samplers.searching import Beam
 
 T = TypeVar("T")
@@ -76,46 +75,46 @@ class Request:
 def make(
     space: TextSpace,
     prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
     *,
-    sampler: Any,
-    max_length: int | None,
-    max_new_tokens: int | None,
-    stop: str | Sequence[str] | None,
-    constraint: Constraint | None,
-    valid_utf8: bool,
-    seed: int | Sequence[int],
-    num_return_sequences: int | None = None,
-    batch_size: int = 1,
     part: Part = ALL,
     logprobs: bool = False,
 ) -> Request:
-    """Return the request of a call; the arguments are those of `generate_ids`.
+    """Return the request of a call.
+
+    Args:
+        space: whose tokenizer the ids are of.
+        prompts: token ids without the start token.
+        config: of the call, its sampler with it.
+        part: where these prompts stand among more.
+        logprobs: whether each token's log-probability is wanted.
 
     Raises:
         GenerateArgumentError: the call can't be carried out as written.
-        SamplerArgumentError: `sampler` is no sampler.
     """
-    spec, ends = resolve(sampler), check_stop(stop)
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise GenerateArgumentError(f"`batch_size` must be a whole number of at least 1. Received: {batch_size!r}.")
-    if not isinstance(valid_utf8, bool):
-        raise GenerateArgumentError(f"`valid_utf8` must be True or False. Received: {valid_utf8!r}.")
-    spec, copies = _with_copies(spec, num_return_sequences)
+    spec, copies = _with_copies(config.sampler, config.num_return_sequences)
     framed = batching.frame(space, prompts, first=part.first)
     limits = batching.limits(
-        space, list(map(len, framed)), max_length=max_length, max_new_tokens=max_new_tokens, first=part.first
+        space,
+        list(map(len, framed)),
+        max_length=config.max_length,
+        max_new_tokens=config.max_new_tokens,
+        first=part.first,
     )
-    seeds = _seeds(spec, seed, len(framed))
+    seeds = _seeds(spec, config.seed, len(framed))
     framed, limits, seeds = _repeated(framed, copies), _repeated(limits, copies), _repeated(seeds, copies)
     repeats = part.repeats
     if repeats is not None:
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
+    constraint: Any = config.constraint
     states = forms.begin(space, framed, limits, constraint)
     # An automaton's form is one of characters; of another's states nobody knows. No mask comes to KerasHub's samplers.
     is_whole = constraint is not None and type(constraint).begin is Constraint.begin
-    masked = valid_utf8 and not is_whole and not is_hub_sampler(spec)
+    masked = config.valid_utf8 and not is_whole and not is_hub_sampler(spec)
     utf8 = utf8_masks.masks_of(space.tokenizer) if masked else None
-    return Request(spec, ends, framed, limits, seeds, states, utf8, repeats, copies, batch_size, logprobs)
+    return Request(
+        spec, config.stop_strings, framed, limits, seeds, states, utf8, repeats, copies, config.batch_size, logprobs
+    )
 
 
 def check_prompts(prompts: Iterable[str]) -> list[str]:
@@ -134,19 +133,9 @@ def _with_copies(spec: Any, num_return_sequences: int | None) -> tuple[Any, int]
     """The spec, and how often each prompt is to be run."""
     if num_return_sequences is None:
         return spec, 1
-    count = num_return_sequences
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise GenerateArgumentError(
-            f"`num_return_sequences` must be a whole number of at least 1. Received: {num_return_sequences!r}."
-        )
     if isinstance(spec, Beam):
-        if count > spec.num_beams:
-            raise GenerateArgumentError(
-                f"Beam search over {spec.num_beams} texts can return as many at most. Received: "
-                f"num_return_sequences={count}. Raise `num_beams`."
-            )
-        return dataclasses.replace(spec, num_return_sequences=count), 1
-    return spec, count
+        return dataclasses.replace(spec, num_return_sequences=num_return_sequences), 1
+    return spec, num_return_sequences
 
 
 def _repeated(values: list[T], copies: int) -> list[T]:
@@ -154,15 +143,12 @@ def _repeated(values: list[T], copies: int) -> list[T]:
     return [value for value in values for _ in range(copies)]
 
 
-def _seeds(spec: Any, seed: int | Sequence[int], count: int) -> list[int]:
-    """One seed for each prompt: the spec's own, or the call's."""
-    several = [seed] * count if not isinstance(seed, Iterable) or isinstance(seed, str) else list(seed)
+def _seeds(spec: Any, seed: int | Sequence[int] | None, count: int) -> list[int]:
+    """One seed for each prompt: the spec's own, or the call's, or 0."""
+    several = list(seed) if isinstance(seed, Sequence) else [seed or 0] * count
     if len(several) != count:
         raise GenerateArgumentError(
             f"`seed` must be one number, or one for each of the {count} prompts. Received: {len(several)} of them."
         )
-    for one in several:
-        if not isinstance(one, numbers.Integral) or isinstance(one, bool) or not 0 <= one < 2**64:
-            raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={one!r}.")
     own = getattr(spec, "seed", None) if isinstance(spec, SamplerSpec) else None
-    return [int(one) for one in several] if own is None else [own] * count
+    return several if own is None else [own] * count

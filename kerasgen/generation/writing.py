@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from kerasgen.errors import GenerateArgumentError
 from kerasgen.tokens.base import Tokenizer
-
-
-def check_stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the stop strings of a call.
-
-    Raises:
-        GenerateArgumentError: one is empty or no string.
-    """
-    several = stop is None or (isinstance(stop, Iterable) and not isinstance(stop, (str, bytes)))
-    found: tuple[Any, ...] = tuple(stop or ()) if several else (stop,)
-    if not all(isinstance(one, str) and one for one in found):
-        raise GenerateArgumentError(f"`stop` must be strings that are not empty. Received: stop={stop!r}.")
-    return found
 
 
 class Writer:

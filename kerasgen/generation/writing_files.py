@@ -5,41 +5,38 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from kerasgen import forks
-from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import json_lines
 from kerasgen.generation.batches import Part
+from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured, takes
 from kerasgen.generation.generating import GeneratedText, generate
+from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.resolving import is_hub_sampler, resolve
+from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.resolving import is_hub_sampler
 
 # Values of each weight that go into a model's fingerprint, evenly spread.
 _VALUES = 256
 
 
+@checked(GenerateArgumentError, elsewhere=as_sampler)
+@takes(GenerationSettings)
 def generate_to(
     model: LanguageModel,
     path: str | os.PathLike[str],
     prompts: Iterable[str],
+    config: GenerationConfig | None = None,
     *,
-    sampler: Any,
     chunk_size: int = 1024,
     overwrite: bool = False,
-    progress: bool | None = None,
-    seed: int = 0,
-    batch_size: int = 32,
-    return_logprobs: bool = False,
-    num_return_sequences: int | None = None,
-    stop: str | Sequence[str] | None = None,
-    constraint: Constraint | None = None,
-    **settings: Any,
+    **settings: Unpack[GenerationSettings],
 ) -> Path:
     """Write one JSON line for each prompt; see `Pipeline.generate_to`.
 
@@ -47,30 +44,24 @@ def generate_to(
         model: the model and its tokenizer.
         path: as there.
         prompts: as there.
-        sampler: as there.
+        config: the settings, a sampler among them; those that are given by name come first.
         chunk_size: as there.
         overwrite: as there.
-        progress: as there.
-        seed: as there.
-        batch_size: as there.
-        return_logprobs: as there.
-        num_return_sequences: as there.
-        stop: as there.
-        constraint: as there.
-        **settings: what else `kerasgen.generation.generate` takes.
+        **settings: keyword arguments of `GenerationConfig`.
 
     Raises:
         GenerateArgumentError: as there.
         GenerationError: as there.
     """
     forks.check(forks.KERAS)
-    spec = resolve(sampler)
+    config = configured("generate_to()", GenerationSettings, config, settings, needs=("sampler",))
+    spec, seed = config.sampler, config.seed or 0
     if is_hub_sampler(spec):
         raise GenerateArgumentError(
             f"KerasHub's own samplers give other texts at every call, so a killed run could not go on. Use one of "
             f"kerasgen's. Received: sampler={spec!r}."
         )
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not isinstance(seed, int):
         raise GenerateArgumentError(f"`seed` must be one number. Received: seed={seed!r}.")
     came_before: Counter[bytes] = Counter()
 
@@ -85,34 +76,26 @@ def generate_to(
         return found
 
     def run(chunk: json_lines.Chunk) -> list[dict[str, Any]]:
-        texts = generate(
-            model,
-            list(chunk.prompts),
-            sampler=spec,
-            seed=seed,
-            batch_size=batch_size,
-            stop=stop,
-            constraint=constraint,
-            num_return_sequences=num_return_sequences,
-            return_logprobs=return_logprobs,
-            progress=False,
-            part=Part(chunk.first, repeats(chunk)),
-            **settings,
-        )
-        if num_return_sequences is None:
+        part = Part(chunk.first, repeats(chunk))
+        texts = generate(model, list(chunk.prompts), config, progress=False, part=part)
+        if config.num_return_sequences is None:
             return [_record(text) for text in texts]
-        return [{"texts": [_record(text) if return_logprobs else text for text in several]} for several in texts]
+        return [{"texts": [_record(text) if config.return_logprobs else text for text in several]} for several in texts]
 
+    # In this order, whose digest a run that was killed under an earlier version kept.
     told = {
         "model": [model.source, model.tokenizer.digest(), fingerprint(model)],
         "sampler": repr(spec),
-        "constraint": repr(constraint),
-        "stop": [stop] if isinstance(stop, str) else list(stop or ()),
+        "constraint": repr(config.constraint),
+        "stop": list(config.stop_strings),
         "seed": seed,
-        "num_return_sequences": num_return_sequences,
-        "return_logprobs": return_logprobs,
-        **settings,
-        "engine": repr(settings.get("engine")),
+        "num_return_sequences": config.num_return_sequences,
+        "return_logprobs": config.return_logprobs,
+        "max_length": config.max_length,
+        "max_new_tokens": config.max_new_tokens,
+        "valid_utf8": config.valid_utf8,
+        "return_prompt": config.return_prompt,
+        "engine": repr(config.engine),
     }
     return json_lines.write_lines(
         path,
@@ -122,7 +105,7 @@ def generate_to(
         skip=repeats,
         chunk_size=chunk_size,
         overwrite=overwrite,
-        progress=progress,
+        progress=config.progress,
     )
 
 

@@ -1,0 +1,314 @@
+"""`GenerationConfig`: every setting of a call that generates, checked once and documented here alone.
+
+Imports the standard library only, so that an artefact's runtime takes the same value where there is no Keras.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import numbers
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from kerasgen import constraints
+from kerasgen.constraints.base import Constraint
+from kerasgen.errors import GenerateArgumentError, call_error
+from kerasgen.keywords import Checked
+from kerasgen.samplers import resolving
+from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.searching import Beam
+
+if TYPE_CHECKING:
+    from kerasgen.generation.engines import EngineSource
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GenerationConfig(metaclass=Checked):
+    """The settings of a call that generates: a value that can be compared, printed, saved and given to any call.
+
+    A call that takes one takes its settings by name too; a name that is given overrides the config's.
+
+    Args:
+        max_length: tokens of a whole text; as in KerasHub, the start token, the prompt and an end token count.
+        max_new_tokens: tokens generated after the prompt, instead. With neither given, as many as the model has
+            positions, or 256 in all where it has no limit.
+        sampler: how tokens are chosen: a `SamplerSpec`, text such as `"top_k:k=40"`, or a `keras_hub.samplers.Sampler`
+            instance; None for that of the pipeline. An artefact chooses greedily then.
+        stop: strings at which a text ends, wherever they lie across tokens; the text is what stands before the first.
+            A search (beam, contrastive) looks for them when its texts are complete.
+        constraint: a form that every text has, a `Constraint` or text such as `"verse_form:form=七言絕句"`: its masks
+            come before all that the sampler excludes, and the text is complete when its limit comes. Only a stop
+            string ends it sooner.
+        valid_utf8: choose only tokens that keep the text valid UTF-8, as every text does whose tokens are whole
+            characters. A token that would end a character in its midst, and U+FFFD, is left out before the sampler
+            chooses; log-probabilities, and the scores of beams, are of the model as it is. KerasHub's own samplers
+            know nothing of it. False leaves the model the choice of all.
+        num_return_sequences: how many texts for each prompt, each its own draw (of beam search: the best). Given, even
+            as 1, each prompt's texts come as a list.
+        return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
+        return_prompt: begin each text with its prompt, exactly as it was given.
+        seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. A sampler's own comes first. None for the
+            pipeline's, and 0 where there is none.
+        batch_size: texts generated at once, at most; prompts of like length share a batch.
+        engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for GPT-2 and OPT in float32, and for others
+            the backend that Keras runs on. `"litert"` writes an artefact of a GPT-2's or OPT's weights into the
+            cache directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.
+        progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.
+
+    Raises:
+        GenerateArgumentError: a setting is of another kind or out of range, or two exclude each other.
+        SamplerArgumentError: `sampler` is no sampler.
+        ConstraintArgumentError: `constraint` is no constraint.
+    """
+
+    _argument_error = GenerateArgumentError
+    _elsewhere = staticmethod(as_sampler)
+
+    max_length: int | None = None
+    max_new_tokens: int | None = None
+    sampler: Any = None
+    stop: str | Sequence[str] | None = None
+    constraint: str | Constraint | None = None
+    valid_utf8: bool = True
+    num_return_sequences: int | None = None
+    return_logprobs: bool = False
+    return_prompt: bool = True
+    seed: int | Sequence[int] | None = None
+    batch_size: int = 32
+    engine: str | EngineSource = "auto"
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_new_tokens is not None:
+            raise GenerateArgumentError(
+                "Give `max_length`, which counts the prompt, or `max_new_tokens`, which doesn't. Received: "
+                f"max_length={self.max_length}, max_new_tokens={self.max_new_tokens}."
+            )
+        self._set("max_length", _count("max_length", self.max_length, shown="max_length="))
+        self._set("max_new_tokens", _count("max_new_tokens", self.max_new_tokens, shown="max_new_tokens="))
+        if self.sampler is not None:
+            self._set("sampler", resolving.resolve(self.sampler))
+        self._set("stop", _stop_strings(self.stop))
+        if self.constraint is not None:
+            self._set("constraint", constraints.REGISTRY.resolve(self.constraint))
+        for name in ("valid_utf8", "return_logprobs", "return_prompt"):
+            if not isinstance(getattr(self, name), bool):
+                raise GenerateArgumentError(f"`{name}` must be True or False. Received: {getattr(self, name)!r}.")
+        self._set("num_return_sequences", _count("num_return_sequences", self.num_return_sequences))
+        copies = self.num_return_sequences
+        if copies is not None and isinstance(self.sampler, Beam) and copies > self.sampler.num_beams:
+            raise GenerateArgumentError(
+                f"Beam search over {self.sampler.num_beams} texts can return as many at most. Received: "
+                f"num_return_sequences={copies}. Raise `num_beams`."
+            )
+        self._set("seed", _seeds(self.seed))
+        if self.batch_size is None:
+            raise GenerateArgumentError("`batch_size` must be a whole number of at least 1. Received: None.")
+        self._set("batch_size", _count("batch_size", self.batch_size))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # as it is compared, printed and saved
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The strings of `stop`; none for None."""
+        return tuple(self.stop or ())
+
+    def changed(self) -> dict[str, Any]:
+        """Return the settings that differ from their defaults, by name."""
+        return {name: getattr(self, name) for name in FIELDS if not _equal(getattr(self, name), _DEFAULTS[name])}
+
+    def override(self, settings: Mapping[str, Any]) -> GenerationConfig:
+        """Return the config with some settings replaced; of the two lengths, the one that is given counts.
+
+        Args:
+            settings: by name.
+
+        Raises:
+            GenerateArgumentError: one of them is wrong.
+        """
+        given = dict(settings)
+        if given.get("max_length") is not None:
+            given.setdefault("max_new_tokens", None)
+        elif given.get("max_new_tokens") is not None:
+            given.setdefault("max_length", None)
+        return dataclasses.replace(self, **given) if given else self
+
+
+class ArtefactSettings(TypedDict, total=False):
+    """What an artefact takes by name; each is documented by `GenerationConfig`."""
+
+    max_new_tokens: int | None
+    sampler: Any
+    valid_utf8: bool
+    return_prompt: bool
+    seed: int | Sequence[int] | None
+
+
+class StreamSettings(ArtefactSettings, total=False):
+    """What `stream` takes by name."""
+
+    max_length: int | None
+    stop: str | Sequence[str] | None
+    constraint: str | Constraint | None
+    engine: str | EngineSource
+
+
+class TextSettings(StreamSettings, total=False):
+    """What `generate` takes by name where it returns a string for each prompt."""
+
+    batch_size: int
+    progress: bool | None
+
+
+class GenerationSettings(TextSettings, total=False):
+    """What `generate` takes by name: all that `GenerationConfig` has."""
+
+    num_return_sequences: int | None
+    return_logprobs: bool
+
+
+class IdsSettings(TypedDict, total=False):
+    """What `generate_ids` takes by name: all that does not speak of text."""
+
+    max_length: int | None
+    max_new_tokens: int | None
+    sampler: Any
+    stop: str | Sequence[str] | None
+    constraint: str | Constraint | None
+    valid_utf8: bool
+    num_return_sequences: int | None
+    seed: int | Sequence[int] | None
+    batch_size: int
+    engine: str | EngineSource
+    progress: bool | None
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(GenerationConfig)}
+_SILENT = ("batch_size", "progress")  # no text depends on them
+
+
+def taken(settings: type[Any]) -> tuple[str, ...]:
+    """Return the names of a TypedDict of settings, in the order of the config's fields."""
+    return tuple(name for name in FIELDS if name in settings.__annotations__)
+
+
+def takes(settings: type[Any]) -> Callable[[F], F]:
+    """Return a decorator that shows what a function's `**settings` are, in its signature and in its documentation.
+
+    Args:
+        settings: a TypedDict of names that `GenerationConfig` has.
+    """
+    names = taken(settings)
+
+    def decorate(function: F) -> F:
+        hints = inspect.get_annotations(GenerationConfig)
+        parameters = list(inspect.signature(function).parameters.values())
+        own = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+        by_name = inspect.Parameter.KEYWORD_ONLY
+        own += [
+            inspect.Parameter(name, by_name, default=_DEFAULTS[name], annotation=hints[name])
+            for name in names
+            if name not in [one.name for one in own]
+        ]
+        function.__signature__ = inspect.signature(function).replace(parameters=own)  # type: ignore[attr-defined]
+        if function.__doc__:
+            function.__doc__ = _documented(function.__doc__, names)
+        return function
+
+    return decorate
+
+
+def configured(
+    call: str,
+    settings: type[Any],
+    config: Any,
+    given: Mapping[str, Any],
+    *,
+    default: GenerationConfig | None = None,
+    needs: Iterable[str] = (),
+) -> GenerationConfig:
+    """Return the config of a call: its own or the default one, overridden by what is given by name.
+
+    Args:
+        call: its name, for messages.
+        settings: a TypedDict of the names that the call takes.
+        config: a `GenerationConfig`, or None.
+        given: settings by name.
+        default: where `config` is None; of its settings those that the call takes count.
+        needs: names that must be given by either.
+
+    Raises:
+        TypeError: a name is none that the call takes; `keywords.checked` says it in words.
+        GenerateArgumentError: a setting is wrong, missing, or none that the call takes.
+    """
+    names = taken(settings)
+    if any(name not in names for name in given):
+        raise TypeError(f"{call} got an unexpected keyword argument")
+    if config is not None and not isinstance(config, GenerationConfig):
+        raise GenerateArgumentError(
+            f"`config` must be a kg.GenerationConfig. Received: {config!r:.80}. Settings are given by name, such as "
+            "max_new_tokens=64."
+        )
+    if config is not None:
+        beyond = [f"{name}={value!r}" for name, value in config.changed().items() if name not in (*names, *_SILENT)]
+        if beyond:
+            raise GenerateArgumentError(
+                f"{call} takes {', '.join(names)}. Received besides, in `config`: {', '.join(beyond)}. Leave it out."
+            )
+    base = config or default or GenerationConfig()
+    beyond_names = [name for name in base.changed() if name not in names]
+    found = base.override({name: _DEFAULTS[name] for name in beyond_names} | dict(given))
+    for name in needs:
+        if getattr(found, name) is None:
+            said = f"{call} needs {name!r}. Write {call.removesuffix('()')}({name}=…)."
+            raise call_error(GenerateArgumentError)(said)
+    return found
+
+
+def _documented(documentation: str, names: Sequence[str]) -> str:
+    """The documentation of a call, with the config's words for each setting in place of its `**settings`."""
+    entries = re.findall(r"^ {4}(\w+): (.*\n(?: {8}.*\n)*)", inspect.getdoc(GenerationConfig) or "", re.MULTILINE)
+    said = "".join(f"    {name}: {text}" for name, text in entries if name in names)
+    return re.sub(r"^ +\*\*settings: .*\n(?: {8}.*\n)*", lambda _: said, inspect.cleandoc(documentation), flags=re.M)
+
+
+def _equal(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))
+
+
+def _count(name: str, value: Any, *, shown: str = "") -> int | None:
+    """A number of at least 1, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise GenerateArgumentError(f"`{name}` must be a whole number of at least 1. Received: {shown}{value!r}.")
+    return int(value)
+
+
+def _stop_strings(stop: Any) -> tuple[str, ...] | None:
+    several = stop is None or (isinstance(stop, Iterable) and not isinstance(stop, (str, bytes)))
+    found: tuple[Any, ...] = tuple(stop or ()) if several else (stop,)
+    if not all(isinstance(one, str) and one for one in found):
+        raise GenerateArgumentError(f"`stop` must be strings that are not empty. Received: stop={stop!r}.")
+    return found or None
+
+
+def _seeds(seed: Any) -> int | tuple[int, ...] | None:
+    if seed is None:
+        return None
+    is_one = not isinstance(seed, Iterable) or isinstance(seed, str)
+    several = (seed,) if is_one else tuple(seed)
+    for one in several:
+        if not isinstance(one, numbers.Integral) or isinstance(one, bool) or not 0 <= int(one) < 2**64:
+            raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={one!r}.")
+    return int(several[0]) if is_one else tuple(map(int, several))
