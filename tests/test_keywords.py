@@ -182,7 +182,7 @@ def test_what_is_said_of_the_calls_is_what_they_take():
     assert set(belonging.PIPELINE) == names(kg.Pipeline)
     assert set(belonging.FIT) == names(kg.Pipeline.fit)
     # The others are arguments of a pipeline, a tuner or a sampler too.
-    others = {"prompts", "sampler", "seed", "batch_size"}
+    others = {"prompts", "config", "sampler", "seed", "batch_size"}
     assert set(belonging.GENERATE) == names(kg.Pipeline.generate) - others
 
 

@@ -256,8 +256,8 @@ def configured(
         raise TypeError(f"{call} got an unexpected keyword argument")
     if config is not None and not isinstance(config, GenerationConfig):
         raise GenerateArgumentError(
-            f"`config` must be a kg.GenerationConfig. Received: {config!r:.80}. Settings are given by name, such as "
-            "max_new_tokens=64."
+            f"{call} takes a kg.GenerationConfig without a name, as `config`. Received besides: {config!r:.80}. "
+            f"By name it takes: {', '.join(names)}."
         )
     if config is not None:
         beyond = [f"{name}={value!r}" for name, value in config.changed().items() if name not in (*names, *_SILENT)]

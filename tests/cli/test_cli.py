@@ -140,7 +140,7 @@ def test_every_setting_of_generate_has_a_flag():
     import inspect
 
     given = {action.dest for action in parser().parse_args(["generate", "poet", "the"]).parser._actions}
-    taken = set(inspect.signature(kg.Pipeline.generate).parameters) - {"self"}
+    taken = set(inspect.signature(kg.Pipeline.generate).parameters) - {"self", "config"}
     assert taken - given == {"return_logprobs", "progress"}
 
 

@@ -72,8 +72,8 @@ def test_a_prompt_that_can_not_have_the_form_is_told_before_any_work(model, monk
     prompts = [*["j"] * 50, "j!"]
     with pytest.raises(GenerateArgumentError, match="'j!'"):
         generate(model, prompts, sampler="random", constraint=FORM, max_new_tokens=20)
-    with pytest.raises(GenerateArgumentError, match="an instance such as"):
-        generate(model, ["j"], sampler="random", constraint="[jqvxz]", max_new_tokens=20)  # type: ignore[arg-type]
+    with pytest.raises(kg.errors.UnknownNameError, match="No constraint is called"):
+        generate(model, ["j"], sampler="random", constraint="[jqvxz]", max_new_tokens=20)
 
 
 def test_only_what_follows_the_prompt_may_be_constrained(model):

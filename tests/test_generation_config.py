@@ -1,0 +1,113 @@
+"""A `GenerationConfig` is checked once, says the same as arguments by name, and is kept with a pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+
+import pytest
+
+import kerasgen as kg
+from kerasgen.generation import config as configs
+
+pytestmark = pytest.mark.one_backend
+
+
+def test_a_type_checker_sees_exactly_the_names_of_the_config() -> None:
+    assert set(configs.GenerationSettings.__annotations__) == set(configs.FIELDS)
+    assert set(configs.IdsSettings.__annotations__) == set(configs.FIELDS) - {"return_logprobs", "return_prompt"}
+    for settings in (configs.GenerationSettings, configs.IdsSettings):
+        hints = inspect.get_annotations(kg.GenerationConfig)
+        for name in configs.taken(settings):
+            assert settings.__annotations__[name].__forward_arg__ == hints[name]
+
+
+@pytest.mark.parametrize("call", ["generate", "generate_to", "stream"])
+def test_the_help_of_a_call_tells_each_setting_that_it_takes(call: str) -> None:
+    method = getattr(kg.Pipeline, call)
+    documentation = inspect.getdoc(method)
+    assert documentation is not None
+    for name in set(inspect.signature(method).parameters) - {"self"}:
+        assert f"    {name}: " in documentation
+    assert "**settings" not in documentation
+
+
+def test_text_is_read_as_the_value_that_it_stands_for() -> None:
+    written = kg.GenerationConfig(sampler="top_k:k=3", stop="x", seed=[1, 2], constraint="regex:pattern=a+")
+    value = kg.GenerationConfig(sampler=kg.TopK(k=3), stop=("x",), seed=(1, 2), constraint=kg.Regex("a+"))
+    assert written == value
+    assert hash(written) == hash(value)
+    assert repr(kg.GenerationConfig(max_new_tokens=8)) == "GenerationConfig(max_new_tokens=8)"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_length": 9, "max_new_tokens": 3},
+        {"max_new_tokens": 0},
+        {"batch_size": True},
+        {"seed": -1},
+        {"stop": ""},
+        {"valid_utf8": 1},
+        {"return_prompt": "no"},
+        {"num_return_sequences": 5, "sampler": "beam:num_beams=4"},
+        {"temperature": 0.5},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_told_when_the_config_is_made(settings: dict[str, object]) -> None:
+    with pytest.raises(kg.errors.GenerateArgumentError):
+        kg.GenerationConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_of_two_lengths_the_one_that_is_given_by_name_counts() -> None:
+    config = kg.GenerationConfig(max_length=40).override({"max_new_tokens": 4})
+    assert config == kg.GenerationConfig(max_new_tokens=4)
+
+
+def test_a_config_says_what_the_same_settings_say_by_name() -> None:
+    settings = {"max_new_tokens": 6, "sampler": "random", "seed": 3, "return_prompt": False}
+    by_name = kg.Pipeline(model="starter").generate("春", **settings)
+    config = kg.GenerationConfig(**settings)
+    assert kg.Pipeline(model="starter").generate("春", config) == by_name
+    pipe = kg.Pipeline(model="starter", generation_config=config)
+    assert pipe.sampler == kg.Random()
+    assert pipe.generate("春") == "".join(pipe.stream("春")) == pipe.prompt("春").generate() == by_name
+    assert len(pipe.generate("春", max_new_tokens=2)) <= len(by_name)
+    assert pipe.generate("春", return_prompt=True) == "春" + by_name
+
+
+def test_a_call_refuses_what_its_config_sets_and_it_does_not_take() -> None:
+    with pytest.raises(kg.errors.GenerateArgumentError, match="num_return_sequences=2"):
+        kg.Pipeline(model="starter").stream("春", kg.GenerationConfig(num_return_sequences=2))
+
+
+def test_the_sampler_of_a_pipeline_is_given_once() -> None:
+    with pytest.raises(kg.errors.ArgumentError, match="once"):
+        kg.Pipeline(sampler="greedy", generation_config=kg.GenerationConfig(sampler="random"))
+
+
+def test_a_saved_pipeline_keeps_its_config_and_an_older_one_has_none(tmp_path) -> None:
+    config = kg.GenerationConfig(max_new_tokens=5, stop="。", sampler="top_p", constraint="verse_form:form=七言絕句")
+    pipe = kg.Pipeline(model="starter", generation_config=config)
+    pipe.save(tmp_path / "poet")
+    loaded = kg.Pipeline.load(tmp_path / "poet")
+    assert loaded.generation_config == config
+    manifest = next(path for path in (tmp_path / "poet").glob("*.json") if "sampler" in path.read_text("utf-8"))
+    said = json.loads(manifest.read_text("utf-8"))
+    del said["generation_config"]  # as 0.1.0 wrote it
+    manifest.write_text(json.dumps(said), "utf-8")
+    assert kg.Pipeline.load(tmp_path / "poet").generation_config == kg.GenerationConfig(sampler="top_p")
+    assert "max_new_tokens=5" in repr(loaded)
+    said["generation_config"] = {"max_new_tokens": "many"}
+    manifest.write_text(json.dumps(said), "utf-8")
+    with pytest.raises(kg.errors.ModelFormatError, match="generation_config"):
+        kg.Pipeline.load(tmp_path / "poet")
+
+
+def test_a_config_can_be_changed_into_another_but_not_in_place() -> None:
+    config = kg.GenerationConfig(seed=1)
+    assert dataclasses.replace(config, seed=2).seed == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 2  # type: ignore[misc]
