@@ -40,8 +40,8 @@ nitpick_ignore_regex = [
     # The types of pytest's own fixtures, in the conformance suites.
     ("py:class", r"_?pytest\..*"),
     # Names that a signature shows as they stand in the source: a path of the standard library's, type variables, and
-    # aliases of Literals; and the private type of keywords that several methods take.
-    ("py:class", r"kerasgen\.pipeline\._Generating|Path|Schedule|OnError|tuple\[float|(kerasgen\.(plugins|specs)\.)?T"),
+    # aliases of Literals.
+    ("py:class", r"Path|Schedule|OnError|tuple\[float|(kerasgen\.(plugins|specs)\.)?T"),
     # What one part of the package hands to another, and no person makes.
     ("py:class", r"kerasgen\.(corpora\.splits\.Division|generation\.utf8_states\.Utf8States)"),
     ("py:class", r"kerasgen\.tokens\.(bpe_files\.Contents|surveying\.Survey)"),

@@ -271,9 +271,9 @@ def test_several_prompts_take_turns(tuned, monkeypatch):
     asked = []
     whole = type(tuned).generate
 
-    def generate(self, prompts, **settings):
+    def generate(self, prompts, config):
         asked.extend(prompts)
-        return whole(self, prompts, **settings)
+        return whole(self, prompts, config)
 
     monkeypatch.setattr(type(tuned), "generate", generate)
     tuned.evaluate(texts=3, prompt=["the", "cat"], max_new_tokens=4, self_bleu=False)
