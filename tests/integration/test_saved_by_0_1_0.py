@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from places import TESTS
 
 import kerasgen as kg
-from kerasgen.errors import CheckpointError
+from kerasgen.errors import CheckpointError, KerasgenWarning
 
 SAVED = TESTS / "golden" / "from_0_1_0"
 EXPECTED: dict[str, Any] = json.loads((SAVED / "expected.json").read_text(encoding="utf-8"))
@@ -36,7 +37,10 @@ def settings() -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["pipeline", "adapters"])
 def test_a_saved_pipeline_generates_the_same_ids(saved: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(saved)
-    pipe = kg.Pipeline.load(name)
+    told = pytest.warns(KerasgenWarning, match="don't say which weights") if name == "adapters" else nullcontext()
+    with told:
+        pipe = kg.Pipeline.load(name)
+        _ = pipe.model
     for sampler, ids in EXPECTED[name].items():
         found = pipe.generate(
             ["the rain", "a small", "who"],
