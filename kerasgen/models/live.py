@@ -123,12 +123,12 @@ def _stock_name(causal_lm: Any) -> str:
 
 
 def _tokenizer(causal_lm: Any) -> Any:
-    from kerasgen.models import architectures
+    from kerasgen.models import architectures, preset_tokenizers
     from kerasgen.models.hub_tokenizer import KerasHubTokenizer
     from kerasgen.tokens.bpe import ByteLevelBPE
 
     preprocessor = causal_lm.preprocessor
-    family = next(filter(None, map(architectures.BYTE_LEVEL_FAMILIES.get, _backbone_names(causal_lm))), None)
+    family = next(filter(None, map(architectures.byte_level_tokens, _backbone_names(causal_lm))), None)
     if family is None or getattr(preprocessor.tokenizer, "merges", None) is None:
         return KerasHubTokenizer(preprocessor.tokenizer)
     if not preprocessor.tokenizer.vocabulary:
@@ -136,8 +136,8 @@ def _tokenizer(causal_lm: Any) -> Any:
     with temporary.folder() as folder:
         preprocessor.tokenizer.save_assets(folder)
         return ByteLevelBPE.from_files(
-            Path(folder, Path(architectures.VOCABULARY_FILE).name),
-            Path(folder, Path(architectures.MERGES_FILE).name),
+            Path(folder, Path(preset_tokenizers.VOCABULARY_FILE).name),
+            Path(folder, Path(preset_tokenizers.MERGES_FILE).name),
             start_token=family.start_token if getattr(preprocessor, "add_start_token", True) else None,
             end_token=family.end_token,
             pad_token=family.pad_token,

@@ -201,19 +201,19 @@ def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
     """Return the exact tokenizer of a KerasHub preset."""
     from keras_hub.src.utils.preset_utils import get_file
 
-    family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)
+    family = architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
     if family is None:
         return _adapted_tokenizer(preset, causal_lm)
     # A remote preset's files come one by one, into one folder.
-    for name in (*preset_tokenizers.OPTIONAL_FILES, architectures.MERGES_FILE):
+    for name in (*preset_tokenizers.OPTIONAL_FILES, preset_tokenizers.MERGES_FILE):
         transformers_format.has_file(preset, name)
-    vocabulary = Path(get_file(preset, architectures.VOCABULARY_FILE))
+    vocabulary = Path(get_file(preset, preset_tokenizers.VOCABULARY_FILE))
     return preset_tokenizers.byte_level(vocabulary.parents[2], family)
 
 
 def _transformers_tokenizer(preset: str, causal_lm: Any, config: Mapping[str, Any]) -> Tokenizer:
     """The exact tokenizer of a transformers-format model."""
-    family = architectures.BYTE_LEVEL_FAMILIES.get(type(causal_lm.backbone).__name__)
+    family = architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
     if family is None:
         from kerasgen.models import keras_hub_tokenizers
 

@@ -27,7 +27,7 @@ def preprocessor_of(model: LanguageModel) -> Any:
 
     kind = type(model.causal_lm).preprocessor_cls
     tokenizer = model.tokenizer
-    family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
+    family = architectures.byte_level_tokens(type(model.backbone).__name__)
     keras_hub_tokenizer = getattr(tokenizer, "keras_hub_tokenizer", None)
     if family is not None and isinstance(tokenizer, ByteLevelBPE):
         if preset_tokenizers.keras_hub_difference(tokenizer, family) is not None:

@@ -7,10 +7,12 @@ from typing import Final
 
 from kerasgen import limits
 from kerasgen.errors import ModelError
-from kerasgen.models.architectures import MERGES_FILE, VOCABULARY_FILE, ByteLevelFamily
+from kerasgen.models.architectures import ByteLevelTokens
 from kerasgen.tokens import tokenizer_directory
 from kerasgen.tokens.bpe import ByteLevelBPE
 
+VOCABULARY_FILE: Final = "assets/tokenizer/vocabulary.json"
+MERGES_FILE: Final = "assets/tokenizer/merges.txt"
 SETTINGS_FILE: Final = f"assets/tokenizer/{tokenizer_directory.CONFIG_FILE}"
 """Special tokens, added tokens and ends of a text, as transformers writes them; KerasHub does not read it."""
 
@@ -19,7 +21,7 @@ OPTIONAL_FILES: Final = ("preprocessor.json", SETTINGS_FILE)
 _PROBES: Final = ("昨夜雨疏风骤", " two  spaces\n\nand it's 10", "é 🚀 <|endoftext|></s>")
 
 
-def byte_level(directory: Path, family: ByteLevelFamily) -> ByteLevelBPE:
+def byte_level(directory: Path, family: ByteLevelTokens) -> ByteLevelBPE:
     """Return the tokenizer whose files lie in a preset's directory.
 
     Raises:
@@ -37,7 +39,7 @@ def byte_level(directory: Path, family: ByteLevelFamily) -> ByteLevelBPE:
     )
 
 
-def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelFamily) -> None:
+def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelTokens) -> None:
     """Write what KerasHub's files lack of a tokenizer, and read it back as the preset's reader will.
 
     Args:
@@ -61,7 +63,7 @@ def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelFamily) -> 
         raise ModelError("The tokenizer that was written is another one than the model's. Nothing was kept.")
 
 
-def keras_hub_difference(tokenizer: ByteLevelBPE, family: ByteLevelFamily) -> str | None:
+def keras_hub_difference(tokenizer: ByteLevelBPE, family: ByteLevelTokens) -> str | None:
     """Return why KerasHub's own tokenizer of this family would do otherwise, or None."""
     missing = [token for token in family.special_tokens if token not in tokenizer.vocabulary]
     if missing:

@@ -150,7 +150,7 @@ def _write(
     task = bare_task(model, preprocessor)
     with _weights_through_ours(task):
         task.save_to_preset(str(directory))
-    family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
+    family = architectures.byte_level_tokens(type(model.backbone).__name__)
     if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
         preset_tokenizers.write(model.tokenizer, directory, family)
     elif isinstance(model.tokenizer, KerasHubTokenizer):

@@ -9,7 +9,8 @@ from typing import Any
 
 from kerasgen import locations
 from kerasgen.errors import ModelFormatError, TokenArgumentError
-from kerasgen.models.architectures import ByteLevelFamily
+from kerasgen.models import architectures
+from kerasgen.models.architectures import ByteLevelTokens
 from kerasgen.models.transformers_settings import settings
 from kerasgen.models.transformers_tensors import SAFETENSORS_FILE, SAFETENSORS_INDEX
 from kerasgen.tokens import tokenizer_directory
@@ -34,15 +35,11 @@ def convert(preset: str, config: Mapping[str, Any]) -> Any:
     """
     settings = check_config(preset, config)
     check_files(preset)
-    model_type = config["model_type"]
-    if model_type == "gpt2":
-        from kerasgen.models import gpt2_transformers
+    architecture = architectures.named(config["model_type"])
+    if architecture is not None and architecture.name in ("gpt2", "opt"):
+        from kerasgen.models import transformers_decoders
 
-        return gpt2_transformers.convert(preset, settings)
-    if model_type == "opt":
-        from kerasgen.models import opt_transformers
-
-        return opt_transformers.convert(preset, settings)
+        return transformers_decoders.convert(architecture, preset, settings)
     from kerasgen.models import keras_hub_converters
 
     return keras_hub_converters.convert(preset, settings)
@@ -99,7 +96,7 @@ def has_file(preset: str, name: str) -> bool:
     return bool(check_file_exists(preset, name))
 
 
-def byte_level_tokenizer(preset: str, family: ByteLevelFamily, config: Mapping[str, Any]) -> ByteLevelBPE:
+def byte_level_tokenizer(preset: str, family: ByteLevelTokens, config: Mapping[str, Any]) -> ByteLevelBPE:
     """Return the byte-level BPE of a preset: from `tokenizer.json`, else from `vocab.json` with `merges.txt`.
 
     Documents end with the tokenizer's end token, else with the first of `generation_config.json`, else of

@@ -21,7 +21,7 @@ from kerasgen.testing.tokenizers import TokenizerContract
 pytestmark = pytest.mark.one_backend
 
 
-class TestByteLevelFamily(TokenizerContract):
+class TestByteLevelTokens(TokenizerContract):
     def make_tokenizer(self) -> KerasHubTokenizer:
         return KerasHubTokenizer(llama3_tokenizer())
 

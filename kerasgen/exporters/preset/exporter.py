@@ -54,7 +54,7 @@ class PresetExporter(Exporter):
         from kerasgen.tokens.bpe import ByteLevelBPE
 
         require_plain(model, "preset")
-        family = architectures.BYTE_LEVEL_FAMILIES.get(type(model.backbone).__name__)
+        family = architectures.byte_level_tokens(type(model.backbone).__name__)
         if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
             difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)
             if difference is not None:

@@ -60,7 +60,8 @@ def read(directory: Path) -> StoredDecoder | None:
             weights, read = _weights(file, name, sizes)
             if read != file.datasets.keys():  # weights that this decoder would not compute with
                 return None
-        family = architectures.BYTE_LEVEL_FAMILIES[name]
+        family = architectures.byte_level_tokens(name)
+        assert family is not None
         tokenizer = preset_tokenizers.byte_level(directory, family)
     except Exception:  # of whatever kind: KerasHub reads the same files next, and tells what is wrong with them
         return None

@@ -1,0 +1,44 @@
+"""The architectures that kerasgen computes by itself, one file of data each.
+
+To add one, write a module with an `ARCHITECTURE` and name it in `_HOMES`. Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
+
+# KerasHub's backbone class, and the module of its architecture.
+_HOMES = {"GPT2Backbone": "gpt2", "LlamaBackbone": "llama", "OPTBackbone": "opt"}
+
+
+def of_backbone(name: str) -> Architecture | None:
+    """Return the architecture of a KerasHub backbone class by its name, or None where there is none."""
+    if name not in _HOMES:
+        return None
+    architecture: Architecture = import_module(f"{__name__}.{_HOMES[name]}").ARCHITECTURE
+    return architecture
+
+
+def named(name: str) -> Architecture | None:
+    """Return the architecture that transformers calls so (`model_type`), or None where there is none."""
+    return next((known for known in _all() if known.name == name), None)
+
+
+def named_in_gguf(name: str) -> Architecture | None:
+    """Return the architecture that llama.cpp calls so, or None where there is none."""
+    return next((known for known in _all() if known.gguf == name), None)
+
+
+def byte_level_tokens(backbone: str) -> ByteLevelTokens | None:
+    """Return the special tokens of a KerasHub backbone class that reads texts by GPT-2's byte-level BPE, or None."""
+    known = of_backbone(backbone)
+    return known.tokens if known is not None else None
+
+
+def _all() -> list[Architecture]:
+    return [known for backbone in _HOMES if (known := of_backbone(backbone)) is not None]
+
+
+__all__ = ["Architecture", "ByteLevelTokens", "Part", "byte_level_tokens", "named", "named_in_gguf", "of_backbone"]

@@ -1,0 +1,83 @@
+"""GPT-2. Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, LearnedPositions, Norm
+from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
+
+
+def describe(settings: Mapping[str, Any], *, name: str = "gpt2", activation: Any = "gelu_approximate") -> DecoderConfig:
+    """Return the description of a decoder from the settings of KerasHub's backbone; OPT's differs by the activation."""
+    heads, width = settings["num_heads"], settings["hidden_dim"]
+    return DecoderConfig(
+        architecture=name,
+        vocabulary_size=settings["vocabulary_size"],
+        num_layers=settings["num_layers"],
+        hidden_dim=width,
+        max_sequence_length=settings["max_sequence_length"],
+        attention=Attention(
+            *(heads, heads, width // heads), query_bias=True, key_bias=True, value_bias=True, output_bias=True
+        ),
+        feedforward=FeedForward(settings["intermediate_dim"], activation, up_bias=True, down_bias=True),
+        norm=Norm(epsilon=settings["layer_norm_epsilon"]),
+        positions=LearnedPositions(),
+    )
+
+
+ARCHITECTURE = Architecture(
+    name="gpt2",
+    backbone="GPT2Backbone",
+    describe=describe,
+    layer_norm_epsilon=1e-5,
+    parts=(
+        Part("embedding.tokens", "token_embedding", "wte", "token_embd"),
+        Part("embedding.positions", "position_embedding", "wpe", "position_embd"),
+        Part("final_norm", "layer_norm", "ln_f", "output_norm"),
+    ),
+    layer_parts=(
+        Part("attention_norm", "_self_attention_layer_norm", "ln_1", "attn_norm"),
+        Part("query", "_self_attention_layer.query_dense", "attn.c_attn", "attn_qkv"),
+        Part("key", "_self_attention_layer.key_dense", "attn.c_attn", "attn_qkv"),
+        Part("value", "_self_attention_layer.value_dense", "attn.c_attn", "attn_qkv"),
+        Part("output", "_self_attention_layer.output_dense", "attn.c_proj", "attn_output"),
+        Part("feedforward_norm", "_feedforward_layer_norm", "ln_2", "ffn_norm"),
+        Part("up", "_feedforward_intermediate_dense", "mlp.c_fc", "ffn_up"),
+        Part("down", "_feedforward_output_dense", "mlp.c_proj", "ffn_down"),
+    ),
+    arguments={
+        "vocabulary_size": "vocab_size",
+        "max_sequence_length": "n_positions",
+        "hidden_dim": "n_embd",
+        "num_layers": "n_layer",
+        "num_heads": "n_head",
+        "intermediate_dim": "n_inner",
+        "dropout": "resid_pdrop",
+    },
+    transformers_class="GPT2LMHeadModel",
+    transformers_settings={
+        "activation_function": "gelu_new",
+        # Those of GPT-2; they matter to who tunes it further. KerasHub's converter asks for the first.
+        "resid_pdrop": 0.1,
+        "embd_pdrop": 0.1,
+        "attn_pdrop": 0.1,
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+    },
+    transformers_same={"n_ctx": "n_positions"},
+    transformers_prefixes=("transformer.",),  # `GPT2LMHeadModel` writes it, `GPT2Model` none
+    transformers_layer="h.{}",
+    transformers_kernels="in_out",
+    # The causal mask, which older versions of transformers kept beside the weights.
+    transformers_ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
+    gguf="gpt2",
+    stored={
+        "embedding.tokens": "layers/reversible_embedding",
+        "embedding.positions": "layers/position_embedding",
+        "final_norm": "layers/layer_normalization",
+    },
+    stored_layer="layers/transformer_decoder",
+    tokens=ByteLevelTokens("GPT2Backbone", "GPT2Tokenizer", "<|endoftext|>", "<|endoftext|>", "<|endoftext|>"),
+)

@@ -1,0 +1,103 @@
+"""The weights of a KerasHub model by their names in `kerasgen.decoder.weights`, there and back. Imports NumPy only.
+
+Where a weight lies, the table of the architecture says; KerasHub's kernels keep heads apart, and these side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.decoder import weights as decoder_weights
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.weights import Weights
+from kerasgen.errors import ModelError
+from kerasgen.models.architectures.base import Architecture
+
+# The last level of a weight's name, and what Keras's and KerasHub's layers call it.
+_ATTRIBUTES = {
+    "kernel": ("kernel", "reverse_embeddings"),
+    "scale": ("gamma", "scale"),
+    "bias": ("bias", "beta"),
+    "tokens": ("embeddings",),
+    "positions": ("position_embeddings",),
+}
+
+
+def describe(architecture: Architecture, backbone: Any) -> DecoderConfig:
+    """Return the description of a KerasHub backbone of this architecture."""
+    settings = {
+        "tie_word_embeddings": bool(getattr(backbone, "tie_word_embeddings", True)),
+        **backbone.get_config(),
+        "layer_norm_epsilon": float(backbone.layer_norm.epsilon),
+    }
+    return architecture.describe(settings)
+
+
+def layer_parts(architecture: Architecture, layer: Any) -> dict[str, Any]:
+    """Return the Keras layers of one of a backbone's `transformer_layers` by the names of the parts."""
+    return {part.name: attrgetter(part.keras)(layer) for part in architecture.layer_parts}
+
+
+def variables(architecture: Architecture, backbone: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the Keras variable of each weight that the description of a backbone implies.
+
+    A kernel with an adapter is the sum of both, which is no variable.
+    """
+    for name in decoder_weights.shapes(describe(architecture, backbone)):
+        *levels, leaf = name.split(".")
+        if levels[0] == "layers":
+            holder, table, part = backbone.transformer_layers[int(levels[1])], architecture.layer_parts, levels[2]
+        else:
+            holder, table, part = backbone, architecture.parts, name if levels[0] == "embedding" else levels[0]
+        path = next(row.keras for row in table if row.name == part)
+        keras_layer = attrgetter(path)(holder)
+        attribute = next(one for one in _ATTRIBUTES[leaf] if getattr(keras_layer, one, None) is not None)
+        yield name, getattr(keras_layer, attribute)
+
+
+def read(architecture: Architecture, backbone: Any) -> Weights:
+    """Return the weights of a KerasHub backbone as float32 NumPy arrays, adapters added in. They are copies.
+
+    Raises:
+        ModelError: the model is quantized.
+    """
+    if any(getattr(layer, "quantization_mode", None) is not None for layer in backbone._flatten_layers()):
+        raise ModelError(
+            "The model is quantized: its weights are codes, and kerasgen's own decoders compute with plain weights. Do "
+            "this before causal_lm.quantize(…)."
+        )
+    shapes = decoder_weights.shapes(describe(architecture, backbone))
+    return decoder_weights.nested(
+        {name: _array(variable).reshape(shapes[name]) for name, variable in variables(architecture, backbone)}
+    )
+
+
+def assign(architecture: Architecture, backbone: Any, weights: Weights) -> None:
+    """Give a KerasHub backbone these weights.
+
+    Raises:
+        ModelFormatError: they are not those that its description implies.
+    """
+    decoder_weights.check(weights, describe(architecture, backbone))
+    given = decoder_weights.flat(weights)
+    for name, variable in variables(architecture, backbone):
+        variable.assign(given[name].reshape(variable.shape))
+
+
+def has_its_activation(architecture: Architecture, backbone: Any) -> bool:
+    """Return whether a KerasHub backbone's layers have the activation of its description: a person may change it."""
+    activation = describe(architecture, backbone).feedforward.activation
+    return all(
+        getattr(layer._feedforward_intermediate_dense.activation, "__name__", None) == activation
+        for layer in backbone.transformer_layers
+        if hasattr(layer, "_feedforward_intermediate_dense")
+    )
+
+
+def _array(variable: Any) -> npt.NDArray[np.float32]:
+    return np.array(variable, dtype=np.float32)

@@ -1,0 +1,67 @@
+"""OPT. Source: Zhang et al. 2022, "OPT: Open Pre-trained Transformer Language Models"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from kerasgen.decoder.config import DecoderConfig, LearnedPositions
+from kerasgen.models.architectures import gpt2
+from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
+
+
+def describe(settings: Mapping[str, Any]) -> DecoderConfig:
+    """Return the description of a decoder from the settings of KerasHub's backbone."""
+    # It inherits fairseq's positions: row 2 belongs to the first token, rows 0 and 1 to nobody.
+    return replace(gpt2.describe(settings, name="opt", activation="relu"), positions=LearnedPositions(offset=2))
+
+
+ARCHITECTURE = Architecture(
+    name="opt",
+    backbone="OPTBackbone",
+    describe=describe,
+    layer_norm_epsilon=1e-5,
+    parts=(
+        Part("embedding.tokens", "embeddings.token_embedding", "embed_tokens", "token_embd"),
+        Part("embedding.positions", "embeddings.position_embedding", "embed_positions", "position_embd"),
+        Part("final_norm", "layer_norm", "final_layer_norm", "output_norm"),
+    ),
+    layer_parts=(
+        Part("attention_norm", "_self_attention_layer_norm", "self_attn_layer_norm", "attn_norm"),
+        Part("query", "_self_attention_layer.query_dense", "self_attn.q_proj", "attn_q"),
+        Part("key", "_self_attention_layer.key_dense", "self_attn.k_proj", "attn_k"),
+        Part("value", "_self_attention_layer.value_dense", "self_attn.v_proj", "attn_v"),
+        Part("output", "_self_attention_layer.output_dense", "self_attn.out_proj", "attn_output"),
+        Part("feedforward_norm", "_feedforward_layer_norm", "final_layer_norm", "ffn_norm"),
+        Part("up", "_feedforward_intermediate_dense", "fc1", "ffn_up"),
+        Part("down", "_feedforward_output_dense", "fc2", "ffn_down"),
+    ),
+    arguments={
+        "vocabulary_size": "vocab_size",
+        "max_sequence_length": "max_position_embeddings",
+        "hidden_dim": "hidden_size",
+        "num_layers": "num_hidden_layers",
+        "num_heads": "num_attention_heads",
+        "intermediate_dim": "ffn_dim",
+        "dropout": "dropout",
+    },
+    transformers_class="OPTForCausalLM",
+    transformers_settings={
+        "activation_function": "relu",
+        "do_layer_norm_before": True,
+        "enable_bias": True,
+        "layer_norm_elementwise_affine": True,
+        "tie_word_embeddings": True,
+    },
+    transformers_same={"word_embed_proj_dim": "hidden_size"},
+    transformers_prefixes=("model.decoder.", "decoder."),  # `OPTForCausalLM` writes the first, `OPTModel` the second
+    transformers_ignored=("version",),  # a number that fairseq's conversion left
+    stored={
+        "embedding.tokens": "layers/token_and_position_embedding/token_embedding",
+        "embedding.positions": "layers/token_and_position_embedding/position_embedding",
+        "final_norm": "layers/layer_normalization",
+    },
+    stored_layer="layers/transformer_decoder",
+    tokens=ByteLevelTokens("OPTBackbone", "OPTTokenizer", "</s>", "</s>", "<pad>"),
+)

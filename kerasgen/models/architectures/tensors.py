@@ -1,0 +1,155 @@
+"""The weights of a decoder under the names and in the layouts of transformers or of llama.cpp, there and back.
+
+Everything follows from the architecture's table: which parts are one tensor, which kernels lie the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from kerasgen.decoder import weights as decoder_weights
+from kerasgen.decoder.config import DecoderConfig, LearnedPositions
+from kerasgen.decoder.weights import Shape, Weights
+from kerasgen.models.architectures.base import Architecture, Part
+
+Format: TypeAlias = Literal["transformers", "gguf"]
+Take: TypeAlias = Callable[[str, Shape], Any]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file, and the weights that it holds side by side.
+
+    Args:
+        name: in the file.
+        weights: their full names by `kerasgen.decoder.weights`.
+        shapes: of each weight.
+        is_turned: whether a kernel is kept as `(out, in)`.
+        heads: of each weight, how many heads have their halves interleaved; 0 for none.
+        rows_before: rows of a table that belong to nobody.
+    """
+
+    name: str
+    weights: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    is_turned: bool
+    heads: tuple[int, ...]
+    rows_before: int
+
+    @property
+    def shape(self) -> Shape:
+        """The shape in the file."""
+        *first, last = self.shapes[0]
+        joined = (*first, sum(shape[-1] for shape in self.shapes))
+        if self.rows_before:
+            return (self.rows_before + first[0], last)
+        return joined[::-1] if self.is_turned else joined
+
+    def write(self, given: Mapping[str, Any]) -> Any:
+        """Return the tensor of weights that are given by their full names; it may be a view."""
+        parts = [_interleaved(given[name], heads) for name, heads in zip(self.weights, self.heads, strict=True)]
+        joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        if self.rows_before:
+            nobody = np.zeros((self.rows_before, joined.shape[1]), joined.dtype)
+            joined = np.concatenate([nobody, joined])
+        return joined.T if self.is_turned else joined
+
+    def read(self, tensor: Any) -> dict[str, Any]:
+        """Return the weights that a tensor holds, by their full names; they may be views."""
+        joined = (tensor.T if self.is_turned else tensor)[self.rows_before :]
+        ends = np.cumsum([shape[-1] for shape in self.shapes])[:-1]
+        parts = np.split(joined, ends, axis=-1) if len(ends) else [joined]
+        every = zip(self.weights, parts, self.heads, strict=True)
+        return {name: _in_halves(part, heads) for name, part, heads in every}
+
+
+def tensors(architecture: Architecture, config: DecoderConfig, kind: Format) -> Iterator[Tensor]:
+    """Yield the tensors that a decoder of this description has in a file of this format, in the table's order."""
+    shapes = decoder_weights.shapes(config)
+    prefix = next(iter(architecture.transformers_prefixes), "") if kind == "transformers" else ""
+    yield from _of_parts(architecture, config, kind, architecture.parts, prefix, "", shapes)
+    layer = architecture.transformers_layer if kind == "transformers" else "blk.{}"
+    for index in range(config.num_layers):
+        before = f"{prefix}{layer.format(index)}."
+        yield from _of_parts(architecture, config, kind, architecture.layer_parts, before, f"layers.{index}.", shapes)
+
+
+def write(architecture: Architecture, config: DecoderConfig, weights: Weights, kind: Format) -> dict[str, Any]:
+    """Return NumPy weights as the tensors of a file, by name. They may be views."""
+    given = decoder_weights.flat(weights)
+    return {tensor.name: tensor.write(given) for tensor in tensors(architecture, config, kind)}
+
+
+def read(architecture: Architecture, config: DecoderConfig, take: Take, kind: Format) -> Weights:
+    """Return the weights that a file holds.
+
+    Args:
+        architecture: whose names the file has.
+        config: the decoder's.
+        take: returns the tensor of a name, and checks that it has the shape. Names have no prefix of transformers.
+        kind: of the file.
+    """
+    prefix = next(iter(architecture.transformers_prefixes), "") if kind == "transformers" else ""
+    found: dict[str, Any] = {}
+    for tensor in tensors(architecture, config, kind):
+        found |= tensor.read(take(tensor.name.removeprefix(prefix), tensor.shape))
+    return decoder_weights.nested(found)
+
+
+def _of_parts(
+    architecture: Architecture,
+    config: DecoderConfig,
+    kind: Format,
+    parts: tuple[Part, ...],
+    before: str,
+    level: str,
+    shapes: Mapping[str, Shape],
+) -> Iterator[Tensor]:
+    """The tensors of parts: those of one name are one, weight by weight of it."""
+    together: dict[str, list[str]] = {}
+    for part in parts:
+        together.setdefault(part.transformers if kind == "transformers" else part.gguf, []).append(part.name)
+    offset = config.positions.offset if isinstance(config.positions, LearnedPositions) else 0
+    for name, members in together.items():
+        for leaf in ("", ".kernel", ".scale", ".bias"):
+            held = tuple(f"{level}{member}{leaf}" for member in members)
+            if held[0] not in shapes:
+                continue
+            is_kernel = leaf == ".kernel"
+            turned = is_kernel and (kind == "gguf" or architecture.transformers_kernels == "out_in")
+            own = "" if members == ["head"] else before  # which is no part of what the prefix stands for
+            yield Tensor(
+                name=f"{own}{name}.{'bias' if leaf == '.bias' else 'weight'}",
+                weights=held,
+                shapes=tuple(shapes[weight] for weight in held),
+                is_turned=turned,
+                heads=tuple(_interleaved_heads(architecture, config, kind, member) for member in members),
+                rows_before=offset if members == ["embedding.positions"] and kind == "transformers" else 0,
+            )
+
+
+def _interleaved_heads(architecture: Architecture, config: DecoderConfig, kind: Format, part: str) -> int:
+    if kind != "gguf" or not architecture.gguf_interleaves_rotary:
+        return 0
+    attention = config.attention
+    return {"query": attention.num_query_heads, "key": attention.num_key_value_heads}.get(part, 0)
+
+
+def _interleaved(array: Any, heads: int) -> Any:
+    """The columns of each head with those of its two halves in turns."""
+    if not heads:
+        return array
+    *first, columns = array.shape
+    return array.reshape(*first, heads, 2, columns // heads // 2).swapaxes(-1, -2).reshape(array.shape)
+
+
+def _in_halves(array: Any, heads: int) -> Any:
+    """What `_interleaved` was made of."""
+    if not heads:
+        return array
+    *first, columns = array.shape
+    return array.reshape(*first, heads, columns // heads // 2, 2).swapaxes(-1, -2).reshape(array.shape)
