@@ -17,6 +17,7 @@ from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
 from kerasgen.evaluator import Evaluator
+from kerasgen.exporters import progress as steps
 from kerasgen.exporters import registry as choosing
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
@@ -234,6 +235,7 @@ class Pipeline(Evaluator):
         *,
         exporter: str | Exporter | None = None,
         overwrite: bool = False,
+        progress: bool | None = None,
         **settings: Any,
     ) -> Artefact:
         """Write the model in another format, proved equal before it is handed over.
@@ -244,6 +246,8 @@ class Pipeline(Evaluator):
                 `.tflite`, `.litertlm` and `.gguf`, a name that ends in `saved_model`, and a preset for a name without
                 an ending.
             overwrite: replace what the exporter wrote there before.
+            progress: show on standard error which step is being done, and which comes next; None does where that is a
+                terminal.
             **settings: the exporter's, if it is given by name or by the path, such as `quantize="int8"`.
 
         Raises:
@@ -252,7 +256,8 @@ class Pipeline(Evaluator):
         """
         target = Path(path).expanduser()
         chosen = choosing.choose(exporter, target, settings)
-        return chosen.export(self.model, target, overwrite=overwrite)
+        with steps.shown(progress):
+            return chosen.export(self.model, target, overwrite=overwrite)
 
     def merge(self) -> None:
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""

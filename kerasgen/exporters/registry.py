@@ -15,7 +15,7 @@ from kerasgen import exporters, keywords, specs
 from kerasgen.errors import ArgumentError, ExportArgumentError, PluginConflictError, PluginError, call_error
 from kerasgen.exporters.base import Exporter
 
-_CALL = ("path", "exporter", "overwrite")  # what `Pipeline.export` itself takes
+_CALL = ("path", "exporter", "overwrite", "progress")  # what `Pipeline.export` itself takes
 # What other programs write; no artefact of a built-in exporter is one.
 _FOREIGN = (".onnx", ".safetensors", ".pt", ".pth", ".keras", ".h5", ".pb", ".ckpt", ".mlmodel")
 
