@@ -133,7 +133,7 @@ class _Process:
         search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "kerasgen.runtime.isolated_process"],
+                [sys.executable, "-m", "kerasgen.runtime.isolated_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,

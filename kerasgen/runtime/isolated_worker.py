@@ -1,4 +1,4 @@
-"""The process of an isolated artefact: `python -m kerasgen.runtime.isolated_process`, which `isolated` speaks to."""
+"""A fresh process that runs an isolated artefact: `python -m kerasgen.runtime.isolated_worker`, for `isolated`."""
 
 from __future__ import annotations
 
