@@ -6,7 +6,7 @@ Hidden states are rows, `(tokens, features)`; one text at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -196,6 +196,13 @@ def rounded(weights: Weights, dtype: str, *, least_rank: int = 0) -> Weights:
         return array if array.ndim < least_rank else array.astype(dtype).astype(np.float32)
 
     return map_arrays(through, weights)
+
+
+def reader(
+    config: DecoderConfig, weights: Weights, vocabulary_size: int
+) -> Callable[[Sequence[int]], npt.NDArray[np.floating[Any]]]:
+    """Return what reads a text at once: ids to logits after each, `(tokens, vocabulary_size)`."""
+    return lambda token_ids: NumpyDecoder(config, weights).read(token_ids)[:, :vocabulary_size]
 
 
 class NumpyEngine:

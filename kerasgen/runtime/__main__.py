@@ -2,9 +2,9 @@
 
 An exporter proves with it that what it wrote generates without the process that wrote it. The job holds `path`,
 `settings` of the runtime, `calls` (arguments of `Runtime.generate_ids`; `end_token_of` names the token that an earlier
-call put at a place) and `logits` (arguments of what reads them, whose answers become `0.npy`, `1.npy` and so on in
-`folder`); the answer holds what each call returned and took, which packages were loaded, and how much memory the
-process took.
+call put at a place), `texts` to encode, and `logits` (arguments of what reads them, whose answers become `0.npy`,
+`1.npy` and so on in `folder`); the answer holds what each call returned and took, which packages were loaded, and how
+much memory the process took.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main() -> None:
         began = time.perf_counter()
         found["calls"].append(runtime.generate_ids(**call))
         found["seconds"].append(time.perf_counter() - began)
+    found["encoded"] = runtime.encode_batch(job["texts"]) if job.get("texts") else []
     for index, asked in enumerate(job.get("logits", [])):
         read = runtime.logits if "token_ids" in asked else runtime.branched_logits
         np.save(Path(job["folder"]) / f"{index}.npy", read(**asked))

@@ -53,6 +53,10 @@ class Runtime(ABC):
             GenerateArgumentError: the artefact can't do what is asked, such as a sampler that it doesn't hold.
         """
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids that the artefact reads each text as, without the start token."""
+        return self.tokenizer.encode_batch(texts)
+
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens, float32 `(tokens, vocabulary_size)`.
 

@@ -91,7 +91,7 @@ def test_another_family_is_saved_over_its_own_step(tmp_path, make):
     artefact = exporter.export(model, tmp_path / "other")
     parity = artefact.report["parity"]
     assert artefact.report["decoder"] == "generate_step"
-    assert all(parity[f"{what}_equal"] for what in ("alone", "together", "beams"))
+    assert all(parity[f"{what}_equal"] for what in ("alone", "together"))
     assert not {"keras_hub", "tensorflow_text"} & set(parity["modules"])
     prompts = model.tokenizer.encode_batch(["the and", "昨夜雨疏风骤", ""])
     for sampler in ("top_k:k=5,temperature=0.8", "beam:num_beams=4"):

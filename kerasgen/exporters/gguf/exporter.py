@@ -13,6 +13,8 @@ from kerasgen.exporters.base import Artefact, Exporter, check_limit
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
 
+_WRITE = "write the file"
+
 
 @dataclass(frozen=True)
 class GgufExporter(Exporter):
@@ -48,6 +50,7 @@ class GgufExporter(Exporter):
         Raises:
             MissingDependencyError: the package `gguf` is not installed.
         """
+        from kerasgen.exporters import progress
         from kerasgen.exporters.families import family_and_tokenizer, require_held
         from kerasgen.exporters.gguf import file as gguf_file
         from kerasgen.exporters.parity import comparison
@@ -75,7 +78,7 @@ class GgufExporter(Exporter):
                 package="gguf",
                 extra="gguf",
             )
-        from kerasgen.exporters.gguf.proof import prove
+        from kerasgen.exporters.gguf.proof import LLAMA_CPP, prove, runs_llama_cpp
 
         # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
         size = tokenizer.vocabulary_size
@@ -84,6 +87,9 @@ class GgufExporter(Exporter):
         shape = replace(shape, vocabulary_size=size)
         architecture = family.gguf_architecture
         with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
+            last = (LLAMA_CPP,) if runs_llama_cpp() else ()
+            progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE, *last)
+            progress.begin(_WRITE)
             gguf_file.write(stage, weights, shape, tokenizer, architecture=architecture, dtype=self.dtype)
             figures = prove(
                 model, weights, shape, tokenizer, stage, dtype=self.dtype, most_divergence=self.most_divergence

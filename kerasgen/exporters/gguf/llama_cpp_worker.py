@@ -2,9 +2,8 @@
 
 It knows a GGUF file and the package `xllamacpp`, whose server answers on this machine alone. The job holds `path`,
 `chunk` (tokens that are read at once), `longest` (tokens of a text), `prompts` and `new_tokens` to continue greedily,
-`ending` (a prompt, how many new tokens, and what is added to one token's logit), `draw` (a prompt, how many seeds, and
-by what each draws a token), `texts` to encode, and `prefixes` of which it tells the log-probability of every token that
-may come next.
+`ending` (a prompt, how many new tokens, and what is added to one token's logit), `texts` to encode, and `prefixes` of
+which it tells the log-probability of every token that may come next.
 """
 
 from __future__ import annotations
@@ -33,11 +32,6 @@ def main() -> None:
     together = model.complete(job["prompts"], min(job["new_tokens"]))
     ending = job["ending"]
     ended = model.complete(ending["prompt"], ending["new_tokens"], logit_bias=[ending["bias"]])
-    draw = job["draw"]
-
-    def drawn(seeds: int) -> list[list[int]]:
-        return [model.further(draw["prompt"], 1, **draw["by"], seed=n, cache_prompt=True) for n in range(seeds)]
-
     encoded = [model.tokenize(text, start=False) for text in job["texts"]]
     jobs.answer(
         {
@@ -48,9 +42,6 @@ def main() -> None:
             "together": [one["tokens"] for one in sorted(together, key=lambda one: one["index"])],
             "ended": ended["tokens"],
             "ended_by": ended["stop_type"],
-            "drawn": drawn(draw["seeds"]),
-            "drawn_again": drawn(draw["again"]),
-            "drawn_from": model.log_probabilities(draw["prompt"], size=job["vocabulary_size"], forced=job["forced"]),
             "encoded": encoded,
             "started": [model.tokenize(text, start=True) for text in job["texts"]],
             "decoded": [model.detokenize(some) for some in encoded],

@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.decoder.numpy import Floats, NumpyDecoder, NumpyEngine
+from kerasgen.decoder.numpy import Floats, NumpyDecoder, NumpyEngine, reader
 from kerasgen.errors import ExportError
+from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file as gguf_file
-from kerasgen.exporters.gguf.runtime import server_settings
 from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.exporters.gguf.worker import digests
-from kerasgen.exporters.parity import comparison, draws, worker
-from kerasgen.exporters.transformers.exporter import TEXTS
+from kerasgen.exporters.parity import comparison, worker
 from kerasgen.files import temporary
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import DecoderShape, DecoderWeights
 from kerasgen.models.families.base import named
 from kerasgen.samplers.arithmetic import log_softmax
-from kerasgen.samplers.resolving import resolve
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 Rows = npt.NDArray[np.float64]
@@ -36,9 +34,8 @@ LLAMA_CPP_TOLERANCE = {"F32": 1e-3, "F16": 1e-3, "Q8_0": 5e-2}
 # By how many nats a token that llama.cpp takes may be behind the likeliest. What is left for F32 is the order of sums,
 # which a step of the table of GELU makes larger; beside F16 and Q8_0 llama.cpp rounds what it multiplies by them, too.
 NEAR = {"F32": 2e-2, "F16": 2e-1, "Q8_0": 2.5}
+LLAMA_CPP = "generate in llama.cpp"
 _PLACES = 8
-_SAMPLER = "top_k:k=5"
-_AGAIN = 20  # seeds that draw twice
 _IMPOSSIBLE = -80.0  # nats
 _CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a text there
 
@@ -76,8 +73,20 @@ class _Asked:
         prompts = comparison.prompts(tokenizer, chunks=(chunk,), longest=longest)
         counts = comparison.counts(tokenizer, prompts, longest)
         probe = (start + tokenizer.encode(comparison.PROBE))[: longest - 1]
-        texts = comparison.encodable(tokenizer, (*TEXTS, f"not an end: {tokenizer.end_token}"))
+        texts = comparison.encodable(tokenizer, (*comparison.TEXTS, f"not an end: {tokenizer.end_token}"))
         return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, probe, texts)
+
+    def likeliest(
+        self, read: comparison.Read, prompts: Sequence[list[int]], texts: Sequence[Sequence[int]], counts: Sequence[int]
+    ) -> list[list[int]]:
+        """Return the likeliest id at each place of these texts, which go on from some of the prompts."""
+        bare = [prompt[len(self.start) :] for prompt in prompts]
+        return comparison.likeliest(read, self.tokenizer, bare, texts, counts)
+
+
+def runs_llama_cpp() -> bool:
+    """Return whether llama.cpp is here to be asked."""
+    return importlib.util.find_spec("xllamacpp") is not None
 
 
 def prove(
@@ -109,15 +118,13 @@ def prove(
     """
     asked = _Asked.of(tokenizer, shape.max_sequence_length)
     kept = gguf_file.rounded(weights, dtype)
-    prompts = [prompt[len(asked.start) :] for prompt in asked.prompts]
-    own = comparison.greedy(model, prompts, asked.counts)
-    expected = own
-    if dtype != "F32":  # rounded weights choose otherwise between near equals, and these are what counts
-        expected = comparison.greedy(NumpyEngine(shape.config, named(kept), tokenizer), prompts, asked.counts)
+    own = comparison.reader(model, asked.longest)
+    # Rounded weights choose otherwise between near equals, and these are what counts.
+    read = own if dtype == "F32" else reader(shape.config, named(kept), tokenizer.vocabulary_size)
     model_says = log_softmax(np, NumpyDecoder(shape.config, named(weights)).read(asked.probe).astype(np.float64))
-    figures = _read_by_numpy(kept, shape, path, asked, expected, model_says)
-    if dtype != "F32":
-        figures["like_the_unrounded_model"] = expected == own
+    figures, text = _read_by_numpy(kept, shape, path, asked, read, own, model_says)
+    if dtype == "F32":
+        del figures["like_the_unrounded_model"]
     wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
     most = [one[dtype] if most_divergence is None else most_divergence for one in (TOLERANCE, LLAMA_CPP_TOLERANCE)]
     if wrong or not figures["kl_nats_per_token"] <= most[0]:
@@ -127,10 +134,10 @@ def prove(
             figures=figures,
         )
     figures["llama_cpp"] = None
-    if importlib.util.find_spec("xllamacpp") is not None:
+    if runs_llama_cpp():
         reference = NumpyEngine(shape.config, named(kept), tokenizer)
         figures["llama_cpp"] = _run_by_llama_cpp(
-            reference, path, asked, expected, model_says, most_divergence=most[1], near=NEAR[dtype]
+            reference, path, asked, read, text, model_says, most_divergence=most[1], near=NEAR[dtype]
         )
     return figures
 
@@ -140,58 +147,63 @@ def _read_by_numpy(
     shape: DecoderShape,
     path: Path,
     asked: _Asked,
-    expected: list[list[int]],
+    read: comparison.Read,
+    own: comparison.Read,
     says: Rows,
-) -> dict[str, Any]:
-    """What a fresh process found in the file, against what it should hold."""
+) -> tuple[dict[str, Any], list[int]]:
+    """What a fresh process found in the file, against what it should hold, and its text after the first prompt.
+
+    NumPy reads prompts of all lengths alike, so it goes on from two, the first and the longest.
+    """
     tokenizer = asked.tokenizer
-    end = expected[0][len(expected[0]) // 2]  # a token that the first text holds, whatever that is
+    places = sorted({0, max(range(len(asked.prompts)), key=lambda place: len(asked.prompts[place]))})
+    prompts, counts = [asked.prompts[place] for place in places], [asked.counts[place] for place in places]
     with temporary.folder() as folder:
         logits = Path(folder) / "logits.npy"
         job = {
             "path": str(path.absolute()),
-            "prompts": asked.prompts,
-            "new_tokens": asked.counts,
-            "end_token_id": end,
+            "prompts": prompts,
+            "new_tokens": counts,
             "texts": asked.texts,
             "probe": asked.probe,
             "logits": str(logits),
         }
+        progress.begin(comparison.GENERATE)
         answer = worker.run("kerasgen.exporters.gguf.worker", job)
+        progress.begin(comparison.COMPARE)
         file_says = log_softmax(np, np.load(logits).astype(np.float64))
     _check_modules(answer)
     wanted = dataclasses.asdict(shape) | {"layer_norm_epsilon": float(np.float32(shape.layer_norm_epsilon))}
     should, found = digests(gguf_file.tensors(kept)), answer["digests"]
     different = [name for name in should | found if should.get(name) != found.get(name)]
     figures = {
-        "tokens_per_second": sum(asked.counts) / answer["seconds"],  # of NumPy
+        "tokens_per_second": sum(counts) / answer["seconds"],  # of NumPy
         "load_seconds": answer["load_seconds"],
         "peak_bytes": answer["peak_bytes"],
         "modules": answer["modules"],
-        "new_tokens": asked.counts,
-        "prompt_lengths": [len(prompt) - len(asked.start) for prompt in asked.prompts],
-        **comparison.variety(expected),
+        "new_tokens": counts,
+        "prompt_lengths": [len(prompt) - len(asked.start) for prompt in prompts],
+        **comparison.variety(answer["ids"]),
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
         "shape_equal": answer["shape"] == wanted,
         "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(GgufVocabulary.of(tokenizer)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,
-        "greedy_equal": answer["ids"] == expected,
-        "ended_equal": answer["ended"] == expected[0][: expected[0].index(end) + 1],
+        **comparison.compared("greedy", answer["ids"], asked.likeliest(read, prompts, answer["ids"], counts)),
+        "like_the_unrounded_model": answer["ids"] == asked.likeliest(own, prompts, answer["ids"], counts),
     }
     if different:
         figures["different_weights"] = different[:5]
-    if not figures["greedy_equal"]:
-        figures["first_difference"] = comparison.first_difference(answer["ids"], expected)
-    return figures
+    return figures, answer["ids"][0]
 
 
 def _run_by_llama_cpp(
     reference: NumpyEngine,
     path: Path,
     asked: _Asked,
-    expected: list[list[int]],
+    read: comparison.Read,
+    text: list[int],
     says: Rows,
     *,
     most_divergence: float,
@@ -199,9 +211,9 @@ def _run_by_llama_cpp(
 ) -> dict[str, Any]:
     """What llama.cpp does with the file, against what the model does."""
     tokenizer = asked.tokenizer
-    along = _along(reference, asked.prompts[0], expected[0])
+    along = _along(reference, asked.prompts[0], text)
     place, bias = _ending(along, tokenizer.end_token_id)
-    ended = [*expected[0][:place], tokenizer.end_token_id]
+    ended = [*text[:place], tokenizer.end_token_id]
     lengths = np.unique(np.linspace(1, len(asked.probe), min(_PLACES, len(asked.probe))).astype(int)).tolist()
     job = {
         "path": str(path.absolute()),
@@ -214,28 +226,23 @@ def _run_by_llama_cpp(
             "new_tokens": asked.counts[0],
             "bias": [tokenizer.end_token_id, bias],
         },
-        "draw": {
-            "prompt": asked.prompts[0],
-            "by": server_settings(resolve(_SAMPLER)),
-            "seeds": draws.DRAWS,
-            "again": _AGAIN,
-        },
         "texts": asked.texts,
         "prefixes": [asked.probe[:length] for length in lengths],
         "vocabulary_size": tokenizer.vocabulary_size,
         "forced": _whole_character(tokenizer),
     }
+    progress.begin(LLAMA_CPP)
     answer = worker.run("kerasgen.exporters.gguf.llama_cpp_worker", job)
     _check_modules(answer)
     encoded = [tokenizer.encode(text) for text in asked.texts]
     # One request has one number of new tokens, and a text that comes to an end token stops there.
     fewest, special = min(asked.counts), set(tokenizer.special_tokens.values())
-    together = [ids[: min(len(found), fewest)] for ids, found in zip(expected, answer["together"], strict=True)]
+    stopped = [max(min(len(ids), fewest), 1) for ids in answer["together"]]
+    together = asked.likeliest(read, asked.prompts, answer["together"], stopped)
+    wanted = asked.likeliest(read, asked.prompts, answer["ids"], asked.counts)
     there = says[[length - 1 for length in lengths]]
     # What its float32 takes for impossible is told as -3e38.
     found = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
-    # Its own logits, whose divergence from the model's is told: rounded otherwise, others may be among the highest.
-    drawn_from = np.maximum(np.asarray(answer["drawn_from"]), _IMPOSSIBLE)
     likeliest, behind = _choices(reference, asked.prompts * 2, answer["ids"] + answer["together"])
     limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
     figures = {
@@ -246,23 +253,19 @@ def _run_by_llama_cpp(
         "modules": answer["modules"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [asked.start + ids for ids in encoded],
         "text_equal": answer["decoded"] == asked.texts,
-        "greedy_equal": answer["ids"] == expected,
+        "prompt_lengths": [len(prompt) - len(asked.start) for prompt in asked.prompts],
+        "new_tokens": asked.counts,
+        **comparison.compared("greedy", answer["ids"], wanted),
         "together_equal": answer["together"] == together,
         "ended_equal": answer["ended"] == ended and answer["ended_by"] == "eos",
-        "seeded_reproduces": answer["drawn"][:_AGAIN] == answer["drawn_again"],
-        "draws": {_SAMPLER: draws.figures(answer["drawn"], drawn_from, _SAMPLER)},
         "same_likeliest": likeliest,
         "most_nats_behind_the_likeliest": behind,
         "kl_nats_per_token": _divergence(there, found),
         "limits": limits,
     }
-    if not figures["greedy_equal"]:
-        figures["first_difference"] = comparison.first_difference(answer["ids"], expected)
     holds = {
         "ids_equal": figures["ids_equal"],
         "text_equal": figures["text_equal"],
-        "seeded_reproduces": figures["seeded_reproduces"],
-        "draws": figures["draws"][_SAMPLER]["distributed"],
         "new_tokens": list(map(len, answer["ids"])) == asked.counts
         and all(len(ids) == fewest or ids[-1] in special for ids in answer["together"]),
         # Where near equals were taken otherwise, the text that should end is another one.

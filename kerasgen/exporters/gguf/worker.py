@@ -1,7 +1,7 @@
 """A fresh process that reads a GGUF file: `python -m kerasgen.exporters.gguf.worker JOB.json ANSWER.json`.
 
 It knows the file, the package `gguf` and NumPy. The job holds `path`, `prompts` and `new_tokens` to continue greedily,
-an `end_token_id` at which the first text ends too, `texts` to encode, and a `probe` whose logits it writes to `logits`.
+`texts` to encode, and a `probe` whose logits it writes to `logits`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ def main() -> None:
         for prompt, count in zip(job["prompts"], job["new_tokens"], strict=True)
     ]
     seconds = time.perf_counter() - loaded
-    ended = greedy(config, by_name, job["prompts"][0], new_tokens=job["new_tokens"][0], end=job["end_token_id"])
     np.save(job["logits"], NumpyDecoder(config, by_name).read(job["probe"]))
     tokenizer = vocabulary.tokenizer()
     jobs.answer(
@@ -53,7 +52,6 @@ def main() -> None:
             "vocabulary": dataclasses.asdict(vocabulary),
             "encoded": [tokenizer.encode(text) for text in job["texts"]],
             "ids": ids,
-            "ended": ended,
             "seconds": seconds,
         }
     )

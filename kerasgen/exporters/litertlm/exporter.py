@@ -24,6 +24,8 @@ TEXTS = (
     "春",
 )
 
+_WRITE, _COMPARE = "write the bundle", "generate in LiteRT-LM and compare"
+
 
 @dataclass(frozen=True)
 class LiteRtLmExporter(Exporter):
@@ -66,7 +68,7 @@ class LiteRtLmExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
-        from kerasgen.exporters import staging
+        from kerasgen.exporters import progress, staging
         from kerasgen.exporters.families import family_and_tokenizer, require_held
         from kerasgen.files import digests
         from kerasgen.runtime import metadata
@@ -81,6 +83,7 @@ class LiteRtLmExporter(Exporter):
                     extra="litertlm",
                 )
         with staging.staged(path, overwrite=overwrite, exporter="litertlm", beside=staging.BESIDE) as stage:
+            progress.plan(_WRITE, _COMPARE)
             beside = metadata.tokenizer_path(stage)
             beside.write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             with temporary.folder() as folder:
@@ -90,6 +93,7 @@ class LiteRtLmExporter(Exporter):
                     "start": [] if tokenizer.start_token_id is None else [tokenizer.start_token_id],
                     "stop": [tokenizer.end_token_id],
                 }
+                progress.begin(_WRITE)
                 bundle.write(inner.path, beside, about, stage)
                 report: dict[str, Any] = {
                     "quantize": self.quantize,
@@ -102,6 +106,7 @@ class LiteRtLmExporter(Exporter):
                     },
                 }
                 staging.write_report(stage, report, exporter="litertlm")
+                progress.begin(_COMPARE)
                 sections = _prove_sections(stage, inner, tokenizer, about)
                 report["parity"] = sections | self._prove(model, stage, inner, about["max_tokens"])
             written = staging.write_report(stage, report, exporter="litertlm")
@@ -119,12 +124,13 @@ class LiteRtLmExporter(Exporter):
         answer = proving.ask(stage, calls)
         alone = proving.ask(inner.path, calls, settings={"weight_cache": None})
         ids = [call[0] for call in alone.calls]
-        own = [comparison.ids_of(model, [one], "greedy", new)[0] for one in prompts]
+        read = comparison.reader(model, 1 + max(map(len, prompts)) + new)
+        own = comparison.likeliest(read, tokenizer, prompts, ids, list(map(len, ids)))
         theirs = [tokenizer.decode(calls[0]) for calls in answer.calls]
         figures: dict[str, Any] = {
             # Of the TFLite file in the bundle, which was held to the model, or to limits, on its own.
-            "text_equal": theirs == [_as_litert_lm_tells(tokenizer, one) for one in ids],
-            "greedy_equal": theirs == [_as_litert_lm_tells(tokenizer, one) for one in own],
+            "text_equal": theirs == [as_litert_lm_tells(tokenizer, one) for one in ids],
+            "greedy_equal": ids == own,
             "new_tokens": list(map(len, ids)),  # LiteRT-LM ends a text at the end token, whatever is asked
             "prompt_lengths": list(map(len, prompts)),
             "characters": list(map(len, theirs)),  # that were compared: a text may end early
@@ -154,8 +160,8 @@ def _prove_sections(path: Path, inner: Artefact, tokenizer: ByteLevelBPE, about:
     return figures
 
 
-def _as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """A text as it comes from LiteRT-LM.
+def as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """Return a text as it comes from LiteRT-LM.
 
     As C's do, it ends at a NUL; half a character at its end is left out; and the bytes of a lone surrogate, which is
     none in UTF-8, are told one by one.

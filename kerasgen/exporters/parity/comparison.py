@@ -1,9 +1,14 @@
-"""What a model generates, for what an exporter wrote to be compared with."""
+"""What a model generates, for what an exporter wrote to be compared with.
+
+Ids that an artefact chose greedily are read by the model at once: they are the model's own if each is the likeliest
+after those before it. So the model generates nothing, and what reads is KerasHub's forward pass, which shares nothing
+with the loops and caches of a runtime.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +19,15 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.tokens.base import Tokenizer
 
+Read = Callable[[Sequence[int]], npt.NDArray[Any]]
+"""Logits after each token of a text, `(tokens, vocabulary_size)`."""
 PROBE = "昨夜雨疏风骤，浓睡不消残酒。Once upon a time there was a small house by the river,\n\nand nobody lived in it."
 NEW_TOKENS = 128
+GENERATE, COMPARE = "generate in a fresh process", "compare with the model"
+"""Names of the steps of every proof, for `kerasgen.exporters.progress`."""
 LEAST_DISTINCT = 20
+TEXTS = ("昨夜雨疏风骤，浓睡不消残酒。", " two  spaces\n\nand a blank line", "it's 10 , don 't . 🚀 é ६", "a\0b")
+"""Texts that tokenizers are asked to encode."""
 RAW = {"valid_utf8": False}
 """Settings of a call whose ids are the model's own choice, whatever bytes they are."""
 _LEAST_POSITIONS = 8  # below which there is no text to compare
@@ -78,16 +89,6 @@ def prompts(tokenizer: Tokenizer, *, chunks: Sequence[int], longest: int) -> lis
     return [ids[place : place + length] for place, length in enumerate(lengths) if length > 0]
 
 
-def begun(tokenizer: Tokenizer) -> list[int]:
-    """Return ids of a prompt that ends within a character, where the vocabulary can spell such a one."""
-    for character in ("🐉", "驫", "é"):
-        with contextlib.suppress(TokenArgumentError):
-            ids = tokenizer.encode(f"a {character}")
-            if len(ids) > len(tokenizer.encode("a ")) + 1:
-                return ids[:-1]
-    return probe(tokenizer, 2)
-
-
 def counts(tokenizer: Tokenizer, some: Sequence[Sequence[int]], longest: int) -> list[int]:
     """Return how many new tokens after each prompt are compared: 128, or what fits into a text."""
     start = 0 if tokenizer.start_token_id is None else 1
@@ -99,47 +100,84 @@ def never(tokenizer: Tokenizer) -> int:
     return tokenizer.vocabulary_size
 
 
-def end_in(ids: Sequence[int]) -> int | None:
-    """Return a token that comes first in the midst of a text, for it to be the one that ends it; None if none does."""
-    return next((token for place, token in enumerate(ids) if place > 3 and token not in ids[:place]), None)
+def reader(model: LanguageModel, length: int) -> Read:
+    """Return what reads texts of up to so many tokens by KerasHub's forward pass.
+
+    Each is filled up to this length, so that they share what a backend compiles; no token sees those after it.
+    """
+
+    def read(token_ids: Sequence[int]) -> npt.NDArray[Any]:
+        filled = [*token_ids, *[0] * (length - len(token_ids))]
+        return _forward(model, filled)[: len(token_ids)]
+
+    return read
 
 
-def ended(texts: Sequence[Sequence[int]], end: int | None) -> list[list[int]]:
-    """Return the texts up to the end token, which is among them."""
-    return [list(ids[: ids.index(end) + 1] if end in ids else ids) for ids in texts]
-
-
-def greedily(answer: Mapping[str, Any], expected: list[list[int]], end: int | None) -> dict[str, Any]:
-    """Return whether greedy texts of a fresh process are the expected ones, and where they first are not.
+def likeliest(
+    read: Read, tokenizer: Tokenizer, some: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], many: Sequence[int]
+) -> list[list[int]]:
+    """Return the likeliest id at each place of greedy texts: the texts themselves, if the model would write them.
 
     Args:
-        answer: its texts `alone`, of one batch `together`, and of that batch `ended` by the end token.
-        expected: what `greedy` returns for the same prompts; texts of a batch may be cut shorter.
-        end: the token that ended `ended`, or None if there was none: then that is not compared.
+        read: gives a text's logits, the start token with it.
+        tokenizer: the model's.
+        some: prompts.
+        texts: what was generated after each of them.
+        many: tokens that there should be of each text; of a shorter one, the token that is missing comes last.
     """
-    cut = [ids[: len(found)] for ids, found in zip(expected, answer["together"], strict=True)]
-    wanted = {"alone": expected, "together": cut} | ({} if end is None else {"ended": ended(cut, end)})
-    figures: dict[str, Any] = {f"{what}_equal": answer[what] == ids for what, ids in wanted.items()}
-    figures["greedy_equal"] = all(figures.values())
-    for what, ids in wanted.items():
-        if answer[what] != ids:
-            figures[f"{what}_first_difference"] = first_difference(answer[what], ids)
+    start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+    found = []
+    for prompt, ids, count in zip(some, texts, many, strict=True):
+        before = [*start, *prompt]
+        known = np.clip(np.asarray(ids[: count - 1], np.int64), 0, tokenizer.vocabulary_size - 1).tolist()
+        found.append(np.asarray(read([*before, *known]))[len(before) - 1 :].argmax(-1).tolist())
+    return found
+
+
+def greedily(
+    read: Read,
+    tokenizer: Tokenizer,
+    some: Sequence[Sequence[int]],
+    answer: Mapping[str, Any],
+    many: Sequence[int],
+) -> dict[str, Any]:
+    """Return whether greedy texts of a fresh process are those that the model chooses, and where they first are not.
+
+    Args:
+        read: gives a text's logits.
+        tokenizer: the model's.
+        some: the prompts of all texts.
+        answer: the texts `alone`, of the first prompts, and `together`, of one batch of all.
+        many: new tokens after each prompt alone; a batch gives as many to each as the fewest.
+    """
+    figures: dict[str, Any] = {}
+    for what, counts in (("alone", many), ("together", [min(many)] * len(some))):
+        texts, asked = answer[what], slice(len(answer[what]))
+        figures |= compared(what, texts, likeliest(read, tokenizer, some[asked], texts, counts[asked]))
+    figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
+    return figures
+
+
+def compared(what: str, texts: list[list[int]], wanted: list[list[int]]) -> dict[str, Any]:
+    """Return under `what` whether texts are equal, and where they first are not."""
+    figures: dict[str, Any] = {f"{what}_equal": texts == wanted}
+    if texts != wanted:
+        figures[f"{what}_first_difference"] = first_difference(texts, wanted)
     return figures
 
 
 def require(figures: Mapping[str, Any], otherwise: str, *, tolerance: float | None = None) -> None:
-    """Check that all that should be equal is, reproduces itself, or is distributed as it should be.
+    """Check that all that should be equal is.
 
     Args:
-        figures: of a proof; names that end in `_equal`, `_reproduces` and `_distributed` are those of verdicts.
+        figures: of a proof; names that end in `_equal` are those of verdicts.
         otherwise: what is wrong if one is false, in words.
         tolerance: the most that `difference_in_nats_per_token` may be; None for a proof that has no such figure.
 
     Raises:
         ExportError: something is not as it should be; the message and `.figures` hold the figures.
     """
-    verdicts = ("_equal", "_reproduces", "_distributed")
-    wrong = [name for name, value in figures.items() if name.endswith(verdicts) and not value]
+    wrong = [name for name, value in figures.items() if name.endswith("_equal") and not value]
     if tolerance is not None and not figures["difference_in_nats_per_token"] <= tolerance:
         wrong.append(f"difference_in_nats_per_token above {tolerance:g}")
     if wrong:
@@ -156,28 +194,14 @@ def encodable(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     return found
 
 
-def unending(model: Any) -> Any:
-    """Return an engine of a model (or engine) whose texts go on to their limit."""
-    from kerasgen.generation import engines
+def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+    """Return the likeliest ids after each prompt of a batch, as many as are asked for: no end token ends them."""
+    from kerasgen.generation import engines, generate_ids
 
     engine: Any = engines.resolve(model)
-    return engine.ending_at(never(engine.tokenizer))
-
-
-def ids_of(
-    model: Any, some: Sequence[Sequence[int]], sampler: str, new_tokens: int, *, valid_utf8: bool = False
-) -> list[list[int]]:
-    """Return the ids that a model or an engine generates after each prompt."""
-    from kerasgen.generation import generate_ids
-
-    found = generate_ids(model, some, sampler=sampler, max_new_tokens=new_tokens, valid_utf8=valid_utf8)
+    engine = engine.ending_at(never(engine.tokenizer))
+    found = generate_ids(engine, some, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
     return [list(several[0].token_ids) for several in found]
-
-
-def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: Sequence[int]) -> list[list[int]]:
-    """Return the likeliest ids after each prompt alone, as many as are asked for: no end token ends them."""
-    engine = unending(model)
-    return [ids_of(engine, [one], "greedy", count)[0] for one, count in zip(some, new_tokens, strict=True)]
 
 
 def variety(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -189,9 +213,13 @@ def variety(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
 
 def logits(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[np.float64]:
     """Return a model's logits after each of these tokens, float64 `(tokens, vocabulary_size)`."""
+    return _forward(model, token_ids).astype(np.float64)
+
+
+def _forward(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[Any]:
     ids = np.asarray([token_ids], np.int32)
     outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
-    return np.asarray(outputs, np.float64)[0, :, : model.tokenizer.vocabulary_size]
+    return np.asarray(outputs)[0, :, : model.tokenizer.vocabulary_size]
 
 
 def nats_per_token(rows: npt.NDArray[Any], token_ids: Sequence[int]) -> float:

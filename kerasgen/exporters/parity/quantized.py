@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.errors import ExportError
-from kerasgen.exporters.parity import comparison, draws
+from kerasgen.exporters import progress
+from kerasgen.exporters.parity import comparison
 from kerasgen.exporters.parity.ids import Answer, ask, check_modules
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.arithmetic import log_softmax
@@ -21,7 +22,6 @@ _READ = 160  # tokens of the probe text that are read one by one
 _MOST_READ = 1024  # of a held-out text
 _FURTHER = 6  # tokens that are read one by one after a prefill, and by each beam
 _BRANCHES = 3
-_DRAWN = 32  # tokens of a seeded text
 # Signatures of one file add in other orders, which now and then rounds an activation to another of its 255 steps: they
 # are apart a little, and in a deep model more, but never as far as the rounded weights are from the model.
 _SHARE = 0.5
@@ -57,7 +57,7 @@ class _Path:
     rows: tuple[int, int]
 
 
-def prove_closeness(
+def prove_divergence(
     model: LanguageModel,
     path: Path,
     *,
@@ -71,9 +71,9 @@ def prove_closeness(
 ) -> dict[str, Any]:
     """Let a fresh process read texts with a quantised artefact, and compare its predictions.
 
-    Token by token they are compared with the model's. Then prefill signatures read as much as the prompts of
-    `comparison.prompts` have, and the signature of beams goes on in several ways from a prompt; what they predict is
-    compared with the same artefact's token by token.
+    Token by token they are compared with the model's, which reads the same texts at once. Then prefill signatures read
+    as much as the prompts of `comparison.prompts` have, and the signature of beams goes on in several ways from a
+    prompt; what they predict is compared with the same artefact's token by token.
 
     Args:
         model: what was exported.
@@ -90,30 +90,26 @@ def prove_closeness(
         Figures, as JSON could hold them; of an untrained model, or a degenerate text, they say little.
 
     Raises:
-        ExportError: a limit is passed, seeded texts differ from run to run, draws are not distributed as the logits
-            say, or the process failed.
+        ExportError: a limit is passed, the tokenizer is another, or the process failed.
     """
     windows = _windows(model, longest, text)
     ways = list(_ways(model, windows[0], chunks, longest)) if chunks else []
     branches = _branches(windows[0], longest) if beams else None
-    sampler = "top_k:k=5"
-    prompt, new = windows[0][1:4], min(comparison.NEW_TOKENS, longest - 4)
-    raw: dict[str, Any] = {"prompts": [prompt]} | comparison.RAW
-    draw = raw | {"max_new_tokens": min(_DRAWN, new), "sampler": sampler, "seed": 11}
-    many, start = draws.draws(model.tokenizer, sampler), model.tokenizer.start_token_id
-    never = {"end_token_id": comparison.never(model.tokenizer)}
-    calls = [raw | {"max_new_tokens": new} | never, draw, draw, many]
+    tokenizer, prompt, new = model.tokenizer, windows[0][1:4], min(comparison.NEW_TOKENS, longest - 4)
+    call = {"prompts": [prompt], "max_new_tokens": new, "end_token_id": comparison.never(tokenizer)} | comparison.RAW
     read: list[Any] = [{"token_ids": one} for one in windows]
-    read.append({"token_ids": ([] if start is None else [start]) + many["prompts"][0]})
     read += [way.asked for way in ways]
     if branches is not None:
         read += [branches, *_alone(branches)]
-    answer = ask(path, calls, logits=read, settings=settings)
+    texts = comparison.encodable(tokenizer, comparison.TEXTS)
+    progress.begin(comparison.GENERATE)
+    answer = ask(path, [call], logits=read, texts=texts, settings=settings)
+    progress.begin(comparison.COMPARE)
     rows = [array.astype(np.float64) for array in answer.logits]
     wanted = [comparison.logits(model, window) for window in windows]
     figures = _distances(model, windows, wanted, rows[: len(windows)])
     scale = float(np.concatenate(wanted).std())
-    agreed = rows[len(windows) + 1 :]
+    agreed = rows[len(windows) :]
     figures["signatures"] = {
         way.name: float(np.abs(found - rows[0][slice(*way.rows)]).max() / scale)
         for way, found in zip(ways, agreed, strict=False)
@@ -121,9 +117,13 @@ def prove_closeness(
     if branches is not None:
         together, *alone = agreed[len(ways) :]
         figures["signatures"]["beams"] = float(np.abs(together - np.stack([one[1:] for one in alone])).max() / scale)
-    figures |= _said(answer, draws.figures(answer.calls[3], rows[len(windows)][-1], sampler), limits)
-    figures["greedy_equal"] = answer.calls[0] == comparison.greedy(model, [prompt], [new])
+    figures |= _said(answer, limits)
+    whole = comparison.reader(model, max(len(windows[0]), 1 + len(prompt) + new))
+    figures["greedy_equal"] = answer.calls[0] == comparison.likeliest(
+        whole, tokenizer, [prompt], answer.calls[0], [new]
+    )
     figures["prompt_lengths"] = [len(prompt)]
+    figures["tokenizer_equal"] = answer.encoded == [tokenizer.encode(text) for text in texts]
     _check(figures, limits)
     check_modules(answer, allowed_modules, figures)
     return figures
@@ -191,13 +191,10 @@ def _distances(
     }
 
 
-def _said(answer: Answer, drawn: dict[str, Any], limits: Limits) -> dict[str, Any]:
+def _said(answer: Answer, limits: Limits) -> dict[str, Any]:
     """What the calls and the process say."""
     return {
         "limits": asdict(limits),
-        "seeded_reproduces": answer.calls[1] == answer.calls[2],
-        "draws": {"top_k:k=5": drawn},
-        "draws_distributed": drawn["distributed"],
         "new_tokens": [len(answer.calls[0][0])],
         "distinct_tokens": len(set(answer.calls[0][0])),
         "tokens_per_second": len(answer.calls[0][0]) / answer.seconds[0],
@@ -221,8 +218,7 @@ def _check(figures: dict[str, Any], limits: Limits) -> None:
             "nats_per_token"
         ]
         <= figures["nats_per_token_of_the_model"] * (1 + limits.loss_increase),
-        "its seeded texts differ from run to run": figures["seeded_reproduces"],
-        "what it draws is not distributed as its logits say": figures["draws_distributed"],
+        "its tokenizer gives other ids than the model's": figures["tokenizer_equal"],
     }
     apart = max(limits.disagreement, _SHARE * figures["largest_logit_difference_in_deviations"])
     for name, difference in figures["signatures"].items():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TOLERANCE = {"float32": 1e-4, "float16": 5e-2}
 _PROBED_LENGTH = 16  # of a prompt, around which the proof chooses others
 _PROMPTS = 3
+_WRITE = "write the preset"
 # Texts of which KerasHub's tokenizer gives the ids that the exact one does, and what it writes otherwise: runs of
 # blanks, and an apostrophe after one.
 TEXTS = (
@@ -46,6 +47,7 @@ class PresetExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the preset, let a fresh process of KerasHub read and generate, and compare; see `Exporter`."""
+        from kerasgen.exporters import progress
         from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
@@ -67,6 +69,8 @@ class PresetExporter(Exporter):
         comparison.require_positions(model.max_sequence_length)
         comparison.require_finite(model)
         with staged(path, overwrite=overwrite, exporter="preset") as stage:
+            progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
+            progress.begin(_WRITE)
             try:
                 save_preset(model, stage, dtype=self.dtype)
                 figures = self._prove(model, stage)
@@ -82,6 +86,7 @@ class PresetExporter(Exporter):
         import numpy as np
 
         from kerasgen import backend
+        from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison, worker
         from kerasgen.models.loading import preset_tokenizer
 
@@ -93,9 +98,6 @@ class PresetExporter(Exporter):
         longest = longest if positions is None else min(longest, positions)
         counts = [longest - len(start) - len(prompt) for prompt in few]  # KerasHub's texts of a batch end at one place
         read = start + comparison.probe(tokenizer, longest - len(start))
-        reference = model if self.dtype == "float32" else _rounded(model, self.dtype)
-        expected, rows = comparison.greedy(reference, few, counts), comparison.logits(model, read)
-        end = comparison.end_in(expected[0])
         with temporary.folder() as folder:
             job: dict[str, Any] = {
                 "path": str(directory),
@@ -104,20 +106,25 @@ class PresetExporter(Exporter):
                 "read": read,
                 "prompts": few,
                 "max_length": longest,
-                "end": end,
                 "folder": folder,
             }
+            progress.begin(comparison.GENERATE)
             answer = worker.run("kerasgen.exporters.preset.worker", job)
+            progress.begin(comparison.COMPARE)
             written = np.load(Path(folder) / "logits.npy")[:, : tokenizer.vocabulary_size]
+        unrounded = comparison.reader(model, longest)
+        rounded = unrounded if self.dtype == "float32" else comparison.reader(_rounded(model, self.dtype), longest)
+        chosen = comparison.likeliest(rounded, tokenizer, few, answer["together"], counts)
         figures = {
-            **comparison.distances(rows, written, read),
+            **comparison.distances(comparison.logits(model, read), written, read),
             "new_tokens": counts,
             "prompt_lengths": list(map(len, few)),
-            **comparison.variety(answer["alone"]),
+            **comparison.variety(answer["together"]),
             "packed_equal": answer["packed"] == [start + prompt for prompt in few],
             "tokenizer_equal": preset_tokenizer(str(directory), model.causal_lm).digest() == tokenizer.digest(),
-            **comparison.greedily(answer, expected, end),
-            "tokens_per_second": counts[-1] / answer["seconds"][-1],  # what KerasHub compiles, it has compiled by then
+            **comparison.compared("together", answer["together"], chosen),
+            **comparison.compared("alone", answer["alone"], chosen[-1:]),
+            "tokens_per_second": counts[-1] / answer["seconds"],
             "load_seconds": answer["load_seconds"],
             "peak_bytes": answer["peak_bytes"],
             "modules": answer["modules"],
@@ -126,8 +133,10 @@ class PresetExporter(Exporter):
         found = dict(zip(job["texts"], answer["encoded"], strict=True))
         figures["encoded_equal"] = all(found[text] == tokenizer.encode(text) for text in found if text not in BLANKS)
         figures["blanks_encoded_alike"] = all(found[text] == tokenizer.encode(text) for text in found if text in BLANKS)
+        figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
         if self.dtype != "float32":
-            figures["like_the_unrounded_model"] = expected == comparison.greedy(model, few, counts)
+            own = comparison.likeliest(unrounded, tokenizer, few, answer["together"], counts)
+            figures["like_the_unrounded_model"] = answer["together"] == own
         comparison.require(figures, "KerasHub alone does otherwise than the model", tolerance=TOLERANCE[self.dtype])
         return figures
 

@@ -12,14 +12,15 @@ from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 
 if TYPE_CHECKING:
+    from kerasgen.exporters.parity.comparison import Read
     from kerasgen.models.base import LanguageModel
 
 SAMPLERS = ("greedy", "top_k", "top_p", "min_p", "beam")
 # A prompt's length around which the proof chooses others; the whole prompt is read at once.
 _PROBED_LENGTH = 16
-_PROBED = {"top_k": "top_k:k=5", "top_p": "top_p:p=0.8", "min_p": "min_p:p=0.1"}
 # Tokens of a text where the model has no limit of its own.
 _LONGEST = 2048
+_WRITE = "trace and write the graph"
 # What `import tensorflow` itself brings into a process.
 _ALLOWED = ("tensorflow", "keras", "jax")
 
@@ -79,6 +80,7 @@ class SavedModelExporter(Exporter):
         Raises:
             MissingDependencyError: TensorFlow is not installed.
         """
+        from kerasgen.exporters import progress
         from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.parity.ids import prove_ids
@@ -116,6 +118,8 @@ class SavedModelExporter(Exporter):
             "token_ids": metadata.token_ids(tokenizer),
         }
         with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
+            progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
+            progress.begin(_WRITE)
             if family is None:
                 about["signatures"] = self._save_other(model, longest, stage)
             else:
@@ -124,22 +128,17 @@ class SavedModelExporter(Exporter):
             if isinstance(tokenizer, ByteLevelBPE):
                 metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             write_report(stage, about, exporter="saved_model")
-            drawing = [name for name in self.samplers if name not in ("greedy", "beam")]
             about["parity"] = prove_ids(
                 model,
                 stage,
                 chunks=(min(_PROBED_LENGTH, max(longest // 4, 1)),),
                 longest=longest,
-                beams=self._beams() if "beam" in self.samplers else None,
-                seeded=[_PROBED.get(name, name) for name in drawing],
-                reference=self._reference(model, family),
+                rounded=self._rounded(model, family),
                 allowed_modules=_ALLOWED,
+                texts=comparison.TEXTS if isinstance(tokenizer, ByteLevelBPE) else (),
             )
             report = write_report(stage, about, exporter="saved_model")
         return Artefact(path=path, exporter="saved_model", report=report)
-
-    def _beams(self) -> str:
-        return f"beam:num_beams={self.num_beams},length_penalty={float(self.length_penalty)!r}"
 
     def _check_other(self, model: LanguageModel) -> None:
         """Refuse a model of no known family that can't be decoded by its own step, or not as it is asked for."""
@@ -153,15 +152,15 @@ class SavedModelExporter(Exporter):
                 f"saved_model writes a {type(model.backbone).__name__} in float32 only. Received: dtype={self.dtype!r}."
             )
 
-    def _reference(self, model: LanguageModel, family: Any) -> Any:
-        """What float16 is held against: the model as its file rounds it."""
+    def _rounded(self, model: LanguageModel, family: Any) -> Read | None:
+        """Reads as the model does that the files round its weights to; None where they round none."""
         if self.dtype == "float32" or family is None:
             return None
-        from kerasgen.decoder.numpy import NumpyEngine, rounded
+        from kerasgen.decoder.numpy import reader, rounded
         from kerasgen.models.families.base import named
 
         weights = rounded(named(family.weights(model.causal_lm)), self.dtype)
-        return NumpyEngine(family.shape(model.causal_lm).config, weights, model.tokenizer)
+        return reader(family.shape(model.causal_lm).config, weights, model.tokenizer.vocabulary_size)
 
     def _save(self, weights: Any, shape: Any, tokenizer: Any, path: Path) -> list[str]:
         from kerasgen.constraints.valid_utf8 import masks_of
@@ -188,9 +187,9 @@ class SavedModelExporter(Exporter):
         )
 
     def _save_other(self, model: LanguageModel, longest: int, path: Path) -> list[str]:
-        from kerasgen.exporters.saved_model import worker as saved_model_process
+        from kerasgen.exporters.saved_model import worker
 
-        return saved_model_process.write(
+        return worker.write(
             model,
             path,
             samplers=self.samplers,

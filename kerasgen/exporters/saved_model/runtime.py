@@ -121,6 +121,15 @@ class SavedModelRuntime(Runtime):
         ids, lengths = found["token_ids"].numpy(), found["lengths"].numpy()
         return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids that the graph itself reads each text as; see `Runtime`."""
+        if "encode" not in self._signatures:
+            return super().encode_batch(texts)
+        forks.check(forks.TENSORFLOW)
+        found = self._signatures["encode"](texts=self._tf.constant([text.encode() for text in texts]))
+        ids, lengths = found["token_ids"].numpy(), found["lengths"].numpy()
+        return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens, float32 `(tokens, vocabulary_size)`."""
         forks.check(forks.TENSORFLOW)

@@ -14,9 +14,11 @@ from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
     from kerasgen.constraints.valid_utf8 import Utf8Masks
+    from kerasgen.exporters.parity.comparison import Read
     from kerasgen.exporters.parity.quantized import Limits
     from kerasgen.models.base import LanguageModel
     from kerasgen.models.families import DecoderShape, DecoderWeights
+    from kerasgen.tokens.base import Tokenizer
     from kerasgen.tokens.bpe import ByteLevelBPE
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int4")
@@ -28,6 +30,7 @@ _SETTABLE = ("most_divergence", "least_agreement", "most_logit_difference", "mos
 _DISAGREEMENT = 0.02
 _SHORTEST = 64  # places of the cache that the smallest signature attends to
 _LEAST_HELD_OUT = 20  # tokens
+_TRACE, _CONVERT = "trace the graph", "convert it to TFLite"
 LOOPS = ("greedy", "random", "top_k", "top_p", "min_p")
 
 
@@ -119,7 +122,7 @@ class TFLiteExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
         from kerasgen.constraints.valid_utf8 import masks_of
-        from kerasgen.exporters import staging
+        from kerasgen.exporters import progress, staging
         from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.parity import comparison
         from kerasgen.models.families import family_of, names
@@ -158,6 +161,7 @@ class TFLiteExporter(Exporter):
             "shortlist": None,
         }
         with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
+            progress.plan(_TRACE, _CONVERT, comparison.GENERATE, comparison.COMPARE)
             weights = family.weights(model.causal_lm)
             utf8 = masks_of(model.tokenizer)
             if self.loop is not None and utf8 is not None:
@@ -197,12 +201,14 @@ class TFLiteExporter(Exporter):
         self, weights: Any, shape: DecoderShape, graph: dict[str, Any], utf8: Utf8Masks | None
     ) -> tuple[bytes, int]:
         """The file's content, and the bytes that its weights take at the least."""
+        from kerasgen.exporters import progress
         from kerasgen.exporters.tflite import estimates as tflite_shortlist
         from kerasgen.exporters.tflite import graph as tflite_graph
         from kerasgen.exporters.tflite import quantize as tflite_quantizing
 
         count = self._shortlist(shape)
         with temporary.folder() as folder:
+            progress.begin(_TRACE)
             tflite_graph.write_saved_model(
                 weights,
                 shape,
@@ -215,6 +221,7 @@ class TFLiteExporter(Exporter):
                 utf8=utf8,
                 shortlist=count,
             )
+            progress.begin(_CONVERT)
             flatbuffer = tflite_graph.convert(Path(folder) / "graph")
         flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
         if count:
@@ -254,30 +261,19 @@ class TFLiteExporter(Exporter):
             "settings": {"weight_cache": None},
         }
         if self.quantize in LIMITS:
-            figures = quantized.prove_closeness(
+            return quantized.prove_divergence(
                 model, stage, beams=self.beams, limits=self._limits(), text=self.held_out_text, **common
             )
-        else:
-            figures = ids.prove_ids(
-                model,
-                stage,
-                beams=f"beam:num_beams={self.beams}" if self.beams else None,
-                seeded=tuple({"top_k:k=5": None} | ({} if self.loop in (None, "greedy") else {self.loop: None})),
-                reference=self._reference(model, weights, shape),
-                **common,
-            )
-        if self.loop is not None:
-            figures |= ids.prove_loop(model, stage, self.loop, **common)
-        return figures
+        return ids.prove_ids(model, stage, rounded=self._rounded(model.tokenizer, weights, shape), **common)
 
-    def _reference(self, model: LanguageModel, weights: DecoderWeights, shape: DecoderShape) -> Any:
-        """What float16 is held against: the model as its file rounds it."""
+    def _rounded(self, tokenizer: Tokenizer, weights: DecoderWeights, shape: DecoderShape) -> Read | None:
+        """Reads as the model does that the file rounds its weights to; None where it rounds none."""
         if self.quantize == "float32":
             return None
-        from kerasgen.decoder.numpy import NumpyEngine, rounded
+        from kerasgen.decoder.numpy import reader, rounded
         from kerasgen.models.families.base import named
 
-        return NumpyEngine(shape.config, rounded(named(weights), "float16", least_rank=2), model.tokenizer)
+        return reader(shape.config, rounded(named(weights), "float16", least_rank=2), tokenizer.vocabulary_size)
 
     def _limits(self) -> Limits:
         from kerasgen.exporters.parity.quantized import Limits

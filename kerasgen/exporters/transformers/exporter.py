@@ -15,21 +15,22 @@ from kerasgen.files import temporary
 from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
+    from kerasgen.exporters.parity.comparison import Read
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.base import Tokenizer
     from kerasgen.tokens.bpe import ByteLevelBPE
 
 # Nats per token by which what was written may differ from the model: rounding each weight to 24, 11 or 8 bits.
 TOLERANCE = {"float32": 1e-4, "float16": 5e-2, "bfloat16": 2.5e-1}
+_WRITE, _TRANSFORMERS = "write the directory", "generate in transformers"
 _LONGEST = 256  # tokens of a text that is compared
-TEXTS = ("昨夜雨疏风骤，浓睡不消残酒。", " two  spaces\n\nand a blank line", "it's 10 , don 't . 🚀 é ६", "a\0b")
-
-
 PLAIN = "a b"
 
 
 def texts_of(tokenizer: Tokenizer) -> list[str]:
     """Return texts whose ids are compared: with them, every added token among letters and among blanks."""
+    from kerasgen.exporters.parity.comparison import TEXTS
+
     added = [token.content for token in getattr(tokenizer, "added_tokens", ())]
     return [
         *TEXTS,
@@ -62,6 +63,7 @@ class TransformersExporter(Exporter):
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
+        from kerasgen.exporters import progress
         from kerasgen.exporters.families import family_and_tokenizer
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
@@ -79,6 +81,8 @@ class TransformersExporter(Exporter):
         config = family.transformers_config(shape, start=start, end=end, pad=pad) | {"torch_dtype": self.dtype}
         generation = {"bos_token_id": start, "eos_token_id": ends, "pad_token_id": pad, "do_sample": False}
         with staged(path, overwrite=overwrite, exporter="transformers") as stage:
+            progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
+            progress.begin(_WRITE)
             stage.mkdir()
             _write_json(stage / "config.json", config)
             _write_json(stage / "generation_config.json", generation)
@@ -114,6 +118,7 @@ class TransformersExporter(Exporter):
         import numpy as np
 
         from kerasgen import backend
+        from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison, worker
         from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -122,16 +127,15 @@ class TransformersExporter(Exporter):
         prompts = comparison.prompts(tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
         counts = comparison.counts(tokenizer, prompts, longest)
         read = start + comparison.probe(tokenizer, longest - len(start))
-        reference = model if self.dtype == "float32" else self._rounded(model)
-        expected, rows = comparison.greedy(reference, prompts, counts), comparison.logits(model, read)
-        end = comparison.end_in(expected[0])
-        job = {"path": str(directory), "prompts": prompts, "new_tokens": counts, "end": end}
+        job = {"path": str(directory), "prompts": prompts, "new_tokens": counts}
         texts = comparison.encodable(tokenizer, texts_of(tokenizer))
         special = [*tokenizer.special_tokens.values()] if isinstance(tokenizer, ByteLevelBPE) else []
         shown = [[*tokenizer.encode(PLAIN), token_id, *tokenizer.encode(PLAIN)] for token_id in special]
         with temporary.folder() as folder:
             asked = job | {"backend": backend.running(), "read": read, "folder": folder, "texts": texts, "shown": shown}
+            progress.begin(comparison.GENERATE)
             answer = worker.run("kerasgen.exporters.transformers.worker", asked)
+            progress.begin(comparison.COMPARE)
             written = np.load(Path(folder) / "logits.npy")
         same = {
             "tokenizer_equal": answer["digest"] == tokenizer.digest(),
@@ -139,36 +143,39 @@ class TransformersExporter(Exporter):
             "shown_equal": answer["shown"] == [tokenizer.decode(ids, skip_special_tokens=True) for ids in shown],
         }
         comparison.require(same, "The tokenizer that was written is not the model's")
+        unrounded = comparison.reader(model, longest)
+        reader = unrounded if self.dtype == "float32" else self._rounded(model)
         figures: dict[str, Any] = {
-            **comparison.distances(rows, written, read),
+            **comparison.distances(comparison.logits(model, read), written, read),
             "new_tokens": counts,
             "prompt_lengths": list(map(len, prompts)),
             **comparison.variety(answer["alone"]),
             **same,
-            **comparison.greedily(answer, expected, end),
+            **comparison.greedily(reader, tokenizer, prompts, answer, counts),
             "tokens_per_second": counts[-1] / answer["seconds"][-1],
             "load_seconds": answer["load_seconds"],
             "peak_bytes": answer["peak_bytes"],
             "modules": answer["modules"],
         }
         if self.dtype != "float32":  # rounded weights choose otherwise between near equals, and these are what counts
-            figures["like_the_unrounded_model"] = expected == comparison.greedy(model, prompts, counts)
+            own = comparison.greedily(unrounded, tokenizer, prompts, answer, counts)
+            figures["like_the_unrounded_model"] = own["greedy_equal"]
         comparison.require(figures, "What was written does otherwise than the model", tolerance=TOLERANCE[self.dtype])
-        figures["transformers"] = _prove_in_transformers(tokenizer, job, expected)
+        figures["transformers"] = _prove_in_transformers(tokenizer, job, reader)
         return figures
 
-    def _rounded(self, model: LanguageModel) -> Any:
-        """The model as the file rounds it."""
+    def _rounded(self, model: LanguageModel) -> Read:
+        """Reads as the model does that the file rounds its weights to."""
         import ml_dtypes  # noqa: F401  brings NumPy the name bfloat16
 
-        from kerasgen.decoder.numpy import NumpyEngine, rounded
+        from kerasgen.decoder.numpy import reader, rounded
         from kerasgen.models.families import family_of
         from kerasgen.models.families.base import named
 
         family = family_of(model.causal_lm)
         assert family is not None
         weights = rounded(named(family.weights(model.causal_lm)), self.dtype)
-        return NumpyEngine(family.shape(model.causal_lm).config, weights, model.tokenizer)
+        return reader(family.shape(model.causal_lm).config, weights, model.tokenizer.vocabulary_size)
 
 
 def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) -> None:
@@ -204,10 +211,9 @@ def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) ->
     _write_json(directory / "special_tokens_map.json", special)
 
 
-def _prove_in_transformers(
-    tokenizer: Tokenizer, job: Mapping[str, Any], expected: list[list[int]]
-) -> dict[str, Any] | None:
+def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: Read) -> dict[str, Any] | None:
     """Generate in a fresh process of transformers, where it is installed, and compare; None where it is not."""
+    from kerasgen.exporters import progress
     from kerasgen.exporters.parity import comparison, worker
 
     if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
@@ -215,13 +221,15 @@ def _prove_in_transformers(
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
     texts = comparison.encodable(tokenizer, texts_of(tokenizer))
     asked = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
+    progress.plan(_TRANSFORMERS)
+    progress.begin(_TRANSFORMERS)
     answer = worker.run("kerasgen.exporters.transformers.transformers_worker", asked)
     encoded = [tokenizer.encode(text) for text in texts]
     figures = {
         "version": answer["version"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [start + ids for ids in encoded],
         "text_equal": answer["decoded"] == [tokenizer.decode(ids) for ids in encoded],
-        **comparison.greedily(answer, expected, job["end"]),
+        **comparison.greedily(read, tokenizer, job["prompts"], answer, job["new_tokens"]),
         "modules": answer["modules"],
     }
     comparison.require(figures, "transformers does otherwise than the model")

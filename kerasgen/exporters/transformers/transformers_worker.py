@@ -1,8 +1,7 @@
 """A fresh process in which there is transformers alone, no Keras, loads a directory, encodes and generates.
 
 `python -m kerasgen.exporters.transformers.transformers_worker JOB.json ANSWER.json`. The job holds `path`, `texts` to
-encode, `prompts` as ids with the start token, how many `new_tokens` follow each, and `end`, a token that ends the last
-call's texts, or None.
+encode, `prompts` as ids with the start token, and how many `new_tokens` follow each.
 """
 
 from __future__ import annotations
@@ -26,9 +25,8 @@ def main() -> None:
     jobs.answer(
         {
             "version": transformers.__version__,
-            "alone": [_generate(model, [one], count, pad)[0] for one, count in zip(prompts, counts, strict=True)],
-            "together": _generate(model, prompts, fewest, pad),
-            "ended": _generate(model, prompts, fewest, pad, end=job["end"]),
+            "alone": [generate(model, [one], count, pad)[0] for one, count in zip(prompts, counts, strict=True)],
+            "together": generate(model, prompts, fewest, pad),
             "encoded": encoded,
             "started": [tokenizer(text)["input_ids"] for text in texts],
             "decoded": [tokenizer.decode(ids) for ids in encoded],
@@ -36,7 +34,7 @@ def main() -> None:
     )
 
 
-def _generate(model: Any, prompts: list[list[int]], count: int, pad: int, *, end: int | None = None) -> list[list[int]]:
+def generate(model: Any, prompts: list[list[int]], count: int, pad: int, *, end: int | None = None) -> list[list[int]]:
     """Return the likeliest ids after each prompt of a batch, padded on the left, up to an end token if there is one."""
     import torch
 

@@ -1,9 +1,9 @@
 """A fresh process in which kerasgen loads a directory with a model, reads, and generates, as the job says.
 
 `python -m kerasgen.exporters.transformers.worker JOB.json ANSWER.json`. The job holds `path`, the Keras `backend`,
-`read` (ids whose logits become `logits.npy` in `folder`), `prompts` as ids without the start token, how many
-`new_tokens` follow each, and `end`, a token that ends the last call's texts, or None. The `tokenizers` library alone
-encodes the `texts`, and decodes the ids that are `shown` without special tokens.
+`read` (ids whose logits become `logits.npy` in `folder`), `prompts` as ids without the start token, and how many
+`new_tokens` follow each. The `tokenizers` library alone encodes the `texts`, and decodes the ids that are `shown`
+without special tokens.
 """
 
 from __future__ import annotations
@@ -38,11 +38,9 @@ def main() -> None:
     found["alone"], found["seconds"] = [], []
     for prompt, count in zip(prompts, counts, strict=True):
         began = time.perf_counter()
-        found["alone"] += comparison.greedy(model, [prompt], [count])
+        found["alone"] += comparison.greedy(model, [prompt], count)
         found["seconds"].append(time.perf_counter() - began)
-    found["together"] = comparison.ids_of(comparison.unending(model), prompts, "greedy", min(counts))
-    end = comparison.never(model.tokenizer) if job["end"] is None else job["end"]
-    found["ended"] = comparison.ids_of(comparison.unending(model).ending_at(end), prompts, "greedy", min(counts))
+    found["together"] = comparison.greedy(model, prompts, min(counts))
     jobs.answer(found)
 
 

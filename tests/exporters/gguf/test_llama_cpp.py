@@ -15,11 +15,13 @@ import kerasgen as kg
 from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
-from kerasgen.exporters.parity import draws
 from kerasgen.generation import generate_ids
+from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import family_of
 from kerasgen.models.families.base import named
 from kerasgen.runtime import metadata
+from kerasgen.testing import draws
+from kerasgen.testing.runtimes import RuntimeContract
 
 pytestmark = pytest.mark.one_backend
 
@@ -44,15 +46,21 @@ def host(exported):
     return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
-def test_greedy_ids_are_the_models_for_prompts_of_all_lengths(exported, runtime, host):
-    model = exported[0]
-    prompts = [model.tokenizer.encode(text) for text in ("the sand", "春", "", "the sea and the sun and the sand")]
-    wanted = [list(one[0].token_ids) for one in generate_ids(host, prompts, sampler="greedy", max_new_tokens=20)]
-    assert runtime.generate_ids(prompts, max_new_tokens=20) == wanted
-    end = wanted[0][6]
-    ended = runtime.generate_ids(prompts, max_new_tokens=20, end_token_id=end)
-    assert ended == [ids[: ids.index(end) + 1] if end in ids else ids for ids in wanted]
-    assert runtime.max_sequence_length == 128
+class TestRuntime(RuntimeContract):
+    samplers = ("random", "top_k:k=5,temperature=0.7", "top_p:p=0.8", "min_p:p=0.1,temperature=2.0")
+    seeds_are_the_models = False
+
+    @pytest.fixture
+    def model(self, exported) -> LanguageModel:
+        return exported[0]
+
+    @pytest.fixture
+    def runtime(self, exported):
+        return exported[1].runtime
+
+    @pytest.fixture
+    def reference(self, host) -> NumpyEngine:
+        return host
 
 
 def test_texts_are_valid_utf8_unless_they_shall_not_be(exported, runtime, host):
@@ -91,27 +99,6 @@ def test_an_artefact_generates_text(exported):
     text = artefact.generate("the sand", max_new_tokens=8)
     assert text.startswith("the sand")
     assert artefact.generate(["the sand"], max_new_tokens=8) == [text]
-
-
-@pytest.mark.parametrize(
-    "sampler", ["random", "top_k:k=5,temperature=0.7", "top_p:p=0.8", "min_p:p=0.1,temperature=2.0"]
-)
-def test_what_is_drawn_is_distributed_as_the_logits_say_and_a_seed_gives_it_again(exported, runtime, host, sampler):
-    model = exported[0]
-    call = draws.draws(model.tokenizer, sampler)
-    prompt = [model.tokenizer.start_token_id, *call["prompts"][0]]
-    logits = NumpyDecoder(host.config, host.weights).read(prompt)[-1]
-    found = runtime.generate_ids(**call)
-    assert draws.figures(found, logits, sampler)["distributed"]
-    assert runtime.generate_ids(**call) == found
-    assert runtime.generate_ids(**call | {"seed": 99}) != found
-    assert len({tuple(ids) for ids in found}) > 1
-
-
-def test_a_prompt_gives_the_same_text_alone_and_among_others(exported, runtime):
-    prompts = [exported[0].tokenizer.encode(text) for text in ("the sand", "the sea")]
-    together = runtime.generate_ids(prompts, sampler="top_k:k=5", max_new_tokens=10, seed=3)
-    assert runtime.generate_ids(prompts[1:], sampler="top_k:k=5", max_new_tokens=10, seed=3) == together[1:]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.exporters.litertlm import bundle
+from kerasgen.exporters.litertlm.exporter import as_litert_lm_tells
 from kerasgen.exporters.parity import ids as proving
+from kerasgen.models.base import LanguageModel
+from kerasgen.testing.runtimes import RuntimeContract
 
 pytestmark = pytest.mark.one_backend
 
@@ -31,16 +34,44 @@ def test_a_wrong_setting_is_said_at_once(settings):
         kg.LiteRtLmExporter(**settings)
 
 
-@pytest.mark.slow
-def test_the_cache_and_what_is_read_at_once_can_be_chosen(tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A bundle of a tiny GPT-2, and the model."""
     require_packages()
     model = tiny_gpt2(400, num_layers=1, hidden_dim=32, max_sequence_length=512)
     exporter = kg.LiteRtLmExporter(cache_length=384, prefill_lengths=(16,))
-    report = exporter.export(model, tmp_path / "poet.litertlm").report
-    assert report["max_tokens"] == 384
-    assert report["tflite"]["signatures"] == ["prefill_16", "decode"]
-    assert report["parity"]["text_equal"]
-    runtime = kg.load_artefact(tmp_path / "poet.litertlm")
+    return model, exporter.export(model, tmp_path_factory.mktemp("bundle") / "poet.litertlm")
+
+
+@pytest.mark.slow
+class TestRuntime(RuntimeContract):
+    """LiteRT-LM reads and writes text, ends it at its own end token, and chooses among all tokens."""
+
+    shows_the_end = keeps_utf8 = False
+    chunks = (16,)
+
+    @pytest.fixture
+    def model(self, exported) -> LanguageModel:
+        return exported[0]
+
+    @pytest.fixture
+    def runtime(self, exported):
+        return exported[1].runtime
+
+    def prompts(self, tokenizer) -> list[list[int]]:
+        return tokenizer.encode_batch(["the sea", "the sand and the sun and the sea and a ship", "and", "昨夜雨疏风骤"])
+
+    def told(self, tokenizer, ids) -> list[int]:
+        return tokenizer.encode(as_litert_lm_tells(tokenizer, list(ids)))
+
+
+@pytest.mark.slow
+def test_the_cache_and_what_is_read_at_once_can_be_chosen(exported):
+    model, artefact = exported
+    assert artefact.report["max_tokens"] == 384
+    assert artefact.report["tflite"]["signatures"] == ["prefill_16", "decode"]
+    assert artefact.report["parity"]["text_equal"]
+    runtime = artefact.runtime
     assert runtime.max_sequence_length == 384
     prompts = [model.tokenizer.encode(text) for text in ("the sea", "the sand and the sun", "and")]
     answers_are_those_of_one_thread(lambda prompt: runtime.generate_ids([prompt], max_new_tokens=8), prompts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -10,17 +10,14 @@ import numpy as np
 import pytest
 from tiny import tiny_gpt2
 
-from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
+from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine, reader
 from kerasgen.decoder.weights import map_arrays
 from kerasgen.errors import ExportError
 from kerasgen.exporters.parity import comparison, quantized
-from kerasgen.exporters.parity import draws as drawing
 from kerasgen.exporters.parity import ids as proving
 from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
 from kerasgen.models.families.base import named
-from kerasgen.samplers import arithmetic
-from kerasgen.samplers.resolving import resolve
 
 pytestmark = pytest.mark.one_backend
 SIZES = {"chunks": (8, 16), "longest": 128}
@@ -46,7 +43,7 @@ class Host:
         self.engine, self.prefill, self.beams = engine, prefill, beams
         self.calls: list[dict] = []
 
-    def generate_ids(self, prompts, *, end_token_id=None, in_graph=False, **settings):
+    def generate_ids(self, prompts, *, end_token_id=None, **settings):
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
         found = generate_ids(engine, prompts, **{"sampler": "greedy"} | settings)
         return [list(several[0].token_ids) for several in found]
@@ -59,19 +56,15 @@ class Host:
         texts = [[*prompt, *self.beams(text)] for text in texts]
         return np.stack([self.logits(text)[len(prompt) :] for text in texts])
 
-    def ask(self, path, calls=(), *, logits=(), settings=None, timeout=0.0):
-        found = []
-        for call in map(dict, calls):
-            if "end_token_of" in call:
-                number, place = call.pop("end_token_of")
-                call["end_token_id"] = found[number][0][place]
-            self.calls.append(call)
-            found.append(self.generate_ids(**call))
+    def ask(self, path, calls=(), *, logits=(), texts=(), settings=None, timeout=0.0):
+        self.calls += calls
+        found = [self.generate_ids(**call) for call in calls]
         read = [
             (self.logits if "token_ids" in one else self.branched_logits)(**one)
             for one in ({"token_ids": one} if isinstance(one, list) else one for one in logits)
         ]
-        return proving.Answer(found, [1.0] * len(found), read, [], 0.1, 1)
+        encoded = self.engine.tokenizer.encode_batch(texts)
+        return proving.Answer(found, [1.0] * len(found), encoded, read, [], 0.1, 1)
 
 
 def changed(engine: NumpyEngine) -> NumpyEngine:
@@ -80,18 +73,48 @@ def changed(engine: NumpyEngine) -> NumpyEngine:
     return NumpyEngine(engine.config, weights, engine.tokenizer)
 
 
-def test_greedy_texts_are_compared_to_their_full_length_although_the_model_would_end_them(engine, monkeypatch):
+def read_of(engine: NumpyEngine):
+    return reader(engine.config, engine.weights, engine.tokenizer.vocabulary_size)
+
+
+@pytest.fixture
+def prove(engine, monkeypatch):
+    """Prove what a host answers to be the engine's own."""
+
+    def prove_host(host: Host, **settings):
+        monkeypatch.setattr(proving, "ask", host.ask)
+        monkeypatch.setattr(comparison, "reader", lambda model, length: read_of(model))
+        return proving.prove_ids(engine, Path("x"), **SIZES, **settings)
+
+    return prove_host
+
+
+def test_greedy_texts_are_compared_to_their_full_length_although_the_model_would_end_them(engine, prove):
     prompt = comparison.prompts(engine.tokenizer, **SIZES)[0]
-    early = comparison.ids_of(engine, [prompt], "greedy", 9)[0][3]
+    early = comparison.greedy(engine, [prompt], 9)[0][3]
     host = Host(engine.ending_at(early))
-    monkeypatch.setattr(proving, "ask", host.ask)
-    figures = proving.prove_ids(engine.ending_at(early), Path("x"), **SIZES)
-    assert figures["new_tokens"] == [
-        min(128, 127 - length) for length in figures["prompt_lengths"]
-    ]  # the start token is one of the 128 positions
-    assert all(figures[f"{what}_equal"] for what in ("alone", "together", "ended"))
-    ended = [call for call in host.calls if call.get("end_token_id", 300) < 300]
-    assert len(ended) == 1
+    figures = prove(host)
+    # The start token is one of the 128 positions.
+    assert figures["new_tokens"] == [min(128, 127 - length) for length in figures["prompt_lengths"]]
+    assert figures["greedy_equal"]
+    assert figures["tokenizer_equal"]
+    short = Host(engine.ending_at(early))
+    ask = short.ask
+    short.ask = lambda path, calls, **more: ask(path, [{**call, "end_token_id": early} for call in calls], **more)
+    with pytest.raises(ExportError, match="alone_equal"):
+        prove(short)
+
+
+def test_what_is_read_at_once_are_the_texts_that_the_model_generates(engine):
+    """Of the model itself, and of texts that part from its own at one place, or end too early."""
+    some, read = comparison.prompts(engine.tokenizer, **SIZES)[:3], read_of(engine)
+    texts, many = comparison.greedy(engine, some, 12), [12] * 3
+    assert comparison.likeliest(read, engine.tokenizer, some, texts, many) == texts
+    other = [*texts[0][:5], texts[0][5] ^ 1, *texts[0][6:]]
+    wanted = comparison.likeliest(read, engine.tokenizer, some[:1], [other], [12])
+    assert comparison.first_difference([other], wanted)["place"] == 5
+    for wrong in (texts[0][:9], [], [*texts[0], 5], [-1, *texts[0][1:]], [10**9, *texts[0][1:]]):
+        assert comparison.likeliest(read, engine.tokenizer, some[:1], [wrong], [12]) != [wrong]
 
 
 def test_prompts_fill_a_chunk_exactly_and_take_two_successive_ones(engine):
@@ -102,35 +125,39 @@ def test_prompts_fill_a_chunk_exactly_and_take_two_successive_ones(engine):
     assert any(length < 8 for length in lengths)
 
 
-@pytest.mark.parametrize("seeded", [("top_p:p=0.8",), ("min_p:p=0.1",), ("random",), ("top_k:k=5",)])
-def test_weights_that_are_a_little_off_are_found(engine, seeded, monkeypatch):
-    monkeypatch.setattr(proving, "ask", Host(changed(engine)).ask)
+def test_weights_that_are_a_little_off_are_found(engine, prove):
     with pytest.raises(ExportError, match="alone_equal") as caught:
-        proving.prove_ids(engine, Path("x"), seeded=seeded, **SIZES)
-    assert list(caught.value.figures["draws"]) == list(seeded)
-    monkeypatch.setattr(proving, "ask", Host(engine).ask)
-    assert proving.prove_ids(engine, Path("x"), seeded=seeded, **SIZES)["draws_distributed"]
+        prove(Host(changed(engine)))
+    assert caught.value.figures["greedy_equal"] is False
+    assert caught.value.figures["alone_first_difference"]
 
 
-def test_a_search_with_another_length_penalty_than_asked_for_is_found(engine, monkeypatch):
-    asked = "beam:num_beams=4,length_penalty=0.3"
-    host = Host(engine)
-    monkeypatch.setattr(proving, "ask", host.ask)
-    assert proving.prove_ids(engine, Path("x"), beams=asked, seeded=(), **SIZES)["beams_equal"]
-    assert asked in [call.get("sampler") for call in host.calls]
+def test_a_batch_whose_prompts_disturb_each_other_is_found(engine, prove):
+    class Mixed(Host):
+        def generate_ids(self, prompts, **settings):
+            return super().generate_ids(prompts[:1] * len(prompts), **settings)
+
+    with pytest.raises(ExportError, match="together_equal") as caught:
+        prove(Mixed(engine))
+    assert caught.value.figures["together_first_difference"]["row"] == 1
 
 
-def test_a_loop_in_the_graph_that_goes_another_way_is_found(engine, monkeypatch):
-    class Broken(Host):
-        def generate_ids(self, prompts, *, in_graph=False, **settings):
-            found = super().generate_ids(prompts, **settings)
-            return [[*ids[:-1], ids[-1] ^ 1] for ids in found] if in_graph else found
+def test_a_tokenizer_that_gives_other_ids_is_found(engine, prove):
+    class Other(Host):
+        def ask(self, *arguments, **settings):
+            answer = super().ask(*arguments, **settings)
+            return dataclasses.replace(answer, encoded=[[0, *ids] for ids in answer.encoded])
 
-    monkeypatch.setattr(proving, "ask", Host(engine).ask)
-    assert proving.prove_loop(engine, Path("x"), "top_k", **SIZES)["loop_ended_equal"]
-    monkeypatch.setattr(proving, "ask", Broken(engine).ask)
-    with pytest.raises(ExportError, match="other ids than the loop around it"):
-        proving.prove_loop(engine, Path("x"), "top_k", **SIZES)
+    with pytest.raises(ExportError, match="tokenizer_equal"):
+        prove(Other(engine))
+
+
+def test_what_a_file_rounds_is_held_to_the_model_as_it_is_rounded(engine, prove):
+    """That the model itself would write another text is told, and no failure."""
+    figures = prove(Host(changed(engine)), rounded=read_of(changed(engine)))
+    assert figures["greedy_equal"]
+    assert figures["like_the_unrounded_model"] is False
+    assert prove(Host(engine), rounded=read_of(engine))["like_the_unrounded_model"]
 
 
 LIMITS = quantized.Limits(0.05, 0.85, 1.5, 0.02, disagreement=0.02)
@@ -141,9 +168,10 @@ def close(engine, host, monkeypatch, **settings):
         return NumpyDecoder(engine.config, engine.weights).read(window).astype(np.float64)
 
     monkeypatch.setattr(comparison, "logits", logits)
+    monkeypatch.setattr(comparison, "reader", lambda model, length: read_of(model))
     monkeypatch.setattr(quantized, "ask", host.ask)
     settings = {"beams": 4, "limits": LIMITS} | settings
-    return quantized.prove_closeness(engine, Path("x"), **SIZES, **settings)
+    return quantized.prove_divergence(engine, Path("x"), **SIZES, **settings)
 
 
 @pytest.mark.parametrize(
@@ -193,55 +221,6 @@ def test_every_limit_is_held(engine, limits, what, monkeypatch):
         close(engine, Host(changed(changed(engine))), monkeypatch, limits=quantized.Limits(*limits, disagreement=9))
 
 
-SKEWED = np.concatenate([[9.0, 6.0, 2.0, -1.0, -4.0], np.linspace(-6, -9, 60)])
-SAMPLERS = ["top_k:k=5", "top_k:k=5,temperature=0.5", "top_p:p=0.9", "min_p:p=0.01", "random"]
-
-
-def drawn(logits, sampler, seed):
-    """Draws by the library's own arithmetic in float32."""
-    spec, rows = resolve(sampler), np.repeat(logits[None].astype(np.float32), 200, axis=0)
-    uniforms = np.random.default_rng(seed).random(200).astype(np.float32)
-    return [[int(token)] for token in spec.choose(np, rows / np.float32(spec.temperature), uniforms)]
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("flat", [False, True])
-def test_right_draws_pass_however_skewed_or_flat_the_logits_are(sampler, flat):
-    """Where most tokens are expected far less than once in 200 draws, the plain statistic rejects many."""
-    logits = SKEWED / 9 if flat else SKEWED
-    assert all(drawing.figures(drawn(logits, sampler, seed), logits, sampler)["distributed"] for seed in range(300))
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_draws_of_another_distribution_do_not_pass(sampler):
-    """A temperature of 2 where 1 was asked for."""
-    logits = SKEWED / 2
-    wrong = drawn(logits / 2, sampler, 1)
-    assert not drawing.figures(wrong, logits, sampler)["distributed"]
-
-
-def test_a_gap_of_800_between_logits_leaves_no_nan():
-    logits = np.array([0.0, -800.0, -900.0, -1000.0, -1100.0, -1200.0])
-    found = drawing.figures([[0]] * 200, logits, "top_k:k=5")
-    assert found["distributed"]
-    assert math.isfinite(found["chi_square"])
-    wrong = drawing.figures([[0]] * 199 + [[1]], logits, "top_k:k=5")
-    assert not wrong["distributed"]
-    assert wrong["chi_square"] == math.inf
-
-
-def test_the_probabilities_are_those_of_the_librarys_masks():
-    logits = np.random.default_rng(1).normal(size=40)
-    for sampler, mask in (
-        ("top_k:k=7", lambda row: arithmetic.top_k_mask(np, row, 7)),
-        ("top_p:p=0.6", lambda row: arithmetic.top_p_mask(np, row, 0.6)),
-        ("min_p:p=0.2", lambda row: arithmetic.min_p_mask(np, row, 0.2)),
-    ):
-        np.testing.assert_allclose(
-            drawing.probabilities(logits, sampler), arithmetic.softmax(np, mask(logits[None]))[0], atol=1e-9
-        )
-
-
 def test_a_process_that_takes_too_long_is_an_export_error(tmp_path, monkeypatch):
     def run(*arguments, timeout, **settings):
         raise subprocess.TimeoutExpired("python", timeout)
@@ -269,14 +248,9 @@ def test_every_degenerate_text_counts():
     assert comparison.variety([stuck, stuck])["is_degenerate"]
 
 
-def test_of_texts_read_together_as_many_tokens_are_compared_as_fit():
-    """A prompt after which fewer fit doesn't shorten the others."""
-    some, counts = [[1], [2, 2], [3] * 90], [30, 30, 10]
-    expected = [[(row * 7 + place) % 50 for place in range(count)] for row, count in enumerate(counts)]
-    asked = proving._Asked()
-    proving._ask_greedily(asked, some, counts, expected, 300)
-    together = [(asked.calls[place], ids) for name, place, ids in asked.wanted if name != "alone"]
-    assert [call["prompts"] for call, _ in together] == [some[:2]] * 2
-    assert [call["max_new_tokens"] for call, _ in together] == [30] * 2
-    assert together[0][1] == expected[:2]
-    assert [place for name, place, _ in asked.wanted if name == "alone"] == [0, 1, 2]
+def test_a_batch_gets_as_many_tokens_as_fit_after_most_of_its_prompts():
+    """A prompt after which fewer fit doesn't shorten the others; what goes on further than the batch is alone."""
+    assert proving.divided([30, 30, 10]) == ([0, 2], [0, 1], 30)
+    assert proving.divided([128, 128, 128]) == ([0], [0, 1, 2], 128)
+    assert proving.divided([60, 55, 41]) == ([0, 1], [0, 1, 2], 41)
+    assert proving.divided([9]) == ([0], [0], 9)

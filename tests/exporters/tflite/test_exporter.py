@@ -16,8 +16,10 @@ import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ExportArgumentError, ExportError, GenerateArgumentError, ModelFormatError
 from kerasgen.generation import generate_ids
+from kerasgen.models.base import LanguageModel
 from kerasgen.models.families import family_of
 from kerasgen.models.families.base import named
+from kerasgen.testing.runtimes import RuntimeContract
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 
@@ -47,7 +49,7 @@ def engine(exported):
 
 def test_the_fresh_process_generated_the_same_and_loaded_neither_keras_nor_tensorflow(exported):
     parity = exported[1].report["parity"]
-    for what in ("alone_equal", "together_equal", "ended_equal", "beams_equal", "seeded_reproduces"):
+    for what in ("alone_equal", "together_equal", "tokenizer_equal"):
         assert parity[what]
     assert parity["modules"] == []
     assert len(parity["prompt_lengths"]) == 5
@@ -170,14 +172,24 @@ def test_what_lies_there_is_the_flatbuffer_its_tokenizer_and_the_report(exported
     assert json.loads((path.parent / "tiny.tflite.json").read_text(encoding="utf-8")) == exported[1].report
 
 
-@pytest.mark.parametrize("sampler", ["greedy", "top_k:k=5", "top_p:p=0.9", "beam:num_beams=3", "beam:num_beams=6"])
-def test_one_seed_is_one_text_in_both_engines(exported, host, engine, sampler):
-    """Whatever chooses, and however many beams there are beside those that one call reads."""
-    model = exported[0]
-    prompts = [model.tokenizer.encode("the sand"), model.tokenizer.encode("春 and then the")]
-    wanted = generate_ids(host, prompts, sampler=sampler, max_new_tokens=12, seed=3)
-    found = engine.generate_ids(prompts, sampler=sampler, max_new_tokens=12, seed=3)
-    assert found == [list(several[0].token_ids) for several in wanted]
+class TestRuntime(RuntimeContract):
+    """With as many beams as one call reads, with fewer and with more."""
+
+    samplers = ("random", "top_k:k=5", "top_p:p=0.9", "min_p:p=0.1")
+    beams = ("beam:num_beams=3", "beam:num_beams=4", "beam:num_beams=6")
+    chunks = SMALL["prefill_lengths"]
+
+    @pytest.fixture
+    def model(self, exported) -> LanguageModel:
+        return exported[0]
+
+    @pytest.fixture
+    def runtime(self, engine):
+        return engine
+
+    @pytest.fixture
+    def reference(self, host) -> NumpyEngine:
+        return host
 
 
 def test_texts_of_one_prompt_share_a_cache_and_stay_apart(exported, host, engine):
@@ -217,7 +229,6 @@ def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     artefact = kg.TFLiteExporter(quantize="float16", **SMALL).export(model, tmp_path / "half.tflite")
     parity = artefact.report["parity"]
     assert parity["alone_equal"]
-    assert parity["beams_equal"]
     assert isinstance(parity["like_the_unrounded_model"], bool)
     assert "DEQUANTIZE" in artefact.report["operators"]
 
@@ -238,7 +249,6 @@ def test_the_loop_in_the_graph_gives_the_ids_of_the_loop_on_the_host(tmp_path, l
     model = tiny_gpt2()
     exporter = kg.TFLiteExporter(loop=loop, beams=0, cache_length=64, prefill_lengths=(8,))
     artefact = exporter.export(model, tmp_path / "loop.tflite")
-    assert artefact.report["parity"]["loop_equal"]
     assert not any(name.startswith(("CUSTOM", "Flex")) for name in artefact.report["operators"])
     runtime = kg.load_artefact(artefact.path, weight_cache=None)
     prompts = [model.tokenizer.encode("the sand and the sea and the sun"), model.tokenizer.encode("春"), []]
