@@ -340,7 +340,7 @@ def several_ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[in
     there = directory(tmp_path_factory.mktemp("ends") / "hf", theirs, settings={"eos_token": "<|im_end|>"})
     model = Hub(str(there)).load()
     prompt = model.tokenizer.encode("the end")
-    text = comparison.greedy(model, [prompt], [12])[0]
+    text = comparison.greedy(model, [prompt], 12)[0]
     place = next(n for n in range(2, 12) if text[n] not in (*text[:n], *prompt))
     # Two rows change their places, and with them the two tokens in all that the model says.
     table, end = model.backbone.token_embedding.embeddings, theirs.token_to_id("</s>")
