@@ -61,11 +61,9 @@ def test_a_fresh_process_generated_what_the_model_does_before_it_was_handed_over
 
 @pytest.mark.one_backend
 class TestRuntime(RuntimeContract):
-    """Past 64 steps too, which are compiled as one."""
-
     samplers = ("top_k:k=5,temperature=0.8", "top_p:p=0.7", "min_p:p=0.1")
     beams = ("beam:num_beams=4",)
-    chunks, new_tokens = (16,), 70
+    chunks = (16,)
 
     model = None  # this module's fixture is not overridden
 
@@ -77,11 +75,17 @@ class TestRuntime(RuntimeContract):
     def reference(self, host) -> NumpyEngine:
         return host
 
+    def test_texts_go_on_past_the_64_steps_of_one_call(self, runtime, reference) -> None:
+        prompts = self.prompts(reference.tokenizer)[:2]
+        for sampler in ("greedy", *self.samplers, *self.beams):
+            asked = self.asked(sampler) | {"max_new_tokens": 70}
+            assert runtime.generate_ids(prompts, **asked) == self.expected(reference, prompts, **asked), sampler
+
 
 @pytest.mark.one_backend
-@pytest.mark.parametrize("sampler", ["greedy", "top_k:k=40", "beam:num_beams=4"])
-def test_texts_are_valid_utf8_and_ids_are_so_unless_they_shall_not_be(artefact, host, model, sampler):
+def test_texts_are_valid_utf8_and_ids_are_so_unless_they_shall_not_be(artefact, host, model):
     """A prompt of ids may end within a character, which is then completed."""
+    sampler = "top_k:k=40"
     prompts = [*model.tokenizer.encode_batch(TEXTS), model.tokenizer.encode("🐉")[:2]]
     for valid_utf8 in (True, False):
         settings = {"sampler": sampler, "max_new_tokens": 30, "seed": 3, "valid_utf8": valid_utf8}
