@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 import os
 import shutil
 import signal
@@ -12,10 +10,10 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import metadata_variants
 import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
@@ -31,10 +29,6 @@ pytest.importorskip("ai_edge_litert", reason="it runs TFLite: pip install 'keras
 pytestmark = pytest.mark.one_backend
 
 PROMPT = "the sand and"
-OTHERS: list[Any] = [
-    None, True, -1, 0, 1, 3, 2**31, 2**63, 2**70, 10**400, 0.5, -0.5, 1e300, math.nan, math.inf, "", "greedy", "../x",
-    "0" * 64, "\0", [], [0], [1, 1], [-1], [2**40], ["top_k"], {}, {"": 0}, {"a": -1}, [[[[]]]],
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,41 +60,12 @@ def texts(path: Path) -> list[Any]:
     ]
 
 
-def places(found: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every value of a JSON by the keys that lead to it."""
-    if at:
-        yield at
-    inner = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-    for key, value in inner:
-        yield from places(value, (*at, key))
-
-
-def changed(said: dict[str, Any], at: tuple[Any, ...], act: Any) -> dict[str, Any]:
-    found: Any = copy.deepcopy(said)
-    inner = found
-    for key in at[:-1]:
-        inner = inner[key]
-    act(inner, at[-1])
-    return found
-
-
 def variants(said: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON with each value replaced by each other, taken away, or exchanged with its neighbour's."""
-    for at in places(said):
-        if at[0] in ("operators", "signatures") and len(at) > 1:
-            continue
-        for other in OTHERS:
-            yield (
-                f"{at} = {other!r:.40}",
-                changed(said, at, lambda inner, key, other=other: inner.__setitem__(key, other)),
-            )
-        yield f"{at} missing", changed(said, at, lambda inner, key: inner.__delitem__(key))
-        if at[0] == "graph" and len(at) == 2:
-            for key in said["graph"]:
-                value = said["graph"][key]
-                yield f"{at} = {key}", changed(said, at, lambda inner, own, value=value: inner.__setitem__(own, value))
-    for where in ((), ("graph",), ("tokenizer",), ("graph", "shortlist")):
-        yield f"{where} more", changed(said, (*where, "more"), lambda inner, key: inner.__setitem__(key, 1))
+    """Those of every format, and the numbers of the graph exchanged."""
+    yield from metadata_variants.variants(said, whole=("operators", "signatures"))
+    for one in said["graph"]:
+        for other, value in said["graph"].items():
+            yield f"graph.{one} = {other}", said | {"graph": said["graph"] | {one: value}}
 
 
 def test_every_change_of_a_value_is_told(path: Path) -> None:
@@ -126,9 +91,7 @@ def test_a_change_whose_digest_was_mended_is_told_or_makes_no_difference(path: P
         # Who changes the bounds of the estimates on purpose could have changed the weights as well.
         if "shortlist" in what and ("row_error" in what or "largest_row" in what):
             continue
-        with suppress(ValueError):  # of what JSON can't hold there is no digest, and it is refused with any
-            other["digest"] = metadata.digest_of(other)
-        report.write_text(json.dumps(other), encoding="utf-8")
+        report.write_text(json.dumps(metadata_variants.sealed(other)), encoding="utf-8")
         try:
             found = texts(path)
         except ModelFormatError:
@@ -151,7 +114,7 @@ def test_some_changes_whose_digest_was_mended(path: Path) -> None:
     }.items():  # fmt: skip
         assert graph[key] != value
         other = said | {"graph": graph | {key: value}}
-        report.write_text(json.dumps(other | {"digest": metadata.digest_of(other)}), encoding="utf-8")
+        report.write_text(json.dumps(metadata_variants.sealed(other)), encoding="utf-8")
         with pytest.raises(ModelFormatError, match=key):
             kg.load_artefact(path, weight_cache=None)
 
@@ -253,7 +216,7 @@ class TestIsolated:
             flipped[place] ^= 1 << int(random.integers(8))
             path.write_bytes(flipped)
             other = said | {"sha256": digests.sha256_of(path)}
-            report.write_text(json.dumps(other | {"digest": metadata.digest_of(other)}), encoding="utf-8")
+            report.write_text(json.dumps(metadata_variants.sealed(other)), encoding="utf-8")
             try:
                 with kg.load_artefact(path, isolated=True, weight_cache=None, timeout_seconds=60) as runtime:
                     outcomes.add(type(runtime.generate(PROMPT, max_new_tokens=9)))

@@ -116,6 +116,13 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Lit
         with quietly():
             if os.environ.get(LEVEL) != "0":
                 litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
+            with litert_lm.ModelInfo(str(path)) as told:
+                positions = told.max_context_tokens
+            if positions != found["max_tokens"]:
+                raise ModelFormatError(
+                    f"{path} holds texts of {positions} tokens, and what lies beside it says {found['max_tokens']}. "
+                    "Copy the files of one export together."
+                )
             engine = litert_lm.Engine(
                 str(path),
                 backend=litert_lm.Backend.CPU(thread_count=threads),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import json
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,10 +69,12 @@ class SavedModelRuntime(Runtime):
             missing = [name for name in self._samplers if f"{name}_ids" not in self._signatures]
             if missing:
                 raise ValueError(f"it holds no signature for the sampler {missing[0]!r}")
+            told: dict[str, Any] = json.loads(self._module.settings().numpy())
             # What a load leaves for its end calls functions of TensorFlow that are no more when Python has gone.
             atexit.register(_let_go, weakref.ref(self))
         except Exception as cause:  # damaged files end in errors of every kind
             raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause
+        _check_settings(path, told, found)
 
     def generate_ids(
         self,
@@ -157,6 +160,17 @@ class SavedModelRuntime(Runtime):
                     "settings."
                 )
         return name
+
+
+def _check_settings(path: Path, told: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Compare what the graph was made with, as it tells itself, with what lies beside it."""
+    beside = {**found, **found["token_ids"], "has_tokenizer": found["tokenizer"] is not None}
+    for key, value in told.items():
+        if beside.get(key) != value:
+            raise ModelFormatError(
+                f"{path} has another graph than what lies beside it says: {key} is {value!r} in the graph, and "
+                f"{beside.get(key)!r:.80} there. Copy or export it again."
+            )
 
 
 def _let_go(runtime: weakref.ref[SavedModelRuntime]) -> None:

@@ -5,6 +5,7 @@ Imports TensorFlow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,17 @@ def save(
     )
     signatures = module.signatures(samplers)
     names = sorted(signatures)
+    # A runtime compares what lies beside the artefact with this, which is in the graph.
+    told = {
+        "samplers": list(samplers),
+        "num_beams": num_beams,
+        "length_penalty": length_penalty,
+        "max_sequence_length": max_sequence_length,
+        "start_token_id": start_token_id,
+        "end_token_id": end_token_id,
+        "has_tokenizer": tokenizer is not None,
+    }
+    module.settings = tf.function(lambda: tf.constant(json.dumps(told)), input_signature=[], autograph=False)
     # What a server calls when nobody names a signature.
     signatures["serving_default"] = signatures[samplers[0] if tokenizer is not None else f"{samplers[0]}_ids"]
     tf.saved_model.save(module, str(path), signatures=signatures)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
+from metadata_variants import outcomes
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -175,3 +176,12 @@ def test_other_sizes_than_the_files_are_told_though_the_digest_was_mended(export
         about.write_text(json.dumps(said | change | {"digest": metadata.digest_of(said | change)}), encoding="utf-8")
         with pytest.raises(ModelFormatError, match="Copy the files of one export together"):
             kg.load_artefact(path)
+
+
+def test_a_change_beside_the_file_whose_digest_was_mended_is_told_or_makes_no_difference(exported, tmp_path):
+    def write(path):
+        return kg.load_artefact(path).generate("the sand and", max_new_tokens=9)
+
+    refused, accepted = outcomes(exported[1].path, tmp_path, write, unread=["parity"])
+    assert len(refused) > 250
+    assert len(accepted) > 10

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from in_threads import answers_are_those_of_one_thread
+from metadata_variants import outcomes
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -107,6 +108,22 @@ def test_a_quantised_bundle_holds_what_was_proved_and_generates_what_that_does(m
     for what in ("tflite", "tokenizer", "metadata", "text"):
         assert parity[f"{what}_equal"], what
     assert isinstance(parity["greedy_equal"], bool)
+
+
+@pytest.mark.slow
+def test_a_change_beside_the_bundle_whose_digest_was_mended_is_told_or_makes_no_difference(
+    model, proved_before, tmp_path_factory, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(kg.LiteRtLmExporter, "_prove", lambda *arguments: {})  # which is not what is tested here
+    path = tmp_path_factory.mktemp("bundle") / "poet.litertlm"
+    kg.LiteRtLmExporter(quantize="int8").export(model, path)
+
+    def write(path):
+        return kg.load_artefact(path).generate("the sand and", max_new_tokens=9)
+
+    refused, accepted = outcomes(path, tmp_path, write, unread=["parity", "tflite"])
+    assert len(refused) > 250
+    assert len(accepted) > 10
 
 
 def changed_model(tflite, tokenizer_json, about, target, folder):

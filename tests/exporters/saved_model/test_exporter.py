@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import oracle
 import pytest
 from in_threads import answers_are_those_of_one_thread
+from metadata_variants import outcomes
 from tiny import tiny_gpt2, tiny_opt, tiny_vocabulary
 from wrong_calls import WRONG
 
@@ -366,3 +368,23 @@ def test_eight_threads_get_the_texts_that_one_gets(artefact, model):
         for sampler in ("greedy", "top_k:k=5", "top_p:p=0.9")
     ]
     answers_are_those_of_one_thread(lambda one: runtime.generate_ids(**one, max_new_tokens=12), calls)
+
+
+@pytest.mark.one_backend
+def test_a_change_beside_the_graph_whose_digest_was_mended_is_told_or_makes_no_difference(
+    artefact, tmp_path, monkeypatch
+):
+    """Which is compared with what the graph tells of itself."""
+    load = functools.cache(tf.saved_model.load)  # it reads nothing of what is changed, and takes two seconds
+    monkeypatch.setattr(tf.saved_model, "load", load)
+
+    def write(path):
+        runtime = kg.load_artefact(path)
+        return [
+            runtime.generate("the and", max_new_tokens=9, sampler=sampler) for sampler in ("greedy", "beam:num_beams=4")
+        ]
+
+    unread = ["compiled", "decoder", "dtype", "model", "parity", "signatures"]
+    refused, accepted = outcomes(artefact.path, tmp_path, write, unread=unread)
+    assert len(refused) > 500
+    assert accepted
