@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 from installing import child
+from places import WITHOUT_TENSORFLOW
+from tiny import tiny_gpt2
 
+import kerasgen as kg
 from kerasgen import backend
 from kerasgen.errors import ArgumentError
+from kerasgen.models.saving import save_preset
 
 pytestmark = pytest.mark.one_backend
 
@@ -41,6 +45,12 @@ class Without:
 
 sys.meta_path.insert(0, Without())
 """
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that a child loads, tunes and compiles sooner than the starter."""
+    return str(save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("models") / "tiny"))
 
 
 @pytest.mark.parametrize(
@@ -89,17 +99,19 @@ def test_processes_that_train_together_are_those_of_jax(monkeypatch: pytest.Monk
 
 
 @pytest.mark.tensorflow
-def test_a_pipeline_with_a_corpus_takes_what_trains_faster_and_one_without_never_waits_for_tensorflow() -> None:
+def test_a_pipeline_with_a_corpus_takes_what_trains_faster_and_one_without_never_waits_for_tensorflow(
+    preset: str,
+) -> None:
     """What was chosen and not begun yet follows what runs by then."""
-    code = """
+    code = f"""
 import json, sys
 import kerasgen as kg
 from kerasgen import backend
-backend.remembered = lambda: {"jax": 1000.0, "tensorflow": 2000.0}
+backend.remembered = lambda: {{"jax": 1000.0, "tensorflow": 2000.0}}
 said = []
 pipe = kg.Pipeline("sample", tuner="full:distribution=data"); said.append(pipe.backend)
-pipe = kg.Pipeline("sample"); said.append(pipe.backend)
-writer = kg.Pipeline(); said.append(writer.backend)
+pipe = kg.Pipeline("sample", {preset!r}); said.append(pipe.backend)
+writer = kg.Pipeline(model={preset!r}); said.append(writer.backend)
 writer.generate("春", max_new_tokens=2); said.append("tensorflow" in sys.modules)
 writer.model; said.append(backend.running())
 pipe.model; said.append(pipe.backend)
@@ -109,14 +121,9 @@ print(json.dumps(said))
 
 
 @pytest.mark.tensorflow
-def test_a_saved_pipeline_is_loaded_to_write_until_it_is_tuned_further(tmp_path: Path) -> None:
-    saved = str(tmp_path / "saved")
-    code = f"""
-import kerasgen as kg
-kg.Pipeline("sample", tuner="lora:max_steps=1,sequence_length=16,batch_size=1").save({saved!r})
-print('true')
-"""
-    assert child(code, KERAS_BACKEND="jax")
+def test_a_saved_pipeline_is_loaded_to_write_until_it_is_tuned_further(tmp_path: Path, preset: str) -> None:
+    pipe = kg.Pipeline("sample", preset, tuner="lora:max_steps=1,sequence_length=16,batch_size=1")
+    saved = str(pipe.save(tmp_path / "saved"))
     code = f"""
 import json
 import kerasgen as kg
@@ -170,24 +177,26 @@ print(json.dumps(said))
     assert said == [None, "jax", "jax", "jax", "jax", "jax", "jax"]
 
 
-def test_keras_on_another_backend_than_asked_for_is_an_error_whose_remedies_work() -> None:
+def test_keras_on_another_backend_than_asked_for_is_an_error_whose_remedies_work(preset: str) -> None:
     code = """
 import keras
 import kerasgen as kg
 texts = ["the sea and the stars"] * 3
 for _ in range(2):
-    said = say(lambda: kg.Pipeline(texts, "starter", backend=asked).backend)
+    said = say(lambda: kg.Pipeline(texts, preset, backend=asked).backend)
     if isinstance(said, str):
         break
     message, asked = said[1], said[1].partition("Pass backend='")[2].partition("'")[0]
-pipe = kg.Pipeline(texts, kg.Starter(), backend=asked, tuner="full:max_steps=1")
+pipe = kg.Pipeline(texts, preset, backend=asked, tuner="full:max_steps=1")
 pipe.model
 os.environ["KERAS_BACKEND"] = "torch"  # of no more weight: Keras read it when it was imported
-again = kg.Hub(str(pipe.model_source.directory())).load()
+again = kg.Hub(preset).load()
 pipe.generate(["the"], max_new_tokens=1)
 print(json.dumps([message, pipe.backend, keras.config.backend(), pipe.score("the sea").bits_per_character]))
 """
-    message, followed, running, bits = child(SAY + "asked = 'tensorflow'" + code, KERAS_BACKEND="jax")
+    message, followed, running, bits = child(
+        SAY + f"asked, preset = 'tensorflow', {preset!r}" + code, KERAS_BACKEND="jax"
+    )
     assert (followed, running) == ("jax", "jax")
     assert "runs on 'jax'" in message
     assert "'tensorflow' is asked for" in message
@@ -203,23 +212,26 @@ print(json.dumps([message, pipe.backend, keras.config.backend(), pipe.score("the
 
 
 @pytest.mark.parametrize("runs_on", ["tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
-def test_a_pipeline_that_nobody_told_a_backend_follows_the_keras_that_runs(runs_on: str, tmp_path: Path) -> None:
+def test_a_pipeline_that_nobody_told_a_backend_follows_the_keras_that_runs(
+    runs_on: str, tmp_path: Path, preset: str
+) -> None:
     """Every user of Keras begins so; the backend is the one of their configuration file."""
     if find_spec(runs_on) is None:
         pytest.skip(f"{runs_on} is not installed")
     (tmp_path / "keras.json").write_text(json.dumps({"backend": runs_on, "floatx": "float32", "epsilon": 1e-7}))
     said = child(
         SAY
+        + f"preset = {preset!r}"
         + """
 import kerasgen as kg
 tuner = kg.FullTuner(max_steps=1, sequence_length=16, vocabulary="keep", batch_size=2)
-early = kg.Pipeline(["the sea", "the stars", "the hills"] * 3, tuner=tuner)
+early = kg.Pipeline(["the sea", "the stars", "the hills"] * 3, preset, tuner=tuner)
 import keras_hub
-late = kg.Pipeline(model=kg.Starter())
+late = kg.Pipeline(model=preset)
 texts = [late.generate("the", max_new_tokens=2), early.generate("the", max_new_tokens=2)]
 report = early.fit(verbose=0)
 said = [early.backend, late.backend, report.backend, report.reasons["backend"], say(lambda: backend.use())]
-loaded = kg.Hub(str(late.model_source.directory())).load()
+loaded = kg.Hub(preset).load()
 print(json.dumps([*said, texts[0] == texts[1], report.steps]))
 """,
         KERAS_BACKEND=None,
@@ -312,17 +324,18 @@ def test_without_keras_the_error_names_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("backend_of", ["auto", None])
-def test_a_pipelines_backend_has_the_reason_for_which_it_was_taken(backend_of: str | None) -> None:
+def test_a_pipelines_backend_has_the_reason_for_which_it_was_taken(backend_of: str | None, preset: str) -> None:
     """Not that it was asked for: the pipeline resolves `"auto"` before Keras is imported."""
     reason, expected = child(
         SAY
         + f"""
 import kerasgen as kg
 expected = backend.choose({backend_of!r})[1]
-pipe = kg.Pipeline(backend={backend_of!r})
+pipe = kg.Pipeline(model={preset!r}, backend={backend_of!r})
 pipe.model
 print(json.dumps([backend.reason(), expected]))
 """,
+        WITHOUT_TENSORFLOW,
         KERAS_BACKEND=None,
     )
     assert reason == expected != "it was asked for"

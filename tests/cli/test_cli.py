@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from installing import without_tensorflow
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -21,6 +22,8 @@ from kerasgen.cli import main, parser
 from kerasgen.errors import KerasgenWarning
 from kerasgen.models.saving import save_preset
 from kerasgen.terminal import visible
+
+pytestmark = pytest.mark.one_backend
 
 COMMANDS = ("demo", "list", "fit", "generate", "evaluate", "export", "backend")
 
@@ -48,6 +51,7 @@ def child(*arguments, **options):
         stdin=options.pop("stdin", subprocess.DEVNULL),
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
+        env=without_tensorflow(),
         **options,
     )
 
@@ -302,7 +306,6 @@ def test_an_export_is_summed_up_and_opened_as_a_model(poet, tmp_path, capsys):
     assert capsys.readouterr().out == expected + "\n"
 
 
-@pytest.mark.one_backend
 @pytest.mark.tensorflow
 def test_an_artefact_generates_and_streams(poet, tmp_path, capsys):
     pytest.importorskip("ai_edge_litert")

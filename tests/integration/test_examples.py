@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from installing import without_tensorflow
 from places import ROOT
 from tfds_preparing import needs_tfds, prepare_cnn_dailymail, prepare_reddit_tifu
 from tiny import tiny_gpt2
@@ -51,11 +52,13 @@ def preset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(preset, tmp_path):
+def run(preset, tmp_path, request):
     """Run an example with these arguments in an empty folder, and return what it printed."""
 
     def run(name: str, *arguments: object) -> str:
         environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "PYTHONIOENCODING": "utf-8"}
+        if request.node.get_closest_marker("tensorflow") is None:
+            environment = without_tensorflow(environment)
         found = subprocess.run(
             [sys.executable, EXAMPLES / name, "--model", preset, *map(str, arguments)],
             cwd=tmp_path,

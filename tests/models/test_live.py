@@ -92,9 +92,10 @@ def test_adapters_that_it_carries_are_tuned_further_and_saved_within_the_whole(t
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`:UserWarning")  # of Keras's, on each layer
 def test_a_quantized_one_generates_and_is_not_tuned() -> None:
-    made = tiny_gpt2()
+    made = tiny_gpt2(num_layers=1)
     attach_preprocessor(made)
     causal_lm = made.causal_lm
     causal_lm.quantize("int8")

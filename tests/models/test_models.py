@@ -12,6 +12,7 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from installing import without_tensorflow
 from places import SUPPORT
 from tiny import tiny_gpt2, tiny_opt
 
@@ -209,7 +210,11 @@ class TestUnavailable:
             "KAGGLEHUB_CACHE": str(tmp_path / "kaggle"),
         }
         run = subprocess.run(
-            [sys.executable, "-c", dedent(code)], env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", dedent(code)],
+            env=without_tensorflow(environment),
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert run.returncode == 0, run.stderr
         messages = run.stdout.splitlines()

@@ -23,7 +23,7 @@ TEXT = "the spring and the sea"
 
 
 def quantized(make: Any, mode: str) -> LanguageModel:
-    model: LanguageModel = make()
+    model: LanguageModel = make(num_layers=1)
     attach_preprocessor(model)
     model.causal_lm.quantize(mode)
     return model
@@ -33,21 +33,29 @@ def logits(causal_lm: Any, token_ids: list[int]) -> np.ndarray:
     import keras
 
     ids = np.asarray([token_ids], "int32")
-    outputs = causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    # As one graph: alone, each of the many small operations of a quantized layer is compiled.
+    graph = keras.Model(causal_lm.inputs, causal_lm.outputs[0])
+    outputs = graph.predict_on_batch({"token_ids": ids, "padding_mask": np.ones_like(ids)})
     return np.asarray(keras.ops.convert_to_numpy(outputs), np.float64)[0]
+
+
+@pytest.fixture(scope="module")
+def int8() -> LanguageModel:
+    """For all tests that leave it as it is: to quantize takes longer than what most of them do."""
+    return quantized(tiny_gpt2, "int8")
 
 
 @pytest.mark.parametrize(
     ("make", "mode"),
     [
-        (tiny_gpt2, "int8"),
+        pytest.param(None, None, id="tiny_gpt2-int8"),
         pytest.param(tiny_opt, "int8", marks=pytest.mark.slow),
         pytest.param(tiny_gpt2, "int4", marks=pytest.mark.slow),
         pytest.param(tiny_gpt2, "float8", marks=pytest.mark.slow),
     ],
 )
-def test_scores_are_those_of_keras_hub_s_own_pass(make: Any, mode: str) -> None:
-    model = quantized(make, mode)
+def test_scores_are_those_of_keras_hub_s_own_pass(make: Any, mode: str, int8: LanguageModel) -> None:
+    model = int8 if make is None else quantized(make, mode)
     score = kg.Pipeline(model=model.causal_lm).score([TEXT])[0]
     ids = [model.tokenizer.start_token_id, *model.tokenizer.encode(TEXT)]
     rows = logits(model.causal_lm, ids)
@@ -59,9 +67,10 @@ def test_scores_are_those_of_keras_hub_s_own_pass(make: Any, mode: str) -> None:
     np.testing.assert_allclose(score.token_log_probabilities, found, atol=0.05)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("mode", ["int8", pytest.param("float8", marks=pytest.mark.slow)])
-def test_saved_it_comes_back_as_it_was(mode: str, tmp_path: Path) -> None:
-    model = quantized(tiny_gpt2, mode)
+def test_saved_it_comes_back_as_it_was(mode: str, int8: LanguageModel, tmp_path: Path) -> None:
+    model = int8 if mode == "int8" else quantized(tiny_gpt2, mode)
     saved = kg.Pipeline(model=model.causal_lm).save(tmp_path / "poet")
     again = kg.Pipeline.load(saved).model
     ids = model.tokenizer.encode(TEXT)
@@ -69,6 +78,7 @@ def test_saved_it_comes_back_as_it_was(mode: str, tmp_path: Path) -> None:
     assert again.tokenizer == model.tokenizer
 
 
+@pytest.mark.one_backend
 def test_a_preset_that_keras_hub_has_written_is_read(tmp_path: Path) -> None:
     model = quantized(tiny_opt, "int8")
     model.causal_lm.save_to_preset(str(tmp_path / "preset"))
@@ -77,7 +87,8 @@ def test_a_preset_that_keras_hub_has_written_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(logits(again.causal_lm, ids), logits(model.causal_lm, ids))
 
 
-def test_what_can_t_be_done_with_it_is_refused(tmp_path: Path) -> None:
+@pytest.mark.one_backend
+def test_what_can_t_be_done_with_it_is_refused(int8: LanguageModel, tmp_path: Path) -> None:
     model = quantized(tiny_gpt2, "int4")
     with pytest.raises(ModelError, match=r"int4.*another model"):
         kg.Pipeline(model=model.causal_lm).save(tmp_path / "poet")
@@ -97,9 +108,10 @@ def test_what_can_t_be_done_with_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelArgumentError, match="quantized"):
         adapt(model, trim(model.tokenizer, use_of([TEXT], model.tokenizer)), record={})
     with pytest.raises(ModelArgumentError, match="float16"):
-        save_preset(quantized(tiny_gpt2, "int8"), tmp_path / "half", dtype="float16")
+        save_preset(int8, tmp_path / "half", dtype="float16")
 
 
+@pytest.mark.one_backend
 def test_adapters_beside_codes_are_not_merged() -> None:
     from kerasgen.tuners import adapters
 

@@ -6,4 +6,5 @@ from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parent
 TESTS = SUPPORT.parent
+WITHOUT_TENSORFLOW = SUPPORT / "without_tensorflow"
 ROOT = TESTS.parent

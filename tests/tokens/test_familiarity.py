@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from installing import without_tensorflow
 
 import kerasgen as kg
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -104,7 +105,13 @@ def test_fit_warns_with_a_category_of_its_own_and_the_report_says_it(tmp_path: P
     """
     (tmp_path / "fits.py").write_text(textwrap.dedent(source), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "fits.py"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=400
+        [sys.executable, "fits.py"],
+        cwd=tmp_path,
+        env=without_tensorflow(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

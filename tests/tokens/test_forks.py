@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from installing import without_tensorflow
 from killing import POSIX
 from tiny import tiny_gpt2
 
@@ -45,7 +46,11 @@ def outcomes(tmp_path: Path, code: str) -> list[str]:
     preset = save_preset(tiny_gpt2(num_layers=1), tmp_path / "preset")
     program = textwrap.dedent(PROGRAM) + textwrap.dedent(code)
     done = subprocess.run(
-        [sys.executable, "-c", program, str(preset), str(tmp_path)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", program, str(preset), str(tmp_path)],
+        env=without_tensorflow(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return [line for line in done.stdout.splitlines() if line]

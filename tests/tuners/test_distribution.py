@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from installing import without_tensorflow
 from places import SUPPORT
 from toys import encode, smallest_gpt2, texts, tiny_llama
 
@@ -32,7 +33,7 @@ def start(directory: Path, distribution: str, *more: str, environment: dict[str,
         [sys.executable, str(SCRIPT), str(directory), distribution, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"KERAS_BACKEND": "jax"} | environment,
+        env=without_tensorflow(os.environ | {"KERAS_BACKEND": "jax"} | environment),
         text=True,
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from installing import without_tensorflow
 from places import SUPPORT
 from toys import encode, float16_can_be_had, smallest_gpt2, texts, weights_of
 from tuning_run import COUNT, MODES, STEPS_PER_EPOCH, TRAINED_ON, tune
@@ -34,7 +35,11 @@ def start(mode: str, directory: Path, *, wait_at: int, resume: bool = False) -> 
     script = SUPPORT / "tuning_run.py"
     command = [sys.executable, str(script), mode, str(directory), "--wait-at", str(wait_at)]
     child = subprocess.Popen(
-        command + ["--resume"] * resume, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command + ["--resume"] * resume,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=without_tensorflow(),
+        text=True,
     )
     while not (directory / "waiting").exists():
         if child.poll() is not None:
