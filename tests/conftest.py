@@ -12,6 +12,25 @@ from pathlib import Path
 import pytest
 
 _CACHE = pytest.StashKey[str]()
+# They begin first, so that no worker is left with one of them when the others have nothing more to do.
+_LONGEST = (
+    "generation/test_generation.py",
+    "tuners/test_tuners.py",
+    "generation/test_engine.py",
+    "cli/test_cli.py",
+    "exporters/saved_model/test_exporter.py",
+    "exporters/tflite/test_exporter.py",
+    "integration/test_pipeline.py",
+    "test_backend.py",
+    "files/test_files.py",
+    "tokens/test_tokenizers.py",
+    "tuners/test_callbacks.py",
+    "tuners/test_default_run.py",
+    "exporters/gguf/test_exporter.py",
+    "exporters/transformers/test_exporter.py",
+    "tuners/test_vocabulary_tuning.py",
+    "tuners/test_resume.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,11 +59,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run once, on JAX, what has nothing to do with the backend that the tests' own process is on."""
+    """Run on JAX alone what has nothing to do with the backend of the tests' own process, and long files first."""
     if config.getoption("--backend") != "jax":
         once = [item for item in items if item.get_closest_marker("one_backend")]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in set(once)]
+    places = {config.rootpath / "tests" / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
