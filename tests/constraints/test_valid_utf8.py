@@ -120,6 +120,7 @@ BEGINNINGS = st.text(max_size=3).map(str.encode).flatmap(
 )  # fmt: skip
 
 
+@pytest.mark.one_backend
 @given(BEGINNINGS)
 def test_a_byte_may_follow_where_pythons_own_decoder_takes_it(beginning: bytes) -> None:
     _, masks = every_byte()
@@ -133,6 +134,7 @@ def test_a_byte_may_follow_where_pythons_own_decoder_takes_it(beginning: bytes) 
     assert allowed[256:].tolist() == [is_whole, is_whole]  # the special token and the end token
 
 
+@pytest.mark.one_backend
 @given(BEGINNINGS, st.lists(st.binary(min_size=1, max_size=6) | st.text(max_size=3).map(str.encode), max_size=20))
 def test_so_may_a_token_of_several_bytes(beginning: bytes, pieces: list[bytes]) -> None:
     """Such as one that ends one character and begins another."""
@@ -151,6 +153,7 @@ def test_so_may_a_token_of_several_bytes(beginning: bytes, pieces: list[bytes]) 
             assert after == masks.state_after(list(beginning + piece))
 
 
+@pytest.mark.one_backend
 def test_every_state_and_byte_is_what_python_says() -> None:
     _, masks = every_byte()
     beginnings = {masks.state_after(list(begun)): begun for begun in _BEGUN}
@@ -165,6 +168,7 @@ _BEGUN = [
 ]  # fmt: skip
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("prompt", "then"),
     [
@@ -183,11 +187,13 @@ def test_a_prompt_may_hold_bytes_that_are_no_text(prompt: bytes, then: bytes) ->
     assert masks.state_after(list(prompt)) == masks.state_after(list(then))
 
 
+@pytest.mark.one_backend
 def test_a_special_token_in_a_prompt_ends_what_was_begun() -> None:
     tokenizer, masks = every_byte()
     assert masks.state_after([0xE6, tokenizer.vocabulary_size - 2]) == START
 
 
+@pytest.mark.one_backend
 def test_a_vocabulary_that_lacks_bytes_never_begins_what_it_can_not_end() -> None:
     """It has a first byte that only bytes from 0x90 on could follow, and of those that follow another 0x80 alone."""
     tokenizer = Pieces([b"a", b"\xf0", b"\x80", b"\xc3", b"b\xf0"])
@@ -199,6 +205,7 @@ def test_a_vocabulary_that_lacks_bytes_never_begins_what_it_can_not_end() -> Non
     assert masks.state_after([1]) == masks.state_after([3, 4]) == START  # and a prompt that ends so goes on anew
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("pieces", [[b"a", "春".encode()], [b"\x80", b"\x81"]])
 def test_there_are_no_masks_only_where_no_token_could_break_a_character(pieces: list[bytes]) -> None:
     tokenizer = EndingTokenizer(Pieces(pieces), 99)
@@ -209,6 +216,7 @@ def test_there_are_no_masks_only_where_no_token_could_break_a_character(pieces: 
     assert masks_of(LetterTokenizer()) is None
 
 
+@pytest.mark.one_backend
 def test_masks_live_as_long_as_their_tokenizer() -> None:
     tokenizer = Pieces(EVERY_BYTE)
     masks = masks_of(tokenizer)
@@ -427,6 +435,7 @@ def test_bad_words_are_kept_to_within_a_character_too(host) -> None:
     assert found.token_ids[0] != host.tokenizer.end_token_id
 
 
+@pytest.mark.one_backend
 def test_a_form_keeps_characters_whole_by_itself(model) -> None:
     pytest.importorskip("outlines_core")
     form = Regex(".*", whole_text=False)

@@ -30,6 +30,7 @@ def _longest_by_hand(text: str, corpus: list[str]) -> int:
     return max((len(passage) for passage in passages if any(passage in other for other in corpus)), default=0)
 
 
+@pytest.mark.one_backend
 @settings(max_examples=300, deadline=None)
 @given(texts=st.lists(FEW_LETTERS, min_size=1, max_size=4), corpus=st.lists(st.text("abcd", max_size=15), max_size=4))
 def test_the_longest_copy_is_the_longest_common_substring(texts, corpus):
@@ -39,6 +40,7 @@ def test_the_longest_copy_is_the_longest_common_substring(texts, corpus):
         assert not found.passage or any(found.passage in document for document in corpus)
 
 
+@pytest.mark.one_backend
 def test_copies_are_found_in_time_linear_in_the_corpus():
     """Four times the corpus takes about four times as long, whatever repeats; a quadratic search would never end."""
     texts = ["春" * 50 + "a" * 200, "ab" * 300]
@@ -52,6 +54,7 @@ def test_copies_are_found_in_time_linear_in_the_corpus():
     assert seconds(400) < 12 * seconds(100)
 
 
+@pytest.mark.one_backend
 def test_the_tang_poems_are_searched_within_seconds(shared_data):
     import tarfile
 
@@ -69,6 +72,7 @@ def test_the_tang_poems_are_searched_within_seconds(shared_data):
     assert all(copy.characters >= min(20, len(text) // 2) for copy, text in zip(found, texts, strict=True))
 
 
+@pytest.mark.one_backend
 def test_units_are_han_characters_and_words():
     assert diversity.units("春天，the cat's 日本ガ３") == [
         "春",
@@ -85,6 +89,7 @@ def test_units_are_han_characters_and_words():
     ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("texts", "n", "expected"),
     [
@@ -99,6 +104,7 @@ def test_distinct_n_is_the_share_of_different_n_grams(texts, n, expected):
     assert diversity.distinct(texts, n) == pytest.approx(expected)
 
 
+@pytest.mark.one_backend
 def test_self_bleu_is_100_for_copies_and_near_0_for_strangers():
     pytest.importorskip("sacrebleu")
     assert diversity.self_bleu(["明月幾時有把酒問青天"] * 3) == pytest.approx(100)
@@ -106,6 +112,7 @@ def test_self_bleu_is_100_for_copies_and_near_0_for_strangers():
     assert diversity.self_bleu(["alone"]) is None
 
 
+@pytest.mark.one_backend
 def test_self_bleu_equals_the_mean_of_each_texts_own():
     sacrebleu = pytest.importorskip("sacrebleu")
     texts = ["the cat sat on the mat", "the cat sat on a mat today", "a dog sat on the cat"]
@@ -116,6 +123,7 @@ def test_self_bleu_equals_the_mean_of_each_texts_own():
     assert diversity.self_bleu(texts) == pytest.approx(np.mean(by_hand))
 
 
+@pytest.mark.one_backend
 def test_the_shares_of_forms_add_up():
     five = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"
     found = writing.examine([five, five, "nothing", five * 2], training=[five], self_bleu=False)
@@ -128,11 +136,13 @@ def test_the_shares_of_forms_add_up():
     assert f"{len(five)} characters" in str(found)
 
 
+@pytest.mark.one_backend
 def test_no_text_is_an_error():
     with pytest.raises(ArgumentError, match="no text"):
         writing.examine([])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("package", ["sacrebleu", "matplotlib"])
 def test_a_package_that_is_not_there_is_named_with_its_extra(package, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, package, None)
@@ -166,6 +176,7 @@ def _report(samples: list[TextSample]) -> TuneReport:
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("samples", [[], [TextSample(2, "春天 the cat"), TextSample(4, "the cat the cat")]])
 def test_a_run_is_drawn_as_a_png(samples, tmp_path):
     pytest.importorskip("matplotlib")
@@ -196,6 +207,7 @@ def test_scores_of_tokens_and_characters_are_the_models_own(make):
         assert found.bits_per_character == pytest.approx(bits, rel=1e-4, nan_ok=True)
 
 
+@pytest.mark.one_backend
 def test_a_token_counts_in_the_character_where_it_begins():
     model = tiny_gpt2()
     (found,) = score_texts(model, ["月the"])
@@ -204,6 +216,7 @@ def test_a_token_counts_in_the_character_where_it_begins():
     assert found.character_log_probabilities == pytest.approx((sum(moon), th, 0.0, e))
 
 
+@pytest.mark.one_backend
 def test_what_is_no_list_of_texts_is_not_scored():
     with pytest.raises(ArgumentError, match="list of strings"):
         score_texts(tiny_gpt2(), "the cat")
@@ -223,6 +236,7 @@ def tuned(tmp_path_factory):
     return pipe
 
 
+@pytest.mark.one_backend
 def test_evaluate_examines_what_the_model_writes(tuned):
     found = tuned.evaluate(texts=5, max_new_tokens=8, self_bleu=False)
     assert found.writing.texts == 5
@@ -236,6 +250,7 @@ def test_evaluate_examines_what_the_model_writes(tuned):
         tuned.evaluate(texts=-1)
 
 
+@pytest.mark.one_backend
 def test_a_missing_package_is_told_before_any_text_is_written(tuned, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
     monkeypatch.setattr(type(tuned), "generate", lambda *_, **__: pytest.fail("the work had begun"))
@@ -243,6 +258,7 @@ def test_a_missing_package_is_told_before_any_text_is_written(tuned, monkeypatch
         tuned.evaluate(texts=5)
 
 
+@pytest.mark.one_backend
 def test_the_pipeline_scores_a_text_or_a_list_and_draws_its_run(tuned, tmp_path):
     pytest.importorskip("matplotlib")
     one, (two, three) = tuned.score("the cat"), tuned.score(iter(["the cat", "春"]))
@@ -254,6 +270,7 @@ def test_the_pipeline_scores_a_text_or_a_list_and_draws_its_run(tuned, tmp_path)
 QUATRAIN = ("白日依山盡，", "黃河入海流。\n欲窮千里目，更上一層樓。")
 
 
+@pytest.mark.one_backend
 def test_a_prompt_is_a_part_of_a_texts_form_and_of_nothing_else():
     begun, rest = QUATRAIN
     found = writing.examine([rest], whole=[begun + rest], training=[begun], self_bleu=False)
@@ -262,6 +279,7 @@ def test_a_prompt_is_a_part_of_a_texts_form_and_of_nothing_else():
     assert (found.characters, found.longest_copy) == (len(rest), 1)
 
 
+@pytest.mark.one_backend
 def test_several_prompts_take_turns(tuned, monkeypatch):
     assert writing.prompts_of("a", 3) == ["a", "a", "a"]
     assert writing.prompts_of(["a", "b"], 5) == ["a", "b", "a", "b", "a"]
@@ -280,6 +298,7 @@ def test_several_prompts_take_turns(tuned, monkeypatch):
     assert asked == ["the", "cat", "the"]
 
 
+@pytest.mark.one_backend
 def test_human_texts_stand_beside_as_many_and_as_long_ones(tuned):
     found = tuned.evaluate(texts=3, max_new_tokens=4, self_bleu=False)
     held_out = list(tuned._corpus().texts("held_out"))
@@ -298,6 +317,7 @@ def test_human_texts_stand_beside_as_many_and_as_long_ones(tuned):
     assert first.texts == 20
 
 
+@pytest.mark.one_backend
 def test_the_interval_holds_the_figure_in_95_of_100_corpora():
     from kerasgen.evaluation.evaluating import interval
 
@@ -314,6 +334,7 @@ def test_the_interval_holds_the_figure_in_95_of_100_corpora():
     assert interval(nats[:1], characters[:1], seed=0) is None
 
 
+@pytest.mark.one_backend
 def test_what_each_document_costs_is_written_to_a_file(tuned, tmp_path):
     import csv as tables
 
@@ -332,12 +353,14 @@ def test_what_each_document_costs_is_written_to_a_file(tuned, tmp_path):
         tuned.evaluate(scores_path=tmp_path / "scores.txt")
 
 
+@pytest.mark.one_backend
 def test_what_the_corpus_left_out_is_counted(tuned):
     found = tuned.evaluate(["the cat", " ", ""])
     assert (found.documents, found.dropped) == (1, {"empty": 2})
     assert "left out: 2 empty" in str(found)
 
 
+@pytest.mark.one_backend
 def test_evaluate_says_why_its_figure_is_not_fits(tuned):
     found = tuned.evaluate()
     assert found.notes == held_out_notes(found, tuned.report)
@@ -353,6 +376,7 @@ def test_evaluate_says_why_its_figure_is_not_fits(tuned):
     assert f"in {report.precision}, where evaluate took float16" in note
 
 
+@pytest.mark.one_backend
 def test_training_and_held_out_are_drawn_in_one_unit_on_one_axis():
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure

@@ -183,6 +183,7 @@ def of_swapped_tokens(directory: Path) -> None:
     place.write_text(json.dumps(vocabulary), encoding="utf-8")
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("damage", "figure"),
     [(off_by_a_little, "greedy_equal"), pytest.param(of_swapped_tokens, "encoded_equal", marks=pytest.mark.slow)],
@@ -204,6 +205,7 @@ def test_a_preset_that_is_written_wrong_is_not_handed_over(model, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_backend
 def test_a_wrong_dtype_is_said_at_once():
     with pytest.raises(kg.errors.ExportArgumentError, match="float8"):
         kg.PresetExporter(dtype="float8")
@@ -234,6 +236,7 @@ def test_a_model_that_diverged_is_said_before_any_work(exporter, name, needs, va
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [GPT2_END, None])
 def test_a_preset_with_gpt2_s_own_vocabulary_is_proved(start, tmp_path):
@@ -263,6 +266,7 @@ def test_a_model_without_a_start_token_leaves_for_transformers_without(tmp_path)
     assert kg.TransformersExporter().export(model, tmp_path / "hf").report["parity"]["greedy_equal"]
 
 
+@pytest.mark.one_backend
 def test_a_preset_without_a_start_token_comes_back_without(tmp_path):
     model = tiny_gpt2(num_layers=1)
     found = model.tokenizer

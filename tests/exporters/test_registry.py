@@ -14,6 +14,8 @@ import kerasgen as kg
 from kerasgen.exporters.registry import by_ending, choose
 from kerasgen.exporters.staging import check_target
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.mark.parametrize(
     ("name", "exporter"),

@@ -12,6 +12,8 @@ from kerasgen.samplers.bad_words import BadWords
 from kerasgen.samplers.sampling import Greedy, Random
 from kerasgen.samplers.searching import Beam, Contrastive
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture(scope="module")
 def gpt2() -> LanguageModel:

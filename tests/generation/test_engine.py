@@ -58,6 +58,7 @@ def test_the_compiled_engine_writes_what_keras_writes(make) -> None:
             np.testing.assert_allclose([one.score for one in several], [one.score for one in others], atol=1e-3)
 
 
+@pytest.mark.one_backend
 def test_numbers_and_lengths_within_a_bucket_compile_nothing(gpt2: LanguageModel) -> None:
     """Ten prompt lengths, ten temperatures, seeds, penalties, stop strings: the first call's graph serves all."""
     engine = engine_of(gpt2)
@@ -83,6 +84,7 @@ def test_new_weights_compile_nothing() -> None:
     assert engine_of(model).compilations == compiled
 
 
+@pytest.mark.one_backend
 def test_streams_of_many_prompts_are_the_generated_texts(gpt2: LanguageModel) -> None:
     rng = np.random.default_rng(0)
     letters = list("the an春花, \n")
@@ -100,6 +102,7 @@ def test_streams_of_many_prompts_are_the_generated_texts(gpt2: LanguageModel) ->
     assert generate(gpt2, once, **settings) == [wanted[prompts.index(prompt)] for prompt in once]
 
 
+@pytest.mark.one_backend
 def test_a_stop_string_ends_a_text_wherever_it_lies(gpt2: LanguageModel) -> None:
     text = generate(gpt2, ["the"], sampler=Random(), max_new_tokens=40, return_prompt=False)[0]
     for begin in range(0, len(text) - 4, 5):
@@ -112,6 +115,7 @@ def test_a_stop_string_ends_a_text_wherever_it_lies(gpt2: LanguageModel) -> None
         generate(gpt2, ["the"], sampler=Random(), stop=[""])
 
 
+@pytest.mark.one_backend
 def test_several_sequences_are_draws_of_their_own_and_the_first_is_the_solo_one(gpt2: LanguageModel) -> None:
     alone = generate(gpt2, ["the", "a"], sampler=Random(), max_new_tokens=12, seed=[4, 5])
     several = generate(gpt2, ["the", "a"], sampler=Random(), max_new_tokens=12, seed=[4, 5], num_return_sequences=3)
@@ -136,6 +140,7 @@ def test_log_probabilities_are_the_models_own() -> None:
     assert found.score == pytest.approx(sum(wanted), abs=1e-3)
 
 
+@pytest.mark.one_backend
 def test_different_prompts_share_no_random_numbers() -> None:
     """With the same numbers, texts of a nearly flat model would be alike."""
     model = shared_model()
@@ -144,6 +149,7 @@ def test_different_prompts_share_no_random_numbers() -> None:
     assert len({several[0].token_ids for several in found}) > 12
 
 
+@pytest.mark.one_backend
 def test_a_prompt_that_was_read_is_not_read_again(gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, beginning = engine_of(gpt2), "once upon a time the man and the other "
     wanted = [
@@ -163,6 +169,7 @@ def test_a_prompt_that_was_read_is_not_read_again(gpt2: LanguageModel, monkeypat
     engine.prompts.clear()
 
 
+@pytest.mark.one_backend
 def test_an_answer_was_read_while_it_was_written(gpt2: LanguageModel) -> None:
     """Up to its last token, which was not read; a stream that is closed as far as it was taken, at least."""
     engine, settings = engine_of(gpt2), {"sampler": Random(), "seed": 2, "max_new_tokens": 20}
@@ -183,6 +190,7 @@ def test_an_answer_was_read_while_it_was_written(gpt2: LanguageModel) -> None:
     engine.prompts.clear()
 
 
+@pytest.mark.one_backend
 def test_diverse_groups_begin_with_different_tokens(gpt2: LanguageModel) -> None:
     prompts = gpt2.tokenizer.encode_batch(["the", "in a"])
     plain = generate_ids(gpt2, prompts, sampler=Beam(2, 1.0, 2), max_new_tokens=8)
@@ -202,6 +210,7 @@ def test_an_engine_is_asked_for_by_name(gpt2: LanguageModel) -> None:
         generate(gpt2, ["a"], sampler=Greedy(), engine="gpu")
 
 
+@pytest.mark.one_backend
 def test_a_closed_stream_does_no_more_work(gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     run = JaxSession.run
@@ -222,6 +231,7 @@ def test_a_closed_stream_does_no_more_work(gpt2: LanguageModel, monkeypatch: pyt
     assert sum(steps) > 120
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_text_does_not_depend_on_how_many_steps_are_taken_at_once(
     gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch, most: int
@@ -233,6 +243,7 @@ def test_a_text_does_not_depend_on_how_many_steps_are_taken_at_once(
     assert generate(gpt2, PROMPTS, **settings) == wanted
 
 
+@pytest.mark.one_backend
 def test_a_stop_string_cuts_what_a_search_found(gpt2: LanguageModel) -> None:
     for spec in (Beam(3), Contrastive(3)):
         (text,) = generate(gpt2, ["the"], sampler=spec, max_new_tokens=16, return_prompt=False)
@@ -241,12 +252,14 @@ def test_a_stop_string_cuts_what_a_search_found(gpt2: LanguageModel) -> None:
         assert cut == [text[: text.index(stop)]]
 
 
+@pytest.mark.one_backend
 def test_prompts_may_be_drawn_from_an_iterator(gpt2: LanguageModel) -> None:
     wanted = generate(gpt2, ["the", "in"], sampler=Greedy(), max_new_tokens=4)
     assert generate(gpt2, iter(["the", "in"]), sampler=Greedy(), max_new_tokens=4) == wanted
     assert generate(gpt2, ["the", "in"], sampler=Greedy(), max_new_tokens=4, seed=np.int64(3)) == wanted
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [
@@ -261,6 +274,7 @@ def test_what_is_no_argument_is_told(gpt2: LanguageModel, wrong: dict[str, Any],
         generate(gpt2, **({"prompts": ["the"], "sampler": Random()} | wrong))
 
 
+@pytest.mark.one_backend
 def test_a_prompt_takes_what_a_pipeline_takes(gpt2: LanguageModel) -> None:
     prompt = Prompt(lambda: gpt2, "the ", {"sampler": Random(), "seed": 3})
     form, beams = "regex:pattern=the [xyz]{3}", Beam(3)

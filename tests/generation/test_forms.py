@@ -14,6 +14,8 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import generate, stream, writing_files
 from kerasgen.models.base import LanguageModel
 
+pytestmark = pytest.mark.one_backend
+
 FORM = kg.Regex("[jqvxz]{2}(-[jqvxz]{2}){1,3}!")
 
 

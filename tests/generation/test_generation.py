@@ -75,6 +75,7 @@ class Second(Greedy):
         return xp.argsort(-logits, axis=-1)[:, 1]
 
 
+@pytest.mark.one_backend
 def test_a_choice_of_ones_own_sees_all_logits_whatever_its_parent_reaches(letters: LanguageModel) -> None:
     logits = engines.resolve(letters).open([[4, 0]], [3]).logits()
     for logprobs in (True, False):
@@ -82,6 +83,7 @@ def test_a_choice_of_ones_own_sees_all_logits_whatever_its_parent_reaches(letter
         assert found.token_ids == (int(np.argsort(-logits[0])[1]),)
 
 
+@pytest.mark.one_backend
 def test_a_reach_speaks_for_the_choice_of_its_own_class_and_those_above() -> None:
     class Loud(TopK):
         """Writes neither anew."""
@@ -94,12 +96,14 @@ def test_a_reach_speaks_for_the_choice_of_its_own_class_and_those_above() -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.one_backend
 @KINDS
 def test_a_prompt_gives_among_others_what_it_gives_alone(gpt2: LanguageModel, spec: SamplerSpec) -> None:
     together = generate_ids(gpt2, gpt2.tokenizer.encode_batch(PROMPTS), sampler=spec, max_new_tokens=12)
     assert tokens(together) == tokens(alone(gpt2, PROMPTS, spec, max_new_tokens=12))
 
 
+@pytest.mark.one_backend
 @KINDS
 def test_texts_that_end_early_leave_longer_prompts_as_they_are(letters: LanguageModel, spec: SamplerSpec) -> None:
     """Short texts are done long before the long prompt's first token, and many end with the end token."""
@@ -112,6 +116,7 @@ def test_texts_that_end_early_leave_longer_prompts_as_they_are(letters: Language
     assert tokens(in_twos) == tokens(together)
 
 
+@pytest.mark.one_backend
 def test_some_of_the_letter_models_texts_end_and_some_are_cut(letters: LanguageModel) -> None:
     """Or the tests with it would show less than they say."""
     found = generate_ids(letters, [[]] * 12, sampler=Random(), max_new_tokens=6)
@@ -120,6 +125,7 @@ def test_some_of_the_letter_models_texts_end_and_some_are_cut(letters: LanguageM
     assert all(4 not in several[0].token_ids[:-1] for several in found)
 
 
+@pytest.mark.one_backend
 def test_the_same_seed_gives_the_same_text_at_every_call(gpt2: LanguageModel) -> None:
     def write(**settings: int) -> list[str]:
         return generate(gpt2, ["the", "a"], sampler=Random(), max_new_tokens=16, **settings)
@@ -129,6 +135,7 @@ def test_the_same_seed_gives_the_same_text_at_every_call(gpt2: LanguageModel) ->
     assert write(seed=1) == generate(gpt2, ["the", "a"], sampler=Random(seed=1), max_new_tokens=16, seed=9)
 
 
+@pytest.mark.one_backend
 def test_a_prompt_given_twice_gives_two_texts_and_the_first_is_its_own(gpt2: LanguageModel) -> None:
     first, other, second, third = generate(
         gpt2, ["the", "a", "the", "the"], sampler=Random(), max_new_tokens=16, batch_size=2
@@ -138,6 +145,7 @@ def test_a_prompt_given_twice_gives_two_texts_and_the_first_is_its_own(gpt2: Lan
     assert len({first, second, third}) == 3
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "spec",
     [TopK(1), TopP(1e-9), MinP(1.0), Beam(num_beams=1, early_stopping=True), Contrastive(k=1), Contrastive(5, 0)],
@@ -149,6 +157,7 @@ def test_what_leaves_no_choice_is_greedy(gpt2: LanguageModel, letters: LanguageM
         )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("spec", [TopK(10_000), TopP(1.0), MinP(0.0)])
 def test_what_leaves_every_choice_is_a_plain_draw(gpt2: LanguageModel, spec: SamplerSpec) -> None:
     assert tokens(alone(gpt2, PROMPTS, spec, max_new_tokens=10)) == tokens(
@@ -207,6 +216,7 @@ def test_a_model_without_a_cache_writes_the_same(gpt2: LanguageModel) -> None:
         generate_ids(slow, ids, sampler=Contrastive(), max_new_tokens=8)
 
 
+@pytest.mark.one_backend
 def test_the_prompt_comes_back_exactly_as_given(gpt2: LanguageModel) -> None:
     prompts = ["a\n\nb \t", "<|endoftext|>", "😀 春", ""]
     whole = generate(gpt2, prompts, sampler=Random(), max_new_tokens=5)
@@ -214,6 +224,7 @@ def test_the_prompt_comes_back_exactly_as_given(gpt2: LanguageModel) -> None:
     assert whole == [prompt + text for prompt, text in zip(prompts, new, strict=True)]
 
 
+@pytest.mark.one_backend
 def test_a_limit_never_leaves_half_a_character(gpt2: LanguageModel) -> None:
     ids = gpt2.tokenizer.encode("a丈")
     assert len(ids) > 2  # the character is cut by some length
@@ -224,6 +235,7 @@ def test_a_limit_never_leaves_half_a_character(gpt2: LanguageModel) -> None:
     assert decode(gpt2, Continuation(ended, 0.0, finished=True)) == "a\ufffd"
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("spec", [Random(), Contrastive()], ids=lambda spec: type(spec).__name__)
 def test_a_streamed_text_is_the_generated_one(gpt2: LanguageModel, spec: SamplerSpec) -> None:
     pieces = list(stream(gpt2, "the 春", sampler=spec, max_new_tokens=20))
@@ -232,11 +244,13 @@ def test_a_streamed_text_is_the_generated_one(gpt2: LanguageModel, spec: Sampler
     assert all(pieces)
 
 
+@pytest.mark.one_backend
 def test_a_stream_of_beams_is_refused_at_the_call(gpt2: LanguageModel) -> None:
     with pytest.raises(GenerateArgumentError, match="Beam"):
         stream(gpt2, "the", sampler="beam")
 
 
+@pytest.mark.one_backend
 def test_a_contrastive_stream_that_no_loop_runs_is_refused_at_the_call(
     gpt2: LanguageModel,
 ) -> None:
@@ -250,6 +264,7 @@ def test_a_contrastive_stream_that_no_loop_runs_is_refused_at_the_call(
         stream(host, "the", sampler="contrastive")
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("limit", "says"),
     [
@@ -270,11 +285,13 @@ def test_a_limit_that_cannot_be_kept_is_an_error_with_its_numbers(
         generate(letters, ["a", "abcdabc"], sampler=Greedy(), **limit)
 
 
+@pytest.mark.one_backend
 def test_a_prompt_longer_than_the_models_positions_is_an_error(letters: LanguageModel) -> None:
     with pytest.raises(GenerateArgumentError, match=r"Prompt 0 has 71 tokens.*64"):
         generate(letters, ["a" * 70], sampler=Greedy())
 
 
+@pytest.mark.one_backend
 def test_prompts_must_be_a_list_of_strings_and_ids_of_the_tokenizer(letters: LanguageModel) -> None:
     with pytest.raises(GenerateArgumentError, match="list of strings"):
         generate(letters, "abc", sampler=Greedy())
@@ -284,6 +301,7 @@ def test_prompts_must_be_a_list_of_strings_and_ids_of_the_tokenizer(letters: Lan
         generate(letters, ["a"], sampler=TopK)
 
 
+@pytest.mark.one_backend
 def test_an_empty_prompt_needs_a_start_token() -> None:
     model = letter_model(seed=2, starts=False)
     with pytest.raises(GenerateArgumentError, match="Prompt 1 is empty"):
@@ -291,6 +309,7 @@ def test_an_empty_prompt_needs_a_start_token() -> None:
     assert generate(model, ["a"], sampler=Greedy(), max_length=3)[0].startswith("a")
 
 
+@pytest.mark.one_backend
 def test_with_no_limit_a_text_fills_the_models_positions(letters: LanguageModel) -> None:
     found = generate_ids(letters, [[0, 1]] * 3, sampler=Random(bad_words=("zz",)), seed=1)
     lengths = [3 + len(several[0].token_ids) for several in found]
@@ -298,6 +317,7 @@ def test_with_no_limit_a_text_fills_the_models_positions(letters: LanguageModel)
     assert generate(letters, [], sampler=Greedy()) == []
 
 
+@pytest.mark.one_backend
 def test_weights_that_are_not_finite_are_an_error_not_a_text() -> None:
     model = letter_model(seed=2)
     model.backbone.weights[0].assign(np.full(model.backbone.weights[0].shape, np.nan))

@@ -13,7 +13,7 @@ from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.searching import Beam, Contrastive
 
-pytestmark = pytest.mark.numerical
+pytestmark = [pytest.mark.numerical, pytest.mark.one_backend]
 
 
 @pytest.fixture(scope="module")

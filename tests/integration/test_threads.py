@@ -41,6 +41,7 @@ def generated(model: LanguageModel) -> Any:
     return of
 
 
+@pytest.mark.one_backend
 def test_a_decoder_on_jax() -> None:
     """Prompts that are remembered, graphs that are compiled and weights that are turned are shared."""
     answers_are_those_of_one_thread(

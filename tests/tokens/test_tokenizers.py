@@ -161,12 +161,14 @@ class TestAddedTokens:
             == 4
         )
 
+    @pytest.mark.one_backend
     def test_formats_that_can_t_hold_them_say_so(self, tmp_path: Path) -> None:
         model = Hub(str(directory(tmp_path / "hf", rust(ordinary=ORDINARY)))).load()
         for exporter in (kg.SavedModelExporter(), kg.GgufExporter(), kg.PresetExporter()):
             with pytest.raises(kg.errors.ExportArgumentError, match="added tokens"):
                 exporter.export(model, tmp_path / "out")
 
+    @pytest.mark.one_backend
     def test_transformers_holds_them_and_the_library_says_so(self, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr("kerasgen.exporters.transformers.exporter._prove_in_transformers", lambda *_: None)
         theirs = rust(ordinary=ORDINARY)
@@ -353,6 +355,7 @@ def several_ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[in
     return model, prompt, [*text[:place], end]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("sampler", ["greedy", "top_k:k=1,seed=1", "beam:num_beams=2", "contrastive:k=2,alpha=0.0"])
 @pytest.mark.parametrize("engine", ["own", "keras"])
 def test_every_end_ends_a_text(sampler: str, engine: str, several_ends: Any) -> None:

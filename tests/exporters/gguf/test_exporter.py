@@ -115,6 +115,7 @@ def test_a_divergence_beyond_the_limit_leaves_nothing(tmp_path, without_llama_cp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "settings",
     [
@@ -285,6 +286,7 @@ def test_the_vocabulary_of_a_file_has_a_token_for_each_row_and_no_row_more(tmp_p
     assert len(set(found.tokens)) == 293
 
 
+@pytest.mark.one_backend
 @needs_llama_cpp
 @pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0"])
 def test_llama_cpp_computes_what_the_model_does(model, dtype, tmp_path):
@@ -372,6 +374,7 @@ def test_an_end_is_where_the_end_token_comes_nearer_than_before():
     assert proof._ending(rows[::-1], 1) == (0, 3.5)
 
 
+@pytest.mark.one_backend
 @needs_llama_cpp
 def test_adapters_are_in_what_llama_cpp_computes(tmp_path):
     from kerasgen.models.families import family_of
@@ -389,6 +392,7 @@ def test_adapters_are_in_what_llama_cpp_computes(tmp_path):
     assert is_llama_cpp_right(artefact.report["parity"])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("asked", ["extend", "trim"])
 def test_a_vocabulary_fitted_to_texts_is_read_back(asked, tmp_path):
     from kerasgen.tuners.vocabulary import adapt
@@ -442,6 +446,7 @@ def test_llama_cpp_gives_real_texts_gpt2_s_ids(shared_data, tmp_path):
         assert llama_cpp.tokenize(post, start=False) == tokenizer.encode(post)
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 @needs_llama_cpp
 @pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0"])

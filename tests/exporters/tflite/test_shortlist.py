@@ -20,6 +20,8 @@ from kerasgen.generation import generate_ids
 from kerasgen.models.families import family_of
 from kerasgen.models.families.base import named
 
+pytestmark = pytest.mark.one_backend
+
 
 def rounded_symmetrically(hidden: np.ndarray) -> np.ndarray:
     step = np.abs(hidden).max() / 127

@@ -54,6 +54,7 @@ def test_halves_take_half_the_room(dtype, tmp_path, without_transformers):
     assert report["parity"]["greedy_equal"]
 
 
+@pytest.mark.one_backend
 def test_a_weight_too_large_for_float16_leaves_nothing(tmp_path):
     model = model_of(tiny_gpt2)
     embeddings = model.backbone.token_embedding.embeddings
@@ -76,6 +77,7 @@ def of_another_vocabulary(directory: Path) -> None:
     transformers.write_tokenizer(tiny_gpt2(299).tokenizer, directory, length=128)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("damage", "figure"),
     [(off_by_a_little, "greedy_equal"), pytest.param(of_another_vocabulary, "tokenizer_equal", marks=pytest.mark.slow)],
@@ -97,6 +99,7 @@ def test_a_directory_that_is_written_wrong_is_not_handed_over(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_backend
 def test_a_directory_that_can_not_be_read_back_is_not_handed_over(tmp_path, monkeypatch, without_transformers):
     monkeypatch.setattr(kg.TransformersExporter, "_write_weights", lambda exporter, tensors, directory: None)
     with pytest.raises(kg.errors.ExportError, match=r"transformers\.worker failed"):
@@ -104,6 +107,7 @@ def test_a_directory_that_can_not_be_read_back_is_not_handed_over(tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_backend
 def test_an_unknown_type_is_refused():
     with pytest.raises(kg.errors.ExportArgumentError, match="float8"):
         kg.TransformersExporter(dtype="float8")
