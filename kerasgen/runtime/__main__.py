@@ -1,10 +1,9 @@
 """A fresh process that loads an artefact and does what a job says: `python -m kerasgen.runtime JOB.json ANSWER.json`.
 
 An exporter proves with it that what it wrote generates without the process that wrote it. The job holds `path`,
-`settings` of the runtime, `calls` (arguments of `Runtime.generate_ids`; `end_token_of` names the token that an earlier
-call put at a place), `texts` to encode, and `logits` (arguments of what reads them, whose answers become `0.npy`,
-`1.npy` and so on in `folder`); the answer holds what each call returned and took, which packages were loaded, and how
-much memory the process took.
+`settings` of the runtime, `calls` (arguments of `Runtime.generate_ids`), `texts` to encode, and `logits` (arguments of
+what reads them, whose answers become `0.npy`, `1.npy` and so on in `folder`); the answer holds what each call returned
+and took, which packages were loaded, and how much memory the process took.
 """
 
 from __future__ import annotations
@@ -30,9 +29,6 @@ def main() -> None:
     runtime: Any = load_artefact(job["path"], **job.get("settings", {}))
     found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "calls": [], "seconds": []}
     for call in job["calls"]:
-        if "end_token_of" in call:
-            number, place = call.pop("end_token_of")
-            call["end_token_id"] = found["calls"][number][0][place]
         began = time.perf_counter()
         found["calls"].append(runtime.generate_ids(**call))
         found["seconds"].append(time.perf_counter() - began)

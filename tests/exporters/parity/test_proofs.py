@@ -77,13 +77,19 @@ def read_of(engine: NumpyEngine):
     return reader(engine.config, engine.weights, engine.tokenizer.vocabulary_size)
 
 
+def reader_of(engine: NumpyEngine, length: int):
+    """What reads by the engine, whose model has no more positions than an artefact here."""
+    assert length <= SIZES["longest"]
+    return read_of(engine)
+
+
 @pytest.fixture
 def prove(engine, monkeypatch):
     """Prove what a host answers to be the engine's own."""
 
     def prove_host(host: Host, **settings):
         monkeypatch.setattr(proving, "ask", host.ask)
-        monkeypatch.setattr(comparison, "reader", lambda model, length: read_of(model))
+        monkeypatch.setattr(comparison, "reader", reader_of)
         return proving.prove_ids(engine, Path("x"), **SIZES, **settings)
 
     return prove_host
@@ -168,7 +174,7 @@ def close(engine, host, monkeypatch, **settings):
         return NumpyDecoder(engine.config, engine.weights).read(window).astype(np.float64)
 
     monkeypatch.setattr(comparison, "logits", logits)
-    monkeypatch.setattr(comparison, "reader", lambda model, length: read_of(model))
+    monkeypatch.setattr(comparison, "reader", reader_of)
     monkeypatch.setattr(quantized, "ask", host.ask)
     settings = {"beams": 4, "limits": LIMITS} | settings
     return quantized.prove_divergence(engine, Path("x"), **SIZES, **settings)
