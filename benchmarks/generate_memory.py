@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from benchmarks.generate_contenders import Numbers, keras_model
-from kerasgen.generation import jax_decoder, jax_weights
+from kerasgen.decoder.jax import Cache, JaxDecoder
+from kerasgen.generation import jax_weights
 from kerasgen.models.base import LanguageModel
 
 ROWS = 4
@@ -22,7 +23,7 @@ def main() -> None:
     job = json.load(sys.stdin)
     causal_lm = keras_model(job)
     model = LanguageModel(causal_lm, Numbers(job["vocabulary"]), "benchmark")  # type: ignore[arg-type]
-    shape, weights = jax_weights.shape_of(model), jax_weights.prepare(model)
+    decoder, weights = JaxDecoder(jax_weights.config_of(model), job["vocabulary"]), jax_weights.prepare(model)
     heads, layers, positions = job["heads"], job["layers"], job["positions"]
     size = job["dim"] // heads
 
@@ -32,10 +33,10 @@ def main() -> None:
     def cache(*between: int, length: int) -> Any:
         keys = array(ROWS, heads, size, *between, length)
         values = array(ROWS, heads, *between, length, size)
-        return jax_decoder.Cache((keys,) * layers, (values,) * layers)
+        return Cache((keys,) * layers, (values,) * layers)
 
     def ours(*given: Any) -> Any:
-        return jax_decoder.step(shape, *given, None)
+        return decoder.step(*given, None)
 
     def theirs(values: Any, token_ids: Any, cache: Any, index: Any) -> Any:
         with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):

@@ -6,6 +6,7 @@ Sources: Su et al. 2021, "RoFormer"; Press et al. 2022, "Train Short, Test Long"
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,10 +94,49 @@ def angles(xp: Any, positions: Any, of: tuple[Floats, float], axis: int = -1) ->
         Two float32 arrays with one dimension more than the positions.
     """
     pairs, scale = of
-    rank = len(positions.shape)
-    turned = xp.expand_dims(positions, axis) * pairs.reshape((1,) * rank + (-1,) if axis == -1 else (-1,) + (1,) * rank)
+    turned = xp.expand_dims(positions, axis) * _along(axis, pairs, positions)
     cosines, sines = xp.cos(turned), xp.sin(turned)
     return (cosines, sines) if scale == 1.0 else (cosines * scale, sines * scale)
+
+
+def text_angles(
+    xp: Any, rotary: RotaryPositions, head_dim: int, positions: Any, text_lengths: Any, axis: int = -1
+) -> tuple[Any, Any]:
+    """Return cosines and sines of each position's angles, where texts have lengths that only a graph knows.
+
+    Args:
+        xp: the array namespace.
+        rotary: the positions' kind.
+        head_dim: width of a head.
+        positions: float32, of any shape.
+        text_lengths: int, in a shape that broadcasts to it, of the texts in which they stand.
+        axis: as in `angles`.
+
+    Returns:
+        Two float32 arrays with one dimension more than the positions.
+    """
+    scaling = rotary.scaling
+    if isinstance(scaling, LongRopeScaling):
+        is_long = xp.expand_dims(text_lengths > scaling.original_length, axis)
+        ends = (scaling.original_length, scaling.original_length + 1)
+        short, long = (angles(xp, positions, frequencies(rotary, head_dim, end), axis) for end in ends)
+        return xp.where(is_long, long[0], short[0]), xp.where(is_long, long[1], short[1])
+    if isinstance(scaling, DynamicScaling):
+        pairs, _ = frequencies(replace(rotary, scaling=None), head_dim, 0)
+        longer = xp.maximum(text_lengths, scaling.original_length) / scaling.original_length
+        growth = xp.expand_dims(scaling.factor * longer - (scaling.factor - 1), axis)
+        rotated = 2 * len(pairs)
+        exponents = (np.arange(0, rotated, 2) / (rotated - 2)).astype(np.float32)
+        slower = growth ** -_along(axis, exponents, positions)
+        turned = xp.expand_dims(positions, axis) * _along(axis, pairs, positions) * slower
+        return xp.cos(turned), xp.sin(turned)
+    return angles(xp, positions, frequencies(rotary, head_dim, 0), axis)
+
+
+def _along(axis: int, values: Floats, positions: Any) -> Floats:
+    """Values of each pair in a shape that broadcasts with positions that got one more dimension at this axis."""
+    beside = (1,) * len(positions.shape)
+    return values.reshape((*beside, -1) if axis == -1 else (-1, *beside))
 
 
 def rotate(xp: Any, x: Any, cosines: Any, sines: Any, rotary: RotaryPositions, axis: int = -1) -> Any:

@@ -1,4 +1,4 @@
-"""GPT-2 and OPT decoded by JAX: prompts read at their own length, and many steps a call with the sampler in the graph.
+"""Texts decoded by JAX: prompts read at their own length, and many steps a call with the sampler in the graph.
 
 What is compiled depends on rounded sizes alone (rows, the prompt's length, the generated length). Temperature, k, p,
 penalties, seeds and lengths are inputs. Compiled code is kept on disk too, for the next process. Imports JAX.
@@ -17,8 +17,9 @@ import numpy as np
 
 from kerasgen import forks
 from kerasgen.constraints.valid_utf8 import Utf8Masks
-from kerasgen.generation import jax_decoder
-from kerasgen.generation.jax_decoder import Cache, Shape, Weights
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.jax import Cache, JaxDecoder, output_kernel
+from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_prompts import Prompts
 from kerasgen.generation.jax_session import JaxSession
 from kerasgen.tokens.base import Tokenizer
@@ -55,22 +56,23 @@ class JaxEngine:
 
     Args:
         tokenizer: whose ids are generated.
-        shape: of the decoder.
-        weights: of the decoder.
+        config: of the decoder.
+        weights: of the decoder, as `kerasgen.decoder.jax_layout.prepare` returns them.
 
     Attributes:
+        decoder: what computes with the weights.
         compilations: how many graphs have been traced and compiled so far.
         prompts: read before and kept; see `Prompts`.
     """
 
     name = "keras"
 
-    def __init__(self, tokenizer: Tokenizer, shape: Shape, weights: Weights) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: DecoderConfig, weights: Weights) -> None:
         forks.begin(forks.JAX)
         self.tokenizer = tokenizer
-        self.shape = shape
+        self.decoder = JaxDecoder(config, tokenizer.vocabulary_size)
         self.weights = weights
-        self._turned: Any = None
+        self._row_kernel: Any = None
         self._utf8: tuple[Utf8Masks, Any] | None = None
         self.compilations = 0
         self.prompts = Prompts()
@@ -78,9 +80,9 @@ class JaxEngine:
         self._ending: dict[int, JaxEngine] = {}
 
     @property
-    def max_sequence_length(self) -> int:
-        """Positions that the model knows."""
-        return int(self.weights.positions.shape[0])
+    def max_sequence_length(self) -> int | None:
+        """Positions that the model knows, or None if it has no limit."""
+        return self.decoder.config.max_sequence_length
 
     def ending_at(self, end_token_id: int) -> JaxEngine:
         """Return an engine of the same weights whose texts end at another token, which remembers nothing."""
@@ -98,7 +100,7 @@ class JaxEngine:
     def replace(self, weights: Weights) -> None:
         """Go on with other weights of the same shape; what was read with the old ones is forgotten."""
         self.weights = weights
-        self._turned = None
+        self._row_kernel = None
         self.prompts.clear()
         for other in self._ending.values():
             other.replace(weights)
@@ -111,10 +113,11 @@ class JaxEngine:
         """
         if rows > 1 or jax.default_backend() != "cpu":
             return self.weights
-        turned = self._turned
-        if turned is None:
-            turned = self._turned = jnp.asarray(np.ascontiguousarray(np.asarray(self.weights.tokens).T))
-        return self.weights._replace(turned=turned)
+        row_kernel = self._row_kernel
+        if row_kernel is None:
+            kernel = np.asarray(output_kernel(self.decoder.config, self.weights))
+            row_kernel = self._row_kernel = jnp.asarray(np.ascontiguousarray(kernel.T))
+        return self.weights | {"head": self.weights["head"] | {"row_kernel": row_kernel}}
 
     def utf8_steps(self, masks: Utf8Masks) -> Any:
         """Return `masks.steps` as it lies on the device."""
@@ -162,16 +165,16 @@ class JaxEngine:
             valid: bool `(1, past length)`, which of its places hold a token.
 
         Returns:
-            Logits and hidden states as of `jax_decoder.prefill`, the whole prompts' cache, and which of its places hold
+            Logits and hidden states as of `JaxDecoder.prefill`, the whole prompts' cache, and which of its places hold
             a token, bool `(prompts, past length + length)`.
         """
-        shape = self.shape
+        decoder = self.decoder
 
         def read(weights: Weights, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
             prompts, length = token_ids.shape
             past = jax.tree.map(lambda array: jnp.broadcast_to(array, (prompts, *array.shape[1:])), past)
             valid = jnp.broadcast_to(valid, (prompts, valid.shape[1]))
-            logits, states, new = jax_decoder.prefill(shape, weights, token_ids, lengths, past, valid)
+            logits, states, new = decoder.prefill(weights, token_ids, lengths, past, valid)
             keys = tuple(jnp.concatenate(pair, axis=3) for pair in zip(past.keys, new.keys, strict=True))
             values = tuple(jnp.concatenate(pair, axis=2) for pair in zip(past.values, new.values, strict=True))
             valid = jnp.concatenate([valid, jnp.arange(length) < lengths[:, None]], axis=1)
@@ -181,8 +184,8 @@ class JaxEngine:
 
     def nothing(self) -> Cache:
         """Return one prompt's cache of length 0."""
-        heads, size = self.shape.heads, self.weights.tokens.shape[1] // self.shape.heads
+        config = self.decoder.config
+        heads, size = config.attention.num_key_value_heads, config.attention.head_dim
         keys = jnp.asarray(np.zeros((1, heads, size, 0), dtype=np.float32))
         values = jnp.asarray(np.zeros((1, heads, 0, size), dtype=np.float32))
-        count = len(self.weights.layers)
-        return Cache((keys,) * count, (values,) * count)
+        return Cache((keys,) * config.num_layers, (values,) * config.num_layers)

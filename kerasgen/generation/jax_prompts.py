@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.generation.jax_decoder import Cache
+from kerasgen.decoder.jax import Cache
 
 # Fewer tokens are read again sooner than they are found and copied.
 _WORTH_IT = 8

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.generation import jax_decoder, jax_steps
+from kerasgen.decoder.jax import Cache
+from kerasgen.generation import jax_steps
 from kerasgen.generation.engine import Block, not_finite
-from kerasgen.generation.jax_decoder import Cache
 from kerasgen.generation.jax_namespace import XP
 from kerasgen.generation.jax_prompts import Remembered
 from kerasgen.generation.utf8_states import Utf8States
@@ -188,7 +188,7 @@ class JaxSession:
         while taken < steps and self._goes_on(blocks, room_at - taken):
             wanted = min(steps - taken, jax_steps.MOST_STEPS)
             self._grow(wanted)
-            name, function = jax_steps.stepping(spec, self._engine.shape, self._engine.tokenizer)
+            name, function = jax_steps.stepping(spec, self._engine.decoder, self._engine.tokenizer)
             uniforms = jax_steps.numbers_of(key_of, drawn_at + taken)
             numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
             *block, count, self._generated, self._seen, self._pending, state = self._engine.call(
@@ -270,14 +270,9 @@ class JaxSession:
             if self._branches > 1:
                 self._ancestors[:, :, self._written] = np.arange(self._branches)
                 ancestors = self._ancestors
-            shape = self._engine.shape
-
-            def step(weights: Any, *arguments: Any) -> Any:
-                return jax_decoder.step(shape, weights, *arguments)
-
             self._logits, self._hidden, self._generated = self._engine.call(
                 "step",
-                step,
+                self._engine.decoder.step,
                 self._engine.weights_for(self._prompts * self._branches),
                 jnp.asarray(self._pending),
                 self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32)),

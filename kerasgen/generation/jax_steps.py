@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerasgen.generation import jax_decoder
-from kerasgen.generation.jax_decoder import Cache, Shape
+from kerasgen.decoder.jax import Cache, JaxDecoder
 from kerasgen.generation.jax_namespace import XP
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import TokenSampler
@@ -88,7 +87,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
     return f"choose {kind.__module__}.{kind.__qualname__}", choose
 
 
-def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
+def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that reads and chooses up to `MOST_STEPS` times, until every text has ended."""
     name, choose = choosing(spec, tokenizer)
     ends = jnp.asarray(tokenizer.end_token_ids, jnp.int32)
@@ -112,8 +111,8 @@ def stepping(spec: TokenSampler, shape: Shape, tokenizer: Tokenizer) -> tuple[st
 
         def one(state: Any) -> Any:
             count, pending, alive, generated, seen, block, within = state
-            logits, _, generated = jax_decoder.step(
-                shape, weights, pending, places + count, prompt, valid, generated, slot + count, None
+            logits, _, generated = decoder.step(
+                weights, pending, places + count, prompt, valid, generated, slot + count, None
             )
             whole = None if utf8 is None else (utf8[0], within)
             token, nats, good, seen, within = choose(logits, seen, uniforms[count], shared, utf8=whole)

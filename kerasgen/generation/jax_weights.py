@@ -1,4 +1,4 @@
-"""A GPT-2 or OPT of KerasHub becomes a decoder's weights, once for each state of its variables. Imports JAX."""
+"""A GPT-2 or OPT of KerasHub becomes a JAX engine, whose weights follow its variables. Imports JAX."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from kerasgen import backend, forks
-from kerasgen.generation.jax_decoder import Layer, Shape, Weights
+from kerasgen.decoder import jax_layout
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.models.base import LanguageModel, computing_layers
-from kerasgen.models.families import DecoderShape, DecoderWeights, family_of, stored
-from kerasgen.tokens.base import Tokenizer
+from kerasgen.models.families import family_of, stored
+from kerasgen.models.families.base import named
 
 
 def is_known(model: LanguageModel) -> bool:
@@ -31,15 +32,11 @@ def is_known(model: LanguageModel) -> bool:
     )
 
 
-def shape_of(model: LanguageModel) -> Shape:
-    """Return what is fixed when a graph is traced."""
+def config_of(model: LanguageModel) -> DecoderConfig:
+    """Return the description of a known model."""
     family = family_of(model.causal_lm)
     assert family is not None
-    return _shape(family.shape(model.causal_lm), model.tokenizer)
-
-
-def _shape(shape: DecoderShape, tokenizer: Tokenizer) -> Shape:
-    return Shape(shape.num_heads, shape.layer_norm_epsilon, shape.activation == "relu", tokenizer.vocabulary_size)
+    return family.shape(model.causal_lm).config
 
 
 def engine_of_files(directory: Path) -> JaxEngine | None:
@@ -49,7 +46,7 @@ def engine_of_files(directory: Path) -> JaxEngine | None:
         return None
     forks.begin(forks.JAX)
     backend.keep_compiled(everything=True)
-    return JaxEngine(found.tokenizer, _shape(found.shape, found.tokenizer), _prepared(found.weights))
+    return JaxEngine(found.tokenizer, found.shape.config, jax_layout.prepare(named(found.weights)))
 
 
 class _Kept:
@@ -72,7 +69,7 @@ def engine_of(model: LanguageModel) -> JaxEngine:
         state, kept = state_of(model), _KEPT.setdefault(model.causal_lm, {})
         key = model.tokenizer.digest()
         if key not in kept:
-            kept[key] = _Kept(JaxEngine(model.tokenizer, shape_of(model), prepare(model)), state)
+            kept[key] = _Kept(JaxEngine(model.tokenizer, config_of(model), prepare(model)), state)
         elif not is_same(kept[key].state, state):
             kept[key].engine.replace(prepare(model))
             kept[key].state = state
@@ -102,20 +99,7 @@ def is_same(one: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
 
 
 def prepare(model: LanguageModel) -> Weights:
-    """Return the weights, adapters merged: kernels turned to `(out, in)`, vectors to columns."""
+    """Return a known model's weights as JAX computes with them, adapters merged."""
     family = family_of(model.causal_lm)
     assert family is not None
-    return _prepared(family.weights(model.causal_lm))
-
-
-def _prepared(weights: DecoderWeights) -> Weights:
-    def turned(array: Any) -> Any:
-        return jnp.asarray(np.ascontiguousarray(array.T) if array.ndim == 2 else array.reshape(-1, 1))
-
-    return Weights(
-        jnp.asarray(weights.token_embedding),
-        jnp.asarray(weights.position_embedding),
-        tuple(Layer(*map(turned, layer)) for layer in weights.layers),
-        turned(weights.final_gamma),
-        turned(weights.final_beta),
-    )
+    return jax_layout.prepare(named(family.weights(model.causal_lm)))

@@ -18,8 +18,8 @@ from toys import tiny_llama
 
 import kerasgen as kg
 from kerasgen.constraints import masks
+from kerasgen.decoder.jax import Cache
 from kerasgen.generation import generating
-from kerasgen.generation.jax_decoder import Cache
 from kerasgen.generation.jax_prompts import Prompts, Remembered
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset

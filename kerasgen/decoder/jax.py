@@ -1,0 +1,396 @@
+"""A decoder computed by JAX: it reads prompts, then one token of each text a step. Imports JAX.
+
+Hidden states stand as `(features, rows)` and kernels as `(out, in)`: on a CPU, XLA multiplies that way two to three
+times as fast for two to thirty-two rows as the other way round, and as fast for one (measured; see the log).
+
+A cache has two parts. The prompt's holds one row for each prompt. The generated one holds `slots` for each prompt, one
+for each text that goes on from it, and is written at one place for all: every text is at its n-th new token, however
+long its prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+
+from kerasgen.decoder import positions
+from kerasgen.decoder.arithmetic import activate, attention_weights, normalize, soft_cap
+from kerasgen.decoder.block import DOWN, GATE_UP, UP, Roles, block
+from kerasgen.decoder.config import (
+    AlibiPositions,
+    DecoderConfig,
+    LearnedPositions,
+    Positions,
+    RotaryPositions,
+)
+from kerasgen.decoder.weights import Weights
+
+NEVER = -1e30
+
+
+class _Namespace:
+    """`jax.numpy` with the names that `kerasgen.decoder.arithmetic` takes beside NumPy's."""
+
+    rsqrt = staticmethod(jax.lax.rsqrt)
+    relu = staticmethod(jax.nn.relu)
+    silu = staticmethod(jax.nn.silu)
+    gelu = staticmethod(jax.nn.gelu)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jnp, name)
+
+
+XP = _Namespace()
+
+
+class Cache(NamedTuple):
+    """Keys and values of every layer.
+
+    Args:
+        keys: for each layer float32 `(prompts, heads, size, length)`; of generated tokens
+            `(prompts, heads, size, slots, length)`.
+        values: for each layer float32 `(prompts, heads, length, size)`; of generated tokens
+            `(prompts, heads, slots, length, size)`.
+    """
+
+    keys: tuple[Any, ...]
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class JaxDecoder:
+    """What is fixed when a graph is traced; weights and caches are arguments. Weights are those of `prepare`.
+
+    Args:
+        config: the decoder's.
+        vocabulary_size: ids whose logits are computed, the first ones of the table's.
+    """
+
+    config: DecoderConfig
+    vocabulary_size: int
+
+    def prefill(self, weights: Weights, token_ids: Any, lengths: Any, past: Cache, past_valid: Any) -> Any:
+        """Read prompts.
+
+        Args:
+            weights: the decoder's.
+            token_ids: int32 `(prompts, length)`, right-padded; what stands after `past`.
+            lengths: int32 `(prompts,)`, at least 1.
+            past: what was read before; its length may be 0.
+            past_valid: bool `(prompts, past length)`, which of its places hold a token.
+
+        Returns:
+            Logits `(prompts, vocabulary_size)` after each prompt, hidden states `(prompts, length, dim)`, and the cache
+            of these tokens alone.
+        """
+        prompts, length = token_ids.shape
+        hooks = _PrefillHooks(self.config, lengths, length, past, past_valid)
+        hidden = self._embed(weights, token_ids.reshape(-1), hooks.positions.reshape(-1))
+        hidden = self._normed(weights, self._through(weights, hidden, hooks), hooks)
+        states = hidden.T.reshape(prompts, length, -1)
+        last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
+        return self._head(weights, last.T), states, Cache(tuple(hooks.keys), tuple(hooks.values))
+
+    def step(
+        self,
+        weights: Weights,
+        token_ids: Any,
+        places: Any,
+        prompt: Cache,
+        valid: Any,
+        generated: Cache,
+        slot: Any,
+        ancestors: Any,
+    ) -> Any:
+        """Read one more token of each text.
+
+        Args:
+            weights: the decoder's.
+            token_ids: int32 `(prompts * slots,)`.
+            places: int32 `(prompts * slots,)`, where they stand in their texts.
+            prompt: the prompts' cache.
+            valid: bool `(prompts, length)`, which of its places hold a token.
+            generated: the cache of generated tokens.
+            slot: int32 scalar, where in it these are written.
+            ancestors: int32 `(prompts, slots, length)`, in which slot each text's token of each place lies; None where
+                there is one slot.
+
+        Returns:
+            Logits `(prompts * slots, vocabulary_size)`, hidden states `(prompts * slots, dim)` and the generated cache.
+        """
+        rows = len(token_ids)
+        hooks = _StepHooks(self.config, places, prompt, valid, generated, slot, ancestors)
+        beside = (0, _columns_beside(rows))
+        hidden = self._embed(weights, jnp.pad(token_ids, beside), jnp.pad(places, beside))
+        hidden = self._normed(weights, self._through(weights, hidden, hooks), hooks)
+        return self._head(weights, hidden)[:rows], hidden.T[:rows], Cache(tuple(hooks.keys), tuple(hooks.values))
+
+    def _embed(self, weights: Weights, token_ids: Any, places: Any) -> Any:
+        """Hidden states `(dim, rows)` of int32 ids `(rows,)`."""
+        config, tables = self.config, weights["embedding"]
+        rows = tables["tokens"][token_ids]
+        if config.embedding_scale != 1.0:
+            rows = rows * config.embedding_scale
+        if isinstance(config.positions, LearnedPositions):
+            rows = rows + tables["positions"][jnp.minimum(places, tables["positions"].shape[0] - 1)]
+        hidden = rows.T
+        if config.embedding_norm is not None:
+            hidden = normalize(XP, hidden, config.embedding_norm, tables["norm"], axis=0)
+        return hidden
+
+    def _through(self, weights: Weights, hidden: Any, hooks: _Hooks) -> Any:
+        for index, layer in enumerate(weights["layers"]):
+            hidden = block(self.config, index, layer, hidden, hooks)
+        return hidden
+
+    def _normed(self, weights: Weights, hidden: Any, hooks: _Hooks) -> Any:
+        return hooks.norm(hidden, weights["final_norm"]) if self.config.final_norm else hidden
+
+    def _head(self, weights: Weights, hidden: Any) -> Any:
+        """Float32 `(rows, vocabulary_size)` of hidden states `(dim, rows)`."""
+        config, head, size = self.config, weights["head"], self.vocabulary_size
+        if "row_kernel" in head and hidden.shape[1] == 1:
+            logits = (hidden[:, 0] @ head["row_kernel"])[None, :size]
+        else:
+            # The barrier keeps XLA from turning the product round with its result, which would take twice as long.
+            logits = jax.lax.optimization_barrier(output_kernel(config, weights) @ hidden).T[:, :size]
+        if config.head_bias:
+            logits = logits + head["bias"][:size, 0]
+        if config.logit_scale != 1.0:
+            logits = logits * config.logit_scale
+        return soft_cap(XP, logits, config.logit_soft_cap)
+
+
+def output_kernel(config: DecoderConfig, weights: Weights) -> Any:
+    """Return the kernel of the output layer, `(vocabulary_size, dim)`."""
+    return weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"]
+
+
+class _Hooks:
+    """What a block computes with, on `(features, rows)`; see `kerasgen.decoder.block.Hooks`.
+
+    Args:
+        config: the decoder's.
+        places: int32 `(prompts, texts)`, where the tokens stand in their texts.
+        text_lengths: int32, in a shape that broadcasts to it, how long the texts are with these tokens.
+        key_places: int32, in a shape that broadcasts to `(prompts, texts, keys)`, where the keys' stand in theirs.
+        mask: bool `(prompts, 1, texts, keys)`, which of them a text sees where no window is narrower.
+    """
+
+    def __init__(self, config: DecoderConfig, places: Any, text_lengths: Any, key_places: Any, mask: Any) -> None:
+        self._config, self.positions, self._text_lengths = config, places, text_lengths
+        self._key_places = key_places
+        self._masks: dict[int | None, Any] = {None: mask}
+        self._angles: dict[Positions, tuple[Any, Any]] = {}
+        self.keys: list[Any] = []
+        self.values: list[Any] = []
+
+    def norm(self, hidden: Any, weights: Any) -> Any:
+        return normalize(XP, hidden, self._config.norm, weights, axis=0)
+
+    def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
+        """The projections of all these roles, one below the other."""
+        return _affine(hidden, layer["_".join(roles)])
+
+    def activate(self, projected: Any) -> Any:
+        part = self._config.feedforward
+        if not part.gated:
+            return activate(XP, projected, part.activation)
+        gate, up = jnp.split(projected, 2)
+        return activate(XP, gate, part.activation) * up
+
+    def drop(self, hidden: Any, site: str) -> Any:
+        return hidden
+
+    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
+        """The sum of what each token's likeliest experts make of it, by their shares; all of them are computed."""
+        part = self._config.feedforward
+        settings = part.experts
+        assert settings is not None
+        shares = attention_weights(XP, _affine(hidden, layer["router"]).T)  # (rows, experts)
+        least = jax.lax.top_k(shares, settings.experts_per_token)[0][:, -1:]
+        shares = jnp.where(shares >= least, shares, 0.0)
+        if settings.normalize:
+            shares = shares / jnp.sum(shares, axis=-1, keepdims=True)
+        roles = GATE_UP if part.gated else UP
+        total = jnp.zeros_like(hidden)
+        for number in range(settings.num_experts):
+            own = {
+                name: {weight: array[number] for weight, array in layer[name].items()}
+                for name in ("_".join(roles), "down")
+            }
+            made = self.project(self.activate(self.project(hidden, own, roles)), own, DOWN)
+            total = total + shares[:, number] * made
+        return total
+
+    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
+        raise NotImplementedError
+
+    def _by_heads(self, index: int, layer: Mapping[str, Any], projected: Any) -> list[Any]:
+        """Queries, keys and values, `(heads, size, prompts, texts)`, normed and rotated; queries are scaled.
+
+        Columns beside those of the texts are left out.
+        """
+        attention, kind = self._config.attention, self._config.positions_of(index)
+        prompts, texts = self.positions.shape
+        columns = projected[:, : prompts * texts]
+        first, second = attention.query_dim, attention.query_dim + attention.key_value_dim
+        found = []
+        for role, part in zip(("query", "key", "value"), jnp.split(columns, (first, second)), strict=True):
+            norm = attention.query_key_norm if role != "value" else None
+            is_whole = attention.query_key_norm_axis == "all_heads"
+            if norm is not None and is_whole:
+                part = normalize(XP, part, norm, layer[f"{role}_norm"], axis=0)
+            heads = part.reshape(-1, attention.head_dim, prompts, texts)
+            if norm is not None and not is_whole:
+                of_size = {name: array[..., None] for name, array in layer[f"{role}_norm"].items()}
+                heads = normalize(XP, heads, norm, of_size, axis=1)
+            if isinstance(kind, RotaryPositions) and role != "value":
+                heads = positions.rotate(XP, heads, *self._angles_of(kind), kind, axis=1)
+            found.append(heads * attention.score_scale if role == "query" else heads)
+        return found
+
+    def _angles_of(self, kind: RotaryPositions) -> tuple[Any, Any]:
+        """Cosines and sines, `(pairs, prompts, texts)`, which all layers of these positions share."""
+        if kind not in self._angles:
+            size, places = self._config.attention.head_dim, self.positions.astype(jnp.float32)
+            self._angles[kind] = positions.text_angles(XP, kind, size, places, self._text_lengths, axis=0)
+        return self._angles[kind]
+
+    def _shares(self, index: int, layer: Mapping[str, Any], scores: Any) -> Any:
+        """Attention weights of scores, both `(prompts, heads, texts, keys)`."""
+        attention, kind = self._config.attention, self._config.positions_of(index)
+        scores = soft_cap(XP, scores, attention.soft_cap)
+        if isinstance(kind, AlibiPositions):
+            slopes = positions.alibi_slopes(attention.num_query_heads) * kind.scale
+            distances = (self._key_places - self.positions[:, :, None]).astype(jnp.float32)
+            scores = scores + slopes[:, None, None] * distances[:, None]
+        sinks = layer["sinks"][:, :, None] if attention.sinks else None
+        return attention_weights(XP, jnp.where(self._mask(index), scores, NEVER), sinks)
+
+    def _mask(self, index: int) -> Any:
+        window = self._config.window(index)
+        if window not in self._masks:
+            near = self.positions[:, :, None] - self._key_places < cast(int, window)
+            self._masks[window] = self._masks[None] & near[:, None]
+        return self._masks[window]
+
+
+class _PrefillHooks(_Hooks):
+    """Those of prompts, of which all tokens are read at once."""
+
+    def __init__(self, config: DecoderConfig, lengths: Any, length: int, past: Cache, past_valid: Any) -> None:
+        prompts, past_length = past_valid.shape
+        begun = jnp.sum(past_valid, axis=1, dtype=jnp.int32)[:, None]
+        places = begun + jnp.arange(length)
+        key_places = jnp.concatenate([_places_of(past_valid), places], axis=1)[:, None]
+        causal = jnp.tril(jnp.ones((length, length), dtype=bool))
+        mask = jnp.concatenate(
+            [
+                jnp.broadcast_to(past_valid[:, None, :], (prompts, length, past_length)),
+                jnp.broadcast_to(causal, (prompts, length, length)),
+            ],
+            axis=2,
+        )[:, None]
+        super().__init__(config, places, begun + lengths[:, None], key_places, mask)
+        self._past = past
+
+    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
+        query, key, value = self._by_heads(index, layer, projected)
+        key, value = key.transpose(2, 0, 1, 3), value.transpose(2, 0, 3, 1)  # (p, k, d, s), (p, k, s, d)
+        self.keys.append(key)
+        self.values.append(value)
+        all_keys = jnp.concatenate([self._past.keys[index], key], axis=3)
+        all_values = jnp.concatenate([self._past.values[index], value], axis=2)
+        heads, size, prompts, length = query.shape
+        grouped = query.reshape(key.shape[1], -1, size, prompts, length)
+        scores = jnp.einsum("kgdpt,pkds->pkgts", grouped, all_keys).reshape(prompts, heads, length, -1)
+        shares = self._shares(index, layer, scores).reshape(prompts, key.shape[1], -1, *scores.shape[2:])
+        return jnp.einsum("pkgts,pksd->kgdpt", shares, all_values).reshape(-1, prompts * length)
+
+
+class _StepHooks(_Hooks):
+    """Those of texts, of each of which one token is read."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        places: Any,
+        prompt: Cache,
+        valid: Any,
+        generated: Cache,
+        slot: Any,
+        ancestors: Any,
+    ) -> None:
+        prompts, _, _, slots, length = generated.keys[0].shape
+        filled = jnp.arange(length) <= slot
+        if ancestors is None:
+            mask = jnp.broadcast_to(filled, (prompts, slots, slots * length))
+        else:
+            own = ancestors[:, :, None, :] == jnp.arange(slots)[:, None]  # (p, text, slot, t)
+            mask = (own & filled).reshape(prompts, slots, slots * length)
+        in_prompt = jnp.broadcast_to(valid[:, None, :], (prompts, slots, valid.shape[1]))
+        mask = jnp.concatenate([in_prompt, mask], axis=2)[:, None]
+        begun = jnp.sum(valid, axis=1, dtype=jnp.int32)[:, None]
+        key_places = jnp.concatenate([_places_of(valid), begun + jnp.tile(jnp.arange(length), slots)], axis=1)[:, None]
+        places = places.reshape(prompts, slots)
+        super().__init__(config, places, places + 1, key_places, mask)
+        self._prompt, self._generated, self._slot = prompt, generated, slot
+
+    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
+        query, key, value = self._by_heads(index, layer, projected)
+        prompt_keys, prompt_values = self._prompt.keys[index], self._prompt.values[index]
+        keys, values = self._generated.keys[index], self._generated.values[index]
+        keys = jax.lax.dynamic_update_slice(keys, key.transpose(2, 0, 1, 3)[..., None], (0, 0, 0, 0, self._slot))
+        values = jax.lax.dynamic_update_slice(
+            values, value.transpose(2, 0, 3, 1)[:, :, :, None], (0, 0, 0, self._slot, 0)
+        )
+        self.keys.append(keys)
+        self.values.append(values)
+        query = query.transpose(2, 0, 3, 1)  # (p, h, b, d)
+        flat_keys = keys.reshape(*keys.shape[:3], -1)
+        flat_values = values.reshape(*values.shape[:2], -1, values.shape[-1])
+        scores = jnp.concatenate([_over_keys(query, prompt_keys), _over_keys(query, flat_keys)], axis=3)
+        shares = self._shares(index, layer, scores)
+        edge = prompt_values.shape[2]
+        gathered = _over_values(shares[..., :edge], prompt_values) + _over_values(shares[..., edge:], flat_values)
+        rows = self.positions.size
+        columns = gathered.transpose(1, 3, 0, 2).reshape(-1, rows)
+        return jnp.pad(columns, ((0, 0), (0, _columns_beside(rows))))
+
+
+def _columns_beside(rows: int) -> int:
+    """How many columns to add to the texts': a product of five takes longer than one of eight (see the log)."""
+    return 0 if rows & (rows - 1) == 0 else -rows % 8
+
+
+def _places_of(valid: Any) -> Any:
+    """Positions of a cache's tokens in their texts, int32; `valid` is bool `(prompts, length)`, false at gaps."""
+    return jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
+
+
+def _over_keys(query: Any, keys: Any) -> Any:
+    """Scores `(p, h, b, t)` of queries `(p, h, b, d)` and keys `(p, k, d, t)`, of which each serves `h / k` heads."""
+    prompts, heads, texts, size = query.shape
+    grouped = query.reshape(prompts, keys.shape[1], -1, size)
+    if grouped.shape[2] == 1:  # a sum along the second last axis is a vector loop, a product of one row is not
+        return jnp.sum(grouped[:, :, 0, :, None] * keys, axis=2)[:, :, None]
+    return jnp.einsum("pkbd,pkdt->pkbt", grouped, keys).reshape(prompts, heads, texts, -1)
+
+
+def _over_values(shares: Any, values: Any) -> Any:
+    """Sums `(p, h, b, d)` of values `(p, k, t, d)` by shares `(p, h, b, t)`."""
+    prompts, heads, texts, length = shares.shape
+    grouped = shares.reshape(prompts, values.shape[1], -1, length)
+    if grouped.shape[2] == 1:
+        return jnp.sum(grouped[:, :, 0, :, None] * values, axis=2)[:, :, None]
+    return jnp.einsum("pkbt,pktd->pkbd", grouped, values).reshape(prompts, heads, texts, -1)
+
+
+def _affine(hidden: Any, weights: Mapping[str, Any]) -> Any:
+    found = weights["kernel"] @ hidden
+    return found + weights["bias"] if "bias" in weights else found

@@ -1,0 +1,68 @@
+"""A decoder's NumPy weights become those that `kerasgen.decoder.jax` computes with. Imports JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE
+from kerasgen.decoder.weights import Weights
+
+
+def prepare(weights: Weights) -> Weights:
+    """Return weights in columns layout: kernels `(out, in)` and vectors `(n, 1)`, what one product computes fused.
+
+    Queries, keys and values become `query_key_value`, and gate and up become `gate_up`. The tables stay as they are.
+    There is always a `head`; who computes the logits of one row may add a `row_kernel` to it.
+
+    Args:
+        weights: by the names of `kerasgen.decoder.weights`, float32 NumPy arrays.
+    """
+    tables = {name: value for name, value in weights["embedding"].items() if name != "norm"}
+    embedding = {name: jnp.asarray(table) for name, table in tables.items()}
+    if "norm" in weights["embedding"]:
+        embedding["norm"] = _turned(weights["embedding"]["norm"])
+    found = {
+        "embedding": embedding,
+        "layers": [_layer(layer) for layer in weights["layers"]],
+        "head": _turned(weights.get("head", {})),
+    }
+    if "final_norm" in weights:
+        found["final_norm"] = _turned(weights["final_norm"])
+    return found
+
+
+def _layer(layer: Mapping[str, Any]) -> Weights:
+    rest = dict(layer)
+    found: Weights = {}
+    for roles in (QUERY_KEY_VALUE, GATE_UP):
+        if roles[0] in rest:
+            found["_".join(roles)] = _turned(_fused([rest.pop(role) for role in roles]))
+    return found | {name: _turned(value) for name, value in rest.items()}
+
+
+def _fused(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One projection of several; where only some have a bias, the others' is zero."""
+    found = {"kernel": np.concatenate([part["kernel"] for part in parts], axis=-1)}
+    if any("bias" in part for part in parts):
+        biases = [part["bias"] if "bias" in part else np.zeros_like(part["kernel"][..., 0, :]) for part in parts]
+        found["bias"] = np.concatenate(biases, axis=-1)
+    return found
+
+
+def _turned(weights: Any) -> Any:
+    """A kernel transposed, a vector as a column; those of experts, which have their number in front, likewise."""
+    if isinstance(weights, Mapping):
+        return {name: _transposed(array) if name == "kernel" else _column(array) for name, array in weights.items()}
+    return _column(weights)
+
+
+def _transposed(kernel: Any) -> Any:
+    return jnp.asarray(np.ascontiguousarray(np.swapaxes(kernel, -1, -2)))
+
+
+def _column(vector: Any) -> Any:
+    return jnp.asarray(vector[..., None])
