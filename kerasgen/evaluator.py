@@ -96,6 +96,10 @@ class Evaluator(Generator):
     ) -> Evaluation:
         """Return how well the model predicts texts that it was not tuned on, and what it writes if it is asked to.
 
+        A document is scored in pieces of the model's own positions, at most 512, whatever the length of the rows that
+        tuned it; `fit` scores in the rows that it trains on. Where the two figures of one held-out part differ, the
+        evaluation's `notes` say why.
+
         Args:
             corpus: any corpus, all of whose documents are scored; None for the held-out part of the pipeline's own.
             batch_size: rows scored at once.

@@ -224,7 +224,11 @@ class Pipeline(Evaluator):
         near = len(self._corpus().division.groups)
         counts = stored.tally.to_dict() | ({"near_duplicates": near} if near else {})
         self.report = dataclasses.replace(
-            report, corpus=counts, vocabulary=record, warnings=unfamiliar, model=str(self.model_source)
+            report,
+            corpus=counts,
+            vocabulary=record,
+            warnings=(*report.warnings, *unfamiliar),
+            model=str(self.model_source),
         )
         return self.report
 

@@ -60,7 +60,8 @@ class TuneReport:
         steps: optimizer steps of the whole run, those before a resume included.
         epochs: passes over the training documents, a broken one as a fraction.
         losses: mean nats per target token of each optimizer step, padding not counted.
-        validations: on held-out documents; the first one is before tuning. Empty without held-out documents.
+        validations: on held-out documents, in rows of `sequence_length` tokens; the first one is before tuning. Empty
+            without held-out documents.
         samples: texts written on the way.
         tokens: target tokens trained on since this call began.
         characters: characters of text trained on since this call began.
@@ -227,7 +228,7 @@ class TuneReport:
             of = f", on {last.documents:,} of {self.held_out_documents:,} documents" if last.documents else ""
             lines.append(
                 f"held-out bits per character {self.bits_per_character_before:.3f} before, "
-                f"{self.bits_per_character:.3f}{error} after{of}"
+                f"{self.bits_per_character:.3f}{error} after{of}, in rows of {self.sequence_length} tokens"
             )
         if self.split_documents:
             lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")

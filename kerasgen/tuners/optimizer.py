@@ -119,3 +119,15 @@ def build(
     optimizer.first_rows = dict(first_rows or {})
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "embeddings"])
     return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
+
+
+def skipped(optimizer: Any, batches: int) -> int:
+    """Return how many of the batches so far changed no weight, because their gradients overflowed float16.
+
+    Args:
+        optimizer: what `build` returned.
+        batches: trained on so far.
+    """
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return 0
+    return batches - int(ops.convert_to_numpy(optimizer.inner_optimizer.iterations))

@@ -250,6 +250,7 @@ class _Run:
             batch_size=self.batch_size,
             held_out_documents=0 if self.held_out is None else len(self.held_out),
             stopped=_why(watcher, plan),
+            warnings=_warnings(watcher),
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
@@ -311,6 +312,14 @@ def _why(watcher: Watcher, plan: Plan) -> str:
     if watcher.step < plan.steps:
         return "a callback"
     return "finished" if watcher.step == plan.steps_per_epoch * plan.epochs else "max_steps"
+
+
+def _warnings(watcher: Watcher) -> tuple[str, ...]:
+    skipped = watcher.skipped_batches
+    if not skipped:
+        return ()
+    batches = watcher.step * watcher.batches_per_step
+    return (f"{skipped:,} of {batches:,} batches changed no weight, for their gradients overflowed float16",)
 
 
 def _loggers(settings: GradientTuner, directory: Path, watcher: Watcher, plan: Plan) -> list[Any]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from kerasgen.errors import NonFiniteLossError, TuneError
 from kerasgen.terminal import show
-from kerasgen.tuners import checkpoints
+from kerasgen.tuners import checkpoints, optimizer
 from kerasgen.tuners.base import TextSample, Validation
 
 STEP_LOGS = ("step_loss", "step_accuracy")
@@ -191,9 +191,12 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         """The error for a step whose result is not finite; no checkpoint was written of it."""
         rate = self.learning_rate(max(step - 1, 0))
         kept = f" The last checkpoint, from before, is {self.checkpoint}." if self.checkpoint else ""
+        wider = ""
+        if isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer):
+            wider = " float16 holds nothing above 65,504: precision='mixed_bfloat16' or 'float32' may be all it takes."
         return NonFiniteLossError(
             f"{what} at step {step}, at a learning rate of {rate:.3g}. Lower the learning rate, add warmup_steps, or "
-            f"lower clip_norm.{kept}",
+            f"lower clip_norm.{wider}{kept}",
             step=step,
             learning_rate=rate,
             checkpoint=None if self.checkpoint is None else str(self.checkpoint),
@@ -242,6 +245,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         if self._saved_at != self.step:
             self._attach()
             self._require_finite()
+            if self.step == self.steps:
+                self._require_change()
             self.checkpoint = self.save()
             self._saved_at, self._saved = self.step, self.digest()
 
@@ -254,6 +259,22 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     def _require_finite(self) -> None:
         if not self.is_finite():
             raise self._diverged("The weights or what the optimizer keeps of them became NaN or infinite", self.step)
+
+    def _require_change(self) -> None:
+        """Raise if no step of the run changed a weight."""
+        if self.step and self.skipped_batches == self.step * self.batches_per_step:
+            rate = self.learning_rate(self.step - 1)
+            raise NonFiniteLossError(
+                f"Each gradient of the run's {self.step} steps overflowed float16, so no weight was changed. Tune with "
+                "precision='mixed_bfloat16' or 'float32', or longer: each overflow halves the scale of what follows.",
+                step=self.step,
+                learning_rate=rate,
+            )
+
+    @property
+    def skipped_batches(self) -> int:
+        """Batches of the whole run that changed no weight, because their gradients overflowed float16."""
+        return optimizer.skipped(self.model.optimizer, self.step * self.batches_per_step)
 
     def measure(self) -> Validation:
         """Score the held-out documents.
@@ -288,6 +309,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             self.seen.validations.append(self.measure())
         self.validate_now()
         self._require_finite()
+        self._require_change()
 
     def validate_now(self) -> None:
         """Score the held-out documents, once for each step; stop the run if that is the lesson."""

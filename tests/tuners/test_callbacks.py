@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from tiny import tiny_gpt2
+from toys import float16_can_be_had
 
 import kerasgen as kg
 from kerasgen.errors import NonFiniteLossError, TuneArgumentError, TuneError
@@ -301,6 +302,40 @@ class TestDiverged:
         weight = pipe.model.backbone.weights[0]
         weight.assign(weight * math.nan)
         with pytest.raises(TuneError, match="before the first step: the model's weights hold NaN"):
+            pipe.fit(verbose=0, directory=tmp_path)
+
+    def test_patience_takes_no_validation_that_is_nan(self, tmp_path: Path) -> None:
+        """No loss is lower than the best where it is NaN, so it could pass for one validation without a gain."""
+        pipe = pipeline(learning_rate=1e38, clip_norm=None, patience=1, validate_every=1, checkpoint_every=1)
+        with pytest.raises(NonFiniteLossError, match="held-out loss became nan at step 1"):
+            pipe.fit(verbose=0, directory=tmp_path)
+        assert list(tmp_path.glob("step-*")) == []
+        assert not (tmp_path / "report.json").exists()
+
+    @pytest.mark.skipif(not float16_can_be_had(), reason="JAX computes attention in float16 on GPUs alone")
+    @pytest.mark.parametrize("factor", [300, 3000, 1e6])
+    def test_what_overflows_float16_is_told(self, tmp_path: Path, factor: float) -> None:
+        """In the gradients of some steps, in those of all, where Keras changes no weight, or in the loss itself."""
+        pipe = pipeline(precision="mixed_float16", max_steps=3)
+        table = next(one for one in pipe.model.causal_lm.weights if "token_embedding" in one.path)
+        table.assign(table * factor)
+        if factor == 300:
+            report = pipe.fit(verbose=0, directory=tmp_path)
+            assert "of 3 batches changed no weight, for their gradients overflowed float16" in str(report)
+            return
+        before = weights_of(pipe)
+        with pytest.raises(NonFiniteLossError, match=r"no weight was changed|held-out loss is nan before") as failure:
+            pipe.fit(verbose=0, directory=tmp_path)
+        assert ("no weight" in str(failure.value)) == (factor == 3000)
+        assert same(weights_of(pipe), before)
+        assert list(tmp_path.glob("step-*")) == []
+        assert not (tmp_path / "report.json").exists()
+
+    @pytest.mark.skipif(not float16_can_be_had(), reason="JAX computes attention in float16 on GPUs alone")
+    def test_a_loss_that_overflows_float16_at_a_later_step_names_what_holds_more(self, tmp_path: Path) -> None:
+        pipe = pipeline(precision="mixed_float16", learning_rate=1e4, clip_norm=None, checkpoint_every=1)
+        pipe.held_out = 0.0
+        with pytest.raises(NonFiniteLossError, match=r"loss became nan at step 2.*'mixed_bfloat16'.*step-00000001"):
             pipe.fit(verbose=0, directory=tmp_path)
 
     def test_a_report_without_a_step_is_json(self) -> None:
