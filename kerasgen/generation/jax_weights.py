@@ -1,4 +1,4 @@
-"""A GPT-2 or OPT of KerasHub becomes a JAX engine, whose weights follow its variables. Imports JAX."""
+"""A decoder of KerasHub becomes a JAX engine, whose weights follow the model's variables. Imports JAX."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from kerasgen.decoder import jax_layout
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_engine import JaxEngine
+from kerasgen.models import architectures
+from kerasgen.models.architectures import Architecture, keras_weights
 from kerasgen.models.base import LanguageModel, computing_layers
-from kerasgen.models.families import family_of, stored
+from kerasgen.models.families import stored
 from kerasgen.models.families.base import named
 
 
 def is_known(model: LanguageModel) -> bool:
-    """Return whether the model is of a family that this engine computes, as KerasHub builds it, in plain float32."""
+    """Return whether the model is of a known architecture, as KerasHub builds it, in plain float32."""
     backbone, causal_lm = model.backbone, model.causal_lm
+    architecture = _architecture_of(model)
     kinds = (type(backbone), type(causal_lm))
-    if family_of(causal_lm) is None or not all(kind.__module__.startswith("keras_hub.") for kind in kinds):
+    if architecture is None or not all(kind.__module__.startswith("keras_hub.") for kind in kinds):
+        return False
+    if not keras_weights.has_its_activation(architecture, backbone):
         return False
     return all(
         layer.compute_dtype == "float32" and getattr(layer, "quantization_mode", None) is None
@@ -32,11 +37,15 @@ def is_known(model: LanguageModel) -> bool:
     )
 
 
+def _architecture_of(model: LanguageModel) -> Architecture | None:
+    return architectures.of_backbone(type(model.backbone).__name__)
+
+
 def config_of(model: LanguageModel) -> DecoderConfig:
     """Return the description of a known model."""
-    family = family_of(model.causal_lm)
-    assert family is not None
-    return family.shape(model.causal_lm).config
+    architecture = _architecture_of(model)
+    assert architecture is not None
+    return keras_weights.describe(architecture, model.backbone)
 
 
 def engine_of_files(directory: Path) -> JaxEngine | None:
@@ -100,6 +109,6 @@ def is_same(one: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
 
 def prepare(model: LanguageModel) -> Weights:
     """Return a known model's weights as JAX computes with them, adapters merged."""
-    family = family_of(model.causal_lm)
-    assert family is not None
-    return jax_layout.prepare(named(family.weights(model.causal_lm)))
+    architecture = _architecture_of(model)
+    assert architecture is not None
+    return jax_layout.prepare(keras_weights.read(architecture, model.backbone))

@@ -286,9 +286,12 @@ def test_a_prompt_takes_what_a_pipeline_takes(gpt2: LanguageModel) -> None:
         prompt.generate([3])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma, tiny_qwen])
-def test_other_families_write_keras_hubs_greedy_text_on_every_prompt_of_a_batch(make) -> None:
+@pytest.mark.parametrize(
+    ("make", "engine"), [(tiny_llama, JaxEngine), (tiny_gemma, KerasEngine), (tiny_qwen, KerasEngine)]
+)
+def test_other_families_write_keras_hubs_greedy_text_on_every_prompt_of_a_batch(make, engine) -> None:
     model = make()
+    assert isinstance(engines.resolve(model), engine)
     model.causal_lm.compile(sampler="greedy")
     prompts = ["the man", "a", "in the rain and"]
     ids = model.tokenizer.encode_batch(prompts)

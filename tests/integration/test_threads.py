@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2
-from toys import tiny_llama
+from toys import tiny_qwen
 
 import kerasgen as kg
 from kerasgen.constraints import masks
@@ -51,7 +51,7 @@ def test_a_decoder_on_jax() -> None:
 
 def test_any_other_model_through_keras() -> None:
     calls = [call for call in CALLS if call["sampler"] != "beam:num_beams=2"][::2]
-    answers_are_those_of_one_thread(generated(tiny_llama()), calls, rounds=1, anew=lambda: generated(tiny_llama()))
+    answers_are_those_of_one_thread(generated(tiny_qwen()), calls, rounds=1, anew=lambda: generated(tiny_qwen()))
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,13 @@ def assign(architecture: Architecture, backbone: Any, weights: Weights) -> None:
 
 def has_its_activation(architecture: Architecture, backbone: Any) -> bool:
     """Return whether a KerasHub backbone's layers have the activation of its description: a person may change it."""
-    activation = describe(architecture, backbone).feedforward.activation
-    return all(
-        getattr(layer._feedforward_intermediate_dense.activation, "__name__", None) == activation
+    wanted = describe(architecture, backbone).feedforward
+    found = (
+        layer.activation if wanted.gated else layer._feedforward_intermediate_dense.activation
         for layer in backbone.transformer_layers
         if hasattr(layer, "_feedforward_intermediate_dense")
     )
+    return all(getattr(activation, "__name__", None) == wanted.activation for activation in found)
 
 
 def _array(variable: Any) -> npt.NDArray[np.float32]:
