@@ -23,6 +23,10 @@ _LONGEST = (
     "integration/test_pipeline.py",
     "test_backend.py",
     "files/test_files.py",
+    "tuners/test_distribution.py",  # these four of the slow ones
+    "exporters/test_exporters.py",
+    "integration/test_quiet.py",
+    "exporters/test_other_models.py",
     "tokens/test_tokenizers.py",
     "tuners/test_callbacks.py",
     "tuners/test_default_run.py",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tiny import roughen
+from tiny import roughen, undrawn
 
 from kerasgen import backend
 from kerasgen.models.base import LanguageModel
@@ -60,16 +60,17 @@ def letter_model(seed: int = 0, *, starts: bool = True, max_sequence_length: int
     backend.use()
     import keras_hub
 
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=END + 1,
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=8,
-        intermediate_dim=16,
-        max_sequence_length=max_sequence_length,
-        dropout=0.0,
-        dtype="float32",
-    )
+    with undrawn():
+        backbone = keras_hub.models.GPT2Backbone(
+            vocabulary_size=END + 1,
+            num_layers=1,
+            num_heads=2,
+            hidden_dim=8,
+            intermediate_dim=16,
+            max_sequence_length=max_sequence_length,
+            dropout=0.0,
+            dtype="float32",
+        )
     roughen(backbone, seed)
     causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
     return LanguageModel(causal_lm=causal_lm, tokenizer=LetterTokenizer(starts=starts), source="letters")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import Any, TypedDict, Unpack
+from unittest.mock import patch
 
 import numpy as np
 
@@ -85,11 +88,29 @@ def _tiny(family: str, tokenizer: ByteLevelBPE, vocabulary_size: int, seed: int,
     chosen = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "max_sequence_length": 128, "dropout": 0.0} | sizes
     chosen.setdefault("intermediate_dim", 2 * chosen["hidden_dim"])
     kind = getattr(keras_hub.models, f"{family}Backbone")
-    backbone = kind(vocabulary_size=vocabulary_size, dtype="float32", **chosen)
+    with undrawn():
+        backbone = kind(vocabulary_size=vocabulary_size, dtype="float32", **chosen)
     roughen(backbone, seed)
     causal_lm = getattr(keras_hub.models, f"{family}CausalLM")(backbone=backbone, preprocessor=None)
     source = f"tiny_{family.lower()} of seed {seed}"
     return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=source)
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Let Keras begin with zeros where it would draw a weight, for models that `roughen` gives all their weights.
+
+    JAX compiles each draw of each shape, a third of a second of the processor.
+    """
+    from keras import initializers
+
+    def zeros(_: object, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        return np.zeros(shape, dtype or "float32")
+
+    with contextlib.ExitStack() as stack:
+        for kind in (initializers.RandomNormal, initializers.TruncatedNormal, initializers.VarianceScaling):
+            stack.enter_context(patch.object(kind, "__call__", zeros))
+        yield
 
 
 def roughen(backbone: Any, seed: int) -> None:
