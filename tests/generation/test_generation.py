@@ -26,6 +26,7 @@ from kerasgen.samplers.searching import Beam, Contrastive
 pytestmark = pytest.mark.numerical
 
 PROMPTS = ["the man", "", "春 and the other", "in"]
+OF_LETTERS = ["", "a", "bb", "abcdabcdabcdabcdabcdabcdabcdabcd", "ccc", "d" * 20]
 SPECS = [
     Greedy(),
     Random(),
@@ -107,13 +108,17 @@ def test_a_prompt_gives_among_others_what_it_gives_alone(gpt2: LanguageModel, sp
 @KINDS
 def test_texts_that_end_early_leave_longer_prompts_as_they_are(letters: LanguageModel, spec: SamplerSpec) -> None:
     """Short texts are done long before the long prompt's first token, and many end with the end token."""
-    prompts = ["", "a", "bb", "abcdabcdabcdabcdabcdabcdabcdabcd", "ccc", "d" * 20]
-    together = generate_ids(letters, letters.tokenizer.encode_batch(prompts), sampler=spec, max_new_tokens=6)
-    assert tokens(together) == tokens(alone(letters, prompts, spec, max_new_tokens=6))
-    in_twos = generate_ids(
-        letters, letters.tokenizer.encode_batch(prompts), sampler=spec, max_new_tokens=6, batch_size=2
-    )
-    assert tokens(in_twos) == tokens(together)
+    together = generate_ids(letters, letters.tokenizer.encode_batch(OF_LETTERS), sampler=spec, max_new_tokens=6)
+    assert tokens(together) == tokens(alone(letters, OF_LETTERS, spec, max_new_tokens=6))
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("spec", [Random(), Beam(num_beams=3), Contrastive(k=4)], ids=lambda spec: type(spec).__name__)
+def test_prompts_in_batches_of_two_give_what_they_give_together(letters: LanguageModel, spec: SamplerSpec) -> None:
+    """One of each loop; what a sampler chooses has no part in how prompts are cut into batches."""
+    ids = letters.tokenizer.encode_batch(OF_LETTERS)
+    together = generate_ids(letters, ids, sampler=spec, max_new_tokens=6)
+    assert tokens(generate_ids(letters, ids, sampler=spec, max_new_tokens=6, batch_size=2)) == tokens(together)
 
 
 @pytest.mark.one_backend
