@@ -166,11 +166,12 @@ class SavedModelExporter(Exporter):
         from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters.saved_model.graph import DecoderGraph
         from kerasgen.exporters.saved_model.signatures import save
+        from kerasgen.models.families.base import named
 
         return save(
             DecoderGraph(
-                weights,
-                shape,
+                shape.config,
+                named(weights),
                 dtype=self.dtype,
                 pad_token_id=tokenizer.pad_token_id,
                 compiled=self.compiled,

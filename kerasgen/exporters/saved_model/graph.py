@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.fusing import fused
+from kerasgen.decoder.weights import Weights, map_arrays, map_named
 from kerasgen.exporters.saved_model import beams as beam_search
 from kerasgen.exporters.saved_model import passes
 from kerasgen.exporters.saved_model import steps as compiled_steps
 from kerasgen.exporters.saved_model.passes import Cache
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
-from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
 from kerasgen.samplers import beams
 
 _BLOCK = 64  # steps after which the second part of the cache is laid to the first
@@ -77,33 +79,39 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
     """A decoder's weights and the loops over it.
 
     Args:
-        weights: as NumPy arrays.
-        shape: of the decoder.
+        config: the decoder's.
+        weights: by name, as NumPy arrays.
         dtype: that the weights are kept in; it is computed in float32.
         pad_token_id: what fills ids past a text's end.
         compiled: whether XLA compiles the steps of `sample` where the graph runs.
     """
 
     def __init__(
-        self, weights: DecoderWeights, shape: DecoderShape, *, dtype: str, pad_token_id: int, compiled: bool
+        self, config: DecoderConfig, weights: Weights, *, dtype: str, pad_token_id: int, compiled: bool
     ) -> None:
         super().__init__()
-        self._shape = shape
+        decoder.require_computable(config)
+        assert config.max_sequence_length is not None  # where positions are learned
+        self._config, self._longest = config, config.max_sequence_length
         self._pad = pad_token_id
         self._dtype = dtype
         self._compiled = compiled
-        turned = weights._replace(layers=tuple(map(passes.turned, weights.layers)))
-        self._kept = map_weights(lambda array: tf.Variable(array, trainable=False, dtype=dtype), turned)
+
+        def kept(name: str, array: Any) -> Any:
+            # Kernels `(out, in)` are read in the order of memory when rows are few.
+            return tf.Variable(array.T if name.endswith(".kernel") else array, trainable=False, dtype=dtype)
+
+        self._kept = map_named(kept, fused(weights))
 
     @property
     def vocabulary_size(self) -> int:
         """Logits of a token."""
-        return self._shape.vocabulary_size
+        return self._config.vocabulary_size
 
     def logits(self, token_ids: Any) -> Any:
         """Return the logits after each token: int32 `(batch, length)` to `(batch, length, vocabulary_size)`."""
         weights = self._weights()
-        hidden, _ = passes.read(weights, self._shape, token_ids)
+        hidden, _ = passes.read(self._config, weights, token_ids)
         return decoder.logits(weights, hidden)
 
     def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
@@ -118,8 +126,8 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         """
         if self._compiled:
             return self._sample_compiled(prompts, lengths, most, end, choose)
-        weights, shape = self._weights(), self._shape
-        old, mask, logits = passes.prefill(weights, shape, prompts, lengths)
+        config, weights = self._config, self._weights()
+        old, mask, logits = passes.prefill(config, weights, prompts, lengths)
         token, states = choose(logits, tf.constant(0), choose.begun)
         done = tf.equal(token, end)
 
@@ -130,7 +138,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             step: Any, ids: Any, done: Any, count: Any, states: Any, recent: Cache, old: Cache, mask: Any
         ) -> tuple[Any, Any, Any, Any, Any, Cache]:
             places = lengths + step - 1
-            logits, recent = passes.advance(weights, shape, ids[:, -1], places, old, mask, recent)
+            logits, recent = passes.advance(config, weights, ids[:, -1], places, old, mask, recent)
             chosen, states = choose(logits, step, states)
             token = tf.where(done, self._pad, chosen)
             count = count + tf.cast(tf.logical_not(done), tf.int32)
@@ -139,14 +147,14 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
         def block(step: Any, ids: Any, done: Any, count: Any, states: Any, old: Cache, mask: Any) -> tuple[Any, ...]:
             until = step + _BLOCK
-            state = (step, ids, done, count, states, passes.empty(shape, tf.shape(ids)[0]))
+            state = (step, ids, done, count, states, passes.empty(config, tf.shape(ids)[0]))
             step, ids, done, count, states, recent = tf.while_loop(
                 lambda step, ids, done, *_: tf.logical_and(step < until, goes_on(step, done)),
                 lambda step, ids, done, count, states, recent: advance(
                     step, ids, done, count, states, recent, old, mask
                 ),
                 state,
-                shape_invariants=(*_INVARIANTS, passes.any_length(shape)),
+                shape_invariants=(*_INVARIANTS, passes.any_length(config)),
             )
             old = old.followed_by(recent)
             mask = tf.concat([mask, tf.ones((tf.shape(mask)[0], tf.shape(recent.keys[0])[2]), tf.bool)], axis=1)
@@ -156,7 +164,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             lambda step, ids, done, *_: goes_on(step, done),
             block,
             (tf.constant(1), token[:, None], done, tf.ones_like(token), states, old, mask),
-            shape_invariants=(*_INVARIANTS, passes.any_length(shape), tf.TensorShape([None, None])),
+            shape_invariants=(*_INVARIANTS, passes.any_length(config), tf.TensorShape([None, None])),
         )
         return Generated(ids, count, done)
 
@@ -174,15 +182,15 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         begun: Any,
     ) -> Generated:
         """Return the best text of each prompt by beam search; see `sample`, `Choice` and `kerasgen.samplers.Beam`."""
-        weights, shape = self._weights(), self._shape
-        old, mask, logits = passes.prefill(weights, shape, prompts, lengths)
+        config, weights = self._config, self._weights()
+        old, mask, logits = passes.prefill(config, weights, prompts, lengths)
         batch = tf.shape(prompts)[0]
-        positions = shape.max_sequence_length
+        positions = self._longest
         limits = tf.fill((batch,), most)
         candidates = partial(
             beam_search.candidates,
             num_beams=num_beams,
-            vocabulary_size=shape.vocabulary_size,
+            vocabulary_size=config.vocabulary_size,
             temperature=temperature,
             utf8=utf8,
         )
@@ -209,7 +217,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             generated: Any, state: beams.Beams, done: Any, token: Any, within: Any, recent: Cache
         ) -> tuple[Any, ...]:
             place = tf.repeat(lengths, num_beams) + generated - 1
-            logits, recent = passes.advance(weights, shape, token, place, old, mask, recent, width=num_beams)
+            logits, recent = passes.advance(config, weights, token, place, old, mask, recent, width=num_beams)
             state, rows, token, done, within = step(generated + 1, state, done, logits, within)
             recent = tf.nest.map_structure(lambda x: tf.gather(x, rows), recent)
             return generated + 1, state, done, token, within, recent
@@ -221,14 +229,14 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         _, state, done, *_ = tf.while_loop(
             lambda generated, state, done, *_: tf.logical_and(generated < most, tf.logical_not(tf.reduce_all(done))),
             body,
-            (tf.constant(1), state, done, token, within, passes.empty(shape, batch * num_beams)),
+            (tf.constant(1), state, done, token, within, passes.empty(config, batch * num_beams)),
             shape_invariants=(
                 tf.TensorShape([]),
                 beam_search.shapes(num_beams=num_beams, positions=positions),
                 _ROW,
                 _ROW,
                 _ROW,
-                passes.any_length(shape),
+                passes.any_length(config),
             ),
         )
         ids = beam_search.best(state, done=done, most=most, length_penalty=length_penalty)
@@ -237,7 +245,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
     def _sample_compiled(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
         weights = self._weights()
         prompts = prompts[:, : tf.reduce_max(lengths)]
-        old, mask, logits = passes.prefill(weights, self._shape, prompts, lengths)
+        old, mask, logits = passes.prefill(self._config, weights, prompts, lengths)
         token, states = choose(logits, tf.constant(0), choose.begun)
         batch, prompt = tf.shape(prompts)[0], tf.shape(prompts)[1]
         rows = compiled_steps.rows_for(batch)
@@ -248,12 +256,12 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         def advance(texts: Any, until: Any, numbers: Any) -> Any:
             # A variable that is read in here is not copied; what is to be cast was cast outside, once.
             own = self._weights() if self._dtype == "float32" else weights
-            return compiled_steps.advance(own, self._shape, texts, until, numbers, fixed, choose.chosen)
+            return compiled_steps.advance(self._config, own, texts, until, numbers, fixed, choose.chosen)
 
         def block(texts: Any, ids: Any) -> tuple[Any, Any]:
             first = texts.step
             until = tf.minimum(first + compiled_steps.STEPS, most)
-            length = compiled_steps.length_for(prompt + until - 1, self._shape.max_sequence_length)
+            length = compiled_steps.length_for(prompt + until - 1, self._longest)
             texts = texts._replace(cache=texts.cache.padded(rows=rows, length=length))
             numbers = choose.numbers(first + tf.range(compiled_steps.STEPS)[:, None])
             texts, new = advance(texts, until, tf.pad(numbers, [[0, 0], more]))
@@ -262,10 +270,10 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         cache = compiled_steps.Columns(tuple(map(tf.linalg.matrix_transpose, old.keys)), old.values)
         done = tf.pad(tf.equal(token, end), [more], constant_values=True)
         texts = compiled_steps.Texts(tf.constant(1), tf.pad(token, [more]), done, tf.pad(states, [more]), cache)
-        heads, size = self._shape.num_heads, self._shape.head_dim
+        heads, size = self._config.attention.num_key_value_heads, self._config.attention.head_dim
         shapes = compiled_steps.Columns(
-            (tf.TensorShape([None, heads, size, None]),) * self._shape.num_layers,
-            (tf.TensorShape([None, heads, None, size]),) * self._shape.num_layers,
+            (tf.TensorShape([None, heads, size, None]),) * self._config.num_layers,
+            (tf.TensorShape([None, heads, None, size]),) * self._config.num_layers,
         )
         _, ids = tf.while_loop(
             lambda texts, ids: tf.logical_and(texts.step < most, tf.logical_not(tf.reduce_all(texts.done))),
@@ -278,5 +286,5 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         )
         return cut(ids, tf.shape(ids)[1], end, self._pad)
 
-    def _weights(self) -> DecoderWeights:
-        return map_weights(lambda variable: tf.cast(tf.convert_to_tensor(variable), tf.float32), self._kept)
+    def _weights(self) -> Weights:
+        return map_arrays(lambda variable: tf.cast(tf.convert_to_tensor(variable), tf.float32), self._kept)

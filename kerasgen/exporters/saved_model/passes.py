@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.weights import Weights
 from kerasgen.exporters.tensorflow import decoder
-from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
 
 _LOWEST = -1e30  # far below any score, and no infinity that could become NaN
 
@@ -33,29 +34,24 @@ class Cache(NamedTuple):
         return Cache(*(tuple(map(_after, *parts)) for parts in zip(self, other, strict=True)))
 
 
-def empty(shape: DecoderShape, rows: Any) -> Cache:
+def empty(config: DecoderConfig, rows: Any) -> Cache:
     """Return a cache of so many rows without a position."""
-    nothing = tf.zeros((rows, shape.num_heads, 0, shape.head_dim))
-    return Cache(*((nothing,) * shape.num_layers for _ in range(2)))
+    nothing = tf.zeros((rows, config.attention.num_key_value_heads, 0, config.attention.head_dim))
+    return Cache(*((nothing,) * config.num_layers for _ in range(2)))
 
 
-def any_length(shape: DecoderShape) -> Cache:
+def any_length(config: DecoderConfig) -> Cache:
     """Return the shapes of a cache whose rows and positions are not known."""
-    one = tf.TensorShape([None, shape.num_heads, None, shape.head_dim])
-    return Cache(*((one,) * shape.num_layers for _ in range(2)))
+    one = tf.TensorShape([None, config.attention.num_key_value_heads, None, config.attention.head_dim])
+    return Cache(*((one,) * config.num_layers for _ in range(2)))
 
 
-def turned(layer: DecoderLayer) -> DecoderLayer:
-    """Return the layer with kernels `(out, in)`, which are read in the order of memory when rows are few."""
-    return DecoderLayer(*(array.T if array.ndim == 2 else array for array in layer))
-
-
-def read(weights: DecoderWeights, shape: DecoderShape, token_ids: Any) -> tuple[Any, Cache]:
+def read(config: DecoderConfig, weights: Weights, token_ids: Any) -> tuple[Any, Cache]:
     """Return the hidden states after each token of int32 `(batch, length)`, and the cache of them.
 
     Args:
-        weights: tensors; kernels `(out, in)`.
-        shape: of the decoder.
+        config: the decoder's.
+        weights: fused tensors; kernels `(out, in)`.
         token_ids: right-padded, if rows are of unequal lengths.
     """
     length = tf.shape(token_ids)[1]
@@ -69,21 +65,21 @@ def read(weights: DecoderWeights, shape: DecoderShape, token_ids: Any) -> tuple[
         values.append(v)
         return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) + future), v)
 
-    hidden = decoder.hidden_states(weights, shape, token_ids, places, attend, multiply=_multiply)
+    hidden = _through(config, weights, token_ids, places, attend)
     return hidden, Cache(tuple(keys), tuple(values))
 
 
-def prefill(weights: DecoderWeights, shape: DecoderShape, prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
+def prefill(config: DecoderConfig, weights: Weights, prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
     """Return the cache of the prompts, which of its positions count, and the logits after each prompt."""
-    hidden, cache = read(weights, shape, prompts)
+    hidden, cache = read(config, weights, prompts)
     last = tf.gather(hidden, lengths - 1, batch_dims=1)
     mask = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
-    return cache, mask, _multiply(last, weights.token_embedding)
+    return cache, mask, multiply(last, weights["embedding"]["tokens"])
 
 
 def advance(
-    weights: DecoderWeights,
-    shape: DecoderShape,
+    config: DecoderConfig,
+    weights: Weights,
     token: Any,
     places: Any,
     old: Cache,
@@ -95,8 +91,8 @@ def advance(
     """Return the logits after one more token of each row, and the second part of the cache with it.
 
     Args:
-        weights: tensors; kernels `(out, in)`.
-        shape: of the decoder.
+        config: the decoder's.
+        weights: fused tensors; kernels `(out, in)`.
         token: int32 `(batch * width,)`.
         places: int32 like `token`, the position of each.
         old: the first part, of `batch` rows.
@@ -104,7 +100,7 @@ def advance(
         recent: the second part, of `batch * width` rows.
         width: rows that share one of the first part.
     """
-    heads, size = shape.num_heads, shape.head_dim
+    heads = config.attention.num_query_heads
     hidden_before = tf.where(mask, 0.0, _LOWEST)[:, None, None]
     length = tf.shape(mask)[1]
     keys: list[Any] = []
@@ -119,13 +115,18 @@ def advance(
         from_old = _by_row(tf.matmul(likely[..., :length], old.values[index]), heads, width)
         return from_old + tf.matmul(_by_row(likely[..., length:], heads, width), values[-1])
 
-    hidden = decoder.hidden_states(weights, shape, token[:, None], places[:, None], attend, multiply=_multiply)
-    logits = _multiply(tf.reshape(hidden, (-1, heads * size)), weights.token_embedding)
+    hidden = _through(config, weights, token[:, None], places[:, None], attend)
+    logits = multiply(tf.reshape(hidden, (-1, config.hidden_dim)), weights["embedding"]["tokens"])
     return logits, Cache(tuple(keys), tuple(values))
 
 
-def _multiply(x: Any, kernel: Any) -> Any:
-    """The product `(…, in)` by `(out, in)`, `(…, out)`, with the kernel first, which is faster (see the log)."""
+def _through(config: DecoderConfig, weights: Weights, token_ids: Any, positions: Any, attend: decoder.Attend) -> Any:
+    hidden = decoder.embed(weights, token_ids, positions)
+    return decoder.through(config, weights, hidden, decoder.Rows(config, attend, multiply))
+
+
+def multiply(x: Any, kernel: Any) -> Any:
+    """Return the product `(…, in)` by `(out, in)`, `(…, out)`, with the kernel first, which is faster (see the log)."""
     columns = tf.transpose(tf.reshape(x, (-1, x.shape[-1])))
     out = tf.transpose(tf.matmul(kernel, columns))
     return tf.reshape(out, tf.concat([tf.shape(x)[:-1], [kernel.shape[0]]], 0))

@@ -6,15 +6,15 @@ few (see the log). XLA compiles once for each number of rows and length of the c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.weights import Weights
 from kerasgen.exporters.tensorflow import decoder
-from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
 
 STEPS = 64
 """Steps of one call at most."""
@@ -98,13 +98,13 @@ def length_for(needed: Any, longest: int) -> Any:
 
 
 def advance(
-    weights: DecoderWeights, shape: DecoderShape, texts: Texts, until: Any, numbers: Any, fixed: Fixed, choose: Chosen
+    config: DecoderConfig, weights: Weights, texts: Texts, until: Any, numbers: Any, fixed: Fixed, choose: Chosen
 ) -> tuple[Texts, Any]:
     """Return the texts after further steps, and the ids that were chosen; the loop is the graph's own.
 
     Args:
-        weights: tensors; kernels `(out, in)`.
-        shape: of the decoder.
+        config: the decoder's.
+        weights: fused tensors; kernels `(out, in)`.
         texts: as they are.
         until: int32 scalar, the step to end with; at most `STEPS` from here.
         numbers: float32 `(STEPS, rows)`, of the samplers.
@@ -117,6 +117,7 @@ def advance(
     first, prompt = texts.step, tf.shape(fixed.given)[1]
     length = tf.shape(texts.cache.values[0])[2]
     given = tf.pad(fixed.given, [[0, 0], [0, length - prompt]])
+    weights = decoder.as_columns(weights)
 
     def goes_on(texts: Texts, ids: Any) -> Any:
         return tf.logical_and(texts.step < until, tf.logical_not(tf.reduce_all(texts.done)))
@@ -126,7 +127,7 @@ def advance(
         places = tf.range(length)
         seen = tf.logical_or(given, tf.logical_and(places >= prompt, places <= at))
         where = fixed.lengths + texts.step - 1
-        logits, cache = _read(weights, shape, texts.token, where, at, seen, texts.cache)
+        logits, cache = _read(config, weights, texts.token, where, at, seen, texts.cache)
         chosen, states = choose(logits, tf.gather(numbers, texts.step - first), texts.states)
         token = tf.where(texts.done, fixed.pad, chosen)
         ids = xla.dynamic_update_slice(ids, token[:, None], tf.stack([0, texts.step - first]))
@@ -138,55 +139,34 @@ def advance(
 
 
 def _read(
-    weights: DecoderWeights, shape: DecoderShape, token: Any, where: Any, at: Any, seen: Any, cache: Columns
+    config: DecoderConfig, weights: Weights, token: Any, where: Any, at: Any, seen: Any, cache: Columns
 ) -> tuple[Any, Columns]:
     """The logits after one more token of each row, `(rows, vocabulary_size)`, and the cache with it.
 
     Args:
-        weights: tensors.
-        shape: of the decoder.
+        config: the decoder's.
+        weights: tensors, vectors as columns.
         token: int32 `(rows,)`.
         where: int32 `(rows,)`, the position of each in its text.
         at: int32 scalar, the place of the cache for all of them.
         seen: bool `(rows, length)`, the places that they attend to.
         cache: of what was read before.
     """
-    together = tf.gather(weights.token_embedding, token) + tf.gather(weights.position_embedding, where)
-    hidden = tf.transpose(together)
     keys, values = [], []
-    for layer, old_keys, old_values in zip(weights.layers, cache.keys, cache.values, strict=True):
-        normed = _norm(hidden, layer.attention_gamma, layer.attention_beta, shape)
-        columns = tf.matmul(layer.qkv_kernel, normed) + layer.qkv_bias[:, None]
-        parts = tf.reshape(columns, (3, shape.num_heads, shape.head_dim, -1))
-        query, key, value = (tf.transpose(part, (2, 0, 1)) for part in tf.unstack(parts))
-        keys.append(xla.dynamic_update_slice(old_keys, key[..., None], tf.stack([0, 0, 0, at])))
-        values.append(xla.dynamic_update_slice(old_values, value[:, :, None], tf.stack([0, 0, at, 0])))
-        query = query * (1.0 / math.sqrt(shape.head_dim))
+
+    def attend(index: int, query: Any, key: Any, value: Any) -> Any:
+        keys.append(xla.dynamic_update_slice(cache.keys[index], key[..., None], tf.stack([0, 0, 0, at])))
+        values.append(xla.dynamic_update_slice(cache.values[index], value[:, :, None], tf.stack([0, 0, at, 0])))
         # Sums along the second last axis are vector loops; a product of one row is not.
         scores = tf.reduce_sum(query[..., None] * keys[-1], axis=2)
         likely = tf.nn.softmax(tf.where(seen[:, None], scores, _LOWEST))
-        gathered = tf.reduce_sum(likely[..., None] * values[-1], axis=2)
-        joined = tf.reshape(tf.transpose(gathered, (1, 2, 0)), (shape.hidden_dim, -1))
-        hidden = _rest(layer, shape, hidden, joined)
-    hidden = _norm(hidden, weights.final_gamma, weights.final_beta, shape)
-    columns = tf.matmul(weights.token_embedding, hidden)
+        return tf.reduce_sum(likely[..., None] * values[-1], axis=2)
+
+    hidden = tf.transpose(decoder.embed(weights, token, where))
+    hidden = decoder.through(config, weights, hidden, decoder.Columns(config, attend))
+    columns = tf.matmul(weights["embedding"]["tokens"], hidden)
     # The barrier keeps XLA from turning the product round with its result, which would take twice as long.
     return tf.transpose(_barrier(columns)), Columns(tuple(keys), tuple(values))
-
-
-def _rest(layer: DecoderLayer, shape: DecoderShape, hidden: Any, joined: Any) -> Any:
-    """What follows attention in a layer, `(hidden_dim, rows)`."""
-    hidden = hidden + tf.matmul(layer.output_kernel, joined) + layer.output_bias[:, None]
-    normed = _norm(hidden, layer.feedforward_gamma, layer.feedforward_beta, shape)
-    wide = decoder.activate(tf.matmul(layer.up_kernel, normed) + layer.up_bias[:, None], shape.activation)
-    return hidden + tf.matmul(layer.down_kernel, wide) + layer.down_bias[:, None]
-
-
-def _norm(x: Any, gamma: Any, beta: Any, shape: DecoderShape) -> Any:
-    mean = tf.reduce_mean(x, axis=0, keepdims=True)
-    centred = x - mean
-    variance = tf.reduce_mean(tf.square(centred), axis=0, keepdims=True)
-    return centred * tf.math.rsqrt(variance + shape.layer_norm_epsilon) * gamma[:, None] + beta[:, None]
 
 
 def _barrier(x: Any) -> Any:

@@ -1,6 +1,7 @@
-"""TensorFlow under the names that `kerasgen.samplers` computes with, so that an artefact's graph has no second copy.
+"""TensorFlow under the names that samplers and `kerasgen.decoder.arithmetic` compute with.
 
-What `keras.ops` would do, without Keras; a dimension that is only known when the graph runs is None, as in a shape.
+So an artefact's graph has no second copy of either. What `keras.ops` would do, without Keras; a dimension that is only
+known when the graph runs is None, as in a shape.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ import tensorflow as tf
 exp = tf.exp
 log = tf.math.log
 sqrt = tf.sqrt
+rsqrt = tf.math.rsqrt
+square = tf.square
+tanh = tf.tanh
+relu = tf.nn.relu
+silu = tf.nn.silu
+gelu = tf.nn.gelu
 ceil = tf.math.ceil
 minimum = tf.minimum
 maximum = tf.maximum
@@ -46,6 +53,11 @@ def min(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:  # noqa
 def sum(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:  # noqa: A001 - NumPy's name
     """Return the sum along an axis; of uint32 as int64, which a cast to uint32 wraps."""
     return tf.reduce_sum(tf.cast(x, tf.int64) if x.dtype == tf.uint32 else x, axis=axis, keepdims=keepdims)
+
+
+def mean(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Return the mean along an axis."""
+    return tf.reduce_mean(x, axis=axis, keepdims=keepdims)
 
 
 def any(x: Any) -> Any:  # noqa: A001 - NumPy's name

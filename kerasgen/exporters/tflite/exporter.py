@@ -205,13 +205,14 @@ class TFLiteExporter(Exporter):
         from kerasgen.exporters.tflite import estimates as tflite_shortlist
         from kerasgen.exporters.tflite import graph as tflite_graph
         from kerasgen.exporters.tflite import quantize as tflite_quantizing
+        from kerasgen.models.families.base import named
 
         count = self._shortlist(shape)
         with temporary.folder() as folder:
             progress.begin(_TRACE)
             tflite_graph.write_saved_model(
-                weights,
-                shape,
+                shape.config,
+                named(weights),
                 Path(folder) / "graph",
                 cache_length=graph["cache_length"],
                 prefill_lengths=graph["prefill_lengths"],

@@ -25,11 +25,13 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from kerasgen.constraints.valid_utf8 import Utf8Masks
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.fusing import fused
+from kerasgen.decoder.weights import Weights, map_arrays
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow import utf8 as utf8_steps
 from kerasgen.exporters.tflite import estimates as tflite_shortlist
-from kerasgen.models.families.base import DecoderShape, DecoderWeights, map_weights
 from kerasgen.samplers import arithmetic
 
 DECODE = "decode"
@@ -58,8 +60,8 @@ def cache_names(num_layers: int) -> list[str]:
 
 
 def write_saved_model(
-    weights: DecoderWeights,
-    shape: DecoderShape,
+    config: DecoderConfig,
+    weights: Weights,
     directory: Path,
     *,
     cache_length: int,
@@ -73,8 +75,8 @@ def write_saved_model(
     """Write the signatures as a SavedModel that the TFLite converter reads.
 
     Args:
-        weights: NumPy arrays.
-        shape: of the decoder.
+        config: the decoder's.
+        weights: by name, NumPy arrays.
         directory: where.
         cache_length: positions of each cache.
         prefill_lengths: tokens that the prefill signatures read.
@@ -85,7 +87,7 @@ def write_saved_model(
         shortlist: tokens whose logits `shortlist` returns, for each length that there is a `decode` for; 0 leaves it
             out.
     """
-    module = _Module(weights, shape, cache_length)
+    module = _Module(config, weights, cache_length)
     signatures = {prefill_name(length): module.signature(length, with_logits=False) for length in prefill_lengths}
     signatures[DECODE] = module.signature(1, with_logits=True)
     for seen in decode_lengths:
@@ -93,9 +95,9 @@ def write_saved_model(
     if beams:
         signatures[beams_name(beams)] = module.beams_signature(beams)
     if loop is not None:
-        signatures[loop_name(loop)] = module.loop_signature(loop, utf8_steps.table(utf8, shape.vocabulary_size))
+        signatures[loop_name(loop)] = module.loop_signature(loop, utf8_steps.table(utf8, config.vocabulary_size))
     if shortlist:
-        module.estimating = tf.Variable(tflite_shortlist.rounded_rows(weights.token_embedding), trainable=False)
+        module.estimating = tf.Variable(tflite_shortlist.rounded_rows(weights["embedding"]["tokens"]), trainable=False)
         signatures |= {
             shortlist_name(seen): module.shortlist_signature(shortlist, seen=seen) for seen in (None, *decode_lengths)
         }
@@ -124,11 +126,12 @@ def loop_name(sampler: str) -> str:
 
 
 class _Module(tf.Module):  # type: ignore[misc]
-    def __init__(self, weights: DecoderWeights, shape: DecoderShape, cache_length: int) -> None:
+    def __init__(self, config: DecoderConfig, weights: Weights, cache_length: int) -> None:
         super().__init__()
+        decoder.require_computable(config)
         # One variable each: every signature freezes the same ones.
-        self.weights = map_weights(lambda array: tf.Variable(array, trainable=False), weights)
-        self.shape = shape
+        self.weights = map_arrays(lambda array: tf.Variable(array, trainable=False), fused(weights))
+        self.config = config
         self.cache_length = cache_length
 
     def signature(self, length: int, *, with_logits: bool, seen: int | None = None) -> Any:
@@ -159,7 +162,7 @@ class _Module(tf.Module):  # type: ignore[misc]
             hidden, found = self._read(tokens, input_pos, caches, seen or self.cache_length)
             estimates = tf.matmul(hidden, self.estimating, transpose_b=True, name=tflite_shortlist.ESTIMATES)
             highest, ids = tf.math.top_k(tf.reshape(estimates, (-1,)), count)
-            rows = tf.gather(self.weights.token_embedding, ids)
+            rows = tf.gather(self.weights["embedding"]["tokens"], ids)
             logits = tf.matmul(hidden[0], rows, transpose_b=True)
             return found | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}
 
@@ -176,7 +179,7 @@ class _Module(tf.Module):  # type: ignore[misc]
             return {"logits": decoder.logits(self.weights, hidden)}
 
         return tf.function(read, autograph=False).get_concrete_function(
-            hidden=tf.TensorSpec((1, 1, self.shape.hidden_dim), tf.float32, "hidden")
+            hidden=tf.TensorSpec((1, 1, self.config.hidden_dim), tf.float32, "hidden")
         )
 
     def loop_signature(self, sampler: str, utf8: npt.NDArray[np.int8] | None) -> Any:
@@ -246,7 +249,7 @@ class _Module(tf.Module):  # type: ignore[misc]
                 written[f"kv_cache_v_{index}"] = kept[f"kv_cache_v_{index}"]
                 return _attention(queries, kept[f"kv_cache_k_{index}"], kept[f"kv_cache_v_{index}"], mask)
 
-            hidden = decoder.hidden_states(self.weights, self.shape, tokens, input_pos, attend, look_up=_look_up)
+            hidden = self._through(tokens, input_pos, attend)
             written["logits"] = decoder.logits(self.weights, hidden)
             return written
 
@@ -270,12 +273,17 @@ class _Module(tf.Module):  # type: ignore[misc]
             keys, values = (cache if seen == self.cache_length else cache[:, :, :seen] for cache in kept.values())
             return _attention(queries, keys, values, mask)
 
-        hidden = decoder.hidden_states(self.weights, self.shape, tokens, input_pos, attend, look_up=_look_up)
+        hidden = self._through(tokens, input_pos, attend)
         return hidden, written
 
+    def _through(self, tokens: Any, input_pos: Any, attend: decoder.Attend) -> Any:
+        hidden = decoder.embed(self.weights, tokens, input_pos, look_up=_look_up)
+        return decoder.through(self.config, self.weights, hidden, decoder.Rows(self.config, attend))
+
     def _cache_specs(self) -> dict[str, Any]:
-        size = (1, self.shape.num_heads, self.cache_length, self.shape.head_dim)
-        return {name: tf.TensorSpec(size, tf.float32, name) for name in cache_names(self.shape.num_layers)}
+        attention = self.config.attention
+        size = (1, attention.num_key_value_heads, self.cache_length, attention.head_dim)
+        return {name: tf.TensorSpec(size, tf.float32, name) for name in cache_names(self.config.num_layers)}
 
 
 def _look_up(table: Any, ids: Any) -> Any:
