@@ -25,10 +25,11 @@ def fused(weights: Weights) -> Weights:
     Returns:
         The same, but for what is fused, which is copied.
     """
-    return {**weights, "layers": [_layer(layer) for layer in weights["layers"]]}
+    return {**weights, "layers": [fused_layer(layer) for layer in weights["layers"]]}
 
 
-def _layer(layer: Mapping[str, Any]) -> dict[str, Any]:
+def fused_layer(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layer's weights, fused as `fused` does it."""
     found = dict(layer)
     for roles in (QUERY_KEY_VALUE, GATE_UP):
         if roles[0] in found:

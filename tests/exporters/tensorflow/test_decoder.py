@@ -56,5 +56,5 @@ def test_all_that_is_left_out_is_named():
     from kerasgen.exporters.tensorflow.decoder import require_computable
 
     require_computable(GPT2)
-    with pytest.raises(ModelArgumentError, match="not learned, key-value heads.* share, an output layer of its own"):
+    with pytest.raises(ModelArgumentError, match=r"not learned, key-value heads.* share, an output layer of its own"):
         require_computable(LLAMA)
