@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from kerasgen.errors import GenerateArgumentError
@@ -27,6 +27,8 @@ class Runtime(ABC):
         super().__init_subclass__()
         if "generate_ids" in cls.__dict__:  # a format's own says as the others do what it doesn't take
             cls.generate_ids = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.generate_ids)  # type: ignore[method-assign]
+        if "stream" in cls.__dict__:
+            cls.stream = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.stream)  # type: ignore[method-assign]
 
     @abstractmethod
     def generate_ids(
@@ -129,6 +131,37 @@ class Runtime(ABC):
             for prompt, ids in zip(texts, found, strict=True)
         ]
         return written[0] if isinstance(prompts, str) else written
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int,
+        sampler: Any = "greedy",
+        seed: int = 0,
+        return_prompt: bool = True,
+        valid_utf8: bool = True,
+    ) -> Iterator[str]:
+        """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
+
+        Arguments are checked at the call, not at the first piece.
+
+        Args:
+            prompt: what to go on from.
+            max_new_tokens: as in `generate`.
+            sampler: as in `generate_ids`; one that knows a text only when it is complete is refused.
+            seed: as in `generate_ids`.
+            return_prompt: as in `generate`; the prompt is a piece of its own.
+            valid_utf8: as in `generate_ids`.
+
+        Raises:
+            GenerateArgumentError: as in `generate_ids`; or the artefact's runtime doesn't show a text before it is
+                complete.
+        """
+        raise GenerateArgumentError(
+            f"{type(self).__name__} shows a text only when it is complete. Use generate, or a TFLite artefact that is "
+            "not isolated, whose texts can be streamed."
+        )
 
 
 def check_call(

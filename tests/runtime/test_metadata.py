@@ -136,6 +136,30 @@ def test_an_artefact_of_the_format_before_is_told(path: Path) -> None:
         kg.load_artefact(path)
 
 
+def test_a_text_is_streamed_piece_by_piece_where_the_runtime_shows_it(path: Path) -> None:
+    here = kg.load_artefact(path, weight_cache=None)
+    for sampler, valid_utf8 in (("greedy", True), ("top_k:k=50", True), ("random", False)):
+        settings = {"sampler": sampler, "seed": 3, "max_new_tokens": 9, "valid_utf8": valid_utf8}
+        pieces = list(here.stream(PROMPT, **settings))
+        assert "".join(pieces) == here.generate(PROMPT, **settings)
+        assert pieces[0] == PROMPT
+        assert len(pieces) > 2
+        assert "".join(here.stream(PROMPT, return_prompt=False, **settings)) == "".join(pieces[1:])
+    for wrong, message in (
+        ({"max_new_tokens": 100}, "positions"),
+        ({"max_new_tokens": 3, "seed": -1}, "seed"),
+        ({"max_new_tokens": 3, "sampler": "beam:num_beams=2"}, "only when it is complete"),
+        ({"max_new_tokens": 3, "sampel": "greedy"}, "sampler"),
+    ):
+        with pytest.raises(GenerateArgumentError, match=message):  # at the call
+            here.stream(PROMPT, **wrong)
+    with (
+        kg.load_artefact(path, isolated=True, weight_cache=None) as there,
+        pytest.raises(GenerateArgumentError, match="shows a text only when it is complete"),
+    ):
+        there.stream(PROMPT, max_new_tokens=3)
+
+
 class TestIsolated:
     def test_it_gives_the_texts_ids_and_logits_that_it_gives_here(self, path: Path) -> None:
         here = kg.load_artefact(path, weight_cache=None)
