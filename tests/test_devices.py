@@ -200,10 +200,10 @@ class TestTheReport:
             np.testing.assert_array_equal(np.asarray(weight), was)
 
     def test_remat_is_for_the_families_with_a_forward_pass_of_their_own(self, tmp_path: Path) -> None:
-        from toys import tiny_llama
+        from toys import tiny_gemma
 
-        model = tiny_llama()
-        with pytest.raises(TuneArgumentError, match=r"remat=True is for GPT-2 and OPT. Received: LlamaBackbone"):
+        model = tiny_gemma()
+        with pytest.raises(TuneArgumentError, match=r"remat=True is for GPT-2, OPT and Llama. Received: GemmaBackbone"):
             FullTuner(remat=True).tune(model, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0)
 
 

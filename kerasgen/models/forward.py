@@ -19,7 +19,7 @@ from kerasgen.models.cross_entropy import WeightedLoss, nats, plain_weighted_los
 
 def can_pack(model: LanguageModel) -> bool:
     """Say whether documents may share a row: it takes a forward pass with segments and positions for the family."""
-    return _is_stock(model.causal_lm) and type(model.backbone).__name__ in packed.FAMILIES
+    return _is_stock(model.causal_lm) and packed.takes(model.backbone)
 
 
 def _is_stock(causal_lm: Any) -> bool:

@@ -73,8 +73,8 @@ def attention(qkv: Any, segment_ids: Any, num_heads: int, rate: float, seed: Any
 
 
 def affine(x: Any, kernel: Any, bias: Any) -> Any:
-    """Return `x @ kernel + bias`, of `(rows, width)`, `(width, columns)` and `(columns,)`."""
-    return _product(x, kernel) + bias
+    """Return `x @ kernel + bias`, of `(rows, width)`, `(width, columns)` and `(columns,)`; of no bias, `x @ kernel`."""
+    return _product(x, kernel) if bias is None else _product(x, kernel) + bias
 
 
 @jax.custom_vjp  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""Token ids become hidden states, with documents that share a row kept apart: the forward pass of GPT-2 and OPT.
+"""Token ids become hidden states, with documents that share a row kept apart, for architectures with a table of names.
 
 It runs `kerasgen.decoder.block` on the weights of KerasHub's layers. The arithmetic is theirs, dropout and adapters
 included; the order of work is another: queries, keys and values come from one product, what lies between two products
@@ -9,24 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import keras
 from keras import ops
 
-from kerasgen.decoder.arithmetic import activate
-from kerasgen.decoder.block import QUERY_KEY_VALUE, Roles, block
-from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models.families import family_named
+from kerasgen.decoder import positions
+from kerasgen.decoder.arithmetic import activate, normalize
+from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, Roles, block
+from kerasgen.decoder.config import DecoderConfig, RotaryPositions
+from kerasgen.models import architectures
+from kerasgen.models.architectures import Architecture, keras_weights
 
-FAMILIES = ("GPT2Backbone", "OPTBackbone")
+
+def takes(backbone: Any) -> bool:
+    """Say whether `hidden_states` knows a KerasHub backbone's class."""
+    return architectures.of_backbone(type(backbone).__name__) is not None
 
 
 def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool = False) -> Any:
-    """Return the last hidden states of a GPT-2 or OPT backbone under a block-diagonal causal mask.
+    """Return the last hidden states of a backbone under a block-diagonal causal mask.
 
     Args:
-        backbone: a `GPT2Backbone` or an `OPTBackbone`.
+        backbone: of a class that this module `takes`.
         inputs: `token_ids`, `positions` and `segment_ids`, each int32 `(batch, sequence_length)`; or what
             `without_padding` makes of them.
         training: whether dropout is on.
@@ -35,30 +40,25 @@ def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | 
     Returns:
         Float, `token_ids`' shape and `hidden_dim`, in the backbone's compute type.
     """
-    if hasattr(backbone, "embeddings"):  # OPT keeps both embeddings in one layer, and has no dropout on their sum
-        hidden = backbone.embeddings(inputs["token_ids"], positions=inputs["positions"])
-    else:
-        tokens = backbone.token_embedding(inputs["token_ids"])
-        positions = backbone.position_embedding(tokens, positions=inputs["positions"])
-        hidden = backbone.embeddings_add((tokens, positions))
-        hidden = backbone.embeddings_dropout(hidden, training=training)
+    architecture = _architecture_of(backbone)
+    hidden = _embedded(backbone, inputs, training=training)
     layers = backbone.transformer_layers
     if not _knows(backbone):
         return backbone.layer_norm(_through_keras(layers, hidden, inputs, training=training, remat=remat))
     width = hidden.shape[-1]
     flat = ops.reshape(hidden, (-1, width))
-    layout = inputs.get("layout")
-    config = family_named(type(backbone).__name__).shape_of(backbone).config
+    config = keras_weights.describe(architecture, backbone)
+    turned = _turned(config, inputs["positions"])
     for index, layer in enumerate(layers):
 
         def through(flat: Any, seeds: tuple[Any, ...], index: int = index, layer: Any = layer) -> Any:
-            hooks = _Hooks(config, inputs["segment_ids"], layout, float(layer.dropout), seeds)
-            return block(config, index, _by_role(layer), flat, hooks)
+            hooks = _Hooks(config, inputs, turned, float(layer.dropout), seeds)
+            return block(config, index, keras_weights.layer_parts(architecture, layer), flat, hooks)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
         seeds = _seeds(layer) if training else (None, None, None)
         flat = _recomputed(through, flat, seeds) if remat and training else through(flat, seeds)
-    flat = _normalize(backbone.layer_norm, flat)
+    flat = _normalize(config, backbone.layer_norm, flat)
     return ops.reshape(flat, ops.shape(hidden))
 
 
@@ -70,7 +70,7 @@ def without_padding(backbone: Any, inputs: Mapping[str, Any]) -> Mapping[str, An
     others as many are kept as make a multiple of 64; on other backends the inputs come back as they are.
 
     Args:
-        backbone: a `GPT2Backbone` or an `OPTBackbone`.
+        backbone: as `hidden_states` takes it.
         inputs: as `hidden_states` takes them; what else is of their shape, such as targets and weights, goes along.
 
     Returns:
@@ -86,22 +86,50 @@ def without_padding(backbone: Any, inputs: Mapping[str, Any]) -> Mapping[str, An
     return {**taken, "segment_ids": inputs["segment_ids"], "layout": layout}
 
 
+def _architecture_of(backbone: Any) -> Architecture:
+    found = architectures.of_backbone(type(backbone).__name__)
+    assert found is not None
+    return found
+
+
+def _embedded(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None) -> Any:
+    """What enters the first layer."""
+    if hasattr(backbone, "embeddings"):  # OPT keeps both embeddings in one layer, and has no dropout on their sum
+        return backbone.embeddings(inputs["token_ids"], positions=inputs["positions"])
+    tokens = backbone.token_embedding(inputs["token_ids"])
+    if not hasattr(backbone, "position_embedding"):
+        return tokens
+    places = backbone.position_embedding(tokens, positions=inputs["positions"])
+    return backbone.embeddings_dropout(backbone.embeddings_add((tokens, places)), training=training)
+
+
+def _turned(config: DecoderConfig, places: Any) -> Any:
+    """Cosines and sines of the angles by which queries and keys are rotated, `(rows, 1, pairs)`; None without any."""
+    if not isinstance(config.positions, RotaryPositions):
+        return None
+    turns = positions.frequencies(config.positions, config.attention.head_dim, 0)
+    found = positions.angles(ops, ops.cast(ops.reshape(places, (-1,)), "float32"), turns)
+    return [ops.expand_dims(one, 1) for one in found]
+
+
 def _knows(backbone: Any) -> bool:
     return (
         keras.config.backend() in ("jax", "tensorflow")
         and all(map(_is_known, backbone.transformer_layers))
-        and family_named(type(backbone).__name__).has_its_activation(backbone)
+        and keras_weights.has_its_activation(_architecture_of(backbone), backbone)
     )
 
 
 def _is_known(layer: Any) -> bool:
-    """Whether a layer is KerasHub's decoder as GPT-2 and OPT use it, not one derived from it or quantized."""
+    """Whether a layer is KerasHub's decoder as its architecture has it, not one derived from it or quantized."""
+    if getattr(layer._feedforward_output_dense, "quantization_mode", None) is not None:
+        return False
+    if not type(layer).__module__.startswith("keras_hub."):
+        return False
+    if type(layer).__name__ == "LlamaTransformerDecoder":
+        return not layer.dropout  # which stands elsewhere than in the others
     return (
-        type(layer).__name__ == "TransformerDecoder"
-        and type(layer).__module__.startswith("keras_hub.")
-        and layer.normalize_first
-        and layer._cross_attention_layer is None
-        and getattr(layer._feedforward_output_dense, "quantization_mode", None) is None
+        type(layer).__name__ == "TransformerDecoder" and layer.normalize_first and layer._cross_attention_layer is None
     )
 
 
@@ -118,57 +146,64 @@ def _through_keras(layers: Any, hidden: Any, inputs: Mapping[str, Any], *, train
     return hidden
 
 
-def _by_role(layer: Any) -> dict[str, Any]:
-    """KerasHub's layers of a block by the names of `kerasgen.decoder.weights`: each holds its weights and adapter."""
-    attention = layer._self_attention_layer
-    return {
-        "attention_norm": layer._self_attention_layer_norm,
-        "query": attention._query_dense,
-        "key": attention._key_dense,
-        "value": attention._value_dense,
-        "output": attention._output_dense,
-        "feedforward_norm": layer._feedforward_layer_norm,
-        "up": layer._feedforward_intermediate_dense,
-        "down": layer._feedforward_output_dense,
-    }
-
-
 class _Hooks:
     """What one block computes with, on `(batch * sequence_length, hidden_dim)`, or on the positions of a layout.
 
     Args:
         config: the decoder's.
-        segment_ids: int32 `(batch, sequence_length)`.
-        layout: which positions the rows are; None for all.
+        inputs: as `hidden_states` takes them: `segment_ids`, int32 `(batch, sequence_length)`, and perhaps a `layout`,
+            which positions the rows are.
+        turned: cosines and sines of the rotation of queries and keys, or None.
         rate: of dropout.
         seeds: of the dropouts of probabilities, attention and feed-forward part; None where there is none.
     """
 
-    def __init__(self, config: DecoderConfig, segment_ids: Any, layout: Any, rate: float, seeds: tuple[Any, ...]):
-        self._config, self._segment_ids, self._layout, self._rate = config, segment_ids, layout, rate
+    def __init__(
+        self, config: DecoderConfig, inputs: Mapping[str, Any], turned: Any, rate: float, seeds: tuple[Any, ...]
+    ) -> None:
+        self._config, self._inputs, self._turned, self._rate = config, inputs, turned, rate
         self._seeds = dict(zip(("probabilities", "attention", "feedforward"), seeds, strict=True))
 
     def norm(self, hidden: Any, weights: Any) -> Any:
-        return _normalize(weights, hidden)
+        return _normalize(self._config, weights, hidden)
 
     def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
-        """One role's product, or queries, keys and values side by side."""
+        """One role's product, queries, keys and values side by side, or the gate's product and the other one."""
         if roles == QUERY_KEY_VALUE:
             return _queries_keys_values([layer[role] for role in roles], hidden)
+        if roles == GATE_UP:
+            return tuple(_dense(layer[role], hidden) for role in roles)
         return _dense(layer[roles[0]], hidden)
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
-        seed = self._seeds["probabilities"]
-        more = () if self._layout is None else (self._layout,)
+        seed, layout = self._seeds["probabilities"], self._inputs.get("layout")
+        more = () if layout is None else (layout,)
         heads = self._config.attention.num_query_heads
         rate = self._rate if seed is not None else 0.0
-        return _kernels().attention(projected, self._segment_ids, heads, rate, seed, *more)
+        if self._turned is not None:
+            projected = self._rotated(projected)
+        return _kernels().attention(projected, self._inputs["segment_ids"], heads, rate, seed, *more)
+
+    def _rotated(self, projected: Any) -> Any:
+        """Queries and keys rotated, and each key and value repeated for the queries that share it."""
+        attention, rotary = self._config.attention, cast(RotaryPositions, self._config.positions)
+        queries, others = attention.num_query_heads, attention.num_key_value_heads
+        by_head = ops.reshape(projected, (-1, queries + 2 * others, attention.head_dim))
+        wide = ops.cast(by_head[:, : queries + others], "float32")
+        cosines, sines = self._turned
+        rotated = ops.cast(positions.rotate(ops, wide, cosines, sines, rotary), projected.dtype)
+        shared = [rotated[:, queries:], by_head[:, queries + others :]]
+        repeated = [ops.repeat(each, queries // others, axis=1) for each in shared]
+        return ops.reshape(ops.concatenate([rotated[:, :queries], *repeated], axis=1), (-1, 3 * attention.query_dim))
 
     def activate(self, projected: Any) -> Any:
-        activation = self._config.feedforward.activation
-        if activation == "gelu_approximate":
+        part = self._config.feedforward
+        if part.gated:
+            gate, up = projected
+            return ops.cast(activate(ops, ops.cast(gate, "float32"), part.activation), up.dtype) * up
+        if part.activation == "gelu_approximate":
             return _kernels().gelu(projected)
-        return activate(ops, projected, activation)
+        return activate(ops, projected, part.activation)
 
     def drop(self, hidden: Any, site: str) -> Any:
         return _drop(hidden, self._rate, self._seeds[site])
@@ -177,7 +212,8 @@ class _Hooks:
 def _queries_keys_values(parts: list[Any], x: Any) -> Any:
     """Queries, keys and values side by side, `(rows, 3 * hidden_dim)`, from one product."""
     kernel = ops.concatenate([_matrix(part, x) for part in parts], axis=1)
-    bias = ops.concatenate([_vector(part.bias, x.dtype) for part in parts])
+    has_bias = parts[0].bias is not None
+    bias = ops.concatenate([_vector(part.bias, x.dtype) for part in parts]) if has_bias else None
     together = _kernels().affine(x, kernel, bias)
     if not any(part.lora_enabled for part in parts):
         return together
@@ -186,7 +222,8 @@ def _queries_keys_values(parts: list[Any], x: Any) -> Any:
 
 def _dense(layer: Any, x: Any) -> Any:
     """A dense or einsum-dense layer without its activation, on `(rows, width)`."""
-    found = _kernels().affine(x, _matrix(layer, x), _vector(layer.bias, x.dtype))
+    bias = None if layer.bias is None else _vector(layer.bias, x.dtype)
+    found = _kernels().affine(x, _matrix(layer, x), bias)
     return found + _adapted(layer, x) if layer.lora_enabled else found
 
 
@@ -218,7 +255,10 @@ def _vector(variable: Any, dtype: Any) -> Any:
     return ops.reshape(ops.cast(variable, dtype), (-1,))
 
 
-def _normalize(layer: Any, x: Any) -> Any:
+def _normalize(config: DecoderConfig, layer: Any, x: Any) -> Any:
+    if config.norm.kind != "layer_norm":
+        scale = ops.convert_to_tensor(layer.scale)
+        return ops.cast(normalize(ops, ops.cast(x, "float32"), config.norm, {"scale": scale}), x.dtype)
     return _kernels().layer_norm(
         x, ops.convert_to_tensor(layer.gamma), ops.convert_to_tensor(layer.beta), layer.epsilon
     )

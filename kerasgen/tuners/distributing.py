@@ -15,6 +15,8 @@ import keras
 import numpy as np
 
 from kerasgen.errors import TuneArgumentError
+from kerasgen.models import architectures
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import can_pack
 from kerasgen.tuners.settings import GradientTuner
@@ -22,19 +24,6 @@ from kerasgen.tuners.settings import GradientTuner
 DATA, MODEL = "data", "model"
 PATIENCE_MS = 30 * 60 * 1000  # a process that waits this long for another has lost it
 _barriers = itertools.count()  # every process passes the same ones in the same order
-
-# How the model axis cuts GPT-2's and OPT's weights: heads and feed-forward columns stay whole on a device, so that a
-# block needs two sums over the axis (Shoeybi et al. 2019, arXiv 1909.08053). Paths are those of KerasHub's layers.
-LAYOUT = {
-    r".*/(query|key|value)/kernel": (None, MODEL, None),
-    r".*/(query|key|value)/bias": (MODEL, None),
-    r".*/attention_output/kernel": (MODEL, None, None),
-    r".*feedforward_intermediate_dense/kernel": (None, MODEL),
-    r".*feedforward_intermediate_dense/bias": (MODEL,),
-    r".*feedforward_output_dense/kernel": (MODEL, None),
-    r".*token_embedding/embeddings": (None, MODEL),
-    r".*position_embedding/.*embeddings": (None, MODEL),
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +97,9 @@ def placed(model: LanguageModel, settings: GradientTuner) -> Iterator[Share]:
         keras.distribution.DeviceMesh((data, ways), [DATA, MODEL], np.asarray(devices).reshape(data, ways))
     )
     if ways > 1:
-        for path, axes in LAYOUT.items():
+        architecture = architectures.of_backbone(type(model.backbone).__name__)
+        assert architecture is not None
+        for path, axes in keras_weights.sharded(architecture, model.backbone, MODEL).items():
             layout[path] = axes
     distribution = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name=DATA, auto_shard_dataset=False)
     causal_lm = model.causal_lm
@@ -170,10 +161,11 @@ def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) 
         return
     if not can_pack(model):
         raise TuneArgumentError(
-            f"Splitting the model is for GPT-2 and OPT. Received: {type(model.backbone).__name__}. Use 'data'."
+            f"Splitting the model is for GPT-2, OPT and Llama. Received: {type(model.backbone).__name__}. Use 'data'."
         )
     backbone = model.backbone
-    for name in ("num_heads", "intermediate_dim", "hidden_dim"):
+    heads = "num_heads" if hasattr(backbone, "num_heads") else "num_key_value_heads"
+    for name in (heads, "intermediate_dim", "hidden_dim"):
         if getattr(backbone, name) % ways:
             raise TuneArgumentError(
                 f"The model can't be split {ways} ways: its {name} is {getattr(backbone, name)}. "

@@ -82,7 +82,7 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
     if settings.loss_curve:
         curve.require()
     if settings.remat and not can_pack(model):
-        raise TuneArgumentError(f"remat=True is for GPT-2 and OPT. Received: {type(model.backbone).__name__}.")
+        raise TuneArgumentError(f"remat=True is for GPT-2, OPT and Llama. Received: {type(model.backbone).__name__}.")
     require_precision(settings.precision)
     require_trainable(model)
     if not train.targets:

@@ -55,7 +55,7 @@ class GradientTuner(FineTuner):
         remat: keep only what enters each layer for the backward pass, and compute the layer again there: less memory
             for about a third more work.
         distribution: None for one device; on JAX `"data"` splits each batch over all devices, `"model"` splits the
-            weights of GPT-2 and OPT, and `"2x4"` does both, two ways the data and four ways the weights.
+            weights of GPT-2, OPT and Llama, and `"2x4"` does both, two ways the data and four ways the weights.
         loss_curve: draw the losses into `loss.png` in the run's directory (needs the extra `plot`).
         validate_every: optimizer steps between validations, or None for one at the end of each epoch.
         validation_tokens: held-out tokens of a validation at most, or None for all. Of more, each validation takes the

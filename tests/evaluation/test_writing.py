@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_gpt2
-from toys import nats_by_hand, tiny_llama
+from toys import nats_by_hand, smallest_llama
 
 import kerasgen as kg
 from kerasgen.errors import ArgumentError, MissingDependencyError
@@ -186,7 +186,7 @@ def test_a_run_is_drawn_as_a_png(samples, tmp_path):
         plotting.plot_training(_report(samples), tmp_path / "run.pdf")
 
 
-@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+@pytest.mark.parametrize("make", [tiny_gpt2, smallest_llama])
 def test_scores_of_tokens_and_characters_are_the_models_own(make):
     """One text at a time, unpadded, in NumPy from KerasHub's own logits; characters add up to the text."""
     model = make()

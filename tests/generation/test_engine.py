@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from letters import END, next_nats, shared_model
 from tiny import tiny_gpt2, tiny_opt
-from toys import by_keras_hub, tiny_gemma, tiny_llama, tiny_qwen
+from toys import by_keras_hub, smallest_llama, tiny_gemma, tiny_qwen
 
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import engines, generate, generate_ids, stream
@@ -287,7 +287,7 @@ def test_a_prompt_takes_what_a_pipeline_takes(gpt2: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "engine"), [(tiny_llama, JaxEngine), (tiny_gemma, KerasEngine), (tiny_qwen, KerasEngine)]
+    ("make", "engine"), [(smallest_llama, JaxEngine), (tiny_gemma, KerasEngine), (tiny_qwen, KerasEngine)]
 )
 def test_other_families_write_keras_hubs_greedy_text_on_every_prompt_of_a_batch(make, engine) -> None:
     model = make()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
 from tiny import roughen, tiny_gpt2, tiny_opt
-from toys import tiny_llama
+from toys import smallest_llama
 
 import kerasgen as kg
 from kerasgen.errors import GenerateArgumentError, UnknownNameError
@@ -18,7 +18,7 @@ from kerasgen.generation import generating
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 pytestmark = pytest.mark.one_backend
 
-MAKERS = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": tiny_llama}
+MAKERS = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": smallest_llama}
 PROMPTS = ["the sand", "春 and then the", "a"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny import tiny_gpt2
-from toys import tiny_llama
+from toys import smallest_llama
 
 from kerasgen import backend
 
@@ -218,7 +218,7 @@ def test_no_array_of_a_training_step_holds_a_batchs_logits() -> None:
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * largest < tokens * vocabulary_size * 4
 
 
-@pytest.mark.parametrize("model_of", [tiny_gpt2, tiny_llama], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("model_of", [tiny_gpt2, smallest_llama], ids=["gpt2", "llama"])
 def test_a_models_logits_are_its_hidden_states_times_its_table(model_of: Any) -> None:
     """Tied or not, packed or not: the chunked nats are those of KerasHub's own logits."""
     model = model_of()

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_gpt2, tiny_opt
+from tiny import tiny_gpt2, tiny_llama, tiny_opt
 
 from kerasgen.models.base import LanguageModel
 
 pytestmark = pytest.mark.numerical
 
-FAMILIES = {"gpt2": tiny_gpt2, "opt": tiny_opt}
+FAMILIES = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": tiny_llama}
 
 
 def inputs_of(rows: int = 3, length: int = 24) -> dict[str, Any]:
@@ -109,14 +109,17 @@ def test_another_activation_than_its_architectures_is_computed(family: str) -> N
     import keras
     from keras import ops
 
-    from kerasgen.models import families
+    from kerasgen.models import architectures
+    from kerasgen.models.architectures import keras_weights
     from kerasgen.models.packed import hidden_states
 
     model = FAMILIES[family](num_layers=2)
-    assert families.family_of(model.causal_lm) is not None
+    architecture = architectures.of_backbone(type(model.backbone).__name__)
+    assert keras_weights.has_its_activation(architecture, model.backbone)
     for layer in model.backbone.transformer_layers:
-        layer._feedforward_intermediate_dense.activation = keras.activations.silu
-    assert families.family_of(model.causal_lm) is None, "no decoder of ours takes it for another"
+        changed = layer if family == "llama" else layer._feedforward_intermediate_dense
+        changed.activation = keras.activations.softplus
+    assert not keras_weights.has_its_activation(architecture, model.backbone), "no decoder of ours takes it for another"
     token_ids = np.random.default_rng(0).integers(3, 300, (2, 8)).astype(np.int32)
     places = np.tile(np.arange(8, dtype=np.int32), (2, 1))
     inputs = {"token_ids": token_ids, "positions": places, "segment_ids": np.ones_like(token_ids)}

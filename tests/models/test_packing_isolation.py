@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tiny import tiny_gpt2, tiny_opt
+from tiny import tiny_gpt2, tiny_llama, tiny_opt
 from toys import documents_of
 
 from kerasgen.tokens.packing import Packing, TokenBlock, block, pack
@@ -18,7 +18,7 @@ from kerasgen.tokens.packing import Packing, TokenBlock, block, pack
 pytestmark = pytest.mark.numerical
 
 ROWS, LENGTH = 12, 16
-FAMILIES = {"gpt2": tiny_gpt2, "opt": tiny_opt}
+FAMILIES = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": tiny_llama}
 
 
 BFLOAT16 = " in bfloat16"

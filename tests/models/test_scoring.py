@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny import tiny_gpt2, tiny_opt
-from toys import documents_of, nats_by_hand, tiny_llama
+from toys import documents_of, nats_by_hand, smallest_llama
 
 from kerasgen.errors import ModelArgumentError, TokenArgumentError
 from kerasgen.models.base import LanguageModel
@@ -19,7 +19,7 @@ from kerasgen.tokens.packing import cut, pack
 pytestmark = pytest.mark.numerical
 
 SEQUENCE_LENGTH = 24
-FAMILIES: dict[str, Callable[[], LanguageModel]] = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": tiny_llama}
+FAMILIES: dict[str, Callable[[], LanguageModel]] = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": smallest_llama}
 
 
 @dataclass

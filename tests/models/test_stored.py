@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from tiny import tiny_gpt2, tiny_opt
-from toys import tiny_llama
+from toys import smallest_llama
 
 import kerasgen as kg
 from kerasgen.models import starter
@@ -71,7 +71,7 @@ def test_what_is_not_exactly_such_a_preset_is_left_to_keras_hub(presets, tmp_pat
 
 
 def test_other_families_and_places_are_left_to_keras_hub(tmp_path):
-    tiny_llama().backbone.save_to_preset(str(tmp_path / "llama"))
+    smallest_llama().backbone.save_to_preset(str(tmp_path / "llama"))
     assert stored.read(tmp_path / "llama") is None
     assert stored.read(tmp_path / "nowhere") is None
 

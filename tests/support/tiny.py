@@ -81,12 +81,23 @@ def tiny_opt(vocabulary_size: int = 300, seed: int = 0, **sizes: Unpack[Sizes]) 
     return _tiny("OPT", tokenizer, vocabulary_size, seed, sizes)
 
 
+def tiny_llama(vocabulary_size: int = 300, seed: int = 0, **sizes: Unpack[Sizes]) -> LanguageModel:
+    """A Llama of about 30,000 weights, two query heads to a key, with GPT-2's kind of tokenizer."""
+    vocabulary, merges = tiny_vocabulary(vocabulary_size)
+    tokenizer = ByteLevelBPE(vocabulary, merges, start_token=GPT2_END, end_token=GPT2_END, pad_token=GPT2_END)
+    return _tiny("Llama", tokenizer, vocabulary_size, seed, sizes)
+
+
 def _tiny(family: str, tokenizer: ByteLevelBPE, vocabulary_size: int, seed: int, sizes: Sizes) -> LanguageModel:
     backend.use()
     import keras_hub
 
     chosen = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "max_sequence_length": 128, "dropout": 0.0} | sizes
     chosen.setdefault("intermediate_dim", 2 * chosen["hidden_dim"])
+    if family == "Llama":  # which has no limit of positions
+        heads = chosen.pop("num_heads")
+        chosen |= {"num_query_heads": 2 * heads, "num_key_value_heads": heads}
+        chosen.pop("max_sequence_length")
     kind = getattr(keras_hub.models, f"{family}Backbone")
     with undrawn():
         backbone = kind(vocabulary_size=vocabulary_size, dtype="float32", **chosen)
@@ -118,7 +129,7 @@ def roughen(backbone: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for variable in backbone.weights:
         noise = rng.standard_normal(variable.shape).astype("float32")
-        if variable.path.endswith("gamma"):
+        if variable.path.endswith(("gamma", "scale")):
             noise = 1.0 + 0.1 * noise
         elif "position_embedding" in variable.path:
             noise *= 0.5

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from installing import without_tensorflow
 from places import SUPPORT
-from toys import encode, smallest_gpt2, texts, tiny_llama
+from toys import encode, smallest_gpt2, texts, tiny_gemma
 
 from kerasgen import backend
 from kerasgen.errors import TuneArgumentError
@@ -182,8 +182,8 @@ def test_what_does_not_fit_is_refused_before_the_work(tmp_path: Path, monkeypatc
     monkeypatch.setattr(distributing, "mesh_shape", lambda distribution, devices: (1, 3))
     with pytest.raises(TuneArgumentError, match="can't be split 3 ways: its num_heads is 2"):
         tune(distribution="model")
-    with pytest.raises(TuneArgumentError, match="is for GPT-2 and OPT. Received: LlamaBackbone"):  # noqa: RUF043
-        tune(tiny_llama(), distribution="model")
+    with pytest.raises(TuneArgumentError, match="is for GPT-2, OPT and Llama. Received: GemmaBackbone"):  # noqa: RUF043
+        tune(tiny_gemma(), distribution="model")
     monkeypatch.setattr(distributing, "_processes", lambda: 2)
     with pytest.raises(TuneArgumentError, match="2 processes need a `distribution`"):
         tune()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import documents_of, encode, float16_can_be_had, smallest_gpt2, texts, tiny_llama, weights_of
+from toys import documents_of, encode, float16_can_be_had, smallest_gpt2, texts, tiny_gemma, weights_of
 
 from kerasgen import tuners
 from kerasgen.errors import MissingDependencyError, NonFiniteLossError, TuneArgumentError
@@ -336,8 +336,8 @@ class TestWhatARunRefuses:
             self.tune(FullTuner(sequence_length=33), smallest_gpt2(), tmp_path)
 
     def test_packing_where_the_family_cannot_keep_documents_apart(self, tmp_path: Path) -> None:
-        with pytest.raises(TuneArgumentError, match=r"best_fit.*LlamaBackbone has none"):
-            self.tune(FullTuner(packing="best_fit"), tiny_llama(), tmp_path)
+        with pytest.raises(TuneArgumentError, match=r"best_fit.*GemmaBackbone has none"):
+            self.tune(FullTuner(packing="best_fit"), tiny_gemma(), tmp_path)
 
     def test_patience_without_anything_to_validate_on(self, tmp_path: Path) -> None:
         with pytest.raises(TuneArgumentError, match=r"held-out documents.*patience=3"):

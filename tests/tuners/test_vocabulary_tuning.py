@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny import tiny_gpt2, tiny_opt
-from toys import tiny_llama
+from toys import smallest_llama
 
 import kerasgen as kg
 from kerasgen.errors import TuneArgumentError
@@ -226,10 +226,10 @@ def test_auto_keeps_where_nothing_is_to_be_gained_and_where_nothing_can_be_done(
     model = small()
     everything = [text for text in map(model.tokenizer.decode, [[n] for n in range(400)]) if text.isascii()]
     assert adapt(model, lambda: everything, None, asked="auto")["choice"] == "keep"
-    record = adapt(tiny_llama(), lambda: ENGLISH, None, asked="auto")
+    record = adapt(smallest_llama(), lambda: ENGLISH, None, asked="auto")
     assert (record["choice"], "Llama" in record["reason"]) == ("keep", True)
     with pytest.raises(TuneArgumentError, match=r"'extend' needs.*LlamaBackbone"):
-        adapt(tiny_llama(), lambda: ENGLISH, None, asked="extend")
+        adapt(smallest_llama(), lambda: ENGLISH, None, asked="extend")
 
 
 def test_keeping_does_nothing() -> None:

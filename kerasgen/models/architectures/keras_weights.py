@@ -46,7 +46,7 @@ def layer_parts(architecture: Architecture, layer: Any) -> dict[str, Any]:
 def variables(architecture: Architecture, backbone: Any) -> Iterator[tuple[str, Any]]:
     """Yield the name and the Keras variable of each weight that the description of a backbone implies.
 
-    A kernel with an adapter is the sum of both, which is no variable.
+    Of a kernel with an adapter, it is the sum of both, which is no variable.
     """
     for name in decoder_weights.shapes(describe(architecture, backbone)):
         *levels, leaf = name.split(".")
@@ -56,8 +56,37 @@ def variables(architecture: Architecture, backbone: Any) -> Iterator[tuple[str, 
             holder, table, part = backbone, architecture.parts, name if levels[0] == "embedding" else levels[0]
         path = next(row.keras for row in table if row.name == part)
         keras_layer = attrgetter(path)(holder)
-        attribute = next(one for one in _ATTRIBUTES[leaf] if getattr(keras_layer, one, None) is not None)
+        attribute = next(known for known in _ATTRIBUTES[leaf] if getattr(keras_layer, known, None) is not None)
         yield name, getattr(keras_layer, attribute)
+
+
+# What each part of a layer is in a product that several devices share: heads and feed-forward columns stay whole on a
+# device, so that a block needs two sums over the devices (Shoeybi et al. 2019, arXiv 1909.08053).
+_BY_COLUMNS = ("query", "key", "value", "gate", "up")
+_BY_ROWS = ("output", "down")
+
+
+def sharded(architecture: Architecture, backbone: Any, axis: str) -> dict[str, tuple[str | None, ...]]:
+    """Return how the axis of a mesh cuts a backbone's variables: by their paths, an axis or None for each dimension.
+
+    Args:
+        architecture: of the backbone.
+        backbone: without adapters.
+        axis: its name in the mesh.
+    """
+    found: dict[str, tuple[str | None, ...]] = {}
+    for name, variable in variables(architecture, backbone):
+        rest: tuple[None, ...] = (None,) * (len(variable.shape) - 1)
+        part, leaf = name.split(".")[-2:]
+        if part == "embedding" and leaf != "norm":
+            found[variable.path] = (None, axis)
+        elif part == "head" and leaf == "kernel":
+            found[variable.path] = (axis, None)
+        elif part in _BY_COLUMNS:
+            found[variable.path] = (None, axis, *rest[1:]) if leaf == "kernel" else (axis, *rest)
+        elif part in _BY_ROWS and leaf == "kernel":
+            found[variable.path] = (axis, *rest)
+    return found
 
 
 def read(architecture: Architecture, backbone: Any) -> Weights:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2, tiny_opt
-from toys import tiny_llama
+from toys import smallest_llama
 from wrong_calls import WRONG
 
 import kerasgen as kg
@@ -308,7 +308,7 @@ def test_a_divergence_beyond_the_limit_leaves_no_file(tmp_path):
 
 def test_a_family_that_is_not_known_is_refused_before_any_work(tmp_path):
     with pytest.raises(ExportArgumentError, match="GPT2Backbone, OPTBackbone"):
-        kg.TFLiteExporter().export(tiny_llama(), tmp_path / "llama.tflite")
+        kg.TFLiteExporter().export(smallest_llama(), tmp_path / "llama.tflite")
 
 
 def test_too_long_a_cache_is_refused(tmp_path):
