@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE
+from kerasgen.decoder.fusing import fused_layer
 from kerasgen.decoder.weights import Weights
 
 
@@ -27,29 +27,11 @@ def prepare(weights: Weights) -> Weights:
         embedding["norm"] = _turned(weights["embedding"]["norm"])
     found = {
         "embedding": embedding,
-        "layers": [_layer(layer) for layer in weights["layers"]],
+        "layers": [{name: _turned(value) for name, value in fused_layer(layer).items()} for layer in weights["layers"]],
         "head": _turned(weights.get("head", {})),
     }
     if "final_norm" in weights:
         found["final_norm"] = _turned(weights["final_norm"])
-    return found
-
-
-def _layer(layer: Mapping[str, Any]) -> Weights:
-    rest = dict(layer)
-    found: Weights = {}
-    for roles in (QUERY_KEY_VALUE, GATE_UP):
-        if roles[0] in rest:
-            found["_".join(roles)] = _turned(_fused([rest.pop(role) for role in roles]))
-    return found | {name: _turned(value) for name, value in rest.items()}
-
-
-def _fused(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One projection of several; where only some have a bias, the others' is zero."""
-    found = {"kernel": np.concatenate([part["kernel"] for part in parts], axis=-1)}
-    if any("bias" in part for part in parts):
-        biases = [part["bias"] if "bias" in part else np.zeros_like(part["kernel"][..., 0, :]) for part in parts]
-        found["bias"] = np.concatenate(biases, axis=-1)
     return found
 
 
