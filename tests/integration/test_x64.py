@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,30 @@ def test_x64_changes_nothing_that_is_written_or_measured(monkeypatch: pytest.Mon
         assert run.returncode == 0, run.stderr[-3000:]
         said.append(json.loads(run.stdout.splitlines()[-1]))
     assert said[0] == said[1]
+
+
+def test_x64_exports_what_writes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each export is proved against the model in its process."""
+    for package in ("gguf", "xllamacpp", "ai_edge_litert", "tensorflow"):
+        pytest.importorskip(package)
+    program = """
+        import sys
+        from pathlib import Path
+        import kerasgen as kg
+        from tiny import tiny_gpt2
+        model = tiny_gpt2(num_layers=1, max_sequence_length=160)
+        tflite = kg.TFLiteExporter(cache_length=96, prefill_lengths=(8,), decode_lengths=(), beams=0)
+        for exporter, name in ((kg.GgufExporter(), "/poet.gguf"), (tflite, "/poet.tflite")):
+            print(repr(exporter.export(model, Path(sys.argv[1] + name)).generate("the sand", max_new_tokens=9)))
+    """
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
+    said = []
+    for x64 in ("0", "1"):
+        monkeypatch.setenv("JAX_ENABLE_X64", x64)
+        (tmp_path / x64).mkdir()
+        command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / x64)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr[-3000:]
+        said.append(run.stdout.splitlines()[-2:])
+    assert said[0] == said[1]
+    assert said[0][0].startswith("'the sand")
