@@ -2,10 +2,11 @@
 
     python -m benchmarks.defaults --json defaults.json [--only poems,posts,articles] [--seconds 200]
 
-Each contender trains the same untrained GPT-2 with GPT-2's vocabulary on the same texts, at the same learning rate, in
-a process of its own that is pinned to one processor, one after another, for so many seconds of CPU time from when it
-has the texts. Then the held-out texts are scored, in rows of the length that was trained on, and bits per character are
-compared. Seconds on the clock stand beside, which other processes make longer. The transformers loop is in bfloat16.
+Each contender trains an untrained GPT-2 with GPT-2's vocabulary, whose weights are drawn as the paper says, on the same
+texts, at the same learning rate, in a process of its own that is pinned to one processor, one after another, for so
+many seconds of CPU time from when it has the texts. Then the held-out texts are scored, in rows of the length that was
+trained on, and bits per character are compared. Seconds on the clock stand beside, which other processes make longer.
+The transformers loop is in bfloat16.
 
 The articles are stories joined to some 3,500 characters or more, since no newspaper is at hand.
 """

@@ -112,6 +112,7 @@ def recipe(job: Job) -> dict[str, Any]:
     preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=LENGTH)
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.GPT2Backbone(vocabulary_size=tokenizer.vocabulary_size(), **job.shape)
+    _as_published(backbone)
     model = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=preprocessor)
     batches = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train), seed=0).batch(ROWS, drop_remainder=True)
     decay = keras.optimizers.schedules.PolynomialDecay(LEARNING_RATE, decay_steps=10**6, end_learning_rate=0.0)
@@ -211,6 +212,7 @@ def kerasgen(job: Job) -> dict[str, Any]:
             )
             keras.utils.set_random_seed(0)
             backbone = keras_hub.models.GPT2Backbone(vocabulary_size=tokenizer.vocabulary_size, **job.shape)
+            _as_published(backbone)
             return LanguageModel(keras_hub.models.GPT2CausalLM(backbone, preprocessor=None), tokenizer, "untrained")
 
     import kerasgen as kg
@@ -254,6 +256,21 @@ def kerasgen(job: Job) -> dict[str, Any]:
         "vocabulary": said.vocabulary.get("choice", "keep"),
         "batch_size": said.batch_size,
     }
+
+
+def _as_published(backbone: Any) -> None:
+    """Draw a KerasHub GPT-2's weights as transformers does, and as the paper says: KerasHub's own learn more slowly.
+
+    The kernels that end in a residual sum are scaled by the root of how many there are.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    sums = 2 * len(backbone.transformer_layers)
+    for variable in backbone.weights:
+        if variable.path.endswith(("embeddings", "kernel")):
+            is_last = any(name in variable.path for name in ("attention_output", "feedforward_output"))
+            variable.assign(rng.normal(0.0, 0.02 / sums**0.5 if is_last else 0.02, variable.shape))
 
 
 CONTENDERS: dict[str, Callable[[Job], dict[str, Any]]] = {
