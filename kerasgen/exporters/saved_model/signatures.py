@@ -121,7 +121,9 @@ def save(
         "end_token_id": end_token_id,
         "has_tokenizer": tokenizer is not None,
     }
-    module.settings = tf.function(lambda: tf.constant(json.dumps(told)), input_signature=[], autograph=False)
+    module.settings = tf.function(
+        lambda: tf.constant(json.dumps(told, allow_nan=False)), input_signature=[], autograph=False
+    )
     # What a server calls when nobody names a signature.
     signatures["serving_default"] = signatures[samplers[0] if tokenizer is not None else f"{samplers[0]}_ids"]
     tf.saved_model.save(module, str(path), signatures=signatures)
