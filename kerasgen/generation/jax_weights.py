@@ -15,10 +15,8 @@ from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.models import architectures
-from kerasgen.models.architectures import Architecture, keras_weights
+from kerasgen.models.architectures import Architecture, keras_weights, stored
 from kerasgen.models.base import LanguageModel, computing_layers
-from kerasgen.models.families import stored
-from kerasgen.models.families.base import named
 
 
 def is_known(model: LanguageModel) -> bool:
@@ -55,7 +53,7 @@ def engine_of_files(directory: Path) -> JaxEngine | None:
         return None
     forks.begin(forks.JAX)
     backend.keep_compiled(everything=True)
-    return JaxEngine(found.tokenizer, found.shape.config, jax_layout.prepare(named(found.weights)))
+    return JaxEngine(found.tokenizer, found.config, jax_layout.prepare(found.weights))
 
 
 class _Kept:

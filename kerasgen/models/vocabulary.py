@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen.errors import ModelArgumentError
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
-from kerasgen.models.families import family_of
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.vocabulary import AdaptedVocabulary
@@ -24,7 +24,8 @@ RECORD = "vocabulary"
 
 def can_adapt(model: LanguageModel) -> bool:
     """Say whether the model's vocabulary can be changed: byte-level BPE on a family that kerasgen knows."""
-    return isinstance(model.tokenizer, ByteLevelBPE) and family_of(model.causal_lm) is not None
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    return isinstance(model.tokenizer, ByteLevelBPE) and architecture is not None and architecture.tokens is not None
 
 
 def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[str, Any]) -> None:

@@ -11,8 +11,7 @@ import kerasgen as kg
 from kerasgen.constraints.base import CharacterAutomaton, Constraint, State
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import GenerationError
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
+from kerasgen.models.architectures import keras_weights
 from kerasgen.testing.constraints import ConstraintContract
 
 pytestmark = pytest.mark.one_backend
@@ -24,8 +23,7 @@ JUEJU = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓
 def engine() -> NumpyEngine:
     """The library's own loops over NumPy, for which nothing has to be compiled."""
     model = tiny_gpt2(num_layers=1)
-    family = family_of(model.causal_lm)
-    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
 
 
 class Contract(ConstraintContract):

@@ -11,8 +11,7 @@ import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ConstraintArgumentError, GenerateArgumentError, MissingDependencyError
 from kerasgen.generation import generate, stream
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
+from kerasgen.models.architectures import keras_weights
 
 pytestmark = pytest.mark.one_backend
 
@@ -62,9 +61,7 @@ def test_whole_texts_of_one_script_pass_and_of_the_other_fail(script: str) -> No
 @pytest.fixture(scope="module")
 def host() -> NumpyEngine:
     model = tiny_gpt2()
-    family = family_of(model.causal_lm)
-    assert family is not None
-    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
 
 
 def test_a_character_whose_bytes_lie_in_several_tokens_is_kept_out_too(host) -> None:

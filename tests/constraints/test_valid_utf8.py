@@ -25,9 +25,8 @@ from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import generate, generate_ids, stream
 from kerasgen.generation.keras_engine import KerasEngine
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
 from kerasgen.samplers.sampling import Random
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -234,9 +233,7 @@ def model() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def host(model: LanguageModel) -> NumpyEngine:
-    family = family_of(model.causal_lm)
-    assert family is not None
-    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
 
 
 @functools.cache
@@ -251,13 +248,13 @@ def gpt2() -> ByteLevelBPE:
 def young(tokenizer: Tokenizer) -> NumpyEngine:
     """An untrained GPT-2 of a vocabulary, one narrow layer of it, that likes tokens which are no text by themselves."""
     model = tiny_gpt2(num_layers=1, hidden_dim=8, num_heads=2, max_sequence_length=64)
-    family, size = family_of(model.causal_lm), tokenizer.vocabulary_size
-    assert family is not None
+    config, weights = keras_weights.decoder_of(model.causal_lm)
+    size = tokenizer.vocabulary_size
     rows = np.random.default_rng(0).standard_normal((size, 8), dtype=np.float32)
     broken = ["\ufffd" in tokenizer.decode([token_id]) for token_id in range(size)]
     rows[broken] *= 3
-    shape = dataclasses.replace(family.shape(model.causal_lm), vocabulary_size=size)
-    return NumpyEngine(shape.config, named(family.weights(model.causal_lm)._replace(token_embedding=rows)), tokenizer)
+    weights["embedding"]["tokens"] = rows
+    return NumpyEngine(dataclasses.replace(config, vocabulary_size=size), weights, tokenizer)
 
 
 @pytest.mark.one_backend

@@ -16,9 +16,8 @@ from kerasgen.constraints.regex import Regex
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
 from kerasgen.generation import Continuation, decode, engines, generate, generate_ids, stream
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
 from kerasgen.samplers.base import SamplerSpec, reach_of
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.samplers.searching import Beam, Contrastive
@@ -262,9 +261,7 @@ def test_a_contrastive_stream_that_no_loop_runs_is_refused_at_the_call(
     """With a form, and by an engine that shows no hidden states."""
     with pytest.raises(GenerateArgumentError, match="takes no constraint"):
         stream(gpt2, "the", sampler="contrastive", constraint=Regex("the[a-z]{4}"))
-    family = family_of(gpt2.causal_lm)
-    assert family is not None
-    host = NumpyEngine(family.shape(gpt2.causal_lm).config, named(family.weights(gpt2.causal_lm)), gpt2.tokenizer)
+    host = NumpyEngine(*keras_weights.decoder_of(gpt2.causal_lm), gpt2.tokenizer)
     with pytest.raises(GenerateArgumentError, match="hidden states"):
         stream(host, "the", sampler="contrastive")
 

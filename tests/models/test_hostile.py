@@ -15,9 +15,10 @@ import pytest
 from tiny import tiny_gpt2
 
 from kerasgen import models
+from kerasgen.decoder import weights as by_name
 from kerasgen.errors import KerasgenError, ModelFormatError
 from kerasgen.models import hdf5, integrity, preset_files, starter
-from kerasgen.models.families import stored
+from kerasgen.models.architectures import stored
 from kerasgen.models.saving import save_preset
 
 pytestmark = pytest.mark.one_backend
@@ -43,9 +44,7 @@ def preset(saved: Path, tmp_path: Path) -> Path:
 
 
 def flat(found: stored.StoredDecoder) -> list[np.ndarray]:
-    weights = found.weights
-    ends = [weights.token_embedding, weights.position_embedding, weights.final_gamma, weights.final_beta]
-    return ends + [array for layer in weights.layers for array in layer]
+    return [*by_name.flat(found.weights).values()]
 
 
 def external_link(file: h5py.File, beside: Path) -> None:

@@ -13,8 +13,9 @@ from tiny import tiny_gpt2, tiny_opt
 from toys import smallest_llama
 
 import kerasgen as kg
+from kerasgen.decoder.weights import flat
 from kerasgen.models import starter
-from kerasgen.models.families import family_of, stored
+from kerasgen.models.architectures import keras_weights, stored
 
 pytestmark = pytest.mark.one_backend  # no Keras is in it, and what is compared with it stands on any backend
 
@@ -35,17 +36,13 @@ def test_what_is_read_is_what_keras_hub_loads(presets, name):
     found = stored.read(directory)
     assert found is not None
     model = kg.models.create(name if name == "starter" else f"hub:preset={directory}").load()
-    family = family_of(model.causal_lm)
-    assert found.shape == family.shape(model.causal_lm)
+    config, weights = keras_weights.decoder_of(model.causal_lm)
+    assert found.config == config
     assert found.tokenizer.digest() == model.tokenizer.digest()
-    wanted = family.weights(model.causal_lm)
-    for mine, other in zip(flat(found.weights), flat(wanted), strict=True):
-        np.testing.assert_array_equal(mine, other)
-
-
-def flat(weights) -> list:
-    ends = [weights.token_embedding, weights.position_embedding, weights.final_gamma, weights.final_beta]
-    return ends + [array for layer in weights.layers for array in layer]
+    wanted = flat(weights)
+    assert flat(found.weights).keys() == wanted.keys()
+    for name, array in flat(found.weights).items():
+        np.testing.assert_array_equal(array, wanted[name])
 
 
 @pytest.mark.parametrize("change", ["another setting", "another class", "float16", "cut", "no vocabulary", "a shape"])

@@ -7,9 +7,8 @@ from tiny import tiny_gpt2
 
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.generation import generate_ids
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
 from kerasgen.runtime import Runtime
 from kerasgen.samplers.resolving import resolve
 from kerasgen.testing.runtimes import RuntimeContract
@@ -35,8 +34,7 @@ def tiny() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def engine(tiny) -> NumpyEngine:
-    family = family_of(tiny.causal_lm)
-    return NumpyEngine(family.shape(tiny.causal_lm).config, named(family.weights(tiny.causal_lm)), tiny.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(tiny.causal_lm), tiny.tokenizer)
 
 
 class TestOnNumPy(RuntimeContract):
@@ -118,7 +116,6 @@ def test_what_a_runtime_does_wrong_is_found_out(tiny, engine, kind, test):
 
 def test_other_weights_are_found_out(engine):
     other = tiny_gpt2(num_layers=1, seed=1)
-    family = family_of(other.causal_lm)
-    wrong = NumpyEngine(engine.config, named(family.weights(other.causal_lm)), engine.tokenizer)
+    wrong = NumpyEngine(engine.config, keras_weights.decoder_of(other.causal_lm)[1], engine.tokenizer)
     with pytest.raises(AssertionError):
         getattr(TestOnNumPy(), GREEDY)(OnNumPy(wrong), engine)

@@ -51,26 +51,28 @@ class GgufExporter(Exporter):
             MissingDependencyError: the package `gguf` is not installed.
         """
         from kerasgen.exporters import progress
-        from kerasgen.exporters.families import family_and_tokenizer, require_held
         from kerasgen.exporters.gguf import file as gguf_file
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import REPORTS, staged, write_report
+        from kerasgen.exporters.validation import architecture_and_tokenizer, require_held
         from kerasgen.files import digests
+        from kerasgen.models.architectures import keras_weights
 
-        family, tokenizer = family_and_tokenizer(model, "gguf")
+        architecture, tokenizer = architecture_and_tokenizer(model, "gguf")
         require_held(tokenizer, "gguf", added_tokens=False, end_tokens=False)
-        shape = family.shape(model.causal_lm)
-        if family.gguf_architecture is None:
+        config = keras_weights.describe(architecture, model.backbone)
+        if architecture.gguf is None:
             raise ExportArgumentError(
-                f"llama.cpp runs no {family.name.upper()} model, so there is no GGUF file of one. The exporter "
+                f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one. The exporter "
                 "'transformers' writes it."
             )
-        if self.dtype == "Q8_0" and (shape.hidden_dim % gguf_file.BLOCK or shape.intermediate_dim % gguf_file.BLOCK):
+        inner = config.feedforward.intermediate_dim
+        if self.dtype == "Q8_0" and (config.hidden_dim % gguf_file.BLOCK or inner % gguf_file.BLOCK):
             raise ExportArgumentError(
-                f"Q8_0 needs widths that {gguf_file.BLOCK} divides. Received: hidden_dim={shape.hidden_dim}, "
-                f"intermediate_dim={shape.intermediate_dim}. Choose 'F16'."
+                f"Q8_0 needs widths that {gguf_file.BLOCK} divides. Received: hidden_dim={config.hidden_dim}, "
+                f"intermediate_dim={inner}. Choose 'F16'."
             )
-        comparison.require_positions(shape.max_sequence_length)
+        comparison.require_positions(config.max_sequence_length)
         comparison.require_finite(model)
         if importlib.util.find_spec("gguf") is None:
             raise MissingDependencyError(
@@ -82,22 +84,28 @@ class GgufExporter(Exporter):
 
         # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
         size = tokenizer.vocabulary_size
-        weights = family.weights(model.causal_lm)
-        weights = weights._replace(token_embedding=weights.token_embedding[:size])
-        shape = replace(shape, vocabulary_size=size)
-        architecture = family.gguf_architecture
+        weights = keras_weights.read(architecture, model.backbone)
+        weights["embedding"]["tokens"] = weights["embedding"]["tokens"][:size]
+        config = replace(config, vocabulary_size=size)
         with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
             last = (LLAMA_CPP,) if runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE, *last)
             progress.begin(_WRITE)
-            gguf_file.write(stage, weights, shape, tokenizer, architecture=architecture, dtype=self.dtype)
+            gguf_file.write(stage, architecture, config, weights, tokenizer, dtype=self.dtype)
             figures = prove(
-                model, weights, shape, tokenizer, stage, dtype=self.dtype, most_divergence=self.most_divergence
+                model,
+                architecture,
+                config,
+                weights,
+                tokenizer,
+                stage,
+                dtype=self.dtype,
+                most_divergence=self.most_divergence,
             )
             about = {
                 "dtype": self.dtype,
-                "architecture": architecture,
-                "max_tokens": shape.max_sequence_length,
+                "architecture": architecture.gguf,
+                "max_tokens": config.max_sequence_length,
                 "sha256": digests.sha256_of(stage),
                 "parity": figures,
             }

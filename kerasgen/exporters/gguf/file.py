@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
-from kerasgen.models.families.base import DecoderLayer, DecoderShape, DecoderWeights
+from kerasgen.models import architectures
+from kerasgen.models.architectures import Architecture, tensors
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE
@@ -15,47 +18,26 @@ if TYPE_CHECKING:
 BLOCK = 32  # weights that Q8_0 scales together
 _TYPES = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "Q8_0": "MOSTLY_Q8_0"}
 
-# The layer's field, llama.cpp's name, and whether it is a kernel, which llama.cpp keeps as (out, in).
-_LAYER = (
-    ("attention_gamma", "attn_norm.weight", False),
-    ("attention_beta", "attn_norm.bias", False),
-    ("qkv_kernel", "attn_qkv.weight", True),
-    ("qkv_bias", "attn_qkv.bias", False),
-    ("output_kernel", "attn_output.weight", True),
-    ("output_bias", "attn_output.bias", False),
-    ("feedforward_gamma", "ffn_norm.weight", False),
-    ("feedforward_beta", "ffn_norm.bias", False),
-    ("up_kernel", "ffn_up.weight", True),
-    ("up_bias", "ffn_up.bias", False),
-    ("down_kernel", "ffn_down.weight", True),
-    ("down_bias", "ffn_down.bias", False),
-)
 _POSITIONS = "position_embd.weight"
-_WHOLE = (
-    ("token_embedding", "token_embd.weight"),
-    ("position_embedding", _POSITIONS),
-    ("final_gamma", "output_norm.weight"),
-    ("final_beta", "output_norm.bias"),
-)
 
 
 def write(
     path: Path,
-    weights: DecoderWeights,
-    shape: DecoderShape,
+    architecture: Architecture,
+    config: DecoderConfig,
+    weights: Weights,
     tokenizer: ByteLevelBPE,
     *,
-    architecture: str,
     dtype: str,
 ) -> None:
     """Write a model as a GGUF file.
 
     Args:
         path: of the file.
+        architecture: of the model, which llama.cpp has a name for.
+        config: of its decoder.
         weights: float32.
-        shape: of the model.
         tokenizer: of the model.
-        architecture: as llama.cpp calls it.
         dtype: of kernels and token embeddings.
 
     Raises:
@@ -63,15 +45,16 @@ def write(
     """
     import gguf
 
-    writer = gguf.GGUFWriter(path, architecture)
+    assert architecture.gguf is not None
+    writer = gguf.GGUFWriter(path, architecture.gguf)
     writer.add_type("model")
     writer.add_name(path.stem)
-    writer.add_block_count(shape.num_layers)
-    writer.add_context_length(shape.max_sequence_length)
-    writer.add_embedding_length(shape.hidden_dim)
-    writer.add_feed_forward_length(shape.intermediate_dim)
-    writer.add_head_count(shape.num_heads)
-    writer.add_layer_norm_eps(shape.layer_norm_epsilon)
+    writer.add_block_count(config.num_layers)
+    writer.add_context_length(config.max_sequence_length)
+    writer.add_embedding_length(config.hidden_dim)
+    writer.add_feed_forward_length(config.feedforward.intermediate_dim)
+    writer.add_head_count(config.attention.num_query_heads)
+    writer.add_layer_norm_eps(config.norm.epsilon)
     writer.add_file_type(gguf.LlamaFileType[_TYPES[dtype]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     vocabulary = GgufVocabulary.of(tokenizer)
@@ -84,7 +67,7 @@ def write(
     writer.add_eos_token_id(vocabulary.settings["eos_token_id"])
     writer.add_pad_token_id(vocabulary.settings["padding_token_id"])
     writer.add_add_bos_token(vocabulary.settings["add_bos_token"])
-    for name, tensor in tensors(weights).items():
+    for name, tensor in tensors.write(architecture, config, weights, "gguf").items():
         _add(writer, name, tensor, dtype)
     try:
         writer.write_header_to_file()
@@ -111,8 +94,10 @@ def _add(writer: Any, name: str, tensor: Any, dtype: str) -> None:
     writer.add_tensor(name, stored, raw_dtype=kind)
 
 
-def read(path: Path) -> tuple[DecoderWeights, DecoderShape, GgufVocabulary]:
-    """Return a GPT-2 in a GGUF file: its weights as float32, its shape and its vocabulary, all as the file says.
+def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabulary]:
+    """Return the model in a GGUF file: its architecture and description, its weights as float32, and its vocabulary.
+
+    All are as the file says.
 
     Raises:
         ExportError: the file is damaged, or holds something else.
@@ -130,57 +115,43 @@ def read(path: Path) -> tuple[DecoderWeights, DecoderShape, GgufVocabulary]:
         }
         says = {str(name): field.contents() for name, field in reader.fields.items()}
         vocabulary = GgufVocabulary.from_fields(says)
-        shape = DecoderShape(
-            family=says["general.architecture"],
-            vocabulary_size=len(vocabulary.tokens),
-            num_layers=says["gpt2.block_count"],
-            num_heads=says["gpt2.attention.head_count"],
-            hidden_dim=says["gpt2.embedding_length"],
-            intermediate_dim=says["gpt2.feed_forward_length"],
-            max_sequence_length=says["gpt2.context_length"],
-            activation="gelu_approximate",
-            layer_norm_epsilon=says["gpt2.attention.layer_norm_epsilon"],
-        )
-        weights = _assembled(found, shape.num_layers)
-    except (ValueError, KeyError, IndexError, OSError) as cause:
-        raise ExportError(f"{path.name} can't be read as a GGUF file of a GPT-2: {cause!r}.") from cause
-    return weights, shape, vocabulary
-
-
-def tensors(weights: DecoderWeights) -> dict[str, Any]:
-    """Return the tensors by llama.cpp's names, in its layouts."""
-    found = {name: getattr(weights, field) for field, name in _WHOLE}
-    for index, layer in enumerate(weights.layers):
-        for field, name, is_kernel in _LAYER:
-            tensor = getattr(layer, field)
-            found[f"blk.{index}.{name}"] = tensor.T if is_kernel else tensor
-    return found
-
-
-def _assembled(found: dict[str, Any], num_layers: int) -> DecoderWeights:
-    """The weights whose `tensors` these are."""
-    layers = tuple(
-        DecoderLayer(
-            **{
-                field: found[f"blk.{index}.{name}"].T if is_kernel else found[f"blk.{index}.{name}"]
-                for field, name, is_kernel in _LAYER
+        name = says["general.architecture"]
+        architecture = architectures.named_in_gguf(name)
+        if architecture is None:
+            raise ValueError(f"its architecture is {name!r}")
+        config = architecture.describe(
+            {
+                "vocabulary_size": len(vocabulary.tokens),
+                "num_layers": says[f"{name}.block_count"],
+                "num_heads": says[f"{name}.attention.head_count"],
+                "hidden_dim": says[f"{name}.embedding_length"],
+                "intermediate_dim": says[f"{name}.feed_forward_length"],
+                "max_sequence_length": says[f"{name}.context_length"],
+                "layer_norm_epsilon": says[f"{name}.attention.layer_norm_epsilon"],
             }
         )
-        for index in range(num_layers)
-    )
-    return DecoderWeights(layers=layers, **{field: found[name] for field, name in _WHOLE})
+
+        def take(tensor: str, shape: tuple[int, ...]) -> Any:
+            if found[tensor].shape != shape:
+                raise ValueError(f"{tensor} has the shape {found[tensor].shape} for {shape}")
+            return found[tensor]
+
+        weights = tensors.read(architecture, config, take, "gguf")
+    except (ValueError, KeyError, IndexError, OSError) as cause:
+        raise ExportError(f"{path.name} can't be read as a GGUF file of a GPT-2: {cause!r}.") from cause
+    return architecture, config, weights, vocabulary
 
 
-def rounded(weights: DecoderWeights, dtype: str) -> DecoderWeights:
+def rounded(architecture: Architecture, config: DecoderConfig, weights: Weights, dtype: str) -> Weights:
     """Return what a file of this type should give back, float32 again; this arithmetic is not what wrote it."""
     if dtype == "F32":
         return weights
     through = _half if dtype == "F16" else _eight_bits
     found = {
         name: through(tensor) if _is_rounded(name, tensor, dtype) else tensor
-        for name, tensor in tensors(weights).items()
+        for name, tensor in tensors.write(architecture, config, weights, "gguf").items()
     }
-    return _assembled(found, len(weights.layers))
+    return tensors.read(architecture, config, lambda name, shape: found[name], "gguf")
 
 
 def _is_rounded(name: str, tensor: Any, dtype: str) -> bool:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.decoder.numpy import Floats, NumpyDecoder, NumpyEngine, reader
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.numpy import Floats, NumpyDecoder, NumpyEngine
+from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file as gguf_file
@@ -19,9 +21,8 @@ from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import comparison, worker
 from kerasgen.files import temporary
+from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import DecoderShape, DecoderWeights
-from kerasgen.models.families.base import named
 from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -91,8 +92,9 @@ def runs_llama_cpp() -> bool:
 
 def prove(
     model: LanguageModel,
-    weights: DecoderWeights,
-    shape: DecoderShape,
+    architecture: Architecture,
+    config: DecoderConfig,
+    weights: Weights,
     tokenizer: ByteLevelBPE,
     path: Path,
     *,
@@ -103,8 +105,9 @@ def prove(
 
     Args:
         model: what was exported.
+        architecture: of the model.
+        config: of its decoder, whose ids are the tokenizer's.
         weights: of the model, unrounded.
-        shape: of the model.
         tokenizer: of the model.
         path: of the file.
         dtype: of its kernels and token embeddings.
@@ -116,13 +119,15 @@ def prove(
     Raises:
         ExportError: something is not the model's, or a process failed; `.figures` holds what was seen.
     """
-    asked = _Asked.of(tokenizer, shape.max_sequence_length)
-    kept = gguf_file.rounded(weights, dtype)
+    assert config.max_sequence_length is not None  # it is positions of a table
+    asked = _Asked.of(tokenizer, config.max_sequence_length)
+    kept = gguf_file.rounded(architecture, config, weights, dtype)
     own = comparison.reader(model, asked.longest)
     # Rounded weights choose otherwise between near equals, and these are what counts.
-    read = own if dtype == "F32" else reader(shape.config, named(kept), tokenizer.vocabulary_size)
-    model_says = log_softmax(np, NumpyDecoder(shape.config, named(weights)).read(asked.probe).astype(np.float64))
-    figures, text = _read_by_numpy(kept, shape, path, asked, read, own, model_says)
+    read = own if dtype == "F32" else comparison.reader(comparison.with_weights(model, kept), asked.longest)
+    model_says = log_softmax(np, np.asarray(own(asked.probe), np.float64))
+    should = digests(tensors.write(architecture, config, kept, "gguf"))
+    figures, text = _read_by_numpy(should, config, path, asked, read, own, model_says)
     if dtype == "F32":
         del figures["like_the_unrounded_model"]
     wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
@@ -135,7 +140,7 @@ def prove(
         )
     figures["llama_cpp"] = None
     if runs_llama_cpp():
-        reference = NumpyEngine(shape.config, named(kept), tokenizer)
+        reference = NumpyEngine(config, kept, tokenizer)
         figures["llama_cpp"] = _run_by_llama_cpp(
             reference, path, asked, read, text, model_says, most_divergence=most[1], near=NEAR[dtype]
         )
@@ -143,8 +148,8 @@ def prove(
 
 
 def _read_by_numpy(
-    kept: DecoderWeights,
-    shape: DecoderShape,
+    should: Mapping[str, str],
+    config: DecoderConfig,
     path: Path,
     asked: _Asked,
     read: comparison.Read,
@@ -173,9 +178,12 @@ def _read_by_numpy(
         progress.begin(comparison.COMPARE)
         file_says = log_softmax(np, np.load(logits).astype(np.float64))
     _check_modules(answer)
-    wanted = dataclasses.asdict(shape) | {"layer_norm_epsilon": float(np.float32(shape.layer_norm_epsilon))}
-    should, found = digests(gguf_file.tensors(kept)), answer["digests"]
-    different = [name for name in should | found if should.get(name) != found.get(name)]
+    # A GGUF file keeps numbers of 32 bits.
+    wanted = dataclasses.replace(
+        config, norm=dataclasses.replace(config.norm, epsilon=float(np.float32(config.norm.epsilon)))
+    )
+    found = answer["digests"]
+    different = [name for name in {**should, **found} if should.get(name) != found.get(name)]
     figures = {
         "tokens_per_second": sum(counts) / answer["seconds"],  # of NumPy
         "load_seconds": answer["load_seconds"],
@@ -186,7 +194,7 @@ def _read_by_numpy(
         **comparison.variety(answer["ids"]),
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
-        "shape_equal": answer["shape"] == wanted,
+        "shape_equal": answer["config"] == repr(wanted),
         "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(GgufVocabulary.of(tokenizer)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 
-def digests(tensors: dict[str, Any]) -> dict[str, str]:
+def digests(by_name: dict[str, Any]) -> dict[str, str]:
     """Return a SHA-256 of each tensor, its shape included, as float32."""
     import numpy as np
 
-    arrays = {name: np.ascontiguousarray(tensor, dtype="<f4") for name, tensor in tensors.items()}
+    arrays = {name: np.ascontiguousarray(tensor, dtype="<f4") for name, tensor in by_name.items()}
     return {name: hashlib.sha256(str(one.shape).encode() + one.tobytes()).hexdigest() for name, one in arrays.items()}
 
 
@@ -28,27 +28,26 @@ def main() -> None:
 
     from kerasgen.decoder.numpy import NumpyDecoder, greedy
     from kerasgen.exporters.gguf import file as gguf_file
-    from kerasgen.models.families.base import named
+    from kerasgen.models.architectures import tensors
     from kerasgen.runtime import job as jobs
 
     job = jobs.read()
     began = time.perf_counter()
-    weights, shape, vocabulary = gguf_file.read(Path(job["path"]))
-    config, by_name = shape.config, named(weights)
+    architecture, config, weights, vocabulary = gguf_file.read(Path(job["path"]))
     loaded = time.perf_counter()
-    never = shape.vocabulary_size
+    never = config.vocabulary_size
     ids = [
-        greedy(config, by_name, prompt, new_tokens=count, end=never)
+        greedy(config, weights, prompt, new_tokens=count, end=never)
         for prompt, count in zip(job["prompts"], job["new_tokens"], strict=True)
     ]
     seconds = time.perf_counter() - loaded
-    np.save(job["logits"], NumpyDecoder(config, by_name).read(job["probe"]))
+    np.save(job["logits"], NumpyDecoder(config, weights).read(job["probe"]))
     tokenizer = vocabulary.tokenizer()
     jobs.answer(
         {
             "load_seconds": loaded - began,
-            "shape": dataclasses.asdict(shape),
-            "digests": digests(gguf_file.tensors(weights)),
+            "config": repr(config),
+            "digests": digests(tensors.write(architecture, config, weights, "gguf")),
             "vocabulary": dataclasses.asdict(vocabulary),
             "encoded": [tokenizer.encode(text) for text in job["texts"]],
             "ids": ids,

@@ -69,11 +69,11 @@ class LiteRtLmExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
         from kerasgen.exporters import progress, staging
-        from kerasgen.exporters.families import family_and_tokenizer, require_held
+        from kerasgen.exporters.validation import architecture_and_tokenizer, require_held
         from kerasgen.files import digests
         from kerasgen.runtime import metadata
 
-        _, tokenizer = family_and_tokenizer(model, "litertlm")
+        _, tokenizer = architecture_and_tokenizer(model, "litertlm")
         require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=False)
         for package in ("litert_lm", "litert_lm_builder"):
             if importlib.util.find_spec(package) is None:

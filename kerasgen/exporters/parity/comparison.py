@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportArgumentError, ExportError, TokenArgumentError
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.tokens.base import Tokenizer
@@ -111,6 +113,19 @@ def reader(model: LanguageModel, length: int) -> Read:
         return _forward(model, filled)[: len(token_ids)]
 
     return read
+
+
+def with_weights(model: LanguageModel, weights: Weights) -> LanguageModel:
+    """Return a second model of the same kind and tokenizer, of weights as a file gives them back.
+
+    Args:
+        model: of a known architecture.
+        weights: by the names of `kerasgen.decoder.weights`; those of fewer ids than the model has are its first.
+    """
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    assert architecture is not None
+    causal_lm = keras_weights.with_weights(architecture, model.causal_lm, weights)
+    return LanguageModel(causal_lm=causal_lm, tokenizer=model.tokenizer, source=model.source)
 
 
 def likeliest(

@@ -48,9 +48,9 @@ class PresetExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the preset, let a fresh process of KerasHub read and generate, and compare; see `Exporter`."""
         from kerasgen.exporters import progress
-        from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
+        from kerasgen.exporters.validation import require_held, require_plain
         from kerasgen.models import architectures, preset_tokenizers
         from kerasgen.models.saving import save_preset
         from kerasgen.tokens.bpe import ByteLevelBPE

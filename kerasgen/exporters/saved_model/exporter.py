@@ -12,6 +12,8 @@ from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 
 if TYPE_CHECKING:
+    from kerasgen.decoder.config import DecoderConfig
+    from kerasgen.decoder.weights import Weights
     from kerasgen.exporters.parity.comparison import Read
     from kerasgen.models.base import LanguageModel
 
@@ -81,18 +83,18 @@ class SavedModelExporter(Exporter):
             MissingDependencyError: TensorFlow is not installed.
         """
         from kerasgen.exporters import progress
-        from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.parity.ids import prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report
-        from kerasgen.models.families import family_of
+        from kerasgen.exporters.validation import architecture_of, require_held, require_plain
+        from kerasgen.models.architectures import keras_weights
         from kerasgen.runtime import metadata
         from kerasgen.tokens.bpe import ByteLevelBPE
 
         path = Path(path)
         check_target(path, overwrite=overwrite, exporter="saved_model")
-        family, tokenizer = family_of(model.causal_lm), model.tokenizer
-        if family is None:
+        architecture, tokenizer = architecture_of(model), model.tokenizer
+        if architecture is None:
             self._check_other(model)
         if find_spec("tensorflow") is None:
             raise MissingDependencyError(
@@ -111,8 +113,8 @@ class SavedModelExporter(Exporter):
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
             "dtype": self.dtype,
-            "compiled": self.compiled and family is not None,
-            "decoder": "generate_step" if family is None else family.name,
+            "compiled": self.compiled and architecture is not None,
+            "decoder": "generate_step" if architecture is None else architecture.name,
             "max_sequence_length": longest,
             "tokenizer": metadata.tokenizer_settings(tokenizer) if isinstance(tokenizer, ByteLevelBPE) else None,
             "token_ids": metadata.token_ids(tokenizer),
@@ -120,11 +122,11 @@ class SavedModelExporter(Exporter):
         with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
             progress.begin(_WRITE)
-            if family is None:
+            if architecture is None:
                 about["signatures"] = self._save_other(model, longest, stage)
             else:
-                shape = family.shape(model.causal_lm)
-                about["signatures"] = self._save(family.weights(model.causal_lm), shape, tokenizer, stage)
+                config, weights = keras_weights.decoder_of(model.causal_lm)
+                about["signatures"] = self._save(config, weights, tokenizer, stage)
             if isinstance(tokenizer, ByteLevelBPE):
                 metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
             write_report(stage, about, exporter="saved_model")
@@ -133,7 +135,7 @@ class SavedModelExporter(Exporter):
                 stage,
                 chunks=(min(_PROBED_LENGTH, max(longest // 4, 1)),),
                 longest=longest,
-                rounded=self._rounded(model, family),
+                rounded=self._rounded(model, longest) if architecture else None,
                 allowed_modules=_ALLOWED,
                 texts=comparison.TEXTS if isinstance(tokenizer, ByteLevelBPE) else (),
             )
@@ -141,7 +143,7 @@ class SavedModelExporter(Exporter):
         return Artefact(path=path, exporter="saved_model", report=report)
 
     def _check_other(self, model: LanguageModel) -> None:
-        """Refuse a model of no known family that can't be decoded by its own step, or not as it is asked for."""
+        """Refuse a model of no known architecture that can't be decoded by its own step, or not as it is asked for."""
         if not hasattr(model.causal_lm, "generate_step"):
             raise ExportArgumentError(
                 f"saved_model decodes a {type(model.backbone).__name__} by its own `generate_step`, and a "
@@ -152,26 +154,27 @@ class SavedModelExporter(Exporter):
                 f"saved_model writes a {type(model.backbone).__name__} in float32 only. Received: dtype={self.dtype!r}."
             )
 
-    def _rounded(self, model: LanguageModel, family: Any) -> Read | None:
+    def _rounded(self, model: LanguageModel, longest: int) -> Read | None:
         """Reads as the model does that the files round its weights to; None where they round none."""
-        if self.dtype == "float32" or family is None:
+        if self.dtype == "float32":
             return None
-        from kerasgen.decoder.numpy import reader, rounded
-        from kerasgen.models.families.base import named
+        from kerasgen.decoder.numpy import rounded
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.models.architectures import keras_weights
 
-        weights = rounded(named(family.weights(model.causal_lm)), self.dtype)
-        return reader(family.shape(model.causal_lm).config, weights, model.tokenizer.vocabulary_size)
+        _, weights = keras_weights.decoder_of(model.causal_lm)
+        return comparison.reader(comparison.with_weights(model, rounded(weights, self.dtype)), longest)
 
-    def _save(self, weights: Any, shape: Any, tokenizer: Any, path: Path) -> list[str]:
+    def _save(self, config: DecoderConfig, weights: Weights, tokenizer: Any, path: Path) -> list[str]:
         from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters.saved_model.graph import DecoderGraph
         from kerasgen.exporters.saved_model.signatures import save
-        from kerasgen.models.families.base import named
 
+        assert config.max_sequence_length is not None  # they are learned
         return save(
             DecoderGraph(
-                shape.config,
-                named(weights),
+                config,
+                weights,
                 dtype=self.dtype,
                 pad_token_id=tokenizer.pad_token_id,
                 compiled=self.compiled,
@@ -182,7 +185,7 @@ class SavedModelExporter(Exporter):
             start_token_id=tokenizer.start_token_id,
             end_token_id=tokenizer.end_token_id,
             samplers=self.samplers,
-            max_sequence_length=shape.max_sequence_length,
+            max_sequence_length=config.max_sequence_length,
             num_beams=self.num_beams,
             length_penalty=float(self.length_penalty),
         )

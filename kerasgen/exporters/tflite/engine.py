@@ -89,7 +89,7 @@ class LiteRt:
             MissingDependencyError: what exports or runs the artefact is not installed.
             ExportError: the artefact could not be written, or did not prove equal.
         """
-        _check_family(model)
+        _check_architecture(model)
         length = _cache_length(model, longest)
         found = _kept(model, self, length)
         if found is None:
@@ -135,13 +135,13 @@ def _keep(model: LanguageModel, source: LiteRt, length: int, engine: LiteRtEngin
     _state(model).engines[_key(model, source, length)] = engine
 
 
-def _check_family(model: LanguageModel) -> None:
-    from kerasgen.models.families import family_of, names
+def _check_architecture(model: LanguageModel) -> None:
+    from kerasgen.exporters.validation import architecture_of, written
     from kerasgen.tokens.bpe import ByteLevelBPE
 
-    if family_of(model.causal_lm) is None or not isinstance(model.tokenizer, ByteLevelBPE):
+    if architecture_of(model) is None or not isinstance(model.tokenizer, ByteLevelBPE):
         raise GenerateArgumentError(
-            f"LiteRT decodes {', '.join(names())} models with a byte-level tokenizer. Received: a "
+            f"LiteRT decodes {', '.join(written())} models with a byte-level tokenizer. Received: a "
             f"{type(model.backbone).__name__}. Use engine='keras'."
         )
 
@@ -179,13 +179,12 @@ def _digest(model: LanguageModel) -> str:
     if kept.digest is None:
         import numpy as np
 
-        from kerasgen.models.families import family_of
+        from kerasgen.decoder.weights import flat
+        from kerasgen.models.architectures import keras_weights
 
-        family = family_of(model.causal_lm)
-        assert family is not None
-        weights, sha256 = family.weights(model.causal_lm), hashlib.sha256(repr(family.shape(model.causal_lm)).encode())
-        ends = (weights.token_embedding, weights.position_embedding, weights.final_gamma, weights.final_beta)
-        for array in (*ends, *(array for layer in weights.layers for array in layer)):
+        config, weights = keras_weights.decoder_of(model.causal_lm)
+        sha256 = hashlib.sha256(repr(config).encode())
+        for array in flat(weights).values():
             sha256.update(np.ascontiguousarray(array).data)
         kept.digest = sha256.hexdigest()
     return kept.digest

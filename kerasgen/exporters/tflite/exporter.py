@@ -14,11 +14,11 @@ from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
     from kerasgen.constraints.valid_utf8 import Utf8Masks
+    from kerasgen.decoder.config import DecoderConfig
+    from kerasgen.decoder.weights import Weights
     from kerasgen.exporters.parity.comparison import Read
     from kerasgen.exporters.parity.quantized import Limits
     from kerasgen.models.base import LanguageModel
-    from kerasgen.models.families import DecoderShape, DecoderWeights
-    from kerasgen.tokens.base import Tokenizer
     from kerasgen.tokens.bpe import ByteLevelBPE
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int4")
@@ -123,21 +123,22 @@ class TFLiteExporter(Exporter):
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
         from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters import progress, staging
-        from kerasgen.exporters.families import require_held, require_plain
         from kerasgen.exporters.parity import comparison
-        from kerasgen.models.families import family_of, names
+        from kerasgen.exporters.validation import architecture_of, require_held, require_plain
+        from kerasgen.exporters.validation import written as written_backbones
+        from kerasgen.models.architectures import keras_weights
         from kerasgen.tokens.bpe import ByteLevelBPE
 
-        family = family_of(model.causal_lm)
-        if family is None or not isinstance(model.tokenizer, ByteLevelBPE):
+        architecture = architecture_of(model)
+        if architecture is None or not isinstance(model.tokenizer, ByteLevelBPE):
             raise ExportArgumentError(
-                f"The exporter 'tflite' writes {', '.join(names())} models. Received: a "
+                f"The exporter 'tflite' writes {', '.join(written_backbones())} models. Received: a "
                 f"{type(model.backbone).__name__}. Use the exporter 'preset'."
             )
         require_plain(model, "tflite")
         require_held(model.tokenizer, "tflite", added_tokens=True, end_tokens=False)
-        shape = family.shape(model.causal_lm)
-        length = self._cache_length(shape)
+        config = keras_weights.describe(architecture, model.backbone)
+        length = self._cache_length(config)
         comparison.require_positions(length)
         comparison.require_finite(model)
         text = self.held_out_text
@@ -147,12 +148,12 @@ class TFLiteExporter(Exporter):
                 "one, or None."
             )
         staging.check_target(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE)
-        _require_converter(quantizer=self.quantize in LIMITS or self._shortlist(shape) > 0)
+        _require_converter(quantizer=self.quantize in LIMITS or self._shortlist(config) > 0)
         graph = {
-            "num_layers": shape.num_layers,
-            "num_heads": shape.num_heads,
-            "head_dim": shape.head_dim,
-            "vocabulary_size": shape.vocabulary_size,
+            "num_layers": config.num_layers,
+            "num_heads": config.attention.num_query_heads,
+            "head_dim": config.attention.head_dim,
+            "vocabulary_size": config.vocabulary_size,
             "cache_length": length,
             "prefill_lengths": [size for size in self.prefill_lengths if size <= length],
             "decode_lengths": self._decode_lengths(length),
@@ -162,21 +163,22 @@ class TFLiteExporter(Exporter):
         }
         with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
             progress.plan(_TRACE, _CONVERT, comparison.GENERATE, comparison.COMPARE)
-            weights = family.weights(model.causal_lm)
+            weights = keras_weights.read(architecture, model.backbone)
             utf8 = masks_of(model.tokenizer)
             if self.loop is not None and utf8 is not None:
                 graph["utf8_states"] = len(utf8.steps)
-            flatbuffer, weight_bytes = self._flatbuffer(weights, shape, graph, utf8)
+            flatbuffer, weight_bytes = self._flatbuffer(config, weights, graph, utf8)
             stage.write_bytes(flatbuffer)
             report = self._describe(flatbuffer, weight_bytes, graph, model.tokenizer)
             _write_tokenizer(stage, model.tokenizer)
             staging.write_report(stage, report, exporter="tflite")
-            report["parity"] = self._prove(model, stage, graph, weights, shape)
+            report["parity"] = self._prove(model, stage, graph, weights)
             written = staging.write_report(stage, report, exporter="tflite")
         return Artefact(path=path, exporter="tflite", report=written)
 
-    def _cache_length(self, shape: DecoderShape) -> int:
-        positions = shape.max_sequence_length
+    def _cache_length(self, config: DecoderConfig) -> int:
+        positions = config.max_sequence_length
+        assert positions is not None  # they are learned
         if self.cache_length is None:
             return min(positions, 256)
         if self.cache_length > positions:
@@ -190,29 +192,28 @@ class TFLiteExporter(Exporter):
             return [length for length in self.decode_lengths if length < cache_length]
         return [_SHORTEST << n for n in range(20) if _SHORTEST << n < cache_length]
 
-    def _shortlist(self, shape: DecoderShape) -> int:
+    def _shortlist(self, config: DecoderConfig) -> int:
         """Tokens whose logits a shortlist holds; none where that would be most of the vocabulary."""
         from kerasgen.exporters.tflite.estimates import COUNT
 
         count = (COUNT if self.quantize == "float32" else 0) if self.shortlist is None else self.shortlist
-        return count if count * 4 <= shape.vocabulary_size else 0
+        return count if count * 4 <= config.vocabulary_size else 0
 
     def _flatbuffer(
-        self, weights: Any, shape: DecoderShape, graph: dict[str, Any], utf8: Utf8Masks | None
+        self, config: DecoderConfig, weights: Weights, graph: dict[str, Any], utf8: Utf8Masks | None
     ) -> tuple[bytes, int]:
         """The file's content, and the bytes that its weights take at the least."""
         from kerasgen.exporters import progress
         from kerasgen.exporters.tflite import estimates as tflite_shortlist
         from kerasgen.exporters.tflite import graph as tflite_graph
         from kerasgen.exporters.tflite import quantize as tflite_quantizing
-        from kerasgen.models.families.base import named
 
-        count = self._shortlist(shape)
+        count = self._shortlist(config)
         with temporary.folder() as folder:
             progress.begin(_TRACE)
             tflite_graph.write_saved_model(
-                shape.config,
-                named(weights),
+                config,
+                weights,
                 Path(folder) / "graph",
                 cache_length=graph["cache_length"],
                 prefill_lengths=graph["prefill_lengths"],
@@ -227,7 +228,7 @@ class TFLiteExporter(Exporter):
         flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
         if count:
             flatbuffer = tflite_shortlist.with_estimates_in_8_bits(flatbuffer)
-            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(flatbuffer, weights.token_embedding)}
+            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(flatbuffer, weights["embedding"]["tokens"])}
         return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
 
     def _describe(
@@ -251,9 +252,7 @@ class TFLiteExporter(Exporter):
             "tokenizer": metadata.tokenizer_settings(tokenizer),
         }
 
-    def _prove(
-        self, model: LanguageModel, stage: Path, graph: dict[str, Any], weights: DecoderWeights, shape: DecoderShape
-    ) -> dict[str, Any]:
+    def _prove(self, model: LanguageModel, stage: Path, graph: dict[str, Any], weights: Weights) -> dict[str, Any]:
         from kerasgen.exporters.parity import ids, quantized
 
         common: dict[str, Any] = {
@@ -265,16 +264,17 @@ class TFLiteExporter(Exporter):
             return quantized.prove_divergence(
                 model, stage, beams=self.beams, limits=self._limits(), text=self.held_out_text, **common
             )
-        return ids.prove_ids(model, stage, rounded=self._rounded(model.tokenizer, weights, shape), **common)
+        return ids.prove_ids(model, stage, rounded=self._rounded(model, weights, graph["cache_length"]), **common)
 
-    def _rounded(self, tokenizer: Tokenizer, weights: DecoderWeights, shape: DecoderShape) -> Read | None:
+    def _rounded(self, model: LanguageModel, weights: Weights, longest: int) -> Read | None:
         """Reads as the model does that the file rounds its weights to; None where it rounds none."""
         if self.quantize == "float32":
             return None
-        from kerasgen.decoder.numpy import reader, rounded
-        from kerasgen.models.families.base import named
+        from kerasgen.decoder.numpy import rounded
+        from kerasgen.exporters.parity import comparison
 
-        return reader(shape.config, rounded(named(weights), "float16", least_rank=2), tokenizer.vocabulary_size)
+        stored = rounded(weights, "float16", least_rank=2)
+        return comparison.reader(comparison.with_weights(model, stored), longest)
 
     def _limits(self) -> Limits:
         from kerasgen.exporters.parity.quantized import Limits

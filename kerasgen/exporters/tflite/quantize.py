@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasgen.models.families.base import DecoderWeights
+from kerasgen.decoder.weights import Weights, flat
 from kerasgen.quiet import quietly
 
 _ALIGNMENT = 64
@@ -60,12 +60,11 @@ def operators(flatbuffer: bytes) -> list[str]:
     return sorted(found)
 
 
-def least_bytes(weights: DecoderWeights, quantize: str) -> int:
+def least_bytes(weights: Weights, quantize: str) -> int:
     """Return how many bytes the weights take at the least, the scales of integers with them."""
     total = 0
-    tables = weights.token_embedding, weights.position_embedding
-    for array in _arrays(weights):
-        is_table = any(array is table for table in tables)
+    for name, array in flat(weights).items():
+        is_table = name.startswith("embedding.")
         if array.ndim != 2 or quantize == "float32":
             total += 4 * array.size
         elif quantize == "float16":
@@ -75,11 +74,6 @@ def least_bytes(weights: DecoderWeights, quantize: str) -> int:
         else:  # a nibble each, and a float16 for a block
             total += array.size // 2 + 2 * (array.size // BLOCK)
     return total
-
-
-def _arrays(weights: DecoderWeights) -> list[Any]:
-    flat = [weights.token_embedding, weights.position_embedding, weights.final_gamma, weights.final_beta]
-    return flat + [np.asarray(array) for layer in weights.layers for array in layer]
 
 
 def read(flatbuffer: bytes) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
     from kerasgen.exporters.parity.comparison import Read
+    from kerasgen.models.architectures import Architecture
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.base import Tokenizer
     from kerasgen.tokens.bpe import ByteLevelBPE
@@ -64,21 +65,31 @@ class TransformersExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
         from kerasgen.exporters import progress
-        from kerasgen.exporters.families import family_and_tokenizer
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
+        from kerasgen.exporters.validation import architecture_and_tokenizer
+        from kerasgen.models.architectures import keras_weights, tensors
 
-        family, tokenizer = family_and_tokenizer(model, "transformers")
-        shape = family.shape(model.causal_lm)
-        comparison.require_positions(shape.max_sequence_length)
+        architecture, tokenizer = architecture_and_tokenizer(model, "transformers")
+        described = keras_weights.describe(architecture, model.backbone)
+        positions = described.max_sequence_length
+        assert positions is not None  # they are learned
+        comparison.require_positions(positions)
         comparison.require_finite(model)
         # kerasgen's own readers know no other, so nothing could be proved.
-        if shape.layer_norm_epsilon != 1e-5:
-            raise ExportArgumentError(f"The norm's epsilon must be 1e-5. Received: {shape.layer_norm_epsilon}.")
+        if described.norm.epsilon != architecture.layer_norm_epsilon:
+            raise ExportArgumentError(
+                f"The norm's epsilon must be {architecture.layer_norm_epsilon}. Received: {described.norm.epsilon}."
+            )
         start = tokenizer.end_token_id if tokenizer.start_token_id is None else tokenizer.start_token_id
         end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
         ends = end if len(tokenizer.end_token_ids) == 1 else list(tokenizer.end_token_ids)
-        config = family.transformers_config(shape, start=start, end=end, pad=pad) | {"torch_dtype": self.dtype}
+        config = _config(architecture, model.backbone) | {
+            "bos_token_id": start,
+            "eos_token_id": end,
+            "pad_token_id": pad,
+            "torch_dtype": self.dtype,
+        }
         generation = {"bos_token_id": start, "eos_token_id": ends, "pad_token_id": pad, "do_sample": False}
         with staged(path, overwrite=overwrite, exporter="transformers") as stage:
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
@@ -86,8 +97,9 @@ class TransformersExporter(Exporter):
             stage.mkdir()
             _write_json(stage / "config.json", config)
             _write_json(stage / "generation_config.json", generation)
-            write_tokenizer(tokenizer, stage, length=shape.max_sequence_length)
-            self._write_weights(family.transformers_tensors(family.weights(model.causal_lm)), stage)
+            write_tokenizer(tokenizer, stage, length=positions)
+            weights = keras_weights.read(architecture, model.backbone)
+            self._write_weights(tensors.write(architecture, described, weights, "transformers"), stage)
             figures = self._prove(model, stage)
             report = write_report(
                 stage,
@@ -144,7 +156,7 @@ class TransformersExporter(Exporter):
         }
         comparison.require(same, "The tokenizer that was written is not the model's")
         unrounded = comparison.reader(model, longest)
-        reader = unrounded if self.dtype == "float32" else self._rounded(model)
+        reader = unrounded if self.dtype == "float32" else self._rounded(model, longest)
         figures: dict[str, Any] = {
             **comparison.distances(comparison.logits(model, read), written, read),
             "new_tokens": counts,
@@ -164,18 +176,24 @@ class TransformersExporter(Exporter):
         figures["transformers"] = _prove_in_transformers(tokenizer, job, reader)
         return figures
 
-    def _rounded(self, model: LanguageModel) -> Read:
+    def _rounded(self, model: LanguageModel, longest: int) -> Read:
         """Reads as the model does that the file rounds its weights to."""
         import ml_dtypes  # noqa: F401  brings NumPy the name bfloat16
 
-        from kerasgen.decoder.numpy import reader, rounded
-        from kerasgen.models.families import family_of
-        from kerasgen.models.families.base import named
+        from kerasgen.decoder.numpy import rounded
+        from kerasgen.exporters.parity import comparison
+        from kerasgen.models.architectures import keras_weights
 
-        family = family_of(model.causal_lm)
-        assert family is not None
-        weights = rounded(named(family.weights(model.causal_lm)), self.dtype)
-        return reader(family.shape(model.causal_lm).config, weights, model.tokenizer.vocabulary_size)
+        _, weights = keras_weights.decoder_of(model.causal_lm)
+        return comparison.reader(comparison.with_weights(model, rounded(weights, self.dtype)), longest)
+
+
+def _config(architecture: Architecture, backbone: Any) -> dict[str, Any]:
+    """What `config.json` says of a decoder."""
+    sizes = {key: getattr(backbone, name) for name, key in architecture.arguments.items()}
+    found = {"architectures": [architecture.transformers_class], "model_type": architecture.name, **sizes}
+    same = {key: found[other] for key, other in architecture.transformers_same.items()}
+    return {**found, **same, **architecture.transformers_settings}
 
 
 def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) -> None:

@@ -13,6 +13,11 @@ from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Pa
 _HOMES = {"GPT2Backbone": "gpt2", "LlamaBackbone": "llama", "OPTBackbone": "opt"}
 
 
+def backbones() -> list[str]:
+    """Return the names of the KerasHub backbone classes that have an architecture."""
+    return sorted(_HOMES)
+
+
 def of_backbone(name: str) -> Architecture | None:
     """Return the architecture of a KerasHub backbone class by its name, or None where there is none."""
     if name not in _HOMES:
@@ -41,4 +46,13 @@ def _all() -> list[Architecture]:
     return [known for backbone in _HOMES if (known := of_backbone(backbone)) is not None]
 
 
-__all__ = ["Architecture", "ByteLevelTokens", "Part", "byte_level_tokens", "named", "named_in_gguf", "of_backbone"]
+__all__ = [
+    "Architecture",
+    "ByteLevelTokens",
+    "Part",
+    "backbones",
+    "byte_level_tokens",
+    "named",
+    "named_in_gguf",
+    "of_backbone",
+]

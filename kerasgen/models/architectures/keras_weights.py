@@ -16,6 +16,7 @@ from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ModelError
+from kerasgen.models import architectures
 from kerasgen.models.architectures.base import Architecture
 
 # The last level of a weight's name, and what Keras's and KerasHub's layers call it.
@@ -26,6 +27,19 @@ _ATTRIBUTES = {
     "tokens": ("embeddings",),
     "positions": ("position_embeddings",),
 }
+
+
+def architecture_of(causal_lm: Any) -> Architecture | None:
+    """Return the architecture of a KerasHub causal model, or None if kerasgen doesn't compute it by itself."""
+    found = architectures.of_backbone(type(causal_lm.backbone).__name__)
+    return found if found is not None and has_its_activation(found, causal_lm.backbone) else None
+
+
+def decoder_of(causal_lm: Any) -> tuple[DecoderConfig, Weights]:
+    """Return the description of a KerasHub causal model of a known architecture, and its weights as `read` does."""
+    architecture = architecture_of(causal_lm)
+    assert architecture is not None
+    return describe(architecture, causal_lm.backbone), read(architecture, causal_lm.backbone)
 
 
 def describe(architecture: Architecture, backbone: Any) -> DecoderConfig:
@@ -116,6 +130,15 @@ def assign(architecture: Architecture, backbone: Any, weights: Weights) -> None:
     given = decoder_weights.flat(weights)
     for name, variable in variables(architecture, backbone):
         variable.assign(given[name].reshape(variable.shape))
+
+
+def with_weights(architecture: Architecture, causal_lm: Any, weights: Weights) -> Any:
+    """Return another KerasHub model of the same kind, float32, of these weights, which may be of its first ids."""
+    settings = causal_lm.backbone.get_config()
+    settings |= {"vocabulary_size": len(weights["embedding"]["tokens"]), "dtype": "float32"}
+    backbone = type(causal_lm.backbone).from_config(settings)
+    assign(architecture, backbone, weights)
+    return type(causal_lm)(backbone=backbone, preprocessor=None)
 
 
 def has_its_activation(architecture: Architecture, backbone: Any) -> bool:

@@ -377,17 +377,15 @@ def test_an_end_is_where_the_end_token_comes_nearer_than_before():
 @pytest.mark.one_backend
 @needs_llama_cpp
 def test_adapters_are_in_what_llama_cpp_computes(tmp_path):
-    from kerasgen.models.families import family_of
+    from kerasgen.models.architectures import keras_weights
     from kerasgen.tuners.lora import LoraTuner
 
     model = smallest_gpt2()
-    family = family_of(model.causal_lm)
-    assert family is not None
-    before = family.weights(model.causal_lm).layers[0].qkv_kernel
+    before = keras_weights.decoder_of(model.causal_lm)[1]["layers"][0]["query"]["kernel"]
     tuner = LoraTuner(max_steps=3, batch_size=2, sequence_length=16, learning_rate=0.05, precision="float32")
     tuner.tune(model, encode(model.tokenizer, texts(8)), seed=1, directory=tmp_path / "run", verbose=0)
     artefact = kg.GgufExporter().export(model, tmp_path / "lora.gguf")
-    after = file.read(artefact.path)[0].layers[0].qkv_kernel
+    after = file.read(artefact.path)[2]["layers"][0]["query"]["kernel"]
     assert np.abs(after - before).max() > 1e-3
     assert is_llama_cpp_right(artefact.report["parity"])
 

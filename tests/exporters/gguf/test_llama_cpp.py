@@ -17,9 +17,8 @@ from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.generation import generate_ids
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
 from kerasgen.runtime import metadata
 from kerasgen.testing import draws
 from kerasgen.testing.runtimes import RuntimeContract
@@ -43,8 +42,7 @@ def runtime(exported):
 @pytest.fixture(scope="module")
 def host(exported):
     model = exported[0]
-    family = family_of(model.causal_lm)
-    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
 
 
 class TestRuntime(RuntimeContract):

@@ -16,8 +16,7 @@ from kerasgen.errors import ExportError
 from kerasgen.exporters.parity import comparison, quantized
 from kerasgen.exporters.parity import ids as proving
 from kerasgen.generation import generate_ids
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
+from kerasgen.models.architectures import keras_weights
 
 pytestmark = pytest.mark.one_backend
 SIZES = {"chunks": (8, 16), "longest": 128}
@@ -26,8 +25,7 @@ SIZES = {"chunks": (8, 16), "longest": 128}
 @pytest.fixture(scope="module")
 def engine() -> NumpyEngine:
     model = tiny_gpt2()
-    family = family_of(model.causal_lm)
-    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
 
 
 class Host:

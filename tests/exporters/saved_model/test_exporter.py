@@ -23,9 +23,8 @@ from wrong_calls import WRONG
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.generation import generate_ids
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
 from kerasgen.runtime import metadata
 from kerasgen.testing.runtimes import RuntimeContract
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -45,8 +44,7 @@ def model() -> LanguageModel:
 @pytest.fixture(scope="module")
 def host(model) -> NumpyEngine:
     """The library's own loops and samplers over the arithmetic in NumPy, for which nothing has to be compiled."""
-    family = family_of(model.causal_lm)
-    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -350,8 +348,7 @@ def test_the_starter_goes_from_text_to_text(tmp_path):
     model = kg.Starter().load()
     artefact = kg.SavedModelExporter().export(model, tmp_path / "starter")
     assert artefact.report["parity"]["greedy_equal"]
-    family = family_of(model.causal_lm)
-    host = NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    host = NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
     for sampler in ("greedy", "top_k:k=5", "top_p:p=0.9", "min_p:p=0.1", "beam:num_beams=4"):
         wanted = generate_ids(host, [model.tokenizer.encode("春")], sampler=sampler, max_new_tokens=24, seed=4)
         text = artefact.generate("春", max_new_tokens=24, sampler=sampler, seed=4)

@@ -8,8 +8,7 @@ from tiny import tiny_gpt2, tiny_opt
 from kerasgen.decoder.fusing import fused
 from kerasgen.decoder.weights import map_arrays, map_named
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
+from kerasgen.models.architectures import keras_weights
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.tensorflow, pytest.mark.one_backend]
@@ -22,8 +21,8 @@ def test_hidden_states_are_those_of_kerashub(make):
     from kerasgen.exporters.tensorflow import decoder
 
     model = make(num_layers=2)
-    family = family_of(model.causal_lm)
-    config, weights = family.shape(model.causal_lm).config, fused(named(family.weights(model.causal_lm)))
+    config, weights = keras_weights.decoder_of(model.causal_lm)
+    weights = fused(weights)
     wanted = np.asarray(model.backbone({"token_ids": IDS, "padding_mask": np.ones_like(IDS)}))
 
     def of_rows(index, q, k, v):

@@ -16,9 +16,8 @@ import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ExportArgumentError, ExportError, GenerateArgumentError, ModelFormatError
 from kerasgen.generation import generate_ids
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
 from kerasgen.testing.runtimes import RuntimeContract
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
@@ -38,8 +37,7 @@ def exported(tmp_path_factory):
 def host(exported):
     """The library's own loops and samplers over the arithmetic in NumPy, for which nothing has to be compiled."""
     model = exported[0]
-    family = family_of(model.causal_lm)
-    return NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    return NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from kerasgen.errors import ExportArgumentError, ExportError, GenerationError
 from kerasgen.exporters.tflite import estimates as tflite_shortlist
 from kerasgen.exporters.tflite.shortlist import Shortlist, rounding_error
 from kerasgen.generation import generate_ids
-from kerasgen.models.families import family_of
-from kerasgen.models.families.base import named
+from kerasgen.models.architectures import keras_weights
 
 pytestmark = pytest.mark.one_backend
 
@@ -111,8 +110,7 @@ def counted(exported, monkeypatch):
 
 
 def wanted(model, prompts, sampler, new):
-    family = family_of(model.causal_lm)
-    host = NumpyEngine(family.shape(model.causal_lm).config, named(family.weights(model.causal_lm)), model.tokenizer)
+    host = NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
     found = generate_ids(host, prompts, sampler=sampler, max_new_tokens=new, seed=4)
     return [list(several[0].token_ids) for several in found]
 
@@ -200,7 +198,7 @@ def test_a_model_that_diverged_is_told(counted, monkeypatch):
 
 def test_the_bounds_are_those_of_the_rows_in_the_file(exported):
     model, artefact = exported
-    table = family_of(model.causal_lm).weights(model.causal_lm).token_embedding
+    table = keras_weights.decoder_of(model.causal_lm)[1]["embedding"]["tokens"]
     flatbuffer = artefact.path.read_bytes()
     found = tflite_shortlist.bounds(flatbuffer, table)
     assert {"count": 48, **found} == artefact.report["graph"]["shortlist"]

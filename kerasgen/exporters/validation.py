@@ -1,32 +1,44 @@
-"""What the exporters of decoder families ask of a model before any work."""
+"""What exporters ask of a model before any work."""
 
 from __future__ import annotations
 
 from kerasgen.errors import ExportArgumentError
+from kerasgen.models import architectures
+from kerasgen.models.architectures import Architecture, keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
-from kerasgen.models.families import DecoderFamily, family_of, names
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 
-def family_and_tokenizer(model: LanguageModel, exporter: str) -> tuple[DecoderFamily, ByteLevelBPE]:
-    """Return a model's family and its byte-level tokenizer.
+def written() -> list[str]:
+    """Return the names of the backbone classes that are written in other formats than KerasHub's."""
+    return [name for name in architectures.backbones() if architectures.byte_level_tokens(name) is not None]
+
+
+def architecture_of(model: LanguageModel) -> Architecture | None:
+    """Return a model's architecture, or None if it is not one of those that are `written`."""
+    found = keras_weights.architecture_of(model.causal_lm)
+    return found if found is not None and found.tokens is not None else None
+
+
+def architecture_and_tokenizer(model: LanguageModel, exporter: str) -> tuple[Architecture, ByteLevelBPE]:
+    """Return a model's architecture and its byte-level tokenizer.
 
     Raises:
         ExportArgumentError: kerasgen doesn't know how to write this model in another format.
     """
     require_plain(model, exporter)
-    family = family_of(model.causal_lm)
-    if family is None:
+    architecture = architecture_of(model)
+    if architecture is None:
         raise ExportArgumentError(
             f"The exporter {exporter!r} can't write a {type(model.backbone).__name__}; it writes "
-            f"{' and '.join(names())}. The exporter 'preset' writes any KerasHub model."
+            f"{' and '.join(written())}. The exporter 'preset' writes any KerasHub model."
         )
     if not isinstance(model.tokenizer, ByteLevelBPE):
         raise ExportArgumentError(
             f"The exporter {exporter!r} writes byte-level BPE tokenizers. Received: {type(model.tokenizer).__name__}."
         )
-    return family, model.tokenizer
+    return architecture, model.tokenizer
 
 
 def require_plain(model: LanguageModel, exporter: str) -> None:

@@ -1,0 +1,117 @@
+"""A preset's files become a decoder's weights without Keras: importing KerasHub takes longer than a short text.
+
+What lies in the directory is read only if it is exactly what KerasHub writes for an architecture that kerasgen
+computes; for everything else the answer is None, and the model is loaded through KerasHub, which says what is wrong if
+something is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen import limits
+from kerasgen.decoder import weights as weights_by_name
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.weights import Weights
+from kerasgen.models import architectures, hdf5, integrity, preset_files, preset_tokenizers
+from kerasgen.models.architectures import Architecture, ByteLevelTokens
+from kerasgen.tokens.bpe import ByteLevelBPE
+
+_WEIGHTS_FILE = "model.weights.h5"
+_SETTINGS = {"name", "trainable", "dtype", "dropout"}
+"""Of a backbone's configuration, besides its sizes: nothing that changes what it computes but the type."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredDecoder:
+    """What a directory holds.
+
+    Args:
+        config: the decoder's.
+        weights: float32 NumPy arrays.
+        tokenizer: the exact one.
+    """
+
+    config: DecoderConfig
+    weights: Weights
+    tokenizer: ByteLevelBPE
+
+
+def read(directory: Path) -> StoredDecoder | None:
+    """Return the decoder whose preset lies in a directory, or None if it is of another kind or form."""
+    try:
+        found = _config(directory)
+        if found is None:
+            return None
+        architecture, tokens, config = found
+        integrity.check(directory)
+        with hdf5.WeightsFile(directory / _WEIGHTS_FILE) as file:
+            weights, read = _weights(file, architecture, config)
+            if read != file.datasets.keys():  # weights that this decoder would not compute with
+                return None
+        tokenizer = preset_tokenizers.byte_level(directory, tokens)
+    except Exception:  # of whatever kind: KerasHub reads the same files next, and tells what is wrong with them
+        return None
+    return StoredDecoder(config, weights, tokenizer) if tokenizer.vocabulary_size <= config.vocabulary_size else None
+
+
+def _config(directory: Path) -> tuple[Architecture, ByteLevelTokens, DecoderConfig] | None:
+    """The architecture, its tokens and the decoder's description, if nothing is set but sizes."""
+    found = limits.read_json(directory / "config.json")
+    preset_files.check_config(found, str(directory))
+    architecture = architectures.of_backbone(found["class_name"])
+    if architecture is None or architecture.tokens is None or not architecture.stored:
+        return None
+    settings = found["config"]
+    policy = settings["dtype"]
+    plain = policy if isinstance(policy, str) else policy["class_name"]
+    names = architecture.arguments.keys() - _SETTINGS
+    is_known = found["registered_name"] == f"keras_hub>{architecture.backbone}" and set(settings) == names | _SETTINGS
+    if not is_known or plain not in ("float32", "DTypePolicy") or (directory / "task.weights.h5").exists():
+        return None
+    task = directory / "task.json"
+    if task.exists() and limits.read_json(task)["registered_name"] != f"keras_hub>{architecture.causal_lm}":
+        return None
+    sizes = {name: settings[name] for name in names}
+    are_sizes = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes.values())
+    if not are_sizes or sizes["hidden_dim"] % sizes["num_heads"]:
+        return None
+    config = architecture.describe({**sizes, "layer_norm_epsilon": architecture.layer_norm_epsilon})
+    return architecture, architecture.tokens, config
+
+
+def _weights(file: hdf5.WeightsFile, architecture: Architecture, config: DecoderConfig) -> tuple[Weights, set[str]]:
+    """The decoder's weights, and which datasets they are."""
+    attention, read = config.attention, set()
+
+    def take(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        place = _place(architecture, name)
+        read.add(place)
+        return file.read(place, _kept_shape(name, shape, attention.head_dim)).reshape(shape)
+
+    return weights_by_name.build(config, take), read
+
+
+def _place(architecture: Architecture, name: str) -> str:
+    """Where KerasHub's file holds a weight: it names a layer by its class, and counts those of a class."""
+    *levels, leaf = name.split(".")
+    if levels[0] != "layers":
+        part = name if name in architecture.stored else ".".join(levels)
+        return f"{architecture.stored[part]}/vars/{int(leaf == 'bias')}"
+    number, part = levels[1:]
+    path = next(row.keras for row in architecture.layer_parts if row.name == part).replace(".", "/")
+    return f"{architecture.stored_layer}{f'_{number}' if number != '0' else ''}/{path}/vars/{int(leaf == 'bias')}"
+
+
+def _kept_shape(name: str, shape: tuple[int, ...], head_dim: int) -> tuple[int, ...]:
+    """KerasHub's shape of a weight, which keeps heads apart."""
+    role, leaf = name.split(".")[-2:]
+    if role in ("query", "key", "value"):
+        return (*shape[:-1], shape[-1] // head_dim, head_dim)
+    if (role, leaf) == ("output", "kernel"):
+        return (shape[0] // head_dim, head_dim, shape[1])
+    return shape
