@@ -57,6 +57,8 @@ class Fortunes(CorpusSource):
 class TopA(TokenSampler):
     """A draw among tokens whose probability is at least `a` times the square of the highest one."""
 
+    inputs: ClassVar[tuple[str, ...] | None] = ("a",)
+
     a: float = 0.2
 
     def __post_init__(self) -> None:

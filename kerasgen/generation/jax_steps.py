@@ -11,21 +11,18 @@ import numpy as np
 
 from kerasgen.decoder.jax import Cache, JaxDecoder
 from kerasgen.generation.jax_namespace import XP
-from kerasgen.samplers import arithmetic, randomness
+from kerasgen.samplers import arithmetic, inputs, randomness
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.tokens.base import Tokenizer
 
 MOST_STEPS = 8
+_TYPES = {int: np.int32, float: np.float32}
 
 
 def inputs_of(spec: TokenSampler) -> dict[str, Any]:
     """Return a sampler's numbers as inputs of a graph."""
-    own = {name: np.asarray(getattr(spec, name)) for name in type(spec).inputs or ()}
-    return {
-        "temperature": np.float32(spec.temperature),
-        "penalty": np.float32(spec.repetition_penalty),
-        "own": {name: value.astype("float32" if value.dtype.kind == "f" else "int32") for name, value in own.items()},
-    }
+    own = {name: np.asarray(value, _TYPES[type(value)]) for name, value in inputs.values(spec).items()}
+    return {"temperature": np.float32(spec.temperature), "penalty": np.float32(spec.repetition_penalty), "own": own}
 
 
 def numbers_of(keys: Any, drawn: Any) -> Any:
@@ -41,11 +38,7 @@ def numbers_of(keys: Any, drawn: Any) -> Any:
 
 def is_known(spec: Any) -> bool:
     """Return whether a sampler's choice can be compiled: it says which of its settings are inputs of it."""
-    if not isinstance(spec, TokenSampler):
-        return False
-    # One that inherits the choice of another kind keeps its inputs, one that writes its own must say them anew.
-    author = next(kind for kind in type(spec).__mro__ if "choose" in vars(kind))
-    return vars(author).get("inputs") is not None
+    return inputs.are_declared(type(spec))
 
 
 def are_finite(logits: Any) -> Any:
@@ -66,9 +59,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
     def choose(
         logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None, utf8: Any = None
     ) -> Any:
-        traced = object.__new__(kind)
-        for name, value in shared["own"].items():
-            object.__setattr__(traced, name, value)
+        traced = inputs.traced(kind, shared["own"])
         masked = arithmetic.penalize(XP, logits, seen, shared["penalty"]) / shared["temperature"]
         if allowed is not None:
             masked = jnp.where(allowed, masked, -jnp.inf)

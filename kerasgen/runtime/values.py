@@ -16,7 +16,6 @@ _MOST_BYTES = 1 << 53
 _MAY_LACK = "?"  # after a key that need not be there
 _HEX = re.compile(r"[0-9a-f]{64}")
 _QUANTIZATIONS = ("float32", "float16", "int8", "int4")
-_SAMPLERS = ("greedy", "random", "top_k", "top_p", "min_p")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ _GRAPH: dict[str, Shape] = {
     "prefill_lengths": several(whole(1)),
     "decode_lengths": several(whole(1)),
     "beams": whole(0, 100_000),
-    "loop": one_of(*_SAMPLERS).or_none(),
+    "loop": TEXT.or_none(),
+    "samplers?": several(TEXT),
     "utf8_states?": whole(1, 127),
 }
 _SHAPES: dict[str, dict[str, Shape]] = {
@@ -115,7 +115,7 @@ _SHAPES: dict[str, dict[str, Shape]] = {
         "sha256": HEX,
     },
     "saved_model": {
-        "samplers": several(one_of("greedy", "top_k", "top_p", "min_p", "beam"), least=1),
+        "samplers": several(TEXT, least=1),
         "num_beams": whole(1, 100_000),
         "length_penalty": Kind(
             "a finite number", lambda value: type(value) in (int, float) and abs(value) < 1e30 and math.isfinite(value)

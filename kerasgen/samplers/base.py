@@ -151,11 +151,14 @@ class TokenSampler(SamplerSpec, ABC):
     Attributes:
         draws: whether `choose` reads its uniforms; a kind that doesn't gives the same text for every seed.
         inputs: which of its own settings `choose` takes as numbers of the executor, so that one compiled graph serves
-            all values. None (the default) for kinds that branch on theirs in Python: the host runs those.
+            all values: by JAX, and by artefacts that hold the sampler. None (the default) for kinds that branch on
+            theirs in Python: the host runs those.
+        positive: which of the inputs must be above 0, which an artefact's graph checks when it runs.
     """
 
     draws: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...] | None] = None
+    positive: ClassVar[tuple[str, ...]] = ()
 
     @property
     def reach(self) -> int | None:

@@ -47,6 +47,7 @@ class TopK(TokenSampler):
 
     k: int = 5
     inputs: ClassVar[tuple[str, ...] | None] = ("k",)
+    positive: ClassVar[tuple[str, ...]] = ("k",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +73,7 @@ class TopP(TokenSampler):
 
     p: float = 0.9
     inputs: ClassVar[tuple[str, ...] | None] = ("p",)
+    positive: ClassVar[tuple[str, ...]] = ("p",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.samplers import BEAM, token_sampler
 
 if TYPE_CHECKING:
     from kerasgen.decoder.config import DecoderConfig
@@ -38,7 +39,8 @@ class SavedModelExporter(Exporter):
     what the sampler takes besides are inputs, as are `max_new_tokens` and the end token; the batch is of any size.
 
     Args:
-        samplers: which to hold, of `greedy`, `top_k`, `top_p`, `min_p` and `beam`.
+        samplers: which to hold: `beam`, and the names of kinds whose `inputs` are said, such as `greedy`, `random`,
+            `top_k`, `top_p`, `min_p` and those of other packages.
         num_beams: texts that `beam` keeps at each step.
         length_penalty: of `beam`.
         dtype: what the weights are stored as; `"float16"` halves the files. It is computed in float32.
@@ -61,11 +63,13 @@ class SavedModelExporter(Exporter):
         if isinstance(self.samplers, (str, list)):
             one = isinstance(self.samplers, str)
             object.__setattr__(self, "samplers", (self.samplers,) if one else tuple(self.samplers))
-        wrong = [name for name in self.samplers if name not in SAMPLERS]
-        if wrong or not self.samplers:
+        if not self.samplers or not all(isinstance(name, str) for name in self.samplers):
             raise ExportArgumentError(
-                f"samplers must be some of {', '.join(SAMPLERS)}. Received: samplers={self.samplers!r}."
+                f"samplers must be names, such as {', '.join(SAMPLERS)}. Received: samplers={self.samplers!r}."
             )
+        for name in self.samplers:
+            if name != BEAM:
+                token_sampler(name)
         if not isinstance(self.num_beams, int) or isinstance(self.num_beams, bool) or self.num_beams < 1:
             raise ExportArgumentError(f"num_beams must be a whole number of at least 1. Received: {self.num_beams!r}.")
         penalty = self.length_penalty

@@ -15,17 +15,14 @@ from kerasgen import forks, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime, check_call, check_text
-from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers import REGISTRY, inputs
+from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.resolving import resolve
-from kerasgen.samplers.sampling import Greedy, MinP, TopK, TopP
 from kerasgen.samplers.searching import Beam
 from kerasgen.tokens.base import Tokenizer
 
 UNMASKED = "_ids_unmasked"
 """After a sampler's name, the signature that chooses among all tokens, those that break a character too."""
-
-_NAMES: dict[type[SamplerSpec], str] = {Greedy: "greedy", TopK: "top_k", TopP: "top_p", MinP: "min_p", Beam: "beam"}
-_OWN = {"top_k": ("temperature", "k"), "top_p": ("temperature", "p"), "min_p": ("temperature", "p")}
 
 
 class SavedModelRuntime(Runtime):
@@ -98,13 +95,7 @@ class SavedModelRuntime(Runtime):
         )
         spec = resolve(sampler)
         name = self._name(spec)
-        settings = {key: getattr(spec, key) for key in _OWN.get(name, ())}
-        if name == "beam":
-            settings = {"temperature": spec.temperature}
-        elif name != "greedy":
-            settings["seed"] = np.uint64(seed if spec.seed is None else spec.seed).astype(np.int64)
-            if name == "top_k":
-                settings["k"] = min(spec.k, self.tokenizer.vocabulary_size)
+        own = inputs.values(spec) if isinstance(spec, TokenSampler) else {}
         if not prompts:
             return []
         padded = np.zeros((len(prompts), max(map(len, prompts))), dtype=np.int32)
@@ -112,15 +103,17 @@ class SavedModelRuntime(Runtime):
             padded[row, : len(prompt)] = prompt
         unmasked = f"{name}{UNMASKED}"  # an artefact without it has no other signature than this
         call = self._signatures[unmasked if not valid_utf8 and unmasked in self._signatures else f"{name}_ids"]
-        inputs = {
+        given = {
             "prompts": padded,
             "lengths": [len(prompt) for prompt in prompts],
             "max_new_tokens": max_new_tokens,
             "end_token_id": -1 if end_token_id is None else end_token_id,
-            **settings,
+            "temperature": spec.temperature,
+            "seed": np.uint64(seed if spec.seed is None else spec.seed).astype(np.int64),
+            **own,
         }
-        dtypes = {key: spec.dtype for key, spec in call.structured_input_signature[1].items()}
-        found = call(**{key: self._tf.constant(value, dtypes[key]) for key, value in inputs.items()})
+        taken = call.structured_input_signature[1]  # greedy takes no temperature, and a search no seed
+        found = call(**{key: self._tf.constant(given[key], of.dtype) for key, of in taken.items()})
         ids, lengths = found["token_ids"].numpy(), found["lengths"].numpy()
         return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
@@ -141,7 +134,7 @@ class SavedModelRuntime(Runtime):
         return found["logits"].numpy()[0]
 
     def _name(self, spec: Any) -> str:
-        name = _NAMES.get(type(spec))
+        name = REGISTRY.name_of(spec)
         if name is None or name not in self._samplers:
             raise GenerateArgumentError(
                 f"This SavedModel holds the samplers {', '.join(self._samplers)}. Received: {spec!r}. Export it with "

@@ -14,28 +14,33 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from kerasgen.constraints.valid_utf8 import Utf8Masks
+from kerasgen.exporters.samplers import BEAM, token_sampler
 from kerasgen.exporters.saved_model import graph
 from kerasgen.exporters.saved_model.runtime import UNMASKED
 from kerasgen.exporters.saved_model.tokenizer import GraphTokenizer
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps, table
-from kerasgen.samplers import arithmetic, randomness
+from kerasgen.samplers import inputs, randomness
 from kerasgen.samplers.base import LEAST_TEMPERATURE
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 _FLOAT, _INT, _SEED = (tf.TensorSpec([], dtype) for dtype in (tf.float32, tf.int32, tf.int64))
 _COMMON = {"max_new_tokens": _INT, "end_token_id": _INT}
-_OWN: dict[str, dict[str, tf.TensorSpec]] = {
-    "greedy": {},
-    "top_k": {"temperature": _FLOAT, "k": _INT, "seed": _SEED},
-    "top_p": {"temperature": _FLOAT, "p": _FLOAT, "seed": _SEED},
-    "min_p": {"temperature": _FLOAT, "p": _FLOAT, "seed": _SEED},
-    "beam": {"temperature": _FLOAT},
-}
+_TYPES = {int: _INT, float: _FLOAT}
 _VALID = {"valid_utf8": tf.TensorSpec([], tf.bool)}
 _TEXTS = {"prompts": tf.TensorSpec([None], tf.string)}
 _DECODED = {"token_ids": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
 _IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSpec([None], tf.int32)}
+
+
+def _own(name: str) -> dict[str, tf.TensorSpec]:
+    """What the signatures of a sampler take besides what all take."""
+    if name == BEAM:
+        return {"temperature": _FLOAT}
+    kind = token_sampler(name)
+    found = {"temperature": _FLOAT} if inputs.has_temperature(kind) else {}
+    found |= {setting: _TYPES[of] for setting, of in inputs.types(kind).items()}
+    return found | ({"seed": _SEED} if kind.draws else {})
 
 
 class Decoder(Protocol):
@@ -186,13 +191,13 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
             )
         for name in samplers:
             # One graph for all: the others call it.
-            ids = _function(partial(self._generate, name), _VALID | _IDS | _COMMON | _OWN[name])
-            found[f"{name}_ids"] = _function(_ids(ids, valid_utf8=True), _IDS | _COMMON | _OWN[name])
+            ids = _function(partial(self._generate, name), _VALID | _IDS | _COMMON | _own(name))
+            found[f"{name}_ids"] = _function(_ids(ids, valid_utf8=True), _IDS | _COMMON | _own(name))
             if self._utf8.matters:
                 unmasked = _ids(ids, valid_utf8=False)
-                found[f"{name}{UNMASKED}"] = _function(unmasked, _IDS | _COMMON | _OWN[name])
+                found[f"{name}{UNMASKED}"] = _function(unmasked, _IDS | _COMMON | _own(name))
             if tokenizer is not None:
-                found[name] = _function(_texts(encode, decode, ids), _TEXTS | _COMMON | _OWN[name])
+                found[name] = _function(_texts(encode, decode, ids), _TEXTS | _COMMON | _own(name))
         return found
 
     def _logits(self, token_ids: Any) -> dict[str, Any]:
@@ -214,23 +219,8 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         with tf.control_dependencies(checks):
             prompts = tf.identity(prompts)
         begun = self._utf8.begin(prompts, lengths, valid_utf8)
-        if name == "greedy":
-            highest = graph.Choice(
-                lambda logits, _: arithmetic.highest(xp, logits),
-                lambda step: tf.zeros(tf.broadcast_dynamic_shape(tf.shape(step), tf.shape(lengths))),
-                self._utf8,
-                begun,
-            )
-            return self._decoder.sample(prompts, lengths, most, end, highest)
-        temperature = settings["temperature"]
-        is_high_enough = tf.debugging.assert_greater_equal(
-            temperature,
-            LEAST_TEMPERATURE,
-            f"`temperature` must be at least {LEAST_TEMPERATURE}; for the likeliest token, ask `greedy`.",
-        )
-        with tf.control_dependencies([is_high_enough]):
-            temperature = tf.identity(temperature)
-        if name == "beam":
+        temperature = _at_least(settings.get("temperature"))
+        if name == BEAM:
             return self._decoder.search(
                 prompts,
                 lengths,
@@ -242,18 +232,35 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
                 utf8=self._utf8,
                 begun=begun,
             )
-        if name == "top_p":
-            with tf.control_dependencies([tf.debugging.assert_positive(settings["p"], "`p` must be above 0.")]):
-                settings["p"] = tf.identity(settings["p"])
-        key = _keys(prompts, lengths, settings["seed"])
+        kind = token_sampler(name)
+        positive = [tf.debugging.assert_positive(settings[key], f"`{key}` must be above 0.") for key in kind.positive]
+        with tf.control_dependencies(positive):
+            spec = inputs.traced(kind, {key: tf.identity(settings[key]) for key in kind.inputs or ()})
 
         def pick(logits: Any, numbers: Any) -> Any:
-            return arithmetic.draw(xp, _truncate(name, logits / temperature, settings), numbers)
+            return kind.choose(spec, xp, logits if temperature is None else logits / temperature, numbers)
+
+        key = _keys(prompts, lengths, settings["seed"]) if kind.draws else None
 
         def numbers(step: Any) -> Any:
+            if key is None:
+                return tf.zeros(tf.broadcast_dynamic_shape(tf.shape(step), tf.shape(lengths)))
             return randomness.uniforms(xp, key, tf.zeros_like(key[0]) + tf.cast(step, tf.uint32))
 
         return self._decoder.sample(prompts, lengths, most, end, graph.Choice(pick, numbers, self._utf8, begun))
+
+
+def _at_least(temperature: Any) -> Any:
+    """The temperature, which is checked when the graph runs; None stays None."""
+    if temperature is None:
+        return None
+    is_high_enough = tf.debugging.assert_greater_equal(
+        temperature,
+        LEAST_TEMPERATURE,
+        f"`temperature` must be at least {LEAST_TEMPERATURE}; for the likeliest token, ask `greedy`.",
+    )
+    with tf.control_dependencies([is_high_enough]):
+        return tf.identity(temperature)
 
 
 def _encode(tokenizer: GraphTokenizer, texts: Any) -> dict[str, Any]:
@@ -304,14 +311,6 @@ def _keys(prompts: Any, lengths: Any, seed: Any) -> tuple[Any, Any]:
     ]
     token_ids = tf.cast(tf.where(counted, prompts, 0), tf.uint32)
     return randomness.prompt_key(xp, (words[0], words[1]), token_ids, counted, tf.cast(repeat, tf.uint32))
-
-
-def _truncate(name: str, logits: Any, settings: dict[str, Any]) -> Any:
-    if name == "top_k":
-        return arithmetic.top_k_mask(xp, logits, tf.maximum(settings["k"], 1))
-    if name == "top_p":
-        return arithmetic.top_p_mask(xp, logits, settings["p"])
-    return arithmetic.min_p_mask(xp, logits, settings["p"])
 
 
 def _function(call: Callable[..., Any], inputs: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
+from kerasgen.exporters.samplers import token_sampler
 from kerasgen.files import temporary
 from kerasgen.keywords import meant
 
@@ -31,7 +32,6 @@ _DISAGREEMENT = 0.02
 _SHORTEST = 64  # places of the cache that the smallest signature attends to
 _LEAST_HELD_OUT = 20  # tokens
 _TRACE, _CONVERT = "trace the graph", "convert it to TFLite"
-LOOPS = ("greedy", "random", "top_k", "top_p", "min_p")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class TFLiteExporter(Exporter):
             times as many; 0 leaves it out.
         loop: a sampler for a signature that generates by itself, such as `generate_top_k` for `"top_k"`: the decoding
             loop and the sampler are in its graph, and its random numbers are an input. None leaves it out.
+        samplers: names of samplers for a signature each that chooses from logits, such as `choose_top_k`: what a page
+            or an app calls after `decode`. Their settings and the random number are inputs.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
             may have (Kullback-Leibler, on the held-out text); None for 0.05 with int8 and 0.5 with int4.
         least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's;
@@ -75,7 +77,8 @@ class TFLiteExporter(Exporter):
     decode_lengths: tuple[int, ...] | None = None
     beams: int = 4
     shortlist: int | None = None
-    loop: Literal["greedy", "random", "top_k", "top_p", "min_p"] | None = None
+    loop: str | None = None
+    samplers: tuple[str, ...] = ()
     most_divergence: float | None = None
     least_agreement: float | None = None
     most_logit_difference: float | None = None
@@ -88,8 +91,13 @@ class TFLiteExporter(Exporter):
                 f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
                 f"{meant(self.quantize, QUANTIZATIONS)}"
             )
-        if self.loop is not None and self.loop not in LOOPS:
-            raise ExportArgumentError(f"loop must be one of {', '.join(LOOPS)}, or None. Received: {self.loop!r}.")
+        if isinstance(self.samplers, (str, list)):
+            one = isinstance(self.samplers, str)
+            object.__setattr__(self, "samplers", (self.samplers,) if one else tuple(self.samplers))
+        for name in (*self.samplers, *(() if self.loop is None else (self.loop,))):
+            if not isinstance(name, str):
+                raise ExportArgumentError(f"loop and samplers must be names of samplers. Received: {name!r}.")
+            token_sampler(name)
         for name in _SETTABLE:
             if getattr(self, name) is not None:
                 check_limit(name, getattr(self, name))
@@ -159,6 +167,7 @@ class TFLiteExporter(Exporter):
             "decode_lengths": self._decode_lengths(length),
             "beams": self.beams,
             "loop": self.loop,
+            "samplers": list(self.samplers),
             "shortlist": None,
         }
         with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
@@ -220,6 +229,7 @@ class TFLiteExporter(Exporter):
                 decode_lengths=graph["decode_lengths"],
                 beams=self.beams,
                 loop=self.loop,
+                samplers=self.samplers,
                 utf8=utf8,
                 shortlist=count,
             )
@@ -292,6 +302,7 @@ def _signatures(graph: dict[str, Any]) -> list[str]:
     names += [f"decode_beams_{graph['beams']}"] if graph["beams"] else []
     if graph["shortlist"]:
         names += ["shortlist", *(f"shortlist_{length}" for length in graph["decode_lengths"]), "logits"]
+    names += [f"choose_{name}" for name in graph["samplers"]]
     return names + ([f"generate_{graph['loop']}"] if graph["loop"] else [])
 
 

@@ -6,6 +6,9 @@ The signatures are those that LiteRT-LM expects. Imports TensorFlow.
 `utf8_state`, the state of the prompt's bytes as `kerasgen.constraints.valid_utf8` numbers them, and keeps the text
 valid UTF-8; the number of states lets it choose among all tokens.
 
+`choose_SAMPLER`, on request, chooses a token from logits: `(logits, …) → token_ids`, with the sampler's settings and a
+random number as inputs of one element each.
+
 `shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `tflite_shortlist`.
 
 `prefill_N(tokens, input_pos, kv_cache_k_0, kv_cache_v_0, …)` reads N tokens and returns the caches; `decode` reads one
@@ -28,25 +31,29 @@ from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.fusing import fused
 from kerasgen.decoder.weights import Weights, map_arrays
+from kerasgen.exporters.samplers import token_sampler
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow import utf8 as utf8_steps
 from kerasgen.exporters.tflite import estimates as tflite_shortlist
-from kerasgen.samplers import arithmetic
+from kerasgen.samplers import inputs
 
 DECODE = "decode"
 SHORTLIST = "shortlist"
 LOGITS = "logits"
 MASKED = -1e9
-# What the signature that generates takes for each sampler, beside a token, its place, a limit and an end token. Random
-# numbers come from outside, one for each token, for those that the runtime draws can't be seeded.
-LOOPS: dict[str, dict[str, Any]] = {
-    "greedy": {},
-    "random": {"uniforms": tf.float32, "temperature": tf.float32},
-    "top_k": {"uniforms": tf.float32, "temperature": tf.float32, "k": tf.int32},
-    "top_p": {"uniforms": tf.float32, "temperature": tf.float32, "p": tf.float32},
-    "min_p": {"uniforms": tf.float32, "temperature": tf.float32, "p": tf.float32},
-}
+_TYPES = {int: tf.int32, float: tf.float32}
+
+
+def _own(sampler: str) -> dict[str, Any]:
+    """The inputs of a sampler and their types.
+
+    Random numbers come from outside, one for each token, for those that the runtime draws can't be seeded.
+    """
+    kind = token_sampler(sampler)
+    found = {"uniforms": tf.float32} if kind.draws else {}
+    found |= {"temperature": tf.float32} if inputs.has_temperature(kind) else {}
+    return found | {name: _TYPES[of] for name, of in inputs.types(kind).items()}
 
 
 def prefill_name(length: int) -> str:
@@ -69,6 +76,7 @@ def write_saved_model(
     decode_lengths: Sequence[int] = (),
     beams: int,
     loop: str | None = None,
+    samplers: Sequence[str] = (),
     utf8: Utf8Masks | None = None,
     shortlist: int = 0,
 ) -> None:
@@ -82,7 +90,8 @@ def write_saved_model(
         prefill_lengths: tokens that the prefill signatures read.
         decode_lengths: places that further signatures like `decode` attend to, for texts that are shorter yet.
         beams: texts that `decode_beams` reads at once; 0 leaves it out.
-        loop: a sampler, one of `LOOPS`, for a signature that generates by itself; None leaves it out.
+        loop: the name of a sampler, for a signature that generates by itself; None leaves it out.
+        samplers: names of samplers, for a signature each that chooses from logits.
         utf8: what keeps the texts of that signature valid UTF-8, or None where every token does.
         shortlist: tokens whose logits `shortlist` returns, for each length that there is a `decode` for; 0 leaves it
             out.
@@ -96,6 +105,7 @@ def write_saved_model(
         signatures[beams_name(beams)] = module.beams_signature(beams)
     if loop is not None:
         signatures[loop_name(loop)] = module.loop_signature(loop, utf8_steps.table(utf8, config.vocabulary_size))
+    signatures |= {choice_name(name): module.choice_signature(name) for name in samplers}
     if shortlist:
         module.estimating = tf.Variable(tflite_shortlist.rounded_rows(weights["embedding"]["tokens"]), trainable=False)
         signatures |= {
@@ -123,6 +133,11 @@ def beams_name(count: int) -> str:
 def loop_name(sampler: str) -> str:
     """Return the name of the signature that generates by itself."""
     return f"generate_{sampler}"
+
+
+def choice_name(sampler: str) -> str:
+    """Return the name of the signature that chooses from logits."""
+    return f"choose_{sampler}"
 
 
 class _Module(tf.Module):  # type: ignore[misc]
@@ -187,7 +202,7 @@ class _Module(tf.Module):  # type: ignore[misc]
 
         `utf8` is the table of `tensorflow_utf8`, or None.
         """
-        own = LOOPS[sampler] | ({} if utf8 is None else {"utf8_state": tf.int32})
+        own = _own(sampler) | ({} if utf8 is None else {"utf8_state": tf.int32})
         steps = None if utf8 is None else tf.constant(utf8)
 
         def generate(
@@ -228,6 +243,18 @@ class _Module(tf.Module):  # type: ignore[misc]
             end_token_id=tf.TensorSpec((1,), tf.int32, "end_token_id"),
             **{name: tf.TensorSpec((self.cache_length if name == "uniforms" else 1,), own[name], name) for name in own},
             **self._cache_specs(),
+        )
+
+    def choice_signature(self, sampler: str) -> Any:
+        """A signature that chooses a token from logits; what it takes besides are the sampler's inputs."""
+        own = _own(sampler)
+
+        def choose(logits: Any, **settings: Any) -> dict[str, Any]:
+            return {"token_ids": tf.cast(_choose(sampler, logits, settings, tf.constant(0)), tf.int32)}
+
+        return tf.function(choose, autograph=False).get_concrete_function(
+            logits=tf.TensorSpec((1, self.config.vocabulary_size), tf.float32, "logits"),
+            **{name: tf.TensorSpec((1,), of, name) for name, of in own.items()},
         )
 
     def beams_signature(self, count: int) -> Any:
@@ -292,17 +319,12 @@ def _look_up(table: Any, ids: Any) -> Any:
 
 
 def _choose(sampler: str, logits: Any, settings: Mapping[str, Any], step: Any) -> Any:
-    """The token after logits `(1, vocabulary_size)`, by the arithmetic of every other executor."""
-    if sampler == "greedy":
-        return arithmetic.highest(xp, logits)
-    logits = logits / settings["temperature"]
-    if sampler == "top_k":
-        logits = arithmetic.top_k_mask(xp, logits, settings["k"])
-    elif sampler == "top_p":
-        logits = arithmetic.top_p_mask(xp, logits, settings["p"])
-    elif sampler == "min_p":
-        logits = arithmetic.min_p_mask(xp, logits, settings["p"])
-    return arithmetic.draw(xp, logits, tf.gather(settings["uniforms"], tf.reshape(step, (1,))))
+    """The token after logits `(1, vocabulary_size)`, by the sampler's own choice."""
+    kind = token_sampler(sampler)
+    if "temperature" in settings:
+        logits = logits / settings["temperature"]
+    uniforms = tf.gather(settings["uniforms"], tf.reshape(step, (1,))) if kind.draws else tf.zeros((1,))
+    return kind.choose(inputs.traced(kind, settings), xp, logits, uniforms)
 
 
 def _write(caches: Mapping[str, Any], index: int, keys: Any, values: Any, place: Any) -> dict[str, Any]:

@@ -10,18 +10,11 @@ import numpy as np
 from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.exporters.tflite.runtime import LiteRtEngine
-from kerasgen.samplers import randomness
-from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers import REGISTRY, inputs, randomness
+from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.resolving import resolve
-from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 
-_NAMES: dict[type[SamplerSpec], str] = {
-    Greedy: "greedy",
-    Random: "random",
-    TopK: "top_k",
-    TopP: "top_p",
-    MinP: "min_p",
-}
+_TYPES = {int: np.int32, float: np.float32}
 
 
 def generate_ids(
@@ -39,7 +32,7 @@ def generate_ids(
         GenerateArgumentError: the artefact holds no such loop, or the call doesn't fit into it.
     """
     spec = resolve(sampler)
-    name = _NAMES.get(type(spec))
+    name = REGISTRY.name_of(spec) if inputs.are_declared(type(spec)) else None
     held = engine.settings.get("loop")
     if name is None or name != held:
         there = "no loop" if held is None else f"a loop for {held!r}"
@@ -75,7 +68,7 @@ def generate_ids(
 
 def _one(
     engine: LiteRtEngine,
-    spec: SamplerSpec,
+    spec: TokenSampler,
     name: str,
     text: list[int],
     key: Any,
@@ -88,21 +81,20 @@ def _one(
             f"A prompt of {len(text)} tokens (its start token with them) and {max_new_tokens} new ones must fit into "
             f"the artefact's {length} places, with one at least of each."
         )
-    inputs: dict[str, Any] = {
+    given: dict[str, Any] = {
         "tokens": np.array([text[-1:]], np.int32),
         "input_pos": np.array([len(text) - 1], np.int32),
         "max_new_tokens": np.array([max_new_tokens], np.int32),
         "end_token_id": np.array([engine.tokenizer.end_token_id], np.int32),
     }
     if utf8_state is not None:
-        inputs["utf8_state"] = np.array([utf8_state], np.int32)
-    if name != "greedy":
+        given["utf8_state"] = np.array([utf8_state], np.int32)
+    if spec.draws:
         places = np.arange(length, dtype=np.uint32)
         one = tuple(np.full_like(places, word) for word in key)
-        inputs["uniforms"] = randomness.uniforms(np, (one[0], one[1]), places)
-        inputs["temperature"] = np.array([spec.temperature], np.float32)
-    if isinstance(spec, TopK):
-        inputs["k"] = np.array([min(spec.k, engine.settings["vocabulary_size"])], np.int32)
-    elif isinstance(spec, (TopP, MinP)):
-        inputs["p"] = np.array([spec.p], np.float32)
-    return engine.loop(f"generate_{name}", engine.prefilled(text), inputs)
+        given["uniforms"] = randomness.uniforms(np, (one[0], one[1]), places)
+    if inputs.has_temperature(type(spec)):
+        given["temperature"] = np.array([spec.temperature], np.float32)
+    for key, value in inputs.values(spec).items():
+        given[key] = np.array([value], _TYPES[type(value)])
+    return engine.loop(f"generate_{name}", engine.prefilled(text), given)

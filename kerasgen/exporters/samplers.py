@@ -1,0 +1,33 @@
+"""Which samplers a graph can hold: beam search, and every kind that says which settings are inputs of its choice."""
+
+from __future__ import annotations
+
+from kerasgen import samplers
+from kerasgen.errors import ExportArgumentError, UnknownNameError
+from kerasgen.samplers import inputs
+from kerasgen.samplers.base import TokenSampler
+
+BEAM = "beam"
+
+
+def token_sampler(name: str) -> type[TokenSampler]:
+    """Return the kind of sampler that is registered under a name and that a graph can hold.
+
+    Raises:
+        ExportArgumentError: there is none, or it chooses in Python.
+    """
+    try:
+        kind = samplers.get(name)
+    except UnknownNameError as cause:
+        raise ExportArgumentError(str(cause)) from cause
+    if not inputs.are_declared(kind):
+        raise ExportArgumentError(
+            f"The sampler {name!r} can't be held by a graph: its `choose` doesn't say which settings are its `inputs`. "
+            f"Those that do: {', '.join(held())}."
+        )
+    return kind
+
+
+def held() -> list[str]:
+    """Return the names of the built-in kinds that a graph can hold."""
+    return [name for name in samplers.REGISTRY.built_ins() if inputs.are_declared(samplers.get(name))]

@@ -1,0 +1,50 @@
+"""A sampler's own settings as inputs of a compiled graph, so that one graph serves all their values.
+
+Every executor that compiles a choice takes a sampler through this module and `TokenSampler.choose` alone, and knows no
+kind by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeGuard
+
+from kerasgen.samplers.base import TokenSampler
+
+MOST_WHOLE = 2**31 - 1
+"""What a whole number is at most in a graph; a larger one is taken for it."""
+
+
+def are_declared(kind: Any) -> TypeGuard[type[TokenSampler]]:
+    """Return whether a kind of sampler says which of its settings are inputs of its `choose`."""
+    if not (isinstance(kind, type) and issubclass(kind, TokenSampler)):
+        return False
+    # One that inherits the choice of another kind keeps its inputs, one that writes its own must say them anew.
+    author = next(base for base in kind.__mro__ if "choose" in vars(base))
+    return vars(author).get("inputs") is not None
+
+
+def types(kind: type[TokenSampler]) -> dict[str, type]:
+    """Return for each input of a kind whether it is a whole number, `int`, or `float`."""
+    declared = {field.name: field.type for field in fields(kind)}
+    return {name: int if declared[name] in (int, "int") else float for name in kind.inputs or ()}
+
+
+def values(spec: TokenSampler) -> dict[str, int | float]:
+    """Return the inputs of a sampler as Python numbers that fit into 32 bits."""
+    found = {name: (of, getattr(spec, name)) for name, of in types(type(spec)).items()}
+    return {name: min(value, MOST_WHOLE) if of is int else float(value) for name, (of, value) in found.items()}
+
+
+def has_temperature(kind: type[TokenSampler]) -> bool:
+    """Return whether a graph of this kind takes a temperature: the likeliest token is the same at any."""
+    return kind.draws or bool(kind.inputs)
+
+
+def traced(kind: type[TokenSampler], given: Mapping[str, Any]) -> TokenSampler:
+    """Return a sampler of a kind whose own settings are an executor's numbers, for its `choose` to be traced with."""
+    spec = object.__new__(kind)
+    for name in kind.inputs or ():
+        object.__setattr__(spec, name, given[name])
+    return spec
