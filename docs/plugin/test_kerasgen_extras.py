@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from kerasgen_extras import BiasTuner, Fortunes, NpzExporter, TopA
 
-from kerasgen import Pipeline, load_artefact
+from kerasgen import Pipeline, SavedModelExporter, TFLiteExporter, load_artefact
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
 from kerasgen.testing.corpora import CorpusContract
@@ -85,6 +85,27 @@ def test_an_archive_is_written_by_its_ending_and_opened_again(tmp_path):
     assert artefact.exporter == "npz"
     settings = {"max_new_tokens": 9, "sampler": "top_k:k=3,seed=1"}
     assert load_artefact(tmp_path / "poet.npz").generate("the cat", **settings) == pipe.generate("the cat", **settings)
+
+
+def test_artefacts_hold_the_sampler(tmp_path):
+    pipe = Pipeline(model=save_preset(small_model(), tmp_path / "small"))
+    SavedModelExporter(samplers=("greedy", "top_a")).export(pipe.model, tmp_path / "served")
+    settings = {"max_new_tokens": 9, "sampler": "top_a:a=0.3,temperature=2.0,seed=1"}
+    assert load_artefact(tmp_path / "served").generate("the cat", **settings) == pipe.generate("the cat", **settings)
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    TFLiteExporter(samplers=("top_a",), prefill_lengths=(8,)).export(pipe.model, tmp_path / "poet.tflite")
+    choose = Interpreter(str(tmp_path / "poet.tflite")).get_signature_runner("choose_top_a")
+    logits = np.random.default_rng(0).normal(size=(20, 258)).astype(np.float32)
+    uniforms = np.linspace(0.0, 0.99, 20, dtype=np.float32)
+    numbers = {"temperature": np.float32([2.0]), "a": np.float32([0.3])}
+    found = [
+        choose(logits=row[None], uniforms=uniform[None], **numbers)["token_ids"].item()
+        for row, uniform in zip(logits, uniforms, strict=True)
+    ]
+    assert found == TopA(a=0.3).choose(np, logits / np.float32(2.0), uniforms).tolist()
+    assert len(set(found)) > 5
 
 
 def _now(pipe, path):
