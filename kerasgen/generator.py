@@ -167,12 +167,10 @@ class Generator(metaclass=Checked):
         """
         found = self._configured("generate_to()", GenerationSettings, config, settings)
         model = self.model
-        from kerasgen.generation import writing_files
+        from kerasgen.generation import jobs
 
         engine = litert_engine.resolve(found.engine, self.cache)
-        return writing_files.generate_to(
-            model, path, prompts, found, engine=engine, chunk_size=chunk_size, overwrite=overwrite
-        )
+        return jobs.generate_to(model, path, prompts, found, engine=engine, chunk_size=chunk_size, overwrite=overwrite)
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     @takes(StreamSettings)

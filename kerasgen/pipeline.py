@@ -26,7 +26,7 @@ from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.live import Live
 from kerasgen.tuners.base import FineTuner, TuneReport
-from kerasgen.tuners.provenance import Provenance
+from kerasgen.tuners.base_weights import Provenance
 
 if TYPE_CHECKING:
     from kerasgen.plugins import Registry

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerasgen.generation.api import GeneratedText, decode, generate, generate_ids, stream
     from kerasgen.generation.batches import Continuation, Part
     from kerasgen.generation.engine import Engine, Session
-    from kerasgen.generation.generating import GeneratedText, decode, generate, generate_ids, stream
 
 __all__ = [
     "Continuation",
@@ -36,4 +36,4 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"kerasgen.generation.{_HOMES.get(name, 'generating')}"), name)
+    return getattr(import_module(f"kerasgen.generation.{_HOMES.get(name, 'api')}"), name)

@@ -9,10 +9,10 @@ from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import engines, loops, searches
 from kerasgen.generation.batches import Batch, Continuation
+from kerasgen.generation.detokenize import Writer
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.engines import EngineSource
 from kerasgen.generation.requests import Request
-from kerasgen.generation.writing import Writer
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.resolving import is_hub_sampler

@@ -16,7 +16,6 @@ from kerasgen.constraints.base import ConstraintState
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.batches import Batch
-from kerasgen.generation.constraints import Constraints, allowed_of
 from kerasgen.generation.engine import (
     BlockSession,
     Engine,
@@ -27,6 +26,7 @@ from kerasgen.generation.engine import (
     highest_of,
     logits_of,
 )
+from kerasgen.generation.logits_processors import Constraints, allowed_of
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import TokenSampler, reach_of

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Unpack, runtime_checkable
 
 from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import engines, generating
+from kerasgen.generation import api, engines
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, StreamSettings, configured, takes
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.keywords import Checked, checked
@@ -110,7 +110,7 @@ class Prompt(metaclass=Checked):
         several = specs.strings([prompts] if isinstance(prompts, str) else prompts)
         if several is None:
             raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r:.80}.")
-        texts = generating.generate(model, [self.text + prompt for prompt in several], found)
+        texts = api.generate(model, [self.text + prompt for prompt in several], found)
         if not isinstance(prompts, str):
             return texts
         if isinstance(model, _Watched):
@@ -130,7 +130,7 @@ class Prompt(metaclass=Checked):
             **settings: keyword arguments of `GenerationConfig`; one that is None is as if it were not given.
         """
         model, found = self._with("stream()", StreamSettings, config, settings)
-        pieces = generating.stream(model, self.text + prompt, found)
+        pieces = api.stream(model, self.text + prompt, found)
         return _remembering(pieces, model) if isinstance(model, _Watched) else pieces
 
     @checked(GenerateArgumentError)

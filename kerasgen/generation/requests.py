@@ -13,7 +13,7 @@ from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
-from kerasgen.generation import forms
+from kerasgen.generation import guided
 from kerasgen.generation.batches import ALL, Batch, Part
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.engine import TextSpace
@@ -107,7 +107,7 @@ def make(
     if repeats is not None:
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
     constraint: Any = config.constraint
-    states = forms.begin(space, framed, limits, constraint)
+    states = guided.begin(space, framed, limits, constraint)
     # An automaton's form is one of characters; of another's states nobody knows. No mask comes to KerasHub's samplers.
     is_whole = constraint is not None and type(constraint).begin is Constraint.begin
     masked = config.valid_utf8 and not is_whole and not is_hub_sampler(spec)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from kerasgen.constraints.base import ConstraintState
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.generation.batches import Batch, Continuation
-from kerasgen.generation.constraints import Constraints
 from kerasgen.generation.engine import CandidateSession, Engine, Session, check_finite, highest_of, logits_of
+from kerasgen.generation.logits_processors import Constraints
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import arithmetic, beams
 from kerasgen.samplers.searching import Beam

@@ -115,7 +115,7 @@ class Runtime(ABC):
         Raises:
             GenerateArgumentError: as in `generate_ids`.
         """
-        from kerasgen.generation.writing import write
+        from kerasgen.generation.detokenize import write
 
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         found = self.generate_ids(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import tiny_gpt2
 
-from kerasgen.generation import generate, stream, writing_files
+from kerasgen.generation import generate, jobs, stream
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.sampling import Greedy, TopP
 
@@ -47,10 +47,10 @@ def test_a_file_of_ten_thousand_prompts_is_what_generate_returns_though_it_was_e
     path = tmp_path / "texts.jsonl"
     for count in (3_000, 7_777):
         with pytest.raises(KeyboardInterrupt):
-            writing_files.generate_to(model, path, ended_at(count), **settings)
+            jobs.generate_to(model, path, ended_at(count), **settings)
         standing = (tmp_path / "texts.jsonl.partial").read_bytes().count(b"\n")
         assert count - 512 <= standing <= count
-    writing_files.generate_to(model, path, iter(prompts), **settings)
+    jobs.generate_to(model, path, iter(prompts), **settings)
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line["prompt"] for line in lines] == prompts
     wanted = generate(model, prompts, sampler=Greedy(), max_new_tokens=4, seed=5, batch_size=64)

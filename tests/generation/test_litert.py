@@ -13,7 +13,7 @@ from toys import smallest_llama
 import kerasgen as kg
 from kerasgen.errors import GenerateArgumentError, UnknownNameError
 from kerasgen.exporters.tflite import engine as litert_engine
-from kerasgen.generation import generating
+from kerasgen.generation import api
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 pytestmark = pytest.mark.one_backend
@@ -139,7 +139,7 @@ def test_what_can_not_be_done_is_told_before_any_work(tmp_path):
             pipe.generate("the", sampler="greedy", max_new_tokens=2, engine=engine)
     model = MAKERS["gpt2"]()
     with pytest.raises(GenerateArgumentError, match="Pipeline"):
-        generating.generate(model, ["a"], sampler="greedy", engine="litert")
+        api.generate(model, ["a"], sampler="greedy", engine="litert")
 
 
 def test_eight_threads_get_the_texts_that_one_gets_and_one_of_them_writes_the_artefact(cache, gpt2):

@@ -19,7 +19,7 @@ from toys import tiny_qwen
 import kerasgen as kg
 from kerasgen.constraints import masks
 from kerasgen.decoder.jax import Cache
-from kerasgen.generation import generating
+from kerasgen.generation import api
 from kerasgen.generation.jax_prompts import Prompts, Remembered
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
@@ -36,7 +36,7 @@ def generated(model: LanguageModel) -> Any:
     def of(settings: dict[str, Any]) -> Any:
         settings = dict(settings)
         prompts = [settings.pop("prompts")]
-        return generating.generate(model, prompts, max_new_tokens=8, **settings)
+        return api.generate(model, prompts, max_new_tokens=8, **settings)
 
     return of
 
@@ -142,6 +142,6 @@ def test_samplers_of_keras_hub_take_turns() -> None:
     model = tiny_gpt2(num_layers=1)
 
     def call(prompt: str) -> Any:
-        return generating.generate(model, [prompt], sampler=keras_hub.samplers.GreedySampler(), max_new_tokens=5)
+        return api.generate(model, [prompt], sampler=keras_hub.samplers.GreedySampler(), max_new_tokens=5)
 
     answers_are_those_of_one_thread(call, PROMPTS[:3], rounds=1)

@@ -375,11 +375,11 @@ def test_every_end_ends_a_text(sampler: str, engine: str, several_ends: Any) -> 
 def test_every_end_ends_a_stream_and_keras_hub_s_samplers(several_ends: Any) -> None:
     import keras_hub
 
-    from kerasgen.generation import generating
+    from kerasgen.generation import api
 
     model, prompt, expected = several_ends
     text = model.tokenizer.decode(expected[:-1])
-    pieces = generating.stream(
+    pieces = api.stream(
         model,
         model.tokenizer.decode(prompt),
         sampler="greedy",

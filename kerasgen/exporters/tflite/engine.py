@@ -168,7 +168,7 @@ def _path(model: LanguageModel, source: LiteRt, length: int) -> Path:
 
 
 def _fingerprint(model: LanguageModel) -> str:
-    from kerasgen.generation.writing_files import fingerprint
+    from kerasgen.generation.jobs import fingerprint
 
     return fingerprint(model)[:16]
 

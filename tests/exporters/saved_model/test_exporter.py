@@ -238,7 +238,7 @@ def test_the_tokenizer_in_the_graph_is_the_exact_one(vocabulary, count):
 
 @pytest.mark.one_backend
 def test_half_a_character_at_the_end_is_left_out_as_the_library_leaves_it_out(artefact, model):
-    from kerasgen.generation.writing import write
+    from kerasgen.generation.detokenize import write
 
     rng = np.random.default_rng(2)
     ids = rng.integers(0, 256, (300, 6), dtype=np.int32)

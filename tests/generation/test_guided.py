@@ -11,7 +11,7 @@ from tiny import tiny_gpt2
 import kerasgen as kg
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import generate, stream, writing_files
+from kerasgen.generation import generate, jobs, stream
 from kerasgen.models.base import LanguageModel
 
 pytestmark = pytest.mark.one_backend
@@ -97,7 +97,7 @@ def prompts() -> list[str]:
 
 def _write(model, path, prompts, **more):
     settings = {"sampler": "random", "max_new_tokens": 6, "seed": 4, "chunk_size": 5, "batch_size": 3}
-    writing_files.generate_to(model, path, prompts, **(settings | more))
+    jobs.generate_to(model, path, prompts, **(settings | more))
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_to_the_same_file(model, tmp_path, prompts, monkeyp
             raise KeyboardInterrupt
         return generate(*arguments, **settings)
 
-    monkeypatch.setattr(writing_files, "generate", dying)
+    monkeypatch.setattr(jobs, "generate", dying)
     with pytest.raises(KeyboardInterrupt):
         _write(model, tmp_path / "texts.jsonl", prompts)
     with pytest.raises(GenerateArgumentError, match="other settings"):
@@ -150,8 +150,8 @@ def test_a_line_holds_what_was_asked_for(model, tmp_path):
 
 
 def test_another_model_does_not_go_on_with_it(model):
-    assert writing_files.fingerprint(model) == writing_files.fingerprint(model)
-    assert writing_files.fingerprint(model) != writing_files.fingerprint(tiny_gpt2(seed=1, num_layers=1, hidden_dim=16))
+    assert jobs.fingerprint(model) == jobs.fingerprint(model)
+    assert jobs.fingerprint(model) != jobs.fingerprint(tiny_gpt2(seed=1, num_layers=1, hidden_dim=16))
 
 
 def test_the_pipeline_takes_a_form_by_name(monkeypatch, model, tmp_path):

@@ -14,9 +14,9 @@ import numpy as np
 from kerasgen import forks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import json_lines
+from kerasgen.generation.api import GeneratedText, generate
 from kerasgen.generation.batches import Part
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured, takes
-from kerasgen.generation.generating import GeneratedText, generate
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.borrowed import as_sampler

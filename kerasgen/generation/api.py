@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import decoding, engines, forms, loops, requests
+from kerasgen.generation import decoding, engines, guided, loops, requests
 from kerasgen.generation.batches import ALL, Continuation, Part
 from kerasgen.generation.config import (
     GenerationConfig,
@@ -18,9 +18,9 @@ from kerasgen.generation.config import (
     configured,
     takes,
 )
+from kerasgen.generation.detokenize import Writer, write
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.requests import Request
-from kerasgen.generation.writing import Writer, write
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import TokenSampler
@@ -93,7 +93,7 @@ def generate(
         ended = one.finished and request.utf8 is None
         text = write(tokenizer, one.token_ids, ended=ended, stop=request.stop)
         if constraint is not None and not one.finished:
-            forms.check(constraint, prompt, text)
+            guided.check(constraint, prompt, text)
         text = prompt + text if config.return_prompt else text
         return GeneratedText(text, one.token_ids, one.nats, one.score, one.finished) if config.return_logprobs else text
 
@@ -180,7 +180,7 @@ def stream(
     pieces = _pieces(steps, decoder.tokenizer, request, text if config.return_prompt else "")
     if constraint is None:
         return pieces
-    return forms.follow(pieces, constraint, text, config.return_prompt, request.stop)
+    return guided.follow(pieces, constraint, text, config.return_prompt, request.stop)
 
 
 def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
