@@ -10,6 +10,7 @@ long its prompt.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -170,7 +171,7 @@ def output_kernel(config: DecoderConfig, weights: Weights) -> Any:
     return weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"]
 
 
-class _Hooks:
+class _Hooks(ABC):
     """What a block computes with, on `(features, rows)`; see `kerasgen.decoder.block.Hooks`.
 
     Args:
@@ -227,8 +228,8 @@ class _Hooks:
             total = total + shares[:, number] * made
         return total
 
-    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any: ...
 
     def _by_heads(self, index: int, layer: Mapping[str, Any], projected: Any) -> list[Any]:
         """Queries, keys and values, `(heads, size, prompts, texts)`, normed and rotated; queries are scaled.

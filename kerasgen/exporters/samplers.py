@@ -22,8 +22,8 @@ def token_sampler(name: str) -> type[TokenSampler]:
         raise ExportArgumentError(str(cause)) from cause
     if not inputs.are_declared(kind):
         raise ExportArgumentError(
-            f"The sampler {name!r} can't be held by a graph: its `choose` doesn't say which settings are its `inputs`. "
-            f"Those that do: {', '.join(held())}."
+            f"A graph holds samplers that say which settings are `inputs` of their `choose`: {', '.join(held())}, and "
+            f"such of other packages. Received: {name!r}."
         )
     return kind
 

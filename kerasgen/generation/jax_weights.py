@@ -26,7 +26,7 @@ def is_known(model: LanguageModel) -> bool:
     kinds = (type(backbone), type(causal_lm))
     if architecture is None or not all(kind.__module__.startswith("keras_hub.") for kind in kinds):
         return False
-    if not keras_weights.has_its_activation(architecture, backbone):
+    if not keras_weights.has_its_layers(architecture, backbone):
         return False
     return all(
         layer.compute_dtype == "float32" and getattr(layer, "quantization_mode", None) is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from operator import attrgetter
 from typing import Any, cast
 
 import keras
@@ -56,7 +57,7 @@ def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | 
             return block(config, index, keras_weights.layer_parts(architecture, layer), flat, hooks)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
-        seeds = _seeds(layer) if training else (None, None, None)
+        seeds = _seeds(architecture, layer) if training else (None, None, None)
         flat = _recomputed(through, flat, seeds) if remat and training else through(flat, seeds)
     flat = _normalize(config, backbone.layer_norm, flat)
     return ops.reshape(flat, ops.shape(hidden))
@@ -113,23 +114,23 @@ def _turned(config: DecoderConfig, places: Any) -> Any:
 
 
 def _knows(backbone: Any) -> bool:
+    architecture = _architecture_of(backbone)
     return (
         keras.config.backend() in ("jax", "tensorflow")
-        and all(map(_is_known, backbone.transformer_layers))
-        and keras_weights.has_its_activation(_architecture_of(backbone), backbone)
+        and all(_is_known(architecture, layer) for layer in backbone.transformer_layers)
+        and keras_weights.has_its_layers(architecture, backbone)
     )
 
 
-def _is_known(layer: Any) -> bool:
-    """Whether a layer is KerasHub's decoder as its architecture has it, not one derived from it or quantized."""
-    if getattr(layer._feedforward_output_dense, "quantization_mode", None) is not None:
-        return False
-    if not type(layer).__module__.startswith("keras_hub."):
-        return False
-    if type(layer).__name__ == "LlamaTransformerDecoder":
-        return not layer.dropout  # which stands elsewhere than in the others
+def _is_known(architecture: Architecture, layer: Any) -> bool:
+    """Whether a layer is KerasHub's as the architecture has it, not one derived from it, arranged anew or quantized."""
     return (
-        type(layer).__name__ == "TransformerDecoder" and layer.normalize_first and layer._cross_attention_layer is None
+        type(layer).__name__ == architecture.layer
+        and type(layer).__module__.startswith("keras_hub.")
+        and getattr(layer, "normalize_first", True)
+        and getattr(layer, "_cross_attention_layer", None) is None
+        and getattr(layer._feedforward_output_dense, "quantization_mode", None) is None
+        and (not layer.dropout or bool(architecture.dropouts))
     )
 
 
@@ -268,18 +269,11 @@ def _drop(x: Any, rate: float, seed: Any) -> Any:
     return x if seed is None else _kernels().dropout(x, rate, seed)
 
 
-def _seeds(layer: Any) -> tuple[Any, ...]:
+def _seeds(architecture: Architecture, layer: Any) -> tuple[Any, ...]:
     """Seeds of a layer's three dropouts, from their own generators; None where there is none."""
     if not layer.dropout:
         return None, None, None
-    return tuple(
-        dropout.seed_generator.next()
-        for dropout in (
-            layer._self_attention_layer._dropout_layer,
-            layer._self_attention_dropout,
-            layer._feedforward_dropout,
-        )
-    )
+    return tuple(attrgetter(path)(layer).seed_generator.next() for path in architecture.dropouts)
 
 
 def _recomputed(block: Any, flat: Any, seeds: tuple[Any, ...]) -> Any:

@@ -27,9 +27,7 @@ def convert(architecture: Architecture, preset: str, config: Mapping[str, Any]) 
     import keras_hub
 
     keys = architecture.arguments
-    settings = {name: config[key] for name, key in keys.items()}
-    if settings["intermediate_dim"] is None:  # GPT-2's configurations leave out what is four times the width
-        settings["intermediate_dim"] = 4 * settings["hidden_dim"]
+    settings = {name: config[key] for name, key in keys.items()} | dict(architecture.further_arguments(config))
     heads = "num_heads" if "num_heads" in settings else "num_query_heads"
     if settings["hidden_dim"] % settings[heads]:
         raise ModelFormatError(

@@ -36,7 +36,7 @@ def convert(preset: str, config: Mapping[str, Any]) -> Any:
     settings = check_config(preset, config)
     check_files(preset)
     architecture = architectures.named(config["model_type"])
-    if architecture is not None and architecture.name in ("gpt2", "opt"):
+    if architecture is not None:
         from kerasgen.models import transformers_decoders
 
         return transformers_decoders.convert(architecture, preset, settings)

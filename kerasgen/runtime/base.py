@@ -18,17 +18,18 @@ class Runtime(ABC):
     Attributes:
         tokenizer: the one that travels with the artefact.
         max_sequence_length: tokens of a whole text that it can hold, or None without limit.
+        engine: what decodes step by step, as `kerasgen.generation.engine.Engine` says, or None for a runtime that
+            shows a text only when it is complete.
     """
 
     tokenizer: Tokenizer
     max_sequence_length: int | None
+    engine: Any = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "generate_ids" in cls.__dict__:  # a format's own says as the others do what it doesn't take
             cls.generate_ids = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.generate_ids)  # type: ignore[method-assign]
-        if "stream" in cls.__dict__:
-            cls.stream = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.stream)  # type: ignore[method-assign]
 
     @abstractmethod
     def generate_ids(
@@ -132,6 +133,7 @@ class Runtime(ABC):
         ]
         return written[0] if isinstance(prompts, str) else written
 
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
     def stream(
         self,
         prompt: str,
@@ -158,9 +160,25 @@ class Runtime(ABC):
             GenerateArgumentError: as in `generate_ids`; or the artefact's runtime doesn't show a text before it is
                 complete.
         """
-        raise GenerateArgumentError(
-            f"{type(self).__name__} shows a text only when it is complete. Use generate, or a TFLite artefact that is "
-            "not isolated, whose texts can be streamed."
+        if self.engine is None:
+            raise GenerateArgumentError(
+                f"{type(self).__name__} shows a text only when it is complete. Use generate, or a TFLite artefact that "
+                "is not isolated, whose texts can be streamed."
+            )
+        if not isinstance(prompt, str):
+            raise GenerateArgumentError(f"One text is streamed, of one prompt. Received: {prompt!r:.80}.")
+        ids = [self.tokenizer.encode(prompt)]
+        check_call(self, ids, max_new_tokens=max_new_tokens, seed=seed, end_token_id=None, valid_utf8=valid_utf8)
+        from kerasgen.generation import stream  # which imports what decodes
+
+        return stream(
+            self.engine,
+            prompt,
+            sampler=sampler,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            return_prompt=return_prompt,
+            valid_utf8=valid_utf8,
         )
 
 

@@ -27,8 +27,9 @@ from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recording import Recorder, checkpoint_to_resume
 from kerasgen.tuners.run_directory import alone_together
 from kerasgen.tuners.settings import GradientTuner
+from kerasgen.tuners.step_log import StepLog
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
-from kerasgen.tuners.watching import History, OneRun, StepLog, Unshown, Watcher, interruptible
+from kerasgen.tuners.watching import History, OneRun, Unshown, Watcher, interruptible
 
 
 def run(

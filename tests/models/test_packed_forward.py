@@ -72,7 +72,7 @@ def through_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the forward pass go through KerasHub's own layers."""
     from kerasgen.models import packed
 
-    monkeypatch.setattr(packed, "_is_known", lambda layer: False)
+    monkeypatch.setattr(packed, "_is_known", lambda architecture, layer: False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,11 +115,11 @@ def test_another_activation_than_its_architectures_is_computed(family: str) -> N
 
     model = FAMILIES[family](num_layers=2)
     architecture = architectures.of_backbone(type(model.backbone).__name__)
-    assert keras_weights.has_its_activation(architecture, model.backbone)
+    assert keras_weights.has_its_layers(architecture, model.backbone)
     for layer in model.backbone.transformer_layers:
         changed = layer if family == "llama" else layer._feedforward_intermediate_dense
         changed.activation = keras.activations.softplus
-    assert not keras_weights.has_its_activation(architecture, model.backbone), "no decoder of ours takes it for another"
+    assert not keras_weights.has_its_layers(architecture, model.backbone), "no decoder of ours takes it for another"
     token_ids = np.random.default_rng(0).integers(3, 300, (2, 8)).astype(np.int32)
     places = np.tile(np.arange(8, dtype=np.int32), (2, 1))
     inputs = {"token_ids": token_ids, "positions": places, "segment_ids": np.ones_like(token_ids)}

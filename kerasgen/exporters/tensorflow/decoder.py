@@ -6,6 +6,7 @@ keeps its cache in a way of its own. Imports TensorFlow.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -24,7 +25,7 @@ Attend: TypeAlias = Callable[[int, Any, Any, Any], Any]
 Multiply: TypeAlias = Callable[[Any, Any], Any]
 
 
-class _Hooks:
+class _Hooks(ABC):
     """What a block computes with; see `kerasgen.decoder.block.Hooks`.
 
     Args:
@@ -60,11 +61,11 @@ class _Hooks:
     def drop(self, hidden: Any, site: str) -> Any:
         return hidden
 
-    def _by_heads(self, projected: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _by_heads(self, projected: Any) -> Any: ...
 
-    def _joined(self, gathered: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _joined(self, gathered: Any) -> Any: ...
 
 
 class Rows(_Hooks):

@@ -8,7 +8,7 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -95,39 +95,6 @@ class LiteRtRuntime(Runtime):
             logprobs=False,
         )
         return [list(several[0].token_ids) for several in found]
-
-    def stream(
-        self,
-        prompt: str,
-        *,
-        max_new_tokens: int,
-        sampler: Any = "greedy",
-        seed: int = 0,
-        return_prompt: bool = True,
-        valid_utf8: bool = True,
-    ) -> Iterator[str]:
-        """Yield a text piece by piece; see `Runtime.stream`."""
-        from kerasgen.generation import stream
-
-        if not isinstance(prompt, str):
-            raise GenerateArgumentError(f"One text is streamed, of one prompt. Received: {prompt!r:.80}.")
-        check_call(
-            self,
-            [self.tokenizer.encode(prompt)],
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            end_token_id=None,
-            valid_utf8=valid_utf8,
-        )
-        return stream(
-            self.engine,
-            prompt,
-            sampler=sampler,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            return_prompt=return_prompt,
-            valid_utf8=valid_utf8,
-        )
 
     def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:
         """Return the logits after each token, float32 `(tokens, vocabulary_size)`.

@@ -66,7 +66,12 @@ class Architecture:
         layer_norm_epsilon: of the backbone class where its settings don't say one.
         parts: what stands outside of the layers.
         layer_parts: what each layer holds.
+        layer: the name of KerasHub's layer class.
+        activation: where such a layer holds its activation: attributes joined by dots.
+        dropouts: where it holds those of the attention's probabilities, of what the attention adds and of what the
+            feed-forward part adds; empty where KerasHub puts them elsewhere.
         arguments: of KerasHub's backbone class, and the key of transformers' `config.json` for each.
+        further_arguments: returns others of them from transformers' settings, or completes those.
         transformers_class: that transformers' `config.json` names.
         transformers_settings: what else it says, whatever the sizes are.
         transformers_same: keys that repeat another one.
@@ -89,7 +94,11 @@ class Architecture:
     layer_norm_epsilon: float
     parts: tuple[Part, ...]
     layer_parts: tuple[Part, ...]
+    layer: str
+    activation: str
+    dropouts: tuple[str, ...] = ()
     arguments: Mapping[str, str]
+    further_arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda settings: {}
     transformers_class: str
     transformers_settings: Mapping[str, Any] = field(default_factory=dict)
     transformers_same: Mapping[str, str] = field(default_factory=dict)

@@ -47,6 +47,9 @@ ARCHITECTURE = Architecture(
         Part("up", "_feedforward_intermediate_dense", "mlp.c_fc", "ffn_up"),
         Part("down", "_feedforward_output_dense", "mlp.c_proj", "ffn_down"),
     ),
+    layer="TransformerDecoder",
+    activation="_feedforward_intermediate_dense.activation",
+    dropouts=("_self_attention_layer._dropout_layer", "_self_attention_dropout", "_feedforward_dropout"),
     arguments={
         "vocabulary_size": "vocab_size",
         "max_sequence_length": "n_positions",
@@ -56,6 +59,7 @@ ARCHITECTURE = Architecture(
         "intermediate_dim": "n_inner",
         "dropout": "resid_pdrop",
     },
+    further_arguments=lambda settings: {"intermediate_dim": settings["n_inner"] or 4 * settings["n_embd"]},
     transformers_class="GPT2LMHeadModel",
     transformers_settings={
         "activation_function": "gelu_new",

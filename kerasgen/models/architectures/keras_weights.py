@@ -32,7 +32,7 @@ _ATTRIBUTES = {
 def architecture_of(causal_lm: Any) -> Architecture | None:
     """Return the architecture of a KerasHub causal model, or None if kerasgen doesn't compute it by itself."""
     found = architectures.of_backbone(type(causal_lm.backbone).__name__)
-    return found if found is not None and has_its_activation(found, causal_lm.backbone) else None
+    return found if found is not None and has_its_layers(found, causal_lm.backbone) else None
 
 
 def decoder_of(causal_lm: Any) -> tuple[DecoderConfig, Weights]:
@@ -141,15 +141,17 @@ def with_weights(architecture: Architecture, causal_lm: Any, weights: Weights) -
     return type(causal_lm)(backbone=backbone, preprocessor=None)
 
 
-def has_its_activation(architecture: Architecture, backbone: Any) -> bool:
-    """Return whether a KerasHub backbone's layers have the activation of its description: a person may change it."""
-    wanted = describe(architecture, backbone).feedforward
-    found = (
-        layer.activation if wanted.gated else layer._feedforward_intermediate_dense.activation
+def has_its_layers(architecture: Architecture, backbone: Any) -> bool:
+    """Return whether a KerasHub backbone's layers are of the class of its architecture, and have its activation.
+
+    A person may change either.
+    """
+    wanted = describe(architecture, backbone).feedforward.activation
+    of = attrgetter(architecture.activation)
+    return all(
+        type(layer).__name__ == architecture.layer and getattr(of(layer), "__name__", None) == wanted
         for layer in backbone.transformer_layers
-        if hasattr(layer, "_feedforward_intermediate_dense")
     )
-    return all(getattr(activation, "__name__", None) == wanted.activation for activation in found)
 
 
 def _array(variable: Any) -> npt.NDArray[np.float32]:

@@ -39,6 +39,20 @@ def _scaling(settings: Mapping[str, Any]) -> RotaryScaling | None:
     return None  # KerasHub's layers take a `rope_position_scaling_factor` and compute without it
 
 
+def rotary_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of KerasHub's backbone that say how positions are rotated."""
+    found = {"rope_max_wavelength": settings["rope_theta"]}
+    scaling = settings["rope_scaling"]
+    if scaling is None:
+        return found
+    return found | {
+        "rope_frequency_adjustment_factor": scaling["factor"],
+        "rope_low_freq_factor": scaling["low_freq_factor"],
+        "rope_high_freq_factor": scaling["high_freq_factor"],
+        "rope_pretraining_sequence_length": scaling["original_max_position_embeddings"],
+    }
+
+
 ARCHITECTURE = Architecture(
     name="llama",
     backbone="LlamaBackbone",
@@ -60,6 +74,8 @@ ARCHITECTURE = Architecture(
         Part("up", "_feedforward_intermediate_dense", "mlp.up_proj", "ffn_up"),
         Part("down", "_feedforward_output_dense", "mlp.down_proj", "ffn_down"),
     ),
+    layer="LlamaTransformerDecoder",
+    activation="activation",
     arguments={
         "vocabulary_size": "vocab_size",
         "hidden_dim": "hidden_size",
@@ -70,6 +86,7 @@ ARCHITECTURE = Architecture(
         "layer_norm_epsilon": "rms_norm_eps",
         "tie_word_embeddings": "tie_word_embeddings",
     },
+    further_arguments=rotary_arguments,
     transformers_class="LlamaForCausalLM",
     transformers_settings={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
     transformers_prefixes=("model.",),  # `LlamaForCausalLM` writes it, `LlamaModel` none

@@ -37,6 +37,9 @@ ARCHITECTURE = Architecture(
         Part("up", "_feedforward_intermediate_dense", "fc1", "ffn_up"),
         Part("down", "_feedforward_output_dense", "fc2", "ffn_down"),
     ),
+    layer="TransformerDecoder",
+    activation="_feedforward_intermediate_dense.activation",
+    dropouts=("_self_attention_layer._dropout_layer", "_self_attention_dropout", "_feedforward_dropout"),
     arguments={
         "vocabulary_size": "vocab_size",
         "max_sequence_length": "max_position_embeddings",

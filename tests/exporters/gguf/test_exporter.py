@@ -78,10 +78,10 @@ def test_the_file_says_what_llama_cpp_asks(model, tmp_path, without_llama_cpp):
 
 def test_a_fresh_process_without_keras_finds_every_weight_and_generates_the_same(model, tmp_path, without_llama_cpp):
     artefact = kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
-    weights, shape, vocabulary = file.read(artefact.path)
-    np.testing.assert_array_equal(weights.token_embedding, np.asarray(model.backbone.token_embedding.embeddings))
+    _, config, weights, vocabulary = file.read(artefact.path)
+    np.testing.assert_array_equal(weights["embedding"]["tokens"], np.asarray(model.backbone.token_embedding.embeddings))
     assert {token: token_id for token_id, token in enumerate(vocabulary.tokens)} == model.tokenizer.vocabulary
-    assert shape.num_heads == 2
+    assert config.attention.num_query_heads == 2
     parity = artefact.report["parity"]
     assert parity["greedy_equal"]
     assert parity["weights_equal"]
@@ -279,8 +279,8 @@ def test_the_vocabulary_of_a_file_has_a_token_for_each_row_and_no_row_more(tmp_p
     tokenizer = ByteLevelBPE(vocabulary, merges, special_tokens=["[PAD290]"])
     model = LanguageModel(causal_lm=tiny_gpt2(300).causal_lm, tokenizer=tokenizer, source="padded")
     path = kg.GgufExporter().export(model, tmp_path / "padded.gguf").path
-    weights, shape, found = file.read(path)
-    assert len(weights.token_embedding) == shape.vocabulary_size == len(found.tokens) == 293
+    _, config, weights, found = file.read(path)
+    assert len(weights["embedding"]["tokens"]) == config.vocabulary_size == len(found.tokens) == 293
     assert found.tokens[290] == "[[PAD290]]"
     assert found.types[290] == gguf.TokenType.UNUSED
     assert len(set(found.tokens)) == 293
@@ -401,8 +401,8 @@ def test_a_vocabulary_fitted_to_texts_is_read_back(asked, tmp_path):
     assert model.tokenizer.vocabulary_size != 400
     artefact = kg.GgufExporter().export(model, tmp_path / "poet.gguf")
     assert artefact.report["parity"]["greedy_equal"]
-    weights, _, vocabulary = file.read(artefact.path)
-    assert len(weights.token_embedding) == len(vocabulary.tokens) == model.tokenizer.vocabulary_size
+    _, _, weights, vocabulary = file.read(artefact.path)
+    assert len(weights["embedding"]["tokens"]) == len(vocabulary.tokens) == model.tokenizer.vocabulary_size
     again = vocabulary.tokenizer()
     for text in (*poems, "the rain, 六 🚀\n\n"):
         assert again.encode(text) == model.tokenizer.encode(text)
