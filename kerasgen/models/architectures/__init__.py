@@ -10,7 +10,7 @@ from importlib import import_module
 from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
 
 # KerasHub's backbone class, and the module of its architecture.
-_HOMES = {"GPT2Backbone": "gpt2", "LlamaBackbone": "llama", "OPTBackbone": "opt"}
+_HOMES = {"GPT2Backbone": "gpt2", "Llama3Backbone": "llama", "LlamaBackbone": "llama", "OPTBackbone": "opt"}
 
 
 def backbones() -> list[str]:

@@ -60,7 +60,7 @@ class Architecture:
 
     Args:
         name: transformers' `model_type`.
-        backbone: the name of KerasHub's backbone class.
+        backbone: the name of KerasHub's backbone class, of several that of which a transformers directory becomes one.
         describe: returns the description of a decoder from KerasHub's settings of its backbone, `layer_norm_epsilon`
             and `tie_word_embeddings` among them.
         layer_norm_epsilon: of the backbone class where its settings don't say one.

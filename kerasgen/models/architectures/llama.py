@@ -55,7 +55,7 @@ def rotary_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 ARCHITECTURE = Architecture(
     name="llama",
-    backbone="LlamaBackbone",
+    backbone="Llama3Backbone",  # which is Llama's under another name
     describe=describe,
     layer_norm_epsilon=1e-6,
     parts=(
