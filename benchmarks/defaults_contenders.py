@@ -54,7 +54,7 @@ class Job:
     def sides(self) -> tuple[list[str], list[str]]:
         """The texts to train on and those held out."""
         from kerasgen.corpora import resolving, splits
-        from kerasgen.corpora.dividing import DividedCorpus
+        from kerasgen.corpora.held_out_split import DividedCorpus
 
         texts = json.loads(Path(self.texts).read_text(encoding="utf-8"))
         corpus = DividedCorpus(resolving.resolve(texts), splits.HELD_OUT)

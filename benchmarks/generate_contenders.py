@@ -109,20 +109,20 @@ def keras_model(job: dict[str, int]) -> Any:
 
 def kerasgen_generates(job: dict[str, int]) -> Generate:
     """Through kerasgen's loops, with a limit of its own for each text."""
-    from kerasgen.generation import batches, engines, loops, searches
+    from kerasgen.generation import batches, beam, engine_registry, loops
     from kerasgen.models.base import LanguageModel
+    from kerasgen.samplers.lookahead import Beam
     from kerasgen.samplers.resolving import resolve
-    from kerasgen.samplers.searching import Beam
 
     model = LanguageModel(keras_model(job), Numbers(job["vocabulary"]), "benchmark")  # type: ignore[arg-type]
 
     def run(task: dict[str, Any]) -> Ids:
-        engine, spec, prompts = engines.resolve(model), resolve(task["sampler"]), task["prompts"]
+        engine, spec, prompts = engine_registry.resolve(model), resolve(task["sampler"]), task["prompts"]
         limits = [len(prompt) + more for prompt, more in zip(prompts, task["lengths"], strict=True)]
         rows: Ids = [[] for _ in prompts]
         for batch in batches.batches(prompts, limits, [0] * len(prompts), 32):
             if isinstance(spec, Beam):
-                for place, (best, *_) in zip(batch.places, searches.search_beams(engine, batch, spec), strict=True):
+                for place, (best, *_) in zip(batch.places, beam.search_beams(engine, batch, spec), strict=True):
                     rows[place] = list(best.token_ids)
                 continue
             for chosen in loops.sample(engine, batch, spec, loops.Texts(batch, engine.tokenizer)):
@@ -130,7 +130,7 @@ def kerasgen_generates(job: dict[str, int]) -> Generate:
                     rows[batch.places[row]].append(token_id)
         return rows
 
-    run.compilations = lambda: engines.resolve(model).compilations  # type: ignore[attr-defined]
+    run.compilations = lambda: engine_registry.resolve(model).compilations  # type: ignore[attr-defined]
     return run
 
 

@@ -68,8 +68,8 @@ def _mixed(posts: Sequence[str]) -> Iterator[str]:
 
 def main() -> None:
     """Store the corpus that the command line names, and print what it took."""
-    from kerasgen.corpora.dividing import DividedCorpus
     from kerasgen.corpora.files import Jsonl
+    from kerasgen.corpora.held_out_split import DividedCorpus
     from kerasgen.devices import peak_memory_bytes
     from kerasgen.tokens import store
 

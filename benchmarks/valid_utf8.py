@@ -47,9 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(name: str, *, batches: tuple[int, ...], turns: int) -> list[Figures]:
     """Return a row for each sampler and batch of one model."""
-    from kerasgen.generation import engines, generate_ids
+    from kerasgen.generation import engine_registry, generate_ids
 
-    engine: Any = engines.resolve(_model(name))
+    engine: Any = engine_registry.resolve(_model(name))
     engine = engine.ending_at(engine.tokenizer.vocabulary_size)
     rows = []
     for batch, sampler in itertools.product(batches, SAMPLERS):

@@ -65,7 +65,7 @@ from kerasgen.samplers.sampling import (
     TopK as TopK,
     TopP as TopP,
 )
-from kerasgen.samplers.searching import (
+from kerasgen.samplers.lookahead import (
     Beam as Beam,
     Contrastive as Contrastive,
 )

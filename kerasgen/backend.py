@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
-from kerasgen import cache, devices, forks, quiet
+from kerasgen import cache, devices, fork_safety, quiet
 from kerasgen.errors import ArgumentError, BackendError
-from kerasgen.files import placing
+from kerasgen.files import staging
 from kerasgen.keywords import meant
 
 Backend: TypeAlias = Literal["jax", "tensorflow", "torch"]
@@ -106,7 +106,7 @@ def remember(speeds: Mapping[str, float]) -> Path:
     """
     path = _record()
     kept = {"machine": devices.identity(), "versions": _versions(), "tokens_per_second": dict(speeds)}
-    placing.replace(path, json.dumps(kept, indent=1, allow_nan=False))
+    staging.replace(path, json.dumps(kept, indent=1, allow_nan=False))
     return path
 
 
@@ -195,7 +195,7 @@ def use(backend: str | None = None, *, why: str | None = None) -> Backend:
         BackendError: Keras already runs on another backend than asked for, or the backend is not installed.
         ForkedError: it began in a process of which this one is a forked child.
     """
-    forks.begin(forks.KERAS)
+    fork_safety.begin(fork_safety.KERAS)
     with _starting:
         return _use(backend, why)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kerasgen import limits
-from kerasgen.files import placing
+from kerasgen.files import staging
 
 VARIABLE: Final = "KERASGEN_CACHE"
 """The environment variable that names another directory than the user's own."""
@@ -48,7 +48,7 @@ def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -
         pass
     made = make()
     try:
-        placing.replace(path, json.dumps({"sha256": _digest(made), "content": made}, allow_nan=False))
+        staging.replace(path, json.dumps({"sha256": _digest(made), "content": made}, allow_nan=False))
     except OSError as cause:
         _log.warning("%s can't be written, so %s next time: %s", path, again, cause)
     return made

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from kerasgen import belonging, specs
 from kerasgen import cache as caches
+from kerasgen import misplaced_settings, specs
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
-from kerasgen.corpora.dividing import DividedCorpus
+from kerasgen.corpora.held_out_split import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore, held_out_notes
 from kerasgen.generation.config import GenerationConfig
@@ -23,8 +23,8 @@ from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import TuneReport
 
 if TYPE_CHECKING:
+    from kerasgen.tokens.corpus_scan import Survey
     from kerasgen.tokens.store import StoredCorpus
-    from kerasgen.tokens.surveying import Survey
 
 
 _EVALUATE = (
@@ -80,7 +80,7 @@ class Evaluator(Generator):
         """The model's exact tokenizer."""
         return self.model.tokenizer
 
-    @checked(elsewhere=belonging.elsewhere(_EVALUATE))
+    @checked(elsewhere=misplaced_settings.elsewhere(_EVALUATE))
     def evaluate(
         self,
         corpus: str | CorpusSource | Iterable[str] | None = None,
@@ -117,16 +117,16 @@ class Evaluator(Generator):
             ArgumentError: there is no corpus, or nothing of it is held out, or an argument is wrong.
             MissingDependencyError: `texts` are to be compared and sacrebleu is not installed.
         """
-        from kerasgen.evaluation import scores_file, writing
+        from kerasgen.evaluation import generated, scores_file
 
         specs.check_whole("batch_size", batch_size, least=1)
-        writing.check(texts, self_bleu=self_bleu)
-        prompts = writing.prompts_of(prompt, texts)
+        generated.check(texts, self_bleu=self_bleu)
+        prompts = generated.prompts_of(prompt, texts)
         scores_to = scores_file.check_path(scores_path)
         source = self._corpus().source if corpus is None else corpora_resolving.resolve(corpus)
         source.check()
         model = self.model  # before what imports Keras: here its backend is chosen
-        from kerasgen.evaluation.evaluating import evaluate_each
+        from kerasgen.evaluation.perplexity import evaluate_each
         from kerasgen.tokens.encoding import encode_documents
 
         if corpus is None:
@@ -163,8 +163,8 @@ class Evaluator(Generator):
         whole = [begun + text for begun, text in zip(prompts, written, strict=True)]
         return dataclasses.replace(
             scored,
-            writing=writing.examine(written, whole=whole, training=training(), self_bleu=self_bleu),
-            human=writing.human(
+            writing=generated.examine(written, whole=whole, training=training(), self_bleu=self_bleu),
+            human=generated.human(
                 (document.text for document in documents()),
                 written,
                 seed=self.seed,
@@ -192,7 +192,7 @@ class Evaluator(Generator):
         """
         specs.check_whole("batch_size", batch_size, least=1)
         model = self.model
-        from kerasgen.evaluation.evaluating import score_texts
+        from kerasgen.evaluation.perplexity import score_texts
 
         scores = score_texts(model, [texts] if isinstance(texts, str) else texts, batch_size=batch_size)
         return scores[0] if isinstance(texts, str) else scores

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from kerasgen import belonging
+from kerasgen import misplaced_settings
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.exporters.tflite import engine as litert_engine
 from kerasgen.generation.config import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kerasgen.generation.prompt import Prompt
 
 
-_ELSEWHERE = belonging.elsewhere(("prompts", "prompt", "path", *FIELDS))
+_ELSEWHERE = misplaced_settings.elsewhere(("prompts", "prompt", "path", *FIELDS))
 
 
 class Generator(metaclass=Checked):

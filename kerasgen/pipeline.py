@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen import backend as backends
-from kerasgen import belonging, corpora, models, samplers, saved_pipeline, specs, tuners
 from kerasgen import cache as caches
-from kerasgen.corpora import dividing, splits
+from kerasgen import corpora, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
+from kerasgen.corpora import held_out_split, splits
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
@@ -30,7 +30,7 @@ from kerasgen.tuners.base_weights import Provenance
 
 if TYPE_CHECKING:
     from kerasgen.plugins import Registry
-    from kerasgen.tokens.surveying import Survey
+    from kerasgen.tokens.corpus_scan import Survey
 
 
 class Pipeline(Evaluator):
@@ -64,7 +64,7 @@ class Pipeline(Evaluator):
         BackendError: Keras already runs on another backend than is asked for.
     """
 
-    _elsewhere = belonging.elsewhere(belonging.PIPELINE, in_pipeline=True)
+    _elsewhere = misplaced_settings.elsewhere(misplaced_settings.PIPELINE, in_pipeline=True)
 
     def __init__(
         self,
@@ -85,10 +85,10 @@ class Pipeline(Evaluator):
             raise ArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {seed!r}.")
         if max_documents is not None:
             specs.check_whole("max_documents", max_documents, least=1, more=", or None")
-        if sample not in dividing.SAMPLES:
+        if sample not in held_out_split.SAMPLES:
             raise ArgumentError(
-                f"sample must be {' or '.join(map(repr, dividing.SAMPLES))}: which documents max_documents takes. "
-                f"Received: {sample!r}."
+                f"sample must be {' or '.join(map(repr, held_out_split.SAMPLES))}: which documents max_documents "
+                f"takes. Received: {sample!r}."
             )
         splits.side("", held_out=held_out)
         source = models_resolving.resolve(model)
@@ -155,7 +155,7 @@ class Pipeline(Evaluator):
         return model
 
     @checked(
-        elsewhere=belonging.elsewhere(belonging.FIT),
+        elsewhere=misplaced_settings.elsewhere(misplaced_settings.FIT),
         by_name="Corpus and model are the pipeline's: kg.Pipeline(corpus=…, model=…).fit().",
     )
     def fit(
@@ -191,9 +191,9 @@ class Pipeline(Evaluator):
         callbacks = () if callbacks is None else callbacks  # Keras's own word for none
         if callbacks:
             self._start_backend()
-            from kerasgen.tuners import guests
+            from kerasgen.tuners import user_callbacks
 
-            callbacks = guests.checked(callbacks, has_held_out=self.held_out > 0)
+            callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0)
         self._corpus().source.check()
         survey = self._survey(show=verbose != 0)
         unfamiliar = self._unfamiliar(survey)
@@ -361,7 +361,7 @@ class Pipeline(Evaluator):
     def _unfamiliar(self, survey: Survey) -> tuple[str, ...]:
         """Reasons not to train this model on these texts, as it came; empty for none."""
         tokenizer = self.tokenizer
-        from kerasgen.tokens.familiarity import unfamiliar_script
+        from kerasgen.tokens.script_coverage import unfamiliar_script
 
         why = unfamiliar_script(survey.found.training_sample, tokenizer)
         if why is None:

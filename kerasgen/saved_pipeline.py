@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kerasgen import constraints, corpora, limits, locations, models, samplers, tuners
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
-from kerasgen.files import placing, presence
+from kerasgen.files import presence, staging
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
@@ -75,7 +75,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """
     target = Path(path).expanduser()
     try:
-        placing.recover(target.resolve())
+        staging.recover(target.resolve())
     except (OSError, ValueError) as cause:  # ValueError: the path holds a NUL
         raise ArgumentError(f"No pipeline can be written to {str(target)!r}: {cause}.") from cause
     if presence.exists(target) and not (overwrite and presence.is_file(target / MANIFEST_FILE)):
@@ -98,7 +98,7 @@ def write(
 ) -> None:
     """Write the arguments and the model, or its adapters alone if they stand apart, whole or not at all.
 
-    A pipeline that is there is exchanged for the new one at once, see `kerasgen.files.placing`.
+    A pipeline that is there is exchanged for the new one at once, see `kerasgen.files.staging`.
 
     Args:
         target: the directory.
@@ -121,7 +121,7 @@ def write(
     target = target.resolve()  # what is moved is the directory, and no link to it
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with placing.staged(target) as stage:
+        with staging.staged(target) as stage:
             check_target(target, overwrite=overwrite)
             new = stage / target.name
             new.mkdir()
@@ -139,7 +139,7 @@ def write(
             )
             (new / MANIFEST_FILE).write_text(said + "\n", encoding="utf-8")
             check_target(target, overwrite=overwrite)  # saving took a while, in which something may have come there
-            placing.place(stage, target)
+            staging.place(stage, target)
     except OSError as cause:
         raise KerasgenError(f"The pipeline can't be written to {target}: {cause}") from cause
 
@@ -252,7 +252,7 @@ def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     file = directory / MANIFEST_FILE
     try:
-        placing.recover(directory.resolve())
+        staging.recover(directory.resolve())
         place = locations.look(directory)
         if place.kind != "pipeline":
             raise ModelFormatError(

@@ -14,7 +14,7 @@ from toys import encode, smallest_gpt2, texts
 
 from kerasgen import backend, cache, devices
 from kerasgen.errors import BackendError, MissingDependencyError, TuneArgumentError
-from kerasgen.tuners import choosing
+from kerasgen.tuners import backend_choice
 from kerasgen.tuners.full import FullTuner
 
 pytestmark = pytest.mark.one_backend
@@ -95,23 +95,23 @@ class TestTheBackend:
         assert backend.remembered() == {}
 
     def test_one_backend_alone_is_not_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(choosing, "find_spec", lambda name: object() if name == "jax" else None)
+        monkeypatch.setattr(backend_choice, "find_spec", lambda name: object() if name == "jax" else None)
         with pytest.raises(BackendError, match=r"Two backends are needed .* Installed: jax\."):
-            choosing.measure()
+            backend_choice.measure()
 
     @pytest.mark.slow
     def test_both_are_measured_in_processes_of_their_own(self) -> None:
         if importlib.util.find_spec("tensorflow") is None:
             pytest.skip("there is nothing to compare with")
-        speeds = choosing.measure(turns=1, seconds=0.1)
+        speeds = backend_choice.measure(turns=1, seconds=0.1)
         assert speeds.keys() == {"jax", "tensorflow"}
         assert min(speeds.values()) > 0
 
     @pytest.mark.slow
     def test_a_backend_that_cannot_train_is_told_with_what_it_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(choosing, "find_spec", lambda name: object())
+        monkeypatch.setattr(backend_choice, "find_spec", lambda name: object())
         with pytest.raises(BackendError, match=r"The backend 'theano' could not train on this machine: .*theano"):
-            choosing.measure(["theano", "jax"])
+            backend_choice.measure(["theano", "jax"])
 
     def test_a_process_stays_with_what_it_runs(self) -> None:
         running = backend.use()
@@ -174,7 +174,7 @@ class TestTheReport:
 
     def test_a_tokens_operations_are_six_for_each_weight_of_a_product(self) -> None:
         """And two for each of two products with the positions before it, three times over."""
-        from kerasgen.tuners.measuring import training_flops
+        from kerasgen.tuners.throughput import training_flops
 
         model = smallest_gpt2()
         width, wide, vocabulary_size = 16, 32, 300

@@ -11,7 +11,7 @@ import pytest
 from installing import child
 
 import kerasgen as kg
-from kerasgen import belonging, errors
+from kerasgen import errors, misplaced_settings
 from kerasgen.keywords import checked, near
 
 pytestmark = pytest.mark.one_backend
@@ -179,11 +179,11 @@ def test_what_is_said_of_the_calls_is_what_they_take():
     def names(function):
         return set(inspect.signature(function).parameters) - {"self"}
 
-    assert set(belonging.PIPELINE) == names(kg.Pipeline)
-    assert set(belonging.FIT) == names(kg.Pipeline.fit)
+    assert set(misplaced_settings.PIPELINE) == names(kg.Pipeline)
+    assert set(misplaced_settings.FIT) == names(kg.Pipeline.fit)
     # The others are arguments of a pipeline, a tuner or a sampler too.
     others = {"prompts", "config", "sampler", "seed", "batch_size"}
-    assert set(belonging.GENERATE) == names(kg.Pipeline.generate) - others
+    assert set(misplaced_settings.GENERATE) == names(kg.Pipeline.generate) - others
 
 
 def test_a_wrong_call_is_told_before_anything_is_loaded():

@@ -38,7 +38,7 @@ def main() -> None:
 
     from kerasgen.corpora.base import CorpusTally, Document
     from kerasgen.corpora.chinese_poetry import ChinesePoetry
-    from kerasgen.corpora.dividing import DividedCorpus
+    from kerasgen.corpora.held_out_split import DividedCorpus
     from kerasgen.models.loading import load_directory
     from kerasgen.models.saving import save_preset
     from kerasgen.models.scoring import score

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasgen import locations, specs
 from kerasgen.errors import ArgumentError
-from kerasgen.files import placing, temporary
+from kerasgen.files import staging, temporary
 
 if TYPE_CHECKING:
     from kerasgen.generation.engine import TextSpace
@@ -22,7 +22,7 @@ STANDARD_INPUT = "-"
 def is_artefact(source: str) -> bool:
     """Return whether an exported artefact is meant, there or not."""
     with contextlib.suppress(OSError):  # what a kill left half exchanged is exchanged first
-        placing.recover(Path(source).expanduser().absolute())
+        staging.recover(Path(source).expanduser().absolute())
     place = locations.look(source)
     if place.kind != "nothing" or "://" in source:
         return place.kind in ("artefact", "file")

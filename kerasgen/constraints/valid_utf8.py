@@ -20,7 +20,7 @@ import numpy.typing as npt
 from kerasgen.constraints.base import CharacterAutomaton, State
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.ending import EndingTokenizer
+from kerasgen.tokens.end_token import EndingTokenizer
 
 START = 0
 """The state between two characters."""

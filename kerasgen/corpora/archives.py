@@ -14,7 +14,7 @@ from typing import IO, cast
 
 from kerasgen import limits
 from kerasgen.corpora import decompression
-from kerasgen.corpora.kinds import HEAD_BYTES, json_kind, kind_of
+from kerasgen.corpora.file_kinds import HEAD_BYTES, json_kind, kind_of
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError, KerasgenError
 
 _TEXT = bytes(range(32, 127)) + b"\t\n\r"

@@ -15,7 +15,7 @@ from typing import Any
 from kerasgen import limits
 from kerasgen.corpora.https import is_this_machine, open_url
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
-from kerasgen.files import locking, placing, writing
+from kerasgen.files import atomic, locking, staging
 from kerasgen.files.digests import sha256_of
 from kerasgen.terminal import visible
 
@@ -131,10 +131,10 @@ def fetch(
             part.unlink()
             _state(part).unlink(missing_ok=True)
             raise
-        writing.sync(part)
+        atomic.sync(part)
         _record(path, digest)
         part.replace(path)
-        writing.sync_directory(path.parent)
+        atomic.sync_directory(path.parent)
         _state(part).unlink(missing_ok=True)
     return path
 
@@ -328,8 +328,8 @@ def _state(part: Path) -> Path:
 def _record(path: Path, digest: str) -> None:
     """Write the digest beside the file, as `sha256sum --check` reads it."""
     place = path.with_name(path.name + ".sha256")
-    placing.sweep(place)
-    writing.write(place, f"{digest}  {path.name}\n")
+    staging.sweep(place)
+    atomic.write(place, f"{digest}  {path.name}\n")
 
 
 def _recorded(path: Path) -> str | None:

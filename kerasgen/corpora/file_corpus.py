@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
-from kerasgen.corpora.finding import File
-from kerasgen.corpora.reading import OnError, verify
+from kerasgen.corpora.paths import File
+from kerasgen.corpora.streams import OnError, verify
 from kerasgen.errors import CorpusFormatError
 
 

@@ -17,10 +17,10 @@ from kerasgen import keywords, limits
 from kerasgen.corpora import csv_rows
 from kerasgen.corpora.base import Document
 from kerasgen.corpora.file_corpus import Dropped, FileCorpus
-from kerasgen.corpora.finding import File, find_files, has_suffix
+from kerasgen.corpora.file_kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
 from kerasgen.corpora.json_records import Fault, Record, read_records
-from kerasgen.corpora.kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
-from kerasgen.corpora.reading import (
+from kerasgen.corpora.paths import File, find_files, has_suffix
+from kerasgen.corpora.streams import (
     Line,
     OnError,
     check_name,

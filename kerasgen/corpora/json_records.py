@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kerasgen import limits
-from kerasgen.corpora.finding import File
-from kerasgen.corpora.reading import (
+from kerasgen.corpora.paths import File
+from kerasgen.corpora.streams import (
     CHUNK_BYTES,
     Line,
     decode_line,

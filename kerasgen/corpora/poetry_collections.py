@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from kerasgen import keywords
 from kerasgen.corpora.archives import spooled
-from kerasgen.corpora.finding import COMPRESSIONS
+from kerasgen.corpora.paths import COMPRESSIONS
 from kerasgen.corpora.poetry_repository import FOLDER, PoemFile
-from kerasgen.corpora.reading import read_whole
+from kerasgen.corpora.streams import read_whole
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from kerasgen.corpora.archives import members, spooled
-from kerasgen.corpora.kinds import kind_of
-from kerasgen.corpora.reading import read_whole
+from kerasgen.corpora.file_kinds import kind_of
+from kerasgen.corpora.streams import read_whole
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
 FOLDER = "全唐诗"

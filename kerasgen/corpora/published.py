@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.corpora.base import CorpusTally, Document
-from kerasgen.corpora.finding import File, find_files, has_suffix
+from kerasgen.corpora.file_kinds import advice, kind_of
 from kerasgen.corpora.json_records import Fault, read_records
-from kerasgen.corpora.kinds import advice, kind_of
-from kerasgen.corpora.reading import check_path, decode_line, head_of, read_lines
+from kerasgen.corpora.paths import File, find_files, has_suffix
+from kerasgen.corpora.streams import check_path, decode_line, head_of, read_lines
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 
 _JSON = (".jsonl", ".ndjson", ".json")

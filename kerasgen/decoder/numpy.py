@@ -18,7 +18,7 @@ from kerasgen.decoder.block import Roles, block
 from kerasgen.decoder.config import AlibiPositions, DecoderConfig, LearnedPositions, RotaryPositions
 from kerasgen.decoder.weights import Weights, map_arrays
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.ending import EndingTokenizer
+from kerasgen.tokens.end_token import EndingTokenizer
 
 Floats = npt.NDArray[np.float32]
 _ERF = np.vectorize(math.erf, otypes=[np.float32])

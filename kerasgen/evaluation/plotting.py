@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ArgumentError, KerasgenError, MissingDependencyError
-from kerasgen.evaluation import copying, diversity
-from kerasgen.files import placing
+from kerasgen.evaluation import diversity, overlap
+from kerasgen.files import staging
 from kerasgen.tuners.base import TuneReport
 
 _SMOOTHED = 50
@@ -58,7 +58,7 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
 
     steps = [sample.step for sample in report.samples]
     texts = [sample.text for sample in report.samples]
-    copies = copying.longest_copies(texts, training) if texts and training is not None else []
+    copies = overlap.longest_copies(texts, training) if texts and training is not None else []
     parts = 1 + bool(texts) + bool(copies)
     # No window and no global state: the figure is made without pyplot.
     figure = Figure(figsize=(7, 2.6 * parts), layout="constrained")
@@ -79,7 +79,7 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=120, format="png")
     try:
-        placing.replace(target, drawn.getvalue())
+        staging.replace(target, drawn.getvalue())
     except OSError as cause:
         raise KerasgenError(f"The plot can't be written to {target}: {cause}. Choose another path.") from cause
     return target

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError, KerasgenError
-from kerasgen.files import placing, writing
+from kerasgen.files import atomic, staging
 
 if TYPE_CHECKING:
     from kerasgen.models.scoring import Scores
@@ -49,9 +49,9 @@ def write(path: Path, scores: Scores, documents: Iterable[Document]) -> None:
         table.writerows(rows)
     else:
         for row in rows:
-            stream.write(writing.json_line(row).decode())
+            stream.write(atomic.json_line(row).decode())
     try:
-        placing.replace(path, stream.getvalue().encode("utf-8", "surrogatepass"))
+        staging.replace(path, stream.getvalue().encode("utf-8", "surrogatepass"))
     except OSError as cause:
         raise KerasgenError(f"The scores can't be written to {path}: {cause}. Choose another path.") from cause
 

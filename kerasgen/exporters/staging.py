@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.registry import check_ending
-from kerasgen.files import placing
+from kerasgen.files import staging
 from kerasgen.runtime import metadata
 
 _MARKDOWN_FILE = "REPORT.md"
@@ -42,12 +42,12 @@ def staged(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] 
     """
     target = path.absolute()
     try:
-        with placing.staged(target) as stage:
+        with staging.staged(target) as stage:
             check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
             yield stage / path.name
             # Exporting took a while, in which something may have come there.
             check_target(path, overwrite=overwrite, exporter=exporter, beside=beside)
-            placing.place(stage, target, removed=[path.name + suffix for suffix in beside or ()])
+            staging.place(stage, target, removed=[path.name + suffix for suffix in beside or ()])
     except Exception as cause:
         if isinstance(cause, OSError) or type(cause).__module__.startswith(_TENSORFLOW_ERRORS):
             raise ExportError(f"The artefact can't be written to {path}: {cause}. Nothing of it was kept.") from cause
@@ -68,9 +68,9 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
         ExportArgumentError: something lies there, and is not to be replaced or is none of this exporter's artefacts.
         ExportError: what a killed export had begun to move there can't be finished.
     """
-    forks.check(forks.KERAS)
+    fork_safety.check(fork_safety.KERAS)
     try:
-        placing.recover(path.absolute())
+        staging.recover(path.absolute())
     except OSError as cause:
         raise ExportError(f"What a killed export had begun to move to {path} can't be finished: {cause}.") from cause
     written = [path] if beside is None else [path, *(path.with_name(path.name + suffix) for suffix in beside)]

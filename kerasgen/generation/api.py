@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import decoding, engines, guided, loops, requests
+from kerasgen.generation import decoding, engine_registry, guided, loops
 from kerasgen.generation.batches import ALL, Continuation, Part
 from kerasgen.generation.config import (
     GenerationConfig,
@@ -20,12 +20,12 @@ from kerasgen.generation.config import (
 )
 from kerasgen.generation.detokenize import Writer, write
 from kerasgen.generation.engine import Engine
-from kerasgen.generation.requests import Request
+from kerasgen.generation.request import Request, check_prompts, make_request
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.borrowed import as_sampler
-from kerasgen.samplers.searching import Contrastive
+from kerasgen.samplers.lookahead import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
 
@@ -80,12 +80,12 @@ def generate(
         GenerationError: the model's logits are not finite, or a limit cut a text of an unbounded form before it was
             complete.
     """
-    texts = requests.check_prompts(prompts)
+    texts = check_prompts(prompts)
     config = configured("generate()", GenerationSettings, config, settings, needs=("sampler",))
     constraint = cast(Constraint | None, config.constraint)
     tokenizer = model.tokenizer
     encoded = tokenizer.encode_batch(texts)
-    request = requests.make(model, encoded, config, part=part, logprobs=config.return_logprobs)
+    request = make_request(model, encoded, config, part=part, logprobs=config.return_logprobs)
     found = decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
     def written(prompt: str, one: Continuation) -> Any:
@@ -133,7 +133,7 @@ def generate_ids(
         GenerationError: the model's logits are not finite.
     """
     config = configured("generate_ids()", IdsSettings, config, settings, needs=("sampler",))
-    request = requests.make(model, prompts, config, part=part, logprobs=logprobs)
+    request = make_request(model, prompts, config, part=part, logprobs=logprobs)
     return decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
 
@@ -164,14 +164,14 @@ def stream(
     """
     config = configured("stream()", StreamSettings, config, settings, needs=("sampler",))
     spec, constraint = config.sampler, cast(Constraint | None, config.constraint)
-    (text,) = requests.check_prompts([prompt])
+    (text,) = check_prompts([prompt])
     if not isinstance(spec, (TokenSampler, Contrastive)):
         raise GenerateArgumentError(
             f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
             "generate, or a sampler that chooses token by token."
         )
-    request = requests.make(model, [model.tokenizer.encode(text)], config)
-    decoder = engines.resolve(model, config.engine, longest=request.limits[0])
+    request = make_request(model, [model.tokenizer.encode(text)], config)
+    decoder = engine_registry.resolve(model, config.engine, longest=request.limits[0])
     (batch,) = request.batches()
     # Here and not at the first piece, for it says whether there is a loop for the sampler.
     steps = decoding.choices(

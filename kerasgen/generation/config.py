@@ -19,10 +19,10 @@ from kerasgen.errors import GenerateArgumentError, call_error
 from kerasgen.keywords import Checked
 from kerasgen.samplers import resolving
 from kerasgen.samplers.borrowed import as_sampler
-from kerasgen.samplers.searching import Beam
+from kerasgen.samplers.lookahead import Beam
 
 if TYPE_CHECKING:
-    from kerasgen.generation.engines import EngineSource
+    from kerasgen.generation.engine_registry import EngineSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 

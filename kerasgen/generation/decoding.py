@@ -7,16 +7,16 @@ from typing import Any
 
 from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import engines, loops, searches
+from kerasgen.generation import beam, engine_registry, loops
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.detokenize import Writer
 from kerasgen.generation.engine import Engine
-from kerasgen.generation.engines import EngineSource
-from kerasgen.generation.requests import Request
+from kerasgen.generation.engine_registry import EngineSource
+from kerasgen.generation.request import Request
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
+from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.resolving import is_hub_sampler
-from kerasgen.samplers.searching import Beam, Contrastive
 
 
 def decode_request(
@@ -93,11 +93,11 @@ def _decode_batches(
         for batch, continuations in hub_samplers.run(model, request.batches(), spec):
             yield batch, [[continuation] for continuation in continuations]
         return
-    decoder = engines.resolve(model, engine, longest=max(request.limits, default=0))
+    decoder = engine_registry.resolve(model, engine, longest=max(request.limits, default=0))
     for batch in request.batches():
         states = None if request.states is None else [request.states[place] for place in batch.places]
         if isinstance(spec, Beam):
-            found = searches.search_beams(decoder, batch, spec, states, utf8=request.utf8)
+            found = beam.search_beams(decoder, batch, spec, states, utf8=request.utf8)
             yield batch, [[_cut_at_stop(decoder, one, request.stop) for one in several] for several in found]
         else:
             yield batch, [[one] for one in _collect(decoder, batch, request, states)]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.jax import Cache, JaxDecoder, output_kernel
@@ -23,7 +23,7 @@ from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_prompts import Prompts
 from kerasgen.generation.jax_session import JaxSession
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.ending import EndingTokenizer
+from kerasgen.tokens.end_token import EndingTokenizer
 
 
 @lru_cache
@@ -68,7 +68,7 @@ class JaxEngine:
     name = "keras"
 
     def __init__(self, tokenizer: Tokenizer, config: DecoderConfig, weights: Weights) -> None:
-        forks.begin(forks.JAX)
+        fork_safety.begin(fork_safety.JAX)
         self.tokenizer = tokenizer
         self.decoder = JaxDecoder(config, tokenizer.vocabulary_size)
         self.weights = weights
@@ -131,7 +131,7 @@ class JaxEngine:
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> JaxSession:
         """Return a session whose rows are these texts; see `Engine.open`."""
-        forks.check(forks.JAX)
+        fork_safety.check(fork_safety.JAX)
         return JaxSession(self, prompts, limits)
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:

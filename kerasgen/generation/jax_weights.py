@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasgen import backend, forks
+from kerasgen import backend, fork_safety
 from kerasgen.decoder import jax_layout
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
@@ -51,7 +51,7 @@ def engine_of_files(directory: Path) -> JaxEngine | None:
     found = stored.read(directory)
     if found is None:
         return None
-    forks.begin(forks.JAX)
+    fork_safety.begin(fork_safety.JAX)
     backend.keep_compiled(everything=True)
     return JaxEngine(found.tokenizer, found.config, jax_layout.prepare(found.weights))
 

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import json_lines
 from kerasgen.generation.api import GeneratedText, generate
@@ -53,7 +53,7 @@ def generate_to(
         GenerateArgumentError: as there.
         GenerationError: as there.
     """
-    forks.check(forks.KERAS)
+    fork_safety.check(fork_safety.KERAS)
     config = configured("generate_to()", GenerationSettings, config, settings, needs=("sampler",))
     spec, seed = config.sampler, config.seed or 0
     if is_hub_sampler(spec):

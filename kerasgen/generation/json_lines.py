@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, GenerationError
-from kerasgen.files import locking, placing, writing
+from kerasgen.files import atomic, locking, staging
 
 FORMAT = 1
 
@@ -82,8 +82,8 @@ def _alone(path: Path) -> Iterator[None]:
             stack.enter_context(locking.locked(path))
         except OSError as cause:
             raise GenerationError(f"{path} can't be written: {cause}") from cause
-        placing.sweep(path.with_name(f"{path.name}.partial.json"))
-        placing.sweep_directory(path.parent)
+        staging.sweep(path.with_name(f"{path.name}.partial.json"))
+        staging.sweep_directory(path.parent)
         yield
 
 
@@ -241,7 +241,7 @@ class _PartialFile:
     def add(self, chunk: Chunk, records: Sequence[dict[str, Any]]) -> None:
         """Write a chunk's lines, and then that they are certain."""
         numbered = enumerate(zip(chunk.prompts, records, strict=True), start=chunk.first)
-        lines = [writing.json_line({"index": place, "prompt": prompt} | record) for place, (prompt, record) in numbered]
+        lines = [atomic.json_line({"index": place, "prompt": prompt} | record) for place, (prompt, record) in numbered]
         self._note(chunk)
         try:
             with self._partial.open("ab") as partial:
@@ -255,7 +255,7 @@ class _PartialFile:
                 "bytes": size,
                 "prompts": self._said.hexdigest(),
             }
-            writing.write(self._state, json.dumps(state, allow_nan=False) + "\n")
+            atomic.write(self._state, json.dumps(state, allow_nan=False) + "\n")
         except OSError as cause:
             raise GenerationError(f"{self._partial} can't be written: {cause}") from cause
 
@@ -265,7 +265,7 @@ class _PartialFile:
             return
         try:
             self._partial.replace(self._path)
-            writing.sync_directory(self._path.parent)
+            atomic.sync_directory(self._path.parent)
         except OSError as cause:
             raise GenerationError(f"{self._path} can't be written: {cause}") from cause
 

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.generation import keras_passes as passes
 from kerasgen.generation.engine import Session
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.ending import EndingTokenizer
+from kerasgen.tokens.end_token import EndingTokenizer
 
 
 class KerasEngine:
@@ -51,7 +51,7 @@ class KerasEngine:
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
         """Return a session whose rows are these texts; see `Engine.open`."""
-        forks.check(forks.KERAS)
+        fork_safety.check(fork_safety.KERAS)
         kind = _CachedSession if passes.keeps_cache(self.model.causal_lm) else _Texts
         return kind(self.model, prompts, limits)
 

@@ -30,7 +30,7 @@ from kerasgen.generation.logits_processors import Constraints, allowed_of
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import TokenSampler, reach_of
-from kerasgen.samplers.searching import Contrastive
+from kerasgen.samplers.lookahead import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
 # Steps of the blocks of a text: a first piece comes at once, and later ones cost one hand-over for so many tokens.

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Unpack, runtime_checkable
 
 from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import api, engines
+from kerasgen.generation import api, engine_registry
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, StreamSettings, configured, takes
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.keywords import Checked, checked
@@ -150,14 +150,14 @@ class Prompt(metaclass=Checked):
         own = {name: getattr(self._config, name) for name in ("sampler", "seed") if getattr(found, name) is None}
         engine = self._engine("keras" if found.engine == "auto" else found.engine)
         found, model = found.override(own | {"engine": engine}), self._model()
-        if engine not in engines.NAMES:
+        if engine not in engine_registry.NAMES:
             return model, found
         self._read()
-        return model if is_hub_sampler(found.sampler) else _Watched(engines.resolve(model)), found
+        return model if is_hub_sampler(found.sampler) else _Watched(engine_registry.resolve(model)), found
 
     def _read(self) -> None:
         """Let the engine read what it doesn't remember."""
-        engine = engines.resolve(self._model())
+        engine = engine_registry.resolve(self._model())
         start = engine.tokenizer.start_token_id
         token_ids = ([] if start is None else [start]) + engine.tokenizer.encode(self.text)
         remembers = getattr(engine, "remembers", None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kerasgen import locations
 from kerasgen.errors import ModelArgumentError, ModelFormatError, ModelUnavailableError
-from kerasgen.files import placing, presence
+from kerasgen.files import presence, staging
 
 HUGGING_FACE = "hf://"
 KAGGLE = "kaggle://"
@@ -35,7 +35,7 @@ def check_directory(directory: Path) -> None:
         ModelFormatError: it holds something else.
     """
     with contextlib.suppress(OSError):  # what can't be finished is told as what it is
-        placing.recover(directory.absolute())
+        staging.recover(directory.absolute())
     place = locations.look(directory)
     if not presence.is_dir(directory):
         raise ModelUnavailableError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasgen.errors import ModelArgumentError
-from kerasgen.files import placing, presence
+from kerasgen.files import presence, staging
 from kerasgen.models import addresses
 from kerasgen.models.base import LanguageModel, ModelSource
 
@@ -64,5 +64,5 @@ class Hub(ModelSource):
             return None
         directory = Path(self.preset).expanduser()
         with contextlib.suppress(OSError):  # told by `load`
-            placing.recover(directory.absolute())
+            staging.recover(directory.absolute())
         return directory if presence.is_dir(directory) else None

@@ -21,7 +21,7 @@ from kerasgen.errors import (
     ModelUnavailableError,
     TokenizerError,
 )
-from kerasgen.files import placing
+from kerasgen.files import staging
 from kerasgen.models import (
     architectures,
     integrity,
@@ -74,7 +74,7 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
     """
     directory = Path(directory)
     with _format_errors(f"the preset {str(directory)!r}"):
-        placing.recover(directory.absolute())
+        staging.recover(directory.absolute())
     check_directory(directory)
     with _format_errors(f"the preset {str(directory)!r}"):
         preset_files.check(directory)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen.errors import ModelArgumentError, ModelError
-from kerasgen.files import placing, presence
+from kerasgen.files import presence, staging
 from kerasgen.models import architectures, hdf5_file, integrity, preset_tokenizers
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
@@ -63,14 +63,14 @@ def save_preset(
     preprocessor = preprocessor_of(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with placing.staged(target) as stage:
+        with staging.staged(target) as stage:
             _check_target(target, overwrite)
             new = stage / target.name
             new.mkdir()
             _write(model, preprocessor, new, dtype)
             integrity.record(new)
             _check_target(target, overwrite)  # writing took a while, in which something may have come there
-            placing.place(stage, target)
+            staging.place(stage, target)
     except OSError as cause:
         raise ModelError(f"The preset could not be written to {str(target)!r}: {cause}.") from cause
     return target
@@ -86,7 +86,7 @@ def _require_room(model: LanguageModel, directory: Path) -> None:
 
 def _check_target(target: Path, overwrite: bool) -> None:
     try:
-        placing.recover(target)
+        staging.recover(target)
     except OSError as cause:
         raise ModelError(
             f"What a killed process had begun to move to {str(target)!r} can't be finished: {cause}."

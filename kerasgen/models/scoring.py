@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasgen import forks, quiet
+from kerasgen import fork_safety, quiet
 from kerasgen.errors import ModelArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses
@@ -66,7 +66,7 @@ def score(
         ModelArgumentError: `sequence_length` is more than the model's positions.
         TokenArgumentError: `sequence_length` is below 1.
     """
-    forks.check(forks.KERAS)
+    fork_safety.check(fork_safety.KERAS)
     nats = np.zeros(len(encoded), np.float64)
     for batch, _, values in _batches(model, encoded, sequence_length, batch_size, losses):
         real = batch.documents >= 0

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, cast
 
 import kerasgen
-from kerasgen import errors, forks, quiet
+from kerasgen import errors, fork_safety, quiet
 from kerasgen.errors import GenerateArgumentError, GenerationError, KerasgenError, ModelFormatError
 from kerasgen.runtime.base import Runtime
 from kerasgen.samplers import REGISTRY
@@ -150,7 +150,7 @@ class _Process:
             GenerationError: the process has ended, or took too long, and was ended.
             KerasgenError: what it raised.
         """
-        forks.check_owner(f"the process that runs {self._path}", self._pid)
+        fork_safety.check_owner(f"the process that runs {self._path}", self._pid)
         try:
             asked = json.dumps([what, arguments], allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError) as cause:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
-from kerasgen.files import placing
+from kerasgen.files import staging
 from kerasgen.files.digests import sha256_of
 
 _SUFFIX = ".verified.json"  # after the whole name of the weight cache
@@ -40,7 +40,7 @@ def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -
     _compare(path, sha256)
     if before.get("sha256") != sha256:
         weight_cache.unlink(missing_ok=True)
-    placing.replace(note, json.dumps(seen, allow_nan=False))
+    staging.replace(note, json.dumps(seen, allow_nan=False))
 
 
 def _compare(path: Path, sha256: str) -> None:

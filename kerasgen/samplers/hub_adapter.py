@@ -14,7 +14,7 @@ from kerasgen.errors import SamplerArgumentError
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers import beams as search
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
-from kerasgen.samplers.searching import Beam, Contrastive
+from kerasgen.samplers.lookahead import Beam, Contrastive
 
 # (token_ids, cache, index) to (logits, hidden_states, cache) of the token at index - 1
 Next = Callable[[Any, Any, Any], tuple[Any, Any, Any]]

@@ -100,9 +100,9 @@ class RuntimeContract:
 
         end = settings.pop("end_token_id", None)
         if end is not None:
-            from kerasgen.generation import engines
+            from kerasgen.generation import engine_registry
 
-            engine: Any = engines.resolve(reference)
+            engine: Any = engine_registry.resolve(reference)
             reference = engine.ending_at(end)
         found = generate_ids(reference, prompts, **settings)
         return [self.told(reference.tokenizer, several[0].token_ids) for several in found]

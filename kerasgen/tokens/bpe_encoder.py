@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.forks import mind_forks
-from kerasgen.tokens.portions import portions
+from kerasgen.tokens.chunks import portions
+from kerasgen.tokens.fork_safety import mind_forks
 from kerasgen.tokens.pretokenization import (
     CHARACTER_OF_BYTE,
     STAND_IN,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.portions import portions
+from kerasgen.tokens.chunks import portions
 
 if TYPE_CHECKING:
     from kerasgen.corpora.base import Document

@@ -24,11 +24,11 @@ from kerasgen import cache, limits
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
-from kerasgen.files import placing
+from kerasgen.files import staging
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.chunks import TEXTS_AT_ONCE
+from kerasgen.tokens.corpus_scan import Survey, TextDigest
 from kerasgen.tokens.encoding import EncodedDocuments, ids_of
-from kerasgen.tokens.portions import TEXTS_AT_ONCE
-from kerasgen.tokens.surveying import Survey, TextDigest
 
 if TYPE_CHECKING:
     from io import BufferedWriter
@@ -126,7 +126,7 @@ def store(
         return StoredCorpus(*found, tally=tally, path=target, reused=True)
     try:
         # Another process may be writing the same: its ids are these, and it is quicker to wait for them.
-        with placing.staged(target, wait=True) as stage:
+        with staging.staged(target, wait=True) as stage:
             found = _open_if_whole(target)
             if found is not None:
                 return StoredCorpus(*found, tally=tally, path=target, reused=True)
@@ -140,7 +140,7 @@ def store(
                     "must yield the same documents each time.",
                     path=target,
                 )
-            placing.place(stage, target)
+            staging.place(stage, target)
     except OSError as cause:
         raise TokenStoreError(
             f"The corpus's token ids can't be written to {directory}: {cause}. Make room, or name another directory: "

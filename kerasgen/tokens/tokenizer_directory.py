@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kerasgen.errors import TokenizerError
-from kerasgen.files import placing
+from kerasgen.files import staging
 from kerasgen.tokens import tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.bpe_files import Contents, error_at, first_problem, parse_json, read, read_text
@@ -38,7 +38,7 @@ def read_directory(directory: Path) -> Contents:
         TokenizerError: there are none, they describe another kind of tokenizer, or contradict each other.
     """
     try:
-        placing.recover(directory / _FILES_TOGETHER)
+        staging.recover(directory / _FILES_TOGETHER)
     except OSError as cause:
         raise error_at(
             f"What a killed process had begun to write there can't be finished: {cause}", directory
@@ -79,10 +79,10 @@ def write_directory(directory: Path, contents: Contents) -> None:
     }
     target = directory / _FILES_TOGETHER
     try:
-        with placing.staged(target) as stage:
+        with staging.staged(target) as stage:
             for name, text in files.items():
                 (stage / name).write_text(text, encoding="utf-8", newline="\n")
-            placing.place(stage, target)
+            staging.place(stage, target)
     except OSError as error:
         raise TokenizerError(
             f"The tokenizer can't be written to {str(directory)!r}: {error}.", path=directory

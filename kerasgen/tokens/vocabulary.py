@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.portions import portions
+from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, SURROGATE, splitter, to_characters
 
 Vocabulary: TypeAlias = Literal["keep", "trim", "extend", "auto"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from kerasgen import limits
 from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
-from kerasgen.files import writing
+from kerasgen.files import atomic
 from kerasgen.models.base import LanguageModel, quantization_modes
 
 WEIGHTS_FILE = "adapter.safetensors"
@@ -168,8 +168,8 @@ def save(model: LanguageModel, directory: Path) -> None:
     tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
     base = {"weights": digest_of_others(model), "tokenizer": model.tokenizer.digest()}
     said = asdict(config) | {"base": base}
-    writing.write(directory / WEIGHTS_FILE, save(tensors))  # safetensors' own writer has errors of its own
-    writing.write(directory / CONFIG_FILE, json.dumps(said, indent=2, allow_nan=False) + "\n")
+    atomic.write(directory / WEIGHTS_FILE, save(tensors))  # safetensors' own writer has errors of its own
+    atomic.write(directory / CONFIG_FILE, json.dumps(said, indent=2, allow_nan=False) + "\n")
 
 
 def load(model: LanguageModel, directory: Path) -> None:

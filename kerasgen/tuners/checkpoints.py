@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kerasgen import limits
 from kerasgen.errors import CheckpointError
-from kerasgen.files import placing, writing
+from kerasgen.files import atomic, staging
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
@@ -55,12 +55,12 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     state = dict(checkpoint.state) | {"step": checkpoint.step}
     state |= {"sha256": _digest(tensors, state)}
     try:
-        with placing.staged(final) as stage:
+        with staging.staged(final) as stage:
             new = stage / final.name
             new.mkdir()
             (new / TENSORS_FILE).write_bytes(tensors)
             (new / STATE_FILE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
-            placing.place(stage, final)
+            staging.place(stage, final)
     except OSError as cause:
         raise CheckpointError(
             f"The checkpoint of step {checkpoint.step} can't be written to {directory}: {cause}. The one before it is "
@@ -69,7 +69,7 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
         ) from cause
     for old in _folders(directory)[:-keep]:
         with suppress(OSError):
-            placing.remove(old)
+            staging.remove(old)
     return final
 
 
@@ -117,7 +117,7 @@ def write_bytes(path: Path, data: bytes, *, then: str = "Make room or give anoth
         CheckpointError: it can't be written.
     """
     try:
-        writing.write(path, data)
+        atomic.write(path, data)
     except OSError as cause:
         raise CheckpointError(f"{path} can't be written: {cause}. {then}") from cause
 

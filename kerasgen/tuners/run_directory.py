@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from kerasgen.errors import CheckpointError, KerasgenError, LockedError
-from kerasgen.files import locking, placing
+from kerasgen.files import locking, staging
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tuners import distributing
+from kerasgen.tuners import sharding
 from kerasgen.tuners.base import FineTuner
 
 
@@ -52,7 +52,7 @@ def run_directory(
     folder = user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
     yield folder
     with suppress(LockedError, OSError), alone(folder):  # unless the next one has begun there
-        placing.remove(folder)
+        staging.remove(folder)
 
 
 @contextmanager
@@ -69,13 +69,13 @@ def alone(directory: Path) -> Iterator[None]:
             stack.enter_context(locking.locked(directory, place=directory / ".lock", advice=advice))
         except OSError as cause:
             raise CheckpointError(f"A run can't be kept in {directory}: {cause}. Give another directory.") from cause
-        placing.sweep_directory(directory)
-        placing.sweep_own(directory)
+        staging.sweep_directory(directory)
+        staging.sweep_own(directory)
         yield
 
 
 @contextmanager
-def alone_together(directory: Path, share: distributing.Share) -> Iterator[None]:
+def alone_together(directory: Path, share: sharding.Share) -> Iterator[None]:
     """Let the process that writes be `alone` in a directory, and all of its run know whether it is.
 
     Raises:
@@ -89,7 +89,7 @@ def alone_together(directory: Path, share: distributing.Share) -> Iterator[None]
                 stack.enter_context(alone(directory))
             except (LockedError, CheckpointError) as cause:
                 refused = cause
-        if not distributing.agreed(share, refused is None, "the run's directory is free"):
+        if not sharding.agreed(share, refused is None, "the run's directory is free"):
             raise refused or CheckpointError(
                 f"The process that writes can't begin a run in {directory}; see its error."
             )

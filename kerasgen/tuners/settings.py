@@ -148,26 +148,26 @@ class GradientTuner(FineTuner):
             TuneArgumentError: the model's family or tokenizer can't be changed so, or the model can't be tuned at all.
         """
         from kerasgen.models.live import is_live
-        from kerasgen.tuners import requirements
+        from kerasgen.tuners import validation
 
-        requirements.require_trainable(model)
+        validation.require_trainable(model)
         if self.vocabulary == "keep":
             return {}
         if self.vocabulary is None and is_live(model):
             reason = "the model was handed over in memory and stays the one that it is"
             return {"asked": None, "choice": "keep", "reason": reason}
         from kerasgen.models.precision import resolve
-        from kerasgen.tuners import sizing
+        from kerasgen.tuners import batch_size
         from kerasgen.tuners.vocabulary import adapt, measured
 
-        length = requirements.longest_row(model, self)
+        length = validation.longest_row(model, self)
 
         def bits_per_character(texts: Callable[[], Iterable[str]]) -> float | None:
             return measured(
                 model,
                 texts,
                 sequence_length=length,
-                batch_size=self.batch_size or max(1, sizing.STEP_TOKENS // length),
+                batch_size=self.batch_size or max(1, batch_size.STEP_TOKENS // length),
                 precision=resolve(self.precision)[0],
                 tokens=self.validation_tokens,
             )

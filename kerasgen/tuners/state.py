@@ -15,9 +15,9 @@ import numpy as np
 
 from kerasgen import limits
 from kerasgen.errors import CheckpointError
-from kerasgen.files import placing
+from kerasgen.files import staging
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tuners import checkpoints, curve, distributing
+from kerasgen.tuners import checkpoints, curve, sharding
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer
@@ -67,7 +67,7 @@ def fingerprint_of(
     frozen = hashlib.sha256()
     for variable in trainer.causal_lm.non_trainable_variables:
         if not variable.path.endswith("seed_generator_state"):
-            frozen.update(distributing.gathered(variable).tobytes())
+            frozen.update(sharding.gathered(variable).tobytes())
     chosen = dataclasses.asdict(settings)
     for name in ("checkpoint_every", "sample_every", "tensorboard", "csv", "loss_curve", "steps_per_execution"):
         del chosen[name]  # they change no number
@@ -161,6 +161,6 @@ def clear(directory: Path) -> None:
     """Make room for a new run: an earlier one's checkpoints must not be taken for its own."""
     for old in sorted(directory.glob("step-*")):  # the newest last: a kill leaves a run that can go on, or none
         with suppress(OSError):
-            placing.remove(old)
+            staging.remove(old)
     for name in (BEST_FILE, REPORT_FILE, curve.FILE, "steps.csv"):
         (directory / name).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import keras
 
 from kerasgen.errors import TuneError
 from kerasgen.tuners import checkpoints
-from kerasgen.tuners.watching import Watcher
+from kerasgen.tuners.callbacks import Watcher
 
 
 class StepLog(keras.callbacks.Callback):  # type: ignore[misc]

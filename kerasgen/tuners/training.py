@@ -14,22 +14,22 @@ import keras
 import numpy as np
 
 from kerasgen import backend as backends
-from kerasgen import forks, quiet
+from kerasgen import fork_safety, quiet
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import distributing, guests, measuring, requirements, sizing, state, validating
+from kerasgen.tuners import batch_size, held_out, sharding, state, throughput, user_callbacks, validation
 from kerasgen.tuners.base import TuneReport, Validation
+from kerasgen.tuners.callbacks import History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.plan import Plan
-from kerasgen.tuners.recording import Recorder, checkpoint_to_resume
 from kerasgen.tuners.run_directory import alone_together
+from kerasgen.tuners.run_files import Recorder, checkpoint_to_resume
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.step_log import StepLog
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
-from kerasgen.tuners.watching import History, OneRun, Unshown, Watcher, interruptible
 
 
 def run(
@@ -53,10 +53,10 @@ def run(
     trainable; of the token embeddings' table, if it is, the rows before `first_row` stay as they are. The other
     arguments are those of `FineTuner.tune`.
     """
-    forks.check(forks.KERAS)
+    fork_safety.check(fork_safety.KERAS)
     settings, reasons = _decided(model, train, settings)
-    callbacks = guests.checked(callbacks, has_held_out=held_out is not None and held_out.targets > 0)
-    with distributing.placed(model, settings) as share:
+    callbacks = user_callbacks.checked(callbacks, has_held_out=held_out is not None and held_out.targets > 0)
+    with sharding.placed(model, settings) as share:
         one = _Run(
             model,
             train,
@@ -81,14 +81,14 @@ def _decided(
         TuneArgumentError: they don't fit the model or the devices.
     """
     precision, why_precision = resolve(settings.precision)
-    settings = dataclasses.replace(settings, precision=precision, packing=requirements.packing_of(model, settings))
-    decided, reasons = sizing.sized(
+    settings = dataclasses.replace(settings, precision=precision, packing=validation.packing_of(model, settings))
+    decided, reasons = batch_size.sized(
         settings,
         np.maximum(train.lengths - 1, 0),
-        longest=requirements.longest_row(model, settings),
+        longest=validation.longest_row(model, settings),
         packs=settings.packing != "none",
-        ways=distributing.ways_of_data(settings),
-        gpu=measuring.on_gpu(),
+        ways=sharding.ways_of_data(settings),
+        gpu=throughput.on_gpu(),
     )
     return decided, {"backend": backends.reason(), "precision": why_precision, **reasons}
 
@@ -122,7 +122,7 @@ class _Run:
         seed: int,
         directory: Path,
         first_row: int,
-        share: distributing.Share,
+        share: sharding.Share,
     ) -> None:
         assert settings.sequence_length is not None
         assert settings.batch_size is not None
@@ -136,7 +136,7 @@ class _Run:
             settings.packing,
         )
         self.settings, self.reasons = settings, reasons
-        requirements.check(model, settings, train, has_held_out=self.has_held_out)
+        validation.check(model, settings, train, has_held_out=self.has_held_out)
         self.plan = Plan(
             encoded=train,
             rows=pack(train, sequence_length=self.sequence_length, packing=self.packing),
@@ -169,7 +169,7 @@ class _Run:
             recorder = Recorder(trainer, self.directory, self.share, fingerprint, saved)
             validate = None
             if self.held_out is not None and self.has_held_out:
-                documents = validating.sampled(self.held_out, self.settings.validation_tokens)
+                documents = held_out.sampled(self.held_out, self.settings.validation_tokens)
                 validate = partial(self._validate, trainer, recorder.history, documents)
             around = partial(outside, trainer, precision)
             watcher = Watcher(
@@ -192,9 +192,9 @@ class _Run:
             )
             if saved is None and validate is not None:
                 recorder.history.validations.append(watcher.measure())
-            product_flops = measuring.matrix_product_flops(self.settings.precision)
+            product_flops = throughput.matrix_product_flops(self.settings.precision)
             loggers = _loggers(self.settings, self.directory, watcher, self.plan) if self.share.writes else []
-            visiting = guests.invited(callbacks, around)
+            visiting = user_callbacks.invited(callbacks, around)
             done = _fit(trainer, self.plan, watcher, [*loggers, *visiting], verbose=verbose)
             if watcher.interrupted and watcher.step < self.plan.steps:
                 raise KeyboardInterrupt(
@@ -218,7 +218,7 @@ class _Run:
             batch_size=self.batch_size,
             losses=trainer,
         )
-        return validating.validation(len(history.losses), scores)
+        return held_out.validation(len(history.losses), scores)
 
     def _report(self, watcher: Watcher, done: _Done, product_flops: float, *, resumed_from: int | None) -> TuneReport:
         plan, settings, history, causal_lm = self.plan, self.settings, watcher.seen, self.model.causal_lm
@@ -243,9 +243,9 @@ class _Run:
             seed=self.seed,
             accuracies=tuple(history.accuracies),
             first_step_seconds=watcher.first_step_seconds,
-            flops_per_token=measuring.training_flops(self.model, self.sequence_length),
+            flops_per_token=throughput.training_flops(self.model, self.sequence_length),
             matrix_product_flops=product_flops,
-            peak_memory_bytes=measuring.peak_memory_bytes(),
+            peak_memory_bytes=throughput.peak_memory_bytes(),
             steps_per_execution=settings.steps_per_execution,
             reasons=self.reasons,
             batch_size=self.batch_size,

@@ -13,9 +13,9 @@ from kerasgen.errors import TuneArgumentError
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
-from kerasgen.tokens.adaptations import Adaptations, adaptations, promised
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.surveying import Survey, Surveyed
+from kerasgen.tokens.corpus_scan import Survey, Surveyed
+from kerasgen.tokens.vocabulary_cache import Adaptations, adaptations, promised
 from kerasgen.tuners.base import TuneReport
 
 # `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
@@ -204,7 +204,7 @@ def measured(
     from kerasgen.models.forward import computing_in
     from kerasgen.models.scoring import score
     from kerasgen.tokens.encoding import encode_documents
-    from kerasgen.tuners.validating import sampled
+    from kerasgen.tuners.held_out import sampled
 
     encoded = encode_documents((Document(text, "") for text in texts()), model.tokenizer)
     if not encoded.targets:

@@ -379,7 +379,6 @@ def test_a_way_out_that_an_error_names_is_written_as_the_command_takes_it(preset
 
 
 def test_a_warning_is_one_line_and_says_flags(monkeypatch, capsys):
-    from kerasgen.cli import listing
 
     def run(chosen):
         warnings.warn(
@@ -387,7 +386,9 @@ def test_a_warning_is_one_line_and_says_flags(monkeypatch, capsys):
         )
         return 0
 
-    monkeypatch.setattr(listing, "run", run)
+    from kerasgen.cli import list_registered
+
+    monkeypatch.setattr(list_registered, "run", run)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert main(["list"]) == 0

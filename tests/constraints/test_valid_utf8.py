@@ -31,7 +31,7 @@ from kerasgen.samplers.sampling import Random
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
-from kerasgen.tokens.ending import EndingTokenizer
+from kerasgen.tokens.end_token import EndingTokenizer
 from kerasgen.tokens.pretokenization import CHARACTER_OF_BYTE
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasgen.corpora import near_duplicates, splits, verse, verse_variants
+from kerasgen.corpora import held_out_split, near_duplicates, splits, verse, verse_variants
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.chinese_poetry import ChinesePoetry
-from kerasgen.corpora.dividing import DividedCorpus
+from kerasgen.corpora.held_out_split import DividedCorpus
 from kerasgen.corpora.near_duplicates import NearDuplicates
 from kerasgen.corpora.splits import Division
 from kerasgen.corpora.texts import Texts
@@ -173,9 +173,8 @@ class TestDivision:
 
     @pytest.mark.parametrize("most", [0, 10**9])
     def test_a_large_corpus_is_not_held_in_memory(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-        from kerasgen.corpora import dividing
 
-        monkeypatch.setattr(dividing, "MOST_CHARACTERS", most)
+        monkeypatch.setattr(held_out_split, "MOST_CHARACTERS", most)
         texts = [*unrelated(20), *(text + " Thanks!" for text in unrelated(20)), " "]
         corpus = DividedCorpus(Texts(texts), 0.3)
         assert len(set(corpus.division.groups.values())) == 20

@@ -13,7 +13,7 @@ from toys import nats_by_hand
 import kerasgen as kg
 from kerasgen.corpora.base import Document
 from kerasgen.evaluation import scores_file
-from kerasgen.evaluation.evaluating import evaluate, score_texts
+from kerasgen.evaluation.perplexity import evaluate, score_texts
 from kerasgen.models.scoring import Scores
 from kerasgen.tokens.encoding import encode_documents
 

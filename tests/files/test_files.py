@@ -19,7 +19,7 @@ from killing import POSIX, in_child, killed_at
 
 from kerasgen.errors import ExportArgumentError, LockedError
 from kerasgen.exporters import staging as exports
-from kerasgen.files import locking, placing, writing
+from kerasgen.files import atomic, locking, staging
 
 pytestmark = [pytest.mark.one_backend, *POSIX]
 
@@ -35,7 +35,7 @@ def export(path: Path, text: str, *, suffixes: tuple[str, ...] = (".json", ".md"
 
 def exported(path: Path) -> str | None:
     """What the artefact says once a reader has come, all of whose files must agree; None where there is none."""
-    placing.recover(path)
+    staging.recover(path)
     there = [place for place in path.parent.iterdir() if place.name.startswith(path.name)]
     if not there:
         return None
@@ -50,15 +50,15 @@ def exported(path: Path) -> str | None:
 
 
 def put_directory(target: Path, text: str) -> None:
-    with placing.staged(target) as stage:
+    with staging.staged(target) as stage:
         (stage / target.name).mkdir()
         for name in ("a", "b"):
             (stage / target.name / name).write_text(text)
-        placing.place(stage, target)
+        staging.place(stage, target)
 
 
 def directory_says(target: Path) -> str | None:
-    placing.recover(target)
+    staging.recover(target)
     if not target.exists():
         return None
     one, other = ((target / name).read_text() for name in ("a", "b"))
@@ -104,9 +104,9 @@ def test_a_journal_that_is_finished_by_a_killed_reader_is_finished_by_the_next(t
             if not killed_at(n, folder, lambda path=path: export(path, "new")):
                 assert kills > 20
                 return
-            if not placing._journal(path).exists():
+            if not staging._journal(path).exists():
                 break
-            if not killed_at(m, folder, lambda path=path: placing.recover(path)):
+            if not killed_at(m, folder, lambda path=path: staging.recover(path)):
                 assert exported(path) == "new"
                 break
             kills += 1
@@ -119,7 +119,7 @@ def test_a_directory_killed_anywhere_is_the_old_or_the_new_one(
     tmp_path: Path, old: str | None, exchanges: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchanges:
-        monkeypatch.setattr(placing, "_renameat2", lambda: None)
+        monkeypatch.setattr(staging, "_renameat2", lambda: None)
     n, seen = 0, set()
     while True:
         n += 1
@@ -144,7 +144,7 @@ def test_a_directory_killed_anywhere_is_the_old_or_the_new_one(
 def test_an_error_at_any_rename_of_a_directory_leaves_the_old_one(
     tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing, "_renameat2", lambda: None)
+    monkeypatch.setattr(staging, "_renameat2", lambda: None)
     target, count = tmp_path / "poet", 0
     put_directory(target, "old")
     renames = {"replace": Path.replace, "rename": Path.rename}
@@ -173,13 +173,13 @@ def test_an_error_at_any_rename_of_a_directory_leaves_the_old_one(
 
 def test_leftovers_of_other_targets_go_too_unless_their_writer_lives(tmp_path: Path) -> None:
     def killed(target: Path) -> None:
-        with placing.staged(target) as stage:
+        with staging.staged(target) as stage:
             (stage / "half").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert os.WIFSIGNALED(in_child(lambda: killed(tmp_path / "dead")))
     (tmp_path / ".own.0123abcd.partial").write_text("a person's, for no lock says otherwise")
-    with placing.staged(tmp_path / "alive") as alive:
+    with staging.staged(tmp_path / "alive") as alive:
         put_directory(tmp_path / "poet", "new")
         left = {entry.name for entry in tmp_path.iterdir()}
         assert left == {"poet", alive.name, ".alive.lock", ".own.0123abcd.partial"}
@@ -193,8 +193,8 @@ def test_a_strangers_journal_moves_nothing_of_a_persons(tmp_path: Path) -> None:
         (journal / moved).write_text("theirs")
         (journal / ".kerasgen-removed.json").write_text(json.dumps(removed))
         with pytest.raises(OSError, match="none of ours"):
-            placing.recover(tmp_path / "poet.tflite")
-        placing._remove(journal)
+            staging.recover(tmp_path / "poet.tflite")
+        staging._remove(journal)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
@@ -355,7 +355,7 @@ def test_two_exports_to_one_path_are_one_after_the_other(tmp_path: Path) -> None
 
 def test_what_came_into_the_way_while_a_writer_was_waited_for_is_said(tmp_path: Path) -> None:
     path = tmp_path / "poet.tflite"
-    with placing.staged(path):
+    with staging.staged(path):
         pass
     export(path, "first")
     with (
@@ -381,5 +381,5 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
         pytest.skip("open files have no names here")
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
-    writing.write(tmp_path / "a.json", "{}")
+    atomic.write(tmp_path / "a.json", "{}")
     assert acts == ["sync partial", "name", f"sync {tmp_path.name}"]

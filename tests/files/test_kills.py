@@ -12,7 +12,7 @@ from killing import POSIX, killed_at
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.models.hub import Hub
 from kerasgen.models.saving import save_preset
 
@@ -22,7 +22,7 @@ pytestmark = [*POSIX, pytest.mark.one_backend, pytest.mark.slow]
 @pytest.fixture(autouse=True)
 def _saving_in_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let children that only copy weights to files do so: it needs no thread of JAX's."""
-    monkeypatch.setattr(forks, "check_owner", lambda engine, parent: None)
+    monkeypatch.setattr(fork_safety, "check_owner", lambda engine, parent: None)
 
 
 def weights(model: Any) -> list[Any]:

@@ -9,8 +9,8 @@ from tiny import tiny_gpt2
 from kerasgen.generation import generate, generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.bad_words import BadWords
+from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, Random
-from kerasgen.samplers.searching import Beam, Contrastive
 
 pytestmark = pytest.mark.one_backend
 

@@ -12,14 +12,14 @@ from tiny import tiny_gpt2, tiny_opt
 from toys import by_keras_hub, smallest_llama, tiny_gemma, tiny_qwen
 
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import engines, generate, generate_ids, stream
+from kerasgen.generation import engine_registry, generate, generate_ids, stream
 from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.generation.jax_session import JaxSession
 from kerasgen.generation.keras_engine import KerasEngine
 from kerasgen.generation.prompt import Prompt
 from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
-from kerasgen.samplers.searching import Beam, Contrastive
 
 pytestmark = pytest.mark.numerical
 
@@ -33,7 +33,7 @@ def gpt2() -> LanguageModel:
 
 
 def engine_of(model: LanguageModel) -> JaxEngine:
-    engine = engines.resolve(model)
+    engine = engine_registry.resolve(model)
     assert isinstance(engine, JaxEngine)
     return engine
 
@@ -205,7 +205,7 @@ def test_diverse_groups_begin_with_different_tokens(gpt2: LanguageModel) -> None
 
 
 def test_an_engine_is_asked_for_by_name(gpt2: LanguageModel) -> None:
-    assert engines.resolve(engines.resolve(gpt2)) is engines.resolve(gpt2)
+    assert engine_registry.resolve(engine_registry.resolve(gpt2)) is engine_registry.resolve(gpt2)
     with pytest.raises(GenerateArgumentError, match="engine='gpu'"):
         generate(gpt2, ["a"], sampler=Greedy(), engine="gpu")
 
@@ -291,7 +291,7 @@ def test_a_prompt_takes_what_a_pipeline_takes(gpt2: LanguageModel) -> None:
 )
 def test_other_families_write_keras_hubs_greedy_text_on_every_prompt_of_a_batch(make, engine) -> None:
     model = make()
-    assert isinstance(engines.resolve(model), engine)
+    assert isinstance(engine_registry.resolve(model), engine)
     model.causal_lm.compile(sampler="greedy")
     prompts = ["the man", "a", "in the rain and"]
     ids = model.tokenizer.encode_batch(prompts)

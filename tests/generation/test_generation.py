@@ -15,12 +15,12 @@ from toys import by_keras_hub
 from kerasgen.constraints.regex import Regex
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgumentError
-from kerasgen.generation import Continuation, decode, engines, generate, generate_ids, stream
+from kerasgen.generation import Continuation, decode, engine_registry, generate, generate_ids, stream
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, reach_of
+from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
-from kerasgen.samplers.searching import Beam, Contrastive
 
 pytestmark = pytest.mark.numerical
 
@@ -77,7 +77,7 @@ class Second(Greedy):
 
 @pytest.mark.one_backend
 def test_a_choice_of_ones_own_sees_all_logits_whatever_its_parent_reaches(letters: LanguageModel) -> None:
-    logits = engines.resolve(letters).open([[4, 0]], [3]).logits()
+    logits = engine_registry.resolve(letters).open([[4, 0]], [3]).logits()
     for logprobs in (True, False):
         ((found,),) = generate_ids(letters, [[0]], sampler=Second(), max_new_tokens=1, logprobs=logprobs)
         assert found.token_ids == (int(np.argsort(-logits[0])[1]),)

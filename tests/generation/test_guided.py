@@ -70,7 +70,7 @@ def test_a_form_is_complete_when_the_limit_comes(model):
 
 
 def test_a_prompt_that_can_not_have_the_form_is_told_before_any_work(model, monkeypatch):
-    monkeypatch.setattr("kerasgen.generation.engines.resolve", lambda *_: pytest.fail("the work had begun"))
+    monkeypatch.setattr("kerasgen.generation.engine_registry.resolve", lambda *_: pytest.fail("the work had begun"))
     prompts = [*["j"] * 50, "j!"]
     with pytest.raises(GenerateArgumentError, match="'j!'"):
         generate(model, prompts, sampler="random", constraint=FORM, max_new_tokens=20)

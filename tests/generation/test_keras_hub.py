@@ -10,8 +10,8 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import generate, generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, Random, TopP
-from kerasgen.samplers.searching import Beam, Contrastive
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typical import Typical
 
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
-from kerasgen.samplers.searching import Beam, Contrastive
 from kerasgen.testing.samplers import SamplerConformance
 
 

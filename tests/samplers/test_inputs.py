@@ -11,8 +11,8 @@ import pytest
 from kerasgen import samplers
 from kerasgen.samplers import inputs
 from kerasgen.samplers.base import TokenSampler
+from kerasgen.samplers.lookahead import Beam
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
-from kerasgen.samplers.searching import Beam
 
 pytestmark = pytest.mark.one_backend
 

@@ -13,10 +13,10 @@ from kerasgen import backend, samplers
 from kerasgen.errors import SamplerArgumentError, UnknownNameError
 from kerasgen.samplers import randomness
 from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.randomness import streams
 from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
-from kerasgen.samplers.searching import Beam, Contrastive
 
 EXAMPLES = [
     Greedy(repetition_penalty=1.2),

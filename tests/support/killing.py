@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kerasgen import forks
+from kerasgen import fork_safety
 
 POSIX = (
     pytest.mark.skipif(not hasattr(os, "fork"), reason="its processes are forked and killed as POSIX does"),
@@ -25,7 +25,7 @@ def in_child(act: Callable[[], Any]) -> int:
     """Run something that uses no engine in a forked child and return its wait status; 0 is a good end."""
     child = os.fork()
     if child == 0:
-        forks._began.clear()  # an earlier test of this process may have begun one
+        fork_safety._began.clear()  # an earlier test of this process may have begun one
         try:
             act()
         except BaseException:

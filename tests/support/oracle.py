@@ -88,7 +88,7 @@ def every_text(next_nats: NextNats, end: int, most: int) -> list[tuple[tuple[int
 def beam_search(
     next_nats: NextNats, end: int, most: int, num_beams: int, length_penalty: float, best: int, early_stopping: bool
 ) -> list[tuple[tuple[int, ...], float]]:
-    """The best texts with their scores, as `kerasgen.samplers.searching.Beam` describes the search."""
+    """The best texts with their scores, as `kerasgen.samplers.lookahead.Beam` describes the search."""
 
     def scored(text: tuple[int, ...], total: float) -> tuple[tuple[int, ...], float]:
         return text, total / len(text) ** length_penalty
@@ -116,7 +116,7 @@ def beam_search(
 def diverse_beam_search(
     next_nats: NextNats, end: int, most: int, size: int, groups: int, penalty: float, best: int
 ) -> list[tuple[tuple[int, ...], float]]:
-    """The best texts of all groups with their log-probabilities, as `kerasgen.samplers.searching.Beam` describes them.
+    """The best texts of all groups with their log-probabilities, as `kerasgen.samplers.lookahead.Beam` describes them.
 
     At each step the groups choose in turn; a token costs `penalty` for each text of the groups before that took it.
     """

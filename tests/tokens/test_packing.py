@@ -14,9 +14,9 @@ from kerasgen.corpora.base import Document
 from kerasgen.corpora.chinese_poetry import ChinesePoetry
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.characters import whole_character_bpe
+from kerasgen.tokens.chunks import TEXTS_AT_ONCE
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tokens.packing import Packing, block, cut, pack
-from kerasgen.tokens.portions import TEXTS_AT_ONCE
 
 pytestmark = pytest.mark.one_backend
 

@@ -20,6 +20,7 @@ from toys import encode, smallest_gpt2, texts, tiny_gemma
 
 from kerasgen import backend
 from kerasgen.errors import TuneArgumentError
+from kerasgen.tuners import sharding
 from kerasgen.tuners.full import FullTuner
 
 pytestmark = pytest.mark.one_backend
@@ -138,7 +139,7 @@ def test_what_the_writing_process_saw_on_the_disk_holds_for_all(first: bool, mon
         pytest.skip("several processes are JAX's")
     from jax._src import distributed
 
-    from kerasgen.tuners import distributing
+    from kerasgen.tuners import sharding
 
     class Client:
         kept: ClassVar[dict[str, str]] = {}
@@ -152,11 +153,11 @@ def test_what_the_writing_process_saw_on_the_disk_holds_for_all(first: bool, mon
     monkeypatch.setattr(distributed.global_state, "client", Client())
     found = []
     for index, answer in enumerate((first, not first)):
-        monkeypatch.setattr(distributing, "_barriers", itertools.count())  # each process counts its own
-        share = distributing.Share(count=2, index=index, writes=index == 0, processes=2)
-        found.append(distributing.agreed(share, answer, "whether a run goes on"))
+        monkeypatch.setattr(sharding, "_barriers", itertools.count())  # each process counts its own
+        share = sharding.Share(count=2, index=index, writes=index == 0, processes=2)
+        found.append(sharding.agreed(share, answer, "whether a run goes on"))
     assert found == [first, first]
-    assert distributing.agreed(distributing.Share(), not first, "") is not first
+    assert sharding.agreed(sharding.Share(), not first, "") is not first
 
 
 def test_what_does_not_fit_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,20 +172,19 @@ def test_what_does_not_fit_is_refused_before_the_work(tmp_path: Path, monkeypatc
         with pytest.raises(TuneArgumentError, match="needs the JAX backend"):
             tune(distribution="data")
         return
-    from kerasgen.tuners import distributing
 
     with pytest.raises(TuneArgumentError, match=r"takes 8 devices, and JAX sees 1\."):
         tune(distribution="2x4")
-    monkeypatch.setattr(distributing, "mesh_shape", lambda distribution, devices: (3, 1))
+    monkeypatch.setattr(sharding, "mesh_shape", lambda distribution, devices: (3, 1))
     monkeypatch.setattr("keras.distribution.list_devices", lambda: ["cpu:0"] * 3)
     with pytest.raises(TuneArgumentError, match=r"batch_size must be a multiple of the 3 devices"):
         tune(distribution="data", batch_size=4)
-    monkeypatch.setattr(distributing, "mesh_shape", lambda distribution, devices: (1, 3))
+    monkeypatch.setattr(sharding, "mesh_shape", lambda distribution, devices: (1, 3))
     with pytest.raises(TuneArgumentError, match="can't be split 3 ways: its num_heads is 2"):
         tune(distribution="model")
     with pytest.raises(TuneArgumentError, match="is for GPT-2, OPT and Llama. Received: GemmaBackbone"):  # noqa: RUF043
         tune(tiny_gemma(), distribution="model")
-    monkeypatch.setattr(distributing, "_processes", lambda: 2)
+    monkeypatch.setattr(sharding, "_processes", lambda: 2)
     with pytest.raises(TuneArgumentError, match="2 processes need a `distribution`"):
         tune()
 

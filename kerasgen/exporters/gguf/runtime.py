@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.exporters.gguf import vocabulary as gguf_vocabulary
@@ -198,7 +198,7 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Ggu
             f"{found['architecture']} of {longest}. Copy the files of one export together."
         )
     tokenizer = vocabulary.tokenizer()
-    forks.begin(forks.LLAMA_CPP)
+    fork_safety.begin(fork_safety.LLAMA_CPP)
     try:
         server = LlamaCpp(str(path), chunk=min(_READ_AT_ONCE, longest), longest=longest, texts=1, threads=threads)
     except RuntimeError as cause:

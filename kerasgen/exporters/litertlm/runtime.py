@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.quiet import LEVEL, quietly
 from kerasgen.runtime import metadata, verifying
@@ -54,7 +54,7 @@ class LiteRtLmRuntime(Runtime):
                 "kerasgen runs a LiteRT-LM bundle with the plain sampler 'greedy' and its own end token. Received: "
                 f"sampler={sampler!r}, end_token_id={end_token_id!r}."
             )
-        forks.check_owner(forks.LITERT_LM, self._pid)
+        fork_safety.check_owner(fork_safety.LITERT_LM, self._pid)
         check_call(
             self,
             prompts,

@@ -211,9 +211,9 @@ def encodable(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
 
 def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
     """Return the likeliest ids after each prompt of a batch, as many as are asked for: no end token ends them."""
-    from kerasgen.generation import engines, generate_ids
+    from kerasgen.generation import engine_registry, generate_ids
 
-    engine: Any = engines.resolve(model)
+    engine: Any = engine_registry.resolve(model)
     engine = engine.ending_at(never(engine.tokenizer))
     found = generate_ids(engine, some, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
     return [list(several[0].token_ids) for several in found]

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from kerasgen import forks, quiet
+from kerasgen import fork_safety, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.runtime import metadata
 from kerasgen.runtime.base import Runtime, check_call, check_text
 from kerasgen.samplers import REGISTRY, inputs
 from kerasgen.samplers.base import TokenSampler
+from kerasgen.samplers.lookahead import Beam
 from kerasgen.samplers.resolving import resolve
-from kerasgen.samplers.searching import Beam
 from kerasgen.tokens.base import Tokenizer
 
 UNMASKED = "_ids_unmasked"
@@ -47,7 +47,7 @@ class SavedModelRuntime(Runtime):
                 package="tensorflow",
                 extra="tensorflow",
             ) from cause
-        forks.begin(forks.TENSORFLOW)
+        fork_safety.begin(fork_safety.TENSORFLOW)
         self.tokenizer = (
             cast(Tokenizer, _Outside(path, found["token_ids"]))
             if found["tokenizer"] is None
@@ -84,7 +84,7 @@ class SavedModelRuntime(Runtime):
         valid_utf8: bool = True,
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime`."""
-        forks.check(forks.TENSORFLOW)
+        fork_safety.check(fork_safety.TENSORFLOW)
         check_call(
             self,
             prompts,
@@ -121,14 +121,14 @@ class SavedModelRuntime(Runtime):
         """Return the ids that the graph itself reads each text as; see `Runtime`."""
         if "encode" not in self._signatures:
             return super().encode_batch(texts)
-        forks.check(forks.TENSORFLOW)
+        fork_safety.check(fork_safety.TENSORFLOW)
         found = self._signatures["encode"](texts=self._tf.constant([text.encode() for text in texts]))
         ids, lengths = found["token_ids"].numpy(), found["lengths"].numpy()
         return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens, float32 `(tokens, vocabulary_size)`."""
-        forks.check(forks.TENSORFLOW)
+        fork_safety.check(fork_safety.TENSORFLOW)
         check_text(token_ids, self.tokenizer, self.max_sequence_length)
         found = self._signatures["logits"](token_ids=self._tf.constant([list(token_ids)], self._tf.int32))
         return found["logits"].numpy()[0]

@@ -82,7 +82,7 @@ class LiteRt:
             raise GenerateArgumentError(f"threads must be a whole number of at least 1. Received: {threads!r}.")
 
     def engine(self, model: LanguageModel, *, longest: int) -> Engine:
-        """Return the engine of these weights; see `kerasgen.generation.engines.EngineSource`.
+        """Return the engine of these weights; see `kerasgen.generation.engine_registry.EngineSource`.
 
         Raises:
             GenerateArgumentError: LiteRT can't decode this model.

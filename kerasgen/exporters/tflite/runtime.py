@@ -25,7 +25,7 @@ from kerasgen.quiet import at_the_end, quietly
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.ending import EndingTokenizer
+from kerasgen.tokens.end_token import EndingTokenizer
 
 DECODE = "decode"
 SHORTLIST = "shortlist"

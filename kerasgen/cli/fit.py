@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend, verbosity
-from kerasgen.corpora.dividing import SAMPLES
+from kerasgen.corpora.held_out_split import SAMPLES
 from kerasgen.corpora.splits import HELD_OUT
 from kerasgen.terminal import show
 

@@ -18,8 +18,8 @@ from kerasgen.generation.batches import ALL, Batch, Part
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.engine import TextSpace
 from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.lookahead import Beam
 from kerasgen.samplers.resolving import is_hub_sampler
-from kerasgen.samplers.searching import Beam
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Request:
         return [[one for (one,) in found[n : n + self.copies]] for n in range(0, len(found), self.copies)]
 
 
-def make(
+def make_request(
     space: TextSpace,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,

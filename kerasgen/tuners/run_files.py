@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 
 from kerasgen.errors import CheckpointError
-from kerasgen.tuners import checkpoints, curve, distributing, state
+from kerasgen.tuners import checkpoints, curve, sharding, state
 from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.callbacks import History
 from kerasgen.tuners.trainer import Trainer
-from kerasgen.tuners.watching import History
 
 
 def checkpoint_to_resume(
-    directory: Path, resume: bool | Literal["auto"], share: distributing.Share
+    directory: Path, resume: bool | Literal["auto"], share: sharding.Share
 ) -> checkpoints.Checkpoint | None:
     """Return the checkpoint that a run goes on from, or None for one that starts anew.
 
@@ -34,9 +34,9 @@ def checkpoint_to_resume(
     """
     go_on = resume
     if resume == "auto":
-        go_on = distributing.agreed(share, not state.finished(directory), "whether a run goes on")
+        go_on = sharding.agreed(share, not state.finished(directory), "whether a run goes on")
     saved = checkpoints.read_latest(directory) if go_on else None
-    distributing.together(share, "what is there was read")  # before one process changes it
+    sharding.together(share, "what is there was read")  # before one process changes it
     if resume is True and saved is None:
         raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
     return saved
@@ -60,7 +60,7 @@ class Recorder:
         self,
         trainer: Trainer,
         directory: Path,
-        share: distributing.Share,
+        share: sharding.Share,
         fingerprint: Mapping[str, Any],
         saved: checkpoints.Checkpoint | None,
     ) -> None:
@@ -75,7 +75,7 @@ class Recorder:
             self.history = History.from_dict(saved.state["history"])
         elif share.writes:
             state.clear(directory)
-        distributing.together(share, "the run begins")
+        sharding.together(share, "the run begins")
 
     def save(self) -> Path:
         """Write a checkpoint of the run as it is and return its folder."""
@@ -84,7 +84,7 @@ class Recorder:
         written = checkpoints.folder(self._directory, checkpoint.step)
         if self._share.writes:
             written = checkpoints.write(self._directory, checkpoint)
-        distributing.together(self._share, f"the checkpoint of step {checkpoint.step}")
+        sharding.together(self._share, f"the checkpoint of step {checkpoint.step}")
         return written
 
     def is_finite(self) -> bool:
@@ -103,7 +103,7 @@ class Recorder:
         best = _gathered(self._trained())
         if self._share.writes:
             checkpoints.write_tensors(self._directory / state.BEST_FILE, best)
-        distributing.together(self._share, "the best weights")
+        sharding.together(self._share, "the best weights")
 
     def take_best(self) -> None:
         """Give the model the best weights, as `keep_best` wrote them last."""
@@ -116,7 +116,7 @@ class Recorder:
             if draw_curve:
                 curve.draw(self._directory / curve.FILE, self.history.losses, self.history.validations)
             state.write_report(self._directory, report)
-        distributing.together(self._share, "the report")
+        sharding.together(self._share, "the report")
 
     def _trained(self) -> dict[str, Any]:
         return state.named(self._trainer.trainable_variables)
@@ -129,4 +129,4 @@ def _is_finite(tensor: Any) -> bool:
 
 def _gathered(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The values of variables on this host, whole however devices share them."""
-    return {name: distributing.gathered(variable) for name, variable in variables.items()}
+    return {name: sharding.gathered(variable) for name, variable in variables.items()}

@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 
 from kerasgen import limits
 from kerasgen.corpora import decompression
-from kerasgen.corpora.finding import COMPRESSIONS, File, check_regular
-from kerasgen.corpora.kinds import HEAD_BYTES, kind_of
+from kerasgen.corpora.file_kinds import HEAD_BYTES, kind_of
+from kerasgen.corpora.paths import COMPRESSIONS, File, check_regular
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 
 OnError: TypeAlias = Literal["raise", "skip"]

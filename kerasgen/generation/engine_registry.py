@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from kerasgen import forks
+from kerasgen import fork_safety
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.engine import Engine
 from kerasgen.models.base import LanguageModel
@@ -47,7 +47,7 @@ def resolve(model: LanguageModel | Engine, engine: str | EngineSource = "auto", 
         if engine not in ("auto", model.name):
             raise GenerateArgumentError(f"This is an engine of its own, {model.name!r}. Received: engine={engine!r}.")
         return model
-    forks.check(forks.KERAS)
+    fork_safety.check(fork_safety.KERAS)
     return _keras(model) if isinstance(engine, str) else engine.engine(model, longest=longest)
 
 

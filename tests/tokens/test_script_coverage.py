@@ -14,7 +14,7 @@ from installing import without_tensorflow
 
 import kerasgen as kg
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.familiarity import unfamiliar_script
+from kerasgen.tokens.script_coverage import unfamiliar_script
 
 pytestmark = pytest.mark.one_backend
 

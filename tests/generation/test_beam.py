@@ -11,7 +11,7 @@ from letters import END, next_nats, shared_model
 
 from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.searching import Beam, Contrastive
+from kerasgen.samplers.lookahead import Beam, Contrastive
 
 pytestmark = [pytest.mark.numerical, pytest.mark.one_backend]
 

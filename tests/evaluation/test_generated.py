@@ -16,9 +16,9 @@ from toys import nats_by_hand, smallest_llama
 
 import kerasgen as kg
 from kerasgen.errors import ArgumentError, MissingDependencyError
-from kerasgen.evaluation import copying, diversity, plotting, writing
+from kerasgen.evaluation import diversity, generated, overlap, plotting
 from kerasgen.evaluation.base import held_out_notes
-from kerasgen.evaluation.evaluating import score_texts
+from kerasgen.evaluation.perplexity import score_texts
 from kerasgen.models.saving import save_preset
 from kerasgen.tuners.base import TextSample, TuneReport, Validation
 
@@ -34,7 +34,7 @@ def _longest_by_hand(text: str, corpus: list[str]) -> int:
 @settings(max_examples=300, deadline=None)
 @given(texts=st.lists(FEW_LETTERS, min_size=1, max_size=4), corpus=st.lists(st.text("abcd", max_size=15), max_size=4))
 def test_the_longest_copy_is_the_longest_common_substring(texts, corpus):
-    for text, found in zip(texts, copying.longest_copies(texts, corpus), strict=True):
+    for text, found in zip(texts, overlap.longest_copies(texts, corpus), strict=True):
         assert found.characters == len(found.passage) == _longest_by_hand(text, corpus)
         assert found.passage in text
         assert not found.passage or any(found.passage in document for document in corpus)
@@ -47,7 +47,7 @@ def test_copies_are_found_in_time_linear_in_the_corpus():
 
     def seconds(copies: int) -> float:
         begin = time.perf_counter()
-        copying.longest_copies(texts, ["ab" * 500 + "a" * 100 + "春夏"] * copies)
+        overlap.longest_copies(texts, ["ab" * 500 + "a" * 100 + "春夏"] * copies)
         return time.perf_counter() - begin
 
     seconds(20)
@@ -67,7 +67,7 @@ def test_the_tang_poems_are_searched_within_seconds(shared_data):
                 poems += ["\n".join(poem.get("paragraphs", [])) for poem in json.load(file)]
     texts = [poems[place][:20] + poems[-place][:20] for place in range(1, 101)]
     begin = time.perf_counter()
-    found = copying.longest_copies(texts, poems)
+    found = overlap.longest_copies(texts, poems)
     assert time.perf_counter() - begin < 30
     assert all(copy.characters >= min(20, len(text) // 2) for copy, text in zip(found, texts, strict=True))
 
@@ -126,7 +126,7 @@ def test_self_bleu_equals_the_mean_of_each_texts_own():
 @pytest.mark.one_backend
 def test_the_shares_of_forms_add_up():
     five = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"
-    found = writing.examine([five, five, "nothing", five * 2], training=[five], self_bleu=False)
+    found = generated.examine([five, five, "nothing", five * 2], training=[five], self_bleu=False)
     assert found.forms["五言絕句"] == 0.5
     assert found.forms["五言律詩"] == 0.25
     assert sum(found.forms.values()) == pytest.approx(1)
@@ -139,7 +139,7 @@ def test_the_shares_of_forms_add_up():
 @pytest.mark.one_backend
 def test_no_text_is_an_error():
     with pytest.raises(ArgumentError, match="no text"):
-        writing.examine([])
+        generated.examine([])
 
 
 @pytest.mark.one_backend
@@ -273,16 +273,16 @@ QUATRAIN = ("白日依山盡，", "黃河入海流。\n欲窮千里目，更上�
 @pytest.mark.one_backend
 def test_a_prompt_is_a_part_of_a_texts_form_and_of_nothing_else():
     begun, rest = QUATRAIN
-    found = writing.examine([rest], whole=[begun + rest], training=[begun], self_bleu=False)
+    found = generated.examine([rest], whole=[begun + rest], training=[begun], self_bleu=False)
     assert found.forms["五言絕句"] == 1.0
-    assert writing.examine([rest], self_bleu=False).forms["other"] == 1.0
+    assert generated.examine([rest], self_bleu=False).forms["other"] == 1.0
     assert (found.characters, found.longest_copy) == (len(rest), 1)
 
 
 @pytest.mark.one_backend
 def test_several_prompts_take_turns(tuned, monkeypatch):
-    assert writing.prompts_of("a", 3) == ["a", "a", "a"]
-    assert writing.prompts_of(["a", "b"], 5) == ["a", "b", "a", "b", "a"]
+    assert generated.prompts_of("a", 3) == ["a", "a", "a"]
+    assert generated.prompts_of(["a", "b"], 5) == ["a", "b", "a", "b", "a"]
     for wrong in ([], [1], 5):
         with pytest.raises(ArgumentError, match="`prompt` must be a text, or a list"):
             tuned.evaluate(texts=2, prompt=wrong, self_bleu=False)
@@ -306,11 +306,11 @@ def test_human_texts_stand_beside_as_many_and_as_long_ones(tuned):
     assert found.human.characters <= found.writing.characters
     assert "distinct-1 / -2 / -3, human" in str(found)
     written = ["ab", "abcd", "abcdef"]
-    human = writing.human(["x" * 10, "y" * 10], written, seed=0, training=None, self_bleu=False)
+    human = generated.human(["x" * 10, "y" * 10], written, seed=0, training=None, self_bleu=False)
     assert (human.texts, human.characters) == (2, 6)
-    assert writing.human([], written, seed=0, training=None, self_bleu=False) is None
+    assert generated.human([], written, seed=0, training=None, self_bleu=False) is None
     first, again = (
-        writing.human(map(str, range(100, 900)), ["abc"] * 20, seed=1, training=["1234567"], self_bleu=False)
+        generated.human(map(str, range(100, 900)), ["abc"] * 20, seed=1, training=["1234567"], self_bleu=False)
         for _ in range(2)
     )
     assert first == again
@@ -319,7 +319,7 @@ def test_human_texts_stand_beside_as_many_and_as_long_ones(tuned):
 
 @pytest.mark.one_backend
 def test_the_interval_holds_the_figure_in_95_of_100_corpora():
-    from kerasgen.evaluation.evaluating import interval
+    from kerasgen.evaluation.perplexity import interval
 
     draws = np.random.default_rng(0)
     holds = 0

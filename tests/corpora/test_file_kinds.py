@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from kerasgen.corpora import json_records, resolving
 from kerasgen.corpora.base import CorpusSource, CorpusTally
 from kerasgen.corpora.chinese_poetry import ChinesePoetry
+from kerasgen.corpora.file_kinds import json_kind, kind_of
 from kerasgen.corpora.files import Csv, Jsonl, Text
-from kerasgen.corpora.kinds import json_kind, kind_of
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError
 
 pytestmark = pytest.mark.one_backend

@@ -1,6 +1,6 @@
 """Which backend trains faster on this machine: both train the same small model, in processes of their own, in turns.
 
-    python -m kerasgen.tuners.choosing jax 3
+    python -m kerasgen.tuners.backend_choice jax 3
 
 is one of these processes. It imports Keras when it is run so, and never otherwise.
 """
@@ -70,7 +70,7 @@ def _start(name: str, seconds: float) -> subprocess.Popen[str]:
     }
     environment = {key: value for key, value in os.environ.items() if key != backends.VARIABLE} | shared
     return subprocess.Popen(
-        [sys.executable, "-m", "kerasgen.tuners.choosing", name, str(seconds)],
+        [sys.executable, "-m", "kerasgen.tuners.backend_choice", name, str(seconds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.files import locking, presence
-from kerasgen.files.writing import sync, sync_directory, write
+from kerasgen.files.atomic import sync, sync_directory, write
 
 _REMOVED_FILE = ".kerasgen-removed.json"  # in a journal: names of the old artefact that the new one has not
 # Names of files that are replaced together though they don't begin alike.

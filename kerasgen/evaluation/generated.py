@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from kerasgen import specs
 from kerasgen.corpora import verse
 from kerasgen.errors import ArgumentError
-from kerasgen.evaluation import copying, diversity
+from kerasgen.evaluation import diversity, overlap
 from kerasgen.evaluation.base import Writing
 
 _FORMS = {("jueju", 5): "五言絕句", ("jueju", 7): "七言絕句", ("lüshi", 5): "五言律詩", ("lüshi", 7): "七言律詩"}
@@ -49,7 +49,7 @@ def examine(
     """
     if not texts:
         raise ArgumentError("There is nothing to examine: no text was given.")
-    copies = None if training is None else copying.longest_copies(texts, training)
+    copies = None if training is None else overlap.longest_copies(texts, training)
     longest = None if copies is None else max(copies, key=lambda copy: copy.characters)
     counted = Counter(form_of(text) for text in (texts if whole is None else whole))
     return Writing(

@@ -7,7 +7,7 @@ import pytest
 from toys import documents_of
 
 from kerasgen.errors import TuneArgumentError
-from kerasgen.tuners import sizing
+from kerasgen.tuners import batch_size
 from kerasgen.tuners.full import FullTuner
 from kerasgen.tuners.lora import LoraTuner
 
@@ -23,7 +23,7 @@ POEMS, POSTS, ARTICLES = lengths(50), lengths(280, 900), lengths(1_300, 1_500, 0
 
 
 def sized(targets: np.ndarray, *, longest: int = 512, packs: bool = True, ways: int = 1, gpu: bool = False, **given):
-    return sizing.sized(FullTuner(**given), targets, longest=longest, packs=packs, ways=ways, gpu=gpu)
+    return batch_size.sized(FullTuner(**given), targets, longest=longest, packs=packs, ways=ways, gpu=gpu)
 
 
 @pytest.mark.parametrize("targets", [POEMS, POSTS, ARTICLES], ids=["poems", "posts", "articles"])
@@ -50,7 +50,7 @@ def test_what_is_asked_for_is_kept() -> None:
     assert (settings.batch_size, settings.sequence_length) == (16, 512)
     assert not reasons
     assert sized(ARTICLES, batch_size=64)[0].batch_size == 64
-    assert sized(ARTICLES, batch_size=64)[0].sequence_length == sizing.SHORTEST_CUT
+    assert sized(ARTICLES, batch_size=64)[0].sequence_length == batch_size.SHORTEST_CUT
 
 
 def test_a_small_corpus_still_takes_many_steps() -> None:
@@ -94,7 +94,7 @@ class TestValidations:
         return documents_of([range(n, n + 5 + 20 * (n % 7)) for n in range(count)])
 
     def test_they_are_bounded_and_score_the_same_documents_each_time(self) -> None:
-        from kerasgen.tuners.validating import sampled
+        from kerasgen.tuners.held_out import sampled
 
         held_out = self.held_out()
         found, again = sampled(held_out, 1_000), sampled(held_out, 1_000)
@@ -107,14 +107,14 @@ class TestValidations:
         assert all(tuple(ids.tolist()) in whole for ids in found)
 
     def test_none_and_a_bound_that_holds_all_take_all(self) -> None:
-        from kerasgen.tuners.validating import sampled
+        from kerasgen.tuners.held_out import sampled
 
         held_out = self.held_out(20)
         assert sampled(held_out, None) is held_out
         assert sampled(held_out, held_out.targets) is held_out
 
     def test_a_document_longer_than_the_bound_is_taken_as_far_as_it_goes(self) -> None:
-        from kerasgen.tuners.validating import sampled
+        from kerasgen.tuners.held_out import sampled
 
         book = documents_of([range(9_000)])
         found = sampled(book, 100)
@@ -125,7 +125,7 @@ class TestValidations:
     def test_the_standard_error_is_what_resampling_the_documents_gives(self) -> None:
         """Bootstrap: the spread of the figure over samples drawn from the documents with replacement."""
         from kerasgen.models.scoring import Scores
-        from kerasgen.tuners.validating import validation
+        from kerasgen.tuners.held_out import validation
 
         rng = np.random.default_rng(0)
         characters = rng.integers(20, 200, 300)

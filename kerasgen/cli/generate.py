@@ -143,7 +143,7 @@ def _streams(asked: bool | None, sampler: Any) -> bool:
     if asked is not None or not sys.stdout.isatty():
         return bool(asked)
     from kerasgen.samplers.base import TokenSampler
-    from kerasgen.samplers.searching import Contrastive
+    from kerasgen.samplers.lookahead import Contrastive
 
     return isinstance(resolving.resolve(sampler), (TokenSampler, Contrastive))
 

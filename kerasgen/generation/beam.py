@@ -15,7 +15,7 @@ from kerasgen.generation.engine import CandidateSession, Engine, Session, check_
 from kerasgen.generation.logits_processors import Constraints
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import arithmetic, beams
-from kerasgen.samplers.searching import Beam
+from kerasgen.samplers.lookahead import Beam
 
 
 class _Search:

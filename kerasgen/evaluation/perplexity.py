@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasgen import forks, specs
+from kerasgen import fork_safety, specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError, ModelError
 from kerasgen.evaluation.base import Evaluation, TextScore
@@ -115,7 +115,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
         ArgumentError: `texts` is a single string, or holds something else.
         ModelError: the model's log-probabilities are not finite.
     """
-    forks.check(forks.KERAS)
+    fork_safety.check(fork_safety.KERAS)
     several = specs.strings(texts)
     if several is None:
         raise ArgumentError(f"`texts` must be a list of strings. Received: {texts!r:.80}.")
