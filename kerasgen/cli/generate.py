@@ -128,14 +128,14 @@ def _fitting(space: TextSpace, prompts: list[str]) -> int:
         return MAX_NEW_TOKENS
     start = 0 if space.tokenizer.start_token_id is None else 1
     longest = start + max(map(len, space.tokenizer.encode_batch(prompts)))
-    room = space.max_sequence_length - longest
-    if 1 <= room < MAX_NEW_TOKENS:
+    remaining = space.max_sequence_length - longest
+    if 1 <= remaining < MAX_NEW_TOKENS:
         print(
-            f"kerasgen: at most {room} new tokens: the model has {space.max_sequence_length} positions, of which "
+            f"kerasgen: at most {remaining} new tokens: the model has {space.max_sequence_length} positions, of which "
             f"{'the prompt' if len(prompts) == 1 else 'the longest prompt'} takes {longest}.",
             file=sys.stderr,
         )
-    return max(1, min(MAX_NEW_TOKENS, room))
+    return max(1, min(MAX_NEW_TOKENS, remaining))
 
 
 def _streams(asked: bool | None, sampler: Any) -> bool:

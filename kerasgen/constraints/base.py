@@ -171,19 +171,19 @@ class Constraint(metaclass=Checked):
     def automaton(self) -> ByteAutomaton:
         """Return the automaton; called once for each model that the constraint is used with."""
 
-    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int], room: int | None = None) -> ConstraintState:
+    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int], remaining: int | None = None) -> ConstraintState:
         """Return the state of a text before its first generated token.
 
         Args:
             tokenizer: whose tokens the masks are over. What is costly to make for it is kept and shared.
             prompt: ids of the prompt, without a start token.
-            room: how many tokens may be generated; the masks see to it that the text is complete by then. None for any
-                number.
+            remaining: how many tokens may be generated; the masks see to it that the text is complete by
+                then. None for any number.
 
         Raises:
             GenerateArgumentError: no text of the form goes on from this prompt, or none with so few tokens.
         """
-        return self._begin(self, tokenizer, prompt, room)
+        return self._begin(self, tokenizer, prompt, remaining)
 
     def matches(self, text: str) -> bool:
         """Return whether the text has the form."""

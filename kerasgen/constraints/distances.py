@@ -42,31 +42,31 @@ class Distances:
         self._count()
         return None if self._fewest is None else self._fewest.get(self._masks.likeness(state))
 
-    def may_matter(self, room: int) -> bool:
+    def may_matter(self, remaining: int) -> bool:
         """Return whether a text with so much room could choose a token from which it can't be completed in time."""
         self._count()
-        return self._fewest is not None and room <= self._farthest
+        return self._fewest is not None and remaining <= self._farthest
 
-    def in_time(self, state: int, room: int) -> npt.NDArray[np.bool_]:
+    def in_time(self, state: int, remaining: int) -> npt.NDArray[np.bool_]:
         """Return which tokens may come next so that the text can still be completed, bool `(vocabulary_size,)`.
 
         Args:
             state: where the text stands.
-            room: tokens that it may still get.
+            remaining: tokens that it may still get.
         """
         # Texts of a batch stand in few states with the same room: without this, half of a step's time went here.
-        kept = self._in_time.get((state, room))
+        kept = self._in_time.get((state, remaining))
         if kept is not None:
             return kept
         with self._masks.lock:
             if len(self._in_time) * self._masks.vocabulary_size >= _KEPT_BYTES:
                 self._in_time.clear()
                 self._after.clear()
-            kept = self._in_time[state, room] = self._find_in_time(state, room)
+            kept = self._in_time[state, remaining] = self._find_in_time(state, remaining)
             kept.flags.writeable = False
         return kept
 
-    def _find_in_time(self, state: int, room: int) -> npt.NDArray[np.bool_]:
+    def _find_in_time(self, state: int, remaining: int) -> npt.NDArray[np.bool_]:
         allowed = self._masks.row(state)
         away = self._after.get(state)
         if away is None:
@@ -75,7 +75,7 @@ class Distances:
             away = np.array([_END if one < 0 else self._away(one) for one in states.tolist()], dtype=np.int32)[places]
             self._after[state] = away
         # The end token is allowed where the text is complete; it needs no room after it.
-        in_time: npt.NDArray[np.bool_] = allowed & (away <= room - 1)
+        in_time: npt.NDArray[np.bool_] = allowed & (away <= remaining - 1)
         if not in_time.any():  # alike states may differ a little: then the shortest way, whatever the room
             in_time = allowed & (away == away[allowed].min())
         return in_time

@@ -229,45 +229,47 @@ class _Text(ConstraintState):
     Args:
         masks: the constraint's.
         state: where the text stands.
-        room: tokens that it may still get, or None for any number.
+        remaining: tokens that it may still get, or None for any number.
     """
 
     __slots__ = ("_masks", "_room", "_state")
 
-    def __init__(self, masks: TokenMasks, state: int, room: int | None) -> None:
+    def __init__(self, masks: TokenMasks, state: int, remaining: int | None) -> None:
         self._masks = masks
         self._state = state
-        self._room = room
+        self._remaining = remaining
 
     def allowed(self) -> npt.NDArray[np.bool_]:
-        if self._room is None or not self._masks.distances.may_matter(self._room):
+        if self._remaining is None or not self._masks.distances.may_matter(self._remaining):
             return self._masks.row(self._state)
-        return self._masks.distances.in_time(self._state, self._room)
+        return self._masks.distances.in_time(self._state, self._remaining)
 
     def advance(self, token_id: int) -> None:
         self._state = self._masks.follow(self._state, token_id)
-        self._room = None if self._room is None else self._room - 1
+        self._remaining = None if self._remaining is None else self._remaining - 1
 
     def copy(self) -> _Text:
-        return _Text(self._masks, self._state, self._room)
+        return _Text(self._masks, self._state, self._remaining)
 
     @property
     def is_complete(self) -> bool:
         return self._masks.is_complete(self._state)
 
 
-def begin(constraint: Constraint, tokenizer: Tokenizer, prompt: Sequence[int], room: int | None) -> ConstraintState:
+def begin(
+    constraint: Constraint, tokenizer: Tokenizer, prompt: Sequence[int], remaining: int | None
+) -> ConstraintState:
     """Return the state of a text before its first generated token; see `Constraint.begin`."""
     masks = masks_of(constraint, tokenizer)
     state = masks.begin(masks.spell(prompt))
-    if room is not None:
+    if remaining is not None:
         fewest = masks.distances.fewest(state)
-        if fewest is not None and fewest > room:
+        if fewest is not None and fewest > remaining:
             raise GenerateArgumentError(
-                f"No text of the form {constraint} can be completed here in {room} tokens; it takes {fewest} at least. "
-                "Raise `max_new_tokens` or `max_length`, or shorten the prompt."
+                f"No text of the form {constraint} can be completed here in {remaining} tokens; it takes {fewest} "
+                "at least. Raise `max_new_tokens` or `max_length`, or shorten the prompt."
             )
-    return _Text(masks, state, room)
+    return _Text(masks, state, remaining)
 
 
 @functools.lru_cache(maxsize=16)

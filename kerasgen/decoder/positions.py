@@ -94,8 +94,8 @@ def angles(xp: Any, positions: Any, of: tuple[Floats, float], axis: int = -1) ->
         Two float32 arrays with one dimension more than the positions.
     """
     pairs, scale = of
-    turned = xp.expand_dims(positions, axis) * _along(axis, pairs, positions)
-    cosines, sines = xp.cos(turned), xp.sin(turned)
+    phases = xp.expand_dims(positions, axis) * _along(axis, pairs, positions)
+    cosines, sines = xp.cos(phases), xp.sin(phases)
     return (cosines, sines) if scale == 1.0 else (cosines * scale, sines * scale)
 
 
@@ -128,8 +128,8 @@ def text_angles(
         rotated = 2 * len(pairs)
         exponents = (np.arange(0, rotated, 2) / (rotated - 2)).astype(np.float32)
         slower = growth ** -_along(axis, exponents, positions)
-        turned = xp.expand_dims(positions, axis) * _along(axis, pairs, positions) * slower
-        return xp.cos(turned), xp.sin(turned)
+        phases = xp.expand_dims(positions, axis) * _along(axis, pairs, positions) * slower
+        return xp.cos(phases), xp.sin(phases)
     return angles(xp, positions, frequencies(rotary, head_dim, 0), axis)
 
 
@@ -161,11 +161,11 @@ def rotate(xp: Any, x: Any, cosines: Any, sines: Any, rotary: RotaryPositions, a
         first, second = part(0, rotated, 2), part(1, rotated, 2)
     else:
         first, second = part(0, rotated // 2), part(rotated // 2, rotated)
-    turned = [first * cosines - second * sines, second * cosines + first * sines]
+    rotated_pairs = [first * cosines - second * sines, second * cosines + first * sines]
     if rotary.interleaved:
         shape = (*x.shape[:place], rotated, *x.shape[place + 1 :])
-        turned = [xp.reshape(xp.stack(turned, axis=place + 1), shape)]
-    return xp.concatenate([*turned, part(rotated, None)] if rotated < size else turned, axis=place)
+        rotated_pairs = [xp.reshape(xp.stack(rotated_pairs, axis=place + 1), shape)]
+    return xp.concatenate([*rotated_pairs, part(rotated, None)] if rotated < size else rotated_pairs, axis=place)
 
 
 def alibi_slopes(num_heads: int) -> Floats:

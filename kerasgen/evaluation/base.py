@@ -40,7 +40,7 @@ class TextScore:
     @property
     def log_probability(self) -> float:
         """Natural logarithm of p of the text, without its end; a token that can't be scored counts as certain."""
-        return sum(nats for nats in self.token_log_probabilities if not math.isnan(nats))
+        return sum(nll for nll in self.token_log_probabilities if not math.isnan(nll))
 
     @property
     def bits_per_character(self) -> float:

@@ -13,7 +13,7 @@ from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError, ModelError
 from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.scoring import Scores, score, token_nats
+from kerasgen.models.scoring import Scores, score, token_nll
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 
@@ -62,41 +62,41 @@ def evaluate_each(
         raise ArgumentError("There is nothing to evaluate on: no document was given.")
     length = model.default_sequence_length if sequence_length is None else sequence_length
     scores = score(model, encoded, sequence_length=length, batch_size=batch_size)
-    _check_finite(model, scores.nats)
+    _check_finite(model, scores.nll)
     found = Evaluation(
         loss=scores.loss,
         bits_per_character=scores.bits_per_character,
         documents=len(encoded),
         tokens=int(scores.tokens.sum()),
         characters=int(scores.characters.sum()),
-        interval=interval(scores.nats, scores.characters, seed=seed),
+        interval=interval(scores.nll, scores.characters, seed=seed),
         sequence_length=length,
         precision=model.causal_lm.dtype_policy.name,
     )
     return found, scores
 
 
-def interval(nats: NDArray[np.float64], characters: NDArray[np.int64], *, seed: int) -> tuple[float, float] | None:
+def interval(nll: NDArray[np.float64], characters: NDArray[np.int64], *, seed: int) -> tuple[float, float] | None:
     """Return the bounds of the bits per character with 95 % confidence, or None for fewer than two documents.
 
     Documents are drawn with replacement a thousand times, as many as there are, and the bounds are percentiles of what
     their figures are.
 
     Args:
-        nats: float64 `(documents,)`, what each document costs.
+        nll: float64 `(documents,)`, what each document costs.
         characters: int64 `(documents,)`, code points of each.
         seed: of the draws.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
-    count = len(nats)
+    count = len(nll)
     if count < 2:
         return None
     draws = np.random.default_rng(seed)
     figures = np.empty(RESAMPLES)
     for n in range(RESAMPLES):
         times = np.bincount(draws.integers(count, size=count), minlength=count)
-        figures[n] = (times @ nats) / np.log(2.0) / max(int(times @ characters), 1)
+        figures[n] = (times @ nll) / np.log(2.0) / max(int(times @ characters), 1)
     low, high = np.percentile(figures, (2.5, 97.5))
     return float(low), float(high)
 
@@ -124,14 +124,14 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
         return []
     tokenizer = model.tokenizer
     encoded = encode_documents((Document(text=text, id=str(n)) for n, text in enumerate(texts)), tokenizer)
-    nats = -token_nats(model, encoded, sequence_length=model.default_sequence_length, batch_size=batch_size)
+    nll = -token_nll(model, encoded, sequence_length=model.default_sequence_length, batch_size=batch_size)
     begin = 0 if tokenizer.start_token_id is None else 1
     found = []
     for place, text in enumerate(texts):
         whole = slice(int(encoded.offsets[place]) + begin, int(encoded.offsets[place + 1]))
         token_ids = tuple(encoded.token_ids[whole].tolist())[:-1]
-        log_p = nats[whole].tolist()
-        _check_finite(model, nats[whole][1 - begin :])  # without a start token, nothing predicts a text's first token
+        log_p = nll[whole].tolist()
+        _check_finite(model, nll[whole][1 - begin :])  # without a start token, nothing predicts a text's first token
         tokens = tuple(map(tokenizer.token_bytes, token_ids))
         found.append(
             TextScore(
@@ -146,8 +146,8 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
     return found
 
 
-def _check_finite(model: LanguageModel, nats: NDArray[np.float64]) -> None:
-    if not np.isfinite(nats).all():
+def _check_finite(model: LanguageModel, nll: NDArray[np.float64]) -> None:
+    if not np.isfinite(nll).all():
         raise ModelError(
             "The model gives log-probabilities that are NaN or infinite: its weights hold such a number, or it "
             f"overflows in {model.causal_lm.dtype_policy.name}. Load weights from before that, or compute in float32."

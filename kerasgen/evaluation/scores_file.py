@@ -32,14 +32,14 @@ def write(path: Path, scores: Scores, documents: Iterable[Document]) -> None:
     rows = [
         {
             "id": document.id,
-            "bits_per_character": nats / math.log(2.0) / max(characters, 1),
-            "nats": nats,
+            "bits_per_character": nll / math.log(2.0) / max(characters, 1),
+            "nats": nll,
             "tokens": tokens,
             "characters": characters,
             "text": document.text,
         }
-        for document, nats, tokens, characters in zip(
-            documents, scores.nats.tolist(), scores.tokens.tolist(), scores.characters.tolist(), strict=True
+        for document, nll, tokens, characters in zip(
+            documents, scores.nll.tolist(), scores.tokens.tolist(), scores.characters.tolist(), strict=True
         )
     ]
     stream = io.StringIO()

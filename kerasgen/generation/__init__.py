@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerasgen.generation.api import GeneratedText, decode, generate, generate_ids, stream
-    from kerasgen.generation.batches import Continuation, Part
+    from kerasgen.generation.batches import Continuation, PromptOffset
     from kerasgen.generation.engine import Engine, Session
 
 __all__ = [
     "Continuation",
     "Engine",
     "GeneratedText",
-    "Part",
+    "PromptOffset",
     "Session",
     "decode",
     "generate",
@@ -27,7 +27,7 @@ __all__ = [
 
 _HOMES = {
     "Continuation": "batches",
-    "Part": "batches",
+    "PromptOffset": "batches",
     "Engine": "engine",
     "Session": "engine",
 }

@@ -9,7 +9,7 @@ from typing import Any, Unpack, cast
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import decoding, engine_registry, guided, loops
-from kerasgen.generation.batches import ALL, Continuation, Part
+from kerasgen.generation.batches import NO_OFFSET, Continuation, PromptOffset
 from kerasgen.generation.config import (
     GenerationConfig,
     GenerationSettings,
@@ -55,7 +55,7 @@ def generate(
     prompts: Iterable[str],
     config: GenerationConfig | None = None,
     *,
-    part: Part = ALL,
+    offset: PromptOffset = NO_OFFSET,
     **settings: Unpack[GenerationSettings],
 ) -> list[Any]:
     """Return one text for each prompt.
@@ -67,7 +67,7 @@ def generate(
         model: the model and its tokenizer, or an engine.
         prompts: texts to go on from; "" where the tokenizer has a start token, which is put before each.
         config: the settings, a sampler among them; those that are given by name come first.
-        part: where these prompts stand among more.
+        offset: where these prompts stand among more.
         **settings: keyword arguments of `GenerationConfig`.
 
     Returns:
@@ -85,7 +85,7 @@ def generate(
     constraint = cast(Constraint | None, config.constraint)
     tokenizer = model.tokenizer
     encoded = tokenizer.encode_batch(texts)
-    request = make_request(model, encoded, config, part=part, logprobs=config.return_logprobs)
+    request = make_request(model, encoded, config, offset=offset, logprobs=config.return_logprobs)
     found = decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
     def written(prompt: str, one: Continuation) -> Any:
@@ -95,7 +95,11 @@ def generate(
         if constraint is not None and not one.finished:
             guided.check(constraint, prompt, text)
         text = prompt + text if config.return_prompt else text
-        return GeneratedText(text, one.token_ids, one.nats, one.score, one.finished) if config.return_logprobs else text
+        return (
+            GeneratedText(text, one.token_ids, one.logprobs, one.score, one.finished)
+            if config.return_logprobs
+            else text
+        )
 
     if config.num_return_sequences is not None:
         return [[written(text, one) for one in several] for text, several in zip(texts, found, strict=True)]
@@ -109,7 +113,7 @@ def generate_ids(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig | None = None,
     *,
-    part: Part = ALL,
+    offset: PromptOffset = NO_OFFSET,
     logprobs: bool = True,
     **settings: Unpack[IdsSettings],
 ) -> list[list[Continuation]]:
@@ -119,7 +123,7 @@ def generate_ids(
         model: the model and its tokenizer, or an engine.
         prompts: token ids without the start token, which is put before each if there is one.
         config: the settings, a sampler among them; those that are given by name come first.
-        part: where these prompts stand among more.
+        offset: where these prompts stand among more.
         logprobs: whether each token's log-probability is wanted; without, a sampler's texts may have NaN for a score,
             and an engine may compute fewer logits.
         **settings: keyword arguments of `GenerationConfig`.
@@ -133,7 +137,7 @@ def generate_ids(
         GenerationError: the model's logits are not finite.
     """
     config = configured("generate_ids()", IdsSettings, config, settings, needs=("sampler",))
-    request = make_request(model, prompts, config, part=part, logprobs=logprobs)
+    request = make_request(model, prompts, config, offset=offset, logprobs=logprobs)
     return decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
 

@@ -25,14 +25,14 @@ class Continuation:
             log-probabilities in nats that the model itself gave these tokens, whatever the sampler made of them;
             NaN for KerasHub's own samplers, which don't tell.
         finished: whether the end token was generated or a stop string written; if not, the length limit cut the text.
-        nats: the log-probability that the model itself gave each token; empty for searches.
+        logprobs: the log-probability that the model itself gave each token; empty for searches.
         stopped: where in the text of these tokens a stop string begins, in characters; None where none was written.
     """
 
     token_ids: tuple[int, ...]
     score: float
     finished: bool
-    nats: tuple[float, ...] = ()
+    logprobs: tuple[float, ...] = ()
     stopped: int | None = None
 
 
@@ -63,7 +63,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Part:
+class PromptOffset:
     """Where the prompts of a call stand among more, of which they are a part.
 
     Args:
@@ -75,10 +75,10 @@ class Part:
     repeats: Sequence[int] | None = None
 
 
-ALL = Part()
+NO_OFFSET = PromptOffset()
 
 
-def frame(space: TextSpace, prompts: Sequence[Sequence[int]], *, first: int = 0) -> list[list[int]]:
+def add_start_token(space: TextSpace, prompts: Sequence[Sequence[int]], *, first: int = 0) -> list[list[int]]:
     """Return each prompt's ids with the start token before them, as the model was trained.
 
     Args:
@@ -90,7 +90,7 @@ def frame(space: TextSpace, prompts: Sequence[Sequence[int]], *, first: int = 0)
         GenerateArgumentError: a prompt is empty and the tokenizer has no start token, or an id is not the tokenizer's.
     """
     start, size = space.tokenizer.start_token_id, space.tokenizer.vocabulary_size
-    framed = []
+    with_start = []
     for place, prompt in enumerate(prompts, start=first):
         wrong = [token_id for token_id in prompt if not 0 <= token_id < size]
         if wrong:
@@ -102,8 +102,8 @@ def frame(space: TextSpace, prompts: Sequence[Sequence[int]], *, first: int = 0)
                 f"Prompt {place} is empty, and this tokenizer has no start token to begin with. Write at least one "
                 "character."
             )
-        framed.append([*([] if start is None else [start]), *map(int, prompt)])
-    return framed
+        with_start.append([*([] if start is None else [start]), *map(int, prompt)])
+    return with_start
 
 
 def limits(
@@ -153,7 +153,7 @@ def limits(
 
 
 def batches(
-    framed: Sequence[Sequence[int]],
+    with_start: Sequence[Sequence[int]],
     limit: Sequence[int],
     seeds: Sequence[int],
     batch_size: int,
@@ -164,21 +164,21 @@ def batches(
     """Yield the prompts in batches of like length; a text doesn't depend on what else is in its batch.
 
     Args:
-        framed: prompts as `frame` returns them.
+        with_start: prompts as `add_start_token` returns them.
         limit: what `limits` returned.
         seeds: one for each prompt.
         batch_size: rows in a batch, at most.
         equal_lengths: put only prompts of the same length and limit into one batch.
         repeats: for each prompt how often it came before, or None to count here.
     """
-    prompts = [tuple(prompt) for prompt in framed]
+    prompts = [tuple(prompt) for prompt in with_start]
     if repeats is None:
         repeats = randomness.streams(list(zip(prompts, seeds, strict=True)))
-    order = sorted(range(len(framed)), key=lambda place: (len(framed[place]), limit[place]))
+    order = sorted(range(len(with_start)), key=lambda place: (len(with_start[place]), limit[place]))
     while order:
         places = order[:batch_size]
         if equal_lengths:
-            places = [place for place in places if len(framed[place]) == len(framed[places[0]])]
+            places = [place for place in places if len(with_start[place]) == len(with_start[places[0]])]
             places = [place for place in places if limit[place] == limit[places[0]]]
         order = order[len(places) :]
         rows = tuple(prompts[place] for place in places)

@@ -65,8 +65,8 @@ class _Search:
         found = [beams.Beams(*(array.copy() for array in group)) for group in self.groups]
         while len(self.live):
             generated += 1
-            nats, ids = self._next(generated)
-            parents, tokens = self._step(nats, ids, generated)
+            logprobs, ids = self._next(generated)
+            parents, tokens = self._step(logprobs, ids, generated)
             self._keep(found)
             going = np.asarray(~self.done[self.live].all(axis=1))
             self._leave(going)
@@ -82,9 +82,9 @@ class _Search:
         if self.states is None and self.constraints.are_none:
             # Of one text no more can be among the best than these, whatever the groups before have taken.
             count = min(2 * self.size + (width if spec.num_beam_groups > 1 else 0), self.vocabulary_size)
-            nats, ids = _candidates(self.session, count, spec.temperature, utf8)
+            logprobs, ids = _candidates(self.session, count, spec.temperature, utf8)
             wide = np.broadcast_to(ids.astype(np.int64).reshape(*shape, -1), (shape[0], width, count))
-            return np.broadcast_to(nats.astype(np.float64).reshape(*shape, -1), wide.shape), wide
+            return np.broadcast_to(logprobs.astype(np.float64).reshape(*shape, -1), wide.shape), wide
         logits = self.session.logits()
         check_finite(logits)
         rows = np.repeat(self.live, shape[1])
@@ -107,7 +107,7 @@ class _Search:
         return np.broadcast_to(found, (shape[0], width, found.shape[-1])), None
 
     def _step(
-        self, nats: npt.NDArray[np.float64], ids: npt.NDArray[np.int64] | None, generated: int
+        self, logprobs: npt.NDArray[np.float64], ids: npt.NDArray[np.int64] | None, generated: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Let each group choose in turn; return which beams go on, `(live, num_beams)`, and their new tokens."""
         spec, size = self.spec, self.size
@@ -129,7 +129,7 @@ class _Search:
             after, chosen = beams.step(
                 np,
                 group,
-                nats[:, own],
+                logprobs[:, own],
                 active=active,
                 index=generated - 1,
                 generated=counts,

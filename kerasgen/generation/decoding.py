@@ -59,7 +59,7 @@ def choices(
         GenerateArgumentError: no loop runs this sampler, or not under a constraint.
     """
     if isinstance(spec, TokenSampler):
-        return loops.sample(engine, batch, spec, texts, states, nats=logprobs)
+        return loops.sample(engine, batch, spec, texts, states, logprobs=logprobs)
     if isinstance(spec, Contrastive):
         if states is not None:
             raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
@@ -113,12 +113,12 @@ def _collect(
     stop, logprobs = request.stop, request.logprobs
     texts = loops.Texts(batch, engine.tokenizer, request.utf8)
     token_ids: list[list[int]] = [[] for _ in batch.places]
-    nats: list[list[float]] = [[] for _ in batch.places]
+    own_logprobs: list[list[float]] = [[] for _ in batch.places]
     writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
     for step in choices(engine, batch, request.sampler, texts, states, logprobs=logprobs):
-        for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.nats.tolist(), strict=True):
+        for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.logprobs.tolist(), strict=True):
             token_ids[row].append(token_id)
-            nats[row].append(own)
+            own_logprobs[row].append(own)
             if stop:
                 writers[row].push(token_id)
                 if writers[row].stopped is not None:
@@ -130,7 +130,11 @@ def _collect(
             writers[row].finish(ended=ids[-1] in ends)  # what was held back may hold a stop string's last character
         stopped = writers[row].stopped if stop else None
         finished = ids[-1] in ends or stopped is not None
-        found.append(Continuation(tuple(ids), sum(nats[row]), finished, tuple(nats[row]) if logprobs else (), stopped))
+        found.append(
+            Continuation(
+                tuple(ids), sum(own_logprobs[row]), finished, tuple(own_logprobs[row]) if logprobs else (), stopped
+            )
+        )
     return found
 
 

@@ -109,12 +109,12 @@ class Block:
 
     Args:
         token_ids: int `(steps, rows)`; what stands after a row's last token means nothing.
-        nats: float `(steps, rows)`, the model's own log-probability of each.
+        logprobs: float `(steps, rows)`, the model's own log-probability of each.
         steps: how many steps were taken; fewer than asked for where every row ended.
     """
 
     token_ids: npt.NDArray[np.int32]
-    nats: npt.NDArray[np.float32]
+    logprobs: npt.NDArray[np.float32]
     steps: int
 
 
@@ -131,7 +131,7 @@ class BlockSession(Protocol):
         spec: Any,
         keys: npt.NDArray[np.uint32],
         drawn: npt.NDArray[np.int64],
-        room: npt.NDArray[np.int64],
+        remaining: npt.NDArray[np.int64],
         allowed: npt.NDArray[np.bool_] | None = None,
         utf8: Utf8States | None = None,
     ) -> Block:
@@ -142,7 +142,7 @@ class BlockSession(Protocol):
             spec: the sampler; its numbers are inputs of the graph.
             keys: uint32 `(rows, 2)`, of each row's random numbers.
             drawn: int `(rows,)`, how many numbers each row has used.
-            room: int `(rows,)`, tokens each row may still get.
+            remaining: int `(rows,)`, tokens each row may still get.
             allowed: bool `(rows, vocabulary_size)`, which tokens may be chosen, at least one in each row, or None for
                 all; with it, one step at a time.
             utf8: where each row stands in a character, or None where any token may follow.

@@ -11,7 +11,7 @@ from kerasgen.generation.engine import TextSpace
 
 def begin(
     space: TextSpace,
-    framed: Sequence[Sequence[int]],
+    with_start: Sequence[Sequence[int]],
     limits: Sequence[int],
     constraint: Constraint | None,
 ) -> list[ConstraintState] | None:
@@ -19,7 +19,7 @@ def begin(
 
     Args:
         space: whose tokenizer the ids are of.
-        framed: prompts with their start token.
+        with_start: prompts with their start token.
         limits: how many tokens each text may have in all.
         constraint: the form.
 
@@ -31,7 +31,7 @@ def begin(
     first = 0 if space.tokenizer.start_token_id is None else 1
     return [
         constraint.begin(space.tokenizer, prompt[first:], limit - len(prompt))
-        for prompt, limit in zip(framed, limits, strict=True)
+        for prompt, limit in zip(with_start, limits, strict=True)
     ]
 
 

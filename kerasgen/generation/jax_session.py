@@ -122,10 +122,10 @@ class JaxSession:
         """Return each row's `count` likeliest next tokens; see `CandidateSession`."""
 
         def ranked(logits: Any, temperature: Any, whole: Any = None) -> Any:
-            nats = jax.nn.log_softmax(logits / temperature, axis=-1)
+            logprobs = jax.nn.log_softmax(logits / temperature, axis=-1)
             if whole is not None:
-                nats = jnp.where(whole[0][whole[1]] >= 0, nats, -jnp.inf)
-            return (*XP.top_k(nats, count), jax_steps.are_finite(logits))
+                logprobs = jnp.where(whole[0][whole[1]] >= 0, logprobs, -jnp.inf)
+            return (*XP.top_k(logprobs, count), jax_steps.are_finite(logits))
 
         logits, name = self._current(), f"candidates {count}"
         whole: tuple[Any, ...] = ()
@@ -134,10 +134,10 @@ class JaxSession:
             states[self._rows] = utf8.states.reshape(-1)
             name, whole = f"{name} of whole characters", ((self._engine.utf8_steps(utf8.masks), states),)
         found = self._engine.call(name, ranked, logits, np.float32(temperature), *whole)
-        nats, token_ids, finite = (np.asarray(array)[self._rows] for array in found)
+        logprobs, token_ids, finite = (np.asarray(array)[self._rows] for array in found)
         if not finite.all():
             raise not_finite()
-        return nats, token_ids
+        return logprobs, token_ids
 
     def can_run(self, spec: Any) -> bool:
         """Return whether `run` chooses as this sampler does."""
@@ -149,7 +149,7 @@ class JaxSession:
         spec: TokenSampler,
         keys: npt.NDArray[np.uint32],
         drawn: npt.NDArray[np.int64],
-        room: npt.NDArray[np.int64],
+        remaining: npt.NDArray[np.int64],
         allowed: npt.NDArray[np.bool_] | None = None,
         utf8: Utf8States | None = None,
     ) -> Block:
@@ -168,7 +168,7 @@ class JaxSession:
         if self._seen is None:
             self._seen = self._seen_tokens()
         shared, key_of = jax_steps.inputs_of(spec), self._placed(keys)
-        drawn_at, room_at = self._placed(drawn), self._placed(room.astype(np.int32))
+        drawn_at, room_at = self._placed(drawn), self._placed(remaining.astype(np.int32))
         first = self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32))
         blocks: list[tuple[Any, Any, Any]] = []
         taken = 0
@@ -179,11 +179,11 @@ class JaxSession:
             uniforms = jax_steps.numbers_of(key_of, drawn_at)
             name, function = jax_steps.choosing(spec, self._engine.tokenizer)
             given = masks or ((None, *whole) if whole else ())
-            token, nats, good, self._seen, state = self._engine.call(
+            token, logprobs, good, self._seen, state = self._engine.call(
                 f"{name}{kind}", function, logits, self._seen, uniforms[0], shared, *given
             )
             whole = ((whole[0][0], state),) if whole else ()
-            blocks.append((np.asarray(token)[None], np.asarray(nats)[None], np.asarray(good)[None]))
+            blocks.append((np.asarray(token)[None], np.asarray(logprobs)[None], np.asarray(good)[None]))
             self._pending, self._logits, taken = token, None, 1
         while taken < steps and self._goes_on(blocks, room_at - taken):
             wanted = min(steps - taken, jax_steps.MOST_STEPS)
@@ -212,13 +212,13 @@ class JaxSession:
             taken += count
             if count < wanted:
                 break
-        token_ids, nats, good = (np.concatenate(arrays)[:, self._slots] for arrays in zip(*blocks, strict=True))
+        token_ids, logprobs, good = (np.concatenate(arrays)[:, self._slots] for arrays in zip(*blocks, strict=True))
         if not good.all():
             raise not_finite()
         for row, text in enumerate(self._texts):
             text.extend(token_ids[:, row].tolist())
         self._rows = self._slots
-        return Block(token_ids, nats, taken)
+        return Block(token_ids, logprobs, taken)
 
     def remember(self) -> None:
         """Keep what was read of the first row's text, so that one which begins alike is not read again."""
@@ -293,9 +293,9 @@ class JaxSession:
         placed[self._slots] = values
         return placed
 
-    def _goes_on(self, blocks: Sequence[tuple[Any, Any, Any]], room: npt.NDArray[np.int32]) -> bool:
+    def _goes_on(self, blocks: Sequence[tuple[Any, Any, Any]], remaining: npt.NDArray[np.int32]) -> bool:
         """Whether any row would take another step."""
-        alive = room > 0
+        alive = remaining > 0
         if blocks:
             alive &= ~np.isin(blocks[-1][0][-1], self._engine.tokenizer.end_token_ids)
         return bool(alive.any())
@@ -386,6 +386,9 @@ class JaxSession:
         seen = np.zeros((self._prompts * self._branches, tokenizer.vocabulary_size), dtype=np.bool_)
         for slot, text in zip(self._slots.tolist(), self._texts, strict=True):
             seen[slot, text] = True
-        frame = (tokenizer.start_token_id, *tokenizer.end_token_ids)  # an end token beyond the vocabulary never comes
-        seen[:, [token for token in frame if token is not None and token < tokenizer.vocabulary_size]] = False
+        frame_ids = (
+            tokenizer.start_token_id,
+            *tokenizer.end_token_ids,
+        )  # an end token beyond the vocabulary never comes
+        seen[:, [token for token in frame_ids if token is not None and token < tokenizer.vocabulary_size]] = False
         return jnp.asarray(seen)

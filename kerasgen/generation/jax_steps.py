@@ -54,7 +54,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
     returns tokens, log-probabilities, whether the logits were finite, which tokens are held then, and the states then.
     """
     kind = type(spec)
-    frame = [token for token in (tokenizer.start_token_id, *tokenizer.end_token_ids) if token is not None]
+    frame_ids = [token for token in (tokenizer.start_token_id, *tokenizer.end_token_ids) if token is not None]
 
     def choose(
         logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None, utf8: Any = None
@@ -70,8 +70,8 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
         row = jnp.arange(logits.shape[0])
         highest = jnp.max(logits, axis=-1)
         total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1)) + highest
-        framed = jnp.isin(token, jnp.asarray(frame, jnp.int32))
-        seen = seen.at[row, token].set(seen[row, token] | ~framed)
+        is_frame = jnp.isin(token, jnp.asarray(frame_ids, jnp.int32))
+        seen = seen.at[row, token].set(seen[row, token] | ~is_frame)
         state = None if utf8 is None else jnp.maximum(after[row, token].astype(jnp.int32), 0)
         return token, logits[row, token] - total, highest < jnp.inf, seen, state
 
@@ -94,7 +94,7 @@ def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
         shared: Any,
         utf8: Any = None,
     ) -> Any:
-        slot, wanted, places, uniforms, room = numbers
+        slot, wanted, places, uniforms, remaining = numbers
         slots = pending.shape[0]
 
         def goes_on(state: Any) -> Any:
@@ -106,12 +106,12 @@ def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
                 weights, pending, places + count, prompt, valid, generated, slot + count, None
             )
             whole = None if utf8 is None else (utf8[0], within)
-            token, nats, good, seen, within = choose(logits, seen, uniforms[count], shared, utf8=whole)
+            token, logprobs, good, seen, within = choose(logits, seen, uniforms[count], shared, utf8=whole)
             block = tuple(
                 jax.lax.dynamic_update_index_in_dim(whole, new, count, 0)
-                for whole, new in zip(block, (token, nats, good), strict=True)
+                for whole, new in zip(block, (token, logprobs, good), strict=True)
             )
-            alive = alive & ~jnp.isin(token, ends) & (count + 1 < room)
+            alive = alive & ~jnp.isin(token, ends) & (count + 1 < remaining)
             return count + 1, token, alive, generated, seen, block, within
 
         block = (
@@ -120,7 +120,7 @@ def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             jnp.ones((MOST_STEPS, slots), bool),
         )
         within = None if utf8 is None else utf8[1]
-        begun = (jnp.int32(0), pending, (room > 0) & ~jnp.isin(pending, ends), generated, seen, block, within)
+        begun = (jnp.int32(0), pending, (remaining > 0) & ~jnp.isin(pending, ends), generated, seen, block, within)
         count, pending, _, generated, seen, block, within = jax.lax.while_loop(goes_on, one, begun)
         return (*block, count, generated, seen, pending, within)
 

@@ -15,7 +15,7 @@ from kerasgen import fork_safety
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import json_lines
 from kerasgen.generation.api import GeneratedText, generate
-from kerasgen.generation.batches import Part
+from kerasgen.generation.batches import PromptOffset
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured, takes
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
@@ -76,8 +76,8 @@ def generate_to(
         return found
 
     def run(chunk: json_lines.Chunk) -> list[dict[str, Any]]:
-        part = Part(chunk.first, repeats(chunk))
-        texts = generate(model, list(chunk.prompts), config, progress=False, part=part)
+        offset = PromptOffset(chunk.first, repeats(chunk))
+        texts = generate(model, list(chunk.prompts), config, progress=False, offset=offset)
         if config.num_return_sequences is None:
             return [_record(text) for text in texts]
         return [{"texts": [_record(text) if config.return_logprobs else text for text in several]} for several in texts]

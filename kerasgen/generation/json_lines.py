@@ -118,8 +118,8 @@ def _chunks(prompts: Iterable[str], size: int, begun: int) -> Iterator[Chunk]:
     """The prompts in chunks, the first `begun` in chunks of their own."""
     first, drawn = 0, iter(prompts)
     while True:
-        room = min(size, begun - first) if first < begun else size
-        several = tuple(islice(drawn, room))
+        remaining = min(size, begun - first) if first < begun else size
+        several = tuple(islice(drawn, remaining))
         if not several:
             return
         for place, prompt in enumerate(several, start=first):

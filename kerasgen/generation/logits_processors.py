@@ -27,8 +27,8 @@ class Constraints:
     def __init__(self, spec: SamplerSpec, tokenizer: Tokenizer) -> None:
         self._spec = spec
         self._end_token_id = tokenizer.end_token_id
-        frame = {*tokenizer.end_token_ids, tokenizer.start_token_id}
-        self._frame = tuple(token_id for token_id in frame if token_id is not None)
+        start_and_end = {*tokenizer.end_token_ids, tokenizer.start_token_id}
+        self._start_and_end = tuple(token_id for token_id in start_and_end if token_id is not None)
         self._bad_words = BadWords(spec.bad_words, tokenizer) if spec.bad_words else None
 
     @property
@@ -72,7 +72,7 @@ class Constraints:
         index = lengths[:, None]
         counted = np.zeros(token_ids.shape, dtype=np.bool_)
         if not self.are_none:
-            counted = arithmetic.text_mask(np, token_ids, index, self._frame)
+            counted = arithmetic.text_mask(np, token_ids, index, self._start_and_end)
         changed: npt.NDArray[np.float64] = arithmetic.constrain(
             np,
             logits,

@@ -29,7 +29,7 @@ from kerasgen.generation.engine import (
 from kerasgen.generation.logits_processors import Constraints, allowed_of
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import arithmetic, randomness
-from kerasgen.samplers.base import TokenSampler, reach_of
+from kerasgen.samplers.base import TokenSampler, max_candidates_of
 from kerasgen.samplers.lookahead import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
@@ -44,12 +44,12 @@ class Chosen:
     Args:
         rows: int `(n,)`, which rows of the batch were given a token.
         token_ids: int `(n,)`.
-        nats: float `(n,)`, the model's own log-probability of each; NaN where nobody asked for it.
+        logprobs: float `(n,)`, the model's own log-probability of each; NaN where nobody asked for it.
     """
 
     rows: npt.NDArray[np.int64]
     token_ids: npt.NDArray[np.int64]
-    nats: npt.NDArray[np.float64]
+    logprobs: npt.NDArray[np.float64]
 
 
 class Texts:
@@ -74,7 +74,7 @@ class Texts:
         self._states = np.array([0 if utf8 is None else utf8.state_after(prompt) for prompt in batch.prompts])
 
     @property
-    def room(self) -> npt.NDArray[np.int64]:
+    def remaining(self) -> npt.NDArray[np.int64]:
         """Int `(live,)`, tokens that each live text may still get."""
         return np.asarray((self._limits - self.lengths)[self.live])
 
@@ -121,7 +121,7 @@ def sample(
     states: Sequence[ConstraintState] | None = None,
     session: Session | None = None,
     *,
-    nats: bool = True,
+    logprobs: bool = True,
 ) -> Iterator[Chosen]:
     """Yield each step's tokens, chosen from that step's logits, until every text is done.
 
@@ -132,7 +132,7 @@ def sample(
         texts: of this batch; the caller may tell it to stop some.
         states: of each row's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
-        nats: whether the log-probabilities are wanted; without them, fewer logits may be needed.
+        logprobs: whether the log-probabilities are wanted; without them, fewer logits may be needed.
     """
     session = session or engine.open(batch.prompts, batch.limits.tolist())
     if isinstance(session, BlockSession) and session.can_run(spec):
@@ -142,10 +142,10 @@ def sample(
             yield from _sample_formed(batch, spec, texts, states, session, engine.tokenizer)
         return
     constraints = Constraints(spec, engine.tokenizer)
-    reach = reach_of(spec)
-    if states is None and constraints.are_none and reach is not None:
-        count = min(reach, engine.tokenizer.vocabulary_size)
-        yield from _sample_among(batch, spec, texts, session, count, nats)
+    max_candidates = max_candidates_of(spec)
+    if states is None and constraints.are_none and max_candidates is not None:
+        count = min(max_candidates, engine.tokenizer.vocabulary_size)
+        yield from _sample_among(batch, spec, texts, session, count, logprobs)
         return
     while len(texts.live):
         rows = texts.live
@@ -155,7 +155,7 @@ def sample(
         masked = constraints.apply(logits, texts.token_ids[rows], texts.lengths[rows], live_states, texts.utf8)
         token_ids = np.asarray(spec.choose(np, masked, _uniforms(batch, spec, texts)), dtype=np.int64)
         goes_on = texts.add(rows, token_ids)
-        yield Chosen(rows, token_ids, _nats(logits, token_ids))
+        yield Chosen(rows, token_ids, _logprobs(logits, token_ids))
         kept = texts.leave(session, goes_on)
         if live_states is not None:
             for state, token_id, goes in zip(live_states, token_ids.tolist(), kept, strict=True):
@@ -166,13 +166,13 @@ def sample(
 
 
 def _sample_among(
-    batch: Batch, spec: TokenSampler, texts: Texts, session: Session, count: int, nats: bool
+    batch: Batch, spec: TokenSampler, texts: Texts, session: Session, count: int, logprobs: bool
 ) -> Iterator[Chosen]:
     """The same where one of the `count` likeliest tokens is chosen, and nothing but a temperature changes logits."""
     while len(texts.live):
         rows, utf8 = texts.live, texts.utf8
         allowed = None if utf8 is None else utf8.allowed()
-        if isinstance(session, ShortlistSession) and not nats:
+        if isinstance(session, ShortlistSession) and not logprobs:
             some, ids = session.shortlist(count, allowed)
             check_finite(some)
         else:
@@ -184,7 +184,7 @@ def _sample_among(
         chosen = np.asarray(spec.choose(np, scaled, _uniforms(batch, spec, texts)), dtype=np.int64)
         token_ids = np.take_along_axis(ids, chosen[:, None], axis=-1)[:, 0].astype(np.int64)
         goes_on = texts.add(rows, token_ids)
-        yield Chosen(rows, token_ids, _nats(logits, token_ids) if nats else np.full(len(rows), np.nan))
+        yield Chosen(rows, token_ids, _logprobs(logits, token_ids) if logprobs else np.full(len(rows), np.nan))
         kept = texts.leave(session, goes_on)
         if len(texts.live):
             session.append(token_ids[kept])
@@ -203,10 +203,10 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
     """The same, several steps at a time inside the engine; what a row got after its end is dropped."""
     turn = 0
     while len(texts.live):
-        steps = min(_BLOCKS[min(turn, len(_BLOCKS) - 1)], int(texts.room.max()))
+        steps = min(_BLOCKS[min(turn, len(_BLOCKS) - 1)], int(texts.remaining.max()))
         turn += 1
         rows = texts.live
-        block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.room, None, texts.utf8)
+        block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.remaining, None, texts.utf8)
         goes_on = np.ones(len(rows), dtype=np.bool_)
         for step in range(block.steps):
             places = np.flatnonzero(goes_on)
@@ -214,7 +214,7 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
                 break
             token_ids = block.token_ids[step, places].astype(np.int64)
             goes_on[places] = texts.add(rows[places], token_ids)
-            yield Chosen(rows[places], token_ids, block.nats[step, places].astype(np.float64))
+            yield Chosen(rows[places], token_ids, block.logprobs[step, places].astype(np.float64))
             goes_on &= ~texts.is_stopped(rows)
         texts.leave(session, goes_on)
 
@@ -227,10 +227,10 @@ def _sample_formed(
         rows = texts.live
         live_states = [states[row] for row in rows.tolist()]
         allowed = allowed_of(live_states, tokenizer.vocabulary_size, tokenizer.end_token_id, texts.utf8)
-        block = session.run(1, spec, batch.keys[rows], texts.drawn, texts.room, allowed)
+        block = session.run(1, spec, batch.keys[rows], texts.drawn, texts.remaining, allowed)
         token_ids = block.token_ids[0].astype(np.int64)
         goes_on = texts.add(rows, token_ids)
-        yield Chosen(rows, token_ids, block.nats[0].astype(np.float64))
+        yield Chosen(rows, token_ids, block.logprobs[0].astype(np.float64))
         kept = texts.leave(session, goes_on)
         for row, token_id, goes in zip(rows.tolist(), token_ids.tolist(), kept.tolist(), strict=True):
             if goes:
@@ -289,13 +289,13 @@ def _search_contrastively(
         token_ids = candidates[np.arange(len(rows)), best].astype(np.int64)
         hidden[rows, lengths] = states[taken]
         goes_on = texts.add(rows, token_ids)
-        yield Chosen(rows, token_ids, _nats(logits, token_ids))
+        yield Chosen(rows, token_ids, _logprobs(logits, token_ids))
         goes_on &= ~texts.is_stopped(rows)
         texts.live = rows[goes_on]
         session.select(taken[goes_on])
         logits = candidate_logits[taken[goes_on]]
 
 
-def _nats(logits: npt.NDArray[Any], token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _logprobs(logits: npt.NDArray[Any], token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     own = logits[np.arange(len(token_ids)), token_ids].astype(np.float64)
     return np.asarray(own - arithmetic.log_partition(logits)[:, 0], dtype=np.float64)

@@ -14,7 +14,7 @@ from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
 from kerasgen.generation import guided
-from kerasgen.generation.batches import ALL, Batch, Part
+from kerasgen.generation.batches import NO_OFFSET, Batch, PromptOffset
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.engine import TextSpace
 from kerasgen.samplers.base import SamplerSpec
@@ -77,7 +77,7 @@ def make_request(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     *,
-    part: Part = ALL,
+    offset: PromptOffset = NO_OFFSET,
     logprobs: bool = False,
 ) -> Request:
     """Return the request of a call.
@@ -86,34 +86,34 @@ def make_request(
         space: whose tokenizer the ids are of.
         prompts: token ids without the start token.
         config: of the call, its sampler with it.
-        part: where these prompts stand among more.
+        offset: where these prompts stand among more.
         logprobs: whether each token's log-probability is wanted.
 
     Raises:
         GenerateArgumentError: the call can't be carried out as written.
     """
     spec, copies = _with_copies(config.sampler, config.num_return_sequences)
-    framed = batching.frame(space, prompts, first=part.first)
+    with_start = batching.add_start_token(space, prompts, first=offset.first)
     limits = batching.limits(
         space,
-        list(map(len, framed)),
+        list(map(len, with_start)),
         max_length=config.max_length,
         max_new_tokens=config.max_new_tokens,
-        first=part.first,
+        first=offset.first,
     )
-    seeds = _seeds(spec, config.seed, len(framed))
-    framed, limits, seeds = _repeated(framed, copies), _repeated(limits, copies), _repeated(seeds, copies)
-    repeats = part.repeats
+    seeds = _seeds(spec, config.seed, len(with_start))
+    with_start, limits, seeds = _repeated(with_start, copies), _repeated(limits, copies), _repeated(seeds, copies)
+    repeats = offset.repeats
     if repeats is not None:
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
     constraint: Any = config.constraint
-    states = guided.begin(space, framed, limits, constraint)
+    states = guided.begin(space, with_start, limits, constraint)
     # An automaton's form is one of characters; of another's states nobody knows. No mask comes to KerasHub's samplers.
     is_whole = constraint is not None and type(constraint).begin is Constraint.begin
     masked = config.valid_utf8 and not is_whole and not is_hub_sampler(spec)
     utf8 = utf8_masks.masks_of(space.tokenizer) if masked else None
     return Request(
-        spec, config.stop_strings, framed, limits, seeds, states, utf8, repeats, copies, config.batch_size, logprobs
+        spec, config.stop_strings, with_start, limits, seeds, states, utf8, repeats, copies, config.batch_size, logprobs
     )
 
 

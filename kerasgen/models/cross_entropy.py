@@ -94,7 +94,7 @@ def plain_weighted_loss(logits: Any, targets: Any, weights: Any) -> WeightedLoss
     return WeightedLoss(loss, ops.stop_gradient(ops.sum(weights * correct)))
 
 
-def token_nats(hidden: Any, table: Any, targets: Any) -> Any:
+def token_nll(hidden: Any, table: Any, targets: Any) -> Any:
     """Return -log p of each target, float32 and shaped as `targets`; made for scoring, not for gradients.
 
     The logits are float32 whatever the type of `hidden`: rounded to bfloat16, a token's nats were off by up to 0.25.
@@ -110,7 +110,7 @@ def token_nats(hidden: Any, table: Any, targets: Any) -> Any:
 
     def of_chunk(inputs: tuple[Any, Any]) -> Any:
         rows, wanted = inputs
-        return nats(ops.matmul(ops.cast(rows, "float32"), kernel), wanted)
+        return nll(ops.matmul(ops.cast(rows, "float32"), kernel), wanted)
 
     flat, wanted = ops.reshape(hidden, (-1, width)), ops.reshape(targets, (-1,))
     short = -ops.shape(flat)[0] % chunk
@@ -120,7 +120,7 @@ def token_nats(hidden: Any, table: Any, targets: Any) -> Any:
     return ops.reshape(found[: ops.shape(found)[0] - short], ops.shape(targets))
 
 
-def nats(logits: Any, targets: Any) -> Any:
+def nll(logits: Any, targets: Any) -> Any:
     """Return -log p of each target, float32 `(…,)`, from logits `(…, vocabulary_size)` of any float type.
 
     The reduction is in float32, and the target's logit is gathered: Keras's own loss builds a one-hot of the

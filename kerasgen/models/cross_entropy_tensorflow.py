@@ -72,12 +72,12 @@ def _walk(
 
     def step(index: Any, loss: Any, accuracy: Any, pieces: Any, of_table: Any) -> tuple[Any, ...]:
         part = slice(index * size, (index + 1) * size)
-        nats, right, of_logits = _costs(rows[part], table, wanted[part], weight[part], vocabulary_size)
+        nll, right, of_logits = _costs(rows[part], table, wanted[part], weight[part], vocabulary_size)
         # Weighed after the product, which is narrower; in float32, where small weights don't vanish.
         pieces = pieces.write(index, tf.cast(tf.matmul(of_logits, table), tf.float32) * weight[part][:, None])
         if table_gradient:
             of_table += tf.cast(tf.matmul(of_logits, weighed[part], transpose_a=True), tf.float32)
-        return index + 1, loss + nats, accuracy + right, pieces, of_table
+        return index + 1, loss + nll, accuracy + right, pieces, of_table
 
     zero = tf.zeros((), tf.float32)
     of_table = tf.zeros(table.shape if table_gradient else (), tf.float32)
@@ -127,11 +127,11 @@ def _slopes(logits: Any, targets: Any, weights: Any, vocabulary_size: int, dtype
     chosen = tf.gather(logits, targets, batch_dims=1)
     is_target = tf.cast(columns == targets[:, None], tf.float32)
     of_logits = tf.cast(exponentials / sums[:, None] - is_target, dtype)
-    nats = tf.reduce_sum(weights * (highest + tf.math.log(sums) - chosen))
+    nll = tf.reduce_sum(weights * (highest + tf.math.log(sums) - chosen))
     # Of several likeliest tokens the first counts, as for argmax.
     before = tf.reduce_max(tf.where(columns < targets[:, None], logits, -math.inf), axis=-1)
     right = (chosen >= highest) & (before < chosen)
-    return nats, tf.reduce_sum(weights * tf.cast(right, tf.float32)), of_logits
+    return nll, tf.reduce_sum(weights * tf.cast(right, tf.float32)), of_logits
 
 
 def _sums(x: Any) -> Any:

@@ -14,7 +14,7 @@ from keras import ops
 
 from kerasgen.models import packed
 from kerasgen.models.base import LanguageModel, computing_layers
-from kerasgen.models.cross_entropy import WeightedLoss, nats, plain_weighted_loss, token_nats, weighted_loss
+from kerasgen.models.cross_entropy import WeightedLoss, nll, plain_weighted_loss, token_nll, weighted_loss
 
 
 def can_pack(model: LanguageModel) -> bool:
@@ -53,11 +53,11 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
         """Return the nats of each target, float32 `(batch, sequence_length)`."""
         hidden = self.hidden(inputs, training=training)
         if hidden is None:
-            return nats(self._logits(inputs, training=training), inputs["targets"])
+            return nll(self._logits(inputs, training=training), inputs["targets"])
         embedding = self.causal_lm.backbone.token_embedding
         if _is_quantized(embedding):  # its table holds codes, which mean nothing without their scales
-            return nats(embedding(hidden, reverse=True), inputs["targets"])
-        return token_nats(hidden, _output_table(self.causal_lm.backbone), inputs["targets"])
+            return nll(embedding(hidden, reverse=True), inputs["targets"])
+        return token_nll(hidden, _output_table(self.causal_lm.backbone), inputs["targets"])
 
     def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss:
         """Return the loss that training differentiates: each target's nats times its `inputs["weights"]`, summed."""

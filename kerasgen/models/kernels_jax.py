@@ -93,10 +93,10 @@ def _product_forward(x: Any, kernel: Any) -> tuple[Any, tuple[Any, Any]]:
 
 def _product_backward(kept: tuple[Any, Any], upstream: Any) -> tuple[Any, Any]:
     x, kernel = kept
-    turned = x.T
+    transposed = x.T
     if jax.default_backend() == "cpu" and kernel.shape[1] >= kernel.shape[0]:
-        turned = lax.optimization_barrier(turned)
-    return upstream @ kernel.T, turned @ upstream
+        transposed = lax.optimization_barrier(transposed)
+    return upstream @ kernel.T, transposed @ upstream
 
 
 _product.defvjp(_product_forward, _product_backward)

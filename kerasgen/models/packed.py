@@ -49,11 +49,11 @@ def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | 
     width = hidden.shape[-1]
     flat = ops.reshape(hidden, (-1, width))
     config = keras_weights.describe(architecture, backbone)
-    turned = _turned(config, inputs["positions"])
+    rotation = _rotation(config, inputs["positions"])
     for index, layer in enumerate(layers):
 
         def through(flat: Any, seeds: tuple[Any, ...], index: int = index, layer: Any = layer) -> Any:
-            hooks = _Hooks(config, inputs, turned, float(layer.dropout), seeds)
+            hooks = _Hooks(config, inputs, rotation, float(layer.dropout), seeds)
             return block(config, index, keras_weights.layer_parts(architecture, layer), flat, hooks)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
@@ -104,7 +104,7 @@ def _embedded(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None
     return backbone.embeddings_dropout(backbone.embeddings_add((tokens, places)), training=training)
 
 
-def _turned(config: DecoderConfig, places: Any) -> Any:
+def _rotation(config: DecoderConfig, places: Any) -> Any:
     """Cosines and sines of the angles by which queries and keys are rotated, `(rows, 1, pairs)`; None without any."""
     if not isinstance(config.positions, RotaryPositions):
         return None
@@ -154,15 +154,15 @@ class _Hooks:
         config: the decoder's.
         inputs: as `hidden_states` takes them: `segment_ids`, int32 `(batch, sequence_length)`, and perhaps a `layout`,
             which positions the rows are.
-        turned: cosines and sines of the rotation of queries and keys, or None.
+        rotation: cosines and sines of the rotation of queries and keys, or None.
         rate: of dropout.
         seeds: of the dropouts of probabilities, attention and feed-forward part; None where there is none.
     """
 
     def __init__(
-        self, config: DecoderConfig, inputs: Mapping[str, Any], turned: Any, rate: float, seeds: tuple[Any, ...]
+        self, config: DecoderConfig, inputs: Mapping[str, Any], rotation: Any, rate: float, seeds: tuple[Any, ...]
     ) -> None:
-        self._config, self._inputs, self._turned, self._rate = config, inputs, turned, rate
+        self._config, self._inputs, self._rotation, self._rate = config, inputs, rotation, rate
         self._seeds = dict(zip(("probabilities", "attention", "feedforward"), seeds, strict=True))
 
     def norm(self, hidden: Any, weights: Any) -> Any:
@@ -181,7 +181,7 @@ class _Hooks:
         more = () if layout is None else (layout,)
         heads = self._config.attention.num_query_heads
         rate = self._rate if seed is not None else 0.0
-        if self._turned is not None:
+        if self._rotation is not None:
             projected = self._rotated(projected)
         return _kernels().attention(projected, self._inputs["segment_ids"], heads, rate, seed, *more)
 
@@ -191,7 +191,7 @@ class _Hooks:
         queries, others = attention.num_query_heads, attention.num_key_value_heads
         by_head = ops.reshape(projected, (-1, queries + 2 * others, attention.head_dim))
         wide = ops.cast(by_head[:, : queries + others], "float32")
-        cosines, sines = self._turned
+        cosines, sines = self._rotation
         rotated = ops.cast(positions.rotate(ops, wide, cosines, sines, rotary), projected.dtype)
         shared = [rotated[:, queries:], by_head[:, queries + others :]]
         repeated = [ops.repeat(each, queries // others, axis=1) for each in shared]

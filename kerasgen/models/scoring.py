@@ -22,24 +22,24 @@ class Scores:
     """What each document costs.
 
     Args:
-        nats: float64 `(documents,)`; the sum of -log p over the document's targets.
+        nll: float64 `(documents,)`; the sum of -log p over the document's targets.
         tokens: int64 `(documents,)`; how many targets it has: its text's tokens and its end token.
         characters: int64 `(documents,)`; Unicode code points of its text.
     """
 
-    nats: NDArray[np.float64]
+    nll: NDArray[np.float64]
     tokens: NDArray[np.int64]
     characters: NDArray[np.int64]
 
     @property
     def loss(self) -> float:
         """Mean nats per target token."""
-        return float(self.nats.sum() / self.tokens.sum())
+        return float(self.nll.sum() / self.tokens.sum())
 
     @property
     def bits_per_character(self) -> float:
         """Bits per code point of text: the figure that survives a change of vocabulary."""
-        return float(self.nats.sum() / np.log(2.0) / self.characters.sum())
+        return float(self.nll.sum() / np.log(2.0) / self.characters.sum())
 
 
 def score(
@@ -67,14 +67,14 @@ def score(
         TokenArgumentError: `sequence_length` is below 1.
     """
     fork_safety.check(fork_safety.KERAS)
-    nats = np.zeros(len(encoded), np.float64)
+    nll = np.zeros(len(encoded), np.float64)
     for batch, _, values in _batches(model, encoded, sequence_length, batch_size, losses):
         real = batch.documents >= 0
-        np.add.at(nats, batch.documents[real], values[real])
-    return Scores(nats=nats, tokens=np.maximum(encoded.lengths - 1, 0), characters=encoded.characters)
+        np.add.at(nll, batch.documents[real], values[real])
+    return Scores(nll=nll, tokens=np.maximum(encoded.lengths - 1, 0), characters=encoded.characters)
 
 
-def token_nats(
+def token_nll(
     model: LanguageModel,
     encoded: EncodedDocuments,
     *,
@@ -86,14 +86,14 @@ def token_nats(
 
     The arguments and errors are those of `score`.
     """
-    nats = np.full(len(encoded.token_ids), np.nan)
+    nll = np.full(len(encoded.token_ids), np.nan)
     for _, pieces, values in _batches(model, encoded, sequence_length, batch_size, losses):
         for row, starts_and_targets in enumerate(pieces):
             at = 0
             for start, targets in starts_and_targets:
-                nats[start + 1 : start + targets + 1] = values[row, at : at + targets]
+                nll[start + 1 : start + targets + 1] = values[row, at : at + targets]
                 at += targets
-    return nats
+    return nll
 
 
 def _batches(

@@ -161,12 +161,12 @@ class TokenSampler(SamplerSpec, ABC):
     positive: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def reach(self) -> int | None:
+    def max_candidates(self) -> int | None:
         """Of how many of the likeliest tokens `choose` takes one, where that is known before; None for any of all.
 
         A kind that says so may be handed the logits of these alone, in the order of their ids. It speaks for the
         `choose` of its own class and of those above: a subclass that writes its own `choose` says it anew, or is
-        handed all logits. Ask `reach_of`, which heeds that.
+        handed all logits. Ask `max_candidates_of`, which heeds that.
         """
         return None
 
@@ -186,10 +186,10 @@ class TokenSampler(SamplerSpec, ABC):
         """
 
 
-def reach_of(spec: TokenSampler) -> int | None:
-    """Return the `reach` of a sampler where it speaks for its `choose`, and None where that may take any token.
+def max_candidates_of(spec: TokenSampler) -> int | None:
+    """Return a sampler's `max_candidates`, or None where its `choose` may take any token.
 
     It doesn't speak for a `choose` that a subclass of its class wrote after it.
     """
-    author = next(kind for kind in type(spec).__mro__ if "reach" in vars(kind) or "choose" in vars(kind))
-    return spec.reach if "reach" in vars(author) else None
+    author = next(kind for kind in type(spec).__mro__ if "max_candidates" in vars(kind) or "choose" in vars(kind))
+    return spec.max_candidates if "max_candidates" in vars(author) else None

@@ -103,13 +103,13 @@ class _Loop:
         def body(state: search.Beams, cache: Any, index: Any, done: Any) -> tuple[Any, ...]:
             flat = ops.reshape(state.token_ids, (rows * count, self.length))
             logits, _, cache = self.next(flat, cache, index)
-            nats = arithmetic.log_softmax(ops, self._constrain(logits, flat, index))
+            logprobs = arithmetic.log_softmax(ops, self._constrain(logits, flat, index))
             generated = index - self.lengths + 1
             active = ops.logical_not(ops.logical_or(self._column(self.mask, index), done))
             after, parents = search.step(
                 ops,
                 state,
-                ops.reshape(nats, (rows, count, int(nats.shape[-1]))),
+                ops.reshape(logprobs, (rows, count, int(logprobs.shape[-1]))),
                 active=active,
                 index=index,
                 # Where a prompt's own tokens still come, the count is below 1 and the result is thrown away.

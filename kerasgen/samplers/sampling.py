@@ -17,7 +17,7 @@ class Greedy(TokenSampler):
     inputs: ClassVar[tuple[str, ...] | None] = ()
 
     @property
-    def reach(self) -> int:
+    def max_candidates(self) -> int:
         """One."""
         return 1
 
@@ -54,7 +54,7 @@ class TopK(TokenSampler):
         require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
 
     @property
-    def reach(self) -> int:
+    def max_candidates(self) -> int:
         """`k`."""
         return self.k
 

@@ -124,8 +124,8 @@ class ConstraintContract:
             _walk(constraint.begin(tokenizer, []), tokenizer, 4 * _FEW, seed)
         fewest = _fewest(constraint, tokenizer)
         for seed, more in enumerate((0, 1, 3, _FEW, _FEW)):
-            room = fewest + more
-            ids, state = _walk(constraint.begin(tokenizer, [], room), tokenizer, room, seed)
+            remaining = fewest + more
+            ids, state = _walk(constraint.begin(tokenizer, [], remaining), tokenizer, remaining, seed)
             text = tokenizer.decode(ids)
             assert state.is_complete, text
             assert constraint.matches(text), text
@@ -197,8 +197,8 @@ class ConstraintContract:
         """Whatever chooses them, in a list and in pieces."""
         from kerasgen.generation import generate, stream
 
-        room = _fewest(constraint, model.tokenizer) + _FEW
-        settings: dict[str, Any] = {"constraint": constraint, "max_new_tokens": room, "seed": 1}
+        remaining = _fewest(constraint, model.tokenizer) + _FEW
+        settings: dict[str, Any] = {"constraint": constraint, "max_new_tokens": remaining, "seed": 1}
         for sampler in ("greedy", "random", "beam:num_beams=2"):
             (text,) = generate(model, [""], sampler=sampler, **settings)
             assert constraint.matches(text), (sampler, text)
@@ -215,9 +215,9 @@ def _allowed(state: ConstraintState, tokenizer: Tokenizer) -> Any:
 def _fewest(constraint: Constraint, tokenizer: Tokenizer) -> int:
     """How many tokens a text of the form takes at least."""
 
-    def fits(room: int) -> bool:
+    def fits(remaining: int) -> bool:
         try:
-            constraint.begin(tokenizer, [], room)
+            constraint.begin(tokenizer, [], remaining)
         except GenerateArgumentError:
             return False
         return True
@@ -231,11 +231,11 @@ def _fewest(constraint: Constraint, tokenizer: Tokenizer) -> int:
     return low
 
 
-def _walk(state: ConstraintState, tokenizer: Tokenizer, room: int, seed: int) -> tuple[list[int], ConstraintState]:
+def _walk(state: ConstraintState, tokenizer: Tokenizer, remaining: int, seed: int) -> tuple[list[int], ConstraintState]:
     """Ids of a text of random allowed tokens, and the state after them."""
     rng = np.random.default_rng(seed)
     ids: list[int] = []
-    for _ in range(room):
+    for _ in range(remaining):
         allowed = np.flatnonzero(_allowed(state, tokenizer))
         assert len(allowed), f"a dead end after {tokenizer.decode(ids)!r}"
         chosen = int(rng.choice(allowed))

@@ -24,7 +24,7 @@ from kerasgen import backend, specs
 from kerasgen.errors import SamplerArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers import selection
-from kerasgen.samplers.base import SamplerSpec, TokenSampler, reach_of
+from kerasgen.samplers.base import SamplerSpec, TokenSampler, max_candidates_of
 
 _HEAVY = ("jax", "keras", "keras_hub", "numpy", "tensorflow", "torch")
 _SIZE = 11
@@ -108,10 +108,10 @@ class SamplerConformance:
     def test_it_takes_none_but_the_likeliest_where_it_says_so(self) -> None:
         """A kind that says how far it reaches chooses the same when it sees these tokens alone."""
         spec, logits = self._token_sampler(), _logits()
-        reach = reach_of(spec)
-        if reach is None:
+        max_candidates = max_candidates_of(spec)
+        if max_candidates is None:
             pytest.skip(f"{type(spec).__name__} may choose any token")
-        ids = np.sort(selection.highest_places(np, logits, min(reach, _SIZE)), axis=-1)
+        ids = np.sort(selection.highest_places(np, logits, min(max_candidates, _SIZE)), axis=-1)
         uniforms = np.random.default_rng(3).random(len(logits))
         chosen = _choose(spec, "numpy", np.take_along_axis(logits, ids, axis=-1), uniforms)
         np.testing.assert_array_equal(ids[np.arange(len(ids)), chosen], _choose(spec, "numpy", logits, uniforms))

@@ -51,7 +51,7 @@ def validation(step: int, scores: Scores) -> Validation:
     if documents > 1:
         # Bits per character is a ratio of two sums over documents: the error of a ratio estimator.
         # Source: Cochran 1977, Sampling Techniques, chapter 6.
-        off = scores.nats / np.log(2.0) - scores.bits_per_character * scores.characters
+        off = scores.nll / np.log(2.0) - scores.bits_per_character * scores.characters
         error = float(np.sqrt(documents / (documents - 1) * np.square(off).sum()) / scores.characters.sum())
     return Validation(
         step,

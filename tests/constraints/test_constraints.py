@@ -278,7 +278,7 @@ def test_a_text_is_complete_when_its_room_ends(constraint, more, tokenizer):
     fewest = masks.distances.fewest(masks.start)
     rng = np.random.default_rng(more)
     for _ in range(4):
-        state = constraint.begin(tokenizer, [], room=fewest + more)
+        state = constraint.begin(tokenizer, [], remaining=fewest + more)
         written: list[int] = []
         for _ in range(fewest + more):
             token_id = int(rng.choice(np.flatnonzero(state.allowed())))
@@ -289,7 +289,7 @@ def test_a_text_is_complete_when_its_room_ends(constraint, more, tokenizer):
         assert state.is_complete
         assert constraint.matches(tokenizer.decode(written))
     with pytest.raises(GenerateArgumentError, match=f"takes {fewest} at least"):
-        constraint.begin(tokenizer, [], room=fewest - 1)
+        constraint.begin(tokenizer, [], remaining=fewest - 1)
 
 
 def test_the_fewest_tokens_are_counted_as_the_vocabulary_cuts_them(tokenizer):

@@ -383,9 +383,9 @@ def test_log_probabilities_are_the_models_own(host) -> None:
     for sampler in ("top_k:k=5", "random", "greedy"):
         ((found,),) = generate_ids(host, [prompt], sampler=sampler, max_new_tokens=10, seed=2)
         session = host.open([[host.tokenizer.start_token_id, *prompt]], [40])
-        for token_id, nats in zip(found.token_ids, found.nats, strict=True):
+        for token_id, logprobs in zip(found.token_ids, found.logprobs, strict=True):
             logits = session.logits()[0].astype(np.float64)
-            assert nats == pytest.approx(logits[token_id] - np.log(np.exp(logits).sum()), abs=1e-4)
+            assert logprobs == pytest.approx(logits[token_id] - np.log(np.exp(logits).sum()), abs=1e-4)
             session.append(np.array([token_id]))
 
 
@@ -465,7 +465,7 @@ class Anything(Constraint):
     def automaton(self) -> ByteAutomaton:
         raise NotImplementedError
 
-    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int], room: int | None = None) -> ConstraintState:
+    def begin(self, tokenizer: Tokenizer, prompt: Sequence[int], remaining: int | None = None) -> ConstraintState:
         return Free()
 
     def matches(self, text: str) -> bool:

@@ -31,19 +31,19 @@ def _encode(model, texts):
 
 def test_the_figures_equal_a_slow_computation(model):
     """Each document alone, unpadded, through KerasHub's own forward pass, added up in NumPy."""
-    nats, tokens = 0.0, 0
+    nll, tokens = 0.0, 0
     for text in TEXTS:
         ids = [model.tokenizer.start_token_id, *model.tokenizer.encode(text), model.tokenizer.end_token_id]
         for first in range(0, len(ids) - 1, 64):
             of_tokens = nats_by_hand(model, ids[first : first + 65])
-            nats += of_tokens.sum()
+            nll += of_tokens.sum()
             tokens += len(of_tokens)
     found = evaluate(model, _encode(model, TEXTS))
     characters = sum(map(len, TEXTS))
     assert (found.tokens, found.characters, found.documents) == (tokens, characters, len(TEXTS))
-    assert found.loss == pytest.approx(nats / tokens, rel=1e-5)
-    assert found.bits_per_character == pytest.approx(nats / math.log(2) / characters, rel=1e-5)
-    assert found.perplexity == pytest.approx(math.exp(nats / tokens), rel=1e-4)
+    assert found.loss == pytest.approx(nll / tokens, rel=1e-5)
+    assert found.bits_per_character == pytest.approx(nll / math.log(2) / characters, rel=1e-5)
+    assert found.perplexity == pytest.approx(math.exp(nll / tokens), rel=1e-4)
     assert found.tokens_per_character == tokens / characters
 
 

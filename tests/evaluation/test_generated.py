@@ -325,13 +325,13 @@ def test_the_interval_holds_the_figure_in_95_of_100_corpora():
     holds = 0
     for _ in range(200):
         characters = draws.integers(5, 60, 60)
-        nats = characters * draws.normal(4.0, 1.0, 60) * np.log(2.0)  # 4 bits per character in all
-        low, high = interval(nats, characters, seed=0)
+        nll = characters * draws.normal(4.0, 1.0, 60) * np.log(2.0)  # 4 bits per character in all
+        low, high = interval(nll, characters, seed=0)
         holds += low < 4.0 < high
     assert 178 <= holds <= 199
-    assert interval(nats, characters, seed=1) == interval(nats, characters, seed=1)
-    assert interval(nats, characters, seed=1) != interval(nats, characters, seed=2)
-    assert interval(nats[:1], characters[:1], seed=0) is None
+    assert interval(nll, characters, seed=1) == interval(nll, characters, seed=1)
+    assert interval(nll, characters, seed=1) != interval(nll, characters, seed=2)
+    assert interval(nll[:1], characters[:1], seed=0) is None
 
 
 @pytest.mark.one_backend

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import oracle
 import pytest
-from letters import END, next_nats, shared_model
+from letters import END, next_logprobs, shared_model
 
 from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
@@ -26,7 +26,7 @@ def test_beams_enough_for_every_text_find_the_best_of_all(model: LanguageModel, 
     """With four letters and three tokens, 64 beams leave no text out."""
     spec = Beam(num_beams=64, num_return_sequences=7, length_penalty=length_penalty)
     for prompt in ([], [0, 1, 2]):
-        texts = oracle.every_text(next_nats(model, [END, *prompt]), END, 3)
+        texts = oracle.every_text(next_logprobs(model, [END, *prompt]), END, 3)
         wanted = sorted(texts, key=lambda text: -text[1] / len(text[0]) ** length_penalty)[:7]
         (found,) = generate_ids(model, [prompt], sampler=spec, max_new_tokens=3)
         assert [one.token_ids for one in found] == [text for text, _ in wanted]
@@ -45,7 +45,7 @@ def test_few_beams_find_what_the_slow_search_finds(
     prompts = [[], [0], [1, 1, 3, 2], [3, 3]]
     together = generate_ids(model, prompts, sampler=spec, max_new_tokens=6)
     for prompt, found in zip(prompts, together, strict=True):
-        after = next_nats(model, [END, *prompt])
+        after = next_logprobs(model, [END, *prompt])
         wanted = oracle.beam_search(after, END, 6, num_beams, length_penalty, best, early_stopping)
         assert [one.token_ids for one in found] == [text for text, _ in wanted]
         np.testing.assert_allclose([one.score for one in found], [score for _, score in wanted], atol=1e-4)
@@ -57,14 +57,14 @@ def test_diverse_groups_find_what_the_slow_search_finds(model: LanguageModel, pe
     spec = Beam(6, 0.0, 6, num_beam_groups=3, diversity_penalty=penalty)
     prompts = [[], [0], [1, 1, 3, 2]]
     for prompt, found in zip(prompts, generate_ids(model, prompts, sampler=spec, max_new_tokens=5), strict=True):
-        wanted = oracle.diverse_beam_search(next_nats(model, [END, *prompt]), END, 5, 2, 3, penalty, 6)
+        wanted = oracle.diverse_beam_search(next_logprobs(model, [END, *prompt]), END, 5, 2, 3, penalty, 6)
         assert sorted(one.token_ids for one in found) == sorted(text for text, _ in wanted)
         np.testing.assert_allclose([one.score for one in found], [score for _, score in wanted], atol=1e-4)
 
 
 def test_a_finished_text_keeps_its_score_while_others_go_on(model: LanguageModel) -> None:
     """Its score is that of its own tokens, the end token the last of them."""
-    after = next_nats(model, [END])
+    after = next_logprobs(model, [END])
     (found,) = generate_ids(model, [[]], sampler=Beam(8, 0.0, 8), max_new_tokens=8)
     assert any(one.finished and len(one.token_ids) < 6 for one in found)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
@@ -96,14 +96,14 @@ def test_contrastive_search_is_that_of_its_paper(model: LanguageModel, k: int, a
     """Every candidate is read by the plain forward pass, and scored by the oracle."""
     for prompt in ([], [0, 1, 2, 2]):
         text = [END, *prompt]
-        after = next_nats(model, text)
+        after = next_logprobs(model, text)
         written: list[int] = []
         for _ in range(5):
-            nats = after(tuple(written))
-            candidates = sorted(oracle.top_k(nats, k), key=lambda token: -nats[token])
+            logprobs = after(tuple(written))
+            candidates = sorted(oracle.top_k(logprobs, k), key=lambda token: -logprobs[token])
             hidden = [hidden_states(model, [*text, *written, token]) for token in candidates]
             scores = [
-                oracle.contrastive_score(np.exp(nats[token]), states[-1], states[:-1], alpha)
+                oracle.contrastive_score(np.exp(logprobs[token]), states[-1], states[:-1], alpha)
                 for token, states in zip(candidates, hidden, strict=True)
             ]
             written.append(candidates[int(np.argmax(scores))])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from letters import END, next_nats, shared_model
+from letters import END, next_logprobs, shared_model
 from tiny import tiny_gpt2, tiny_opt
 from toys import by_keras_hub, smallest_llama, tiny_gemma, tiny_qwen
 
@@ -131,11 +131,11 @@ def test_several_sequences_are_draws_of_their_own_and_the_first_is_the_solo_one(
 
 def test_log_probabilities_are_the_models_own() -> None:
     model = shared_model()
-    nats = next_nats(model, [END, 0])
+    logprobs = next_logprobs(model, [END, 0])
     (found,) = generate(
         model, ["a"], sampler=TopK(3, temperature=0.5), max_new_tokens=8, return_logprobs=True, return_prompt=False
     )
-    wanted = [nats(found.token_ids[:n])[token] for n, token in enumerate(found.token_ids)]
+    wanted = [logprobs(found.token_ids[:n])[token] for n, token in enumerate(found.token_ids)]
     np.testing.assert_allclose(found.logprobs, wanted, atol=1e-4)
     assert found.score == pytest.approx(sum(wanted), abs=1e-3)
 

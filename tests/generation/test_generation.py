@@ -18,7 +18,7 @@ from kerasgen.errors import GenerateArgumentError, GenerationError, SamplerArgum
 from kerasgen.generation import Continuation, decode, engine_registry, generate, generate_ids, stream
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.base import SamplerSpec, reach_of
+from kerasgen.samplers.base import SamplerSpec, max_candidates_of
 from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 
@@ -89,9 +89,9 @@ def test_a_reach_speaks_for_the_choice_of_its_own_class_and_those_above() -> Non
         """Writes neither anew."""
 
     class Third(Second):
-        reach = 3
+        max_candidates = 3
 
-    assert [reach_of(spec) for spec in (Greedy(), TopK(7), Loud(k=7), Random(), Second(), Third())] == [
+    assert [max_candidates_of(spec) for spec in (Greedy(), TopK(7), Loud(k=7), Random(), Second(), Third())] == [
         1, 7, 7, None, None, 3,
     ]  # fmt: skip
 
@@ -170,11 +170,11 @@ def test_what_leaves_every_choice_is_a_plain_draw(gpt2: LanguageModel, spec: Sam
 
 
 def test_a_score_is_what_the_model_itself_gives_the_tokens(letters: LanguageModel) -> None:
-    from letters import next_nats
+    from letters import next_logprobs
 
-    nats_after = next_nats(letters, [4, 0])
+    logprobs_after = next_logprobs(letters, [4, 0])
     ((found,),) = generate_ids(letters, [[0]], sampler=TopK(2, temperature=0.5), max_new_tokens=6)
-    wanted = sum(nats_after(found.token_ids[:n])[token] for n, token in enumerate(found.token_ids))
+    wanted = sum(logprobs_after(found.token_ids[:n])[token] for n, token in enumerate(found.token_ids))
     assert found.score == pytest.approx(wanted, abs=1e-4)
 
 

@@ -125,10 +125,10 @@ def test_a_score_is_of_float32_logits_whatever_the_hidden_states_are() -> None:
     backend.use()
     from keras import ops
 
-    from kerasgen.models.cross_entropy import token_nats
+    from kerasgen.models.cross_entropy import token_nll
 
     inputs["table"] += np.random.default_rng(2).standard_normal(inputs["table"].shape).astype(np.float32) * 1e-3
-    found = token_nats(
+    found = token_nll(
         ops.cast(ops.convert_to_tensor(inputs["hidden"]), "bfloat16"),
         ops.convert_to_tensor(inputs["table"]),
         ops.convert_to_tensor(inputs["targets"]),
@@ -224,7 +224,7 @@ def test_a_models_logits_are_its_hidden_states_times_its_table(model_of: Any) ->
     model = model_of()
     from keras import ops
 
-    from kerasgen.models.cross_entropy import nats
+    from kerasgen.models.cross_entropy import nll
     from kerasgen.models.forward import TokenLosses
 
     rng = np.random.default_rng(3)
@@ -240,6 +240,6 @@ def test_a_models_logits_are_its_hidden_states_times_its_table(model_of: Any) ->
     losses = TokenLosses(model)
     assert losses.hidden(inputs) is not None
     logits = model.causal_lm({"token_ids": inputs["token_ids"], "padding_mask": inputs["segment_ids"]})
-    expected = np.asarray(nats(logits, inputs["targets"]))
+    expected = np.asarray(nll(logits, inputs["targets"]))
     np.testing.assert_allclose(np.asarray(losses(inputs)), expected, rtol=1e-4, atol=1e-5)
     assert float(losses.weighted(inputs).loss) == pytest.approx(float(expected.mean()), rel=1e-5)

@@ -57,7 +57,7 @@ def test_nats_equal_a_slow_computation_from_kerashubs_own_logits(scored: Scored)
     for start, targets, document in zip(pieces.starts, pieces.targets, pieces.documents, strict=True):
         expected[document] += nats_by_hand(scored.model, encoded.token_ids[start : start + targets + 1]).sum()
     found = scored.score(encoded)
-    np.testing.assert_allclose(found.nats, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.nll, expected, rtol=1e-5)
     assert found.loss == pytest.approx(expected.sum() / sum(len(ids) - 1 for ids in scored.ids), rel=1e-5)
     characters = sum(map(len, scored.ids))  # `documents_of` calls each id a character
     assert found.bits_per_character == pytest.approx(expected.sum() / np.log(2) / characters, rel=1e-5)
@@ -65,19 +65,19 @@ def test_nats_equal_a_slow_computation_from_kerashubs_own_logits(scored: Scored)
 
 def test_each_document_costs_what_it_costs_alone(scored: Scored) -> None:
     together = scored.score(scored.ids)
-    alone = [scored.score([ids]).nats[0] for ids in scored.ids]
-    np.testing.assert_allclose(together.nats, alone, rtol=2e-6)
+    alone = [scored.score([ids]).nll[0] for ids in scored.ids]
+    np.testing.assert_allclose(together.nll, alone, rtol=2e-6)
 
 
 def test_changing_one_document_leaves_every_other_ones_nats_to_the_bit(scored: Scored) -> None:
     """No information passes between documents, whichever of a row is changed."""
-    before = scored.score(scored.ids).nats
+    before = scored.score(scored.ids).nll
     packing = "best_fit" if scored.losses.packs else "none"
     rows = pack(documents_of(scored.ids), sequence_length=SEQUENCE_LENGTH, packing=packing)
     for changed in (5, 4, 1):
         ids = [list(document) for document in scored.ids]
         ids[changed] = [3 + (token_id + 7) % 297 for token_id in ids[changed]]
-        after = scored.score(ids).nats
+        after = scored.score(ids).nll
         assert after[changed] != before[changed]
         others = np.arange(len(ids)) != changed
         np.testing.assert_array_equal(after[others], before[others])
@@ -89,7 +89,7 @@ def test_batch_size_and_rows_of_padding_change_nothing(scored: Scored) -> None:
     """A batch is filled up with rows of padding, here many."""
     base = scored.score(scored.ids)
     other = scored.score(scored.ids, batch_size=19)
-    np.testing.assert_allclose(other.nats, base.nats, rtol=2e-6)
+    np.testing.assert_allclose(other.nll, base.nll, rtol=2e-6)
     assert other.tokens.tolist() == base.tokens.tolist() == [len(ids) - 1 for ids in scored.ids]
     assert other.loss == pytest.approx(base.loss, rel=1e-6)
 

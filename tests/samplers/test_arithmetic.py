@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kerasgen.samplers import arithmetic, selection
-from kerasgen.samplers.base import LEAST_TEMPERATURE, TokenSampler, reach_of
+from kerasgen.samplers.base import LEAST_TEMPERATURE, TokenSampler, max_candidates_of
 from kerasgen.samplers.sampling import Greedy, TopK
 
 pytestmark = pytest.mark.numerical
@@ -91,9 +91,9 @@ def test_what_is_chosen_among_the_likeliest_is_what_is_chosen_among_all(
     rng = np.random.default_rng(seed)
     logits = rng.integers(0, distinct, (2, size)) * (8.0 / distinct)
     uniforms = rng.random(2)
-    reach = reach_of(sampler)
-    assert reach is not None
-    ids = np.sort(selection.highest_places(np, logits, min(reach, size)), axis=-1)
+    max_candidates = max_candidates_of(sampler)
+    assert max_candidates is not None
+    ids = np.sort(selection.highest_places(np, logits, min(max_candidates, size)), axis=-1)
     chosen = sampler.choose(np, np.take_along_axis(logits, ids, axis=-1), uniforms)
     np.testing.assert_array_equal(ids[np.arange(2), chosen], sampler.choose(np, logits, uniforms))
 

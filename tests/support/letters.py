@@ -80,7 +80,7 @@ def letter_model(seed: int = 0, *, starts: bool = True, max_sequence_length: int
 shared_model = functools.cache(lambda: letter_model(seed=2))
 
 
-def next_nats(model: LanguageModel, prompt: Sequence[int]):
+def next_logprobs(model: LanguageModel, prompt: Sequence[int]):
     """The model's log-probabilities after `prompt` and more tokens, by its plain forward pass, kept once computed."""
     from keras import ops
 

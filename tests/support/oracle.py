@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 Row = Sequence[float]
 # The log-probabilities of the next token after these tokens.
-NextNats = Callable[[tuple[int, ...]], Row]
+NextLogprobs = Callable[[tuple[int, ...]], Row]
 
 
 def probabilities(logits: Row) -> list[float]:
@@ -73,20 +73,26 @@ def contrastive_score(probability: float, candidate: Row, context: Sequence[Row]
     return (1 - alpha) * probability - alpha * max(cosine(candidate, other) for other in context)
 
 
-def every_text(next_nats: NextNats, end: int, most: int) -> list[tuple[tuple[int, ...], float]]:
+def every_text(next_logprobs: NextLogprobs, end: int, most: int) -> list[tuple[tuple[int, ...], float]]:
     """Every text that ends within `most` tokens or is cut there, with its total log-probability."""
     found = []
     growing: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     while growing:
         text, total = growing.pop()
-        for token, nats in enumerate(next_nats(text)):
-            longer = ((*text, token), total + nats)
+        for token, logprobs in enumerate(next_logprobs(text)):
+            longer = ((*text, token), total + logprobs)
             (found if token == end or len(longer[0]) == most else growing).append(longer)
     return found
 
 
 def beam_search(
-    next_nats: NextNats, end: int, most: int, num_beams: int, length_penalty: float, best: int, early_stopping: bool
+    next_logprobs: NextLogprobs,
+    end: int,
+    most: int,
+    num_beams: int,
+    length_penalty: float,
+    best: int,
+    early_stopping: bool,
 ) -> list[tuple[tuple[int, ...], float]]:
     """The best texts with their scores, as `kerasgen.samplers.lookahead.Beam` describes the search."""
 
@@ -97,7 +103,9 @@ def beam_search(
     finished: list[tuple[tuple[int, ...], float]] = []
     for length in range(1, most + 1):
         candidates = [
-            ((*text, token), total + nats) for text, total in live for token, nats in enumerate(next_nats(text))
+            ((*text, token), total + logprobs)
+            for text, total in live
+            for token, logprobs in enumerate(next_logprobs(text))
         ]
         candidates.sort(key=lambda candidate: -candidate[1])
         finished += [scored(*candidate) for candidate in candidates[:num_beams] if candidate[0][-1] == end]
@@ -114,7 +122,7 @@ def beam_search(
 
 
 def diverse_beam_search(
-    next_nats: NextNats, end: int, most: int, size: int, groups: int, penalty: float, best: int
+    next_logprobs: NextLogprobs, end: int, most: int, size: int, groups: int, penalty: float, best: int
 ) -> list[tuple[tuple[int, ...], float]]:
     """The best texts of all groups with their log-probabilities, as `kerasgen.samplers.lookahead.Beam` describes them.
 
@@ -126,9 +134,9 @@ def diverse_beam_search(
         taken: list[int] = []
         for group in range(groups):
             candidates = [
-                (total + nats - penalty * taken.count(token), (*text, token), total + nats)
+                (total + logprobs - penalty * taken.count(token), (*text, token), total + logprobs)
                 for text, total in live[group]
-                for token, nats in enumerate(next_nats(text))
+                for token, logprobs in enumerate(next_logprobs(text))
             ]
             candidates.sort(key=lambda candidate: -candidate[0])
             finished[group] += [(text, total) for _, text, total in candidates[:size] if text[-1] == end]

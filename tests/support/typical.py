@@ -20,9 +20,9 @@ class Typical(TokenSampler):
         require(self.width >= 0, "`width` must be at least 0", f"width={self.width!r}")
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
-        nats = arithmetic.log_softmax(xp, logits)
-        possible = nats > float("-inf")
-        surprise = -xp.where(possible, nats, xp.zeros_like(nats))
+        logprobs = arithmetic.log_softmax(xp, logits)
+        possible = logprobs > float("-inf")
+        surprise = -xp.where(possible, logprobs, xp.zeros_like(logprobs))
         expected = xp.sum(arithmetic.softmax(xp, logits) * surprise, axis=-1, keepdims=True)
         distance = xp.where(possible, xp.abs(surprise - expected), float("inf"))
         nearest = xp.min(distance, axis=-1, keepdims=True)

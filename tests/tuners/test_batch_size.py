@@ -129,11 +129,11 @@ class TestValidations:
 
         rng = np.random.default_rng(0)
         characters = rng.integers(20, 200, 300)
-        nats = characters * rng.normal(3.0, 0.5, 300) + rng.normal(0, 5, 300)
-        scores = Scores(nats=nats, tokens=characters + 1, characters=characters)
+        nll = characters * rng.normal(3.0, 0.5, 300) + rng.normal(0, 5, 300)
+        scores = Scores(nll=nll, tokens=characters + 1, characters=characters)
         drawn = rng.integers(0, 300, (4_000, 300))
-        resampled = nats[drawn].sum(1) / np.log(2) / characters[drawn].sum(1)
+        resampled = nll[drawn].sum(1) / np.log(2) / characters[drawn].sum(1)
         found = validation(7, scores)
         assert found.standard_error == pytest.approx(resampled.std(), rel=0.1)
         assert (found.step, found.documents, found.tokens) == (7, 300, int(characters.sum()) + 300)
-        assert validation(0, Scores(nats[:1], characters[:1], characters[:1])).standard_error is None
+        assert validation(0, Scores(nll[:1], characters[:1], characters[:1])).standard_error is None

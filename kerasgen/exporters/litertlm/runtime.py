@@ -71,10 +71,10 @@ class LiteRtLmRuntime(Runtime):
         text = self.tokenizer.decode(prompt)
         if not text or self.tokenizer.encode(text) != prompt:
             raise GenerateArgumentError("A LiteRT-LM bundle reads text; these ids are not those of a text.")
-        room = self._longest - len(prompt) - 1
-        if not 0 < max_new_tokens <= room:
+        remaining = self._longest - len(prompt) - 1
+        if not 0 < max_new_tokens <= remaining:
             raise GenerateArgumentError(
-                f"max_new_tokens must be between 1 and {room} after this prompt. Received: {max_new_tokens}."
+                f"max_new_tokens must be between 1 and {remaining} after this prompt. Received: {max_new_tokens}."
             )
         with self._session:
             session = self._engine.create_session(

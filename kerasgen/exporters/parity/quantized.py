@@ -173,7 +173,7 @@ def _distances(
     places = np.cumsum([0, *map(len, windows)])
     scored = np.concatenate([np.arange(at, at + len(one) - 1) for at, one in zip(places, windows, strict=False)])
     targets = np.concatenate([one[1:] for one in windows])
-    nats = {name: float(-rows[scored, targets].mean()) for name, rows in (("of_the_model", ours), ("", theirs))}
+    nll = {name: float(-rows[scored, targets].mean()) for name, rows in (("of_the_model", ours), ("", theirs))}
     text = "".join(model.tokenizer.decode(one[1:]) for one in windows)
     bits = len(targets) / math.log(2) / max(len(text), 1)
     return {
@@ -184,10 +184,10 @@ def _distances(
         "same_likeliest": float((likeliest[0] == likeliest[1]).mean()),
         "largest_logit_difference": difference,
         "largest_logit_difference_in_deviations": difference / float(np.concatenate(wanted).std()),
-        "nats_per_token": nats[""],
-        "nats_per_token_of_the_model": nats["of_the_model"],
-        "bits_per_character": nats[""] * bits,
-        "bits_per_character_of_the_model": nats["of_the_model"] * bits,
+        "nats_per_token": nll[""],
+        "nats_per_token_of_the_model": nll["of_the_model"],
+        "bits_per_character": nll[""] * bits,
+        "bits_per_character_of_the_model": nll["of_the_model"] * bits,
     }
 
 

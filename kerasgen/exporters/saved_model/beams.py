@@ -30,11 +30,11 @@ def candidates(
     Returns:
         Float64 nats and int32 ids, `(batch, num_beams, count)`, the likeliest first.
     """
-    nats = utf8.masked(arithmetic.log_softmax(xp, logits / temperature), states)
+    logprobs = utf8.masked(arithmetic.log_softmax(xp, logits / temperature), states)
     # Of one text no more can be among the best than these.
-    nats, ids = arithmetic.top(xp, nats, min(2 * num_beams, vocabulary_size))
-    shape = (-1, num_beams, nats.shape[-1])
-    return tf.reshape(tf.cast(nats, tf.float64), shape), tf.reshape(ids, shape)
+    logprobs, ids = arithmetic.top(xp, logprobs, min(2 * num_beams, vocabulary_size))
+    shape = (-1, num_beams, logprobs.shape[-1])
+    return tf.reshape(tf.cast(logprobs, tf.float64), shape), tf.reshape(ids, shape)
 
 
 def begin(batch: Any, *, num_beams: int, positions: int, pad: int) -> beams.Beams:
@@ -73,11 +73,11 @@ def step(
         end: int32 scalar, the id that ends a text.
         length_penalty: as in `Beam`.
     """
-    nats, ids = found
+    logprobs, ids = found
     after, parents = beams.step(
         xp,
         state,
-        nats,
+        logprobs,
         active=active,
         index=index,
         generated=generated,

@@ -209,9 +209,9 @@ def read_prompt(engine: LiteRtEngine, prompt: list[int]) -> Tree:
     return tree
 
 
-def _chunk(sizes: Sequence[int], left: int, room: int) -> int | None:
+def _chunk(sizes: Sequence[int], left: int, remaining: int) -> int | None:
     """The prefill to read `left` tokens with, or None where reading one by one is cheaper or nothing else fits."""
-    fitting = [size for size in sorted(sizes) if size <= room]
+    fitting = [size for size in sorted(sizes) if size <= remaining]
     enough = [size for size in fitting if size >= left]
     if enough and left * 4 >= enough[0]:
         return enough[0]

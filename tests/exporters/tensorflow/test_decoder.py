@@ -37,9 +37,9 @@ def test_hidden_states_are_those_of_kerashub(make):
     found = decoder.through(config, map_arrays(tf.constant, weights), rows, decoder.Rows(config, of_rows))
     np.testing.assert_allclose(found, wanted, atol=2e-5)
 
-    turned = decoder.as_columns(map_named(lambda name, x: x.T if name.endswith("kernel") else x, weights))
+    transposed = decoder.as_columns(map_named(lambda name, x: x.T if name.endswith("kernel") else x, weights))
     columns = tf.transpose(tf.reshape(rows, (10, -1)))
-    found = decoder.through(config, turned, columns, decoder.Columns(config, of_columns))
+    found = decoder.through(config, transposed, columns, decoder.Columns(config, of_columns))
     np.testing.assert_allclose(tf.transpose(found), np.reshape(wanted, (10, -1)), atol=2e-5)
 
 
