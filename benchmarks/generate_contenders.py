@@ -109,7 +109,7 @@ def keras_model(job: dict[str, int]) -> Any:
 
 def kerasgen_generates(job: dict[str, int]) -> Generate:
     """Through kerasgen's loops, with a limit of its own for each text."""
-    from kerasgen.generation import batches, beam, engine_registry, loops
+    from kerasgen.generation import batches, beam_loop, engine_registry, loops
     from kerasgen.models.base import LanguageModel
     from kerasgen.samplers.lookahead import Beam
     from kerasgen.samplers.resolving import resolve
@@ -122,7 +122,7 @@ def kerasgen_generates(job: dict[str, int]) -> Generate:
         rows: Ids = [[] for _ in prompts]
         for batch in batches.batches(prompts, limits, [0] * len(prompts), 32):
             if isinstance(spec, Beam):
-                for place, (best, *_) in zip(batch.places, beam.search_beams(engine, batch, spec), strict=True):
+                for place, (best, *_) in zip(batch.places, beam_loop.search_beams(engine, batch, spec), strict=True):
                     rows[place] = list(best.token_ids)
                 continue
             for chosen in loops.sample(engine, batch, spec, loops.Texts(batch, engine.tokenizer)):

@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasgen.generation.config import FIELDS
 from kerasgen.keywords import Elsewhere, same
-from kerasgen.samplers.borrowed import as_sampler, borrowed
+from kerasgen.samplers.foreign_arguments import as_sampler, borrowed
 
 # The arguments of the calls, to be recognized where another call receives one of them.
 PIPELINE = (

@@ -9,7 +9,7 @@ from dataclasses import fields
 from functools import partial
 
 from kerasgen import keywords
-from kerasgen.samplers.borrowed import as_text, borrowed
+from kerasgen.samplers.foreign_arguments import as_text, borrowed
 
 # `Pipeline(corpus=…)`, `fit(directory=…)`: the call that stands around an argument in a remedy.
 _CALL = r"(?:\b(?:kg\.|kerasgen\.)?[A-Za-z_]+(?:\.[a-z_]+)*\()?"

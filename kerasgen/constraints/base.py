@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from kerasgen.constraints import utf8
+from kerasgen.constraints import byte_ranges
 from kerasgen.errors import ConstraintArgumentError
 from kerasgen.keywords import Checked
 
@@ -96,7 +96,7 @@ class CharacterAutomaton(ByteAutomaton):
         States inside a character are alike if as many bytes are missing and they lead to states that are. Override
         `likeness_of` for the states between characters.
         """
-        if isinstance(state, utf8.Inside):
+        if isinstance(state, byte_ranges.Inside):
             return frozenset((missing, self.likeness_of(after)) for missing, after in state.ways())
         return self.likeness_of(state)
 
@@ -111,13 +111,13 @@ class CharacterAutomaton(ByteAutomaton):
         if state not in kept:
             if len(kept) >= _STEPS_KEPT:
                 kept.clear()
-            inside = state if isinstance(state, utf8.Inside) else utf8.Inside(self.arcs(state))
+            inside = state if isinstance(state, byte_ranges.Inside) else byte_ranges.Inside(self.arcs(state))
             kept[state] = inside.steps()
         return kept[state]
 
     def accepts(self, state: State) -> bool:
         """Return whether the text is complete here; inside a character it never is."""
-        return not isinstance(state, utf8.Inside) and self.ends(state)
+        return not isinstance(state, byte_ranges.Inside) and self.ends(state)
 
 
 class ConstraintState(ABC):

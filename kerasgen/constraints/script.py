@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kerasgen.constraints import scripts
+from kerasgen.constraints import script_tables
 from kerasgen.constraints.base import CharacterAutomaton, Constraint, State, require
 
 # Every character but U+FFFD, which says that bytes were lost.
@@ -28,15 +28,15 @@ class Script(Constraint):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.script in scripts.NAMES,
-            f"`script` must be one of {', '.join(scripts.NAMES)}",
+            self.script in script_tables.NAMES,
+            f"`script` must be one of {', '.join(script_tables.NAMES)}",
             f"script={self.script!r}",
         )
-        scripts.foreign(self.script)
+        script_tables.foreign(self.script)
 
     def automaton(self) -> CharacterAutomaton:
         """Return the automaton over characters, which has one state."""
-        return _Script(scripts.without(_CHARACTERS, self.script))
+        return _Script(script_tables.without(_CHARACTERS, self.script))
 
 
 class _Script(CharacterAutomaton):

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from kerasgen.constraints import rhymes, scripts
+from kerasgen.constraints import rhymes, script_tables
 from kerasgen.constraints.base import CharacterAutomaton, Constraint, State, ranges, require
-from kerasgen.constraints.scripts import HAN
+from kerasgen.constraints.script_tables import HAN
 from kerasgen.keywords import near
 
 FORMS: dict[str, tuple[int, int]] = {
@@ -79,14 +79,14 @@ class VerseForm(Constraint):
         )
         require(isinstance(self.rhyme, bool), "`rhyme` must be True or False", f"rhyme={self.rhyme!r}")
         require(
-            self.script is None or self.script in scripts.NAMES,
-            f"`script` must be one of {', '.join(scripts.NAMES)}, or None",
+            self.script is None or self.script in script_tables.NAMES,
+            f"`script` must be one of {', '.join(script_tables.NAMES)}, or None",
             f"script={self.script!r}",
         )
         if self.rhyme:
             rhymes.require_table()
         if self.script is not None:
-            scripts.foreign(self.script)
+            script_tables.foreign(self.script)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,8 +105,8 @@ class _Verse(CharacterAutomaton):
         self._lines, self._characters = form.shape
         self._odd, self._even, self._between = form.odd_ends, form.even_ends, form.between
         self._groups = groups
-        foreign = frozenset() if form.script is None else scripts.foreign(form.script)
-        self._han = HAN if form.script is None else scripts.without(HAN, form.script)
+        foreign = frozenset() if form.script is None else script_tables.foreign(form.script)
+        self._han = HAN if form.script is None else script_tables.without(HAN, form.script)
         # Characters by the groups they may belong to.
         self._by_groups: dict[frozenset[str], list[str]] = {}
         for character, of_it in (groups or {}).items():

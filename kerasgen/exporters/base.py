@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kerasgen.errors import ExportArgumentError, GenerateArgumentError
 from kerasgen.keywords import Checked, checked
-from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.foreign_arguments import as_sampler
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel

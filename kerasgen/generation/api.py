@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import decoding, engine_registry, guided, loops
+from kerasgen.generation import batch_decoding, engine_registry, guided, loops
 from kerasgen.generation.batches import NO_OFFSET, Continuation, PromptOffset
 from kerasgen.generation.config import (
     GenerationConfig,
@@ -24,7 +24,7 @@ from kerasgen.generation.request import Request, check_prompts, make_request
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import TokenSampler
-from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.foreign_arguments import as_sampler
 from kerasgen.samplers.lookahead import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
@@ -86,7 +86,7 @@ def generate(
     tokenizer = model.tokenizer
     encoded = tokenizer.encode_batch(texts)
     request = make_request(model, encoded, config, offset=offset, logprobs=config.return_logprobs)
-    found = decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
+    found = batch_decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
     def written(prompt: str, one: Continuation) -> Any:
         # Where `bad_words` leave nothing that completes a character, a text ends within it.
@@ -138,7 +138,7 @@ def generate_ids(
     """
     config = configured("generate_ids()", IdsSettings, config, settings, needs=("sampler",))
     request = make_request(model, prompts, config, offset=offset, logprobs=logprobs)
-    return decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
+    return batch_decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)
@@ -178,7 +178,7 @@ def stream(
     decoder = engine_registry.resolve(model, config.engine, longest=request.limits[0])
     (batch,) = request.batches()
     # Here and not at the first piece, for it says whether there is a loop for the sampler.
-    steps = decoding.choices(
+    steps = batch_decoding.choices(
         decoder, batch, spec, loops.Texts(batch, decoder.tokenizer, request.utf8), request.states, logprobs=False
     )
     pieces = _pieces(steps, decoder.tokenizer, request, text if config.return_prompt else "")

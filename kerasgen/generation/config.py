@@ -18,7 +18,7 @@ from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError, call_error
 from kerasgen.keywords import Checked
 from kerasgen.samplers import resolving
-from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.foreign_arguments import as_sampler
 from kerasgen.samplers.lookahead import Beam
 
 if TYPE_CHECKING:

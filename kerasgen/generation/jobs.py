@@ -19,7 +19,7 @@ from kerasgen.generation.batches import PromptOffset
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured, takes
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.foreign_arguments import as_sampler
 from kerasgen.samplers.resolving import is_hub_sampler
 
 # Values of each weight that go into a model's fingerprint, evenly spread.

@@ -12,7 +12,7 @@ from kerasgen.generation.config import GenerationConfig, GenerationSettings, Str
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.foreign_arguments import as_sampler
 from kerasgen.samplers.resolving import is_hub_sampler
 from kerasgen.tokens.base import Tokenizer
 

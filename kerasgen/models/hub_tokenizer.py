@@ -17,7 +17,7 @@ from kerasgen.models.hub_codecs import BytePairs, Codec, SentencePiece
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 from kerasgen.tokens.bpe_files import parse_json, read_text
-from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
+from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
 
 SETTINGS_FILE = "assets/tokenizer/tokenizer_settings.json"
 """In a preset, what KerasHub's own files have no place for."""

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.keywords import checked
-from kerasgen.samplers.borrowed import as_sampler
+from kerasgen.samplers.foreign_arguments import as_sampler
 from kerasgen.tokens.base import Tokenizer
 
 

@@ -239,7 +239,7 @@ class _RemoteTokenizer(Tokenizer):
         return cast(str, self._process.ask("decode", **asked))
 
     def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
-        from kerasgen.tokens.decoding import ByteTokenDecoder
+        from kerasgen.tokens.utf8_decoding import ByteTokenDecoder
 
         left_out = frozenset(self._process.ask("special_token_ids")) if skip_special_tokens else frozenset()
         return ByteTokenDecoder(lambda token_id: b"" if token_id in left_out else self.token_bytes(token_id))

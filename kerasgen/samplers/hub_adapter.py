@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from kerasgen.errors import SamplerArgumentError
 from kerasgen.samplers import arithmetic, randomness
-from kerasgen.samplers import beams as search
+from kerasgen.samplers import beam_search as search
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.lookahead import Beam, Contrastive
 

@@ -15,9 +15,9 @@ from kerasgen.tokens import bpe_files, tokenizer_directory, tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe_encoder import BpeEncoder
-from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
 from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, token_bytes
 from kerasgen.tokens.special_tokens import AUTOMATIC, check_added_tokens, choose_special_tokens
+from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kerasgen.errors import CheckpointError
-from kerasgen.tuners import checkpoints, curve, sharding, state
+from kerasgen.tuners import checkpoint_contents, checkpoints, curve, sharding
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.callbacks import History
 from kerasgen.tuners.trainer import Trainer
@@ -34,7 +34,7 @@ def checkpoint_to_resume(
     """
     go_on = resume
     if resume == "auto":
-        go_on = sharding.agreed(share, not state.finished(directory), "whether a run goes on")
+        go_on = sharding.agreed(share, not checkpoint_contents.finished(directory), "whether a run goes on")
     saved = checkpoints.read_latest(directory) if go_on else None
     sharding.together(share, "what is there was read")  # before one process changes it
     if resume is True and saved is None:
@@ -69,12 +69,12 @@ class Recorder:
         self._directory = directory
         self._share = share
         self._fingerprint = fingerprint
-        self._variables = state.state_variables(trainer)
+        self._variables = checkpoint_contents.state_variables(trainer)
         if saved is not None:
-            state.restore(saved, trainer, fingerprint, directory)
+            checkpoint_contents.restore(saved, trainer, fingerprint, directory)
             self.history = History.from_dict(saved.state["history"])
         elif share.writes:
-            state.clear(directory)
+            checkpoint_contents.clear(directory)
         sharding.together(share, "the run begins")
 
     def save(self) -> Path:
@@ -102,24 +102,24 @@ class Recorder:
         """Write the weights as the best ones so far."""
         best = _gathered(self._trained())
         if self._share.writes:
-            checkpoints.write_tensors(self._directory / state.BEST_FILE, best)
+            checkpoints.write_tensors(self._directory / checkpoint_contents.BEST_FILE, best)
         sharding.together(self._share, "the best weights")
 
     def take_best(self) -> None:
         """Give the model the best weights, as `keep_best` wrote them last."""
-        best = checkpoints.read_tensors(self._directory / state.BEST_FILE)
-        state.assign(self._trained(), best, self._directory)
+        best = checkpoints.read_tensors(self._directory / checkpoint_contents.BEST_FILE)
+        checkpoint_contents.assign(self._trained(), best, self._directory)
 
     def finish(self, report: TuneReport, *, draw_curve: bool) -> None:
         """Write the report, which says that the run is finished, and the curve of its losses if it is asked for."""
         if self._share.writes:
             if draw_curve:
                 curve.draw(self._directory / curve.FILE, self.history.losses, self.history.validations)
-            state.write_report(self._directory, report)
+            checkpoint_contents.write_report(self._directory, report)
         sharding.together(self._share, "the report")
 
     def _trained(self) -> dict[str, Any]:
-        return state.named(self._trainer.trainable_variables)
+        return checkpoint_contents.named(self._trainer.trainable_variables)
 
 
 def _is_finite(tensor: Any) -> bool:

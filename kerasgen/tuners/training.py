@@ -21,7 +21,7 @@ from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import batch_size, held_out, sharding, state, throughput, user_callbacks, validation
+from kerasgen.tuners import batch_size, checkpoint_contents, held_out, sharding, throughput, user_callbacks, validation
 from kerasgen.tuners.base import TuneReport, Validation
 from kerasgen.tuners.callbacks import History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.plan import Plan
@@ -164,8 +164,10 @@ class _Run:
         precision = self.model.causal_lm.dtype_policy.name
         with computing_in(self.model.causal_lm, self.settings.precision):
             trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row)
-            state.reseed(trainer, self.seed)
-            fingerprint = state.fingerprint_of(trainer, self.train, self.held_out, self.settings, self.seed)
+            checkpoint_contents.reseed(trainer, self.seed)
+            fingerprint = checkpoint_contents.fingerprint_of(
+                trainer, self.train, self.held_out, self.settings, self.seed
+            )
             recorder = Recorder(trainer, self.directory, self.share, fingerprint, saved)
             validate = None
             if self.held_out is not None and self.has_held_out:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny import tiny_vocabulary
 
 import kerasgen as kg
-from kerasgen.constraints import REGISTRY, rhymes, utf8
+from kerasgen.constraints import REGISTRY, byte_ranges, rhymes
 from kerasgen.constraints.base import CharacterAutomaton, Constraint
 from kerasgen.constraints.masks import TokenMasks, masks_of
 from kerasgen.errors import ConstraintArgumentError, GenerateArgumentError, GenerationError, MissingDependencyError
@@ -139,7 +139,7 @@ def test_byte_ranges_hold_exactly_the_code_points(first, last, point):
         written = chr(code).encode()
         found = [
             split
-            for split in utf8.byte_ranges(first, last)
+            for split in byte_ranges.byte_ranges(first, last)
             if len(split) == len(written)
             and all(low <= byte <= high for (low, high), byte in zip(split, written, strict=True))
         ]

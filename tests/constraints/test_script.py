@@ -121,9 +121,9 @@ def test_a_script_is_asked_for_by_name() -> None:
 
 
 def test_a_missing_opencc_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kerasgen.constraints import scripts
+    from kerasgen.constraints import script_tables
 
-    scripts._alone.cache_clear()
+    script_tables._alone.cache_clear()
     monkeypatch.setitem(sys.modules, "opencc", None)
     for make in (lambda: kg.Script("traditional"), lambda: kg.VerseForm("五絕", script="traditional")):
         with pytest.raises(MissingDependencyError, match=r"kerasgen\[opencc\]"):

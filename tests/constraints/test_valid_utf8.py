@@ -30,9 +30,9 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.sampling import Random
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.decoding import ByteTokenDecoder, decode_utf8
 from kerasgen.tokens.end_token import EndingTokenizer
 from kerasgen.tokens.pretokenization import CHARACTER_OF_BYTE
+from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
 
 
 class Pieces(Tokenizer):

@@ -51,7 +51,7 @@ class GgufExporter(Exporter):
             MissingDependencyError: the package `gguf` is not installed.
         """
         from kerasgen.exporters import progress
-        from kerasgen.exporters.gguf import file as gguf_file
+        from kerasgen.exporters.gguf import file_format as gguf_file
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import architecture_and_tokenizer, require_held

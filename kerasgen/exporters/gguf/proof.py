@@ -16,7 +16,7 @@ from kerasgen.decoder.numpy import Floats, NumpyDecoder, NumpyEngine
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
-from kerasgen.exporters.gguf import file as gguf_file
+from kerasgen.exporters.gguf import file_format as gguf_file
 from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import comparison, worker

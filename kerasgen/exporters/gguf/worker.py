@@ -27,7 +27,7 @@ def main() -> None:
     import numpy as np
 
     from kerasgen.decoder.numpy import NumpyDecoder, greedy
-    from kerasgen.exporters.gguf import file as gguf_file
+    from kerasgen.exporters.gguf import file_format as gguf_file
     from kerasgen.models.architectures import tensors
     from kerasgen.runtime import job as jobs
 

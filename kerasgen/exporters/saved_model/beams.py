@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
-from kerasgen.samplers import arithmetic, beams
+from kerasgen.samplers import arithmetic, beam_search
 
 
 def candidates(
@@ -37,21 +37,21 @@ def candidates(
     return tf.reshape(tf.cast(logprobs, tf.float64), shape), tf.reshape(ids, shape)
 
 
-def begin(batch: Any, *, num_beams: int, positions: int, pad: int) -> beams.Beams:
+def begin(batch: Any, *, num_beams: int, positions: int, pad: int) -> beam_search.Beams:
     """Return the beams of so many prompts before their first token, with room for so many positions."""
     zeros = tf.ensure_shape(tf.zeros((batch, num_beams), tf.float64), (None, num_beams))
     empty = tf.ensure_shape(tf.fill((batch, positions), pad), (None, positions))
-    return beams.begin(xp, empty, zeros)
+    return beam_search.begin(xp, empty, zeros)
 
 
-def shapes(*, num_beams: int, positions: int) -> beams.Beams:
+def shapes(*, num_beams: int, positions: int) -> beam_search.Beams:
     """Return the shapes of beams, as a loop takes them."""
     texts, scores = tf.TensorShape([None, num_beams, positions]), tf.TensorShape([None, num_beams])
-    return beams.Beams(texts, scores, texts, scores)
+    return beam_search.Beams(texts, scores, texts, scores)
 
 
 def step(
-    state: beams.Beams,
+    state: beam_search.Beams,
     found: tuple[Any, Any],
     *,
     active: Any,
@@ -60,21 +60,21 @@ def step(
     limits: Any,
     end: Any,
     length_penalty: float,
-) -> tuple[beams.Beams, Any, Any]:
+) -> tuple[beam_search.Beams, Any, Any]:
     """Return the beams with one more token, the beam that each of them goes on, and which prompts are done.
 
     Args:
         state: before the token.
         found: what `candidates` returned.
         active: bool `(batch,)`, the prompts whose beams change.
-        index: where the token is written, as `kerasgen.samplers.beams.step` takes it.
+        index: where the token is written, as `kerasgen.samplers.beam_search.step` takes it.
         generated: int32 `(batch,)`, tokens of each beam, this one with them.
         limits: int32 `(batch,)`, tokens that a text may get.
         end: int32 scalar, the id that ends a text.
         length_penalty: as in `Beam`.
     """
     logprobs, ids = found
-    after, parents = beams.step(
+    after, parents = beam_search.step(
         xp,
         state,
         logprobs,
@@ -85,7 +85,7 @@ def step(
         length_penalty=length_penalty,
         candidate_ids=ids,
     )
-    certain = beams.is_done(
+    certain = beam_search.is_done(
         xp,
         after,
         generated=generated,
@@ -97,8 +97,8 @@ def step(
     return after, parents, tf.logical_and(active, certain)
 
 
-def best(state: beams.Beams, *, done: Any, most: Any, length_penalty: float) -> Any:
+def best(state: beam_search.Beams, *, done: Any, most: Any, length_penalty: float) -> Any:
     """Return the ids of each prompt's best text, int32 `(batch, most)`; texts that are not done ran to the limit."""
     limits = tf.fill(tf.shape(done), most)
-    state = beams.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
+    state = beam_search.finish(xp, state, cut=tf.logical_not(done), generated=limits, length_penalty=length_penalty)
     return state.finished_ids[:, 0, :most]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
-from kerasgen.exporters.samplers import BEAM, token_sampler
+from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
 
 if TYPE_CHECKING:
     from kerasgen.decoder.config import DecoderConfig

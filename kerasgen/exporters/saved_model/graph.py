@@ -14,13 +14,12 @@ import tensorflow as tf
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.fusing import fused
 from kerasgen.decoder.weights import Weights, map_arrays, map_named
-from kerasgen.exporters.saved_model import beams as beam_search
-from kerasgen.exporters.saved_model import passes
+from kerasgen.exporters.saved_model import beams, passes
 from kerasgen.exporters.saved_model import steps as compiled_steps
 from kerasgen.exporters.saved_model.passes import Cache
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
-from kerasgen.samplers import beams
+from kerasgen.samplers import beam_search
 
 _BLOCK = 64  # steps after which the second part of the cache is laid to the first
 _ROW = tf.TensorShape([None])
@@ -188,7 +187,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         positions = self._longest
         limits = tf.fill((batch,), most)
         candidates = partial(
-            beam_search.candidates,
+            beams.candidates,
             num_beams=num_beams,
             vocabulary_size=config.vocabulary_size,
             temperature=temperature,
@@ -196,9 +195,9 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         )
 
         def step(
-            generated: Any, state: beams.Beams, done: Any, logits: Any, within: Any
-        ) -> tuple[beams.Beams, Any, Any, Any, Any]:
-            after, parents, ended = beam_search.step(
+            generated: Any, state: beam_search.Beams, done: Any, logits: Any, within: Any
+        ) -> tuple[beam_search.Beams, Any, Any, Any, Any]:
+            after, parents, ended = beams.step(
                 state,
                 candidates(logits, within),
                 active=tf.logical_not(done),
@@ -214,7 +213,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             return after, rows, token, tf.logical_or(done, ended), within
 
         def body(
-            generated: Any, state: beams.Beams, done: Any, token: Any, within: Any, recent: Cache
+            generated: Any, state: beam_search.Beams, done: Any, token: Any, within: Any, recent: Cache
         ) -> tuple[Any, ...]:
             place = tf.repeat(lengths, num_beams) + generated - 1
             logits, recent = passes.advance(config, weights, token, place, old, mask, recent, width=num_beams)
@@ -222,7 +221,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             recent = tf.nest.map_structure(lambda x: tf.gather(x, rows), recent)
             return generated + 1, state, done, token, within, recent
 
-        state = beam_search.begin(batch, num_beams=num_beams, positions=positions, pad=self._pad)
+        state = beams.begin(batch, num_beams=num_beams, positions=positions, pad=self._pad)
         nothing = tf.fill((batch,), False)
         wide = (tf.repeat(one, num_beams, axis=0) for one in (logits, begun))
         state, _, token, done, within = step(tf.constant(1), state, nothing, *wide)
@@ -232,14 +231,14 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             (tf.constant(1), state, done, token, within, passes.empty(config, batch * num_beams)),
             shape_invariants=(
                 tf.TensorShape([]),
-                beam_search.shapes(num_beams=num_beams, positions=positions),
+                beams.shapes(num_beams=num_beams, positions=positions),
                 _ROW,
                 _ROW,
                 _ROW,
                 passes.any_length(config),
             ),
         )
-        ids = beam_search.best(state, done=done, most=most, length_penalty=length_penalty)
+        ids = beams.best(state, done=done, most=most, length_penalty=length_penalty)
         return cut(ids, most, end, self._pad)
 
     def _sample_compiled(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:

@@ -13,10 +13,10 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
-from kerasgen.exporters.saved_model import beams as beam_search
+from kerasgen.exporters.saved_model import beams
 from kerasgen.exporters.saved_model.graph import Choice, Generated, cut
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
-from kerasgen.samplers import beams
+from kerasgen.samplers import beam_search
 
 # (texts, cache, position) to (logits, hidden states, cache) of the token before the position
 Next = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
@@ -98,7 +98,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         batch = tf.shape(prompts)[0]
         limits = tf.fill((batch,), most)
         candidates = partial(
-            beam_search.candidates,
+            beams.candidates,
             num_beams=num_beams,
             vocabulary_size=self._size,
             temperature=temperature,
@@ -109,14 +109,14 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
             length = tf.shape(texts)[1]
 
             def body(
-                state: beams.Beams, texts: Any, cache: Any, index: Any, done: Any, over: Any, within: Any
-            ) -> tuple[beams.Beams, Any, Any, Any, Any, Any, Any]:
+                state: beam_search.Beams, texts: Any, cache: Any, index: Any, done: Any, over: Any, within: Any
+            ) -> tuple[beam_search.Beams, Any, Any, Any, Any, Any, Any]:
                 logits, _, after = following(texts, cache, index)
                 waits = index < lengths
                 # What a row computes while it waits, or when it is over, is thrown away.
                 generated = tf.clip_by_value(index - lengths + 1, 1, most)
                 active = tf.logical_not(tf.logical_or(waits, over))
-                state, parents, ended = beam_search.step(
+                state, parents, ended = beams.step(
                     state,
                     candidates(self._shown(logits), within),
                     active=active,
@@ -144,7 +144,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 lambda state, texts, cache, index, done, over, within: tf.logical_not(tf.reduce_all(over)),
                 body,
                 (
-                    beam_search.begin(batch, num_beams=num_beams, positions=self._longest, pad=self._pad),
+                    beams.begin(batch, num_beams=num_beams, positions=self._longest, pad=self._pad),
                     tf.repeat(texts, num_beams, axis=0),
                     before,
                     start,
@@ -153,7 +153,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     tf.repeat(begun, num_beams),
                 ),
                 shape_invariants=(
-                    beam_search.shapes(num_beams=num_beams, positions=self._longest),
+                    beams.shapes(num_beams=num_beams, positions=self._longest),
                     tf.TensorShape([None, None]),
                     _shapes(before),
                     start.shape,
@@ -162,7 +162,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     flags,
                 ),
             )
-            return beam_search.best(state, done=done, most=most, length_penalty=length_penalty)
+            return beams.best(state, done=done, most=most, length_penalty=length_penalty)
 
         return cut(self._run(prompts, lengths, most, loop), most, end, self._pad)
 

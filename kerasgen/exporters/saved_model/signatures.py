@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from kerasgen.constraints.valid_utf8 import Utf8Masks
-from kerasgen.exporters.samplers import BEAM, token_sampler
+from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
 from kerasgen.exporters.saved_model import graph
 from kerasgen.exporters.saved_model.runtime import UNMASKED
 from kerasgen.exporters.saved_model.tokenizer import GraphTokenizer

@@ -131,7 +131,7 @@ def _ranges(spans: list[tuple[int, int]]) -> str:
 
 
 def _unfinished(texts: Any) -> Any:
-    """How many bytes at the end of each text begin a character, int32; see `kerasgen.tokens.decoding`."""
+    """How many bytes at the end of each text begin a character, int32; see `kerasgen.tokens.utf8_decoding`."""
     padded = tf.strings.join(["aaa", texts])
     size = tf.strings.length(padded)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
-from kerasgen.exporters.samplers import token_sampler
+from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.files import temporary
 from kerasgen.keywords import meant
 

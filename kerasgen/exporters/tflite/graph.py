@@ -31,7 +31,7 @@ from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.fusing import fused
 from kerasgen.decoder.weights import Weights, map_arrays
-from kerasgen.exporters.samplers import token_sampler
+from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow import utf8 as utf8_steps

@@ -19,7 +19,7 @@ from toys import encode, smallest_gpt2, texts
 
 import kerasgen as kg
 from kerasgen import backend
-from kerasgen.exporters.gguf import file, proof
+from kerasgen.exporters.gguf import file_format, proof
 from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.exporters.parity import worker
 from kerasgen.models.base import LanguageModel
@@ -78,7 +78,7 @@ def test_the_file_says_what_llama_cpp_asks(model, tmp_path, without_llama_cpp):
 
 def test_a_fresh_process_without_keras_finds_every_weight_and_generates_the_same(model, tmp_path, without_llama_cpp):
     artefact = kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
-    _, config, weights, vocabulary = file.read(artefact.path)
+    _, config, weights, vocabulary = file_format.read(artefact.path)
     np.testing.assert_array_equal(weights["embedding"]["tokens"], np.asarray(model.backbone.token_embedding.embeddings))
     assert {token: token_id for token_id, token in enumerate(vocabulary.tokens)} == model.tokenizer.vocabulary
     assert config.attention.num_query_heads == 2
@@ -156,7 +156,7 @@ def test_a_cut_file_is_no_model(model, tmp_path, without_llama_cpp):
     path = kg.GgufExporter().export(model, tmp_path / "tiny.gguf").path
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(kg.errors.ExportError, match=r"tiny\.gguf"):
-        file.read(path)
+        file_format.read(path)
 
 
 def change_tensor(path: Path) -> None:
@@ -215,13 +215,13 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 def broken(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
     """Let every file be changed after it was written."""
-    write = file.write
+    write = file_format.write
 
     def write_and_change(path: Path, *arguments: Any, **more: Any) -> None:
         write(path, *arguments, **more)
         change(path)
 
-    monkeypatch.setattr(file, "write", write_and_change)
+    monkeypatch.setattr(file_format, "write", write_and_change)
 
 
 @pytest.mark.one_backend
@@ -279,7 +279,7 @@ def test_the_vocabulary_of_a_file_has_a_token_for_each_row_and_no_row_more(tmp_p
     tokenizer = ByteLevelBPE(vocabulary, merges, special_tokens=["[PAD290]"])
     model = LanguageModel(causal_lm=tiny_gpt2(300).causal_lm, tokenizer=tokenizer, source="padded")
     path = kg.GgufExporter().export(model, tmp_path / "padded.gguf").path
-    _, config, weights, found = file.read(path)
+    _, config, weights, found = file_format.read(path)
     assert len(weights["embedding"]["tokens"]) == config.vocabulary_size == len(found.tokens) == 293
     assert found.tokens[290] == "[[PAD290]]"
     assert found.types[290] == gguf.TokenType.UNUSED
@@ -385,7 +385,7 @@ def test_adapters_are_in_what_llama_cpp_computes(tmp_path):
     tuner = LoraTuner(max_steps=3, batch_size=2, sequence_length=16, learning_rate=0.05, precision="float32")
     tuner.tune(model, encode(model.tokenizer, texts(8)), seed=1, directory=tmp_path / "run", verbose=0)
     artefact = kg.GgufExporter().export(model, tmp_path / "lora.gguf")
-    after = file.read(artefact.path)[2]["layers"][0]["query"]["kernel"]
+    after = file_format.read(artefact.path)[2]["layers"][0]["query"]["kernel"]
     assert np.abs(after - before).max() > 1e-3
     assert is_llama_cpp_right(artefact.report["parity"])
 
@@ -401,7 +401,7 @@ def test_a_vocabulary_fitted_to_texts_is_read_back(asked, tmp_path):
     assert model.tokenizer.vocabulary_size != 400
     artefact = kg.GgufExporter().export(model, tmp_path / "poet.gguf")
     assert artefact.report["parity"]["greedy_equal"]
-    _, _, weights, vocabulary = file.read(artefact.path)
+    _, _, weights, vocabulary = file_format.read(artefact.path)
     assert len(weights["embedding"]["tokens"]) == len(vocabulary.tokens) == model.tokenizer.vocabulary_size
     again = vocabulary.tokenizer()
     for text in (*poems, "the rain, 六 🚀\n\n"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import beam, engine_registry, loops
+from kerasgen.generation import beam_loop, engine_registry, loops
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.detokenize import Writer
 from kerasgen.generation.engine import Engine
@@ -97,7 +97,7 @@ def _decode_batches(
     for batch in request.batches():
         states = None if request.states is None else [request.states[place] for place in batch.places]
         if isinstance(spec, Beam):
-            found = beam.search_beams(decoder, batch, spec, states, utf8=request.utf8)
+            found = beam_loop.search_beams(decoder, batch, spec, states, utf8=request.utf8)
             yield batch, [[_cut_at_stop(decoder, one, request.stop) for one in several] for several in found]
         else:
             yield batch, [[one] for one in _collect(decoder, batch, request, states)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasgen.tokens.decoding import ByteTokenDecoder, Utf8Decoder, decode_utf8, unfinished_bytes
+from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, Utf8Decoder, decode_utf8, unfinished_bytes
 
 pytestmark = pytest.mark.one_backend
 

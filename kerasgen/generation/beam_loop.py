@@ -14,7 +14,7 @@ from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.engine import CandidateSession, Engine, Session, check_finite, highest_of, logits_of
 from kerasgen.generation.logits_processors import Constraints
 from kerasgen.generation.utf8_states import Utf8States
-from kerasgen.samplers import arithmetic, beams
+from kerasgen.samplers import arithmetic, beam_search
 from kerasgen.samplers.lookahead import Beam
 
 
@@ -49,7 +49,7 @@ class _Search:
         self.live = np.arange(len(batch.places))
         empty = np.full((len(self.live), int(self.most.max())), engine.tokenizer.pad_token_id, dtype=np.int64)
         zeros = np.zeros((len(self.live), self.size))
-        self.groups = [beams.begin(np, empty, zeros) for _ in range(spec.num_beam_groups)]
+        self.groups = [beam_search.begin(np, empty, zeros) for _ in range(spec.num_beam_groups)]
         self.done = np.zeros((len(self.live), spec.num_beam_groups), dtype=np.bool_)
         self.prompts = batch.padded(int(batch.limits.max()), engine.tokenizer.pad_token_id)
         self.lengths = batch.lengths
@@ -59,10 +59,10 @@ class _Search:
             begun = np.array([utf8.state_after(prompt) for prompt in batch.prompts])
             self.utf8 = Utf8States(utf8, np.repeat(begun[:, None], spec.num_beams, axis=1))
 
-    def run(self) -> list[beams.Beams]:
+    def run(self) -> list[beam_search.Beams]:
         """Return the groups' texts when every prompt's search is done."""
         generated = 0
-        found = [beams.Beams(*(array.copy() for array in group)) for group in self.groups]
+        found = [beam_search.Beams(*(array.copy() for array in group)) for group in self.groups]
         while len(self.live):
             generated += 1
             logprobs, ids = self._next(generated)
@@ -126,7 +126,7 @@ class _Search:
                     )
                 )
             active = ~self.done[self.live, number]
-            after, chosen = beams.step(
+            after, chosen = beam_search.step(
                 np,
                 group,
                 logprobs[:, own],
@@ -141,7 +141,7 @@ class _Search:
             parents.append(chosen + number * size)
             tokens.append(after.token_ids[:, :, generated - 1])
             np.add.at(taken, (np.arange(len(taken))[:, None], tokens[-1]), active[:, None] * 1.0)
-            ended = active & beams.is_done(
+            ended = active & beam_search.is_done(
                 np,
                 after,
                 generated=counts,
@@ -151,11 +151,13 @@ class _Search:
                 early_stopping=spec.early_stopping,
             )
             cut = active & ~ended & (self.most[self.live] == generated)
-            self.groups[number] = beams.finish(np, after, cut=cut, generated=counts, length_penalty=spec.length_penalty)
+            self.groups[number] = beam_search.finish(
+                np, after, cut=cut, generated=counts, length_penalty=spec.length_penalty
+            )
             self.done[self.live, number] |= ended | cut
         return np.concatenate(parents, axis=1), np.concatenate(tokens, axis=1)
 
-    def _keep(self, found: list[beams.Beams]) -> None:
+    def _keep(self, found: list[beam_search.Beams]) -> None:
         """Write the live prompts' finished texts where all prompts' are kept."""
         for whole, group in zip(found, self.groups, strict=True):
             whole.finished_ids[self.live] = group.finished_ids
@@ -163,7 +165,7 @@ class _Search:
 
     def _leave(self, going: npt.NDArray[np.bool_]) -> None:
         self.live = self.live[going]
-        self.groups = [beams.Beams(*(array[going] for array in group)) for group in self.groups]
+        self.groups = [beam_search.Beams(*(array[going] for array in group)) for group in self.groups]
         if self.states is not None:
             self.states = [row for row, goes in zip(self.states, going, strict=True) if goes]
         self.utf8 = None if self.utf8 is None else self.utf8.of(going)
