@@ -74,6 +74,7 @@ from kerasgen.tokens.bpe import ByteLevelBPE as ByteLevelBPE
 from kerasgen.tokens.characters import whole_character_bpe as whole_character_bpe
 from kerasgen.tuners.base import (
     FineTuner as FineTuner,
+    TuneJob as TuneJob,
     TuneReport as TuneReport,
 )
 from kerasgen.tuners.full import FullTuner as FullTuner

@@ -25,7 +25,7 @@ from kerasgen.keywords import checked
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.live import Live
-from kerasgen.tuners.base import FineTuner, TuneReport
+from kerasgen.tuners.base import FineTuner, TuneReport, check_fit
 from kerasgen.tuners.base_weights import Provenance
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ class Pipeline(Evaluator):
             TuneError: tuning stopped; the message says at which step and why.
         """
         self._corpus()
+        check_fit(resume=resume, verbose=verbose)
         self._trains = True
         if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
             raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")

@@ -15,7 +15,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.runtime import Runtime, metadata
 from kerasgen.samplers import arithmetic
 from kerasgen.samplers.base import TokenSampler, is_number, require
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.base import TuneJob, TuneReport
 from kerasgen.tuners.settings import GradientTuner
 
 
@@ -77,16 +77,15 @@ class TopA(TokenSampler):
 class BiasTuner(GradientTuner):
     """Tune the biases alone (Ben Zaken et al. 2021, "BitFit"). The settings are those of `full`."""
 
-    def tune(self, model: LanguageModel, train: Any, held_out: Any = None, **arguments: Any) -> TuneReport:
+    def tune_job(self, job: TuneJob) -> TuneReport:
         """Tune in place; see `FineTuner.tune`."""
         from kerasgen.tuners import training
 
         def freeze() -> None:
-            for weight in model.causal_lm.weights:
+            for weight in job.model.causal_lm.weights:
                 weight.trainable = weight.path.endswith("bias")
 
-        arguments = {"resume": False, "callbacks": (), "sample": None, "verbose": 1} | arguments
-        return training.run(model, train, held_out, settings=self, prepare=freeze, **arguments)
+        return training.run(job, self, prepare=freeze)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -259,6 +259,64 @@ def _vocabulary_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True, eq=False)
+class TuneJob(metaclass=Checked):
+    """One run of a tuner: the model, the documents, and how the run goes; checked once, documented here alone.
+
+    Args:
+        model: whose weights change.
+        train: the documents to learn from, at least one.
+        held_out: the documents to validate on before, after and as often as the tuner's settings say; None for none.
+        seed: for the order of the rows, dropout and new weights; 0 to 2**64 - 1.
+        directory: where the run keeps its checkpoints.
+        resume: True goes on from the run's last checkpoint, with the numbers of a run that was never interrupted; False
+            starts anew and removes what the directory holds; `"auto"` goes on if the directory holds a run that did not
+            finish, and starts anew otherwise.
+        callbacks: Keras callbacks; they see one run, one Keras epoch for each pass over the documents.
+        sample: writes a text with the model as it is; called as often as the tuner's settings say. None for no texts.
+        verbose: Keras's: 0 silent, 1 a progress bar, 2 a line an epoch.
+
+    Raises:
+        TuneArgumentError: one of them is of another kind or out of range.
+    """
+
+    _argument_error = TuneArgumentError
+
+    model: LanguageModel
+    train: EncodedDocuments
+    held_out: EncodedDocuments | None = None
+    _: KW_ONLY
+    seed: int
+    directory: Path
+    resume: bool | Literal["auto"] = False
+    callbacks: Sequence[Any] = ()
+    sample: Callable[[], str] | None = None
+    verbose: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**64:
+            raise TuneArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {self.seed!r}.")
+        check_fit(resume=self.resume, verbose=self.verbose)
+        object.__setattr__(self, "directory", Path(self.directory))
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether there is a held-out token to predict."""
+        return self.held_out is not None and self.held_out.targets > 0
+
+
+def check_fit(*, resume: Any, verbose: Any) -> None:
+    """Check what `Pipeline.fit` and a `TuneJob` take alike, before the corpus is read.
+
+    Raises:
+        TuneArgumentError: one of them is none of its choices.
+    """
+    if not (isinstance(resume, bool) or resume == "auto"):
+        raise TuneArgumentError(f"`resume` must be True, False or 'auto'. Received: resume={resume!r}.")
+    if verbose not in (0, 1, 2):
+        raise TuneArgumentError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}.")
+
+
 class FineTuner(metaclass=Checked):
     """Tunes a model. Subclasses are frozen dataclasses whose construction imports no Keras."""
 
@@ -285,34 +343,18 @@ class FineTuner(metaclass=Checked):
         """
         return {}
 
-    @abstractmethod
     def tune(
-        self,
-        model: LanguageModel,
-        train: EncodedDocuments,
-        held_out: EncodedDocuments | None = None,
-        *,
-        seed: int,
-        directory: Path,
-        resume: bool | Literal["auto"] = False,
-        callbacks: Sequence[Any] = (),
-        sample: Callable[[], str] | None = None,
-        verbose: int = 1,
+        self, model: LanguageModel, train: EncodedDocuments, held_out: EncodedDocuments | None = None, **settings: Any
     ) -> TuneReport:
         """Tune the model in place and return the report.
 
+        A tuner defines `tune_job`, and leaves this as it is.
+
         Args:
-            model: whose weights change.
-            train: at least one document.
-            held_out: validated on before, after and as often as the settings say.
-            seed: for the order of the rows, dropout and new weights.
-            directory: where the run keeps its checkpoints.
-            resume: True goes on from the run's last checkpoint, with the numbers of a run that was never interrupted;
-                False starts anew and removes what the directory holds; `"auto"` goes on if the directory holds a run
-                that did not finish, and starts anew otherwise.
-            callbacks: Keras callbacks; they see one run, one Keras epoch for each pass over the documents.
-            sample: writes a text with the model as it is; called as often as the settings say.
-            verbose: Keras's: 0 silent, 1 a progress bar, 2 a line an epoch.
+            model: as in `TuneJob`, as are the next two.
+            train: the documents to learn from.
+            held_out: the documents to validate on, or None.
+            **settings: the other fields of `TuneJob`, by name; `seed` and `directory` are needed.
 
         Raises:
             TuneArgumentError: the settings don't fit the model or the documents; nothing was changed.
@@ -320,3 +362,12 @@ class FineTuner(metaclass=Checked):
             CheckpointError: there is nothing to resume, or it is of another run, or damaged.
             KeyboardInterrupt: after Ctrl-C, once a checkpoint is written.
         """
+        return self.tune_job(TuneJob(model, train, held_out, **settings))
+
+    def tune_job(self, job: TuneJob) -> TuneReport:
+        """Tune the job's model in place and return the report; raise what `tune` raises.
+
+        Args:
+            job: what to tune, on what, and how.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `tune_job(job)`, which tunes the job's model.")

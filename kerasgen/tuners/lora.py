@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kerasgen.errors import TuneArgumentError
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.base import TuneJob, TuneReport
 from kerasgen.tuners.settings import GradientTuner
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
-    from kerasgen.tokens.encoding import EncodedDocuments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +59,7 @@ class LoraTuner(GradientTuner):
         kept = self if self.vocabulary is not None else dataclasses.replace(self, vocabulary="keep")
         return super(LoraTuner, kept).adapt_vocabulary(model, texts, held_out, cache=cache)
 
-    def tune(
-        self,
-        model: LanguageModel,
-        train: EncodedDocuments,
-        held_out: EncodedDocuments | None = None,
-        *,
-        seed: int,
-        directory: Path,
-        resume: bool | Literal["auto"] = False,
-        callbacks: Sequence[Any] = (),
-        sample: Callable[[], str] | None = None,
-        verbose: int = 1,
-    ) -> TuneReport:
+    def tune_job(self, job: TuneJob) -> TuneReport:
         """Tune adapters beside the weights; see `FineTuner.tune`.
 
         Rows of the embedding table that `vocabulary` added are tuned too, and the others stay as they are.
@@ -84,25 +71,12 @@ class LoraTuner(GradientTuner):
         from kerasgen.tuners.vocabulary import added_rows
 
         config = adapters.AdapterConfig(rank=self.rank, alpha=float(self.alpha), targets=self.targets)
-        adapters.check(model, config)
-        first_added = added_rows(model, self.vocabulary or "keep")
+        adapters.check(job.model, config)
+        first_added = added_rows(job.model, self.vocabulary or "keep")
 
         def prepare() -> None:
-            adapters.enable(model, config, seed=seed)
+            adapters.enable(job.model, config, seed=job.seed)
             if first_added is not None:
-                adapters.train_token_table(model)
+                adapters.train_token_table(job.model)
 
-        return training.run(
-            model,
-            train,
-            held_out,
-            settings=self,
-            prepare=prepare,
-            first_row=first_added or 0,
-            seed=seed,
-            directory=directory,
-            resume=resume,
-            callbacks=callbacks,
-            sample=sample,
-            verbose=verbose,
-        )
+        return training.run(job, self, prepare=prepare, first_row=first_added or 0)

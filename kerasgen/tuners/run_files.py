@@ -26,7 +26,7 @@ def checkpoint_to_resume(
 
     Args:
         directory: of the run.
-        resume: as in `FineTuner.tune`.
+        resume: as in `TuneJob`.
         share: of this process in the run.
 
     Raises:

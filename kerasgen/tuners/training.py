@@ -8,21 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from kerasgen import backend as backends
 from kerasgen import fork_safety, quiet
-from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
 from kerasgen.tuners import batch_size, checkpoint_contents, held_out, sharding, throughput, user_callbacks, validation
-from kerasgen.tuners.base import TuneReport, Validation
+from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.run_directory import alone_together
@@ -32,60 +31,40 @@ from kerasgen.tuners.step_log import StepLog
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
 
 
-def run(
-    model: LanguageModel,
-    train: EncodedDocuments,
-    held_out: EncodedDocuments | None,
-    *,
-    settings: GradientTuner,
-    prepare: Callable[[], None],
-    seed: int,
-    directory: Path,
-    resume: bool | Literal["auto"],
-    callbacks: Sequence[Any],
-    sample: Callable[[], str] | None,
-    verbose: int,
-    first_row: int = 0,
-) -> TuneReport:
+def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], first_row: int = 0) -> TuneReport:
     """Train what `prepare` leaves trainable and return the report.
 
-    `settings` is the tuner; `prepare` is called once the settings are known to fit, and says which weights are
-    trainable; of the token embeddings' table, if it is, the rows before `first_row` stay as they are. The other
-    arguments are those of `FineTuner.tune`.
+    Args:
+        job: what to tune, on what, and how.
+        settings: the tuner.
+        prepare: called once the settings are known to fit; says which weights are trainable.
+        first_row: of the token embeddings' table, if it is trainable, the rows before this one stay as they are.
+
+    Raises:
+        KerasgenError: as `FineTuner.tune` says.
     """
     fork_safety.check(fork_safety.KERAS)
-    settings, reasons = _decided(model, train, settings)
-    callbacks = user_callbacks.checked(callbacks, has_held_out=held_out is not None and held_out.targets > 0)
-    with sharding.placed(model, settings) as share:
-        one = _Run(
-            model,
-            train,
-            held_out,
-            settings,
-            reasons=reasons,
-            seed=seed,
-            directory=directory,
-            first_row=first_row,
-            share=share,
-        )
-        with alone_together(directory, share):
-            return one.carry_out(prepare, resume=resume, callbacks=callbacks, sample=sample, verbose=verbose)
+    settings, reasons = _decided(job, settings)
+    checked = user_callbacks.checked(job.callbacks, has_held_out=job.has_held_out)
+    job = dataclasses.replace(job, callbacks=checked)
+    with sharding.placed(job.model, settings) as share:
+        one_run = _Run(job, settings, reasons=reasons, first_row=first_row, share=share)
+        with alone_together(job.directory, share):
+            return one_run.carry_out(prepare)
 
 
-def _decided(
-    model: LanguageModel, train: EncodedDocuments, settings: GradientTuner
-) -> tuple[GradientTuner, Mapping[str, str]]:
+def _decided(job: TuneJob, settings: GradientTuner) -> tuple[GradientTuner, Mapping[str, str]]:
     """Return the settings with everything decided that was left open, and why. A checkpoint keeps them so.
 
     Raises:
         TuneArgumentError: they don't fit the model or the devices.
     """
     precision, why_precision = resolve(settings.precision)
-    settings = dataclasses.replace(settings, precision=precision, packing=validation.packing_of(model, settings))
+    settings = dataclasses.replace(settings, precision=precision, packing=validation.packing_of(job.model, settings))
     decided, reasons = batch_size.sized(
         settings,
-        np.maximum(train.lengths - 1, 0),
-        longest=validation.longest_row(model, settings),
+        np.maximum(job.train.lengths - 1, 0),
+        longest=validation.longest_row(job.model, settings),
         packs=settings.packing != "none",
         ways=sharding.ways_of_data(settings),
         gpu=throughput.on_gpu(),
@@ -94,16 +73,12 @@ def _decided(
 
 
 class _Run:
-    """One run: a model, its documents and settings, which were found to fit each other.
+    """One run: a job and settings, which were found to fit each other.
 
     Args:
-        model: whose weights change.
-        train: the documents to train on.
-        held_out: those to validate on, or None.
+        job: what to tune, on what, and how.
         settings: the tuner, nothing of it left open.
         reasons: why what was left open was decided so.
-        seed: of the run.
-        directory: of the run.
         first_row: of the table of token embeddings, the first row that is trained.
         share: of this process in the run.
 
@@ -113,65 +88,50 @@ class _Run:
 
     def __init__(
         self,
-        model: LanguageModel,
-        train: EncodedDocuments,
-        held_out: EncodedDocuments | None,
+        job: TuneJob,
         settings: GradientTuner,
         *,
         reasons: Mapping[str, str],
-        seed: int,
-        directory: Path,
         first_row: int,
         share: sharding.Share,
     ) -> None:
         assert settings.sequence_length is not None
         assert settings.batch_size is not None
         assert settings.packing != "auto"
-        self.model, self.train, self.held_out = model, train, held_out
-        self.has_held_out = held_out is not None and held_out.targets > 0
-        self.seed, self.directory, self.first_row, self.share = seed, directory, first_row, share
+        self.job, self.model, self.first_row, self.share = job, job.model, first_row, share
         self.sequence_length, self.batch_size, self.packing = (
             settings.sequence_length,
             settings.batch_size,
             settings.packing,
         )
         self.settings, self.reasons = settings, reasons
-        validation.check(model, settings, train, has_held_out=self.has_held_out)
+        validation.check(job.model, settings, job.train, has_held_out=job.has_held_out)
         self.plan = Plan(
-            encoded=train,
-            rows=pack(train, sequence_length=self.sequence_length, packing=self.packing),
+            encoded=job.train,
+            rows=pack(job.train, sequence_length=self.sequence_length, packing=self.packing),
             batch_size=self.batch_size,
             batches_per_step=settings.gradient_accumulation_steps,
             epochs=settings.epochs,
             max_steps=settings.max_steps,
-            seed=seed,
+            seed=job.seed,
             shares=share.count,
             share=share.index,
         )
 
-    def carry_out(
-        self,
-        prepare: Callable[[], None],
-        *,
-        resume: bool | Literal["auto"],
-        callbacks: Sequence[Any],
-        sample: Callable[[], str] | None,
-        verbose: int,
-    ) -> TuneReport:
+    def carry_out(self, prepare: Callable[[], None]) -> TuneReport:
         """Train from the beginning or from a checkpoint and return the report."""
-        saved = checkpoint_to_resume(self.directory, resume, self.share)
+        job = self.job
+        saved = checkpoint_to_resume(job.directory, job.resume, self.share)
         prepare()
         precision = self.model.causal_lm.dtype_policy.name
         with computing_in(self.model.causal_lm, self.settings.precision):
             trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row)
-            checkpoint_contents.reseed(trainer, self.seed)
-            fingerprint = checkpoint_contents.fingerprint_of(
-                trainer, self.train, self.held_out, self.settings, self.seed
-            )
-            recorder = Recorder(trainer, self.directory, self.share, fingerprint, saved)
+            checkpoint_contents.reseed(trainer, job.seed)
+            fingerprint = checkpoint_contents.fingerprint_of(trainer, job.train, job.held_out, self.settings, job.seed)
+            recorder = Recorder(trainer, job.directory, self.share, fingerprint, saved)
             validate = None
-            if self.held_out is not None and self.has_held_out:
-                documents = held_out.sampled(self.held_out, self.settings.validation_tokens)
+            if job.held_out is not None and job.has_held_out:
+                documents = held_out.sampled(job.held_out, self.settings.validation_tokens)
                 validate = partial(self._validate, trainer, recorder.history, documents)
             around = partial(outside, trainer, precision)
             watcher = Watcher(
@@ -183,11 +143,11 @@ class _Run:
                 validate=validate,
                 keep_best=recorder.keep_best,
                 patience=self.settings.patience,
-                sample=None if sample is None else partial(_within, around, sample),
+                sample=None if job.sample is None else partial(_within, around, job.sample),
                 is_finite=recorder.is_finite,
-                digest=recorder.digest if callbacks else str,
-                watched=bool(callbacks),
-                show=verbose != 0,
+                digest=recorder.digest if job.callbacks else str,
+                watched=bool(job.callbacks),
+                show=job.verbose != 0,
                 validate_every=self.settings.validate_every,
                 checkpoint_every=self.settings.checkpoint_every,
                 sample_every=self.settings.sample_every,
@@ -195,9 +155,9 @@ class _Run:
             if saved is None and validate is not None:
                 recorder.history.validations.append(watcher.measure())
             product_flops = throughput.matrix_product_flops(self.settings.precision)
-            loggers = _loggers(self.settings, self.directory, watcher, self.plan) if self.share.writes else []
-            visiting = user_callbacks.invited(callbacks, around)
-            done = _fit(trainer, self.plan, watcher, [*loggers, *visiting], verbose=verbose)
+            loggers = _loggers(self.settings, job.directory, watcher, self.plan) if self.share.writes else []
+            visiting = user_callbacks.invited(job.callbacks, around)
+            done = _fit(trainer, self.plan, watcher, [*loggers, *visiting], verbose=job.verbose)
             if watcher.interrupted and watcher.step < self.plan.steps:
                 raise KeyboardInterrupt(
                     f"Stopped after step {watcher.step} of {self.plan.steps}. The checkpoint is {watcher.checkpoint}; "
@@ -235,14 +195,14 @@ class _Run:
             seconds=done.seconds,
             fill=plan.rows.fill,
             split_documents=plan.rows.split_documents,
-            documents=len(self.train),
+            documents=len(self.job.train),
             sequence_length=self.sequence_length,
             packing=self.packing,
             parameters=_count(causal_lm.weights),
             trainable_parameters=_count(causal_lm.trainable_weights) - self.first_row * self.model.backbone.hidden_dim,
             backend=keras.config.backend(),
             precision=settings.precision,
-            seed=self.seed,
+            seed=self.job.seed,
             accuracies=tuple(history.accuracies),
             first_step_seconds=watcher.first_step_seconds,
             flops_per_token=throughput.training_flops(self.model, self.sequence_length),
@@ -251,7 +211,7 @@ class _Run:
             steps_per_execution=settings.steps_per_execution,
             reasons=self.reasons,
             batch_size=self.batch_size,
-            held_out_documents=0 if self.held_out is None else len(self.held_out),
+            held_out_documents=0 if self.job.held_out is None else len(self.job.held_out),
             stopped=_why(watcher, plan),
             warnings=_warnings(watcher),
             resumed_from=resumed_from,

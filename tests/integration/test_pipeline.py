@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,12 +15,28 @@ import pytest
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen.errors import ArgumentError, ModelFormatError, ModelUnavailableError, UnknownNameError
+from kerasgen.errors import (
+    ArgumentError,
+    ModelFormatError,
+    ModelUnavailableError,
+    TuneArgumentError,
+    UnknownNameError,
+)
 from kerasgen.models.saving import save_preset
 
 TEXTS = [f"the {animal} and the {thing}, in the {place}" for animal in ("cat", "dog", "hen", "fox")
          for thing in ("hat", "bed", "ink", "pot") for place in ("sun", "sea", "end")]  # fmt: skip
 TUNER = kg.FullTuner(epochs=1, batch_size=2, sequence_length=64, learning_rate=1e-2)
+
+
+@dataclasses.dataclass(frozen=True)
+class TunerOf010(kg.FineTuner):
+    """Overrides `tune` with the nine arguments that it had in 0.1.0."""
+
+    def tune(self, model, train, held_out=None, *, seed, directory, resume=False, callbacks=(), sample=None, verbose=1):
+        told = {"resume": resume, "callbacks": callbacks, "sample": sample, "verbose": verbose}
+        one_step = dataclasses.replace(TUNER, max_steps=1)
+        return one_step.tune(model, train, held_out, seed=seed, directory=directory, **told)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +167,16 @@ class TestFitting:
     def test_a_directory_of_ones_own_keeps_the_checkpoint(self, preset, tmp_path):
         report = pipeline(preset).fit(verbose=0, directory=tmp_path / "run")
         assert Path(report.checkpoint).parent == tmp_path / "run"
+
+    def test_a_tuner_written_for_0_1_0_goes_on_working(self, preset):
+        report = pipeline(preset, tuner=TunerOf010()).fit(verbose=0)
+        assert report.steps == 1
+        assert report.validations
+
+    @pytest.mark.parametrize("wrong", [{"resume": "yes"}, {"verbose": 3}])
+    def test_how_a_run_goes_is_checked_before_the_corpus_is_read(self, preset, wrong):
+        with pytest.raises(TuneArgumentError, match=f"`{next(iter(wrong))}` must be"):
+            pipeline(preset, corpus="text:path=/nonexistent").fit(**wrong)
 
     def test_logs_need_a_directory(self, preset):
         with pytest.raises(ArgumentError, match="directory"):
