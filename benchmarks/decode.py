@@ -19,19 +19,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Contender, Figures, arguments_of, bar, report, rows_of_other_parts
+from benchmarks.harness import EARLIER, Contender, Figures, arguments_of, bar, earlier, report, rows_of_other_parts
 
 SHAPE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0, "megabytes": 512}
 TINY = SHAPE | {"positions": 256, "dim": 32, "layers": 2, "heads": 2, "megabytes": 16}
 PROMPT = 32
 MODULE = "benchmarks.decode_contenders"
 MEMORY = "read memory"
+EARLIER_JOB = "earlier.json"  # beside this version's
 # Of each part, who takes turns, the artefact first, and the bytes that a weight takes. `kerasgen` is the model itself,
 # decoded by JAX.
 PARTS: dict[str, tuple[tuple[str, ...], int]] = {
@@ -55,10 +57,18 @@ def read_bytes(shape: dict[str, int], weight_bytes: int) -> float:
     return kernels * weight_bytes + vectors * 4 + (rows * 4 if weight_bytes == 1 else 0)
 
 
+def own(part: str) -> tuple[str, ...]:
+    """This version's contenders of a part, each before the same one of an earlier version."""
+    names = [name for name in PARTS[part][0] if name == "kerasgen" or name in ARTEFACTS.values()]
+    return tuple(each for name in names for each in (name, EARLIER + name))
+
+
 def compete(part: str, job: Path, shape: dict[str, int], given: Any, new: int) -> list[Figures]:
     """Let the contenders of a part take turns; returns a row each, with medians of the rounds after the first."""
     names, weight_bytes = PARTS[part]
-    if given.quick:
+    if given.earlier:
+        names = own(part)
+    elif given.quick:
         names = names[:2]
     sampler = "beam:num_beams=4" if part == "beam" else "greedy"
     rng = np.random.default_rng(1)
@@ -66,7 +76,9 @@ def compete(part: str, job: Path, shape: dict[str, int], given: Any, new: int) -
     contenders: list[Contender] = []
     answers: dict[str, list[Figures]] = {name: [] for name in (MEMORY, *names)}
     try:
-        contenders = [Contender(name, MODULE, name, str(job), threads=given.threads) for name in answers]
+        for name in answers:
+            of = job.with_name(EARLIER_JOB) if name.startswith(EARLIER) else job
+            contenders.append(Contender(name, MODULE, name, str(of), threads=given.threads))
         for _ in range(given.rounds + 1):
             for contender in contenders:
                 answers[contender.name].append(contender.ask(task))
@@ -89,8 +101,10 @@ def compete(part: str, job: Path, shape: dict[str, int], given: Any, new: int) -
 
 def in_a_process(what: str, job: Path, environment: dict[str, str]) -> list[Figures]:
     """Rows that a process of its own finds out."""
+    python, checkout = earlier() if job.name == EARLIER_JOB else (sys.executable, None)
     run = subprocess.run(
-        [sys.executable, "-m", MODULE, what, str(job)],
+        [python, "-m", MODULE, what, str(job)],
+        cwd=checkout,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -149,8 +163,16 @@ def main() -> None:
         job.write_text(
             json.dumps(shape | {"threads": given.threads, "folder": folder, "artefacts": needed, "texts": texts})
         )
-        if needed:
-            rows += in_a_process("export", job, {"KERAS_BACKEND": "jax"})
+        for one in [job, job.with_name(EARLIER_JOB)][: 2 if given.earlier else 1] if needed else []:
+            if one != job:
+                theirs = json.loads(job.read_text()) | {"folder": str(Path(folder, "earlier"))}
+                Path(theirs["folder"]).mkdir(exist_ok=True)
+                one.write_text(json.dumps(theirs))
+            begun = time.perf_counter()
+            found = in_a_process("export", one, {"KERAS_BACKEND": "jax"})
+            print(f"artefacts of {one.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+            prefix = "" if one == job else EARLIER
+            rows += [row | {"contender": prefix + row["contender"]} for row in found]
         parts = [] if given.export_only else parts
         for part in PARTS:
             rows += compete(part, job, shape, given, new) if part in parts else []

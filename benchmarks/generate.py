@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Contender, Figures, arguments_of, bar, report, rows_of_other_parts, write
+from benchmarks.harness import EARLIER, Contender, Figures, arguments_of, bar, report, rows_of_other_parts, write
 
 BASE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0}
 TINY = {"vocabulary": 300, "positions": 256, "dim": 32, "layers": 2, "heads": 2, "seed": 0}
@@ -177,6 +177,8 @@ def main() -> None:
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     shape, threads = (TINY if given.quick else BASE), given.threads
     names = ("kerasgen", "keras_hub jax") if given.quick else tuple(given.contenders.split(","))
+    own = ("kerasgen", f"{EARLIER}kerasgen") if given.earlier else ("kerasgen",)
+    names = own if given.earlier else names
     size, rounds, more = shape["vocabulary"], (1 if given.quick else given.rounds), (8 if given.quick else 128)
     half, mixed = (more // 2, more // 2), (more // 8, more)
     rows: list[Figures] = []
@@ -201,7 +203,7 @@ def main() -> None:
                     for count in (1, 8)
                     for kind, sampler in (("greedy", "greedy"), ("top_p", "top_p:p=0.9"))
                 }
-                return compete(part, ("kerasgen",), tasks, job, threads, rounds)
+                return compete(part, own, tasks, job, threads, rounds)
             if part == "memory":
                 return memory(shape, threads)
             return calls(job, threads, size) if part == "calls" else first(job, threads)

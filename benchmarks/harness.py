@@ -28,6 +28,9 @@ TAIL = 3000
 
 Figures = dict[str, Any]
 
+EARLIER = "earlier "
+"""Before the name of a contender that an earlier version of kerasgen runs: the one that `--earlier` names."""
+
 
 class GaveUpError(RuntimeError):
     """A contender took longer than it was given."""
@@ -37,7 +40,8 @@ class Contender:
     """A process that answers a task, a line of JSON, with a line of JSON.
 
     Args:
-        name: of the contender.
+        name: of the contender; one that begins with `EARLIER` is run by the interpreter that the environment variable
+            KERASGEN_EARLIER names, with the benchmarks and the package that are installed there.
         module: that is run with the arguments after it.
         arguments: of the process.
         threads: that it may use; it is pinned to the first ones of the processors that this process may use.
@@ -60,8 +64,11 @@ class Contender:
         shared = os.environ | dict.fromkeys(THREADS, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         shared.pop("KERAS_BACKEND", None)
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
+        python, checkout = earlier() if name.startswith(EARLIER) else (sys.executable, None)
+        own = [argument.removeprefix(EARLIER) for argument in arguments]
         self.process = subprocess.Popen(
-            [*pinned(threads), sys.executable, "-m", module, *arguments],
+            [*pinned(threads), python, "-m", module, *own],
+            cwd=checkout,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -106,6 +113,23 @@ class Contender:
                     file.close()
 
 
+def earlier() -> tuple[str, str]:
+    """Return the interpreter of an earlier version and the folder of its checkout.
+
+    Raises:
+        SystemExit: none is named, or none is installed there.
+    """
+    python = os.environ.get("KERASGEN_EARLIER")
+    if not python:
+        raise SystemExit("Name an earlier version's interpreter: --earlier PYTHON, or KERASGEN_EARLIER=PYTHON.")
+    where = "import kerasgen, pathlib; print(pathlib.Path(kerasgen.__file__).parents[1])"
+    run = subprocess.run([python, "-c", where], cwd="/", stdout=subprocess.PIPE, text=True, check=False)
+    checkout = run.stdout.strip()
+    if run.returncode or not Path(checkout, "benchmarks").is_dir():
+        raise SystemExit(f"{python} has no kerasgen beside benchmarks. Install a checkout there: pip install -e DIR.")
+    return python, checkout
+
+
 def pinned(threads: int) -> list[str]:
     """The start of a command that runs on as many processors as threads; empty where that can't be asked for."""
     if not hasattr(os, "sched_getaffinity"):
@@ -126,8 +150,20 @@ def arguments_of(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows and the bars here")
     parser.add_argument("--threads", type=int, default=1, help="of each contender, on as many processors (default: 1)")
+    parser.add_argument(
+        "--earlier",
+        metavar="PYTHON",
+        type=_name_earlier,
+        help="an earlier version, installed editable for this interpreter, takes turns with this one, alone",
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run, too small to measure anything")
     return parser
+
+
+def _name_earlier(python: str) -> str:
+    os.environ["KERASGEN_EARLIER"] = python
+    earlier()
+    return python
 
 
 def gpt2_files() -> tuple[Path, Path]:

@@ -11,6 +11,7 @@ merged, so the parts can be run one after another: `tang`, `transformers`, `by_h
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 
 from benchmarks.harness import (
     DATA,
+    EARLIER,
     Contender,
     Figures,
     GaveUpError,
@@ -97,7 +99,9 @@ class Racer:
 
 
 def compete(part: str, names: Sequence[str], job: Path, *, threads: int, rounds: int, steps: int, limit: float) -> Any:
-    """Let contenders take turns, one at a time; returns a row each."""
+    """Let contenders take turns, one at a time; returns a row each. An earlier version's only rival is this one."""
+    if "KERASGEN_EARLIER" in os.environ:
+        names = ("kerasgen", f"{EARLIER}kerasgen")
     contenders = []
     try:
         for name in names:
