@@ -14,6 +14,9 @@ from kerasgen.errors import ModelArgumentError
 
 NormKind: TypeAlias = Literal["layer_norm", "rms", "rms_plus_one"]
 NormPlacement: TypeAlias = Literal["before", "before_and_after", "after", "after_sum", "parallel", "parallel_shared"]
+_MOST_LAYERS = 10_000
+"""Each layer has names and shapes of its own, so a number out of a damaged file must not be taken on trust."""
+
 Activation: TypeAlias = Literal["gelu", "gelu_approximate", "relu", "relu_squared", "silu"]
 
 
@@ -222,7 +225,7 @@ class DecoderConfig:
     Args:
         architecture: its name, such as `"gpt2"`, which is transformers' `model_type`.
         vocabulary_size: rows of the embedding table.
-        num_layers: transformer blocks.
+        num_layers: transformer blocks, at most 10,000.
         hidden_dim: width of the hidden states.
         max_sequence_length: positions that the model knows, or None if it has no limit of its own.
         attention: what all blocks attend with.
@@ -267,6 +270,7 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "num_layers", "hidden_dim"):
             _require_size(name, getattr(self, name))
+        require("num_layers", self.num_layers, self.num_layers <= _MOST_LAYERS, f"at most {_MOST_LAYERS:,}")
         _require_one_of("norm_placement", self.norm_placement, NormPlacement)
         if self.max_sequence_length is not None:
             _require_size("max_sequence_length", self.max_sequence_length)

@@ -72,6 +72,11 @@ def test_a_mixture_of_experts_has_a_router_and_kernels_for_each_expert_in_its_la
     assert weights.layer_shapes(config, 1)["down.kernel"] == (8, 5632, 2048)
 
 
+def test_a_number_of_layers_is_not_taken_on_trust():
+    with pytest.raises(ModelArgumentError, match=r"`num_layers` must be at most 10,000\. Received: 1000000000"):
+        replace(LLAMA, num_layers=10**9)
+
+
 def tiny(config=LLAMA):
     attention = replace(config.attention, num_query_heads=4, num_key_value_heads=2, head_dim=4)
     part = replace(config.feedforward, intermediate_dim=12)

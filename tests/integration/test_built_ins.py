@@ -188,6 +188,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "beams": st.sampled_from([0, 2, 4]),
             "shortlist": st.sampled_from([None, 0]),  # more than none goes with float32 alone
             "loop": st.none() | st.sampled_from(["greedy", "random", "top_k", "top_p", "min_p"]),
+            "samplers": st.sampled_from([(), ("greedy",), ("top_k", "min_p")]),
             "most_divergence": st.none() | st.floats(0, 1),
             "least_agreement": st.none() | st.floats(0, 1),
             "most_logit_difference": st.none() | st.floats(0, 10),

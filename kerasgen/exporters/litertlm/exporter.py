@@ -124,8 +124,9 @@ class LiteRtLmExporter(Exporter):
         answer = proving.ask(stage, calls)
         alone = proving.ask(inner.path, calls, settings={"weight_cache": None})
         ids = [call[0] for call in alone.calls]
-        read = comparison.reader(model, 1 + max(map(len, prompts)) + new)
-        own = comparison.likeliest(read, tokenizer, prompts, ids, list(map(len, ids)))
+        counts = list(map(len, ids))
+        read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
+        own = comparison.likeliest(read, tokenizer, prompts, ids, counts)
         theirs = [tokenizer.decode(calls[0]) for calls in answer.calls]
         figures: dict[str, Any] = {
             # Of the TFLite file in the bundle, which was held to the model, or to limits, on its own.

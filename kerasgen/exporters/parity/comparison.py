@@ -97,6 +97,18 @@ def counts(tokenizer: Tokenizer, some: Sequence[Sequence[int]], longest: int) ->
     return [min(NEW_TOKENS, longest - start - len(prompt)) for prompt in some]
 
 
+def read_length(tokenizer: Tokenizer, some: Sequence[Sequence[int]], many: Sequence[int]) -> int:
+    """Return how many tokens of the longest text are read: all but its last, which nothing comes after.
+
+    Args:
+        tokenizer: the model's.
+        some: prompts.
+        many: new tokens after each.
+    """
+    start = 0 if tokenizer.start_token_id is None else 1
+    return max(start + len(prompt) + count - 1 for prompt, count in zip(some, many, strict=True))
+
+
 def never(tokenizer: Tokenizer) -> int:
     """Return an id that no token has: a text that would end with it goes on to its limit."""
     return tokenizer.vocabulary_size

@@ -125,7 +125,7 @@ def prove_ids(
     answer = ask(path, calls, texts=encodable, settings=settings)
 
     progress.begin(comparison.COMPARE)
-    read = comparison.reader(model, max(1 + len(prompt) + count for prompt, count in zip(some, counts, strict=True)))
+    read = comparison.reader(model, comparison.read_length(tokenizer, some, counts))
     found = {
         "alone": ([ids[0] for ids in answer.calls[:-1]], alone, [counts[place] for place in alone]),
         "together": (answer.calls[-1], together, [most] * len(together)),

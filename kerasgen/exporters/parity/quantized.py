@@ -118,7 +118,7 @@ def prove_divergence(
         together, *alone = agreed[len(ways) :]
         figures["signatures"]["beams"] = float(np.abs(together - np.stack([one[1:] for one in alone])).max() / scale)
     figures |= _said(answer, limits)
-    whole = comparison.reader(model, max(len(windows[0]), 1 + len(prompt) + new))
+    whole = comparison.reader(model, max(len(windows[0]), comparison.read_length(tokenizer, [prompt], [new])))
     figures["greedy_equal"] = answer.calls[0] == comparison.likeliest(
         whole, tokenizer, [prompt], answer.calls[0], [new]
     )

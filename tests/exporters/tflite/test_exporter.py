@@ -19,6 +19,7 @@ from kerasgen.generation import generate_ids
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
 from kerasgen.testing.runtimes import RuntimeContract
+from kerasgen.tokens.bpe import ByteLevelBPE
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 
@@ -92,6 +93,19 @@ def test_every_operator_of_every_kind_of_file_is_built_in(settings, more, tmp_pa
     artefact = exporter.export(tiny_gpt2(num_layers=1), tmp_path / "poet.tflite")
     assert set(artefact.report["operators"]) <= ALLOWED | more
     assert artefact.report["signatures"][:2] == ["prefill_8", "decode"]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("quantize", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
+def test_a_text_may_fill_all_positions_of_a_model_without_a_start_token(quantize, tmp_path):
+    model = tiny_gpt2(num_layers=1, max_sequence_length=48)
+    own = ByteLevelBPE(model.tokenizer.vocabulary, model.tokenizer.merges, start_token=None)
+    model = LanguageModel(model.causal_lm, own, "test")
+    loose = {"most_divergence": 9.0, "least_agreement": 0.0, "most_logit_difference": 9.0, "most_loss_increase": 9.0}
+    limits = {} if quantize == "float32" else loose
+    exporter = kg.TFLiteExporter(quantize, cache_length=48, prefill_lengths=(8,), decode_lengths=(), beams=0, **limits)
+    parity = exporter.export(model, tmp_path / "poet.tflite").report["parity"]
+    assert parity["greedy_equal"] or quantize == "int8"  # rounding may choose others
 
 
 @pytest.mark.one_backend
