@@ -5,7 +5,9 @@ from __future__ import annotations
 from kerasgen.errors import ExportArgumentError
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, keras_weights
-from kerasgen.models.base import LanguageModel, quantization_modes
+from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel, quantization_modes
+from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+from kerasgen.models.preprocessing import DEFAULT_SEQUENCE_LENGTH
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -39,6 +41,56 @@ def architecture_and_tokenizer(model: LanguageModel, exporter: str) -> tuple[Arc
             f"The exporter {exporter!r} writes byte-level BPE tokenizers. Received: {type(model.tokenizer).__name__}."
         )
     return architecture, model.tokenizer
+
+
+def decoder_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[Architecture, ByteLevelBPE]:
+    """Return the architecture of a model that a table describes, and its byte-level tokenizer.
+
+    Raises:
+        ExportArgumentError: kerasgen doesn't know how to write this model in another format.
+    """
+    require_plain(model, exporter)
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    if architecture is None:
+        raise ExportArgumentError(
+            f"The exporter {exporter!r} can't write a {type(model.backbone).__name__}; it writes "
+            f"{', '.join(architectures.backbones())}. The exporter 'preset' writes any KerasHub model."
+        )
+    tokenizer = model.tokenizer
+    if isinstance(tokenizer, KerasHubTokenizer):
+        tokenizer = tokenizer.as_byte_level() or tokenizer
+    if not isinstance(tokenizer, ByteLevelBPE):
+        raise ExportArgumentError(
+            f"The exporter {exporter!r} writes byte-level BPE tokenizers, as Llama 3 has, and no SentencePiece. "
+            f"Received: {tokenizer!r}. The exporter 'preset' writes any of KerasHub's."
+        )
+    return architecture, tokenizer
+
+
+def context_length(model: LanguageModel, asked: int | None) -> int:
+    """Return how many tokens a text may have in an artefact that says so.
+
+    Args:
+        model: what is exported.
+        asked: what the caller wants, or None for the model's own; of a model that has no limit of its own, what its
+            transformers directory said, else its preprocessor's, else 1024.
+
+    Raises:
+        ExportArgumentError: it is no whole number from 1, or the model has another number of positions.
+    """
+    own = model.max_sequence_length
+    if asked is None:
+        said = model.metadata.get(CONTEXT_LENGTH)
+        usual = getattr(model.causal_lm.preprocessor, "sequence_length", None) or DEFAULT_SEQUENCE_LENGTH
+        return own or (said if isinstance(said, int) else int(usual))
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+        raise ExportArgumentError(f"`context_length` must be a whole number from 1, or None. Received: {asked!r}.")
+    if own is not None and asked != own:
+        raise ExportArgumentError(
+            f"`context_length` is for models without a limit of their own, and this one has {own} positions. Received: "
+            f"{asked}. Leave it out."
+        )
+    return asked
 
 
 def require_plain(model: LanguageModel, exporter: str) -> None:

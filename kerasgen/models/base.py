@@ -13,6 +13,8 @@ from kerasgen.keywords import Checked
 from kerasgen.tokens.base import Tokenizer
 
 Precision: TypeAlias = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+CONTEXT_LENGTH = "context_length"
+"""In a model's metadata, the tokens that it was made for, where its positions have no limit of their own."""
 
 
 @dataclass

@@ -10,17 +10,21 @@ from typing import Protocol
 from kerasgen.errors import MissingDependencyError, ModelFormatError
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.bpe_encoder import encode_surrogates
-from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, STAND_IN, SURROGATE, token_bytes
+from kerasgen.tokens.bpe_files import Contents
+from kerasgen.tokens.pretokenization import (
+    BYTE_OF_CHARACTER,
+    GPT2_PATTERN,
+    LLAMA3_PATTERN,
+    QWEN2_PATTERN,
+    STAND_IN,
+    SURROGATE,
+    Pretokenization,
+    token_bytes,
+)
 
 # What the families cut text by before merging; every family but GPT-2's and GPT-NeoX's cuts as Llama 3 does in
 # KerasHub. Source: the `pre_tokenizer` of each family's published tokenizer.
-_LLAMA3_CUT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN_CUT = _LLAMA3_CUT.replace(r"\p{N}{1,3}", r"\p{N}")
-_GPT2_CUT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_CUTS = (("Qwen", _QWEN_CUT), ("GPTNeoX", _GPT2_CUT))
+_PATTERNS = (("Qwen", QWEN2_PATTERN), ("GPTNeoX", GPT2_PATTERN))
 
 _NORMALIZED = ("Qwen",)  # whose published tokenizers bring a text into the form NFC first
 
@@ -67,7 +71,7 @@ class BytePairs:
         from tokenizers.pre_tokenizers import ByteLevel, Split
         from tokenizers.pre_tokenizers import Sequence as Steps
 
-        self._cut = next((cut for name, cut in _CUTS if kind.startswith(name)), _LLAMA3_CUT)
+        self._cut = next((pattern for name, pattern in _PATTERNS if kind.startswith(name)), LLAMA3_PATTERN)
         self._vocabulary = {str(token): int(token_id) for token, token_id in vocabulary.items()}
         pairs = (merge.split(" ") for merge in merges if not merge.startswith("#version:"))
         self._merges = [(left, right) for left, right in pairs]
@@ -90,6 +94,13 @@ class BytePairs:
         self.pieces = {
             token_id: token_bytes(token, special=token in names) for token, token_id in self._vocabulary.items()
         }
+
+    def contents(self) -> Contents | None:
+        """Return the vocabulary, merges and cut, or None where a text is normalized before."""
+        if self._normalizes:
+            return None
+        cut = Pretokenization(None if self._cut == GPT2_PATTERN else self._cut)
+        return Contents(self._vocabulary, self._merges, usual_special_tokens=False, pretokenization=cut)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -16,6 +16,7 @@ from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
 from kerasgen.models.hub_codecs import BytePairs, Codec, SentencePiece
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
+from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.bpe_files import parse_json, read_text
 from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
 
@@ -150,6 +151,24 @@ class KerasHubTokenizer(Tokenizer):
     def end_token_ids(self) -> tuple[int, ...]:
         """Ids that end a text when a model generates them; the first ends documents too."""
         return self._end_token_ids
+
+    def as_byte_level(self) -> ByteLevelBPE | None:
+        """Return the byte-level BPE whose ids are this tokenizer's, or None where it is of another kind."""
+        contents = self._codec.contents() if isinstance(self._codec, BytePairs) else None
+        if contents is None:
+            return None
+        names = {token_id: token for token, token_id in contents.vocabulary.items()}
+        return ByteLevelBPE.from_contents(
+            replace(
+                contents,
+                start_token=None if self.start_token_id is None else names[self.start_token_id],
+                end_token=names[self.end_token_id],
+                pad_token=names[self.pad_token_id],
+                special_tokens=tuple(names[token_id] for token_id in sorted(self._special)),
+                added_tokens=self.added_tokens,
+                end_tokens=tuple(names[token_id] for token_id in self._end_token_ids),
+            )
+        )
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> Self:

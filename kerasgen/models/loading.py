@@ -31,7 +31,7 @@ from kerasgen.models import (
     transformers_format,
 )
 from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_path
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 
@@ -161,6 +161,9 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
             f"The tokenizer of {what} has {tokenizer.vocabulary_size} ids and its model only "
             f"{causal_lm.backbone.vocabulary_size}: they don't belong together."
         )
+    length = config.get("max_position_embeddings")
+    if isinstance(length, int):  # which a model without a limit of its own keeps nowhere else
+        metadata = {CONTEXT_LENGTH: length, **metadata}
     model = LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=source, metadata=metadata)
     attach_preprocessor(model)
     return model
@@ -202,7 +205,7 @@ def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
     from keras_hub.src.utils.preset_utils import get_file
 
     family = architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
-    if family is None:
+    if family is None and not transformers_format.has_file(preset, preset_tokenizers.SETTINGS_FILE):
         return _adapted_tokenizer(preset, causal_lm)
     # A remote preset's files come one by one, into one folder.
     for name in (*preset_tokenizers.OPTIONAL_FILES, preset_tokenizers.MERGES_FILE):
@@ -213,8 +216,10 @@ def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
 
 def _transformers_tokenizer(preset: str, causal_lm: Any, config: Mapping[str, Any]) -> Tokenizer:
     """The exact tokenizer of a transformers-format model."""
-    family = architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
-    if family is None:
+    name = type(causal_lm.backbone).__name__
+    family = architectures.byte_level_tokens(name)
+    is_ours = architectures.of_backbone(name) is not None and transformers_format.is_byte_level(preset)
+    if family is None and not is_ours:
         from kerasgen.models import keras_hub_tokenizers
 
         return keras_hub_tokenizers.read(preset, _keras_hub_tokenizer(preset, causal_lm), config)

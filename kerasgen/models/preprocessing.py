@@ -35,6 +35,8 @@ def preprocessor_of(model: LanguageModel) -> Any:
         keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
             vocabulary=tokenizer.vocabulary, merges=tokenizer.merges
         )
+    elif isinstance(tokenizer, ByteLevelBPE) and architectures.of_backbone(type(model.backbone).__name__) is not None:
+        return None  # KerasHub's class of this family may cut a text otherwise
     elif keras_hub_tokenizer is None:
         raise ModelError(
             f"KerasHub's {type(model.backbone).__name__} presets have no place for a {type(tokenizer).__name__}: it "

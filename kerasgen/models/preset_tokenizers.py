@@ -10,6 +10,7 @@ from kerasgen.errors import ModelError
 from kerasgen.models.architectures import ByteLevelTokens
 from kerasgen.tokens import tokenizer_directory
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretokenization import GPT2
 
 VOCABULARY_FILE: Final = "assets/tokenizer/vocabulary.json"
 MERGES_FILE: Final = "assets/tokenizer/merges.txt"
@@ -21,14 +22,18 @@ OPTIONAL_FILES: Final = ("preprocessor.json", SETTINGS_FILE)
 _PROBES: Final = ("昨夜雨疏风骤", " two  spaces\n\nand it's 10", "é 🚀 <|endoftext|></s>")
 
 
-def byte_level(directory: Path, family: ByteLevelTokens) -> ByteLevelBPE:
+def byte_level(directory: Path, family: ByteLevelTokens | None) -> ByteLevelBPE:
     """Return the tokenizer whose files lie in a preset's directory.
+
+    Args:
+        directory: of the preset.
+        family: of the model; None for one whose preset has settings of its tokenizer beside KerasHub's files.
 
     Raises:
         TokenizerError: a file is missing or malformed.
         TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
     """
-    if (directory / SETTINGS_FILE).is_file():
+    if family is None or (directory / SETTINGS_FILE).is_file():
         return ByteLevelBPE.from_directory((directory / SETTINGS_FILE).parent)
     return ByteLevelBPE.from_files(
         directory / VOCABULARY_FILE,
@@ -39,13 +44,13 @@ def byte_level(directory: Path, family: ByteLevelTokens) -> ByteLevelBPE:
     )
 
 
-def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelTokens) -> None:
+def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelTokens | None) -> None:
     """Write what KerasHub's files lack of a tokenizer, and read it back as the preset's reader will.
 
     Args:
         tokenizer: of the model.
         directory: of the preset, in which KerasHub's files lie, if it has written any.
-        family: of the model.
+        family: of the model, or None as in `byte_level`.
 
     Raises:
         ModelError: what comes back is not this tokenizer.
@@ -68,6 +73,8 @@ def keras_hub_difference(tokenizer: ByteLevelBPE, family: ByteLevelTokens) -> st
     missing = [token for token in family.special_tokens if token not in tokenizer.vocabulary]
     if missing:
         return f"a {family.backbone} preset needs {', '.join(map(repr, missing))} in its vocabulary"
+    if tokenizer.pretokenization != GPT2:
+        return "it cuts a text as GPT-2 does, and this one otherwise"
     if not tokenizer.merges:
         return "KerasHub's tokenizers can't hold a vocabulary without merges"
     if tokenizer.added_tokens:

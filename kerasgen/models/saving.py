@@ -151,7 +151,7 @@ def _write(
     with _weights_through_ours(task):
         task.save_to_preset(str(directory))
     family = architectures.byte_level_tokens(type(model.backbone).__name__)
-    if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
+    if isinstance(model.tokenizer, ByteLevelBPE):
         preset_tokenizers.write(model.tokenizer, directory, family)
     elif isinstance(model.tokenizer, KerasHubTokenizer):
         model.tokenizer.save_settings(directory)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen import locations
-from kerasgen.errors import ModelFormatError, TokenArgumentError
+from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
 from kerasgen.models import architectures
 from kerasgen.models.architectures import ByteLevelTokens
 from kerasgen.models.transformers_settings import settings
 from kerasgen.models.transformers_tensors import SAFETENSORS_FILE, SAFETENSORS_INDEX
-from kerasgen.tokens import tokenizer_directory
+from kerasgen.tokens import tokenizer_directory, tokenizer_json
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretokenization import LLAMA3_PATTERN, Pretokenization
 from kerasgen.tokens.special_tokens import AUTOMATIC
 
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
@@ -96,12 +97,25 @@ def has_file(preset: str, name: str) -> bool:
     return bool(check_file_exists(preset, name))
 
 
-def byte_level_tokenizer(preset: str, family: ByteLevelTokens, config: Mapping[str, Any]) -> ByteLevelBPE:
+def is_byte_level(preset: str) -> bool:
+    """Return whether a preset has a `tokenizer.json` of a byte-level BPE that KerasHub's Llama 3 can't hold."""
+    from keras_hub.src.utils.preset_utils import get_file
+
+    if not has_file(preset, "tokenizer.json"):
+        return False
+    try:
+        found = tokenizer_json.read(Path(get_file(preset, "tokenizer.json")))
+    except TokenizerError:
+        return False
+    return found.pretokenization != Pretokenization(LLAMA3_PATTERN)
+
+
+def byte_level_tokenizer(preset: str, family: ByteLevelTokens | None, config: Mapping[str, Any]) -> ByteLevelBPE:
     """Return the byte-level BPE of a preset: from `tokenizer.json`, else from `vocab.json` with `merges.txt`.
 
     Documents end with the tokenizer's end token, else with the first of `generation_config.json`, else of
     `config.json`; generation ends at each of those that transformers would end at, and at that one. Documents begin
-    with what transformers puts before a text. What no file says is as KerasHub has it for the family.
+    with what transformers puts before a text. What no file says is as KerasHub has it for the family, if there is one.
 
     Raises:
         ModelFormatError: neither is there, or an id that ends texts is no special token's.
@@ -120,18 +134,19 @@ def byte_level_tokenizer(preset: str, family: ByteLevelTokens, config: Mapping[s
     names = {token_id: token for token, token_id in contents.vocabulary.items()}
     ends = [names[token_id] for token_id in end_token_ids(preset, config) if token_id in names]
 
-    def usual(token: str) -> str:
+    def usual(name: str) -> str:
+        token = AUTOMATIC if family is None else str(getattr(family, name))
         return token if token in contents.vocabulary else AUTOMATIC
 
     end = contents.end_token
     if end == AUTOMATIC:
-        end = ends[0] if ends else usual(family.end_token)
+        end = ends[0] if ends else usual("end_token")
     pad, pad_id = contents.pad_token, config.get("pad_token_id")
     if pad == AUTOMATIC:
-        pad = names[pad_id] if isinstance(pad_id, int) and pad_id in names else usual(family.pad_token)
+        pad = names[pad_id] if isinstance(pad_id, int) and pad_id in names else usual("pad_token")
     start = contents.start_token
     if start == AUTOMATIC:
-        start = usual(family.start_token)
+        start = usual("start_token")
     try:
         return ByteLevelBPE.from_contents(
             replace(contents, start_token=start, end_token=end, pad_token=pad, end_tokens=tuple(ends))

@@ -1,4 +1,4 @@
-"""Text to GPT-2's token ids and back: byte-level byte-pair encoding on the `tokenizers` library."""
+"""Text to token ids and back as GPT-2 does it: byte-level byte-pair encoding on the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kerasgen.tokens import bpe_files, tokenizer_directory, tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe_encoder import BpeEncoder
-from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, token_bytes
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, GPT2, Pretokenization, token_bytes
 from kerasgen.tokens.special_tokens import AUTOMATIC, check_added_tokens, choose_special_tokens
 from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
 
@@ -25,9 +25,10 @@ T = TypeVar("T")
 class ByteLevelBPE(Tokenizer):
     """Byte-level byte-pair encoding whose ids equal those of OpenAI's GPT-2 encoder on every text.
 
-    Text is cut by GPT-2's regular expression, with no space put in front, and the UTF-8 bytes of each piece are merged,
-    the lowest rank first. `decode(encode(text)) == text` for every `str`, lone surrogates included (where GPT-2's
-    encoder raises). A special token's name inside a text is encoded as the text that it is.
+    Text is cut by GPT-2's regular expression, or by the vocabulary's own, with no space put in front, and the UTF-8
+    bytes of each piece are merged, the lowest rank first. `decode(encode(text)) == text` for every `str`, lone
+    surrogates included (where GPT-2's encoder raises). A special token's name inside a text is encoded as the text that
+    it is.
 
     Args:
         vocabulary: ids by token, tokens in GPT-2's printable characters (`Ġ` for a space); ids may have holes.
@@ -40,6 +41,7 @@ class ByteLevelBPE(Tokenizer):
             are not special; one that is special too is only that. Blanks that `lstrip` or `rstrip` take are lost.
         end_tokens: further tokens that end a text when it is generated.
         usual_special_tokens: whether such as `<unk>` are special wherever the vocabulary holds them.
+        pretokenization: how a text is cut where GPT-2's way is not the vocabulary's, such as Llama 3's.
 
     Raises:
         TokenArgumentError: the vocabulary and the merges don't fit each other, a special token is not in the
@@ -58,6 +60,7 @@ class ByteLevelBPE(Tokenizer):
         added_tokens: Sequence[AddedToken] = (),
         end_tokens: Sequence[str] = (),
         usual_special_tokens: bool = True,
+        pretokenization: Pretokenization = GPT2,
     ) -> None:
         self._vocabulary = dict(vocabulary)
         self._merges = [_pair(merge, n) for n, merge in enumerate(merges)]
@@ -94,7 +97,10 @@ class ByteLevelBPE(Tokenizer):
         named = {*self._special_tokens, *by_name}
         self._bytes = {n: token_bytes(token, special=token in named) for token, n in ids.items()}
         self._shown = self._bytes | dict.fromkeys(self._special_tokens.values(), b"")
-        self._encoder = BpeEncoder(self._vocabulary, self._merges, self.added_tokens)
+        self.pretokenization = pretokenization
+        self._encoder = BpeEncoder(
+            self._vocabulary, self._merges, self.added_tokens, self._special_tokens, pretokenization
+        )
         self._digest: str | None = None
 
     @classmethod
@@ -199,6 +205,7 @@ class ByteLevelBPE(Tokenizer):
             added_tokens=contents.added_tokens,
             end_tokens=contents.end_tokens,
             usual_special_tokens=contents.usual_special_tokens,
+            pretokenization=contents.pretokenization,
         )
 
     def rebuilt(self, vocabulary: Mapping[str, int], merges: Sequence[str | tuple[str, str]]) -> Self:
@@ -306,13 +313,15 @@ class ByteLevelBPE(Tokenizer):
                 "end_token": self.end_token,
                 "pad_token": self.pad_token,
             }
-            # Most vocabularies have neither, and keep the digest that their token stores are named by.
+            # Most vocabularies have none of these, and keep the digest that their token stores are named by.
             if self.added_tokens:
                 parts["added_tokens"] = sorted(
                     json.dumps(token.to_json(), allow_nan=False) for token in self.added_tokens
                 )
             if len(self._ends) > 1:
                 parts["end_tokens"] = sorted(self._ends)
+            if self.pretokenization != GPT2:
+                parts["pretokenization"] = self.pretokenization.to_json()
             text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
             self._digest = hashlib.sha256(text.encode()).hexdigest()
         return self._digest
@@ -362,6 +371,7 @@ class ByteLevelBPE(Tokenizer):
             added_tokens=self.added_tokens,
             end_tokens=tuple(self._ends),
             usual_special_tokens=False,
+            pretokenization=self.pretokenization,
         )
 
     def _look_up(self, table: Mapping[int, T], token_id: int) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from kerasgen.errors import TokenArgumentError
@@ -11,8 +11,10 @@ from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.fork_safety import mind_forks
 from kerasgen.tokens.pretokenization import (
     CHARACTER_OF_BYTE,
+    GPT2,
     STAND_IN,
     SURROGATE,
+    Pretokenization,
     pre_tokenizer,
     splitter,
     to_characters,
@@ -30,15 +32,26 @@ class BpeEncoder:
         vocabulary: ids by token.
         merges: pairs, the first merged first.
         added: tokens of the vocabulary that are found in a text before it is cut.
+        special: tokens of the vocabulary that no text becomes.
+        kind: how a text is cut.
     """
 
     def __init__(
-        self, vocabulary: dict[str, int], merges: list[tuple[str, str]], added: Sequence[AddedToken] = ()
+        self,
+        vocabulary: dict[str, int],
+        merges: list[tuple[str, str]],
+        added: Sequence[AddedToken] = (),
+        special: Iterable[str] = (),
+        kind: Pretokenization = GPT2,
     ) -> None:
         self._present_bytes = bytes(byte for byte, character in CHARACTER_OF_BYTE.items() if character in vocabulary)
-        self._rust = _rust_tokenizer(vocabulary, merges, added)
+        reached = vocabulary
+        if kind.ignore_merges:  # of a piece that has a special token's name the bytes are merged all the same
+            unreached = {*special} - {left + right for left, right in merges}
+            reached = {token: token_id for token, token_id in vocabulary.items() if token not in unreached}
+        self._rust = _rust_tokenizer(reached, merges, added, kind)
         self._added = {vocabulary[token.content] for token in added}
-        self._splitter = splitter()
+        self._splitter = splitter(kind)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text.
@@ -121,13 +134,13 @@ def encode_surrogates(text: str, rust: tokenizers.Tokenizer, splitter: PreTokeni
 
 
 def _rust_tokenizer(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], added: Sequence[AddedToken]
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], added: Sequence[AddedToken], kind: Pretokenization
 ) -> tokenizers.Tokenizer:
     import tokenizers
     from tokenizers.models import BPE
 
     # Special tokens are not told to the library: it would look for their names in every text.
-    tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizer()
+    tokenizer = tokenizers.Tokenizer(BPE(vocab=vocabulary, merges=merges, ignore_merges=kind.ignore_merges))
+    tokenizer.pre_tokenizer = pre_tokenizer(kind)
     tokenizer.add_tokens([tokenizers.AddedToken(**token.to_json()) for token in added])
     return tokenizer

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kerasgen import limits
 from kerasgen.errors import TokenizerError
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.pretokenization import SURROGATE
+from kerasgen.tokens.pretokenization import GPT2, SURROGATE, Pretokenization
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Contents:
     added_tokens: tuple[AddedToken, ...] = ()
     end_tokens: tuple[str, ...] = ()
     usual_special_tokens: bool = True
+    pretokenization: Pretokenization = GPT2
 
 
 class Problem(NamedTuple):

@@ -1,4 +1,4 @@
-"""GPT-2's two maps in front of its merges: text to pieces by a regular expression, bytes to printable characters.
+"""Two maps in front of merges: text to pieces by a regular expression, bytes to printable characters, as GPT-2's.
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2, and the encoder that
 was published with it.
@@ -7,8 +7,9 @@ was published with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
@@ -30,6 +31,50 @@ NEWER_LETTERS: Final = (
     "2CEA2-2CEAD 323B0-33479 3D000-3FC3F"
 )
 NEWER_NUMBERS: Final = "11DE0-11DE9 1246F 12475-1247F 12550-12686 16FF4-16FF6"
+
+
+GPT2_PATTERN: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3_PATTERN: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2_PATTERN: Final = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+
+
+@dataclass(frozen=True)
+class Pretokenization:
+    """How a byte-level BPE cuts a text into pieces, and when a piece is merged.
+
+    Args:
+        pattern: a regular expression of Oniguruma; its matches and what lies between them are the pieces. None is
+            GPT-2's, which knows the letters of today.
+        single_digits: whether each digit is cut off before (SmolLM2).
+        ignore_merges: whether a piece that is a token becomes it, whatever the merges would make (Llama 3).
+    """
+
+    pattern: str | None = None
+    single_digits: bool = False
+    ignore_merges: bool = False
+
+    @classmethod
+    def read(cls, found: Any) -> Pretokenization:
+        """Return what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        kinds: Mapping[str, Any] = {"pattern": (str, type(None)), "single_digits": bool, "ignore_merges": bool}
+        is_written = isinstance(found, dict) and found.keys() == kinds.keys()
+        if not is_written or not all(isinstance(found[name], kind) for name, kind in kinds.items()):
+            raise ValueError(f"a pre-tokenization is an object of {', '.join(kinds)}. Received: {found!r:.80}")
+        return cls(**found)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON could hold it."""
+        return asdict(self)
+
+
+GPT2: Final = Pretokenization()
 
 
 def _characters_of_bytes() -> dict[int, str]:
@@ -65,14 +110,18 @@ def token_bytes(token: str, *, special: bool) -> bytes:
     return token.encode()
 
 
-def splitter() -> PreTokenizer:
-    """Return the pre-tokenizer that cuts text where GPT-2's encoder does and leaves the pieces as text."""
+def splitter(kind: Pretokenization = GPT2) -> PreTokenizer:
+    """Return the pre-tokenizer that cuts text, by default where GPT-2's encoder does, and leaves the pieces as text."""
     from tokenizers import Regex
-    from tokenizers.pre_tokenizers import Split
+    from tokenizers.pre_tokenizers import Digits, Sequence, Split
 
+    cut = Split(Regex(_gpt2_pattern() if kind.pattern is None else kind.pattern), behavior="isolated")
+    return Sequence([Digits(individual_digits=True), cut]) if kind.single_digits else cut
+
+
+def _gpt2_pattern() -> str:
     letter, number = _letter(), _number()
-    pattern = rf"'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^\s{letter}{number}]+|\s+(?!\S)|\s+"
-    return Split(Regex(pattern), behavior="isolated")
+    return rf"'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^\s{letter}{number}]+|\s+(?!\S)|\s+"
 
 
 def character_classes() -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
@@ -90,11 +139,11 @@ def character_classes() -> tuple[list[tuple[int, int]], list[tuple[int, int]], l
     return runs(_letter()), runs(_number()), runs(r"\s")
 
 
-def pre_tokenizer() -> PreTokenizer:
-    """Return the pre-tokenizer that cuts text as GPT-2's encoder does and turns the pieces' bytes into characters."""
+def pre_tokenizer(kind: Pretokenization = GPT2) -> PreTokenizer:
+    """Return the pre-tokenizer that cuts text as `splitter` does and turns the pieces' bytes into characters."""
     from tokenizers.pre_tokenizers import ByteLevel, Sequence
 
-    return Sequence([splitter(), ByteLevel(add_prefix_space=False, use_regex=False)])
+    return Sequence([splitter(kind), ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _letter() -> str:

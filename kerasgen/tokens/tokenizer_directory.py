@@ -12,6 +12,7 @@ from kerasgen.files import staging
 from kerasgen.tokens import tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.bpe_files import Contents, error_at, first_problem, parse_json, read, read_text
+from kerasgen.tokens.pretokenization import GPT2, Pretokenization
 
 CONFIG_FILE: Final = "tokenizer_config.json"
 FILES: Final = (
@@ -111,6 +112,9 @@ def settings_text(contents: Contents) -> str:
         }
     if len(contents.end_tokens) > 1:
         settings["end_tokens"] = list(contents.end_tokens)
+    if contents.pretokenization != GPT2:  # transformers reads it from a `tokenizer.json` alone
+        settings |= {"tokenizer_class": "PreTrainedTokenizerFast"}
+        settings["pretokenization"] = contents.pretokenization.to_json()
     return json.dumps(settings, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
@@ -151,6 +155,11 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
         if not isinstance(found["end_tokens"], list):
             raise error_at(f"Its `end_tokens` must be a list. Received: {found['end_tokens']!r:.80}", path)
         said["end_tokens"] = tuple(_name(token, path) for token in found["end_tokens"])
+    if found.get("pretokenization") is not None and not template:
+        try:
+            said["pretokenization"] = Pretokenization.read(found["pretokenization"])
+        except ValueError as cause:
+            raise error_at(f"Its `pretokenization` can't be read: {cause}", path) from cause
     if found and not template:
         said["start_token"] = names.get("bos_token") if found.get("add_bos_token") else None
         said["usual_special_tokens"] = False

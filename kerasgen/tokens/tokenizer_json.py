@@ -10,9 +10,7 @@ from typing import Any, Final
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.bpe_files import Contents, error_at, first_problem, pair_of, parse_json, read_text
-from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER
-
-GPT2_PATTERN: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, GPT2_PATTERN, Pretokenization
 
 # The parts that do something to a text, and what a part of several steps calls them.
 _STEPS: Final = {
@@ -21,7 +19,7 @@ _STEPS: Final = {
     "post_processor": "processors",
     "decoder": "decoders",
 }
-_ONLY = "Only byte-level BPE that cuts text as GPT-2 does can be read"
+_ONLY = "Only byte-level BPE that cuts text by one regular expression can be read"
 
 
 def read(path: Path) -> Contents:
@@ -48,9 +46,11 @@ def contents(found: Mapping[str, Any], path: Path) -> Contents:
     for part, inside in _STEPS.items():
         if not _is_step(found.get(part), inside):
             raise error_at(f"Its `{part}` must be an object or null, and its `{inside}` a list of objects", path)
-    reason = _why_not_gpt2(found)
-    if reason:
-        raise error_at(f"{reason} {_ONLY}", path)
+    reason = _why_not_byte_level(found)
+    cut = None if reason else _pretokenization(found)
+    if cut is None:
+        steps = _kinds(found.get("pre_tokenizer") or {}, "pretokenizers")
+        raise error_at(f"{reason or f'It cuts text in another way before its merges ({steps}).'} {_ONLY}", path)
     ids, merges, added = model.get("vocab"), model.get("merges"), found.get("added_tokens") or []
     if not isinstance(ids, dict) or not isinstance(merges, list) or not isinstance(added, list):
         raise error_at("Its `vocab` must be an object, its `merges` and `added_tokens` lists", path)
@@ -87,6 +87,7 @@ def contents(found: Mapping[str, Any], path: Path) -> Contents:
         special_tokens=tuple(dict.fromkeys(special)),
         added_tokens=tuple(ordinary),
         usual_special_tokens=False,
+        pretokenization=cut,
     )
 
 
@@ -103,9 +104,12 @@ def added_token(entry: Any, path: Path) -> AddedToken:
 
 
 def written(contents: Contents) -> str:
-    """Return the text of a `tokenizer.json` of transformers in the form that GPT-2's has."""
+    """Return the text of a `tokenizer.json` of transformers, in the form that GPT-2's has."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    ids = contents.vocabulary
+    ids, cut = contents.vocabulary, contents.pretokenization
+    steps: list[dict[str, Any]] = [{"type": "Digits", "individual_digits": True}] if cut.single_digits else []
+    steps += [] if cut.pattern is None else [_split(cut.pattern)]
+    steps.append({**byte_level, "use_regex": cut.pattern is None})
     special = [AddedToken(token, normalized=False) for token in contents.special_tokens]
     entries = [(token, True) for token in special] + [(token, False) for token in contents.added_tokens]
     added = [
@@ -119,7 +123,7 @@ def written(contents: Contents) -> str:
             "padding": None,
             "added_tokens": added,
             "normalizer": None,
-            "pre_tokenizer": byte_level,
+            "pre_tokenizer": steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps},
             "post_processor": {**byte_level, "trim_offsets": False},
             "decoder": byte_level,
             "model": {
@@ -130,7 +134,7 @@ def written(contents: Contents) -> str:
                 "end_of_word_suffix": "",
                 "fuse_unk": False,
                 "byte_fallback": False,
-                "ignore_merges": False,
+                "ignore_merges": cut.ignore_merges,
                 "vocab": dict(sorted(ids.items(), key=lambda item: item[1])),
                 "merges": [f"{left} {right}" for left, right in contents.merges],
             },
@@ -140,11 +144,11 @@ def written(contents: Contents) -> str:
     )
 
 
-def _why_not_gpt2(found: Mapping[str, Any]) -> str | None:
+def _why_not_byte_level(found: Mapping[str, Any]) -> str | None:
     model = found["model"]
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         return "Its model is not BPE."
-    for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+    for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(setting):
             return f"Its model has {setting}={model[setting]!r}."
     for setting in ("truncation", "padding"):
@@ -153,20 +157,41 @@ def _why_not_gpt2(found: Mapping[str, Any]) -> str | None:
     normalizer = found.get("normalizer")
     if normalizer and normalizer != {"type": "Sequence", "normalizers": []}:
         return f"It normalizes text ({_kinds(normalizer, 'normalizers')})."
-    steps = found.get("pre_tokenizer") or {}
-    steps = steps.get("pretokenizers", []) if steps.get("type") == "Sequence" else [steps]
+    steps = _steps(found)
     if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space") is not False:
         return "Its pre-tokenizer is not GPT-2's ByteLevel without a prefix space (add_prefix_space=false)."
     decoder = found.get("decoder")
     if decoder and decoder.get("type") != "ByteLevel":
         return f"Its decoder is {decoder.get('type')!r}, not ByteLevel."
-    cut_by_library = steps[-1].get("use_regex", True)
-    if len(steps) == 1 and cut_by_library:
+    return None
+
+
+def _steps(found: Mapping[str, Any]) -> list[Any]:
+    """The steps of its pre-tokenizer."""
+    steps = found.get("pre_tokenizer") or {}
+    return list(steps.get("pretokenizers") or []) if steps.get("type") == "Sequence" else [steps]
+
+
+def _pretokenization(found: Mapping[str, Any]) -> Pretokenization | None:
+    """How a byte-level BPE cuts a text: each digit apart, by one pattern, or both; None for another way."""
+    *before, last = _steps(found)
+    digits = bool(before) and before[0] == {"type": "Digits", "individual_digits": True}
+    splits, is_cut_by_gpt2 = before[int(digits) :], last.get("use_regex", True) is not False
+    ignores = bool(found["model"].get("ignore_merges"))
+    if is_cut_by_gpt2:
+        return None if splits else Pretokenization(None, single_digits=digits, ignore_merges=ignores)
+    if len(splits) != 1:
         return None
-    split = {"type": "Split", "pattern": {"Regex": GPT2_PATTERN}, "behavior": "Isolated", "invert": False}
-    if len(steps) == 2 and not cut_by_library and steps[0] == split:
+    held = splits[0].get("pattern")
+    pattern = held.get("Regex") if isinstance(held, dict) else None
+    if not isinstance(pattern, str) or splits[0] != _split(pattern):
         return None
-    return f"It cuts text otherwise than GPT-2 before its merges ({_kinds(found['pre_tokenizer'], 'pretokenizers')})."
+    gpt2 = pattern == GPT2_PATTERN
+    return Pretokenization(None if gpt2 else pattern, single_digits=digits, ignore_merges=ignores)
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
 def _is_step(value: Any, inside: str) -> bool:

@@ -214,7 +214,7 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLev
             pairs.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
     use = VocabularyUse(counts_of_ids, characters)
     least = max(MINIMUM_PIECE_COUNT, int(counts_of_ids.sum()) * MINIMUM_PIECE_SHARE)
-    cut = splitter()
+    cut = splitter(tokenizer.pretokenization)
     vocabulary, apart = tokenizer.vocabulary, _whole(tokenizer)
     added: list[tuple[str, str]] = []
     for pair, count in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):

@@ -288,6 +288,28 @@ def test_a_tokenizer_of_keras_hub_s_is_held_to_the_directory_s_own(tmp_path: Pat
         kg.PresetExporter().export(model, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: setattr(made, "pre_tokenizer", pre_tokenizers.ByteLevel(False)),
+        lambda made: setattr(made.model, "ignore_merges", True),
+    ],
+    ids=["as GPT-2", "merges ignored"],
+)
+def test_a_tokenizer_that_keras_hub_s_class_would_cut_otherwise_is_read_by_ours(change: Any, tmp_path: Path) -> None:
+    theirs = llama(tmp_path, change)
+    model = Hub(str(tmp_path)).load()
+    assert model.causal_lm.preprocessor is None
+    assert model.metadata["context_length"] == 64
+    for tokenizer in (model.tokenizer, Hub(str(save_preset(model, tmp_path / "preset"))).load().tokenizer):
+        for text in ("a<user>b  春風 c", "it's 12345 <user><user>", "nothing"):
+            assert [tokenizer.start_token_id, *tokenizer.encode(text)] == theirs.encode(text).ids
+        assert tokenizer.end_token_ids == tuple(theirs.token_to_id(token) for token in ("<|end|>", "<|eot|>"))
+        assert tokenizer == model.tokenizer
+    with pytest.raises(ExportArgumentError, match="cut a text otherwise"):
+        kg.PresetExporter().export(model, tmp_path / "out")
+
+
 def test_a_directory_that_puts_nothing_before_a_text_has_no_start_token(tmp_path: Path) -> None:
     llama(tmp_path, lambda made: setattr(made, "post_processor", processors.ByteLevel(False)))
     assert Hub(str(tmp_path)).load().tokenizer.start_token_id is None
@@ -297,8 +319,10 @@ def test_a_directory_that_puts_nothing_before_a_text_has_no_start_token(tmp_path
     "change",
     [
         lambda made: setattr(made, "normalizer", normalizers.NFC()),
-        lambda made: setattr(made, "pre_tokenizer", pre_tokenizers.ByteLevel(False)),
         lambda made: setattr(made, "pre_tokenizer", pre_tokenizers.ByteLevel(True)),
+        lambda made: setattr(
+            made, "pre_tokenizer", pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.ByteLevel(False)])
+        ),
     ],
 )
 def test_a_tokenizer_that_keras_hub_s_class_would_cut_otherwise_is_refused(change: Any, tmp_path: Path) -> None:

@@ -311,10 +311,10 @@ def test_the_settings_beside_a_vocabulary_name_its_special_tokens(tmp_path: Path
             lambda found: found.update(
                 pre_tokenizer={
                     "type": "Sequence",
-                    "pretokenizers": [{"type": "Digits", "individual_digits": True}, found["pre_tokenizer"]],
+                    "pretokenizers": [{"type": "Digits", "individual_digits": False}, found["pre_tokenizer"]],
                 }
             ),
-            "otherwise than GPT-2",
+            "in another way",
         ),
         (lambda found: found["model"]["merges"].append("a"), "no pair"),
         (lambda found: found["model"]["merges"].append("b c"), "'bc'"),

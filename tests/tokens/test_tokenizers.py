@@ -210,13 +210,14 @@ class TestRefused:
                 lambda t: setattr(
                     t,
                     "pre_tokenizer",
-                    pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)]),
+                    pre_tokenizers.Sequence(
+                        [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(False)]
+                    ),
                 ),
                 "Digits",
             ),
             (lambda t: t.enable_truncation(8), "truncation"),
             (lambda t: t.enable_padding(length=8), "padding"),
-            (lambda t: setattr(t.model, "ignore_merges", True), "ignore_merges"),
             (lambda t: setattr(t.model, "dropout", 0.1), "dropout"),
             (lambda t: setattr(t, "decoder", decoders.WordPiece()), "WordPiece"),
             (lambda t: setattr(t, "post_processor", processors.BertProcessing(("</s>", 0), ("</s>", 0))), "Bert"),

@@ -18,7 +18,7 @@ _WRITE = "write the file"
 
 @dataclass(frozen=True)
 class GgufExporter(Exporter):
-    """Write a GGUF file for llama.cpp, Ollama and what else is made of them. GPT-2 only: llama.cpp knows no OPT.
+    """Write a GGUF file for llama.cpp, Ollama and what else is made of them: of a GPT-2 or a Llama.
 
     A fresh process that has no Keras reads the file back: weights, vocabulary and settings must be the model's, and its
     greedy ids, by an independent forward in NumPy. Where the package `xllamacpp` is installed (extra `llamacpp`),
@@ -30,6 +30,8 @@ class GgufExporter(Exporter):
         most_divergence: from the model's predictions, in nats a token, that the file may have in NumPy and in llama.cpp
             (Kullback-Leibler, on a probe text); None for 0.001 with F16 and 0.05 with Q8_0, and with F32, which rounds
             nothing, for 0.000001 in NumPy and 0.001 in llama.cpp.
+        context_length: tokens of a text that the file says it is for; None for the model's positions, and for a Llama,
+            which has no limit of its own, what the directory it came from said, else 1024.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
@@ -37,6 +39,7 @@ class GgufExporter(Exporter):
 
     dtype: Literal["F32", "F16", "Q8_0"] = "F32"
     most_divergence: float | None = None
+    context_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in ("F32", "F16", "Q8_0"):
@@ -52,13 +55,14 @@ class GgufExporter(Exporter):
         """
         from kerasgen.exporters import progress
         from kerasgen.exporters.gguf import file_format as gguf_file
+        from kerasgen.exporters.gguf.vocabulary import pre_tokenizer_name
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import REPORTS, staged, write_report
-        from kerasgen.exporters.validation import architecture_and_tokenizer, require_held
+        from kerasgen.exporters.validation import context_length, decoder_and_byte_pairs, require_held
         from kerasgen.files import digests
         from kerasgen.models.architectures import keras_weights
 
-        architecture, tokenizer = architecture_and_tokenizer(model, "gguf")
+        architecture, tokenizer = decoder_and_byte_pairs(model, "gguf")
         require_held(tokenizer, "gguf", added_tokens=False, end_tokens=False)
         config = keras_weights.describe(architecture, model.backbone)
         if architecture.gguf is None:
@@ -66,13 +70,20 @@ class GgufExporter(Exporter):
                 f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one. The exporter "
                 "'transformers' writes it."
             )
+        if pre_tokenizer_name(tokenizer) is None:
+            raise ExportArgumentError(
+                f"llama.cpp has no name for how this tokenizer cuts a text. Received: {tokenizer.pretokenization}. The "
+                "exporter 'transformers' writes it."
+            )
+        model = replace(model, tokenizer=tokenizer)
         inner = config.feedforward.intermediate_dim
         if self.dtype == "Q8_0" and (config.hidden_dim % gguf_file.BLOCK or inner % gguf_file.BLOCK):
             raise ExportArgumentError(
                 f"Q8_0 needs widths that {gguf_file.BLOCK} divides. Received: hidden_dim={config.hidden_dim}, "
                 f"intermediate_dim={inner}. Choose 'F16'."
             )
-        comparison.require_positions(config.max_sequence_length)
+        longest = context_length(model, self.context_length)
+        comparison.require_positions(longest)
         comparison.require_finite(model)
         if importlib.util.find_spec("gguf") is None:
             raise MissingDependencyError(
@@ -86,7 +97,9 @@ class GgufExporter(Exporter):
         size = tokenizer.vocabulary_size
         weights = keras_weights.read(architecture, model.backbone)
         weights["embedding"]["tokens"] = weights["embedding"]["tokens"][:size]
-        config = replace(config, vocabulary_size=size)
+        if not config.tied_head:
+            weights["head"]["kernel"] = weights["head"]["kernel"][:, :size]
+        config = replace(config, vocabulary_size=size, max_sequence_length=longest)
         with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
             last = (LLAMA_CPP,) if runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE, *last)
@@ -105,7 +118,7 @@ class GgufExporter(Exporter):
             about = {
                 "dtype": self.dtype,
                 "architecture": architecture.gguf,
-                "max_tokens": config.max_sequence_length,
+                "max_tokens": longest,
                 "sha256": digests.sha256_of(stage),
                 "parity": figures,
             }

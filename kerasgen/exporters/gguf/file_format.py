@@ -1,4 +1,4 @@
-"""A GPT-2 in a GGUF file: llama.cpp's names, layouts and tokenizer settings, there and back. Keras is not imported."""
+"""A decoder in a GGUF file: llama.cpp's names, layouts and settings, there and back. Keras is not imported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
+from kerasgen.exporters.gguf import settings
 from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, tensors
@@ -35,7 +36,7 @@ def write(
     Args:
         path: of the file.
         architecture: of the model, which llama.cpp has a name for.
-        config: of its decoder.
+        config: of its decoder, with a `max_sequence_length`.
         weights: float32.
         tokenizer: of the model.
         dtype: of kernels and token embeddings.
@@ -49,12 +50,9 @@ def write(
     writer = gguf.GGUFWriter(path, architecture.gguf)
     writer.add_type("model")
     writer.add_name(path.stem)
-    writer.add_block_count(config.num_layers)
-    writer.add_context_length(config.max_sequence_length)
-    writer.add_embedding_length(config.hidden_dim)
-    writer.add_feed_forward_length(config.feedforward.intermediate_dim)
-    writer.add_head_count(config.attention.num_query_heads)
-    writer.add_layer_norm_eps(config.norm.epsilon)
+    for key, value in settings.keys(config).items():
+        add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+        add(f"{architecture.gguf}.{key}", value)
     writer.add_file_type(gguf.LlamaFileType[_TYPES[dtype]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     vocabulary = GgufVocabulary.of(tokenizer)
@@ -67,6 +65,9 @@ def write(
     writer.add_eos_token_id(vocabulary.settings["eos_token_id"])
     writer.add_pad_token_id(vocabulary.settings["padding_token_id"])
     writer.add_add_bos_token(vocabulary.settings["add_bos_token"])
+    factors = settings.frequency_factors(config)
+    if factors is not None:
+        _add(writer, settings.FREQUENCY_FACTORS, factors, dtype)
     for name, tensor in tensors.write(architecture, config, weights, "gguf").items():
         _add(writer, name, tensor, dtype)
     try:
@@ -119,17 +120,7 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
         architecture = architectures.named_in_gguf(name)
         if architecture is None:
             raise ValueError(f"its architecture is {name!r}")
-        config = architecture.describe(
-            {
-                "vocabulary_size": len(vocabulary.tokens),
-                "num_layers": says[f"{name}.block_count"],
-                "num_heads": says[f"{name}.attention.head_count"],
-                "hidden_dim": says[f"{name}.embedding_length"],
-                "intermediate_dim": says[f"{name}.feed_forward_length"],
-                "max_sequence_length": says[f"{name}.context_length"],
-                "layer_norm_epsilon": says[f"{name}.attention.layer_norm_epsilon"],
-            }
-        )
+        config = settings.described(architecture, says, found, len(vocabulary.tokens))
 
         def take(tensor: str, shape: tuple[int, ...]) -> Any:
             if found[tensor].shape != shape:
@@ -138,7 +129,7 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
 
         weights = tensors.read(architecture, config, take, "gguf")
     except (ValueError, KeyError, IndexError, OSError) as cause:
-        raise ExportError(f"{path.name} can't be read as a GGUF file of a GPT-2: {cause!r}.") from cause
+        raise ExportError(f"{path.name} can't be read as the GGUF file of a model: {cause!r}.") from cause
     return architecture, config, weights, vocabulary
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.numpy import Floats, NumpyDecoder, NumpyEngine
+from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
+from kerasgen.exporters.gguf import settings
 from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import comparison, worker
@@ -106,7 +107,7 @@ def prove(
     Args:
         model: what was exported.
         architecture: of the model.
-        config: of its decoder, whose ids are the tokenizer's.
+        config: of its decoder, whose ids are the tokenizer's, with a `max_sequence_length`.
         weights: of the model, unrounded.
         tokenizer: of the model.
         path: of the file.
@@ -119,7 +120,7 @@ def prove(
     Raises:
         ExportError: something is not the model's, or a process failed; `.figures` holds what was seen.
     """
-    assert config.max_sequence_length is not None  # it is positions of a table
+    assert config.max_sequence_length is not None
     asked = _Asked.of(tokenizer, config.max_sequence_length)
     kept = gguf_file.rounded(architecture, config, weights, dtype)
     own = comparison.reader(model, asked.longest)
@@ -178,10 +179,6 @@ def _read_by_numpy(
         progress.begin(comparison.COMPARE)
         file_says = log_softmax(np, np.load(logits).astype(np.float64))
     _check_modules(answer)
-    # A GGUF file keeps numbers of 32 bits.
-    wanted = dataclasses.replace(
-        config, norm=dataclasses.replace(config.norm, epsilon=float(np.float32(config.norm.epsilon)))
-    )
     found = answer["digests"]
     different = [name for name in {**should, **found} if should.get(name) != found.get(name)]
     figures = {
@@ -194,7 +191,7 @@ def _read_by_numpy(
         **comparison.variety(answer["ids"]),
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
-        "shape_equal": answer["config"] == repr(wanted),
+        "shape_equal": answer["config"] == repr(settings.stored(config)),
         "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(GgufVocabulary.of(tokenizer)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,
@@ -292,8 +289,11 @@ def _run_by_llama_cpp(
 class _LlamaCppDecoder(NumpyDecoder):
     """The same with llama.cpp's GELU, which on a CPU is a table from float16 to float16 between -10 and 10."""
 
-    def activate(self, hidden: Floats) -> Floats:
+    def activate(self, hidden: Any) -> Any:
         """Return what stands between the kernels of the feed-forward part."""
+        part = self._config.feedforward
+        if part.gated or part.activation != "gelu_approximate":
+            return super().activate(hidden)
         half = np.clip(hidden, -10, 10).astype(np.float16).astype(np.float32)
         table = super().activate(half).astype(np.float16).astype(np.float32)
         return np.where(hidden <= -10, np.float32(0), np.where(hidden >= 10, hidden, table))

@@ -22,6 +22,7 @@ from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.tokens.base import Tokenizer
 
 _READ_AT_ONCE = 128  # tokens of a prompt
+_LONGEST = 4096  # tokens of a text: llama.cpp takes the memory of its keys and values when it begins
 _SEEDS = 2**32 - 1  # llama.cpp's; the highest asks it for one of its own
 _STRIDE = 0x9E3779B1  # odd, so that no two places of a text have one seed
 _AHEAD = 8  # tokens that are asked for at once at the least, though the first may begin a character
@@ -37,7 +38,7 @@ class GgufRuntime(Runtime):
     Args:
         server: that runs the file.
         tokenizer: of the file.
-        max_sequence_length: tokens of a whole text.
+        max_sequence_length: tokens of a whole text, at most 4,096.
     """
 
     def __init__(self, server: LlamaCpp, tokenizer: Tokenizer, max_sequence_length: int) -> None:
@@ -200,6 +201,7 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Ggu
     tokenizer = vocabulary.tokenizer()
     fork_safety.begin(fork_safety.LLAMA_CPP)
     try:
+        longest = min(longest, _LONGEST)
         server = LlamaCpp(str(path), chunk=min(_READ_AT_ONCE, longest), longest=longest, texts=1, threads=threads)
     except RuntimeError as cause:
         raise ModelFormatError(f"llama.cpp can't load {path}: {cause}") from cause

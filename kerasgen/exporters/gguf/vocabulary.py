@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen.errors import ModelFormatError
+from kerasgen.tokens.pretokenization import GPT2, LLAMA3_PATTERN, QWEN2_PATTERN, Pretokenization
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE
+
+
+# llama.cpp's name of each way to cut a text; those of one regular expression differ in whether it ignores merges.
+_PRE: Final[Mapping[Pretokenization, str]] = {
+    GPT2: "gpt-2",
+    Pretokenization(single_digits=True): "smollm",
+    Pretokenization(LLAMA3_PATTERN, ignore_merges=True): "llama-bpe",
+    Pretokenization(LLAMA3_PATTERN): "dbrx",
+    Pretokenization(QWEN2_PATTERN): "qwen2",
+}
+
+
+def pre_tokenizer_name(tokenizer: ByteLevelBPE) -> str | None:
+    """Return what llama.cpp calls a tokenizer's way to cut a text, or None where it has no such way."""
+    return _PRE.get(tokenizer.pretokenization)
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class GgufVocabulary:
 
     @classmethod
     def of(cls, tokenizer: ByteLevelBPE) -> GgufVocabulary:
-        """Return what a file of this tokenizer has to say; ids without a token are unused ones."""
+        """Return what a file of this tokenizer, whose cut has a name, has to say; ids without a token are unused."""
         from gguf import TokenType
 
         by_id = {token_id: token for token, token_id in tokenizer.vocabulary.items()}
@@ -44,7 +60,7 @@ class GgufVocabulary:
         starts = tokenizer.start_token_id is not None
         settings = {
             "model": "gpt2",
-            "pre": "gpt-2",
+            "pre": pre_tokenizer_name(tokenizer),
             "bos_token_id": tokenizer.start_token_id if starts else tokenizer.end_token_id,
             "eos_token_id": tokenizer.end_token_id,
             "padding_token_id": tokenizer.pad_token_id,
@@ -65,11 +81,22 @@ class GgufVocabulary:
         return cls(tokens, types, merges, {key: fields[prefix + key] for key in keys})
 
     def tokenizer(self) -> ByteLevelBPE:
-        """Return kerasgen's tokenizer of this vocabulary."""
+        """Return kerasgen's tokenizer of this vocabulary.
+
+        Raises:
+            ModelFormatError: it is of a kind, or cuts a text in a way, that is not known.
+        """
         from gguf import TokenType
 
         from kerasgen.tokens.bpe import ByteLevelBPE
 
+        kind, pre = self.settings["model"], self.settings["pre"]
+        cut = next((cut for cut, name in _PRE.items() if name == pre), None)
+        if kind != "gpt2" or cut is None:
+            raise ModelFormatError(
+                f"Its tokenizer is a {kind!r} with the pre-tokenizer {pre!r}; 'gpt2' with one of "
+                f"{', '.join(map(repr, _PRE.values()))} is read. Export the model again."
+            )
         used = {
             token: token_id
             for token_id, (token, kind) in enumerate(zip(self.tokens, self.types, strict=True))
@@ -86,6 +113,7 @@ class GgufVocabulary:
             pad_token=pad,
             special_tokens=special,
             usual_special_tokens=False,
+            pretokenization=cut,
         )
 
 

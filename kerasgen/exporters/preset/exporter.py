@@ -57,8 +57,10 @@ class PresetExporter(Exporter):
 
         require_plain(model, "preset")
         family = architectures.byte_level_tokens(type(model.backbone).__name__)
-        if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
-            difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)
+        if isinstance(model.tokenizer, ByteLevelBPE):
+            difference: str | None = "its tokenizer of this family may cut a text otherwise"
+            if family is not None:
+                difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)
             if difference is not None:
                 raise ExportArgumentError(
                     f"KerasHub alone can't generate what this model does, for {difference}. Use the exporter "

@@ -94,6 +94,7 @@ class SavedModelExporter(Exporter):
         from kerasgen.models.architectures import keras_weights
         from kerasgen.runtime import metadata
         from kerasgen.tokens.bpe import ByteLevelBPE
+        from kerasgen.tokens.pretokenization import GPT2
 
         path = Path(path)
         check_target(path, overwrite=overwrite, exporter="saved_model")
@@ -108,6 +109,11 @@ class SavedModelExporter(Exporter):
             )
         require_plain(model, "saved_model")
         require_held(tokenizer, "saved_model", added_tokens=False, end_tokens=False)
+        if architecture is not None and getattr(tokenizer, "pretokenization", GPT2) != GPT2:
+            raise ExportArgumentError(
+                "The tokenizer in a SavedModel's graph cuts texts as GPT-2 does, and this model's otherwise. Received: "
+                f"{tokenizer.pretokenization}. The exporters 'tflite', 'gguf' and 'transformers' write it."
+            )
         longest = model.max_sequence_length or _LONGEST
         comparison.require_positions(longest)
         comparison.require_finite(model)

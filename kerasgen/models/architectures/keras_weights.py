@@ -135,6 +135,7 @@ def assign(architecture: Architecture, backbone: Any, weights: Weights) -> None:
 def with_weights(architecture: Architecture, causal_lm: Any, weights: Weights) -> Any:
     """Return another KerasHub model of the same kind, float32, of these weights, which may be of its first ids."""
     settings = causal_lm.backbone.get_config()
+    settings |= {name: getattr(causal_lm.backbone, name) for name in architecture.arguments}  # Llama's omits one
     settings |= {"vocabulary_size": len(weights["embedding"]["tokens"]), "dtype": "float32"}
     backbone = type(causal_lm.backbone).from_config(settings)
     assign(architecture, backbone, weights)

@@ -199,7 +199,7 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a weight": (change_tensor, "weights_equal"),
     "tokens": (functools.partial(swap, one="d", other="t"), "vocabulary_equal, ids_equal"),
     "merges": (functools.partial(swap, one="a n", other="e r"), "vocabulary_equal"),
-    "the pre-tokenizer": (functools.partial(replace, one=b"gpt-2", other=b"llama"), "vocabulary_equal"),
+    "the pre-tokenizer": (functools.partial(replace, one=b"gpt-2", other=b"llama"), "pre-tokenizer 'llama'"),
     "the end token": (
         functools.partial(change_field, key="tokenizer.ggml.eos_token_id", value=5),
         r"fresh process|vocabulary_equal",

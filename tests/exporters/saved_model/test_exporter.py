@@ -28,6 +28,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.runtime import metadata
 from kerasgen.testing.runtimes import RuntimeContract
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretokenization import Pretokenization
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
@@ -262,6 +263,15 @@ def _graph_tokenizer(model):
 def test_wrong_settings_are_said_at_once(settings):
     with pytest.raises(kg.errors.ExportArgumentError):
         kg.SavedModelExporter(**settings)
+
+
+@pytest.mark.one_backend
+def test_a_tokenizer_that_cuts_otherwise_than_gpt2_is_refused(model, tmp_path):
+    cut = Pretokenization(single_digits=True)
+    tokenizer = ByteLevelBPE(model.tokenizer.vocabulary, model.tokenizer.merges, pretokenization=cut)
+    other = LanguageModel(causal_lm=model.causal_lm, tokenizer=tokenizer, source="digits")
+    with pytest.raises(kg.errors.ExportArgumentError, match="single_digits=True"):
+        kg.SavedModelExporter().export(other, tmp_path / "poet")
 
 
 def test_what_the_artefact_does_not_hold_is_refused(artefact):

@@ -1,0 +1,122 @@
+"""A Llama's GGUF file: rotary positions, grouped heads and an output layer as llama.cpp has them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import roughen, tiny_llama, undrawn
+
+import kerasgen as kg
+from kerasgen.decoder.config import DecoderConfig, RotaryPositions
+from kerasgen.decoder.numpy import NumpyDecoder
+from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
+from kerasgen.exporters.gguf import file_format as file
+from kerasgen.exporters.gguf import settings
+from kerasgen.generation import generate_ids
+from kerasgen.models import architectures
+from kerasgen.models.architectures import keras_weights
+from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
+
+gguf = pytest.importorskip("gguf")
+pytestmark = pytest.mark.one_backend
+
+needs_llama_cpp = pytest.mark.skipif(
+    importlib.util.find_spec("xllamacpp") is None, reason="it runs llama.cpp: pip install 'kerasgen[llamacpp]'"
+)
+# What a text of 256 tokens turns: of four frequencies one is kept, one blended, and two are divided.
+SCALED = {
+    "rope_max_wavelength": 1000.0,
+    "rope_frequency_adjustment_factor": 8.0,
+    "rope_low_freq_factor": 1.0,
+    "rope_high_freq_factor": 4.0,
+    "rope_pretraining_sequence_length": 64,
+}
+
+
+def scaled(*, tied: bool) -> LanguageModel:
+    """Llama 3.1's scaled rotary positions, with an output layer of its own or without."""
+    model = tiny_llama()
+    import keras_hub
+
+    with undrawn():
+        backbone = keras_hub.models.Llama3Backbone(
+            **{**model.backbone.get_config(), "name": "scaled", "dtype": "float32", **SCALED}, tie_word_embeddings=tied
+        )
+    roughen(backbone, 3)
+    causal_lm = keras_hub.models.Llama3CausalLM(backbone=backbone, preprocessor=None)
+    return LanguageModel(
+        causal_lm=causal_lm, tokenizer=model.tokenizer, source="scaled", metadata={CONTEXT_LENGTH: 300}
+    )
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("tied", [False, True])
+def test_llama_cpp_computes_scaled_positions_and_either_output_layer(tied: bool, tmp_path) -> None:
+    model = scaled(tied=tied)
+    artefact = kg.GgufExporter().export(model, tmp_path / "llama.gguf")
+    parity = artefact.report["parity"]
+    found = parity["llama_cpp"]
+    assert parity["greedy_equal"]
+    for name in ("ids_equal", "text_equal", "greedy_equal", "together_equal"):
+        assert found[name]
+    assert found["same_likeliest"] == 1
+    assert found["kl_nats_per_token"] < 1e-9
+    assert artefact.report["max_tokens"] == 300
+    reader = gguf.GGUFReader(artefact.path)
+    assert ("output.weight" in {tensor.name for tensor in reader.tensors}) is not tied
+    says = {key: field.contents() for key, field in reader.fields.items() if key.startswith("llama.")}
+    assert says["llama.attention.head_count"] == 2 * says["llama.attention.head_count_kv"] == 4
+    assert says["llama.rope.dimension_count"] == 8
+    assert says["llama.rope.freq_base"] == 1000
+    # The file is opened and generates the model's ids.
+    prompts = [model.tokenizer.encode("the sand and the sea")]
+    wanted = generate_ids(model, prompts, sampler="greedy", max_new_tokens=12)[0][0].token_ids
+    assert kg.load_artefact(artefact.path).generate_ids(prompts, max_new_tokens=12) == [list(wanted)]
+
+
+@needs_llama_cpp
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["F16", "Q8_0"])
+def test_llama_cpp_computes_a_rounded_llama(dtype, tmp_path) -> None:
+    artefact = kg.GgufExporter(dtype=dtype, context_length=64).export(tiny_llama(), tmp_path / "llama.gguf")
+    parity = artefact.report["parity"]
+    assert parity["greedy_equal"]
+    assert parity["weights_equal"]
+    assert parity["llama_cpp"]["ids_equal"]
+    assert artefact.report["max_tokens"] == 64
+
+
+def llama(positions: RotaryPositions) -> tuple[DecoderConfig, dict]:
+    model = tiny_llama(num_layers=1)
+    architecture = architectures.of_backbone("LlamaBackbone")
+    config = replace(keras_weights.describe(architecture, model.backbone), positions=positions, max_sequence_length=64)
+    return config, keras_weights.read(architecture, model.backbone)
+
+
+@pytest.mark.parametrize("scaling", [None, LinearScaling(4.0), Llama3Scaling(8.0, 1.0, 4.0, 32)])
+def test_what_a_file_says_is_read_back(scaling, tmp_path) -> None:
+    config, weights = llama(RotaryPositions(base=500.0, scaling=scaling))
+    architecture = architectures.of_backbone("LlamaBackbone")
+    file.write(tmp_path / "x.gguf", architecture, config, weights, tiny_llama().tokenizer, dtype="F32")
+    _, found, _, _ = file.read(tmp_path / "x.gguf")
+    assert found == settings.stored(config)
+    tokens = list(range(40))
+    here, there = (NumpyDecoder(one, weights).read(tokens) for one in (config, found))
+    np.testing.assert_allclose(here, there, atol=1e-5 * np.abs(here).max())
+
+
+@pytest.mark.parametrize("scaling", [DynamicScaling(2.0, 16), YarnScaling(4.0, 16)])
+def test_positions_that_a_file_has_no_place_for_are_said(scaling) -> None:
+    config, _ = llama(RotaryPositions(scaling=scaling))
+    with pytest.raises(kg.errors.ExportArgumentError, match=type(scaling).__name__):
+        settings.keys(config)
+
+
+@pytest.mark.parametrize("wrong", [0, True, 1.5, 4])
+def test_a_context_is_long_enough_to_be_compared(wrong, tmp_path) -> None:
+    with pytest.raises(kg.errors.ExportArgumentError, match="Received"):
+        kg.GgufExporter(context_length=wrong).export(tiny_llama(), tmp_path / "x.gguf")
+    assert list(tmp_path.iterdir()) == []
