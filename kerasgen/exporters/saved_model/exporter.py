@@ -109,10 +109,11 @@ class SavedModelExporter(Exporter):
             )
         require_plain(model, "saved_model")
         require_held(tokenizer, "saved_model", added_tokens=False, end_tokens=False)
-        if architecture is not None and getattr(tokenizer, "pretokenization", GPT2) != GPT2:
+        cut = getattr(tokenizer, "pretokenization", GPT2)
+        if architecture is not None and cut != GPT2:
             raise ExportArgumentError(
                 "The tokenizer in a SavedModel's graph cuts texts as GPT-2 does, and this model's otherwise. Received: "
-                f"{tokenizer.pretokenization}. The exporters 'tflite', 'gguf' and 'transformers' write it."
+                f"{cut}. The exporters 'tflite', 'gguf' and 'transformers' write it."
             )
         longest = model.max_sequence_length or _LONGEST
         comparison.require_positions(longest)
