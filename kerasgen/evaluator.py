@@ -14,7 +14,7 @@ from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.held_out_split import DividedCorpus
 from kerasgen.errors import ArgumentError
-from kerasgen.evaluation.base import Evaluation, TextScore, held_out_notes
+from kerasgen.evaluation.base import NEW_TOKENS, Evaluation, TextScore, held_out_notes
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generator import Generator
 from kerasgen.keywords import checked
@@ -88,7 +88,7 @@ class Evaluator(Generator):
         batch_size: int = 16,
         texts: int = 0,
         prompt: str | Sequence[str] = "",
-        max_new_tokens: int = 96,
+        max_new_tokens: int = NEW_TOKENS,
         sampler: Any = None,
         seed: int | None = None,
         self_bleu: bool = True,

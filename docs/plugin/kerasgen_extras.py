@@ -11,6 +11,7 @@ from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError, CorpusUnavailableError, ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.staging import BESIDE, staged, write_report
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.models.base import LanguageModel
 from kerasgen.runtime import Runtime, metadata
 from kerasgen.samplers import arithmetic
@@ -137,10 +138,11 @@ class NpzRuntime(Runtime):
         )
         self.max_sequence_length = backbone.max_sequence_length
 
-    def generate_ids(self, prompts: Sequence[Sequence[int]], **settings: Any) -> list[list[int]]:
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
+    ) -> list[list[int]]:
         """Return the ids after each prompt, up to an end token of the tokenizer; see `Runtime`."""
         from kerasgen.generation import generate_ids
 
-        settings.pop("end_token_id", None)
-        found = generate_ids(self.model, prompts, logprobs=False, **settings)
+        found = generate_ids(self.model, prompts, config, logprobs=False)
         return [list(several[0].token_ids) for several in found]

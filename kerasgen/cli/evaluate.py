@@ -6,7 +6,9 @@ import argparse
 
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend, add_source
+from kerasgen.cli.generation_flags import add_setting
 from kerasgen.errors import ArgumentError
+from kerasgen.evaluation.base import NEW_TOKENS
 from kerasgen.terminal import show
 
 NAME = "evaluate"
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", action="append", help="what those texts go on from; several take turns (default: nothing)"
     )
-    parser.add_argument("--max-new-tokens", type=int, default=96, metavar="N", help="tokens of each text, at most")
+    add_setting(parser, "max_new_tokens", such_as="for each of those texts", default=str(NEW_TOKENS))
     parser.add_argument(
         "--self-bleu",
         action=argparse.BooleanOptionalAction,
@@ -58,7 +60,7 @@ def run(chosen: argparse.Namespace) -> int:
         batch_size=chosen.batch_size,
         texts=chosen.texts,
         prompt=chosen.prompt or "",
-        max_new_tokens=chosen.max_new_tokens,
+        max_new_tokens=NEW_TOKENS if chosen.max_new_tokens is None else chosen.max_new_tokens,
         self_bleu=chosen.self_bleu,
         scores_path=chosen.scores_path,
     )

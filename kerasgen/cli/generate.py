@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasgen.cli import sources
 from kerasgen.cli.arguments import add_backend
+from kerasgen.cli.generation_flags import add_setting
 from kerasgen.errors import ArgumentError
 from kerasgen.samplers import resolving
 from kerasgen.terminal import show
@@ -20,19 +21,23 @@ NAME = "generate"
 HELP = "write text with a saved pipeline, a model or an exported artefact"
 
 MAX_NEW_TOKENS = 64
-_SETTINGS = (
-    "max_new_tokens",
-    "max_length",
-    "sampler",
-    "seed",
-    "stop",
-    "constraint",
-    "valid_utf8",
-    "num_return_sequences",
-    "batch_size",
-    "engine",
-    "return_prompt",
-)
+# Settings with a flag, with what a help text says besides: an example, and the default where it is the command's own.
+_SETTINGS: dict[str, dict[str, str]] = {
+    "max_new_tokens": {"default": f"{MAX_NEW_TOKENS}, or as many as the model has room for"},
+    "max_length": {},
+    "sampler": {
+        "such_as": "such as top_p:p=0.9,temperature=0.8",
+        "default": "the pipeline's; top_k for a model, greedy for an artefact",
+    },
+    "seed": {"default": "the pipeline's; 0 otherwise"},
+    "stop": {},
+    "constraint": {"such_as": "such as verse_form:form=七言絕句"},
+    "valid_utf8": {},
+    "num_return_sequences": {"short": "-n", "default": "1"},
+    "batch_size": {},
+    "engine": {"such_as": "such as keras or litert:quantize=int8"},
+    "return_prompt": {},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,42 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prompts", metavar="PROMPT", nargs="+", help="what to go on from; - reads one prompt from standard input"
     )
     length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--max-new-tokens",
-        type=int,
-        metavar="N",
-        help=f"tokens after the prompt (default: {MAX_NEW_TOKENS}, or as many as the model has room for)",
-    )
-    length.add_argument(
-        "--max-length", type=int, metavar="N", help="tokens of a whole text, its prompt with them (default: no limit)"
-    )
-    parser.add_argument(
-        "--sampler",
-        help="how tokens are chosen, such as top_p:p=0.9,temperature=0.8 (default: the pipeline's; top_k for a model, "
-        "greedy for an artefact)",
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="of the draws (default: the pipeline's; 0 otherwise)")
-    parser.add_argument(
-        "--stop", action="append", metavar="TEXT", help="end a text before this; may be given again (default: none)"
-    )
-    parser.add_argument(
-        "--constraint", help="a form that every text has, such as verse_form:form=七言絕句 (default: none)"
-    )
-    parser.add_argument(
-        "--valid-utf8",
-        action=argparse.BooleanOptionalAction,
-        help="choose only tokens that keep a text valid UTF-8 (default: --valid-utf8)",
-    )
-    parser.add_argument(
-        "-n", "--num-return-sequences", type=int, metavar="N", help="texts for each prompt (default: 1)"
-    )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="texts generated at once (default: 32)")
-    parser.add_argument("--engine", help="what decodes: keras, or litert:quantize=int8 (default: keras)")
-    parser.add_argument(
-        "--return-prompt",
-        action=argparse.BooleanOptionalAction,
-        help="begin each text with its prompt (default: --return-prompt)",
-    )
+    for name, said in _SETTINGS.items():
+        add_setting(length if name in ("max_new_tokens", "max_length") else parser, name, **said)
     parser.add_argument(
         "--stream",
         action=argparse.BooleanOptionalAction,

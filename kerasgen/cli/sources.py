@@ -133,11 +133,10 @@ class ArtefactWriter:
 
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""
-        settings = self._resolved(settings)
         if self._engine is not None:
             from kerasgen import generation
 
-            return generation.generate(self._engine, prompts, **settings)
+            return generation.generate(self._engine, prompts, **self._chosen(settings))
         copies = settings.pop("num_return_sequences", None)
         if copies is not None:
             specs.check_whole("num_return_sequences", copies, least=1)
@@ -152,19 +151,16 @@ class ArtefactWriter:
             return
         from kerasgen import generation
 
-        yield from generation.stream(self._engine, prompt, **self._resolved(settings))
+        yield from generation.stream(self._engine, prompt, **self._chosen(settings))
 
-    def _resolved(self, settings: dict[str, Any]) -> dict[str, Any]:
-        from kerasgen import constraints
-
-        settings = {"sampler": self.sampler, "seed": 0} | settings
-        if isinstance(settings.get("constraint"), str):
-            settings["constraint"] = constraints.REGISTRY.resolve(settings["constraint"])
-        return settings
+    def _chosen(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings of the decoding loops, which have no sampler of their own."""
+        return {"sampler": self.sampler} | settings
 
     def _check(self, settings: dict[str, Any]) -> None:
-        known = ("sampler", "seed", "max_new_tokens", "return_prompt", "valid_utf8")
-        foreign = [f"`{name}`" for name in settings if name not in known]
+        from kerasgen.generation.config import ArtefactSettings, taken
+
+        foreign = [f"`{name}`" for name in settings if name not in taken(ArtefactSettings)]
         if foreign:
             raise ArgumentError(
                 f"The runtime of {self._source!r} knows no {', '.join(foreign)}. Leave them out, or generate with the "

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kerasgen.tuners.base import TuneReport
 
+NEW_TOKENS = 96  # of a text that is written to be examined, at most
+
 
 @dataclass(frozen=True)
 class TextScore:

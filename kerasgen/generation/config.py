@@ -19,7 +19,6 @@ from kerasgen.errors import GenerateArgumentError, call_error
 from kerasgen.keywords import Checked
 from kerasgen.samplers import resolving
 from kerasgen.samplers.foreign_arguments import as_sampler
-from kerasgen.samplers.lookahead import Beam
 
 if TYPE_CHECKING:
     from kerasgen.generation.engine_registry import EngineSource
@@ -35,21 +34,21 @@ class GenerationConfig(metaclass=Checked):
 
     Args:
         max_length: tokens of a whole text; as in KerasHub, the start token, the prompt and an end token count.
-        max_new_tokens: tokens generated after the prompt, instead. With neither given, as many as the model has
-            positions, or 256 in all where it has no limit.
+        max_new_tokens: tokens generated after the prompt; give this or `max_length`. With neither, there are as many as
+            the model has positions, or 256 in all where it has no limit.
         sampler: how tokens are chosen: a `SamplerSpec`, text such as `"top_k:k=40"`, or a `keras_hub.samplers.Sampler`
             instance; None for that of the pipeline. An artefact chooses greedily then.
         stop: strings at which a text ends, wherever they lie across tokens; the text is what stands before the first.
             A search (beam, contrastive) looks for them when its texts are complete.
-        constraint: a form that every text has, a `Constraint` or text such as `"verse_form:form=七言絕句"`: its masks
+        constraint: a form that every text has: a `Constraint` or text such as `"verse_form:form=七言絕句"`. Its masks
             come before all that the sampler excludes, and the text is complete when its limit comes. Only a stop
             string ends it sooner.
         valid_utf8: choose only tokens that keep the text valid UTF-8, as every text does whose tokens are whole
             characters. A token that would end a character in its midst, and U+FFFD, is left out before the sampler
             chooses; log-probabilities, and the scores of beams, are of the model as it is. KerasHub's own samplers
             know nothing of it. False leaves the model the choice of all.
-        num_return_sequences: how many texts for each prompt, each its own draw (of beam search: the best). Given, even
-            as 1, each prompt's texts come as a list.
+        num_return_sequences: texts for each prompt; each is its own draw, or one of the best that a beam search found.
+            Given, even as 1, each prompt's texts come as a list.
         return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
         return_prompt: begin each text with its prompt, exactly as it was given.
         seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. A sampler's own comes first. None for the
@@ -100,10 +99,10 @@ class GenerationConfig(metaclass=Checked):
             if not isinstance(getattr(self, name), bool):
                 raise GenerateArgumentError(f"`{name}` must be True or False. Received: {getattr(self, name)!r}.")
         self._set("num_return_sequences", _count("num_return_sequences", self.num_return_sequences))
-        copies = self.num_return_sequences
-        if copies is not None and isinstance(self.sampler, Beam) and copies > self.sampler.num_beams:
+        copies, num_beams = self.num_return_sequences, getattr(self.sampler, "num_beams", None)
+        if copies is not None and num_beams is not None and copies > num_beams:
             raise GenerateArgumentError(
-                f"Beam search over {self.sampler.num_beams} texts can return as many at most. Received: "
+                f"Beam search over {num_beams} texts can return as many at most. Received: "
                 f"num_return_sequences={copies}. Raise `num_beams`."
             )
         self._set("seed", _seeds(self.seed))
@@ -143,14 +142,19 @@ class GenerationConfig(metaclass=Checked):
         return dataclasses.replace(self, **given) if given else self
 
 
-class ArtefactSettings(TypedDict, total=False):
-    """What an artefact takes by name; each is documented by `GenerationConfig`."""
+class ArtefactIdsSettings(TypedDict, total=False):
+    """What an artefact's `generate_ids` takes by name; each is documented by `GenerationConfig`."""
 
     max_new_tokens: int | None
     sampler: Any
     valid_utf8: bool
-    return_prompt: bool
     seed: int | Sequence[int] | None
+
+
+class ArtefactSettings(ArtefactIdsSettings, total=False):
+    """What an artefact takes by name."""
+
+    return_prompt: bool
 
 
 class StreamSettings(ArtefactSettings, total=False):
@@ -277,9 +281,19 @@ def configured(
 
 def _documented(documentation: str, names: Sequence[str]) -> str:
     """The documentation of a call, with the config's words for each setting in place of its `**settings`."""
-    entries = re.findall(r"^ {4}(\w+): (.*\n(?: {8}.*\n)*)", inspect.getdoc(GenerationConfig) or "", re.MULTILINE)
-    said = "".join(f"    {name}: {text}" for name, text in entries if name in names)
+    said = "".join(f"    {name}: {text}" for name, text in _entries().items() if name in names)
     return re.sub(r"^ +\*\*settings: .*\n(?: {8}.*\n)*", lambda _: said, inspect.cleandoc(documentation), flags=re.M)
+
+
+def summary(name: str) -> str:
+    """Return the first words of a setting's documentation, as a help text takes them; empty where there is none."""
+    return re.split(r"[.;:]\s", " ".join(_entries().get(name, "").split()) + " ", maxsplit=1)[0].strip()
+
+
+def _entries() -> dict[str, str]:
+    """The documentation of each setting."""
+    said = inspect.getdoc(GenerationConfig) or ""
+    return dict(re.findall(r"^ {4}(\w+): (.*\n(?: {8}.*\n)*)", said, re.MULTILINE))
 
 
 def _equal(value: Any, default: Any) -> bool:

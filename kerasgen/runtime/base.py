@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from abc import ABC
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Unpack, cast, overload
 
 from kerasgen.errors import GenerateArgumentError
+from kerasgen.generation.config import (
+    ArtefactIdsSettings,
+    ArtefactSettings,
+    GenerationConfig,
+    configured,
+    taken,
+    takes,
+)
 from kerasgen.keywords import checked
 from kerasgen.samplers.foreign_arguments import as_sampler
 from kerasgen.tokens.base import Tokenizer
@@ -31,30 +39,45 @@ class Runtime(ABC):
         if "generate_ids" in cls.__dict__:  # a format's own says as the others do what it doesn't take
             cls.generate_ids = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.generate_ids)  # type: ignore[method-assign]
 
-    @abstractmethod
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
+    @takes(ArtefactIdsSettings)
     def generate_ids(
         self,
         prompts: Sequence[Sequence[int]],
+        config: GenerationConfig | None = None,
         *,
-        sampler: Any = "greedy",
-        max_new_tokens: int,
-        seed: int = 0,
         end_token_id: int | None = None,
-        valid_utf8: bool = True,
+        **settings: Unpack[ArtefactIdsSettings],
     ) -> list[list[int]]:
         """Return the ids generated after each prompt, up to its end token, which is among them.
 
         Args:
             prompts: ids without the start token, which is put before each if the tokenizer has one.
-            sampler: a `SamplerSpec` or text such as `"top_k:k=40"`.
-            max_new_tokens: at most so many for each prompt.
-            seed: for specs that have none of their own.
+            config: the settings; those given by name come first.
             end_token_id: another token that ends a text than the tokenizer's.
-            valid_utf8: choose only tokens that keep the text valid UTF-8; False leaves the model the choice of all.
+            **settings: keyword arguments of `GenerationConfig`; `max_new_tokens` is needed.
 
         Raises:
             GenerateArgumentError: the artefact can't do what is asked, such as a sampler that it doesn't hold.
         """
+        found = _configured("generate_ids()", ArtefactIdsSettings, config, settings)
+        check_prompts(self, prompts, found, end_token_id=end_token_id)
+        return self.generate_checked(prompts, found, end_token_id=end_token_id)
+
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
+    ) -> list[list[int]]:
+        """Do what `generate_ids` does, whose arguments have been checked; this is what a format defines.
+
+        Args:
+            prompts: as there.
+            config: the settings, with a sampler, `max_new_tokens` and one seed.
+            end_token_id: as there.
+
+        Raises:
+            GenerateArgumentError: the artefact can't do what is asked.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `generate_checked`.")
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids that the artefact reads each text as, without the start token."""
@@ -70,96 +93,66 @@ class Runtime(ABC):
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
-        self,
-        prompts: str,
-        *,
-        max_new_tokens: int,
-        sampler: Any = ...,
-        seed: int = ...,
-        return_prompt: bool = ...,
-        valid_utf8: bool = ...,
+        self, prompts: str, config: GenerationConfig | None = None, **settings: Unpack[ArtefactSettings]
     ) -> str: ...
 
     @overload
     def generate(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        sampler: Any = ...,
-        seed: int = ...,
-        return_prompt: bool = ...,
-        valid_utf8: bool = ...,
+        self, prompts: Sequence[str], config: GenerationConfig | None = None, **settings: Unpack[ArtefactSettings]
     ) -> list[str]: ...
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)
+    @takes(ArtefactSettings)
     def generate(
         self,
         prompts: str | Sequence[str],
-        *,
-        max_new_tokens: int,
-        sampler: Any = "greedy",
-        seed: int = 0,
-        return_prompt: bool = True,
-        valid_utf8: bool = True,
+        config: GenerationConfig | None = None,
+        **settings: Unpack[ArtefactSettings],
     ) -> str | list[str]:
         """Return a text for each prompt: a string for a string, a list for a list.
 
         Args:
             prompts: what to go on from.
-            max_new_tokens: tokens generated after each prompt, at most.
-            sampler: as in `generate_ids`.
-            seed: as in `generate_ids`.
-            return_prompt: begin each text with its prompt.
-            valid_utf8: as in `generate_ids`.
+            config: the settings; those given by name come first.
+            **settings: keyword arguments of `GenerationConfig`; `max_new_tokens` is needed.
 
         Raises:
-            GenerateArgumentError: as in `generate_ids`.
+            GenerateArgumentError: the artefact can't do what is asked, such as a sampler that it doesn't hold.
         """
-        from kerasgen.generation.detokenize import write
-
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        found = self.generate_ids(
-            self.tokenizer.encode_batch(texts),
-            sampler=sampler,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            valid_utf8=valid_utf8,
-        )
-        end = self.tokenizer.end_token_id
-        written = [
-            (prompt if return_prompt else "") + write(self.tokenizer, ids, ended=bool(ids) and ids[-1] == end)
-            for prompt, ids in zip(texts, found, strict=True)
-        ]
+        found = _configured("generate()", ArtefactSettings, config, settings)
+        written = self._texts([prompts] if isinstance(prompts, str) else list(prompts), found)
         return written[0] if isinstance(prompts, str) else written
 
+    def _texts(self, prompts: list[str], config: GenerationConfig) -> list[str]:
+        """The text for each prompt."""
+        from kerasgen.generation.detokenize import write
+
+        found = self.generate_ids(self.tokenizer.encode_batch(prompts), **given(config, ArtefactIdsSettings))
+        end = self.tokenizer.end_token_id
+        return [
+            (prompt if config.return_prompt else "") + write(self.tokenizer, ids, ended=bool(ids) and ids[-1] == end)
+            for prompt, ids in zip(prompts, found, strict=True)
+        ]
+
     @checked(GenerateArgumentError, elsewhere=as_sampler)
+    @takes(ArtefactSettings)
     def stream(
-        self,
-        prompt: str,
-        *,
-        max_new_tokens: int,
-        sampler: Any = "greedy",
-        seed: int = 0,
-        return_prompt: bool = True,
-        valid_utf8: bool = True,
+        self, prompt: str, config: GenerationConfig | None = None, **settings: Unpack[ArtefactSettings]
     ) -> Iterator[str]:
         """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
 
-        Arguments are checked at the call, not at the first piece.
+        Arguments are checked at the call, not at the first piece. The prompt, if it is returned, is a piece of its own.
 
         Args:
             prompt: what to go on from.
-            max_new_tokens: as in `generate`.
-            sampler: as in `generate_ids`; one that knows a text only when it is complete is refused.
-            seed: as in `generate_ids`.
-            return_prompt: as in `generate`; the prompt is a piece of its own.
-            valid_utf8: as in `generate_ids`.
+            config: the settings; those given by name come first.
+            **settings: keyword arguments of `GenerationConfig`; `max_new_tokens` is needed.
 
         Raises:
-            GenerateArgumentError: as in `generate_ids`; or the artefact's runtime doesn't show a text before it is
-                complete.
+            GenerateArgumentError: the artefact can't do what is asked; or its runtime doesn't show a text before it is
+                complete; or the sampler is one that knows a text only then.
         """
+        found = _configured("stream()", ArtefactSettings, config, settings)
         if self.engine is None:
             raise GenerateArgumentError(
                 f"{type(self).__name__} shows a text only when it is complete. Use generate, or a TFLite artefact that "
@@ -167,61 +160,63 @@ class Runtime(ABC):
             )
         if not isinstance(prompt, str):
             raise GenerateArgumentError(f"One text is streamed, of one prompt. Received: {prompt!r:.80}.")
-        ids = [self.tokenizer.encode(prompt)]
-        check_call(self, ids, max_new_tokens=max_new_tokens, seed=seed, end_token_id=None, valid_utf8=valid_utf8)
+        check_prompts(self, [self.tokenizer.encode(prompt)], found, end_token_id=None)
         from kerasgen.generation import stream  # which imports what decodes
 
-        return stream(
-            self.engine,
-            prompt,
-            sampler=sampler,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            return_prompt=return_prompt,
-            valid_utf8=valid_utf8,
-        )
+        return stream(self.engine, prompt, found)
 
 
-def check_call(
-    runtime: Runtime,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: Any,
-    seed: Any,
-    end_token_id: Any,
-    valid_utf8: Any,
+def _configured(
+    call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
+) -> GenerationConfig:
+    """The config of a call of an artefact, with what is common to all of them where nothing is said."""
+    found = configured(call, names, config, settings, needs=("max_new_tokens",))
+    if isinstance(found.seed, tuple):
+        raise GenerateArgumentError(f"An artefact takes one seed for all prompts. Received: seed={found.seed!r}.")
+    return found.override({"sampler": found.sampler or "greedy", "seed": found.seed or 0})
+
+
+def given(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:
+    """Return the settings of a config that a call takes, by name."""
+    return {name: getattr(config, name) for name in taken(names)}
+
+
+def new_tokens_of(config: GenerationConfig) -> int:
+    """Return how many tokens a call of an artefact asks for, which it must say."""
+    return config.max_new_tokens or 0
+
+
+def seed_of(config: GenerationConfig) -> int:
+    """Return the seed of a call's draws: the sampler's own, or the call's."""
+    own: Any = config.sampler.seed
+    return int(cast(int, config.seed) if own is None else own)
+
+
+def check_prompts(
+    runtime: Runtime, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: Any
 ) -> None:
-    """Check the arguments of `generate_ids` before any work.
+    """Check the prompts of a call before any work.
 
     Args:
         runtime: that is called.
-        prompts: as there.
-        max_new_tokens: as there.
-        seed: as there.
-        end_token_id: as there; an id beyond the vocabulary never comes.
-        valid_utf8: as there.
+        prompts: ids without the start token.
+        config: of the call.
+        end_token_id: another token that ends a text; an id beyond the vocabulary never comes.
 
     Raises:
         GenerateArgumentError: one of them is of another kind or out of range, or a text would not fit.
     """
-    if not is_whole(max_new_tokens, 1, 2**31):
-        raise GenerateArgumentError(
-            f"`max_new_tokens` must be a whole number of at least 1. Received: {max_new_tokens!r}."
-        )
-    if not is_whole(seed, 0, 2**64):
-        raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={seed!r}.")
     if end_token_id is not None and not is_whole(end_token_id, 0, 2**31):
         raise GenerateArgumentError(f"`end_token_id` must be a token's id, or None. Received: {end_token_id!r}.")
-    if not isinstance(valid_utf8, bool):
-        raise GenerateArgumentError(f"`valid_utf8` must be True or False. Received: {valid_utf8!r}.")
+    new_tokens = new_tokens_of(config)
     start, longest = (0 if runtime.tokenizer.start_token_id is None else 1), runtime.max_sequence_length
     for place, prompt in enumerate(prompts):
         check_ids(prompt, runtime.tokenizer, f"prompt {place}")
         if not start and not len(prompt):
             raise GenerateArgumentError(f"Prompt {place} is empty, and this model has no start token.")
-        if longest is not None and start + len(prompt) + max_new_tokens > longest:
+        if longest is not None and start + len(prompt) + new_tokens > longest:
             raise GenerateArgumentError(
-                f"Prompt {place} has {start + len(prompt)} tokens (its start token with them); {max_new_tokens} new "
+                f"Prompt {place} has {start + len(prompt)} tokens (its start token with them); {new_tokens} new "
                 f"ones would be more than the {longest} positions of this artefact."
             )
 

@@ -22,9 +22,9 @@ from typing import Any, cast
 import kerasgen
 from kerasgen import errors, fork_safety, quiet
 from kerasgen.errors import GenerateArgumentError, GenerationError, KerasgenError, ModelFormatError
-from kerasgen.runtime.base import Runtime
+from kerasgen.generation.config import ArtefactIdsSettings, ArtefactSettings, GenerationConfig
+from kerasgen.runtime.base import Runtime, given
 from kerasgen.samplers import REGISTRY
-from kerasgen.samplers.resolving import resolve
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 
 _SAID_BYTES = 1000  # of what the process wrote to standard error, in the message of its end
@@ -62,31 +62,15 @@ class IsolatedRuntime(Runtime):
         self.max_sequence_length: int | None = shown["max_sequence_length"]
         self.tokenizer: Tokenizer = _RemoteTokenizer(self._process, shown["tokenizer"])
 
-    def generate_ids(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        sampler: Any = "greedy",
-        max_new_tokens: int,
-        seed: int = 0,
-        end_token_id: int | None = None,
-        valid_utf8: bool = True,
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime`."""
-        asked = {
-            "prompts": [_ids(prompt) for prompt in prompts],
-            "sampler": _told(sampler),
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
-            "end_token_id": end_token_id,
-            "valid_utf8": valid_utf8,
-        }
-        return cast(list[list[int]], self._process.ask("generate_ids", **asked))
+        asked = {"prompts": [_ids(prompt) for prompt in prompts], "end_token_id": end_token_id}
+        return cast(list[list[int]], self._process.ask("generate_ids", **asked, **_told(config, ArtefactIdsSettings)))
 
-    def generate(self, prompts: Any, *, sampler: Any = "greedy", **settings: Any) -> Any:
-        """Return a text for each prompt; see `Runtime`."""
-        texts = prompts if isinstance(prompts, str) else list(prompts)
-        return self._process.ask("generate", prompts=texts, sampler=_told(sampler), **settings)
+    def _texts(self, prompts: list[str], config: GenerationConfig) -> list[str]:
+        return cast(list[str], self._process.ask("generate", prompts=prompts, **_told(config, ArtefactSettings)))
 
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens; see `Runtime`."""
@@ -254,8 +238,9 @@ class _RemoteTokenizer(Tokenizer):
         raise GenerateArgumentError("The tokenizer of an isolated artefact is not saved. Copy the artefact's files.")
 
 
-def _told(sampler: Any) -> dict[str, Any]:
-    return REGISTRY.to_manifest(resolve(sampler))
+def _told(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:
+    """The settings that a call takes, as JSON holds them."""
+    return given(config, names) | {"sampler": REGISTRY.to_manifest(config.sampler)}
 
 
 def _ids(token_ids: Any) -> list[Any]:

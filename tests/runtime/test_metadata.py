@@ -142,12 +142,17 @@ def test_a_text_is_streamed_piece_by_piece_where_the_runtime_shows_it(path: Path
         settings = {"sampler": sampler, "seed": 3, "max_new_tokens": 9, "valid_utf8": valid_utf8}
         pieces = list(here.stream(PROMPT, **settings))
         assert "".join(pieces) == here.generate(PROMPT, **settings)
+        config = kg.GenerationConfig(**settings | {"max_new_tokens": 2})
+        assert list(here.stream(PROMPT, config, max_new_tokens=9)) == pieces
         assert pieces[0] == PROMPT
         assert len(pieces) > 2
         assert "".join(here.stream(PROMPT, return_prompt=False, **settings)) == "".join(pieces[1:])
     for wrong, message in (
         ({"max_new_tokens": 100}, "positions"),
         ({"max_new_tokens": 3, "seed": -1}, "seed"),
+        ({"max_new_tokens": 3, "seed": [1]}, "one seed"),
+        ({"config": kg.GenerationConfig(max_new_tokens=3, stop="a")}, "Received besides.*stop="),
+        ({}, "needs 'max_new_tokens'"),
         ({"max_new_tokens": 3, "sampler": "beam:num_beams=2"}, "only when it is complete"),
         ({"max_new_tokens": 3, "sampel": "greedy"}, "sampler"),
     ):
@@ -168,7 +173,11 @@ class TestIsolated:
             assert there.tokenizer.encode_batch([PROMPT, "春"]) == prompts
             for sampler in ("greedy", kg.TopK(k=3), "beam:num_beams=2"):
                 settings = {"sampler": sampler, "max_new_tokens": 9, "seed": 3}
+                config = kg.GenerationConfig(**settings)
                 assert there.generate(PROMPT, **settings) == here.generate(PROMPT, **settings)
+                assert there.generate(PROMPT, config, max_new_tokens=2) == here.generate(
+                    PROMPT, config, max_new_tokens=2
+                )
                 assert there.generate([PROMPT, "春"], **settings) == here.generate([PROMPT, "春"], **settings)
                 assert there.generate_ids(prompts, **settings) == here.generate_ids(prompts, **settings)
             np.testing.assert_array_equal(there.logits(prompts[0]), here.logits(prompts[0]))
@@ -186,7 +195,7 @@ class TestIsolated:
         with kg.load_artefact(path, isolated=True, weight_cache=None) as runtime:
             with pytest.raises(GenerateArgumentError, match="positions"):
                 runtime.generate(PROMPT, max_new_tokens=100)
-            with pytest.raises(GenerateArgumentError, match="whole numbers"):
+            with pytest.raises(GenerateArgumentError, match="token ids"):
                 runtime.generate_ids(["春"], max_new_tokens=1)
             assert runtime.generate(PROMPT, max_new_tokens=2)
         with pytest.raises(GenerationError, match="closed"):

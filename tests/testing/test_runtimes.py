@@ -22,9 +22,9 @@ class OnNumPy(Runtime):
     def __init__(self, engine: NumpyEngine) -> None:
         self.engine, self.tokenizer, self.max_sequence_length = engine, engine.tokenizer, engine.max_sequence_length
 
-    def generate_ids(self, prompts, *, end_token_id=None, **settings):
+    def generate_checked(self, prompts, config, *, end_token_id):
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
-        return [list(several[0].token_ids) for several in generate_ids(engine, prompts, **settings)]
+        return [list(several[0].token_ids) for several in generate_ids(engine, prompts, config)]
 
 
 @pytest.fixture(scope="module")

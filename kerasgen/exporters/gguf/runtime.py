@@ -14,10 +14,10 @@ from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.exporters.gguf import vocabulary as gguf_vocabulary
 from kerasgen.exporters.gguf.server import LlamaCpp
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.runtime import verifying
-from kerasgen.runtime.base import Runtime, check_call, check_threads
+from kerasgen.runtime.base import Runtime, check_threads, new_tokens_of, seed_of
 from kerasgen.samplers.base import SamplerSpec
-from kerasgen.samplers.resolving import resolve
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.tokens.base import Tokenizer
 
@@ -46,33 +46,17 @@ class GgufRuntime(Runtime):
         self.tokenizer = tokenizer
         self.max_sequence_length = max_sequence_length
 
-    def generate_ids(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        sampler: Any = "greedy",
-        max_new_tokens: int,
-        seed: int = 0,
-        end_token_id: int | None = None,
-        valid_utf8: bool = True,
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime.generate_ids`.
 
         Raises:
             GenerateArgumentError: the sampler is none of greedy, random, top_k, top_p and min_p, or has a penalty.
         """
-        check_call(
-            self,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            end_token_id=end_token_id,
-            valid_utf8=valid_utf8,
-        )
-        spec = resolve(sampler)
-        chosen = server_settings(spec)
+        chosen = server_settings(config.sampler)
         start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
-        seed = seed if spec.seed is None else spec.seed
+        new_tokens, seed = new_tokens_of(config), seed_of(config)
         before: Counter[tuple[int, ...]] = Counter()
         found = []
         for prompt in prompts:
@@ -80,11 +64,11 @@ class GgufRuntime(Runtime):
             # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
             last = end if end_token_id is None else end_token_id
             settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
-            masks = masks_of(self.tokenizer) if valid_utf8 else None
+            masks = masks_of(self.tokenizer) if config.valid_utf8 else None
             if masks is None:
-                ids = self._server.further(text, max_new_tokens, **settings)
+                ids = self._server.further(text, new_tokens, **settings)
             else:
-                ids = utf8_further(self._server, masks, text, max_new_tokens, settings, end=last)
+                ids = utf8_further(self._server, masks, text, new_tokens, settings, end=last)
             before[tuple(text)] += 1
             found.append(ids[: ids.index(last) + 1] if last in ids else ids)
         return found

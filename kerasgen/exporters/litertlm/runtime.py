@@ -10,9 +10,10 @@ from typing import Any
 
 from kerasgen import fork_safety
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.quiet import LEVEL, quietly
 from kerasgen.runtime import metadata, verifying
-from kerasgen.runtime.base import Runtime, check_call, check_threads
+from kerasgen.runtime.base import Runtime, check_threads, new_tokens_of
 from kerasgen.tokens.bpe import ByteLevelBPE
 
 
@@ -31,39 +32,23 @@ class LiteRtLmRuntime(Runtime):
         self.tokenizer = tokenizer
         self.max_sequence_length = self._longest = max_sequence_length
 
-    def generate_ids(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        sampler: Any = "greedy",
-        max_new_tokens: int,
-        seed: int = 0,
-        end_token_id: int | None = None,
-        valid_utf8: bool = True,
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
     ) -> list[list[int]]:
         """Return the ids of the text after each prompt, without the end token; see `Runtime.generate_ids`.
 
         A character of which only some bytes were generated at the end is left out. LiteRT-LM chooses among all tokens,
         so `valid_utf8` changes nothing: of a young model there may be U+FFFD where the bytes are no character.
         """
-        from kerasgen.samplers import REGISTRY
         from kerasgen.samplers.sampling import Greedy
 
-        if REGISTRY.resolve(sampler) != Greedy() or end_token_id not in (None, self.tokenizer.end_token_id):
+        if config.sampler != Greedy() or end_token_id not in (None, self.tokenizer.end_token_id):
             raise GenerateArgumentError(
                 "kerasgen runs a LiteRT-LM bundle with the plain sampler 'greedy' and its own end token. Received: "
-                f"sampler={sampler!r}, end_token_id={end_token_id!r}."
+                f"sampler={config.sampler!r}, end_token_id={end_token_id!r}."
             )
         fork_safety.check_owner(fork_safety.LITERT_LM, self._pid)
-        check_call(
-            self,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            end_token_id=end_token_id,
-            valid_utf8=valid_utf8,
-        )
-        return [self._one(list(prompt), max_new_tokens) for prompt in prompts]
+        return [self._one(list(prompt), new_tokens_of(config)) for prompt in prompts]
 
     def _one(self, prompt: list[int], max_new_tokens: int) -> list[int]:
         import litert_lm

@@ -13,12 +13,12 @@ import numpy as np
 
 from kerasgen import fork_safety, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.runtime import metadata
-from kerasgen.runtime.base import Runtime, check_call, check_text
+from kerasgen.runtime.base import Runtime, check_text, new_tokens_of, seed_of
 from kerasgen.samplers import REGISTRY, inputs
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.lookahead import Beam
-from kerasgen.samplers.resolving import resolve
 from kerasgen.tokens.base import Tokenizer
 
 UNMASKED = "_ids_unmasked"
@@ -73,27 +73,12 @@ class SavedModelRuntime(Runtime):
             raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause
         _check_settings(path, told, found)
 
-    def generate_ids(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        sampler: Any = "greedy",
-        max_new_tokens: int,
-        seed: int = 0,
-        end_token_id: int | None = None,
-        valid_utf8: bool = True,
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime`."""
         fork_safety.check(fork_safety.TENSORFLOW)
-        check_call(
-            self,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            end_token_id=end_token_id,
-            valid_utf8=valid_utf8,
-        )
-        spec = resolve(sampler)
+        spec = config.sampler
         name = self._name(spec)
         own = inputs.values(spec) if isinstance(spec, TokenSampler) else {}
         if not prompts:
@@ -102,14 +87,14 @@ class SavedModelRuntime(Runtime):
         for row, prompt in enumerate(prompts):
             padded[row, : len(prompt)] = prompt
         unmasked = f"{name}{UNMASKED}"  # an artefact without it has no other signature than this
-        call = self._signatures[unmasked if not valid_utf8 and unmasked in self._signatures else f"{name}_ids"]
+        call = self._signatures[unmasked if not config.valid_utf8 and unmasked in self._signatures else f"{name}_ids"]
         given = {
             "prompts": padded,
             "lengths": [len(prompt) for prompt in prompts],
-            "max_new_tokens": max_new_tokens,
+            "max_new_tokens": new_tokens_of(config),
             "end_token_id": -1 if end_token_id is None else end_token_id,
             "temperature": spec.temperature,
-            "seed": np.uint64(seed if spec.seed is None else spec.seed).astype(np.int64),
+            "seed": np.uint64(seed_of(config)).astype(np.int64),
             **own,
         }
         taken = call.structured_input_signature[1]  # greedy takes no temperature, and a search no seed

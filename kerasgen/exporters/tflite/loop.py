@@ -10,60 +10,66 @@ import numpy as np
 from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.exporters.tflite.runtime import LiteRtEngine
+from kerasgen.generation.config import GenerationConfig
+from kerasgen.runtime.base import Runtime, new_tokens_of, seed_of
 from kerasgen.samplers import REGISTRY, inputs, randomness
 from kerasgen.samplers.base import TokenSampler
-from kerasgen.samplers.resolving import resolve
 
 _TYPES = {int: np.int32, float: np.float32}
 
 
-def generate_ids(
-    engine: LiteRtEngine,
-    prompts: Sequence[Sequence[int]],
-    sampler: Any,
-    *,
-    max_new_tokens: int,
-    seed: int,
-    valid_utf8: bool,
-) -> list[list[int]]:
-    """Return the ids after each prompt, one prompt after the other; see `LiteRtRuntime.generate_ids`.
+class InGraph(Runtime):
+    """A TFLite artefact whose own graph holds the loop; one prompt after the other.
 
-    Raises:
-        GenerateArgumentError: the artefact holds no such loop, or the call doesn't fit into it.
+    Args:
+        engine: of the artefact.
     """
-    spec = resolve(sampler)
-    name = REGISTRY.name_of(spec) if inputs.are_declared(type(spec)) else None
-    held = engine.settings.get("loop")
-    if name is None or name != held:
-        there = "no loop" if held is None else f"a loop for {held!r}"
-        raise GenerateArgumentError(
-            f"This artefact holds {there}. Received: {spec!r}. Export it with loop={name or held!r}, or generate "
-            "without in_graph."
-        )
-    if spec.repetition_penalty != 1 or spec.no_repeat_ngram_size or spec.bad_words:
-        raise GenerateArgumentError(
-            "The loop in the graph knows no repetition_penalty, no_repeat_ngram_size and bad_words. Received: "
-            f"{spec!r}. Leave them out, or generate without in_graph."
-        )
-    states = engine.settings.get("utf8_states")
-    masks = masks_of(engine.tokenizer)
-    if valid_utf8 and masks is not None and states is None:
-        raise GenerateArgumentError(
-            "The loop in this artefact's graph chooses among all tokens, which may not be valid UTF-8. Pass "
-            "valid_utf8=False, or export it again."
-        )
-    start = engine.tokenizer.start_token_id
-    texts = [[*([] if start is None else [start]), *prompt] for prompt in prompts]
-    keys = randomness.keys(
-        [seed if spec.seed is None else spec.seed] * len(texts), texts, randomness.streams(list(map(tuple, texts)))
-    )
-    found = []
-    for text, key in zip(texts, keys, strict=True):
-        within = None
-        if states is not None:
-            within = masks.state_after(text) if valid_utf8 and masks is not None else states
-        found.append(_one(engine, spec, name, text, key, max_new_tokens, within))
-    return found
+
+    def __init__(self, engine: LiteRtEngine) -> None:
+        self._engine = engine
+        self.tokenizer = engine.tokenizer
+        self.max_sequence_length = engine.max_sequence_length
+
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
+    ) -> list[list[int]]:
+        """Return the ids after each prompt; see `Runtime`.
+
+        Raises:
+            GenerateArgumentError: the artefact holds no such loop, or the call doesn't fit into it.
+        """
+        spec = config.sampler
+        name = REGISTRY.name_of(spec) if inputs.are_declared(type(spec)) else None
+        held = self._engine.settings.get("loop")
+        if name is None or name != held:
+            there = "no loop" if held is None else f"a loop for {held!r}"
+            raise GenerateArgumentError(
+                f"This artefact holds {there}. Received: {spec!r}. Export it with loop={name or held!r}, or generate "
+                "without in_graph."
+            )
+        if spec.repetition_penalty != 1 or spec.no_repeat_ngram_size or spec.bad_words:
+            raise GenerateArgumentError(
+                "The loop in the graph knows no repetition_penalty, no_repeat_ngram_size and bad_words. Received: "
+                f"{spec!r}. Leave them out, or generate without in_graph."
+            )
+        states = self._engine.settings.get("utf8_states")
+        masks = masks_of(self._engine.tokenizer)
+        if config.valid_utf8 and masks is not None and states is None:
+            raise GenerateArgumentError(
+                "The loop in this artefact's graph chooses among all tokens, which may not be valid UTF-8. Pass "
+                "valid_utf8=False, or export it again."
+            )
+        engine = self._engine if end_token_id is None else self._engine.ending_at(end_token_id)
+        start = self._engine.tokenizer.start_token_id
+        texts = [[*([] if start is None else [start]), *prompt] for prompt in prompts]
+        keys = randomness.keys([seed_of(config)] * len(texts), texts, randomness.streams(list(map(tuple, texts))))
+        found = []
+        for text, key in zip(texts, keys, strict=True):
+            within = None
+            if states is not None:
+                within = masks.state_after(text) if config.valid_utf8 and masks is not None else states
+            found.append(_one(engine, spec, name, text, key, new_tokens_of(config), within))
+        return found
 
 
 def _one(

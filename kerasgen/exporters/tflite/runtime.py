@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,10 @@ from kerasgen.exporters.tflite import graph_check
 from kerasgen.exporters.tflite.session import LiteRtSession, read_prompt
 from kerasgen.exporters.tflite.shortlist import Shortlist
 from kerasgen.files import locking
+from kerasgen.generation.config import ArtefactIdsSettings, GenerationConfig, takes
 from kerasgen.quiet import at_the_end, quietly
 from kerasgen.runtime import metadata, verifying
-from kerasgen.runtime.base import Runtime, check_call, check_text, check_threads
+from kerasgen.runtime.base import Runtime, check_text, check_threads
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.end_token import EndingTokenizer
 
@@ -45,55 +46,40 @@ class LiteRtRuntime(Runtime):
         self.tokenizer = engine.tokenizer
         self.max_sequence_length = engine.max_sequence_length
 
+    @takes(ArtefactIdsSettings)
     def generate_ids(
         self,
         prompts: Sequence[Sequence[int]],
+        config: GenerationConfig | None = None,
         *,
-        sampler: Any = "greedy",
-        max_new_tokens: int,
-        seed: int = 0,
         end_token_id: int | None = None,
-        valid_utf8: bool = True,
         in_graph: bool = False,
+        **settings: Unpack[ArtefactIdsSettings],
     ) -> list[list[int]]:
-        """Return the ids generated after each prompt; see `Runtime.generate_ids`.
+        """Return the ids generated after each prompt, up to its end token, which is among them.
 
         Args:
-            prompts: as there.
-            sampler: as there.
-            max_new_tokens: as there.
-            seed: as there.
-            end_token_id: as there.
-            valid_utf8: as there.
+            prompts: ids without the start token, which is put before each if the tokenizer has one.
+            config: the settings; those given by name come first.
+            end_token_id: another token that ends a text than the tokenizer's.
             in_graph: let the signature generate that holds loop and sampler; the artefact must have been exported with
                 it (`loop=`), and the ids are the same.
+            **settings: keyword arguments of `GenerationConfig`; `max_new_tokens` is needed.
         """
+        if not in_graph:
+            return super().generate_ids(prompts, config, end_token_id=end_token_id, **settings)
+        from kerasgen.exporters.tflite.loop import InGraph
+
+        return InGraph(self.engine).generate_ids(prompts, config, end_token_id=end_token_id, **settings)
+
+    def generate_checked(
+        self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
+    ) -> list[list[int]]:
+        """Return the ids generated after each prompt; see `Runtime`."""
         from kerasgen.generation import generate_ids
 
-        check_call(
-            self,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            end_token_id=end_token_id,
-            valid_utf8=valid_utf8,
-        )
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
-        if in_graph:
-            from kerasgen.exporters.tflite import loop
-
-            return loop.generate_ids(
-                engine, prompts, sampler, max_new_tokens=max_new_tokens, seed=seed, valid_utf8=valid_utf8
-            )
-        found = generate_ids(
-            engine,
-            prompts,
-            sampler=sampler,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            valid_utf8=valid_utf8,
-            logprobs=False,
-        )
+        found = generate_ids(engine, prompts, config, logprobs=False)
         return [list(several[0].token_ids) for several in found]
 
     def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:
