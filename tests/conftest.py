@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import pytest
 _CACHE = pytest.StashKey[str]()
 # They begin first, so that no worker is left with one of them when the others have nothing more to do.
 _LONGEST = (
+    "integration/test_pages.py",
     "generation/test_generation.py",
     "tuners/test_tuners.py",
     "generation/test_engine.py",
@@ -70,6 +72,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(once)]
     places = {config.rootpath / "tests" / name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    settle()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path != item.path:
+        settle()
+
+
+def settle() -> None:
+    """Keep Python's garbage collector from going through all that earlier files imported and compiled.
+
+    These are a million objects, half a second each time, and Keras asks for it at every layer that it quantizes.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

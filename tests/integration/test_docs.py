@@ -1,4 +1,4 @@
-"""What the documentation says outside of its doctests (`tox -e docs` runs those) is true as well."""
+"""What the documentation says outside of its doctests (`test_pages.py` runs those) is true as well."""
 
 from __future__ import annotations
 
