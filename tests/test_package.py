@@ -46,22 +46,24 @@ def test_public_names_are_listed_once_and_found_by_dir() -> None:
     assert set(kerasgen.__all__) <= set(dir(kerasgen))
 
 
-def test_a_public_name_is_the_object_that_its_module_in_the_stub_holds() -> None:
-    stub = ast.parse((ROOT / "__init__.pyi").read_text(encoding="utf-8"))
+PACKAGES = sorted(".".join(("kerasgen", *stub.relative_to(ROOT).parent.parts)) for stub in ROOT.rglob("__init__.pyi"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_public_name_is_the_object_that_its_module_in_the_stub_holds(package: str) -> None:
+    public = importlib.import_module(package)
+    stub = importlib.resources.files(package).joinpath("__init__.pyi")  # which is shipped
     seen = {
         alias.asname: str(statement.module)
-        for statement in stub.body
+        for statement in ast.parse(stub.read_text(encoding="utf-8")).body
         if isinstance(statement, ast.ImportFrom)
         for alias in statement.names
     }
-    assert set(seen) == set(kerasgen.__all__) - {"__version__"}
+    assert seen
+    assert set(seen) == set(public.__all__) - {"__version__"} <= set(dir(public))
     for name, module in seen.items():
-        found = importlib.import_module(f"kerasgen.{name}") if module == "kerasgen" else importlib.import_module(module)
-        assert (found if module == "kerasgen" else getattr(found, name)) is getattr(kerasgen, name)
-
-
-def test_the_stub_of_the_public_names_is_shipped() -> None:
-    assert importlib.resources.files("kerasgen").joinpath("__init__.pyi").is_file()
+        found = importlib.import_module(f"{package}.{name}" if module == package else module)
+        assert (found if module == package else getattr(found, name)) is getattr(public, name)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -70,9 +71,8 @@ class Artefact:
             ModelFormatError: its files are damaged, or another program runs them.
             MissingDependencyError: its runtime is not installed.
         """
-        from kerasgen.runtime import load_artefact
-
-        return load_artefact(self.path)
+        runtime: Runtime = import_module("kerasgen.runtime").load_artefact(self.path)  # found by name: it needs NumPy
+        return runtime
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)
     @takes(ArtefactSettings)

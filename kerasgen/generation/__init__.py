@@ -5,35 +5,6 @@ Importing it, and decoding an artefact with it, needs no Keras; a Keras model br
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from kerasgen.public_names import lazily
 
-if TYPE_CHECKING:
-    from kerasgen.generation.api import GeneratedText, decode, generate, generate_ids, stream
-    from kerasgen.generation.batches import Continuation, PromptOffset
-    from kerasgen.generation.engine import Engine, Session
-
-__all__ = [
-    "Continuation",
-    "Engine",
-    "GeneratedText",
-    "PromptOffset",
-    "Session",
-    "decode",
-    "generate",
-    "generate_ids",
-    "stream",
-]
-
-_HOMES = {
-    "Continuation": "batches",
-    "PromptOffset": "batches",
-    "Engine": "engine",
-    "Session": "engine",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"kerasgen.generation.{_HOMES.get(name, 'api')}"), name)
+__getattr__, __dir__ = lazily(__name__)
