@@ -58,16 +58,7 @@ def check_config(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ModelFormatError: a setting is unknown or has no counterpart.
     """
-    found = settings(preset, config)
-    if config["model_type"] == "opt":
-        width, hidden = found["word_embed_proj_dim"], found["hidden_size"]
-        if width not in (None, hidden):
-            raise ModelFormatError(
-                f"The opt model {preset!r} has word embeddings of width {width} (word_embed_proj_dim) that are "
-                f"projected to hidden_size={hidden} (as opt-350m has); KerasHub's OPT has no such projection. The "
-                "other OPT sizes (125m, 1.3b, 2.7b, …) have none either and can be read."
-            )
-    return found
+    return settings(preset, config)
 
 
 def check_files(preset: str) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kerasgen.errors import ModelFormatError
-from kerasgen.models.transformers_architectures import ARCHITECTURES, FIXED, FULL, IRRELEVANT, Architecture
+from kerasgen.models.architectures.config_rules import FIXED, IRRELEVANT, ConfigRules
+from kerasgen.models.transformers_configs import FULL, model_types, rules_of
 
 
 def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,11 +26,11 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     model_type = config["model_type"]
     what = f"The {model_type} model {preset!r}"
-    known = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
+    known = rules_of(model_type) if isinstance(model_type, str) else None
     if known is None:
         raise ModelFormatError(
             f"{preset!r} has model_type={model_type!r}, and what its settings and tensors mean is known only of "
-            f"{', '.join(ARCHITECTURES)}. If KerasHub has a preset of this model, name it instead."
+            f"{', '.join(model_types())}. If KerasHub has a preset of this model, name it instead."
         )
     classes = config.get("architectures") or []
     if not isinstance(classes, list) or not set(map(str, classes)) <= set(known.classes):
@@ -61,7 +62,7 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
 _CHANGED: Final = "It can't be read without changing what it says."
 
 
-def _check(what: str, key: str, value: Any, known: Architecture) -> None:
+def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:
     allowed = known.fixed.get(key, FIXED.get(key))
     if allowed is not None:
         if value not in allowed:
@@ -81,7 +82,7 @@ def _check(what: str, key: str, value: Any, known: Architecture) -> None:
         )
 
 
-def _without_aliases(what: str, config: Mapping[str, Any], known: Architecture) -> dict[str, Any]:
+def _without_aliases(what: str, config: Mapping[str, Any], known: ConfigRules) -> dict[str, Any]:
     said = {key: value for key, value in config.items() if key not in known.aliases}
     for alias, key in known.aliases.items():
         if alias in config and said.setdefault(key, config[alias]) != config[alias]:
@@ -96,7 +97,7 @@ _ROTARY: Final = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rota
 _LLAMA3: Final = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
 
-def _rotary(what: str, said: Mapping[str, Any], known: Architecture) -> dict[str, Any]:
+def _rotary(what: str, said: Mapping[str, Any], known: ConfigRules) -> dict[str, Any]:
     """The rotary positions as KerasHub's converters look for them, whichever transformers wrote the configuration."""
     if known.rope_theta is None:
         return {}

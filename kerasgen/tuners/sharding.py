@@ -161,7 +161,8 @@ def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) 
         return
     if not can_pack(model):
         raise TuneArgumentError(
-            f"Splitting the model is for GPT-2, OPT and Llama. Received: {type(model.backbone).__name__}. Use 'data'."
+            f"Splitting the model is for {architectures.listed()}. Received: {type(model.backbone).__name__}. "
+            "Use 'data'."
         )
     backbone = model.backbone
     heads = "num_heads" if hasattr(backbone, "num_heads") else "num_key_value_heads"

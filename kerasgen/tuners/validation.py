@@ -10,6 +10,7 @@ import importlib
 import keras
 
 from kerasgen.errors import MissingDependencyError, TuneArgumentError
+from kerasgen.models import architectures
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.forward import can_pack
 from kerasgen.tokens.encoding import EncodedDocuments
@@ -82,7 +83,9 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
     if settings.loss_curve:
         curve.require()
     if settings.remat and not can_pack(model):
-        raise TuneArgumentError(f"remat=True is for GPT-2, OPT and Llama. Received: {type(model.backbone).__name__}.")
+        raise TuneArgumentError(
+            f"remat=True is for {architectures.listed()}. Received: {type(model.backbone).__name__}."
+        )
     require_precision(settings.precision)
     require_trainable(model)
     if not train.targets:

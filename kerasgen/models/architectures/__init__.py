@@ -31,6 +31,17 @@ def named(name: str) -> Architecture | None:
     return next((known for known in _all() if known.name == name), None)
 
 
+def names() -> list[str]:
+    """Return what transformers calls the architectures."""
+    return list(dict.fromkeys(known.name for known in _all()))
+
+
+def listed() -> str:
+    """Return KerasHub's backbone classes that have an architecture, for a message."""
+    *first, last = backbones()
+    return f"{', '.join(first)} and {last}"
+
+
 def named_in_gguf(name: str) -> Architecture | None:
     """Return the architecture that llama.cpp calls so, or None where there is none."""
     return next((known for known in _all() if known.gguf == name), None)
@@ -52,7 +63,9 @@ __all__ = [
     "Part",
     "backbones",
     "byte_level_tokens",
+    "listed",
     "named",
+    "names",
     "named_in_gguf",
     "of_backbone",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from kerasgen.decoder.config import DecoderConfig
+from kerasgen.models.architectures.config_rules import ConfigRules
 
 
 class Part(NamedTuple):
@@ -72,6 +73,7 @@ class Architecture:
             feed-forward part adds; empty where KerasHub puts them elsewhere.
         arguments: of KerasHub's backbone class, and the key of transformers' `config.json` for each.
         further_arguments: returns others of them from transformers' settings, or completes those.
+        config_rules: which keys of transformers' `config.json` are read, and what they may say.
         transformers_class: that transformers' `config.json` names.
         transformers_settings: what else it says, whatever the sizes are.
         transformers_same: keys that repeat another one.
@@ -99,6 +101,7 @@ class Architecture:
     dropouts: tuple[str, ...] = ()
     arguments: Mapping[str, str]
     further_arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda settings: {}
+    config_rules: ConfigRules
     transformers_class: str
     transformers_settings: Mapping[str, Any] = field(default_factory=dict)
     transformers_same: Mapping[str, str] = field(default_factory=dict)

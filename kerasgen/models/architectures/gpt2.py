@@ -7,6 +7,7 @@ from typing import Any
 
 from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, LearnedPositions, Norm
 from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
+from kerasgen.models.architectures.config_rules import ConfigRules
 
 
 def describe(settings: Mapping[str, Any], *, name: str = "gpt2", activation: Any = "gelu_approximate") -> DecoderConfig:
@@ -60,6 +61,29 @@ ARCHITECTURE = Architecture(
         "dropout": "resid_pdrop",
     },
     further_arguments=lambda settings: {"intermediate_dim": settings["n_inner"] or 4 * settings["n_embd"]},
+    config_rules=ConfigRules(
+        "GPT2",
+        sizes=("vocab_size", "n_embd", "n_layer", "n_head", "n_positions"),
+        defaults={"resid_pdrop": 0.1, "n_inner": None},
+        fixed={
+            "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+            "layer_norm_epsilon": (1e-5,),
+            "scale_attn_weights": (True,),
+            "scale_attn_by_inverse_layer_idx": (False,),
+            "tie_word_embeddings": (True,),
+        },
+        # The last one computes the same in another order, for half precision.
+        irrelevant=(
+            *("n_ctx", "embd_pdrop", "attn_pdrop", "summary_type", "summary_use_proj", "summary_activation"),
+            *("summary_proj_to_labels", "summary_first_dropout", "reorder_and_upcast_attn"),
+        ),
+        aliases={
+            "hidden_size": "n_embd",
+            "max_position_embeddings": "n_positions",
+            "num_attention_heads": "n_head",
+            "num_hidden_layers": "n_layer",
+        },
+    ),
     transformers_class="GPT2LMHeadModel",
     transformers_settings={
         "activation_function": "gelu_new",

@@ -8,6 +8,7 @@ from typing import Any
 from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, Norm, RotaryPositions
 from kerasgen.decoder.rotary_scaling import Llama3Scaling, RotaryScaling
 from kerasgen.models.architectures.base import Architecture, Part
+from kerasgen.models.architectures.config_rules import SILU_WITHOUT_BIASES, SIZES, ConfigRules, heads_divide_the_width
 
 
 def describe(settings: Mapping[str, Any]) -> DecoderConfig:
@@ -87,6 +88,15 @@ ARCHITECTURE = Architecture(
         "tie_word_embeddings": "tie_word_embeddings",
     },
     further_arguments=rotary_arguments,
+    config_rules=ConfigRules(
+        "Llama",
+        sizes=SIZES,
+        defaults={"num_key_value_heads": None, "head_dim": None, "tie_word_embeddings": False, "rms_norm_eps": 1e-6},
+        fixed=SILU_WITHOUT_BIASES,
+        rope_theta=10_000.0,
+        rope_types=("default", "llama3"),
+        further=heads_divide_the_width,
+    ),
     transformers_class="LlamaForCausalLM",
     transformers_settings={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
     transformers_prefixes=("model.",),  # `LlamaForCausalLM` writes it, `LlamaModel` none

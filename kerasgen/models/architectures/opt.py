@@ -9,12 +9,21 @@ from typing import Any
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions
 from kerasgen.models.architectures import gpt2
 from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
+from kerasgen.models.architectures.config_rules import ConfigRules
 
 
 def describe(settings: Mapping[str, Any]) -> DecoderConfig:
     """Return the description of a decoder from the settings of KerasHub's backbone."""
     # It inherits fairseq's positions: row 2 belongs to the first token, rows 0 and 1 to nobody.
     return replace(gpt2.describe(settings, name="opt", activation="relu"), positions=LearnedPositions(offset=2))
+
+
+def _projection(config: Mapping[str, Any]) -> str | None:
+    """What is wrong with the width of word embeddings: KerasHub's OPT projects them to no other."""
+    width, hidden = config["word_embed_proj_dim"], config["hidden_size"]
+    if width in (None, hidden):
+        return None
+    return f"word_embed_proj_dim={width} beside hidden_size={hidden} (as opt-350m, alone of OPT's published sizes)"
 
 
 ARCHITECTURE = Architecture(
@@ -49,6 +58,26 @@ ARCHITECTURE = Architecture(
         "intermediate_dim": "ffn_dim",
         "dropout": "dropout",
     },
+    config_rules=ConfigRules(
+        "OPT",
+        sizes=(
+            *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "ffn_dim"),
+            "max_position_embeddings",
+        ),
+        defaults={"dropout": 0.1, "word_embed_proj_dim": None},
+        fixed={
+            "activation_function": ("relu",),
+            "do_layer_norm_before": (True,),
+            "_remove_final_layer_norm": (False,),
+            "enable_bias": (True,),
+            "layer_norm_elementwise_affine": (True,),
+            "tie_word_embeddings": (True,),
+            "learned_embeddings": (True,),
+            "scale_embeddings": (False,),
+        },
+        irrelevant=("activation_dropout", "layerdrop", "init_std"),
+        further=_projection,
+    ),
     transformers_class="OPTForCausalLM",
     transformers_settings={
         "activation_function": "relu",

@@ -1,0 +1,82 @@
+"""Which keys of a `config.json` of transformers are handed over, must have one value, or change nothing.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+# Training, bookkeeping, labels, and how texts are drawn: none of it changes the logits.
+_BOOKKEEPING: Final = """
+    architectures model_type transformers_version torch_dtype dtype _name_or_path _commit_hash name_or_path use_cache
+    output_hidden_states output_attentions return_dict return_dict_in_generate output_scores torchscript use_bfloat16
+    attn_implementation _attn_implementation _attn_implementation_autoset chunk_size_feed_forward initializer_range
+    initializer_factor attention_dropout hidden_dropout gradient_checkpointing id2label label2id num_labels
+    problem_type finetuning_task task_specific_params tokenizer_class prefix bos_token_id eos_token_id pad_token_id
+    sep_token_id decoder_start_token_id tf_legacy_loss pretraining_tp router_aux_loss_coef output_router_logits
+    cache_implementation is_decoder unsloth_fixed unsloth_version do_sample temperature top_k top_p typical_p max_length
+    min_length num_beams num_beam_groups num_return_sequences diversity_penalty repetition_penalty length_penalty
+    no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids early_stopping suppress_tokens
+    begin_suppress_tokens forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty
+"""
+IRRELEVANT: Final = frozenset(_BOOKKEEPING.split())
+
+# What a key of any architecture must say, where it is there at all.
+FIXED: Final[Mapping[str, tuple[Any, ...]]] = {
+    "is_encoder_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "cross_attention_hidden_size": (None,),
+    "tie_encoder_decoder": (False, None),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
+    "compression_config": (None,),
+    "auto_map": (None, {}),
+}
+
+SIZES: Final = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+SILU_WITHOUT_BIASES: Final = {"attention_bias": (False,), "mlp_bias": (False,), "hidden_act": ("silu",)}
+
+
+@dataclass(frozen=True)
+class ConfigRules:
+    """Which keys of a `config.json` of one `model_type` are handed over, must have one value, or change no logits.
+
+    Args:
+        name: what its classes in transformers begin with.
+        sizes: whole numbers, handed over, that a configuration must hold.
+        defaults: what is handed over, with transformers' value for a key that is absent.
+        fixed: the values that KerasHub's layers compute.
+        irrelevant: keys that change no logits, besides those of every architecture.
+        aliases: other names of keys.
+        rope_theta: transformers' base of the rotary positions; None if the positions are learned.
+        rope_types: the kinds of scaling of rotary positions that are handed over.
+        further: says what is wrong with a configuration, or None.
+    """
+
+    name: str
+    sizes: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    irrelevant: tuple[str, ...] = ("max_position_embeddings",)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    rope_theta: float | None = None
+    rope_types: tuple[str, ...] = ("default",)
+    further: Callable[[Mapping[str, Any]], str | None] = lambda config: None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes whose weights these are."""
+        return tuple(self.name + ending for ending in ("LMHeadModel", "ForCausalLM", "DoubleHeadsModel", "Model"))
+
+
+def heads_divide_the_width(config: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the size of heads, which must be the width over their number, or None."""
+    width, heads, head = config["hidden_size"], config["num_attention_heads"], config.get("head_dim")
+    if head is None and width % heads:
+        return f"hidden_size={width}, which num_attention_heads={heads} does not divide"
+    if head not in (None, width // heads):
+        return f"head_dim={head}, where KerasHub's layers have only hidden_size / num_attention_heads, {width // heads}"
+    return None
