@@ -56,15 +56,20 @@ def decoder_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[Archite
             f"The exporter {exporter!r} can't write a {type(model.backbone).__name__}; it writes "
             f"{', '.join(architectures.backbones())}. The exporter 'preset' writes any KerasHub model."
         )
-    tokenizer = model.tokenizer
-    if isinstance(tokenizer, KerasHubTokenizer):
-        tokenizer = tokenizer.as_byte_level() or tokenizer
-    if not isinstance(tokenizer, ByteLevelBPE):
+    tokenizer = byte_level(model.tokenizer)
+    if tokenizer is None:
         raise ExportArgumentError(
             f"The exporter {exporter!r} writes byte-level BPE tokenizers, as Llama 3 has, and no SentencePiece. "
-            f"Received: {tokenizer!r}. The exporter 'preset' writes any of KerasHub's."
+            f"Received: {model.tokenizer!r}. The exporter 'preset' writes any of KerasHub's."
         )
     return architecture, tokenizer
+
+
+def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:
+    """Return a tokenizer as the byte-level BPE that it is, or None where it is of another kind."""
+    if isinstance(tokenizer, KerasHubTokenizer):
+        return tokenizer.as_byte_level()
+    return tokenizer if isinstance(tokenizer, ByteLevelBPE) else None
 
 
 def context_length(model: LanguageModel, asked: int | None) -> int:
@@ -124,12 +129,12 @@ def require_held(tokenizer: Tokenizer, exporter: str, *, added_tokens: bool, end
         raise ExportArgumentError(
             f"The exporter {exporter!r} can't write a tokenizer that finds added tokens in a text "
             f"({', '.join(repr(token.content) for token in added[:3])}). Pipeline.save keeps them, and "
-            "of GPT-2 and OPT the exporters 'transformers' and 'tflite' do."
+            "the exporters 'transformers' and 'tflite' do."
         )
     ends = tokenizer.end_token_ids
     if len(ends) > 1 and not end_tokens:
         raise ExportArgumentError(
             f"The exporter {exporter!r} can't write a model whose texts end with any of several tokens (the ids "
-            f"{', '.join(map(str, ends))}). Pipeline.save keeps them, and of GPT-2 and OPT the exporter 'transformers' "
-            "does; or name one in the 'generation_config.json' that the model is loaded from."
+            f"{', '.join(map(str, ends))}). Pipeline.save keeps them, and the exporter 'transformers' does; or "
+            "name one in the 'generation_config.json' that the model is loaded from."
         )

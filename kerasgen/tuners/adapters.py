@@ -16,10 +16,12 @@ import numpy as np
 from kerasgen import limits
 from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.files import atomic
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
 
 WEIGHTS_FILE = "adapter.safetensors"
 CONFIG_FILE = "adapter.json"
+_USUAL = ("query", "value")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class AdapterConfig:
     Args:
         rank: columns of the thin matrices.
         alpha: their product is scaled by `alpha / rank`.
-        targets: names of layers, or None for those that KerasHub names for the family.
+        targets: roles or names of layers; None for queries and values, or of an architecture without a table for what
+            KerasHub names for it.
     """
 
     rank: int
@@ -43,12 +46,13 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
     Raises:
         TuneArgumentError: no layer has a target's name, or the rank is larger than a kernel's smaller side.
     """
-    layers = _targeted(model, config)
-    names = {layer.name for layer in layers}
+    layers, roles = _targeted(model, config), _roles(model)
+    names = {layer.name for layer in layers} | {roles[id(layer)] for layer in layers if id(layer) in roles}
     missing = set(config.targets or ()) - names
     if not layers or missing:
         wanted = ", ".join(map(repr, sorted(missing or set(_target_names(model, config)))))
-        known = sorted({layer.name for layer in _layers(model) if _takes_adapter(layer)})
+        dense = [layer for layer in _layers(model) if _takes_adapter(layer)]
+        known = sorted({layer.name for layer in dense} | {roles[id(layer)] for layer in dense if id(layer) in roles})
         raise TuneArgumentError(
             f"No dense layer of this model is called {wanted}. LoRA `targets` can be: {', '.join(known)}."
         )
@@ -223,12 +227,24 @@ def _layers(model: LanguageModel) -> list[Any]:
 
 
 def _target_names(model: LanguageModel, config: AdapterConfig) -> tuple[str, ...]:
-    return config.targets or tuple(model.backbone.default_lora_layer_names())
+    if config.targets is not None:
+        return config.targets
+    return _USUAL if _roles(model) else tuple(model.backbone.default_lora_layer_names())
 
 
 def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
-    names = _target_names(model, config)
-    return [layer for layer in _layers(model) if layer.name in names and _takes_adapter(layer)]
+    names, roles = _target_names(model, config), _roles(model)
+    layers = [layer for layer in _layers(model) if layer.name in names or roles.get(id(layer)) in names]
+    return [layer for layer in layers if _takes_adapter(layer)]
+
+
+def _roles(model: LanguageModel) -> dict[int, str]:
+    """What each Keras layer of a block is by the table of the model's architecture, such as `up`, by its identity."""
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    if architecture is None:
+        return {}
+    blocks = (keras_weights.layer_parts(architecture, block) for block in model.backbone.transformer_layers)
+    return {id(layer): role for parts in blocks for role, layer in parts.items()}
 
 
 def _takes_adapter(layer: Any) -> bool:

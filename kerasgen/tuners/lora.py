@@ -23,8 +23,9 @@ class LoraTuner(GradientTuner):
     Args:
         rank: columns of the thin matrices.
         alpha: the product is scaled by `alpha / rank`.
-        targets: names of the layers that get an adapter, such as `("query", "value")`, or None for those that
-            KerasHub names for the model's family.
+        targets: which layers get an adapter, by their roles in a block (`query`, `key`, `value`, `output`, `gate`,
+            `up`, `down`) where kerasgen knows the architecture (GPT-2, OPT, Llama), or by Keras's names of them. None
+            is queries and values, and of another architecture what KerasHub names for it.
 
     Source: Hu et al. 2021, arXiv 2106.09685.
     """

@@ -29,7 +29,7 @@ def main() -> None:
     backend.use("jax")
     import keras
     import numpy as np
-    from tiny import tiny_gpt2, tiny_opt
+    from tiny import tiny_gpt2, tiny_llama, tiny_opt
     from toys import encode, texts
 
     from kerasgen.tuners.full import FullTuner
@@ -40,7 +40,7 @@ def main() -> None:
             if int(np.asarray(self.model.optimizer.iterations)) == arguments.stop_at:
                 os._exit(9)
 
-    family = {"gpt2": tiny_gpt2, "opt": tiny_opt}[arguments.family]
+    family = {"gpt2": tiny_gpt2, "llama": tiny_llama, "opt": tiny_opt}[arguments.family]
     model = family(num_layers=1, hidden_dim=16, max_sequence_length=32, dropout=0.1)
     kind: Any = LoraTuner if arguments.lora else FullTuner
     tuner = kind(

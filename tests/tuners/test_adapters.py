@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny import tiny_gpt2, tiny_opt
-from toys import encode, smallest_gpt2, texts, weights_of
+from toys import encode, smallest_gpt2, smallest_llama, texts, weights_of
 
 import kerasgen as kg
 from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
 from kerasgen.tuners import adapters
@@ -122,6 +123,44 @@ class TestWithoutTuning:
         assert adapters.current(model) == AdapterConfig(rank=1, alpha=1.0, targets=("key",))
 
 
+class TestRoles:
+    """A role of an architecture's table names the same part of a block in each of them."""
+
+    @pytest.mark.parametrize("make_one", [smallest_gpt2, smallest_opt, smallest_llama], ids=["gpt2", "opt", "llama"])
+    def test_the_default_is_queries_and_values(self, make_one: Callable[[], LanguageModel]) -> None:
+        model = make_one()
+        adapters.enable(model, CONFIG, seed=1)
+        carrying = [layer for layer in model.backbone._flatten_layers() if getattr(layer, "lora_enabled", False)]
+        architecture = keras_weights.architecture_of(model.causal_lm)
+        assert architecture is not None
+        blocks = [keras_weights.layer_parts(architecture, one) for one in model.backbone.transformer_layers]
+        assert {id(layer) for layer in carrying} == {id(parts[role]) for parts in blocks for role in ("query", "value")}
+
+    def test_every_role_of_a_llama_can_be_tuned_saved_and_merged(self, tmp_path: Path) -> None:
+        model = smallest_llama()
+        plain = logits(model)
+        roles = ("query", "key", "value", "output", "gate", "up", "down")
+        adapters.enable(model, AdapterConfig(rank=2, alpha=4.0, targets=roles), seed=1)
+        assert len(model.causal_lm.trainable_variables) == 2 * len(roles) * len(model.backbone.transformer_layers)
+        fill_in(model)
+        adapted = logits(model)
+        assert np.abs(adapted - plain).max() > 1e-2
+        adapters.save(model, tmp_path)
+        again = smallest_llama()
+        adapters.load(again, tmp_path)
+        np.testing.assert_array_equal(logits(again), adapted)
+        adapters.merge(model)
+        np.testing.assert_allclose(logits(model), adapted, rtol=1e-4, atol=1e-4)
+
+    def test_a_role_and_the_name_of_its_layer_are_the_same_adapters(self) -> None:
+        model = smallest_gpt2()
+        adapters.enable(model, AdapterConfig(rank=2, alpha=4.0, targets=("up",)), seed=1)
+        fill_in(model)
+        adapted = logits(model)
+        adapters.enable(model, AdapterConfig(rank=2, alpha=4.0, targets=("feedforward_intermediate_dense",)), seed=9)
+        np.testing.assert_array_equal(logits(model), adapted)
+
+
 class TestRefusals:
     def test_a_rank_above_a_kernels_smaller_side(self) -> None:
         """16 hidden dimensions on two heads are 8 to a head."""
@@ -136,7 +175,7 @@ class TestRefusals:
         """Keras would adapt an embedding too, but by other means."""
         model = smallest_gpt2()
         tuner = LoraTuner(targets=("query", target))
-        with pytest.raises(TuneArgumentError, match=rf"'{target}'.*can be: .*key, query, value") as error:
+        with pytest.raises(TuneArgumentError, match=rf"'{target}'.*can be: .*down.*key.*query.*value") as error:
             tuner.tune(model, encode(model.tokenizer, texts(2)), seed=0, directory=tmp_path, verbose=0)
         assert "'query'" not in str(error.value)
         assert adapters.current(model) is None

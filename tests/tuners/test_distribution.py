@@ -111,7 +111,11 @@ def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param("gpt2", marks=pytest.mark.slow), pytest.param("opt", marks=pytest.mark.nightly)]
+    "family",
+    [
+        *(pytest.param(family, marks=pytest.mark.slow) for family in ("gpt2", "llama")),
+        pytest.param("opt", marks=pytest.mark.nightly),
+    ],
 )
 @pytest.mark.parametrize("distribution", ["model", "1x2"])
 def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(

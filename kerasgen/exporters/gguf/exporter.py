@@ -63,7 +63,8 @@ class GgufExporter(Exporter):
         from kerasgen.models.architectures import keras_weights
 
         architecture, tokenizer = decoder_and_byte_pairs(model, "gguf")
-        require_held(tokenizer, "gguf", added_tokens=False, end_tokens=False)
+        # llama.cpp ends a text at two of them.
+        require_held(tokenizer, "gguf", added_tokens=False, end_tokens=len(tokenizer.end_token_ids) <= 2)
         config = keras_weights.describe(architecture, model.backbone)
         if architecture.gguf is None:
             raise ExportArgumentError(

@@ -64,6 +64,8 @@ def write(
     writer.add_bos_token_id(vocabulary.settings["bos_token_id"])
     writer.add_eos_token_id(vocabulary.settings["eos_token_id"])
     writer.add_pad_token_id(vocabulary.settings["padding_token_id"])
+    if "eot_token_id" in vocabulary.settings:
+        writer.add_eot_token_id(vocabulary.settings["eot_token_id"])
     writer.add_add_bos_token(vocabulary.settings["add_bos_token"])
     factors = settings.frequency_factors(config)
     if factors is not None:

@@ -55,22 +55,23 @@ class GgufRuntime(Runtime):
             GenerateArgumentError: the sampler is none of greedy, random, top_k, top_p and min_p, or has a penalty.
         """
         chosen = server_settings(config.sampler)
-        start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
+        start = self.tokenizer.start_token_id
+        ends = self.tokenizer.end_token_ids if end_token_id is None else (end_token_id,)
         new_tokens, seed = new_tokens_of(config), seed_of(config)
         before: Counter[tuple[int, ...]] = Counter()
         found = []
         for prompt in prompts:
             text = [*([] if start is None else [start]), *map(int, prompt)]
             # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
-            last = end if end_token_id is None else end_token_id
             settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
             masks = masks_of(self.tokenizer) if config.valid_utf8 else None
             if masks is None:
                 ids = self._server.further(text, new_tokens, **settings)
             else:
-                ids = utf8_further(self._server, masks, text, new_tokens, settings, end=last)
+                ids = utf8_further(self._server, masks, text, new_tokens, settings, ends=ends)
             before[tuple(text)] += 1
-            found.append(ids[: ids.index(last) + 1] if last in ids else ids)
+            places = [place for place, token_id in enumerate(ids, start=1) if token_id in ends]
+            found.append(ids[: places[0]] if places else ids)
         return found
 
 
@@ -81,7 +82,7 @@ def utf8_further(
     new_tokens: int,
     settings: Mapping[str, Any],
     *,
-    end: int,
+    ends: Sequence[int],
 ) -> list[int]:
     """Return so many ids as `LlamaCpp.further` does, that keep the text valid UTF-8.
 
@@ -94,11 +95,11 @@ def utf8_further(
         prompt: ids.
         new_tokens: so many.
         settings: of the sampler, its seed with them.
-        end: the id that ends the text; what comes after it is of no use.
+        ends: ids that end the text; what comes after one is of no use.
     """
     found: list[int] = []
     state, ahead = masks.state_after(prompt), new_tokens
-    while len(found) < new_tokens and end not in found:
+    while len(found) < new_tokens and not set(ends) & set(found):
         count = min(ahead if state == START else 1, new_tokens - len(found))
         # Each answer begins to draw anew, so it is given a seed of its own.
         seed = (settings["seed"] + _STRIDE * len(found)) % _SEEDS

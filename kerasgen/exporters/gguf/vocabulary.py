@@ -66,6 +66,8 @@ class GgufVocabulary:
             "padding_token_id": tokenizer.pad_token_id,
             "add_bos_token": starts,
         }
+        for token_id in tokenizer.end_token_ids[1:]:  # llama.cpp has a key for a second one, at which texts end too
+            settings["eot_token_id"] = token_id
         return cls(tokens, types, list(tokenizer.merges), settings)
 
     @classmethod
@@ -78,7 +80,8 @@ class GgufVocabulary:
         prefix = "tokenizer.ggml."
         tokens, types, merges = (list(fields[prefix + name]) for name in ("tokens", "token_type", "merges"))
         keys = ("model", "pre", "bos_token_id", "eos_token_id", "padding_token_id", "add_bos_token")
-        return cls(tokens, types, merges, {key: fields[prefix + key] for key in keys})
+        held = [*keys, *(key for key in ("eot_token_id",) if prefix + key in fields)]
+        return cls(tokens, types, merges, {key: fields[prefix + key] for key in held})
 
     def tokenizer(self) -> ByteLevelBPE:
         """Return kerasgen's tokenizer of this vocabulary.
@@ -104,6 +107,7 @@ class GgufVocabulary:
         }
         start, end, pad = (self.tokens[self.settings[f"{name}_token_id"]] for name in ("bos", "eos", "padding"))
         start_token = start if self.settings["add_bos_token"] else None
+        second = self.settings.get("eot_token_id")
         special = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind == TokenType.CONTROL]
         return ByteLevelBPE(
             used,
@@ -112,6 +116,7 @@ class GgufVocabulary:
             end_token=end,
             pad_token=pad,
             special_tokens=special,
+            end_tokens=[] if second is None else [self.tokens[second]],
             usual_special_tokens=False,
             pretokenization=cut,
         )

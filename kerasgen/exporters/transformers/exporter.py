@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kerasgen.decoder.config import DecoderConfig, RotaryPositions
+from kerasgen.decoder.rotary_scaling import Llama3Scaling, RotaryScaling
 from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files import temporary
@@ -51,9 +53,12 @@ class TransformersExporter(Exporter):
 
     Args:
         dtype: what the weights are stored as; the halves round each weight to 11 or 8 bits.
+        context_length: what the files say a text may have in tokens; None for the model's positions, and for a Llama,
+            which has no limit of its own, what the directory it came from said, else 1024.
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    context_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in TOLERANCE:
@@ -67,24 +72,25 @@ class TransformersExporter(Exporter):
         from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
-        from kerasgen.exporters.validation import architecture_and_tokenizer
+        from kerasgen.exporters.validation import context_length, decoder_and_byte_pairs
         from kerasgen.models.architectures import keras_weights, tensors
 
-        architecture, tokenizer = architecture_and_tokenizer(model, "transformers")
+        architecture, tokenizer = decoder_and_byte_pairs(model, "transformers")
+        model = replace(model, tokenizer=tokenizer)
         described = keras_weights.describe(architecture, model.backbone)
-        positions = described.max_sequence_length
-        assert positions is not None  # they are learned
+        positions = context_length(model, self.context_length)
         comparison.require_positions(positions)
         comparison.require_finite(model)
         # kerasgen's own readers know no other, so nothing could be proved.
-        if described.norm.epsilon != architecture.layer_norm_epsilon:
+        is_fixed = "layer_norm_epsilon" not in architecture.arguments
+        if is_fixed and described.norm.epsilon != architecture.layer_norm_epsilon:
             raise ExportArgumentError(
                 f"The norm's epsilon must be {architecture.layer_norm_epsilon}. Received: {described.norm.epsilon}."
             )
         start = tokenizer.end_token_id if tokenizer.start_token_id is None else tokenizer.start_token_id
         end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
         ends = end if len(tokenizer.end_token_ids) == 1 else list(tokenizer.end_token_ids)
-        config = _config(architecture, model.backbone) | {
+        config = _config(architecture, model.backbone, described, positions) | {
             "bos_token_id": start,
             "eos_token_id": end,
             "pad_token_id": pad,
@@ -100,7 +106,7 @@ class TransformersExporter(Exporter):
             write_tokenizer(tokenizer, stage, length=positions)
             weights = keras_weights.read(architecture, model.backbone)
             self._write_weights(tensors.write(architecture, described, weights, "transformers"), stage)
-            figures = self._prove(model, stage)
+            figures = self._prove(model, stage, tokenizer, min(positions, _LONGEST))
             report = write_report(
                 stage,
                 {"dtype": self.dtype, "architecture": config["architectures"][0], "parity": figures},
@@ -125,23 +131,21 @@ class TransformersExporter(Exporter):
         except SafetensorError as cause:  # a full disk, too
             raise ExportError(f"The weights can't be written: {cause}. Nothing was kept.") from cause
 
-    def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:
+    def _prove(self, model: LanguageModel, directory: Path, tokenizer: ByteLevelBPE, longest: int) -> dict[str, Any]:
         """Let a fresh process read the directory back and, where there is transformers, one of its; compare."""
         import numpy as np
 
         from kerasgen import backend
         from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison, worker
-        from kerasgen.tokens.bpe import ByteLevelBPE
 
-        tokenizer, longest = model.tokenizer, min(model.max_sequence_length or _LONGEST, _LONGEST)
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
         prompts = comparison.prompts(tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
         counts = comparison.counts(tokenizer, prompts, longest)
         read = start + comparison.probe(tokenizer, longest - len(start))
         job = {"path": str(directory), "prompts": prompts, "new_tokens": counts}
         texts = comparison.encodable(tokenizer, texts_of(tokenizer))
-        special = [*tokenizer.special_tokens.values()] if isinstance(tokenizer, ByteLevelBPE) else []
+        special = tokenizer.special_tokens.values()
         shown = [[*tokenizer.encode(PLAIN), token_id, *tokenizer.encode(PLAIN)] for token_id in special]
         with temporary.folder() as folder:
             asked = job | {"backend": backend.running(), "read": read, "folder": folder, "texts": texts, "shown": shown}
@@ -188,12 +192,34 @@ class TransformersExporter(Exporter):
         return comparison.reader(comparison.with_weights(model, rounded(weights, self.dtype)), longest)
 
 
-def _config(architecture: Architecture, backbone: Any) -> dict[str, Any]:
+def _config(architecture: Architecture, backbone: Any, described: DecoderConfig, positions: int) -> dict[str, Any]:
     """What `config.json` says of a decoder."""
     sizes = {key: getattr(backbone, name) for name, key in architecture.arguments.items()}
     found = {"architectures": [architecture.transformers_class], "model_type": architecture.name, **sizes}
+    if isinstance(described.positions, RotaryPositions):
+        found |= {
+            "max_position_embeddings": positions,
+            "head_dim": described.attention.head_dim,
+            "rope_theta": described.positions.base,
+            "rope_scaling": _scaling(described.positions.scaling),
+        }
     same = {key: found[other] for key, other in architecture.transformers_same.items()}
     return {**found, **same, **architecture.transformers_settings}
+
+
+def _scaling(scaling: RotaryScaling | None) -> dict[str, Any] | None:
+    """What `config.json` says of how rotary positions are scaled, as every version of transformers reads it."""
+    if scaling is None:
+        return None
+    if not isinstance(scaling, Llama3Scaling):  # KerasHub's layers have no other
+        raise ExportArgumentError(f"Rotary positions can be scaled as Llama 3's are. Received: {scaling!r}.")
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_frequency_factor,
+        "high_freq_factor": scaling.high_frequency_factor,
+        "original_max_position_embeddings": scaling.original_length,
+    }
 
 
 def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) -> None:

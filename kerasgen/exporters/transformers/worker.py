@@ -24,11 +24,14 @@ def main() -> None:
     from tokenizers import Tokenizer
 
     from kerasgen.exporters.parity import comparison
+    from kerasgen.exporters.validation import byte_level
     from kerasgen.models.loading import load_directory
 
     began = time.perf_counter()
     model = load_directory(job["path"], source="export")
-    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "digest": model.tokenizer.digest()}
+    loaded = time.perf_counter() - began
+    tokenizer = byte_level(model.tokenizer) or model.tokenizer
+    found: dict[str, Any] = {"load_seconds": loaded, "digest": tokenizer.digest()}
     theirs = Tokenizer.from_file(str(Path(job["path"]) / "tokenizer.json"))
     found["encoded"] = [theirs.encode(text, add_special_tokens=False).ids for text in job["texts"]]
     found["shown"] = [theirs.decode(ids, skip_special_tokens=True) for ids in job["shown"]]

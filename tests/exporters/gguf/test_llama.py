@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
+import lzma
 from dataclasses import replace
 
+import byte_level
 import numpy as np
 import pytest
-from tiny import roughen, tiny_llama, undrawn
+from llamas import LONGEST, llama
+from tiny import tiny_llama
 
 import kerasgen as kg
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
@@ -15,10 +20,12 @@ from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
 from kerasgen.exporters.gguf import file_format as file
 from kerasgen.exporters.gguf import settings
+from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.generation import generate_ids
 from kerasgen.models import architectures
 from kerasgen.models.architectures import keras_weights
-from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
+from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretokenization import Pretokenization
 
 gguf = pytest.importorskip("gguf")
 pytestmark = pytest.mark.one_backend
@@ -26,36 +33,12 @@ pytestmark = pytest.mark.one_backend
 needs_llama_cpp = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None, reason="it runs llama.cpp: pip install 'kerasgen[llamacpp]'"
 )
-# What a text of 256 tokens turns: of four frequencies one is kept, one blended, and two are divided.
-SCALED = {
-    "rope_max_wavelength": 1000.0,
-    "rope_frequency_adjustment_factor": 8.0,
-    "rope_low_freq_factor": 1.0,
-    "rope_high_freq_factor": 4.0,
-    "rope_pretraining_sequence_length": 64,
-}
-
-
-def scaled(*, tied: bool) -> LanguageModel:
-    """Llama 3.1's scaled rotary positions, with an output layer of its own or without."""
-    model = tiny_llama()
-    import keras_hub
-
-    with undrawn():
-        backbone = keras_hub.models.Llama3Backbone(
-            **{**model.backbone.get_config(), "name": "scaled", "dtype": "float32", **SCALED}, tie_word_embeddings=tied
-        )
-    roughen(backbone, 3)
-    causal_lm = keras_hub.models.Llama3CausalLM(backbone=backbone, preprocessor=None)
-    return LanguageModel(
-        causal_lm=causal_lm, tokenizer=model.tokenizer, source="scaled", metadata={CONTEXT_LENGTH: 300}
-    )
 
 
 @needs_llama_cpp
-@pytest.mark.parametrize("tied", [False, True])
-def test_llama_cpp_computes_scaled_positions_and_either_output_layer(tied: bool, tmp_path) -> None:
-    model = scaled(tied=tied)
+@pytest.mark.parametrize(("kind", "tied"), [("llama3", False), ("smollm2", True)])
+def test_llama_cpp_computes_scaled_positions_and_either_output_layer(kind: str, tied: bool, tmp_path) -> None:
+    model = llama(kind, tied=tied)
     artefact = kg.GgufExporter().export(model, tmp_path / "llama.gguf")
     parity = artefact.report["parity"]
     found = parity["llama_cpp"]
@@ -64,7 +47,7 @@ def test_llama_cpp_computes_scaled_positions_and_either_output_layer(tied: bool,
         assert found[name]
     assert found["same_likeliest"] == 1
     assert found["kl_nats_per_token"] < 1e-9
-    assert artefact.report["max_tokens"] == 300
+    assert artefact.report["max_tokens"] == LONGEST
     reader = gguf.GGUFReader(artefact.path)
     assert ("output.weight" in {tensor.name for tensor in reader.tensors}) is not tied
     says = {key: field.contents() for key, field in reader.fields.items() if key.startswith("llama.")}
@@ -89,16 +72,31 @@ def test_llama_cpp_computes_a_rounded_llama(dtype, tmp_path) -> None:
     assert artefact.report["max_tokens"] == 64
 
 
-def llama(positions: RotaryPositions) -> tuple[DecoderConfig, dict]:
+def described(positions: RotaryPositions) -> tuple[DecoderConfig, dict]:
     model = tiny_llama(num_layers=1)
     architecture = architectures.of_backbone("LlamaBackbone")
     config = replace(keras_weights.describe(architecture, model.backbone), positions=positions, max_sequence_length=64)
     return config, keras_weights.read(architecture, model.backbone)
 
 
+@needs_llama_cpp
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", byte_level.KINDS)
+def test_llama_cpp_gives_real_texts_the_tokenizers_ids(kind: str, tmp_path, shared_data) -> None:
+    model = llama(kind, num_layers=1)
+    artefact = kg.GgufExporter().export(model, tmp_path / "llama.gguf")
+    llama_cpp = LlamaCpp(str(artefact.path), chunk=16, longest=128, texts=1, threads=1)
+    with lzma.open(shared_data / "tifu_posts_2012_2013.jsonl.xz", "rt", encoding="utf-8") as lines:
+        posts = [json.loads(line)["selftext"] for _, line in zip(range(200), lines, strict=False)]
+    for post in posts:
+        assert llama_cpp.tokenize(post, start=False) == model.tokenizer.encode(post)
+    again = kg.load_artefact(artefact.path).tokenizer
+    assert again.encode_batch(posts) == model.tokenizer.encode_batch(posts)
+
+
 @pytest.mark.parametrize("scaling", [None, LinearScaling(4.0), Llama3Scaling(8.0, 1.0, 4.0, 32)])
 def test_what_a_file_says_is_read_back(scaling, tmp_path) -> None:
-    config, weights = llama(RotaryPositions(base=500.0, scaling=scaling))
+    config, weights = described(RotaryPositions(base=500.0, scaling=scaling))
     architecture = architectures.of_backbone("LlamaBackbone")
     file.write(tmp_path / "x.gguf", architecture, config, weights, tiny_llama().tokenizer, dtype="F32")
     _, found, _, _ = file.read(tmp_path / "x.gguf")
@@ -110,7 +108,7 @@ def test_what_a_file_says_is_read_back(scaling, tmp_path) -> None:
 
 @pytest.mark.parametrize("scaling", [DynamicScaling(2.0, 16), YarnScaling(4.0, 16)])
 def test_positions_that_a_file_has_no_place_for_are_said(scaling) -> None:
-    config, _ = llama(RotaryPositions(scaling=scaling))
+    config, _ = described(RotaryPositions(scaling=scaling))
     with pytest.raises(kg.errors.ExportArgumentError, match=type(scaling).__name__):
         settings.keys(config)
 
@@ -120,3 +118,13 @@ def test_a_context_is_long_enough_to_be_compared(wrong, tmp_path) -> None:
     with pytest.raises(kg.errors.ExportArgumentError, match="Received"):
         kg.GgufExporter(context_length=wrong).export(tiny_llama(), tmp_path / "x.gguf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_llama_cpp_has_no_name_for_is_refused(tmp_path) -> None:
+    model = llama()
+    cut = Pretokenization(r"\s+", single_digits=True)
+    tokenizer = ByteLevelBPE(
+        model.tokenizer.vocabulary, model.tokenizer.merges, end_token=byte_level.END, pretokenization=cut
+    )
+    with pytest.raises(kg.errors.ExportArgumentError, match="single_digits=True"):
+        kg.GgufExporter().export(dataclasses.replace(model, tokenizer=tokenizer), tmp_path / "x.gguf")

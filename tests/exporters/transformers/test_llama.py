@@ -1,0 +1,61 @@
+"""A Llama goes to a transformers directory and comes back, with transformers' own logits and ids."""
+
+from __future__ import annotations
+
+import json
+
+import byte_level
+import numpy as np
+import pytest
+from llamas import LONGEST, llama
+
+import kerasgen as kg
+from kerasgen.exporters.transformers import exporter as transformers
+from kerasgen.exporters.validation import byte_level as as_byte_level
+from kerasgen.models.loading import load_directory
+
+
+@pytest.fixture
+def without_transformers(monkeypatch):
+    monkeypatch.setattr(transformers, "_prove_in_transformers", lambda *arguments: None)
+
+
+def test_what_was_written_reads_back_equal(tmp_path, without_transformers) -> None:
+    model = llama("llama3")
+    artefact = kg.TransformersExporter().export(model, tmp_path / "hf")
+    assert artefact.report["parity"]["greedy_equal"]
+    written = load_directory(artefact.path, source="test")
+    assert written.tokenizer == model.tokenizer
+    assert written.metadata == model.metadata
+    inputs = {"token_ids": np.asarray([range(40)]), "padding_mask": np.ones((1, 40), "int32")}
+    found, expected = (np.asarray(one.causal_lm(inputs)) for one in (written, model))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    said = json.loads((artefact.path / "config.json").read_text(encoding="utf-8"))
+    assert said["max_position_embeddings"] == LONGEST
+    assert (said["rms_norm_eps"], said["rope_theta"], said["tie_word_embeddings"]) == (1e-4, 1000.0, False)
+    assert said["rope_scaling"]["rope_type"] == "llama3"
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("kind", "dtype"), [*((kind, "float32") for kind in byte_level.KINDS), ("llama3", "bfloat16")])
+def test_transformers_has_the_ids_and_the_logits(kind: str, dtype, tmp_path) -> None:
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("transformers")
+    model = llama(kind, tied=kind == "smollm2")
+    artefact = kg.TransformersExporter(dtype=dtype, context_length=128).export(model, tmp_path / "hf")
+    found = artefact.report["parity"]["transformers"]
+    for name in ("ids_equal", "text_equal", "greedy_equal", "alone_equal", "together_equal"):
+        assert found[name]
+    theirs = library.AutoModelForCausalLM.from_pretrained(artefact.path).float().eval()
+    assert theirs.config.max_position_embeddings == 128
+    written = load_directory(artefact.path, source="test")
+    own = as_byte_level(written.tokenizer)
+    assert own is not None
+    assert own == model.tokenizer
+    ids = np.random.default_rng(0).integers(0, 390, (1, 100))
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(ids)).logits.numpy()
+    assert expected.std() > 1
+    logits = np.asarray(written.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}))
+    np.testing.assert_allclose(logits, expected, atol=2e-4 * np.abs(expected).max())
