@@ -16,6 +16,9 @@ _CACHE = pytest.StashKey[str]()
 # They begin first, so that no worker is left with one of them when the others have nothing more to do.
 _LONGEST = (
     "integration/test_pages.py",
+    "files/test_files.py",  # these three fork hundreds of times, which takes 20 times as long late in a process
+    "files/test_kills.py",
+    "generation/test_many.py",
     "generation/test_generation.py",
     "tuners/test_tuners.py",
     "generation/test_engine.py",
@@ -24,7 +27,6 @@ _LONGEST = (
     "exporters/tflite/test_exporter.py",
     "integration/test_pipeline.py",
     "test_backend.py",
-    "files/test_files.py",
     "tuners/test_distribution.py",  # these four of the slow ones
     "exporters/test_exporters.py",
     "integration/test_quiet.py",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from kerasgen.errors import ArgumentError
-from kerasgen.exporters.base import PARITY, Exporter
+from kerasgen.exporters.base import PARITY, Artefact, Exporter
 from kerasgen.models.base import LanguageModel
+
+_EXPORTED: list[tuple[type, Exporter, Artefact]] = []
 
 
 class ExporterContract:
@@ -47,17 +50,24 @@ class ExporterContract:
         """A small model that the exporter can write; override this."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `model`.")
 
-    def test_the_artefact_lies_where_it_was_asked_for(
-        self, exporter: Exporter, model: LanguageModel, tmp_path: Path
-    ) -> None:
+    @pytest.fixture
+    def exported(self, exporter: Exporter, model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+        """What the exporter writes into an empty folder, once for all tests."""
+        for suite, asked, artefact in _EXPORTED:
+            if suite is type(self) and asked == exporter:
+                return artefact
+        artefact = exporter.export(model, tmp_path_factory.mktemp("exported") / self.file_name)
+        _EXPORTED.append((type(self), exporter, artefact))
+        return artefact
+
+    def test_the_artefact_lies_where_it_was_asked_for(self, exported: Artefact) -> None:
         """And nothing else lies beside it but its own files; the report is JSON, with each file's size and a proof."""
-        path = tmp_path / self.file_name
-        artefact = exporter.export(model, path)
-        assert artefact.path == path
+        path = exported.path
+        assert path.name == self.file_name
         assert path.exists()
-        assert all(entry.name.startswith(self.file_name) for entry in tmp_path.iterdir())
-        report = json.loads(json.dumps(artefact.report))
-        base = path if path.is_dir() else tmp_path
+        assert all(entry.name.startswith(self.file_name) for entry in path.parent.iterdir())
+        report = json.loads(json.dumps(exported.report))
+        base = path if path.is_dir() else path.parent
         assert report["files"] == {name: (base / name).stat().st_size for name in report["files"]}
         assert sum(report["files"].values()) > 0
         if not self.generates:
@@ -69,10 +79,12 @@ class ExporterContract:
         assert isinstance(parity["is_degenerate"], bool)
         assert parity["tokens_per_second"] > 0
 
-    def test_nothing_is_overwritten_unless_told(self, exporter: Exporter, model: LanguageModel, tmp_path: Path) -> None:
+    def test_nothing_is_overwritten_unless_told(
+        self, exporter: Exporter, model: LanguageModel, exported: Artefact, tmp_path: Path
+    ) -> None:
         """What lay there before is untouched after the error, and replaced when asked."""
+        shutil.copytree(exported.path.parent, tmp_path, dirs_exist_ok=True)
         path = tmp_path / self.file_name
-        exporter.export(model, path)
         before = {file: file.stat().st_mtime_ns for file in [path, *path.rglob("*")]}
         with pytest.raises(ArgumentError, match="overwrite"):
             exporter.export(model, path)

@@ -41,13 +41,11 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: 
         """Return the learning rate of the optimizer step counted from 0."""
         step = ops.cast(step, "float32")
         rise = (step + 1.0) / max(self.warmup_steps, 1)
-        gone = ops.clip((step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0)
-        if self.decay == "linear":
-            fall = 1.0 - gone
-        elif self.decay == "cosine":
-            fall = 0.5 * (1.0 + ops.cos(math.pi * gone))
+        if self.decay == "constant":  # without the number of steps, runs of any length share what is compiled
+            fall = ops.ones_like(step)
         else:
-            fall = ops.ones_like(gone)
+            gone = ops.clip((step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0)
+            fall = 1.0 - gone if self.decay == "linear" else 0.5 * (1.0 + ops.cos(math.pi * gone))
         return self.learning_rate * ops.where(step < self.warmup_steps, rise, fall)
 
     def get_config(self) -> dict[str, Any]:

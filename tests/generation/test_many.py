@@ -13,7 +13,7 @@ from killing import POSIX, killed_at
 from kerasgen.errors import GenerateArgumentError, GenerationError, LockedError
 from kerasgen.generation.json_lines import Chunk, write_lines
 
-pytestmark = [pytest.mark.numerical, pytest.mark.one_backend]
+pytestmark = pytest.mark.one_backend
 
 PROMPTS = [f"prompt {n % 7}" for n in range(23)]
 

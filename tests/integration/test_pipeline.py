@@ -26,7 +26,9 @@ from kerasgen.models.saving import save_preset
 
 TEXTS = [f"the {animal} and the {thing}, in the {place}" for animal in ("cat", "dog", "hen", "fox")
          for thing in ("hat", "bed", "ink", "pot") for place in ("sun", "sea", "end")]  # fmt: skip
-TUNER = kg.FullTuner(epochs=1, batch_size=2, sequence_length=64, learning_rate=1e-2)
+# At a constant rate, so that runs of any length share what is compiled.
+TUNER = kg.FullTuner(epochs=1, batch_size=2, sequence_length=64, learning_rate=1e-2, schedule="constant")
+LORA = kg.LoraTuner(rank=2, batch_size=2, sequence_length=64, learning_rate=0.1, schedule="constant")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TunerOf010(kg.FineTuner):
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory) -> Path:
-    return save_preset(tiny_gpt2(), tmp_path_factory.mktemp("models") / "tiny")
+    return save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +196,7 @@ class TestFitting:
         assert pipeline(preset, corpus=None).evaluate(["the cat", "the dog"]).documents == 2
 
     def test_a_text_sample_is_written_every_so_often(self, preset):
-        tuner = kg.FullTuner(batch_size=2, sequence_length=64, sample_every=2, max_steps=4)
+        tuner = dataclasses.replace(TUNER, sample_every=2, max_steps=4)
         report = pipeline(preset, tuner=tuner).fit(verbose=0, sample_prompt="the")
         assert [sample.step for sample in report.samples] == [2, 4]
         assert all(sample.text.startswith("the") for sample in report.samples)
@@ -230,7 +232,7 @@ class TestGenerating:
 
 
 class TestSaving:
-    @pytest.mark.parametrize("tuner", [TUNER, kg.LoraTuner(rank=2, batch_size=2, sequence_length=64)])
+    @pytest.mark.parametrize("tuner", [TUNER, LORA])
     def test_what_is_loaded_writes_what_was_saved(self, preset, tmp_path, tuner):
         pipe = pipeline(preset, tuner=tuner, sampler=kg.TopK(k=30, temperature=0.7), seed=5)
         pipe.fit(verbose=0)
@@ -240,7 +242,7 @@ class TestSaving:
         assert again.generate("the", max_new_tokens=20) == pipe.generate("the", max_new_tokens=20)
 
     def test_adapters_are_saved_apart_and_merged_on_demand(self, preset, tmp_path):
-        pipe = pipeline(preset, tuner=kg.LoraTuner(rank=2, batch_size=2, sequence_length=64, learning_rate=0.1))
+        pipe = pipeline(preset, tuner=LORA)
         pipe.fit(verbose=0)
         apart = pipe.save(tmp_path / "apart")
         whole = pipe.save(tmp_path / "whole", merge_adapters=True)
@@ -259,9 +261,9 @@ class TestSaving:
 
     def test_adapters_that_replaced_others_are_saved_with_all_weights(self, preset, tmp_path):
         """The earlier ones were merged into weights that the named model doesn't have."""
-        pipe = pipeline(preset, tuner=kg.LoraTuner(rank=2, batch_size=2, sequence_length=64, learning_rate=0.1))
+        pipe = pipeline(preset, tuner=LORA)
         pipe.fit(verbose=0)
-        pipe.tuner = kg.LoraTuner(rank=4, batch_size=2, sequence_length=64, learning_rate=0.1)
+        pipe.tuner = dataclasses.replace(LORA, rank=4)
         pipe.fit(verbose=0)
         again = kg.Pipeline.load(pipe.save(tmp_path / "poet"))
         assert again.generate("the", max_new_tokens=20) == pipe.generate("the", max_new_tokens=20)
@@ -325,7 +327,7 @@ class TestSaving:
 
 
 def test_a_silent_fit_writes_nothing(preset, tmp_path, capfd):
-    tuner = kg.FullTuner(max_steps=1, batch_size=2, sequence_length=16)
+    tuner = dataclasses.replace(TUNER, max_steps=1)
     pipe = kg.Pipeline(corpus=["the rain", "he ran home"] * 9, model=preset, tuner=tuner, cache=tmp_path / "cache")
     capfd.readouterr()
     pipe.fit(directory=tmp_path / "run", verbose=0)

@@ -36,7 +36,7 @@ def output_of(program: str, folder, **variables: str) -> tuple[bytes, bytes]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quiet")
-    save_preset(tiny_gpt2(max_sequence_length=64), folder / "tiny")
+    save_preset(tiny_gpt2(num_layers=1, max_sequence_length=64, intermediate_dim=128), folder / "tiny")
     return folder
 
 
@@ -68,12 +68,16 @@ pipe.fit(verbose=2)
     assert set(re.findall(r"[a-z]{3,}", bars)) <= {"reading", "documents", "tokenising"}
 
 
+# What rounding costs a model that was never trained says nothing.
+PERMISSIVE = {"most_divergence": 9.0, "least_agreement": 0.0, "most_logit_difference": 9.0, "most_loss_increase": 9.0}
+
+
 @pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("a.tflite", {"quantize": "int8", "cache_length": 64, "most_divergence": 9.0, "least_agreement": 0.0}),
+        ("a.tflite", {"quantize": "int8", "cache_length": 64} | PERMISSIVE),
         ("b.tflite", {"cache_length": 64}),
         ("c_saved_model", {}),
         ("d.gguf", {}),
@@ -86,7 +90,7 @@ def test_exporting_and_loading_say_nothing(folder, name, settings):
         pytest.importorskip(needed)
     exporting = f"""
 import kerasgen as kg
-kg.Pipeline(model="starter", backend="jax").export({name!r}, **{settings!r})
+kg.Pipeline(model="./tiny", backend="jax").export({name!r}, **{settings!r})
 """
     assert output_of(exporting, folder) == (b"", b"")
     if name == "f" or (name == "d.gguf" and not _has("xllamacpp")):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hub_tokenizers import LLAMA3_SPECIAL, SENTENCES, gemma_tokenizer, keras_hub, llama3_tokenizer
-from tiny import byte_symbols, roughen
+from tiny import byte_symbols, roughen, undrawn
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.models.base import LanguageModel
@@ -49,15 +49,16 @@ def saved(causal_lm: Any, tokenizer: Any, directory: Path, *, seed: int) -> Hub:
 @pytest.fixture(scope="module")
 def llama3(tmp_path_factory: pytest.TempPathFactory) -> Hub:
     models = keras_hub().models
-    backbone = models.Llama3Backbone(
-        vocabulary_size=300,
-        num_layers=2,
-        num_query_heads=4,
-        num_key_value_heads=2,
-        hidden_dim=16,
-        intermediate_dim=32,
-        dtype="float32",
-    )
+    with undrawn():
+        backbone = models.Llama3Backbone(
+            vocabulary_size=300,
+            num_layers=2,
+            num_query_heads=4,
+            num_key_value_heads=2,
+            hidden_dim=16,
+            intermediate_dim=32,
+            dtype="float32",
+        )
     causal_lm = models.Llama3CausalLM(backbone=backbone, preprocessor=None)
     return saved(causal_lm, llama3_tokenizer(), tmp_path_factory.mktemp("llama3"), seed=1)
 
@@ -74,16 +75,17 @@ class TestLlama3FromDisk(ModelContract):
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory: pytest.TempPathFactory) -> Hub:
     models = keras_hub().models
-    backbone = models.GemmaBackbone(
-        vocabulary_size=340,
-        num_layers=2,
-        num_query_heads=2,
-        num_key_value_heads=1,
-        hidden_dim=16,
-        intermediate_dim=32,
-        head_dim=8,
-        dtype="float32",
-    )
+    with undrawn():
+        backbone = models.GemmaBackbone(
+            vocabulary_size=340,
+            num_layers=2,
+            num_query_heads=2,
+            num_key_value_heads=1,
+            hidden_dim=16,
+            intermediate_dim=32,
+            head_dim=8,
+            dtype="float32",
+        )
     causal_lm = models.GemmaCausalLM(backbone=backbone, preprocessor=None)
     return saved(causal_lm, gemma_tokenizer(), tmp_path_factory.mktemp("gemma"), seed=2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from kerasgen.models.preprocessing import attach_preprocessor, preprocessor_of
 from kerasgen.tuners import adapters
 
 TEXTS = [f"the {a} and the {b}\n\n {a}" for a in ("sea", "hill", "春", "moon") for b in ("wind", "rain", "stars")]
-TUNER = kg.FullTuner(max_steps=2, batch_size=4, sequence_length=32, precision="float32")
+# At a constant rate, so that runs of any length share what is compiled.
+TUNER = kg.FullTuner(max_steps=2, batch_size=4, sequence_length=32, precision="float32", schedule="constant")
 LORA = kg.LoraTuner(rank=2, max_steps=2, batch_size=4, sequence_length=32, precision="float32", learning_rate=0.05)
 
 
 def live(sequence_length: int | None = None, *, family: Any = tiny_gpt2, **settings: Any) -> Any:
     """A task as a person builds it: with its preprocessor, compiled by KerasHub's default."""
-    made = family(**settings)
+    made = family(**{"num_layers": 1} | settings)
     preprocessor = preprocessor_of(made)
     if sequence_length is not None:
         preprocessor.sequence_length = sequence_length
@@ -189,7 +191,7 @@ def test_a_model_out_of_a_pipeline_generates_by_itself(vocabulary: str, tmp_path
     causal_lm = live(family=tiny_gpt2, seed=3)
     directory = tmp_path / "preset"
     causal_lm.save_to_preset(str(directory))
-    tuner = kg.FullTuner(max_steps=1, batch_size=4, sequence_length=32, vocabulary=vocabulary, precision="float32")
+    tuner = dataclasses.replace(TUNER, max_steps=1, vocabulary=vocabulary)
     pipe = kg.Pipeline(TEXTS, directory, tuner=tuner)
     pipe.fit(verbose=0)
     out = pipe.model.causal_lm

@@ -31,8 +31,6 @@ from kerasgen.models.saving import save_preset
 from kerasgen.models.starter import Starter
 from kerasgen.testing.models import ModelContract
 
-pytestmark = pytest.mark.numerical
-
 # Nothing listens there, whatever network the machine has.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -53,6 +51,7 @@ def copy(gpt2_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(gpt2_directory, tmp_path / "copy"))
 
 
+@pytest.mark.numerical
 class TestGpt2FromDisk(ModelContract):
     @pytest.fixture
     def source(self, gpt2_directory: Path) -> Hub:
@@ -64,6 +63,7 @@ class TestGpt2FromDisk(ModelContract):
         assert tokenizer.start_token_id == tokenizer.end_token_id
 
 
+@pytest.mark.numerical
 class TestOptFromDisk(ModelContract):
     @pytest.fixture
     def source(self, opt_directory: Path) -> Hub:
@@ -76,6 +76,7 @@ class TestOptFromDisk(ModelContract):
         assert tokenizer.token_bytes(tokenizer.pad_token_id) == b"<pad>"
 
 
+@pytest.mark.numerical
 def test_the_tiny_models_keep_moving() -> None:
     """Greedy text of the tests' own models has many different ids, so that a wrong one is seen."""
     for model in (tiny_gpt2(), tiny_opt()):

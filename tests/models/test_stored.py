@@ -16,6 +16,7 @@ import kerasgen as kg
 from kerasgen.decoder.weights import flat
 from kerasgen.models import starter
 from kerasgen.models.architectures import keras_weights, stored
+from kerasgen.models.saving import save_preset
 
 pytestmark = pytest.mark.one_backend  # no Keras is in it, and what is compared with it stands on any backend
 
@@ -26,7 +27,7 @@ def presets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("presets")
     models = {"gpt2": tiny_gpt2(), "opt": tiny_opt(dropout=0.1)}
     for name, model in models.items():
-        kg.PresetExporter().export(model, folder / name)
+        save_preset(model, folder / name)
     return folder, models
 
 

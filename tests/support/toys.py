@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from tiny import roughen, tiny_gpt2, tiny_llama
+from tiny import roughen, tiny_gpt2, tiny_llama, undrawn
 
 from kerasgen import backend
 from kerasgen.corpora.base import Document
@@ -54,10 +54,11 @@ def tiny_gemma(vocabulary_size: int = 300) -> LanguageModel:
     backend.use()
     import keras_hub
 
-    backbone = keras_hub.models.GemmaBackbone(
-        vocabulary_size=vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
-        intermediate_dim=32, head_dim=8, dtype="float32",
-    )  # fmt: skip
+    with undrawn():
+        backbone = keras_hub.models.GemmaBackbone(
+            vocabulary_size=vocabulary_size, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
+            intermediate_dim=32, head_dim=8, dtype="float32",
+        )  # fmt: skip
     roughen(backbone, 1)
     causal_lm = keras_hub.models.GemmaCausalLM(backbone=backbone, preprocessor=None)
     return LanguageModel(causal_lm, tiny_gpt2().tokenizer, "tiny gemma")
@@ -68,10 +69,11 @@ def tiny_qwen() -> LanguageModel:
     backend.use()
     import keras_hub
 
-    backbone = keras_hub.models.QwenBackbone(
-        vocabulary_size=300, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
-        intermediate_dim=32, dtype="float32",
-    )  # fmt: skip
+    with undrawn():
+        backbone = keras_hub.models.QwenBackbone(
+            vocabulary_size=300, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=16,
+            intermediate_dim=32, dtype="float32",
+        )  # fmt: skip
     roughen(backbone, 1)
     causal_lm = keras_hub.models.QwenCausalLM(backbone=backbone, preprocessor=None)
     return LanguageModel(causal_lm, tiny_gpt2().tokenizer, "tiny qwen")

@@ -25,8 +25,6 @@ from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.full import FullTuner
 from kerasgen.tuners.lora import LoraTuner
 
-pytestmark = pytest.mark.numerical
-
 CONFIG = AdapterConfig(rank=3, alpha=6.0, targets=None)
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 4, "sequence_length": 32, "learning_rate": 0.02}
 
@@ -57,6 +55,7 @@ def fill_in(model: LanguageModel, seed: int = 0) -> None:
             variable.assign(0.3 * rng.standard_normal(variable.shape).astype("float32"))
 
 
+@pytest.mark.numerical
 class TestWithoutTuning:
     def test_an_adapter_just_put_on_changes_no_logit(self, make: Callable[[], LanguageModel]) -> None:
         model = make()
@@ -230,6 +229,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     return tuned(smallest_gpt2, tmp_path_factory.mktemp("lora"))
 
 
+@pytest.mark.numerical
 class TestTuning:
     def check_only_adapters_moved(self, run: Tuned) -> None:
         thin = run.model.causal_lm.trainable_variables

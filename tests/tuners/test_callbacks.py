@@ -23,12 +23,15 @@ from kerasgen.tuners.schedule import of_settings
 TEXTS = [f"the {a} and the {b} of {c}" for a in ("sea", "hill", "moon") for b in ("wind", "rain") for c in "abcdefg"]
 PEAK = 0.01
 SHORT: dict[str, Any] = {"batch_size": 4, "sequence_length": 32, "vocabulary": "keep", "precision": "float32"}
+OVERFLOWING: dict[str, Any] = {"learning_rate": 1e38, "schedule": "constant", "clip_norm": None}
 
 
 def pipeline(**settings: Any) -> kg.Pipeline:
-    made = tiny_gpt2(seed=2)
+    """Most tests run what one of them compiled: a constant rate is the same graph however long the run."""
+    made = tiny_gpt2(num_layers=1, seed=2)
     attach_preprocessor(made)
-    tuner = kg.FullTuner(**{**SHORT, "max_steps": 4, **settings})
+    rate = {} if "learning_rate" in settings else {"learning_rate": PEAK, "schedule": "constant"}
+    tuner = kg.FullTuner(**{**SHORT, "max_steps": 4, **rate, **settings})
     return kg.Pipeline(TEXTS, made.causal_lm, tuner=tuner, held_out=0.2)
 
 
@@ -98,7 +101,7 @@ def test_what_a_callback_changes_within_an_epoch_is_trained_on() -> None:
 
 
 def test_the_report_and_the_checkpoint_are_of_the_weights_that_a_callback_restores(tmp_path: Path) -> None:
-    pipe = pipeline(epochs=5, max_steps=None, learning_rate=PEAK, schedule="constant")
+    pipe = pipeline(epochs=5, max_steps=None)
     # The best is here the greatest, for the loss falls: it goes back to the first epoch's weights.
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", mode="max", patience=1, restore_best_weights=True)
     report = pipe.fit(verbose=0, callbacks=[stopping], directory=tmp_path)
@@ -115,7 +118,7 @@ def test_the_report_and_the_checkpoint_are_of_the_weights_that_a_callback_restor
 
 def test_a_callback_judges_the_weights_by_their_own_held_out_loss() -> None:
     """No validation falls due within these epochs, and a callback that watches for one still has the epoch's own."""
-    pipe = pipeline(max_steps=None, epochs=2, validate_every=100, learning_rate=0.5, schedule="constant")
+    pipe = pipeline(max_steps=None, epochs=2, validate_every=100)
     told: list[tuple[float, float]] = []
 
     class Judging(keras.callbacks.Callback):  # type: ignore[misc]
@@ -141,7 +144,7 @@ def test_keras_checkpoints_and_logs_are_what_keras_makes_of_the_task(tmp_path: P
     assert type(loaded) is type(pipe.model.causal_lm)
     assert same([np.array(weight) for weight in loaded.weights], weights_of(pipe))
     assert loaded.preprocessor.tokenizer("the").tolist() == pipe.tokenizer.encode("the")
-    other = tiny_gpt2(seed=5).causal_lm
+    other = tiny_gpt2(num_layers=1, seed=5).causal_lm
     other.load_weights(tmp_path / "last.weights.h5")
     assert same([np.array(weight) for weight in other.weights], weights_of(pipe))
     (row,) = rows_of(tmp_path / "log.csv")
@@ -284,7 +287,7 @@ class TestDiverged:
 
     def test_a_step_that_overflows_behind_a_finite_loss_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(NonFiniteLossError, match="held-out loss became nan at step 1"):
-            pipeline(learning_rate=1e38, clip_norm=None, max_steps=1).fit(verbose=0, directory=tmp_path)
+            pipeline(**OVERFLOWING, max_steps=1).fit(verbose=0, directory=tmp_path)
         assert not list(tmp_path.glob("step-*"))
 
     def test_without_held_out_texts_the_weights_tell(self, tmp_path: Path) -> None:
@@ -306,7 +309,7 @@ class TestDiverged:
 
     def test_patience_takes_no_validation_that_is_nan(self, tmp_path: Path) -> None:
         """No loss is lower than the best where it is NaN, so it could pass for one validation without a gain."""
-        pipe = pipeline(learning_rate=1e38, clip_norm=None, patience=1, validate_every=1, checkpoint_every=1)
+        pipe = pipeline(**OVERFLOWING, patience=1, validate_every=1, checkpoint_every=1)
         with pytest.raises(NonFiniteLossError, match="held-out loss became nan at step 1"):
             pipe.fit(verbose=0, directory=tmp_path)
         assert list(tmp_path.glob("step-*")) == []

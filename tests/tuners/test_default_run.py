@@ -18,6 +18,7 @@ POEMS = [f"{a}{b}{c}花落知多少" for a in "春夏秋冬" for b in "風雨雲
 ENGLISH = [
     f"the {a} and the other {b} ran home then" for a in ("rain", "cat", "mat") for b in ("he", "they", "one")
 ] * 8
+RATE: dict[str, Any] = {"learning_rate": 1e-2, "schedule": "constant"}  # one graph for runs of any length
 
 
 class Tiny(ModelSource):
@@ -52,7 +53,7 @@ def test_a_run_of_which_nothing_was_named_goes_on_to_the_bit_as_it_was_chosen(tm
 
     settings: dict[str, Any] = {
         "epochs": 3,
-        "learning_rate": 1e-2,
+        **RATE,
         "validate_every": 2,
         "validation_tokens": 60,
         "checkpoint_every": 2,
@@ -101,7 +102,7 @@ def test_without_a_bound_a_validation_is_the_evaluation_of_all_that_is_held_out(
 @pytest.mark.one_backend
 class TestTheVocabulary:
     def test_one_that_spells_the_texts_badly_is_extended(self) -> None:
-        pipe = pipeline(POEMS, max_steps=1)
+        pipe = pipeline(POEMS, max_steps=1, **RATE)
         report = pipe.fit(verbose=0)
         assert report.vocabulary["choice"] == "extend"
         assert len(pipe.tokenizer.encode("花")) == 1

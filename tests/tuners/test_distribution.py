@@ -110,21 +110,27 @@ def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
     assert found[0]["losses"] == found[1]["losses"]
 
 
+@pytest.mark.slow
+def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(alone: dict[str, Any], tmp_path: Path) -> None:
+    same(run(tmp_path, "model"), alone)
+
+
 @pytest.mark.parametrize(
-    "family",
-    [
-        *(pytest.param(family, marks=pytest.mark.slow) for family in ("gpt2", "llama")),
-        pytest.param("opt", marks=pytest.mark.nightly),
-    ],
+    "family", [pytest.param("llama", marks=pytest.mark.slow), pytest.param("opt", marks=pytest.mark.nightly)]
 )
-@pytest.mark.parametrize("distribution", ["model", "1x2"])
-def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(
-    family: str, distribution: str, tmp_path: Path
-) -> None:
+def test_so_do_those_of_other_families(family: str, tmp_path: Path) -> None:
     if backend.use() != "jax":
         pytest.skip("several devices are JAX's")
     whole = run(tmp_path / "whole", "none", "--family", family)
-    same(run(tmp_path / "split", distribution, "--family", family), whole)
+    same(run(tmp_path / "split", "model", "--family", family), whole)
+
+
+def test_two_numbers_say_what_the_names_say() -> None:
+    """So that a run by numbers is the run by name, which has the losses of one device."""
+    for devices in (2, 4):
+        assert sharding.mesh_shape(f"1x{devices}", devices) == sharding.mesh_shape("model", devices) == (1, devices)
+        assert sharding.mesh_shape(f"{devices}x1", devices) == sharding.mesh_shape("data", devices) == (devices, 1)
+    assert sharding.mesh_shape("2x4", 8) == (2, 4)
 
 
 @pytest.mark.slow

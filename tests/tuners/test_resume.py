@@ -26,6 +26,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 
 # The interrupted run ends with its second epoch, before that epoch's validation: the resumed one must make up for it.
 KILLED_AT, INTERRUPTED_AT, STEPS = 11, 13, 3 * STEPS_PER_EPOCH
+# Each goes on to the bit within one process too (`test_resume_modes.py`), in a third of the time. Adapters are killed.
+OTHERS = [
+    pytest.param(mode, marks=pytest.mark.slow if mode == "lora" else pytest.mark.nightly)
+    for mode in MODES
+    if mode != "full"
+]
 
 
 def start(mode: str, directory: Path, *, wait_at: int, resume: bool = False) -> subprocess.Popen[str]:
@@ -137,8 +143,7 @@ def test_the_csv_log_of_a_resumed_run_holds_each_step_once(chain: Chain) -> None
     assert [line.split(",")[0] for line in lines[1:]] == [str(step + 1) for step in range(STEPS)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "full"])
+@pytest.mark.parametrize("mode", OTHERS)
 def test_so_do_the_other_ways_of_tuning(mode: str, tmp_path: Path) -> None:
     if mode == "float16" and not float16_can_be_had():
         pytest.skip("JAX computes attention in float16 on GPUs alone")

@@ -312,9 +312,10 @@ class TestWhatARunLeaves:
                     raise ZeroDivisionError
 
         before = weights_of(model)
-        train = encode(model.tokenizer, texts(8))
+        train = encode(model.tokenizer, texts(COUNT))
+        tuner = FullTuner(**SHARED, batch_size=6)
         with pytest.raises(ZeroDivisionError):
-            FullTuner(batch_size=1).tune(model, train, seed=0, directory=tmp_path, callbacks=[Break()], verbose=0)
+            tuner.tune(model, train, seed=0, directory=tmp_path, callbacks=[Break()], verbose=0)
         assert all((one != other).any() for one, other in zip(weights_of(model)[:2], before[:2], strict=True))
         assert model.causal_lm.dtype_policy.name == "float32"
 

@@ -19,11 +19,11 @@ from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tuners.vocabulary import adapt
 
-pytestmark = pytest.mark.numerical
-
 POEMS = [f"{a}{b}{c}花落知多少" for a in "春夏秋冬" for b in "風雨雲月" for c in "山水"]
 ENGLISH = ["the rain and the other thing", "he ran home then"] * 10
-TUNER = kg.FullTuner(epochs=1, batch_size=4, sequence_length=32, learning_rate=1e-2, vocabulary="extend")
+TUNER = kg.FullTuner(
+    epochs=1, batch_size=4, sequence_length=32, learning_rate=1e-2, schedule="constant", vocabulary="extend"
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,7 @@ def logits(model: LanguageModel, text: str) -> np.ndarray:
     return np.asarray(model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}))[0]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("build", [tiny_gpt2, tiny_opt])
 def test_a_trimmed_model_computes_the_same_numbers_for_the_tokens_that_stayed(build) -> None:
     model = build(400, num_layers=1)
@@ -119,6 +120,7 @@ def test_beside_adapters_the_new_rows_are_tuned_and_the_old_ones_stay(preset) ->
     assert rows < report.trainable_parameters < rows + 2000
 
 
+@pytest.mark.numerical
 def test_what_validates_before_and_after_the_change_is_measured_alike(preset, tmp_path) -> None:
     """At a length that is not the model's own: the figures of both vocabularies are of one kind."""
     from kerasgen.tuners.vocabulary import measured
@@ -133,6 +135,7 @@ def test_what_validates_before_and_after_the_change_is_measured_alike(preset, tm
     assert report.validations[0].step == 0
 
 
+@pytest.mark.numerical
 def test_rows_of_an_earlier_vocabulary_stay_when_auto_keeps_it_and_adapters_say_all(preset, tmp_path) -> None:
     whole = pipeline(preset, tuner=dataclasses.replace(TUNER, max_steps=2))
     whole.fit(verbose=0)

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tiny import tiny_gpt2, tiny_opt
 
 import kerasgen as kg
+from kerasgen.exporters.base import Artefact
 from kerasgen.exporters.transformers import exporter as transformers
 from kerasgen.exporters.transformers import transformers_worker
 from kerasgen.models.base import LanguageModel
@@ -137,10 +138,15 @@ needs_transformers = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def in_transformers(tmp_path_factory) -> tuple[LanguageModel, Runtime]:
+def opt(tmp_path_factory) -> tuple[LanguageModel, Artefact]:
     model = model_of(tiny_opt)
-    path = kg.TransformersExporter().export(model, tmp_path_factory.mktemp("hf") / "hf").path
-    return model, InTransformers(path)
+    return model, kg.TransformersExporter().export(model, tmp_path_factory.mktemp("hf") / "hf")
+
+
+@pytest.fixture(scope="module")
+def in_transformers(opt) -> tuple[LanguageModel, Runtime]:
+    model, artefact = opt
+    return model, InTransformers(artefact.path)
 
 
 @pytest.mark.slow
@@ -163,11 +169,14 @@ class TestRuntime(RuntimeContract):
 @pytest.mark.slow
 @needs_transformers
 @pytest.mark.parametrize("name", ["gpt2", "opt", "starter"])
-def test_transformers_alone_generates_the_same_ids(name, tmp_path):
+def test_transformers_alone_generates_the_same_ids(name, tmp_path, request):
     """In a process without Keras; its tokenizer gives the start token and then the model's ids."""
-    makes = {"gpt2": lambda: model_of(tiny_gpt2), "opt": lambda: model_of(tiny_opt)}
-    model = makes[name]() if name in makes else kg.Pipeline(corpus="sample", model="starter").model
-    report = kg.TransformersExporter().export(model, tmp_path / "hf").report
+    if name == "opt":
+        artefact = request.getfixturevalue("opt")[1]
+    else:
+        model = model_of(tiny_gpt2) if name == "gpt2" else kg.Pipeline(corpus="sample", model="starter").model
+        artefact = kg.TransformersExporter().export(model, tmp_path / "hf")
+    report = artefact.report
     found = report["parity"]["transformers"]
     assert found["ids_equal"]
     assert found["text_equal"]
@@ -176,4 +185,4 @@ def test_transformers_alone_generates_the_same_ids(name, tmp_path):
     for what in ("alone", "together"):  # of different lengths, padded on the left
         assert found[f"{what}_equal"], what
     assert not report["parity"]["is_degenerate"] or name != "starter"
-    assert json.loads((tmp_path / "hf" / "config.json").read_text())["model_type"] in ("gpt2", "opt")
+    assert json.loads((artefact.path / "config.json").read_text())["model_type"] in ("gpt2", "opt")
