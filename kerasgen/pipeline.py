@@ -187,8 +187,6 @@ class Pipeline(Evaluator):
         self._corpus()
         check_fit(resume=resume, verbose=verbose)
         self._trains = True
-        if directory is None and any(getattr(self.tuner, name, False) for name in ("csv", "loss_curve", "tensorboard")):
-            raise ArgumentError("The tuner is to write logs; say where: fit(directory=…).")
         callbacks = () if callbacks is None else callbacks  # Keras's own word for none
         if callbacks:
             self._start_backend()

@@ -16,6 +16,7 @@ from kerasgen.files import presence, staging
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
+from kerasgen.tuners.settings import GONE
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -156,7 +157,7 @@ def read(directory: Path) -> SavedPipeline:
     arguments = Arguments(
         corpus=manifest["corpus"] and corpora.REGISTRY.from_manifest(manifest["corpus"]),
         model=_found_base(models.REGISTRY.from_manifest(manifest["model"]), manifest, directory) if apart else own,
-        tuner=tuners.REGISTRY.from_manifest(manifest["tuner"]),
+        tuner=tuners.REGISTRY.from_manifest(_without_gone(manifest["tuner"])),
         sampler=samplers.REGISTRY.from_manifest(manifest["sampler"]),
         seed=manifest["seed"],
         held_out=manifest["held_out"],
@@ -282,3 +283,11 @@ def _damaged(file: Path, what: str) -> ModelFormatError:
         f"{file} was changed or cut since it was saved: {what}. Save the pipeline again, or load its model alone, with "
         f"Pipeline(model={str(file.parent / MODEL)!r})."
     )
+
+
+def _without_gone(manifest: Any) -> Any:
+    """The manifest of a tuner without the settings that 0.1.0 had; none of them changed a number."""
+    arguments = manifest.get("arguments") if isinstance(manifest, dict) else None
+    if not isinstance(arguments, dict):
+        return manifest
+    return manifest | {"arguments": {name: value for name, value in arguments.items() if name not in GONE}}

@@ -8,12 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from toys import encode, smallest_gpt2, texts
 
 from kerasgen import backend, cache, devices
-from kerasgen.errors import BackendError, MissingDependencyError, TuneArgumentError
+from kerasgen.errors import BackendError, TuneArgumentError
 from kerasgen.tuners import backend_choice
 from kerasgen.tuners.full import FullTuner
 
@@ -153,11 +152,10 @@ class TestThePrecision:
 
 
 class TestTheReport:
-    def test_it_says_what_was_taken_how_fast_it_was_and_draws_the_losses(self, tmp_path: Path) -> None:
-        drawn = importlib.util.find_spec("matplotlib") is not None
+    def test_it_says_what_was_taken_and_how_fast_it_was(self, tmp_path: Path) -> None:
         model = smallest_gpt2()
         train = encode(model.tokenizer, texts(12))
-        tuner = FullTuner(epochs=3, batch_size=4, sequence_length=32, loss_curve=drawn)
+        tuner = FullTuner(epochs=3, batch_size=4, sequence_length=32)
         report = tuner.tune(model, train, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0)
         assert report.precision == "float32"
         assert report.reasons["precision"] == "the processor has no instructions for bfloat16"
@@ -169,8 +167,6 @@ class TestTheReport:
         assert report.steady_tokens_per_second > report.tokens_per_second
         assert 0 < report.flops_share < 1
         assert report.peak_memory_bytes > 10**8
-        if drawn:
-            assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
     def test_a_tokens_operations_are_six_for_each_weight_of_a_product(self) -> None:
         """And two for each of two products with the positions before it, three times over."""
@@ -182,22 +178,6 @@ class TestTheReport:
         assert training_flops(model, 32) == 6 * weights + 12 * width * 32
         model.backbone.token_embedding.trainable = False
         assert training_flops(model, 32) == 6 * weights + 12 * width * 32 - 2 * vocabulary_size * width
-
-    def test_a_picture_without_matplotlib_is_refused_before_the_work(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import sys
-
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
-        model = smallest_gpt2()
-        before = [np.array(weight) for weight in model.causal_lm.weights]
-        with pytest.raises(MissingDependencyError, match=r"kerasgen\[plot\]") as error:
-            FullTuner(loss_curve=True).tune(
-                model, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0
-            )
-        assert error.value.extra == "plot"
-        for weight, was in zip(model.causal_lm.weights, before, strict=True):
-            np.testing.assert_array_equal(np.asarray(weight), was)
 
     def test_remat_is_for_the_families_with_a_forward_pass_of_their_own(self, tmp_path: Path) -> None:
         from toys import tiny_gemma

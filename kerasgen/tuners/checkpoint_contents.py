@@ -17,7 +17,7 @@ from kerasgen import limits
 from kerasgen.errors import CheckpointError
 from kerasgen.files import staging
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tuners import checkpoints, curve, sharding
+from kerasgen.tuners import checkpoints, sharding
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer
@@ -69,7 +69,7 @@ def fingerprint_of(
         if not variable.path.endswith("seed_generator_state"):
             frozen.update(sharding.gathered(variable).tobytes())
     chosen = dataclasses.asdict(settings)
-    for name in ("checkpoint_every", "sample_every", "tensorboard", "csv", "loss_curve", "steps_per_execution"):
+    for name in ("checkpoint_every", "sample_every", "steps_per_execution"):
         del chosen[name]  # they change no number
     return {
         "documents": train.digest(),
@@ -162,5 +162,5 @@ def clear(directory: Path) -> None:
     for old in sorted(directory.glob("step-*")):  # the newest last: a kill leaves a run that can go on, or none
         with suppress(OSError):
             staging.remove(old)
-    for name in (BEST_FILE, REPORT_FILE, curve.FILE, "steps.csv"):
+    for name in (BEST_FILE, REPORT_FILE):
         (directory / name).unlink(missing_ok=True)

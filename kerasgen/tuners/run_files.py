@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kerasgen.errors import CheckpointError
-from kerasgen.tuners import checkpoint_contents, checkpoints, curve, sharding
+from kerasgen.tuners import checkpoint_contents, checkpoints, sharding
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.callbacks import History
 from kerasgen.tuners.trainer import Trainer
@@ -110,11 +110,9 @@ class Recorder:
         best = checkpoints.read_tensors(self._directory / checkpoint_contents.BEST_FILE)
         checkpoint_contents.assign(self._trained(), best, self._directory)
 
-    def finish(self, report: TuneReport, *, draw_curve: bool) -> None:
-        """Write the report, which says that the run is finished, and the curve of its losses if it is asked for."""
+    def finish(self, report: TuneReport) -> None:
+        """Write the report, which says that the run is finished."""
         if self._share.writes:
-            if draw_curve:
-                curve.draw(self._directory / curve.FILE, self.history.losses, self.history.validations)
             checkpoint_contents.write_report(self._directory, report)
         sharding.together(self._share, "the report")
 

@@ -17,6 +17,13 @@ from kerasgen.tuners.base import FineTuner
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
 
+# Settings of 0.1.0 that are no more, and what does the same.
+GONE = {
+    "csv": "The report holds the loss of each step (report.losses), and a row an epoch is written by "
+    "pipe.fit(callbacks=[keras.callbacks.CSVLogger(path)]).",
+    "tensorboard": "Logs for TensorBoard are written by pipe.fit(callbacks=[keras.callbacks.TensorBoard(directory)]).",
+}
+
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 
 
@@ -56,16 +63,15 @@ class GradientTuner(FineTuner):
             for about a third more work.
         distribution: None for one device; on JAX `"data"` splits each batch over all devices, `"model"` splits the
             weights of GPT-2, OPT and Llama, and `"2x4"` does both, two ways the data and four ways the weights.
-        loss_curve: draw the losses into `loss.png` in the run's directory (needs the extra `plot`).
         validate_every: optimizer steps between validations, or None for one at the end of each epoch.
         validation_tokens: held-out tokens of a validation at most, or None for all. Of more, each validation takes the
             same documents, drawn at random; `Pipeline.evaluate` scores all.
         patience: stop after this many validations without a lower loss and go back to the best weights, or None.
         checkpoint_every: optimizer steps between checkpoints, or None for one at the end of each epoch.
         sample_every: optimizer steps between text samples, or None.
-        tensorboard: write TensorBoard logs into the run's directory (needs the extra `tensorboard`).
-        csv: write a line for each optimizer step into `steps.csv` in the run's directory.
     """
+
+    _elsewhere = staticmethod(lambda settings: " ".join(GONE.get(name, "") for name in settings))
 
     epochs: int = 1
     learning_rate: float | Any = 2e-4
@@ -88,9 +94,6 @@ class GradientTuner(FineTuner):
     patience: int | None = None
     checkpoint_every: int | None = None
     sample_every: int | None = None
-    tensorboard: bool = False
-    csv: bool = False
-    loss_curve: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "gradient_accumulation_steps", "steps_per_execution"):
@@ -130,9 +133,6 @@ class GradientTuner(FineTuner):
                 "distribution must be None, 'data', 'model', or ways of data and model such as '2x4'. "
                 f"Received: {self.distribution!r}."
             )
-        self._check_choice("loss_curve", (True, False))
-        self._check_choice("tensorboard", (True, False))
-        self._check_choice("csv", (True, False))
 
     def adapt_vocabulary(
         self,

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -27,7 +26,6 @@ from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.run_directory import alone_together
 from kerasgen.tuners.run_files import Recorder, checkpoint_to_resume
 from kerasgen.tuners.settings import GradientTuner
-from kerasgen.tuners.step_log import StepLog
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
 
 
@@ -155,9 +153,8 @@ class _Run:
             if saved is None and validate is not None:
                 recorder.history.validations.append(watcher.measure())
             product_flops = throughput.matrix_product_flops(self.settings.precision)
-            loggers = _loggers(self.settings, job.directory, watcher, self.plan) if self.share.writes else []
             visiting = user_callbacks.invited(job.callbacks, around)
-            done = _fit(trainer, self.plan, watcher, [*loggers, *visiting], verbose=job.verbose)
+            done = _fit(trainer, self.plan, watcher, list(visiting), verbose=job.verbose)
             if watcher.interrupted and watcher.step < self.plan.steps:
                 raise KeyboardInterrupt(
                     f"Stopped after step {watcher.step} of {self.plan.steps}. The checkpoint is {watcher.checkpoint}; "
@@ -169,7 +166,7 @@ class _Run:
                 watcher.save_again()
                 recorder.history.validations.append(watcher.measure())
             report = self._report(watcher, done, product_flops, resumed_from=None if saved is None else saved.step)
-            recorder.finish(report, draw_curve=self.settings.loss_curve)
+            recorder.finish(report)
             return report
 
     def _validate(self, trainer: Trainer, history: History, documents: EncodedDocuments) -> Validation:
@@ -283,15 +280,6 @@ def _warnings(watcher: Watcher) -> tuple[str, ...]:
         return ()
     batches = watcher.step * watcher.batches_per_step
     return (f"{skipped:,} of {batches:,} batches changed no weight, for their gradients overflowed float16",)
-
-
-def _loggers(settings: GradientTuner, directory: Path, watcher: Watcher, plan: Plan) -> list[Any]:
-    loggers: list[Any] = []
-    if settings.csv:
-        loggers.append(StepLog(directory / "steps.csv", watcher, steps_per_epoch=plan.steps_per_epoch))
-    if settings.tensorboard:
-        loggers.append(keras.callbacks.TensorBoard(log_dir=str(directory / "tensorboard"), update_freq="batch"))
-    return loggers
 
 
 def _count(weights: Sequence[Any]) -> int:

@@ -5,17 +5,14 @@ Imports Keras: import it late.
 
 from __future__ import annotations
 
-import importlib
-
 import keras
 
-from kerasgen.errors import MissingDependencyError, TuneArgumentError
+from kerasgen.errors import TuneArgumentError
 from kerasgen.models import architectures
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.forward import can_pack
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import Packing
-from kerasgen.tuners import curve
 from kerasgen.tuners.settings import GradientTuner
 
 
@@ -72,16 +69,11 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
 
     Raises:
         TuneArgumentError: the settings don't fit the model, the device or the documents.
-        MissingDependencyError: what is to be written needs a package that is not installed.
     """
     if settings.patience is not None and not has_held_out:
         raise TuneArgumentError(
             f"patience needs held-out documents to validate on. Received: patience={settings.patience} and none."
         )
-    if settings.tensorboard:
-        require_tensorboard()
-    if settings.loss_curve:
-        curve.require()
     if settings.remat and not can_pack(model):
         raise TuneArgumentError(
             f"remat=True is for {architectures.listed()}. Received: {type(model.backbone).__name__}."
@@ -103,17 +95,3 @@ def require_precision(precision: str) -> None:
             "On JAX, attention in float16 needs a GPU. Use 'mixed_bfloat16', or the TensorFlow backend. Received: "
             f"precision='mixed_float16' on a {jax.default_backend()}."
         )
-
-
-def require_tensorboard() -> None:
-    """Raise a `MissingDependencyError` if TensorBoard's logs can't be written."""
-    for package in ("tensorflow", "tensorboard"):  # Keras writes summaries through the one, which needs the other
-        try:
-            importlib.import_module(f"{package}.summary")
-        except ImportError as cause:
-            raise MissingDependencyError(
-                f"tensorboard=True needs the package {package}. Install kerasgen[tensorboard], or ask for csv=True "
-                "instead.",
-                package=package,
-                extra="tensorboard",
-            ) from cause

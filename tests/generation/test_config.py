@@ -97,8 +97,10 @@ def test_a_saved_pipeline_keeps_its_config_and_an_older_one_has_none(tmp_path) -
     manifest = next(path for path in (tmp_path / "poet").glob("*.json") if "sampler" in path.read_text("utf-8"))
     said = json.loads(manifest.read_text("utf-8"))
     del said["generation_config"]  # as 0.1.0 wrote it
+    said["tuner"]["arguments"] = {"epochs": 2, "csv": True, "tensorboard": True}  # the last two are no more
     manifest.write_text(json.dumps(said), "utf-8")
-    assert kg.Pipeline.load(tmp_path / "poet").generation_config == kg.GenerationConfig(sampler="top_p")
+    older = kg.Pipeline.load(tmp_path / "poet")
+    assert (older.generation_config, older.tuner) == (kg.GenerationConfig(sampler="top_p"), kg.FullTuner(epochs=2))
     assert "max_new_tokens=5" in repr(loaded)
     said["generation_config"] = {"max_new_tokens": "many"}
     manifest.write_text(json.dumps(said), "utf-8")

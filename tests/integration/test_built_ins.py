@@ -46,15 +46,12 @@ _ANY_TUNER = {
     "steps_per_execution": _COUNT,
     "remat": st.booleans(),
     "distribution": st.sampled_from([None, "data", "model", "2x4"]),
-    "loss_curve": st.booleans(),
     "precision": st.sampled_from(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
     "validate_every": _SOME,
     "validation_tokens": _SOME,
     "patience": _SOME,
     "checkpoint_every": _SOME,
     "sample_every": _SOME,
-    "tensorboard": st.booleans(),
-    "csv": st.booleans(),
 }
 _ANY_TFDS = {"split": _WORD, "data_dir": st.none() | _PATH, "download": st.booleans()}
 

@@ -180,9 +180,13 @@ class TestFitting:
         with pytest.raises(TuneArgumentError, match=f"`{next(iter(wrong))}` must be"):
             pipeline(preset, corpus="text:path=/nonexistent").fit(**wrong)
 
-    def test_logs_need_a_directory(self, preset):
-        with pytest.raises(ArgumentError, match="directory"):
-            pipeline(preset, tuner=kg.FullTuner(csv=True)).fit()
+    @pytest.mark.parametrize(
+        ("flag", "instead"),
+        [("csv", "CSVLogger"), ("tensorboard", r"keras\.callbacks\.TensorBoard")],
+    )
+    def test_a_log_that_the_tuner_no_longer_writes_is_told_with_what_does(self, flag, instead):
+        with pytest.raises(TuneArgumentError, match=instead):
+            kg.FullTuner(**{flag: True})
 
     def test_without_a_corpus_it_says_so(self, preset):
         with pytest.raises(ArgumentError, match="no corpus"):

@@ -30,7 +30,6 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 3e-3,
     "warmup_steps": 2,
     "checkpoint_every": 3,
-    "csv": True,
     "precision": "float32",
 }
 # Every mode makes 7 optimizer steps an epoch: a checkpoint at step 9 is in mid-epoch, and so is what follows it.

@@ -136,13 +136,6 @@ def test_a_killed_and_interrupted_run_gives_the_uninterrupted_ones_numbers_to_th
     same_numbers(chain)
 
 
-def test_the_csv_log_of_a_resumed_run_holds_each_step_once(chain: Chain) -> None:
-    """Steps 10 and 11 were made twice: before the kill, and after."""
-    lines = (chain.directory / "steps.csv").read_text().splitlines()
-    assert lines == (chain.directory.parent / "whole" / "steps.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines[1:]] == [str(step + 1) for step in range(STEPS)]
-
-
 @pytest.mark.parametrize("mode", OTHERS)
 def test_so_do_the_other_ways_of_tuning(mode: str, tmp_path: Path) -> None:
     if mode == "float16" and not float16_can_be_had():

@@ -6,8 +6,7 @@ import contextlib
 import importlib.util
 import io
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from toys import documents_of, encode, float16_can_be_had, smallest_gpt2, texts, tiny_gemma, weights_of
 
 from kerasgen import tuners
-from kerasgen.errors import MissingDependencyError, NonFiniteLossError, TuneArgumentError
+from kerasgen.errors import NonFiniteLossError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.testing.tuners import TunerContract
 from kerasgen.tuners.base import TuneReport
@@ -71,7 +70,14 @@ class Watched:
     printed: str
 
 
-def watched(tuner: Any, directory: Path, *, held_out: bool = False, sample: Callable[[], str] | None = None) -> Watched:
+def watched(
+    tuner: Any,
+    directory: Path,
+    *,
+    held_out: bool = False,
+    sample: Callable[[], str] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> Watched:
     """Tune the smallest model on toy texts and keep what there is to see."""
     model = smallest_gpt2()
     import keras
@@ -111,7 +117,7 @@ def watched(tuner: Any, directory: Path, *, held_out: bool = False, sample: Call
             encode(model.tokenizer, texts(5, seed=1)) if held_out else None,
             seed=2,
             directory=directory,
-            callbacks=[Recorder()],
+            callbacks=[Recorder(), *callbacks],
             sample=sample,
             verbose=0,
         )
@@ -132,9 +138,7 @@ def watched(tuner: Any, directory: Path, *, held_out: bool = False, sample: Call
 @pytest.fixture(scope="module")
 def accumulating(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """22 documents in 23 rows: windows of 2 batches of 3 rows, 4 steps an epoch, the fourth one row short."""
-    tuner = FullTuner(
-        **SHARED, batch_size=3, gradient_accumulation_steps=2, csv=True, sample_every=3, checkpoint_every=100
-    )
+    tuner = FullTuner(**SHARED, batch_size=3, gradient_accumulation_steps=2, sample_every=3, checkpoint_every=100)
     numbers = iter(range(100))
     return watched(
         tuner,
@@ -147,9 +151,13 @@ def accumulating(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 @pytest.fixture(scope="module")
 def at_once(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """The same windows of 6 rows, each in one batch."""
-    tensorboard = all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard"))
-    tuner = FullTuner(**SHARED, batch_size=6, tensorboard=tensorboard)
-    return watched(tuner, tmp_path_factory.mktemp("at_once"))
+    directory = tmp_path_factory.mktemp("at_once")
+    callbacks = []
+    if all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard")):
+        import keras
+
+        callbacks.append(keras.callbacks.TensorBoard(str(directory / "tensorboard"), update_freq="batch"))
+    return watched(FullTuner(**SHARED, batch_size=6), directory, callbacks=callbacks)
 
 
 class TestWhatARunComputes:
@@ -251,14 +259,6 @@ class TestWhatARunLeaves:
             assert seen[1]["val_loss"] == found.loss
             assert seen[1]["val_bits_per_character"] == found.bits_per_character
 
-    def test_the_csv_log_holds_a_line_a_step(self, accumulating: Watched) -> None:
-        header, *lines = (accumulating.directory / "steps.csv").read_text().splitlines()
-        assert header == "step,epoch,loss,learning_rate"
-        rows = [line.split(",") for line in lines]
-        assert [(int(step), int(epoch)) for step, epoch, *_ in rows] == [(n, 1 + n // 5) for n in range(1, 9)]
-        assert tuple(float(row[2]) for row in rows) == accumulating.report.losses
-        np.testing.assert_allclose([float(row[3]) for row in rows], accumulating.rates[::2], rtol=1e-6)
-
     def test_texts_are_written_as_often_as_asked_and_silence_is_kept(self, accumulating: Watched) -> None:
         assert [(sample.step, sample.text) for sample in accumulating.report.samples] == [(3, "text 0"), (6, "text 1")]
         assert accumulating.printed == "", "verbose=0"
@@ -351,13 +351,6 @@ class TestWhatARunRefuses:
         with pytest.raises(TuneArgumentError, match=r"needs a GPU.*mixed_bfloat16.*mixed_float16"):
             self.tune(FullTuner(precision="mixed_float16"), model, tmp_path)
 
-    def test_tensorboard_without_its_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        model = smallest_gpt2()
-        monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
-        with pytest.raises(MissingDependencyError, match="csv=True") as error:
-            self.tune(FullTuner(tensorboard=True), model, tmp_path)
-        assert error.value.extra == "tensorboard"
-
     def tune(self, tuner: FullTuner, model: LanguageModel, directory: Path) -> None:
         before = weights_of(model)
         try:
@@ -387,7 +380,6 @@ class TestWhatARunRefuses:
             ("packing", "tight", "'auto', 'best_fit', 'concatenate', 'none'"),
             ("schedule", "step", "'linear', 'cosine', 'constant'"),
             ("precision", "float16", "'mixed_bfloat16'"),
-            ("csv", 1, "True, False"),
         ],
     )
     def test_a_setting_that_cannot_be(self, setting: str, value: Any, bound: str) -> None:
