@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from kerasgen import cache, devices, fork_safety, quiet
 from kerasgen.errors import ArgumentError, BackendError
-from kerasgen.files import staging
 from kerasgen.keywords import meant
 
 Backend: TypeAlias = Literal["jax", "tensorflow", "torch"]
@@ -64,10 +59,9 @@ def reason() -> str:
 
 
 def automatic() -> tuple[Backend, str]:
-    """Return the backend that trains fastest here, as far as is known, and why, without importing anything.
+    """Return the backend that trains fastest on such a device as this, and why, without importing anything.
 
-    It is the one that `kerasgen backend` measured faster at training on this machine. Where nothing was measured, it is
-    the one that was faster on such a device elsewhere: JAX on a GPU, and on a CPU TensorFlow, whose matrix products are
+    It is JAX on a GPU, and on a CPU TensorFlow, whose matrix products are
     oneDNN's (a step of GPT-2 base took 17 s, and 25 s on JAX, on one AVX2 core). A process whose Keras runs already
     stays with it, and processes that train together are JAX's.
     """
@@ -76,52 +70,11 @@ def automatic() -> tuple[Backend, str]:
         return _known(now), FOLLOWED
     if os.environ.get(PROCESSES):
         return "jax", f"{PROCESSES} is set, and several processes train together on JAX alone"
-    measured = remembered()
-    if measured:
-        first, *others = sorted(measured, key=lambda name: -measured[name])
-        speeds = ", ".join(f"and {measured[name]:,.0f} on {name}" for name in others)
-        return cast(Backend, first), f"it trained {measured[first]:,.0f} tokens/s on this machine, {speeds}"
     if devices.nvidia_gpu():
         return "jax", "JAX measured faster on GPUs"
     if find_spec("tensorflow") is not None:
         return "tensorflow", "TensorFlow measured faster on CPUs"
     return "jax", "TensorFlow, which measured faster on CPUs, is not installed"
-
-
-def remembered() -> dict[str, float]:
-    """Return the tokens/s of each backend that `remember` kept for this machine and these versions; empty for none."""
-    try:
-        kept = json.loads(_record().read_text(encoding="utf-8"))
-        speeds = {str(name): float(speed) for name, speed in kept["tokens_per_second"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing, or nothing that can be read
-        return {}
-    fits = kept.get("machine") == devices.identity() and kept.get("versions") == _versions()
-    return speeds if fits and len(speeds) > 1 and speeds.keys() <= set(BACKENDS) else {}
-
-
-def remember(speeds: Mapping[str, float]) -> Path:
-    """Keep how many tokens a second each backend trained on this machine, for `"auto"`; return the file.
-
-    It lies in the directory that the variable KERASGEN_CACHE names, or in the user's cache directory.
-    """
-    path = _record()
-    kept = {"machine": devices.identity(), "versions": _versions(), "tokens_per_second": dict(speeds)}
-    staging.replace(path, json.dumps(kept, indent=1, allow_nan=False))
-    return path
-
-
-def _record() -> Path:
-    return cache.directory() / "backends.json"
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for package in ("keras", "jax", "tensorflow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def agree(backend: str | None = None) -> Backend:

@@ -64,21 +64,3 @@ def peak_memory_bytes() -> int | None:
 
     peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kilobytes
-
-
-def identity() -> str:
-    """Return what tells this machine's processor and GPU from others', in a line: model, number of cores, driver."""
-    import platform
-
-    model = platform.processor() or platform.machine()
-    if CPU_FLAGS.is_file():
-        for line in CPU_FLAGS.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip().lower() == "model name":
-                model = value.strip()
-                break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = [model, f"{cores} cores", " ".join(sorted(cpu_flags()))]
-    if nvidia_gpu():
-        found.append(NVIDIA_DRIVER.read_text(encoding="utf-8", errors="replace").splitlines()[0])
-    return "; ".join(found)

@@ -15,7 +15,7 @@ from places import WITHOUT_TENSORFLOW
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen import backend
+from kerasgen import backend, devices
 from kerasgen.errors import ArgumentError
 from kerasgen.models.saving import save_preset
 
@@ -83,7 +83,8 @@ def test_what_will_train_takes_the_backend_that_trains_faster_unless_one_is_name
     monkeypatch: pytest.MonkeyPatch, argument: str | None, variable: str | None, chosen: str
 ) -> None:
     monkeypatch.delitem(backend.sys.modules, "keras", raising=False)
-    monkeypatch.setattr(backend, "remembered", lambda: {"jax": 1000.0, "tensorflow": 2000.0})
+    monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
+    monkeypatch.setattr(backend, "find_spec", lambda name: object())
     monkeypatch.delenv(backend.VARIABLE, raising=False)
     if variable is not None:
         monkeypatch.setenv(backend.VARIABLE, variable)
@@ -93,7 +94,8 @@ def test_what_will_train_takes_the_backend_that_trains_faster_unless_one_is_name
 def test_processes_that_train_together_are_those_of_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(backend.sys.modules, "keras", raising=False)
     monkeypatch.delenv(backend.VARIABLE, raising=False)
-    monkeypatch.setattr(backend, "remembered", lambda: {"jax": 1000.0, "tensorflow": 2000.0})
+    monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
+    monkeypatch.setattr(backend, "find_spec", lambda name: object())
     monkeypatch.setenv(backend.PROCESSES, "2")
     assert backend.choose(trains=True)[0] == "jax"
 
@@ -106,8 +108,8 @@ def test_a_pipeline_with_a_corpus_takes_what_trains_faster_and_one_without_never
     code = f"""
 import json, sys
 import kerasgen as kg
-from kerasgen import backend
-backend.remembered = lambda: {{"jax": 1000.0, "tensorflow": 2000.0}}
+from kerasgen import backend, devices
+devices.nvidia_gpu = lambda: False
 said = []
 pipe = kg.Pipeline("sample", tuner="full:distribution=data"); said.append(pipe.backend)
 pipe = kg.Pipeline("sample", {preset!r}); said.append(pipe.backend)
@@ -127,8 +129,8 @@ def test_a_saved_pipeline_is_loaded_to_write_until_it_is_tuned_further(tmp_path:
     code = f"""
 import json
 import kerasgen as kg
-from kerasgen import backend
-backend.remembered = lambda: {{"jax": 1000.0, "tensorflow": 2000.0}}
+from kerasgen import backend, devices
+devices.nvidia_gpu = lambda: False
 pipe = kg.Pipeline.load({saved!r})
 said = [pipe.backend, kg.Pipeline.load({saved!r}, corpus="sample").backend]
 pipe.fit(verbose=0)

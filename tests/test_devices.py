@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +10,7 @@ import pytest
 from toys import encode, smallest_gpt2, texts
 
 from kerasgen import backend, cache, devices
-from kerasgen.errors import BackendError, TuneArgumentError
-from kerasgen.tuners import backend_choice
+from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.full import FullTuner
 
 pytestmark = pytest.mark.one_backend
@@ -52,65 +49,14 @@ class TestTheBackend:
         monkeypatch.setattr(backend, "running", lambda: None)
         monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
         monkeypatch.setattr(backend, "find_spec", lambda name: object())
-        monkeypatch.setattr(backend, "remembered", dict)
         assert backend.automatic() == ("tensorflow", "TensorFlow measured faster on CPUs")
         monkeypatch.setattr(backend, "find_spec", lambda name: None)
         assert backend.agree("auto") == "jax"
 
     def test_a_gpu_takes_jax(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(backend, "running", lambda: None)
-        monkeypatch.setattr(backend, "remembered", dict)
         monkeypatch.setattr(devices, "nvidia_gpu", lambda: True)
         assert backend.agree("auto") == "jax"
-
-    def test_what_was_measured_here_goes_before_the_rule(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backend, "running", lambda: None)
-        monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
-        assert backend.remembered() == {}
-        path = backend.remember({"tensorflow": 1000.0, "jax": 1234.5})
-        assert path.parent == tmp_path
-        chosen, reason = backend.automatic()
-        assert chosen == backend.agree("auto") == "jax"
-        assert reason == "it trained 1,234 tokens/s on this machine, and 1,000 on tensorflow"
-
-    @pytest.mark.parametrize("change", ["machine", "versions"])
-    def test_what_was_measured_elsewhere_or_with_other_versions_does_not_count(
-        self, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
-        path = backend.remember({"tensorflow": 1.0, "jax": 2.0})
-        assert backend.remembered() == {"tensorflow": 1.0, "jax": 2.0}
-        path.write_text(json.dumps(json.loads(path.read_text()) | {change: "another"}))
-        assert backend.remembered() == {}
-
-    @pytest.mark.parametrize(
-        "written", ["", "{", "[]", "null", '{"tokens_per_second": 3}', '{"tokens_per_second": {"jax": "fast"}}']
-    )
-    def test_a_file_that_holds_something_else_counts_for_nothing(
-        self, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
-        (tmp_path / "backends.json").write_text(written)
-        assert backend.remembered() == {}
-
-    def test_one_backend_alone_is_not_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backend_choice, "find_spec", lambda name: object() if name == "jax" else None)
-        with pytest.raises(BackendError, match=r"Two backends are needed .* Installed: jax\."):
-            backend_choice.measure()
-
-    @pytest.mark.slow
-    def test_both_are_measured_in_processes_of_their_own(self) -> None:
-        if importlib.util.find_spec("tensorflow") is None:
-            pytest.skip("there is nothing to compare with")
-        speeds = backend_choice.measure(turns=1, seconds=0.1)
-        assert speeds.keys() == {"jax", "tensorflow"}
-        assert min(speeds.values()) > 0
-
-    @pytest.mark.slow
-    def test_a_backend_that_cannot_train_is_told_with_what_it_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backend_choice, "find_spec", lambda name: object())
-        with pytest.raises(BackendError, match=r"The backend 'theano' could not train on this machine: .*theano"):
-            backend_choice.measure(["theano", "jax"])
 
     def test_a_process_stays_with_what_it_runs(self) -> None:
         running = backend.use()

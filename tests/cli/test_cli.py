@@ -25,7 +25,7 @@ from kerasgen.terminal import visible
 
 pytestmark = pytest.mark.one_backend
 
-COMMANDS = ("demo", "list", "fit", "generate", "evaluate", "export", "backend")
+COMMANDS = ("demo", "list", "fit", "generate", "evaluate", "export")
 
 
 @pytest.fixture(scope="module")
