@@ -12,7 +12,7 @@ from typing import Any
 from kerasgen.decoder.config import Activation, Norm
 
 
-def normalize(xp: Any, x: Any, norm: Norm, weights: Mapping[str, Any], axis: int = -1) -> Any:
+def normalize(xp: Any, x: Any, norm: Norm, weights: Mapping[str, Any], axis: int | tuple[int, ...] = -1) -> Any:
     """Return `x` normalized along an axis.
 
     Args:
@@ -20,7 +20,7 @@ def normalize(xp: Any, x: Any, norm: Norm, weights: Mapping[str, Any], axis: int
         x: of any shape.
         norm: how.
         weights: `scale` and perhaps `bias`, in shapes that broadcast to `x`.
-        axis: of the features.
+        axis: of the features, or several axes of them.
     """
     if norm.kind == "layer_norm":
         x = x - xp.mean(x, axis=axis, keepdims=True)

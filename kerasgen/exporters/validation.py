@@ -10,37 +10,7 @@ from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import DEFAULT_SEQUENCE_LENGTH
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
-
-
-def written() -> list[str]:
-    """Return the names of the backbone classes that are written in other formats than KerasHub's."""
-    return [name for name in architectures.backbones() if architectures.byte_level_tokens(name) is not None]
-
-
-def architecture_of(model: LanguageModel) -> Architecture | None:
-    """Return a model's architecture, or None if it is not one of those that are `written`."""
-    found = keras_weights.architecture_of(model.causal_lm)
-    return found if found is not None and found.tokens is not None else None
-
-
-def architecture_and_tokenizer(model: LanguageModel, exporter: str) -> tuple[Architecture, ByteLevelBPE]:
-    """Return a model's architecture and its byte-level tokenizer.
-
-    Raises:
-        ExportArgumentError: kerasgen doesn't know how to write this model in another format.
-    """
-    require_plain(model, exporter)
-    architecture = architecture_of(model)
-    if architecture is None:
-        raise ExportArgumentError(
-            f"The exporter {exporter!r} can't write a {type(model.backbone).__name__}; it writes "
-            f"{' and '.join(written())}. The exporter 'preset' writes any KerasHub model."
-        )
-    if not isinstance(model.tokenizer, ByteLevelBPE):
-        raise ExportArgumentError(
-            f"The exporter {exporter!r} writes byte-level BPE tokenizers. Received: {type(model.tokenizer).__name__}."
-        )
-    return architecture, model.tokenizer
+from kerasgen.tokens.pretokenization import GPT2
 
 
 def decoder_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[Architecture, ByteLevelBPE]:
@@ -70,6 +40,11 @@ def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:
     if isinstance(tokenizer, KerasHubTokenizer):
         return tokenizer.as_byte_level()
     return tokenizer if isinstance(tokenizer, ByteLevelBPE) else None
+
+
+def held_in_graph(tokenizer: Tokenizer) -> ByteLevelBPE | None:
+    """Return a tokenizer that a TensorFlow graph computes: byte-level BPE that cuts a text as GPT-2's does; else None."""
+    return tokenizer if isinstance(tokenizer, ByteLevelBPE) and tokenizer.pretokenization == GPT2 else None
 
 
 def context_length(model: LanguageModel, asked: int | None) -> int:

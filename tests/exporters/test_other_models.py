@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from tiny import tiny_gpt2
-from toys import smallest_llama, texts, tiny_gemma, tiny_qwen
+from toys import texts, tiny_gemma, tiny_qwen
 
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, GenerateArgumentError
@@ -80,8 +80,7 @@ def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(smallest_llama, marks=pytest.mark.slow),
-        pytest.param(tiny_gemma, marks=pytest.mark.nightly),
+        pytest.param(tiny_gemma, marks=pytest.mark.slow),
         pytest.param(tiny_qwen, marks=pytest.mark.nightly),
     ],
 )
@@ -143,10 +142,10 @@ def test_a_preset_of_another_family_is_proved_by_keras_hub(tmp_path, dtype):
 
 
 def test_what_another_family_cannot_be_written_as_is_said_before_any_work(tmp_path):
-    model = smallest_llama()
+    model = tiny_gemma()
     with pytest.raises(ExportArgumentError, match="float32 only"):
-        kg.SavedModelExporter(dtype="float16").export(model, tmp_path / "llama")
+        kg.SavedModelExporter(dtype="float16").export(model, tmp_path / "gemma")
     for name in ("tflite", "gguf", "transformers"):
         with pytest.raises(ExportArgumentError, match="preset"):
-            EXPORTERS[name].export(model, tmp_path / "llama.gguf")
+            EXPORTERS[name].export(model, tmp_path / "gemma.gguf")
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
 from tiny import roughen, tiny_gpt2, tiny_opt
-from toys import smallest_llama
+from toys import tiny_gemma
 
 import kerasgen as kg
 from kerasgen.errors import GenerateArgumentError, UnknownNameError
@@ -18,7 +18,7 @@ from kerasgen.generation import api
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 pytestmark = pytest.mark.one_backend
 
-MAKERS = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": smallest_llama}
+MAKERS = {"gpt2": tiny_gpt2, "opt": tiny_opt, "gemma": tiny_gemma}
 PROMPTS = ["the sand", "春 and then the", "a"]
 
 
@@ -124,8 +124,8 @@ def test_every_weight_counts_for_an_artefacts_name(tmp_path):
 
 
 def test_what_can_not_be_done_is_told_before_any_work(tmp_path):
-    pipe = pipeline("llama", tmp_path)
-    with pytest.raises(GenerateArgumentError, match="Llama"):
+    pipe = pipeline("gemma", tmp_path)
+    with pytest.raises(GenerateArgumentError, match="Gemma"):
         pipe.generate("the", sampler="greedy", max_new_tokens=2, engine="litert")
     assert pipe.generate("the", sampler="greedy", max_new_tokens=2)
     for engine, what in (

@@ -65,6 +65,11 @@ class Sizes(TypedDict, total=False):
     max_sequence_length: int
     dropout: float
     intermediate_dim: int
+    tie_word_embeddings: bool
+    rope_frequency_adjustment_factor: float
+    rope_low_freq_factor: float
+    rope_high_freq_factor: float
+    rope_pretraining_sequence_length: int
 
 
 def tiny_gpt2(vocabulary_size: int = 300, seed: int = 0, **sizes: Unpack[Sizes]) -> LanguageModel:

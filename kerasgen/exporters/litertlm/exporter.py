@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -69,11 +69,12 @@ class LiteRtLmExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
         from kerasgen.exporters import progress, staging
-        from kerasgen.exporters.validation import architecture_and_tokenizer, require_held
+        from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held
         from kerasgen.files import digests
         from kerasgen.runtime import metadata
 
-        _, tokenizer = architecture_and_tokenizer(model, "litertlm")
+        _, tokenizer = decoder_and_byte_pairs(model, "litertlm")
+        model = replace(model, tokenizer=tokenizer)
         require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=False)
         for package in ("litert_lm", "litert_lm_builder"):
             if importlib.util.find_spec(package) is None:

@@ -32,8 +32,9 @@ _ALLOWED = ("tensorflow", "keras", "jax")
 class SavedModelExporter(Exporter):
     """Write a directory that `tensorflow` alone loads and serves: text in, text out, and ids in, ids out.
 
-    GPT-2 and OPT are written as plain TensorFlow, any other KerasHub causal model over its own `generate_step`. A
-    tokenizer that isn't byte-level BPE stays outside, and there are signatures of ids alone.
+    GPT-2, OPT and Llama are written as plain TensorFlow, any other KerasHub causal model over its own `generate_step`.
+    A tokenizer that isn't byte-level BPE, or cuts a text otherwise than GPT-2's, stays outside, and there are signatures
+    of ids alone.
 
     For each sampler there are two signatures, such as `top_k` (of texts) and `top_k_ids`. The seed, the temperature and
     what the sampler takes besides are inputs, as are `max_new_tokens` and the end token; the batch is of any size.
@@ -46,8 +47,10 @@ class SavedModelExporter(Exporter):
         dtype: what the weights are stored as; `"float16"` halves the files. It is computed in float32.
         compiled: let XLA compile the steps of every sampler but `beam` where the graph runs. On a CPU that is 1.2 to
             1.5 times as fast for up to four texts, but a call waits while something is compiled, ten seconds for GPT-2
-            base on one core, once a process for each size of a batch and each length of the cache. Of GPT-2 and OPT
-            alone; another model is written as its `generate_step` is.
+            base on one core, once a process for each size of a batch and each length of the cache. Of GPT-2, OPT
+            and Llama alone; another model is written as its `generate_step` is.
+        max_sequence_length: tokens of a whole text, at most the model's positions; None for all of these, or for 2,048
+            where the model has no limit of its own, as a Llama.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("saved_model",)
@@ -58,6 +61,7 @@ class SavedModelExporter(Exporter):
     length_penalty: float = 1.0
     dtype: Literal["float32", "float16"] = "float32"
     compiled: bool = False
+    max_sequence_length: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.samplers, (str, list)):
@@ -79,6 +83,11 @@ class SavedModelExporter(Exporter):
             raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
         if not isinstance(self.compiled, bool):
             raise ExportArgumentError(f"compiled must be True or False. Received: {self.compiled!r}.")
+        longest = self.max_sequence_length
+        if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int) or longest < 1):
+            raise ExportArgumentError(
+                f"max_sequence_length must be a whole number of at least 1, or None. Received: {longest!r}."
+            )
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the SavedModel, let a fresh process generate from it, and compare with the model; see `Exporter`.
@@ -90,15 +99,14 @@ class SavedModelExporter(Exporter):
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.parity.ids import prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report
-        from kerasgen.exporters.validation import architecture_of, require_held, require_plain
+        from kerasgen.exporters.validation import held_in_graph, require_held, require_plain
         from kerasgen.models.architectures import keras_weights
         from kerasgen.runtime import metadata
-        from kerasgen.tokens.bpe import ByteLevelBPE
-        from kerasgen.tokens.pretokenization import GPT2
 
         path = Path(path)
         check_target(path, overwrite=overwrite, exporter="saved_model")
-        architecture, tokenizer = architecture_of(model), model.tokenizer
+        architecture, tokenizer = keras_weights.architecture_of(model.causal_lm), model.tokenizer
+        held = held_in_graph(tokenizer)
         if architecture is None:
             self._check_other(model)
         if find_spec("tensorflow") is None:
@@ -108,14 +116,8 @@ class SavedModelExporter(Exporter):
                 extra="tensorflow",
             )
         require_plain(model, "saved_model")
-        require_held(tokenizer, "saved_model", added_tokens=False, end_tokens=False)
-        cut = getattr(tokenizer, "pretokenization", GPT2)
-        if architecture is not None and cut != GPT2:
-            raise ExportArgumentError(
-                "The tokenizer in a SavedModel's graph cuts texts as GPT-2 does, and this model's otherwise. Received: "
-                f"{cut}. The exporters 'tflite', 'gguf' and 'transformers' write it."
-            )
-        longest = model.max_sequence_length or _LONGEST
+        require_held(tokenizer, "saved_model", added_tokens=held is None, end_tokens=False)
+        longest = self._longest(model)
         comparison.require_positions(longest)
         comparison.require_finite(model)
         about: dict[str, Any] = {
@@ -127,7 +129,7 @@ class SavedModelExporter(Exporter):
             "compiled": self.compiled and architecture is not None,
             "decoder": "generate_step" if architecture is None else architecture.name,
             "max_sequence_length": longest,
-            "tokenizer": metadata.tokenizer_settings(tokenizer) if isinstance(tokenizer, ByteLevelBPE) else None,
+            "tokenizer": None if held is None else metadata.tokenizer_settings(held),
             "token_ids": metadata.token_ids(tokenizer),
         }
         with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
@@ -137,9 +139,9 @@ class SavedModelExporter(Exporter):
                 about["signatures"] = self._save_other(model, longest, stage)
             else:
                 config, weights = keras_weights.decoder_of(model.causal_lm)
-                about["signatures"] = self._save(config, weights, tokenizer, stage)
-            if isinstance(tokenizer, ByteLevelBPE):
-                metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
+                about["signatures"] = self._save(config, weights, tokenizer, longest, stage)
+            if held is not None:
+                metadata.tokenizer_path(stage).write_text(held.to_tokenizer_json(), encoding="utf-8")
             write_report(stage, about, exporter="saved_model")
             about["parity"] = prove_ids(
                 model,
@@ -148,10 +150,22 @@ class SavedModelExporter(Exporter):
                 longest=longest,
                 rounded=self._rounded(model, longest) if architecture else None,
                 allowed_modules=_ALLOWED,
-                texts=comparison.TEXTS if isinstance(tokenizer, ByteLevelBPE) else (),
+                texts=() if held is None else comparison.TEXTS,
             )
             report = write_report(stage, about, exporter="saved_model")
         return Artefact(path=path, exporter="saved_model", report=report)
+
+    def _longest(self, model: LanguageModel) -> int:
+        """Tokens of a whole text."""
+        own = model.max_sequence_length
+        if self.max_sequence_length is None:
+            return own or _LONGEST
+        if own is not None and self.max_sequence_length > own:
+            raise ExportArgumentError(
+                f"max_sequence_length must be at most the model's {own} positions. Received: "
+                f"{self.max_sequence_length}."
+            )
+        return self.max_sequence_length
 
     def _check_other(self, model: LanguageModel) -> None:
         """Refuse a model of no known architecture that can't be decoded by its own step, or not as it is asked for."""
@@ -176,27 +190,28 @@ class SavedModelExporter(Exporter):
         _, weights = keras_weights.decoder_of(model.causal_lm)
         return comparison.reader(comparison.with_weights(model, rounded(weights, self.dtype)), longest)
 
-    def _save(self, config: DecoderConfig, weights: Weights, tokenizer: Any, path: Path) -> list[str]:
+    def _save(self, config: DecoderConfig, weights: Weights, tokenizer: Any, longest: int, path: Path) -> list[str]:
         from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters.saved_model.graph import DecoderGraph
         from kerasgen.exporters.saved_model.signatures import save
+        from kerasgen.exporters.validation import held_in_graph
 
-        assert config.max_sequence_length is not None  # they are learned
         return save(
             DecoderGraph(
                 config,
                 weights,
                 dtype=self.dtype,
                 pad_token_id=tokenizer.pad_token_id,
+                max_sequence_length=longest,
                 compiled=self.compiled,
             ),
             path,
-            tokenizer=tokenizer,
+            tokenizer=held_in_graph(tokenizer),
             utf8=masks_of(tokenizer),
             start_token_id=tokenizer.start_token_id,
             end_token_id=tokenizer.end_token_id,
             samplers=self.samplers,
-            max_sequence_length=config.max_sequence_length,
+            max_sequence_length=longest,
             num_beams=self.num_beams,
             length_penalty=float(self.length_penalty),
         )

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.fusing import fused
 from kerasgen.decoder.weights import Weights, map_arrays, map_named
 from kerasgen.exporters.saved_model import beams, passes
 from kerasgen.exporters.saved_model import steps as compiled_steps
@@ -82,16 +81,23 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         weights: by name, as NumPy arrays.
         dtype: that the weights are kept in; it is computed in float32.
         pad_token_id: what fills ids past a text's end.
+        max_sequence_length: tokens that a text can have.
         compiled: whether XLA compiles the steps of `sample` where the graph runs.
     """
 
     def __init__(
-        self, config: DecoderConfig, weights: Weights, *, dtype: str, pad_token_id: int, compiled: bool
+        self,
+        config: DecoderConfig,
+        weights: Weights,
+        *,
+        dtype: str,
+        pad_token_id: int,
+        max_sequence_length: int,
+        compiled: bool,
     ) -> None:
         super().__init__()
         decoder.require_computable(config)
-        assert config.max_sequence_length is not None  # where positions are learned
-        self._config, self._longest = config, config.max_sequence_length
+        self._config, self._longest = config, max_sequence_length
         self._pad = pad_token_id
         self._dtype = dtype
         self._compiled = compiled
@@ -100,7 +106,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             # Kernels `(out, in)` are read in the order of memory when rows are few.
             return tf.Variable(array.T if name.endswith(".kernel") else array, trainable=False, dtype=dtype)
 
-        self._kept = map_named(kept, fused(weights))
+        self._kept = map_named(kept, decoder.prepare(config, weights))
 
     @property
     def vocabulary_size(self) -> int:
@@ -111,7 +117,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         """Return the logits after each token: int32 `(batch, length)` to `(batch, length, vocabulary_size)`."""
         weights = self._weights()
         hidden, _ = passes.read(self._config, weights, token_ids)
-        return decoder.logits(weights, hidden)
+        return decoder.logits(self._config, weights, hidden)
 
     def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
         """Return what is generated token by token.

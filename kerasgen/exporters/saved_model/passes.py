@@ -14,12 +14,11 @@ import tensorflow as tf
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.exporters.tensorflow import decoder
-
-_LOWEST = -1e30  # far below any score, and no infinity that could become NaN
+from kerasgen.exporters.tensorflow.attention import LOWEST, Keys, Weigh, over_keys, over_values
 
 
 class Cache(NamedTuple):
-    """Keys and values, one tensor `(rows, num_heads, length, head_dim)` for each block.
+    """Keys and values, one tensor `(rows, key-value heads, length, head_dim)` for each block.
 
     Args:
         keys: of each block.
@@ -51,21 +50,24 @@ def read(config: DecoderConfig, weights: Weights, token_ids: Any) -> tuple[Any, 
 
     Args:
         config: the decoder's.
-        weights: fused tensors; kernels `(out, in)`.
+        weights: tensors of `decoder.prepare`; kernels `(out, in)`.
         token_ids: right-padded, if rows are of unequal lengths.
     """
     length = tf.shape(token_ids)[1]
     places = tf.range(length)
-    future = tf.where(places[:, None] < places, _LOWEST, 0.0)
+    earlier = Keys(
+        mask=tf.where(places[:, None] < places, LOWEST, 0.0), distances=lambda: places[:, None] - places
+    )
     keys: list[Any] = []
     values: list[Any] = []
 
-    def attend(index: int, q: Any, k: Any, v: Any) -> Any:
+    def attend(index: int, q: Any, k: Any, v: Any, weigh: Weigh) -> Any:
         keys.append(k)
         values.append(v)
-        return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) + future), v)
+        return over_values(weigh((over_keys(q, k), earlier)), v)
 
-    hidden = _through(config, weights, token_ids, places, attend)
+    hidden = decoder.embed(config, weights, token_ids, places)
+    hidden = decoder.through(config, weights, hidden, decoder.Rows(config, lambda: places, attend, multiply))
     return hidden, Cache(tuple(keys), tuple(values))
 
 
@@ -74,7 +76,7 @@ def prefill(config: DecoderConfig, weights: Weights, prompts: Any, lengths: Any)
     hidden, cache = read(config, weights, prompts)
     last = tf.gather(hidden, lengths - 1, batch_dims=1)
     mask = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
-    return cache, mask, multiply(last, weights["embedding"]["tokens"])
+    return cache, mask, decoder.logits(config, weights, last, multiply)
 
 
 def advance(
@@ -92,7 +94,7 @@ def advance(
 
     Args:
         config: the decoder's.
-        weights: fused tensors; kernels `(out, in)`.
+        weights: tensors of `decoder.prepare`; kernels `(out, in)`.
         token: int32 `(batch * width,)`.
         places: int32 like `token`, the position of each.
         old: the first part, of `batch` rows.
@@ -101,28 +103,29 @@ def advance(
         width: rows that share one of the first part.
     """
     heads = config.attention.num_query_heads
-    hidden_before = tf.where(mask, 0.0, _LOWEST)[:, None, None]
     length = tf.shape(mask)[1]
+    before = Keys(
+        mask=tf.where(mask, 0.0, LOWEST)[:, None, None],
+        distances=lambda: (places[::width, None] - (tf.cumsum(tf.cast(mask, tf.int32), axis=1) - 1))[:, None, None],
+    )
     keys: list[Any] = []
     values: list[Any] = []
 
-    def attend(index: int, q: Any, k: Any, v: Any) -> Any:
+    def attend(index: int, q: Any, k: Any, v: Any, weigh: Weigh) -> Any:
         keys.append(_after(recent.keys[index], k))
         values.append(_after(recent.values[index], v))
-        of_old = tf.matmul(_by_prompt(q, heads, width), old.keys[index], transpose_b=True) + hidden_before
-        of_recent = _by_prompt(tf.matmul(q, keys[-1], transpose_b=True), heads, width)
-        likely = tf.nn.softmax(tf.concat([of_old, of_recent], axis=-1))
-        from_old = _by_row(tf.matmul(likely[..., :length], old.values[index]), heads, width)
-        return from_old + tf.matmul(_by_row(likely[..., length:], heads, width), values[-1])
+        since = Keys(mask=None, distances=lambda: tf.range(tf.shape(keys[-1])[2] - 1, -1, -1))
+        of_old = over_keys(_by_prompt(q, heads, width), old.keys[index])
+        of_recent = _by_prompt(over_keys(q, keys[-1]), heads, width)
+        likely = weigh((of_old, before), (of_recent, since))
+        from_old = _by_row(over_values(likely[..., :length], old.values[index]), heads, width)
+        return from_old + over_values(_by_row(likely[..., length:], heads, width), values[-1])
 
-    hidden = _through(config, weights, token[:, None], places[:, None], attend)
-    logits = multiply(tf.reshape(hidden, (-1, config.hidden_dim)), weights["embedding"]["tokens"])
+    hidden = decoder.embed(config, weights, token[:, None], places[:, None])
+    hooks = decoder.Rows(config, lambda: places[:, None, None], attend, multiply)
+    hidden = decoder.through(config, weights, hidden, hooks)
+    logits = decoder.logits(config, weights, tf.reshape(hidden, (-1, config.hidden_dim)), multiply)
     return logits, Cache(tuple(keys), tuple(values))
-
-
-def _through(config: DecoderConfig, weights: Weights, token_ids: Any, positions: Any, attend: decoder.Attend) -> Any:
-    hidden = decoder.embed(weights, token_ids, positions)
-    return decoder.through(config, weights, hidden, decoder.Rows(config, attend, multiply))
 
 
 def multiply(x: Any, kernel: Any) -> Any:

@@ -15,12 +15,12 @@ from tensorflow.compiler.tf2xla.python import xla
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.exporters.tensorflow import decoder
+from kerasgen.exporters.tensorflow.attention import Keys, Weigh
 
 STEPS = 64
 """Steps of one call at most."""
 
 _SHORTEST = 128  # places of the first cache
-_LOWEST = -1e30  # far below any score, and no infinity that could become NaN
 
 # Logits `(rows, vocabulary_size)`, numbers of the samplers `(rows,)` and states of UTF-8 `(rows,)` to ids and states.
 Chosen = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -30,8 +30,8 @@ class Columns(NamedTuple):
     """Keys and values of every layer; the prompts begin at the first place, and what is new follows the longest.
 
     Args:
-        keys: for each layer float32 `(rows, num_heads, head_dim, length)`.
-        values: for each layer float32 `(rows, num_heads, length, head_dim)`.
+        keys: for each layer float32 `(rows, key-value heads, head_dim, length)`.
+        values: for each layer float32 `(rows, key-value heads, length, head_dim)`.
     """
 
     keys: tuple[Any, ...]
@@ -104,7 +104,7 @@ def advance(
 
     Args:
         config: the decoder's.
-        weights: fused tensors; kernels `(out, in)`.
+        weights: tensors of `decoder.prepare`; kernels `(out, in)`.
         texts: as they are.
         until: int32 scalar, the step to end with; at most `STEPS` from here.
         numbers: float32 `(STEPS, rows)`, of the samplers.
@@ -153,20 +153,43 @@ def _read(
         cache: of what was read before.
     """
     keys, values = [], []
+    earlier = Keys(
+        mask=seen[:, None],
+        distances=lambda: (where[:, None] - (tf.cumsum(tf.cast(seen, tf.int32), axis=1) - 1))[:, None],
+    )
 
-    def attend(index: int, query: Any, key: Any, value: Any) -> Any:
+    def attend(index: int, query: Any, key: Any, value: Any, weigh: Weigh) -> Any:
         keys.append(xla.dynamic_update_slice(cache.keys[index], key[..., None], tf.stack([0, 0, 0, at])))
         values.append(xla.dynamic_update_slice(cache.values[index], value[:, :, None], tf.stack([0, 0, at, 0])))
-        # Sums along the second last axis are vector loops; a product of one row is not.
-        scores = tf.reduce_sum(query[..., None] * keys[-1], axis=2)
-        likely = tf.nn.softmax(tf.where(seen[:, None], scores, _LOWEST))
-        return tf.reduce_sum(likely[..., None] * values[-1], axis=2)
+        likely = weigh((_over_keys(query, keys[-1]), earlier))
+        return _over_values(likely, values[-1])
 
-    hidden = tf.transpose(decoder.embed(weights, token, where))
-    hidden = decoder.through(config, weights, hidden, decoder.Columns(config, attend))
-    columns = tf.matmul(weights["embedding"]["tokens"], hidden)
+    hidden = tf.transpose(decoder.embed(config, weights, token, where))
+    hidden = decoder.through(config, weights, hidden, decoder.Columns(config, lambda: where[:, None], attend))
+    return decoder.logits(config, weights, hidden, _rows_of_logits), Columns(tuple(keys), tuple(values))
+
+
+def _over_keys(query: Any, keys: Any) -> Any:
+    """Scores `(rows, heads, length)` of queries `(rows, heads, head_dim)`; several heads may share a key's."""
+    groups = query.shape[1] // keys.shape[1]
+    if groups == 1:  # sums along the second last axis are vector loops; a product of one row is not
+        return tf.reduce_sum(query[..., None] * keys, axis=2)
+    grouped = tf.reshape(query, (-1, keys.shape[1], groups, query.shape[2]))
+    return tf.reshape(tf.matmul(grouped, keys), (tf.shape(query)[0], query.shape[1], -1))
+
+
+def _over_values(likely: Any, values: Any) -> Any:
+    """Sums `(rows, heads, head_dim)` of values by attention weights `(rows, heads, length)`."""
+    groups = likely.shape[1] // values.shape[1]
+    if groups == 1:
+        return tf.reduce_sum(likely[..., None] * values, axis=2)
+    grouped = tf.reshape(likely, (tf.shape(likely)[0], values.shape[1], groups, -1))
+    return tf.reshape(tf.matmul(grouped, values), (-1, likely.shape[1], values.shape[3]))
+
+
+def _rows_of_logits(hidden: Any, table: Any) -> Any:
     # The barrier keeps XLA from turning the product round with its result, which would take twice as long.
-    return tf.transpose(_barrier(columns)), Columns(tuple(keys), tuple(values))
+    return tf.transpose(_barrier(tf.matmul(table, hidden)))
 
 
 def _barrier(x: Any) -> Any:

@@ -69,13 +69,15 @@ def write(
 
 def _keep(model: LanguageModel, folder: Path) -> dict[str, Any] | None:
     """Write the model for the other process; returns what makes its tokenizer again, if the graph can hold it."""
+    from kerasgen.exporters.validation import held_in_graph
     from kerasgen.models.saving import bare_task
 
     bare_task(model).save(folder / _MODEL)
-    if not isinstance(model.tokenizer, ByteLevelBPE):
+    tokenizer = held_in_graph(model.tokenizer)
+    if tokenizer is None:
         return None
-    (folder / _TOKENIZER).write_text(model.tokenizer.to_tokenizer_json(), encoding="utf-8")
-    return {name: getattr(model.tokenizer, name) for name in ("start_token", "end_token", "pad_token")}
+    (folder / _TOKENIZER).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
+    return {name: getattr(tokenizer, name) for name in ("start_token", "end_token", "pad_token")}
 
 
 def _keep_utf8(model: LanguageModel, folder: Path) -> bool:

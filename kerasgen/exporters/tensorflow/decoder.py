@@ -7,21 +7,25 @@ keeps its cache in a way of its own. Imports TensorFlow.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from kerasgen.decoder.arithmetic import activate, normalize
-from kerasgen.decoder.block import Roles, block
-from kerasgen.decoder.config import DecoderConfig, LearnedPositions
-from kerasgen.decoder.fusing import fused_name
-from kerasgen.decoder.weights import Weights, map_arrays
+from kerasgen.decoder.arithmetic import activate, normalize, soft_cap
+from kerasgen.decoder.block import DOWN, GATE_UP, QUERY_KEY_VALUE, UP, Roles, block
+from kerasgen.decoder.config import DecoderConfig, LearnedPositions, RotaryPositions
+from kerasgen.decoder.fusing import fused, fused_name
+from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
+from kerasgen.decoder.weights import Weights, map_named
 from kerasgen.errors import ModelArgumentError
 from kerasgen.exporters.tensorflow import namespace as xp
+from kerasgen.exporters.tensorflow.attention import AttentionRules, Weigh, sizes
 
-# (index of the layer, queries, keys, values) to what the heads gathered, of the queries' shape. Queries are scaled.
-Attend: TypeAlias = Callable[[int, Any, Any, Any], Any]
+# (index of the layer, queries, keys, values, `AttentionRules.shares` of the layer) to what the heads gathered, of the
+# queries' shape. Queries and keys are normed and rotated, and queries scaled.
+Attend: TypeAlias = Callable[[int, Any, Any, Any, Weigh], Any]
 Multiply: TypeAlias = Callable[[Any, Any], Any]
 
 
@@ -30,13 +34,17 @@ class _Hooks(ABC):
 
     Args:
         config: the decoder's.
+        places: returns the tokens' positions; as in `AttentionRules`.
         attend: how a layer attends, by heads.
         multiply: `(hidden state, kernel)` to their product; the kernels lie as it takes them.
         axis: of the features.
     """
 
-    def __init__(self, config: DecoderConfig, attend: Attend, multiply: Multiply, axis: int) -> None:
+    def __init__(
+        self, config: DecoderConfig, places: Callable[[], Any], attend: Attend, multiply: Multiply, axis: int
+    ) -> None:
         self._config, self._attend, self._multiply, self._axis = config, attend, multiply, axis
+        self._rules = AttentionRules(config, places)
 
     def norm(self, hidden: Any, weights: Any) -> Any:
         return normalize(xp, hidden, self._config.norm, weights, self._axis)
@@ -48,8 +56,14 @@ class _Hooks(ABC):
         return product + weights["bias"] if "bias" in weights else product
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
-        queries, keys, values = self._by_heads(projected)
-        return self._joined(self._attend(index, queries * self._config.attention.score_scale, keys, values))
+        found = []
+        for role, heads in zip(QUERY_KEY_VALUE, self._heads(projected), strict=True):
+            if role == "value":
+                found.append(self._by_heads(heads))
+                continue
+            heads = self._rules.rotated(index, self._by_heads(self._normed(heads, layer.get(f"{role}_norm"))))
+            found.append(heads * self._config.attention.score_scale if role == "query" else heads)
+        return self._joined(self._attend(index, *found, partial(self._rules.shares, index, layer)))
 
     def activate(self, projected: Any) -> Any:
         part = self._config.feedforward
@@ -61,75 +75,206 @@ class _Hooks(ABC):
     def drop(self, hidden: Any, site: str) -> Any:
         return hidden
 
+    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
+        """The sum of what each token's likeliest experts make of it, by their shares; all of them are computed."""
+        part = self._config.feedforward
+        settings = part.experts
+        assert settings is not None
+        shares = tf.nn.softmax(self._turned(self.project(hidden, layer, ("router",))))
+        least = tf.math.top_k(shares, settings.experts_per_token).values[..., -1:]
+        shares = tf.where(shares >= least, shares, 0.0)
+        if settings.normalize:
+            shares = shares / tf.reduce_sum(shares, axis=-1, keepdims=True)
+        roles = GATE_UP if part.gated else UP
+        total: Any = 0.0
+        for number in range(settings.num_experts):
+            own = layer["experts"][str(number)]
+            made = self.project(self.activate(self.project(hidden, own, roles)), own, DOWN)
+            total = total + self._turned(shares[..., number : number + 1]) * made
+        return total
+
+    def _split(self, projected: Any) -> Iterable[Any]:
+        """Queries, keys and values, along the features."""
+        attention = self._config.attention
+        if attention.query_dim == attention.key_value_dim:
+            return tf.split(projected, 3, axis=self._axis)  # type: ignore[no-any-return]
+        widths = [attention.query_dim, attention.key_value_dim, attention.key_value_dim]
+        return tf.split(projected, widths, axis=self._axis)  # type: ignore[no-any-return]
+
+    def _normed(self, heads: Any, weights: Mapping[str, Any] | None) -> Any:
+        """Queries or keys as `_heads` gave them, normed where the description says so."""
+        attention = self._config.attention
+        if attention.query_key_norm is None or weights is None:
+            return heads
+        if attention.query_key_norm_axis == "head":
+            return normalize(xp, heads, attention.query_key_norm, weights, self._norm_axes[-1])
+        of_heads = {name: self._like_heads(vector) for name, vector in weights.items()}
+        return normalize(xp, heads, attention.query_key_norm, of_heads, self._norm_axes)
+
+    _norm_axes: tuple[int, int]  # of the heads and their dimensions, in what `_heads` gives
+
     @abstractmethod
-    def _by_heads(self, projected: Any) -> Any: ...
+    def _heads(self, projected: Any) -> Iterable[Any]: ...
+
+    @abstractmethod
+    def _by_heads(self, heads: Any) -> Any: ...
 
     @abstractmethod
     def _joined(self, gathered: Any) -> Any: ...
 
+    @abstractmethod
+    def _like_heads(self, vector: Any) -> Any:
+        """A vector of all heads in a shape that broadcasts to what `_heads` gives."""
+
+    @abstractmethod
+    def _turned(self, x: Any) -> Any:
+        """Features put last, or back."""
+
 
 class Rows(_Hooks):
-    """Hidden states `(batch, length, features)`; by heads `(batch, num_heads, length, head_dim)`.
+    """Hidden states `(batch, length, features)`; by heads `(batch, heads, length, head_dim)`.
 
     Args:
         config: the decoder's.
+        places: returns the tokens' positions, int32 `(length,)` or `(batch, 1, length)`.
         attend: how a layer attends, by heads.
         multiply: as in `_Hooks`.
     """
 
-    def __init__(self, config: DecoderConfig, attend: Attend, multiply: Multiply = tf.matmul) -> None:
-        super().__init__(config, attend, multiply, -1)
+    _norm_axes = (-2, -1)
 
-    def _by_heads(self, projected: Any) -> Any:
-        heads, size = self._config.attention.num_query_heads, self._config.attention.head_dim
-        return (
-            tf.transpose(tf.reshape(part, (*_leading(part), heads, size)), (0, 2, 1, 3))
-            for part in tf.split(projected, 3, axis=-1)
-        )
+    def __init__(
+        self, config: DecoderConfig, places: Callable[[], Any], attend: Attend, multiply: Multiply = tf.matmul
+    ) -> None:
+        super().__init__(config, places, attend, multiply, -1)
+
+    def _heads(self, projected: Any) -> Iterable[Any]:
+        attention = self._config.attention
+        counts = (attention.num_query_heads, attention.num_key_value_heads, attention.num_key_value_heads)
+        for heads, part in zip(counts, self._split(projected), strict=True):
+            yield tf.reshape(part, (*sizes(part)[:2], heads, attention.head_dim))
+
+    def _by_heads(self, heads: Any) -> Any:
+        return tf.transpose(heads, (0, 2, 1, 3))
 
     def _joined(self, gathered: Any) -> Any:
         rows = tf.transpose(gathered, (0, 2, 1, 3))
-        return tf.reshape(rows, (*_leading(rows), self._config.attention.query_dim))
+        return tf.reshape(rows, (*sizes(rows)[:2], self._config.attention.query_dim))
+
+    def _like_heads(self, vector: Any) -> Any:
+        return tf.reshape(vector, (-1, self._config.attention.head_dim))
+
+    def _turned(self, x: Any) -> Any:
+        return x
 
 
 class Columns(_Hooks):
-    """Hidden states `(features, rows)`, of a token each; by heads `(rows, num_heads, head_dim)`.
+    """Hidden states `(features, rows)`, of a token each; by heads `(rows, heads, head_dim)`.
 
     Kernels are `(out, in)` and vectors `(n, 1)`, as `as_columns` makes them.
 
     Args:
         config: the decoder's.
+        places: returns the tokens' positions, int32 `(rows, 1)`.
         attend: how a layer attends, by heads.
     """
 
-    def __init__(self, config: DecoderConfig, attend: Attend) -> None:
-        super().__init__(config, attend, lambda hidden, kernel: tf.matmul(kernel, hidden), 0)
+    _norm_axes = (0, 1)
 
-    def _by_heads(self, projected: Any) -> Any:
-        heads, size = self._config.attention.num_query_heads, self._config.attention.head_dim
-        parts = tf.reshape(projected, (3, heads, size, -1))
-        return (tf.transpose(part, (2, 0, 1)) for part in tf.unstack(parts))
+    def __init__(self, config: DecoderConfig, places: Callable[[], Any], attend: Attend) -> None:
+        super().__init__(config, places, attend, lambda hidden, kernel: tf.matmul(kernel, hidden), 0)
+
+    def _heads(self, projected: Any) -> Iterable[Any]:
+        attention = self._config.attention
+        if attention.query_dim == attention.key_value_dim:
+            yield from tf.unstack(tf.reshape(projected, (3, attention.num_query_heads, attention.head_dim, -1)))
+            return
+        for part in self._split(projected):
+            yield tf.reshape(part, (part.shape[0] // attention.head_dim, attention.head_dim, -1))
+
+    def _by_heads(self, heads: Any) -> Any:
+        return tf.transpose(heads, (2, 0, 1))
 
     def _joined(self, gathered: Any) -> Any:
         return tf.reshape(tf.transpose(gathered, (1, 2, 0)), (self._config.attention.query_dim, -1))
 
+    def _like_heads(self, vector: Any) -> Any:
+        return tf.reshape(vector, (-1, self._config.attention.head_dim, 1))
+
+    def _turned(self, x: Any) -> Any:
+        return tf.transpose(x)
+
+
+def prepare(config: DecoderConfig, weights: Weights) -> Weights:
+    """Return NumPy weights as these graphs take them.
+
+    What one product computes is fused, each expert stands by itself, and an output layer of its own is a table
+    `(vocabulary_size, hidden_dim)`, as that of the tokens is.
+
+    Args:
+        config: the decoder's.
+        weights: by the names of `kerasgen.decoder.weights`.
+    """
+    found = fused(weights)
+    if not config.tied_head:
+        head = dict(found["head"])
+        found["head"] = {"table": head.pop("kernel").T.copy(), **head}
+    found["layers"] = [
+        _by_expert(config, layer) if config.has_experts(index) else layer for index, layer in enumerate(found["layers"])
+    ]
+    return found
+
+
+def _by_expert(config: DecoderConfig, layer: Mapping[str, Any]) -> dict[str, Any]:
+    assert config.feedforward.experts is not None
+    found = dict(layer)
+    names = (fused_name(GATE_UP if config.feedforward.gated else UP), "down")
+    parts = {name: found.pop(name) for name in names}
+    found["experts"] = {
+        str(number): {name: {leaf: array[number] for leaf, array in part.items()} for name, part in parts.items()}
+        for number in range(config.feedforward.experts.num_experts)
+    }
+    return found
+
 
 def as_columns(weights: Weights) -> Weights:
-    """Return the weights with vectors as columns `(n, 1)`; matrices stay as they are."""
-    return map_arrays(lambda array: array[:, None] if len(array.shape) == 1 else array, weights)
+    """Return the weights with the layers' vectors as columns `(n, 1)`; matrices and the embeddings' stay as they are.
+
+    So do those of the output layer, which gives rows.
+    """
+
+    def turned(name: str, array: Any) -> Any:
+        is_vector = len(array.shape) == 1 and not name.startswith(("embedding.", "head."))
+        return array[:, None] if is_vector else array
+
+    return map_named(turned, weights)
 
 
-def embed(weights: Weights, token_ids: Any, positions: Any, look_up: Callable[[Any, Any], Any] = tf.gather) -> Any:
+def embed(
+    config: DecoderConfig,
+    weights: Weights,
+    token_ids: Any,
+    places: Any,
+    look_up: Callable[[Any, Any], Any] = tf.gather,
+) -> Any:
     """Return what enters the first layer, as rows.
 
     Args:
+        config: the decoder's.
         weights: tensors or variables.
         token_ids: int32, of any shape.
-        positions: int32, in a shape that broadcasts to it.
+        places: int32, the tokens' positions, in a shape that broadcasts to it.
         look_up: `(table, ids)` to rows of the table.
     """
     tables = weights["embedding"]
-    return look_up(tables["tokens"], token_ids) + look_up(tables["positions"], positions)
+    hidden = look_up(tables["tokens"], token_ids)
+    if config.embedding_scale != 1.0:
+        hidden = hidden * config.embedding_scale
+    if isinstance(config.positions, LearnedPositions):
+        hidden = hidden + look_up(tables["positions"], places)
+    if config.embedding_norm is not None:
+        hidden = normalize(xp, hidden, config.embedding_norm, tables["norm"])
+    return hidden
 
 
 def through(config: DecoderConfig, weights: Weights, hidden: Any, hooks: _Hooks) -> Any:
@@ -137,18 +282,39 @@ def through(config: DecoderConfig, weights: Weights, hidden: Any, hooks: _Hooks)
 
     Args:
         config: the decoder's.
-        weights: tensors or variables, fused.
+        weights: tensors or variables, as `prepare` made them.
         hidden: what `embed` gave, in the hooks' layout.
         hooks: `Rows` or `Columns`.
     """
     for index, layer in enumerate(weights["layers"]):
         hidden = block(config, index, layer, hidden, hooks)
-    return hooks.norm(hidden, weights["final_norm"])
+    return hooks.norm(hidden, weights["final_norm"]) if config.final_norm else hidden
 
 
-def logits(weights: Weights, hidden: Any) -> Any:
-    """Return the logits of the token after each hidden state: `(…, hidden_dim)` to `(…, vocabulary_size)`."""
-    return tf.matmul(hidden, weights["embedding"]["tokens"], transpose_b=True)
+def output_table(config: DecoderConfig, weights: Weights) -> Any:
+    """Return the output layer as a table `(vocabulary_size, hidden_dim)`, of weights as `prepare` made them."""
+    return weights["embedding"]["tokens"] if config.tied_head else weights["head"]["table"]
+
+
+def _product(hidden: Any, table: Any) -> Any:
+    return tf.matmul(hidden, table, transpose_b=True)
+
+
+def logits(config: DecoderConfig, weights: Weights, hidden: Any, multiply: Multiply = _product) -> Any:
+    """Return the logits of the token after each hidden state: `(…, hidden_dim)` to `(…, vocabulary_size)`.
+
+    Args:
+        config: the decoder's.
+        weights: tensors or variables, as `prepare` made them.
+        hidden: after the final norm.
+        multiply: `(hidden state, table)` to their product.
+    """
+    found = multiply(hidden, output_table(config, weights))
+    if config.head_bias:
+        found = found + weights["head"]["bias"]
+    if config.logit_scale != 1.0:
+        found = found * config.logit_scale
+    return soft_cap(xp, found, config.logit_soft_cap)
 
 
 def require_computable(config: DecoderConfig) -> None:
@@ -157,29 +323,11 @@ def require_computable(config: DecoderConfig) -> None:
     Raises:
         ModelArgumentError: they leave one out, so that they would be of another model.
     """
-    attention = config.attention
-    left_out = {
-        "positions that are not learned": not isinstance(config.positions, LearnedPositions),
-        "a norm or a scale of the embeddings": config.embedding_norm is not None or config.embedding_scale != 1.0,
-        "key-value heads that several query heads share": attention.num_key_value_heads != attention.num_query_heads,
-        "a norm of queries and keys": attention.query_key_norm is not None,
-        "a soft cap": attention.soft_cap is not None or config.logit_soft_cap is not None,
-        "windows": any(window is not None for window in attention.windows),
-        "attention sinks": attention.sinks,
-        "experts": config.feedforward.experts is not None,
-        "no final norm": not config.final_norm,
-        "an output layer of its own": not config.tied_head or config.head_bias or config.logit_scale != 1.0,
-    }
-    if any(left_out.values()):
-        traits = ", ".join(trait for trait, is_there in left_out.items() if is_there)
-        raise ModelArgumentError(
-            f"Graphs of TensorFlow compute no decoder with {traits}. Received: one of the architecture "
-            f"{config.architecture!r}. Export it in another format, such as `preset`."
-        )
-
-
-def _leading(x: Any) -> tuple[Any, Any]:
-    """Batch and length: whole numbers where they are known, so that TFLite's graphs stay static."""
-    batch, length = x.shape[0], x.shape[1]
-    dynamic = tf.shape(x) if batch is None or length is None else None
-    return (dynamic[0] if batch is None else batch, dynamic[1] if length is None else length)  # type: ignore[index]
+    for positions in (config.positions, *config.positions_by_layer):
+        scaling = positions.scaling if isinstance(positions, RotaryPositions) else None
+        if isinstance(scaling, DynamicScaling | LongRopeScaling):
+            raise ModelArgumentError(
+                "Graphs of TensorFlow compute no rotary positions whose frequencies depend on how long a whole text is, "
+                f"for they read texts part by part. Received: {scaling!r:.200} of the architecture "
+                f"{config.architecture!r}. Export it in another format, such as `preset`."
+            )

@@ -16,6 +16,8 @@ sqrt = tf.sqrt
 rsqrt = tf.math.rsqrt
 square = tf.square
 tanh = tf.tanh
+cos = tf.cos
+sin = tf.sin
 relu = tf.nn.relu
 silu = tf.nn.silu
 gelu = tf.nn.gelu
@@ -106,7 +108,10 @@ def arange(size: int, dtype: Any = "int32") -> Any:
 
 
 def reshape(x: Any, shape: tuple[int | None, ...]) -> Any:
-    """Return `x` in another shape, in which one dimension may be None."""
+    """Return `x` in another shape, in which one dimension may be None; of several, each is as `x` has it there."""
+    if shape.count(None) > 1:
+        own = tf.shape(x)
+        return tf.reshape(x, [own[axis] if size is None else size for axis, size in enumerate(shape)])
     return tf.reshape(x, [-1 if size is None else size for size in shape])
 
 

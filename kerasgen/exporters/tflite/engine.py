@@ -136,13 +136,14 @@ def _keep(model: LanguageModel, source: LiteRt, length: int, engine: LiteRtEngin
 
 
 def _check_architecture(model: LanguageModel) -> None:
-    from kerasgen.exporters.validation import architecture_of, written
+    from kerasgen.models import architectures
+    from kerasgen.models.architectures import keras_weights
     from kerasgen.tokens.bpe import ByteLevelBPE
 
-    if architecture_of(model) is None or not isinstance(model.tokenizer, ByteLevelBPE):
+    if keras_weights.architecture_of(model.causal_lm) is None or not isinstance(model.tokenizer, ByteLevelBPE):
         raise GenerateArgumentError(
-            f"LiteRT decodes {', '.join(written())} models with a byte-level tokenizer. Received: a "
-            f"{type(model.backbone).__name__}. Use engine='keras'."
+            f"LiteRT decodes models of {', '.join(architectures.backbones())} with byte-level BPE tokenizers. Received: "
+            f"a {type(model.backbone).__name__} with a {type(model.tokenizer).__name__}. Use engine='keras'."
         )
 
 

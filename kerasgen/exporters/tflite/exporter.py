@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -29,6 +29,7 @@ QUANTIZATIONS = ("float32", "float16", "int8", "int4")
 LIMITS = {"int8": (0.05, 0.85, 1.5, 0.02), "int4": (0.5, 0.6, 4.0, 0.2)}
 _SETTABLE = ("most_divergence", "least_agreement", "most_logit_difference", "most_loss_increase")
 _DISAGREEMENT = 0.02
+_CACHE_LENGTH = 256
 _SHORTEST = 64  # places of the cache that the smallest signature attends to
 _LEAST_HELD_OUT = 20  # tokens
 _TRACE, _CONVERT = "trace the graph", "convert it to TFLite"
@@ -43,8 +44,9 @@ class TFLiteExporter(Exporter):
             one scale for each row of a kernel and multiplies with activations rounded to 8 bits; `"int4"` does so with
             one scale for each 32 weights of a kernel, and keeps the tables in 8 bits. What these two cost is measured
             and held against `most_divergence`.
-        cache_length: tokens of a whole text, at most the model's positions; None for 256, or the model's if fewer. A
-            longer cache takes memory, used or not.
+        cache_length: tokens of a whole text, at most the model's positions; None for 256, or the model's if fewer. Of a
+            model without a limit of its own, such as a Llama, it is any number. A longer cache takes memory, used or
+            not.
         prefill_lengths: tokens that one call reads; others are read in several calls.
         decode_lengths: places of the cache that further signatures attend to, `decode_64` for one, so that a text pays
             for no more of the cache than it has filled; None for 64, 128, 256 and so on below `cache_length`.
@@ -132,25 +134,18 @@ class TFLiteExporter(Exporter):
         from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.parity import comparison
-        from kerasgen.exporters.validation import architecture_of, require_held, require_plain
-        from kerasgen.exporters.validation import written as written_backbones
+        from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held
         from kerasgen.models.architectures import keras_weights
-        from kerasgen.tokens.bpe import ByteLevelBPE
 
-        architecture = architecture_of(model)
-        if architecture is None or not isinstance(model.tokenizer, ByteLevelBPE):
-            raise ExportArgumentError(
-                f"The exporter 'tflite' writes {', '.join(written_backbones())} models. Received: a "
-                f"{type(model.backbone).__name__}. Use the exporter 'preset'."
-            )
-        require_plain(model, "tflite")
-        require_held(model.tokenizer, "tflite", added_tokens=True, end_tokens=False)
+        architecture, tokenizer = decoder_and_byte_pairs(model, "tflite")
+        model = replace(model, tokenizer=tokenizer)
+        require_held(tokenizer, "tflite", added_tokens=True, end_tokens=False)
         config = keras_weights.describe(architecture, model.backbone)
         length = self._cache_length(config)
         comparison.require_positions(length)
         comparison.require_finite(model)
         text = self.held_out_text
-        if text is not None and len(model.tokenizer.encode(text)) < _LEAST_HELD_OUT:
+        if text is not None and len(tokenizer.encode(text)) < _LEAST_HELD_OUT:
             raise ExportArgumentError(
                 f"held_out_text must have {_LEAST_HELD_OUT} tokens at the least. Received: {text!r}. Give a longer "
                 "one, or None."
@@ -159,7 +154,7 @@ class TFLiteExporter(Exporter):
         _require_converter(quantizer=self.quantize in LIMITS or self._shortlist(config) > 0)
         graph = {
             "num_layers": config.num_layers,
-            "num_heads": config.attention.num_query_heads,
+            "num_heads": config.attention.num_key_value_heads,
             "head_dim": config.attention.head_dim,
             "vocabulary_size": config.vocabulary_size,
             "cache_length": length,
@@ -173,13 +168,13 @@ class TFLiteExporter(Exporter):
         with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
             progress.plan(_TRACE, _CONVERT, comparison.GENERATE, comparison.COMPARE)
             weights = keras_weights.read(architecture, model.backbone)
-            utf8 = masks_of(model.tokenizer)
+            utf8 = masks_of(tokenizer)
             if self.loop is not None and utf8 is not None:
                 graph["utf8_states"] = len(utf8.steps)
             flatbuffer, weight_bytes = self._flatbuffer(config, weights, graph, utf8)
             stage.write_bytes(flatbuffer)
-            report = self._describe(flatbuffer, weight_bytes, graph, model.tokenizer)
-            _write_tokenizer(stage, model.tokenizer)
+            report = self._describe(flatbuffer, weight_bytes, graph, tokenizer)
+            _write_tokenizer(stage, tokenizer)
             staging.write_report(stage, report, exporter="tflite")
             report["parity"] = self._prove(model, stage, graph, weights)
             written = staging.write_report(stage, report, exporter="tflite")
@@ -187,10 +182,9 @@ class TFLiteExporter(Exporter):
 
     def _cache_length(self, config: DecoderConfig) -> int:
         positions = config.max_sequence_length
-        assert positions is not None  # they are learned
         if self.cache_length is None:
-            return min(positions, 256)
-        if self.cache_length > positions:
+            return min(positions or _CACHE_LENGTH, _CACHE_LENGTH)
+        if positions is not None and self.cache_length > positions:
             raise ExportArgumentError(
                 f"cache_length must be at most the model's {positions} positions. Received: {self.cache_length}."
             )
@@ -205,6 +199,8 @@ class TFLiteExporter(Exporter):
         """Tokens whose logits a shortlist holds; none where that would be most of the vocabulary."""
         from kerasgen.exporters.tflite.estimates import COUNT
 
+        if config.head_bias or config.logit_scale != 1.0 or config.logit_soft_cap is not None:
+            return 0  # the bound of an estimate is that of a product alone
         count = (COUNT if self.quantize == "float32" else 0) if self.shortlist is None else self.shortlist
         return count if count * 4 <= config.vocabulary_size else 0
 
@@ -238,7 +234,8 @@ class TFLiteExporter(Exporter):
         flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
         if count:
             flatbuffer = tflite_shortlist.with_estimates_in_8_bits(flatbuffer)
-            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(flatbuffer, weights["embedding"]["tokens"])}
+            table = weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"].T
+            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(flatbuffer, table)}
         return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
 
     def _describe(

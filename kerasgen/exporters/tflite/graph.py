@@ -12,7 +12,7 @@ random number as inputs of one element each.
 `shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `tflite_shortlist`.
 
 `prefill_N(tokens, input_pos, kv_cache_k_0, kv_cache_v_0, …)` reads N tokens and returns the caches; `decode` reads one
-and returns `logits` too. A cache is float32 `(1, num_heads, cache_length, head_dim)`. What lies in it beyond the tokens
+and returns `logits` too. A cache is float32 `(1, key-value heads, cache_length, head_dim)`. What lies in it beyond the tokens
 read so far is never attended to, so it may hold anything finite.
 """
 
@@ -29,12 +29,12 @@ from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.fusing import fused
 from kerasgen.decoder.weights import Weights, map_arrays
 from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow import utf8 as utf8_steps
+from kerasgen.exporters.tensorflow.attention import Keys, Weigh, over_keys, over_values, require_no_distances
 from kerasgen.exporters.tflite import estimates as tflite_shortlist
 from kerasgen.samplers import inputs
 
@@ -107,7 +107,8 @@ def write_saved_model(
         signatures[loop_name(loop)] = module.loop_signature(loop, utf8_steps.table(utf8, config.vocabulary_size))
     signatures |= {choice_name(name): module.choice_signature(name) for name in samplers}
     if shortlist:
-        module.estimating = tf.Variable(tflite_shortlist.rounded_rows(weights["embedding"]["tokens"]), trainable=False)
+        table = weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"].T
+        module.estimating = tf.Variable(tflite_shortlist.rounded_rows(table), trainable=False)
         signatures |= {
             shortlist_name(seen): module.shortlist_signature(shortlist, seen=seen) for seen in (None, *decode_lengths)
         }
@@ -145,7 +146,7 @@ class _Module(tf.Module):  # type: ignore[misc]
         super().__init__()
         decoder.require_computable(config)
         # One variable each: every signature freezes the same ones.
-        self.weights = map_arrays(lambda array: tf.Variable(array, trainable=False), fused(weights))
+        self.weights = map_arrays(lambda array: tf.Variable(array, trainable=False), decoder.prepare(config, weights))
         self.config = config
         self.cache_length = cache_length
 
@@ -158,7 +159,7 @@ class _Module(tf.Module):  # type: ignore[misc]
         def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
             hidden, written = self._read(tokens, input_pos, caches, seen or self.cache_length)
             if with_logits:
-                written["logits"] = decoder.logits(self.weights, hidden)
+                written["logits"] = decoder.logits(self.config, self.weights, hidden)
             return written
 
         return tf.function(read, autograph=False).get_concrete_function(
@@ -177,7 +178,7 @@ class _Module(tf.Module):  # type: ignore[misc]
             hidden, found = self._read(tokens, input_pos, caches, seen or self.cache_length)
             estimates = tf.matmul(hidden, self.estimating, transpose_b=True, name=tflite_shortlist.ESTIMATES)
             highest, ids = tf.math.top_k(tf.reshape(estimates, (-1,)), count)
-            rows = tf.gather(self.weights["embedding"]["tokens"], ids)
+            rows = tf.gather(decoder.output_table(self.config, self.weights), ids)
             logits = tf.matmul(hidden[0], rows, transpose_b=True)
             return found | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}
 
@@ -191,7 +192,7 @@ class _Module(tf.Module):  # type: ignore[misc]
         """A signature that returns every token's logit after a hidden state."""
 
         def read(hidden: Any) -> dict[str, Any]:
-            return {"logits": decoder.logits(self.weights, hidden)}
+            return {"logits": decoder.logits(self.config, self.weights, hidden)}
 
         return tf.function(read, autograph=False).get_concrete_function(
             hidden=tf.TensorSpec((1, 1, self.config.hidden_dim), tf.float32, "hidden")
@@ -219,7 +220,7 @@ class _Module(tf.Module):  # type: ignore[misc]
                 hidden, written = self._read(
                     token, input_pos + step, dict(zip(names, caches, strict=True)), self.cache_length
                 )
-                logits = decoder.logits(self.weights, hidden)[:, 0]
+                logits = decoder.logits(self.config, self.weights, hidden)[:, 0]
                 if steps is not None:
                     # LiteRT compares no int8 numbers that stand for themselves.
                     after = tf.cast(tf.gather(steps, within), tf.float32)
@@ -261,23 +262,26 @@ class _Module(tf.Module):  # type: ignore[misc]
         """A signature that reads a token of each of `count` texts, which share one cache.
 
         A token may be written to any slot, and the mask says which slots are its text's past: texts that part need no
-        copies of what they have in common.
+        copies of what they have in common. It doesn't say how far back a slot's token stands.
         """
+        require_no_distances(self.config, "The signature of `beams` reads no texts")
 
         def read(tokens: Any, input_pos: Any, slots: Any, mask: Any, **caches: Any) -> dict[str, Any]:
             written: dict[str, Any] = {}
 
-            def attend(index: int, queries: Any, keys: Any, values: Any) -> Any:
+            past = Keys(mask=mask, distances=_unknown)
+
+            def attend(index: int, queries: Any, keys: Any, values: Any, weigh: Weigh) -> Any:
                 kept = dict(caches)
                 for row in range(count):
                     one = slice(row, row + 1)
                     kept |= _write(kept, index, keys[:, :, one], values[:, :, one], slots[row])
                 written[f"kv_cache_k_{index}"] = kept[f"kv_cache_k_{index}"]
                 written[f"kv_cache_v_{index}"] = kept[f"kv_cache_v_{index}"]
-                return _attention(queries, kept[f"kv_cache_k_{index}"], kept[f"kv_cache_v_{index}"], mask)
+                return _attention(queries, kept[f"kv_cache_k_{index}"], kept[f"kv_cache_v_{index}"], past, weigh)
 
             hidden = self._through(tokens, input_pos, attend)
-            written["logits"] = decoder.logits(self.weights, hidden)
+            written["logits"] = decoder.logits(self.config, self.weights, hidden)
             return written
 
         return tf.function(read, autograph=False).get_concrete_function(
@@ -291,21 +295,25 @@ class _Module(tf.Module):  # type: ignore[misc]
     def _read(self, tokens: Any, input_pos: Any, caches: Mapping[str, Any], seen: int) -> tuple[Any, dict[str, Any]]:
         """The hidden states of tokens at consecutive places of one text, and the caches with them."""
         slots = tf.range(seen)[None, :]
-        mask = tf.where(slots <= input_pos[:, None], 0.0, MASKED)[None, None]
+        past = Keys(
+            mask=tf.where(slots <= input_pos[:, None], 0.0, MASKED)[None, None],
+            distances=lambda: input_pos[:, None] - slots,
+        )
         written: dict[str, Any] = {}
 
-        def attend(index: int, queries: Any, keys: Any, values: Any) -> Any:
+        def attend(index: int, queries: Any, keys: Any, values: Any, weigh: Weigh) -> Any:
             kept = _write(caches, index, keys, values, input_pos[0])
             written.update(kept)
             keys, values = (cache if seen == self.cache_length else cache[:, :, :seen] for cache in kept.values())
-            return _attention(queries, keys, values, mask)
+            return _attention(queries, keys, values, past, weigh)
 
         hidden = self._through(tokens, input_pos, attend)
         return hidden, written
 
     def _through(self, tokens: Any, input_pos: Any, attend: decoder.Attend) -> Any:
-        hidden = decoder.embed(self.weights, tokens, input_pos, look_up=_look_up)
-        return decoder.through(self.config, self.weights, hidden, decoder.Rows(self.config, attend))
+        hidden = decoder.embed(self.config, self.weights, tokens, input_pos, look_up=_look_up)
+        hooks = decoder.Rows(self.config, lambda: input_pos, attend)
+        return decoder.through(self.config, self.weights, hidden, hooks)
 
     def _cache_specs(self) -> dict[str, Any]:
         attention = self.config.attention
@@ -328,15 +336,18 @@ def _choose(sampler: str, logits: Any, settings: Mapping[str, Any], step: Any) -
 
 
 def _write(caches: Mapping[str, Any], index: int, keys: Any, values: Any, place: Any) -> dict[str, Any]:
-    """The two caches of a block, with keys and values `(1, num_heads, length, head_dim)` written from a place on."""
+    """The two caches of a block, with keys and values `(1, key-value heads, length, head_dim)` written from a place on."""
     start = tf.stack([0, 0, place, 0])
     parts = {f"kv_cache_k_{index}": keys, f"kv_cache_v_{index}": values}
     return {name: gen_xla_ops.xla_dynamic_update_slice(caches[name], part, start) for name, part in parts.items()}
 
 
-def _attention(queries: Any, keys: Any, values: Any, mask: Any) -> Any:
-    scores = tf.matmul(queries, keys, transpose_b=True) + mask
-    return tf.matmul(tf.nn.softmax(scores), values)
+def _attention(queries: Any, keys: Any, values: Any, past: Keys, weigh: Weigh) -> Any:
+    return over_values(weigh((over_keys(queries, keys), past)), values)
+
+
+def _unknown() -> Any:
+    raise AssertionError("`require_no_distances` was to be asked first")
 
 
 def convert(directory: Path) -> bytes:

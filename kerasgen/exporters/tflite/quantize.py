@@ -64,13 +64,13 @@ def least_bytes(weights: Weights, quantize: str) -> int:
     """Return how many bytes the weights take at the least, the scales of integers with them."""
     total = 0
     for name, array in flat(weights).items():
-        is_table = name.startswith("embedding.")
+        is_table = name.startswith(("embedding.", "head."))
         if array.ndim != 2 or quantize == "float32":
             total += 4 * array.size
         elif quantize == "float16":
             total += 2 * array.size
         elif quantize == "int8" or is_table:
-            total += array.size + 4 * array.shape[0 if is_table else 1]
+            total += array.size + 4 * array.shape[0 if name.startswith("embedding.") else 1]
         else:  # a nibble each, and a float16 for a block
             total += array.size // 2 + 2 * (array.size // BLOCK)
     return total
@@ -150,18 +150,22 @@ def _kernels(flatbuffer: bytes) -> list[str]:
     """The names of what is computed with kernels, all but the output layer's."""
     schema, model = read(flatbuffer)
     operator = schema.BuiltinOperator
-    tables = {
-        graph.tensors[step.inputs[1]].buffer
-        for graph in model.subgraphs
-        for step in graph.operators
-        if _kind(model, step) == operator.EMBEDDING_LOOKUP
-    }
-    return [
-        graph.tensors[step.outputs[0]].name.decode()
-        for graph in model.subgraphs
-        for step in graph.operators
-        if _kind(model, step) == operator.FULLY_CONNECTED and graph.tensors[step.inputs[1]].buffer not in tables
-    ]
+
+    def second_inputs(kind: int) -> list[tuple[Any, bytes]]:
+        return [
+            (graph.tensors[step.inputs[1]], graph.tensors[step.outputs[0]].name)
+            for graph in model.subgraphs
+            for step in graph.operators
+            if _kind(model, step) == kind
+        ]
+
+    tables = {table.buffer: tuple(table.shape) for table, _ in second_inputs(operator.EMBEDDING_LOOKUP)}
+    products = second_inputs(operator.FULLY_CONNECTED)
+    outputs = set(tables) & {kernel.buffer for kernel, _ in products}
+    if not outputs:  # an output layer of its own has the shape of the tokens' table
+        tokens = max(tables.values())
+        outputs = {kernel.buffer for kernel, _ in products if tuple(kernel.shape) == tokens}
+    return [name.decode() for kernel, name in products if kernel.buffer not in outputs]
 
 
 def _by_blocks(name: str) -> Any:

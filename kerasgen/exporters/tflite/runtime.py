@@ -139,8 +139,8 @@ class LiteRtEngine:
     Args:
         path: the `.tflite` file.
         tokenizer: that it was exported with.
-        settings: what the exporter said of the graph: `num_layers`, `num_heads`, `head_dim`, `cache_length`,
-            `prefill_lengths`, `decode_lengths`, `beams`, `shortlist`, `vocabulary_size`.
+        settings: what the exporter said of the graph: `num_layers`, `num_heads` (of keys and values), `head_dim`,
+            `cache_length`, `prefill_lengths`, `decode_lengths`, `beams`, `shortlist`, `vocabulary_size`.
         threads: that LiteRT may use.
         weight_cache: a file where XNNPACK keeps the weights as it multiplies them, mapped into memory by every
             process that uses them; None keeps a copy in this process's memory.
@@ -184,6 +184,10 @@ class LiteRtEngine:
         except Exception as cause:
             raise ModelFormatError(f"LiteRT can't read {path}: {cause}. Copy or export it again.") from cause
         graph_check.check(path, self._compiled, settings, tokenizer)
+        self._hidden_dim = 0
+        if settings["shortlist"] is not None:
+            shape = self._compiled.get_output_tensor_details(SHORTLIST)["hidden"]["shape"]
+            self._hidden_dim = int(shape[-1])
         layers = range(settings["num_layers"])
         self.cache_names = [f"kv_cache_{kind}_{index}" for kind in "kv" for index in layers]
         self._buffers: dict[tuple[str, str], Any] = {}
@@ -283,7 +287,7 @@ class LiteRtEngine:
                 "ids": (self.settings["shortlist"]["count"], np.int32),
                 "logits": (self.settings["shortlist"]["count"], np.float32),
                 "floor": (1, np.float32),
-                "hidden": (self.settings["num_heads"] * self.settings["head_dim"], np.float32),
+                "hidden": (self._hidden_dim, np.float32),
             },
             tokens=np.array([[token_id]], dtype=np.int32),
             input_pos=np.array([place], dtype=np.int32),

@@ -22,6 +22,7 @@ from wrong_calls import WRONG
 
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
+from kerasgen.exporters.validation import held_in_graph
 from kerasgen.generation import generate_ids
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
@@ -266,12 +267,25 @@ def test_wrong_settings_are_said_at_once(settings):
 
 
 @pytest.mark.one_backend
-def test_a_tokenizer_that_cuts_otherwise_than_gpt2_is_refused(model, tmp_path):
+@pytest.mark.slow
+def test_a_tokenizer_that_cuts_otherwise_than_gpt2_stays_outside(model, host, tmp_path):
+    """The one in the graph would give other ids, such as one for `12` where this one gives two."""
     cut = Pretokenization(single_digits=True)
     tokenizer = ByteLevelBPE(model.tokenizer.vocabulary, model.tokenizer.merges, pretokenization=cut)
     other = LanguageModel(causal_lm=model.causal_lm, tokenizer=tokenizer, source="digits")
-    with pytest.raises(kg.errors.ExportArgumentError, match="single_digits=True"):
-        kg.SavedModelExporter().export(other, tmp_path / "poet")
+    artefact = kg.SavedModelExporter(samplers=("greedy",)).export(other, tmp_path / "poet")
+    assert artefact.report["tokenizer"] is None
+    assert set(artefact.report["signatures"]) == {"greedy_ids", "greedy_ids_unmasked", "logits"}
+    prompt = tokenizer.encode("the sand")
+    wanted = [list(several[0].token_ids) for several in generate_ids(host, [prompt], sampler="greedy", max_new_tokens=9)]
+    assert artefact.runtime.generate_ids([prompt], max_new_tokens=9) == wanted
+
+
+def test_a_graph_holds_a_tokenizer_that_cuts_as_gpt2_does(model):
+    digits = Pretokenization(single_digits=True)
+    other = ByteLevelBPE(model.tokenizer.vocabulary, model.tokenizer.merges, pretokenization=digits)
+    assert held_in_graph(model.tokenizer) is model.tokenizer
+    assert held_in_graph(other) is None
 
 
 def test_what_the_artefact_does_not_hold_is_refused(artefact):

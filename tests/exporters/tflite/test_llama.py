@@ -1,0 +1,89 @@
+"""A Llama's TFLite artefact: rotary positions, caches of shared heads and an output layer of its own, on LiteRT."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import tiny_llama
+
+import kerasgen as kg
+from kerasgen.decoder.numpy import NumpyEngine
+from kerasgen.generation import generate_ids
+from kerasgen.models.architectures import keras_weights
+
+pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
+pytestmark = pytest.mark.one_backend
+
+# Llama 3.2's kind: tied, with frequencies scaled for texts longer than those of the training.
+SCALED = {
+    "tie_word_embeddings": True, "rope_frequency_adjustment_factor": 8.0, "rope_low_freq_factor": 1.0,
+    "rope_high_freq_factor": 4.0, "rope_pretraining_sequence_length": 32,
+}  # fmt: skip
+SMALL = {"cache_length": 64, "prefill_lengths": (8, 16)}
+# Of the model's untrained logits rounding moves many; what is tested is that signatures agree.
+LOOSE = {"most_divergence": 9, "least_agreement": 0, "most_logit_difference": 99, "most_loss_increase": 9}
+
+
+def ids(engine, prompts, sampler, **settings):
+    found = generate_ids(engine, prompts, sampler=sampler, max_new_tokens=24, seed=7, **settings)
+    return [[list(one.token_ids) for one in several] for several in found]
+
+
+def test_ids_of_every_loop_are_those_of_the_model_in_builtin_operators(tmp_path):
+    """Greedy and top-k by a shortlist of its own output layer; beams and several texts in one cache."""
+    model = tiny_llama(num_layers=1)
+    assert not model.backbone.tie_word_embeddings
+    artefact = kg.TFLiteExporter(shortlist=16, decode_lengths=(32,), beams=3, **SMALL).export(
+        model, tmp_path / "llama.tflite"
+    )
+    report = artefact.report
+    assert report["parity"]["greedy_equal"]
+    assert not report["parity"]["is_degenerate"]
+    assert report["graph"]["num_heads"] == 2  # of keys; there are four of queries
+    assert report["graph"]["shortlist"]["count"] == 16
+    assert not any(name.startswith(("CUSTOM", "Flex")) for name in report["operators"])
+    engine = kg.load_artefact(artefact.path, weight_cache=None).engine
+    host = NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
+    prompts = model.tokenizer.encode_batch(["the and", "昨夜雨疏风骤", "the sand and the sea"])
+    for sampler in ("greedy", "top_k:k=5,temperature=0.8", "beam:num_beams=4"):
+        assert ids(engine, prompts, sampler) == ids(host, prompts, sampler), sampler
+    several = {"sampler": "random", "num_return_sequences": 3}
+    assert ids(engine, prompts[:1], **several) == ids(host, prompts[:1], **several)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [SCALED, {}])
+@pytest.mark.parametrize("quantize", ["float32", "float16", "int8", "int4"])
+def test_each_way_to_store_a_llama_is_proved(tmp_path, settings, quantize):
+    """Past the length that its frequencies were trained for; 32 weights of a kernel's row share a scale in int4."""
+    model = tiny_llama(num_layers=1, **settings)
+    limits = LOOSE if quantize in ("int8", "int4") else {}
+    exporter = kg.TFLiteExporter(quantize=quantize, loop="top_k", cache_length=96, prefill_lengths=(8,), **limits)
+    artefact = exporter.export(model, tmp_path / "llama.tflite")
+    parity = artefact.report["parity"]
+    if limits:
+        assert set(parity["signatures"]) >= {"beams"}
+        assert parity["divergence_in_nats"] < 0.2
+    else:
+        assert parity["greedy_equal"]
+    assert 0.9 < artefact.report["bytes_over_weight_bytes"] < 12
+    runtime = kg.load_artefact(artefact.path, weight_cache=None)
+    prompts = model.tokenizer.encode_batch(["the and", "昨夜雨疏风骤" * 2])
+    asked = {"sampler": "top_k:k=5,temperature=0.7", "max_new_tokens": 40, "seed": 3}
+    found = runtime.generate_ids(prompts, in_graph=True, **asked)
+    assert found == runtime.generate_ids(prompts, **asked)
+    if quantize == "float32":
+        assert found == [list(several[0].token_ids) for several in generate_ids(model, prompts, **asked)]
+
+
+def test_a_model_without_a_limit_of_its_own_has_the_cache_that_is_asked_for():
+    config = keras_weights.decoder_of(tiny_llama(num_layers=1).causal_lm)[0]
+    assert config.max_sequence_length is None
+    assert kg.TFLiteExporter()._cache_length(config) == 256
+    assert kg.TFLiteExporter(cache_length=4096)._cache_length(config) == 4096
+
+
+@pytest.mark.slow
+def test_litert_decodes_a_llama_where_it_is_asked_for(tmp_path):
+    pipe = kg.Pipeline(model=tiny_llama(num_layers=1), cache=tmp_path)
+    asked = {"sampler": "greedy", "max_new_tokens": 24}
+    assert pipe.generate("the and", engine="litert", **asked) == pipe.generate("the and", engine="keras", **asked)
