@@ -18,7 +18,7 @@ from kerasgen.generation import api
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 pytestmark = pytest.mark.one_backend
 
-MAKERS = {"gpt2": tiny_gpt2, "opt": tiny_opt, "gemma": tiny_gemma}
+MAKERS = {"gpt2": tiny_gpt2, "opt": tiny_opt, "llama": tiny_llama, "gemma": tiny_gemma}
 PROMPTS = ["the sand", "春 and then the", "a"]
 
 
@@ -48,7 +48,7 @@ def artefacts(cache) -> list:
     return sorted((cache / "engines").glob("*.tflite"))
 
 
-@pytest.mark.parametrize("family", ["gpt2", pytest.param("opt", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("opt", "llama"))])
 def test_the_texts_are_those_of_the_keras_engine_whatever_chooses(cache, gpt2, family):
     pipe = gpt2 if family == "gpt2" else pipeline(family, cache)
     for sampler in ("top_p:p=0.9", "beam:num_beams=3"):

@@ -56,7 +56,8 @@ class TFLiteExporter(Exporter):
             estimated with is stored too, a quarter of the output layer's size. None for 256, if the vocabulary has four
             times as many; 0 leaves it out.
         loop: a sampler for a signature that generates by itself, such as `generate_top_k` for `"top_k"`: the decoding
-            loop and the sampler are in its graph, and its random numbers are an input. None leaves it out.
+            loop and the sampler are in its graph, and its random numbers are an input. With float32 alone; None leaves
+            it out.
         samplers: names of samplers for a signature each that chooses from logits, such as `choose_top_k`: what a page
             or an app calls after `decode`. Their settings and the random number are inputs.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
@@ -125,6 +126,12 @@ class TFLiteExporter(Exporter):
             raise ExportArgumentError(
                 f"A shortlist is written with quantize='float32' alone. Received: shortlist={self.shortlist}, "
                 f"quantize={self.quantize!r}."
+            )
+        if self.loop is not None and self.quantize != "float32":
+            raise ExportArgumentError(
+                "LiteRT runs no loop in a graph whose weights are rounded, so that `loop` is written with "
+                f"quantize='float32' alone. Received: loop={self.loop!r}, quantize={self.quantize!r}. Leave `loop` out: "
+                "the loop outside of the graph writes the same ids."
             )
         if self.beams == 1:
             raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")

@@ -178,16 +178,28 @@ def _by_blocks(name: str) -> Any:
 
 
 def _to_float16(flatbuffer: bytes) -> bytes:
-    """Matrices become float16, and each graph turns them back before it uses them, which the runtime does once."""
+    """Matrices become float16, and each graph turns them back before it uses them, which the runtime does once.
+
+    They are what is multiplied or looked up in. Other constants of two dimensions, such as the frequencies of rotary
+    positions, stay as they are.
+    """
     schema, model = read(flatbuffer)
-    kind = schema.TensorType
+    kind, operator = schema.TensorType, schema.BuiltinOperator
+    of_matrices = {operator.FULLY_CONNECTED: 1, operator.BATCH_MATMUL: 1, operator.GATHER: 0}
+    matrices = {
+        graph.tensors[step.inputs[of_matrices[_kind(model, step)]]].buffer
+        for graph in model.subgraphs
+        for step in graph.operators
+        if _kind(model, step) in of_matrices
+    }
     dequantize = _add_code(model, schema, schema.BuiltinOperator.DEQUANTIZE, 3)
     halved: set[int] = set()
     for graph in model.subgraphs:
         first = []
         for index, tensor in enumerate(list(graph.tensors)):
             content = model.buffers[tensor.buffer].data
-            if tensor.type != kind.FLOAT32 or len(tensor.shape) != 2 or content is None or not len(content):
+            is_matrix = tensor.type == kind.FLOAT32 and len(tensor.shape) == 2 and tensor.buffer in matrices
+            if not is_matrix or content is None or not len(content):
                 continue
             if tensor.buffer not in halved:
                 if np.prod(tensor.shape) * 4 != len(content):

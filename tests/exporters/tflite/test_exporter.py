@@ -338,6 +338,7 @@ def test_too_long_a_cache_is_refused(tmp_path):
         {"prefill_lengths": (1,)},
         {"decode_lengths": (4,)},
         {"loop": "beam"},
+        {"loop": "top_k", "quantize": "int8"},
         {"most_divergence": -1},
     ],
 )

@@ -52,27 +52,28 @@ def test_ids_of_every_loop_are_those_of_the_model_in_builtin_operators(tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [SCALED, {}])
-@pytest.mark.parametrize("quantize", ["float32", "float16", "int8", "int4"])
+@pytest.mark.parametrize("quantize", ["float16", "int8", "int4"])
 def test_each_way_to_store_a_llama_is_proved(tmp_path, settings, quantize):
-    """Past the length that its frequencies were trained for; 32 weights of a kernel's row share a scale in int4."""
-    model = tiny_llama(num_layers=1, **settings)
-    limits = LOOSE if quantize in ("int8", "int4") else {}
-    exporter = kg.TFLiteExporter(quantize=quantize, loop="top_k", cache_length=96, prefill_lengths=(8,), **limits)
-    artefact = exporter.export(model, tmp_path / "llama.tflite")
-    parity = artefact.report["parity"]
+    """Past the length that its frequencies were trained for, which stay float32 numbers."""
+    limits = {} if quantize == "float16" else LOOSE
+    exporter = kg.TFLiteExporter(quantize=quantize, cache_length=96, prefill_lengths=(8,), decode_lengths=(), **limits)
+    report = exporter.export(tiny_llama(num_layers=1, **settings), tmp_path / "llama.tflite").report
     if limits:
-        assert set(parity["signatures"]) >= {"beams"}
-        assert parity["divergence_in_nats"] < 0.2
+        assert "beams" in report["parity"]["signatures"]
+        assert report["parity"]["divergence_in_nats"] < {"int8": 0.2, "int4": 0.6}[quantize]
     else:
-        assert parity["greedy_equal"]
-    assert 0.9 < artefact.report["bytes_over_weight_bytes"] < 12
-    runtime = kg.load_artefact(artefact.path, weight_cache=None)
+        assert report["parity"]["greedy_equal"]
+
+
+@pytest.mark.slow
+def test_the_loop_in_the_graph_gives_the_ids_of_the_model(tmp_path):
+    model = tiny_llama(num_layers=1, **SCALED)
+    exporter = kg.TFLiteExporter(loop="top_k", beams=0, cache_length=96, prefill_lengths=(8,), decode_lengths=())
+    runtime = exporter.export(model, tmp_path / "loop.tflite").runtime
     prompts = model.tokenizer.encode_batch(["the and", "昨夜雨疏风骤" * 2])
     asked = {"sampler": "top_k:k=5,temperature=0.7", "max_new_tokens": 40, "seed": 3}
-    found = runtime.generate_ids(prompts, in_graph=True, **asked)
-    assert found == runtime.generate_ids(prompts, **asked)
-    if quantize == "float32":
-        assert found == [list(several[0].token_ids) for several in generate_ids(model, prompts, **asked)]
+    wanted = [list(several[0].token_ids) for several in generate_ids(model, prompts, **asked)]
+    assert runtime.generate_ids(prompts, in_graph=True, **asked) == wanted
 
 
 def test_a_model_without_a_limit_of_its_own_has_the_cache_that_is_asked_for():
@@ -80,10 +81,3 @@ def test_a_model_without_a_limit_of_its_own_has_the_cache_that_is_asked_for():
     assert config.max_sequence_length is None
     assert kg.TFLiteExporter()._cache_length(config) == 256
     assert kg.TFLiteExporter(cache_length=4096)._cache_length(config) == 4096
-
-
-@pytest.mark.slow
-def test_litert_decodes_a_llama_where_it_is_asked_for(tmp_path):
-    pipe = kg.Pipeline(model=tiny_llama(num_layers=1), cache=tmp_path)
-    asked = {"sampler": "greedy", "max_new_tokens": 24}
-    assert pipe.generate("the and", engine="litert", **asked) == pipe.generate("the and", engine="keras", **asked)
