@@ -43,7 +43,7 @@ def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:
 
 
 def held_in_graph(tokenizer: Tokenizer) -> ByteLevelBPE | None:
-    """Return a tokenizer that a TensorFlow graph computes: byte-level BPE that cuts a text as GPT-2's does; else None."""
+    """Return a tokenizer that a TensorFlow graph computes, byte-level BPE that cuts a text as GPT-2's, or None."""
     return tokenizer if isinstance(tokenizer, ByteLevelBPE) and tokenizer.pretokenization == GPT2 else None
 
 

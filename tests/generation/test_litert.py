@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
-from tiny import roughen, tiny_gpt2, tiny_opt
+from tiny import roughen, tiny_gpt2, tiny_llama, tiny_opt
 from toys import tiny_gemma
 
 import kerasgen as kg

@@ -33,8 +33,8 @@ class SavedModelExporter(Exporter):
     """Write a directory that `tensorflow` alone loads and serves: text in, text out, and ids in, ids out.
 
     GPT-2, OPT and Llama are written as plain TensorFlow, any other KerasHub causal model over its own `generate_step`.
-    A tokenizer that isn't byte-level BPE, or cuts a text otherwise than GPT-2's, stays outside, and there are signatures
-    of ids alone.
+    A tokenizer that isn't byte-level BPE, or cuts a text otherwise than GPT-2's, stays outside, and there are
+    signatures of ids alone.
 
     For each sampler there are two signatures, such as `top_k` (of texts) and `top_k_ids`. The seed, the temperature and
     what the sampler takes besides are inputs, as are `max_new_tokens` and the end token; the batch is of any size.

@@ -55,9 +55,7 @@ def read(config: DecoderConfig, weights: Weights, token_ids: Any) -> tuple[Any, 
     """
     length = tf.shape(token_ids)[1]
     places = tf.range(length)
-    earlier = Keys(
-        mask=tf.where(places[:, None] < places, LOWEST, 0.0), distances=lambda: places[:, None] - places
-    )
+    earlier = Keys(mask=tf.where(places[:, None] < places, LOWEST, 0.0), distances=lambda: places[:, None] - places)
     keys: list[Any] = []
     values: list[Any] = []
 

@@ -63,7 +63,8 @@ class _Hooks(ABC):
                 continue
             heads = self._rules.rotated(index, self._by_heads(self._normed(heads, layer.get(f"{role}_norm"))))
             found.append(heads * self._config.attention.score_scale if role == "query" else heads)
-        return self._joined(self._attend(index, *found, partial(self._rules.shares, index, layer)))
+        queries, keys, values = found
+        return self._joined(self._attend(index, queries, keys, values, partial(self._rules.shares, index, layer)))
 
     def activate(self, projected: Any) -> Any:
         part = self._config.feedforward
@@ -327,7 +328,7 @@ def require_computable(config: DecoderConfig) -> None:
         scaling = positions.scaling if isinstance(positions, RotaryPositions) else None
         if isinstance(scaling, DynamicScaling | LongRopeScaling):
             raise ModelArgumentError(
-                "Graphs of TensorFlow compute no rotary positions whose frequencies depend on how long a whole text is, "
+                "Graphs of TensorFlow compute no rotary positions whose frequencies depend on a whole text's length, "
                 f"for they read texts part by part. Received: {scaling!r:.200} of the architecture "
                 f"{config.architecture!r}. Export it in another format, such as `preset`."
             )

@@ -142,8 +142,8 @@ def _check_architecture(model: LanguageModel) -> None:
 
     if keras_weights.architecture_of(model.causal_lm) is None or not isinstance(model.tokenizer, ByteLevelBPE):
         raise GenerateArgumentError(
-            f"LiteRT decodes models of {', '.join(architectures.backbones())} with byte-level BPE tokenizers. Received: "
-            f"a {type(model.backbone).__name__} with a {type(model.tokenizer).__name__}. Use engine='keras'."
+            f"LiteRT decodes models of {', '.join(architectures.backbones())} with byte-level BPE tokenizers. "
+            f"Received: a {type(model.backbone).__name__} with a {type(model.tokenizer).__name__}. Use engine='keras'."
         )
 
 

@@ -130,8 +130,8 @@ class TFLiteExporter(Exporter):
         if self.loop is not None and self.quantize != "float32":
             raise ExportArgumentError(
                 "LiteRT runs no loop in a graph whose weights are rounded, so that `loop` is written with "
-                f"quantize='float32' alone. Received: loop={self.loop!r}, quantize={self.quantize!r}. Leave `loop` out: "
-                "the loop outside of the graph writes the same ids."
+                f"quantize='float32' alone. Received: loop={self.loop!r}, quantize={self.quantize!r}. Leave `loop` "
+                "out: the loop outside of the graph writes the same ids."
             )
         if self.beams == 1:
             raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")

@@ -12,8 +12,8 @@ random number as inputs of one element each.
 `shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `tflite_shortlist`.
 
 `prefill_N(tokens, input_pos, kv_cache_k_0, kv_cache_v_0, …)` reads N tokens and returns the caches; `decode` reads one
-and returns `logits` too. A cache is float32 `(1, key-value heads, cache_length, head_dim)`. What lies in it beyond the tokens
-read so far is never attended to, so it may hold anything finite.
+and returns `logits` too. A cache is float32 `(1, key-value heads, cache_length, head_dim)`. What lies in it beyond the
+tokens read so far is never attended to, so it may hold anything finite.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ def _choose(sampler: str, logits: Any, settings: Mapping[str, Any], step: Any) -
 
 
 def _write(caches: Mapping[str, Any], index: int, keys: Any, values: Any, place: Any) -> dict[str, Any]:
-    """The two caches of a block, with keys and values `(1, key-value heads, length, head_dim)` written from a place on."""
+    """A block's two caches, with keys and values `(1, key-value heads, length, head_dim)` written from a place on."""
     start = tf.stack([0, 0, place, 0])
     parts = {f"kv_cache_k_{index}": keys, f"kv_cache_v_{index}": values}
     return {name: gen_xla_ops.xla_dynamic_update_slice(caches[name], part, start) for name, part in parts.items()}

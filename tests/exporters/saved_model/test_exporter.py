@@ -277,7 +277,9 @@ def test_a_tokenizer_that_cuts_otherwise_than_gpt2_stays_outside(model, host, tm
     assert artefact.report["tokenizer"] is None
     assert set(artefact.report["signatures"]) == {"greedy_ids", "greedy_ids_unmasked", "logits"}
     prompt = tokenizer.encode("the sand")
-    wanted = [list(several[0].token_ids) for several in generate_ids(host, [prompt], sampler="greedy", max_new_tokens=9)]
+    wanted = [
+        list(several[0].token_ids) for several in generate_ids(host, [prompt], sampler="greedy", max_new_tokens=9)
+    ]
     assert artefact.runtime.generate_ids([prompt], max_new_tokens=9) == wanted
 
 

@@ -75,9 +75,7 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
         at = max(LENGTHS) + step
         places = tf.range(max(LENGTHS) + STEPS)
         seen = given | ((places >= max(LENGTHS)) & (places <= at))
-        logits, columns = steps._read(
-            config, decoder.as_columns(weights), tf.constant(token), where, at, seen, columns
-        )
+        logits, columns = steps._read(config, decoder.as_columns(weights), tf.constant(token), where, at, seen, columns)
         by_columns.append(logits)
     for found in (by_rows, by_columns):
         for row, length in enumerate(LENGTHS):
@@ -85,7 +83,9 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
             np.testing.assert_allclose(logits, right[length - 1 : length + STEPS], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gemma3_text", "gptj", "mixtral", "sinks", "grouped_alibi"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "llama", "gemma2", "gemma3_text", "gptj", "mixtral", "sinks", "grouped_alibi"]
+)
 def test_logits_of_tflite_s_graph_are_those_of_transformers(name):
     """Prompts are read in a chunk whose end is no token of theirs; then a token is read of a part of the cache."""
     from kerasgen.exporters.tensorflow import decoder
@@ -95,7 +95,9 @@ def test_logits_of_tflite_s_graph_are_those_of_transformers(name):
     module = _Module(config, weights, 24)
     heads, size = config.attention.num_key_value_heads, config.attention.head_dim
     caches = {
-        f"kv_cache_{kind}_{index}": tf.zeros((1, heads, 24, size)) for kind in "kv" for index in range(config.num_layers)
+        f"kv_cache_{kind}_{index}": tf.zeros((1, heads, 24, size))
+        for kind in "kv"
+        for index in range(config.num_layers)
     }
     ids = [*TOKENS[:13], 0, 0, 0]
     hidden, caches = module._read(tf.constant([ids]), tf.range(16), caches, 24)
