@@ -8,10 +8,11 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from installing import install
+from installing import install, without_tensorflow
 from places import ROOT
 from tiny import tiny_gpt2
 
@@ -36,9 +37,12 @@ def commands() -> list[str]:
     return sorted({part.strip() for line in lines for part in line.split("&&") if part.strip().startswith("kerasgen")})
 
 
-def child(arguments: list[object], folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]),
+def child(
+    arguments: list[object], folder: Path, *paths: Path, environment: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[str]:
+    variables = {
+        **environment,
+        "PYTHONPATH": os.pathsep.join([*map(str, paths), environment.get("PYTHONPATH", "")]),
         "PYTHONIOENCODING": "utf-8",
         "XDG_STATE_HOME": str(folder / "state"),
         "KERASGEN_CACHE": str(folder / "cache"),
@@ -46,7 +50,7 @@ def child(arguments: list[object], folder: Path, *paths: Path) -> subprocess.Com
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=folder,
-        env=environment,
+        env=variables,
         capture_output=True,
         encoding="utf-8",
         timeout=500,
@@ -108,7 +112,7 @@ def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path
         assert source.count(shown) == 1
         source = source.replace(shown, here)
     (tmp_path / "first.py").write_text(source, encoding="utf-8")
-    done = child(["first.py"], tmp_path)
+    done = child(["first.py"], tmp_path, environment=without_tensorflow())
     assert done.returncode == 0, done.stderr[-3000:]
     assert "昨夜雨疏风骤" in done.stdout
     assert "bits per character" in done.stdout
