@@ -117,6 +117,7 @@ class TestFitting:
         assert report.bits_per_character == pytest.approx(after.bits_per_character, rel=1e-4)
         assert json.loads(json.dumps(report.to_dict()))["steps"] == report.steps == len(report.losses)
 
+    @pytest.mark.one_backend
     def test_no_held_out_text_is_trained_on_and_every_text_is_on_one_side(self, preset):
         pipe = pipeline(preset)
         report = pipe.fit(verbose=0)
@@ -124,6 +125,7 @@ class TestFitting:
         assert report.documents + evaluation.documents == len(TEXTS)
         assert evaluation.documents > 0
 
+    @pytest.mark.one_backend
     def test_the_report_tells_what_the_corpus_dropped(self, preset, tmp_path):
         lines = [json.dumps({"text": text}) for text in TEXTS] + ["{broken"]
         (tmp_path / "texts.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -134,6 +136,7 @@ class TestFitting:
         assert sum(report.corpus["dropped"].values()) == 1
         assert "dropped" in str(report)
 
+    @pytest.mark.one_backend
     def test_max_documents_reads_no_more(self, preset):
         pipe = pipeline(preset, max_documents=10, held_out=0.0)
         assert pipe.fit(verbose=0).documents == 10
@@ -143,11 +146,13 @@ class TestFitting:
         assert first.fit(verbose=0).losses == second.fit(verbose=0).losses
         assert first.generate("the", max_new_tokens=8) == second.generate("the", max_new_tokens=8)
 
+    @pytest.mark.one_backend
     def test_a_finished_run_leaves_nothing_in_the_state_directory(self, preset, tmp_path):
         report = pipeline(preset).fit(verbose=0)
         assert report.checkpoint is None
         assert not [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
 
+    @pytest.mark.one_backend
     @pytest.mark.parametrize("own", [True, False])
     def test_a_second_run_in_one_directory_is_told_who_the_first_is(self, preset, tmp_path, own):
         """Without a directory, both are the same run and so have the same folder."""
@@ -166,6 +171,7 @@ class TestFitting:
         assert "fit(directory=…)" in said[0]
         assert report.losses == pipeline(preset).fit(verbose=0, directory=directory).losses
 
+    @pytest.mark.one_backend
     def test_a_directory_of_ones_own_keeps_the_checkpoint(self, preset, tmp_path):
         report = pipeline(preset).fit(verbose=0, directory=tmp_path / "run")
         assert Path(report.checkpoint).parent == tmp_path / "run"
@@ -199,6 +205,7 @@ class TestFitting:
     def test_any_texts_can_be_evaluated(self, preset):
         assert pipeline(preset, corpus=None).evaluate(["the cat", "the dog"]).documents == 2
 
+    @pytest.mark.one_backend
     def test_a_text_sample_is_written_every_so_often(self, preset):
         tuner = dataclasses.replace(TUNER, sample_every=2, max_steps=4)
         report = pipeline(preset, tuner=tuner).fit(verbose=0, sample_prompt="the")
@@ -207,21 +214,25 @@ class TestFitting:
 
 
 class TestGenerating:
+    @pytest.mark.one_backend
     def test_a_string_gives_a_string_and_a_list_a_list(self, preset):
         pipe = pipeline(preset)
         one = pipe.generate("the", max_new_tokens=5)
         assert isinstance(one, str)
         assert pipe.generate(["the", "a cat"], max_new_tokens=5)[0] == one
 
+    @pytest.mark.one_backend
     def test_the_prompt_comes_back_only_if_asked_for(self, preset):
         pipe = pipeline(preset)
         whole = pipe.generate("the", max_new_tokens=5)
         assert whole == "the" + pipe.generate("the", max_new_tokens=5, return_prompt=False)
 
+    @pytest.mark.one_backend
     def test_the_pieces_of_a_stream_are_the_text(self, preset):
         pipe = pipeline(preset, sampler="top_k:k=20")
         assert "".join(pipe.stream("the", max_new_tokens=20)) == pipe.generate("the", max_new_tokens=20)
 
+    @pytest.mark.one_backend
     def test_a_sampled_text_is_the_same_on_every_call(self, preset):
         pipe = pipeline(preset, sampler=kg.TopK(k=50))
         assert pipe.generate("the", max_new_tokens=20) == pipe.generate("the", max_new_tokens=20)
@@ -272,6 +283,7 @@ class TestSaving:
         again = kg.Pipeline.load(pipe.save(tmp_path / "poet"))
         assert again.generate("the", max_new_tokens=20) == pipe.generate("the", max_new_tokens=20)
 
+    @pytest.mark.one_backend
     def test_nothing_is_overwritten_unless_told(self, preset, tmp_path):
         pipe = pipeline(preset, corpus=None)
         pipe.save(tmp_path / "poet")
@@ -282,12 +294,14 @@ class TestSaving:
         with pytest.raises(ArgumentError, match="no saved pipeline"):
             pipe.save(tmp_path / "letters", overwrite=True)
 
+    @pytest.mark.one_backend
     def test_texts_given_in_python_are_asked_for_again(self, preset, tmp_path):
         pipeline(preset).save(tmp_path / "poet")
         with pytest.raises(ArgumentError, match="no corpus"):
             kg.Pipeline.load(tmp_path / "poet").evaluate()
         assert kg.Pipeline.load(tmp_path / "poet", corpus=TEXTS).evaluate().documents > 0
 
+    @pytest.mark.one_backend
     def test_a_named_corpus_comes_back(self, preset, tmp_path):
         pipe = pipeline(preset, corpus="sample:language=zh", max_documents=30)
         pipe.save(tmp_path / "poet")
