@@ -34,6 +34,7 @@ from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_
 from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.pretokenization import LLAMA3_PATTERN, Pretokenization
 
 # Names of Keras's dtype policies of layers that are quantized begin so.
 _QUANTIZED_POLICIES = ("Quantized", "Int4DTypePolicy", "GPTQDTypePolicy", "AWQDTypePolicy")
@@ -218,11 +219,15 @@ def _transformers_tokenizer(preset: str, causal_lm: Any, config: Mapping[str, An
     """The exact tokenizer of a transformers-format model."""
     name = type(causal_lm.backbone).__name__
     family = architectures.byte_level_tokens(name)
-    is_ours = architectures.of_backbone(name) is not None and transformers_format.is_byte_level(preset)
-    if family is None and not is_ours:
+    cut = transformers_format.cut_of(preset) if architectures.of_backbone(name) is not None else None
+    if family is None and cut in (None, Pretokenization(LLAMA3_PATTERN)):
         from kerasgen.models import keras_hub_tokenizers
 
-        return keras_hub_tokenizers.read(preset, _keras_hub_tokenizer(preset, causal_lm), config)
+        try:
+            return keras_hub_tokenizers.read(preset, _keras_hub_tokenizer(preset, causal_lm), config)
+        except (ModelFormatError, ValueError):
+            if cut is None:
+                raise  # of Llama 3's cut, KerasHub's class wants tokens that a vocabulary may lack
     return transformers_format.byte_level_tokenizer(preset, family, config)
 
 

@@ -15,7 +15,7 @@ from kerasgen.models.transformers_settings import settings
 from kerasgen.models.transformers_tensors import SAFETENSORS_FILE, SAFETENSORS_INDEX
 from kerasgen.tokens import tokenizer_directory, tokenizer_json
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.pretokenization import LLAMA3_PATTERN, Pretokenization
+from kerasgen.tokens.pretokenization import Pretokenization
 from kerasgen.tokens.special_tokens import AUTOMATIC
 
 FOREIGN_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
@@ -88,17 +88,16 @@ def has_file(preset: str, name: str) -> bool:
     return bool(check_file_exists(preset, name))
 
 
-def is_byte_level(preset: str) -> bool:
-    """Return whether a preset has a `tokenizer.json` of a byte-level BPE that KerasHub's Llama 3 can't hold."""
+def cut_of(preset: str) -> Pretokenization | None:
+    """Return how the byte-level BPE of a preset's `tokenizer.json` cuts a text, or None where it has no such file."""
     from keras_hub.src.utils.preset_utils import get_file
 
     if not has_file(preset, "tokenizer.json"):
-        return False
+        return None
     try:
-        found = tokenizer_json.read(Path(get_file(preset, "tokenizer.json")))
+        return tokenizer_json.read(Path(get_file(preset, "tokenizer.json"))).pretokenization
     except TokenizerError:
-        return False
-    return found.pretokenization != Pretokenization(LLAMA3_PATTERN)
+        return None
 
 
 def byte_level_tokenizer(preset: str, family: ByteLevelTokens | None, config: Mapping[str, Any]) -> ByteLevelBPE:

@@ -20,7 +20,6 @@ from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
 from kerasgen.exporters.gguf import file_format as file
 from kerasgen.exporters.gguf import settings
-from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.generation import generate_ids
 from kerasgen.models import architectures
 from kerasgen.models.architectures import keras_weights
@@ -85,13 +84,12 @@ def described(positions: RotaryPositions) -> tuple[DecoderConfig, dict]:
 def test_llama_cpp_gives_real_texts_the_tokenizers_ids(kind: str, tmp_path, shared_data) -> None:
     model = llama(kind, num_layers=1)
     artefact = kg.GgufExporter().export(model, tmp_path / "llama.gguf")
-    llama_cpp = LlamaCpp(str(artefact.path), chunk=16, longest=128, texts=1, threads=1)
+    runtime = kg.load_artefact(artefact.path)
     with lzma.open(shared_data / "tifu_posts_2012_2013.jsonl.xz", "rt", encoding="utf-8") as lines:
         posts = [json.loads(line)["selftext"] for _, line in zip(range(200), lines, strict=False)]
     for post in posts:
-        assert llama_cpp.tokenize(post, start=False) == model.tokenizer.encode(post)
-    again = kg.load_artefact(artefact.path).tokenizer
-    assert again.encode_batch(posts) == model.tokenizer.encode_batch(posts)
+        assert runtime._server.tokenize(post, start=False) == model.tokenizer.encode(post)
+    assert runtime.tokenizer.encode_batch(posts) == model.tokenizer.encode_batch(posts)
 
 
 @pytest.mark.parametrize("scaling", [None, LinearScaling(4.0), Llama3Scaling(8.0, 1.0, 4.0, 32)])
