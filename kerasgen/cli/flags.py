@@ -31,8 +31,8 @@ def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
         message = re.sub(rf"{_CALL}(?<![\w.:,|]){word}={_VALUE}\)?", partial(_written, spelled), message)
         message = re.sub(rf"`{word}`|\b\w+:{word}(?= takes )", spelled, message)
         # An underscore is no part of plain English; another name is meant only where the sentence speaks of it.
-        ending = "" if "_" in name else r"(?= must | takes )"
-        message = re.sub(rf"(?<![\w:'=.-]){word}(?![\w=']){ending}", spelled, message)
+        followed_by = "" if "_" in name else r"(?= must | takes )"
+        message = re.sub(rf"(?<![\w:'=.-]){word}(?![\w=']){followed_by}", spelled, message)
     return message + listed + taken
 
 

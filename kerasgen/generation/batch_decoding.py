@@ -27,12 +27,12 @@ def decode_request(
     Args:
         model: the model and its tokenizer, or an engine.
         request: of the call.
-        engine: as in `generate`.
-        progress: as in `generate`.
+        engine: what decodes, by its name or as a value.
+        progress: whether a bar is shown; None for where standard error is a terminal.
 
     Raises:
         GenerateArgumentError: the sampler asks for what the engine doesn't do.
-        GenerationError: as in `generate`.
+        GenerationError: the model's logits are not finite.
     """
     found: list[list[Continuation]] = [[] for _ in request.prompts]
     shown = progress if len(request.prompts) > request.batch_size else False

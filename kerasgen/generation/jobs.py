@@ -42,16 +42,16 @@ def generate_to(
 
     Args:
         model: the model and its tokenizer.
-        path: as there.
-        prompts: as there.
+        path: of the file.
+        prompts: any number, drawn a chunk at a time.
         config: the settings, a sampler among them; those that are given by name come first.
-        chunk_size: as there.
-        overwrite: as there.
+        chunk_size: prompts that are read, generated from and written together.
+        overwrite: replace a file that is there already.
         **settings: keyword arguments of `GenerationConfig`.
 
     Raises:
-        GenerateArgumentError: as there.
-        GenerationError: as there.
+        GenerateArgumentError: the call can't be carried out as written, or a killed run had other settings or prompts.
+        GenerationError: the file can't be written, or the model's logits are not finite.
     """
     fork_safety.check(fork_safety.KERAS)
     config = configured("generate_to()", GenerationSettings, config, settings, needs=("sampler",))

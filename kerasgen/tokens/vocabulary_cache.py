@@ -24,7 +24,7 @@ FOLDER: Final = "vocabularies"
 
 
 @dataclass(frozen=True, eq=False)
-class Adaptations:
+class CandidateVocabularies:
     """How texts use a tokenizer, and what it could become for them.
 
     Args:
@@ -38,9 +38,9 @@ class Adaptations:
     extended: AdaptedVocabulary | None
 
 
-def adaptations(
+def candidate_vocabularies(
     texts: Texts, tokenizer: ByteLevelBPE, *, digest: str, extending: bool, directory: Path | None
-) -> Adaptations:
+) -> CandidateVocabularies:
     """Return what `trim` and, if it is asked for, `extend` make of the tokenizer, from the cache if it is there.
 
     Args:
@@ -65,10 +65,10 @@ def adaptations(
             said["first_added"],
             said["tokens_per_character"],
         )
-    return Adaptations(use, trim(tokenizer, use), extended)
+    return CandidateVocabularies(use, trim(tokenizer, use), extended)
 
 
-def promised(
+def tokens_per_character(
     sample: Sequence[str], tokenizer: ByteLevelBPE, *, digest: str, directory: Path | None
 ) -> tuple[float, float]:
     """Return the tokens per character of a sample of texts, as it is and as `extend` would spell it.

@@ -15,7 +15,7 @@ from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.corpus_scan import Survey, Surveyed
-from kerasgen.tokens.vocabulary_cache import Adaptations, adaptations, promised
+from kerasgen.tokens.vocabulary_cache import CandidateVocabularies, candidate_vocabularies, tokens_per_character
 from kerasgen.tuners.base import TuneReport
 
 # `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
@@ -77,7 +77,9 @@ def adapt(
         return dict(record)
     if asked is None and (well := _spelt_well(survey.found, old, cache)):
         return {"asked": asked, "choice": "keep", "reason": well}
-    found = adaptations(texts, old, digest=digest, extending=asked in ("extend", "auto", None), directory=cache)
+    found = candidate_vocabularies(
+        texts, old, digest=digest, extending=asked in ("extend", "auto", None), directory=cache
+    )
     if not found.use.characters:
         raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
     choice, reason = _choose(model, asked, found)
@@ -109,7 +111,9 @@ def _spelt_well(texts: Surveyed, tokenizer: ByteLevelBPE, cache: Path | None) ->
     """Say why a sample of the texts gives no reason to count all of them; empty if it does."""
     if not any(texts.training_sample):
         return "there are no texts to fit it to"
-    longer, shorter = promised(texts.training_sample, tokenizer, digest=texts.training_digest, directory=cache)
+    longer, shorter = tokens_per_character(
+        texts.training_sample, tokenizer, digest=texts.training_digest, directory=cache
+    )
     if shorter <= PROMISING * longer:
         return ""
     return (
@@ -149,7 +153,7 @@ def record_validation(model: LanguageModel, record: Mapping[str, Any], report: T
 
 
 def _choose(
-    model: LanguageModel, asked: tokens.Vocabulary | None, found: Adaptations
+    model: LanguageModel, asked: tokens.Vocabulary | None, found: CandidateVocabularies
 ) -> tuple[Literal["keep", "trim", "extend"], str]:
     if asked == "trim" or asked == "extend":
         return asked, "asked for"
