@@ -7,14 +7,17 @@ import dataclasses
 import pytest
 from in_threads import answers_are_those_of_one_thread
 from metadata_variants import outcomes
-from tiny import tiny_gpt2
+from tiny import tiny_gpt2, tiny_llama
 
 import kerasgen as kg
 from kerasgen.exporters.litertlm import bundle
 from kerasgen.exporters.litertlm.exporter import as_litert_lm_tells
 from kerasgen.exporters.parity import ids as proving
+from kerasgen.generation import generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.testing.runtimes import RuntimeContract
+from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretokenization import GPT2, LLAMA3_PATTERN, Pretokenization
 
 pytestmark = pytest.mark.one_backend
 
@@ -219,3 +222,34 @@ def test_a_vocabulary_fitted_to_chinese_is_read_by_litert_lm(tmp_path):
     artefact = kg.LiteRtLmExporter().export(model, tmp_path / "poet.litertlm")
     assert artefact.report["parity"]["text_equal"]
     assert kg.load_artefact(artefact.path).tokenizer.digest() == model.tokenizer.digest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [GPT2, Pretokenization(LLAMA3_PATTERN, ignore_merges=True)])
+def test_litert_lm_writes_the_text_of_a_llama(tmp_path, cut):
+    """With GPT-2's way to cut a text and with Llama 3's own, which the tokenizer in the bundle keeps to."""
+    require_packages()
+    plain = tiny_llama(400, num_layers=1, tie_word_embeddings=True)
+    names = {name: getattr(plain.tokenizer, name) for name in ("start_token", "end_token", "pad_token")}
+    tokenizer = ByteLevelBPE(plain.tokenizer.vocabulary, plain.tokenizer.merges, pretokenization=cut, **names)
+    model = LanguageModel(plain.causal_lm, tokenizer, "tiny llama")
+    artefact = kg.LiteRtLmExporter(cache_length=96, prefill_lengths=(16,)).export(model, tmp_path / "llama.litertlm")
+    parity = artefact.report["parity"]
+    assert parity["text_equal"]
+    assert parity["greedy_equal"]
+    assert not parity["is_degenerate"]
+    ids = tokenizer.encode("the sand and 1234")
+    wanted = generate_ids(model, [ids], sampler="greedy", max_new_tokens=24, valid_utf8=False)[0][0].token_ids
+    said = tokenizer.encode(as_litert_lm_tells(tokenizer, list(wanted)))
+    assert artefact.runtime.generate_ids([ids], max_new_tokens=24) == [said]
+
+
+def test_a_tokenizer_of_another_kind_is_refused_before_any_work(tmp_path):
+    from hub_tokenizers import gemma_tokenizer
+
+    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+
+    model = LanguageModel(tiny_llama(340, num_layers=1).causal_lm, KerasHubTokenizer(gemma_tokenizer()), "sentences")
+    with pytest.raises(kg.errors.ExportArgumentError, match="no SentencePiece"):
+        kg.LiteRtLmExporter().export(model, tmp_path / "llama.litertlm")
+    assert list(tmp_path.iterdir()) == []

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import plain_llama
 import pytest
 from described import CONFIGS, LLAMA, TOKENS, drawn
 from tiny import tiny_gpt2, tiny_llama, tiny_opt
 
-from kerasgen.decoder.config import RotaryPositions
-from kerasgen.decoder.numpy import NumpyDecoder
+from kerasgen.decoder.config import AlibiPositions, RotaryPositions
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
 from kerasgen.decoder.weights import map_named
 from kerasgen.errors import ModelArgumentError
@@ -26,24 +26,25 @@ STEPS = 8  # longer than a window
 # These differ by functions that other executors take too, whose tests hold them, or by traits that others have.
 SHARED = {"opt", "llama_linear", "llama_llama3", "llama_yarn", "llama_tied_with_biases", "qwen2"}
 COMPUTED = [name for name in CONFIGS if name not in SHARED | {"llama_dynamic"}]
-# No program computes attention sinks beside the other traits here, so that NumPy's executor says what is right.
-SINKS = replace(CONFIGS["gemma2"], attention=replace(CONFIGS["gemma2"].attention, sinks=True))
-GROUPED_ALIBI = replace(CONFIGS["bloom"], attention=replace(LLAMA.attention, num_query_heads=6, head_dim=4))
+# What no library here computes beside Llama's other traits, a slow definition does.
+BY_HAND = {
+    "sinks": replace(LLAMA, attention=replace(LLAMA.attention, sinks=True)),
+    "grouped_alibi": replace(LLAMA, positions=AlibiPositions()),
+}
 
 
 def wanted(name):
-    """The logits of a description after each token, and its weights."""
-    own = {"sinks": SINKS, "grouped_alibi": GROUPED_ALIBI}
-    config = own.get(name) or CONFIGS[name]
+    """A description, its weights, and the logits after each token."""
+    config = BY_HAND.get(name) or CONFIGS[name]
     weights = drawn(config)
-    return config, weights, NumpyDecoder(config, weights).read(TOKENS) if name in own else LOGITS[name]
+    return config, weights, plain_llama.logits(config, weights, TOKENS) if name in BY_HAND else LOGITS[name]
 
 
 def kept(name, array):
     return tf.constant(array.T if name.endswith(".kernel") else array)
 
 
-@pytest.mark.parametrize("name", [*COMPUTED, "sinks", "grouped_alibi"])
+@pytest.mark.parametrize("name", [*COMPUTED, *BY_HAND])
 def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
     """Read as a whole; and as prompts of unequal lengths, then step by step, as rows and as columns."""
     from kerasgen.exporters.saved_model import passes, steps
