@@ -12,7 +12,15 @@ from typing import Any
 from kerasgen.decoder.config import Activation, Norm
 
 
-def normalize(xp: Any, x: Any, norm: Norm, weights: Mapping[str, Any], axis: int | tuple[int, ...] = -1) -> Any:
+def normalize(
+    xp: Any,
+    x: Any,
+    norm: Norm,
+    weights: Mapping[str, Any],
+    axis: int | tuple[int, ...] = -1,
+    *,
+    scale_first: bool = False,
+) -> Any:
     """Return `x` normalized along an axis.
 
     Args:
@@ -21,11 +29,14 @@ def normalize(xp: Any, x: Any, norm: Norm, weights: Mapping[str, Any], axis: int
         norm: how.
         weights: `scale` and perhaps `bias`, in shapes that broadcast to `x`.
         axis: of the features, or several axes of them.
+        scale_first: whether the scale multiplies what `x` is multiplied with, rather than their product: the same but
+            for its last bits.
     """
     if norm.kind == "layer_norm":
         x = x - xp.mean(x, axis=axis, keepdims=True)
-    x = x * xp.rsqrt(xp.mean(xp.square(x), axis=axis, keepdims=True) + norm.epsilon)
-    x = x * (1 + weights["scale"] if norm.kind == "rms_plus_one" else weights["scale"])
+    factor = xp.rsqrt(xp.mean(xp.square(x), axis=axis, keepdims=True) + norm.epsilon)
+    scale = 1 + weights["scale"] if norm.kind == "rms_plus_one" else weights["scale"]
+    x = x * (factor * scale) if scale_first else x * factor * scale
     return x + weights["bias"] if norm.bias else x
 
 

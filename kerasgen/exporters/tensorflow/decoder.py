@@ -47,7 +47,10 @@ class _Hooks(ABC):
         self._rules = AttentionRules(config, places)
 
     def norm(self, hidden: Any, weights: Any) -> Any:
-        return normalize(xp, hidden, self._config.norm, weights, self._axis)
+        # TFLite's converter would fold a scale that stands alone before a kernel into a copy of it: of a tied output
+        # layer, a second table.
+        norm = self._config.norm
+        return normalize(xp, hidden, norm, weights, self._axis, scale_first=not norm.bias)
 
     def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
         """The projections of all these roles, side by side along the features."""

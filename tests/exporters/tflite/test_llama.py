@@ -7,6 +7,7 @@ from tiny import tiny_llama
 
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
+from kerasgen.exporters.tflite.quantize import read
 from kerasgen.generation import generate_ids
 from kerasgen.models.architectures import keras_weights
 
@@ -50,6 +51,17 @@ def test_ids_of_every_loop_are_those_of_the_model_in_builtin_operators(tmp_path)
     assert ids(engine, prompts[:1], **several) == ids(host, prompts[:1], **several)
 
 
+def tables(path, rows: int) -> set[int]:
+    """The stored matrices of so many rows; an output layer that is the tokens' table is among them once."""
+    _, model = read(path.read_bytes())
+    return {
+        tensor.buffer
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if len(tensor.shape) == 2 and tensor.shape[0] == rows and model.buffers[tensor.buffer].data is not None
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [SCALED, {}])
 @pytest.mark.parametrize("quantize", ["float16", "int8", "int4"])
@@ -57,7 +69,9 @@ def test_each_way_to_store_a_llama_is_proved(tmp_path, settings, quantize):
     """Past the length that its frequencies were trained for, which stay float32 numbers."""
     limits = {} if quantize == "float16" else LOOSE
     exporter = kg.TFLiteExporter(quantize=quantize, cache_length=96, prefill_lengths=(8,), decode_lengths=(), **limits)
-    report = exporter.export(tiny_llama(num_layers=1, **settings), tmp_path / "llama.tflite").report
+    artefact = exporter.export(tiny_llama(num_layers=1, **settings), tmp_path / "llama.tflite")
+    report = artefact.report
+    assert len(tables(artefact.path, 300)) == (1 if settings else 2)
     if limits:
         assert "beams" in report["parity"]["signatures"]
         assert report["parity"]["divergence_in_nats"] < {"int8": 0.2, "int4": 0.6}[quantize]
