@@ -132,3 +132,13 @@ def check_limit(name: str, value: Any) -> None:
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
         raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")
+
+
+def check_context_length(value: Any) -> None:
+    """Check the number of tokens that an artefact shall say a text may have.
+
+    Raises:
+        ExportArgumentError: it is neither None nor a whole number from 1.
+    """
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ExportArgumentError(f"`context_length` must be a whole number from 1, or None. Received: {value!r}.")

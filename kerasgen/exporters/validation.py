@@ -56,15 +56,13 @@ def context_length(model: LanguageModel, asked: int | None) -> int:
             transformers directory said, else its preprocessor's, else 1024.
 
     Raises:
-        ExportArgumentError: it is no whole number from 1, or the model has another number of positions.
+        ExportArgumentError: the model has another number of positions.
     """
     own = model.max_sequence_length
     if asked is None:
         said = model.metadata.get(CONTEXT_LENGTH)
         usual = getattr(model.causal_lm.preprocessor, "sequence_length", None) or DEFAULT_SEQUENCE_LENGTH
         return own or (said if isinstance(said, int) else int(usual))
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-        raise ExportArgumentError(f"`context_length` must be a whole number from 1, or None. Received: {asked!r}.")
     if own is not None and asked != own:
         raise ExportArgumentError(
             f"`context_length` is for models without a limit of their own, and this one has {own} positions. Received: "

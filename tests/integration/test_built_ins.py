@@ -157,6 +157,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "gguf": {
             "dtype": st.sampled_from(["F32", "F16", "Q8_0"]),
             "most_divergence": st.none() | st.floats(0, 1),
+            "context_length": _SOME,
         },
         "litertlm": {
             "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
@@ -169,13 +170,14 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "held_out_text": st.none() | _WORD,
         },
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
-        "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"])},
+        "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"]), "context_length": _SOME},
         "saved_model": {
             "samplers": st.sampled_from([("greedy",), ("greedy", "beam"), ("top_k", "top_p", "min_p")]),
             "num_beams": _COUNT,
             "length_penalty": st.floats(-2, 2),
             "dtype": st.sampled_from(["float32", "float16"]),
             "compiled": st.booleans(),
+            "max_sequence_length": _SOME,
         },
         "tflite": {
             "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
@@ -184,7 +186,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "decode_lengths": st.none() | st.lists(st.integers(8, 512), unique=True, max_size=3).map(sorted).map(tuple),
             "beams": st.sampled_from([0, 2, 4]),
             "shortlist": st.sampled_from([None, 0]),  # more than none goes with float32 alone
-            "loop": st.none() | st.sampled_from(["greedy", "random", "top_k", "top_p", "min_p"]),
+            "loop": st.none(),  # one goes with float32 alone
             "samplers": st.sampled_from([(), ("greedy",), ("top_k", "min_p")]),
             "most_divergence": st.none() | st.floats(0, 1),
             "least_agreement": st.none() | st.floats(0, 1),
@@ -260,6 +262,7 @@ def test_a_manifest_and_a_text_give_the_value_that_the_constructor_gives(surface
         ("corpora", "jsonl:path=a.jsonl,field=post", {"path": "a.jsonl", "field": "post"}),
         ("models", "hub:preset=hf://some/model", {"preset": "hf://some/model"}),
         ("exporters", "preset:dtype=float16", {"dtype": "float16"}),
+        ("exporters", "tflite:loop=top_k", {"loop": "top_k"}),
     ],
 )
 def test_a_text_means_this_call(surface: str, text: str, arguments: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
-from kerasgen.exporters.base import Artefact, Exporter, check_limit
+from kerasgen.exporters.base import Artefact, Exporter, check_context_length, check_limit
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -46,6 +46,7 @@ class GgufExporter(Exporter):
             raise ExportArgumentError(f"dtype must be 'F32', 'F16' or 'Q8_0'. Received: {self.dtype!r}.")
         if self.most_divergence is not None:
             check_limit("most_divergence", self.most_divergence)
+        check_context_length(self.context_length)
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the file, and have fresh processes read it and compare; see `Exporter`.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.rotary_scaling import Llama3Scaling, RotaryScaling
 from kerasgen.errors import ExportArgumentError, ExportError
-from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.base import Artefact, Exporter, check_context_length
 from kerasgen.files import temporary
 from kerasgen.keywords import meant
 
@@ -66,6 +66,7 @@ class TransformersExporter(Exporter):
                 f"dtype must be one of {', '.join(map(repr, TOLERANCE))}. Received: {self.dtype!r}."
                 f"{meant(self.dtype, TOLERANCE)}"
             )
+        check_context_length(self.context_length)
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
