@@ -30,7 +30,7 @@ _ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
     "clip": ("clip_norm",),
     "clipnorm": ("clip_norm",),
     "column": ("field",),
-    "context_length": ("sequence_length", "cache_length", "max_length"),
+    "context_length": ("sequence_length", "max_sequence_length", "cache_length", "max_length"),
     "data": ("corpus", "path", "texts"),
     "dataset": ("corpus", "texts"),
     "dtype": ("precision", "quantize"),

@@ -134,11 +134,11 @@ def check_limit(name: str, value: Any) -> None:
         raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")
 
 
-def check_context_length(value: Any) -> None:
-    """Check the number of tokens that an artefact shall say a text may have.
+def check_length(name: str, value: Any) -> None:
+    """Check what an exporter's argument says of a text's length in tokens.
 
     Raises:
-        ExportArgumentError: it is neither None nor a whole number from 1.
+        ExportArgumentError: it is neither a whole number of at least 1 nor None.
     """
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ExportArgumentError(f"`context_length` must be a whole number from 1, or None. Received: {value!r}.")
+        raise ExportArgumentError(f"{name} must be a whole number of at least 1, or None. Received: {value!r}.")

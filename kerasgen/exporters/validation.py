@@ -47,7 +47,7 @@ def held_in_graph(tokenizer: Tokenizer) -> ByteLevelBPE | None:
     return tokenizer if isinstance(tokenizer, ByteLevelBPE) and tokenizer.pretokenization == GPT2 else None
 
 
-def context_length(model: LanguageModel, asked: int | None) -> int:
+def text_length(model: LanguageModel, asked: int | None) -> int:
     """Return how many tokens a text may have in an artefact that says so.
 
     Args:
@@ -65,8 +65,8 @@ def context_length(model: LanguageModel, asked: int | None) -> int:
         return own or (said if isinstance(said, int) else int(usual))
     if own is not None and asked != own:
         raise ExportArgumentError(
-            f"`context_length` is for models without a limit of their own, and this one has {own} positions. Received: "
-            f"{asked}. Leave it out."
+            f"`max_sequence_length` is for models without a limit of their own, and this one has {own} positions. "
+            f"Received: {asked}. Leave it out."
         )
     return asked
 

@@ -157,7 +157,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "gguf": {
             "dtype": st.sampled_from(["F32", "F16", "Q8_0"]),
             "most_divergence": st.none() | st.floats(0, 1),
-            "context_length": _SOME,
+            "max_sequence_length": _SOME,
         },
         "litertlm": {
             "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
@@ -170,7 +170,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "held_out_text": st.none() | _WORD,
         },
         "preset": {"dtype": st.sampled_from(["float32", "float16"])},
-        "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"]), "context_length": _SOME},
+        "transformers": {"dtype": st.sampled_from(["float32", "float16", "bfloat16"]), "max_sequence_length": _SOME},
         "saved_model": {
             "samplers": st.sampled_from([("greedy",), ("greedy", "beam"), ("top_k", "top_p", "min_p")]),
             "num_beams": _COUNT,

@@ -300,7 +300,7 @@ def test_a_tokenizer_that_keras_hub_s_class_would_cut_otherwise_is_read_by_ours(
     theirs = llama(tmp_path, change)
     model = Hub(str(tmp_path)).load()
     assert model.causal_lm.preprocessor is None
-    assert model.metadata["context_length"] == 64
+    assert model.metadata["max_position_embeddings"] == 64
     for tokenizer in (model.tokenizer, Hub(str(save_preset(model, tmp_path / "preset"))).load().tokenizer):
         for text in ("a<user>b  春風 c", "it's 12345 <user><user>", "nothing"):
             assert [tokenizer.start_token_id, *tokenizer.encode(text)] == theirs.encode(text).ids

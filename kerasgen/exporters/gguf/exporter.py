@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
-from kerasgen.exporters.base import Artefact, Exporter, check_context_length, check_limit
+from kerasgen.exporters.base import Artefact, Exporter, check_length, check_limit
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -30,8 +30,8 @@ class GgufExporter(Exporter):
         most_divergence: from the model's predictions, in nats a token, that the file may have in NumPy and in llama.cpp
             (Kullback-Leibler, on a probe text); None for 0.001 with F16 and 0.05 with Q8_0, and with F32, which rounds
             nothing, for 0.000001 in NumPy and 0.001 in llama.cpp.
-        context_length: tokens of a text that the file says it is for; None for the model's positions, and for a Llama,
-            which has no limit of its own, what the directory it came from said, else 1024.
+        max_sequence_length: tokens of a text that the file says it is for; None for the model's positions, and for a
+            Llama, which has no limit of its own, what the directory it came from said, else 1024.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
@@ -39,14 +39,14 @@ class GgufExporter(Exporter):
 
     dtype: Literal["F32", "F16", "Q8_0"] = "F32"
     most_divergence: float | None = None
-    context_length: int | None = None
+    max_sequence_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in ("F32", "F16", "Q8_0"):
             raise ExportArgumentError(f"dtype must be 'F32', 'F16' or 'Q8_0'. Received: {self.dtype!r}.")
         if self.most_divergence is not None:
             check_limit("most_divergence", self.most_divergence)
-        check_context_length(self.context_length)
+        check_length("max_sequence_length", self.max_sequence_length)
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the file, and have fresh processes read it and compare; see `Exporter`.
@@ -59,7 +59,7 @@ class GgufExporter(Exporter):
         from kerasgen.exporters.gguf.vocabulary import pre_tokenizer_name
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import REPORTS, staged, write_report
-        from kerasgen.exporters.validation import context_length, decoder_and_byte_pairs, require_held
+        from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held, text_length
         from kerasgen.files import digests
         from kerasgen.models.architectures import keras_weights
 
@@ -84,7 +84,7 @@ class GgufExporter(Exporter):
                 f"Q8_0 needs widths that {gguf_file.BLOCK} divides. Received: hidden_dim={config.hidden_dim}, "
                 f"intermediate_dim={inner}. Choose 'F16'."
             )
-        longest = context_length(model, self.context_length)
+        longest = text_length(model, self.max_sequence_length)
         comparison.require_positions(longest)
         comparison.require_finite(model)
         if importlib.util.find_spec("gguf") is None:

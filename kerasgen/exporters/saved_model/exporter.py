@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
-from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.base import Artefact, Exporter, check_length
 from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
 
 if TYPE_CHECKING:
@@ -83,11 +83,7 @@ class SavedModelExporter(Exporter):
             raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
         if not isinstance(self.compiled, bool):
             raise ExportArgumentError(f"compiled must be True or False. Received: {self.compiled!r}.")
-        longest = self.max_sequence_length
-        if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int) or longest < 1):
-            raise ExportArgumentError(
-                f"max_sequence_length must be a whole number of at least 1, or None. Received: {longest!r}."
-            )
+        check_length("max_sequence_length", self.max_sequence_length)
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the SavedModel, let a fresh process generate from it, and compare with the model; see `Exporter`.

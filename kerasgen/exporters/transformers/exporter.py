@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.rotary_scaling import Llama3Scaling, RotaryScaling
 from kerasgen.errors import ExportArgumentError, ExportError
-from kerasgen.exporters.base import Artefact, Exporter, check_context_length
+from kerasgen.exporters.base import Artefact, Exporter, check_length
 from kerasgen.files import temporary
 from kerasgen.keywords import meant
 
@@ -53,12 +53,12 @@ class TransformersExporter(Exporter):
 
     Args:
         dtype: what the weights are stored as; the halves round each weight to 11 or 8 bits.
-        context_length: what the files say a text may have in tokens; None for the model's positions, and for a Llama,
-            which has no limit of its own, what the directory it came from said, else 1024.
+        max_sequence_length: tokens of a text that the files say it is for; None for the model's positions, and for a
+            Llama, which has no limit of its own, what the directory it came from said, else 1024.
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    context_length: int | None = None
+    max_sequence_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in TOLERANCE:
@@ -66,20 +66,20 @@ class TransformersExporter(Exporter):
                 f"dtype must be one of {', '.join(map(repr, TOLERANCE))}. Received: {self.dtype!r}."
                 f"{meant(self.dtype, TOLERANCE)}"
             )
-        check_context_length(self.context_length)
+        check_length("max_sequence_length", self.max_sequence_length)
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
         from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
-        from kerasgen.exporters.validation import context_length, decoder_and_byte_pairs
+        from kerasgen.exporters.validation import decoder_and_byte_pairs, text_length
         from kerasgen.models.architectures import keras_weights, tensors
 
         architecture, tokenizer = decoder_and_byte_pairs(model, "transformers")
         model = replace(model, tokenizer=tokenizer)
         described = keras_weights.describe(architecture, model.backbone)
-        positions = context_length(model, self.context_length)
+        positions = text_length(model, self.max_sequence_length)
         comparison.require_positions(positions)
         comparison.require_finite(model)
         # kerasgen's own readers know no other, so nothing could be proved.

@@ -11,8 +11,9 @@ from dataclasses import replace
 import byte_level
 import numpy as np
 import pytest
+from hub_tokenizers import gemma_tokenizer
 from llamas import LONGEST, llama
-from tiny import tiny_llama
+from tiny import tiny_gpt2, tiny_llama
 
 import kerasgen as kg
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
@@ -23,6 +24,7 @@ from kerasgen.exporters.gguf import settings
 from kerasgen.generation import generate_ids
 from kerasgen.models import architectures
 from kerasgen.models.architectures import keras_weights
+from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretokenization import Pretokenization
 
@@ -63,7 +65,7 @@ def test_llama_cpp_computes_scaled_positions_and_either_output_layer(kind: str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["F16", "Q8_0"])
 def test_llama_cpp_computes_a_rounded_llama(dtype, tmp_path) -> None:
-    artefact = kg.GgufExporter(dtype=dtype, context_length=64).export(tiny_llama(), tmp_path / "llama.gguf")
+    artefact = kg.GgufExporter(dtype=dtype, max_sequence_length=64).export(tiny_llama(), tmp_path / "llama.gguf")
     parity = artefact.report["parity"]
     assert parity["greedy_equal"]
     assert parity["weights_equal"]
@@ -111,10 +113,15 @@ def test_positions_that_a_file_has_no_place_for_are_said(scaling) -> None:
         settings.keys(config)
 
 
+def test_a_gpt2_has_its_own_positions(tmp_path) -> None:
+    with pytest.raises(kg.errors.ExportArgumentError, match=r"128 positions. Received: 64"):
+        kg.GgufExporter(max_sequence_length=64).export(tiny_gpt2(), tmp_path / "x.gguf")
+
+
 @pytest.mark.parametrize("wrong", [0, True, 1.5, 4])
-def test_a_context_is_long_enough_to_be_compared(wrong, tmp_path) -> None:
+def test_a_text_is_long_enough_to_be_compared(wrong, tmp_path) -> None:
     with pytest.raises(kg.errors.ExportArgumentError, match="Received"):
-        kg.GgufExporter(context_length=wrong).export(tiny_llama(), tmp_path / "x.gguf")
+        kg.GgufExporter(max_sequence_length=wrong).export(tiny_llama(), tmp_path / "x.gguf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,3 +133,11 @@ def test_a_tokenizer_that_llama_cpp_has_no_name_for_is_refused(tmp_path) -> None
     )
     with pytest.raises(kg.errors.ExportArgumentError, match="single_digits=True"):
         kg.GgufExporter().export(dataclasses.replace(model, tokenizer=tokenizer), tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize("exporter", [kg.GgufExporter(), kg.TransformersExporter()])
+def test_a_sentencepiece_tokenizer_is_refused_with_a_way_out(exporter, tmp_path) -> None:
+    tokenizer = KerasHubTokenizer(gemma_tokenizer())
+    model = dataclasses.replace(llama(), tokenizer=tokenizer)
+    with pytest.raises(kg.errors.ExportArgumentError, match=r"no SentencePiece.*'preset' writes"):
+        exporter.export(model, tmp_path / "x")

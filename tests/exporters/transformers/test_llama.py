@@ -43,7 +43,7 @@ def test_transformers_has_the_ids_and_the_logits(kind: str, dtype, tmp_path) -> 
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("transformers")
     model = llama(kind, tied=kind == "smollm2")
-    artefact = kg.TransformersExporter(dtype=dtype, context_length=128).export(model, tmp_path / "hf")
+    artefact = kg.TransformersExporter(dtype=dtype, max_sequence_length=128).export(model, tmp_path / "hf")
     found = artefact.report["parity"]["transformers"]
     for name in ("ids_equal", "text_equal", "greedy_equal", "alone_equal", "together_equal"):
         assert found[name]
