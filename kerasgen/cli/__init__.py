@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from kerasgen import quiet
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse has shown a help text or what is wrong with the arguments.
     """
+    for name in ("stdout", "stderr"):  # closed (`>&-`), Python has none
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  as long as the process
     # A terminal or a pipe may be set to another encoding; the texts here are rarely ASCII.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -87,7 +87,7 @@ def run(chosen: argparse.Namespace) -> int:
 def _prompts(given: list[str]) -> list[str]:
     if given.count(sources.STANDARD_INPUT) > 1:
         raise ArgumentError("Standard input is read once: - may be one prompt, not several.")
-    return [sources.read_text() if prompt == sources.STANDARD_INPUT else prompt for prompt in given]
+    return [sources.read_text() if prompt == sources.STANDARD_INPUT else sources.as_text(prompt) for prompt in given]
 
 
 def _fitting(space: TextSpace, prompts: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,20 @@ def read_text() -> str:
     except UnicodeDecodeError as cause:
         raise ArgumentError(f"Standard input must be UTF-8: {cause}.") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def as_text(argument: str) -> str:
+    """Return an argument of the command line as the UTF-8 that it is, whatever encoding Python took it for.
+
+    Raises:
+        ArgumentError: its bytes are no UTF-8.
+    """
+    if not any("\udc80" <= character <= "\udcff" for character in argument):
+        return argument
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        raise ArgumentError(f"A prompt must be UTF-8. Received: {argument!r}.") from None
 
 
 def corpus_of(text: str | None) -> Any:

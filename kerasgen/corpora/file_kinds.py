@@ -44,6 +44,15 @@ _ENCODED: Final = (
     (codecs.BOM_UTF16_LE, "text in UTF-16 (pass encoding='utf-16')"),
     (codecs.BOM_UTF16_BE, "text in UTF-16 (pass encoding='utf-16')"),
 )
+# Of text in these encodings without a byte order mark, the places in two or four bytes that hold most of its zeros.
+_UNMARKED: Final = (
+    ("utf-32-le", 4, (1, 2, 3)),
+    ("utf-32-be", 4, (0, 1, 2)),
+    ("utf-16-le", 2, (1,)),
+    ("utf-16-be", 2, (0,)),
+)
+_LEAST_ZEROS: Final = 0.3
+_LEAST_UNMARKED_BYTES: Final = 16
 _TAR_MAGIC_BYTE: Final = 257
 # Bytes that text has none of; a file in which they are many is no text. A short one may be anything.
 _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b"))
@@ -72,6 +81,9 @@ def kind_of(head: bytes) -> str | None:
         return f"a {head[8:12].decode().strip()} file"
     if head[4:8] == b"ftyp":
         return "an MP4 file, or one of its form"
+    encoding = _unmarked_encoding(head)
+    if encoding is not None:
+        return _in_encoding(encoding)
     if len(head) >= _LEAST_BYTES and controls > _MOST_CONTROLS * len(head):
         return BINARY
     return None
@@ -79,7 +91,25 @@ def kind_of(head: bytes) -> str | None:
 
 def is_encoded_text(kind: str) -> bool:
     """Return whether a kind that `kind_of` returned is text in another encoding."""
-    return any(kind == encoded for _, encoded in _ENCODED)
+    unmarked = (_in_encoding(encoding) for encoding, _, _ in _UNMARKED)
+    return kind in {*(encoded for _, encoded in _ENCODED), *unmarked}
+
+
+def _in_encoding(encoding: str) -> str:
+    """What text in UTF-16 or UTF-32 without a byte order mark is called."""
+    return f"text in {encoding[:6].upper()} (pass encoding={encoding!r})"
+
+
+def _unmarked_encoding(head: bytes) -> str | None:
+    """The encoding of text whose zeros lie where UTF-16 and UTF-32 have the high bytes of ASCII, or None."""
+    for encoding, size, places in _UNMARKED:
+        whole = head[: len(head) // size * size]
+        zeros = [whole[place::size].count(0) for place in range(size)]
+        there = [zeros[place] for place in places]
+        is_enough = len(whole) >= _LEAST_UNMARKED_BYTES and min(there) >= _LEAST_ZEROS * len(whole) / size
+        if is_enough and sum(zeros) == sum(there):
+            return encoding
+    return None
 
 
 def json_kind(head: bytes) -> str | None:

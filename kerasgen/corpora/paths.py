@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
     Args:
         path: a file; a folder, of which every file with one of the suffixes counts, in folders below it too, hidden
             ones (`.git`) left out; or a glob, whose matches count whatever their suffix. `~` is the home directory.
-            Linked folders are followed, and a folder that is reached in several ways is read once.
+            Links are followed, and a file or folder that is reached in several ways is read once.
         suffixes: such as `(".txt",)`; a compression's suffix may follow.
 
     Raises:
@@ -70,7 +70,17 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
         )
     for file in found:
         check_regular(file.path)
-    return sorted(found, key=lambda file: file.name)
+    return _each_once(found)
+
+
+def _each_once(found: Iterable[File]) -> list[File]:
+    """The files in the order of their names; of one that links lead to as well, the name under which it lies here."""
+    own: dict[Path, File] = {}
+    for file in sorted(found, key=lambda file: file.name):
+        real = file.path.resolve()
+        if real not in own or (file.path.absolute() == real != own[real].path.absolute()):
+            own[real] = file
+    return sorted(own.values(), key=lambda file: file.name)
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:

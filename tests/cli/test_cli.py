@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -199,6 +200,21 @@ def test_a_reader_that_goes_away_is_no_error():
             assert process.communicate()[1] == b""
         assert process.returncode == 0
     os.close(write)
+
+
+def test_a_closed_standard_output_is_no_error():
+    command = shlex.join([sys.executable, "-m", "kerasgen", "list", "samplers"])
+    assert subprocess.run(f"{command} >&-", shell=True, capture_output=True, check=True).stderr == b""
+
+
+def test_a_prompt_that_python_took_for_another_encoding_is_its_utf_8(poet, monkeypatch, capsys):
+    assert main(["generate", poet, "春 the", "--max-new-tokens", "4", "--sampler", "greedy"]) == 0
+    expected = capsys.readouterr().out
+    taken = "春 the".encode().decode("ascii", "surrogateescape")
+    assert main(["generate", poet, taken, "--max-new-tokens", "4", "--sampler", "greedy"]) == 0
+    assert capsys.readouterr().out == expected
+    assert main(["generate", poet, "\udcff\udcfe"]) == 2
+    assert "A prompt must be UTF-8" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_one_line_and_status_130(preset, tmp_path):

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -181,7 +182,7 @@ class TestKinds:
     @pytest.mark.parametrize("kind", FOREIGN)
     def test_a_file_of_another_kind_is_called_what_it_is(self, tmp_path: Path, corpus: Any, kind: str) -> None:
         (tmp_path / "a.txt").write_bytes(FOREIGN[kind])
-        with pytest.raises(CorpusFormatError, match=rf"but {kind}"):
+        with pytest.raises(CorpusFormatError, match=f"but {re.escape(kind)}"):
             texts(corpus(tmp_path / "a.txt"))
         tally = CorpusTally()
         assert texts(corpus(tmp_path / "a.txt", on_error="skip"), tally) == []
@@ -234,6 +235,13 @@ class TestKinds:
     def test_text_in_the_encoding_that_was_named_is_text(self, tmp_path: Path, encoding: str) -> None:
         (tmp_path / "a.txt").write_text("some text " * 100, encoding=encoding)
         assert texts(Text(tmp_path / "a.txt", encoding=encoding)) == ["some text " * 100]
+
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+    def test_text_in_an_encoding_without_a_mark_is_called_what_it_is(self, tmp_path: Path, encoding: str) -> None:
+        (tmp_path / "a.txt").write_bytes("some text 春".encode(encoding))
+        with pytest.raises(CorpusFormatError, match=f"encoding='{encoding}'"):
+            texts(Text(tmp_path / "a.txt"))
+        assert texts(Text(tmp_path / "a.txt", encoding=encoding)) == ["some text 春"]
 
     @given(st.text())
     def test_no_text_is_taken_for_a_file_of_bytes(self, text: str) -> None:

@@ -102,12 +102,14 @@ def test_a_link_to_nothing_is_no_missing_text(tmp_path: Path) -> None:
 # --- folders
 
 
-def test_linked_folders_are_followed_and_each_folder_is_read_once(tmp_path: Path) -> None:
+def test_links_are_followed_and_each_folder_and_file_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "poems" / "tang").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "poems" / "tang" / "a.txt").write_text("a")
     (tmp_path / "elsewhere" / "b.txt").write_text("b")
     (tmp_path / "poems" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "poems" / "a b.txt").symlink_to(tmp_path / "elsewhere" / "b.txt")
+    (tmp_path / "poems" / "A.txt").symlink_to(tmp_path / "poems" / "tang" / "a.txt")
     (tmp_path / "poems" / "again").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "poems" / "first").symlink_to(tmp_path / "poems" / "tang")
     (tmp_path / "poems" / "tang" / "circle").symlink_to(tmp_path / "poems")
