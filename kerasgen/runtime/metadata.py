@@ -117,12 +117,14 @@ def check_sizes(path: Path, found: dict[str, Any]) -> None:
 
 def tokenizer_settings(tokenizer: ByteLevelBPE) -> dict[str, Any]:
     """Return what, beside `tokenizer.json`, makes the tokenizer again, and the digest that shows that it did."""
-    return {
+    found: dict[str, Any] = {
         "start_token": tokenizer.start_token,
         "end_token": tokenizer.end_token,
         "pad_token": tokenizer.pad_token,
         "digest": tokenizer.digest(),
     }
+    ends = [tokenizer.id_to_token(token_id) for token_id in tokenizer.end_token_ids]
+    return found | ({"end_tokens": ends} if len(ends) > 1 else {})
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
@@ -150,6 +152,7 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE:
             start_token=settings["start_token"],
             end_token=settings["end_token"],
             pad_token=settings["pad_token"],
+            end_tokens=settings.get("end_tokens", ()),
         )
     except (TokenizerError, TokenArgumentError) as cause:
         raise ModelFormatError(f"The tokenizer of {path} can't be read: {cause}") from cause

@@ -78,7 +78,13 @@ SIZES = Kind(
 )
 
 _COMMON: dict[str, Shape] = {"exporter": TEXT, "files": SIZES, "bytes": whole(0, _MOST_BYTES)}
-_TOKENIZER: dict[str, Shape] = {"start_token": TEXT.or_none(), "end_token": TEXT, "pad_token": TEXT, "digest": HEX}
+_TOKENIZER: dict[str, Shape] = {
+    "start_token": TEXT.or_none(),
+    "end_token": TEXT,
+    "pad_token": TEXT,
+    "digest": HEX,
+    "end_tokens?": several(TEXT, least=2),
+}
 _SHORTLIST: dict[str, Shape] = {"count": whole(1), "row_error": NUMBER, "largest_row": NUMBER}
 _GRAPH: dict[str, Shape] = {
     "num_layers": whole(1, 10_000),

@@ -169,16 +169,18 @@ class ByteLevelBPE(Tokenizer):
         start_token: str | None = AUTOMATIC,
         end_token: str = AUTOMATIC,
         pad_token: str = AUTOMATIC,
+        end_tokens: Sequence[str] = (),
     ) -> Self:
         """Return the tokenizer of a `tokenizer.json` of transformers, under whatever name it lies.
 
-        The start token is the one that its post-processor puts before a text, if there is one.
+        The start token is the one that its post-processor puts before a text, if there is one. The file doesn't say
+        which further tokens end a text.
 
         Raises:
             TokenizerError: it can't be read, or describes another kind of tokenizer.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        found = tokenizer_json.read(Path(path))
+        found = replace(tokenizer_json.read(Path(path)), end_tokens=tuple(end_tokens))
         return cls.from_contents(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod

@@ -75,7 +75,7 @@ class LiteRtLmExporter(Exporter):
 
         _, tokenizer = decoder_and_byte_pairs(model, "litertlm")
         model = replace(model, tokenizer=tokenizer)
-        require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=False)
+        require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=True)
         for package in ("litert_lm", "litert_lm_builder"):
             if importlib.util.find_spec(package) is None:
                 raise MissingDependencyError(
@@ -92,7 +92,7 @@ class LiteRtLmExporter(Exporter):
                 about: dict[str, Any] = {
                     "max_tokens": int(inner.report["graph"]["cache_length"]),
                     "start": [] if tokenizer.start_token_id is None else [tokenizer.start_token_id],
-                    "stop": [tokenizer.end_token_id],
+                    "stop": list(tokenizer.end_token_ids),
                 }
                 progress.begin(_WRITE)
                 bundle.write(inner.path, beside, about, stage)

@@ -146,7 +146,7 @@ class TFLiteExporter(Exporter):
 
         architecture, tokenizer = decoder_and_byte_pairs(model, "tflite")
         model = replace(model, tokenizer=tokenizer)
-        require_held(tokenizer, "tflite", added_tokens=True, end_tokens=False)
+        require_held(tokenizer, "tflite", added_tokens=True, end_tokens=self.loop is None)
         config = keras_weights.describe(architecture, model.backbone)
         length = self._cache_length(config)
         comparison.require_positions(length)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from in_threads import answers_are_those_of_one_thread
 from metadata_variants import outcomes
-from tiny import tiny_gpt2, tiny_llama
+from tiny import GPT2_END, tiny_gpt2, tiny_llama, tiny_vocabulary
 
 import kerasgen as kg
 from kerasgen.exporters.litertlm import bundle
@@ -229,15 +229,18 @@ def test_a_vocabulary_fitted_to_chinese_is_read_by_litert_lm(tmp_path):
 def test_litert_lm_writes_the_text_of_a_llama(tmp_path, cut):
     """With GPT-2's way to cut a text and with Llama 3's own, which the tokenizer in the bundle keeps to."""
     require_packages()
+    vocabulary, merges = tiny_vocabulary(400, last=("<|eot|>", GPT2_END))
+    special = {"start_token": GPT2_END, "end_token": GPT2_END, "pad_token": GPT2_END, "end_tokens": ("<|eot|>",)}
+    tokenizer = ByteLevelBPE(vocabulary, merges, pretokenization=cut, **special)
     plain = tiny_llama(400, num_layers=1, tie_word_embeddings=True)
-    names = {name: getattr(plain.tokenizer, name) for name in ("start_token", "end_token", "pad_token")}
-    tokenizer = ByteLevelBPE(plain.tokenizer.vocabulary, plain.tokenizer.merges, pretokenization=cut, **names)
     model = LanguageModel(plain.causal_lm, tokenizer, "tiny llama")
     artefact = kg.LiteRtLmExporter(cache_length=96, prefill_lengths=(16,)).export(model, tmp_path / "llama.litertlm")
     parity = artefact.report["parity"]
     assert parity["text_equal"]
     assert parity["greedy_equal"]
     assert not parity["is_degenerate"]
+    assert bundle.read(artefact.path)["about"]["stop"] == list(tokenizer.end_token_ids)
+    assert len(tokenizer.end_token_ids) == 2
     ids = tokenizer.encode("the sand and 1234")
     wanted = generate_ids(model, [ids], sampler="greedy", max_new_tokens=24, valid_utf8=False)[0][0].token_ids
     said = tokenizer.encode(as_litert_lm_tells(tokenizer, list(wanted)))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from tiny import tiny_llama
+from tiny import GPT2_END, tiny_llama, tiny_vocabulary
 
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.exporters.tflite.quantize import read
 from kerasgen.generation import generate_ids
 from kerasgen.models.architectures import keras_weights
+from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretokenization import LLAMA3_PATTERN, Pretokenization
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
 pytestmark = pytest.mark.one_backend
@@ -30,8 +33,14 @@ def ids(engine, prompts, sampler, **settings):
 
 
 def test_ids_of_every_loop_are_those_of_the_model_in_builtin_operators(tmp_path):
-    """Greedy and top-k by a shortlist of its own output layer; beams and several texts in one cache."""
-    model = tiny_llama(num_layers=1)
+    """Greedy and top-k by a shortlist of its own output layer; beams and several texts in one cache.
+
+    Its texts end at any of two tokens and are cut in a way of its own, as Llama 3's.
+    """
+    vocabulary, merges = tiny_vocabulary(300, last=("<|eot|>", GPT2_END))
+    special = {"start_token": GPT2_END, "end_token": GPT2_END, "pad_token": GPT2_END, "end_tokens": ("<|eot|>",)}
+    tokenizer = ByteLevelBPE(vocabulary, merges, pretokenization=Pretokenization(LLAMA3_PATTERN), **special)
+    model = LanguageModel(tiny_llama(num_layers=1).causal_lm, tokenizer, "of two ends")
     assert not model.backbone.tie_word_embeddings
     artefact = kg.TFLiteExporter(shortlist=16, decode_lengths=(32,), beams=3, **SMALL).export(
         model, tmp_path / "llama.tflite"
@@ -43,6 +52,8 @@ def test_ids_of_every_loop_are_those_of_the_model_in_builtin_operators(tmp_path)
     assert report["graph"]["shortlist"]["count"] == 16
     assert not any(name.startswith(("CUSTOM", "Flex")) for name in report["operators"])
     engine = kg.load_artefact(artefact.path, weight_cache=None).engine
+    assert engine.tokenizer.end_token_ids == tokenizer.end_token_ids
+    assert len(tokenizer.end_token_ids) == 2
     host = NumpyEngine(*keras_weights.decoder_of(model.causal_lm), model.tokenizer)
     prompts = model.tokenizer.encode_batch(["the and", "昨夜雨疏风骤", "the sand and the sea"])
     for sampler in ("greedy", "top_k:k=5,temperature=0.8", "beam:num_beams=4"):
@@ -77,6 +88,14 @@ def test_each_way_to_store_a_llama_is_proved(tmp_path, settings, quantize):
         assert report["parity"]["divergence_in_nats"] < {"int8": 0.2, "int4": 0.6}[quantize]
     else:
         assert report["parity"]["greedy_equal"]
+
+
+def test_a_loop_that_ends_at_one_token_is_refused_where_several_end_a_text(tmp_path):
+    vocabulary, merges = tiny_vocabulary(300, last=("<|eot|>", GPT2_END))
+    tokenizer = ByteLevelBPE(vocabulary, merges, end_token=GPT2_END, end_tokens=("<|eot|>",))
+    model = LanguageModel(tiny_llama(num_layers=1).causal_lm, tokenizer, "of two ends")
+    with pytest.raises(kg.errors.ExportArgumentError, match="without `loop`"):
+        kg.TFLiteExporter(loop="greedy").export(model, tmp_path / "llama.tflite")
 
 
 @pytest.mark.slow
