@@ -22,6 +22,7 @@ SCALED = {
 }
 SIZES = {"num_layers": 2, "hidden_dim": 32, "num_query_heads": 4, "num_key_value_heads": 2, "intermediate_dim": 64}
 LONGEST = 300
+TOKENS = [*range(0, 390, 10)]
 
 
 def tokenizer(kind: str) -> ByteLevelBPE:
