@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-pytest.importorskip("ai_edge_quantizer", reason="artefacts are written with packages of an extra: kerasgen[export]")
+pytest.importorskip("litert_quantizer", reason="artefacts are written with packages of an extra: kerasgen[export]")
 
 
 @pytest.mark.nightly

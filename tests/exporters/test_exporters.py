@@ -67,7 +67,7 @@ class TestGguf(Contract):
 @pytest.mark.slow
 @pytest.mark.one_backend
 class TestTFLite(Contract):
-    file_name, needs = "poet.tflite", ("ai_edge_litert", "ai_edge_quantizer", "tensorflow")
+    file_name, needs = "poet.tflite", ("ai_edge_litert", "litert_quantizer", "tensorflow")
 
     @pytest.fixture(params=["float32", "int8"])
     def exporter(self, request: pytest.FixtureRequest) -> kg.TFLiteExporter:

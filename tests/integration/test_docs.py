@@ -122,7 +122,7 @@ def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path
 @pytest.mark.slow
 def test_the_readme_streams_and_ships(tmp_path):
     """Its other examples, one after another, with the starter."""
-    pytest.importorskip("ai_edge_quantizer")
+    pytest.importorskip("litert_quantizer")
     _, *others = fenced(ROOT / "README.md", "python")
     lines = ["import kerasgen as kg", "pipe = kg.Pipeline()", *others, "print(artefact.report['parity'])"]
     (tmp_path / "others.py").write_text("\n".join(lines), encoding="utf-8")

@@ -27,8 +27,8 @@ IDS: dict[str, Any] = json.loads((GOLDEN / "ids.json").read_text(encoding="utf-8
 LOSSES: dict[str, Any] = json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))
 NEEDS = {
     "saved_model": "tensorflow",
-    "tflite": "ai_edge_quantizer",
-    "tflite_int8": "ai_edge_quantizer",
+    "tflite": "litert_quantizer",
+    "tflite_int8": "litert_quantizer",
     "gguf": "xllamacpp",
 }
 

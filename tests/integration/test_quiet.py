@@ -86,7 +86,7 @@ PERMISSIVE = {"most_divergence": 9.0, "least_agreement": 0.0, "most_logit_differ
     ],
 )
 def test_exporting_and_loading_say_nothing(folder, name, settings):
-    for needed in {"tflite": ["ai_edge_quantizer"], "gguf": ["gguf"], "litertlm": ["litert_lm"]}.get(name[2:], []):
+    for needed in {"tflite": ["litert_quantizer"], "gguf": ["gguf"], "litertlm": ["litert_lm"]}.get(name[2:], []):
         pytest.importorskip(needed)
     exporting = f"""
 import kerasgen as kg

@@ -70,7 +70,7 @@ def _stored_rows(flatbuffer: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.fl
 
 def with_estimates_in_8_bits(flatbuffer: bytes) -> bytes:
     """Return the graph with the rows that estimates are made with in 8 bits, and all else as it is."""
-    from ai_edge_quantizer import qtyping, quantizer, recipe
+    from litert_quantizer import qtyping, quantizer, recipe
 
     recipes: list[Any] = recipe.dynamic_wi8c_afp32(
         regex=f".*{ESTIMATES}.*", operation_name=qtyping.TFLOperationName.FULLY_CONNECTED

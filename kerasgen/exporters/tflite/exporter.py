@@ -319,7 +319,7 @@ def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
 def _require_converter(*, quantizer: bool) -> None:
     from importlib.util import find_spec
 
-    needed = ["tensorflow", "ai_edge_litert", *(["ai_edge_quantizer"] if quantizer else [])]
+    needed = ["tensorflow", "ai_edge_litert", *(["litert_quantizer"] if quantizer else [])]
     for package in needed:
         if find_spec(package) is None:
             raise MissingDependencyError(

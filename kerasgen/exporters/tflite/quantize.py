@@ -1,6 +1,6 @@
 """A TFLite flatbuffer's weights become smaller, each once; and what a flatbuffer holds.
 
-On ai-edge-litert's schema and ai-edge-quantizer, which are imported late.
+On ai-edge-litert's schema and litert-quantizer, which are imported late.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kerasgen.quiet import quietly
 
 _ALIGNMENT = 64
 BLOCK = 32  # weights of a kernel's row that int4 scales together
-SILENT = {"enable_progress_bar": False, "enable_progress_report": False}  # ai-edge-quantizer prints both
+SILENT = {"enable_progress_bar": False, "enable_progress_report": False}  # litert-quantizer prints both
 # The library shows one bar although it was told to show none.
 BARS = re.compile(rb"\s*(\r?(Applying Transformations|Generating Quantization)[^\n]*\n?)*", re.DOTALL)
 
@@ -36,7 +36,7 @@ def quantized(flatbuffer: bytes, quantize: str) -> bytes:
         return flatbuffer
     if quantize == "float16":
         return _to_float16(flatbuffer)
-    from ai_edge_quantizer import quantizer, recipe
+    from litert_quantizer import quantizer, recipe
 
     graph = _with_embedding_lookup(flatbuffer)
     recipes = recipe.dynamic_wi8c_afp32()
@@ -169,7 +169,7 @@ def _kernels(flatbuffer: bytes) -> list[str]:
 
 
 def _by_blocks(name: str) -> Any:
-    from ai_edge_quantizer import qtyping, recipe
+    from litert_quantizer import qtyping, recipe
 
     (found,) = recipe.dynamic_wi4b32_afp32(
         regex=f"^{re.escape(name)};?$", operation_name=qtyping.TFLOperationName.FULLY_CONNECTED

@@ -82,7 +82,7 @@ def test_the_cache_and_what_is_read_at_once_can_be_chosen(exported):
 
 
 def require_packages():
-    for package in ("litert_lm", "litert_lm_builder", "ai_edge_litert", "ai_edge_quantizer", "tensorflow"):
+    for package in ("litert_lm", "litert_lm_builder", "ai_edge_litert", "litert_quantizer", "tensorflow"):
         pytest.importorskip(package)
 
 
