@@ -66,6 +66,18 @@ def test_llama_cpp_generates_the_same(tuned: kg.Pipeline, text: str, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ai_edge_litert") is None, reason="it runs LiteRT")
+def test_litert_generates_the_same(tuned: kg.Pipeline, text: str, tmp_path: Path) -> None:
+    """A KerasHub tokenizer is written as the byte-level BPE that it is, with both of its end tokens."""
+    artefact = tuned.export(
+        tmp_path / "tuned.tflite", cache_length=64, prefill_lengths=(8,), decode_lengths=(), beams=0
+    )
+    runtime = kg.load_artefact(artefact.path, weight_cache=None)
+    assert runtime.generate(PROMPT, max_new_tokens=16) == text
+    assert runtime.tokenizer.end_token_ids == tuned.tokenizer.end_token_ids
+
+
+@pytest.mark.slow
 def test_a_transformers_directory_generates_the_same_and_is_tuned_further(
     tuned: kg.Pipeline, text: str, tmp_path: Path, monkeypatch
 ) -> None:
