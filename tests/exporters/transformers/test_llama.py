@@ -21,6 +21,7 @@ def without_transformers(monkeypatch):
     monkeypatch.setattr(transformers, "_prove_in_transformers", lambda *arguments: None)
 
 
+@pytest.mark.one_backend
 def test_what_was_written_reads_back_equal(tmp_path, without_transformers) -> None:
     model = llama("llama3")
     artefact = kg.TransformersExporter().export(model, tmp_path / "hf")
