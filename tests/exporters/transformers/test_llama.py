@@ -42,9 +42,23 @@ def test_what_was_written_reads_back_equal(tmp_path, without_transformers) -> No
     assert said["rope_scaling"]["rope_type"] == "llama3"
 
 
-@pytest.mark.slow
+# A model with a head of its own and one without. What the other vocabularies cut, `test_pretokenization.py` compares
+# with the tokenizers library, and that halves are written as such, `test_exporter.py` shows of GPT-2.
+SLOW = [("llama3", "float32"), ("smollm2", "float32")]
+NIGHTLY = [
+    ("llama3", "bfloat16"),
+    *((kind, "float32") for kind in byte_level.KINDS if kind not in ("llama3", "smollm2")),
+]
+
+
 @pytest.mark.one_backend
-@pytest.mark.parametrize(("kind", "dtype"), [*((kind, "float32") for kind in byte_level.KINDS), ("llama3", "bfloat16")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW),
+        *(pytest.param(*case, marks=pytest.mark.nightly) for case in NIGHTLY),
+    ],
+)
 def test_transformers_has_the_ids_and_the_logits(kind: str, dtype, tmp_path) -> None:
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("transformers")
