@@ -44,7 +44,7 @@ nitpick_ignore_regex = [
     ("py:class", r"Path|Schedule|OnError|tuple\[float|(kerasgen\.(plugins|specs)\.)?T"),
     # What one part of the package hands to another, and no person makes.
     ("py:class", r"kerasgen\.(corpora\.splits\.Division|generation\.utf8_states\.Utf8States)"),
-    ("py:class", r"kerasgen\.tokens\.(bpe_files\.Contents|corpus_scan\.Survey)"),
+    ("py:class", r"kerasgen\.tokens\.(bpe_files\.Contents|corpus_scan\.Survey|pretokenization\.Pretokenization)"),
     ("py:class", r"(kerasgen\.generation\.engine\.)?TextSpace"),
 ]
 
