@@ -8,6 +8,11 @@ from kerasgen.samplers import inputs
 from kerasgen.samplers.base import TokenSampler
 
 BEAM = "beam"
+_TAKEN = {
+    *("prompts", "lengths", "max_new_tokens", "end_token_id", "seed", "temperature", "repetition_penalty"),
+    *("valid_utf8", "slots", "mask", "hidden"),
+    *("logits", "uniforms", "token_ids", "tokens", "input_pos", "step"),
+}
 
 
 def token_sampler(name: str) -> type[TokenSampler]:
@@ -24,6 +29,12 @@ def token_sampler(name: str) -> type[TokenSampler]:
         raise ExportArgumentError(
             f"A graph holds samplers that say which settings are `inputs` of their `choose`: {', '.join(held())}, and "
             f"such of other packages. Received: {name!r}."
+        )
+    taken = sorted({*inputs.types(kind)} & _TAKEN)
+    if taken:
+        raise ExportArgumentError(
+            f"A graph has an input {taken[0]!r} of its own, and the sampler {name!r} calls one of its settings so. "
+            "Give that field another name."
         )
     return kind
 

@@ -23,15 +23,13 @@ _FOREIGN = (".onnx", ".safetensors", ".pt", ".pth", ".keras", ".h5", ".pb", ".ck
 def claimants(path: Path) -> list[str]:
     """Return the names of the exporters that claim a path's ending, in letters of either case.
 
-    A built-in that claims it is alone. Where none does and the name has a suffix, other packages are asked; one that
-    can't be imported is passed over with a warning.
+    A built-in that claims it is alone. Where none does, other packages are asked; one that can't be imported is passed
+    over with a warning.
     """
     registry = exporters.REGISTRY
     built_ins = registry.built_ins()
     found = _claim(path, built_ins)
-    if found or not path.suffix:
-        return found
-    return _claim(path, [name for name in registry.names() if name not in built_ins])
+    return found or _claim(path, [name for name in registry.names() if name not in built_ins])
 
 
 def _claim(path: Path, names: Iterable[str]) -> list[str]:
@@ -80,14 +78,15 @@ def by_ending(path: Path) -> str:
 
 
 def check_ending(path: Path, exporter: str) -> None:
-    """Refuse a built-in a path whose ending says that another exporter or program wrote it.
+    """Refuse a path whose ending says that another exporter or program wrote it.
 
-    A plugin's exporter may write any ending.
+    A plugin's exporter that claims no ending may write any.
 
     Raises:
         ExportArgumentError: it does.
     """
-    if exporter not in exporters.REGISTRY.built_ins():
+    is_built_in = exporter in exporters.REGISTRY.built_ins()
+    if not is_built_in and not (exporter in exporters.REGISTRY.names() and exporters.REGISTRY.get(exporter).suffixes):
         return
     owners = claimants(path)
     if owners and exporter not in owners:
@@ -95,7 +94,7 @@ def check_ending(path: Path, exporter: str) -> None:
             f"The name {path.name!r} is that of an artefact of the exporter {owners[0]!r}, and {exporter!r} is to "
             f"write it. Choose another name, or exporter={owners[0]!r}."
         )
-    if path.suffix.lower() in _FOREIGN:
+    if is_built_in and path.suffix.lower() in _FOREIGN:
         raise ExportArgumentError(
             f"The name {path.name!r} ends like a file of another format, and the exporter {exporter!r} is to write it. "
             "Choose a name with its own ending, or without one."

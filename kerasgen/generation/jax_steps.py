@@ -59,14 +59,13 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
     def choose(
         logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None, utf8: Any = None
     ) -> Any:
-        traced = inputs.traced(kind, shared["own"])
         masked = arithmetic.penalize(XP, logits, seen, shared["penalty"]) / shared["temperature"]
         if allowed is not None:
             masked = jnp.where(allowed, masked, -jnp.inf)
         if utf8 is not None:
             after = utf8[0][utf8[1]]
             masked = jnp.where(after >= 0, masked, -jnp.inf)
-        token = kind.choose(traced, XP, masked, uniforms).astype(jnp.int32)
+        token = inputs.choose(kind, shared["own"], XP, masked, uniforms).astype(jnp.int32)
         row = jnp.arange(logits.shape[0])
         highest = jnp.max(logits, axis=-1)
         total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=-1)) + highest

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeGuard
 
+from kerasgen.errors import KerasgenError, SamplerArgumentError
 from kerasgen.samplers.base import TokenSampler
 
 MOST_WHOLE = 2**31 - 1
@@ -26,9 +27,21 @@ def are_declared(kind: Any) -> TypeGuard[type[TokenSampler]]:
 
 
 def types(kind: type[TokenSampler]) -> dict[str, type]:
-    """Return for each input of a kind whether it is a whole number, `int`, or `float`."""
+    """Return for each input of a kind whether it is a whole number, `int`, or `float`.
+
+    Raises:
+        SamplerArgumentError: an input is no field of the kind, or not declared as a number.
+    """
     declared = {field.name: field.type for field in fields(kind)}
-    return {name: int if declared[name] in (int, "int") else float for name in kind.inputs or ()}
+    numbers = {int: int, "int": int, float: float, "float": float}
+    for name in kind.inputs or ():
+        if declared.get(name) not in numbers:
+            what = f"is declared as {declared[name]!r}" if name in declared else "is none of its fields"
+            raise SamplerArgumentError(
+                f"The sampler {kind.__name__} says that {name!r} is an input of its `choose`, and that {what}. Inputs "
+                "are fields declared as `int` or `float`: one graph serves all their values."
+            )
+    return {name: numbers[declared[name]] for name in kind.inputs or ()}
 
 
 def values(spec: TokenSampler) -> dict[str, int | float]:
@@ -40,6 +53,30 @@ def values(spec: TokenSampler) -> dict[str, int | float]:
 def has_temperature(kind: type[TokenSampler]) -> bool:
     """Return whether a graph of this kind takes a temperature: the likeliest token is the same at any."""
     return kind.draws or bool(kind.inputs)
+
+
+def choose(kind: type[TokenSampler], given: Mapping[str, Any], xp: Any, logits: Any, uniforms: Any) -> Any:
+    """Return the tokens that a kind of sampler chooses, as part of a graph.
+
+    Args:
+        kind: of sampler.
+        given: its inputs, as the graph has them.
+        xp: the graph's array namespace.
+        logits: `(rows, vocabulary_size)`.
+        uniforms: `(rows,)`, between 0 and 1.
+
+    Raises:
+        SamplerArgumentError: its `choose` can't be part of a graph.
+    """
+    try:
+        return kind.choose(traced(kind, given), xp, logits, uniforms)
+    except KerasgenError:
+        raise
+    except Exception as cause:
+        raise SamplerArgumentError(
+            f"The `choose` of the sampler {kind.__name__} can't be part of a graph: {type(cause).__name__}: {cause} "
+            "There, its inputs have no value yet (`xp.where(…)` instead of `if`), and it computes with `xp` alone."
+        ) from cause
 
 
 def traced(kind: type[TokenSampler], given: Mapping[str, Any]) -> TokenSampler:

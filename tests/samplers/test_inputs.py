@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from kerasgen import samplers
+from kerasgen.errors import ExportArgumentError, SamplerArgumentError
+from kerasgen.exporters import exportable_samplers
+from kerasgen.generation.jax_namespace import XP
 from kerasgen.samplers import inputs
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.lookahead import Beam
@@ -64,3 +67,46 @@ def test_what_is_traced_chooses_as_the_sampler(text: str) -> None:
     numbers = {name: np.asarray([value]) for name, value in inputs.values(spec).items()}
     traced = inputs.traced(type(spec), numbers)
     np.testing.assert_array_equal(traced.choose(np, logits, uniforms), spec.choose(np, logits, uniforms))
+
+
+@dataclass(frozen=True)
+class Named(TokenSampler):
+    """Its inputs are what a test says."""
+
+    mode: str = "hard"
+    share: float = 0.5
+    end_token_id: int = 0
+    inputs: ClassVar[tuple[str, ...] | None] = ("share",)
+
+    def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+        return xp.argmax(logits) if self.share > 0.4 else xp.argmin(logits)
+
+
+@pytest.mark.parametrize("name", ["mode", "nowhere"])
+def test_an_input_that_is_no_number_is_named(name, monkeypatch):
+    monkeypatch.setattr(Named, "inputs", (name,))
+    with pytest.raises(SamplerArgumentError, match=rf"Named says that '{name}' is an input"):
+        inputs.types(Named)
+
+
+def test_a_choice_that_branches_on_an_input_is_told_what_to_write():
+    import jax
+
+    with pytest.raises(SamplerArgumentError, match=r"(?s)can't be part of a graph: TracerBool.*xp\.where"):
+        jax.jit(lambda share: inputs.choose(Named, {"share": share}, XP, np.zeros((1, 4)), None))(0.5)
+
+
+def test_a_graph_knows_numpy_s_functions_and_says_which_it_does_not_know():
+    tf = pytest.importorskip("tensorflow", reason="graphs are TensorFlow's: kerasgen[tensorflow]")
+    from kerasgen.exporters.tensorflow import namespace
+
+    assert namespace.argsort(tf.constant([[3.0, 1.0, 2.0]])).numpy().tolist() == [[1, 2, 0]]
+    with pytest.raises(AttributeError, match="no function 'convolve_all'"):
+        namespace.convolve_all  # noqa: B018
+
+
+def test_an_input_that_is_named_like_a_graph_s_own_is_refused_by_exporters(monkeypatch):
+    monkeypatch.setattr(Named, "inputs", ("end_token_id",))
+    monkeypatch.setattr(exportable_samplers.samplers, "get", lambda name: Named)
+    with pytest.raises(ExportArgumentError, match="has an input 'end_token_id' of its own"):
+        exportable_samplers.token_sampler("named")

@@ -235,10 +235,10 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         kind = token_sampler(name)
         positive = [tf.debugging.assert_positive(settings[key], f"`{key}` must be above 0.") for key in kind.positive]
         with tf.control_dependencies(positive):
-            spec = inputs.traced(kind, {key: tf.identity(settings[key]) for key in kind.inputs or ()})
+            own = {key: tf.identity(settings[key]) for key in kind.inputs or ()}
 
         def pick(logits: Any, numbers: Any) -> Any:
-            return kind.choose(spec, xp, logits if temperature is None else logits / temperature, numbers)
+            return inputs.choose(kind, own, xp, logits if temperature is None else logits / temperature, numbers)
 
         key = _keys(prompts, lengths, settings["seed"]) if kind.draws else None
 

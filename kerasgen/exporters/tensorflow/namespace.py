@@ -42,6 +42,14 @@ cast = tf.cast
 cumsum = tf.cumsum
 
 
+def __getattr__(name: str) -> Any:
+    """What isn't written here, for a sampler of another package: TensorFlow's own function of NumPy's name."""
+    found = getattr(tf.experimental.numpy, name, None)
+    if found is None:
+        raise AttributeError(f"TensorFlow's graphs have no function {name!r}")
+    return found
+
+
 def max(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:  # noqa: A001 - NumPy's name
     """Return the highest value along an axis."""
     return tf.reduce_max(x, axis=axis, keepdims=keepdims)

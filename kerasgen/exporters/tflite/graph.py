@@ -332,7 +332,7 @@ def _choose(sampler: str, logits: Any, settings: Mapping[str, Any], step: Any) -
     if "temperature" in settings:
         logits = logits / settings["temperature"]
     uniforms = tf.gather(settings["uniforms"], tf.reshape(step, (1,))) if kind.draws else tf.zeros((1,))
-    return kind.choose(inputs.traced(kind, settings), xp, logits, uniforms)
+    return inputs.choose(kind, settings, xp, logits, uniforms)
 
 
 def _write(caches: Mapping[str, Any], index: int, keys: Any, values: Any, place: Any) -> dict[str, Any]:
