@@ -86,8 +86,8 @@ def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend
     """Return the backend that `use(backend)` would start, and why, without importing anything.
 
     The order is: `backend`, then the one that Keras runs on already, then the variable KERAS_BACKEND, then what
-    `automatic` says for what will train, and JAX for what will not: it starts faster than TensorFlow, and decodes GPT-2
-    and OPT whichever backend Keras runs on. `"auto"` takes what `automatic` says in any case.
+    `automatic` says for what will train, and JAX for what will not: it starts faster than TensorFlow, and decodes
+    GPT-2, OPT and Llama whichever backend Keras runs on. `"auto"` takes what `automatic` says in any case.
 
     Args:
         backend: a backend, `"auto"`, or None for no explicit choice.
