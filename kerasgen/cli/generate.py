@@ -39,6 +39,8 @@ _SETTINGS: dict[str, dict[str, str]] = {
     "return_prompt": {},
 }
 
+_ONE_STREAM = "One text can be streamed, of one prompt. Leave `stream` out to write several."
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
@@ -66,20 +68,26 @@ def run(chosen: argparse.Namespace) -> int:
     """Write the texts, a blank line between two."""
     prompts = _prompts(chosen.prompts)
     settings = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
-    alone = len(prompts) == 1 and chosen.num_return_sequences is None
-    if chosen.stream and not alone:
-        raise ArgumentError("One text can be streamed, of one prompt. Leave `stream` out to write several.")
+    if chosen.stream and (len(prompts) > 1 or chosen.num_return_sequences is not None):
+        raise ArgumentError(_ONE_STREAM)
     if chosen.sampler is not None:
         resolving.resolve(chosen.sampler)  # before a model is loaded for it
     writer = sources.open_writer(chosen.source, backend=chosen.backend)
-    if chosen.max_length is None and chosen.max_new_tokens is None:
+    saved = writer.config
+    if chosen.max_length is saved.max_length is chosen.max_new_tokens is saved.max_new_tokens is None:
         settings["max_new_tokens"] = _fitting(writer.space, prompts)
+    copies = settings.get("num_return_sequences", saved.num_return_sequences)
+    alone = len(prompts) == 1 and copies is None
+    if chosen.stream and not alone:
+        raise ArgumentError(_ONE_STREAM)
+    if saved.return_logprobs:
+        settings["return_logprobs"] = False  # texts alone are shown
     if alone and _streams(chosen.stream, settings.get("sampler") or writer.sampler):
         settings.pop("batch_size", None)
         _show(writer.stream(prompts[0], settings))
         return 0
     found = writer.generate(prompts, settings)
-    texts = found if chosen.num_return_sequences is None else [text for several in found for text in several]
+    texts = found if copies is None else [text for several in found for text in several]
     show("\n\n".join(texts))
     return 0
 

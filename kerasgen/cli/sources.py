@@ -14,6 +14,7 @@ from kerasgen.errors import ArgumentError
 from kerasgen.files import staging, temporary
 
 if TYPE_CHECKING:
+    from kerasgen.generation.config import GenerationConfig
     from kerasgen.generation.engine import TextSpace
     from kerasgen.pipeline import Pipeline
 
@@ -108,6 +109,11 @@ class PipelineWriter:
         return self._pipeline.sampler
 
     @property
+    def config(self) -> GenerationConfig:
+        """The settings where the command doesn't say others: those that the pipeline was saved with."""
+        return self._pipeline.generation_config
+
+    @property
     def space(self) -> TextSpace:
         """The tokenizer and the number of positions."""
         return self._pipeline.text_space
@@ -133,13 +139,18 @@ class ArtefactWriter:
 
         self._source = source
         self._runtime = load_artefact(source)
-        # The decoding loops take every setting; a format's own runtime knows but a few.
-        self._engine: Any = getattr(self._runtime, "engine", None)
 
     @property
     def sampler(self) -> Any:
         """What chooses tokens where the command doesn't say."""
         return "greedy"
+
+    @property
+    def config(self) -> GenerationConfig:
+        """The settings where the command doesn't say others: the defaults."""
+        from kerasgen.generation.config import GenerationConfig
+
+        return GenerationConfig()
 
     @property
     def space(self) -> TextSpace:
@@ -148,10 +159,8 @@ class ArtefactWriter:
 
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""
-        if self._engine is not None:
-            from kerasgen import generation
-
-            return generation.generate(self._engine, prompts, **self._chosen(settings))
+        if self._runtime.engine is not None:
+            return self._runtime.generate(prompts, **settings)
         copies = settings.pop("num_return_sequences", None)
         if copies is not None:
             specs.check_whole("num_return_sequences", copies, least=1)
@@ -161,16 +170,10 @@ class ArtefactWriter:
 
     def stream(self, prompt: str, settings: dict[str, Any]) -> Iterator[str]:
         """Yield a text piece by piece; all at once where the format's runtime gives it so."""
-        if self._engine is None:
+        if self._runtime.engine is None:
             yield from self.generate([prompt], settings)
-            return
-        from kerasgen import generation
-
-        yield from generation.stream(self._engine, prompt, **self._chosen(settings))
-
-    def _chosen(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The settings of the decoding loops, which have no sampler of their own."""
-        return {"sampler": self.sampler} | settings
+        else:
+            yield from self._runtime.stream(prompt, **settings)
 
     def _check(self, settings: dict[str, Any]) -> None:
         from kerasgen.generation.config import ArtefactSettings, taken

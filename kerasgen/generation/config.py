@@ -198,7 +198,8 @@ class IdsSettings(TypedDict, total=False):
 
 FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(GenerationConfig)}
-_SILENT = ("batch_size", "progress")  # no text depends on them
+SILENT = ("batch_size", "progress")
+"""Settings on which no text depends."""
 
 
 def taken(settings: type[Any]) -> tuple[str, ...]:
@@ -264,7 +265,7 @@ def configured(
             f"By name it takes: {', '.join(names)}."
         )
     if config is not None:
-        beyond = [f"{name}={value!r}" for name, value in config.changed().items() if name not in (*names, *_SILENT)]
+        beyond = [f"{name}={value!r}" for name, value in config.changed().items() if name not in (*names, *SILENT)]
         if beyond:
             raise GenerateArgumentError(
                 f"{call} takes {', '.join(names)}. Received besides, in `config`: {', '.join(beyond)}. Leave it out."

@@ -62,6 +62,11 @@ def _remembering(pieces: Iterator[str], engine: _Watched) -> Iterator[str]:
         engine.remember()
 
 
+_TEXT_FIRST = (
+    "`{name}` is text that comes after the prompt's own; pass a config by its name, `config=`. Received: {received}."
+)
+
+
 class Prompt(metaclass=Checked):
     """The beginning of many texts. The engine reads it once and remembers it while the weights stay as they are.
 
@@ -109,7 +114,7 @@ class Prompt(metaclass=Checked):
         model, found = self._with("generate()", GenerationSettings, config, settings)
         several = specs.strings([prompts] if isinstance(prompts, str) else prompts)
         if several is None:
-            raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r:.80}.")
+            raise GenerateArgumentError(_TEXT_FIRST.format(name="prompts", received=f"{prompts!r:.80}"))
         texts = api.generate(model, [self.text + prompt for prompt in several], found)
         if not isinstance(prompts, str):
             return texts
@@ -129,6 +134,8 @@ class Prompt(metaclass=Checked):
             config: the settings, instead of the pipeline's.
             **settings: keyword arguments of `GenerationConfig`; one that is None is as if it were not given.
         """
+        if not isinstance(prompt, str):
+            raise GenerateArgumentError(_TEXT_FIRST.format(name="prompt", received=f"{prompt!r:.80}"))
         model, found = self._with("stream()", StreamSettings, config, settings)
         pieces = api.stream(model, self.text + prompt, found)
         return _remembering(pieces, model) if isinstance(model, _Watched) else pieces

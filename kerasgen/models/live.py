@@ -44,6 +44,9 @@ class Live(ModelSource):
     def __post_init__(self) -> None:
         _check(self.causal_lm)
 
+    def __str__(self) -> str:
+        return f"a live {type(self.causal_lm).__name__}"
+
     def load(self) -> LanguageModel:
         """Return the model with its exact tokenizer, read from its preprocessor.
 

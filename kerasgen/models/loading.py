@@ -153,6 +153,7 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
     with _format_errors(what):
         if "registered_name" in config:
             causal_lm = _from_preset(preset)
+            preset_files.check_all_read(Path(preset), causal_lm.backbone)
             tokenizer = preset_tokenizer(preset, causal_lm)
         else:
             causal_lm = transformers_format.convert(preset, config)

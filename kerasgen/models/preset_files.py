@@ -100,3 +100,30 @@ def _is_foreign(path: Path) -> bool:
 def _unfit(preset: str, name: str, value: object, why: str) -> ModelFormatError:
     shown = repr(value) if not isinstance(value, int) or abs(value) <= LARGEST else f"about 2^{value.bit_length() - 1}"
     return ModelFormatError(f"The 'config.json' of {preset!r} sets {name} to {shown:.80}, and {why}.")
+
+
+def check_all_read(directory: Path, backbone: Any) -> None:
+    """Check that a backbone has as many arrays of weights as the file that it was read from.
+
+    KerasHub reads those that the model asks for. A file of more of them is another model's: one of more layers.
+
+    Args:
+        directory: of the preset; a remote one's files are not looked at.
+        backbone: that was read.
+
+    Raises:
+        ModelFormatError: the file holds more.
+    """
+    import h5py
+
+    path = directory / "model.weights.h5"
+    if not path.is_file():
+        return
+    found: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    if len(found) > len(backbone.variables):
+        raise ModelFormatError(
+            f"{str(path)!r} holds {len(found)} arrays, and the {type(backbone).__name__} that the config.json beside "
+            f"it describes has {len(backbone.variables)}: they are not of one model. Copy or save the model again."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kerasgen import locations
 from kerasgen.errors import ModelArgumentError
 from kerasgen.models import REGISTRY, live, preset_names
 from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, is_path
@@ -49,6 +50,8 @@ def resolve(value: Any) -> ModelSource:
         return Hub(text)
     if ":" in text:
         return REGISTRY.create(text)
+    if Path(text).is_file():
+        raise ModelArgumentError(f"A model is a directory or a preset's name. {locations.look(text)}")
     source = Hub(text)
     if preset_names.known() and text not in preset_names.known():
         raise preset_names.unknown(text)

@@ -6,11 +6,14 @@ from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack, cast, overload
 
-from kerasgen.errors import GenerateArgumentError
+from kerasgen.errors import GenerateArgumentError, call_error
 from kerasgen.generation.config import (
+    SILENT,
     ArtefactIdsSettings,
     ArtefactSettings,
     GenerationConfig,
+    GenerationSettings,
+    StreamSettings,
     configured,
     taken,
     takes,
@@ -33,6 +36,9 @@ class Runtime(ABC):
     tokenizer: Tokenizer
     max_sequence_length: int | None
     engine: Any = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(max_sequence_length={self.max_sequence_length})"
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -92,33 +98,41 @@ class Runtime(ABC):
         raise GenerateArgumentError(f"{type(self).__name__} doesn't show logits; it only generates.")
 
     @overload
-    def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and the first match counts
-        self, prompts: str, config: GenerationConfig | None = None, **settings: Unpack[ArtefactSettings]
-    ) -> str: ...
+    def generate(  # a str is a Sequence[str] too, and the first match counts
+        self, prompts: str, config: GenerationConfig | None = None, **settings: Unpack[GenerationSettings]
+    ) -> Any: ...
 
     @overload
     def generate(
-        self, prompts: Sequence[str], config: GenerationConfig | None = None, **settings: Unpack[ArtefactSettings]
-    ) -> list[str]: ...
+        self, prompts: Sequence[str], config: GenerationConfig | None = None, **settings: Unpack[GenerationSettings]
+    ) -> list[Any]: ...
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)
-    @takes(ArtefactSettings)
+    @takes(GenerationSettings)
     def generate(
         self,
         prompts: str | Sequence[str],
         config: GenerationConfig | None = None,
-        **settings: Unpack[ArtefactSettings],
-    ) -> str | list[str]:
-        """Return a text for each prompt: a string for a string, a list for a list.
+        **settings: Unpack[GenerationSettings],
+    ) -> Any:
+        """Return a text for each prompt: a string for a string, a list for a list; see `Pipeline.generate`.
 
         Args:
             prompts: what to go on from.
             config: the settings; those given by name come first.
-            **settings: keyword arguments of `GenerationConfig`; `max_new_tokens` is needed.
+            **settings: keyword arguments of `GenerationConfig`; a length is needed, and the sampler is greedy where
+                none is given. A runtime without an `engine` takes `max_new_tokens`, `sampler`, `valid_utf8`,
+                `return_prompt` and one seed alone.
 
         Raises:
             GenerateArgumentError: the artefact can't do what is asked, such as a sampler that it doesn't hold.
         """
+        if self.engine is not None and _needs_loops(config, settings):
+            from kerasgen.generation import generate  # which imports what decodes
+
+            several = [prompts] if isinstance(prompts, str) else prompts
+            texts = generate(self.engine, several, self._looped("generate()", GenerationSettings, config, settings))
+            return texts[0] if isinstance(prompts, str) else texts
         found = _configured("generate()", ArtefactSettings, config, settings)
         written = self._texts([prompts] if isinstance(prompts, str) else list(prompts), found)
         return written[0] if isinstance(prompts, str) else written
@@ -135,9 +149,9 @@ class Runtime(ABC):
         ]
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)
-    @takes(ArtefactSettings)
+    @takes(StreamSettings)
     def stream(
-        self, prompt: str, config: GenerationConfig | None = None, **settings: Unpack[ArtefactSettings]
+        self, prompt: str, config: GenerationConfig | None = None, **settings: Unpack[StreamSettings]
     ) -> Iterator[str]:
         """Yield a text in pieces of whole characters as it is generated; joined, they are what `generate` returns.
 
@@ -146,24 +160,36 @@ class Runtime(ABC):
         Args:
             prompt: what to go on from.
             config: the settings; those given by name come first.
-            **settings: keyword arguments of `GenerationConfig`; `max_new_tokens` is needed.
+            **settings: keyword arguments of `GenerationConfig`; a length is needed.
 
         Raises:
             GenerateArgumentError: the artefact can't do what is asked; or its runtime doesn't show a text before it is
                 complete; or the sampler is one that knows a text only then.
         """
-        found = _configured("stream()", ArtefactSettings, config, settings)
         if self.engine is None:
             raise GenerateArgumentError(
                 f"{type(self).__name__} shows a text only when it is complete. Use generate, or a TFLite artefact that "
                 "is not isolated, whose texts can be streamed."
             )
+        found = self._looped("stream()", StreamSettings, config, settings)
         if not isinstance(prompt, str):
             raise GenerateArgumentError(f"One text is streamed, of one prompt. Received: {prompt!r:.80}.")
-        check_prompts(self, [self.tokenizer.encode(prompt)], found, end_token_id=None)
+        if found.max_new_tokens is not None:
+            check_prompts(self, [self.tokenizer.encode(prompt)], found, end_token_id=None)
         from kerasgen.generation import stream  # which imports what decodes
 
         return stream(self.engine, prompt, found)
+
+    def _looped(
+        self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
+    ) -> GenerationConfig:
+        """The config of a call that the decoding loops do with this artefact's engine."""
+        found = configured(call, names, config, settings)
+        if found.max_new_tokens is found.max_length is None:
+            said = f"{call} needs 'max_new_tokens'. Write {call.removesuffix('()')}(max_new_tokens=…)."
+            raise call_error(GenerateArgumentError)(said)
+        own = {name: value for name, value in (("sampler", "greedy"), ("seed", 0)) if getattr(found, name) is None}
+        return found.override(own)
 
 
 def _configured(
@@ -174,6 +200,13 @@ def _configured(
     if isinstance(found.seed, tuple):
         raise GenerateArgumentError(f"An artefact takes one seed for all prompts. Received: seed={found.seed!r}.")
     return found.override({"sampler": found.sampler or "greedy", "seed": found.seed or 0})
+
+
+def _needs_loops(config: GenerationConfig | None, settings: Mapping[str, Any]) -> bool:
+    """Whether a call asks for more than every runtime does by itself."""
+    given = {**(config.changed() if isinstance(config, GenerationConfig) else {}), **settings}
+    several_seeds = isinstance(given.get("seed"), Sequence)
+    return several_seeds or any(name not in (*taken(ArtefactSettings), *SILENT) for name in given)
 
 
 def given(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:

@@ -202,6 +202,16 @@ def test_a_reader_that_goes_away_is_no_error():
     os.close(write)
 
 
+@pytest.mark.parametrize("saved", [{"num_return_sequences": 2}, {"return_logprobs": True}, {"stop": "e"}])
+def test_a_saved_config_is_kept(saved, preset, tmp_path, capsys):
+    config = kg.GenerationConfig(max_new_tokens=5, sampler="top_k:k=3", seed=1, **saved)
+    pipeline = kg.Pipeline(model=preset, generation_config=config)
+    pipeline.save(tmp_path / "poet")
+    assert main(["generate", str(tmp_path / "poet"), "the"]) == 0
+    wanted = pipeline.generate("the", return_logprobs=False)
+    assert capsys.readouterr().out == "\n\n".join([wanted] if isinstance(wanted, str) else wanted) + "\n"
+
+
 def test_a_closed_standard_output_is_no_error():
     command = shlex.join([sys.executable, "-m", "kerasgen", "list", "samplers"])
     assert subprocess.run(f"{command} >&-", shell=True, capture_output=True, check=True).stderr == b""

@@ -167,6 +167,17 @@ def test_weights_that_the_configuration_does_not_know_are_not_passed_over(preset
     assert stored.read(preset) is None
 
 
+def test_a_file_of_more_weights_than_the_model_has_is_another_model_s(preset: Path) -> None:
+    """As KerasHub writes a preset, without digests; it would leave the second layer out."""
+    for name in ("config.json", "task.json"):
+        config = json.loads((preset / name).read_text())
+        (config["config"] if name == "config.json" else config["config"]["backbone"]["config"])["num_layers"] = 1
+        (preset / name).write_text(json.dumps(config))
+    (preset / "metadata.json").write_text("{}")
+    with pytest.raises(ModelFormatError, match=r"model\.weights\.h5' holds 36 arrays.* has 20"):
+        models.create(f"hub:preset={preset}").load()
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

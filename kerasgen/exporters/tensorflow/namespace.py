@@ -45,9 +45,15 @@ cumsum = tf.cumsum
 def __getattr__(name: str) -> Any:
     """What isn't written here, for a sampler of another package: TensorFlow's own function of NumPy's name."""
     found = getattr(tf.experimental.numpy, name, None)
-    if found is None:
+    if not callable(found):
         raise AttributeError(f"TensorFlow's graphs have no function {name!r}")
-    return found
+    return lambda *arrays, **settings: tf.nest.map_structure(_of_32_bits, found(*arrays, **settings))
+
+
+def _of_32_bits(x: Any) -> Any:
+    """An array in the type that `keras.ops` would give it: NumPy's own are twice as wide."""
+    narrow = {tf.int64: tf.int32, tf.float64: tf.float32}
+    return tf.cast(x, narrow[x.dtype]) if getattr(x, "dtype", None) in narrow else x
 
 
 def max(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:  # noqa: A001 - NumPy's name

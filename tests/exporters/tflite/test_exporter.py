@@ -15,7 +15,7 @@ from wrong_calls import WRONG
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ExportArgumentError, ExportError, GenerateArgumentError, ModelFormatError
-from kerasgen.generation import generate_ids
+from kerasgen.generation import generate, generate_ids
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
 from kerasgen.testing.runtimes import RuntimeContract
@@ -93,6 +93,27 @@ def test_every_operator_of_every_kind_of_file_is_built_in(settings, more, tmp_pa
     artefact = exporter.export(tiny_gpt2(num_layers=1), tmp_path / "poet.tflite")
     assert set(artefact.report["operators"]) <= ALLOWED | more
     assert artefact.report["signatures"][:2] == ["prefill_8", "decode"]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_length": 14, "stop": "e", "return_prompt": False},
+        {"max_new_tokens": 6, "num_return_sequences": 2, "sampler": "top_k:k=9", "seed": 3},
+        {"max_new_tokens": 6, "seed": (4, 5), "sampler": "random"},
+        {"max_new_tokens": 3, "constraint": "regex:pattern=[ab]{3}"},
+    ],
+)
+def test_an_artefact_takes_all_of_a_config(exported, settings):
+    model, artefact = exported
+    config = kg.GenerationConfig(**settings)
+    greedy = {"sampler": config.sampler or "greedy", "seed": config.seed or 0}
+    wanted = generate(model, ["the", "a cat"], config.override(greedy))
+    assert artefact.generate(["the", "a cat"], config) == wanted == artefact.generate(["the", "a cat"], **settings)
+    if "seed" not in settings:
+        assert artefact.generate("the", config) == wanted[0]
+        assert "".join(artefact.runtime.stream("the", config)) == wanted[0]
 
 
 @pytest.mark.one_backend
