@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kerasgen import samplers
 from kerasgen.errors import ExportArgumentError, UnknownNameError
 from kerasgen.samplers import inputs
@@ -28,7 +30,7 @@ def token_sampler(name: str) -> type[TokenSampler]:
     if not inputs.are_declared(kind):
         raise ExportArgumentError(
             f"A graph holds samplers that say which settings are `inputs` of their `choose`: {', '.join(held())}, and "
-            f"such of other packages. Received: {name!r}."
+            f"such of other packages. Received: {name!r}{_why(kind)}."
         )
     taken = sorted({*inputs.types(kind)} & _TAKEN)
     if taken:
@@ -37,6 +39,10 @@ def token_sampler(name: str) -> type[TokenSampler]:
             "Give that field another name."
         )
     return kind
+
+
+def _why(kind: type[Any]) -> str:
+    return f"; {inputs.undeclared(kind)}" if issubclass(kind, TokenSampler) else ""
 
 
 def held() -> list[str]:

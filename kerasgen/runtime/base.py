@@ -133,7 +133,16 @@ class Runtime(ABC):
             several = [prompts] if isinstance(prompts, str) else prompts
             texts = generate(self.engine, several, self._looped("generate()", GenerationSettings, config, settings))
             return texts[0] if isinstance(prompts, str) else texts
-        found = _configured("generate()", ArtefactSettings, config, settings)
+        own = {name: value for name, value in settings.items() if name not in SILENT}
+        beyond = ", ".join(
+            f"{name}={value!r:.40}" for name, value in own.items() if name not in taken(ArtefactSettings)
+        )
+        if beyond:
+            raise GenerateArgumentError(
+                f"{type(self).__name__} decodes by itself, and takes {', '.join(taken(ArtefactSettings))}. Received "
+                f"besides: {beyond}. Leave it out, or generate with the pipeline that it was exported from."
+            )
+        found = _configured("generate()", ArtefactSettings, config, own)
         written = self._texts([prompts] if isinstance(prompts, str) else list(prompts), found)
         return written[0] if isinstance(prompts, str) else written
 

@@ -18,12 +18,19 @@ MOST_WHOLE = 2**31 - 1
 
 
 def are_declared(kind: Any) -> TypeGuard[type[TokenSampler]]:
-    """Return whether a kind of sampler says which of its settings are inputs of its `choose`."""
-    if not (isinstance(kind, type) and issubclass(kind, TokenSampler)):
-        return False
+    """Return whether a kind of sampler says of all of its own settings that they are inputs of its `choose`."""
+    return isinstance(kind, type) and issubclass(kind, TokenSampler) and not undeclared(kind)
+
+
+def undeclared(kind: type[TokenSampler]) -> str:
+    """Return why a kind's choice can't be part of a graph that serves all its settings, or nothing if it can."""
     # One that inherits the choice of another kind keeps its inputs, one that writes its own must say them anew.
     author = next(base for base in kind.__mro__ if "choose" in vars(base))
-    return vars(author).get("inputs") is not None
+    if vars(author).get("inputs") is None or kind.inputs is None:
+        return f"{author.__name__} writes `choose` and says no `inputs` beside it"
+    shared = {field.name for field in fields(TokenSampler)}
+    left_out = [field.name for field in fields(kind) if field.name not in {*shared, *kind.inputs}]
+    return f"its `inputs` leave out {', '.join(map(repr, left_out))}, which a graph would not know" if left_out else ""
 
 
 def types(kind: type[TokenSampler]) -> dict[str, type]:

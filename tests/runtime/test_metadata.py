@@ -150,19 +150,22 @@ def test_a_text_is_streamed_piece_by_piece_where_the_runtime_shows_it(path: Path
     for wrong, message in (
         ({"max_new_tokens": 100}, "positions"),
         ({"max_new_tokens": 3, "seed": -1}, "seed"),
-        ({"max_new_tokens": 3, "seed": [1]}, "one seed"),
-        ({"config": kg.GenerationConfig(max_new_tokens=3, stop="a")}, "Received besides.*stop="),
         ({}, "needs 'max_new_tokens'"),
         ({"max_new_tokens": 3, "sampler": "beam:num_beams=2"}, "only when it is complete"),
         ({"max_new_tokens": 3, "sampel": "greedy"}, "sampler"),
     ):
         with pytest.raises(GenerateArgumentError, match=message):  # at the call
             here.stream(PROMPT, **wrong)
-    with (
-        kg.load_artefact(path, isolated=True, weight_cache=None) as there,
-        pytest.raises(GenerateArgumentError, match="shows a text only when it is complete"),
-    ):
-        there.stream(PROMPT, max_new_tokens=3)
+    with kg.load_artefact(path, isolated=True, weight_cache=None) as there:
+        with pytest.raises(GenerateArgumentError, match="shows a text only when it is complete"):
+            there.stream(PROMPT, max_new_tokens=3)
+        for wrong, message in (
+            ({"max_new_tokens": 3, "seed": [1]}, "one seed"),
+            ({"max_new_tokens": 3, "stop": "a"}, "decodes by itself.* Received besides: stop='a'"),
+            ({"config": kg.GenerationConfig(max_new_tokens=3, stop="a")}, "Received besides.*stop="),
+        ):
+            with pytest.raises(GenerateArgumentError, match=message):
+                there.generate(PROMPT, **wrong)
 
 
 class TestIsolated:

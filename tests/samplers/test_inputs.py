@@ -50,6 +50,23 @@ def test_a_kind_is_known_by_what_it_says_of_its_own_choice() -> None:
     assert not any(map(inputs.are_declared, (InPython, Beam, TokenSampler, int, TopK())))
 
 
+def test_a_setting_that_is_no_input_keeps_a_choice_out_of_graphs() -> None:
+    """A graph would compute with the default of the class."""
+
+    @dataclass(frozen=True)
+    class Two(TopK):
+        power: float = 1.0
+
+    @dataclass(frozen=True)
+    class Plain(MinP):
+        inputs: ClassVar[tuple[str, ...] | None] = None
+
+    assert not inputs.are_declared(Two)
+    assert inputs.undeclared(Two).startswith("its `inputs` leave out 'power'")
+    assert not inputs.are_declared(Plain)
+    assert inputs.undeclared(InPython) == "InPython writes `choose` and says no `inputs` beside it"
+
+
 def test_numbers_have_their_types_and_fit_into_32_bits() -> None:
     assert inputs.types(Scaled) == {"times": int, "share": float}
     assert inputs.values(Scaled()) == {"times": 3, "share": 1.0}
@@ -75,7 +92,6 @@ class Named(TokenSampler):
 
     mode: str = "hard"
     share: float = 0.5
-    end_token_id: int = 0
     inputs: ClassVar[tuple[str, ...] | None] = ("share",)
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
@@ -106,7 +122,14 @@ def test_a_graph_knows_numpy_s_functions_and_says_which_it_does_not_know():
 
 
 def test_an_input_that_is_named_like_a_graph_s_own_is_refused_by_exporters(monkeypatch):
-    monkeypatch.setattr(Named, "inputs", ("end_token_id",))
-    monkeypatch.setattr(exportable_samplers.samplers, "get", lambda name: Named)
+    @dataclass(frozen=True)
+    class Ending(TokenSampler):
+        inputs: ClassVar[tuple[str, ...] | None] = ("end_token_id",)
+        end_token_id: int = 0
+
+        def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+            return xp.argmax(logits, axis=-1)
+
+    monkeypatch.setattr(exportable_samplers.samplers, "get", lambda name: Ending)
     with pytest.raises(ExportArgumentError, match="has an input 'end_token_id' of its own"):
-        exportable_samplers.token_sampler("named")
+        exportable_samplers.token_sampler("ending")

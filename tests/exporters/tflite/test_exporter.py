@@ -102,7 +102,7 @@ def test_every_operator_of_every_kind_of_file_is_built_in(settings, more, tmp_pa
         {"max_length": 14, "stop": "e", "return_prompt": False},
         {"max_new_tokens": 6, "num_return_sequences": 2, "sampler": "top_k:k=9", "seed": 3},
         {"max_new_tokens": 6, "seed": (4, 5), "sampler": "random"},
-        {"max_new_tokens": 3, "constraint": "regex:pattern=[ab]{3}"},
+        {"max_new_tokens": 3, "constraint": "regex:pattern=[ab]{3},whole_text=false"},
     ],
 )
 def test_an_artefact_takes_all_of_a_config(exported, settings):
