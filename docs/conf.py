@@ -46,6 +46,7 @@ nitpick_ignore_regex = [
     ("py:class", r"kerasgen\.(corpora\.splits\.Division|generation\.utf8_states\.Utf8States)"),
     ("py:class", r"kerasgen\.tokens\.(bpe_files\.Contents|corpus_scan\.Survey|pretokenization\.Pretokenization)"),
     ("py:class", r"(kerasgen\.generation\.engine\.)?TextSpace"),
+    ("py:class", r"(Artefact|Generation|Stream)Settings"),
 ]
 
 

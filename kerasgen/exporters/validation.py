@@ -108,6 +108,7 @@ def require_held(tokenizer: Tokenizer, exporter: str, *, added_tokens: bool, end
     if len(ends) > 1 and not end_tokens:
         raise ExportArgumentError(
             f"The exporter {exporter!r} can't write a model whose texts end with any of several tokens (the ids "
-            f"{', '.join(map(str, ends))}). Pipeline.save keeps them, and the exporters 'transformers' and "
-            "'tflite' (without `loop`) do; or name one in the 'generation_config.json' that the model is loaded from."
+            f"{', '.join(map(str, ends))}). Pipeline.save keeps them, and the exporters 'transformers', "
+            "'saved_model' and 'tflite' (without `loop`) do; or name one in the 'generation_config.json' that the "
+            "model is loaded from."
         )

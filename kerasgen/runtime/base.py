@@ -151,9 +151,9 @@ class Runtime(ABC):
         from kerasgen.generation.detokenize import write
 
         found = self.generate_ids(self.tokenizer.encode_batch(prompts), **given(config, ArtefactIdsSettings))
-        end = self.tokenizer.end_token_id
+        ends = self.tokenizer.end_token_ids
         return [
-            (prompt if config.return_prompt else "") + write(self.tokenizer, ids, ended=bool(ids) and ids[-1] == end)
+            (prompt if config.return_prompt else "") + write(self.tokenizer, ids, ended=bool(ids) and ids[-1] in ends)
             for prompt, ids in zip(prompts, found, strict=True)
         ]
 

@@ -211,6 +211,11 @@ class _RemoteTokenizer(Tokenizer):
         self.start_token_id: int | None = shown["start_token_id"]
         self.end_token_id: int = shown["end_token_id"]
         self.pad_token_id: int = shown["pad_token_id"]
+        self._ends: tuple[int, ...] = tuple(shown["end_token_ids"])
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        return self._ends
 
     def encode(self, text: str) -> list[int]:
         return self.encode_batch([text])[0]

@@ -51,7 +51,8 @@ class _Artefact:
         names = ("vocabulary_size", "start_token_id", "end_token_id", "pad_token_id")
         return {
             "max_sequence_length": self._runtime.max_sequence_length,
-            "tokenizer": {name: getattr(tokenizer, name) for name in names},
+            "tokenizer": {name: getattr(tokenizer, name) for name in names}
+            | {"end_token_ids": list(tokenizer.end_token_ids)},
         }
 
     def generate_ids(self, sampler: Mapping[str, Any], **asked: Any) -> Any:

@@ -127,10 +127,12 @@ def tokenizer_settings(tokenizer: ByteLevelBPE) -> dict[str, Any]:
     return found | ({"end_tokens": ends} if len(ends) > 1 else {})
 
 
-def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+def token_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what an artefact must know of a tokenizer that doesn't travel with it."""
     names = ("start_token_id", "end_token_id", "pad_token_id", "vocabulary_size")
-    return {name: getattr(tokenizer, name) for name in names}
+    found = {name: getattr(tokenizer, name) for name in names}
+    ends = list(tokenizer.end_token_ids)
+    return found | ({"end_token_ids": ends} if len(ends) > 1 else {})
 
 
 def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE:

@@ -135,6 +135,7 @@ _SHAPES: dict[str, dict[str, Shape]] = {
             "end_token_id": whole(0),
             "pad_token_id": whole(0),
             "vocabulary_size": whole(1),
+            "end_token_ids?": several(whole(0), least=2),
         },
     },
 }
@@ -206,6 +207,9 @@ def _relations(exporter: str, found: Mapping[str, Any]) -> Iterator[str]:
         for key in ("start_token_id", "end_token_id", "pad_token_id"):
             if ids[key] is not None and ids[key] >= ids["vocabulary_size"]:
                 yield f"token_ids.{key} is beyond the vocabulary. Received: {ids[key]}"
+        ends = ids.get("end_token_ids", [ids["end_token_id"]])
+        if ids["end_token_id"] not in ends or max(ends) >= ids["vocabulary_size"]:
+            yield f"token_ids.end_token_ids must hold the end token, and ids of the vocabulary. Received: {ends!r:.80}"
 
 
 def _is_below(name: Any) -> bool:

@@ -282,7 +282,7 @@ class TestEnds:
         again = Hub(str(save_preset(model, tmp_path / "preset"))).load().tokenizer
         assert again == model.tokenizer
         assert again.end_token_ids == model.tokenizer.end_token_ids
-        for exporter in (kg.SavedModelExporter(), kg.GgufExporter(), kg.PresetExporter()):  # TFLite files hold them all
+        for exporter in (kg.GgufExporter(), kg.PresetExporter()):  # the graphs hold them all
             with pytest.raises(kg.errors.ExportArgumentError, match="end"):
                 exporter.export(model, tmp_path / "out")
 

@@ -15,7 +15,7 @@ from kerasgen.samplers import arithmetic, beam_search
 
 
 def candidates(
-    logits: Any, states: Any, *, num_beams: int, vocabulary_size: int, temperature: Any, utf8: Utf8Steps
+    logits: Any, states: Any, *, num_beams: int, vocabulary_size: int, ends: int, temperature: Any, utf8: Utf8Steps
 ) -> tuple[Any, Any]:
     """Return log-probabilities and ids of the tokens that can follow each beam among the best of its prompt.
 
@@ -24,15 +24,16 @@ def candidates(
         states: int32 `(batch * num_beams,)`, of `utf8`.
         num_beams: texts that are kept of each prompt.
         vocabulary_size: ids that can be chosen.
+        ends: how many ids end a text.
         temperature: logits are divided by it.
         utf8: what keeps the texts valid UTF-8; what may follow is ranked as among all tokens.
 
     Returns:
-        Float64 nats and int32 ids, `(batch, num_beams, count)`, the likeliest first.
+        Float64 log-probabilities and int32 ids, `(batch, num_beams, count)`, the likeliest first.
     """
     logprobs = utf8.masked(arithmetic.log_softmax(xp, logits / temperature), states)
     # Of one text no more can be among the best than these.
-    logprobs, ids = arithmetic.top(xp, logprobs, min(2 * num_beams, vocabulary_size))
+    logprobs, ids = arithmetic.top(xp, logprobs, min((1 + ends) * num_beams, vocabulary_size))
     shape = (-1, num_beams, logprobs.shape[-1])
     return tf.reshape(tf.cast(logprobs, tf.float64), shape), tf.reshape(ids, shape)
 
@@ -70,7 +71,7 @@ def step(
         index: where the token is written, as `kerasgen.samplers.beam_search.step` takes it.
         generated: int32 `(batch,)`, tokens of each beam, this one with them.
         limits: int32 `(batch,)`, tokens that a text may get.
-        end: int32 scalar, the id that ends a text.
+        end: int32 `(ends,)`, the ids that end a text.
         length_penalty: as in `Beam`.
     """
     logprobs, ids = found
@@ -81,7 +82,7 @@ def step(
         active=active,
         index=index,
         generated=generated,
-        stop_token_ids=(end,),
+        stop_token_ids=tuple(tf.unstack(end)),
         length_penalty=length_penalty,
         candidate_ids=ids,
     )

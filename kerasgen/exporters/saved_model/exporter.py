@@ -112,7 +112,7 @@ class SavedModelExporter(Exporter):
                 extra="tensorflow",
             )
         require_plain(model, "saved_model")
-        require_held(tokenizer, "saved_model", added_tokens=held is None, end_tokens=False)
+        require_held(tokenizer, "saved_model", added_tokens=held is None, end_tokens=True)
         longest = self._longest(model)
         comparison.require_positions(longest)
         comparison.require_finite(model)
@@ -206,6 +206,7 @@ class SavedModelExporter(Exporter):
             utf8=masks_of(tokenizer),
             start_token_id=tokenizer.start_token_id,
             end_token_id=tokenizer.end_token_id,
+            end_token_ids=tokenizer.end_token_ids,
             samplers=self.samplers,
             max_sequence_length=longest,
             num_beams=self.num_beams,

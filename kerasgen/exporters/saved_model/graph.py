@@ -67,7 +67,7 @@ class Generated(NamedTuple):
 
 def cut(ids: Any, most: Any, end: Any, pad: int) -> Generated:
     """Return texts `(batch, most)` up to their end tokens; the padding may be the same id."""
-    ends = tf.equal(ids, end)
+    ends = passes.is_end(ids, end)
     ended = tf.reduce_any(ends, axis=1)
     count = tf.where(ended, tf.argmax(ends, axis=1, output_type=tf.int32) + 1, most)
     return Generated(tf.where(tf.range(most) < count[:, None], ids, pad), count, ended)
@@ -126,7 +126,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             prompts: int32 `(batch, length)`, right-padded, the start token with them.
             lengths: int32 `(batch,)`, of the prompts.
             most: int32 scalar, tokens generated for each at most; at least 1.
-            end: int32 scalar, the id that ends a text.
+            end: int32 `(ends,)`, the ids that end a text.
             choose: the sampler.
         """
         if self._compiled:
@@ -134,7 +134,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         config, weights = self._config, self._weights()
         old, mask, logits = passes.prefill(config, weights, prompts, lengths)
         token, states = choose(logits, tf.constant(0), choose.begun)
-        done = tf.equal(token, end)
+        done = passes.is_end(token, end)
 
         def goes_on(step: Any, done: Any) -> Any:
             return tf.logical_and(step < most, tf.logical_not(tf.reduce_all(done)))
@@ -148,7 +148,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             token = tf.where(done, self._pad, chosen)
             count = count + tf.cast(tf.logical_not(done), tf.int32)
             ids = tf.concat([ids, token[:, None]], axis=1)
-            return step + 1, ids, tf.logical_or(done, tf.equal(token, end)), count, states, recent
+            return step + 1, ids, tf.logical_or(done, passes.is_end(token, end)), count, states, recent
 
         def block(step: Any, ids: Any, done: Any, count: Any, states: Any, old: Cache, mask: Any) -> tuple[Any, ...]:
             until = step + _BLOCK
@@ -196,6 +196,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             beams.candidates,
             num_beams=num_beams,
             vocabulary_size=config.vocabulary_size,
+            ends=end.shape[0],
             temperature=temperature,
             utf8=utf8,
         )
@@ -273,7 +274,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             return texts, tf.concat([ids, new[:batch, : texts.step - first]], axis=1)
 
         cache = compiled_steps.Columns(tuple(map(tf.linalg.matrix_transpose, old.keys)), old.values)
-        done = tf.pad(tf.equal(token, end), [more], constant_values=True)
+        done = tf.pad(passes.is_end(token, end), [more], constant_values=True)
         texts = compiled_steps.Texts(tf.constant(1), tf.pad(token, [more]), done, tf.pad(states, [more]), cache)
         heads, size = self._config.attention.num_key_value_heads, self._config.attention.head_dim
         shapes = compiled_steps.Columns(

@@ -15,6 +15,7 @@ from keras import tree
 
 from kerasgen.exporters.saved_model import beams
 from kerasgen.exporters.saved_model.graph import Choice, Generated, cut
+from kerasgen.exporters.saved_model.passes import is_end
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
 from kerasgen.samplers import beam_search
 
@@ -64,7 +65,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 waits = tf.logical_or(step < 0, done)
                 states = tf.where(waits, states, follows)
                 texts = tf.where(_here(length, index, waits), token[:, None], texts)
-                ended = tf.logical_or(tf.equal(token, end), step + 1 >= most)
+                ended = tf.logical_or(is_end(token, end), step + 1 >= most)
                 done = tf.logical_or(done, tf.logical_and(ended, step >= 0))
                 return texts, _like(after, cache), index + 1, done, states
 
@@ -101,6 +102,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
             beams.candidates,
             num_beams=num_beams,
             vocabulary_size=self._size,
+            ends=end.shape[0],
             temperature=temperature,
             utf8=utf8,
         )

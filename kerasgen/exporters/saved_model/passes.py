@@ -17,6 +17,11 @@ from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.attention import LOWEST, Keys, Weigh, over_keys, over_values
 
 
+def is_end(token_ids: Any, ends: Any) -> Any:
+    """Return which ids end a text, bool of their shape; `ends` is int32 `(ends,)`."""
+    return tf.reduce_any(tf.equal(tf.expand_dims(token_ids, -1), ends), axis=-1)
+
+
 class Cache(NamedTuple):
     """Keys and values, one tensor `(rows, key-value heads, length, head_dim)` for each block.
 

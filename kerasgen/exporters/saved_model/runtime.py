@@ -167,12 +167,12 @@ class _Outside:
 
     def __init__(self, path: Path, token_ids: dict[str, Any]) -> None:
         self._path = path
-        self.__dict__ |= token_ids
+        self.__dict__ |= {"end_token_ids": (token_ids["end_token_id"],)} | token_ids
 
     def __getattr__(self, name: str) -> Any:
         raise GenerateArgumentError(
-            f"{self._path} holds no tokenizer, for it isn't byte-level BPE. Encode the prompts with the model's own "
-            "tokenizer, and call `generate_ids`."
+            f"{self._path} holds no tokenizer, for it isn't byte-level BPE that cuts a text as GPT-2 does. Encode the "
+            "prompts with the model's own tokenizer, and call `generate_ids`."
         )
 
 

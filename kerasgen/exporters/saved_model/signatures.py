@@ -84,6 +84,7 @@ def save(
     utf8: Utf8Masks | None,
     start_token_id: int | None,
     end_token_id: int,
+    end_token_ids: Sequence[int],
     samplers: Sequence[str],
     max_sequence_length: int,
     num_beams: int,
@@ -98,7 +99,8 @@ def save(
         utf8: what keeps the texts valid UTF-8, or None where every token does. Those of texts and of ids keep to it;
             for each of ids there is one more, `…_ids_unmasked`, that chooses among all tokens.
         start_token_id: put before each prompt, or None.
-        end_token_id: ends a text unless the call names another.
+        end_token_id: the tokenizer's own.
+        end_token_ids: each of them ends a text unless the call names another.
         samplers: a signature each; that of texts (or ids) of the first is `serving_default` too.
         max_sequence_length: tokens that a text can have.
         num_beams: of the signature `beam`.
@@ -109,7 +111,7 @@ def save(
         tokenizer,
         utf8,
         start_token_id=start_token_id,
-        end_token_id=end_token_id,
+        end_token_ids=end_token_ids,
         max_sequence_length=max_sequence_length,
         num_beams=num_beams,
         length_penalty=length_penalty,
@@ -124,6 +126,7 @@ def save(
         "max_sequence_length": max_sequence_length,
         "start_token_id": start_token_id,
         "end_token_id": end_token_id,
+        **({"end_token_ids": list(end_token_ids)} if len(end_token_ids) > 1 else {}),
         "has_tokenizer": tokenizer is not None,
     }
     module.settings = tf.function(
@@ -143,7 +146,8 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         tokenizer: the exact tokenizer, or None for signatures of ids alone.
         utf8: as `save` takes it.
         start_token_id: put before each prompt, or None.
-        end_token_id: ends a text unless the call names another.
+        end_token_id: the tokenizer's own.
+        end_token_ids: each of them ends a text unless the call names another.
         max_sequence_length: tokens that a text can have.
         num_beams: of the signature `beam`.
         length_penalty: of the signature `beam`.
@@ -156,7 +160,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         utf8: Utf8Masks | None,
         *,
         start_token_id: int | None,
-        end_token_id: int,
+        end_token_ids: Sequence[int],
         max_sequence_length: int,
         num_beams: int,
         length_penalty: float,
@@ -166,7 +170,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         self._tokenizer = None if tokenizer is None else GraphTokenizer(tokenizer)
         self._utf8 = Utf8Steps(table(utf8, decoder.vocabulary_size))
         self._start = start_token_id
-        self._end = end_token_id
+        self._ends = tuple(end_token_ids)
         self._longest = max_sequence_length
         self._num_beams = num_beams
         self._length_penalty = length_penalty
@@ -205,7 +209,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
 
     def _generate(self, name: str, valid_utf8: Any, prompts: Any, lengths: Any, **settings: Any) -> graph.Generated:
         most, end = settings["max_new_tokens"], settings["end_token_id"]
-        end = tf.where(end < 0, self._end, end)
+        end = tf.where(end < 0, tf.constant(self._ends), tf.fill((len(self._ends),), end))
         if self._start is not None:
             prompts = tf.pad(prompts, [[0, 0], [1, 0]], constant_values=self._start)
             lengths = lengths + 1

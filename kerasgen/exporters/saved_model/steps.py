@@ -14,6 +14,7 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
+from kerasgen.exporters.saved_model.passes import is_end
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.attention import Keys, Weigh
 
@@ -71,7 +72,7 @@ class Fixed(NamedTuple):
     Args:
         lengths: int32 `(rows,)`, of the prompts.
         given: bool `(rows, longest prompt)`, which places hold a prompt's token.
-        end: int32 scalar, the id that ends a text.
+        end: int32 `(ends,)`, the ids that end a text.
         pad: int32 scalar, what fills ids past a text's end.
     """
 
@@ -131,7 +132,7 @@ def advance(
         chosen, states = choose(logits, tf.gather(numbers, texts.step - first), texts.states)
         token = tf.where(texts.done, fixed.pad, chosen)
         ids = xla.dynamic_update_slice(ids, token[:, None], tf.stack([0, texts.step - first]))
-        done = tf.logical_or(texts.done, tf.equal(token, fixed.end))
+        done = tf.logical_or(texts.done, is_end(token, fixed.end))
         return Texts(texts.step + 1, token, done, states, cache), ids
 
     texts, ids = tf.while_loop(goes_on, body, (texts, tf.zeros((tf.shape(texts.token)[0], STEPS), tf.int32)))

@@ -38,6 +38,33 @@ TEXTS = ("the and", "昨夜雨疏风骤", "", "the and")
 STARTER = Path(kg.__file__).parent / "models" / "starter_preset"
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_each_of_several_end_tokens_ends_a_text(compiled, tmp_path):
+    model, asked = tiny_gpt2(num_layers=1, max_sequence_length=64), {"max_new_tokens": 20, "seed": 1}
+    *merges, last = model.tokenizer.merges
+    further = model.tokenizer.vocabulary[last.replace(" ", "")]
+    names = {token: token_id for token, token_id in model.tokenizer.vocabulary.items() if token_id != further}
+    own = ByteLevelBPE({**names, "<|eot|>": further}, merges, end_tokens=("<|eot|>",))
+    model = LanguageModel(model.causal_lm, own, "test")
+    prompts = own.encode_batch(TEXTS)
+    likely = generate_ids(model, prompts, sampler="greedy", **asked)[1][0].token_ids[3]
+    table = model.backbone.get_layer("token_embedding").embeddings
+    weights = np.array(table)
+    weights[further] = 1.1 * weights[likely]
+    table.assign(weights)
+    samplers = ("greedy", "top_k", "beam")
+    artefact = kg.SavedModelExporter(samplers=samplers, compiled=compiled).export(model, tmp_path / "poet")
+    runtime = kg.load_artefact(artefact.path)
+    for sampler in ("greedy", "top_k:k=4", "beam:num_beams=4"):
+        wanted = [list(several[0].token_ids) for several in generate_ids(model, prompts, sampler=sampler, **asked)]
+        assert runtime.generate_ids(prompts, sampler=sampler, **asked) == wanted, sampler
+    assert any(ids[-1] == further for ids in runtime.generate_ids(prompts, **asked))
+    assert own.end_token_ids == runtime.tokenizer.end_token_ids
+    wanted = kg.generation.generate(model, list(TEXTS), sampler="greedy", **asked)
+    assert runtime.generate(list(TEXTS), **asked) == wanted
+
+
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     return tiny_gpt2(num_layers=1, max_sequence_length=160)
