@@ -109,6 +109,6 @@ def require_held(tokenizer: Tokenizer, exporter: str, *, added_tokens: bool, end
         raise ExportArgumentError(
             f"The exporter {exporter!r} can't write a model whose texts end with any of several tokens (the ids "
             f"{', '.join(map(str, ends))}). Pipeline.save keeps them, and the exporters 'transformers', "
-            "'saved_model' and 'tflite' (without `loop`) do; or name one in the 'generation_config.json' that the "
+            "'saved_model' and 'tflite' do; or name one in the 'generation_config.json' that the "
             "model is loaded from."
         )

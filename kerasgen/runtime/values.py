@@ -95,9 +95,7 @@ _GRAPH: dict[str, Shape] = {
     "prefill_lengths": several(whole(1)),
     "decode_lengths": several(whole(1)),
     "beams": whole(0, 100_000),
-    "loop": TEXT.or_none(),
     "samplers?": several(TEXT),
-    "utf8_states?": whole(1, 127),
 }
 _SHAPES: dict[str, dict[str, Shape]] = {
     "tflite": {

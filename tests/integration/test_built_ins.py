@@ -186,7 +186,6 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "decode_lengths": st.none() | st.lists(st.integers(8, 512), unique=True, max_size=3).map(sorted).map(tuple),
             "beams": st.sampled_from([0, 2, 4]),
             "shortlist": st.sampled_from([None, 0]),  # more than none goes with float32 alone
-            "loop": st.none(),  # one goes with float32 alone
             "samplers": st.sampled_from([(), ("greedy",), ("top_k", "min_p")]),
             "most_divergence": st.none() | st.floats(0, 1),
             "least_agreement": st.none() | st.floats(0, 1),
@@ -262,7 +261,7 @@ def test_a_manifest_and_a_text_give_the_value_that_the_constructor_gives(surface
         ("corpora", "jsonl:path=a.jsonl,field=post", {"path": "a.jsonl", "field": "post"}),
         ("models", "hub:preset=hf://some/model", {"preset": "hf://some/model"}),
         ("exporters", "preset:dtype=float16", {"dtype": "float16"}),
-        ("exporters", "tflite:loop=top_k", {"loop": "top_k"}),
+        ("exporters", "tflite:samplers=top_k", {"samplers": ("top_k",)}),
     ],
 )
 def test_a_text_means_this_call(surface: str, text: str, arguments: dict[str, Any]) -> None:

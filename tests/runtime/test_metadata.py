@@ -37,7 +37,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     patch.setattr(kg.TFLiteExporter, "_prove", lambda *arguments: {"nats": 0.5})
     exporter = kg.TFLiteExporter(
-        cache_length=32, prefill_lengths=(8, 16), decode_lengths=(8, 16), beams=2, shortlist=64, loop="top_k"
+        cache_length=32, prefill_lengths=(8, 16), decode_lengths=(8, 16), beams=2, shortlist=64, samplers=("top_k",)
     )
     path = tmp_path_factory.mktemp("original") / "poet.tflite"
     exporter.export(tiny_gpt2(num_layers=1), path)
@@ -109,8 +109,8 @@ def test_some_changes_whose_digest_was_mended(path: Path) -> None:
     graph = said["graph"]
     for key, value in {
         "num_layers": 2, "num_heads": graph["head_dim"], "head_dim": graph["num_heads"], "vocabulary_size": 299,
-        "cache_length": 31, "prefill_lengths": [8], "decode_lengths": [8], "beams": 3, "loop": "greedy",
-        "shortlist": None, "utf8_states": 9,
+        "cache_length": 31, "prefill_lengths": [8], "decode_lengths": [8], "beams": 3,
+        "shortlist": None,
     }.items():  # fmt: skip
         assert graph[key] != value
         other = said | {"graph": graph | {key: value}}

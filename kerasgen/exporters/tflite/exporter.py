@@ -14,7 +14,6 @@ from kerasgen.files import temporary
 from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
-    from kerasgen.constraints.valid_utf8 import Utf8Masks
     from kerasgen.decoder.config import DecoderConfig
     from kerasgen.decoder.weights import Weights
     from kerasgen.exporters.parity.comparison import Read
@@ -55,9 +54,6 @@ class TFLiteExporter(Exporter):
             that the likeliest tokens are among those; where they don't, all are, so the ids are the same. What is
             estimated with is stored too, a quarter of the output layer's size. None for 256, if the vocabulary has four
             times as many; 0 leaves it out.
-        loop: a sampler for a signature that generates by itself, such as `generate_top_k` for `"top_k"`: the decoding
-            loop and the sampler are in its graph, and its random numbers are an input. With float32 alone; None leaves
-            it out.
         samplers: names of samplers for a signature each that chooses from logits, such as `choose_top_k`: what a page
             or an app calls after `decode`. Their settings and the random number are inputs.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
@@ -80,7 +76,6 @@ class TFLiteExporter(Exporter):
     decode_lengths: tuple[int, ...] | None = None
     beams: int = 4
     shortlist: int | None = None
-    loop: str | None = None
     samplers: tuple[str, ...] = ()
     most_divergence: float | None = None
     least_agreement: float | None = None
@@ -97,9 +92,9 @@ class TFLiteExporter(Exporter):
         if isinstance(self.samplers, (str, list)):
             one = isinstance(self.samplers, str)
             object.__setattr__(self, "samplers", (self.samplers,) if one else tuple(self.samplers))
-        for name in (*self.samplers, *(() if self.loop is None else (self.loop,))):
+        for name in self.samplers:
             if not isinstance(name, str):
-                raise ExportArgumentError(f"loop and samplers must be names of samplers. Received: {name!r}.")
+                raise ExportArgumentError(f"samplers must be names of samplers. Received: {name!r}.")
             token_sampler(name)
         for name in _SETTABLE:
             if getattr(self, name) is not None:
@@ -127,18 +122,11 @@ class TFLiteExporter(Exporter):
                 f"A shortlist is written with quantize='float32' alone. Received: shortlist={self.shortlist}, "
                 f"quantize={self.quantize!r}."
             )
-        if self.loop is not None and self.quantize != "float32":
-            raise ExportArgumentError(
-                "LiteRT runs no loop in a graph whose weights are rounded, so that `loop` is written with "
-                f"quantize='float32' alone. Received: loop={self.loop!r}, quantize={self.quantize!r}. Leave `loop` "
-                "out: the loop outside of the graph writes the same ids."
-            )
         if self.beams == 1:
             raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
-        from kerasgen.constraints.valid_utf8 import masks_of
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held
@@ -146,7 +134,7 @@ class TFLiteExporter(Exporter):
 
         architecture, tokenizer = decoder_and_byte_pairs(model, "tflite")
         model = replace(model, tokenizer=tokenizer)
-        require_held(tokenizer, "tflite", added_tokens=True, end_tokens=self.loop is None)
+        require_held(tokenizer, "tflite", added_tokens=True, end_tokens=True)
         config = keras_weights.describe(architecture, model.backbone)
         length = self._cache_length(config)
         comparison.require_positions(length)
@@ -168,17 +156,13 @@ class TFLiteExporter(Exporter):
             "prefill_lengths": [size for size in self.prefill_lengths if size <= length],
             "decode_lengths": self._decode_lengths(length),
             "beams": self.beams,
-            "loop": self.loop,
             "samplers": list(self.samplers),
             "shortlist": None,
         }
         with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
             progress.plan(_TRACE, _CONVERT, comparison.GENERATE, comparison.COMPARE)
             weights = keras_weights.read(architecture, model.backbone)
-            utf8 = masks_of(tokenizer)
-            if self.loop is not None and utf8 is not None:
-                graph["utf8_states"] = len(utf8.steps)
-            flatbuffer, weight_bytes = self._flatbuffer(config, weights, graph, utf8)
+            flatbuffer, weight_bytes = self._flatbuffer(config, weights, graph)
             stage.write_bytes(flatbuffer)
             report = self._describe(flatbuffer, weight_bytes, graph, tokenizer)
             _write_tokenizer(stage, tokenizer)
@@ -211,9 +195,7 @@ class TFLiteExporter(Exporter):
         count = (COUNT if self.quantize == "float32" else 0) if self.shortlist is None else self.shortlist
         return count if count * 4 <= config.vocabulary_size else 0
 
-    def _flatbuffer(
-        self, config: DecoderConfig, weights: Weights, graph: dict[str, Any], utf8: Utf8Masks | None
-    ) -> tuple[bytes, int]:
+    def _flatbuffer(self, config: DecoderConfig, weights: Weights, graph: dict[str, Any]) -> tuple[bytes, int]:
         """The file's content, and the bytes that its weights take at the least."""
         from kerasgen.exporters import progress
         from kerasgen.exporters.tflite import estimates as tflite_shortlist
@@ -231,9 +213,7 @@ class TFLiteExporter(Exporter):
                 prefill_lengths=graph["prefill_lengths"],
                 decode_lengths=graph["decode_lengths"],
                 beams=self.beams,
-                loop=self.loop,
                 samplers=self.samplers,
-                utf8=utf8,
                 shortlist=count,
             )
             progress.begin(_CONVERT)
@@ -306,8 +286,7 @@ def _signatures(graph: dict[str, Any]) -> list[str]:
     names += [f"decode_beams_{graph['beams']}"] if graph["beams"] else []
     if graph["shortlist"]:
         names += ["shortlist", *(f"shortlist_{length}" for length in graph["decode_lengths"]), "logits"]
-    names += [f"choose_{name}" for name in graph["samplers"]]
-    return names + ([f"generate_{graph['loop']}"] if graph["loop"] else [])
+    return names + [f"choose_{name}" for name in graph["samplers"]]
 
 
 def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:

@@ -2,10 +2,6 @@
 
 The signatures are those that LiteRT-LM expects. Imports TensorFlow.
 
-`generate_SAMPLER`, on request, holds the loop and the sampler too. Where the vocabulary could break characters it takes
-`utf8_state`, the state of the prompt's bytes as `kerasgen.constraints.valid_utf8` numbers them, and keeps the text
-valid UTF-8; the number of states lets it choose among all tokens.
-
 `choose_SAMPLER`, on request, chooses a token from logits: `(logits, …) → token_ids`, with the sampler's settings and a
 random number as inputs of one element each.
 
@@ -22,18 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights, map_arrays
 from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
-from kerasgen.exporters.tensorflow import utf8 as utf8_steps
 from kerasgen.exporters.tensorflow.attention import Keys, Weigh, over_keys, over_values, require_no_distances
 from kerasgen.exporters.tflite import estimates as tflite_shortlist
 from kerasgen.samplers import inputs
@@ -75,9 +67,7 @@ def write_saved_model(
     prefill_lengths: Sequence[int],
     decode_lengths: Sequence[int] = (),
     beams: int,
-    loop: str | None = None,
     samplers: Sequence[str] = (),
-    utf8: Utf8Masks | None = None,
     shortlist: int = 0,
 ) -> None:
     """Write the signatures as a SavedModel that the TFLite converter reads.
@@ -90,9 +80,7 @@ def write_saved_model(
         prefill_lengths: tokens that the prefill signatures read.
         decode_lengths: places that further signatures like `decode` attend to, for texts that are shorter yet.
         beams: texts that `decode_beams` reads at once; 0 leaves it out.
-        loop: the name of a sampler, for a signature that generates by itself; None leaves it out.
         samplers: names of samplers, for a signature each that chooses from logits.
-        utf8: what keeps the texts of that signature valid UTF-8, or None where every token does.
         shortlist: tokens whose logits `shortlist` returns, for each length that there is a `decode` for; 0 leaves it
             out.
     """
@@ -103,8 +91,6 @@ def write_saved_model(
         signatures[decode_name(seen)] = module.signature(1, with_logits=True, seen=seen)
     if beams:
         signatures[beams_name(beams)] = module.beams_signature(beams)
-    if loop is not None:
-        signatures[loop_name(loop)] = module.loop_signature(loop, utf8_steps.table(utf8, config.vocabulary_size))
     signatures |= {choice_name(name): module.choice_signature(name) for name in samplers}
     if shortlist:
         table = weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"].T
@@ -129,11 +115,6 @@ def shortlist_name(seen: int | None) -> str:
 def beams_name(count: int) -> str:
     """Return the name of the signature that reads a token of each of `count` texts that share a cache."""
     return f"decode_beams_{count}"
-
-
-def loop_name(sampler: str) -> str:
-    """Return the name of the signature that generates by itself."""
-    return f"generate_{sampler}"
 
 
 def choice_name(sampler: str) -> str:
@@ -198,60 +179,12 @@ class _Module(tf.Module):  # type: ignore[misc]
             hidden=tf.TensorSpec((1, 1, self.config.hidden_dim), tf.float32, "hidden")
         )
 
-    def loop_signature(self, sampler: str, utf8: npt.NDArray[np.int8] | None) -> Any:
-        """A signature that goes on from a token until the end token or a number of tokens: loop and sampler in one.
-
-        `utf8` is the table of `tensorflow_utf8`, or None.
-        """
-        own = _own(sampler) | ({} if utf8 is None else {"utf8_state": tf.int32})
-        steps = None if utf8 is None else tf.constant(utf8)
-
-        def generate(
-            tokens: Any, input_pos: Any, max_new_tokens: Any, end_token_id: Any, **rest: Any
-        ) -> dict[str, Any]:
-            settings = {name: rest.pop(name) for name in own}
-            names = list(rest)
-
-            def goes_on(step: Any, token: Any, ids: Any, within: Any, *caches: Any) -> Any:
-                ended = tf.logical_and(step > 0, tf.equal(token[0, 0], end_token_id[0]))
-                return tf.logical_and(step < max_new_tokens[0], tf.logical_not(ended))
-
-            def body(step: Any, token: Any, ids: Any, within: Any, *caches: Any) -> tuple[Any, ...]:
-                hidden, written = self._read(
-                    token, input_pos + step, dict(zip(names, caches, strict=True)), self.cache_length
-                )
-                logits = decoder.logits(self.config, self.weights, hidden)[:, 0]
-                if steps is not None:
-                    # LiteRT compares no int8 numbers that stand for themselves.
-                    after = tf.cast(tf.gather(steps, within), tf.float32)
-                    logits = tf.where(after >= 0, logits, utf8_steps.LOWEST)
-                token = tf.reshape(_choose(sampler, logits, settings, step), (1, 1))
-                if steps is not None:
-                    within = tf.maximum(tf.cast(tf.gather(after[0], token[0]), tf.int32), 0)
-                ids = gen_xla_ops.xla_dynamic_update_slice(ids, token, tf.stack([0, step]))
-                return step + 1, token, ids, within, *(written[name] for name in names)
-
-            ids = tf.fill((1, self.cache_length), -1)
-            within = settings.get("utf8_state", tf.constant([0]))
-            state = (tf.constant(0), tokens, ids, within, *rest.values())
-            count, _, ids, _, *caches = tf.while_loop(goes_on, body, state)
-            return {"token_ids": ids, "count": tf.reshape(count, (1,)), **dict(zip(names, caches, strict=True))}
-
-        return tf.function(generate, autograph=False).get_concrete_function(
-            tokens=tf.TensorSpec((1, 1), tf.int32, "tokens"),
-            input_pos=tf.TensorSpec((1,), tf.int32, "input_pos"),
-            max_new_tokens=tf.TensorSpec((1,), tf.int32, "max_new_tokens"),
-            end_token_id=tf.TensorSpec((1,), tf.int32, "end_token_id"),
-            **{name: tf.TensorSpec((self.cache_length if name == "uniforms" else 1,), own[name], name) for name in own},
-            **self._cache_specs(),
-        )
-
     def choice_signature(self, sampler: str) -> Any:
         """A signature that chooses a token from logits; what it takes besides are the sampler's inputs."""
         own = _own(sampler)
 
         def choose(logits: Any, **settings: Any) -> dict[str, Any]:
-            return {"token_ids": tf.cast(_choose(sampler, logits, settings, tf.constant(0)), tf.int32)}
+            return {"token_ids": tf.cast(_choose(sampler, logits, settings), tf.int32)}
 
         return tf.function(choose, autograph=False).get_concrete_function(
             logits=tf.TensorSpec((1, self.config.vocabulary_size), tf.float32, "logits"),
@@ -326,12 +259,12 @@ def _look_up(table: Any, ids: Any) -> Any:
     return tf.gather(table, tf.reshape(ids, (-1,)))[None]
 
 
-def _choose(sampler: str, logits: Any, settings: Mapping[str, Any], step: Any) -> Any:
+def _choose(sampler: str, logits: Any, settings: Mapping[str, Any]) -> Any:
     """The token after logits `(1, vocabulary_size)`, by the sampler's own choice."""
     kind = token_sampler(sampler)
     if "temperature" in settings:
         logits = logits / settings["temperature"]
-    uniforms = tf.gather(settings["uniforms"], tf.reshape(step, (1,))) if kind.draws else tf.zeros((1,))
+    uniforms = settings["uniforms"] if kind.draws else tf.zeros((1,))
     return inputs.choose(kind, settings, xp, logits, uniforms)
 
 

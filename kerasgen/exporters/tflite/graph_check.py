@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen.constraints.valid_utf8 import masks_of
 from kerasgen.errors import ModelFormatError
 from kerasgen.tokens.base import Tokenizer
 
-_PREFILL, _DECODE, _BEAMS, _LOOP = (
-    re.compile(pattern) for pattern in (r"prefill_(\d+)", r"decode_(\d+)", r"decode_beams_(\d+)", r"generate_(\w+)")
-)
+_PREFILL, _DECODE, _BEAMS = map(re.compile, (r"prefill_(\d+)", r"decode_(\d+)", r"decode_beams_(\d+)"))
 
 
 def check(path: Path, compiled: Any, settings: Mapping[str, Any], tokenizer: Tokenizer) -> None:
@@ -34,8 +31,6 @@ def check(path: Path, compiled: Any, settings: Mapping[str, Any], tokenizer: Tok
     told |= {"shortlist": None if shortlist is None else shortlist["count"]}
     for key in ("prefill_lengths", "decode_lengths"):
         told[key], found[key] = sorted(told[key]), sorted(found[key])
-    masks = masks_of(tokenizer) if found["utf8_states"] else None
-    found["utf8_states"] = None if masks is None else len(masks.steps)
     different = sorted(key for key in found if found[key] != told[key])
     if different:
         key = different[0]
@@ -57,8 +52,6 @@ def _read(compiled: Any) -> dict[str, Any]:
             shortlist = int(compiled.get_output_tensor_details("shortlist")["ids"]["shape"][-1])
     except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as cause:
         raise ModelFormatError(f"The graph is none that kerasgen exports: {cause!r}. Export it again.") from cause
-    loops = _numbered(_LOOP, names)
-    takes_state = bool(loops) and "utf8_state" in compiled.get_input_tensor_details(f"generate_{loops[0]}")
     return {
         "num_layers": sum(name.startswith("kv_cache_k_") for name in inputs),
         "num_heads": int(heads),
@@ -68,9 +61,7 @@ def _read(compiled: Any) -> dict[str, Any]:
         "prefill_lengths": list(map(int, _numbered(_PREFILL, names))),
         "decode_lengths": list(map(int, _numbered(_DECODE, names))),
         "beams": int(next(iter(_numbered(_BEAMS, names)), 0)),
-        "loop": next(iter(loops), None),
         "shortlist": shortlist,
-        "utf8_states": takes_state,
     }
 
 

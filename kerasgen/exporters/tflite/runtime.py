@@ -11,17 +11,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.exporters.tflite import graph_check
-from kerasgen.exporters.tflite.session import LiteRtSession, read_prompt
+from kerasgen.exporters.tflite.session import LiteRtSession
 from kerasgen.exporters.tflite.shortlist import Shortlist
 from kerasgen.files import locking
-from kerasgen.generation.config import ArtefactIdsSettings, GenerationConfig, takes
+from kerasgen.generation.config import GenerationConfig
 from kerasgen.quiet import at_the_end, quietly
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_text, check_threads
@@ -45,32 +45,6 @@ class LiteRtRuntime(Runtime):
         self.engine = engine
         self.tokenizer = engine.tokenizer
         self.max_sequence_length = engine.max_sequence_length
-
-    @takes(ArtefactIdsSettings)
-    def generate_ids(
-        self,
-        prompts: Sequence[Sequence[int]],
-        config: GenerationConfig | None = None,
-        *,
-        end_token_id: int | None = None,
-        in_graph: bool = False,
-        **settings: Unpack[ArtefactIdsSettings],
-    ) -> list[list[int]]:
-        """Return the ids generated after each prompt, up to its end token, which is among them.
-
-        Args:
-            prompts: ids without the start token, which is put before each if the tokenizer has one.
-            config: the settings; those given by name come first.
-            end_token_id: another token that ends a text than the tokenizer's.
-            in_graph: let the signature generate that holds loop and sampler; the artefact must have been exported with
-                it (`loop=`), and the ids are the same.
-            **settings: keyword arguments of `GenerationConfig`; `max_new_tokens` is needed.
-        """
-        if not in_graph:
-            return super().generate_ids(prompts, config, end_token_id=end_token_id, **settings)
-        from kerasgen.exporters.tflite.loop import InGraph
-
-        return InGraph(self.engine).generate_ids(prompts, config, end_token_id=end_token_id, **settings)
 
     def generate_checked(
         self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
@@ -218,10 +192,6 @@ class LiteRtEngine:
         seen = next((length for length in self.settings.get("decode_lengths", ()) if length > place), None)
         return kind if seen is None else f"{kind}_{seen}"
 
-    def prefilled(self, prompt: Sequence[int]) -> dict[str, Any]:
-        """Return caches in which all of a prompt but its last token was read."""
-        return read_prompt(self, list(prompt)).caches
-
     def caches(self) -> dict[str, Any]:
         """Return new caches, zeroed: masked places must hold something finite."""
         shape = self.settings["num_heads"], self.settings["cache_length"], self.settings["head_dim"]
@@ -299,16 +269,6 @@ class LiteRtEngine:
     def logits_after(self, hidden: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return all logits after a hidden state of `read_shortlist`, `(1, vocabulary_size)`."""
         return self.logits(LOGITS, {}, rows=1, hidden=hidden)
-
-    def loop(self, signature: str, caches: dict[str, Any], inputs: Mapping[str, npt.NDArray[Any]]) -> list[int]:
-        """Run a signature that generates by itself, and return the ids; see `run`."""
-        sizes: dict[str, tuple[int, type[np.generic]]] = {
-            "token_ids": (self.settings["cache_length"], np.int32),
-            "count": (1, np.int32),
-        }
-        found = self.run(signature, caches, sizes, **inputs)
-        ids: list[int] = found["token_ids"][: int(found["count"][0])].tolist()
-        return ids
 
     def _buffer(self, signature: str, name: str, *, output: bool = False) -> Any:
         key = signature, name

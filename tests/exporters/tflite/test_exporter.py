@@ -18,6 +18,7 @@ from kerasgen.errors import ExportArgumentError, ExportError, GenerateArgumentEr
 from kerasgen.generation import generate, generate_ids
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
+from kerasgen.samplers import inputs
 from kerasgen.testing.runtimes import RuntimeContract
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -60,7 +61,8 @@ ALLOWED = {
     "PACK", "RESHAPE", "RSQRT", "SELECT_V2", "SOFTMAX", "SPLIT", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB",
     "TRANSPOSE",
 }  # fmt: skip
-LOOPED = {
+SAMPLERS = ("greedy", "random", "top_k", "top_p", "min_p")
+CHOOSING = {
     "ARG_MAX", "CAST", "CUMSUM", "EQUAL", "FILL", "GREATER", "GREATER_EQUAL", "LESS", "LOGICAL_AND", "LOGICAL_NOT",
     "LOGICAL_OR", "MAXIMUM", "MINIMUM", "NOT_EQUAL", "REDUCE_ANY", "REDUCE_MAX", "REDUCE_MIN", "SHAPE", "SLICE", "SUM",
     "TOPK_V2", "WHILE", "DIV", "EXP", "RANGE", "BITCAST", "BITWISE_XOR", "RIGHT_SHIFT", "CONCATENATION", "EXPAND_DIMS",
@@ -80,11 +82,7 @@ def test_every_operator_is_built_in(exported):
         pytest.param({"quantize": "int4"}, {"EMBEDDING_LOOKUP"}, marks=pytest.mark.slow),
         ({"quantize": "float16"}, {"DEQUANTIZE"}),
         ({"shortlist": 16}, {"TOPK_V2"}),
-        pytest.param({"loop": "greedy"}, LOOPED, marks=pytest.mark.slow),
-        pytest.param({"loop": "top_k"}, LOOPED, marks=pytest.mark.slow),
-        pytest.param({"loop": "top_p"}, LOOPED, marks=pytest.mark.slow),
-        pytest.param({"loop": "min_p"}, LOOPED, marks=pytest.mark.slow),
-        pytest.param({"loop": "random"}, LOOPED, marks=pytest.mark.slow),
+        pytest.param({"samplers": SAMPLERS}, CHOOSING, marks=pytest.mark.slow),
     ],
 )
 def test_every_operator_of_every_kind_of_file_is_built_in(settings, more, tmp_path, monkeypatch):
@@ -114,6 +112,31 @@ def test_an_artefact_takes_all_of_a_config(exported, settings):
     if "seed" not in settings:
         assert artefact.generate("the", config) == wanted[0]
         assert "".join(artefact.runtime.stream("the", config)) == wanted[0]
+
+
+@pytest.mark.one_backend
+def test_a_signature_chooses_as_each_sampler_does(tmp_path, monkeypatch):
+    from ai_edge_litert.interpreter import Interpreter
+
+    monkeypatch.setattr(kg.TFLiteExporter, "_prove", lambda *arguments: {})  # it doesn't ask for these signatures
+    small = {"cache_length": 32, "prefill_lengths": (8,), "decode_lengths": (), "beams": 0, "shortlist": 0}
+    kg.TFLiteExporter(samplers=SAMPLERS, **small).export(tiny_gpt2(num_layers=1), tmp_path / "poet.tflite")
+    file = Interpreter(str(tmp_path / "poet.tflite"))
+    rng = np.random.default_rng(0)
+    logits, uniforms = rng.normal(0, 3, (40, 300)).astype(np.float32), rng.random(40).astype(np.float32)
+    for text in ("greedy", "random", "top_k:k=5", "top_p:p=0.8", "min_p:p=0.1"):
+        spec = kg.samplers.create(text)
+        choose = file.get_signature_runner(f"choose_{text.partition(':')[0]}")
+        given = {name: np.array([value]) for name, value in inputs.values(spec).items()}
+        given |= {"temperature": np.array([0.7], np.float32), "uniforms": None}
+        wanted = set(choose.get_input_details())
+        found = []
+        for row, uniform in zip(logits, uniforms, strict=True):
+            own = given | {"logits": row[None], "uniforms": uniform[None]}
+            own = {name: np.asarray(own[name], np.int32 if name == "k" else np.float32) for name in wanted}
+            found.append(choose(**own)["token_ids"].item())
+        scaled = logits / np.float32(0.7) if inputs.has_temperature(type(spec)) else logits
+        assert found == spec.choose(np, scaled, uniforms).tolist(), text
 
 
 @pytest.mark.one_backend
@@ -268,49 +291,6 @@ def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
 
 
 @pytest.mark.one_backend
-@pytest.mark.parametrize(
-    ("loop", "sampler"),
-    [
-        pytest.param("greedy", "greedy", marks=pytest.mark.slow),
-        ("top_k", "top_k:k=5,temperature=0.7"),
-        pytest.param("top_p", "top_p:p=0.8", marks=pytest.mark.slow),
-        pytest.param("min_p", "min_p:p=0.1", marks=pytest.mark.slow),
-        pytest.param("random", "random", marks=pytest.mark.slow),
-    ],
-)
-def test_the_loop_in_the_graph_gives_the_ids_of_the_loop_on_the_host(tmp_path, loop, sampler):
-    """In builtin operators alone, a prompt longer than the prefill with it, and up to an end token."""
-    model = tiny_gpt2()
-    exporter = kg.TFLiteExporter(loop=loop, beams=0, cache_length=64, prefill_lengths=(8,))
-    artefact = exporter.export(model, tmp_path / "loop.tflite")
-    assert not any(name.startswith(("CUSTOM", "Flex")) for name in artefact.report["operators"])
-    runtime = kg.load_artefact(artefact.path, weight_cache=None)
-    prompts = [model.tokenizer.encode("the sand and the sea and the sun"), model.tokenizer.encode("春"), []]
-    arguments = {"sampler": sampler, "max_new_tokens": 20, "seed": 9}
-    wanted = [list(one[0].token_ids) for one in generate_ids(model, prompts, **arguments)]
-    assert runtime.generate_ids(prompts, in_graph=True, **arguments) == wanted
-    end = wanted[0][7]
-    ended = runtime.generate_ids(prompts, in_graph=True, end_token_id=end, **arguments)
-    assert ended == [ids[: ids.index(end) + 1] if end in ids else ids for ids in wanted]
-    begun = model.tokenizer.encode("🐉")[:2]
-    for valid_utf8 in (True, False):
-        arguments["valid_utf8"] = valid_utf8
-        wanted = [list(one[0].token_ids) for one in generate_ids(model, [begun, *prompts], **arguments)]
-        assert runtime.generate_ids([begun, *prompts], in_graph=True, **arguments) == wanted
-        texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in wanted[1:]]
-        assert any("\ufffd" in text.rstrip("\ufffd") for text in texts) != valid_utf8
-    # A file of an earlier version has a loop that takes no state.
-    del runtime.engine.settings["utf8_states"]
-    with pytest.raises(GenerateArgumentError, match="export it again"):
-        runtime.generate_ids(prompts, in_graph=True, sampler=sampler, max_new_tokens=2)
-
-
-def test_a_loop_that_the_graph_does_not_hold_is_refused(engine):
-    with pytest.raises(GenerateArgumentError, match="no loop"):
-        engine.generate_ids([[5]], max_new_tokens=2, in_graph=True)
-
-
-@pytest.mark.one_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "most", "share"), [("int8", 0.02, 0.3), ("int4", 0.3, 0.2)])
 def test_the_starter_in_integers_is_close_and_small(tmp_path, quantize, most, share):
@@ -358,8 +338,7 @@ def test_too_long_a_cache_is_refused(tmp_path):
         {"beams": 1},
         {"prefill_lengths": (1,)},
         {"decode_lengths": (4,)},
-        {"loop": "beam"},
-        {"loop": "top_k", "quantize": "int8"},
+        {"samplers": ("beam",)},
         {"most_divergence": -1},
     ],
 )

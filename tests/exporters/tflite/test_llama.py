@@ -90,25 +90,6 @@ def test_each_way_to_store_a_llama_is_proved(tmp_path, settings, quantize):
         assert report["parity"]["greedy_equal"]
 
 
-def test_a_loop_that_ends_at_one_token_is_refused_where_several_end_a_text(tmp_path):
-    vocabulary, merges = tiny_vocabulary(300, last=("<|eot|>", GPT2_END))
-    tokenizer = ByteLevelBPE(vocabulary, merges, end_token=GPT2_END, end_tokens=("<|eot|>",))
-    model = LanguageModel(tiny_llama(num_layers=1).causal_lm, tokenizer, "of two ends")
-    with pytest.raises(kg.errors.ExportArgumentError, match="without `loop`"):
-        kg.TFLiteExporter(loop="greedy").export(model, tmp_path / "llama.tflite")
-
-
-@pytest.mark.slow
-def test_the_loop_in_the_graph_gives_the_ids_of_the_model(tmp_path):
-    model = tiny_llama(num_layers=1, **SCALED)
-    exporter = kg.TFLiteExporter(loop="top_k", beams=0, cache_length=96, prefill_lengths=(8,), decode_lengths=())
-    runtime = exporter.export(model, tmp_path / "loop.tflite").runtime
-    prompts = model.tokenizer.encode_batch(["the and", "昨夜雨疏风骤" * 2])
-    asked = {"sampler": "top_k:k=5,temperature=0.7", "max_new_tokens": 40, "seed": 3}
-    wanted = [list(several[0].token_ids) for several in generate_ids(model, prompts, **asked)]
-    assert runtime.generate_ids(prompts, in_graph=True, **asked) == wanted
-
-
 def test_a_model_without_a_limit_of_its_own_has_the_cache_that_is_asked_for():
     config = keras_weights.decoder_of(tiny_llama(num_layers=1).causal_lm)[0]
     assert config.max_sequence_length is None
