@@ -62,9 +62,7 @@ def _remembering(pieces: Iterator[str], engine: _Watched) -> Iterator[str]:
         engine.remember()
 
 
-_TEXT_FIRST = (
-    "`{name}` is text that comes after the prompt's own; pass a config by its name, `config=`. Received: {received}."
-)
+_WRONG = "`{}` must be {} after the prompt's own text; a config is passed by name, `config=`. Received: {!r:.80}."
 
 
 class Prompt(metaclass=Checked):
@@ -114,7 +112,7 @@ class Prompt(metaclass=Checked):
         model, found = self._with("generate()", GenerationSettings, config, settings)
         several = specs.strings([prompts] if isinstance(prompts, str) else prompts)
         if several is None:
-            raise GenerateArgumentError(_TEXT_FIRST.format(name="prompts", received=f"{prompts!r:.80}"))
+            raise GenerateArgumentError(_WRONG.format("prompts", "a string or a list of strings", prompts))
         texts = api.generate(model, [self.text + prompt for prompt in several], found)
         if not isinstance(prompts, str):
             return texts
@@ -135,7 +133,7 @@ class Prompt(metaclass=Checked):
             **settings: keyword arguments of `GenerationConfig`; one that is None is as if it were not given.
         """
         if not isinstance(prompt, str):
-            raise GenerateArgumentError(_TEXT_FIRST.format(name="prompt", received=f"{prompt!r:.80}"))
+            raise GenerateArgumentError(_WRONG.format("prompt", "a string", prompt))
         model, found = self._with("stream()", StreamSettings, config, settings)
         pieces = api.stream(model, self.text + prompt, found)
         return _remembering(pieces, model) if isinstance(model, _Watched) else pieces
