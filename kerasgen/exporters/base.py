@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from kerasgen.errors import ExportArgumentError, GenerateArgumentError
-from kerasgen.generation.config import GenerationConfig, GenerationSettings, takes
+from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured, takes
 from kerasgen.keywords import Checked, checked
 from kerasgen.samplers.foreign_arguments import as_sampler
 
@@ -89,6 +89,7 @@ class Artefact:
             config: the settings; those given by name come first.
             **settings: keyword arguments of `GenerationConfig`, as the runtime takes them.
         """
+        configured("generate()", GenerationSettings, config, settings)  # what is wrong is said before a file is loaded
         return self.runtime.generate(prompts, config, **settings)
 
 
