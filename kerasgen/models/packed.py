@@ -8,6 +8,7 @@ is one compiled loop, and the backward pass computes again what is cheap. Import
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from operator import attrgetter
 from typing import Any, cast
@@ -18,14 +19,43 @@ from keras import ops
 from kerasgen.decoder import positions
 from kerasgen.decoder.arithmetic import activate, normalize
 from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, Roles, block
-from kerasgen.decoder.config import DecoderConfig, RotaryPositions
+from kerasgen.decoder.config import Attention, DecoderConfig, LearnedPositions, RotaryPositions
+from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, keras_weights
 
 
 def takes(backbone: Any) -> bool:
-    """Say whether `hidden_states` knows a KerasHub backbone's class."""
-    return architectures.of_backbone(type(backbone).__name__) is not None
+    """Say whether `hidden_states` computes what a KerasHub backbone computes."""
+    architecture = architectures.of_backbone(type(backbone).__name__)
+    return architecture is not None and computes(keras_weights.describe(architecture, backbone))
+
+
+def computes(config: DecoderConfig) -> bool:
+    """Say whether `hidden_states` knows every trait of a decoder that a table of names describes."""
+    heads, part, kind = config.attention, config.feedforward, config.positions
+    plain_heads = Attention(heads.num_query_heads, heads.num_key_value_heads, heads.head_dim)
+    biases = ("query_bias", "key_bias", "value_bias", "output_bias")
+    plain = DecoderConfig(
+        architecture=config.architecture,
+        vocabulary_size=config.vocabulary_size,
+        num_layers=config.num_layers,
+        hidden_dim=config.hidden_dim,
+        max_sequence_length=config.max_sequence_length,
+        attention=replace(plain_heads, **{bias: getattr(heads, bias) for bias in biases}),
+        feedforward=replace(part, experts=None),
+        norm=config.norm,
+        positions=kind,
+        tied_head=config.tied_head,
+    )
+    is_biased = {heads.query_bias, heads.key_bias, heads.value_bias}
+    is_rotated = isinstance(kind, RotaryPositions) and not isinstance(kind.scaling, DynamicScaling | LongRopeScaling)
+    return (
+        config == plain
+        and len(is_biased) == 1
+        and config.norm.bias == (config.norm.kind == "layer_norm")
+        and (is_rotated or (isinstance(kind, LearnedPositions) and heads.num_query_heads == heads.num_key_value_heads))
+    )
 
 
 def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool = False) -> Any:
