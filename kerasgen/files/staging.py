@@ -28,7 +28,11 @@ from kerasgen.files.atomic import sync, sync_directory, write
 
 _REMOVED_FILE = ".kerasgen-removed.json"  # in a journal: names of the old artefact that the new one has not
 # Names of files that are replaced together though they don't begin alike.
-_TOGETHER = {"vocab.json": ("merges.txt", "tokenizer_config.json")}
+_TOGETHER = {
+    "vocab.json": ("merges.txt", "tokenizer_config.json"),
+    "tokenizer.json": ("tokenizer_config.json",),
+    "tokenizer.model": ("tokenizer_config.json",),
+}
 _LEFT = re.compile(r"\.(partial|replaced)")
 _LEFT_OF_ANY = re.compile(r"\..+\.[0-9a-f]{8}\.(partial|replaced)")
 _EXCHANGE = 2  # Linux's RENAME_EXCHANGE

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
+
+from kerasgen.errors import TokenArgumentError
 
 
 class IncrementalDecoder(ABC):
@@ -42,9 +46,67 @@ class Tokenizer(ABC):
         """Ids that end a text when a model generates them, `end_token_id` first; documents end with that one alone."""
         return (self.end_token_id,)
 
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Ids of the tokens that `skip_special_tokens` leaves out, by name; none where a subclass doesn't say them."""
+        return {}
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`; a special token's text stays text, and nothing is added at either end."""
+
+    def encode_with_special(self, text: str, allowed_special: str | Collection[str]) -> list[int]:
+        """Return the ids of `text` in which the names of some special tokens become those tokens.
+
+        Args:
+            text: any text.
+            allowed_special: names out of `special_tokens`, or `"all"`; the others stay text.
+
+        Raises:
+            TokenArgumentError: a name is no special token's.
+        """
+        allowed = self.allowed_special(allowed_special)
+        if not allowed:
+            return self.encode(text)
+        parts = cut_at(allowed).split(text)
+        ids: list[int] = []
+        for n, part in enumerate(parts):
+            ids += [self.special_tokens[part]] if n % 2 else self.encode(part) if part else []
+        return ids
+
+    def allowed_special(self, names: str | Collection[str]) -> frozenset[str]:
+        """Return the special tokens that `allowed_special` names.
+
+        Raises:
+            TokenArgumentError: a name is no special token's.
+        """
+        if names == "all":
+            return frozenset(self.special_tokens)
+        if isinstance(names, str):
+            raise TokenArgumentError(f"`allowed_special` must be 'all' or a set of names. Received: {names!r}.")
+        unknown = sorted(set(names) - self.special_tokens.keys())
+        if unknown:
+            shown = ", ".join(map(repr, list(self.special_tokens)[:12])) or "none"
+            raise TokenArgumentError(
+                f"{unknown[0]!r} is no special token of this tokenizer, so it can't be allowed. Its special tokens: "
+                f"{shown}."
+            )
+        return frozenset(names)
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of `text`, and for each the place of the character in which it begins.
+
+        Raises:
+            TokenArgumentError: the ids don't write the bytes of the text, and a subclass doesn't say how they lie.
+        """
+        ids = self.encode(text)
+        starts = starts_of([len(self.token_bytes(token_id)) for token_id in ids], text)
+        if starts is None:
+            raise TokenArgumentError(
+                f"{type(self).__name__} doesn't write the bytes of this text, so its tokens can't be laid beside its "
+                f"characters: {text!r:.80}."
+            )
+        return ids, starts
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return `encode` of each text; subclasses use all cores."""
@@ -58,6 +120,13 @@ class Tokenizer(ABC):
     def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         """Return a new incremental decoder."""
 
+    def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
+        """Return a new incremental decoder of ids that go on a text, so that a space before the first is the text's.
+
+        It differs from `decoder` where encoding puts a space before a text and decoding takes it away.
+        """
+        return self.decoder(skip_special_tokens=skip_special_tokens)
+
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that this id stands for (a special token's are its name in UTF-8)."""
@@ -69,3 +138,23 @@ class Tokenizer(ABC):
     @abstractmethod
     def save(self, directory: str | Path) -> None:
         """Write the files from which the tokenizer can be read again into an existing directory."""
+
+
+def starts_of(sizes: Sequence[int], text: str, dropped: bytes = b"") -> list[int] | None:
+    """Return the place of the character in which each token begins, or None where the bytes are not the text's.
+
+    Args:
+        sizes: bytes of each token.
+        text: what they write.
+        dropped: bytes that no token writes.
+    """
+    places = [n for n, one in enumerate(text) for _ in one.encode("utf-8", "surrogatepass").translate(None, dropped)]
+    if sum(sizes) != len(places):
+        return None
+    begins = accumulate(sizes[:-1], initial=0) if sizes else ()
+    return [places[begin] if begin < len(places) else len(text) for begin in begins]
+
+
+def cut_at(names: Collection[str]) -> re.Pattern[str]:
+    """Return a pattern whose `split` gives what lies between the names and the names, in turn; the longest counts."""
+    return re.compile("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")")

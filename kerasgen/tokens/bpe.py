@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self, TypeVar
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens import bpe_files, tokenizer_directory, tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.base import Tokenizer, starts_of
 from kerasgen.tokens.bpe_encoder import BpeEncoder
 from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, GPT2, Pretokenization, token_bytes
 from kerasgen.tokens.special_tokens import AUTOMATIC, check_added_tokens, choose_special_tokens
@@ -42,6 +42,8 @@ class ByteLevelBPE(Tokenizer):
         end_tokens: further tokens that end a text when it is generated.
         usual_special_tokens: whether such as `<unk>` are special wherever the vocabulary holds them.
         pretokenization: how a text is cut where GPT-2's way is not the vocabulary's, such as Llama 3's.
+        drops_missing_bytes: leave out a byte that the vocabulary has no token for, as transformers and llama.cpp do;
+            without it such a text is an error.
 
     Raises:
         TokenArgumentError: the vocabulary and the merges don't fit each other, a special token is not in the
@@ -61,6 +63,7 @@ class ByteLevelBPE(Tokenizer):
         end_tokens: Sequence[str] = (),
         usual_special_tokens: bool = True,
         pretokenization: Pretokenization = GPT2,
+        drops_missing_bytes: bool = False,
     ) -> None:
         self._vocabulary = dict(vocabulary)
         self._merges = [_pair(merge, n) for n, merge in enumerate(merges)]
@@ -99,8 +102,15 @@ class ByteLevelBPE(Tokenizer):
         self._shown = self._bytes | dict.fromkeys(self._special_tokens.values(), b"")
         self.pretokenization = pretokenization
         self._encoder = BpeEncoder(
-            self._vocabulary, self._merges, self.added_tokens, self._special_tokens, pretokenization
+            self._vocabulary,
+            self._merges,
+            self.added_tokens,
+            self._special_tokens,
+            pretokenization,
+            drops_missing_bytes=drops_missing_bytes,
         )
+        missing = bytes(byte for character, byte in BYTE_OF_CHARACTER.items() if character not in ids)
+        self._dropped = missing if drops_missing_bytes else b""
         self._digest: str | None = None
 
     @classmethod
@@ -208,6 +218,7 @@ class ByteLevelBPE(Tokenizer):
             end_tokens=contents.end_tokens,
             usual_special_tokens=contents.usual_special_tokens,
             pretokenization=contents.pretokenization,
+            drops_missing_bytes=contents.drops_missing_bytes,
         )
 
     def rebuilt(self, vocabulary: Mapping[str, int], merges: Sequence[str | tuple[str, str]]) -> Self:
@@ -256,6 +267,14 @@ class ByteLevelBPE(Tokenizer):
         if isinstance(texts, str):
             raise TokenArgumentError(f"`encode_batch` takes a list of texts. Received one text: {texts[:40]!r}.")
         return self._encoder.encode_batch(texts)
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of `text`, and for each the place of the character in which it begins; see `Tokenizer`."""
+        if not self._dropped:
+            return super().encode_with_starts(text)
+        ids = self.encode(text)
+        starts = starts_of([len(self._bytes[token_id]) for token_id in ids], text, self._dropped)
+        return super().encode_with_starts(text) if starts is None else (ids, starts)
 
     def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD, as GPT-2's decoder writes them.
@@ -324,6 +343,8 @@ class ByteLevelBPE(Tokenizer):
                 parts["end_tokens"] = sorted(self._ends)
             if self.pretokenization != GPT2:
                 parts["pretokenization"] = self.pretokenization.to_json()
+            if self._dropped:
+                parts["drops_missing_bytes"] = True
             text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
             self._digest = hashlib.sha256(text.encode()).hexdigest()
         return self._digest
@@ -374,6 +395,7 @@ class ByteLevelBPE(Tokenizer):
             end_tokens=tuple(self._ends),
             usual_special_tokens=False,
             pretokenization=self.pretokenization,
+            drops_missing_bytes=bool(self._dropped),
         )
 
     def _look_up(self, table: Mapping[int, T], token_id: int) -> T:

@@ -34,6 +34,7 @@ class BpeEncoder:
         added: tokens of the vocabulary that are found in a text before it is cut.
         special: tokens of the vocabulary that no text becomes.
         kind: how a text is cut.
+        drops_missing_bytes: whether a byte without a token is left out, or an error.
     """
 
     def __init__(
@@ -43,7 +44,10 @@ class BpeEncoder:
         added: Sequence[AddedToken] = (),
         special: Iterable[str] = (),
         kind: Pretokenization = GPT2,
+        *,
+        drops_missing_bytes: bool = False,
     ) -> None:
+        self._drops_missing_bytes = drops_missing_bytes
         self._present_bytes = bytes(byte for byte, character in CHARACTER_OF_BYTE.items() if character in vocabulary)
         reached = vocabulary
         if kind.ignore_merges:  # of a piece that has a special token's name the bytes are merged all the same
@@ -105,7 +109,7 @@ class BpeEncoder:
     def _check(self, text: str) -> None:
         if not isinstance(text, str):
             raise TokenArgumentError(f"Only `str` can be encoded. Received: {type(text).__name__} {text!r:.80}.")
-        if len(self._present_bytes) == 256:
+        if len(self._present_bytes) == 256 or self._drops_missing_bytes:
             return
         # Without its byte's token, the library would drop a character and say nothing.
         absent = text.encode("utf-8", "surrogatepass").translate(None, self._present_bytes)

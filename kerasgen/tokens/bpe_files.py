@@ -28,6 +28,7 @@ class Contents:
     end_tokens: tuple[str, ...] = ()
     usual_special_tokens: bool = True
     pretokenization: Pretokenization = GPT2
+    drops_missing_bytes: bool = False
 
 
 class Problem(NamedTuple):

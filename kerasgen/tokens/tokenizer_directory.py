@@ -12,7 +12,7 @@ from kerasgen.files import staging
 from kerasgen.tokens import tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.bpe_files import Contents, error_at, first_problem, parse_json, read, read_text
-from kerasgen.tokens.pretokenization import GPT2, Pretokenization
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, GPT2, Pretokenization
 
 CONFIG_FILE: Final = "tokenizer_config.json"
 FILES: Final = (
@@ -112,6 +112,8 @@ def settings_text(contents: Contents) -> str:
         }
     if len(contents.end_tokens) > 1:
         settings["end_tokens"] = list(contents.end_tokens)
+    if not BYTE_OF_CHARACTER.keys() <= contents.vocabulary.keys():
+        settings["drops_missing_bytes"] = contents.drops_missing_bytes
     if contents.pretokenization != GPT2:  # transformers reads it from a `tokenizer.json` alone
         settings |= {"tokenizer_class": "PreTrainedTokenizerFast"}
         settings["pretokenization"] = contents.pretokenization.to_json()
@@ -160,6 +162,8 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
             said["pretokenization"] = Pretokenization.read(found["pretokenization"])
         except ValueError as cause:
             raise error_at(f"Its `pretokenization` can't be read: {cause}", path) from cause
+    if isinstance(found.get("drops_missing_bytes"), bool):
+        said["drops_missing_bytes"] = found["drops_missing_bytes"]
     if found and not template:
         said["start_token"] = names.get("bos_token") if found.get("add_bos_token") else None
         said["usual_special_tokens"] = False

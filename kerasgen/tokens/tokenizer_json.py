@@ -88,6 +88,7 @@ def contents(found: Mapping[str, Any], path: Path) -> Contents:
         added_tokens=tuple(ordinary),
         usual_special_tokens=False,
         pretokenization=cut,
+        drops_missing_bytes=True,
     )
 
 

@@ -1,0 +1,159 @@
+"""Text to ids and back as a `tokenizer.json` of transformers says it, by the `tokenizers` library."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from kerasgen.errors import TokenizerError
+from kerasgen.tokens.added_tokens import AddedToken
+from kerasgen.tokens.bpe_files import parse_json
+from kerasgen.tokens.chunks import portions
+from kerasgen.tokens.fork_safety import mind_forks
+from kerasgen.tokens.pretokenization import STAND_IN, SURROGATE, token_bytes
+from kerasgen.tokens.tokenizer_json import added_token
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SPACE: Final = "\u2581"
+"""What SentencePiece, and those that follow it, write a space as."""
+
+_DECODERS: Final = ("ByteLevel", "ByteFallback", "Fuse", "Metaspace", "Replace", "Strip")
+
+
+class JsonCodec:
+    """The library's tokenizer, without what it adds before and after a text.
+
+    A lone surrogate, which the library's strings can't hold, becomes U+FFFD.
+
+    Args:
+        text: of a `tokenizer.json`.
+        path: of the file, for messages.
+
+    Attributes:
+        names: tokens by id, as the file writes them.
+        pieces: the bytes that each id stands for; those of special and added tokens are their names in UTF-8.
+        special: ids of the tokens that the file calls special, by name.
+        added: the added tokens that are not special.
+        strips_first_space: whether the decoder takes away a space at the beginning of a text.
+
+    Raises:
+        TokenizerError: the text is no `tokenizer.json`, or its tokens stand for no bytes that are known.
+    """
+
+    file_name = "tokenizer.json"
+
+    def __init__(self, text: str, path: Path) -> None:
+        found = parse_json(text, path)
+        if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+            raise TokenizerError(f"{path} is no tokenizer.json of transformers: it has no `model`.", path=path)
+        self._text = text
+        self._path = path
+        self._lock = threading.Lock()
+        self._rust = _library(found, path)
+        steps = _decoder_steps(found, path)
+        self.strips_first_space = any(_strips(step) for step in steps)
+        entries = found.get("added_tokens") or []
+        self.special = {str(entry["content"]): int(entry["id"]) for entry in entries if entry.get("special")}
+        ordinary = {entry["content"]: added_token(entry, path) for entry in entries if not entry.get("special")}
+        self.added: tuple[AddedToken, ...] = tuple(ordinary.values())
+        whole = {*self.special, *ordinary}
+        self.names: dict[int, str] = {
+            token_id: token for token, token_id in self._rust.get_vocab(with_added_tokens=True).items()
+        }
+        self.pieces = {
+            token_id: token.encode() if token in whole else _bytes(token, steps)
+            for token_id, token in self.names.items()
+        }
+        self._variants: dict[frozenset[str], tokenizers.Tokenizer] = {}
+
+    def encode_batch(self, texts: Sequence[str], allowed: frozenset[str] = frozenset()) -> list[list[int]]:
+        """Return the ids of each text; the names of special tokens in `allowed` become those, others stay text."""
+        mind_forks()
+        rust = self._variant(allowed)
+        clean = [SURROGATE.sub(STAND_IN, text) for text in texts]
+        if len(clean) == 1:
+            return [list(rust.encode(clean[0], add_special_tokens=False).ids)]
+        return [
+            list(encoding.ids)
+            for some in portions(clean)
+            for encoding in rust.encode_batch_fast(some, add_special_tokens=False)
+        ]
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a text, and for each the place of the character at which it begins."""
+        encoding = self._rust.encode(SURROGATE.sub(STAND_IN, text), add_special_tokens=False)
+        return list(encoding.ids), [start for start, _ in encoding.offsets]
+
+    def content(self) -> bytes:
+        """Return what the file holds."""
+        return self._text.encode()
+
+    def _variant(self, allowed: frozenset[str]) -> tokenizers.Tokenizer:
+        """The library's tokenizer that finds some of the special tokens in a text."""
+        if not allowed:
+            return self._rust
+        with self._lock:
+            if allowed not in self._variants:
+                found = json.loads(self._text)
+                for entry in found.get("added_tokens") or []:
+                    entry["special"] = bool(entry.get("special")) and entry["content"] not in allowed
+                self._variants[allowed] = _library(found, self._path)
+            return self._variants[allowed]
+
+
+def _library(found: Mapping[str, Any], path: Path) -> tokenizers.Tokenizer:
+    """The library's tokenizer of a file's content, which takes a special token's name for text."""
+    from tokenizers import Tokenizer
+
+    bare = {**found, "post_processor": None, "truncation": None, "padding": None}
+    try:
+        rust = Tokenizer.from_str(json.dumps(bare, ensure_ascii=False, allow_nan=False))
+    except Exception as cause:  # the library raises nothing narrower
+        raise TokenizerError(
+            f"{path} can't be read by the package `tokenizers`: {cause}. Install a newer one "
+            "(`pip install -U tokenizers`), or save the tokenizer again.",
+            path=path,
+        ) from cause
+    rust.encode_special_tokens = True
+    return rust
+
+
+def _decoder_steps(found: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The steps of a file's decoder, all of which are known."""
+    decoder = found.get("decoder") or {}
+    steps = list(decoder.get("decoders") or []) if decoder.get("type") == "Sequence" else [decoder]
+    kinds = [str(step.get("type")) for step in steps if isinstance(step, dict)]
+    unknown = [kind for kind in kinds if kind not in _DECODERS]
+    kind = found["model"].get("type", "BPE")
+    if unknown or kind not in ("BPE", "Unigram"):
+        raise TokenizerError(
+            f"{path} describes a tokenizer whose tokens can't be told as bytes: its model is {kind!r} and its decoder "
+            f"{', '.join(kinds)}. BPE and Unigram are read, with decoders of {', '.join(_DECODERS)}.",
+            path=path,
+        )
+    return steps
+
+
+def _strips(step: Mapping[str, Any]) -> bool:
+    if step["type"] == "Metaspace":
+        return bool(step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True))
+    return bool(step["type"] == "Strip" and step.get("content") == " " and step.get("start", 0) > 0)
+
+
+def _bytes(token: str, steps: Sequence[Mapping[str, Any]]) -> bytes:
+    """The bytes that a decoder of these steps makes of a token."""
+    for step in steps:
+        if step["type"] == "ByteLevel":
+            return token_bytes(token, special=False)
+        if step["type"] == "Metaspace":
+            token = token.replace(step.get("replacement", SPACE), " ")
+        elif step["type"] == "Replace" and isinstance(step["pattern"].get("String"), str):
+            token = token.replace(step["pattern"]["String"], step["content"])
+        elif step["type"] == "ByteFallback" and len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            return bytes.fromhex(token[3:5])
+    return token.encode()

@@ -1,0 +1,205 @@
+"""Text to ids and back as a SentencePiece model says it, by the `sentencepiece` library."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from kerasgen.errors import MissingDependencyError, TokenizerError
+from kerasgen.tokens.added_tokens import AddedToken
+from kerasgen.tokens.base import cut_at
+from kerasgen.tokens.chunks import portions
+from kerasgen.tokens.json_codec import SPACE
+from kerasgen.tokens.pretokenization import STAND_IN, SURROGATE
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+"""Types of pieces in a model; GGUF's numbers are the same. Source: sentencepiece_model.proto, `SentencePiece.Type`."""
+
+# A second `normalizer_spec` (field 3) that says `add_dummy_prefix` (field 3 of it) is false: of two, the later counts.
+_WITHOUT_PREFIX: Final = b"\x1a\x02\x18\x00"
+
+
+class SentencePieceCodec:
+    """A SentencePiece model: pieces of text with "▁" for a space, and perhaps a piece for each byte.
+
+    A lone surrogate, which UTF-8 can't hold, becomes U+FFFD.
+
+    Args:
+        proto: of the model.
+        path: of the file, for messages.
+        further: ids of special tokens that lie beyond the model's, by name.
+        prefix_after_special: whether the space that the model puts before a text comes after a special token too.
+
+    Attributes:
+        names: pieces by id, as the model writes them.
+        pieces: the bytes that each id stands for; those of special tokens are their names in UTF-8.
+        special: ids of the control pieces, the unknown one and `further`, by name.
+        added: none; the model itself finds what it calls user-defined.
+        strips_first_space: whether the model puts a space before a text.
+
+    Raises:
+        TokenizerError: it is no model.
+        MissingDependencyError: the package `sentencepiece` is not installed.
+    """
+
+    file_name = "tokenizer.model"
+    added: tuple[AddedToken, ...] = ()
+
+    def __init__(
+        self,
+        proto: bytes,
+        path: Path,
+        further: Mapping[str, int] | None = None,
+        *,
+        prefix_after_special: bool = False,
+    ) -> None:
+        self._proto = bytes(proto)
+        self._path = path
+        self.further = dict(further or {})
+        self.prefix_after_special = prefix_after_special
+        self._processor = _processor(self._proto, path)
+        self._inner: Any = None  # without a space before the text
+        count = self._processor.vocab_size()
+        self.names = {n: str(self._processor.id_to_piece(n)) for n in range(count)}
+        special = [n for n in range(count) if self._processor.is_control(n) or self._processor.is_unknown(n)]
+        self.special = {self.names[n]: n for n in special} | self.further
+        self.names |= {token_id: token for token, token_id in self.further.items()}
+        self.pieces = {n: self._bytes_of(n) for n in range(count)}
+        self.pieces |= {token_id: token.encode() for token, token_id in self.special.items()}
+        # The model's flag is not in the library's interface; what it does to a text shows it.
+        first = self._processor.encode("a", out_type=str)[:1]
+        self.strips_first_space = bool(first) and first[0].startswith(SPACE)
+
+    def encode_batch(self, texts: Sequence[str], allowed: frozenset[str] = frozenset()) -> list[list[int]]:
+        """Return the ids of each text; the names of special tokens in `allowed` become those, others stay text."""
+        clean = [SURROGATE.sub(STAND_IN, text) for text in texts]
+        if allowed:
+            return [self._with_special(text, allowed) for text in clean]
+        return [list(ids) for some in portions(clean) for ids in self._processor.encode(some, out_type=int)]
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a text, and for each the place of the character at which it begins."""
+        clean = SURROGATE.sub(STAND_IN, text)
+        places = [n for n, one in enumerate(clean) for _ in one.encode()]
+        ids, starts = [], []
+        # A message of pieces (2), each with an id (2) and the byte at which it begins (4), left out where that is 0.
+        for number, piece in _fields(self._processor.encode(clean, out_type="serialized_proto")):
+            if number == 2:
+                said = dict(_fields(piece))
+                begin = said.get(4, 0)
+                ids.append(said.get(2, 0))
+                starts.append(places[begin] if begin < len(places) else len(clean))
+        return ids, starts
+
+    def content(self) -> bytes:
+        """Return what the file holds."""
+        return self._proto
+
+    def _with_special(self, text: str, allowed: frozenset[str]) -> list[int]:
+        if self._inner is None:
+            self._inner = self._processor
+            if not self.prefix_after_special:
+                self._inner = _processor(self._proto + _WITHOUT_PREFIX, self._path)
+        ids: list[int] = []
+        for n, part in enumerate(cut_at(allowed).split(text)):
+            if n % 2:
+                ids.append(self.special[part])
+            elif part:
+                ids += (self._inner if n else self._processor).encode(part, out_type=int)
+        return ids
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        piece = self.names[token_id]
+        if self._processor.is_byte(token_id):
+            return bytes([int(piece[1:-1], 16)])  # "<0x0A>"
+        return piece.replace(SPACE, " ").encode()
+
+
+def model_proto(
+    pieces: Sequence[str],
+    scores: Sequence[float],
+    types: Sequence[int],
+    *,
+    unknown_id: int,
+    add_dummy_prefix: bool,
+) -> bytes:
+    """Return the model of BPE pieces that are known from elsewhere, such as a GGUF file; it normalizes nothing.
+
+    Args:
+        pieces: by id, "▁" for a space.
+        scores: of each; of two merges the one whose piece has the higher comes first.
+        types: of each, SentencePiece's.
+        unknown_id: of the piece that stands for what can't be written.
+        add_dummy_prefix: whether a space is put before a text.
+
+    Source: sentencepiece_model.proto, for the numbers of the fields.
+    """
+    written = bytearray()
+    for piece, score, kind in zip(pieces, scores, types, strict=True):
+        text = piece.encode()
+        entry = b"\x0a" + _varint(len(text)) + text + b"\x15" + struct.pack("<f", score) + b"\x18" + _varint(kind)
+        written += b"\x0a" + _varint(len(entry)) + entry
+    byte_fallback = BYTE in types
+    # trainer_spec: model_type (3) is BPE (2), byte_fallback (35), unk_id (40), bos_id (41) and eos_id (42) are none.
+    trainer = b"\x18\x02" + _field(35, int(byte_fallback)) + _field(40, unknown_id)
+    trainer += _field(41, 2**64 - 1) + _field(42, 2**64 - 1) + _field(43, 2**64 - 1)
+    # normalizer_spec: name (1), add_dummy_prefix (3), remove_extra_whitespaces (4), escape_whitespaces (5).
+    normalizer = b"\x0a\x08identity" + _field(3, int(add_dummy_prefix)) + _field(4, 0) + _field(5, 1)
+    written += b"\x12" + _varint(len(trainer)) + trainer
+    written += b"\x1a" + _varint(len(normalizer)) + normalizer
+    return bytes(written)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a message of protocol buffers: number, and a whole number or bytes."""
+    place = 0
+
+    def whole() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = message[place]
+            place += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while place < len(message):
+        key = whole()
+        if key & 7 == 0:
+            yield key >> 3, whole()
+            continue
+        size = whole() if key & 7 == 2 else 4 if key & 7 == 5 else 8
+        yield key >> 3, message[place : place + size]
+        place += size
+
+
+def _field(number: int, value: int) -> bytes:
+    return _varint(number << 3) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    written = bytearray()
+    while value >= 0x80:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
+
+
+def _processor(proto: bytes, path: Path) -> Any:
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"{path} is a SentencePiece model, and the package `sentencepiece` is not installed. Run "
+            "`pip install sentencepiece`.",
+            package="sentencepiece",
+        ) from cause
+    try:
+        return SentencePieceProcessor(model_proto=proto)
+    except Exception as cause:  # the library raises RuntimeError, and others for an empty file
+        raise TokenizerError(f"{path} can't be read as a SentencePiece model: {cause}.", path=path) from cause
