@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
@@ -20,6 +20,7 @@ from kerasgen.generation.config import (
     TextSettings,
     configured,
     takes,
+    with_defaults,
 )
 from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel, ModelSource
@@ -201,15 +202,7 @@ class Generator(metaclass=Checked):
     ) -> GenerationConfig:
         """The config of a call, with the pipeline's sampler and seed where it has none."""
         found = configured(call, names, config, settings, default=self.generation_config)
-        return found.override(
-            {
-                "sampler": self.sampler if found.sampler is None else found.sampler,
-                "seed": self._seed() if found.seed is None else found.seed,
-            }
-        )
-
-    def _seed(self) -> int | Sequence[int]:
-        return self.seed if self.generation_config.seed is None else self.generation_config.seed
+        return with_defaults(found, sampler=self.sampler, seed=self.seed)
 
     def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
         """What generates, and the engine to ask it for: the model or, while it is not loaded, an engine of its files.
@@ -243,6 +236,7 @@ class Generator(metaclass=Checked):
         return Prompt(
             lambda: self._model or model,
             text,
-            self.generation_config.override({"seed": self._seed()}),
+            self.generation_config,
+            seed=self.seed,
             engine=lambda engine: litert_engine.resolve(engine, self.cache),
         )

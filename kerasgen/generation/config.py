@@ -18,6 +18,7 @@ from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError, call_error
 from kerasgen.keywords import Checked
 from kerasgen.samplers import resolving
+from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.foreign_arguments import as_sampler
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class GenerationConfig(metaclass=Checked):
             Given, even as 1, each prompt's texts come as a list.
         return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
         return_prompt: begin each text with its prompt, exactly as it was given.
-        seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. A sampler's own comes first. None for the
-            pipeline's, and 0 where there is none.
+        seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. None for the sampler's own, for the
+            pipeline's where it has none, and for 0 where that has none.
         batch_size: texts generated at once, at most; prompts of like length share a batch.
         engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for GPT-2, OPT and Llama in float32, and for
             others the backend that Keras runs on. `"litert"` writes an artefact of the weights into the cache
@@ -278,6 +279,20 @@ def configured(
             said = f"{call} needs {name!r}. Write {call.removesuffix('()')}({name}=…)."
             raise call_error(GenerateArgumentError)(said)
     return found
+
+
+def with_defaults(config: GenerationConfig, *, sampler: Any, seed: int | Sequence[int]) -> GenerationConfig:
+    """Return a config that has a sampler and a seed: these where it has none, a sampler's own seed before this one.
+
+    Args:
+        config: of a call.
+        sampler: where the config has none.
+        seed: where neither the config nor the sampler has one.
+    """
+    chosen = resolving.resolve(sampler) if config.sampler is None else config.sampler
+    own = chosen.seed if isinstance(chosen, SamplerSpec) else None
+    fallback = seed if own is None else own
+    return config.override({"sampler": chosen, "seed": fallback if config.seed is None else config.seed})
 
 
 def _documented(documentation: str, names: Sequence[str]) -> str:

@@ -8,7 +8,14 @@ from typing import Any, Protocol, Unpack, runtime_checkable
 from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import api, engine_registry
-from kerasgen.generation.config import GenerationConfig, GenerationSettings, StreamSettings, configured, takes
+from kerasgen.generation.config import (
+    GenerationConfig,
+    GenerationSettings,
+    StreamSettings,
+    configured,
+    takes,
+    with_defaults,
+)
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel
@@ -74,6 +81,7 @@ class Prompt(metaclass=Checked):
         model: returns the model or engine; it is asked at each call.
         text: the beginning.
         config: the settings of calls that don't bring their own, a sampler among them.
+        seed: where neither a call nor its config nor its sampler has one.
         engine: turns a call's `engine` into what `kerasgen.generation` takes.
     """
 
@@ -83,11 +91,12 @@ class Prompt(metaclass=Checked):
         text: str,
         config: GenerationConfig | Mapping[str, Any],
         *,
+        seed: int | Sequence[int] = 0,
         engine: Callable[[Any], Any] = lambda engine: engine,
     ) -> None:
         self._model = model
         self._config = config if isinstance(config, GenerationConfig) else GenerationConfig(**config)
-        self._engine = engine
+        self._seed, self._engine = seed, engine
         self.text = text
         self._read()
 
@@ -144,7 +153,7 @@ class Prompt(metaclass=Checked):
 
         Only what is new is read: the answer was, when it was generated after this prompt alone.
         """
-        return Prompt(self._model, self.text + text, self._config, engine=self._engine)
+        return Prompt(self._model, self.text + text, self._config, seed=self._seed, engine=self._engine)
 
     def _with(
         self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
@@ -152,9 +161,9 @@ class Prompt(metaclass=Checked):
         """What generates, and a call's settings; the prompt is read if Keras, which remembers it, decodes."""
         given = {name: value for name, value in settings.items() if value is not None}
         found = configured(call, names, config, given, default=self._config)
-        own = {name: getattr(self._config, name) for name in ("sampler", "seed") if getattr(found, name) is None}
+        found = with_defaults(found, sampler=self._config.sampler, seed=self._seed)
         engine = self._engine("keras" if found.engine == "auto" else found.engine)
-        found, model = found.override(own | {"engine": engine}), self._model()
+        found, model = found.override({"engine": engine}), self._model()
         if engine not in engine_registry.NAMES:
             return model, found
         self._read()

@@ -144,11 +144,12 @@ def _repeated(values: list[T], copies: int) -> list[T]:
 
 
 def _seeds(spec: Any, seed: int | Sequence[int] | None, count: int) -> list[int]:
-    """One seed for each prompt: the spec's own, or the call's, or 0."""
+    """One seed for each prompt: the call's, or the spec's own, or 0."""
+    if seed is None and isinstance(spec, SamplerSpec):
+        seed = spec.seed
     several = list(seed) if isinstance(seed, Sequence) else [seed or 0] * count
     if len(several) != count:
         raise GenerateArgumentError(
             f"`seed` must be one number, or one for each of the {count} prompts. Received: {len(several)} of them."
         )
-    own = getattr(spec, "seed", None) if isinstance(spec, SamplerSpec) else None
-    return several if own is None else [own] * count
+    return several

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Unpack, cast, overload
+from typing import Any, Unpack, overload
 
 from kerasgen.errors import GenerateArgumentError, call_error
 from kerasgen.generation.config import (
@@ -17,6 +17,7 @@ from kerasgen.generation.config import (
     configured,
     taken,
     takes,
+    with_defaults,
 )
 from kerasgen.keywords import checked
 from kerasgen.samplers.foreign_arguments import as_sampler
@@ -197,8 +198,7 @@ class Runtime(ABC):
         if found.max_new_tokens is found.max_length is None:
             said = f"{call} needs 'max_new_tokens'. Write {call.removesuffix('()')}(max_new_tokens=…)."
             raise call_error(GenerateArgumentError)(said)
-        own = {name: value for name, value in (("sampler", "greedy"), ("seed", 0)) if getattr(found, name) is None}
-        return found.override(own)
+        return with_defaults(found, sampler="greedy", seed=0)
 
 
 def _configured(
@@ -208,7 +208,7 @@ def _configured(
     found = configured(call, names, config, settings, needs=("max_new_tokens",))
     if isinstance(found.seed, tuple):
         raise GenerateArgumentError(f"An artefact takes one seed for all prompts. Received: seed={found.seed!r}.")
-    return found.override({"sampler": found.sampler or "greedy", "seed": found.seed or 0})
+    return with_defaults(found, sampler="greedy", seed=0)
 
 
 def _needs_loops(config: GenerationConfig | None, settings: Mapping[str, Any]) -> bool:
@@ -226,12 +226,6 @@ def given(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:
 def new_tokens_of(config: GenerationConfig) -> int:
     """Return how many tokens a call of an artefact asks for, which it must say."""
     return config.max_new_tokens or 0
-
-
-def seed_of(config: GenerationConfig) -> int:
-    """Return the seed of a call's draws: the sampler's own, or the call's."""
-    own: Any = config.sampler.seed
-    return int(cast(int, config.seed) if own is None else own)
 
 
 def check_prompts(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kerasgen import samplers
 from kerasgen.errors import TokenArgumentError
 from kerasgen.exporters.parity import comparison
 from kerasgen.models.base import LanguageModel
@@ -90,7 +92,7 @@ class RuntimeContract:
         """Return a model's ids as the runtime tells them; override this if it tells them in another way."""
         return list(ids)
 
-    def asked(self, sampler: str = "greedy") -> dict[str, Any]:
+    def asked(self, sampler: Any = "greedy") -> dict[str, Any]:
         """Return the settings of a call that leaves the choice among all tokens to the sampler."""
         return {"sampler": sampler, "max_new_tokens": self.new_tokens, "seed": SEED, "valid_utf8": False}
 
@@ -153,6 +155,8 @@ class RuntimeContract:
             assert found[-1] != found[0], sampler
             other = self.asked(sampler) | {"seed": 3}
             assert runtime.generate_ids(prompts, **other) != found, sampler
+            own = dataclasses.replace(samplers.REGISTRY.resolve(sampler), seed=3)
+            assert runtime.generate_ids(prompts, **self.asked(own)) == found, "a call's seed comes first"
             if self.seeds_are_the_models:
                 assert found == self.expected(reference, prompts, **self.asked(sampler)), sampler
 

@@ -113,3 +113,25 @@ def test_a_config_can_be_changed_into_another_but_not_in_place() -> None:
     assert dataclasses.replace(config, seed=2).seed == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seed = 2  # type: ignore[misc]
+
+
+def test_the_seed_of_a_call_comes_before_the_samplers_own_and_that_before_the_pipelines() -> None:
+    own, none = kg.Random(seed=7), kg.Random()
+
+    def drawn(sampler: kg.Random, seed: int | None, *, pipelines: int = 1) -> dict[str, object]:
+        pipe = kg.Pipeline(model="starter", sampler=sampler, seed=pipelines)
+        settings: dict[str, object] = {"max_new_tokens": 6} | ({} if seed is None else {"seed": seed})
+        found = {
+            "generate": pipe.generate("明月", **settings),
+            "config": pipe.generate("明月", kg.GenerationConfig(**settings)),
+            "stream": "".join(pipe.stream("明月", **settings)),
+            "prompt": pipe.prompt("明月").generate(**settings),
+        }
+        assert len(set(found.values())) == 1, found
+        return found
+
+    by_seed = [drawn(none, seed) for seed in (1, 3, 7)]
+    assert by_seed[0] != by_seed[1] != by_seed[2] != by_seed[0]
+    assert drawn(own, 3) == by_seed[1]
+    assert drawn(own, None) == drawn(own, None, pipelines=5) == by_seed[2]
+    assert drawn(none, None) == by_seed[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from kerasgen.exporters.gguf import vocabulary as gguf_vocabulary
 from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.runtime import verifying
-from kerasgen.runtime.base import Runtime, check_threads, new_tokens_of, seed_of
+from kerasgen.runtime.base import Runtime, check_threads, new_tokens_of
 from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.tokens.base import Tokenizer
@@ -57,7 +57,7 @@ class GgufRuntime(Runtime):
         chosen = server_settings(config.sampler)
         start = self.tokenizer.start_token_id
         ends = self.tokenizer.end_token_ids if end_token_id is None else (end_token_id,)
-        new_tokens, seed = new_tokens_of(config), seed_of(config)
+        new_tokens, seed = new_tokens_of(config), cast(int, config.seed)
         before: Counter[tuple[int, ...]] = Counter()
         found = []
         for prompt in prompts:

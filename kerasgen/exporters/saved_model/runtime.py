@@ -15,7 +15,7 @@ from kerasgen import fork_safety, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.runtime import metadata
-from kerasgen.runtime.base import Runtime, check_text, new_tokens_of, seed_of
+from kerasgen.runtime.base import Runtime, check_text, new_tokens_of
 from kerasgen.samplers import REGISTRY, inputs
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.lookahead import Beam
@@ -94,7 +94,7 @@ class SavedModelRuntime(Runtime):
             "max_new_tokens": new_tokens_of(config),
             "end_token_id": -1 if end_token_id is None else end_token_id,
             "temperature": spec.temperature,
-            "seed": np.uint64(seed_of(config)).astype(np.int64),
+            "seed": np.uint64(cast(int, config.seed)).astype(np.int64),
             **own,
         }
         taken = call.structured_input_signature[1]  # greedy takes no temperature, and a search no seed
