@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from kerasgen.errors import ModelArgumentError
+from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.keywords import Checked
 from kerasgen.tokens.base import Tokenizer
 
@@ -19,33 +19,76 @@ CONTEXT_LENGTH = "max_position_embeddings"
 
 @dataclass
 class LanguageModel:
-    """A KerasHub causal model and the tokenizer that its ids belong to.
+    """A causal model and the tokenizer that its ids belong to.
 
     Args:
-        causal_lm: a `keras_hub.models.CausalLM`. Its `preprocessor` is for those who take it out of here; nothing else
-            uses it, and it may be None.
+        causal_lm: a `keras_hub.models.CausalLM`, or None where KerasHub has no class that can hold the model. Its
+            `preprocessor` is for those who take it out of here; nothing else uses it, and it may be None.
         tokenizer: whose `vocabulary_size` is at most the model's.
         source: how to ask for the model again, such as `"starter"` or `"hub:preset=gpt2_base_en"`.
         metadata: what else is known (licence, model card, figures), as JSON could hold it.
+        container: a `kerasgen.models.container.Container` that holds the weights where `causal_lm` is None.
+        hub_reason: why KerasHub can't hold the model, where it can't.
     """
 
     causal_lm: Any
     tokenizer: Tokenizer
     source: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    container: Any = None
+    hub_reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.causal_lm is None) == (self.container is None):
+            raise ModelArgumentError(
+                "A LanguageModel has either a `causal_lm` of KerasHub or a `container` of weights."
+            )
 
     def __repr__(self) -> str:
-        kind = type(self.causal_lm).__name__
+        kind = self.kind
         return f"LanguageModel({kind}, {self.tokenizer.vocabulary_size:,} token ids, source={self.source!r})"
 
     @property
+    def network(self) -> Any:
+        """The Keras model that is tuned and checkpointed: KerasHub's causal model, or the container of the weights."""
+        return self.container if self.causal_lm is None else self.causal_lm
+
+    @property
+    def kind(self) -> str:
+        """What the model is, in a word: the name of KerasHub's class, or that of the described architecture."""
+        if self.causal_lm is None:
+            return str(self.container.config.architecture)
+        return type(self.causal_lm).__name__
+
+    @property
     def backbone(self) -> Any:
-        """The `keras_hub.models.Backbone` under the causal model."""
+        """The `keras_hub.models.Backbone` under the causal model.
+
+        Raises:
+            ModelError: KerasHub has no class that can hold the model.
+        """
+        if self.causal_lm is None:
+            raise ModelError(
+                f"This {self.kind} has no backbone of KerasHub: {self.hub_reason} Tune it, generate with it and export "
+                "it by kerasgen."
+            )
         return self.causal_lm.backbone
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the embedding table, of which the tokenizer's ids are the first."""
+        return int(self.container.config.vocabulary_size if self.causal_lm is None else self.backbone.vocabulary_size)
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the hidden states."""
+        return int(self.container.config.hidden_dim if self.causal_lm is None else self.backbone.hidden_dim)
 
     @property
     def max_sequence_length(self) -> int | None:
         """Positions that the model knows, or None if it has no limit of its own (rotary positions)."""
+        if self.causal_lm is None:
+            return self.container.max_sequence_length  # type: ignore[no-any-return]
         length = getattr(self.backbone, "max_sequence_length", None)
         return None if length is None else int(length)
 

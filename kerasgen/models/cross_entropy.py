@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from kerasgen.decoder import arithmetic
+
 # Logits of one chunk. Below 256 rows the matrix products slow down; above 16 million floats nothing is won.
 CHUNK_LOGITS = 1 << 24
 LEAST_CHUNK, LARGEST_CHUNK = 256, 1024
@@ -44,7 +46,15 @@ def chunk_size(tokens: int, vocabulary_size: int) -> int:
     return min(fitting, tokens)
 
 
-def weighted_loss(hidden: Any, table: Any, targets: Any, weights: Any, *, table_gradient: bool = True) -> WeightedLoss:
+def weighted_loss(
+    hidden: Any,
+    table: Any,
+    targets: Any,
+    weights: Any,
+    *,
+    table_gradient: bool = True,
+    soft_cap: float | None = None,
+) -> WeightedLoss:
     """Return the weighted loss of a batch; it can be differentiated by `hidden` and `table`, once.
 
     Targets of weight zero are put last, and chunks that hold nothing else are not computed.
@@ -55,6 +65,7 @@ def weighted_loss(hidden: Any, table: Any, targets: Any, weights: Any, *, table_
         targets: int32 `(batch, sequence_length)`.
         weights: float32 `(batch, sequence_length)`, at least 0.
         table_gradient: whether the table is trained; a frozen one saves a third of the work.
+        soft_cap: the logits are `soft_cap * tanh(products / soft_cap)`; None for the products.
     """
     width = hidden.shape[-1]
     hidden = ops.reshape(hidden, (-1, width))
@@ -66,7 +77,13 @@ def weighted_loss(hidden: Any, table: Any, targets: Any, weights: Any, *, table_
 
         return WeightedLoss(
             *cross_entropy_jax.distributed_loss(
-                hidden, table, targets, weights, lambda tokens: chunk_size(tokens, table.shape[0]), table_gradient
+                hidden,
+                table,
+                targets,
+                weights,
+                lambda tokens: chunk_size(tokens, table.shape[0]),
+                table_gradient,
+                soft_cap,
             )
         )
     if backend == "tensorflow":
@@ -74,9 +91,10 @@ def weighted_loss(hidden: Any, table: Any, targets: Any, weights: Any, *, table_
 
         chunk = chunk_size(LARGEST_CHUNK, table.shape[0])
         return WeightedLoss(
-            *cross_entropy_tensorflow.weighted_loss(hidden, table, targets, weights, chunk, table_gradient)
+            *cross_entropy_tensorflow.weighted_loss(hidden, table, targets, weights, chunk, table_gradient, soft_cap)
         )
-    return plain_weighted_loss(ops.matmul(hidden, ops.transpose(ops.cast(table, hidden.dtype))), targets, weights)
+    logits = ops.matmul(hidden, ops.transpose(ops.cast(table, hidden.dtype)))
+    return plain_weighted_loss(_capped(logits, soft_cap), targets, weights)
 
 
 def plain_weighted_loss(logits: Any, targets: Any, weights: Any) -> WeightedLoss:
@@ -94,7 +112,11 @@ def plain_weighted_loss(logits: Any, targets: Any, weights: Any) -> WeightedLoss
     return WeightedLoss(loss, ops.stop_gradient(ops.sum(weights * correct)))
 
 
-def token_nll(hidden: Any, table: Any, targets: Any) -> Any:
+def _capped(logits: Any, cap: float | None) -> Any:
+    return arithmetic.soft_cap(ops, ops.cast(logits, "float32"), cap) if cap is not None else logits
+
+
+def token_nll(hidden: Any, table: Any, targets: Any, *, soft_cap: float | None = None) -> Any:
     """Return -log p of each target, float32 and shaped as `targets`; made for scoring, not for gradients.
 
     The logits are float32 whatever the type of `hidden`: rounded to bfloat16, a token's nats were off by up to 0.25.
@@ -103,6 +125,7 @@ def token_nll(hidden: Any, table: Any, targets: Any) -> Any:
         hidden: float `(batch, sequence_length, hidden_dim)`.
         table: float `(vocabulary_size, hidden_dim)`.
         targets: int32 `(batch, sequence_length)`.
+        soft_cap: as for `weighted_loss`.
     """
     width, tokens = hidden.shape[-1], hidden.shape[0] and hidden.shape[0] * hidden.shape[1]
     chunk = chunk_size(LARGEST_CHUNK if tokens is None else tokens, table.shape[0])
@@ -110,7 +133,7 @@ def token_nll(hidden: Any, table: Any, targets: Any) -> Any:
 
     def of_chunk(inputs: tuple[Any, Any]) -> Any:
         rows, wanted = inputs
-        return nll(ops.matmul(ops.cast(rows, "float32"), kernel), wanted)
+        return nll(_capped(ops.matmul(ops.cast(rows, "float32"), kernel), soft_cap), wanted)
 
     flat, wanted = ops.reshape(hidden, (-1, width)), ops.reshape(targets, (-1,))
     short = -ops.shape(flat)[0] % chunk

@@ -14,7 +14,13 @@ from jax.sharding import PartitionSpec
 
 
 def distributed_loss(
-    hidden: Any, table: Any, targets: Any, weights: Any, chunk_of: Callable[[int], int], table_gradient: bool
+    hidden: Any,
+    table: Any,
+    targets: Any,
+    weights: Any,
+    chunk_of: Callable[[int], int],
+    table_gradient: bool,
+    soft_cap: float | None = None,
 ) -> tuple[Any, Any]:
     """Return `weighted_loss`, of each device's own tokens where a `keras.distribution` splits the batch.
 
@@ -23,13 +29,13 @@ def distributed_loss(
     distribution = keras.distribution.distribution()
     if distribution is None or distribution.num_model_replicas == 1:
         whole: tuple[Any, Any] = weighted_loss(
-            hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient
+            hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient, soft_cap
         )
         return whole
     axis = distribution.batch_dim_name
 
     def of_device(hidden: Any, table: Any, targets: Any, weights: Any) -> Any:
-        found = weighted_loss(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient)
+        found = weighted_loss(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient, soft_cap)
         return lax.psum(found, axis)
 
     rows = PartitionSpec(axis)
@@ -43,9 +49,9 @@ def distributed_loss(
     return found
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def weighted_loss(
-    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None = None
 ) -> tuple[Any, Any]:
     """Return the weighted loss and accuracy, float32 scalars.
 
@@ -56,21 +62,24 @@ def weighted_loss(
         weights: float32 `(tokens,)`.
         chunk: tokens whose logits are held at once.
         table_gradient: whether the table is trained.
+        soft_cap: of the logits, or None.
     """
-    return _walk(hidden, table, targets, weights, chunk, gradients=False, table_gradient=False)[:2]
+    return _walk(hidden, table, targets, weights, chunk, soft_cap, gradients=False, table_gradient=False)[:2]
 
 
 def _forward(
-    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None
 ) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
     loss, accuracy, of_hidden, of_table = _walk(
-        hidden, table, targets, weights, chunk, gradients=True, table_gradient=table_gradient
+        hidden, table, targets, weights, chunk, soft_cap, gradients=True, table_gradient=table_gradient
     )
     like = jnp.zeros((0,), hidden.dtype), jnp.zeros((0,), table.dtype)
     return (loss, accuracy), (of_hidden, of_table, *like)
 
 
-def _backward(chunk: int, table_gradient: bool, kept: tuple[Any, ...], upstream: tuple[Any, Any]) -> tuple[Any, ...]:
+def _backward(
+    chunk: int, table_gradient: bool, soft_cap: float | None, kept: tuple[Any, ...], upstream: tuple[Any, Any]
+) -> tuple[Any, ...]:
     of_hidden, of_table, hidden_like, table_like = kept
     scale = upstream[0]
     return (
@@ -85,7 +94,15 @@ weighted_loss.defvjp(_forward, _backward)
 
 
 def _walk(
-    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, *, gradients: bool, table_gradient: bool
+    hidden: Any,
+    table: Any,
+    targets: Any,
+    weights: Any,
+    chunk: int,
+    soft_cap: float | None,
+    *,
+    gradients: bool,
+    table_gradient: bool,
 ) -> tuple[Any, Any, Any, Any]:
     """Loss, accuracy, and the gradients of the loss by `hidden` and `table`, a chunk at a time."""
     tokens, width = hidden.shape
@@ -106,6 +123,8 @@ def _walk(
         wanted = lax.dynamic_slice_in_dim(sorted_targets, begin, chunk)
         weight = lax.dynamic_slice_in_dim(sorted_weights, begin, chunk)
         logits = _product(rows, table, ((1,), (1,)))
+        if soft_cap is not None:
+            logits = soft_cap * jnp.tanh(logits / soft_cap)
         highest = logits.max(axis=-1)
         exponentials = jnp.exp(logits - highest[:, None])
         sums = exponentials.sum(axis=-1)
@@ -118,7 +137,10 @@ def _walk(
         if gradients:
             is_target = columns == wanted[:, None]
             # Weighed after the products, which are narrower; in float32, where small weights don't vanish.
-            of_logits = (exponentials / sums[:, None] - is_target).astype(hidden.dtype)
+            of_logits = exponentials / sums[:, None] - is_target
+            if soft_cap is not None:
+                of_logits = of_logits * (1.0 - jnp.square(logits / soft_cap))
+            of_logits = of_logits.astype(hidden.dtype)
             found = _product(of_logits, table, ((1,), (0,))) * weight[:, None]
             of_hidden = lax.dynamic_update_slice_in_dim(of_hidden, found, begin, 0)
             if table_gradient:

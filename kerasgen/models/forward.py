@@ -12,14 +12,24 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerasgen.models import packed
+from kerasgen.models import keras_decoder, packed
 from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.models.cross_entropy import WeightedLoss, nll, plain_weighted_loss, token_nll, weighted_loss
+from kerasgen.models.keras_decoder import KerasDecoder
 
 
 def can_pack(model: LanguageModel) -> bool:
-    """Say whether documents may share a row: it takes a forward pass with segments and positions for the family."""
-    return _is_stock(model.causal_lm) and packed.takes(model.backbone)
+    """Say whether documents may share a row: it takes a forward pass with segments and positions for what it is."""
+    decoder = decoder_of(model)
+    return decoder is not None and packed.takes(decoder)
+
+
+def decoder_of(model: LanguageModel) -> KerasDecoder | None:
+    """Return the decoder whose variables a model holds, or None where nothing describes it."""
+    if model.container is not None:
+        found: KerasDecoder = model.container.decoder
+        return found
+    return keras_decoder.of_backbone(model.backbone) if _is_stock(model.causal_lm) else None
 
 
 def _is_stock(causal_lm: Any) -> bool:
@@ -35,18 +45,21 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
     `(batch, sequence_length)`, in nats; what stands at padded positions means nothing.
 
     Args:
-        model: whose `causal_lm` becomes a layer of this one; the weights are shared, not copied.
+        model: whose Keras model becomes a layer of this one; the weights are shared, not copied.
         remat: while training, keep only what enters each layer, and compute the layer again for its gradient.
     """
 
     def __init__(self, model: LanguageModel, *, remat: bool = False) -> None:
         super().__init__(name="token_losses")
         self.remat = remat
-        self.causal_lm = model.causal_lm
-        self.packs = can_pack(model)
+        self.causal_lm = model.network
+        decoder = decoder_of(model)
+        self.packs = decoder is not None and packed.takes(decoder)
+        # Its layers are the model's, which Keras has tracked above.
+        object.__setattr__(self, "_decoder", decoder if self.packs else None)
 
     def build(self, input_shape: Any) -> None:
-        """Do nothing: KerasHub's models are built when they are made."""
+        """Do nothing: the models are built when they are made."""
         self.built = True
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
@@ -54,37 +67,46 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
         hidden = self.hidden(inputs, training=training)
         if hidden is None:
             return nll(self._logits(inputs, training=training), inputs["targets"])
-        embedding = self.causal_lm.backbone.token_embedding
+        embedding = self._embedding()
         if _is_quantized(embedding):  # its table holds codes, which mean nothing without their scales
             return nll(embedding(hidden, reverse=True), inputs["targets"])
-        return token_nll(hidden, _output_table(self.causal_lm.backbone), inputs["targets"])
+        hidden, table, cap, _ = self._output(hidden)
+        return token_nll(hidden, table, inputs["targets"], soft_cap=cap)
 
     def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss:
         """Return the loss that training differentiates: each target's nats times its `inputs["weights"]`, summed."""
-        if self.packs:
-            inputs = packed.without_padding(self.causal_lm.backbone, inputs)
+        if self._decoder is not None:
+            inputs = packed.without_padding(self._decoder, inputs)
         hidden = self.hidden(inputs, training=training)
         if hidden is None:
             return plain_weighted_loss(self._logits(inputs, training=training), inputs["targets"], inputs["weights"])
-        embedding = self.causal_lm.backbone.token_embedding
+        hidden, table, cap, is_trained = self._output(hidden)
         return weighted_loss(
-            hidden,
-            _output_table(self.causal_lm.backbone),
-            inputs["targets"],
-            inputs["weights"],
-            table_gradient=bool(embedding.trainable_variables),
+            hidden, table, inputs["targets"], inputs["weights"], table_gradient=is_trained, soft_cap=cap
         )
 
     def hidden(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> Any:
         """Return the last hidden states, `(batch, sequence_length, hidden_dim)`, if one table makes logits of them.
 
-        They are None for a family whose logits are more than one product, such as capped ones.
+        They are None for a family without a description whose logits are more than one product, such as capped ones.
         """
-        if self.packs:
-            return packed.hidden_states(self.causal_lm.backbone, inputs, training=training, remat=self.remat)
+        if self._decoder is not None:
+            return packed.hidden_states(self._decoder, inputs, training=training, remat=self.remat)
         if _ends_in_a_table(self.causal_lm):
             return self.causal_lm.backbone(_unpacked(inputs), training=training)
         return None
+
+    def _embedding(self) -> Any:
+        if self._decoder is not None:
+            return self._decoder.parts["embedding"]["tokens"]
+        return self.causal_lm.backbone.token_embedding
+
+    def _output(self, hidden: Any) -> tuple[Any, Any, float | None, bool]:
+        """Hidden states and the table whose product is the logits but for a soft cap, that, and if it is trained."""
+        if self._decoder is None:
+            embedding = self._embedding()
+            return hidden, _output_table(embedding), None, bool(embedding.trainable_variables)
+        return packed.output(self._decoder, hidden)
 
     def _logits(self, inputs: Mapping[str, Any], *, training: bool | None) -> Any:
         return self.causal_lm(_unpacked(inputs), training=training)
@@ -115,9 +137,8 @@ def _is_quantized(layer: Any) -> bool:
     return getattr(layer, "quantization_mode", None) is not None
 
 
-def _output_table(backbone: Any) -> Any:
+def _output_table(embedding: Any) -> Any:
     """The table whose product with hidden states gives logits, float32 `(vocabulary_size, hidden_dim)`."""
-    embedding = backbone.token_embedding
     if embedding.tie_weights:
         return ops.convert_to_tensor(embedding.embeddings)
     return ops.transpose(embedding.reverse_embeddings)
@@ -138,7 +159,7 @@ def set_precision(causal_lm: Any, precision: str) -> None:
     """Let every layer compute under another dtype policy; the variables stay float32.
 
     Args:
-        causal_lm: a KerasHub causal model.
+        causal_lm: a model's `network`.
         precision: `"float32"`, `"mixed_float16"` or `"mixed_bfloat16"`.
     """
     policy = keras.dtype_policies.DTypePolicy(precision)

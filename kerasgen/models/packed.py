@@ -1,6 +1,6 @@
-"""Token ids become hidden states, with documents that share a row kept apart, for architectures with a table of names.
+"""Token ids become hidden states, with documents that share a row kept apart, for every decoder that is described.
 
-It runs `kerasgen.decoder.block` on the weights of KerasHub's layers. The arithmetic is theirs, dropout and adapters
+It runs `kerasgen.decoder.block` on Keras variables. The arithmetic is that of KerasHub's layers, dropout and adapters
 included; the order of work is another: queries, keys and values come from one product, what lies between two products
 is one compiled loop, and the backward pass computes again what is cheap. Imports Keras: import it late.
 """
@@ -8,107 +8,128 @@ is one compiled loop, and the backward pass computes again what is cheap. Import
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from inspect import signature
 from math import prod
-from operator import attrgetter
 from typing import Any, cast
 
 import keras
 from keras import ops
 
-from kerasgen.decoder import positions
 from kerasgen.decoder.arithmetic import activate, normalize
 from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, Roles, block
-from kerasgen.decoder.config import Attention, DecoderConfig, LearnedPositions, RotaryPositions
-from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
-from kerasgen.models import architectures
-from kerasgen.models.architectures import Architecture, keras_weights
+from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
+from kerasgen.models import packed_attention
+from kerasgen.models.keras_decoder import KerasDecoder, bias_of, scale_of
 
 
-def takes(backbone: Any) -> bool:
-    """Say whether `hidden_states` computes what a KerasHub backbone computes."""
-    architecture = architectures.of_backbone(type(backbone).__name__)
-    return architecture is not None and computes(keras_weights.describe(architecture, backbone))
+def takes(decoder: KerasDecoder) -> bool:
+    """Say whether `hidden_states` computes what a decoder computes."""
+    if not computes(decoder.config):
+        return False
+    if decoder.backbone is None or is_fast(decoder):
+        return True
+    return all("decoder_attention_mask" in signature(layer.call).parameters for layer in _hub_layers(decoder))
 
 
 def computes(config: DecoderConfig) -> bool:
-    """Say whether `hidden_states` knows every trait of a decoder that a table of names describes."""
-    heads, part, kind = config.attention, config.feedforward, config.positions
-    plain_heads = Attention(heads.num_query_heads, heads.num_key_value_heads, heads.head_dim)
-    biases = ("query_bias", "key_bias", "value_bias", "output_bias")
-    plain = DecoderConfig(
-        architecture=config.architecture,
-        vocabulary_size=config.vocabulary_size,
-        num_layers=config.num_layers,
-        hidden_dim=config.hidden_dim,
-        max_sequence_length=config.max_sequence_length,
-        attention=replace(plain_heads, **{bias: getattr(heads, bias) for bias in biases}),
-        feedforward=replace(part, experts=None),
-        norm=config.norm,
-        positions=kind,
-        tied_head=config.tied_head,
-    )
-    is_biased = {heads.query_bias, heads.key_bias, heads.value_bias}
-    is_rotated = isinstance(kind, RotaryPositions) and not isinstance(kind.scaling, DynamicScaling | LongRopeScaling)
-    return (
-        config == plain
-        and len(is_biased) == 1
-        and config.norm.bias == (config.norm.kind == "layer_norm")
-        and (is_rotated or (isinstance(kind, LearnedPositions) and heads.num_query_heads == heads.num_key_value_heads))
-    )
+    """Say whether `hidden_states` knows every trait of a description: all but mixtures of experts."""
+    return config.feedforward.experts is None
 
 
-def hidden_states(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool = False) -> Any:
-    """Return the last hidden states of a backbone under a block-diagonal causal mask.
+def is_fast(decoder: KerasDecoder) -> bool:
+    """Say whether a decoder is computed by the block rather than by KerasHub's own layers."""
+    return keras.config.backend() in ("jax", "tensorflow") and decoder.is_plain()
+
+
+def hidden_states(
+    decoder: KerasDecoder, inputs: Mapping[str, Any], *, training: bool | None, remat: bool = False
+) -> Any:
+    """Return the last hidden states of a decoder under a block-diagonal causal mask.
 
     Args:
-        backbone: of a class that this module `takes`.
+        decoder: one that this module `takes`.
         inputs: `token_ids`, `positions` and `segment_ids`, each int32 `(batch, sequence_length)`; or what
             `without_padding` makes of them.
         training: whether dropout is on.
         remat: keep only what enters each layer for the backward pass, and compute the layer again there.
 
     Returns:
-        Float, `token_ids`' shape and `hidden_dim`, in the backbone's compute type.
+        Float, `token_ids`' shape and `hidden_dim`, in the compute type of the layers.
     """
-    architecture = _architecture_of(backbone)
-    hidden = _embedded(backbone, inputs, training=training)
-    layers = backbone.transformer_layers
-    if not _knows(backbone):
-        return backbone.layer_norm(_through_keras(layers, hidden, inputs, training=training, remat=remat))
-    width = hidden.shape[-1]
-    flat = ops.reshape(hidden, (-1, width))
-    config = keras_weights.describe(architecture, backbone)
-    rotation = _rotation(config, inputs["positions"])
-    for index, layer in enumerate(layers):
+    config = decoder.config
+    hidden = _embedded(decoder, inputs, training=training)
+    if not is_fast(decoder):
+        return decoder.backbone.layer_norm(_through_keras(decoder, hidden, inputs, training=training, remat=remat))
+    flat = ops.reshape(hidden, (-1, hidden.shape[-1]))
+    rotations = packed_attention.rotations(config, inputs)
+    for index, layer in enumerate(decoder.parts["layers"]):
 
         def through(flat: Any, seeds: tuple[Any, ...], index: int = index, layer: Any = layer) -> Any:
-            hooks = _Hooks(config, inputs, rotation, float(layer.dropout), seeds)
-            return block(config, index, keras_weights.layer_parts(architecture, layer), flat, hooks)
+            hooks = _Hooks(config, inputs, rotations.get(config.positions_of(index)), decoder.rate(index), seeds)
+            return block(config, index, layer, flat, hooks)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
-        seeds = _seeds(architecture, layer) if training else (None, None, None)
+        seeds = decoder.seeds(index) if training else (None, None, None)
         flat = _recomputed(through, flat, seeds) if remat and training else through(flat, seeds)
-    flat = _normalize(config, backbone.layer_norm, flat)
+    if config.final_norm:
+        flat = _normalize(config.norm, decoder.parts["final_norm"], flat)
     return ops.reshape(flat, ops.shape(hidden))
 
 
-def without_padding(backbone: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+def output(decoder: KerasDecoder, hidden: Any) -> tuple[Any, Any, float | None, bool]:
+    """Return what makes logits of hidden states: `soft_cap(hidden @ table.T)`.
+
+    Args:
+        decoder: as `hidden_states` takes it.
+        hidden: what it returned.
+
+    Returns:
+        The hidden states, perhaps scaled and with a column of ones; the table, float32 and as wide, with the biases as
+        a column; the soft cap or None; and whether any of the table is trained.
+    """
+    config, tokens, head = decoder.config, decoder.parts["embedding"]["tokens"], cast(Any, decoder.parts.get("head"))
+    if config.tied_head:
+        table, is_trained = ops.convert_to_tensor(tokens.embeddings), bool(tokens.trainable_variables)
+    else:
+        kernel = getattr(head, "reverse_embeddings", None)
+        table = ops.transpose(head.kernel if kernel is None else kernel)
+        is_trained = bool(head.trainable_variables)
+    if config.logit_scale != 1.0:
+        hidden = hidden * ops.cast(config.logit_scale, hidden.dtype)
+    if config.head_bias:
+        # Eight columns, of which one holds the biases: products of an odd width are slower.
+        bias = ops.cast(ops.expand_dims(ops.convert_to_tensor(head.bias), 1), table.dtype) * config.logit_scale
+        table = ops.concatenate([table, ops.pad(bias, ((0, 0), (0, 7)))], axis=1)
+        ones = ops.ones((*ops.shape(hidden)[:-1], 8), hidden.dtype)
+        hidden = ops.concatenate([hidden, ones], axis=-1)
+    return hidden, table, config.logit_soft_cap, is_trained
+
+
+def without_padding(decoder: KerasDecoder, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the inputs of `hidden_states` and of a loss as one row that has hardly any padding, where that pays.
 
     Between two attentions a position knows nothing of the others, so that no padding need be computed there. On
     TensorFlow, whose shapes may change from step to step, the positions that hold a token are put first, and of the
-    others as many are kept as make a multiple of 64; on other backends the inputs come back as they are.
+    others as many are kept as make a multiple of 64; on other backends the inputs come back as they are, and so they do
+    where attention has no kernel that knows which positions are left.
 
     Args:
-        backbone: as `hidden_states` takes it.
+        decoder: as `hidden_states` takes it.
         inputs: as `hidden_states` takes them; what else is of their shape, such as targets and weights, goes along.
 
     Returns:
         The same names, `(1, positions)` each, but for `segment_ids`, which stay, and a `layout` that leads from one
         to the other. A padded position must not weigh in the loss: its gradient is taken to be zero.
     """
-    if keras.config.backend() != "tensorflow" or not _knows(backbone):
+    config, length = decoder.config, inputs["segment_ids"].shape[1]
+    layers = range(config.num_layers)
+    if keras.config.backend() != "tensorflow" or not is_fast(decoder):
+        return inputs
+    if not all(
+        packed_attention.fuses(config, index, length)
+        and not packed_attention.depends_on_length(config.positions_of(index))
+        for index in layers
+    ):
         return inputs
     from kerasgen.models import kernels_tensorflow
 
@@ -117,58 +138,35 @@ def without_padding(backbone: Any, inputs: Mapping[str, Any]) -> Mapping[str, An
     return {**taken, "segment_ids": inputs["segment_ids"], "layout": layout}
 
 
-def _architecture_of(backbone: Any) -> Architecture:
-    found = architectures.of_backbone(type(backbone).__name__)
-    assert found is not None
-    return found
-
-
-def _embedded(backbone: Any, inputs: Mapping[str, Any], *, training: bool | None) -> Any:
+def _embedded(decoder: KerasDecoder, inputs: Mapping[str, Any], *, training: bool | None) -> Any:
     """What enters the first layer."""
-    if hasattr(backbone, "embeddings"):  # OPT keeps both embeddings in one layer, and has no dropout on their sum
-        return backbone.embeddings(inputs["token_ids"], positions=inputs["positions"])
-    tokens = backbone.token_embedding(inputs["token_ids"])
-    if not hasattr(backbone, "position_embedding"):
-        return tokens
-    places = backbone.position_embedding(tokens, positions=inputs["positions"])
-    return backbone.embeddings_dropout(backbone.embeddings_add((tokens, places)), training=training)
+    config, tables, backbone = decoder.config, decoder.parts["embedding"], decoder.backbone
+    hidden = tables["tokens"](inputs["token_ids"])
+    if config.embedding_scale != 1.0:
+        hidden = hidden * ops.cast(config.embedding_scale, hidden.dtype)
+    if isinstance(config.positions, LearnedPositions):
+        table = tables["positions"]
+        is_hubs = hasattr(table, "position_embeddings")
+        places = table(hidden, positions=inputs["positions"]) if is_hubs else table(inputs["positions"])
+        hidden = hidden + places
+    if config.embedding_norm is not None:
+        flat = ops.reshape(hidden, (-1, hidden.shape[-1]))
+        hidden = ops.reshape(_normalize(config.embedding_norm, tables["norm"], flat), ops.shape(hidden))
+    dropout = getattr(backbone, "embeddings_dropout", None)
+    return hidden if dropout is None else dropout(hidden, training=training)
 
 
-def _rotation(config: DecoderConfig, places: Any) -> Any:
-    """Cosines and sines of the angles by which queries and keys are rotated, `(rows, 1, pairs)`; None without any."""
-    if not isinstance(config.positions, RotaryPositions):
-        return None
-    turns = positions.frequencies(config.positions, config.attention.head_dim, 0)
-    found = positions.angles(ops, ops.cast(ops.reshape(places, (-1,)), "float32"), turns)
-    return [ops.expand_dims(one, 1) for one in found]
+def _hub_layers(decoder: KerasDecoder) -> list[Any]:
+    return list(decoder.backbone.transformer_layers)
 
 
-def _knows(backbone: Any) -> bool:
-    architecture = _architecture_of(backbone)
-    return (
-        keras.config.backend() in ("jax", "tensorflow")
-        and all(_is_known(architecture, layer) for layer in backbone.transformer_layers)
-        and keras_weights.has_its_layers(architecture, backbone)
-    )
-
-
-def _is_known(architecture: Architecture, layer: Any) -> bool:
-    """Whether a layer is KerasHub's as the architecture has it, not one derived from it, arranged anew or quantized."""
-    return (
-        type(layer).__name__ == architecture.layer
-        and type(layer).__module__.startswith("keras_hub.")
-        and getattr(layer, "normalize_first", True)
-        and getattr(layer, "_cross_attention_layer", None) is None
-        and getattr(layer._feedforward_output_dense, "quantization_mode", None) is None
-        and (not layer.dropout or bool(architecture.dropouts))
-    )
-
-
-def _through_keras(layers: Any, hidden: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool) -> Any:
+def _through_keras(
+    decoder: KerasDecoder, hidden: Any, inputs: Mapping[str, Any], *, training: bool | None, remat: bool
+) -> Any:
     """The same through KerasHub's own layers, for what the other path does not know."""
     segment_ids = inputs["segment_ids"]
     same_document = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(segment_ids, 1))
-    for layer in layers:
+    for layer in _hub_layers(decoder):
 
         def block(hidden: Any, layer: Any = layer) -> Any:
             return layer(hidden, decoder_attention_mask=same_document, training=training)
@@ -184,7 +182,7 @@ class _Hooks:
         config: the decoder's.
         inputs: as `hidden_states` takes them: `segment_ids`, int32 `(batch, sequence_length)`, and perhaps a `layout`,
             which positions the rows are.
-        rotation: cosines and sines of the rotation of queries and keys, or None.
+        rotation: cosines and sines of the rotation of the layer's queries and keys, or None.
         rate: of dropout.
         seeds: of the dropouts of probabilities, attention and feed-forward part; None where there is none.
     """
@@ -196,7 +194,7 @@ class _Hooks:
         self._seeds = dict(zip(("probabilities", "attention", "feedforward"), seeds, strict=True))
 
     def norm(self, hidden: Any, weights: Any) -> Any:
-        return _normalize(self._config, weights, hidden)
+        return _normalize(self._config.norm, weights, hidden)
 
     def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
         """One role's product, queries, keys and values side by side, or the gate's product and the other one."""
@@ -207,25 +205,39 @@ class _Hooks:
         return _dense(layer[roles[0]], hidden)
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
-        seed, layout = self._seeds["probabilities"], self._inputs.get("layout")
-        more = () if layout is None else (layout,)
-        heads = self._config.attention.num_query_heads
-        rate = self._rate if seed is not None else 0.0
-        if self._rotation is not None:
-            projected = self._rotated(projected)
-        return _kernels().attention(projected, self._inputs["segment_ids"], heads, rate, seed, *more)
+        config, attention, segment_ids = self._config, self._config.attention, self._inputs["segment_ids"]
+        fuses = packed_attention.fuses(config, index, segment_ids.shape[1])
+        is_prepared = self._rotation is None and attention.query_key_norm is None
+        if fuses and is_prepared and attention.num_query_heads == attention.num_key_value_heads:
+            return self._through_kernel(projected)
+        heads = packed_attention.prepared(config, index, layer, projected, self._rotation)
+        if fuses:
+            return self._through_kernel(self._repeated(*heads))
+        flat = [ops.reshape(part, (-1, part.shape[1] * part.shape[2])) for part in heads]
 
-    def _rotated(self, projected: Any) -> Any:
-        """Queries and keys rotated, and each key and value repeated for the queries that share it."""
-        attention, rotary = self._config.attention, cast(RotaryPositions, self._config.positions)
-        queries, others = attention.num_query_heads, attention.num_key_value_heads
-        by_head = ops.reshape(projected, (-1, queries + 2 * others, attention.head_dim))
-        wide = ops.cast(by_head[:, : queries + others], "float32")
-        cosines, sines = self._rotation
-        rotated = ops.cast(positions.rotate(ops, wide, cosines, sines, rotary), projected.dtype)
-        shared = [rotated[:, queries:], by_head[:, queries + others :]]
-        repeated = [ops.repeat(each, queries // others, axis=1) for each in shared]
-        return ops.reshape(ops.concatenate([rotated[:, :queries], *repeated], axis=1), (-1, 3 * attention.query_dim))
+        def gather(together: Any, seeds: Any) -> Any:
+            sinks = layer["sinks"] if attention.sinks else None
+            return packed_attention.attend(config, index, together, segment_ids, sinks)
+
+        return _recomputed(gather, ops.concatenate(flat, axis=1), ())
+
+    def _through_kernel(self, together: Any) -> Any:
+        """What the backend's kernel gathers, from queries, keys and values side by side, of as many heads each."""
+        attention, layout = self._config.attention, self._inputs.get("layout")
+        if attention.scale is not None:  # the kernels have one of their own
+            factor = attention.score_scale * attention.head_dim**0.5
+            queries = together[:, : attention.query_dim] * ops.cast(factor, together.dtype)
+            together = ops.concatenate([queries, together[:, attention.query_dim :]], axis=1)
+        seed, more = self._seeds["probabilities"], () if layout is None else (layout,)
+        rate = self._rate if seed is not None else 0.0
+        return _kernels().attention(together, self._inputs["segment_ids"], attention.num_query_heads, rate, seed, *more)
+
+    def _repeated(self, query: Any, key: Any, value: Any) -> Any:
+        """Queries, keys and values side by side, each key and value repeated for the queries that share it."""
+        attention = self._config.attention
+        groups = attention.num_query_heads // attention.num_key_value_heads
+        repeated = [ops.repeat(each, groups, axis=1) for each in (key, value)]
+        return ops.reshape(ops.concatenate([query, *repeated], axis=1), (-1, 3 * attention.query_dim))
 
     def activate(self, projected: Any) -> Any:
         part = self._config.feedforward
@@ -241,11 +253,14 @@ class _Hooks:
 
 
 def _queries_keys_values(parts: list[Any], x: Any) -> Any:
-    """Queries, keys and values side by side, `(rows, 3 * hidden_dim)`, from one product."""
-    kernel = ops.concatenate([_matrix(part, x) for part in parts], axis=1)
-    has_bias = parts[0].bias is not None
-    bias = ops.concatenate([_vector(part.bias, x.dtype) for part in parts]) if has_bias else None
-    together = _kernels().affine(x, kernel, bias)
+    """Queries, keys and values side by side, `(rows, columns)`, from one product."""
+    kernels = [_matrix(part, x) for part in parts]
+    biases = [None if part.bias is None else _vector(part.bias, x.dtype) for part in parts]
+    bias = None
+    if any(each is not None for each in biases):
+        every = zip(biases, kernels, strict=True)
+        bias = ops.concatenate([ops.zeros(kernel.shape[1:], x.dtype) if own is None else own for own, kernel in every])
+    together = _kernels().affine(x, ops.concatenate(kernels, axis=1), bias)
     if not any(part.lora_enabled for part in parts):
         return together
     return together + ops.concatenate([_adapted(part, x) for part in parts], axis=1)
@@ -286,24 +301,16 @@ def _vector(variable: Any, dtype: Any) -> Any:
     return ops.reshape(ops.cast(variable, dtype), (-1,))
 
 
-def _normalize(config: DecoderConfig, layer: Any, x: Any) -> Any:
-    if config.norm.kind != "layer_norm":
-        scale = ops.convert_to_tensor(layer.scale)
-        return ops.cast(normalize(ops, ops.cast(x, "float32"), config.norm, {"scale": scale}), x.dtype)
-    return _kernels().layer_norm(
-        x, ops.convert_to_tensor(layer.gamma), ops.convert_to_tensor(layer.beta), layer.epsilon
-    )
+def _normalize(norm: Norm, layer: Any, x: Any) -> Any:
+    scale, bias = ops.convert_to_tensor(scale_of(layer)), bias_of(layer)
+    if norm.kind != "layer_norm":
+        return ops.cast(normalize(ops, ops.cast(x, "float32"), norm, {"scale": scale}), x.dtype)
+    bias = ops.convert_to_tensor(bias) if norm.bias else ops.zeros_like(scale)
+    return _kernels().layer_norm(x, scale, bias, norm.epsilon)
 
 
 def _drop(x: Any, rate: float, seed: Any) -> Any:
     return x if seed is None else _kernels().dropout(x, rate, seed)
-
-
-def _seeds(architecture: Architecture, layer: Any) -> tuple[Any, ...]:
-    """Seeds of a layer's three dropouts, from their own generators; None where there is none."""
-    if not layer.dropout:
-        return None, None, None
-    return tuple(attrgetter(path)(layer).seed_generator.next() for path in architecture.dropouts)
 
 
 def _recomputed(block: Any, flat: Any, seeds: tuple[Any, ...]) -> Any:

@@ -76,9 +76,9 @@ def gradients(
 
 def through_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the forward pass go through KerasHub's own layers."""
-    from kerasgen.models import packed
+    from kerasgen.models import keras_decoder
 
-    monkeypatch.setattr(packed, "_is_known", lambda architecture, layer: False)
+    monkeypatch.setattr(keras_decoder, "_is_known", lambda architecture, layer: False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,7 +115,7 @@ def test_another_activation_than_its_architectures_is_computed(family: str) -> N
     import keras
     from keras import ops
 
-    from kerasgen.models import architectures
+    from kerasgen.models import architectures, keras_decoder
     from kerasgen.models.architectures import keras_weights
     from kerasgen.models.packed import hidden_states
 
@@ -129,7 +129,11 @@ def test_another_activation_than_its_architectures_is_computed(family: str) -> N
     token_ids = np.random.default_rng(0).integers(3, 300, (2, 8)).astype(np.int32)
     places = np.tile(np.arange(8, dtype=np.int32), (2, 1))
     inputs = {"token_ids": token_ids, "positions": places, "segment_ids": np.ones_like(token_ids)}
-    found = hidden_states(model.backbone, {k: ops.convert_to_tensor(v) for k, v in inputs.items()}, training=False)
+    found = hidden_states(
+        keras_decoder.of_backbone(model.backbone),
+        {k: ops.convert_to_tensor(v) for k, v in inputs.items()},
+        training=False,
+    )
     expected = model.backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     np.testing.assert_allclose(ops.convert_to_numpy(found), ops.convert_to_numpy(expected), rtol=1e-4, atol=1e-5)
 
