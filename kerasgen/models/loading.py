@@ -34,7 +34,7 @@ from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_
 from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tokens.pretokenization import LLAMA3_PATTERN, Pretokenization
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 # Names of Keras's dtype policies of layers that are quantized begin so.
 _QUANTIZED_POLICIES = ("Quantized", "Int4DTypePolicy", "GPTQDTypePolicy", "AWQDTypePolicy")
@@ -207,7 +207,17 @@ def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
     from keras_hub.src.utils.preset_utils import get_file
 
     family = architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
-    if family is None and not transformers_format.has_file(preset, preset_tokenizers.SETTINGS_FILE):
+    has_settings = transformers_format.has_file(preset, preset_tokenizers.SETTINGS_FILE)
+    if has_settings:
+        settings = Path(get_file(preset, preset_tokenizers.SETTINGS_FILE))
+        for name in preset_tokenizers.PRETRAINED_FILES:
+            transformers_format.has_file(preset, name)
+        if preset_tokenizers.is_pretrained(settings):
+            tokenizer = PretrainedTokenizer.from_directory(settings.parent)
+            if transformers_format.has_file(preset, "tokenizer.json"):
+                tokenizer.keras_hub_tokenizer = _keras_hub_tokenizer(preset, causal_lm)
+            return tokenizer
+    if family is None and not has_settings:
         return _adapted_tokenizer(preset, causal_lm)
     # A remote preset's files come one by one, into one folder.
     for name in (*preset_tokenizers.OPTIONAL_FILES, preset_tokenizers.MERGES_FILE):
@@ -218,18 +228,10 @@ def preset_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
 
 def _transformers_tokenizer(preset: str, causal_lm: Any, config: Mapping[str, Any]) -> Tokenizer:
     """The exact tokenizer of a transformers-format model."""
-    name = type(causal_lm.backbone).__name__
-    family = architectures.byte_level_tokens(name)
-    cut = transformers_format.cut_of(preset) if architectures.of_backbone(name) is not None else None
-    if family is None and cut in (None, Pretokenization(LLAMA3_PATTERN)):
-        from kerasgen.models import keras_hub_tokenizers
+    from kerasgen.models import transformers_tokenizers
 
-        try:
-            return keras_hub_tokenizers.read(preset, _keras_hub_tokenizer(preset, causal_lm), config)
-        except (ModelFormatError, ValueError):
-            if cut is None:
-                raise  # of Llama 3's cut, KerasHub's class wants tokens that a vocabulary may lack
-    return transformers_format.byte_level_tokenizer(preset, family, config)
+    family = architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
+    return transformers_tokenizers.read(preset, family, config, lambda: _keras_hub_tokenizer(preset, causal_lm))
 
 
 def _adapted_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:

@@ -9,6 +9,7 @@ from kerasgen.errors import ModelError
 from kerasgen.models import architectures, preset_tokenizers
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 # KerasHub's preprocessors are built for this many positions where a model has no limit of its own.
 DEFAULT_SEQUENCE_LENGTH = 1024
@@ -35,7 +36,7 @@ def preprocessor_of(model: LanguageModel) -> Any:
         keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
             vocabulary=tokenizer.vocabulary, merges=tokenizer.merges
         )
-    elif isinstance(tokenizer, ByteLevelBPE) and architectures.of_backbone(type(model.backbone).__name__) is not None:
+    elif isinstance(tokenizer, (ByteLevelBPE, PretrainedTokenizer)) and keras_hub_tokenizer is None:
         return None  # KerasHub's class of this family may cut a text otherwise
     elif keras_hub_tokenizer is None:
         raise ModelError(

@@ -8,14 +8,21 @@ from typing import Final
 from kerasgen import limits
 from kerasgen.errors import ModelError
 from kerasgen.models.architectures import ByteLevelTokens
-from kerasgen.tokens import tokenizer_directory
+from kerasgen.tokens import pretrained_files, tokenizer_directory
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.bpe_files import parse_json, read_text
 from kerasgen.tokens.pretokenization import GPT2
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 VOCABULARY_FILE: Final = "assets/tokenizer/vocabulary.json"
 MERGES_FILE: Final = "assets/tokenizer/merges.txt"
 SETTINGS_FILE: Final = f"assets/tokenizer/{tokenizer_directory.CONFIG_FILE}"
 """Special tokens, added tokens and ends of a text, as transformers writes them; KerasHub does not read it."""
+
+PRETRAINED_FILES: Final = tuple(
+    f"assets/tokenizer/{name}" for name in (pretrained_files.JSON_FILE, pretrained_files.MODEL_FILE)
+)
+"""What a `PretrainedTokenizer` is, beside its settings."""
 
 OPTIONAL_FILES: Final = ("preprocessor.json", SETTINGS_FILE)
 
@@ -65,6 +72,29 @@ def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelTokens | No
     found = byte_level(directory, family)
     probes = [*_PROBES, *(f"a {token.content}b" for token in tokenizer.added_tokens)]
     if found != tokenizer or found.encode_batch(probes) != tokenizer.encode_batch(probes):
+        raise ModelError("The tokenizer that was written is another one than the model's. Nothing was kept.")
+
+
+def is_pretrained(settings: Path) -> bool:
+    """Return whether a preset's settings are those of a `PretrainedTokenizer`, whose file lies beside them.
+
+    Raises:
+        TokenizerError: they can't be read.
+    """
+    found = parse_json(read_text(settings), settings)
+    return isinstance(found, dict) and pretrained_files.OWN_KEY in found
+
+
+def write_pretrained(tokenizer: PretrainedTokenizer, directory: Path) -> None:
+    """Write a tokenizer into a preset's directory, beside what KerasHub has written of its own, and read it back.
+
+    Raises:
+        ModelError: what comes back is not this tokenizer.
+    """
+    folder = (directory / SETTINGS_FILE).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    if PretrainedTokenizer.from_directory(folder) != tokenizer:
         raise ModelError("The tokenizer that was written is another one than the model's. Nothing was kept.")
 
 

@@ -20,6 +20,7 @@ from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import preprocessor_of
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 CONFIG_FILES = ("config.json", "task.json", "preprocessor.json", "tokenizer.json")
 WEIGHTS_FILE = "model.weights.h5"
@@ -153,6 +154,8 @@ def _write(
     family = architectures.byte_level_tokens(type(model.backbone).__name__)
     if isinstance(model.tokenizer, ByteLevelBPE):
         preset_tokenizers.write(model.tokenizer, directory, family)
+    elif isinstance(model.tokenizer, PretrainedTokenizer):
+        preset_tokenizers.write_pretrained(model.tokenizer, directory)
     elif isinstance(model.tokenizer, KerasHubTokenizer):
         model.tokenizer.save_settings(directory)
     for name in CONFIG_FILES:

@@ -28,7 +28,7 @@ from kerasgen.tokens.sentencepiece_codec import (
 PREFIX: Final = "tokenizer.ggml."
 
 _LLAMA3: Final = Pretokenization(LLAMA3_PATTERN, ignore_merges=True)
-_DIGITS: Final = Pretokenization(single_digits=True)
+_DIGITS: Final = Pretokenization(GPT2_PATTERN, single_digits=True)
 
 # What llama.cpp calls each way to cut a text before its merges. Source: llama.cpp's src/llama-vocab.cpp, the values of
 # `tokenizer.ggml.pre` and the regular expressions that they stand for.

@@ -129,6 +129,12 @@ def _decoder_steps(found: Mapping[str, Any], path: Path) -> list[dict[str, Any]]
     steps = list(decoder.get("decoders") or []) if decoder.get("type") == "Sequence" else [decoder]
     kinds = [str(step.get("type")) for step in steps if isinstance(step, dict)]
     unknown = [kind for kind in kinds if kind not in _DECODERS]
+    if found["model"].get("dropout"):
+        raise TokenizerError(
+            f"{path} has dropout={found['model']['dropout']!r} in its model, so a text has other ids each time. Set it "
+            "to null.",
+            path=path,
+        )
     kind = found["model"].get("type", "BPE")
     if unknown or kind not in ("BPE", "Unigram"):
         raise TokenizerError(

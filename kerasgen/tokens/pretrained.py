@@ -52,6 +52,9 @@ class PretrainedTokenizer(Tokenizer):
         pad_token: fills masked positions, or None for the first end token.
         special_tokens: further tokens that `skip_special_tokens` leaves out.
 
+    Attributes:
+        keras_hub_tokenizer: KerasHub's own of the same vocabulary, for those who take the model out of here; or None.
+
     Raises:
         TokenArgumentError: a token is not in the vocabulary, or there is no end token.
     """
@@ -84,10 +87,13 @@ class PretrainedTokenizer(Tokenizer):
         self._hidden = frozenset(self._special.values())
         self.added_tokens = codec.added
         self.vocabulary_size = max(codec.names) + 1
+        self.keras_hub_tokenizer: Any = None
         self._digest: str | None = None
 
     @classmethod
-    def from_directory(cls, directory: str | Path, *, end_token_ids: Sequence[int] = ()) -> Self:
+    def from_directory(
+        cls, directory: str | Path, *, end_token_ids: Sequence[int] = (), usual_end_token: str | None = None
+    ) -> Self:
         """Return the tokenizer whose files lie in a directory: its own, or transformers'.
 
         `tokenizer.json` comes before `tokenizer.model`. What is put before a text, and which tokens end one, is as
@@ -96,13 +102,14 @@ class PretrainedTokenizer(Tokenizer):
         Args:
             directory: holds the files.
             end_token_ids: further ids that end a text, as `generation_config.json` and `config.json` name them.
+            usual_end_token: ends a text where no file says what does.
 
         Raises:
             TokenizerError: there are no such files, or they can't be read.
             TokenArgumentError: nothing says how a text ends.
             MissingDependencyError: a SentencePiece model needs the package `sentencepiece`.
         """
-        found = pretrained_files.read(Path(directory), end_token_ids)
+        found = pretrained_files.read(Path(directory), end_token_ids, usual_end_token)
         return cls(
             found.codec,
             end_tokens=found.end_tokens,

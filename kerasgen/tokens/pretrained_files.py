@@ -59,7 +59,7 @@ def is_transformers_json(path: Path) -> bool:
     return isinstance(found, dict) and isinstance(found.get("model"), dict)
 
 
-def read(directory: Path, end_token_ids: Sequence[int] = ()) -> Found:
+def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: str | None = None) -> Found:
     """Return what the tokenizer files in a directory say; see `PretrainedTokenizer.from_directory`.
 
     Raises:
@@ -91,7 +91,7 @@ def read(directory: Path, end_token_ids: Sequence[int] = ()) -> Found:
     known = set(codec.names.values())
     ends = [names["eos_token"]] if names.get("eos_token") in known else []
     ends += [codec.names[token_id] for token_id in end_token_ids if token_id in codec.names]
-    ends += [template[1]] if not ends and template[1] is not None else []
+    ends += [name for name in (template[1], usual_end_token) if not ends and name in known and name is not None][:1]
     start = template[0]
     if "add_bos_token" in settings or "add_eos_token" in settings:  # transformers puts these in the template's place
         start = names.get("bos_token") if settings.get("add_bos_token") else None

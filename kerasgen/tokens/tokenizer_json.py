@@ -34,6 +34,22 @@ def read(path: Path) -> Contents:
     return contents(found, path)
 
 
+def is_byte_level(path: Path) -> bool:
+    """Return whether a `tokenizer.json` describes a byte-level BPE that `read` reads.
+
+    Raises:
+        TokenizerError: it can't be read.
+    """
+    found = parse_json(read_text(path), path)
+    if not all(_is_step(found.get(part), inside) for part, inside in _STEPS.items()):
+        return True  # `read` says what is wrong
+    model, whole = found.get("model"), {**found, "truncation": None, "padding": None}  # what these do, `read` says
+    if not isinstance(model, dict) or _why_not_byte_level(whole) is not None or _pretokenization(found) is None:
+        return False
+    ids = model.get("vocab")
+    return not model.get("unk_token") or not isinstance(ids, dict) or BYTE_OF_CHARACTER.keys() <= ids.keys()
+
+
 def contents(found: Mapping[str, Any], path: Path) -> Contents:
     """Return what the content of a `tokenizer.json` says.
 
@@ -180,14 +196,16 @@ def _pretokenization(found: Mapping[str, Any]) -> Pretokenization | None:
     splits, is_cut_by_gpt2 = before[int(digits) :], last.get("use_regex", True) is not False
     ignores = bool(found["model"].get("ignore_merges"))
     if is_cut_by_gpt2:
-        return None if splits else Pretokenization(None, single_digits=digits, ignore_merges=ignores)
+        # Only GPT-2's own vocabulary is held to today's letters; others are cut as the library's expression does.
+        pattern = GPT2_PATTERN if digits else None
+        return None if splits else Pretokenization(pattern, single_digits=digits, ignore_merges=ignores)
     if len(splits) != 1:
         return None
     held = splits[0].get("pattern")
     pattern = held.get("Regex") if isinstance(held, dict) else None
     if not isinstance(pattern, str) or splits[0] != _split(pattern):
         return None
-    gpt2 = pattern == GPT2_PATTERN
+    gpt2 = pattern == GPT2_PATTERN and not digits
     return Pretokenization(None if gpt2 else pattern, single_digits=digits, ignore_merges=ignores)
 
 

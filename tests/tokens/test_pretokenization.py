@@ -11,9 +11,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from kerasgen.errors import TokenizerError
-from kerasgen.models.keras_hub_tokenizers import PROBES
+from kerasgen.models.transformers_tokenizers import PROBES
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.pretokenization import LLAMA3_PATTERN, Pretokenization
+from kerasgen.tokens.pretokenization import GPT2_PATTERN, LLAMA3_PATTERN, Pretokenization
 
 pytestmark = pytest.mark.one_backend
 
@@ -69,7 +69,7 @@ def test_kinds_cut_otherwise_and_are_told_apart(tmp_path: Path) -> None:
     without = ByteLevelBPE(whole.vocabulary, whole.merges, end_token=byte_level.END)
     assert len(without.encode(without.decode([whole.vocabulary[word]]))) > 1
     digits, gpt2 = (both(tmp_path / kind, kind)[0] for kind in ("smollm2", "gpt2"))
-    assert digits.pretokenization == Pretokenization(single_digits=True)
+    assert digits.pretokenization == Pretokenization(GPT2_PATTERN, single_digits=True)
     assert gpt2.pretokenization == Pretokenization()
     as_gpt2 = ByteLevelBPE(merged.vocabulary, merged.merges, end_token=byte_level.END)
     assert as_gpt2.encode(text) != merged.encode(text)

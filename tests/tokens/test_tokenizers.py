@@ -23,6 +23,7 @@ from kerasgen.models.hub import Hub
 from kerasgen.models.saving import save_preset
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.vocabulary import extend, trim, use_of
 
 SPECIAL = ("<|endoftext|>", "<|im_end|>", "</s>", "<|sep|>")
@@ -194,28 +195,43 @@ def _with(contents: Any, **said: Any) -> Any:
     return replace(contents, **said)
 
 
+class TestOtherKinds:
+    @pytest.mark.one_backend
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda t: setattr(t, "normalizer", normalizers.NFC()),
+            lambda t: setattr(t, "normalizer", normalizers.Lowercase()),
+            lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=True)),
+            lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.Whitespace()),
+            lambda t: setattr(
+                t,
+                "pre_tokenizer",
+                pre_tokenizers.Sequence(
+                    [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(False)]
+                ),
+            ),
+        ],
+        ids=["NFC", "lower case", "space before", "words", "digits together"],
+    )
+    def test_a_tokenizer_that_is_no_byte_level_bpe_of_one_cut_is_the_library_s(
+        self, change: Any, tmp_path: Path
+    ) -> None:
+        theirs = rust(ordinary=ORDINARY)
+        change(theirs)
+        theirs.encode_special_tokens = True
+        tokenizer = Hub(str(directory(tmp_path, theirs))).load().tokenizer
+        assert isinstance(tokenizer, PretrainedTokenizer)
+        assert tokenizer.end_token == "<|endoftext|>"  # GPT-2's, where no file says one
+        for text in ("A e\u0301 12 3 <|endoftext|>", " a  b", "", *(f"a {token.content}b" for token in ORDINARY)):
+            assert tokenizer.encode(text) == theirs.encode(text).ids
+
+
 class TestRefused:
     @pytest.mark.one_backend
     @pytest.mark.parametrize(
         ("change", "named"),
         [
-            (lambda t: setattr(t, "normalizer", normalizers.NFC()), "NFC"),
-            (lambda t: setattr(t, "normalizer", normalizers.Lowercase()), "Lowercase"),
-            (
-                lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=True)),
-                "add_prefix_space",
-            ),
-            (lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.Whitespace()), "ByteLevel"),
-            (
-                lambda t: setattr(
-                    t,
-                    "pre_tokenizer",
-                    pre_tokenizers.Sequence(
-                        [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(False)]
-                    ),
-                ),
-                "Digits",
-            ),
             (lambda t: t.enable_truncation(8), "truncation"),
             (lambda t: t.enable_padding(length=8), "padding"),
             (lambda t: setattr(t.model, "dropout", 0.1), "dropout"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen.errors import ModelFormatError
-from kerasgen.tokens.pretokenization import GPT2, LLAMA3_PATTERN, QWEN2_PATTERN, Pretokenization
+from kerasgen.tokens.pretokenization import GPT2, GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, Pretokenization
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # llama.cpp's name of each way to cut a text; those of one regular expression differ in whether it ignores merges.
 _PRE: Final[Mapping[Pretokenization, str]] = {
     GPT2: "gpt-2",
+    Pretokenization(GPT2_PATTERN, single_digits=True): "smollm",
     Pretokenization(single_digits=True): "smollm",
     Pretokenization(LLAMA3_PATTERN, ignore_merges=True): "llama-bpe",
     Pretokenization(LLAMA3_PATTERN): "dbrx",

@@ -54,12 +54,14 @@ class PresetExporter(Exporter):
         from kerasgen.models import architectures, preset_tokenizers
         from kerasgen.models.saving import save_preset
         from kerasgen.tokens.bpe import ByteLevelBPE
+        from kerasgen.tokens.pretrained import PretrainedTokenizer
 
         require_plain(model, "preset")
         family = architectures.byte_level_tokens(type(model.backbone).__name__)
-        if isinstance(model.tokenizer, ByteLevelBPE):
+        alike = getattr(model.tokenizer, "keras_hub_tokenizer", None)
+        if isinstance(model.tokenizer, (ByteLevelBPE, PretrainedTokenizer)) and alike is None:
             difference: str | None = "its tokenizer of this family may cut a text otherwise"
-            if family is not None:
+            if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
                 difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)
             if difference is not None:
                 raise ExportArgumentError(
