@@ -63,7 +63,7 @@ def run(chosen: argparse.Namespace) -> int:
         show("It has never read English: what it writes before, and its figures, are those of a beginner.")
     before_text = pipeline.generate(prompt, max_new_tokens=TOKENS)
     before = pipeline.evaluate()
-    show(f"{pipeline.model.causal_lm.count_params():,} weights on the backend {pipeline.backend}")
+    show(f"{pipeline.model.network.count_params():,} weights on the backend {pipeline.backend}")
     show("\nTuning it on the sample corpus …")
     report = pipeline.fit(verbose=verbosity())
     show(f"\n{report}\n")

@@ -71,7 +71,7 @@ def evaluate_each(
         characters=int(scores.characters.sum()),
         interval=interval(scores.nll, scores.characters, seed=seed),
         sequence_length=length,
-        precision=model.causal_lm.dtype_policy.name,
+        precision=model.network.dtype_policy.name,
     )
     return found, scores
 
@@ -150,7 +150,7 @@ def _check_finite(model: LanguageModel, nll: NDArray[np.float64]) -> None:
     if not np.isfinite(nll).all():
         raise ModelError(
             "The model gives log-probabilities that are NaN or infinite: its weights hold such a number, or it "
-            f"overflows in {model.causal_lm.dtype_policy.name}. Load weights from before that, or compute in float32."
+            f"overflows in {model.network.dtype_policy.name}. Load weights from before that, or compute in float32."
         )
 
 

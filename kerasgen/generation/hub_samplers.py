@@ -65,6 +65,11 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
             "KerasHub's BeamSampler can't return all beams through generate. Use kerasgen's Beam with "
             "`num_return_sequences`, or return_all_beams=False."
         )
+    if model.causal_lm is None:
+        raise GenerateArgumentError(
+            f"A sampler of KerasHub decodes with KerasHub's class, and this {model.kind} has none: {model.hub_reason} "
+            "Use a sampler of kerasgen, such as kg.TopK."
+        )
     with _LENDING, lent(model.causal_lm, sampler) as function:
         for batch in batches:
             padded = batch.padded(int(batch.limits.max()), end)

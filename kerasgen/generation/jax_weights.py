@@ -14,36 +14,27 @@ from kerasgen.decoder import jax_layout
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_engine import JaxEngine
-from kerasgen.models import architectures
-from kerasgen.models.architectures import Architecture, keras_weights, stored
+from kerasgen.models import described
+from kerasgen.models.architectures import stored
 from kerasgen.models.base import LanguageModel, computing_layers
 
 
 def is_known(model: LanguageModel) -> bool:
-    """Return whether the model is of a known architecture, as KerasHub builds it, in plain float32."""
-    backbone, causal_lm = model.backbone, model.causal_lm
-    architecture = _architecture_of(model)
-    kinds = (type(backbone), type(causal_lm))
-    if architecture is None or not all(kind.__module__.startswith("keras_hub.") for kind in kinds):
-        return False
-    if not keras_weights.has_its_layers(architecture, backbone):
+    """Return whether the model has a description and is as it was built, in plain float32."""
+    if not described.is_stock(model) or described.config_of(model) is None:
         return False
     return all(
         layer.compute_dtype == "float32" and getattr(layer, "quantization_mode", None) is None
-        for layer in computing_layers(causal_lm)
+        for layer in computing_layers(model.network)
         if hasattr(layer, "compute_dtype")
     )
 
 
-def _architecture_of(model: LanguageModel) -> Architecture | None:
-    return architectures.of_backbone(type(model.backbone).__name__)
-
-
 def config_of(model: LanguageModel) -> DecoderConfig:
     """Return the description of a known model."""
-    architecture = _architecture_of(model)
-    assert architecture is not None
-    return keras_weights.describe(architecture, model.backbone)
+    found = described.config_of(model)
+    assert found is not None
+    return found
 
 
 def engine_of_files(directory: Path) -> JaxEngine | None:
@@ -73,7 +64,7 @@ def engine_of(model: LanguageModel) -> JaxEngine:
     """Return the engine of a known model with its present weights."""
     backend.keep_compiled(everything=True)
     with _PREPARING:
-        state, kept = state_of(model), _KEPT.setdefault(model.causal_lm, {})
+        state, kept = state_of(model), _KEPT.setdefault(model.network, {})
         key = model.tokenizer.digest()
         if key not in kept:
             kept[key] = _Kept(JaxEngine(model.tokenizer, config_of(model), prepare(model)), state)
@@ -87,7 +78,7 @@ def state_of(model: LanguageModel) -> tuple[Any, ...]:
     """Return what changes whenever a weight does: on JAX the arrays themselves, elsewhere sums over their bits."""
     import keras
 
-    variables = model.causal_lm.variables
+    variables = model.network.variables
     if keras.config.backend() == "jax":
         return tuple(variable.value for variable in variables)
     found: list[Any] = []
@@ -107,6 +98,4 @@ def is_same(one: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
 
 def prepare(model: LanguageModel) -> Weights:
     """Return a known model's weights as JAX computes with them, adapters merged."""
-    architecture = _architecture_of(model)
-    assert architecture is not None
-    return jax_layout.prepare(keras_weights.read(architecture, model.backbone))
+    return jax_layout.prepare(described.weights_of(model))

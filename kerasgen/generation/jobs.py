@@ -112,7 +112,7 @@ def generate_to(
 def fingerprint(model: LanguageModel) -> str:
     """Return what tells a model's weights from others': a hash of some values of each."""
     sha256 = hashlib.sha256()
-    for variable in model.causal_lm.weights:
+    for variable in model.network.weights:
         flat = np.asarray(variable).reshape(-1)
         sha256.update(flat[:: max(1, len(flat) // _VALUES)].astype(np.float64).tobytes())
     return sha256.hexdigest()

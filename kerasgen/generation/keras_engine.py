@@ -52,7 +52,7 @@ class KerasEngine:
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
         """Return a session whose rows are these texts; see `Engine.open`."""
         fork_safety.check(fork_safety.KERAS)
-        kind = _CachedSession if passes.keeps_cache(self.model.causal_lm) else _Texts
+        kind = _CachedSession if passes.keeps_cache(self.model.network) else _Texts
         return kind(self.model, prompts, limits)
 
 
@@ -68,7 +68,7 @@ class _Texts:
         for row, prompt in enumerate(filled):
             self.token_ids[row, : len(prompt)] = prompt
         self.lengths = np.array([len(prompt) for prompt in filled], dtype=np.int32)
-        self._causal_lm = model.causal_lm
+        self._causal_lm = model.network
         self._vocabulary_size = model.tokenizer.vocabulary_size
         self._known: npt.NDArray[np.float32] | None = None
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from keras import ops
 
 from kerasgen.decoder import weights as decoder_weights
-from kerasgen.decoder.config import DecoderConfig, LearnedPositions
+from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ModelError
 from kerasgen.models import packed
@@ -100,7 +100,7 @@ class Container(keras.Model):  # type: ignore[misc]
     @property
     def max_sequence_length(self) -> int | None:
         """Positions that the model knows, or None where it has no limit."""
-        return self.config.max_sequence_length if isinstance(self.config.positions, LearnedPositions) else None
+        return self.config.max_sequence_length
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
         """Return logits, `(batch, sequence_length, vocabulary_size)`.

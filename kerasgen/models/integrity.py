@@ -18,7 +18,7 @@ from kerasgen.files.digests import sha256_of
 
 METADATA_FILE = "metadata.json"
 KEY = "sha256"
-WEIGHTS_SUFFIX = ".h5"
+WEIGHTS_SUFFIXES = (".h5", ".safetensors")
 
 
 def record(directory: Path) -> None:
@@ -26,7 +26,7 @@ def record(directory: Path) -> None:
     path = directory / METADATA_FILE
     metadata: dict[str, Any] = limits.read_json(path)
     names = [
-        *directory.glob(f"*{WEIGHTS_SUFFIX}"),
+        *(found for suffix in WEIGHTS_SUFFIXES for found in directory.glob(f"*{suffix}")),
         *(found for found in (directory / "assets").rglob("*") if found.is_file()),
     ]
     metadata[KEY] = {name.relative_to(directory).as_posix(): sha256_of(name) for name in sorted(names)}
@@ -55,7 +55,7 @@ def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> N
     if not isinstance(digests, Mapping):
         raise ModelFormatError(f"{str(path)!r} names no files under {KEY!r}. Save or fetch the model again.")
     for name, expected in digests.items():
-        if not (weights if name.endswith(WEIGHTS_SUFFIX) else tokenizer):
+        if not (weights if name.endswith(WEIGHTS_SUFFIXES) else tokenizer):
             continue
         file = directory / name
         # A name is looked up below the directory alone, whoever wrote the list.

@@ -24,6 +24,7 @@ from kerasgen.errors import (
 from kerasgen.files import staging
 from kerasgen.models import (
     architectures,
+    container_files,
     integrity,
     preset_files,
     preset_names,
@@ -83,7 +84,11 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
         if isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
             transformers_format.check_config(str(directory), config)  # before Keras is loaded
     backend.use()
-    model = _assemble(str(directory), config, source=source, metadata=metadata or {})
+    if container_files.is_ours(config):
+        with _format_errors(f"the model {str(directory)!r}"):
+            model = container_files.load(directory, config, source=source, metadata=metadata or {})
+    else:
+        model = _assemble(str(directory), config, source=source, metadata=metadata or {})
     integrity.check(directory, weights=False)
     return model
 

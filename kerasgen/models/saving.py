@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import presence, staging
-from kerasgen.models import architectures, hdf5_file, integrity, preset_tokenizers
+from kerasgen.models import architectures, container_files, hdf5_file, integrity, preset_tokenizers
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import preprocessor_of
@@ -36,6 +36,8 @@ def save_preset(
     dtype: Literal["float32", "float16"] | None = None,
 ) -> Path:
     """Write a preset that `keras_hub.models.CausalLM.from_preset(directory)` loads, tokenizer and all; return its path.
+
+    A model that KerasHub has no class for is written in a form of kerasgen's own, which `Hub(directory)` reads.
 
     Where KerasHub's own tokenizer would do otherwise than the model's, KerasHub loads the model alone, and kerasgen the
     tokenizer too (`preset_tokenizers.keras_hub_difference` says why).
@@ -61,7 +63,9 @@ def save_preset(
     _check_target(target, overwrite)
     _check_classes(model)
     _check_quantized(model, dtype)
-    preprocessor = preprocessor_of(model)
+    if model.causal_lm is None:
+        container_files.check(model)
+    preprocessor = None if model.causal_lm is None else preprocessor_of(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with staging.staged(target) as stage:
@@ -79,7 +83,7 @@ def save_preset(
 
 def _require_room(model: LanguageModel, directory: Path) -> None:
     """Say so before gigabytes are written for nothing; a disk that becomes full meanwhile is told as well."""
-    needed = sum(4 * math.prod(weight.shape) for weight in model.causal_lm.weights)
+    needed = sum(4 * math.prod(weight.shape) for weight in model.network.weights)
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"The weights take {needed:,} bytes, and the disk has room for {free:,}")
@@ -109,7 +113,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
 
 def _check_quantized(model: LanguageModel, dtype: str | None) -> None:
     """Raise unless a quantized model comes back from its preset as it was: KerasHub's int4 does not."""
-    modes = quantization_modes(model.causal_lm)
+    modes = quantization_modes(model.network)
     if set(modes) - _QUANTIZATIONS:
         raise ModelError(
             f"The model is quantized ({', '.join(modes)}), and a preset of KerasHub gives back another model than "
@@ -127,6 +131,8 @@ def _check_classes(model: LanguageModel) -> None:
     """Raise unless Keras would find the classes of the task and its backbone when it reads the preset."""
     from keras.saving import get_registered_name
 
+    if model.causal_lm is None:
+        return
     for kind in (type(model.causal_lm), type(model.backbone)):
         if not kind.__module__.startswith("keras_hub.") and get_registered_name(kind) == kind.__name__:
             raise ModelError(
@@ -148,6 +154,9 @@ def _write(
     model: LanguageModel, preprocessor: Any, directory: Path, dtype: Literal["float32", "float16"] | None
 ) -> None:
     _require_room(model, directory)
+    if model.causal_lm is None:
+        container_files.write(model, directory, dtype)
+        return
     task = bare_task(model, preprocessor)
     with _weights_through_ours(task):
         task.save_to_preset(str(directory))

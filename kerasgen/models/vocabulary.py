@@ -6,13 +6,15 @@ Imports Keras: import it late.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen.decoder import weights as decoder_weights
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.architectures import keras_weights
+from kerasgen.models import described
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -24,12 +26,14 @@ RECORD = "vocabulary"
 
 def can_adapt(model: LanguageModel) -> bool:
     """Say whether the model's vocabulary can be changed: byte-level BPE on a family that kerasgen knows."""
-    architecture = keras_weights.architecture_of(model.causal_lm)
-    return isinstance(model.tokenizer, ByteLevelBPE) and architecture is not None and architecture.tokens is not None
+    if not isinstance(model.tokenizer, ByteLevelBPE):
+        return False
+    architecture = described.architecture_of(model)
+    return model.causal_lm is None or (architecture is not None and architecture.tokens is not None)
 
 
 def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[str, Any]) -> None:
-    """Give the model another vocabulary, in place: it gets a new `causal_lm` and the new tokenizer.
+    """Give the model another vocabulary, in place: it gets a new Keras model and the new tokenizer.
 
     The row of a new id is the mean of the rows of the old ids that it is made of, in the output layer too; every other
     weight stays. Over texts whose pieces stay the same, the hidden states stay the same too.
@@ -42,7 +46,7 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
     Raises:
         ModelArgumentError: the model can't be changed so.
     """
-    modes = quantization_modes(model.causal_lm)
+    modes = quantization_modes(model.network)
     if modes:
         raise ModelArgumentError(
             f"The vocabulary of a quantized model ({', '.join(modes)}) can't be changed. Change it before "
@@ -50,9 +54,35 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
         )
     if not can_adapt(model):
         raise ModelArgumentError(
-            f"The vocabulary of a {type(model.backbone).__name__} with a {type(model.tokenizer).__name__} can't be "
+            f"The vocabulary of a {described.name_of(model)} with a {type(model.tokenizer).__name__} can't be "
             "changed: it takes byte-level BPE on GPT-2 or OPT. Use vocabulary='keep'."
         )
+    if model.causal_lm is None:
+        _adapt_container(model, adapted)
+    else:
+        _adapt_keras_hub(model, adapted)
+    model.tokenizer = adapted.tokenizer
+    if model.causal_lm is not None:
+        attach_preprocessor(model)
+    model.metadata = dict(model.metadata) | {RECORD: dict(record)}
+
+
+def _adapt_container(model: LanguageModel, adapted: AdaptedVocabulary) -> None:
+    from kerasgen.models.container import Container
+
+    old = model.container
+    weights = decoder_weights.flat(old.read())
+    for name in ("embedding.tokens", "head.kernel", "head.bias"):
+        if name in weights:
+            by_row = weights[name].T if name == "head.kernel" else weights[name]
+            rows = _rows(by_row, adapted.sources)
+            weights[name] = rows.T if name == "head.kernel" else rows
+    config = replace(old.config, vocabulary_size=adapted.tokenizer.vocabulary_size)
+    model.container = Container(config, context_length=old.context_length)
+    model.container.assign(decoder_weights.nested(weights))
+
+
+def _adapt_keras_hub(model: LanguageModel, adapted: AdaptedVocabulary) -> None:
     old = model.backbone
     config = old.get_config()
     config["vocabulary_size"] = adapted.tokenizer.vocabulary_size
@@ -67,13 +97,12 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
         rows = _rows(by_row, adapted.sources)
         after.assign(rows if table.shape[0] == old.vocabulary_size else rows.T)
     model.causal_lm = type(model.causal_lm)(backbone=new, preprocessor=None)
-    model.tokenizer = adapted.tokenizer
-    attach_preprocessor(model)
-    model.metadata = dict(model.metadata) | {RECORD: dict(record)}
 
 
 def token_table(model: LanguageModel) -> Any:
     """Return the variable of the token embeddings, `(vocabulary_size, hidden_dim)`."""
+    if model.causal_lm is None:
+        return model.container.decoder.parts["embedding"]["tokens"]._embeddings
     return model.backbone.token_embedding._embeddings
 
 

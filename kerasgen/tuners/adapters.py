@@ -89,7 +89,7 @@ def enable(model: LanguageModel, config: AdapterConfig, *, seed: int) -> None:
 def freeze(model: LanguageModel) -> None:
     """Let only the adapters be trainable."""
     carrying = {id(layer) for layer in _carrying(model)}
-    model.causal_lm.trainable = True
+    model.network.trainable = True
     for layer in _layers(model):
         if not layer._layers:
             layer.trainable = id(layer) in carrying
@@ -101,7 +101,10 @@ def freeze(model: LanguageModel) -> None:
 
 def train_token_table(model: LanguageModel) -> None:
     """Let the table of token embeddings be trainable beside the adapters; the optimizer knows which of its rows."""
-    model.backbone.token_embedding.trainable = True
+    if model.causal_lm is None:
+        model.container.decoder.parts["embedding"]["tokens"].trainable = True
+    else:
+        model.backbone.token_embedding.trainable = True
 
 
 def merge(model: LanguageModel) -> None:
@@ -110,7 +113,7 @@ def merge(model: LanguageModel) -> None:
     Raises:
         TuneArgumentError: the weights beside them are quantized.
     """
-    modes = quantization_modes(model.causal_lm) if _carrying(model) else []
+    modes = quantization_modes(model.network) if _carrying(model) else []
     if modes:
         raise TuneArgumentError(
             f"The adapters stand beside weights that are quantized ({', '.join(modes)}), into which they can't be "
@@ -150,7 +153,7 @@ def digest_of_others(model: LanguageModel) -> str:
     """Return digits that change with any weight but the adapters': with equal ones, saving those says all."""
     thin = {id(variable) for _, variable in _thin(model)}
     digest = hashlib.blake2b()
-    for variable in model.causal_lm.weights:
+    for variable in model.network.weights:
         if id(variable) not in thin and not variable.path.endswith("seed_generator_state"):
             digest.update(np.ascontiguousarray(variable).data)
     return digest.hexdigest()
@@ -223,7 +226,8 @@ def load(model: LanguageModel, directory: Path) -> None:
 
 
 def _layers(model: LanguageModel) -> list[Any]:
-    return list(model.backbone._flatten_layers(include_self=False))
+    holder = model.network if model.causal_lm is None else model.backbone
+    return list(holder._flatten_layers(include_self=False))
 
 
 def _target_names(model: LanguageModel, config: AdapterConfig) -> tuple[str, ...]:
@@ -240,10 +244,13 @@ def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
 
 def _roles(model: LanguageModel) -> dict[int, str]:
     """What each Keras layer of a block is by the table of the model's architecture, such as `up`, by its identity."""
-    architecture = keras_weights.architecture_of(model.causal_lm)
-    if architecture is None:
-        return {}
-    blocks = (keras_weights.layer_parts(architecture, block) for block in model.backbone.transformer_layers)
+    if model.container is not None:
+        blocks = model.container.decoder.parts["layers"]
+    else:
+        architecture = keras_weights.architecture_of(model.causal_lm)
+        if architecture is None:
+            return {}
+        blocks = [keras_weights.layer_parts(architecture, block) for block in model.backbone.transformer_layers]
     return {id(layer): role for parts in blocks for role, layer in parts.items()}
 
 

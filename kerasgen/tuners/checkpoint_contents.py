@@ -93,7 +93,9 @@ def fingerprint_then(saved: checkpoints.Checkpoint, trainer: Trainer) -> dict[st
     if then["packing"] == "auto":
         then["packing"] = "best_fit" if trainer.packs else "none"
     if then["sequence_length"] is None:
-        then["sequence_length"] = min(getattr(trainer.causal_lm.backbone, "max_sequence_length", None) or 512, 512)
+        then["sequence_length"] = min(
+            getattr(getattr(trainer.causal_lm, "backbone", None), "max_sequence_length", None) or 512, 512
+        )
     added = {"remat": False, "vocabulary": "keep", "validation_tokens": None, "distribution": None}
     return then | added | {"backend": keras.config.backend()}
 

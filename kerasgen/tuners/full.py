@@ -30,8 +30,8 @@ class FullTuner(GradientTuner):
             if adapters.current(model) is not None:
                 adapters.merge(model)
             elif not is_live(model):
-                model.causal_lm.trainable = True
-            if not model.causal_lm.trainable_weights:
+                model.network.trainable = True
+            if not model.network.trainable_weights:
                 raise TuneArgumentError(
                     "Every layer of the model is frozen, so there is nothing to tune. Set causal_lm.trainable = True, "
                     "or use the `lora` tuner."

@@ -15,8 +15,7 @@ import keras
 import numpy as np
 
 from kerasgen.errors import TuneArgumentError
-from kerasgen.models import architectures
-from kerasgen.models.architectures import keras_weights
+from kerasgen.models import architectures, described
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import can_pack
 from kerasgen.tuners.settings import GradientTuner
@@ -97,14 +96,12 @@ def placed(model: LanguageModel, settings: GradientTuner) -> Iterator[Share]:
         keras.distribution.DeviceMesh((data, ways), [DATA, MODEL], np.asarray(devices).reshape(data, ways))
     )
     if ways > 1:
-        architecture = architectures.of_backbone(type(model.backbone).__name__)
-        assert architecture is not None
-        for path, axes in keras_weights.sharded(architecture, model.backbone, MODEL).items():
+        for path, axes in described.sharded(model, MODEL).items():
             layout[path] = axes
     distribution = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name=DATA, auto_shard_dataset=False)
-    causal_lm = model.causal_lm
+    network = model.network
     with distribution.scope():
-        for variable in causal_lm.variables:
+        for variable in network.variables:
             _place(variable, distribution.get_variable_layout(variable))
         try:
             yield Share(
@@ -114,7 +111,7 @@ def placed(model: LanguageModel, settings: GradientTuner) -> Iterator[Share]:
                 processes=processes,
             )
         finally:
-            for variable in causal_lm.variables:
+            for variable in network.variables:
                 _place(variable, None)
 
 
@@ -159,17 +156,23 @@ def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) 
         )
     if ways == 1:
         return
-    if not can_pack(model):
+    if not can_pack(model) or described.config_of(model) is None:
         raise TuneArgumentError(
-            f"Splitting the model is for {architectures.listed()}. Received: {type(model.backbone).__name__}. "
-            "Use 'data'."
+            f"Splitting the model is for {architectures.listed()}. Received: {described.name_of(model)}. Use 'data'."
         )
-    backbone = model.backbone
-    heads = "num_heads" if hasattr(backbone, "num_heads") else "num_key_value_heads"
-    for name in (heads, "intermediate_dim", "hidden_dim"):
-        if getattr(backbone, name) % ways:
+    config = described.config_of(model)
+    assert config is not None
+    heads = config.attention
+    shares_keys = heads.num_key_value_heads < heads.num_query_heads
+    sizes = {
+        "num_key_value_heads" if shares_keys else "num_heads": heads.num_key_value_heads,
+        "intermediate_dim": config.feedforward.intermediate_dim,
+        "hidden_dim": config.hidden_dim,
+    }
+    for name, size in sizes.items():
+        if size % ways:
             raise TuneArgumentError(
-                f"The model can't be split {ways} ways: its {name} is {getattr(backbone, name)}. "
+                f"The model can't be split {ways} ways: its {name} is {size}. "
                 f"Received: distribution={settings.distribution!r}."
             )
 

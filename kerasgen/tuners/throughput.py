@@ -46,19 +46,23 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
 
     Source: Chowdhery et al. 2022 (arXiv 2204.02311), appendix B, which counts frozen weights as trained.
     """
-    backbone = model.backbone
-    per_token = 0.0
-    for layer in backbone._flatten_layers(include_self=False):
+    holder = model.network if model.causal_lm is None else model.backbone
+    per_token: float = 0.0
+    for layer in holder._flatten_layers(include_self=False):
         for variable in layer.weights if not layer._layers else ():
             if variable.path.endswith("kernel") or "lora_kernel" in variable.path:
                 per_token += prod(variable.shape) * (6 if variable.trainable else 4)
-    embedding = getattr(backbone, "token_embedding", None)
+    if model.causal_lm is None:
+        config, embedding = model.container.config, model.container.decoder.parts["embedding"]["tokens"]
+        layers, width = config.num_layers, config.attention.query_dim
+        embedding = embedding if config.tied_head else None  # its head is a kernel, and was counted
+    else:
+        embedding = getattr(holder, "token_embedding", None)
+        layers, width = getattr(holder, "num_layers", 0), getattr(holder, "hidden_dim", 0)
     if embedding is not None:
         table = prod(embedding.embeddings.shape)
         per_token += table * (6 if embedding.trainable_variables else 4)
-    layers = getattr(backbone, "num_layers", 0)
-    width = getattr(backbone, "hidden_dim", 0)
-    return per_token + 12.0 * layers * width * sequence_length
+    return float(per_token + 12.0 * layers * width * sequence_length)
 
 
 def peak_memory_bytes() -> int:

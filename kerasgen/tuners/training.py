@@ -121,8 +121,8 @@ class _Run:
         job = self.job
         saved = checkpoint_to_resume(job.directory, job.resume, self.share)
         prepare()
-        precision = self.model.causal_lm.dtype_policy.name
-        with computing_in(self.model.causal_lm, self.settings.precision):
+        precision = self.model.network.dtype_policy.name
+        with computing_in(self.model.network, self.settings.precision):
             trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row)
             checkpoint_contents.reseed(trainer, job.seed)
             fingerprint = checkpoint_contents.fingerprint_of(trainer, job.train, job.held_out, self.settings, job.seed)
@@ -180,7 +180,7 @@ class _Run:
         return held_out.validation(len(history.losses), scores)
 
     def _report(self, watcher: Watcher, done: _Done, product_flops: float, *, resumed_from: int | None) -> TuneReport:
-        plan, settings, history, causal_lm = self.plan, self.settings, watcher.seen, self.model.causal_lm
+        plan, settings, history, network = self.plan, self.settings, watcher.seen, self.model.network
         return TuneReport(
             steps=watcher.step,
             epochs=watcher.step / plan.steps_per_epoch,
@@ -195,8 +195,8 @@ class _Run:
             documents=len(self.job.train),
             sequence_length=self.sequence_length,
             packing=self.packing,
-            parameters=_count(causal_lm.weights),
-            trainable_parameters=_count(causal_lm.trainable_weights) - self.first_row * self.model.backbone.hidden_dim,
+            parameters=_count(network.weights),
+            trainable_parameters=_count(network.trainable_weights) - self.first_row * self.model.hidden_dim,
             backend=keras.config.backend(),
             precision=settings.precision,
             seed=self.job.seed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras
 
 from kerasgen.errors import TuneArgumentError
-from kerasgen.models import architectures
+from kerasgen.models import architectures, described
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.forward import can_pack
 from kerasgen.tokens.encoding import EncodedDocuments
@@ -43,14 +43,14 @@ def packing_of(model: LanguageModel, settings: GradientTuner) -> Packing:
     if settings.packing != "none" and not can_pack(model):
         raise TuneArgumentError(
             f"packing={settings.packing!r} needs a forward pass that keeps documents apart, and "
-            f"{type(model.backbone).__name__} has none. Use packing='none' or 'auto'."
+            f"{described.name_of(model)} has none. Use packing='none' or 'auto'."
         )
     return settings.packing
 
 
 def require_trainable(model: LanguageModel) -> None:
     """Raise a `TuneArgumentError` if the model's weights are of a kind that no gradient changes."""
-    modes = quantization_modes(model.causal_lm)
+    modes = quantization_modes(model.network)
     if modes:
         raise TuneArgumentError(
             f"The model is quantized ({', '.join(modes)}), and what is rounded to a few values can't be tuned. "
@@ -75,9 +75,7 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
             f"patience needs held-out documents to validate on. Received: patience={settings.patience} and none."
         )
     if settings.remat and not can_pack(model):
-        raise TuneArgumentError(
-            f"remat=True is for {architectures.listed()}. Received: {type(model.backbone).__name__}."
-        )
+        raise TuneArgumentError(f"remat=True is for {architectures.listed()}. Received: {described.name_of(model)}.")
     require_precision(settings.precision)
     require_trainable(model)
     if not train.targets:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasgen.corpora.base import Document
 from kerasgen.errors import TuneArgumentError
+from kerasgen.models import described
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.tokens import vocabulary as tokens
@@ -61,12 +62,12 @@ def adapt(
         return {}
     if not models.can_adapt(model):
         if asked in ("auto", None):
-            kind, tokenizer = type(model.backbone).__name__, type(model.tokenizer).__name__
+            kind, tokenizer = described.name_of(model), type(model.tokenizer).__name__
             reason = f"the vocabulary of a {kind} with a {tokenizer} can't be changed"
             return {"asked": asked, "choice": "keep", "reason": reason}
         raise TuneArgumentError(
             f"vocabulary={asked!r} needs byte-level BPE on GPT-2 or OPT, and the model is a "
-            f"{type(model.backbone).__name__} with a {type(model.tokenizer).__name__}. Use vocabulary='keep'."
+            f"{described.name_of(model)} with a {type(model.tokenizer).__name__}. Use vocabulary='keep'."
         )
     old = model.tokenizer
     assert isinstance(old, ByteLevelBPE)
@@ -161,7 +162,7 @@ def _choose(
     use = found.use
     longer, size = use.tokens_per_character, len(use.counts)
     shorter = found.extended.tokens_per_character
-    saved = (model.backbone.vocabulary_size - found.trimmed.tokenizer.vocabulary_size) * model.backbone.hidden_dim
+    saved = (model.vocabulary_size - found.trimmed.tokenizer.vocabulary_size) * model.hidden_dim
     share = saved / _parameters(model)
     figures = (
         f"{longer:.2f} tokens a character against {shorter:.2f} with whole characters and frequent pieces; "
@@ -183,7 +184,7 @@ def _figures(model: LanguageModel, tokens_per_character: float) -> dict[str, Any
 
 
 def _parameters(model: LanguageModel) -> int:
-    return int(sum(np.prod(weight.shape) for weight in model.causal_lm.weights))
+    return int(sum(np.prod(weight.shape) for weight in model.network.weights))
 
 
 def measured(
@@ -213,6 +214,6 @@ def measured(
     encoded = encode_documents((Document(text, "") for text in texts()), model.tokenizer)
     if not encoded.targets:
         return None
-    with computing_in(model.causal_lm, precision or model.causal_lm.dtype_policy.name):
+    with computing_in(model.network, precision or model.network.dtype_policy.name):
         length = sequence_length or model.default_sequence_length
         return score(model, sampled(encoded, tokens), sequence_length=length, batch_size=batch_size).bits_per_character

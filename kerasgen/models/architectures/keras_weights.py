@@ -5,7 +5,7 @@ Where a weight lies, the table of the architecture says; KerasHub's kernels keep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -88,8 +88,13 @@ def sharded(architecture: Architecture, backbone: Any, axis: str) -> dict[str, t
         backbone: without adapters.
         axis: its name in the mesh.
     """
+    return cuts(variables(architecture, backbone), axis)
+
+
+def cuts(named: Iterable[tuple[str, Any]], axis: str) -> dict[str, tuple[str | None, ...]]:
+    """Return how the axis of a mesh cuts variables that are given with their full names, by their paths."""
     found: dict[str, tuple[str | None, ...]] = {}
-    for name, variable in variables(architecture, backbone):
+    for name, variable in named:
         rest: tuple[None, ...] = (None,) * (len(variable.shape) - 1)
         part, leaf = name.split(".")[-2:]
         if part == "embedding" and leaf != "norm":

@@ -1,0 +1,58 @@
+"""A decoder's description as JSON could hold it, and back. Imports the standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
+
+from kerasgen.decoder import config as parts
+from kerasgen.decoder import rotary_scaling
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.errors import ModelArgumentError, ModelFormatError
+
+_CLASSES: Final[dict[str, type]] = {
+    kind.__name__: kind
+    for kind in (
+        *(parts.DecoderConfig, parts.Attention, parts.FeedForward, parts.Experts, parts.Norm),
+        *(parts.LearnedPositions, parts.RotaryPositions, parts.AlibiPositions, parts.NoPositions),
+        *(rotary_scaling.LinearScaling, rotary_scaling.DynamicScaling, rotary_scaling.Llama3Scaling),
+        *(rotary_scaling.YarnScaling, rotary_scaling.LongRopeScaling),
+    )
+}
+
+
+def to_json(config: DecoderConfig) -> dict[str, Any]:
+    """Return a description as dictionaries, lists and plain values; each dictionary names its class under `class`."""
+    found: dict[str, Any] = _encoded(config)
+    return found
+
+
+def from_json(value: Any) -> DecoderConfig:
+    """Return the description that `to_json` made this of.
+
+    Raises:
+        ModelFormatError: it is none, or one that can't be.
+    """
+    try:
+        found = _decoded(value)
+    except (ModelArgumentError, TypeError, KeyError) as cause:
+        raise ModelFormatError(f"The description of the decoder can't be read: {cause}") from cause
+    if not isinstance(found, DecoderConfig):
+        raise ModelFormatError(f"The description of the decoder is none. Received: {value!r:.80}.")
+    return found
+
+
+def _encoded(value: Any) -> Any:
+    if is_dataclass(value):
+        return {"class": type(value).__name__} | {
+            field.name: _encoded(getattr(value, field.name)) for field in fields(value)
+        }
+    return [_encoded(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        given = {str(name): _decoded(each) for name, each in value.items() if name != "class"}
+        return _CLASSES[value["class"]](**given)
+    return tuple(map(_decoded, value)) if isinstance(value, list) else value
