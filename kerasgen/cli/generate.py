@@ -37,6 +37,7 @@ _SETTINGS: dict[str, dict[str, str]] = {
     "batch_size": {},
     "engine": {"such_as": "such as keras or litert:quantize=int8"},
     "return_prompt": {},
+    "allowed_special": {"such_as": "such as all"},
 }
 
 _ONE_STREAM = "One text can be streamed, of one prompt. Leave `stream` out to write several."

@@ -24,14 +24,14 @@ def add_setting(
         default: of the command, in words, where it is another than the field's.
     """
     field = _FIELDS[name]
-    shown = default or ("none" if field.default is None else str(field.default))
+    shown = default or ("none" if field.default in (None, ()) else str(field.default))
     options: dict[str, Any] = {}
     if field.type == "bool":
         options["action"] = argparse.BooleanOptionalAction
         shown = f"--{'' if field.default else 'no-'}{name.replace('_', '-')}"
     elif field.type == "int" or str(field.type).startswith("int |"):
         options |= {"type": int, "metavar": "N"}
-    elif "Sequence[str]" in str(field.type):
+    elif "Sequence[str]" in str(field.type) or "Collection[str]" in str(field.type):
         options |= {"action": "append", "metavar": "TEXT"}
         such_as = such_as or f"each --{name} names one"
     said = ", ".join(filter(None, [summary(name), such_as]))

@@ -52,6 +52,7 @@ class TokenMasks:
         self._automaton = constraint.automaton()
         self.vocabulary_size = tokenizer.vocabulary_size
         self._ends = list(tokenizer.end_token_ids)
+        self._strips_first_space = tokenizer.strips_first_space
         self._bytes = token_texts(tokenizer)
         self._trie = TokenTrie(self._bytes)
         self._states: list[State] = [None]
@@ -90,8 +91,9 @@ class TokenMasks:
         return state
 
     def spell(self, token_ids: Sequence[int]) -> bytes:
-        """Return the bytes of the text that these tokens are."""
-        return b"".join(self._bytes[token_id] for token_id in token_ids)
+        """Return the bytes of the text that these tokens are from its beginning."""
+        spelled = b"".join(self._bytes[token_id] for token_id in token_ids)
+        return spelled.removeprefix(b" ") if self._strips_first_space else spelled
 
     def row(self, state: int) -> npt.NDArray[np.bool_]:
         """Return which tokens may come next, bool `(vocabulary_size,)`, read-only; the same array while it is kept."""

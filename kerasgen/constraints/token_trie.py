@@ -60,9 +60,7 @@ def token_texts(tokenizer: Tokenizer) -> list[bytes]:
     texts = []
     for token_id in range(tokenizer.vocabulary_size):
         try:
-            text = tokenizer.token_bytes(token_id)
-            shown = tokenizer.decode([token_id], skip_special_tokens=True)
+            texts.append(tokenizer.shown_bytes(token_id))
         except TokenArgumentError:
-            text, shown = b"", ""
-        texts.append(text if shown else b"")
+            texts.append(b"")
     return texts

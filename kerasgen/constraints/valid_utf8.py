@@ -125,9 +125,7 @@ def _steps(tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
     texts, absent = [], []
     for token_id in range(tokenizer.vocabulary_size):
         try:
-            text = tokenizer.token_bytes(token_id)
-            if token_id == tokenizer.end_token_id or not tokenizer.decode([token_id], skip_special_tokens=True):
-                text = b""
+            text = b"" if token_id == tokenizer.end_token_id else tokenizer.shown_bytes(token_id)
         except TokenArgumentError:
             text = b""
             absent.append(token_id)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kerasgen import fork_safety, specs
 from kerasgen.corpora.base import Document
-from kerasgen.errors import ArgumentError, ModelError
+from kerasgen.errors import ArgumentError, ModelError, TokenArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.scoring import Scores, score, token_nll
@@ -139,7 +139,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
                 token_ids=token_ids,
                 tokens=tokens,
                 token_log_probabilities=tuple(log_p[:-1]),
-                character_log_probabilities=_by_character(tokenizer, text, tokens, log_p[:-1]),
+                character_log_probabilities=_by_character(tokenizer, text, log_p[:-1]),
                 end_log_probability=log_p[-1],
             )
         )
@@ -154,17 +154,14 @@ def _check_finite(model: LanguageModel, nll: NDArray[np.float64]) -> None:
         )
 
 
-def _by_character(
-    tokenizer: Tokenizer, text: str, tokens: Sequence[bytes], log_p: Sequence[float]
-) -> tuple[float, ...]:
-    sizes = [len(character.encode("utf-8", "surrogatepass")) for character in text]
-    begins = np.cumsum([0, *map(len, tokens)])[:-1]
-    if sum(sizes) != sum(map(len, tokens)):
-        raise ArgumentError(
-            f"{type(tokenizer).__name__} doesn't write the bytes of this text, so its tokens can't be laid beside its "
-            f"characters: {text!r:.80}."
-        )
-    characters = np.searchsorted(np.cumsum(sizes), begins, side="right")
+def _by_character(tokenizer: Tokenizer, text: str, log_p: Sequence[float]) -> tuple[float, ...]:
+    """What each character costs: of a token, the one in which it begins bears it all."""
+    if not text:
+        return ()
+    try:
+        _, starts = tokenizer.encode_with_starts(text)
+    except TokenArgumentError as cause:
+        raise ArgumentError(str(cause)) from cause
     summed = np.zeros(len(text))
-    np.add.at(summed, characters, np.nan_to_num(np.asarray(log_p)))
+    np.add.at(summed, np.minimum(starts, len(text) - 1), np.nan_to_num(np.asarray(log_p)))
     return tuple(summed.tolist())

@@ -19,6 +19,7 @@ from kerasgen.generation.config import (
     takes,
 )
 from kerasgen.generation.detokenize import Writer, write
+from kerasgen.generation.encoding import encode_prompts
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.request import Request, check_prompts, make_request
 from kerasgen.keywords import checked
@@ -84,14 +85,15 @@ def generate(
     config = configured("generate()", GenerationSettings, config, settings, needs=("sampler",))
     constraint = cast(Constraint | None, config.constraint)
     tokenizer = model.tokenizer
-    encoded = tokenizer.encode_batch(texts)
+    encoded = encode_prompts(tokenizer, texts, config.allowed_special)
     request = make_request(model, encoded, config, offset=offset, logprobs=config.return_logprobs)
     found = batch_decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
     def written(prompt: str, one: Continuation) -> Any:
         # Where `bad_words` leave nothing that completes a character, a text ends within it.
         ended = one.finished and request.utf8 is None
-        text = write(tokenizer, one.token_ids, ended=ended, stop=request.stop)
+        begins = not prompt and constraint is None  # a form says itself whether a space comes first
+        text = write(tokenizer, one.token_ids, ended=ended, stop=request.stop, begins=begins)
         if constraint is not None and not one.finished:
             guided.check(constraint, prompt, text)
         text = prompt + text if config.return_prompt else text
@@ -174,14 +176,15 @@ def stream(
             f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
             "generate, or a sampler that chooses token by token."
         )
-    request = make_request(model, [model.tokenizer.encode(text)], config)
+    request = make_request(model, encode_prompts(model.tokenizer, [text], config.allowed_special), config)
     decoder = engine_registry.resolve(model, config.engine, longest=request.limits[0])
     (batch,) = request.batches()
     # Here and not at the first piece, for it says whether there is a loop for the sampler.
     steps = batch_decoding.choices(
         decoder, batch, spec, loops.Texts(batch, decoder.tokenizer, request.utf8), request.states, logprobs=False
     )
-    pieces = _pieces(steps, decoder.tokenizer, request, text if config.return_prompt else "")
+    begins = not text and constraint is None
+    pieces = _pieces(steps, decoder.tokenizer, request, text if config.return_prompt else "", begins=begins)
     if constraint is None:
         return pieces
     return guided.follow(pieces, constraint, text, config.return_prompt, request.stop)
@@ -193,11 +196,13 @@ def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
     return text[: continuation.stopped]
 
 
-def _pieces(steps: Iterator[loops.Chosen], tokenizer: Tokenizer, request: Request, prompt: str) -> Iterator[str]:
+def _pieces(
+    steps: Iterator[loops.Chosen], tokenizer: Tokenizer, request: Request, prompt: str, *, begins: bool
+) -> Iterator[str]:
     """The pieces of the one text that these steps choose, its prompt before them."""
     if prompt:
         yield prompt
-    writer = Writer(tokenizer, request.stop)
+    writer = Writer(tokenizer, request.stop, begins=begins)
     finished = False
     for chosen in steps:
         finished = int(chosen.token_ids[0]) in tokenizer.end_token_ids

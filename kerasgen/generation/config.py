@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import numbers
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
@@ -52,6 +52,8 @@ class GenerationConfig(metaclass=Checked):
             Given, even as 1, each prompt's texts come as a list.
         return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
         return_prompt: begin each text with its prompt, exactly as it was given.
+        allowed_special: names of special tokens, such as `"<|im_start|>"`, that become those tokens in a prompt, or
+            `"all"`. A special token's name is text like any other without it.
         seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. None for the sampler's own, for the
             pipeline's where it has none, and for 0 where that has none.
         batch_size: texts generated at once, at most; prompts of like length share a batch.
@@ -78,6 +80,7 @@ class GenerationConfig(metaclass=Checked):
     num_return_sequences: int | None = None
     return_logprobs: bool = False
     return_prompt: bool = True
+    allowed_special: str | Collection[str] = ()
     seed: int | Sequence[int] | None = None
     batch_size: int = 32
     engine: str | EngineSource = "auto"
@@ -106,6 +109,7 @@ class GenerationConfig(metaclass=Checked):
                 f"Beam search over {num_beams} texts can return as many at most. Received: "
                 f"num_return_sequences={copies}. Raise `num_beams`."
             )
+        self._set("allowed_special", _names(self.allowed_special))
         self._set("seed", _seeds(self.seed))
         if self.batch_size is None:
             raise GenerateArgumentError("`batch_size` must be a whole number of at least 1. Received: None.")
@@ -156,6 +160,7 @@ class ArtefactSettings(ArtefactIdsSettings, total=False):
     """What an artefact takes by name."""
 
     return_prompt: bool
+    allowed_special: str | Collection[str]
 
 
 class StreamSettings(ArtefactSettings, total=False):
@@ -331,6 +336,18 @@ def _stop_strings(stop: Any) -> tuple[str, ...] | None:
     if not all(isinstance(one, str) and one for one in found):
         raise GenerateArgumentError(f"`stop` must be strings that are not empty. Received: stop={stop!r}.")
     return found or None
+
+
+def _names(allowed: Any) -> str | tuple[str, ...]:
+    """`"all"`, or names in their order."""
+    several = (allowed,) if isinstance(allowed, str) else tuple(allowed) if isinstance(allowed, Iterable) else (None,)
+    if several == ("all",):
+        return "all"
+    if not all(isinstance(name, str) and name for name in several):
+        raise GenerateArgumentError(
+            f"`allowed_special` must be 'all' or names of special tokens. Received: allowed_special={allowed!r}."
+        )
+    return tuple(sorted(set(several)))
 
 
 def _seeds(seed: Any) -> int | tuple[int, ...] | None:

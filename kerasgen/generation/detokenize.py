@@ -16,13 +16,15 @@ class Writer:
     Args:
         tokenizer: whose ids come.
         stop: strings before which the text ends.
+        begins: whether the text begins with the first token, so that a space which encoding puts there is not shown.
 
     Attributes:
         stopped: where the text ended before a stop string, in characters; None while it did not.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
-        self._decoder = tokenizer.decoder(skip_special_tokens=True)
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, begins: bool = False) -> None:
+        decoder = tokenizer.decoder if begins else tokenizer.continuation_decoder
+        self._decoder = decoder(skip_special_tokens=True)
         self._stop = tuple(stop)
         self._held = ""
         self._written = 0
@@ -68,7 +70,9 @@ def _begun(text: str, stop: str) -> int:
     return 0
 
 
-def write(tokenizer: Tokenizer, token_ids: Sequence[int], *, ended: bool, stop: Sequence[str] = ()) -> str:
+def write(
+    tokenizer: Tokenizer, token_ids: Sequence[int], *, ended: bool, stop: Sequence[str] = (), begins: bool = False
+) -> str:
     """Return the text of generated ids as `Writer` writes it."""
-    writer = Writer(tokenizer, stop)
+    writer = Writer(tokenizer, stop, begins=begins)
     return "".join(map(writer.push, token_ids)) + writer.finish(ended=ended)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Unpack, runtime_checkable
 
 from kerasgen import specs
@@ -16,6 +16,7 @@ from kerasgen.generation.config import (
     takes,
     with_defaults,
 )
+from kerasgen.generation.encoding import encode_prompts
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.keywords import Checked, checked
 from kerasgen.models.base import LanguageModel
@@ -98,7 +99,7 @@ class Prompt(metaclass=Checked):
         self._config = config if isinstance(config, GenerationConfig) else GenerationConfig(**config)
         self._seed, self._engine = seed, engine
         self.text = text
-        self._read()
+        self._read(self._config.allowed_special)
 
     def __repr__(self) -> str:
         return f"Prompt({self.text!r})"
@@ -166,14 +167,15 @@ class Prompt(metaclass=Checked):
         found, model = found.override({"engine": engine}), self._model()
         if engine not in engine_registry.NAMES:
             return model, found
-        self._read()
+        self._read(found.allowed_special)
         return model if is_hub_sampler(found.sampler) else _Watched(engine_registry.resolve(model)), found
 
-    def _read(self) -> None:
+    def _read(self, allowed_special: str | Collection[str]) -> None:
         """Let the engine read what it doesn't remember."""
         engine = engine_registry.resolve(self._model())
         start = engine.tokenizer.start_token_id
-        token_ids = ([] if start is None else [start]) + engine.tokenizer.encode(self.text)
+        (encoded,) = encode_prompts(engine.tokenizer, [self.text], allowed_special)
+        token_ids = ([] if start is None else [start]) + encoded
         remembers = getattr(engine, "remembers", None)
         if not token_ids or remembers is None or remembers(token_ids):
             return

@@ -6,18 +6,20 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from kerasgen import limits
 from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
-from kerasgen.models.hub_codecs import BytePairs, Codec, SentencePiece
+from kerasgen.models.hub_codecs import BytePairs
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.bpe_files import parse_json, read_text
+from kerasgen.tokens.pretrained import Codec
+from kerasgen.tokens.sentencepiece_codec import SentencePieceCodec as SentencePiece
 from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
 
 SETTINGS_FILE = "assets/tokenizer/tokenizer_settings.json"
@@ -114,7 +116,7 @@ class KerasHubTokenizer(Tokenizer):
         special = {str(token): int(keras_hub_tokenizer.token_to_id(token)) for token in named if token is not None}
         self._codec: Codec
         if getattr(keras_hub_tokenizer, "proto", None) is not None:
-            self._codec = SentencePiece(keras_hub_tokenizer.proto, special)
+            self._codec = SentencePiece(keras_hub_tokenizer.proto, Path(f"the {kind}'s proto"), special)
         elif getattr(keras_hub_tokenizer, "merges", None) is not None:
             self._codec = BytePairs(
                 kind, keras_hub_tokenizer.vocabulary, keras_hub_tokenizer.merges, special, self.added_tokens
@@ -140,12 +142,14 @@ class KerasHubTokenizer(Tokenizer):
         self.pad_token_id = int(end) if pad is None or pad not in special.values() else int(pad)
         self.vocabulary_size = max(self._codec.pieces) + 1
         self._special = frozenset(special.values())
+        self._names = dict(sorted(special.items(), key=lambda item: item[1]))
+        self.strips_first_space = self._codec.strips_first_space
         self._kind = kind
 
     @property
-    def special_token_ids(self) -> frozenset[int]:
-        """Ids that `skip_special_tokens` leaves out."""
-        return self._special
+    def special_tokens(self) -> dict[str, int]:
+        """Ids of the tokens that `skip_special_tokens` leaves out, by name."""
+        return dict(self._names)
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -203,7 +207,7 @@ class KerasHubTokenizer(Tokenizer):
         Raises:
             TokenArgumentError: `text` is no `str`.
         """
-        return self._codec.encode(_checked(text))
+        return self._codec.encode_batch([_checked(text)])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return `encode` of each text, computed on all cores."""
@@ -221,6 +225,26 @@ class KerasHubTokenizer(Tokenizer):
         """Return a new incremental decoder."""
         return _FreshDecoder(self, skip_special_tokens)
 
+    def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
+        """Return a new incremental decoder of ids that go on a text: a space before the first is the text's."""
+        return _FreshDecoder(self, skip_special_tokens, begins=False)
+
+    def encode_with_special(self, text: str, allowed_special: str | Collection[str]) -> list[int]:
+        """Return the ids of `text` in which the names of some special tokens become those; see `Tokenizer`."""
+        allowed = self.allowed_special(allowed_special)
+        if isinstance(self._codec, SentencePiece):
+            return self._codec.encode_batch([_checked(text)], allowed)[0]
+        return super().encode_with_special(_checked(text), allowed)
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of `text`, and for each the place of the character in which it begins."""
+        return self._codec.encode_with_starts(_checked(text))
+
+    def shown_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that this id adds to a text that has begun: none for a special token."""
+        shown = self.token_bytes(token_id)
+        return b"" if int(token_id) in self._special else shown
+
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that this id stands for, an added first space included (a special token's: its name)."""
         try:
@@ -233,7 +257,7 @@ class KerasHubTokenizer(Tokenizer):
         ends = (self.start_token_id, self.end_token_id, self.pad_token_id, sorted(self._special))
         further = (self.end_token_ids[1:], self.added_tokens)
         said = repr(ends) + (repr(further) if any(further) else "")
-        return hashlib.sha256(said.encode() + b"\n" + self._codec.definition()).hexdigest()
+        return hashlib.sha256(said.encode() + b"\n" + self._codec.content()).hexdigest()
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` and its assets as a KerasHub preset has them.
@@ -256,9 +280,9 @@ class KerasHubTokenizer(Tokenizer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._kind}, vocabulary_size={self.vocabulary_size})"
 
-    def _shower(self, skip_special_tokens: bool) -> _Shower:
+    def _shower(self, skip_special_tokens: bool, *, begins: bool = True) -> _Shower:
         hidden = self._special if skip_special_tokens else frozenset()
-        return _Shower(self, hidden, strips_first_space=self._codec.strips_first_space, special=self._special)
+        return _Shower(self, hidden, strips_first_space=begins and self.strips_first_space, special=self._special)
 
     def _refuse(self, token_id: object) -> NoReturn:
         raise TokenArgumentError(
@@ -288,9 +312,10 @@ class _Shower:
 
 
 class _FreshDecoder(IncrementalDecoder):
-    def __init__(self, tokenizer: KerasHubTokenizer, skip_special_tokens: bool) -> None:
+    def __init__(self, tokenizer: KerasHubTokenizer, skip_special_tokens: bool, *, begins: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
+        self._begins = begins
         self._inner = self._fresh()
 
     def push(self, token_id: int) -> str:
@@ -302,7 +327,7 @@ class _FreshDecoder(IncrementalDecoder):
         return rest
 
     def _fresh(self) -> ByteTokenDecoder:
-        return ByteTokenDecoder(self._tokenizer._shower(self._skip))
+        return ByteTokenDecoder(self._tokenizer._shower(self._skip, begins=self._begins))
 
 
 def _checked(text: str) -> str:

@@ -150,11 +150,14 @@ class Runtime(ABC):
     def _texts(self, prompts: list[str], config: GenerationConfig) -> list[str]:
         """The text for each prompt."""
         from kerasgen.generation.detokenize import write
+        from kerasgen.generation.encoding import encode_prompts
 
-        found = self.generate_ids(self.tokenizer.encode_batch(prompts), **given(config, ArtefactIdsSettings))
+        encoded = encode_prompts(self.tokenizer, prompts, config.allowed_special)
+        found = self.generate_ids(encoded, **given(config, ArtefactIdsSettings))
         ends = self.tokenizer.end_token_ids
         return [
-            (prompt if config.return_prompt else "") + write(self.tokenizer, ids, ended=bool(ids) and ids[-1] in ends)
+            (prompt if config.return_prompt else "")
+            + write(self.tokenizer, ids, ended=bool(ids) and ids[-1] in ends, begins=not prompt)
             for prompt, ids in zip(prompts, found, strict=True)
         ]
 
@@ -185,7 +188,11 @@ class Runtime(ABC):
         if not isinstance(prompt, str):
             raise GenerateArgumentError(f"One text is streamed, of one prompt. Received: {prompt!r:.80}.")
         if found.max_new_tokens is not None:
-            check_prompts(self, [self.tokenizer.encode(prompt)], found, end_token_id=None)
+            from kerasgen.generation.encoding import encode_prompts
+
+            check_prompts(
+                self, encode_prompts(self.tokenizer, [prompt], found.allowed_special), found, end_token_id=None
+            )
         from kerasgen.generation import stream  # which imports what decodes
 
         return stream(self.engine, prompt, found)

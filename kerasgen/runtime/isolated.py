@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -217,8 +217,16 @@ class _RemoteTokenizer(Tokenizer):
     def end_token_ids(self) -> tuple[int, ...]:
         return self._ends
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        return cast(dict[str, int], self._process.ask("special_tokens"))
+
     def encode(self, text: str) -> list[int]:
         return self.encode_batch([text])[0]
+
+    def encode_with_special(self, text: str, allowed_special: str | Collection[str]) -> list[int]:
+        asked = {"text": text, "allowed_special": sorted(self.allowed_special(allowed_special))}
+        return cast(list[int], self._process.ask("encode_with_special", **asked))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return cast(list[list[int]], self._process.ask("encode_batch", texts=list(texts)))
@@ -230,7 +238,7 @@ class _RemoteTokenizer(Tokenizer):
     def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         from kerasgen.tokens.utf8_decoding import ByteTokenDecoder
 
-        left_out = frozenset(self._process.ask("special_token_ids")) if skip_special_tokens else frozenset()
+        left_out = frozenset(self.special_tokens.values()) if skip_special_tokens else frozenset()
         return ByteTokenDecoder(lambda token_id: b"" if token_id in left_out else self.token_bytes(token_id))
 
     def token_bytes(self, token_id: int) -> bytes:

@@ -77,8 +77,11 @@ class _Artefact:
     def token_bytes(self, token_id: int) -> str:
         return str(self._runtime.tokenizer.token_bytes(token_id).hex())
 
-    def special_token_ids(self) -> list[int]:
-        return list(self._runtime.tokenizer.special_tokens.values())
+    def encode_with_special(self, text: str, allowed_special: Any) -> list[int]:
+        return list(self._runtime.tokenizer.encode_with_special(text, allowed_special))
+
+    def special_tokens(self) -> dict[str, int]:
+        return dict(self._runtime.tokenizer.special_tokens)
 
     def digest(self) -> str:
         return str(self._runtime.tokenizer.digest())

@@ -34,12 +34,14 @@ class Tokenizer(ABC):
         start_token_id: put before a document when a model is trained or prompted, or None.
         end_token_id: put after a document; a model that generates it has finished.
         pad_token_id: fills positions that are masked out.
+        strips_first_space: whether encoding puts a space before a text, which decoding takes away again.
     """
 
     vocabulary_size: int
     start_token_id: int | None
     end_token_id: int
     pad_token_id: int
+    strips_first_space: bool = False
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -130,6 +132,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that this id stands for (a special token's are its name in UTF-8)."""
+
+    def shown_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that this id adds to a text that has begun: none for a special token."""
+        return self.token_bytes(token_id) if self.decode([token_id], skip_special_tokens=True) else b""
 
     @abstractmethod
     def digest(self) -> str:

@@ -86,6 +86,7 @@ class PretrainedTokenizer(Tokenizer):
         self._special = dict(sorted(special.items(), key=lambda item: item[1]))
         self._hidden = frozenset(self._special.values())
         self.added_tokens = codec.added
+        self.strips_first_space = codec.strips_first_space
         self.vocabulary_size = max(codec.names) + 1
         self.keras_hub_tokenizer: Any = None
         self._digest: str | None = None
@@ -165,12 +166,12 @@ class PretrainedTokenizer(Tokenizer):
 
         Where the tokenizer puts a space before every text it encodes, the first token's is taken away again.
         """
-        show = _Shower(self, skip_special_tokens, strips=self.codec.strips_first_space)
+        show = _Shower(self, skip_special_tokens, strips=self.strips_first_space)
         return decode_utf8(b"".join(map(show, token_ids)))
 
     def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         """Return a new incremental decoder."""
-        return _Decoder(self, skip_special_tokens, strips=self.codec.strips_first_space)
+        return _Decoder(self, skip_special_tokens, strips=self.strips_first_space)
 
     def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         """Return a new incremental decoder of ids that go on a text: a space before the first is the text's."""
@@ -186,6 +187,11 @@ class PretrainedTokenizer(Tokenizer):
             return self.codec.pieces[int(token_id)]
         except KeyError:
             self._refuse(token_id)
+
+    def shown_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that this id adds to a text that has begun: none for a special token."""
+        shown = self.token_bytes(token_id)
+        return b"" if int(token_id) in self._hidden else shown
 
     def id_to_token(self, token_id: int) -> str:
         """Return the token of an id as the tokenizer's file writes it.

@@ -16,7 +16,11 @@ pytestmark = pytest.mark.one_backend
 
 def test_a_type_checker_sees_exactly_the_names_of_the_config() -> None:
     assert set(configs.GenerationSettings.__annotations__) == set(configs.FIELDS)
-    assert set(configs.IdsSettings.__annotations__) == set(configs.FIELDS) - {"return_logprobs", "return_prompt"}
+    assert set(configs.IdsSettings.__annotations__) == set(configs.FIELDS) - {
+        "allowed_special",
+        "return_logprobs",
+        "return_prompt",
+    }
     for settings in (configs.GenerationSettings, configs.IdsSettings):
         hints = inspect.get_annotations(kg.GenerationConfig)
         for name in configs.taken(settings):

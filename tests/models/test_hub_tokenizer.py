@@ -138,12 +138,20 @@ def test_llama3_cuts_numbers_by_three_and_qwen_by_one() -> None:
     assert llama.digest() != qwen.digest()
 
 
-def test_a_vocabulary_that_lacks_bytes_is_refused() -> None:
-    """The tokenizers library would drop the characters in silence."""
+def test_a_byte_that_a_vocabulary_lacks_is_left_out() -> None:
+    """As the tokenizers library and llama.cpp do: SmolLM2's lacks bytes that no text has."""
     vocabulary = {token: n for n, token in enumerate(["a", "b", "ab", *LLAMA3_SPECIAL])}
-    incomplete = keras_hub().tokenizers.Llama3Tokenizer(vocabulary=vocabulary, merges=["a b"])
-    with pytest.raises(ModelFormatError, match="lacks 254 of the 256 bytes"):
-        KerasHubTokenizer(incomplete)
+    incomplete = KerasHubTokenizer(keras_hub().tokenizers.Llama3Tokenizer(vocabulary=vocabulary, merges=["a b"]))
+    assert incomplete.encode("abc a") == [2, 0]
+
+
+@pytest.mark.parametrize("dummy_prefix", [False, True])
+def test_what_goes_on_a_text_keeps_its_first_space(dummy_prefix: bool) -> None:
+    tokenizer = KerasHubTokenizer(gemma_tokenizer(dummy_prefix=dummy_prefix))
+    prompt, whole = tokenizer.encode("the"), tokenizer.encode("the moon 昨")
+    assert whole[: len(prompt)] == prompt
+    decoder = tokenizer.continuation_decoder(skip_special_tokens=True)
+    assert "".join(map(decoder.push, whole[len(prompt) :])) + decoder.finish() == " moon 昨"
 
 
 def test_a_word_piece_tokenizer_is_refused() -> None:
