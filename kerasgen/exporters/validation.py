@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kerasgen.decoder.config import DecoderConfig
 from kerasgen.errors import ExportArgumentError
-from kerasgen.models import architectures
-from kerasgen.models.architectures import Architecture, keras_weights
+from kerasgen.models import architectures, described
+from kerasgen.models.architectures import Architecture
 from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import DEFAULT_SEQUENCE_LENGTH
@@ -20,19 +21,41 @@ def decoder_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[Archite
         ExportArgumentError: kerasgen doesn't know how to write this model in another format.
     """
     require_plain(model, exporter)
-    architecture = keras_weights.architecture_of(model.causal_lm)
+    architecture = described.architecture_of(model)
     if architecture is None:
-        raise ExportArgumentError(
-            f"The exporter {exporter!r} can't write a {type(model.backbone).__name__}; it writes "
-            f"{', '.join(architectures.backbones())}. The exporter 'preset' writes any KerasHub model."
-        )
+        raise _unwritable(model, exporter)
+    return architecture, _byte_pairs(model, exporter)
+
+
+def description_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[DecoderConfig, ByteLevelBPE]:
+    """Return the description of a model that has one, and its byte-level tokenizer; no table of names is needed.
+
+    Raises:
+        ExportArgumentError: kerasgen doesn't know how to write this model in another format.
+    """
+    require_plain(model, exporter)
+    config = described.config_of(model)
+    if config is None:
+        raise _unwritable(model, exporter)
+    return config, _byte_pairs(model, exporter)
+
+
+def _unwritable(model: LanguageModel, exporter: str) -> ExportArgumentError:
+    other = "The exporter 'preset' writes any KerasHub model." if model.causal_lm is not None else "Pipeline.save does."
+    return ExportArgumentError(
+        f"The exporter {exporter!r} can't write a {described.name_of(model)}; it writes "
+        f"{', '.join(architectures.backbones())}. {other}"
+    )
+
+
+def _byte_pairs(model: LanguageModel, exporter: str) -> ByteLevelBPE:
     tokenizer = byte_level(model.tokenizer)
     if tokenizer is None:
         raise ExportArgumentError(
             f"The exporter {exporter!r} writes byte-level BPE tokenizers, as Llama 3 has, and no SentencePiece. "
             f"Received: {model.tokenizer!r}. The exporter 'preset' writes any of KerasHub's."
         )
-    return architecture, tokenizer
+    return tokenizer
 
 
 def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:
@@ -61,7 +84,7 @@ def text_length(model: LanguageModel, asked: int | None) -> int:
     own = model.max_sequence_length
     if asked is None:
         said = model.metadata.get(CONTEXT_LENGTH)
-        usual = getattr(model.causal_lm.preprocessor, "sequence_length", None) or DEFAULT_SEQUENCE_LENGTH
+        usual = getattr(model.network.preprocessor, "sequence_length", None) or DEFAULT_SEQUENCE_LENGTH
         return own or (said if isinstance(said, int) else int(usual))
     if own is not None and asked != own:
         raise ExportArgumentError(
@@ -77,7 +100,7 @@ def require_plain(model: LanguageModel, exporter: str) -> None:
     Raises:
         ExportArgumentError: the model is quantized.
     """
-    modes = quantization_modes(model.causal_lm)
+    modes = quantization_modes(model.network)
     if modes:
         raise ExportArgumentError(
             f"The model is quantized ({', '.join(modes)}), and the exporter {exporter!r} writes models of plain "

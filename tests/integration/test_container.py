@@ -10,6 +10,7 @@ from contained import REASON, Contained
 
 import kerasgen as kg
 from kerasgen.decoder.numpy import greedy
+from kerasgen.errors import ExportArgumentError, GenerateArgumentError, ModelError
 from kerasgen.models import described
 from kerasgen.models.saving import save_preset
 
@@ -56,3 +57,51 @@ def test_it_generates_as_its_arithmetic_says_and_does_so_again_when_it_is_loaded
     assert again.model.causal_lm is None
     assert again.model.hub_reason == REASON
     assert again.score(TEXTS[0]).end_log_probability == pytest.approx(tuned.score(TEXTS[0]).end_log_probability)
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory) -> kg.Pipeline:
+    """Not tuned, with most of the traits that graphs compute: windows, soft caps, norms before and after."""
+    directory = save_preset(Contained("gemma2").load(), tmp_path_factory.mktemp("models") / "gemma2")
+    return kg.Pipeline(TEXTS, directory, sampler="greedy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["tflite", "saved_model"])
+def test_artefacts_of_graphs_generate_the_same(gemma, ending: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = (
+        {"cache_length": 64, "prefill_lengths": (8,), "decode_lengths": (), "beams": 0}
+        if ending == "tflite"
+        else {"max_sequence_length": 64, "num_beams": 1}
+    )
+    path = tmp_path / ("model.tflite" if ending == "tflite" else "saved_model")
+    artefact = gemma.export(path, exporter=ending, **settings)
+    runtime = kg.load_artefact(artefact.path)
+    wanted = gemma.generate(PROMPT, max_new_tokens=16)
+    assert runtime.generate(PROMPT, max_new_tokens=16) == wanted
+
+
+def test_what_is_not_to_be_had_without_keras_hub_says_so(gemma, tmp_path: Path) -> None:
+    import keras_hub
+
+    with pytest.raises(ExportArgumentError, match=REASON):
+        gemma.export(tmp_path / "preset", exporter="preset")
+    with pytest.raises(GenerateArgumentError, match=REASON):
+        gemma.generate(PROMPT, sampler=keras_hub.samplers.GreedySampler(), max_new_tokens=2)
+    with pytest.raises(ModelError, match=REASON):
+        _ = gemma.model.backbone
+
+
+def test_its_vocabulary_is_trimmed_with_its_table(gemma) -> None:
+    tuner = kg.FullTuner(vocabulary="trim", **SETTINGS)
+    pipe = kg.Pipeline(TEXTS, Contained("gpt_neox"), tuner=tuner, sampler="greedy")
+    report = pipe.fit(verbose=0)
+    size = pipe.tokenizer.vocabulary_size
+    assert size < 300
+    assert pipe.model.vocabulary_size == size
+    assert {shape for name, shape in shapes_of(pipe).items() if name == "head.kernel"} == {(24, size)}
+    assert report.vocabulary["choice"] == "trim"
+
+
+def shapes_of(pipe: kg.Pipeline) -> dict[str, Any]:
+    return {name: variable.shape for name, variable in pipe.model.container.variables_by_name().items()}

@@ -61,12 +61,13 @@ class GgufExporter(Exporter):
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held, text_length
         from kerasgen.files import digests
-        from kerasgen.models.architectures import keras_weights
+        from kerasgen.models.described import config_of, weights_of
 
         architecture, tokenizer = decoder_and_byte_pairs(model, "gguf")
         # llama.cpp ends a text at two of them.
         require_held(tokenizer, "gguf", added_tokens=False, end_tokens=len(tokenizer.end_token_ids) <= 2)
-        config = keras_weights.describe(architecture, model.backbone)
+        config = config_of(model)
+        assert config is not None
         if architecture.gguf is None:
             raise ExportArgumentError(
                 f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one. The exporter "
@@ -97,7 +98,7 @@ class GgufExporter(Exporter):
 
         # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
         size = tokenizer.vocabulary_size
-        weights = keras_weights.read(architecture, model.backbone)
+        weights = weights_of(model)
         weights["embedding"]["tokens"] = weights["embedding"]["tokens"][:size]
         if not config.tied_head:
             weights["head"]["kernel"] = weights["head"]["kernel"][:, :size]

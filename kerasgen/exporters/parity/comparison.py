@@ -2,20 +2,24 @@
 
 Ids that an artefact chose greedily are read by the model at once: they are the model's own if each is the likeliest
 after those before it. So the model generates nothing, and what reads is KerasHub's forward pass, which shares nothing
-with the loops and caches of a runtime.
+with the loops and caches of a runtime; of a model that KerasHub has no class for, it is NumPy's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen.decoder import numpy
+from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportArgumentError, ExportError, TokenArgumentError
+from kerasgen.models import described
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.arithmetic import log_softmax
@@ -54,7 +58,7 @@ def require_finite(model: LanguageModel) -> None:
     Raises:
         ExportError: one is not; `.figures` names the variables.
     """
-    wrong = [one.path for one in model.causal_lm.weights if not np.isfinite(np.asarray(one, np.float32)).all()]
+    wrong = [one.path for one in model.network.weights if not np.isfinite(np.asarray(one, np.float32)).all()]
     figures: dict[str, Any] = {"not_finite": wrong}
     if wrong:
         raise ExportError(
@@ -115,10 +119,13 @@ def never(tokenizer: Tokenizer) -> int:
 
 
 def reader(model: LanguageModel, length: int) -> Read:
-    """Return what reads texts of up to so many tokens by KerasHub's forward pass.
+    """Return what reads texts of up to so many tokens by KerasHub's forward pass, or NumPy's where KerasHub has none.
 
-    Each is filled up to this length, so that they share what a backend compiles; no token sees those after it.
+    For KerasHub each is filled up to this length, so that they share what a backend compiles; no token sees those
+    after it. NumPy's decoder is held to transformers' logits, and knows none of the graphs that are compared with it.
     """
+    if model.causal_lm is None:
+        return numpy.reader(*described.decoder_of(model), model.tokenizer.vocabulary_size)
 
     def read(token_ids: Sequence[int]) -> npt.NDArray[Any]:
         filled = [*token_ids, *[0] * (length - len(token_ids))]
@@ -134,6 +141,13 @@ def with_weights(model: LanguageModel, weights: Weights) -> LanguageModel:
         model: of a known architecture.
         weights: by the names of `kerasgen.decoder.weights`; those of fewer ids than the model has are its first.
     """
+    if model.causal_lm is None:
+        from kerasgen.models.container import Container
+
+        old: DecoderConfig = model.container.config
+        container = Container(dataclasses.replace(old, vocabulary_size=len(weights["embedding"]["tokens"])))
+        container.assign(weights)
+        return dataclasses.replace(model, container=container)
     architecture = keras_weights.architecture_of(model.causal_lm)
     assert architecture is not None
     causal_lm = keras_weights.with_weights(architecture, model.causal_lm, weights)
@@ -244,6 +258,8 @@ def logits(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[np.flo
 
 
 def _forward(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[Any]:
+    if model.causal_lm is None:
+        return reader(model, len(token_ids))(token_ids)
     ids = np.asarray([token_ids], np.int32)
     outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
     return np.asarray(outputs)[0, :, : model.tokenizer.vocabulary_size]

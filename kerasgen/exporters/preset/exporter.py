@@ -57,6 +57,11 @@ class PresetExporter(Exporter):
         from kerasgen.tokens.pretrained import PretrainedTokenizer
 
         require_plain(model, "preset")
+        if model.causal_lm is None:
+            raise ExportArgumentError(
+                f"KerasHub has no preset of this {model.kind}: {model.hub_reason} Pipeline.save keeps it for kerasgen; "
+                "the exporters 'transformers', 'saved_model' and 'tflite' write it for other programs."
+            )
         family = architectures.byte_level_tokens(type(model.backbone).__name__)
         alike = getattr(model.tokenizer, "keras_hub_tokenizer", None)
         if isinstance(model.tokenizer, (ByteLevelBPE, PretrainedTokenizer)) and alike is None:

@@ -96,14 +96,14 @@ class SavedModelExporter(Exporter):
         from kerasgen.exporters.parity.ids import prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report
         from kerasgen.exporters.validation import held_in_graph, require_held, require_plain
-        from kerasgen.models.architectures import keras_weights
+        from kerasgen.models.described import config_of, weights_of
         from kerasgen.runtime import metadata
 
         path = Path(path)
         check_target(path, overwrite=overwrite, exporter="saved_model")
-        architecture, tokenizer = keras_weights.architecture_of(model.causal_lm), model.tokenizer
+        config, tokenizer = config_of(model), model.tokenizer
         held = held_in_graph(tokenizer)
-        if architecture is None:
+        if config is None:
             self._check_other(model)
         if find_spec("tensorflow") is None:
             raise MissingDependencyError(
@@ -122,8 +122,8 @@ class SavedModelExporter(Exporter):
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
             "dtype": self.dtype,
-            "compiled": self.compiled and architecture is not None,
-            "decoder": "generate_step" if architecture is None else architecture.name,
+            "compiled": self.compiled and config is not None,
+            "decoder": "generate_step" if config is None else config.architecture,
             "max_sequence_length": longest,
             "tokenizer": None if held is None else metadata.tokenizer_settings(held),
             "token_ids": metadata.token_ids(tokenizer),
@@ -131,11 +131,10 @@ class SavedModelExporter(Exporter):
         with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
             progress.begin(_WRITE)
-            if architecture is None:
+            if config is None:
                 about["signatures"] = self._save_other(model, longest, stage)
             else:
-                config, weights = keras_weights.decoder_of(model.causal_lm)
-                about["signatures"] = self._save(config, weights, tokenizer, longest, stage)
+                about["signatures"] = self._save(config, weights_of(model), tokenizer, longest, stage)
             if held is not None:
                 metadata.tokenizer_path(stage).write_text(held.to_tokenizer_json(), encoding="utf-8")
             write_report(stage, about, exporter="saved_model")
@@ -144,7 +143,7 @@ class SavedModelExporter(Exporter):
                 stage,
                 chunks=(min(_PROBED_LENGTH, max(longest // 4, 1)),),
                 longest=longest,
-                rounded=self._rounded(model, longest) if architecture else None,
+                rounded=self._rounded(model, longest) if config else None,
                 allowed_modules=_ALLOWED,
                 texts=() if held is None else comparison.TEXTS,
             )
@@ -181,9 +180,9 @@ class SavedModelExporter(Exporter):
             return None
         from kerasgen.decoder.numpy import rounded
         from kerasgen.exporters.parity import comparison
-        from kerasgen.models.architectures import keras_weights
+        from kerasgen.models.described import weights_of
 
-        _, weights = keras_weights.decoder_of(model.causal_lm)
+        weights = weights_of(model)
         return comparison.reader(comparison.with_weights(model, rounded(weights, self.dtype)), longest)
 
     def _save(self, config: DecoderConfig, weights: Weights, tokenizer: Any, longest: int, path: Path) -> list[str]:

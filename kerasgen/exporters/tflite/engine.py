@@ -117,9 +117,9 @@ def _state(model: LanguageModel) -> _Kept:
     """What is kept of the model's present weights."""
     from kerasgen.generation import jax_weights
 
-    state, kept = jax_weights.state_of(model), _KEPT.get(model.causal_lm)
+    state, kept = jax_weights.state_of(model), _KEPT.get(model.network)
     if kept is None or not jax_weights.is_same(kept.state, state):
-        kept = _KEPT[model.causal_lm] = _Kept(state)
+        kept = _KEPT[model.network] = _Kept(state)
     return kept
 
 
@@ -136,14 +136,13 @@ def _keep(model: LanguageModel, source: LiteRt, length: int, engine: LiteRtEngin
 
 
 def _check_architecture(model: LanguageModel) -> None:
-    from kerasgen.models import architectures
-    from kerasgen.models.architectures import keras_weights
+    from kerasgen.models import architectures, described
     from kerasgen.tokens.bpe import ByteLevelBPE
 
-    if keras_weights.architecture_of(model.causal_lm) is None or not isinstance(model.tokenizer, ByteLevelBPE):
+    if described.config_of(model) is None or not isinstance(model.tokenizer, ByteLevelBPE):
         raise GenerateArgumentError(
             f"LiteRT decodes models of {', '.join(architectures.backbones())} with byte-level BPE tokenizers. "
-            f"Received: a {type(model.backbone).__name__} with a {type(model.tokenizer).__name__}. Use engine='keras'."
+            f"Received: a {described.name_of(model)} with a {type(model.tokenizer).__name__}. Use engine='keras'."
         )
 
 
@@ -181,9 +180,9 @@ def _digest(model: LanguageModel) -> str:
         import numpy as np
 
         from kerasgen.decoder.weights import flat
-        from kerasgen.models.architectures import keras_weights
+        from kerasgen.models.described import decoder_of
 
-        config, weights = keras_weights.decoder_of(model.causal_lm)
+        config, weights = decoder_of(model)
         sha256 = hashlib.sha256(repr(config).encode())
         for array in flat(weights).values():
             sha256.update(np.ascontiguousarray(array).data)

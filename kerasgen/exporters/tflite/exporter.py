@@ -129,13 +129,12 @@ class TFLiteExporter(Exporter):
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.parity import comparison
-        from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held
-        from kerasgen.models.architectures import keras_weights
+        from kerasgen.exporters.validation import description_and_byte_pairs, require_held
+        from kerasgen.models.described import weights_of
 
-        architecture, tokenizer = decoder_and_byte_pairs(model, "tflite")
+        config, tokenizer = description_and_byte_pairs(model, "tflite")
         model = replace(model, tokenizer=tokenizer)
         require_held(tokenizer, "tflite", added_tokens=True, end_tokens=True)
-        config = keras_weights.describe(architecture, model.backbone)
         length = self._cache_length(config)
         comparison.require_positions(length)
         comparison.require_finite(model)
@@ -161,7 +160,7 @@ class TFLiteExporter(Exporter):
         }
         with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
             progress.plan(_TRACE, _CONVERT, comparison.GENERATE, comparison.COMPARE)
-            weights = keras_weights.read(architecture, model.backbone)
+            weights = weights_of(model)
             flatbuffer, weight_bytes = self._flatbuffer(config, weights, graph)
             stage.write_bytes(flatbuffer)
             report = self._describe(flatbuffer, weight_bytes, graph, tokenizer)

@@ -74,11 +74,13 @@ class TransformersExporter(Exporter):
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
         from kerasgen.exporters.validation import decoder_and_byte_pairs, text_length
-        from kerasgen.models.architectures import keras_weights, tensors
+        from kerasgen.models.architectures import tensors
+        from kerasgen.models.described import config_of, weights_of
 
         architecture, tokenizer = decoder_and_byte_pairs(model, "transformers")
         model = replace(model, tokenizer=tokenizer)
-        described = keras_weights.describe(architecture, model.backbone)
+        described = config_of(model)
+        assert described is not None
         positions = text_length(model, self.max_sequence_length)
         comparison.require_positions(positions)
         comparison.require_finite(model)
@@ -105,7 +107,7 @@ class TransformersExporter(Exporter):
             _write_json(stage / "config.json", config)
             _write_json(stage / "generation_config.json", generation)
             write_tokenizer(tokenizer, stage, length=positions)
-            weights = keras_weights.read(architecture, model.backbone)
+            weights = weights_of(model)
             self._write_weights(tensors.write(architecture, described, weights, "transformers"), stage)
             figures = self._prove(model, stage, tokenizer, min(positions, _LONGEST))
             report = write_report(
@@ -187,9 +189,9 @@ class TransformersExporter(Exporter):
 
         from kerasgen.decoder.numpy import rounded
         from kerasgen.exporters.parity import comparison
-        from kerasgen.models.architectures import keras_weights
+        from kerasgen.models.described import weights_of
 
-        _, weights = keras_weights.decoder_of(model.causal_lm)
+        weights = weights_of(model)
         return comparison.reader(comparison.with_weights(model, rounded(weights, self.dtype)), longest)
 
 
