@@ -53,7 +53,9 @@ from kerasgen.models.base import (
     LanguageModel as LanguageModel,
     ModelSource as ModelSource,
 )
+from kerasgen.models.gguf import Gguf as Gguf
 from kerasgen.models.hub import Hub as Hub
+from kerasgen.models.smollm2 import Smollm2 as Smollm2
 from kerasgen.models.starter import Starter as Starter
 from kerasgen.pipeline import Pipeline as Pipeline
 from kerasgen.runtime.loading import load_artefact as load_artefact

@@ -34,7 +34,7 @@ NEEDED = {
         "csv": "path=a.csv",
         "tfds": "name=imdb_reviews,text=text",
     },
-    "models": {"hub": "preset=gpt2_base_en"},
+    "models": {"gguf": "file=x.gguf", "hub": "preset=gpt2_base_en"},
 }
 
 

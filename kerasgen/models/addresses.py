@@ -15,6 +15,7 @@ HUGGING_FACE = "hf://"
 KAGGLE = "kaggle://"
 
 _HUGGING_FACE_FORM = re.compile(r"hf://[\w.-]+(/[\w.-]+)?")
+_HUB_FILE_FORM = re.compile(r"hf://([\w.-]+/[\w.-]+)/((?:[\w.-]+/)*[\w.-]+\.gguf)", re.IGNORECASE)
 _KAGGLE_FORM = re.compile(r"kaggle://[\w.-]+/[\w.-]+/[\w.-]+/[\w.-]+(/\d+)?")
 _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -25,6 +26,19 @@ def is_path(text: str) -> bool:
         return False
     separators = {"/", os.sep, *([os.altsep] if os.altsep else [])}
     return text in (".", "..", "~") or any(separator in text for separator in separators)
+
+
+def is_gguf(text: str) -> bool:
+    """Whether the text is written as the path or the hub address of a GGUF file."""
+    return text.lower().endswith(".gguf")
+
+
+def hub_file(text: str) -> tuple[str, str] | None:
+    """Return the repository and the file of an address `hf://organisation/model/file.gguf`; None for another text."""
+    found = _HUB_FILE_FORM.fullmatch(text)
+    if found is None or any(set(part) == {"."} for part in text.split("/")):
+        return None
+    return found[1], found[2]
 
 
 def check_directory(directory: Path) -> None:

@@ -40,7 +40,10 @@ from kerasgen.tokens.pretrained import PretrainedTokenizer
 # Names of Keras's dtype policies of layers that are quantized begin so.
 _QUANTIZED_POLICIES = ("Quantized", "Int4DTypePolicy", "GPTQDTypePolicy", "AWQDTypePolicy")
 
-OFFLINE_HINT = "What works offline: model='starter', or the path of a preset directory on this machine."
+OFFLINE_HINT = (
+    "What works offline: model='starter' (Chinese verse), 'smollm2' (English, from a package of PyPI), or the path of "
+    "a directory or a GGUF file on this machine."
+)
 
 _INPUTS = {"token_ids", "padding_mask"}
 
@@ -95,9 +98,36 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
 
 def source_text(preset: str) -> str:
     """Return the text from which `create` makes `Hub(preset)` again."""
-    written = io.StringIO()
-    csv.writer(written, lineterminator="").writerow([f"preset={preset}"])
-    return f"hub:{written.getvalue()}"
+    return written("hub", preset=preset)
+
+
+def written(name: str, **arguments: str) -> str:
+    """Return the text from which `create` makes the source of this name with these arguments again."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([f"{key}={value}" for key, value in arguments.items()])
+    return f"{name}:{text.getvalue()}"
+
+
+def fetched(repository: str, name: str) -> Path:
+    """Return where a file of the Hugging Face hub lies on this machine; it is downloaded once.
+
+    Raises:
+        ModelUnavailableError: the hub can't be reached, or has no such file.
+        MissingDependencyError: its client is not installed.
+    """
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "Files of the Hugging Face hub need a package that is not installed: pip install huggingface_hub.",
+            package="huggingface_hub",
+        ) from cause
+    address = f"{HUGGING_FACE}{repository}/{name}"
+    try:
+        with _retrying_quietly():
+            return Path(hf_hub_download(repository, name))
+    except Exception as cause:
+        raise _unavailable(address, "Hugging Face", cause) from None
 
 
 def _load_remote(preset: str, *, hub: str) -> LanguageModel:

@@ -34,11 +34,12 @@ def unknown(name: str, names: frozenset[str] | None = None) -> UnknownNameError:
         name: what was asked for.
         names: what there is; all of KerasHub's preset names if not given.
     """
-    close = keywords.near(name, sorted({*(known() if names is None else names), "starter"}))
+    close = keywords.near(name, sorted({*(known() if names is None else names), "starter", "smollm2"}))
     hint = keywords.suggestion(close)
     return UnknownNameError(
         f"KerasHub has no preset called {name!r}, and no directory here has this name.{hint} Write a preset name such "
-        "as 'gpt2_base_en' or 'opt_125m_en', 'hf://organisation/model', 'kaggle://…', 'starter', or a directory.",
+        "as 'gpt2_base_en' or 'opt_125m_en', 'hf://organisation/model', 'kaggle://…', 'starter', 'smollm2', a "
+        "directory or a GGUF file.",
         name=name,
         near=close,
     )

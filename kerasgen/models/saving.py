@@ -172,8 +172,8 @@ def _write(
         if path.is_file():
             content = json.loads(path.read_text(encoding="utf-8"))
             _name_float32(content)
-            if name == "config.json":
-                content["config"] |= _unsaid(model.backbone, content["config"])
+            for settings in _backbone_settings(content):
+                settings |= _unsaid(model.backbone, settings)
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     if dtype == "float16":
         _store_as_float16(directory)
@@ -204,6 +204,14 @@ def _weights_through_ours(task: Any) -> Iterator[None]:
         finally:
             for owner, name in shadowed:
                 owner.__dict__.pop(name, None)
+
+
+def _backbone_settings(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings of the backbone in `config.json` or in `task.json`, which KerasHub reads where it is there."""
+    settings = content["config"]
+    if not isinstance(settings.get("backbone"), dict):
+        return [settings] if "vocabulary_size" in settings else []
+    return [settings["backbone"]["config"]]
 
 
 def _unsaid(backbone: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,8 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "hub": {
             "preset": st.sampled_from(["gpt2_base_en", "hf://a/b", "kaggle://keras/gpt2/keras/base", "./a,b", '~/"c"'])
         },
+        "gguf": {"file": st.sampled_from(["x.gguf", "hf://a/b/c.gguf", "hf://a/b/c/d.GGUF", "./a,b", '~/"c"'])},
+        "smollm2": {},
         "starter": {},
     },
     "tuners": {
@@ -205,9 +207,10 @@ def registry(surface: str) -> Registry[Any]:
 
 def needed(surface: str, name: str) -> dict[str, str]:
     """The arguments without which it can't be made."""
-    given = {"path": "a.txt", "preset": "gpt2_base_en", "name": "imdb_reviews", "text": "text"}
+    given = {"path": "a.txt", "file": "a.gguf", "preset": "gpt2_base_en", "name": "imdb_reviews", "text": "text"}
     given |= {"pattern": "a", "form": "七絕", "script": "traditional"}
     required = {"text": ["path"], "jsonl": ["path"], "csv": ["path"], "tfds": ["name", "text"], "hub": ["preset"]}
+    required |= {"gguf": ["file"]} if surface == "models" else {}
     required |= {"regex": ["pattern"], "verse_form": ["form"], "script": ["script"]}
     return {key: given[key] for key in required.get(name, [])}
 

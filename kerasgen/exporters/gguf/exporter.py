@@ -56,12 +56,12 @@ class GgufExporter(Exporter):
         """
         from kerasgen.exporters import progress
         from kerasgen.exporters.gguf import file_format as gguf_file
-        from kerasgen.exporters.gguf.vocabulary import pre_tokenizer_name
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held, text_length
         from kerasgen.files import digests
         from kerasgen.models.described import config_of, weights_of
+        from kerasgen.models.gguf_vocabulary import pre_tokenizer_name
 
         architecture, tokenizer = decoder_and_byte_pairs(model, "gguf")
         # llama.cpp ends a text at two of them.

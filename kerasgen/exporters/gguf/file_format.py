@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
-from kerasgen.exporters.gguf import settings
-from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, tensors
+from kerasgen.models.architectures import gguf_settings as settings
+from kerasgen.models.gguf_vocabulary import GgufVocabulary
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE

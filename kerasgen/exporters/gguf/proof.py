@@ -17,13 +17,13 @@ from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
-from kerasgen.exporters.gguf import settings
-from kerasgen.exporters.gguf.vocabulary import GgufVocabulary
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import comparison, worker
 from kerasgen.files import temporary
 from kerasgen.models.architectures import Architecture, tensors
+from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.gguf_vocabulary import GgufVocabulary
 from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.tokens.bpe import ByteLevelBPE
 

@@ -12,9 +12,9 @@ import numpy as np
 from kerasgen import fork_safety
 from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
-from kerasgen.exporters.gguf import vocabulary as gguf_vocabulary
 from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.generation.config import GenerationConfig
+from kerasgen.models import gguf_vocabulary
 from kerasgen.runtime import verifying
 from kerasgen.runtime.base import Runtime, check_threads, new_tokens_of
 from kerasgen.samplers.base import SamplerSpec

@@ -47,6 +47,11 @@ def named_in_gguf(name: str) -> Architecture | None:
     return next((known for known in _all() if known.gguf == name), None)
 
 
+def gguf_names() -> list[str]:
+    """Return what llama.cpp calls the architectures that it runs."""
+    return list(dict.fromkeys(known.gguf for known in _all() if known.gguf is not None))
+
+
 def byte_level_tokens(backbone: str) -> ByteLevelTokens | None:
     """Return the special tokens of a KerasHub backbone class that reads texts by GPT-2's byte-level BPE, or None."""
     known = of_backbone(backbone)
@@ -63,6 +68,7 @@ __all__ = [
     "Part",
     "backbones",
     "byte_level_tokens",
+    "gguf_names",
     "listed",
     "named",
     "names",

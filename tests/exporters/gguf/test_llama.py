@@ -20,9 +20,9 @@ from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
 from kerasgen.exporters.gguf import file_format as file
-from kerasgen.exporters.gguf import settings
 from kerasgen.generation import generate_ids
 from kerasgen.models import architectures
+from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE

@@ -1,0 +1,142 @@
+"""A GGUF file becomes a `LanguageModel`: description and tokenizer as the file says, weights a tensor at a time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from kerasgen import backend, quiet
+from kerasgen.decoder.config import DecoderConfig, RotaryPositions
+from kerasgen.errors import ModelFormatError, TokenizerError
+from kerasgen.models import architectures
+from kerasgen.models.architectures import Architecture, gguf_settings, tensors
+from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.gguf_file import GgufFile
+from kerasgen.tokens.base import Tokenizer
+
+CHAT_TEMPLATE: Final = "chat_template"
+"""In a model's metadata, the template (Jinja) that makes a text of a conversation, as the file holds it."""
+BASE_MODEL: Final = "base_model"
+"""In a model's metadata, what a file says of the weights in it: name, licence, languages, file, types."""
+
+_SPLIT: Final = "split.count"
+_TYPE: Final = "general.type"
+_ARCHITECTURE: Final = "general.architecture"
+_TABLE: Final = "token_embd.weight"
+_TOLD: Final = ("name", "organization", "license", "license.link", "languages", "size_label", "finetune", "version")
+# Computed by a formula, or kept for shape's sake, in older files.
+_IGNORED: Final = re.compile(r"blk\.\d+\.(attn_rot_embd|rope_freqs)\.weight|rot_embd\.weight")
+
+
+def load(path: Path, *, source: str, metadata: Mapping[str, Any] | None = None) -> LanguageModel:
+    """Return the model in a GGUF file, with float32 weights and the file's tokenizer.
+
+    Args:
+        path: of the file.
+        source: how to ask for the model again.
+        metadata: what else is known about it.
+
+    Raises:
+        ModelUnavailableError: there is no such file.
+        ModelFormatError: it can't be read, or holds what the description of its decoder doesn't use.
+        MissingDependencyError: the package `gguf` is not installed.
+    """
+    try:
+        with GgufFile(path) as file:
+            return _model(file, source=source, metadata=metadata or {})
+    except (ValueError, OSError) as cause:
+        raise ModelFormatError(f"The GGUF file {str(path)!r} can't be read as a model: {cause}.") from cause
+    except TokenizerError as cause:
+        raise ModelFormatError(f"The tokenizer in {str(path)!r} can't be used: {cause}") from cause
+
+
+def described(file: GgufFile) -> tuple[Architecture, DecoderConfig]:
+    """Return the architecture of a file's decoder and its description; its tensors are those that it implies.
+
+    Raises:
+        ValueError: the file holds something else, more, or less.
+    """
+    says = file.says
+    kind = says.get(_TYPE, "model")
+    if kind != "model":
+        raise ValueError(f"it holds a {kind!r} ({_TYPE}), and no model")
+    if says.get(_SPLIT, 1) not in (0, 1):
+        raise ValueError(
+            f"it is one of {says[_SPLIT]} files of a model. Merge them with llama.cpp's `llama-gguf-split --merge`"
+        )
+    name = says.get(_ARCHITECTURE)
+    architecture = architectures.named_in_gguf(name) if isinstance(name, str) else None
+    if architecture is None:
+        known = ", ".join(repr(each) for each in architectures.gguf_names())
+        raise ValueError(f"its architecture is {name!r}, and {known} are read")
+    table = file.tensors.get(_TABLE)
+    if table is None:
+        raise ValueError(f"it has no tensor {_TABLE!r}")
+    small = {
+        name: file.read(name) if name == gguf_settings.FREQUENCY_FACTORS and math.prod(held.shape) < 1 << 16 else held
+        for name, held in file.tensors.items()
+    }
+    config = gguf_settings.described(architecture, says, small, table.shape[0])
+    _check_tensors(file, architecture, config)
+    return architecture, config
+
+
+def _check_tensors(file: GgufFile, architecture: Architecture, config: DecoderConfig) -> None:
+    wanted = {tensor.name: tensor.shape for tensor in tensors.tensors(architecture, config, "gguf")}
+    for name, shape in wanted.items():
+        held = file.tensors.get(name)
+        if held is None:
+            raise ValueError(f"it has no tensor {name!r}, which its description implies")
+        if held.shape != shape:
+            raise ValueError(f"its tensor {name!r} has the shape {held.shape}, and its description implies {shape}")
+    used = {*wanted, gguf_settings.FREQUENCY_FACTORS}
+    left = [name for name in file.tensors if name not in used and not _IGNORED.fullmatch(name)]
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        raise ValueError(
+            f"it holds the tensors {', '.join(map(repr, left[:3]))}{more}, which the description of this decoder does "
+            "not use: without them, it would be another model"
+        )
+
+
+def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
+    architecture, config = described(file)
+    tokenizer = _tokenizer(file)
+    causal_lm = _causal_lm(file, architecture, config)
+    known = {CONTEXT_LENGTH: config.max_sequence_length} if isinstance(config.positions, RotaryPositions) else {}
+    return LanguageModel(
+        causal_lm=causal_lm, tokenizer=tokenizer, source=source, metadata={**known, **told(file), **metadata}
+    )
+
+
+def told(file: GgufFile) -> dict[str, Any]:
+    """Return what a file says of its weights, and its chat template, as a model's metadata."""
+    said: dict[str, Any] = {name: file.says[f"general.{name}"] for name in _TOLD if f"general.{name}" in file.says}
+    kinds = sorted({tensor.kind for tensor in file.tensors.values()})
+    about = {**said, "format": "gguf", "file": file.path.name, "types": kinds}
+    template = file.says.get("tokenizer.chat_template")
+    return {BASE_MODEL: about, **({CHAT_TEMPLATE: template} if isinstance(template, str) else {})}
+
+
+def _causal_lm(file: GgufFile, architecture: Architecture, config: DecoderConfig) -> Any:
+    """KerasHub's model of this description, with the file's weights."""
+    backend.use()
+    quiet.load("keras_hub")
+    from kerasgen.models.architectures import keras_models
+
+    def take(name: str, shape: tuple[int, ...]) -> Any:
+        return file.read(name)
+
+    return keras_models.build(architecture, config, take, "gguf")
+
+
+def _tokenizer(file: GgufFile) -> Tokenizer:
+    from kerasgen.tokens.gguf_vocabulary import from_gguf
+
+    try:
+        return from_gguf(file.says)
+    except KeyError as cause:
+        raise ValueError(f"it does not say {cause.args[0]!r}, which its tokenizer needs") from cause

@@ -1,0 +1,350 @@
+"""GGUF files as models: whole, of every type, from a hub, and from strangers."""
+
+from __future__ import annotations
+
+import http.server
+import random
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import tiny_gpt2, tiny_llama
+
+from kerasgen import models
+from kerasgen.decoder.config import RotaryPositions
+from kerasgen.decoder.rotary_scaling import Llama3Scaling
+from kerasgen.errors import ModelArgumentError, ModelFormatError, ModelUnavailableError
+from kerasgen.exporters.gguf import file_format
+from kerasgen.models import gguf_file, gguf_loading
+from kerasgen.models.architectures import gguf_settings, keras_weights
+from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.gguf import Gguf
+from kerasgen.models.gguf_file import GgufFile
+from kerasgen.models.hub import Hub
+from kerasgen.models.resolving import resolve
+from kerasgen.testing.models import ModelContract
+
+gguf = pytest.importorskip("gguf")
+pytestmark = pytest.mark.one_backend
+
+
+def written(model: LanguageModel, path: Path, dtype: str = "F32", **changes: Any) -> Path:
+    """The model as a GGUF file, some of its settings changed."""
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    assert architecture is not None
+    config = keras_weights.describe(architecture, model.backbone)
+    weights = keras_weights.read(architecture, model.backbone)
+    length = config.max_sequence_length or 128
+    config = type(config)(**{**config.__dict__, "max_sequence_length": length, **changes})
+    file_format.write(path, architecture, config, weights, model.tokenizer, dtype=dtype)
+    return path
+
+
+def copied(path: Path, to: Path, keys: dict[str, Any] = {}, tensors: dict[str, Any] = {}) -> Path:  # noqa: B006
+    """The file with other keys and tensors; None leaves one out."""
+    with GgufFile(path) as file:
+        writer = gguf.GGUFWriter(to, file.says["general.architecture"])
+        for key, value in {**file.says, **keys}.items():
+            if key == "general.architecture" or value is None:
+                continue
+            if isinstance(value, list | np.ndarray):
+                writer.add_array(key, list(value) if isinstance(value, list) else value.tolist())
+                continue
+            add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+            add[type(value)](key, value)
+        held = {name: file.read(name) for name in file.tensors}
+    for name, tensor in {**held, **tensors}.items():
+        if tensor is not None:
+            writer.add_tensor(name, np.ascontiguousarray(tensor))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return to
+
+
+@pytest.fixture(scope="module")
+def llama() -> LanguageModel:
+    return tiny_llama(tie_word_embeddings=True)
+
+
+@pytest.fixture(scope="module")
+def llama_file(llama: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(llama, tmp_path_factory.mktemp("llama") / "poet.gguf")
+
+
+@pytest.mark.numerical
+class TestGgufFromDisk(ModelContract):
+    """Of a tied Llama, so that a preset of one is written and read too."""
+
+    @pytest.fixture
+    def source(self, llama_file: Path) -> Gguf:
+        return Gguf(str(llama_file))
+
+    def test_it_is_the_model_that_was_written(self, model: LanguageModel, llama: LanguageModel) -> None:
+        ids = llama.tokenizer.encode("the sand and the sea")
+        assert model.tokenizer.encode("the sand and the sea") == ids
+        np.testing.assert_array_equal(self.logits(model, ids), self.logits(llama, ids))
+        assert model.metadata[CONTEXT_LENGTH] == 128
+
+    def test_it_says_what_it_came_from(self, model: LanguageModel) -> None:
+        told = model.metadata[gguf_loading.BASE_MODEL]
+        assert told == {"name": "poet", "format": "gguf", "file": "poet.gguf", "types": ["F32"]}
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_a_file_of_another_architecture_is_its_model(make: Any, tmp_path: Path) -> None:
+    made = make()
+    model = Gguf(str(written(made, tmp_path / "x.gguf"))).load()
+    for one, other in zip(made.backbone.weights, model.backbone.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_llama_3s_factors_are_its_scaling_again(tmp_path: Path) -> None:
+    """KerasHub's class has the scaling by its three lengths, and the file has what each frequency is divided by."""
+    scaling = {"rope_frequency_adjustment_factor": 8.0, "rope_low_freq_factor": 1.0, "rope_high_freq_factor": 4.0}
+    made = tiny_llama(hidden_dim=128, num_heads=2, rope_pretraining_sequence_length=64, **scaling)
+    model = Gguf(str(written(made, tmp_path / "x.gguf"))).load()
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    assert architecture is not None
+    positions = keras_weights.describe(architecture, model.backbone).positions
+    assert isinstance(positions, RotaryPositions)
+    assert positions.scaling == Llama3Scaling(8.0, 1.0, 4.0, 64)
+
+
+@pytest.mark.parametrize("kind", sorted({*gguf_file._PLAIN, *(kind.name for kind in gguf.quants._type_traits)}))
+def test_every_type_is_read_by_pieces_as_the_package_reads_it_at_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = gguf.GGMLQuantizationType[kind]
+    block, block_bytes = gguf.GGML_QUANT_SIZES[number]
+    rng = np.random.default_rng(0)
+    raw = rng.integers(0, 60, (5, 512 // block * block_bytes), dtype=np.uint8)  # small enough to be finite as floats
+    wanted = raw.view(np.float64) if kind == "F64" else gguf.quants.dequantize(raw, number)
+    path = tmp_path / "x.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("x", raw, raw_dtype=number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    monkeypatch.setattr(gguf_file, "_AT_ONCE", 1024)
+    with GgufFile(path) as file:
+        assert file.tensors["x"].kind == kind
+        found = file.read("x")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, wanted.astype(np.float32))
+
+
+def test_a_type_that_nobody_decodes_is_named(llama_file: Path, tmp_path: Path) -> None:
+    data = bytearray(llama_file.read_bytes())
+    at = data.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8
+    for number, name in ((gguf.GGMLQuantizationType.Q8_K.value, "Q8_K"), (999, "999")):
+        data[at : at + 4] = struct.pack("<I", number)
+        (tmp_path / "x.gguf").write_bytes(data)
+        with pytest.raises(ModelFormatError, match=f"'output_norm.weight' is .*{name}"):
+            Gguf(str(tmp_path / "x.gguf")).load()
+
+
+@pytest.mark.parametrize(
+    ("keys", "tensors", "message"),
+    [
+        ({"llama.attention.sliding_window": 64}, {}, r"says 'llama.attention.sliding_window' = 64.*does not use"),
+        ({"llama.expert_count": 8}, {}, r"'llama.expert_count' is 8.*computes with 0"),
+        ({"llama.rope.scaling.type": "yarn"}, {}, r"rope.scaling.type is 'yarn'"),
+        ({"llama.block_count": None}, {}, r"does not say 'llama.block_count'"),
+        ({"llama.block_count": 10**9}, {}, r"num_layers"),
+        ({"llama.block_count": 3}, {}, r"no tensor 'blk.2.attn_norm.weight'"),
+        ({"llama.block_count": 1}, {}, r"tensors 'blk.1.attn_norm.weight'.*does not use"),
+        ({"llama.feed_forward_length": 65}, {}, r"'blk.0.ffn_gate.weight' has .* \(64, 32\).*implies \(65, 32\)"),
+        ({"llama.embedding_length": 64}, {}, r"rope.dimension_count' is 8.*computes with 16"),
+        ({"llama.attention.head_count": 0}, {}, r"whole number from 1. It is 0"),
+        ({"llama.vocab_size": 299}, {}, r"vocab_size' is 299.*computes with 300"),
+        ({"llama.rope.freq_base": "many"}, {}, r"freq_base' must be a number above 0. It is 'many'"),
+        ({"split.count": 3}, {}, r"one of 3 files.*llama-gguf-split --merge"),
+        ({"general.type": "adapter"}, {}, r"holds a 'adapter'"),
+        ({}, {"blk.0.attn_q.bias": np.zeros(32, np.float32)}, r"tensors 'blk.0.attn_q.bias'.*does not use"),
+        ({}, {"blk.1.ffn_up.weight": None}, r"no tensor 'blk.1.ffn_up.weight'"),
+        ({}, {"output_norm.weight": np.full(32, np.nan, np.float32)}, r"'output_norm.weight' holds a number that is"),
+        ({"tokenizer.ggml.tokens": None}, {}, r"tokens"),
+    ],
+)  # fmt: skip
+def test_what_a_description_does_not_use_or_lacks_is_named(
+    llama_file: Path, tmp_path: Path, keys: Any, tensors: Any, message: str
+) -> None:
+    path = copied(llama_file, tmp_path / "x.gguf", keys, tensors)
+    with pytest.raises(ModelFormatError, match=message):
+        Gguf(str(path)).load()
+
+
+def test_what_changes_nothing_is_passed_over(llama_file: Path, tmp_path: Path) -> None:
+    keys = {"llama.tensor_data_layout": "Meta AI original pth", "llama.expert_count": 0, "general.license": "mit"}
+    path = copied(llama_file, tmp_path / "x.gguf", {**keys, "tokenizer.chat_template": "{{ messages }}"})
+    model = Gguf(str(path)).load()
+    assert model.metadata[gguf_loading.BASE_MODEL]["license"] == "mit"
+    assert model.metadata[gguf_loading.CHAT_TEMPLATE] == "{{ messages }}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_file_of_a_stranger_is_an_error_of_ours_or_its_numbers(
+    llama_file: Path, tmp_path: Path, seed: int
+) -> None:
+    raw = llama_file.read_bytes()
+    with GgufFile(llama_file) as file:
+        start = min(tensor.offset for tensor in file.tensors.values())
+    draw, path, refused = random.Random(seed), tmp_path / "x.gguf", 0
+    for turn in range(80):
+        data = bytearray(raw)
+        for place in draw.choices(range(start), k=draw.choice([1, 2, 8])):
+            data[place] = draw.randrange(256)
+        path.write_bytes(data if turn % 8 else data[: draw.randrange(len(data))])
+        try:
+            with GgufFile(path) as file:
+                gguf_loading.described(file)
+        except (ModelFormatError, ModelArgumentError, ValueError):
+            refused += 1
+    assert refused > 20
+
+
+HUGE = (1 << 63) - 1
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "cut"),
+        (b"PK\3\4" + bytes(64), "begins with"),
+        (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "version 1"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
+        (b"GGUF" + struct.pack("<IQQ", 3, HUGE, 0), "announces"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, HUGE), "announces"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, HUGE) + bytes(64), "announces"),
+        (b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"a", 9, 8, HUGE), "announces"),
+        (b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"a", 9, 9, 1) + bytes(64), "unknown type 9"),
+        (b"GGUF" + struct.pack("<IQQQ1sI", 3, 0, 1, 1, b"a", 77) + bytes(64), "unknown type 77"),
+        (b"GGUF" + struct.pack("<IQQQ1sIQIQ", 3, 1, 0, 1, b"a", 1, 1 << 60, 0, 0) + bytes(64), "does not lie in"),
+        (b"GGUF" + struct.pack("<IQQQ1sI", 3, 1, 0, 1, b"a", 900) + bytes(64), "900 dimensions"),
+        (b"GGUF" + struct.pack("<IQQQ1sIQIQ", 3, 1, 0, 1, b"a", 1, 7, 8, 0) + bytes(64), "can't hold"),
+    ],
+)  # fmt: skip
+def test_no_length_in_a_file_is_taken_on_trust(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "x.gguf").write_bytes(data)
+    with pytest.raises(ModelFormatError, match=message):
+        Gguf(str(tmp_path / "x.gguf")).load()
+
+
+def test_tensors_that_lie_over_each_other_are_refused(tmp_path: Path) -> None:
+    """A few bytes could otherwise be announced as gigabytes of weights."""
+    place = struct.pack("<Q1sIQIQ", 1, b"a", 1, 8, 0, 0) + struct.pack("<Q1sIQIQ", 1, b"b", 1, 8, 0, 0)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 2, 0) + place + bytes(96))
+    with pytest.raises(ModelFormatError, match="'a' and 'b' lie over each other"):
+        GgufFile(tmp_path / "x.gguf")
+
+
+def test_a_header_has_a_limit_that_the_environment_raises(llama_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERASGEN_MAX_JSON_BYTES", "100")
+    with pytest.raises(ModelFormatError, match=r"The limit is 100; raise it with .* KERASGEN_MAX_JSON_BYTES"):
+        GgufFile(llama_file)
+
+
+class TestAddresses:
+    def test_what_ends_with_gguf_is_a_file(self, tmp_path: Path) -> None:
+        assert resolve("poet.gguf") == resolve(Path("poet.gguf")) == Gguf("poet.gguf")
+        assert resolve("~/models/Poet.GGUF") == Gguf("~/models/Poet.GGUF")
+        assert resolve("hf://a/b/c.gguf") == Gguf("hf://a/b/c.gguf")
+        assert resolve("gguf:file=x") == Gguf("x")
+        (tmp_path / "folder.gguf").mkdir()
+        assert resolve(tmp_path / "folder.gguf") == Hub(str(tmp_path / "folder.gguf"))
+
+    @pytest.mark.parametrize("file", ["", "hf://a.gguf", "hf://a/b", "hf://a/b/../c.gguf", "s3://a/b/c.gguf", 3])
+    def test_other_forms_are_refused_at_once(self, file: Any) -> None:
+        with pytest.raises(ModelArgumentError, match="Received"):
+            Gguf(file)
+
+    def test_a_file_that_is_not_there_is_said_before_keras_is_loaded(self, tmp_path: Path) -> None:
+        (tmp_path / "poet.gguf").write_bytes(b"")
+        with pytest.raises(ModelUnavailableError, match=r"Did you mean.*poet\.gguf"):
+            Gguf(str(tmp_path / "poets.gguf")).check()
+
+    def test_a_source_survives_its_text(self, llama_file: Path, tmp_path: Path) -> None:
+        path = tmp_path / 'a,b "c".gguf'
+        path.write_bytes(llama_file.read_bytes())
+        assert models.create(Gguf(str(path)).load().source) == Gguf(str(path))
+
+
+@pytest.fixture
+def hub(llama_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A server on this machine that has one file, as the Hugging Face hub serves it; what it was asked for."""
+    from huggingface_hub import constants
+
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self.answer(with_body=True)
+
+        def answer(self, *, with_body: bool) -> None:
+            asked.append(f"{self.command} {self.path}")
+            if self.path != "/poets/tang/resolve/main/q8/poet.gguf":
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            data = llama_file.read_bytes()
+            self.send_response(200)
+            self.send_header("ETag", '"0123"')
+            self.send_header("X-Repo-Commit", "f" * 40)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if with_body:
+                self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_file_of_the_hub_is_fetched_once(hub: list[str]) -> None:
+    model = resolve("hf://poets/tang/q8/poet.gguf").load()
+    assert model.metadata["hub"] == "Hugging Face"
+    assert models.create(model.source) == Gguf("hf://poets/tang/q8/poet.gguf")
+    resolve("hf://poets/tang/q8/poet.gguf").load()
+    assert hub.count("GET /poets/tang/resolve/main/q8/poet.gguf") == 1
+
+
+def test_a_file_that_the_hub_does_not_have_is_said(hub: list[str]) -> None:
+    with pytest.raises(ModelUnavailableError, match=r"did not give us the preset 'hf://poets/tang/other.gguf'"):
+        resolve("hf://poets/tang/other.gguf").load()
+
+
+def test_settings_that_are_written_are_read(llama: LanguageModel) -> None:
+    architecture = keras_weights.architecture_of(llama.causal_lm)
+    assert architecture is not None
+    config = keras_weights.describe(architecture, llama.backbone)
+    config = type(config)(**{**config.__dict__, "max_sequence_length": 64})
+    says = {f"llama.{key}": value for key, value in gguf_settings.keys(config).items()}
+    assert gguf_settings.described(architecture, says, {}, 300) == config
