@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from kerasgen.decoder import config_json
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
@@ -36,6 +37,7 @@ class Scale(keras.layers.Layer):  # type: ignore[misc]
         self.built = True
 
 
+@keras.saving.register_keras_serializable(package="kerasgen")
 class Container(keras.Model):  # type: ignore[misc]
     """The Keras variables of a decoder by the names of its description; called as KerasHub's models are.
 
@@ -92,6 +94,26 @@ class Container(keras.Model):  # type: ignore[misc]
         dense = keras.layers.Dense(outputs, use_bias=has_bias, kernel_initializer=initializer, name=part)
         dense.build((None, inputs))
         return dense
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make such a model, as JSON could hold them."""
+        return {"config": config_json.to_json(self.config), "context_length": self.context_length}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Self:
+        """Return the model that `get_config` tells of."""
+        return cls(config_json.from_json(config["config"]), context_length=config["context_length"])
+
+    def quantize(self, mode: Any = None, **settings: Any) -> None:
+        """Refuse: codes are not what the forward pass of this model computes with.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f"A model that KerasHub has no class for can't be quantized in place. Received: {mode!r}. Export it "
+            "with the exporter 'tflite' and its `quantize=`."
+        )
 
     def build(self, input_shape: Any = None) -> None:
         """Do nothing: the weights are made with the model."""

@@ -56,7 +56,7 @@ class ModelContract:
         import keras
 
         ids = np.asarray([token_ids], dtype="int32")
-        outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+        outputs = model.network({"token_ids": ids, "padding_mask": np.ones_like(ids)})
         return keras.ops.convert_to_numpy(outputs)[0]
 
     def test_source_is_a_frozen_dataclass_equal_to_its_like(self, source: ModelSource) -> None:
@@ -80,16 +80,16 @@ class ModelContract:
 
     def test_weights_and_policy_are_float32(self, model: LanguageModel) -> None:
         """Tuners choose a precision from there."""
-        weights = model.causal_lm.weights
+        weights = model.network.weights
         assert weights
         assert {str(weight.dtype) for weight in weights} == {"float32"}
-        assert model.causal_lm.dtype_policy.name == "float32"
+        assert model.network.dtype_policy.name == "float32"
 
     def test_tokenizer_ids_fit_the_model(self, model: LanguageModel) -> None:
         """Every id that the tokenizer can give has a row in the model."""
         tokenizer = model.tokenizer
         assert isinstance(tokenizer, Tokenizer)
-        assert 0 < tokenizer.vocabulary_size <= model.backbone.vocabulary_size
+        assert 0 < tokenizer.vocabulary_size <= model.vocabulary_size
         for token_id in (tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id):
             assert token_id is None or 0 <= token_id < tokenizer.vocabulary_size
         assert all(0 <= token_id < tokenizer.vocabulary_size for token_id in tokenizer.encode(self.text))
@@ -100,7 +100,7 @@ class ModelContract:
         other = [*token_ids[:-1], (token_ids[-1] + 1) % model.tokenizer.vocabulary_size]
         changed = [(token_ids[0] + 1) % model.tokenizer.vocabulary_size, *token_ids[1:]]
         base = self.logits(model, token_ids)
-        assert base.shape == (len(token_ids), model.backbone.vocabulary_size)
+        assert base.shape == (len(token_ids), model.vocabulary_size)
         assert np.isfinite(base).all()
         np.testing.assert_allclose(self.logits(model, other)[:-1], base[:-1], rtol=1e-4, atol=1e-4)
         assert np.abs(self.logits(model, changed)[-1] - base[-1]).max() > 1e-6

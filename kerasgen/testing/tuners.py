@@ -37,7 +37,7 @@ class Tuned:
 
     Args:
         model: as it was left.
-        before: its weights before the run, in the order of `causal_lm.weights`.
+        before: its weights before the run, in the order of `network.weights`.
         report: what the tuner returned.
         events: what the Keras callbacks saw, in order.
     """
@@ -116,7 +116,7 @@ class TunerContract:
         key = (type(self), tuner)
         if key not in _TUNED:
             model = self.model()
-            before = [np.array(variable) for variable in model.causal_lm.weights]
+            before = [np.array(variable) for variable in model.network.weights]
             events: list[str] = []
             report = self.tune(tuner, model, tmp_path_factory.mktemp("whole"), callbacks=[_recorder(events)])
             _TUNED[key] = Tuned(model, before, report, events)
@@ -171,7 +171,7 @@ class TunerContract:
 
     def test_the_report_counts_what_changed(self, tuned: Tuned) -> None:
         """`trainable_parameters` are the weights that the optimizer was given, and no others moved."""
-        causal_lm = tuned.model.causal_lm
+        causal_lm = tuned.model.network
         report = tuned.report
         trainable = sum(int(np.prod(variable.shape)) for variable in causal_lm.trainable_variables)
         assert report.trainable_parameters == trainable
@@ -179,7 +179,7 @@ class TunerContract:
 
     def test_weights_and_policy_are_float32_afterwards(self, tuned: Tuned) -> None:
         """Whatever the precision of the computation, the model is left as it was brought."""
-        causal_lm = tuned.model.causal_lm
+        causal_lm = tuned.model.network
         assert {str(variable.dtype) for variable in causal_lm.weights} == {"float32"}
         assert {layer.dtype_policy.name for layer in computing_layers(causal_lm)} == {"float32"}
 
@@ -205,7 +205,7 @@ class TunerContract:
         assert 0 < report.resumed_from <= last
         assert report.losses == tuned.report.losses
         assert report.validations == tuned.report.validations
-        for found, expected in zip(again.causal_lm.weights, tuned.model.causal_lm.weights, strict=True):
+        for found, expected in zip(again.network.weights, tuned.model.network.weights, strict=True):
             np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
     def test_there_must_be_a_checkpoint_to_resume(self, tuner: FineTuner, tmp_path: Path) -> None:
@@ -216,10 +216,10 @@ class TunerContract:
     def test_there_must_be_something_to_train_on(self, tuner: FineTuner, tmp_path: Path) -> None:
         """Without a document the model is left as it was."""
         model = self.model()
-        before = [np.array(variable) for variable in model.causal_lm.weights]
+        before = [np.array(variable) for variable in model.network.weights]
         with pytest.raises(TuneArgumentError):
             self.tune(tuner, model, tmp_path, train=encode_documents([], model.tokenizer))
-        for variable, was in zip(model.causal_lm.weights, before, strict=True):
+        for variable, was in zip(model.network.weights, before, strict=True):
             np.testing.assert_array_equal(np.asarray(variable), was)
 
 

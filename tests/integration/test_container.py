@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from contained import REASON, Contained
 
@@ -52,11 +53,42 @@ def test_it_generates_as_its_arithmetic_says_and_does_so_again_when_it_is_loaded
     assert str(
         tuned.generate(PROMPT, max_new_tokens=6, return_prompt=False, valid_utf8=False, engine="keras")
     ) == by_numpy(tuned, 6)
-    again = kg.Pipeline.load(tuned.save(tmp_path / "saved", merge_adapters=True))
+    again = kg.Pipeline.load(tuned.save(tmp_path / "saved"))
     assert again.generate(PROMPT, max_new_tokens=16, return_prompt=False, valid_utf8=False) == text
     assert again.model.causal_lm is None
     assert again.model.hub_reason == REASON
     assert again.score(TEXTS[0]).end_log_probability == pytest.approx(tuned.score(TEXTS[0]).end_log_probability)
+
+
+@pytest.mark.one_backend
+def test_a_run_that_was_broken_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """And Keras's own file of the model, which a callback may write, holds the same model."""
+    import keras
+
+    class Breaks(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch:
+                raise InterruptedError
+
+    runs = []
+    for is_broken in (False, True):
+        tuner = kg.FullTuner(checkpoint_every=1, **SETTINGS)
+        pipe = kg.Pipeline(TEXTS, Contained("smollm3"), tuner=tuner)
+        directory = tmp_path / str(is_broken)
+        if is_broken:
+            with pytest.raises(InterruptedError):
+                pipe.fit(verbose=0, directory=directory, callbacks=[Breaks()])
+            pipe = kg.Pipeline(TEXTS, Contained("smollm3"), tuner=tuner)
+        report = pipe.fit(verbose=0, directory=directory, resume=is_broken)
+        assert (report.resumed_from is not None) == is_broken
+        runs.append(pipe)
+    one, other = (run.model.network for run in runs)
+    for variable, again in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable), np.asarray(again))
+    one.save(tmp_path / "model.keras")
+    read = keras.saving.load_model(tmp_path / "model.keras")
+    assert read.config == one.config
+    np.testing.assert_array_equal(read.read()["layers"][1]["up"]["kernel"], one.read()["layers"][1]["up"]["kernel"])
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +113,7 @@ def test_artefacts_of_graphs_generate_the_same(gemma, ending: str, tmp_path: Pat
     assert runtime.generate(PROMPT, max_new_tokens=16) == wanted
 
 
+@pytest.mark.one_backend
 def test_what_is_not_to_be_had_without_keras_hub_says_so(gemma, tmp_path: Path) -> None:
     import keras_hub
 
@@ -92,6 +125,7 @@ def test_what_is_not_to_be_had_without_keras_hub_says_so(gemma, tmp_path: Path) 
         _ = gemma.model.backbone
 
 
+@pytest.mark.one_backend
 def test_its_vocabulary_is_trimmed_with_its_table(gemma) -> None:
     tuner = kg.FullTuner(vocabulary="trim", **SETTINGS)
     pipe = kg.Pipeline(TEXTS, Contained("gpt_neox"), tuner=tuner, sampler="greedy")
