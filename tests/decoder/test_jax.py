@@ -11,7 +11,7 @@ from described import CONFIGS, TOKENS, drawn
 from kerasgen.decoder.jax import Cache, JaxDecoder
 from kerasgen.decoder.jax_layout import prepare
 
-pytestmark = pytest.mark.one_backend
+pytestmark = [pytest.mark.one_backend, pytest.mark.numerical]
 
 LOGITS = np.load(Path(__file__).parent / "transformers_logits.npz")
 LENGTHS = (12, 9)  # of two prompts in one batch

@@ -14,7 +14,7 @@ from kerasgen.decoder.jax_layout import prepare
 from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.generation.jax_engine import JaxEngine
 
-pytestmark = pytest.mark.one_backend
+pytestmark = [pytest.mark.one_backend, pytest.mark.numerical]
 
 # Grouped heads, normed queries and keys, a window in one layer, rotary bases by layer, and an output layer of its own.
 GEMMA = CONFIGS["gemma3_text"]
