@@ -36,7 +36,7 @@ class JsonCodec:
 
     Attributes:
         names: tokens by id, as the file writes them.
-        pieces: the bytes that each id stands for; those of special and added tokens are their names in UTF-8.
+        pieces: the bytes that each id stands for; a special token's are its name in UTF-8.
         special: ids of the tokens that the file calls special, by name.
         added: the added tokens that are not special.
         strips_first_space: whether the decoder takes away a space at the beginning of a text.
@@ -61,7 +61,8 @@ class JsonCodec:
         self.special = {str(entry["content"]): int(entry["id"]) for entry in entries if entry.get("special")}
         ordinary = {entry["content"]: added_token(entry, path) for entry in entries if not entry.get("special")}
         self.added: tuple[AddedToken, ...] = tuple(ordinary.values())
-        whole = {*self.special, *ordinary}
+        is_byte_level = any(step["type"] == "ByteLevel" for step in steps)
+        whole = {*self.special, *ordinary} if is_byte_level else {*self.special}
         self.names: dict[int, str] = {
             token_id: token for token, token_id in self._rust.get_vocab(with_added_tokens=True).items()
         }

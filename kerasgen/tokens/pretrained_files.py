@@ -93,7 +93,7 @@ def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: st
     ends += [codec.names[token_id] for token_id in end_token_ids if token_id in codec.names]
     ends += [name for name in (template[1], usual_end_token) if not ends and name in known and name is not None][:1]
     start = template[0]
-    if "add_bos_token" in settings or "add_eos_token" in settings:  # transformers puts these in the template's place
+    if codec.file_name == MODEL_FILE:  # of a tokenizer.json, transformers asks the template alone
         start = names.get("bos_token") if settings.get("add_bos_token") else None
     return Found(
         codec,
