@@ -2,9 +2,11 @@
 
     python -m benchmarks.generate [--only PART,…] [--json FILE] [--threads N] [--quick]
 
-Each contender is a process with the weights of a random GPT-2 of the base shape. Those of one part take turns, and the
-first call of each, which compiles, is kept apart. A run whose file is there already adds to its rows, so the parts can
-be run one after another: `batch1`, `batch8`, `batch32`, `beam`, `top_p`, `calls`, `memory` and `first`.
+Each contender is a process with the weights of a random GPT-2 of the base shape, but for the parts of
+`smollm2`, which take SmolLM2-135M's own weights. Those of one part take turns, and the first call of each, which
+compiles, is kept apart. A run whose file is there already adds to its rows, so the parts can
+be run one after another: `batch1`, `batch8`, `batch32`, `beam`, `top_p`, `calls`, `memory`, `first`,
+`smollm2_batch1` and `smollm2_batch8`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from benchmarks.harness import EARLIER, Contender, Figures, arguments_of, bar, r
 BASE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0}
 TINY = {"vocabulary": 300, "positions": 256, "dim": 32, "layers": 2, "heads": 2, "seed": 0}
 ALL = ("kerasgen", "keras_hub jax", "keras_hub tensorflow", "transformers", "ctranslate2")
-PARTS = ("batch1", "batch8", "batch32", "beam", "top_p", "calls", "memory", "first")
+PARTS = ("batch1", "batch8", "batch32", "beam", "top_p", "calls", "memory", "first", "smollm2_batch1", "smollm2_batch8")
+SMOLLM2: dict[str, Any] = {"model": "smollm2", "vocabulary": 49152}
 
 TEXT = " the" * 31  # with the start token, 32 tokens of GPT-2
 
@@ -61,6 +64,7 @@ def compete(
                 same = sum(a == b for a, b in zip(several[-1]["ids"], wanted, strict=True))
                 row = {"part": part, "task": label, "contender": name, "threads": threads, "seconds": seconds}
                 row |= {"first_seconds": several[0]["seconds"], "tokens_per_second": sum(one["lengths"]) / seconds}
+                row |= {"cpu_seconds": statistics.median(answer["cpu_seconds"] for answer in several[1:])}
                 rows.append(row | {"texts_like_kerasgens": f"{same}/{len(wanted)}"})
         return rows
     finally:
@@ -143,6 +147,8 @@ def bars_of(rows: list[Figures]) -> list[dict[str, Any]]:
         "batch8": {"keras_hub jax": 3.0, "transformers": 1.0},
         "batch32": {"keras_hub jax": 3.0, "transformers": 1.0},
         "beam": {"keras_hub jax": 2.0, "transformers": 1.0},
+        "smollm2_batch1": {"keras_hub jax": 1.5, "transformers": 2.5},
+        "smollm2_batch8": {"keras_hub jax": 3.0},
     }
     for (part, label, name, threads), row in by.items():
         ours, theirs = by.get((part, label, "kerasgen", threads)), by.get((part, label, "keras_hub jax", threads))
@@ -183,16 +189,21 @@ def main() -> None:
     half, mixed = (more // 2, more // 2), (more // 8, more)
     rows: list[Figures] = []
     with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder, "job.json")
+        job, real = Path(folder, "job.json"), Path(folder, "smollm2.json")
         job.write_text(json.dumps(shape | {"threads": threads}))
+        real.write_text(json.dumps(SMOLLM2 | {"threads": threads}))
 
         def run(part: str) -> list[Figures]:
-            if part in ("batch1", "batch8", "batch32"):
-                count = int(part.removeprefix("batch"))
-                one = task(1, (32, 32), (more, more), "greedy", size)
-                several = task(count, (8, 64), mixed, "greedy", size)
-                tasks = {"32 + 128": one} if count == 1 else {"8 to 64 + 16 to 128": several}
-                return compete(part, names, tasks, job, threads, rounds)
+            model, _, count = part.rpartition("batch")
+            if count.isdecimal():
+                ids = SMOLLM2["vocabulary"] if model else size
+                one = task(1, (32, 32), (more, more), "greedy", ids)
+                several = task(int(count), (8, 64), mixed, "greedy", ids)
+                tasks = {"32 + 128": one} if int(count) == 1 else {"8 to 64 + 16 to 128": several}
+                some = tuple(
+                    name for name in names if not model or name in ("kerasgen", "keras_hub jax", "transformers")
+                )
+                return compete(part, some, tasks, real if model else job, threads, rounds)
             if part == "beam":
                 tasks = {"32 + 64": task(1, (32, 32), half, "beam:num_beams=5", size)}
                 some = tuple(name for name in names if name != "keras_hub tensorflow")

@@ -22,7 +22,7 @@ Generate = Callable[[dict[str, Any]], Ids]
 END = 0
 
 
-def arrays(job: dict[str, int]) -> dict[str, Any]:
+def arrays(job: dict[str, Any]) -> dict[str, Any]:
     """The weights of a GPT-2 in transformers' names and layout, loud enough that greedy text does not stand still."""
     rng = np.random.default_rng(job["seed"])
     dim = job["dim"]
@@ -61,10 +61,14 @@ class Numbers:
         return f"numbers {self.vocabulary_size}"
 
 
-def keras_model(job: dict[str, int]) -> Any:
-    """A `keras_hub` GPT-2 with these weights."""
+def keras_model(job: dict[str, Any]) -> Any:
+    """A `keras_hub` GPT-2 with these weights, or the real model that the job names."""
     import keras_hub
 
+    if "model" in job:
+        from kerasgen.models.resolving import resolve
+
+        return resolve(job["model"]).load().causal_lm
     dim, heads = job["dim"], job["heads"]
     backbone = keras_hub.models.GPT2Backbone(
         vocabulary_size=job["vocabulary"],
@@ -107,7 +111,7 @@ def keras_model(job: dict[str, int]) -> Any:
     return keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
 
 
-def kerasgen_generates(job: dict[str, int]) -> Generate:
+def kerasgen_generates(job: dict[str, Any]) -> Generate:
     """Through kerasgen's loops, with a limit of its own for each text."""
     from kerasgen.generation import batches, beam_loop, engine_registry, loops
     from kerasgen.models.base import LanguageModel
@@ -134,7 +138,7 @@ def kerasgen_generates(job: dict[str, int]) -> Generate:
     return run
 
 
-def keras_hub_generates(job: dict[str, int]) -> Generate:
+def keras_hub_generates(job: dict[str, Any]) -> Generate:
     """Through KerasHub's `generate`: one batch has one length, which its longest prompt and text decide."""
     import keras_hub
 
@@ -164,24 +168,30 @@ def keras_hub_generates(job: dict[str, int]) -> Generate:
     return run
 
 
-def transformers_generates(job: dict[str, int]) -> Generate:
+def transformers_generates(job: dict[str, Any]) -> Generate:
     """Through transformers' `generate`, prompts padded on the left, until the longest text is done."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
     torch.set_num_threads(job["threads"])
-    config = GPT2Config(
-        vocab_size=job["vocabulary"],
-        n_positions=job["positions"],
-        n_embd=job["dim"],
-        n_layer=job["layers"],
-        n_head=job["heads"],
-        bos_token_id=END,
-        eos_token_id=END,
-    )
-    model = GPT2LMHeadModel(config).eval()
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays(job).items()}, strict=False)
-    model.tie_weights()
+    if "model" in job:
+        from kerasgen.models.smollm2 import Smollm2
+
+        file = Smollm2().file()
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    else:
+        config = GPT2Config(
+            vocab_size=job["vocabulary"],
+            n_positions=job["positions"],
+            n_embd=job["dim"],
+            n_layer=job["layers"],
+            n_head=job["heads"],
+            bos_token_id=END,
+            eos_token_id=END,
+        )
+        model = GPT2LMHeadModel(config).eval()
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays(job).items()}, strict=False)
+        model.tie_weights()
     kinds: dict[str, dict[str, Any]] = {
         "greedy": {"do_sample": False},
         "beam": {"num_beams": 5, "do_sample": False},
@@ -205,7 +215,7 @@ def transformers_generates(job: dict[str, int]) -> Generate:
     return run
 
 
-def ctranslate2_generates(job: dict[str, int]) -> Generate:
+def ctranslate2_generates(job: dict[str, Any]) -> Generate:
     """Through CTranslate2's generator, in float32 unless the job says otherwise."""
     import ctranslate2
     from ctranslate2.specs import common_spec, transformer_spec
@@ -306,7 +316,7 @@ def keras_hub_begins(job: dict[str, Any]) -> Generate:
     return run
 
 
-CONTENDERS: dict[str, tuple[Callable[[dict[str, int]], Generate], str]] = {
+CONTENDERS: dict[str, tuple[Callable[[dict[str, Any]], Generate], str]] = {
     "kerasgen": (kerasgen_generates, "jax"),
     "keras_hub jax": (keras_hub_generates, "jax"),
     "keras_hub tensorflow": (keras_hub_generates, "tensorflow"),
@@ -330,9 +340,9 @@ def main(arguments: Sequence[str]) -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     run = make(json.loads(Path(arguments[1]).read_text()))
     for line in sys.stdin:
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), time.process_time()
         token_ids = run(json.loads(line))
-        answer = {"seconds": time.perf_counter() - begun, "ids": token_ids}
+        answer = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy, "ids": token_ids}
         answer["compilations"] = getattr(run, "compilations", lambda: None)()
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

@@ -16,6 +16,13 @@ Precision: TypeAlias = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 CONTEXT_LENGTH = "max_position_embeddings"
 """In a model's metadata, the tokens that it was made for, where its positions have no limit of their own."""
 
+CHAT_TEMPLATE = "chat_template"
+"""In a model's metadata, the template (Jinja) that makes a text of a conversation."""
+BASE_MODEL = "base_model"
+"""In a model's metadata, what a file says of the weights in it: name, licence, languages, types."""
+KEPT = (CONTEXT_LENGTH, CHAT_TEMPLATE, BASE_MODEL)
+"""What of a model's metadata is saved with it."""
+
 
 @dataclass
 class LanguageModel:

@@ -13,14 +13,10 @@ from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.errors import ModelFormatError, TokenizerError
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, gguf_settings, tensors
-from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.gguf_file import GgufFile
+from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
-
-CHAT_TEMPLATE: Final = "chat_template"
-"""In a model's metadata, the template (Jinja) that makes a text of a conversation, as the file holds it."""
-BASE_MODEL: Final = "base_model"
-"""In a model's metadata, what a file says of the weights in it: name, licence, languages, file, types."""
 
 _SPLIT: Final = "split.count"
 _TYPE: Final = "general.type"
@@ -105,11 +101,21 @@ def _check_tensors(file: GgufFile, architecture: Architecture, config: DecoderCo
 def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
     architecture, config = described(file)
     tokenizer = _tokenizer(file)
-    causal_lm = _causal_lm(file, architecture, config)
+    if tokenizer.vocabulary_size > config.vocabulary_size:
+        raise ValueError(f"its tokenizer has {tokenizer.vocabulary_size} ids, and its model {config.vocabulary_size}")
+    network, reason = _network(file, architecture, config)
     known = {CONTEXT_LENGTH: config.max_sequence_length} if isinstance(config.positions, RotaryPositions) else {}
-    return LanguageModel(
-        causal_lm=causal_lm, tokenizer=tokenizer, source=source, metadata={**known, **told(file), **metadata}
+    model = LanguageModel(
+        causal_lm=None if reason else network,
+        tokenizer=tokenizer,
+        source=source,
+        metadata={**known, **told(file), **metadata},
+        container=network if reason else None,
+        hub_reason=reason,
     )
+    if not reason:
+        attach_preprocessor(model)
+    return model
 
 
 def told(file: GgufFile) -> dict[str, Any]:
@@ -121,16 +127,13 @@ def told(file: GgufFile) -> dict[str, Any]:
     return {BASE_MODEL: about, **({CHAT_TEMPLATE: template} if isinstance(template, str) else {})}
 
 
-def _causal_lm(file: GgufFile, architecture: Architecture, config: DecoderConfig) -> Any:
-    """KerasHub's model of this description, with the file's weights."""
+def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig) -> tuple[Any, str]:
+    """The Keras model of this description with the file's weights, and why it is none of KerasHub's."""
     backend.use()
     quiet.load("keras_hub")
     from kerasgen.models.architectures import keras_models
 
-    def take(name: str, shape: tuple[int, ...]) -> Any:
-        return file.read(name)
-
-    return keras_models.build(architecture, config, take, "gguf")
+    return keras_models.build(architecture, config, lambda name, shape: file.read(name), "gguf")
 
 
 def _tokenizer(file: GgufFile) -> Tokenizer:

@@ -15,14 +15,22 @@ from typing import Any
 from kerasgen import limits
 from kerasgen.errors import ModelFormatError
 from kerasgen.files.digests import sha256_of
+from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH
 
 METADATA_FILE = "metadata.json"
 KEY = "sha256"
+MODEL = "kerasgen_model"
+"""The key of what is known of a model beside its weights."""
 WEIGHTS_SUFFIXES = (".h5", ".safetensors")
 
 
-def record(directory: Path) -> None:
-    """Write the digests of weights and tokenizer into the `metadata.json` of a preset that is being written."""
+def record(directory: Path, about: Mapping[str, Any] | None = None) -> None:
+    """Write the digests of weights and tokenizer into the `metadata.json` of a preset that is being written.
+
+    Args:
+        directory: of the preset.
+        about: what else is known of the model, as JSON can hold it.
+    """
     path = directory / METADATA_FILE
     metadata: dict[str, Any] = limits.read_json(path)
     names = [
@@ -30,7 +38,22 @@ def record(directory: Path) -> None:
         *(found for found in (directory / "assets").rglob("*") if found.is_file()),
     ]
     metadata[KEY] = {name.relative_to(directory).as_posix(): sha256_of(name) for name in sorted(names)}
+    if about:
+        metadata[MODEL] = dict(about)
     path.write_text(json.dumps(metadata, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def known(directory: Path) -> dict[str, Any]:
+    """Return what `record` wrote of a model; empty where it wrote nothing that can be read."""
+    try:
+        found = limits.read_json(directory / METADATA_FILE)
+    except (OSError, ValueError):  # of a damaged file, `check` tells
+        return {}
+    about = found.get(MODEL) if isinstance(found, dict) else None
+    if not isinstance(about, dict):
+        return {}
+    kinds = {CONTEXT_LENGTH: int, CHAT_TEMPLATE: str, BASE_MODEL: dict}
+    return {name: about[name] for name, kind in kinds.items() if isinstance(about.get(name), kind)}
 
 
 def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> None:

@@ -87,11 +87,12 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
         if isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
             transformers_format.check_config(str(directory), config)  # before Keras is loaded
     backend.use()
+    known = {**integrity.known(directory), **(metadata or {})}
     if container_files.is_ours(config):
         with _format_errors(f"the model {str(directory)!r}"):
-            model = container_files.load(directory, config, source=source, metadata=metadata or {})
+            model = container_files.load(directory, config, source=source, metadata=known)
     else:
-        model = _assemble(str(directory), config, source=source, metadata=metadata or {})
+        model = _assemble(str(directory), config, source=source, metadata=known)
     integrity.check(directory, weights=False)
     return model
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import presence, staging
 from kerasgen.models import architectures, container_files, hdf5_file, integrity, preset_tokenizers
-from kerasgen.models.base import LanguageModel, quantization_modes
+from kerasgen.models.base import KEPT, LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import preprocessor_of
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -73,7 +73,7 @@ def save_preset(
             new = stage / target.name
             new.mkdir()
             _write(model, preprocessor, new, dtype)
-            integrity.record(new)
+            integrity.record(new, {key: model.metadata[key] for key in KEPT if key in model.metadata})
             _check_target(target, overwrite)  # writing took a while, in which something may have come there
             staging.place(stage, target)
     except OSError as cause:

@@ -157,7 +157,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
     },
     "exporters": {
         "gguf": {
-            "dtype": st.sampled_from(["F32", "F16", "Q8_0"]),
+            "dtype": st.sampled_from(["F32", "F16", "BF16", "Q8_0", "Q5_0", "Q4_0"]),
             "most_divergence": st.none() | st.floats(0, 1),
             "max_sequence_length": _SOME,
         },

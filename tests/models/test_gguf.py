@@ -14,18 +14,21 @@ import numpy as np
 import pytest
 from tiny import tiny_gpt2, tiny_llama
 
+import kerasgen as kg
 from kerasgen import models
 from kerasgen.decoder.config import RotaryPositions
-from kerasgen.decoder.rotary_scaling import Llama3Scaling
+from kerasgen.decoder.numpy import NumpyDecoder
+from kerasgen.decoder.rotary_scaling import LinearScaling, Llama3Scaling
 from kerasgen.errors import ModelArgumentError, ModelFormatError, ModelUnavailableError
 from kerasgen.exporters.gguf import file_format
 from kerasgen.models import gguf_file, gguf_loading
 from kerasgen.models.architectures import gguf_settings, keras_weights
-from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.gguf import Gguf
 from kerasgen.models.gguf_file import GgufFile
 from kerasgen.models.hub import Hub
 from kerasgen.models.resolving import resolve
+from kerasgen.models.saving import save_preset
 from kerasgen.testing.models import ModelContract
 
 gguf = pytest.importorskip("gguf")
@@ -92,8 +95,24 @@ class TestGgufFromDisk(ModelContract):
         assert model.metadata[CONTEXT_LENGTH] == 128
 
     def test_it_says_what_it_came_from(self, model: LanguageModel) -> None:
-        told = model.metadata[gguf_loading.BASE_MODEL]
+        told = model.metadata[BASE_MODEL]
         assert told == {"name": "poet", "format": "gguf", "file": "poet.gguf", "types": ["F32"]}
+
+
+def test_what_a_model_came_from_survives_the_disk_and_another_file(
+    llama: LanguageModel, llama_file: Path, tmp_path: Path
+) -> None:
+    """A licence holds for what is made of the weights, and a conversation is written as the model knows it."""
+    keys = {"general.license": "mit", "general.languages": ["en", "zh"], "tokenizer.chat_template": "{{ messages }}"}
+    model = Gguf(str(copied(llama_file, tmp_path / "x.gguf", keys))).load()
+    again = resolve(save_preset(model, tmp_path / "preset")).load()
+    assert dict(again.metadata) == dict(model.metadata)
+    artefact = kg.GgufExporter().export(again, tmp_path / "y.gguf")
+    with GgufFile(artefact.path) as file:
+        assert file.says["general.license"] == "mit"
+        assert file.says["general.languages"] == ["en", "zh"]
+        assert file.says["general.base_model.0.name"] == "poet"
+        assert file.says["tokenizer.chat_template"] == "{{ messages }}"
 
 
 @pytest.mark.numerical
@@ -115,6 +134,21 @@ def test_llama_3s_factors_are_its_scaling_again(tmp_path: Path) -> None:
     positions = keras_weights.describe(architecture, model.backbone).positions
     assert isinstance(positions, RotaryPositions)
     assert positions.scaling == Llama3Scaling(8.0, 1.0, 4.0, 64)
+
+
+@pytest.mark.numerical
+def test_what_keras_hub_has_no_layers_for_is_held_without_it(llama: LanguageModel, tmp_path: Path) -> None:
+    positions = RotaryPositions(scaling=LinearScaling(4.0))
+    path = written(llama, tmp_path / "x.gguf", positions=positions)
+    model = Gguf(str(path)).load()
+    assert model.causal_lm is None
+    assert "other positions" in model.hub_reason
+    ids = llama.tokenizer.encode("the sand and the sea")
+    _, config, weights, _ = file_format.read(path)
+    wanted = NumpyDecoder(config, weights).read(ids)
+    inputs = {"token_ids": np.asarray([ids]), "padding_mask": np.ones((1, len(ids)), np.int32)}
+    found = np.asarray(model.network(inputs))[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("kind", sorted({*gguf_file._PLAIN, *(kind.name for kind in gguf.quants._type_traits)}))
@@ -186,8 +220,8 @@ def test_what_changes_nothing_is_passed_over(llama_file: Path, tmp_path: Path) -
     keys = {"llama.tensor_data_layout": "Meta AI original pth", "llama.expert_count": 0, "general.license": "mit"}
     path = copied(llama_file, tmp_path / "x.gguf", {**keys, "tokenizer.chat_template": "{{ messages }}"})
     model = Gguf(str(path)).load()
-    assert model.metadata[gguf_loading.BASE_MODEL]["license"] == "mit"
-    assert model.metadata[gguf_loading.CHAT_TEMPLATE] == "{{ messages }}"
+    assert model.metadata[BASE_MODEL]["license"] == "mit"
+    assert model.metadata[CHAT_TEMPLATE] == "{{ messages }}"
 
 
 @pytest.mark.parametrize("seed", range(3))

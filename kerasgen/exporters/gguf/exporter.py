@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_length, check_limit
+from kerasgen.exporters.gguf.dtypes import BLOCK, DTYPES, IN_BLOCKS
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
 
 _WRITE = "write the file"
+_WITH_SEARCH = re.compile(r"I?Q\d_(K|XS|XXS|S|M|NL)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,11 @@ class GgufExporter(Exporter):
     llama.cpp runs the file in another one, and is compared too; the report says so (`parity.llama_cpp`).
 
     Args:
-        dtype: of kernels and embeddings, as GGUF names it; `"Q8_0"` takes 8.5 bits a weight. Biases, norms and position
-            embeddings stay float32.
+        dtype: of kernels and embeddings, as GGUF names it; `"Q8_0"` takes 8.5 bits a weight, `"Q5_0"` 5.5 and `"Q4_0"`
+            4.5. Biases, norms and position embeddings stay float32; beside Q5_0 and Q4_0 the tables of tokens are Q8_0.
         most_divergence: from the model's predictions, in nats a token, that the file may have in NumPy and in llama.cpp
-            (Kullback-Leibler, on a probe text); None for 0.001 with F16 and 0.05 with Q8_0, and with F32, which rounds
-            nothing, for 0.000001 in NumPy and 0.001 in llama.cpp.
+            (Kullback-Leibler, on a probe text); None for 0.001 with F16, 0.01 with BF16, 0.05 with Q8_0, 0.5 with Q5_0
+            and 1 with Q4_0, and with F32, which rounds nothing, for 0.000001 in NumPy and 0.001 in llama.cpp.
         max_sequence_length: tokens of a text that the file says it is for; None for the model's positions, and for a
             Llama, which has no limit of its own, what the directory it came from said, else 1024.
     """
@@ -37,13 +40,19 @@ class GgufExporter(Exporter):
     suffixes: ClassVar[tuple[str, ...]] = (".gguf",)
     runtime: ClassVar[str | None] = "kerasgen.exporters.gguf.runtime:open_artefact"
 
-    dtype: Literal["F32", "F16", "Q8_0"] = "F32"
+    dtype: Literal["F32", "F16", "BF16", "Q8_0", "Q5_0", "Q4_0"] = "F32"
     most_divergence: float | None = None
     max_sequence_length: int | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("F32", "F16", "Q8_0"):
-            raise ExportArgumentError(f"dtype must be 'F32', 'F16' or 'Q8_0'. Received: {self.dtype!r}.")
+        if self.dtype not in DTYPES:
+            known = f"dtype must be one of {', '.join(map(repr, DTYPES))}. Received: {self.dtype!r}."
+            if isinstance(self.dtype, str) and _WITH_SEARCH.match(self.dtype):
+                known += (
+                    " Types of this kind are made by llama.cpp's own quantizer, which no package of Python brings: "
+                    "export 'F16', and run `llama-quantize poet.gguf poet.small.gguf` with the type that you want."
+                )
+            raise ExportArgumentError(known)
         if self.most_divergence is not None:
             check_limit("most_divergence", self.most_divergence)
         check_length("max_sequence_length", self.max_sequence_length)
@@ -80,10 +89,15 @@ class GgufExporter(Exporter):
             )
         model = replace(model, tokenizer=tokenizer)
         inner = config.feedforward.intermediate_dim
-        if self.dtype == "Q8_0" and (config.hidden_dim % gguf_file.BLOCK or inner % gguf_file.BLOCK):
+        widths = {
+            "hidden_dim": config.hidden_dim,
+            "intermediate_dim": inner,
+            "num_query_heads * head_dim": config.attention.query_dim,
+        }
+        if self.dtype in IN_BLOCKS and any(width % BLOCK for width in widths.values()):
             raise ExportArgumentError(
-                f"Q8_0 needs widths that {gguf_file.BLOCK} divides. Received: hidden_dim={config.hidden_dim}, "
-                f"intermediate_dim={inner}. Choose 'F16'."
+                f"{self.dtype} needs widths that {BLOCK} divides. Received: "
+                f"{', '.join(f'{name}={width}' for name, width in widths.items())}. Choose 'F16'."
             )
         longest = text_length(model, self.max_sequence_length)
         comparison.require_positions(longest)
@@ -107,7 +121,7 @@ class GgufExporter(Exporter):
             last = (LLAMA_CPP,) if runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE, *last)
             progress.begin(_WRITE)
-            gguf_file.write(stage, architecture, config, weights, tokenizer, dtype=self.dtype)
+            gguf_file.write(stage, architecture, config, weights, tokenizer, dtype=self.dtype, metadata=model.metadata)
             figures = prove(
                 model,
                 architecture,

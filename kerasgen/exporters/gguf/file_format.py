@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
+from kerasgen.exporters.gguf import rounding
+from kerasgen.exporters.gguf.dtypes import kind_of
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
+from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE
 from kerasgen.models.gguf_vocabulary import GgufVocabulary
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE
-
-BLOCK = 32  # weights that Q8_0 scales together
-_TYPES = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "Q8_0": "MOSTLY_Q8_0"}
-
-_POSITIONS = "position_embd.weight"
 
 
 def write(
@@ -30,6 +29,7 @@ def write(
     tokenizer: ByteLevelBPE,
     *,
     dtype: str,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model as a GGUF file.
 
@@ -39,7 +39,8 @@ def write(
         config: of its decoder, with a `max_sequence_length`.
         weights: float32.
         tokenizer: of the model.
-        dtype: of kernels and token embeddings.
+        dtype: of kernels; see `kind_of`.
+        metadata: of the model, of which its chat template and what is known of its base weights are written.
 
     Raises:
         ExportError: a weight is too large for `dtype`.
@@ -50,10 +51,15 @@ def write(
     writer = gguf.GGUFWriter(path, architecture.gguf)
     writer.add_type("model")
     writer.add_name(path.stem)
+    about = metadata or {}
+    for key, value in _origin(about.get(BASE_MODEL) or {}).items():
+        (writer.add_array if isinstance(value, list) else writer.add_string)(key, value)
+    if about.get(CHAT_TEMPLATE):
+        writer.add_chat_template(about[CHAT_TEMPLATE])
     for key, value in settings.keys(config).items():
         add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
         add(f"{architecture.gguf}.{key}", value)
-    writer.add_file_type(gguf.LlamaFileType[_TYPES[dtype]])
+    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if dtype == "F32" else f"MOSTLY_{dtype}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     vocabulary = GgufVocabulary.of(tokenizer)
     writer.add_tokenizer_model(vocabulary.settings["model"])
@@ -80,20 +86,30 @@ def write(
         writer.close()
 
 
+def _origin(base: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of the weights that a model was tuned from: their licence holds for it too."""
+    found = {f"general.{key}": base[key] for key in ("license", "license.link", "languages") if base.get(key)}
+    if base.get("name"):
+        found["general.base_model.0.name"] = base["name"]
+    if base.get("organization"):
+        found["general.base_model.0.organization"] = base["organization"]
+    return found
+
+
 def _add(writer: Any, name: str, tensor: Any, dtype: str) -> None:
     import gguf
     import numpy as np
 
     tensor = np.ascontiguousarray(tensor, dtype=np.float32)
-    if not _is_rounded(name, tensor, dtype):
+    kind = gguf.GGMLQuantizationType[kind_of(name, tensor.ndim, dtype)]
+    if kind.name == "F32":
         writer.add_tensor(name, tensor)
         return
-    kind = gguf.GGMLQuantizationType[dtype]
     with np.errstate(over="ignore", invalid="ignore"):
-        stored = tensor.astype(np.float16) if dtype == "F16" else gguf.quants.quantize(tensor, kind)
+        stored = gguf.quants.quantize(tensor, kind)
         is_finite = np.isfinite(gguf.quants.dequantize(stored, kind)).all()
     if not is_finite:
-        raise ExportError(f"The tensor {name!r} is not finite as {dtype}. Nothing was kept.")
+        raise ExportError(f"The tensor {name!r} is not finite as {kind.name}. Nothing was kept.")
     writer.add_tensor(name, stored, raw_dtype=kind)
 
 
@@ -137,34 +153,8 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
 
 def rounded(architecture: Architecture, config: DecoderConfig, weights: Weights, dtype: str) -> Weights:
     """Return what a file of this type should give back, float32 again; this arithmetic is not what wrote it."""
-    if dtype == "F32":
-        return weights
-    through = _half if dtype == "F16" else _eight_bits
     found = {
-        name: through(tensor) if _is_rounded(name, tensor, dtype) else tensor
+        name: rounding.rounded(tensor, kind_of(name, tensor.ndim, dtype))
         for name, tensor in tensors.write(architecture, config, weights, "gguf").items()
     }
     return tensors.read(architecture, config, lambda name, shape: found[name], "gguf")
-
-
-def _is_rounded(name: str, tensor: Any, dtype: str) -> bool:
-    return bool(dtype != "F32" and tensor.ndim > 1 and name != _POSITIONS)
-
-
-def _half(tensor: Any) -> Any:
-    import numpy as np
-
-    return tensor.astype(np.float16).astype(np.float32)
-
-
-def _eight_bits(tensor: Any) -> Any:
-    """Q8_0: 32 neighbours share a scale, a float16 with which the farthest of them is 127; halves go away from zero."""
-    import numpy as np
-
-    blocks = np.ascontiguousarray(tensor, dtype=np.float32).reshape(-1, BLOCK)
-    scale = np.abs(blocks).max(axis=-1, keepdims=True) / np.float32(127)
-    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
-    steps = np.abs(blocks * inverse)
-    whole = np.copysign(np.floor(steps) + (steps - np.floor(steps) >= 0.5), blocks).astype(np.int8)
-    found = whole.astype(np.float32) * scale.astype(np.float16).astype(np.float32)
-    return found.reshape(tensor.shape)

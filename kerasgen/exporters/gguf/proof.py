@@ -30,12 +30,12 @@ from kerasgen.tokens.bpe import ByteLevelBPE
 Rows = npt.NDArray[np.float64]
 
 # Mean Kullback-Leibler divergence, in nats per token of the probe text, of what was written from the model.
-TOLERANCE = {"F32": 1e-6, "F16": 1e-3, "Q8_0": 5e-2}
+TOLERANCE = {"F32": 1e-6, "F16": 1e-3, "BF16": 1e-2, "Q8_0": 5e-2, "Q5_0": 0.5, "Q4_0": 1.0}
 # The same of what llama.cpp computes, at some places of that text.
-LLAMA_CPP_TOLERANCE = {"F32": 1e-3, "F16": 1e-3, "Q8_0": 5e-2}
+LLAMA_CPP_TOLERANCE = TOLERANCE | {"F32": 1e-3}
 # By how many nats a token that llama.cpp takes may be behind the likeliest. What is left for F32 is the order of sums,
-# which a step of the table of GELU makes larger; beside F16 and Q8_0 llama.cpp rounds what it multiplies by them, too.
-NEAR = {"F32": 2e-2, "F16": 2e-1, "Q8_0": 2.5}
+# which a step of the table of GELU makes larger; beside the others llama.cpp rounds what it multiplies, too.
+NEAR = {"F32": 2e-2, "F16": 2e-1, "BF16": 1.0, "Q8_0": 2.5, "Q5_0": 2.5, "Q4_0": 2.5}
 LLAMA_CPP = "generate in llama.cpp"
 _PLACES = 8
 _IMPOSSIBLE = -80.0  # nats

@@ -1,7 +1,8 @@
-"""A description and the tensors of a file become KerasHub's model. Imports Keras: import it late."""
+"""A description and the tensors of a file become a Keras model. Imports Keras: import it late."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,18 +10,19 @@ import keras_hub
 
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.rotary_scaling import Llama3Scaling
-from kerasgen.errors import ModelFormatError
 from kerasgen.models import deferred_weights
 from kerasgen.models.architectures import keras_weights, tensors
 from kerasgen.models.architectures.base import Architecture
 from kerasgen.models.architectures.tensors import Format, Take
+from kerasgen.models.container import Container
 
 
-def build(architecture: Architecture, config: DecoderConfig, take: Take, kind: Format) -> Any:
-    """Return the `keras_hub.models.CausalLM` of a description, float32, with the weights of a file.
+def build(architecture: Architecture, config: DecoderConfig, take: Take, kind: Format) -> tuple[Any, str]:
+    """Return the Keras model of a description, float32, with the weights of a file, and why it is none of KerasHub's.
 
-    Nothing is drawn for the weights first, and each tensor is let go before the next is taken, so that a model takes
-    hardly more memory than its weights meanwhile.
+    It is a `keras_hub.models.CausalLM` where KerasHub's layers compute what the description says, and a `Container`
+    elsewhere. Nothing is drawn for the weights first, and each tensor is let go before the next is taken, so that a
+    model takes hardly more memory than its weights meanwhile.
 
     Args:
         architecture: of the model.
@@ -28,24 +30,34 @@ def build(architecture: Architecture, config: DecoderConfig, take: Take, kind: F
         take: returns the tensor of a name, as `tensors.read` calls it.
         kind: of the file.
 
-    Raises:
-        ModelFormatError: KerasHub's class doesn't compute what the description says.
+    Returns:
+        The model, and a sentence that is empty for KerasHub's.
     """
     settings = _arguments(architecture, config)
     with deferred_weights.deferred():
         backbone = getattr(keras_hub.models, architecture.backbone)(**settings, dtype="float32")
     computes = keras_weights.describe(architecture, backbone)
-    if replace(computes, max_sequence_length=config.max_sequence_length) != config:
-        raise ModelFormatError(
-            f"KerasHub's {architecture.backbone} computes {computes!r}, and the model is {config!r}."
-        )
-    waiting = dict(keras_weights.variables(architecture, backbone))
+    length = config.max_sequence_length
+    if replace(computes, max_sequence_length=length) == config:
+        _fill(architecture, config, take, kind, dict(keras_weights.variables(architecture, backbone)))
+        for variable in backbone.variables:
+            deferred_weights.draw(variable)
+        return getattr(keras_hub.models, architecture.causal_lm)(backbone=backbone, preprocessor=None), ""
+    if isinstance(config.positions, RotaryPositions):
+        config = replace(config, max_sequence_length=None)  # which rotary positions know no end of
+    with deferred_weights.deferred():
+        container = Container(config, context_length=length)
+    _fill(architecture, config, take, kind, container.variables_by_name())
+    differing = [name for name, value in vars(config).items() if getattr(computes, name) != value]
+    return container, f"KerasHub's {architecture.backbone} computes with other {' and '.join(differing)}."
+
+
+def _fill(
+    architecture: Architecture, config: DecoderConfig, take: Take, kind: Format, waiting: Mapping[str, Any]
+) -> None:
     for tensor in tensors.tensors(architecture, config, kind):
         for name, numbers in tensor.read(take(tensor.name, tensor.shape)).items():
             deferred_weights.give(waiting[name], numbers)
-    for variable in backbone.variables:
-        deferred_weights.draw(variable)
-    return getattr(keras_hub.models, architecture.causal_lm)(backbone=backbone, preprocessor=None)
 
 
 def _arguments(architecture: Architecture, config: DecoderConfig) -> dict[str, Any]:

@@ -135,8 +135,9 @@ def test_what_llama_cpp_can_not_run_is_said_before_any_work(tmp_path):
         kg.GgufExporter().export(tiny_opt(), tmp_path / "opt.gguf")
     with pytest.raises(kg.errors.ExportArgumentError, match="32 divides"):
         kg.GgufExporter(dtype="Q8_0").export(tiny_gpt2(hidden_dim=24), tmp_path / "odd.gguf")
-    with pytest.raises(kg.errors.ExportArgumentError, match="Q3_K"):
-        kg.GgufExporter(dtype="Q3_K")
+    for dtype in ("Q3_K", "Q4_K_M", "IQ4_XS"):
+        with pytest.raises(kg.errors.ExportArgumentError, match=rf"Received: '{dtype}'.*llama-quantize"):
+            kg.GgufExporter(dtype=dtype)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -63,7 +63,7 @@ def test_llama_cpp_computes_scaled_positions_and_either_output_layer(kind: str, 
 
 @needs_llama_cpp
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["F16", "Q8_0"])
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "Q8_0", "Q5_0", "Q4_0"])
 def test_llama_cpp_computes_a_rounded_llama(dtype, tmp_path) -> None:
     artefact = kg.GgufExporter(dtype=dtype, max_sequence_length=64).export(tiny_llama(), tmp_path / "llama.gguf")
     parity = artefact.report["parity"]

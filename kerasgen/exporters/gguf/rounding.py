@@ -1,0 +1,72 @@
+"""What each type of a GGUF file makes of a tensor, computed apart from the package that writes it. Imports NumPy only.
+
+Sources: the formats' definitions in ggml (`block_q8_0`, `block_q5_0`, `block_q4_0`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.exporters.gguf.dtypes import BLOCK
+
+Floats = npt.NDArray[np.float32]
+
+
+def rounded(tensor: Any, kind: str) -> Floats:
+    """Return a float32 tensor as one that was stored in this type gives it back."""
+    if kind == "F32":
+        return np.asarray(tensor, np.float32)
+    if kind == "F16":
+        return np.asarray(tensor.astype(np.float16).astype(np.float32))
+    if kind == "BF16":
+        return _sixteen_bits_of_range(tensor)
+    return {"Q8_0": _eight_bits, "Q5_0": _five_bits, "Q4_0": _four_bits}[kind](tensor)
+
+
+def _sixteen_bits_of_range(tensor: Any) -> Floats:
+    """Bfloat16: the upper half of a float32, the nearest one, an even one of two."""
+    bits = np.ascontiguousarray(tensor, np.float32).view(np.uint32)
+    up = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return ((bits + up) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _eight_bits(tensor: Any) -> Floats:
+    """Q8_0: 32 neighbours share a scale, a float16 with which the farthest of them is 127; halves go away from zero."""
+    blocks = _blocks(tensor)
+    scale = np.abs(blocks).max(axis=-1, keepdims=True) / np.float32(127)
+    steps = np.abs(blocks * _inverse(scale))
+    whole = np.copysign(np.floor(steps) + (steps - np.floor(steps) >= 0.5), blocks).astype(np.int8)
+    return _times(whole, scale, tensor)
+
+
+def _five_bits(tensor: Any) -> Floats:
+    return _few_bits(tensor, 16)
+
+
+def _four_bits(tensor: Any) -> Floats:
+    return _few_bits(tensor, 8)
+
+
+def _few_bits(tensor: Any, half: int) -> Floats:
+    """Q5_0, Q4_0: the farthest of 32 neighbours is the lowest of `2 * half` steps, whatever its sign."""
+    blocks = _blocks(tensor)
+    farthest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=-1, keepdims=True), axis=-1)
+    scale = farthest / np.float32(-half)
+    places = np.floor(blocks.astype(np.float64) * _inverse(scale).astype(np.float64) + (half + 0.5))
+    return _times(np.minimum(places, 2 * half - 1) - half, scale, tensor)
+
+
+def _blocks(tensor: Any) -> Floats:
+    return np.ascontiguousarray(tensor, np.float32).reshape(-1, BLOCK)
+
+
+def _inverse(scale: Floats) -> Floats:
+    return np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+
+
+def _times(whole: Any, scale: Floats, like: Any) -> Floats:
+    found = whole.astype(np.float32) * scale.astype(np.float16).astype(np.float32)
+    return np.asarray(found.reshape(like.shape))
