@@ -59,9 +59,11 @@ TUNING: dict[str, Any] = {
     "vocabulary": "keep",
     "precision": "float32",
 }
+# The form of 0.1.0, whose losses are recorded; 0.1.0 itself has no other.
+AS_RECORDED: dict[str, Any] = {"form": "keras"} if "form" in kg.LoraTuner.__dataclass_fields__ else {}
 TUNERS = {
     "full": (kg.FullTuner(**TUNING), 0.0),
-    "lora": (kg.LoraTuner(**TUNING, rank=2), 0.0),
+    "lora": (kg.LoraTuner(**TUNING, rank=2, **AS_RECORDED), 0.0),
     "dropout": (kg.FullTuner(**TUNING, gradient_accumulation_steps=2), 0.1),
     "remat": (kg.FullTuner(**TUNING, remat=True), 0.1),
 }

@@ -18,7 +18,7 @@ from keras import ops
 from kerasgen.decoder.arithmetic import activate, normalize
 from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, Roles, block
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
-from kerasgen.models import packed_attention
+from kerasgen.models import low_rank, packed_attention
 from kerasgen.models.keras_decoder import KerasDecoder, bias_of, scale_of
 
 
@@ -279,6 +279,8 @@ def _adapted(layer: Any, x: Any) -> Any:
     if not layer.lora_enabled:
         return ops.zeros((ops.shape(x)[0], columns), x.dtype)
     thin_a, thin_b = ops.cast(layer.lora_kernel_a, x.dtype), ops.cast(layer.lora_kernel_b, x.dtype)
+    if low_rank.is_on(layer):
+        return ops.matmul(ops.matmul(x, thin_a), thin_b) * layer.lora_scale
     # A kernel of several dimensions, (width, heads, size), is adapted along the last, (width, heads, rank) by
     # (rank, size); one of (heads, size, width) as (heads, size, rank) by (rank, width).
     rank = thin_a.shape[-1]

@@ -6,22 +6,28 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from kerasgen import limits
 from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.files import atomic
+from kerasgen.models import low_rank
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
 
 WEIGHTS_FILE = "adapter.safetensors"
 CONFIG_FILE = "adapter.json"
 _USUAL = ("query", "value")
+_ATTENTION, _MLP = ("query", "key", "value", "output"), ("gate", "up", "down")
+GROUPS = {"attention": _ATTENTION, "mlp": _MLP, "all": _ATTENTION + _MLP}
+"""Names of several roles together."""
+
+Form: TypeAlias = Literal["paper", "keras"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,18 @@ class AdapterConfig:
     Args:
         rank: columns of the thin matrices.
         alpha: their product is scaled by `alpha / rank`.
-        targets: roles or names of layers; None for queries and values, or of an architecture without a table for what
-            KerasHub names for it.
+        targets: roles or names of layers, or `attention`, `mlp` or `all` for several roles; None for queries and
+            values, or of an architecture without a table for what KerasHub names for it.
+        form: `"paper"` has one pair of matrices for a projection; `"keras"` is that of `EinsumDense.enable_lora`, whose
+            second matrix the heads share.
+        rank_stabilized: whether the product is scaled by `alpha / rank ** 0.5`, in the paper's form.
     """
 
     rank: int
     alpha: float
     targets: tuple[str, ...] | None
+    form: Form = "paper"
+    rank_stabilized: bool = False
 
 
 def check(model: LanguageModel, config: AdapterConfig) -> None:
@@ -48,15 +59,22 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
     """
     layers, roles = _targeted(model, config), _roles(model)
     names = {layer.name for layer in layers} | {roles[id(layer)] for layer in layers if id(layer) in roles}
-    missing = set(config.targets or ()) - names
+    groups = {group for group, members in GROUPS.items() if names & set(members)}
+    missing = set(config.targets or ()) - names - groups
     if not layers or missing:
         wanted = ", ".join(map(repr, sorted(missing or set(_target_names(model, config)))))
         dense = [layer for layer in _layers(model) if _takes_adapter(layer)]
-        known = sorted({layer.name for layer in dense} | {roles[id(layer)] for layer in dense if id(layer) in roles})
+        own = {layer.name for layer in dense} if model.causal_lm is not None else set()  # a container's are roles'
+        known = sorted(
+            own | {roles[id(layer)] for layer in dense if id(layer) in roles} | (set(GROUPS) if roles else own)
+        )
         raise TuneArgumentError(
             f"No dense layer of this model is called {wanted}. LoRA `targets` can be: {', '.join(known)}."
         )
-    smaller = min(min(prod(layer.kernel.shape[:-1]), layer.kernel.shape[-1]) for layer in layers)
+    if config.form == "paper":
+        smaller = min(map(low_rank.smaller_side, layers))
+    else:
+        smaller = min(min(prod(layer.kernel.shape[:-1]), layer.kernel.shape[-1]) for layer in layers)
     if config.rank > smaller:
         raise TuneArgumentError(
             f"LoRA `rank` must be between 1 and the kernel's smaller side ({smaller}). "
@@ -77,7 +95,10 @@ def enable(model: LanguageModel, config: AdapterConfig, *, seed: int) -> None:
         merge(model)
         targets = _targeted(model, config)
         for index, layer in enumerate(targets):
-            layer.enable_lora(config.rank, lora_alpha=config.alpha)
+            if config.form == "paper":
+                low_rank.enable(layer, config.rank, config.alpha, rank_stabilized=config.rank_stabilized)
+            else:
+                layer.enable_lora(config.rank, lora_alpha=config.alpha)
             shape = layer.lora_kernel_a.shape
             # Keras draws the first matrix from a global seed; here the run's seed decides, as in He et al. 2015.
             bound = np.sqrt(6.0 / prod(shape[:-1]))
@@ -129,6 +150,7 @@ def merge(model: LanguageModel) -> None:
         for variable in thin:
             layer._untrack_variable(variable)
         layer.lora_kernel_a = layer.lora_kernel_b = None
+        low_rank.forget(layer)
         layer._tracker.lock()
         layer._kernel.trainable = True
         if getattr(layer, "bias", None) is not None:
@@ -142,10 +164,13 @@ def current(model: LanguageModel) -> AdapterConfig | None:
     carrying = _carrying(model)
     if not carrying:
         return None
+    scale = carrying[0].lora_alpha / carrying[0].lora_rank
     return AdapterConfig(
         rank=carrying[0].lora_rank,
         alpha=float(carrying[0].lora_alpha),
         targets=tuple(sorted({layer.name for layer in carrying})),
+        form="paper" if low_rank.is_on(carrying[0]) else "keras",
+        rank_stabilized=low_rank.is_on(carrying[0]) and carrying[0].lora_scale != scale,
     )
 
 
@@ -192,7 +217,11 @@ def load(model: LanguageModel, directory: Path) -> None:
         saved = limits.read_json(directory / CONFIG_FILE)
         tensors = load_file(str(directory / WEIGHTS_FILE))
         targets = None if saved["targets"] is None else tuple(saved["targets"])
-        config = AdapterConfig(rank=saved["rank"], alpha=saved["alpha"], targets=targets)
+        stabilized = bool(saved.get("rank_stabilized", False))
+        form = saved.get("form", "keras")  # which those of kerasgen 0.1 don't say
+        if form not in get_args(Form):
+            raise ValueError(f"their form is {form!r}")
+        config = AdapterConfig(saved["rank"], saved["alpha"], targets, form=form, rank_stabilized=stabilized)
         base = dict(saved.get("base", {}))  # adapters of kerasgen 0.1 don't say
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as cause:
         raise ModelFormatError(f"The adapters in {directory} can't be read: {cause}") from cause
@@ -232,7 +261,7 @@ def _layers(model: LanguageModel) -> list[Any]:
 
 def _target_names(model: LanguageModel, config: AdapterConfig) -> tuple[str, ...]:
     if config.targets is not None:
-        return config.targets
+        return tuple(role for name in config.targets for role in (name, *GROUPS.get(name, ())))
     return _USUAL if _roles(model) else tuple(model.backbone.default_lora_layer_names())
 
 
@@ -261,7 +290,7 @@ def _takes_adapter(layer: Any) -> bool:
 
 def _resolved(model: LanguageModel, config: AdapterConfig) -> AdapterConfig:
     names = tuple(sorted({layer.name for layer in _targeted(model, config)}))
-    return AdapterConfig(rank=config.rank, alpha=float(config.alpha), targets=names)
+    return replace(config, alpha=float(config.alpha), targets=names)
 
 
 def _carrying(model: LanguageModel) -> list[Any]:

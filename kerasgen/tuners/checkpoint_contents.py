@@ -97,6 +97,8 @@ def fingerprint_then(saved: checkpoints.Checkpoint, trainer: Trainer) -> dict[st
             getattr(getattr(trainer.causal_lm, "backbone", None), "max_sequence_length", None) or 512, 512
         )
     added = {"remat": False, "vocabulary": "keep", "validation_tokens": None, "distribution": None}
+    if then["tuner"] == "LoraTuner":
+        added |= {"form": "keras", "rank_stabilized": False}
     return then | added | {"backend": keras.config.backend()}
 
 

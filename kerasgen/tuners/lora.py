@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.base import TuneJob, TuneReport
@@ -24,21 +24,30 @@ class LoraTuner(GradientTuner):
         rank: columns of the thin matrices.
         alpha: the product is scaled by `alpha / rank`.
         targets: which layers get an adapter, by their roles in a block (`query`, `key`, `value`, `output`, `gate`,
-            `up`, `down`) where kerasgen knows the architecture (GPT-2, OPT, Llama), or by Keras's names of them. None
-            is queries and values, and of another architecture what KerasHub names for it.
+            `up`, `down`, or of several `attention`, `mlp` and `all`) where kerasgen knows the architecture, or by
+            Keras's names of them. None is queries and values, and of another architecture what KerasHub names for it.
+        form: `"paper"` learns one pair of thin matrices for a projection, as peft does; `"keras"` is that of Keras's
+            `EinsumDense`: each head has a first matrix of its own, and all share the second, as in 0.1.0.
+        rank_stabilized: scale the product by `alpha / rank ** 0.5` (rsLoRA), in the paper's form.
 
-    Source: Hu et al. 2021, arXiv 2106.09685.
+    Source: Hu et al. 2021, arXiv 2106.09685; Kalajdzievski 2023, arXiv 2312.03732 (rsLoRA).
     """
 
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] | None = None
+    form: Literal["paper", "keras"] = "paper"
+    rank_stabilized: bool = False
     learning_rate: float | Any = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_whole("rank", least=1)
         self._check_number("alpha", above=0.0)
+        if self.form not in ("paper", "keras"):
+            raise TuneArgumentError(f"form must be 'paper' or 'keras'. Received: {self.form!r}.")
+        if self.rank_stabilized and self.form != "paper":
+            raise TuneArgumentError("rank_stabilized is for the paper's form. Leave out form='keras'.")
         if self.targets is not None:
             targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
             if not targets or not all(isinstance(name, str) and name for name in targets):
@@ -71,7 +80,13 @@ class LoraTuner(GradientTuner):
         from kerasgen.tuners import adapters, training
         from kerasgen.tuners.vocabulary import added_rows
 
-        config = adapters.AdapterConfig(rank=self.rank, alpha=float(self.alpha), targets=self.targets)
+        config = adapters.AdapterConfig(
+            rank=self.rank,
+            alpha=float(self.alpha),
+            targets=self.targets,
+            form=self.form,
+            rank_stabilized=self.rank_stabilized,
+        )
         adapters.check(job.model, config)
         first_added = added_rows(job.model, self.vocabulary or "keep")
 

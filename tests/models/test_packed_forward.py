@@ -82,9 +82,9 @@ def through_keras(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("adapted", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("adapted", [None, "keras", "paper"], ids=["full", "lora_of_keras", "lora"])
 def test_loss_and_gradients_are_those_of_keras_hubs_layers(
-    family: str, adapted: bool, monkeypatch: pytest.MonkeyPatch
+    family: str, adapted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Adapters on every kind of kernel: (width, heads, size), (heads, size, width) and (width, columns)."""
     model = FAMILIES[family](num_layers=1)
@@ -92,7 +92,7 @@ def test_loss_and_gradients_are_those_of_keras_hubs_layers(
         from kerasgen.tuners import adapters
 
         targets = ("query", "value", "attention_output", "feedforward_output_dense")
-        adapters.enable(model, adapters.AdapterConfig(rank=2, alpha=3.0, targets=targets), seed=1)
+        adapters.enable(model, adapters.AdapterConfig(2, 3.0, targets, form=adapted), seed=1)
         rng = np.random.default_rng(2)
         for variable in model.causal_lm.trainable_variables:
             variable.assign(0.1 * rng.standard_normal(variable.shape))

@@ -94,6 +94,8 @@ class TestWithoutTuning:
             "rank": 2,
             "alpha": 5.0,
             "targets": ["feedforward_output_dense", "query"],
+            "form": "paper",
+            "rank_stabilized": False,
             "base": {"weights": adapters.digest_of_others(make()), "tokenizer": model.tokenizer.digest()},
         }
         again = make()
@@ -162,11 +164,11 @@ class TestRoles:
 
 class TestRefusals:
     def test_a_rank_above_a_kernels_smaller_side(self) -> None:
-        """16 hidden dimensions on two heads are 8 to a head."""
+        """A projection is 16 by 16."""
         model = smallest_gpt2()
         before = weights_of(model)
-        with pytest.raises(TuneArgumentError, match=r"smaller side \(8\)\. Received: rank=9"):
-            adapters.enable(model, AdapterConfig(rank=9, alpha=1.0, targets=("query",)), seed=0)
+        with pytest.raises(TuneArgumentError, match=r"smaller side \(16\)\. Received: rank=17"):
+            adapters.enable(model, AdapterConfig(rank=17, alpha=1.0, targets=("query",)), seed=0)
         assert all(np.array_equal(one, other) for one, other in zip(weights_of(model), before, strict=True))
 
     @pytest.mark.parametrize("target", ["querry", "token_embedding", "layer_norm"])
