@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasgen.generation.config import FIELDS
 from kerasgen.keywords import Elsewhere, same
-from kerasgen.samplers.foreign_arguments import as_sampler, borrowed
+from kerasgen.samplers.foreign_arguments import ENDS, as_sampler, borrowed
 
 # The arguments of the calls, to be recognized where another call receives one of them.
 PIPELINE = (
@@ -65,6 +65,8 @@ def _owner(key: str, own: tuple[str, ...]) -> str | None:
     exact = next((owner for owner, known in names.items() if key in known), None)
     if exact is not None:
         return exact
+    if key in ENDS:
+        return "sampler"
     if same(key, own) is not None:
         return None
     if borrowed(key) is not None:

@@ -187,6 +187,10 @@ def _check(kind: type[Any], arguments: Mapping[str, Any], *, name: str, error: t
     known = fields(kind)
     for key in arguments:
         if key not in known:
+            elsewhere = getattr(kind, "_elsewhere", None)
+            placed = elsewhere({key: arguments[key]}) if elsewhere is not None else ""
+            if placed:
+                raise error(f"{name!r} has no argument {key!r}. {placed}")
             hint = keywords.did_you_mean(key, known)
             raise error(f"{name!r} has no argument {key!r}.{hint} It takes: {', '.join(known) or 'none'}.")
     missing = [name for name in needed(kind) if name not in arguments]

@@ -1,4 +1,4 @@
-"""Knows the arguments by which other libraries' `generate` sets a sampler, and the sampler that they mean here."""
+"""Knows arguments of other libraries' `generate`, and the sampler or the setting that they mean here."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ _KINDS: dict[str, tuple[str, str]] = {
     "do_sample": ("", ""),
 }
 
+ENDS = ("eos_token_id", "end_token_id", "stop_token_ids", "eos_token", "stop_token")
+"""Words of other libraries for what ends a text."""
+_ENDING = "A text ends at the end tokens of its model, and at the strings of `stop`, such as stop=['\\n\\n']."
+
 
 def borrowed(key: str) -> str | None:
     """Return the sampler's setting that a word stands for, or None."""
@@ -37,12 +41,17 @@ def borrowed(key: str) -> str | None:
 
 
 def as_sampler(settings: Mapping[str, Any], *, call: str = "") -> str:
-    """Return the sentence that says which sampler these settings are, or nothing if any of them is none's.
+    """Return what says which sampler these settings are, and what ends a text; nothing if any of them is neither.
 
     Args:
         settings: arguments that a call doesn't have.
         call: that takes the sampler, if it is another one.
     """
+    ends = [key for key in settings if key in ENDS]
+    if ends:
+        rest = {key: value for key, value in settings.items() if key not in ends}
+        further = as_sampler(rest, call=call) if rest else ""
+        return f"{_ENDING} {further}".strip() if further or not rest else ""
     words = {key: borrowed(key) for key in settings}
     if None in words.values():
         return ""
