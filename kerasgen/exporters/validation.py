@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.errors import ExportArgumentError
 from kerasgen.models import architectures, described
@@ -12,10 +14,44 @@ from kerasgen.models.preprocessing import DEFAULT_SEQUENCE_LENGTH
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretokenization import GPT2
+from kerasgen.tokens.pretrained import PretrainedTokenizer
+
+FileTokenizer: TypeAlias = ByteLevelBPE | PretrainedTokenizer
+"""A tokenizer that one file holds."""
 
 
-def decoder_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[Architecture, ByteLevelBPE]:
-    """Return the architecture of a model that a table describes, and its byte-level tokenizer.
+def file_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
+    """Return a model's tokenizer where a file beside an artefact holds it: a `tokenizer.json` or a SentencePiece model.
+
+    Raises:
+        ExportArgumentError: it is another kind.
+    """
+    if isinstance(model.tokenizer, PretrainedTokenizer):
+        return model.tokenizer
+    pretrained = model.tokenizer.as_pretrained() if isinstance(model.tokenizer, KerasHubTokenizer) else None
+    return pretrained or json_tokenizer(model, exporter)
+
+
+def json_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
+    """Return a model's tokenizer where a `tokenizer.json` holds it.
+
+    Raises:
+        ExportArgumentError: it is another kind.
+    """
+    tokenizer = byte_level(model.tokenizer)
+    if tokenizer is not None:
+        return tokenizer
+    if isinstance(model.tokenizer, PretrainedTokenizer) and model.tokenizer.is_json:
+        return model.tokenizer
+    raise ExportArgumentError(
+        f"The exporter {exporter!r} writes tokenizers that a tokenizer.json holds, and no SentencePiece model, which "
+        f"none can say exactly. Received: {model.tokenizer!r}. The exporters 'preset' and 'gguf' take one; or load the "
+        "model from a directory that has a tokenizer.json."
+    )
+
+
+def decoder_of(model: LanguageModel, exporter: str) -> Architecture:
+    """Return the architecture of a model that a table describes.
 
     Raises:
         ExportArgumentError: kerasgen doesn't know how to write this model in another format.
@@ -24,11 +60,11 @@ def decoder_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[Archite
     architecture = described.architecture_of(model)
     if architecture is None:
         raise _unwritable(model, exporter)
-    return architecture, _byte_pairs(model, exporter)
+    return architecture
 
 
-def description_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[DecoderConfig, ByteLevelBPE]:
-    """Return the description of a model that has one, and its byte-level tokenizer; no table of names is needed.
+def description_of(model: LanguageModel, exporter: str) -> DecoderConfig:
+    """Return the description of a model that has one; no table of names is needed.
 
     Raises:
         ExportArgumentError: kerasgen doesn't know how to write this model in another format.
@@ -37,7 +73,7 @@ def description_and_byte_pairs(model: LanguageModel, exporter: str) -> tuple[Dec
     config = described.config_of(model)
     if config is None:
         raise _unwritable(model, exporter)
-    return config, _byte_pairs(model, exporter)
+    return config
 
 
 def _unwritable(model: LanguageModel, exporter: str) -> ExportArgumentError:
@@ -46,16 +82,6 @@ def _unwritable(model: LanguageModel, exporter: str) -> ExportArgumentError:
         f"The exporter {exporter!r} can't write a {described.name_of(model)}; it writes "
         f"{', '.join(architectures.backbones())}. {other}"
     )
-
-
-def _byte_pairs(model: LanguageModel, exporter: str) -> ByteLevelBPE:
-    tokenizer = byte_level(model.tokenizer)
-    if tokenizer is None:
-        raise ExportArgumentError(
-            f"The exporter {exporter!r} writes byte-level BPE tokenizers, as Llama 3 has, and no SentencePiece. "
-            f"Received: {model.tokenizer!r}. The exporter 'preset' writes any of KerasHub's."
-        )
-    return tokenizer
 
 
 def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from kerasgen.errors import ModelFormatError
+from kerasgen.errors import ExportArgumentError, ModelFormatError
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretokenization import GPT2, GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, Pretokenization
+from kerasgen.tokens.pretrained import PretrainedTokenizer
+from kerasgen.tokens.sentencepiece_codec import NORMAL, SentencePieceCodec
 
-if TYPE_CHECKING:
-    from kerasgen.tokens.bpe import ByteLevelBPE
-
+PREFIX: Final = "tokenizer.ggml."
 
 # llama.cpp's name of each way to cut a text; those of one regular expression differ in whether it ignores merges.
 _PRE: Final[Mapping[Pretokenization, str]] = {
@@ -30,6 +34,33 @@ def pre_tokenizer_name(tokenizer: ByteLevelBPE) -> str | None:
     return _PRE.get(tokenizer.pretokenization)
 
 
+def written(model: LanguageModel) -> ByteLevelBPE | PretrainedTokenizer:
+    """Return a model's tokenizer where llama.cpp has one of the same ids.
+
+    Raises:
+        ExportArgumentError: it has none.
+    """
+    tokenizer = model.tokenizer
+    if isinstance(tokenizer, KerasHubTokenizer):
+        tokenizer = tokenizer.as_byte_level() or tokenizer.as_pretrained() or tokenizer
+    if isinstance(tokenizer, ByteLevelBPE):
+        if pre_tokenizer_name(tokenizer) is None:
+            raise ExportArgumentError(
+                f"llama.cpp has no name for how this tokenizer cuts a text. Received: {tokenizer.pretokenization}. The "
+                "exporter 'transformers' writes it."
+            )
+        return tokenizer
+    codec = tokenizer.codec if isinstance(tokenizer, PretrainedTokenizer) else None
+    is_plain = isinstance(codec, SentencePieceCodec) and codec.is_plain_bpe and not codec.further
+    if isinstance(tokenizer, PretrainedTokenizer) and is_plain:
+        return tokenizer
+    raise ExportArgumentError(
+        "The exporter 'gguf' writes tokenizers that llama.cpp has: byte-level BPE of one cut, and SentencePiece models "
+        f"of the kind BPE that leave a text as it is. Received: {tokenizer!r}. The exporter 'transformers' writes what "
+        "a tokenizer.json holds."
+    )
+
+
 @dataclass(frozen=True)
 class GgufVocabulary:
     """What a file says of its tokenizer.
@@ -39,16 +70,22 @@ class GgufVocabulary:
         types: GGUF's type of each token.
         merges: `"left right"`, the first merged first.
         settings: kind of the tokenizer, ids of special tokens and whether a text gets a start token, by GGUF's keys.
+        scores: of each token, where the one with the highest is merged first; none where there are merges.
     """
 
     tokens: list[str]
     types: list[int]
     merges: list[str]
     settings: dict[str, Any]
+    scores: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, tokenizer: ByteLevelBPE) -> GgufVocabulary:
-        """Return what a file of this tokenizer, whose cut has a name, has to say; ids without a token are unused."""
+    def of(cls, tokenizer: ByteLevelBPE | PretrainedTokenizer) -> GgufVocabulary:
+        """Return what a file of this tokenizer has to say; ids without a token are unused.
+
+        Args:
+            tokenizer: one that `written` returned.
+        """
         from gguf import TokenType
 
         by_id = {token_id: token for token, token_id in tokenizer.vocabulary.items()}
@@ -59,9 +96,7 @@ class GgufVocabulary:
             kind = TokenType.CONTROL if token_id in special else TokenType.NORMAL
             types.append(int(kind if token_id in by_id else TokenType.UNUSED))
         starts = tokenizer.start_token_id is not None
-        settings = {
-            "model": "gpt2",
-            "pre": pre_tokenizer_name(tokenizer),
+        settings: dict[str, Any] = {
             "bos_token_id": tokenizer.start_token_id if starts else tokenizer.end_token_id,
             "eos_token_id": tokenizer.end_token_id,
             "padding_token_id": tokenizer.pad_token_id,
@@ -69,7 +104,16 @@ class GgufVocabulary:
         }
         for token_id in tokenizer.end_token_ids[1:]:  # llama.cpp has a key for a second one, at which texts end too
             settings["eot_token_id"] = token_id
-        return cls(tokens, types, list(tokenizer.merges), settings)
+        if isinstance(tokenizer, ByteLevelBPE):
+            settings |= {"model": "gpt2", "pre": pre_tokenizer_name(tokenizer)}
+            return cls(tokens, types, list(tokenizer.merges), settings)
+        codec = tokenizer.codec
+        assert isinstance(codec, SentencePieceCodec)
+        known = codec.kinds()
+        types = [TokenType.CONTROL if n in special and known[n] == NORMAL else known[n] for n in range(len(tokens))]
+        types = list(map(int, types))
+        settings |= {"model": "llama", "pre": "default", "add_space_prefix": codec.strips_first_space}
+        return cls(tokens, types, [], settings, codec.scores(len(tokens)))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> GgufVocabulary:
@@ -78,49 +122,25 @@ class GgufVocabulary:
         Raises:
             KeyError: one is missing.
         """
-        prefix = "tokenizer.ggml."
-        tokens, types, merges = (list(fields[prefix + name]) for name in ("tokens", "token_type", "merges"))
+        is_bpe = fields[PREFIX + "model"] != "llama"
+        tokens, types = (list(fields[PREFIX + name]) for name in ("tokens", "token_type"))
+        merges = list(fields[PREFIX + "merges"]) if is_bpe else []
+        scores = [] if is_bpe else [float(score) for score in fields[PREFIX + "scores"]]
         keys = ("model", "pre", "bos_token_id", "eos_token_id", "padding_token_id", "add_bos_token")
-        held = [*keys, *(key for key in ("eot_token_id",) if prefix + key in fields)]
-        return cls(tokens, types, merges, {key: fields[prefix + key] for key in held})
+        held = [*keys, *(key for key in ("eot_token_id", "add_space_prefix") if PREFIX + key in fields)]
+        return cls(tokens, types, merges, {key: fields[PREFIX + key] for key in held}, scores)
 
-    def tokenizer(self) -> ByteLevelBPE:
+    def tokenizer(self) -> Tokenizer:
         """Return kerasgen's tokenizer of this vocabulary.
 
         Raises:
             ModelFormatError: it is of a kind, or cuts a text in a way, that is not known.
         """
-        from gguf import TokenType
+        from kerasgen.tokens.gguf_vocabulary import from_gguf
 
-        from kerasgen.tokens.bpe import ByteLevelBPE
-
-        kind, pre = self.settings["model"], self.settings["pre"]
-        cut = next((cut for cut, name in _PRE.items() if name == pre), None)
-        if kind != "gpt2" or cut is None:
-            raise ModelFormatError(
-                f"Its tokenizer is a {kind!r} with the pre-tokenizer {pre!r}; 'gpt2' with one of "
-                f"{', '.join(map(repr, _PRE.values()))} is read. Export the model again."
-            )
-        used = {
-            token: token_id
-            for token_id, (token, kind) in enumerate(zip(self.tokens, self.types, strict=True))
-            if kind != TokenType.UNUSED
-        }
-        start, end, pad = (self.tokens[self.settings[f"{name}_token_id"]] for name in ("bos", "eos", "padding"))
-        start_token = start if self.settings["add_bos_token"] else None
-        second = self.settings.get("eot_token_id")
-        special = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind == TokenType.CONTROL]
-        return ByteLevelBPE(
-            used,
-            self.merges,
-            start_token=start_token,
-            end_token=end,
-            pad_token=pad,
-            special_tokens=special,
-            end_tokens=[] if second is None else [self.tokens[second]],
-            usual_special_tokens=False,
-            pretokenization=cut,
-        )
+        lists = {"tokens": self.tokens, "token_type": self.types, "merges": self.merges, "scores": self.scores}
+        found = {name: values for name, values in lists.items() if values} | self.settings
+        return from_gguf({PREFIX + name: value for name, value in found.items()})
 
 
 def read(path: Path) -> tuple[GgufVocabulary, str, int]:

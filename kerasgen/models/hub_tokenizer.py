@@ -14,13 +14,14 @@ from typing import Any, NoReturn, Self
 from kerasgen import limits
 from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
 from kerasgen.models.hub_codecs import BytePairs
+from kerasgen.tokens import text_decoding
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.bpe_files import parse_json, read_text
-from kerasgen.tokens.pretrained import Codec
-from kerasgen.tokens.sentencepiece_codec import SentencePieceCodec as SentencePiece
-from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
+from kerasgen.tokens.pretrained import Codec, PretrainedTokenizer
+from kerasgen.tokens.sentencepiece_codec import SentencePieceCodec
+from kerasgen.tokens.text_decoding import TextDecoder
 
 SETTINGS_FILE = "assets/tokenizer/tokenizer_settings.json"
 """In a preset, what KerasHub's own files have no place for."""
@@ -116,7 +117,7 @@ class KerasHubTokenizer(Tokenizer):
         special = {str(token): int(keras_hub_tokenizer.token_to_id(token)) for token in named if token is not None}
         self._codec: Codec
         if getattr(keras_hub_tokenizer, "proto", None) is not None:
-            self._codec = SentencePiece(keras_hub_tokenizer.proto, Path(f"the {kind}'s proto"), special)
+            self._codec = SentencePieceCodec(keras_hub_tokenizer.proto, Path(f"the {kind}'s proto"), special)
         elif getattr(keras_hub_tokenizer, "merges", None) is not None:
             self._codec = BytePairs(
                 kind, keras_hub_tokenizer.vocabulary, keras_hub_tokenizer.merges, special, self.added_tokens
@@ -174,6 +175,19 @@ class KerasHubTokenizer(Tokenizer):
             )
         )
 
+    def as_pretrained(self) -> PretrainedTokenizer | None:
+        """Return the tokenizer of the same SentencePiece model, or None where it is of another kind."""
+        if not isinstance(self._codec, SentencePieceCodec):
+            return None
+        names = {token_id: token for token, token_id in self._names.items()}
+        return PretrainedTokenizer(
+            self._codec,
+            end_tokens=[names[token_id] for token_id in self._end_token_ids],
+            start_token=None if self.start_token_id is None else names[self.start_token_id],
+            pad_token=names[self.pad_token_id],
+            special_tokens=tuple(self._names),
+        )
+
     @classmethod
     def from_directory(cls, directory: str | Path) -> Self:
         """Return the tokenizer that `save` wrote, or the one of a KerasHub preset, on the backend that Keras runs on.
@@ -218,21 +232,20 @@ class KerasHubTokenizer(Tokenizer):
 
         Where the family puts a space before every text it encodes, the first token's is taken away again.
         """
-        show = self._shower(skip_special_tokens)
-        return decode_utf8(b"".join(show(int(token_id)) for token_id in token_ids))
+        return text_decoding.decode(self, token_ids, skip_special_tokens=skip_special_tokens)
 
     def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         """Return a new incremental decoder."""
-        return _FreshDecoder(self, skip_special_tokens)
+        return TextDecoder(self, skip_special_tokens=skip_special_tokens)
 
     def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         """Return a new incremental decoder of ids that go on a text: a space before the first is the text's."""
-        return _FreshDecoder(self, skip_special_tokens, begins=False)
+        return TextDecoder(self, skip_special_tokens=skip_special_tokens, begins=False)
 
     def encode_with_special(self, text: str, allowed_special: str | Collection[str]) -> list[int]:
         """Return the ids of `text` in which the names of some special tokens become those; see `Tokenizer`."""
         allowed = self.allowed_special(allowed_special)
-        if isinstance(self._codec, SentencePiece):
+        if isinstance(self._codec, SentencePieceCodec):
             return self._codec.encode_batch([_checked(text)], allowed)[0]
         return super().encode_with_special(_checked(text), allowed)
 
@@ -280,54 +293,10 @@ class KerasHubTokenizer(Tokenizer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._kind}, vocabulary_size={self.vocabulary_size})"
 
-    def _shower(self, skip_special_tokens: bool, *, begins: bool = True) -> _Shower:
-        hidden = self._special if skip_special_tokens else frozenset()
-        return _Shower(self, hidden, strips_first_space=begins and self.strips_first_space, special=self._special)
-
     def _refuse(self, token_id: object) -> NoReturn:
         raise TokenArgumentError(
             f"The vocabulary has no id {token_id!r}. Its ids lie between 0 and {self.vocabulary_size - 1}."
         )
-
-
-class _Shower:
-    """The bytes that each id of one text shows; remembers whether the text's first space is still to be taken away."""
-
-    def __init__(
-        self, tokenizer: KerasHubTokenizer, hidden: frozenset[int], *, strips_first_space: bool, special: frozenset[int]
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._hidden = hidden
-        self._special = special
-        self._first = strips_first_space
-
-    def __call__(self, token_id: int) -> bytes:
-        shown = self._tokenizer.token_bytes(token_id)
-        if token_id in self._hidden:
-            return b""
-        if self._first and token_id not in self._special:
-            self._first = False
-            shown = shown.removeprefix(b" ")
-        return shown
-
-
-class _FreshDecoder(IncrementalDecoder):
-    def __init__(self, tokenizer: KerasHubTokenizer, skip_special_tokens: bool, *, begins: bool = True) -> None:
-        self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
-        self._begins = begins
-        self._inner = self._fresh()
-
-    def push(self, token_id: int) -> str:
-        return self._inner.push(int(token_id))
-
-    def finish(self) -> str:
-        rest = self._inner.finish()
-        self._inner = self._fresh()
-        return rest
-
-    def _fresh(self) -> ByteTokenDecoder:
-        return ByteTokenDecoder(self._tokenizer._shower(self._skip, begins=self._begins))
 
 
 def _checked(text: str) -> str:

@@ -18,6 +18,7 @@ from kerasgen.models import described
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.vocabulary import AdaptedVocabulary
 
 RECORD = "vocabulary"
@@ -25,8 +26,13 @@ RECORD = "vocabulary"
 
 
 def can_adapt(model: LanguageModel) -> bool:
-    """Say whether the model's vocabulary can be changed: byte-level BPE on a family that kerasgen knows."""
-    if not isinstance(model.tokenizer, ByteLevelBPE):
+    """Say whether the model's vocabulary can be changed: byte-level BPE on a family that kerasgen knows.
+
+    One that only its `tokenizer.json` says can be trimmed.
+    """
+    if not isinstance(model.tokenizer, ByteLevelBPE) and not (
+        isinstance(model.tokenizer, PretrainedTokenizer) and model.tokenizer.is_json
+    ):
         return False
     architecture = described.architecture_of(model)
     return model.causal_lm is None or (architecture is not None and architecture.tokens is not None)

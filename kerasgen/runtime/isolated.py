@@ -212,6 +212,7 @@ class _RemoteTokenizer(Tokenizer):
         self.end_token_id: int = shown["end_token_id"]
         self.pad_token_id: int = shown["pad_token_id"]
         self._ends: tuple[int, ...] = tuple(shown["end_token_ids"])
+        self.strips_first_space: bool = shown["strips_first_space"]
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -236,10 +237,14 @@ class _RemoteTokenizer(Tokenizer):
         return cast(str, self._process.ask("decode", **asked))
 
     def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
-        from kerasgen.tokens.utf8_decoding import ByteTokenDecoder
+        from kerasgen.tokens.text_decoding import TextDecoder
 
-        left_out = frozenset(self.special_tokens.values()) if skip_special_tokens else frozenset()
-        return ByteTokenDecoder(lambda token_id: b"" if token_id in left_out else self.token_bytes(token_id))
+        return TextDecoder(self, skip_special_tokens=skip_special_tokens)
+
+    def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
+        from kerasgen.tokens.text_decoding import TextDecoder
+
+        return TextDecoder(self, skip_special_tokens=skip_special_tokens, begins=False)
 
     def token_bytes(self, token_id: int) -> bytes:
         return bytes.fromhex(self._process.ask("token_bytes", token_id=int(token_id)))

@@ -52,7 +52,10 @@ class _Artefact:
         return {
             "max_sequence_length": self._runtime.max_sequence_length,
             "tokenizer": {name: getattr(tokenizer, name) for name in names}
-            | {"end_token_ids": list(tokenizer.end_token_ids)},
+            | {
+                "end_token_ids": list(tokenizer.end_token_ids),
+                "strips_first_space": tokenizer.strips_first_space,
+            },
         }
 
     def generate_ids(self, sampler: Mapping[str, Any], **asked: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -11,13 +12,19 @@ from typing import Any
 from kerasgen import limits, locations
 from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
 from kerasgen.runtime import formats, values
+from kerasgen.tokens import pretrained_files
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.bpe_files import parse_json, read_text
+from kerasgen.tokens.json_codec import JsonCodec
+from kerasgen.tokens.pretrained import Codec, PretrainedTokenizer
+from kerasgen.tokens.sentencepiece_codec import SentencePieceCodec
 
 FORMAT = 2  # 1 had no digest of its own
 DIGEST = "digest"  # of all else in the JSON
 REPORT_FILE = locations.REPORT_FILE  # inside an artefact that is a directory
 REPORT_SUFFIX = locations.REPORT_SUFFIX  # after the whole name of one that is a file
+_MODEL = "sentencepiece"  # the key of a SentencePiece model, in base64, in a tokenizer's file
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -115,7 +122,7 @@ def check_sizes(path: Path, found: dict[str, Any]) -> None:
             )
 
 
-def tokenizer_settings(tokenizer: ByteLevelBPE) -> dict[str, Any]:
+def tokenizer_settings(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> dict[str, Any]:
     """Return what, beside `tokenizer.json`, makes the tokenizer again, and the digest that shows that it did."""
     found: dict[str, Any] = {
         "start_token": tokenizer.start_token,
@@ -124,7 +131,33 @@ def tokenizer_settings(tokenizer: ByteLevelBPE) -> dict[str, Any]:
         "digest": tokenizer.digest(),
     }
     ends = [tokenizer.id_to_token(token_id) for token_id in tokenizer.end_token_ids]
-    return found | ({"end_tokens": ends} if len(ends) > 1 else {})
+    found |= {"end_tokens": ends} if len(ends) > 1 else {}
+    return found | (
+        {"special_tokens": list(tokenizer.special_tokens)} if isinstance(tokenizer, PretrainedTokenizer) else {}
+    )
+
+
+def tokenizer_text(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> str:
+    """Return the text of the file beside an artefact: a `tokenizer.json`, or JSON that holds a SentencePiece model."""
+    if isinstance(tokenizer, ByteLevelBPE) or tokenizer.is_json:
+        return tokenizer.to_tokenizer_json()
+    state = pretrained_files.state_of(tokenizer)
+    about = {name: state[name] for name in ("further", "prefix_after_special")}
+    return json.dumps({_MODEL: base64.b64encode(state["content"]).decode(), **about}, allow_nan=False)
+
+
+def _codec(place: Path) -> Codec:
+    """The codec of a file that `tokenizer_text` wrote."""
+    text = read_text(place)
+    found = parse_json(text, place)
+    if not isinstance(found, dict) or _MODEL not in found:
+        return JsonCodec(text, place)
+    try:
+        proto = base64.b64decode(found[_MODEL], validate=True)
+        further = {str(name): int(token_id) for name, token_id in found["further"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise TokenizerError(f"{place} is damaged: {cause!r}. Copy or export it again.", path=place) from cause
+    return SentencePieceCodec(proto, place, further, prefix_after_special=bool(found.get("prefix_after_special")))
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -135,7 +168,7 @@ def token_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     return found | ({"end_token_ids": ends} if len(ends) > 1 else {})
 
 
-def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE:
+def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE | PretrainedTokenizer:
     """Return the tokenizer beside the artefact at `path`.
 
     Args:
@@ -148,14 +181,24 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE:
     place = tokenizer_path(path)
     if not place.is_file():
         raise ModelFormatError(f"{path} lost its tokenizer, {place.name!r}. Copy all files that the export wrote.")
+    found: ByteLevelBPE | PretrainedTokenizer
     try:
-        found = ByteLevelBPE.from_tokenizer_json(
-            place,
-            start_token=settings["start_token"],
-            end_token=settings["end_token"],
-            pad_token=settings["pad_token"],
-            end_tokens=settings.get("end_tokens", ()),
-        )
+        if "special_tokens" in settings:
+            found = PretrainedTokenizer(
+                _codec(place),
+                start_token=settings["start_token"],
+                end_tokens=settings.get("end_tokens") or [settings["end_token"]],
+                pad_token=settings["pad_token"],
+                special_tokens=settings["special_tokens"],
+            )
+        else:
+            found = ByteLevelBPE.from_tokenizer_json(
+                place,
+                start_token=settings["start_token"],
+                end_token=settings["end_token"],
+                pad_token=settings["pad_token"],
+                end_tokens=settings.get("end_tokens", ()),
+            )
     except (TokenizerError, TokenArgumentError) as cause:
         raise ModelFormatError(f"The tokenizer of {path} can't be read: {cause}") from cause
     if found.digest() != settings["digest"]:

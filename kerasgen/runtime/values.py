@@ -84,6 +84,7 @@ _TOKENIZER: dict[str, Shape] = {
     "pad_token": TEXT,
     "digest": HEX,
     "end_tokens?": several(TEXT, least=2),
+    "special_tokens?": several(TEXT, least=1),
 }
 _SHORTLIST: dict[str, Shape] = {"count": whole(1), "row_error": NUMBER, "largest_row": NUMBER}
 _GRAPH: dict[str, Shape] = {

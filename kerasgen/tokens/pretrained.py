@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
 
 from kerasgen.errors import TokenArgumentError
-from kerasgen.tokens import pretrained_files
+from kerasgen.tokens import pretrained_files, text_decoding
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
-from kerasgen.tokens.utf8_decoding import ByteTokenDecoder, decode_utf8
+from kerasgen.tokens.text_decoding import TextDecoder
 
 
 class Codec(Protocol):
@@ -120,6 +120,11 @@ class PretrainedTokenizer(Tokenizer):
         )
 
     @property
+    def is_json(self) -> bool:
+        """Whether a `tokenizer.json` of transformers holds it."""
+        return self.codec.file_name == pretrained_files.JSON_FILE
+
+    @property
     def end_token_ids(self) -> tuple[int, ...]:
         """Ids that end a text when a model generates them; the first ends documents too."""
         return self._end_token_ids
@@ -166,16 +171,15 @@ class PretrainedTokenizer(Tokenizer):
 
         Where the tokenizer puts a space before every text it encodes, the first token's is taken away again.
         """
-        show = _Shower(self, skip_special_tokens, strips=self.strips_first_space)
-        return decode_utf8(b"".join(map(show, token_ids)))
+        return text_decoding.decode(self, token_ids, skip_special_tokens=skip_special_tokens)
 
     def decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         """Return a new incremental decoder."""
-        return _Decoder(self, skip_special_tokens, strips=self.strips_first_space)
+        return TextDecoder(self, skip_special_tokens=skip_special_tokens)
 
     def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
         """Return a new incremental decoder of ids that go on a text: a space before the first is the text's."""
-        return _Decoder(self, skip_special_tokens, strips=False)
+        return TextDecoder(self, skip_special_tokens=skip_special_tokens, begins=False)
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that this id stands for, an added first space included (a special token's: its name).
@@ -220,6 +224,16 @@ class PretrainedTokenizer(Tokenizer):
         """
         pretrained_files.write(Path(directory), self)
 
+    def to_tokenizer_json(self) -> str:
+        """Return the text of the `tokenizer.json` that the tokenizer was read from.
+
+        Raises:
+            TokenArgumentError: it was read from another file.
+        """
+        if not self.is_json:
+            raise TokenArgumentError(f"A {self.codec.file_name} holds this tokenizer, and no tokenizer.json.")
+        return self.codec.content().decode()
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PretrainedTokenizer) and self.digest() == other.digest()
 
@@ -249,41 +263,6 @@ class PretrainedTokenizer(Tokenizer):
             f"The vocabulary has no id {token_id!r}. Its {len(self._ids)} ids lie between 0 and "
             f"{self.vocabulary_size - 1}."
         )
-
-
-class _Shower:
-    """The bytes that each id of one text shows; remembers whether the text's first space is still to be taken away."""
-
-    def __init__(self, tokenizer: PretrainedTokenizer, skip_special_tokens: bool, *, strips: bool) -> None:
-        self._tokenizer = tokenizer
-        self._skips = skip_special_tokens
-        self._strips = strips
-
-    def __call__(self, token_id: int) -> bytes:
-        shown = self._tokenizer.token_bytes(token_id)
-        if int(token_id) in self._tokenizer._hidden:
-            return b"" if self._skips else shown
-        if self._strips:
-            self._strips = False
-            shown = shown.removeprefix(b" ")
-        return shown
-
-
-class _Decoder(IncrementalDecoder):
-    def __init__(self, tokenizer: PretrainedTokenizer, skip_special_tokens: bool, *, strips: bool) -> None:
-        self._tokenizer, self._skips, self._strips = tokenizer, skip_special_tokens, strips
-        self._inner = self._fresh()
-
-    def push(self, token_id: int) -> str:
-        return self._inner.push(int(token_id))
-
-    def finish(self) -> str:
-        rest = self._inner.finish()
-        self._inner = self._fresh()
-        return rest
-
-    def _fresh(self) -> ByteTokenDecoder:
-        return ByteTokenDecoder(_Shower(self._tokenizer, self._skips, strips=self._strips))
 
 
 def _checked(text: str) -> str:

@@ -29,10 +29,11 @@ class SentencePieceCodec:
     Args:
         proto: of the model.
         path: of the file, for messages.
-        further: ids of special tokens that lie beyond the model's, by name.
+        further: ids of further special tokens, by name; they may lie beyond the model's.
         prefix_after_special: whether the space that the model puts before a text comes after a special token too.
 
     Attributes:
+        further: ids of the special tokens beyond the model's, by name.
         names: pieces by id, as the model writes them.
         pieces: the bytes that each id stands for; those of special tokens are their names in UTF-8.
         special: ids of the control pieces, the unknown one and `further`, by name.
@@ -57,14 +58,14 @@ class SentencePieceCodec:
     ) -> None:
         self._proto = bytes(proto)
         self._path = path
-        self.further = dict(further or {})
         self.prefix_after_special = prefix_after_special
         self._processor = _processor(self._proto, path)
         self._inner: Any = None  # without a space before the text
         count = self._processor.vocab_size()
         self.names = {n: str(self._processor.id_to_piece(n)) for n in range(count)}
         special = [n for n in range(count) if self._processor.is_control(n) or self._processor.is_unknown(n)]
-        self.special = {self.names[n]: n for n in special} | self.further
+        self.special = {self.names[n]: n for n in special} | dict(further or {})
+        self.further = {token: token_id for token, token_id in self.special.items() if token_id >= count}
         self.names |= {token_id: token for token, token_id in self.further.items()}
         self.pieces = {n: self._bytes_of(n) for n in range(count)}
         self.pieces |= {token_id: token.encode() for token, token_id in self.special.items()}
@@ -96,6 +97,30 @@ class SentencePieceCodec:
     def content(self) -> bytes:
         """Return what the file holds."""
         return self._proto
+
+    @property
+    def is_plain_bpe(self) -> bool:
+        """Whether the model merges pieces by their scores, and leaves a text as it is but for the space before it."""
+        kind, changes = 1, b""
+        plain = True
+        # trainer_spec (2) says model_type (3), 2 for BPE; normalizer_spec (3) a map of characters (2) and whether
+        # further blanks go (4), which they do where it doesn't say.
+        for number, message in _fields(self._proto):
+            said = dict(_fields(message)) if number in (2, 3) else {}
+            if number == 2:
+                kind = said.get(3, kind)
+            elif number == 3:
+                changes, plain = said.get(2, changes), not said.get(4, 1)
+        return kind == 2 and not changes and plain
+
+    def kinds(self) -> dict[int, int]:
+        """Return the type of each piece, such as `BYTE`, by id."""
+        types = [dict(_fields(message)).get(3, NORMAL) for number, message in _fields(self._proto) if number == 1]
+        return dict(enumerate(types))
+
+    def scores(self, count: int) -> list[float]:
+        """Return the scores of the first pieces."""
+        return [float(self._processor.get_score(n)) for n in range(count)]
 
     def _with_special(self, text: str, allowed: frozenset[str]) -> list[int]:
         if self._inner is None:

@@ -9,15 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen.errors import TokenArgumentError
+from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, SURROGATE, splitter, to_characters
+
+if TYPE_CHECKING:
+    from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 Vocabulary: TypeAlias = Literal["keep", "trim", "extend", "auto"]
 Texts: TypeAlias = Callable[[], Iterable[str]]
@@ -42,7 +46,7 @@ class AdaptedVocabulary:
         tokens_per_character: of the texts that it was made for.
     """
 
-    tokenizer: ByteLevelBPE
+    tokenizer: ByteLevelBPE | PretrainedTokenizer
     sources: tuple[tuple[int, ...], ...]
     first_added: int
     tokens_per_character: float
@@ -71,7 +75,7 @@ class VocabularyUse:
         return float(self.counts.sum()) / self.characters if self.characters else float("nan")
 
 
-def use_of(texts: Iterable[str], tokenizer: ByteLevelBPE) -> VocabularyUse:
+def use_of(texts: Iterable[str], tokenizer: Tokenizer) -> VocabularyUse:
     """Return how often the texts use each id, read once, a thousand at a time."""
     counts = np.zeros(tokenizer.vocabulary_size, np.int64)
     characters = 0

@@ -95,6 +95,7 @@ def _told(use: VocabularyUse) -> dict[str, Any]:
 
 
 def _said(adapted: AdaptedVocabulary) -> dict[str, Any]:
+    assert isinstance(adapted.tokenizer, ByteLevelBPE)
     vocabulary = adapted.tokenizer.vocabulary
     return {
         "tokens": sorted(vocabulary, key=vocabulary.__getitem__),

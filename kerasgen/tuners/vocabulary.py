@@ -13,9 +13,11 @@ from kerasgen.errors import TuneArgumentError
 from kerasgen.models import described
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel, Precision
+from kerasgen.tokens import pretrained_vocabulary
 from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.corpus_scan import Survey, Surveyed
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.vocabulary_cache import CandidateVocabularies, candidate_vocabularies, tokens_per_character
 from kerasgen.tuners.base import TuneReport
 
@@ -70,17 +72,30 @@ def adapt(
             f"{described.name_of(model)} with a {type(model.tokenizer).__name__}. Use vocabulary='keep'."
         )
     old = model.tokenizer
-    assert isinstance(old, ByteLevelBPE)
+    if isinstance(old, PretrainedTokenizer):
+        if asked != "trim" and asked != "extend":
+            reason = f"the vocabulary of a {old!r} can be trimmed alone"
+            return {"asked": asked, "choice": "keep", "reason": reason}
+        if asked == "extend":
+            raise TuneArgumentError(
+                f"vocabulary='extend' needs byte-level BPE of one cut, and the model has a {old!r}. Use 'trim' or "
+                "'keep'."
+            )
     survey = texts if isinstance(texts, Survey) else _survey(texts)
     digest = survey.found.training_digest
     record = model.metadata.get(models.RECORD)
     if record and (record["asked"], record["texts"], record["tokenizer"]) == (asked, digest, old.digest()):
         return dict(record)
-    if asked is None and (well := _spelt_well(survey.found, old, cache)):
-        return {"asked": asked, "choice": "keep", "reason": well}
-    found = candidate_vocabularies(
-        texts, old, digest=digest, extending=asked in ("extend", "auto", None), directory=cache
-    )
+    if isinstance(old, PretrainedTokenizer):
+        use = tokens.use_of(texts(), old)
+        found = CandidateVocabularies(use, pretrained_vocabulary.trim(old, use), None)
+    else:
+        assert isinstance(old, ByteLevelBPE)
+        if asked is None and (well := _spelt_well(survey.found, old, cache)):
+            return {"asked": asked, "choice": "keep", "reason": well}
+        found = candidate_vocabularies(
+            texts, old, digest=digest, extending=asked in ("extend", "auto", None), directory=cache
+        )
     if not found.use.characters:
         raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
     choice, reason = _choose(model, asked, found)

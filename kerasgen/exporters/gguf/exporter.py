@@ -67,12 +67,12 @@ class GgufExporter(Exporter):
         from kerasgen.exporters.gguf import file_format as gguf_file
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import REPORTS, staged, write_report
-        from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held, text_length
+        from kerasgen.exporters.validation import decoder_of, require_held, text_length
         from kerasgen.files import digests
         from kerasgen.models.described import config_of, weights_of
-        from kerasgen.models.gguf_vocabulary import pre_tokenizer_name
+        from kerasgen.models.gguf_vocabulary import written
 
-        architecture, tokenizer = decoder_and_byte_pairs(model, "gguf")
+        architecture, tokenizer = decoder_of(model, "gguf"), written(model)
         # llama.cpp ends a text at two of them.
         require_held(tokenizer, "gguf", added_tokens=False, end_tokens=len(tokenizer.end_token_ids) <= 2)
         config = config_of(model)
@@ -81,11 +81,6 @@ class GgufExporter(Exporter):
             raise ExportArgumentError(
                 f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one. The exporter "
                 "'transformers' writes it."
-            )
-        if pre_tokenizer_name(tokenizer) is None:
-            raise ExportArgumentError(
-                f"llama.cpp has no name for how this tokenizer cuts a text. Received: {tokenizer.pretokenization}. The "
-                "exporter 'transformers' writes it."
             )
         model = replace(model, tokenizer=tokenizer)
         inner = config.feedforward.intermediate_dim

@@ -19,6 +19,7 @@ from kerasgen.models.gguf_vocabulary import GgufVocabulary
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE
+    from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 
 def write(
@@ -26,7 +27,7 @@ def write(
     architecture: Architecture,
     config: DecoderConfig,
     weights: Weights,
-    tokenizer: ByteLevelBPE,
+    tokenizer: ByteLevelBPE | PretrainedTokenizer,
     *,
     dtype: str,
     metadata: Mapping[str, Any] | None = None,
@@ -66,7 +67,11 @@ def write(
     writer.add_tokenizer_pre(vocabulary.settings["pre"])
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
-    writer.add_token_merges(vocabulary.merges)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+        writer.add_add_space_prefix(vocabulary.settings["add_space_prefix"])
+    else:
+        writer.add_token_merges(vocabulary.merges)
     writer.add_bos_token_id(vocabulary.settings["bos_token_id"])
     writer.add_eos_token_id(vocabulary.settings["eos_token_id"])
     writer.add_pad_token_id(vocabulary.settings["padding_token_id"])

@@ -26,6 +26,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.models.gguf_vocabulary import GgufVocabulary
 from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 Rows = npt.NDArray[np.float64]
 
@@ -57,7 +58,7 @@ class _Asked:
         texts: to encode.
     """
 
-    tokenizer: ByteLevelBPE
+    tokenizer: ByteLevelBPE | PretrainedTokenizer
     chunk: int
     longest: int
     start: list[int]
@@ -67,7 +68,7 @@ class _Asked:
     texts: list[str]
 
     @classmethod
-    def of(cls, tokenizer: ByteLevelBPE, positions: int) -> _Asked:
+    def of(cls, tokenizer: ByteLevelBPE | PretrainedTokenizer, positions: int) -> _Asked:
         """Return it for texts of at most so many positions."""
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
         longest = min(positions, 256)
@@ -96,7 +97,7 @@ def prove(
     architecture: Architecture,
     config: DecoderConfig,
     weights: Weights,
-    tokenizer: ByteLevelBPE,
+    tokenizer: ByteLevelBPE | PretrainedTokenizer,
     path: Path,
     *,
     dtype: str,
@@ -342,7 +343,7 @@ def _choices(engine: NumpyEngine, prompts: Sequence[list[int]], texts: Sequence[
     return float((together == 0).mean()), float(together.max())
 
 
-def _whole_character(tokenizer: ByteLevelBPE) -> int:
+def _whole_character(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> int:
     """The first token whose bytes are whole characters."""
     usual = set(tokenizer.vocabulary.values()) - set(tokenizer.special_tokens.values())
     return next(token_id for token_id in sorted(usual) if "\ufffd" not in tokenizer.decode([token_id]))

@@ -12,15 +12,16 @@ from typing import Any
 from kerasgen.errors import ExportError
 from kerasgen.files import temporary
 
+_JSON, _MODEL = "HF_Tokenizer_Zlib", "SP_Tokenizer"
 _SIZE_BYTES = 8  # before the compressed tokenizer stands how long it is uncompressed
 
 
-def write(tflite: Path, tokenizer_json: Path, about: Mapping[str, Any], target: Path) -> None:
+def write(tflite: Path, tokenizer: Path, about: Mapping[str, Any], target: Path) -> None:
     """Write the bundle.
 
     Args:
         tflite: the model.
-        tokenizer_json: the tokenizer.
+        tokenizer: a `tokenizer.json`, or a SentencePiece model whose name ends in `.model`.
         about: `max_tokens` of a text, `start` and `stop` token ids, each a list.
         target: where.
     """
@@ -41,14 +42,16 @@ def write(tflite: Path, tokenizer_json: Path, about: Mapping[str, Any], target: 
         place = Path(folder) / "metadata.pb"
         place.write_bytes(told.SerializeToString())
         builder.add_tflite_model(str(tflite), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
-        builder.add_hf_tokenizer(str(tokenizer_json))
+        is_model = tokenizer.suffix == ".model"
+        add = builder.add_sentencepiece_tokenizer if is_model else builder.add_hf_tokenizer
+        add(str(tokenizer))
         builder.add_llm_metadata(str(place))
         with target.open("wb") as file:
             builder.build(file)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a bundle holds: `sha256` of its TFLite file, its `tokenizer` as JSON text, and `about` as in `write`.
+    """Return what a bundle holds: `sha256` of its TFLite file, its `tokenizer` as bytes, and `about` as in `write`.
 
     Raises:
         ExportError: it can't be read, or does not hold one section of each of these and no other.
@@ -67,9 +70,10 @@ def read(path: Path) -> dict[str, Any]:
                     raise ValueError(f"it has two sections {kind}")
                 file.seek(section.BeginOffset())
                 found[kind] = file.read(section.EndOffset() - section.BeginOffset())
-        if set(found) != {"TFLiteModel", "HF_Tokenizer_Zlib", "LlmMetadataProto"}:
+        kinds = set(found) & {_JSON, _MODEL}
+        if len(kinds) != 1 or set(found) != {"TFLiteModel", "LlmMetadataProto", *kinds}:
             raise ValueError(f"it has the sections {', '.join(sorted(found))}")
-        tokenizer = zlib.decompress(found["HF_Tokenizer_Zlib"][_SIZE_BYTES:]).decode("utf-8")
+        tokenizer = found[_MODEL] if _MODEL in found else zlib.decompress(found[_JSON][_SIZE_BYTES:])
         told = llm_metadata_pb2.LlmMetadata.FromString(found["LlmMetadataProto"])
     except Exception as cause:
         raise ExportError(f"{path.name} can't be read as a LiteRT-LM bundle: {cause}. Nothing was kept.") from cause

@@ -12,11 +12,12 @@ from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.litertlm import bundle
 from kerasgen.exporters.tflite import TFLiteExporter
 from kerasgen.files import temporary
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 if TYPE_CHECKING:
+    from kerasgen.exporters.validation import FileTokenizer
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.base import Tokenizer
-    from kerasgen.tokens.bpe import ByteLevelBPE
 
 TEXTS = (
     "昨夜雨疏风骤，浓睡不消残酒。",
@@ -69,11 +70,11 @@ class LiteRtLmExporter(Exporter):
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
         from kerasgen.exporters import progress, staging
-        from kerasgen.exporters.validation import decoder_and_byte_pairs, require_held
+        from kerasgen.exporters.validation import file_tokenizer, require_held
         from kerasgen.files import digests
         from kerasgen.runtime import metadata
 
-        _, tokenizer = decoder_and_byte_pairs(model, "litertlm")
+        tokenizer = file_tokenizer(model, "litertlm")
         model = replace(model, tokenizer=tokenizer)
         require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=True)
         for package in ("litert_lm", "litert_lm_builder"):
@@ -86,7 +87,7 @@ class LiteRtLmExporter(Exporter):
         with staging.staged(path, overwrite=overwrite, exporter="litertlm", beside=staging.BESIDE) as stage:
             progress.plan(_WRITE, _COMPARE)
             beside = metadata.tokenizer_path(stage)
-            beside.write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
+            beside.write_text(metadata.tokenizer_text(tokenizer), encoding="utf-8")
             with temporary.folder() as folder:
                 inner = self._tflite().export(model, Path(folder) / "model.tflite")
                 about: dict[str, Any] = {
@@ -95,7 +96,11 @@ class LiteRtLmExporter(Exporter):
                     "stop": list(tokenizer.end_token_ids),
                 }
                 progress.begin(_WRITE)
-                bundle.write(inner.path, beside, about, stage)
+                own = beside
+                if isinstance(tokenizer, PretrainedTokenizer):
+                    own = Path(folder) / tokenizer.codec.file_name
+                    own.write_bytes(tokenizer.codec.content())
+                bundle.write(inner.path, own, about, stage)
                 report: dict[str, Any] = {
                     "quantize": self.quantize,
                     "max_tokens": about["max_tokens"],
@@ -148,14 +153,18 @@ class LiteRtLmExporter(Exporter):
         return figures
 
 
-def _prove_sections(path: Path, inner: Artefact, tokenizer: ByteLevelBPE, about: dict[str, Any]) -> dict[str, Any]:
+def _prove_sections(path: Path, inner: Artefact, tokenizer: FileTokenizer, about: dict[str, Any]) -> dict[str, Any]:
     """Compare what stands in the bundle with what was proved, byte by byte."""
     from kerasgen.exporters.parity import comparison
 
     found = bundle.read(path)
+    if isinstance(tokenizer, PretrainedTokenizer):
+        content = tokenizer.codec.content()
+    else:
+        content = tokenizer.to_tokenizer_json().encode()
     figures = {
         "tflite_equal": found["sha256"] == inner.report["sha256"],
-        "tokenizer_equal": found["tokenizer"] == tokenizer.to_tokenizer_json(),
+        "tokenizer_equal": found["tokenizer"] == content,
         "metadata_equal": found["about"] == about,
     }
     comparison.require(figures, "The bundle holds something else than what was proved")

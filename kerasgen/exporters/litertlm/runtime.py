@@ -15,6 +15,7 @@ from kerasgen.quiet import LEVEL, quietly
 from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_threads, new_tokens_of
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 
 class LiteRtLmRuntime(Runtime):
@@ -26,7 +27,7 @@ class LiteRtLmRuntime(Runtime):
         max_sequence_length: tokens of a whole text.
     """
 
-    def __init__(self, engine: Any, tokenizer: ByteLevelBPE, max_sequence_length: int) -> None:
+    def __init__(self, engine: Any, tokenizer: ByteLevelBPE | PretrainedTokenizer, max_sequence_length: int) -> None:
         self._engine, self._pid = engine, os.getpid()
         self._session = threading.Lock()  # LiteRT-LM's engine has one at a time
         self.tokenizer = tokenizer

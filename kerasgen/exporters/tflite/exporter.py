@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from kerasgen.decoder.weights import Weights
     from kerasgen.exporters.parity.comparison import Read
     from kerasgen.exporters.parity.quantized import Limits
+    from kerasgen.exporters.validation import FileTokenizer
     from kerasgen.models.base import LanguageModel
-    from kerasgen.tokens.bpe import ByteLevelBPE
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int4")
 # What rounding may cost if the caller sets no limit: nats a token, the share of tokens whose likeliest successor stays
@@ -129,10 +129,10 @@ class TFLiteExporter(Exporter):
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.parity import comparison
-        from kerasgen.exporters.validation import description_and_byte_pairs, require_held
+        from kerasgen.exporters.validation import description_of, file_tokenizer, require_held
         from kerasgen.models.described import weights_of
 
-        config, tokenizer = description_and_byte_pairs(model, "tflite")
+        config, tokenizer = description_of(model, "tflite"), file_tokenizer(model, "tflite")
         model = replace(model, tokenizer=tokenizer)
         require_held(tokenizer, "tflite", added_tokens=True, end_tokens=True)
         length = self._cache_length(config)
@@ -225,7 +225,7 @@ class TFLiteExporter(Exporter):
         return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
 
     def _describe(
-        self, flatbuffer: bytes, weight_bytes: int, graph: dict[str, Any], tokenizer: ByteLevelBPE
+        self, flatbuffer: bytes, weight_bytes: int, graph: dict[str, Any], tokenizer: FileTokenizer
     ) -> dict[str, Any]:
         from kerasgen.exporters.tflite import quantize as tflite_quantizing
         from kerasgen.runtime import metadata
@@ -288,10 +288,10 @@ def _signatures(graph: dict[str, Any]) -> list[str]:
     return names + [f"choose_{name}" for name in graph["samplers"]]
 
 
-def _write_tokenizer(stage: Path, tokenizer: ByteLevelBPE) -> None:
+def _write_tokenizer(stage: Path, tokenizer: FileTokenizer) -> None:
     from kerasgen.runtime import metadata
 
-    metadata.tokenizer_path(stage).write_text(tokenizer.to_tokenizer_json(), encoding="utf-8")
+    metadata.tokenizer_path(stage).write_text(metadata.tokenizer_text(tokenizer), encoding="utf-8")
 
 
 def _require_converter(*, quantizer: bool) -> None:

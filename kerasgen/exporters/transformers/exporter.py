@@ -15,13 +15,14 @@ from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter, check_length
 from kerasgen.files import temporary
 from kerasgen.keywords import meant
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 if TYPE_CHECKING:
     from kerasgen.exporters.parity.comparison import Read
+    from kerasgen.exporters.validation import FileTokenizer
     from kerasgen.models.architectures import Architecture
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.base import Tokenizer
-    from kerasgen.tokens.bpe import ByteLevelBPE
 
 # Nats per token by which what was written may differ from the model: rounding each weight to 24, 11 or 8 bits.
 TOLERANCE = {"float32": 1e-4, "float16": 5e-2, "bfloat16": 2.5e-1}
@@ -73,11 +74,11 @@ class TransformersExporter(Exporter):
         from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
-        from kerasgen.exporters.validation import decoder_and_byte_pairs, text_length
+        from kerasgen.exporters.validation import decoder_of, json_tokenizer, text_length
         from kerasgen.models.architectures import tensors
         from kerasgen.models.described import config_of, weights_of
 
-        architecture, tokenizer = decoder_and_byte_pairs(model, "transformers")
+        architecture, tokenizer = decoder_of(model, "transformers"), json_tokenizer(model, "transformers")
         model = replace(model, tokenizer=tokenizer)
         described = config_of(model)
         assert described is not None
@@ -134,7 +135,7 @@ class TransformersExporter(Exporter):
         except SafetensorError as cause:  # a full disk, too
             raise ExportError(f"The weights can't be written: {cause}. Nothing was kept.") from cause
 
-    def _prove(self, model: LanguageModel, directory: Path, tokenizer: ByteLevelBPE, longest: int) -> dict[str, Any]:
+    def _prove(self, model: LanguageModel, directory: Path, tokenizer: FileTokenizer, longest: int) -> dict[str, Any]:
         """Let a fresh process read the directory back and, where there is transformers, one of its; compare."""
         import numpy as np
 
@@ -225,7 +226,7 @@ def _scaling(scaling: RotaryScaling | None) -> dict[str, Any] | None:
     }
 
 
-def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) -> None:
+def write_tokenizer(tokenizer: FileTokenizer, directory: Path, *, length: int) -> None:
     """Write a tokenizer so that `transformers.AutoTokenizer` gives the start token and then kerasgen's ids.
 
     Args:
@@ -234,6 +235,16 @@ def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) ->
         length: positions of the model.
     """
     tokenizer.save(directory)
+    # This class takes `tokenizer.json` as it is; GPT2Tokenizer would build another one, without the start token.
+    place = directory / "tokenizer_config.json"
+    settings = json.loads(place.read_text(encoding="utf-8"))
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
+    _write_json(place, settings)
+    names = {"bos_token", "eos_token", "pad_token", "unk_token"}
+    special = {name: settings[name] for name in sorted(names) if settings.get(name) is not None}
+    _write_json(directory / "special_tokens_map.json", special)
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return  # whose file is as it was, template and all
     found = json.loads(tokenizer.to_tokenizer_json())
     if tokenizer.start_token is not None:
         first = {"SpecialToken": {"id": tokenizer.start_token, "type_id": 0}}
@@ -248,14 +259,6 @@ def write_tokenizer(tokenizer: ByteLevelBPE, directory: Path, *, length: int) ->
         }
         found["post_processor"] = {"type": "Sequence", "processors": [found["post_processor"], template]}
     _write_json(directory / "tokenizer.json", found, indent=None)
-    # This class takes `tokenizer.json` as it is; GPT2Tokenizer would build another one, without the start token.
-    place = directory / "tokenizer_config.json"
-    settings = json.loads(place.read_text(encoding="utf-8"))
-    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
-    _write_json(place, settings)
-    names = {"bos_token", "eos_token", "pad_token", "unk_token"}
-    special = {name: settings[name] for name in sorted(names) if settings[name] is not None}
-    _write_json(directory / "special_tokens_map.json", special)
 
 
 def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: Read) -> dict[str, Any] | None:

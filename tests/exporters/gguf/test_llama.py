@@ -135,9 +135,25 @@ def test_a_tokenizer_that_llama_cpp_has_no_name_for_is_refused(tmp_path) -> None
         kg.GgufExporter().export(dataclasses.replace(model, tokenizer=tokenizer), tmp_path / "x.gguf")
 
 
-@pytest.mark.parametrize("exporter", [kg.GgufExporter(), kg.TransformersExporter()])
-def test_a_sentencepiece_tokenizer_is_refused_with_a_way_out(exporter, tmp_path) -> None:
+def test_a_sentencepiece_tokenizer_is_refused_with_a_way_out(tmp_path) -> None:
     tokenizer = KerasHubTokenizer(gemma_tokenizer())
     model = dataclasses.replace(llama(), tokenizer=tokenizer)
-    with pytest.raises(kg.errors.ExportArgumentError, match=r"no SentencePiece.*'preset' writes"):
-        exporter.export(model, tmp_path / "x")
+    with pytest.raises(kg.errors.ExportArgumentError, match=r"no SentencePiece.*'preset'"):
+        kg.TransformersExporter().export(model, tmp_path / "x")
+
+
+@pytest.mark.parametrize("dummy_prefix", [False, True])
+def test_a_sentencepiece_model_is_llama_cpp_s_own_kind(dummy_prefix: bool, tmp_path) -> None:
+    """Its pieces, scores and types come back as a tokenizer of the same ids, which llama.cpp's are where it runs."""
+    tokenizer = KerasHubTokenizer(gemma_tokenizer(dummy_prefix=dummy_prefix))
+    model = dataclasses.replace(tiny_llama(tokenizer.vocabulary_size, num_layers=1), tokenizer=tokenizer)
+    artefact = kg.GgufExporter(max_sequence_length=64).export(model, tmp_path / "llama.gguf")
+    assert artefact.report["parity"]["ids_equal"]
+    _, _, _, vocabulary = file.read(artefact.path)
+    again = vocabulary.tokenizer()
+    for text in ("the moon", " the  river", "昨夜 🚀", "", "<bos>"):
+        assert again.encode(text) == tokenizer.encode(text)
+        assert again.decode(again.encode(text)) == text
+    assert again.start_token_id == tokenizer.start_token_id
+    if artefact.report["parity"]["llama_cpp"] is not None:
+        assert artefact.report["parity"]["llama_cpp"]["ids_equal"]

@@ -1,0 +1,74 @@
+"""Artefacts of a model whose tokenizer only its `tokenizer.json` says: Qwen 3's kind, which normalizes a text."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_llama
+
+import kerasgen as kg
+from kerasgen.errors import ExportArgumentError
+from kerasgen.generation import generate
+from kerasgen.models.base import LanguageModel
+from kerasgen.models.hub import Hub
+from kerasgen.tokens.pretrained import PretrainedTokenizer
+
+FAMILIES = Path(__file__).parents[1] / "tokens" / "families.tar.xz"
+TEXTS = ("e\u0301 <think> a", "the  river 123", "昨夜", "<|im_start|>user")
+
+
+def model_with(family: str, place: Path) -> LanguageModel:
+    """Random weights over the small tokenizer of a family."""
+    with tarfile.open(FAMILIES) as archive:
+        members = [member for member in archive if member.name.split("/")[0] == family]
+        archive.extractall(place, members, filter="data")
+    tokenizer = PretrainedTokenizer.from_directory(place / family)
+    sizes: dict[str, Any] = {"num_layers": 1}
+    return replace(tiny_llama(tokenizer.vocabulary_size, **sizes), tokenizer=tokenizer)
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+def test_a_transformers_directory_has_the_same_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kerasgen.exporters.transformers.exporter._prove_in_transformers", lambda *_: None)
+    model = model_with("qwen3", tmp_path)
+    written = kg.TransformersExporter().export(model, tmp_path / "out")
+    assert written.report["parity"]["tokenizers_equal"]
+    again = Hub(str(tmp_path / "out")).load().tokenizer
+    assert again == model.tokenizer
+    assert again.encode_batch(TEXTS) == model.tokenizer.encode_batch(TEXTS)
+
+
+@pytest.mark.one_backend
+def test_a_sentencepiece_model_is_no_tokenizer_json(tmp_path: Path) -> None:
+    model = model_with("llama_model", tmp_path)
+    with pytest.raises(ExportArgumentError, match=r"no SentencePiece model.*tokenizer\.json"):
+        kg.TransformersExporter().export(model, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("family", ["qwen3", "llama_model"])
+def test_a_tflite_file_encodes_as_the_model(family: str, tmp_path: Path) -> None:
+    model = model_with(family, tmp_path)
+    runtime = kg.TFLiteExporter(cache_length=128).export(model, tmp_path / "model.tflite").runtime
+    assert runtime.tokenizer == model.tokenizer
+    for prompt in (f"{model.tokenizer.end_token}e\u0301", "the  river"):
+        settings = {"max_new_tokens": 6, "allowed_special": "all"}
+        assert runtime.generate(prompt, **settings) == generate(model, [prompt], sampler=kg.Greedy(), **settings)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("family", ["qwen3", "llama_model"])
+def test_a_litert_lm_bundle_holds_the_tokenizer(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("litert_lm_builder")
+    model = model_with(family, tmp_path)
+    artefact = kg.LiteRtLmExporter(cache_length=128).export(model, tmp_path / "model.litertlm")
+    assert artefact.report["parity"]["tokenizer_equal"]
+    assert artefact.report["parity"]["text_equal"]
+    assert artefact.runtime.tokenizer == model.tokenizer
