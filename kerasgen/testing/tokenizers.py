@@ -104,9 +104,36 @@ class TokenizerContract:
         """Skipping the end token leaves the text on both sides of it, joined."""
         ids = [*tokenizer.encode("one"), tokenizer.end_token_id, *tokenizer.encode("two")]
         name = tokenizer.token_bytes(tokenizer.end_token_id).decode()
-        assert tokenizer.decode(ids, skip_special_tokens=True) == "onetwo"
-        assert tokenizer.decode(ids) == f"one{name}two"
-        assert _joined(tokenizer, ids, skip_special_tokens=True) == "onetwo"
+        two = " two" if tokenizer.strips_first_space else "two"  # whose space is taken away at the beginning alone
+        assert tokenizer.decode(ids, skip_special_tokens=True) == f"one{two}"
+        assert tokenizer.decode(ids) == f"one{name}{two}"
+        assert _joined(tokenizer, ids, skip_special_tokens=True) == f"one{two}"
+
+    def test_a_special_tokens_name_becomes_it_where_that_is_allowed(self, tokenizer: Tokenizer) -> None:
+        """What stands on both sides of it is encoded as the text that it is; a name that is none is refused."""
+        with pytest.raises(TokenArgumentError, match="is no special token"):
+            tokenizer.encode_with_special("one", {"no such token"})
+        for name, token_id in tokenizer.special_tokens.items():
+            for allowed in ("all", {name}):
+                ids = tokenizer.encode_with_special(f"one{name}", allowed)
+                assert ids == [*tokenizer.encode("one"), token_id]
+            assert token_id not in tokenizer.encode_with_special(f"one{name}", set())
+
+    def test_tokens_are_laid_beside_the_characters_that_they_begin_in(self, tokenizer: Tokenizer) -> None:
+        """Scores by character rest on it."""
+        text = "昨夜 in 12345 days 👩🏽"
+        ids, starts = tokenizer.encode_with_starts(text)
+        assert ids == tokenizer.encode(text)
+        assert starts == sorted(starts)
+        assert starts[0] == 0
+        assert starts[-1] < len(text)
+
+    def test_what_goes_on_a_text_keeps_its_first_space(self, tokenizer: Tokenizer) -> None:
+        """A continuation is shown as it stands in the whole text."""
+        whole = tokenizer.encode("one two")
+        first = next(n for n in range(len(whole)) if tokenizer.decode(whole[: n + 1]) == "one")
+        decoder = tokenizer.continuation_decoder()
+        assert "".join(map(decoder.push, whole[first + 1 :])) + decoder.finish() == " two"
 
     def test_special_ids_lie_inside_the_vocabulary(self, tokenizer: Tokenizer) -> None:
         """There is an end and a padding; a start is not needed."""
@@ -147,7 +174,8 @@ class TokenizerContract:
     def test_the_bytes_of_tokens_join_to_the_text(self, tokenizer: Tokenizer) -> None:
         """What each token stands for is all that decoding looks at."""
         ids = tokenizer.encode("昨夜 in 12345 days 👩🏽")
-        assert b"".join(map(tokenizer.token_bytes, ids)).decode() == tokenizer.decode(ids)
+        spelled = b"".join(map(tokenizer.token_bytes, ids)).decode()
+        assert (spelled.removeprefix(" ") if tokenizer.strips_first_space else spelled) == tokenizer.decode(ids)
 
     def test_an_unknown_id_is_refused(self, tokenizer: Tokenizer) -> None:
         """An id from another vocabulary is a mistake, and never decodes to some other token's text."""

@@ -76,14 +76,16 @@ class JsonCodec:
         """Return the ids of each text; the names of special tokens in `allowed` become those, others stay text."""
         mind_forks()
         rust = self._variant(allowed)
-        clean = [SURROGATE.sub(STAND_IN, text) for text in texts]
-        if len(clean) == 1:
-            return [list(rust.encode(clean[0], add_special_tokens=False).ids)]
-        return [
-            list(encoding.ids)
-            for some in portions(clean)
-            for encoding in rust.encode_batch_fast(some, add_special_tokens=False)
-        ]
+        try:
+            if len(texts) == 1:
+                return [list(rust.encode(texts[0], add_special_tokens=False).ids)]
+            batches = (rust.encode_batch_fast(some, add_special_tokens=False) for some in portions(texts))
+            return [list(encoding.ids) for batch in batches for encoding in batch]
+        except (TypeError, UnicodeError):  # a lone surrogate is in one of them
+            clean = [SURROGATE.sub(STAND_IN, text) for text in texts]
+            if clean == list(texts):
+                raise
+            return self.encode_batch(clean, allowed)
 
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         """Return the ids of a text, and for each the place of the character at which it begins."""

@@ -18,6 +18,7 @@ from write_tokenizer_families import COUNT, checksums, names_of
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.models.transformers_tokenizers import read
+from kerasgen.testing.tokenizers import TokenizerContract
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.pretokenization import NEWER_LETTERS, NEWER_NUMBERS
 from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -179,3 +180,32 @@ def test_a_sentencepiece_model_is_not_trimmed(directories: Path) -> None:
     assert isinstance(tokenizer, PretrainedTokenizer)
     with pytest.raises(TokenArgumentError, match=r"'tokenizer\.model' can't be trimmed"):
         trim(tokenizer, use_of(["a"], tokenizer))
+
+
+class _Contract(TokenizerContract):
+    family: str
+
+    @pytest.fixture
+    def tokenizer(self, directories: Path) -> Tokenizer:
+        return tokenizer_of(directories / self.family)
+
+    def make_tokenizer(self) -> Tokenizer:
+        raise NotImplementedError  # the fixture has the directories
+
+    def load(self, directory: Path) -> Tokenizer:
+        return PretrainedTokenizer.from_directory(directory)
+
+
+class TestLlamaModel(_Contract):
+    family = "llama_model"
+    lossless = False  # a lone surrogate becomes U+FFFD
+
+
+class TestGemma(_Contract):
+    family = "gemma"
+    lossless = False
+
+
+class TestQwen3(_Contract):
+    family = "qwen3"
+    lossless = False  # it brings a text into the form NFC

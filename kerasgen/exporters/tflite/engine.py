@@ -138,10 +138,11 @@ def _keep(model: LanguageModel, source: LiteRt, length: int, engine: LiteRtEngin
 def _check_architecture(model: LanguageModel) -> None:
     from kerasgen.models import architectures, described
     from kerasgen.tokens.bpe import ByteLevelBPE
+    from kerasgen.tokens.pretrained import PretrainedTokenizer
 
-    if described.config_of(model) is None or not isinstance(model.tokenizer, ByteLevelBPE):
+    if described.config_of(model) is None or not isinstance(model.tokenizer, (ByteLevelBPE, PretrainedTokenizer)):
         raise GenerateArgumentError(
-            f"LiteRT decodes models of {', '.join(architectures.backbones())} with byte-level BPE tokenizers. "
+            f"LiteRT decodes models of {', '.join(architectures.backbones())} whose tokenizer one file holds. "
             f"Received: a {described.name_of(model)} with a {type(model.tokenizer).__name__}. Use engine='keras'."
         )
 
