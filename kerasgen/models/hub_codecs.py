@@ -20,11 +20,13 @@ from kerasgen.tokens.pretokenization import (
     token_bytes,
 )
 
-# What the families cut text by before merging; every family but GPT-2's and GPT-NeoX's cuts as Llama 3 does in
-# KerasHub. Source: the `pre_tokenizer` of each family's published tokenizer.
-_PATTERNS = (("Qwen", QWEN2_PATTERN), ("GPTNeoX", GPT2_PATTERN))
+# What the families cut text by before merging, all others as Llama 3 does; a KerasHub preset doesn't say it. Source:
+# the `pre_tokenizer` of each family's published tokenizer.
+_BLOOM_PATTERN = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+_PATTERNS = (("Qwen", QWEN2_PATTERN), ("GPTNeoX", GPT2_PATTERN), ("Bloom", _BLOOM_PATTERN), ("Falcon", GPT2_PATTERN))
+_SEVERAL_STEPS = ("Falcon",)  # which cuts punctuation apart before, and three digits at a time after
 
-_NORMALIZED = ("Qwen",)  # whose published tokenizers bring a text into the form NFC first
+_NORMALIZED = ("Qwen", "GPTNeoX")  # whose published tokenizers bring a text into the form NFC first
 
 
 class BytePairs:
@@ -46,7 +48,7 @@ class BytePairs:
         from tokenizers import Tokenizer as Rust
         from tokenizers.models import BPE
         from tokenizers.normalizers import NFC
-        from tokenizers.pre_tokenizers import ByteLevel, Split
+        from tokenizers.pre_tokenizers import ByteLevel, Digits, Punctuation, Split
         from tokenizers.pre_tokenizers import Sequence as Steps
 
         self._cut = next((pattern for name, pattern in _PATTERNS if kind.startswith(name)), LLAMA3_PATTERN)
@@ -57,7 +59,10 @@ class BytePairs:
             model = BPE(self._vocabulary, self._merges)
         except Exception as cause:
             raise ModelFormatError(f"The {kind}'s merges don't fit its vocabulary: {cause}.") from cause
-        self._splitter = Split(Regex(self._cut), behavior="isolated")
+        cut = Split(Regex(self._cut), behavior="isolated")
+        self._in_steps = kind.startswith(_SEVERAL_STEPS)
+        digits = [Digits(individual_digits=False), Split(Regex("[0-9][0-9][0-9]"), behavior="isolated")]
+        self._splitter = Steps([Punctuation("contiguous"), cut, *digits]) if self._in_steps else cut
         self._rust = Rust(model)
         self._rust.pre_tokenizer = Steps([self._splitter, ByteLevel(add_prefix_space=False, use_regex=False)])
         self._normalizes = kind.startswith(_NORMALIZED)
@@ -72,8 +77,8 @@ class BytePairs:
         }
 
     def contents(self) -> Contents | None:
-        """Return the vocabulary, merges and cut, or None where a text is normalized before."""
-        if self._normalizes:
+        """Return the vocabulary, merges and cut, or None where a text is normalized before, or cut in several steps."""
+        if self._normalizes or self._in_steps:
             return None
         cut = Pretokenization(None if self._cut == GPT2_PATTERN else self._cut)
         return Contents(
@@ -99,6 +104,7 @@ class BytePairs:
         """Return all that could change an id."""
         parts = [self._cut, sorted(self._vocabulary.items(), key=lambda item: item[1]), self._merges]
         parts += ["NFC"] if self._normalizes else []
+        parts += ["punctuation, three digits"] if self._in_steps else []
         return json.dumps(parts, allow_nan=False).encode()
 
     def _encode(self, text: str) -> list[int]:

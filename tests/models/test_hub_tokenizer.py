@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from drawn_texts import drawn
 from hub_tokenizers import LLAMA3_SPECIAL, SENTENCES, gemma_tokenizer, keras_hub, llama3_tokenizer
 from tiny import byte_symbols, roughen, undrawn
+from tokenizers import Tokenizer as RustTokenizer
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.models.base import LanguageModel
@@ -136,6 +140,28 @@ def test_llama3_cuts_numbers_by_three_and_qwen_by_one() -> None:
     assert qwen.encode("12") == [vocabulary["1"], vocabulary["2"]]
     assert qwen.start_token_id is None
     assert llama.digest() != qwen.digest()
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("bloom", "Bloom"), ("falcon", "Falcon"), ("gpt_neox", "GPTNeoX"), ("qwen3", "Qwen")],
+)
+def test_a_family_cuts_as_its_published_tokenizer_does(family: str, kind: str, tmp_path: Path) -> None:
+    """Which a KerasHub preset does not say: only the class does."""
+    with tarfile.open(Path(__file__).parents[1] / "tokens" / "families.tar.xz") as archive:
+        archive.extract(f"{family}/tokenizer.json", tmp_path, filter="data")
+    found = json.loads((tmp_path / family / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = dict(found["model"]["vocab"])
+    vocabulary |= {entry["content"]: entry["id"] for entry in found["added_tokens"]}
+    merges = [" ".join(pair) for pair in found["model"]["merges"]]
+    made = getattr(keras_hub().tokenizers, f"{kind}Tokenizer")(vocabulary=vocabulary, merges=merges)
+    rust = RustTokenizer.from_file(str(tmp_path / family / "tokenizer.json"))
+    rust.encode_special_tokens = True
+    added = [entry["content"] for entry in found["added_tokens"] if not entry["special"]]  # which KerasHub doesn't find
+    texts = [text for text in drawn(200) if not any(token in text for token in added)]
+    assert len(texts) > 30
+    expected = [encoding.ids for encoding in rust.encode_batch(texts, add_special_tokens=False)]
+    assert KerasHubTokenizer(made).encode_batch(texts) == expected
 
 
 def test_a_byte_that_a_vocabulary_lacks_is_left_out() -> None:
