@@ -8,7 +8,6 @@ from operator import attrgetter
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, keras_weights
 
 _SCALES, _BIASES = ("gamma", "scale"), ("beta", "bias")
@@ -54,7 +53,8 @@ class KerasDecoder:
         if self.architecture is None:
             return not any(map(_is_quantized, self._leaves()))
         return (
-            all(_is_known(self.architecture, layer) for layer in self.backbone.transformer_layers)
+            not keras_weights.keeps_kernels_otherwise(self.architecture)
+            and all(_is_known(self.architecture, layer) for layer in self.backbone.transformer_layers)
             and not any(map(_is_quantized, self._leaves()))
             and keras_weights.has_its_layers(self.architecture, self.backbone)
         )
@@ -66,7 +66,7 @@ class KerasDecoder:
 
 def of_backbone(backbone: Any) -> KerasDecoder | None:
     """Return the decoder that a KerasHub backbone is, or None where no table says what its layers are."""
-    architecture = architectures.of_backbone(type(backbone).__name__)
+    architecture = keras_weights.architecture_of_backbone(backbone)
     if architecture is None:
         return None
     config = keras_weights.describe(architecture, backbone)

@@ -49,7 +49,13 @@ def check_config(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ModelFormatError: a setting is unknown or has no counterpart.
     """
-    return settings(preset, config)
+    checked = settings(preset, config)
+    architecture = architectures.named(config["model_type"])
+    if architecture is not None:
+        from kerasgen.models import transformers_decoders
+
+        transformers_decoders.describe(architecture, preset, checked)
+    return checked
 
 
 def check_files(preset: str) -> None:

@@ -7,11 +7,13 @@ Any other is an error, for a model that is read without one key of it says somet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from kerasgen.errors import ModelFormatError
+from kerasgen.models import transformers_rotary
 from kerasgen.models.architectures.config_rules import FIXED, IRRELEVANT, ConfigRules
 from kerasgen.models.transformers_configs import FULL, model_types, rules_of
+from kerasgen.models.transformers_rotary import CHANGED
 
 
 def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
             f"{known.classes[0] if model_type == 'gpt2' else known.classes[1]!r}."
         )
     said = _without_aliases(what, config, known)
-    rotary = _rotary(what, said, known)
+    rotary = transformers_rotary.read(what, said, known)
     for key, value in said.items():
         _check(what, key, value, known)
     for key in known.sizes:
@@ -55,11 +57,8 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
         _complete_smollm3(complete)
     reason = known.further(complete)
     if reason:
-        raise ModelFormatError(f"{what} has {reason}. {_CHANGED}")
+        raise ModelFormatError(f"{what} has {reason}. {CHANGED}")
     return complete
-
-
-_CHANGED: Final = "It can't be read without changing what it says."
 
 
 def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:
@@ -67,19 +66,24 @@ def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:
     if allowed is not None:
         if value not in allowed:
             raise ModelFormatError(
-                f"{what} has {key}={value!r}; KerasHub's layers have only {' or '.join(map(repr, allowed))}. {_CHANGED}"
+                f"{what} has {key}={value!r}; what is read is only {' or '.join(map(repr, allowed))}. {CHANGED}"
             )
     elif key in known.sizes or key in IRRELEVANT or key in known.irrelevant or key in known.aliases:
         pass
     elif key in known.defaults:
         listed = key in ("layer_types", "no_rope_layers")
         if isinstance(value, (list, dict)) and not (listed and isinstance(value, list)):
-            raise ModelFormatError(f"{what} has {key}={value!r}, and KerasHub's layers have one value. {_CHANGED}")
-    elif value is not None and not (known.rope_theta is not None and key in _ROTARY):
+            raise ModelFormatError(f"{what} has {key}={value!r}, and KerasHub's layers have one value. {CHANGED}")
+    elif value is not None and not (known.rope_theta is not None and key in _rotary_keys(known)):
         raise ModelFormatError(
             f"{what} has the setting {key}={value!r}, which is not known, so whether KerasHub's layers compute it is "
             "not either. If it changes nothing in what the model computes, take it out of the 'config.json'."
         )
+
+
+def _rotary_keys(known: ConfigRules) -> tuple[str, ...]:
+    local = (transformers_rotary.LOCAL_BASE,) if isinstance(known.rope_theta, Mapping) else ()
+    return (*transformers_rotary.KEYS, *local)
 
 
 def _without_aliases(what: str, config: Mapping[str, Any], known: ConfigRules) -> dict[str, Any]:
@@ -91,53 +95,6 @@ def _without_aliases(what: str, config: Mapping[str, Any], known: ConfigRules) -
                 "out of its 'config.json'."
             )
     return said
-
-
-_ROTARY: Final = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor")
-_LLAMA3: Final = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-
-
-def _rotary(what: str, said: Mapping[str, Any], known: ConfigRules) -> dict[str, Any]:
-    """The rotary positions as KerasHub's converters look for them, whichever transformers wrote the configuration."""
-    if known.rope_theta is None:
-        return {}
-    found = {key: said[key] for key in ("rope_parameters", "rope_scaling") if said.get(key) is not None}
-    for key, value in found.items():
-        if not isinstance(value, dict):
-            raise ModelFormatError(f"{what} has {key}={value!r}, which must be a JSON object.")
-    given: dict[str, Any] = {key: said[key] for key in ("rope_theta", "partial_rotary_factor") if said.get(key)}
-    for key, value in ((key, value) for part in found.values() for key, value in part.items()):
-        name = "rope_type" if key == "type" else key
-        if given.setdefault(name, value) != value:
-            raise ModelFormatError(
-                f"{what} says both {name}={given[name]!r} and {name}={value!r} of its rotary positions. Take one of "
-                "them out of its 'config.json'."
-            )
-    kind, theta = given.pop("rope_type", "default"), given.pop("rope_theta", known.rope_theta)
-    written = next(iter(found), "rope_parameters")
-    if theta not in known.fixed.get("rope_theta", (theta,)):
-        raise ModelFormatError(
-            f"{what} has rope_theta={theta!r}; KerasHub's layers have only {known.rope_theta!r}. {_CHANGED}"
-        )
-    if kind not in known.rope_types:
-        raise ModelFormatError(
-            f"{what} has {written} of the kind {kind!r}; KerasHub's layers have only "
-            f"{' or '.join(map(repr, known.rope_types))}. {_CHANGED}"
-        )
-    if given.pop("partial_rotary_factor", 1.0) != 1.0:
-        raise ModelFormatError(f"{what} has a partial_rotary_factor; KerasHub's layers turn whole heads. {_CHANGED}")
-    wanted = _LLAMA3 if kind == "llama3" else ()
-    unknown = [key for key in given if key not in wanted]
-    if unknown:
-        raise ModelFormatError(
-            f"{what} has {unknown[0]}={given[unknown[0]]!r} in its {written}, which rotary positions of the kind "
-            f"{kind!r} don't have. {_CHANGED}"
-        )
-    missing = [key for key in wanted if key not in given]
-    if missing:
-        raise ModelFormatError(f"{what} does not say the {missing[0]!r} of its {written}. Complete its 'config.json'.")
-    scaling = {"rope_type": kind, **given} if kind == "llama3" else None
-    return {"rope_theta": theta, "rope_scaling": scaling, "rope_parameters": {"rope_theta": theta}}
 
 
 def _complete_smollm3(config: dict[str, Any]) -> None:

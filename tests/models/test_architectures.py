@@ -132,19 +132,8 @@ def test_transformers_computes_the_same_with_what_is_written(name: str) -> None:
     causal_lm, architecture = make(name)
     config = keras_weights.describe(architecture, causal_lm.backbone)
     weights = keras_weights.read(architecture, causal_lm.backbone)
-    keys = {key: getattr(causal_lm.backbone, argument) for argument, key in architecture.arguments.items()}
-    if name == "llama_3":
-        keys["rope_parameters"] = {
-            "rope_type": "llama3",
-            "factor": 4.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 16,
-        }
-    if architecture.name == "llama":
-        keys["rope_parameters"] = {"rope_type": "default"} | keys.get("rope_parameters", {}) | {"rope_theta": 500.0}
-    keys |= {other: keys[key] for other, key in architecture.transformers_same.items()}
-    made = transformers.AutoConfig.for_model(architecture.name, **(dict(architecture.transformers_settings) | keys))
+    keys = architecture.settings(config)
+    made = transformers.AutoConfig.for_model(architecture.name, **keys)
     model = getattr(transformers, architecture.transformers_class)(made).eval()
     file = tensors.write(architecture, config, weights, "transformers")
     loaded = model.load_state_dict(
@@ -160,10 +149,16 @@ def test_transformers_computes_the_same_with_what_is_written(name: str) -> None:
 
 
 def test_every_architecture_is_found_by_each_of_its_names() -> None:
-    for name in architectures.backbones():
-        known = architectures.of_backbone(name)
+    for name in architectures.names():
+        known = architectures.named(name)
         assert known is not None
-        assert architectures.named(known.name) is known
-        assert known.gguf is None or architectures.named_in_gguf(known.gguf) is known
+        assert known.name == name
+        if known.gguf is not None:
+            of_gguf = architectures.named_in_gguf(known.gguf)
+            assert of_gguf is not None
+            assert of_gguf.gguf == known.gguf
+    assert set(architectures.backbones()) >= {
+        known.backbone for known in map(architectures.named, architectures.names())
+    } - {None}
     assert architectures.of_backbone("BertBackbone") is None
     assert architectures.named("bert") is None

@@ -62,13 +62,22 @@ GPT_NEOX = replace(
 )
 
 
+HELD_GEMMA2 = replace(GEMMA2, attention=Attention(4, 2, 8), logit_soft_cap=None)
+WIDE = RotaryPositions(1_000_000.0, scaling=LinearScaling(8.0))
+
+
 def rotary(scaling):
     return replace(LLAMA, positions=RotaryPositions(base=500.0, scaling=scaling))
 
 
 CONFIGS = {
     "gpt2": GPT2,
-    "opt": replace(GPT2, architecture="opt", feedforward=replace(GPT2.feedforward, activation="relu")),
+    "opt": replace(
+        GPT2,
+        architecture="opt",
+        feedforward=replace(GPT2.feedforward, activation="relu"),
+        positions=LearnedPositions(offset=2),
+    ),
     "llama": LLAMA,
     "llama_tied_with_biases": replace(
         LLAMA,
@@ -87,14 +96,41 @@ CONFIGS = {
         attention=Attention(3, 1, 8, query_bias=True, key_bias=True, value_bias=True),
         tied_head=True,
     ),
-    "qwen3": replace(LLAMA, architecture="qwen3", attention=replace(LLAMA.attention, query_key_norm=RMS)),
+    "qwen3": replace(
+        LLAMA,
+        architecture="qwen3",
+        attention=replace(LLAMA.attention, query_key_norm=Norm("rms", 1e-6, bias=False)),
+        norm=Norm("rms", 1e-6, bias=False),
+    ),
     "gemma2": GEMMA2,
     "gemma3_text": replace(
         GEMMA2,
         architecture="gemma3_text",
         attention=Attention(4, 2, 8, scale=0.25, query_key_norm=GEMMA2.norm, windows=(6, 6, 6, None)),
+        positions=RotaryPositions(500.0, scaling=LinearScaling(8.0)),
         positions_by_layer=(RotaryPositions(100.0),) * 3 + (RotaryPositions(500.0, scaling=LinearScaling(8.0)),),
         logit_soft_cap=None,
+    ),
+    # Those that KerasHub's layers compute, whose epsilons, bases and scales are fixed.
+    "gemma": replace(HELD_GEMMA2, architecture="gemma", attention=Attention(4, 1, 8), norm_placement="before"),
+    "gemma2_held": replace(
+        HELD_GEMMA2,
+        attention=Attention(4, 2, 8, soft_cap=2.0, windows=(6, None, 6, None)),
+        logit_soft_cap=3.0,
+    ),
+    "gemma3_held": replace(
+        HELD_GEMMA2,
+        architecture="gemma3_text",
+        num_layers=6,
+        attention=Attention(4, 2, 8, query_key_norm=HELD_GEMMA2.norm, windows=(6,) * 5 + (None,)),
+        positions=WIDE,
+        positions_by_layer=(RotaryPositions(),) * 5 + (WIDE,),
+    ),
+    "qwen3_held": replace(
+        LLAMA,
+        architecture="qwen3",
+        attention=Attention(4, 2, 10, query_key_norm=RMS),
+        positions=RotaryPositions(500.0, scaling=LinearScaling(2.0)),
     ),
     "gpt_neox": GPT_NEOX,
     "gptj": replace(

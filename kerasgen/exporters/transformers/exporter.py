@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kerasgen.decoder.config import DecoderConfig, RotaryPositions
-from kerasgen.decoder.rotary_scaling import Llama3Scaling, RotaryScaling
-from kerasgen.errors import ExportArgumentError, ExportError
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError
 from kerasgen.exporters.base import Artefact, Exporter, check_length
 from kerasgen.files import temporary
 from kerasgen.keywords import meant
@@ -86,7 +85,7 @@ class TransformersExporter(Exporter):
         comparison.require_positions(positions)
         comparison.require_finite(model)
         # kerasgen's own readers know no other, so nothing could be proved.
-        is_fixed = "layer_norm_epsilon" not in architecture.arguments
+        is_fixed = "norm.epsilon" not in architecture.keys.values()
         if is_fixed and described.norm.epsilon != architecture.layer_norm_epsilon:
             raise ExportArgumentError(
                 f"The norm's epsilon must be {architecture.layer_norm_epsilon}. Received: {described.norm.epsilon}."
@@ -197,33 +196,20 @@ class TransformersExporter(Exporter):
 
 
 def _config(architecture: Architecture, backbone: Any, described: DecoderConfig, positions: int) -> dict[str, Any]:
-    """What `config.json` says of a decoder."""
-    sizes = {key: getattr(backbone, name) for name, key in architecture.arguments.items()}
-    found = {"architectures": [architecture.transformers_class], "model_type": architecture.name, **sizes}
-    if isinstance(described.positions, RotaryPositions):
-        found |= {
-            "max_position_embeddings": positions,
-            "head_dim": described.attention.head_dim,
-            "rope_theta": described.positions.base,
-            "rope_scaling": _scaling(described.positions.scaling),
-        }
-    same = {key: found[other] for key, other in architecture.transformers_same.items()}
-    return {**found, **same, **architecture.transformers_settings}
+    """What `config.json` says of a decoder.
 
-
-def _scaling(scaling: RotaryScaling | None) -> dict[str, Any] | None:
-    """What `config.json` says of how rotary positions are scaled, as every version of transformers reads it."""
-    if scaling is None:
-        return None
-    if not isinstance(scaling, Llama3Scaling):  # KerasHub's layers have no other
-        raise ExportArgumentError(f"Rotary positions can be scaled as Llama 3's are. Received: {scaling!r}.")
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_frequency_factor,
-        "high_freq_factor": scaling.high_frequency_factor,
-        "original_max_position_embeddings": scaling.original_length,
-    }
+    Raises:
+        ExportArgumentError: transformers has no key for one of its traits.
+    """
+    first: dict[str, Any] = {"architectures": [architecture.transformers_class], "model_type": architecture.name}
+    if described.max_sequence_length is None:
+        first["max_position_embeddings"] = positions
+    if architecture.transformers_dropout:
+        first[architecture.transformers_dropout] = backbone.dropout
+    try:
+        return first | architecture.settings(described)
+    except ModelArgumentError as cause:
+        raise ExportArgumentError(f"The model can't be written for transformers: {cause}") from cause
 
 
 def write_tokenizer(tokenizer: FileTokenizer, directory: Path, *, length: int) -> None:

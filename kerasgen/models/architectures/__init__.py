@@ -9,31 +9,57 @@ from importlib import import_module
 
 from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
 
-# KerasHub's backbone class, and the module of its architecture.
-_HOMES = {"GPT2Backbone": "gpt2", "Llama3Backbone": "llama", "LlamaBackbone": "llama", "OPTBackbone": "opt"}
+# What transformers calls an architecture (`model_type`), and its module. Of those that llama.cpp has one name for, the
+# first is what a GGUF file becomes.
+_HOMES = {
+    "gpt2": "gpt2",
+    "opt": "opt",
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+}
+# KerasHub's backbone classes; one of Gemma's may be a Gemma 2, as its settings say.
+_BACKBONES = {
+    "GPT2Backbone": "gpt2",
+    "Gemma3Backbone": "gemma3_text",
+    "GemmaBackbone": "gemma",
+    "Llama3Backbone": "llama",
+    "LlamaBackbone": "llama",
+    "MistralBackbone": "mistral",
+    "OPTBackbone": "opt",
+    "Qwen3Backbone": "qwen3",
+    "QwenBackbone": "qwen2",
+}
 
 
 def backbones() -> list[str]:
     """Return the names of the KerasHub backbone classes that have an architecture."""
-    return sorted(_HOMES)
+    return sorted(_BACKBONES)
 
 
 def of_backbone(name: str) -> Architecture | None:
-    """Return the architecture of a KerasHub backbone class by its name, or None where there is none."""
+    """Return the architecture of a KerasHub backbone class by its name, or None where there is none.
+
+    Where a class holds several, it is the first; `keras_weights.architecture_of` knows which one a model is.
+    """
+    return named(_BACKBONES[name]) if name in _BACKBONES else None
+
+
+def named(name: str) -> Architecture | None:
+    """Return the architecture that transformers calls so (`model_type`), or None where there is none."""
     if name not in _HOMES:
         return None
     architecture: Architecture = import_module(f"{__name__}.{_HOMES[name]}").ARCHITECTURE
     return architecture
 
 
-def named(name: str) -> Architecture | None:
-    """Return the architecture that transformers calls so (`model_type`), or None where there is none."""
-    return next((known for known in _all() if known.name == name), None)
-
-
 def names() -> list[str]:
     """Return what transformers calls the architectures."""
-    return list(dict.fromkeys(known.name for known in _all()))
+    return list(_HOMES)
 
 
 def listed() -> str:
@@ -59,7 +85,7 @@ def byte_level_tokens(backbone: str) -> ByteLevelTokens | None:
 
 
 def _all() -> list[Architecture]:
-    return [known for backbone in _HOMES if (known := of_backbone(backbone)) is not None]
+    return [known for name in _HOMES if (known := named(name)) is not None]
 
 
 __all__ = [

@@ -5,22 +5,25 @@ Imports the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from kerasgen.decoder.config import DecoderConfig
+from kerasgen.errors import ModelArgumentError
 from kerasgen.models.architectures.config_rules import ConfigRules
 
 
 class Part(NamedTuple):
     """One part of a decoder that holds weights, under the names of four programs.
 
-    Parts of one layer that share a name elsewhere are one tensor there, side by side in the order of the table.
+    Parts of one layer that share a name elsewhere are one tensor there, in the order of the table.
 
     Args:
         name: by `kerasgen.decoder.weights`, such as `query`, whose weights are `query.kernel` and `query.bias`.
-        keras: where KerasHub's backbone, or its layer, holds the Keras layer: attributes joined by dots.
+        keras: where KerasHub's backbone, or its layer, holds the Keras layer: attributes joined by dots. Queries, keys
+            and values may be in one, head by head.
         transformers: transformers' name, without `.weight` and `.bias`.
         gguf: llama.cpp's name, without them.
     """
@@ -55,62 +58,85 @@ class ByteLevelTokens:
         return tuple(dict.fromkeys((self.start_token, self.end_token, self.pad_token)))
 
 
+def _not_in_keras_hub(settings: Mapping[str, Any]) -> DecoderConfig:
+    raise ModelArgumentError("KerasHub has no class of this architecture.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A kind of decoder that kerasgen computes by itself.
 
+    What stands between its many names is a `DecoderConfig`: transformers' settings and KerasHub's become one, and are
+    written from one.
+
     Args:
         name: transformers' `model_type`.
-        backbone: the name of KerasHub's backbone class, of several that of which a transformers directory becomes one.
-        describe: returns the description of a decoder from KerasHub's settings of its backbone, `layer_norm_epsilon`
-            and `tie_word_embeddings` among them.
-        layer_norm_epsilon: of the backbone class where its settings don't say one.
         parts: what stands outside of the layers.
         layer_parts: what each layer holds.
-        layer: the name of KerasHub's layer class.
-        activation: where such a layer holds its activation: attributes joined by dots.
-        dropouts: where it holds those of the attention's probabilities, of what the attention adds and of what the
-            feed-forward part adds; empty where KerasHub puts them elsewhere.
-        arguments: of KerasHub's backbone class, and the key of transformers' `config.json` for each.
-        further_arguments: returns others of them from transformers' settings, or completes those.
+        read_config: returns the description of a decoder from transformers' settings, as `config_rules` let them
+            through, with their `rotary` positions by kind of layer (`config_rules.ConfigRules`).
+        keys: of transformers' `config.json`, and for each where a description has its value: attributes joined by dots.
+        further_keys: returns others of them from a description; raises `ModelArgumentError` for what can't be said.
         config_rules: which keys of transformers' `config.json` are read, and what they may say.
         transformers_class: that transformers' `config.json` names.
         transformers_settings: what else it says, whatever the sizes are.
         transformers_same: keys that repeat another one.
+        transformers_dropout: the key of transformers' dropout that KerasHub's backbone class takes, if it does.
         transformers_prefixes: what the whole model puts before a tensor's name, but the output layer's; the first is
             written.
         transformers_layer: the name of a layer, `{}` for its number.
         transformers_kernels: how transformers keeps a kernel.
+        transformers_by_group: whether queries, keys and values that are one tensor stand there group by group of the
+            queries that share a key, and not all queries, all keys, all values.
         transformers_ignored: regular expressions of tensors that change nothing.
         gguf: what llama.cpp calls it, or None where llama.cpp doesn't run it.
         gguf_interleaves_rotary: whether llama.cpp rotates neighbours of a head where transformers rotates its halves,
             so that its queries' and keys' columns stand in another order.
+        backbone: the name of KerasHub's backbone class, of several that of which a transformers directory becomes one;
+            None where KerasHub has none.
+        describe: returns the description of a decoder from KerasHub's settings of its backbone, `layer_norm_epsilon`
+            and `tie_word_embeddings` among them; raises `ModelArgumentError` for what a description can't say.
+        arguments: of KerasHub's backbone class, and for each where a description has its value.
+        further_arguments: returns others of them from a description.
+        layer_norm_epsilon: of the backbone class where its settings don't say one.
+        layer: the name of KerasHub's layer class.
+        activation: where such a layer holds its activation: attributes joined by dots; empty where it is fixed.
+        heads_first: whether KerasHub's kernels of queries, keys and values are `(heads, width, size)`, and not
+            `(width, heads, size)`.
+        dropouts: where a layer holds those of the attention's probabilities, of what the attention adds and of what
+            the feed-forward part adds; empty where KerasHub puts them elsewhere.
         stored: for each of `parts`, where KerasHub's weights file holds it.
         stored_layer: the same of the first layer; the others have their number behind it.
         tokens: of the byte-level tokenizer, if it has one.
     """
 
     name: str
-    backbone: str
-    describe: Callable[[Mapping[str, Any]], DecoderConfig]
-    layer_norm_epsilon: float
     parts: tuple[Part, ...]
     layer_parts: tuple[Part, ...]
-    layer: str
-    activation: str
-    dropouts: tuple[str, ...] = ()
-    arguments: Mapping[str, str]
-    further_arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda settings: {}
+    read_config: Callable[[Mapping[str, Any]], DecoderConfig]
+    keys: Mapping[str, str]
+    further_keys: Callable[[DecoderConfig], Mapping[str, Any]] = lambda config: {}
     config_rules: ConfigRules
     transformers_class: str
     transformers_settings: Mapping[str, Any] = field(default_factory=dict)
     transformers_same: Mapping[str, str] = field(default_factory=dict)
+    transformers_dropout: str | None = None
     transformers_prefixes: tuple[str, ...]
     transformers_layer: str = "layers.{}"
     transformers_kernels: Literal["in_out", "out_in"] = "out_in"
+    transformers_by_group: bool = False
     transformers_ignored: tuple[str, ...] = ()
     gguf: str | None = None
     gguf_interleaves_rotary: bool = False
+    backbone: str | None = None
+    describe: Callable[[Mapping[str, Any]], DecoderConfig] = _not_in_keras_hub
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    further_arguments: Callable[[DecoderConfig], Mapping[str, Any]] = lambda config: {}
+    layer_norm_epsilon: float = 1e-5
+    layer: str = ""
+    activation: str = ""
+    heads_first: bool = False
+    dropouts: tuple[str, ...] = ()
     stored: Mapping[str, str] = field(default_factory=dict)
     stored_layer: str = ""
     tokens: ByteLevelTokens | None = None
@@ -118,4 +144,45 @@ class Architecture:
     @property
     def causal_lm(self) -> str:
         """The name of KerasHub's causal model class."""
+        assert self.backbone is not None
         return self.backbone.removesuffix("Backbone") + "CausalLM"
+
+    def settings(self, config: DecoderConfig) -> dict[str, Any]:
+        """Return what transformers' `config.json` says of a decoder, beside its class.
+
+        Raises:
+            ModelArgumentError: it has no key for something.
+        """
+        found = {key: attrgetter(path)(config) for key, path in self.keys.items()}
+        found |= {key: found[other] for key, other in self.transformers_same.items()}
+        return {**found, **self.transformers_settings, **self.further_keys(config)}
+
+    def backbone_arguments(self, config: DecoderConfig) -> dict[str, Any]:
+        """Return the arguments of KerasHub's backbone class that come nearest to a description."""
+        found = {name: attrgetter(path)(config) for name, path in self.arguments.items()}
+        return {**found, **self.further_arguments(config)}
+
+    def missing_in_keras_hub(self, config: DecoderConfig) -> list[str]:
+        """Return in which traits KerasHub's layers compute something else than a description says; empty if in none.
+
+        Each is as `attention.soft_cap=2.0 (not None)`; of an architecture that KerasHub has no class for, there is one.
+        """
+        if self.backbone is None:
+            return [f"model_type={self.name!r}"]
+        try:
+            nearest = self.describe({"layer_norm_epsilon": self.layer_norm_epsilon, **self.backbone_arguments(config)})
+        except ModelArgumentError as cause:
+            return [str(cause)]
+        return list(_differing(config, nearest))
+
+
+def _differing(config: Any, nearest: Any, level: str = "") -> Iterator[str]:
+    """Which fields of a description differ from another one's."""
+    for each in fields(config):
+        name, one, other = f"{level}{each.name}", getattr(config, each.name), getattr(nearest, each.name)
+        if one == other:
+            continue
+        if is_dataclass(one) and type(one) is type(other):
+            yield from _differing(one, other, f"{name}.")
+        else:
+            yield f"{name}={one!r} (not {other!r})"

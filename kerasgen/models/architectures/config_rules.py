@@ -38,6 +38,7 @@ FIXED: Final[Mapping[str, tuple[Any, ...]]] = {
 
 SIZES: Final = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 SILU_WITHOUT_BIASES: Final = {"attention_bias": (False,), "mlp_bias": (False,), "hidden_act": ("silu",)}
+"""What KerasHub's layers of mixtures of experts compute."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class ConfigRules:
         fixed: the values that KerasHub's layers compute.
         irrelevant: keys that change no logits, besides those of every architecture.
         aliases: other names of keys.
-        rope_theta: transformers' base of the rotary positions; None if the positions are learned.
+        rope_theta: transformers' base of the rotary positions, or the base for each kind of layer; None if there are
+            no rotary positions.
+        partial_rotary_factor: transformers' share of a head that is rotated.
+        rope_aliases: other names of kinds of scaling.
         rope_types: the kinds of scaling of rotary positions that are handed over.
         further: says what is wrong with a configuration, or None.
     """
@@ -62,8 +66,10 @@ class ConfigRules:
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     irrelevant: tuple[str, ...] = ("max_position_embeddings",)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    rope_theta: float | None = None
-    rope_types: tuple[str, ...] = ("default",)
+    rope_theta: float | Mapping[str, float] | None = None
+    partial_rotary_factor: float = 1.0
+    rope_aliases: Mapping[str, str] = field(default_factory=dict)
+    rope_types: tuple[str, ...] = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
     further: Callable[[Mapping[str, Any]], str | None] = lambda config: None
 
     @property

@@ -28,11 +28,33 @@ def describe(settings: Mapping[str, Any], *, name: str = "gpt2", activation: Any
     )
 
 
+ARGUMENTS = {
+    "vocabulary_size": "vocabulary_size",
+    "max_sequence_length": "max_sequence_length",
+    "hidden_dim": "hidden_dim",
+    "num_layers": "num_layers",
+    "num_heads": "attention.num_query_heads",
+    "intermediate_dim": "feedforward.intermediate_dim",
+}
+_KEYS = {
+    "vocab_size": "vocabulary_size",
+    "n_positions": "max_sequence_length",
+    "n_embd": "hidden_dim",
+    "n_layer": "num_layers",
+    "n_head": "attention.num_query_heads",
+    "n_inner": "feedforward.intermediate_dim",
+}
+
+
+def _read(settings: Mapping[str, Any]) -> DecoderConfig:
+    inner = settings["n_inner"] or 4 * settings["n_embd"]
+    said = {name: inner if key == "n_inner" else settings[key] for name, key in zip(ARGUMENTS, _KEYS, strict=True)}
+    return describe(said | {"layer_norm_epsilon": 1e-5})
+
+
 ARCHITECTURE = Architecture(
     name="gpt2",
-    backbone="GPT2Backbone",
-    describe=describe,
-    layer_norm_epsilon=1e-5,
+    read_config=_read,
     parts=(
         Part("embedding.tokens", "token_embedding", "wte", "token_embd"),
         Part("embedding.positions", "position_embedding", "wpe", "position_embd"),
@@ -48,19 +70,7 @@ ARCHITECTURE = Architecture(
         Part("up", "_feedforward_intermediate_dense", "mlp.c_fc", "ffn_up"),
         Part("down", "_feedforward_output_dense", "mlp.c_proj", "ffn_down"),
     ),
-    layer="TransformerDecoder",
-    activation="_feedforward_intermediate_dense.activation",
-    dropouts=("_self_attention_layer._dropout_layer", "_self_attention_dropout", "_feedforward_dropout"),
-    arguments={
-        "vocabulary_size": "vocab_size",
-        "max_sequence_length": "n_positions",
-        "hidden_dim": "n_embd",
-        "num_layers": "n_layer",
-        "num_heads": "n_head",
-        "intermediate_dim": "n_inner",
-        "dropout": "resid_pdrop",
-    },
-    further_arguments=lambda settings: {"intermediate_dim": settings["n_inner"] or 4 * settings["n_embd"]},
+    keys=_KEYS,
     config_rules=ConfigRules(
         "GPT2",
         sizes=("vocab_size", "n_embd", "n_layer", "n_head", "n_positions"),
@@ -95,12 +105,19 @@ ARCHITECTURE = Architecture(
         "tie_word_embeddings": True,
     },
     transformers_same={"n_ctx": "n_positions"},
+    transformers_dropout="resid_pdrop",
     transformers_prefixes=("transformer.",),  # `GPT2LMHeadModel` writes it, `GPT2Model` none
     transformers_layer="h.{}",
     transformers_kernels="in_out",
     # The causal mask, which older versions of transformers kept beside the weights.
     transformers_ignored=(r"h\.\d+\.attn\.(masked_)?bias",),
     gguf="gpt2",
+    backbone="GPT2Backbone",
+    describe=describe,
+    arguments=ARGUMENTS,
+    layer="TransformerDecoder",
+    activation="_feedforward_intermediate_dense.activation",
+    dropouts=("_self_attention_layer._dropout_layer", "_self_attention_dropout", "_feedforward_dropout"),
     stored={
         "embedding.tokens": "layers/reversible_embedding",
         "embedding.positions": "layers/position_embedding",

@@ -5,7 +5,8 @@ Where a weight lies, the table of the architecture says; KerasHub's kernels keep
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
-from kerasgen.errors import ModelError
+from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.models import architectures
 from kerasgen.models.architectures.base import Architecture
 
@@ -31,8 +32,17 @@ _ATTRIBUTES = {
 
 def architecture_of(causal_lm: Any) -> Architecture | None:
     """Return the architecture of a KerasHub causal model, or None if kerasgen doesn't compute it by itself."""
-    found = architectures.of_backbone(type(causal_lm.backbone).__name__)
+    found = architecture_of_backbone(causal_lm.backbone)
     return found if found is not None and has_its_layers(found, causal_lm.backbone) else None
+
+
+def architecture_of_backbone(backbone: Any) -> Architecture | None:
+    """Return the architecture of a KerasHub backbone by its class and settings, whatever was changed in its layers."""
+    of_class = architectures.of_backbone(type(backbone).__name__)
+    try:
+        return None if of_class is None else architectures.named(describe(of_class, backbone).architecture)
+    except ModelArgumentError:
+        return None
 
 
 def decoder_of(causal_lm: Any) -> tuple[DecoderConfig, Weights]:
@@ -43,36 +53,103 @@ def decoder_of(causal_lm: Any) -> tuple[DecoderConfig, Weights]:
 
 
 def describe(architecture: Architecture, backbone: Any) -> DecoderConfig:
-    """Return the description of a KerasHub backbone of this architecture."""
+    """Return the description of a KerasHub backbone of this architecture.
+
+    Raises:
+        ModelArgumentError: its settings say what no description can.
+    """
     settings = {
-        "tie_word_embeddings": bool(getattr(backbone, "tie_word_embeddings", True)),
+        "tie_word_embeddings": bool(getattr(backbone, "tie_word_embeddings", backbone.token_embedding.tie_weights)),
         **backbone.get_config(),
-        "layer_norm_epsilon": float(backbone.layer_norm.epsilon),
+        "layer_norm_epsilon": float(_final_norm(architecture, backbone).epsilon),
     }
     return architecture.describe(settings)
 
 
+def _final_norm(architecture: Architecture, backbone: Any) -> Any:
+    return attrgetter(next(part.keras for part in architecture.parts if part.name == "final_norm"))(backbone)
+
+
 def layer_parts(architecture: Architecture, layer: Any) -> dict[str, Any]:
     """Return the Keras layers of one of a backbone's `transformer_layers` by the names of the parts."""
-    return {part.name: attrgetter(part.keras)(layer) for part in architecture.layer_parts}
+    found = {part.name: _held(part.keras, layer) for part in architecture.layer_parts}
+    return {name: keras_layer for name, keras_layer in found.items() if keras_layer is not None}
 
 
-def variables(architecture: Architecture, backbone: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the Keras variable of each weight that the description of a backbone implies.
+def _held(path: str, holder: Any) -> Any:
+    """The Keras layer at a path, or None where a model has none, as norms that a description may lack."""
+    for attribute in path.split("."):
+        holder = getattr(holder, attribute, None)
+    return holder
 
-    Of a kernel with an adapter, it is the sum of both, which is no variable.
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A Keras variable, and the weights that it holds.
+
+    Args:
+        names: full, of the weights; several are queries, keys and values, head by head.
+        shapes: of the weights.
+        variable: of Keras; of a kernel with an adapter, the sum of both, which is no variable.
+        heads_first: whether a kernel is `(heads, width, size)`.
     """
-    for name in decoder_weights.shapes(describe(architecture, backbone)):
-        *levels, leaf = name.split(".")
-        if levels[0] == "layers":
-            holder, table, part = backbone.transformer_layers[int(levels[1])], architecture.layer_parts, levels[2]
-        else:
-            holder, table, part = backbone, architecture.parts, name if levels[0] == "embedding" else levels[0]
-        path = next(row.keras for row in table if row.name == part)
-        keras_layer = attrgetter(path)(holder)
-        attribute = next(known for known in _ATTRIBUTES[leaf] if getattr(keras_layer, known, None) is not None)
-        yield name, getattr(keras_layer, attribute)
 
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    variable: Any
+    heads_first: bool
+
+    def read(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return copies of the weights, float32, by their full names."""
+        array = np.array(self.variable, dtype=np.float32)
+        if len(self.names) > 1:
+            parts = np.split(array, len(self.names), axis=-1)
+        else:
+            parts = [np.ascontiguousarray(array.swapaxes(0, 1)) if self.heads_first else array]
+        every = zip(self.names, self.shapes, parts, strict=True)
+        return {name: part.reshape(shape) for name, shape, part in every}
+
+    def assign(self, given: Mapping[str, Any]) -> None:
+        """Give the variable weights by their full names."""
+        shape = tuple(self.variable.shape)
+        if len(self.names) > 1:
+            one = (*shape[:-1], shape[-1] // len(self.names))
+            value = np.concatenate([given[name].reshape(one) for name in self.names], axis=-1)
+        elif self.heads_first:
+            heads, width, size = shape
+            value = given[self.names[0]].reshape(width, heads, size).swapaxes(0, 1)
+        else:
+            value = given[self.names[0]].reshape(shape)
+        self.variable.assign(value)
+
+
+def places(architecture: Architecture, backbone: Any) -> Iterator[Place]:
+    """Yield where a backbone holds the weights that its description implies."""
+    shapes = decoder_weights.shapes(describe(architecture, backbone))
+    together: dict[tuple[str, str, str], list[str]] = {}
+    for name in shapes:
+        *levels, leaf = name.split(".")
+        in_layer = levels[0] == "layers"
+        table = architecture.layer_parts if in_layer else architecture.parts
+        known = {row.name: row.keras for row in table}
+        part = levels[2] if in_layer else next(each for each in (name, ".".join(levels), levels[0]) if each in known)
+        together.setdefault((levels[1] if in_layer else "", known[part], leaf), []).append(name)
+    for (number, path, leaf), names in together.items():
+        keras_layer = attrgetter(path)(backbone.transformer_layers[int(number)] if number else backbone)
+        attribute = next(each for each in _ATTRIBUTES[leaf] if getattr(keras_layer, each, None) is not None)
+        is_first = architecture.heads_first and leaf == "kernel" and names[0].split(".")[-2] in _HEADS
+        yield Place(
+            tuple(names), tuple(shapes[name] for name in names), getattr(keras_layer, attribute), heads_first=is_first
+        )
+
+
+def keeps_kernels_otherwise(architecture: Architecture) -> bool:
+    """Return whether a kernel of KerasHub's is no reshaped `(in, out)`: heads come first, or three are one."""
+    paths = [part.keras for part in architecture.layer_parts]
+    return architecture.heads_first or len(set(paths)) < len(paths)
+
+
+_HEADS = ("query", "key", "value")
 
 # What each part of a layer is in a product that several devices share: heads and feed-forward columns stay whole on a
 # device, so that a block needs two sums over the devices (Shoeybi et al. 2019, arXiv 1909.08053).
@@ -88,13 +165,18 @@ def sharded(architecture: Architecture, backbone: Any, axis: str) -> dict[str, t
         backbone: without adapters.
         axis: its name in the mesh.
     """
-    return cuts(variables(architecture, backbone), axis)
+    held = [(place.names[0], place.variable, place.heads_first) for place in places(architecture, backbone)]
+    return _cuts(held, axis)
 
 
 def cuts(named: Iterable[tuple[str, Any]], axis: str) -> dict[str, tuple[str | None, ...]]:
     """Return how the axis of a mesh cuts variables that are given with their full names, by their paths."""
+    return _cuts([(name, variable, False) for name, variable in named], axis)
+
+
+def _cuts(held: Iterable[tuple[str, Any, bool]], axis: str) -> dict[str, tuple[str | None, ...]]:
     found: dict[str, tuple[str | None, ...]] = {}
-    for name, variable in named:
+    for name, variable, heads_first in held:
         rest: tuple[None, ...] = (None,) * (len(variable.shape) - 1)
         part, leaf = name.split(".")[-2:]
         if part == "embedding" and leaf != "norm":
@@ -102,7 +184,8 @@ def cuts(named: Iterable[tuple[str, Any]], axis: str) -> dict[str, tuple[str | N
         elif part == "head" and leaf == "kernel":
             found[variable.path] = (axis, None)
         elif part in _BY_COLUMNS:
-            found[variable.path] = (None, axis, *rest[1:]) if leaf == "kernel" else (axis, *rest)
+            is_second = leaf == "kernel" and not heads_first
+            found[variable.path] = (None, axis, *rest[1:]) if is_second else (axis, *rest)
         elif part in _BY_ROWS and leaf == "kernel":
             found[variable.path] = (axis, *rest)
     return found
@@ -119,9 +202,11 @@ def read(architecture: Architecture, backbone: Any) -> Weights:
             "The model is quantized: its weights are codes, and kerasgen's own decoders compute with plain weights. Do "
             "this before causal_lm.quantize(…)."
         )
-    shapes = decoder_weights.shapes(describe(architecture, backbone))
+    found: dict[str, Any] = {}
+    for place in places(architecture, backbone):
+        found |= place.read()
     return decoder_weights.nested(
-        {name: _array(variable).reshape(shapes[name]) for name, variable in variables(architecture, backbone)}
+        {name: found[name] for name in decoder_weights.shapes(describe(architecture, backbone))}
     )
 
 
@@ -133,14 +218,14 @@ def assign(architecture: Architecture, backbone: Any, weights: Weights) -> None:
     """
     decoder_weights.check(weights, describe(architecture, backbone))
     given = decoder_weights.flat(weights)
-    for name, variable in variables(architecture, backbone):
-        variable.assign(given[name].reshape(variable.shape))
+    for place in places(architecture, backbone):
+        place.assign(given)
 
 
 def with_weights(architecture: Architecture, causal_lm: Any, weights: Weights) -> Any:
     """Return another KerasHub model of the same kind, float32, of these weights, which may be of its first ids."""
-    settings = causal_lm.backbone.get_config()
-    settings |= {name: getattr(causal_lm.backbone, name) for name in architecture.arguments}  # Llama's omits one
+    config = describe(architecture, causal_lm.backbone)
+    settings = causal_lm.backbone.get_config() | architecture.backbone_arguments(config)  # Llama's omits the tie
     settings |= {"vocabulary_size": len(weights["embedding"]["tokens"]), "dtype": "float32"}
     backbone = type(causal_lm.backbone).from_config(settings)
     assign(architecture, backbone, weights)
@@ -152,13 +237,26 @@ def has_its_layers(architecture: Architecture, backbone: Any) -> bool:
 
     A person may change either.
     """
-    wanted = describe(architecture, backbone).feedforward.activation
-    of = attrgetter(architecture.activation)
-    return all(
-        type(layer).__name__ == architecture.layer and getattr(of(layer), "__name__", None) == wanted
-        for layer in backbone.transformer_layers
+    config = describe(architecture, backbone)
+    return all(_is_its_layer(architecture, config, layer) for layer in backbone.transformer_layers) and (
+        _is_close(_final_norm(architecture, backbone).epsilon, config.norm.epsilon)
     )
 
 
-def _array(variable: Any) -> npt.NDArray[np.float32]:
-    return np.array(variable, dtype=np.float32)
+def _is_its_layer(architecture: Architecture, config: DecoderConfig, layer: Any) -> bool:
+    if type(layer).__name__ != architecture.layer:
+        return False
+    if architecture.activation:
+        activation = attrgetter(architecture.activation)(layer)
+        if getattr(activation, "__name__", None) != config.feedforward.activation:
+            return False
+    inner = config.attention.query_key_norm
+    for name, keras_layer in layer_parts(architecture, layer).items():
+        norm = inner if name in ("query_norm", "key_norm") else config.norm
+        if name.endswith("_norm") and (norm is None or not _is_close(keras_layer.epsilon, norm.epsilon)):
+            return False
+    return True
+
+
+def _is_close(one: float, other: float) -> bool:
+    return abs(one - other) <= 1e-6 * other

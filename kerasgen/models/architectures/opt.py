@@ -26,11 +26,21 @@ def _projection(config: Mapping[str, Any]) -> str | None:
     return f"word_embed_proj_dim={width} beside hidden_size={hidden} (as opt-350m, alone of OPT's published sizes)"
 
 
+_KEYS = {
+    "vocab_size": "vocabulary_size",
+    "max_position_embeddings": "max_sequence_length",
+    "hidden_size": "hidden_dim",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "attention.num_query_heads",
+    "ffn_dim": "feedforward.intermediate_dim",
+}
+
 ARCHITECTURE = Architecture(
     name="opt",
-    backbone="OPTBackbone",
-    describe=describe,
-    layer_norm_epsilon=1e-5,
+    read_config=lambda settings: describe(
+        {name: settings[key] for name, key in zip(gpt2.ARGUMENTS, _KEYS, strict=True)} | {"layer_norm_epsilon": 1e-5}
+    ),
+    keys=_KEYS,
     parts=(
         Part("embedding.tokens", "embeddings.token_embedding", "embed_tokens", "token_embd"),
         Part("embedding.positions", "embeddings.position_embedding", "embed_positions", "position_embd"),
@@ -46,18 +56,6 @@ ARCHITECTURE = Architecture(
         Part("up", "_feedforward_intermediate_dense", "fc1", "ffn_up"),
         Part("down", "_feedforward_output_dense", "fc2", "ffn_down"),
     ),
-    layer="TransformerDecoder",
-    activation="_feedforward_intermediate_dense.activation",
-    dropouts=("_self_attention_layer._dropout_layer", "_self_attention_dropout", "_feedforward_dropout"),
-    arguments={
-        "vocabulary_size": "vocab_size",
-        "max_sequence_length": "max_position_embeddings",
-        "hidden_dim": "hidden_size",
-        "num_layers": "num_hidden_layers",
-        "num_heads": "num_attention_heads",
-        "intermediate_dim": "ffn_dim",
-        "dropout": "dropout",
-    },
     config_rules=ConfigRules(
         "OPT",
         sizes=(
@@ -86,9 +84,16 @@ ARCHITECTURE = Architecture(
         "layer_norm_elementwise_affine": True,
         "tie_word_embeddings": True,
     },
+    transformers_dropout="dropout",
     transformers_same={"word_embed_proj_dim": "hidden_size"},
     transformers_prefixes=("model.decoder.", "decoder."),  # `OPTForCausalLM` writes the first, `OPTModel` the second
     transformers_ignored=("version",),  # a number that fairseq's conversion left
+    backbone="OPTBackbone",
+    describe=describe,
+    arguments=gpt2.ARGUMENTS,
+    layer="TransformerDecoder",
+    activation="_feedforward_intermediate_dense.activation",
+    dropouts=("_self_attention_layer._dropout_layer", "_self_attention_dropout", "_feedforward_dropout"),
     stored={
         "embedding.tokens": "layers/token_and_position_embedding/token_embedding",
         "embedding.positions": "layers/token_and_position_embedding/position_embedding",

@@ -69,7 +69,7 @@ def _config(directory: Path) -> tuple[Architecture, ByteLevelTokens, DecoderConf
     settings = found["config"]
     policy = settings["dtype"]
     plain = policy if isinstance(policy, str) else policy["class_name"]
-    names = architecture.arguments.keys() - _SETTINGS
+    names = set(architecture.arguments)
     is_known = found["registered_name"] == f"keras_hub>{architecture.backbone}" and set(settings) == names | _SETTINGS
     if not is_known or plain not in ("float32", "DTypePolicy") or (directory / "task.weights.h5").exists():
         return None

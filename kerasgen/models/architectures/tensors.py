@@ -31,6 +31,8 @@ class Tensor:
         is_turned: whether a kernel is kept as `(out, in)`.
         heads: of each weight, how many heads have their halves interleaved; 0 for none.
         rows_before: rows of a table that belong to nobody.
+        groups: how many groups of queries with their key and value stand one after another; 0 for all queries first.
+        added: what the file's numbers have on top, as llama.cpp's norms that multiply by 1 + w.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Tensor:
     is_turned: bool
     heads: tuple[int, ...]
     rows_before: int
+    groups: int = 0
+    added: float = 0.0
 
     @property
     def shape(self) -> Shape:
@@ -52,7 +56,9 @@ class Tensor:
     def write(self, given: Mapping[str, Any]) -> Any:
         """Return the tensor of weights that are given by their full names; it may be a view."""
         parts = [_interleaved(given[name], heads) for name, heads in zip(self.weights, self.heads, strict=True)]
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        joined = parts[0] if len(parts) == 1 else _joined(parts, self.groups)
+        if self.added:
+            joined = joined + np.float32(self.added)
         if self.rows_before:
             nobody = np.zeros((self.rows_before, joined.shape[1]), joined.dtype)
             joined = np.concatenate([nobody, joined])
@@ -61,8 +67,9 @@ class Tensor:
     def read(self, tensor: Any) -> dict[str, Any]:
         """Return the weights that a tensor holds, by their full names; they may be views."""
         joined = (tensor.T if self.is_turned else tensor)[self.rows_before :]
-        ends = np.cumsum([shape[-1] for shape in self.shapes])[:-1]
-        parts = np.split(joined, ends, axis=-1) if len(ends) else [joined]
+        if self.added:
+            joined = joined - np.float32(self.added)
+        parts = _parted(joined, [shape[-1] for shape in self.shapes], self.groups) if len(self.shapes) > 1 else [joined]
         every = zip(self.weights, parts, self.heads, strict=True)
         return {name: _in_halves(part, heads) for name, part, heads in every}
 
@@ -128,8 +135,32 @@ def _of_parts(
                 shapes=tuple(shapes[weight] for weight in held),
                 is_turned=turned,
                 heads=tuple(_interleaved_heads(architecture, config, kind, member) for member in members),
+                groups=_groups(architecture, config, kind, members),
+                added=float(leaf == ".scale" and kind == "gguf" and config.norm.kind == "rms_plus_one"),
                 rows_before=offset if members == ["embedding.positions"] and kind == "transformers" else 0,
             )
+
+
+def _groups(architecture: Architecture, config: DecoderConfig, kind: Format, members: list[str]) -> int:
+    is_grouped = kind == "transformers" and architecture.transformers_by_group and members == ["query", "key", "value"]
+    return config.attention.num_key_value_heads if is_grouped else 0
+
+
+def _joined(parts: list[Any], groups: int) -> Any:
+    """Columns of several weights side by side, or those of each group of them."""
+    if not groups:
+        return np.concatenate(parts, axis=-1)
+    rows = parts[0].shape[:-1]
+    return np.concatenate([part.reshape(*rows, groups, -1) for part in parts], axis=-1).reshape(*rows, -1)
+
+
+def _parted(joined: Any, widths: list[int], groups: int) -> list[Any]:
+    """What `_joined` was made of."""
+    if not groups:
+        return list(np.split(joined, np.cumsum(widths)[:-1], axis=-1))
+    rows = joined.shape[:-1]
+    ends = np.cumsum([width // groups for width in widths])[:-1]
+    return [part.reshape(*rows, -1) for part in np.split(joined.reshape(*rows, groups, -1), ends, axis=-1)]
 
 
 def _interleaved_heads(architecture: Architecture, config: DecoderConfig, kind: Format, part: str) -> int:

@@ -1,0 +1,110 @@
+"""A transformers directory of any architecture with a table of names is read and written as transformers does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import described
+import numpy as np
+import pytest
+from described import TOKENS, drawn
+from safetensors.numpy import save_file
+from transformers_state import state
+
+from kerasgen.decoder import weights as by_name
+from kerasgen.decoder.config import LearnedPositions
+from kerasgen.decoder.numpy import NumpyDecoder
+from kerasgen.errors import ModelFormatError
+from kerasgen.models import architectures, transformers_decoders, transformers_format
+from kerasgen.models.architectures import Architecture, keras_weights, tensors
+from kerasgen.models.transformers_settings import settings
+from kerasgen.models.transformers_tensors import Tensors
+
+_DATA = Path(__file__).parents[1] / "decoder"
+LOGITS = np.load(_DATA / "transformers_logits.npz")
+SAVED: dict[str, dict[str, Any]] = json.loads((_DATA / "transformers_configs.json").read_text(encoding="utf-8"))
+# Positions without a table have no limit of their own.
+CONFIGS = {
+    name: config if isinstance(config.positions, LearnedPositions) else replace(config, max_sequence_length=None)
+    for name, config in described.CONFIGS.items()
+}
+NAMES = [name for name, config in CONFIGS.items() if architectures.named(config.architecture) is not None]
+
+
+def known(name: str) -> Architecture:
+    found = architectures.named(CONFIGS[name].architecture)
+    assert found is not None
+    return found
+
+
+HELD = [name for name in NAMES if not known(name).missing_in_keras_hub(CONFIGS[name])]
+
+
+def directory(folder: Path, name: str, **said: Any) -> Path:
+    """The files that transformers saves of a decoder, with weights named and laid out by hand."""
+    (folder / "config.json").write_text(json.dumps({**SAVED[name], **said}), encoding="utf-8")
+    save_file(
+        {tensor: np.ascontiguousarray(array) for tensor, array in state(CONFIGS[name]).items()},
+        folder / "model.safetensors",
+    )
+    return folder
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", NAMES)
+class TestWhatTransformersSaves:
+    def test_its_settings_are_read(self, name: str) -> None:
+        assert known(name).read_config(settings(name, SAVED[name])) == CONFIGS[name]
+
+    def test_settings_that_are_written_are_read_back(self, name: str) -> None:
+        said = {"model_type": known(name).name, **known(name).settings(CONFIGS[name]), "resid_pdrop": 0.1}
+        said = {key: value for key, value in said.items() if key != "resid_pdrop" or name == "gpt2"}
+        assert known(name).read_config(settings(name, said)) == CONFIGS[name]
+
+    def test_its_weights_compute_its_logits(self, name: str, tmp_path: Path) -> None:
+        with Tensors(str(directory(tmp_path, name)), prefixes=known(name).transformers_prefixes) as source:
+            weights = tensors.read(known(name), CONFIGS[name], source.take, "transformers")
+            source.check_all_read()
+        given = by_name.flat(drawn(CONFIGS[name]))
+        for weight, array in by_name.flat(weights).items():
+            np.testing.assert_array_equal(array, given[weight], err_msg=weight)
+        np.testing.assert_allclose(NumpyDecoder(CONFIGS[name], weights).read(TOKENS), LOGITS[name], atol=1e-4)
+
+    def test_its_weights_are_written(self, name: str) -> None:
+        written = tensors.write(known(name), CONFIGS[name], drawn(CONFIGS[name]), "transformers")
+        wanted = state(CONFIGS[name])
+        assert written.keys() == wanted.keys()
+        for tensor, array in written.items():
+            if "embed_positions" in tensor:
+                array, wanted[tensor] = array[2:], wanted[tensor][2:]
+            np.testing.assert_array_equal(array, wanted[tensor], err_msg=tensor)
+
+    def test_llama_cpps_tensors_are_read_back(self, name: str) -> None:
+        file = tensors.write(known(name), CONFIGS[name], drawn(CONFIGS[name]), "gguf")
+        found = tensors.read(known(name), CONFIGS[name], lambda tensor, shape: file[tensor].reshape(shape), "gguf")
+        for weight, array in by_name.flat(drawn(CONFIGS[name])).items():
+            np.testing.assert_allclose(by_name.flat(found)[weight], array, atol=1e-6, err_msg=weight)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("name", HELD)
+def test_keras_hub_computes_transformers_logits(name: str, tmp_path: Path) -> None:
+    causal_lm = transformers_format.convert(str(directory(tmp_path, name)), SAVED[name])
+    assert keras_weights.architecture_of(causal_lm) is known(name)
+    assert keras_weights.describe(known(name), causal_lm.backbone) == CONFIGS[name]
+    for weight, array in by_name.flat(keras_weights.read(known(name), causal_lm.backbone)).items():
+        np.testing.assert_array_equal(array, by_name.flat(drawn(CONFIGS[name]))[weight], err_msg=weight)
+    ids = np.asarray([TOKENS], "int32")
+    found = np.asarray(causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}))[0]
+    np.testing.assert_allclose(found, LOGITS[name], atol=1e-4)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in HELD])
+def test_what_keras_hub_computes_otherwise_is_named(name: str) -> None:
+    checked = settings(name, SAVED[name])
+    with pytest.raises(ModelFormatError, match="no model that KerasHub's layers compute: [a-z_.]+="):
+        transformers_decoders.describe(known(name), name, checked)

@@ -1,0 +1,123 @@
+"""Weights of `described` under transformers' names and in its layouts, written by hand and without a table of names."""
+
+import numpy as np
+from described import drawn
+
+from kerasgen.decoder.config import DecoderConfig
+
+
+def transposed(part: dict) -> dict:
+    return {"weight": part["kernel"].T} | ({"bias": part["bias"]} if "bias" in part else {})
+
+
+def norm(part: dict) -> dict:
+    return {"weight": part["scale"]} | ({"bias": part["bias"]} if "bias" in part else {})
+
+
+def fused_by_head(layer: dict, heads: int) -> dict:
+    """Queries, keys and values of a head side by side, head by head, as GPT-NeoX and Bloom keep them."""
+    parts = [layer[role] for role in ("query", "key", "value")]
+    kernels = np.stack([part["kernel"].T.reshape(heads, -1, part["kernel"].shape[0]) for part in parts], 1)
+    biases = np.stack([part["bias"].reshape(heads, -1) for part in parts], 1)
+    return {"weight": kernels.reshape(-1, kernels.shape[-1]), "bias": biases.reshape(-1)}
+
+
+def gpt2(layer: dict) -> dict:
+    parts = [layer[role] for role in ("query", "key", "value")]
+    kernel = np.concatenate([part["kernel"] for part in parts], 1)
+    as_is = {"attn.c_proj": "output", "mlp.c_fc": "up", "mlp.c_proj": "down"}
+    return {
+        "ln_1": norm(layer["attention_norm"]),
+        "ln_2": norm(layer["feedforward_norm"]),
+        "attn.c_attn": {"weight": kernel, "bias": np.concatenate([part["bias"] for part in parts])},
+        **{name: {"weight": layer[role]["kernel"], "bias": layer[role]["bias"]} for name, role in as_is.items()},
+    }
+
+
+def opt(layer: dict) -> dict:
+    names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
+    return {
+        "self_attn_layer_norm": norm(layer["attention_norm"]),
+        "final_layer_norm": norm(layer["feedforward_norm"]),
+        **{f"self_attn.{name}": transposed(layer[role]) for name, role in names.items()},
+        "fc1": transposed(layer["up"]),
+        "fc2": transposed(layer["down"]),
+    }
+
+
+def neox(layer: dict) -> dict:
+    return {
+        "input_layernorm": norm(layer["attention_norm"]),
+        "post_attention_layernorm": norm(layer["feedforward_norm"]),
+        "attention.query_key_value": fused_by_head(layer, 3),
+        "attention.dense": transposed(layer["output"]),
+        "mlp.dense_h_to_4h": transposed(layer["up"]),
+        "mlp.dense_4h_to_h": transposed(layer["down"]),
+    }
+
+
+def bloom(layer: dict) -> dict:
+    return {name.replace("attention.", "self_attention."): part for name, part in neox(layer).items()}
+
+
+def gptj(layer: dict) -> dict:
+    names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
+    return {
+        "ln_1": norm(layer["attention_norm"]),
+        **{f"attn.{name}": transposed(layer[role]) for name, role in names.items()},
+        "mlp.fc_in": transposed(layer["up"]),
+        "mlp.fc_out": transposed(layer["down"]),
+    }
+
+
+def llama(layer: dict) -> dict:
+    names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "output"}
+    found = {f"self_attn.{name}": transposed(layer[role]) for name, role in names.items()}
+    found |= {f"self_attn.{role[0]}_norm": norm(layer[role]) for role in ("query_norm", "key_norm") if role in layer}
+    if "router" in layer:
+        gate_up = np.concatenate([layer[role]["kernel"].transpose(0, 2, 1) for role in ("gate", "up")], 1)
+        found["mlp.gate"] = transposed(layer["router"])
+        found["mlp.experts"] = {"gate_up_proj": gate_up, "down_proj": layer["down"]["kernel"].transpose(0, 2, 1)}
+    else:
+        found |= {f"mlp.{role}_proj": transposed(layer[role]) for role in ("gate", "up", "down")}
+    if "attention_norm" in layer:
+        found["input_layernorm"] = norm(layer["attention_norm"])
+    if "attention_post_norm" in layer:
+        found["post_attention_layernorm"] = norm(layer["attention_post_norm"])
+        found["post_feedforward_layernorm"] = norm(layer["feedforward_post_norm"])
+        if "feedforward_norm" in layer:
+            found["pre_feedforward_layernorm"] = norm(layer["feedforward_norm"])
+    else:
+        found["post_attention_layernorm"] = norm(layer["feedforward_norm"])
+    return found
+
+
+# For each family: tokens, layers, a layer's names, the last norm, the head.
+HOMES = {
+    "gpt2": ("transformer.wte", "transformer.h", gpt2, "transformer.ln_f"),
+    "opt": ("model.decoder.embed_tokens", "model.decoder.layers", opt, "model.decoder.final_layer_norm"),
+    "gpt_neox": ("gpt_neox.embed_in", "gpt_neox.layers", neox, "gpt_neox.final_layer_norm"),
+    "bloom": ("transformer.word_embeddings", "transformer.h", bloom, "transformer.ln_f"),
+    "gptj": ("transformer.wte", "transformer.h", gptj, "transformer.ln_f"),
+}
+
+
+def state(config: DecoderConfig) -> dict[str, np.ndarray]:
+    """The weights by transformers' names."""
+    weights = drawn(config)
+    home = HOMES.get(config.architecture, ("model.embed_tokens", "model.layers", llama, "model.norm"))
+    tokens, layers, of_layer, final = home
+    found = {f"{tokens}.weight": weights["embedding"]["tokens"]}
+    if config.architecture == "gpt2":
+        found["transformer.wpe.weight"] = weights["embedding"]["positions"]
+    if config.architecture == "opt":
+        nobody = np.full((2, config.hidden_dim), 9.0, np.float32)
+        found["model.decoder.embed_positions.weight"] = np.concatenate([nobody, weights["embedding"]["positions"]])
+    parts = {final: norm(weights["final_norm"])}
+    if config.embedding_norm is not None:
+        parts["transformer.word_embeddings_layernorm"] = norm(weights["embedding"]["norm"])
+    for index, layer in enumerate(weights["layers"]):
+        parts |= {f"{layers}.{index}.{name}": part for name, part in of_layer(layer).items()}
+    if not config.tied_head:
+        parts["lm_head"] = transposed(weights["head"])
+    return found | {f"{name}.{key}": array for name, part in parts.items() for key, array in part.items()}
