@@ -188,23 +188,37 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
         )
     with _format_errors(what):
         if "registered_name" in config:
-            causal_lm = _from_preset(preset)
+            causal_lm, container, reason = _from_preset(preset), None, ""
             preset_files.check_all_read(Path(preset), causal_lm.backbone)
             tokenizer = preset_tokenizer(preset, causal_lm)
         else:
-            causal_lm = transformers_format.convert(preset, config)
+            causal_lm, container, reason = _of_transformers(preset, config)
             tokenizer = _transformers_tokenizer(preset, causal_lm, config)
-    if tokenizer.vocabulary_size > causal_lm.backbone.vocabulary_size:
+    rows = causal_lm.backbone.vocabulary_size if container is None else container.config.vocabulary_size
+    if tokenizer.vocabulary_size > rows:
         raise ModelFormatError(
-            f"The tokenizer of {what} has {tokenizer.vocabulary_size} ids and its model only "
-            f"{causal_lm.backbone.vocabulary_size}: they don't belong together."
+            f"The tokenizer of {what} has {tokenizer.vocabulary_size} ids and its model only {rows}: they don't belong "
+            "together."
         )
     length = config.get("max_position_embeddings")
     if isinstance(length, int):  # which a model without a limit of its own keeps nowhere else
         metadata = {CONTEXT_LENGTH: length, **metadata}
-    model = LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source=source, metadata=metadata)
-    attach_preprocessor(model)
+    model = LanguageModel(causal_lm, tokenizer, source, metadata, container, reason)
+    if causal_lm is not None:
+        attach_preprocessor(model)
     return model
+
+
+def _of_transformers(preset: str, config: Mapping[str, Any]) -> tuple[Any, Any, str]:
+    """KerasHub's causal model of a transformers-format model, or a container and why KerasHub can't hold it."""
+    network = transformers_format.convert(preset, config)
+    if hasattr(network, "backbone"):
+        return network, None, ""
+    from kerasgen.models.transformers_decoders import hub_reason
+
+    architecture = architectures.named(network.config.architecture)
+    assert architecture is not None
+    return None, network, hub_reason(architecture, network.config)
 
 
 def _from_preset(preset: str) -> Any:
@@ -266,7 +280,7 @@ def _transformers_tokenizer(preset: str, causal_lm: Any, config: Mapping[str, An
     """The exact tokenizer of a transformers-format model."""
     from kerasgen.models import transformers_tokenizers
 
-    family = architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
+    family = None if causal_lm is None else architectures.byte_level_tokens(type(causal_lm.backbone).__name__)
     return transformers_tokenizers.read(preset, family, config, lambda: _keras_hub_tokenizer(preset, causal_lm))
 
 

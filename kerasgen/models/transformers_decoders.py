@@ -1,4 +1,7 @@
-"""A transformers-format model of an architecture with a table of names becomes KerasHub's model, weight for weight."""
+"""A transformers-format model of an architecture with a table of names is read weight for weight.
+
+It becomes KerasHub's model where KerasHub's layers compute what the model says, and a container of weights elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +24,18 @@ def describe(architecture: Architecture, preset: str, settings: Mapping[str, Any
         settings: as `transformers_settings.settings` returns them.
 
     Raises:
-        ModelFormatError: the settings don't fit each other, or KerasHub's layers compute something else.
+        ModelFormatError: the settings don't fit each other.
     """
-    what = f"The {architecture.name} model {preset!r}"
     try:
-        config = architecture.read_config(settings)
+        return architecture.read_config(settings)
     except (ModelArgumentError, ArithmeticError, KeyError, TypeError, ValueError) as cause:
-        raise ModelFormatError(f"{what} has settings that don't fit each other: {cause}") from cause
-    missing = architecture.missing_in_keras_hub(config)
-    if missing:
         raise ModelFormatError(
-            f"{what} is no model that KerasHub's layers compute: {'; '.join(missing)}. It can't be read without "
-            "changing what it says."
-        )
-    return config
+            f"The {architecture.name} model {preset!r} has settings that don't fit each other: {cause}"
+        ) from cause
 
 
 def convert(architecture: Architecture, preset: str, settings: Mapping[str, Any]) -> Any:
-    """Return the `keras_hub.models.CausalLM` whose logits are those of a transformers-format model.
+    """Return the model whose logits are those of a transformers-format model, as `network` does.
 
     Args:
         architecture: of the model.
@@ -57,18 +54,34 @@ def convert(architecture: Architecture, preset: str, settings: Mapping[str, Any]
             source.check_tied(f"{head}.weight", weights["embedding"]["tokens"])
         source.check_all_read(besides=architecture.transformers_ignored)
     dropout = architecture.transformers_dropout
-    return model_of(architecture, config, weights, **({"dropout": settings[dropout]} if dropout else {}))
+    length = settings.get("max_position_embeddings")
+    given = {"dropout": settings[dropout]} if dropout else {}
+    return network(architecture, config, weights, context_length=length if isinstance(length, int) else None, **given)
 
 
-def model_of(architecture: Architecture, config: DecoderConfig, weights: Weights, **arguments: Any) -> Any:
-    """Return KerasHub's float32 model of a decoder that its layers compute (`Architecture.missing_in_keras_hub`).
+def network(
+    architecture: Architecture,
+    config: DecoderConfig,
+    weights: Weights,
+    *,
+    context_length: int | None = None,
+    **arguments: Any,
+) -> Any:
+    """Return KerasHub's float32 causal model of a decoder, or a `Container` where `hub_reason` says why not.
 
     Args:
         architecture: of the decoder.
         config: its description.
         weights: by name.
+        context_length: as in `Container`.
         **arguments: further ones of KerasHub's backbone class, such as `dropout`.
     """
+    if hub_reason(architecture, config):
+        from kerasgen.models.container import Container
+
+        container = Container(config, context_length=context_length)
+        container.assign(weights)
+        return container
     import keras_hub
 
     assert architecture.backbone is not None
@@ -76,3 +89,11 @@ def model_of(architecture: Architecture, config: DecoderConfig, weights: Weights
     backbone = kind(**architecture.backbone_arguments(config), **arguments, dtype="float32")
     keras_weights.assign(architecture, backbone, weights)
     return getattr(keras_hub.models, architecture.causal_lm)(backbone=backbone, preprocessor=None)
+
+
+def hub_reason(architecture: Architecture, config: DecoderConfig) -> str:
+    """Return why KerasHub's class can't hold a decoder, a sentence; empty if it can."""
+    if architecture.backbone is None:
+        return f"KerasHub has no class for the architecture {architecture.name!r}."
+    missing = architecture.missing_in_keras_hub(config)
+    return f"KerasHub's {architecture.backbone} can't compute {'; '.join(missing)}." if missing else ""

@@ -16,7 +16,9 @@ PEFT_CONFIG = locations.PEFT_FILE
 
 
 def convert(preset: str, config: Mapping[str, Any]) -> Any:
-    """Return the `keras_hub.models.CausalLM` whose logits are those of a transformers-format model.
+    """Return the model whose logits are those of a transformers-format model.
+
+    It is a `keras_hub.models.CausalLM`, or a `Container` where KerasHub's layers would compute something else.
 
     Args:
         preset: a directory or hub address.
@@ -38,7 +40,7 @@ def convert(preset: str, config: Mapping[str, Any]) -> Any:
 
 
 def check_config(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Check that KerasHub's layers compute what a transformers-format model does; return what a converter reads.
+    """Check that what a transformers-format model does can be computed; return what a converter reads.
 
     Nothing is loaded or fetched for it.
 

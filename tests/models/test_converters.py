@@ -21,9 +21,10 @@ from tokenizers.models import BPE
 
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, ModelFormatError
-from kerasgen.models import transformers_format
+from kerasgen.models import architectures, transformers_format
 from kerasgen.models.hub import Hub
 from kerasgen.models.saving import save_preset
+from kerasgen.models.transformers_decoders import hub_reason
 from kerasgen.models.transformers_settings import settings
 
 SIZES: dict[str, Any] = {
@@ -110,26 +111,9 @@ def logits(causal_lm: Any) -> np.ndarray:
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("llama", {"attention_bias": True}, "attention.query_bias=True"),
-    ("llama", {"mlp_bias": True}, "feedforward.up_bias=True"),
-    ("llama", {"hidden_act": "gelu"}, "feedforward.activation='gelu'"),
     ("llama", {"hidden_act": "mish"}, "hidden_act='mish'"),
-    ("llama", {"head_dim": 16}, "attention.head_dim=16"),
-    (
-        "llama",
-        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
-        "positions.scaling=LinearScaling",
-    ),
-    ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "positions.scaling=DynamicScaling"),
-    ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "positions.scaling=YarnScaling"),
-    ("llama", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "positions.fraction=0.5"),
     ("llama", {"rope_scaling": {"type": "ntk", "factor": 2.0}}, "rope_scaling.*ntk"),
     ("llama", {"rope_parameters": {"rope_theta": 1e4, "attention_factor": 0.5}}, "attention_factor=0.5"),
-    (
-        "llama",
-        {"rope_theta": 5e5, "rope_parameters": {"rope_theta": 1e4}},
-        "rope_theta=500000.0 and rope_theta=10000.0",
-    ),
     ("llama", {"rope_parameters": {**LLAMA3_ROPE, "factor": None, "x": 1}}, "x=1"),
     ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
     ("llama", {"num_key_value_heads": [2, 1]}, r"num_key_value_heads=\[2, 1\]"),
@@ -137,17 +121,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"embedding_multiplier": 12.0}, "embedding_multiplier=12.0"),
     ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
     ("llama", {"hidden_size": None}, "hidden_size=None"),
-    ("mistral", {"tie_word_embeddings": True}, "tied_head=True"),
-    ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}, "attention.windows"),
     ("qwen2", {"layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, "sliding_window"),
-    ("qwen3", {"head_dim": 16, "rms_norm_eps": 1e-5}, "query_key_norm.epsilon=1e-05"),
-    ("qwen3", {"head_dim": 16, "attention_bias": True}, "attention.query_bias=True"),
-    ("gemma", {"head_dim": 16, "rms_norm_eps": 1e-5}, "norm.epsilon=1e-05"),
-    ("gemma", {"head_dim": 16, "rope_theta": 500.0}, "positions.base=500.0"),
-    ("gemma2", GEMMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, "positions.base=1000000.0"),
-    ("gemma2", GEMMA | {"query_pre_attn_scalar": 8}, "attention.scale=0.35"),
     ("gemma3_text", GEMMA | {"attn_logit_softcapping": 0.5}, "attn_logit_softcapping=0.5"),
-    ("gemma3_text", GEMMA | {"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "positions.scaling=YarnScaling"),
     ("smollm3", {"tie_word_embeddings": False}, "tie_word_embeddings=False"),
     ("bloom", {}, "model_type='bloom'"),
     ("phi", {}, "model_type='phi'"),
@@ -164,6 +139,37 @@ def test_what_a_converter_would_pass_over_is_named_before_anything_is_loaded(
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelFormatError, match=named):
         Hub(str(tmp_path)).load()
+
+
+NOT_IN_KERAS_HUB: list[tuple[str, dict[str, Any], str]] = [
+    ("llama", {"attention_bias": True}, "attention.query_bias=True"),
+    ("llama", {"mlp_bias": True}, "feedforward.up_bias=True"),
+    ("llama", {"hidden_act": "gelu"}, "feedforward.activation='gelu'"),
+    ("llama", {"head_dim": 16}, "attention.head_dim=16"),
+    ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "positions.scaling=DynamicScaling"),
+    ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "positions.scaling=YarnScaling"),
+    ("llama", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "positions.fraction=0.5"),
+    ("mistral", {"tie_word_embeddings": True}, "tied_head=True"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}, "attention.windows"),
+    ("qwen3", {"head_dim": 16}, "query_key_norm.epsilon=1e-06"),
+    ("qwen3", {"head_dim": 16, "attention_bias": True}, "attention.query_bias=True"),
+    ("gemma", {"head_dim": 16, "rms_norm_eps": 1e-5}, "norm.epsilon=1e-05"),
+    ("gemma", {"head_dim": 16, "rope_theta": 500.0}, "positions.base=500.0"),
+    ("gemma2", GEMMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, "positions.base=1000000.0"),
+    ("gemma2", GEMMA | {"query_pre_attn_scalar": 8}, "attention.scale=0.35"),
+    ("gemma3_text", GEMMA | {"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "positions.scaling=YarnScaling"),
+]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("model_type", "said", "named"), NOT_IN_KERAS_HUB)
+def test_what_keras_hub_s_layers_would_pass_over_is_described_and_named(
+    model_type: str, said: dict[str, Any], named: str
+) -> None:
+    checked = transformers_format.check_config("here", {"model_type": model_type, **SIZES, **said})
+    architecture = architectures.named(model_type)
+    assert architecture is not None
+    assert named in hub_reason(architecture, architecture.read_config(checked))
 
 
 @pytest.mark.one_backend

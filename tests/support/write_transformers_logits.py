@@ -4,7 +4,6 @@
 """
 
 import json
-
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +155,7 @@ if __name__ == "__main__":
     place = Path(__file__).parents[1] / "decoder" / "transformers_logits.npz"
     known = dict(np.load(place))
     computed = {name: logits(name) for name in CONFIGS}
-    # Numbers that are there already stay, where they are the same but for rounding: another processor would add them up in another order.
+    # Numbers that differ by rounding alone stay: another processor adds them up in another order.
     kept = {name: known.get(name, found) for name, (found, _) in computed.items()}
     for name, (found, _) in computed.items():
         kept[name] = found if np.abs(kept[name] - found).max() > 1e-5 else kept[name]
