@@ -53,8 +53,7 @@ class KerasDecoder:
         if self.architecture is None:
             return not any(map(_is_quantized, self._leaves()))
         return (
-            not keras_weights.keeps_kernels_otherwise(self.architecture)
-            and all(_is_known(self.architecture, layer) for layer in self.backbone.transformer_layers)
+            all(_is_known(self.architecture, layer) for layer in self.backbone.transformer_layers)
             and not any(map(_is_quantized, self._leaves()))
             and keras_weights.has_its_layers(self.architecture, self.backbone)
         )
@@ -88,6 +87,14 @@ def scale_of(norm: Any) -> Any:
 def bias_of(norm: Any) -> Any:
     """Return the variable that a norm adds, or None."""
     return next((found for name in _BIASES if (found := getattr(norm, name, None)) is not None), None)
+
+
+def has_heads_first(layer: Any) -> bool:
+    """Return whether the kernel of a projection is `(heads, in, size)`, as those of KerasHub's Gemma."""
+    given, _, rest = getattr(layer, "equation", "").partition(",")
+    kernel, _, made = rest.partition("->")
+    summed = [letter in given and letter not in made for letter in kernel]
+    return summed == [False, True, False]
 
 
 def _is_known(architecture: Architecture, layer: Any) -> bool:

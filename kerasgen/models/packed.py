@@ -19,7 +19,7 @@ from kerasgen.decoder.arithmetic import activate, normalize
 from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, Roles, block
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
 from kerasgen.models import low_rank, packed_attention
-from kerasgen.models.keras_decoder import KerasDecoder, bias_of, scale_of
+from kerasgen.models.keras_decoder import KerasDecoder, bias_of, has_heads_first, scale_of
 
 
 def takes(decoder: KerasDecoder) -> bool:
@@ -198,6 +198,10 @@ class _Hooks:
 
     def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
         """One role's product, queries, keys and values side by side, or the gate's product and the other one."""
+        heads = self._config.attention
+        if roles == QUERY_KEY_VALUE and layer["query"] is layer["key"]:  # KerasHub's GPT-NeoX: one layer, head by head
+            by_head = ops.reshape(_dense(layer["query"], hidden), (-1, heads.num_query_heads, 3, heads.head_dim))
+            return ops.reshape(ops.swapaxes(by_head, 1, 2), (-1, 3 * heads.query_dim))
         if roles == QUERY_KEY_VALUE:
             return _queries_keys_values([layer[role] for role in roles], hidden)
         if roles == GATE_UP:
@@ -281,6 +285,8 @@ def _adapted(layer: Any, x: Any) -> Any:
     thin_a, thin_b = ops.cast(layer.lora_kernel_a, x.dtype), ops.cast(layer.lora_kernel_b, x.dtype)
     if low_rank.is_on(layer):
         return ops.matmul(ops.matmul(x, thin_a), thin_b) * layer.lora_scale
+    if has_heads_first(layer):
+        thin_a = ops.swapaxes(thin_a, 0, 1)
     # A kernel of several dimensions, (width, heads, size), is adapted along the last, (width, heads, rank) by
     # (rank, size); one of (heads, size, width) as (heads, size, rank) by (rank, width).
     rank = thin_a.shape[-1]
@@ -296,7 +302,8 @@ def _adapted(layer: Any, x: Any) -> Any:
 
 def _matrix(layer: Any, x: Any) -> Any:
     """The kernel of a dense or einsum-dense layer as `(width, columns)`, adapters left out."""
-    return ops.reshape(ops.cast(layer._kernel, x.dtype), (x.shape[-1], -1))
+    kernel = ops.cast(layer._kernel, x.dtype)
+    return ops.reshape(ops.swapaxes(kernel, 0, 1) if has_heads_first(layer) else kernel, (x.shape[-1], -1))
 
 
 def _vector(variable: Any, dtype: Any) -> Any:

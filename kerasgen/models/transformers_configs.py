@@ -92,20 +92,5 @@ _OTHERS: Final[Mapping[str, ConfigRules]] = {
         rope_types=("default",),
         rope_theta=10_000.0,
     ),
-    "smollm3": ConfigRules(
-        "SmolLM3",
-        sizes=(*SIZES, "max_position_embeddings"),
-        defaults={
-            **{"num_key_value_heads": 4, "rms_norm_eps": 1e-6, "no_rope_layers": None, "no_rope_layer_interval": 4},
-            **{"layer_types": None, "attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False},
-            "sliding_window": None,
-        },
-        fixed=SILU_WITHOUT_BIASES
-        | {"use_sliding_window": (False,), "tie_word_embeddings": (True,), "head_dim": (None,)},
-        irrelevant=("max_window_layers",),
-        rope_types=("default",),
-        rope_theta=2_000_000.0,
-        further=_all_full,
-    ),
 }
 """By `model_type`; the values that are absent, fixed or handed over were held against transformers 5.24's logits."""

@@ -14,6 +14,8 @@ from kerasgen.errors import ModelArgumentError, ModelFormatError
 from kerasgen.models.architectures import Architecture, keras_weights, tensors
 from kerasgen.models.transformers_tensors import Tensors
 
+_LONG = 1 << 17  # tokens that a model is made for, where it does not say how many
+
 
 def describe(architecture: Architecture, preset: str, settings: Mapping[str, Any]) -> DecoderConfig:
     """Return the description of the decoder that a configuration says.
@@ -47,7 +49,8 @@ def convert(architecture: Architecture, preset: str, settings: Mapping[str, Any]
             or a head that should be tied to the embeddings is not.
     """
     config = describe(architecture, preset, settings)
-    with Tensors(preset, prefixes=architecture.transformers_prefixes) as source:
+    prefixes, others = architecture.transformers_prefixes, architecture.transformers_other_names
+    with Tensors(preset, prefixes=prefixes, other_names=others) as source:
         weights = tensors.read(architecture, config, source.take, "transformers")
         if config.tied_head:
             head = next((part.transformers for part in architecture.parts if part.name == "head"), "lm_head")
@@ -85,8 +88,9 @@ def network(
     import keras_hub
 
     assert architecture.backbone is not None
-    kind = getattr(keras_hub.models, architecture.backbone)
-    backbone = kind(**architecture.backbone_arguments(config), **arguments, dtype="float32")
+    length = {architecture.length_argument: context_length or _LONG} if architecture.length_argument else {}
+    made = length | architecture.backbone_arguments(config) | arguments
+    backbone = getattr(keras_hub.models, architecture.backbone)(**made, dtype="float32")
     keras_weights.assign(architecture, backbone, weights)
     return getattr(keras_hub.models, architecture.causal_lm)(backbone=backbone, preprocessor=None)
 

@@ -12,7 +12,7 @@ from typing import Any
 from kerasgen.errors import ModelFormatError
 from kerasgen.models import transformers_rotary
 from kerasgen.models.architectures.config_rules import FIXED, IRRELEVANT, ConfigRules
-from kerasgen.models.transformers_configs import FULL, model_types, rules_of
+from kerasgen.models.transformers_configs import model_types, rules_of
 from kerasgen.models.transformers_rotary import CHANGED
 
 
@@ -41,7 +41,7 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
             f"{known.classes[0] if model_type == 'gpt2' else known.classes[1]!r}."
         )
     said = _without_aliases(what, config, known)
-    rotary = transformers_rotary.read(what, said, known)
+    rotary = transformers_rotary.read(what, {**known.defaults, **said}, known)
     for key, value in said.items():
         _check(what, key, value, known)
     for key in known.sizes:
@@ -53,8 +53,6 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
     complete.setdefault("tie_word_embeddings", known.fixed.get("tie_word_embeddings", (False,))[0])
     if complete.get("num_key_value_heads", 0) is None:  # as in configurations from before there was such a key
         complete["num_key_value_heads"] = complete["num_attention_heads"]
-    if model_type == "smollm3":
-        _complete_smollm3(complete)
     reason = known.further(complete)
     if reason:
         raise ModelFormatError(f"{what} has {reason}. {CHANGED}")
@@ -95,11 +93,3 @@ def _without_aliases(what: str, config: Mapping[str, Any], known: ConfigRules) -
                 "out of its 'config.json'."
             )
     return said
-
-
-def _complete_smollm3(config: dict[str, Any]) -> None:
-    layers, every = range(config["num_hidden_layers"]), config["no_rope_layer_interval"]
-    if config["no_rope_layers"] is None:
-        config["no_rope_layers"] = [int((n + 1) % every != 0) for n in layers]
-    if config["layer_types"] is None:
-        config["layer_types"] = [FULL for _ in layers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -36,12 +36,15 @@ class Tensors(ExitStack):
     Args:
         preset: a directory or hub address.
         prefixes: taken off a tensor's name, the first one that fits.
+        other_names: of parts, and what they are called here.
 
     Raises:
         ModelFormatError: a file is damaged or missing, or two tensors have one name.
     """
 
-    def __init__(self, preset: str, *, prefixes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, preset: str, *, prefixes: tuple[str, ...] = (), other_names: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
         # safetensors returns bfloat16 to NumPy only once this package has taught NumPy the type.
         import ml_dtypes  # noqa: F401
@@ -71,6 +74,8 @@ class Tensors(ExitStack):
                 raise
             for full in file.keys():  # noqa: SIM118  (a handle, not a dictionary)
                 short = next((full[len(p) :] for p in prefixes if full.startswith(p)), full)
+                part, _, leaf = short.rpartition(".")
+                short = f"{(other_names or {})[part]}.{leaf}" if part in (other_names or {}) else short
                 if short in self._files:
                     self.close()
                     raise ModelFormatError(

@@ -17,7 +17,7 @@ from kerasgen.decoder.config import (
     Norm,
     RotaryPositions,
 )
-from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
+from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, LongRopeScaling, YarnScaling
 
 TOKENS = [3, 17, 4, 4, 29, 0, 11, 8, 36, 21, 5, 2, 30, 13, 9, 25, 1, 7, 33, 19]
 SIZES = {"vocabulary_size": 37, "num_layers": 4, "hidden_dim": 24, "max_sequence_length": 64}
@@ -62,6 +62,14 @@ GPT_NEOX = replace(
 )
 
 
+FALCON = replace(
+    GPT2,
+    architecture="falcon",
+    attention=Attention(4, 1, 6),
+    feedforward=FeedForward(20, "gelu"),
+    positions=RotaryPositions(),
+    norm_placement="parallel_shared",
+)
 HELD_GEMMA2 = replace(GEMMA2, attention=Attention(4, 2, 8), logit_soft_cap=None)
 WIDE = RotaryPositions(1_000_000.0, scaling=LinearScaling(8.0))
 
@@ -162,6 +170,40 @@ CONFIGS = {
         embedding_scale=3.0,
         residual_scale=0.5,
         logit_scale=0.25,
+    ),
+    "gpt_neox_held": replace(
+        GPT_NEOX, feedforward=replace(GPT_NEOX.feedforward, activation="gelu_approximate"), tied_head=True
+    ),
+    "gpt_neox_in_turn": replace(GPT_NEOX, norm_placement="before"),
+    "phi3": replace(
+        LLAMA,
+        architecture="phi3",
+        attention=Attention(4, 2, 6, windows=(5,) * 4),
+        positions=RotaryPositions(fraction=0.75),
+        tied_head=True,
+    ),
+    "phi3_held": replace(
+        LLAMA,
+        architecture="phi3",
+        attention=Attention(4, 2, 6),
+        positions=RotaryPositions(scaling=LongRopeScaling((1.0, 1.1, 1.3), (1.0, 2.0, 4.0), 16, (1 + 2 / 4) ** 0.5)),
+    ),
+    "falcon": FALCON,
+    "falcon_40b": replace(FALCON, attention=Attention(4, 2, 6), norm_placement="parallel"),
+    "falcon_held": replace(
+        FALCON,
+        attention=Attention(4, 4, 6, **BIASES),
+        feedforward=FeedForward(20, "gelu", up_bias=True, down_bias=True),
+        positions=AlibiPositions(6**-0.5),
+        norm_placement="before",
+    ),
+    "smollm3_held": replace(
+        LLAMA,
+        architecture="smollm3",
+        attention=Attention(4, 2, 6),
+        positions=RotaryPositions(500.0),
+        positions_by_layer=(RotaryPositions(500.0),) * 3 + (NoPositions(),),
+        tied_head=True,
     ),
     "smollm3": replace(
         LLAMA,

@@ -60,6 +60,45 @@ def bloom(layer: dict) -> dict:
     return {name.replace("attention.", "self_attention."): part for name, part in neox(layer).items()}
 
 
+def falcon(layer: dict) -> dict:
+    """Of each key-value head its queries, its key and its value, one after another."""
+    size = 6
+    rows = {role: layer[role]["kernel"].T.reshape(-1, size, 24) for role in ("query", "key", "value")}
+    groups, together = len(rows["key"]), []
+    for group in range(groups):
+        shared = len(rows["query"]) // groups
+        together += [*rows["query"][group * shared : (group + 1) * shared], rows["key"][group], rows["value"][group]]
+    fused = {"weight": np.concatenate(together)}
+    if "bias" in layer["query"]:
+        fused["bias"] = fused_by_head(layer, len(rows["query"]))["bias"]
+    found = {
+        "self_attention.query_key_value": fused,
+        "self_attention.dense": transposed(layer["output"]),
+        "mlp.dense_h_to_4h": transposed(layer["up"]),
+        "mlp.dense_4h_to_h": transposed(layer["down"]),
+    }
+    if groups == 2:
+        return found | {"ln_attn": norm(layer["attention_norm"]), "ln_mlp": norm(layer["feedforward_norm"])}
+    found["input_layernorm"] = norm(layer["attention_norm"])
+    return found | (
+        {"post_attention_layernorm": norm(layer["feedforward_norm"])} if "feedforward_norm" in layer else {}
+    )
+
+
+def phi3(layer: dict) -> dict:
+    def joined(*roles: str) -> dict:
+        return {"weight": np.concatenate([layer[role]["kernel"].T for role in roles])}
+
+    return {
+        "input_layernorm": norm(layer["attention_norm"]),
+        "post_attention_layernorm": norm(layer["feedforward_norm"]),
+        "self_attn.qkv_proj": joined("query", "key", "value"),
+        "self_attn.o_proj": transposed(layer["output"]),
+        "mlp.gate_up_proj": joined("gate", "up"),
+        "mlp.down_proj": transposed(layer["down"]),
+    }
+
+
 def gptj(layer: dict) -> dict:
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
     return {
@@ -98,6 +137,8 @@ HOMES = {
     "opt": ("model.decoder.embed_tokens", "model.decoder.layers", opt, "model.decoder.final_layer_norm"),
     "gpt_neox": ("gpt_neox.embed_in", "gpt_neox.layers", neox, "gpt_neox.final_layer_norm"),
     "bloom": ("transformer.word_embeddings", "transformer.h", bloom, "transformer.ln_f"),
+    "falcon": ("transformer.word_embeddings", "transformer.h", falcon, "transformer.ln_f"),
+    "phi3": ("model.embed_tokens", "model.layers", phi3, "model.norm"),
     "gptj": ("transformer.wte", "transformer.h", gptj, "transformer.ln_f"),
 }
 

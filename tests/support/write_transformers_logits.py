@@ -35,7 +35,7 @@ GEMMA = {
     "tie_word_embeddings": True,
     "hidden_activation": "gelu_pytorch_tanh",
 }
-SMALL = {"num_attention_heads": 3, "num_key_value_heads": 3}
+FALCON = {"num_attention_heads": 4, "ffn_hidden_size": 20, "rope_parameters": PLAIN, "tie_word_embeddings": True}
 GPT = {"vocab_size": 37, "n_positions": 64, "n_embd": 24, "n_layer": 4, "n_head": 3, "n_inner": 20}
 SETTINGS = {
     "gpt2": GPT,
@@ -112,7 +112,7 @@ SETTINGS = {
         "rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0},
     },
     "gpt_neox": {
-        **SMALL,
+        "num_attention_heads": 3,
         "use_parallel_residual": True,
         "hidden_act": "gelu",
         "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.25},
@@ -127,8 +127,53 @@ SETTINGS = {
         "residual_multiplier": 0.5,
         "logits_scaling": 4.0,
     },
+    "gpt_neox_held": {
+        "num_attention_heads": 3,
+        "hidden_act": "gelu_new",
+        "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.25},
+        "layer_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    },
+    "gpt_neox_in_turn": {
+        "num_attention_heads": 3,
+        "use_parallel_residual": False,
+        "hidden_act": "gelu",
+        "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.25},
+        "layer_norm_eps": 1e-5,
+    },
+    "phi3": {
+        "sliding_window": 5,
+        "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.75},
+        "tie_word_embeddings": True,
+    },
+    "phi3_held": {
+        "original_max_position_embeddings": 16,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0, 1.1, 1.3],
+            "long_factor": [1.0, 2.0, 4.0],
+        },
+    },
+    "falcon": FALCON,
+    "falcon_40b": {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
+    "falcon_held": {**FALCON, "multi_query": False, "parallel_attn": False, "bias": True, "alibi": True},
+    "smollm3_held": {
+        "head_dim": 6,
+        "no_rope_layers": [1, 1, 1, 0],
+        "rope_parameters": {**PLAIN, "rope_theta": 500.0},
+        "tie_word_embeddings": True,
+    },
     "smollm3": {"no_rope_layers": [1, 1, 1, 0], "rope_parameters": PLAIN},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None, "rope_parameters": PLAIN},
+}
+
+
+# What the configuration of an architecture has no key for.
+LEFT = {
+    "gpt_neox": ("num_key_value_heads", "head_dim", "rms_norm_eps"),
+    "phi3": ("head_dim",),
+    "falcon": ("num_key_value_heads", "head_dim", "rms_norm_eps", "intermediate_size"),
 }
 
 
@@ -137,9 +182,12 @@ def logits(name: str) -> tuple[np.ndarray, dict]:
     config = CONFIGS[name]
     settings = SETTINGS[name]
     if config.architecture not in ("gpt2", "opt", "gptj", "bloom"):
-        settings = {**COMMON, **settings}
+        settings = {
+            key: value for key, value in COMMON.items() if key not in LEFT.get(config.architecture, ())
+        } | settings
     model_config = transformers.AutoConfig.for_model(config.architecture, **settings)
-    model_config._attn_implementation = "eager"
+    # Of a Falcon with ALiBi, transformers 5.24's eager attention adds the slopes twice, and its usual one once.
+    model_config._attn_implementation = "sdpa" if config.architecture == "falcon" else "eager"
     model = transformers.AutoModelForCausalLM.from_config(model_config).eval()
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state(config).items()}
     missing, unexpected = model.load_state_dict(tensors, strict=False)

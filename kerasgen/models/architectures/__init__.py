@@ -21,9 +21,19 @@ _HOMES = {
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3_text": "gemma3",
+    "phi3": "phi3",
+    "smollm3": "smollm3",
+    "gpt_neox": "gpt_neox",
+    "bloom": "bloom",
+    "falcon": "falcon",
+    "olmo2": "olmo2",
+    "granite": "granite",
 }
 # KerasHub's backbone classes; one of Gemma's may be a Gemma 2, as its settings say.
 _BACKBONES = {
+    "BloomBackbone": "bloom",
+    "FalconBackbone": "falcon",
+    "GPTNeoXBackbone": "gpt_neox",
     "GPT2Backbone": "gpt2",
     "Gemma3Backbone": "gemma3_text",
     "GemmaBackbone": "gemma",
@@ -31,8 +41,10 @@ _BACKBONES = {
     "LlamaBackbone": "llama",
     "MistralBackbone": "mistral",
     "OPTBackbone": "opt",
+    "Phi3Backbone": "phi3",
     "Qwen3Backbone": "qwen3",
     "QwenBackbone": "qwen2",
+    "SmolLM3Backbone": "smollm3",
 }
 
 

@@ -73,6 +73,7 @@ class Architecture:
         name: transformers' `model_type`.
         parts: what stands outside of the layers.
         layer_parts: what each layer holds.
+        renamed: returns the names of parts, in transformers and llama.cpp, that a description gives others.
         read_config: returns the description of a decoder from transformers' settings, as `config_rules` let them
             through, with their `rotary` positions by kind of layer (`config_rules.ConfigRules`).
         keys: of transformers' `config.json`, and for each where a description has its value: attributes joined by dots.
@@ -88,6 +89,7 @@ class Architecture:
         transformers_kernels: how transformers keeps a kernel.
         transformers_by_group: whether queries, keys and values that are one tensor stand there group by group of the
             queries that share a key, and not all queries, all keys, all values.
+        transformers_other_names: what some versions of transformers call a part.
         transformers_ignored: regular expressions of tensors that change nothing.
         gguf: what llama.cpp calls it, or None where llama.cpp doesn't run it.
         gguf_interleaves_rotary: whether llama.cpp rotates neighbours of a head where transformers rotates its halves,
@@ -98,6 +100,8 @@ class Architecture:
             and `tie_word_embeddings` among them; raises `ModelArgumentError` for what a description can't say.
         arguments: of KerasHub's backbone class, and for each where a description has its value.
         further_arguments: returns others of them from a description.
+        length_argument: of KerasHub's backbone class, which takes the tokens that a model was made for, though its
+            positions have no limit.
         layer_norm_epsilon: of the backbone class where its settings don't say one.
         layer: the name of KerasHub's layer class.
         activation: where such a layer holds its activation: attributes joined by dots; empty where it is fixed.
@@ -113,6 +117,7 @@ class Architecture:
     name: str
     parts: tuple[Part, ...]
     layer_parts: tuple[Part, ...]
+    renamed: Callable[[DecoderConfig], Mapping[str, tuple[str, str]]] = lambda config: {}
     read_config: Callable[[Mapping[str, Any]], DecoderConfig]
     keys: Mapping[str, str]
     further_keys: Callable[[DecoderConfig], Mapping[str, Any]] = lambda config: {}
@@ -125,6 +130,7 @@ class Architecture:
     transformers_layer: str = "layers.{}"
     transformers_kernels: Literal["in_out", "out_in"] = "out_in"
     transformers_by_group: bool = False
+    transformers_other_names: Mapping[str, str] = field(default_factory=dict)
     transformers_ignored: tuple[str, ...] = ()
     gguf: str | None = None
     gguf_interleaves_rotary: bool = False
@@ -132,6 +138,7 @@ class Architecture:
     describe: Callable[[Mapping[str, Any]], DecoderConfig] = _not_in_keras_hub
     arguments: Mapping[str, str] = field(default_factory=dict)
     further_arguments: Callable[[DecoderConfig], Mapping[str, Any]] = lambda config: {}
+    length_argument: str | None = None
     layer_norm_epsilon: float = 1e-5
     layer: str = ""
     activation: str = ""

@@ -6,7 +6,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from kerasgen.decoder.config import (
     Activation,
@@ -96,6 +96,7 @@ def read(
     norm: NormKind = "rms",
     bias: bool | None = None,
     query_key_norm: Norm | None = None,
+    query_key_norm_axis: Literal["head", "all_heads"] = "head",
     windows: tuple[int | None, ...] = (),
     scale: float | None = None,
     soft_cap: float | None = None,
@@ -111,6 +112,7 @@ def read(
         bias: whether queries, keys and values have one, and the output has none; None for what `attention_bias` says
             of all four.
         query_key_norm: as in `Attention`.
+        query_key_norm_axis: as in `Attention`.
         windows: as in `Attention`.
         scale: as in `Attention`.
         soft_cap: as in `Attention`.
@@ -121,16 +123,15 @@ def read(
         ModelArgumentError: heads don't divide the width, and have no size of their own.
     """
     heads, width = settings["num_attention_heads"], settings["hidden_size"]
-    if not settings.get("head_dim") and width % heads:
-        raise ModelArgumentError(f"hidden_size={width} is no multiple of num_attention_heads={heads}.")
     said, mlp_bias = bool(settings.get("attention_bias", False)), bool(settings.get("mlp_bias", False))
     qkv_bias = said if bias is None else bias
     attention = Attention(
         heads,
         settings["num_key_value_heads"],
-        settings.get("head_dim") or width // heads,
+        head_dim(settings),
         *(qkv_bias, qkv_bias, qkv_bias, said),
         query_key_norm=query_key_norm,
+        query_key_norm_axis=query_key_norm_axis,
         windows=windows if any(windows) else (),
         scale=scale,
         soft_cap=soft_cap,
@@ -149,6 +150,18 @@ def read(
         "tied_head": settings["tie_word_embeddings"],
     }
     return DecoderConfig(**described | further)
+
+
+def head_dim(settings: Mapping[str, Any]) -> int:
+    """Return the width of a head: its own, or its share of the model's.
+
+    Raises:
+        ModelArgumentError: heads don't divide the width, and have no size of their own.
+    """
+    heads, width = settings["num_attention_heads"], settings["hidden_size"]
+    if not settings.get("head_dim") and width % heads:
+        raise ModelArgumentError(f"hidden_size={width} is no multiple of num_attention_heads={heads}.")
+    return int(settings.get("head_dim") or width // heads)
 
 
 def of_keras_hub(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ EPSILON: Final = 1e-6  # of KerasHub's layers, whatever its backbone says
 def read(name: str, settings: Mapping[str, Any], **further: Any) -> DecoderConfig:
     """Return the description of a decoder: embeddings are scaled by the root of the width, norms by 1 + w."""
     scalar = settings.get("query_pre_attn_scalar")
-    head_dim = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
+    head_dim = gated.head_dim(settings)
     return gated.read(
         name,
         {**settings, "activation": settings.get("hidden_activation") or "gelu_pytorch_tanh"},

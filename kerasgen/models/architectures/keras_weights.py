@@ -143,12 +143,6 @@ def places(architecture: Architecture, backbone: Any) -> Iterator[Place]:
         )
 
 
-def keeps_kernels_otherwise(architecture: Architecture) -> bool:
-    """Return whether a kernel of KerasHub's is no reshaped `(in, out)`: heads come first, or three are one."""
-    paths = [part.keras for part in architecture.layer_parts]
-    return architecture.heads_first or len(set(paths)) < len(paths)
-
-
 _HEADS = ("query", "key", "value")
 
 # What each part of a layer is in a product that several devices share: heads and feed-forward columns stay whole on a

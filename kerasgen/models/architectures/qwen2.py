@@ -38,7 +38,7 @@ ARCHITECTURE = Architecture(
     parts=gated.PARTS,
     layer_parts=gated.LAYER_PARTS,
     read_config=lambda settings: gated.read("qwen2", settings, bias=True, windows=windows(settings)),
-    keys={key: path for key, path in gated.KEYS.items() if key != "head_dim"},
+    keys=gated.KEYS,
     further_keys=lambda config: {
         "hidden_act": gated.activation(config),
         **window_keys(config),

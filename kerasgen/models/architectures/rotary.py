@@ -17,18 +17,18 @@ from kerasgen.decoder.rotary_scaling import (
 )
 from kerasgen.errors import ModelArgumentError
 
-_ORIGINAL: Final = "original_max_position_embeddings"
+ORIGINAL: Final = "original_max_position_embeddings"
 
 KINDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "default": ((), ()),
     "linear": (("factor",), ()),
     "dynamic": (("factor",), ()),
-    "llama3": (("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL), ()),
+    "llama3": (("factor", "low_freq_factor", "high_freq_factor", ORIGINAL), ()),
     "yarn": (
         ("factor",),
-        (_ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
+        (ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
     ),
-    "longrope": (("short_factor", "long_factor"), (_ORIGINAL, "factor", "attention_factor")),
+    "longrope": (("short_factor", "long_factor"), (ORIGINAL, "factor", "attention_factor")),
 }
 """For each `rope_type` the keys that it must have, and those that it may have."""
 
@@ -53,10 +53,10 @@ def _scaling(said: Mapping[str, Any], max_length: int | None) -> RotaryScaling |
         return None
     if kind == "linear":
         return LinearScaling(float(said["factor"]))
-    original = (None if kind == "dynamic" else said.get(_ORIGINAL)) or max_length
+    original = (None if kind == "dynamic" else said.get(ORIGINAL)) or max_length
     if original is None:
         raise ModelArgumentError(
-            f"Rotary positions of the kind {kind!r} need a length that the model was trained with: {_ORIGINAL!r} or "
+            f"Rotary positions of the kind {kind!r} need a length that the model was trained with: {ORIGINAL!r} or "
             "'max_position_embeddings'. Received: neither."
         )
     if kind == "dynamic":
@@ -120,17 +120,17 @@ def scaling(kind: RotaryScaling | None) -> dict[str, Any] | None:
             "factor": kind.factor,
             "low_freq_factor": kind.low_frequency_factor,
             "high_freq_factor": kind.high_frequency_factor,
-            _ORIGINAL: kind.original_length,
+            ORIGINAL: kind.original_length,
         }
     if isinstance(kind, YarnScaling):
-        found = {"rope_type": "yarn", "factor": kind.factor, _ORIGINAL: kind.original_length}
+        found = {"rope_type": "yarn", "factor": kind.factor, ORIGINAL: kind.original_length}
         found |= {"beta_fast": kind.beta_fast, "beta_slow": kind.beta_slow, "truncate": kind.truncate}
         return found | ({} if kind.attention_factor is None else {"attention_factor": kind.attention_factor})
     return {
         "rope_type": "longrope",
         "short_factor": list(kind.short_factors),
         "long_factor": list(kind.long_factors),
-        _ORIGINAL: kind.original_length,
+        ORIGINAL: kind.original_length,
         "attention_factor": kind.attention_factor,
     }
 

@@ -118,8 +118,10 @@ def _of_parts(
 ) -> Iterator[Tensor]:
     """The tensors of parts: those of one name are one, weight by weight of it."""
     together: dict[str, list[str]] = {}
+    renamed = architecture.renamed(config)
     for part in parts:
-        together.setdefault(part.transformers if kind == "transformers" else part.gguf, []).append(part.name)
+        names = renamed.get(part.name, (part.transformers, part.gguf))
+        together.setdefault(names[kind == "gguf"], []).append(part.name)
     offset = config.positions.offset if isinstance(config.positions, LearnedPositions) else 0
     for name, members in together.items():
         for leaf in ("", ".kernel", ".scale", ".bias"):
