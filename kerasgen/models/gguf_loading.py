@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from kerasgen import backend, quiet
-from kerasgen.decoder.config import DecoderConfig, RotaryPositions
+from kerasgen.decoder.config import DecoderConfig, LearnedPositions
 from kerasgen.errors import ModelFormatError, TokenizerError
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, gguf_settings, tensors
@@ -103,8 +104,11 @@ def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> Langu
     tokenizer = _tokenizer(file)
     if tokenizer.vocabulary_size > config.vocabulary_size:
         raise ValueError(f"its tokenizer has {tokenizer.vocabulary_size} ids, and its model {config.vocabulary_size}")
-    network, reason = _network(file, architecture, config)
-    known = {CONTEXT_LENGTH: config.max_sequence_length} if isinstance(config.positions, RotaryPositions) else {}
+    length = None if isinstance(config.positions, LearnedPositions) else config.max_sequence_length
+    if length is not None:  # which positions without a table know no end of
+        config = replace(config, max_sequence_length=None)
+    network, reason = _network(file, architecture, config, length), architecture.hub_reason(config)
+    known = {} if length is None else {CONTEXT_LENGTH: length}
     model = LanguageModel(
         causal_lm=None if reason else network,
         tokenizer=tokenizer,
@@ -127,13 +131,15 @@ def told(file: GgufFile) -> dict[str, Any]:
     return {BASE_MODEL: about, **({CHAT_TEMPLATE: template} if isinstance(template, str) else {})}
 
 
-def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig) -> tuple[Any, str]:
-    """The Keras model of this description with the file's weights, and why it is none of KerasHub's."""
+def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, length: int | None) -> Any:
+    """The Keras model of this description with the file's weights, KerasHub's or a container."""
     backend.use()
     quiet.load("keras_hub")
-    from kerasgen.models.architectures import keras_models
+    from kerasgen.models import networks
 
-    return keras_models.build(architecture, config, lambda name, shape: file.read(name), "gguf")
+    return networks.build(
+        architecture, config, lambda name, shape: file.read(name), "gguf", context_length=length
+    )
 
 
 def _tokenizer(file: GgufFile) -> Tokenizer:

@@ -214,11 +214,9 @@ def _of_transformers(preset: str, config: Mapping[str, Any]) -> tuple[Any, Any, 
     network = transformers_format.convert(preset, config)
     if hasattr(network, "backbone"):
         return network, None, ""
-    from kerasgen.models.transformers_decoders import hub_reason
-
     architecture = architectures.named(network.config.architecture)
     assert architecture is not None
-    return None, network, hub_reason(architecture, network.config)
+    return None, network, architecture.hub_reason(network.config)
 
 
 def _from_preset(preset: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -139,11 +139,12 @@ class Tensors(ExitStack):
                 "it says."
             )
 
-    def check_all_read(self, *, besides: Iterable[str] = ()) -> None:
+    def check_all_read(self, *, besides: Iterable[str] = (), later: Container[str] = ()) -> None:
         """Check that no tensor was left.
 
         Args:
             besides: regular expressions of names that change nothing.
+            later: names of tensors that will be read.
 
         Raises:
             ModelFormatError: one was, which it names.
@@ -151,7 +152,9 @@ class Tensors(ExitStack):
         left = sorted(
             full
             for name, full in self._names.items()
-            if name not in self._read and not any(re.fullmatch(pattern, name) for pattern in besides)
+            if name not in self._read
+            and name not in later
+            and not any(re.fullmatch(pattern, name) for pattern in besides)
         )
         if left:
             more = f" and {len(left) - 4} more" if len(left) > 4 else ""

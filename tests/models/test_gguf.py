@@ -202,7 +202,8 @@ def test_a_type_that_nobody_decodes_is_named(llama_file: Path, tmp_path: Path) -
         ({"llama.rope.freq_base": "many"}, {}, r"freq_base' must be a number above 0. It is 'many'"),
         ({"split.count": 3}, {}, r"one of 3 files.*llama-gguf-split --merge"),
         ({"general.type": "adapter"}, {}, r"holds a 'adapter'"),
-        ({}, {"blk.0.attn_q.bias": np.zeros(32, np.float32)}, r"tensors 'blk.0.attn_q.bias'.*does not use"),
+        ({}, {"blk.0.attn_q.bias": np.zeros(32, np.float32)}, r"no tensor 'blk.0.attn_k.bias'.*implies"),
+        ({}, {"blk.0.attn_k.bias": np.zeros(16, np.float32)}, r"tensors 'blk.0.attn_k.bias'.*does not use"),
         ({}, {"blk.1.ffn_up.weight": None}, r"no tensor 'blk.1.ffn_up.weight'"),
         ({}, {"output_norm.weight": np.full(32, np.nan, np.float32)}, r"'output_norm.weight' holds a number that is"),
         ({"tokenizer.ggml.tokens": None}, {}, r"tokens"),
@@ -380,5 +381,5 @@ def test_settings_that_are_written_are_read(llama: LanguageModel) -> None:
     assert architecture is not None
     config = keras_weights.describe(architecture, llama.backbone)
     config = type(config)(**{**config.__dict__, "max_sequence_length": 64})
-    says = {f"llama.{key}": value for key, value in gguf_settings.keys(config).items()}
+    says = {f"llama.{key}": value for key, value in gguf_settings.keys(architecture, config).items()}
     assert gguf_settings.described(architecture, says, {}, 300) == config

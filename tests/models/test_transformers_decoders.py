@@ -18,9 +18,9 @@ from transformers_state import state
 from kerasgen.decoder import weights as by_name
 from kerasgen.decoder.config import LearnedPositions
 from kerasgen.decoder.numpy import NumpyDecoder
+from kerasgen.errors import ExportArgumentError
 from kerasgen.models import architectures, keras_decoder, packed, transformers_format
-from kerasgen.models.architectures import Architecture, keras_weights, tensors
-from kerasgen.models.transformers_decoders import hub_reason
+from kerasgen.models.architectures import Architecture, gguf_settings, keras_weights, tensors
 from kerasgen.models.transformers_settings import settings
 from kerasgen.models.transformers_tensors import Tensors
 
@@ -41,7 +41,7 @@ def known(name: str) -> Architecture:
     return found
 
 
-HELD = [name for name in NAMES if not known(name).missing_in_keras_hub(CONFIGS[name])]
+HELD = [name for name in NAMES if not known(name).hub_reason(CONFIGS[name])]
 
 
 def directory(folder: Path, name: str, **said: Any) -> Path:
@@ -90,6 +90,32 @@ class TestWhatTransformersSaves:
             np.testing.assert_allclose(by_name.flat(found)[weight], array, atol=1e-6, err_msg=weight)
 
 
+# What llama.cpp computes otherwise, or has no key for.
+NOT_IN_GGUF = {
+    "llama_dynamic": "DynamicScaling",
+    "llama_yarn": "YarnScaling",
+    "mistral": "sliding_window",
+    "gemma2": "attention.scale",
+    "gemma3_text": "attention.windows",
+    "phi3": "attention.windows",
+    "phi3_held": "LongRopeScaling",
+    "falcon_held": "norm_placement",
+}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_gguf_file_says_is_the_description_or_is_refused(name: str) -> None:
+    config = replace(CONFIGS[name], max_sequence_length=64)
+    if known(name).gguf is None:
+        assert name == "opt"
+    elif NOT_IN_GGUF.get(name):
+        with pytest.raises(ExportArgumentError, match=NOT_IN_GGUF[name]):
+            gguf_settings.check(known(name), config)
+    else:
+        gguf_settings.check(known(name), config)
+
+
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", HELD)
 def test_keras_hub_computes_transformers_logits(name: str, tmp_path: Path) -> None:
@@ -130,5 +156,5 @@ def test_a_container_computes_what_keras_hub_would_compute_otherwise(tmp_path: P
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in HELD])
 def test_what_keras_hub_computes_otherwise_is_named(name: str) -> None:
     assert re.match(
-        r"KerasHub('s \w+ can't compute [a-z_.]+=| has no class for)", hub_reason(known(name), CONFIGS[name])
+        r"KerasHub('s \w+ can't compute [a-z_.]+=| has no class for)", known(name).hub_reason(CONFIGS[name])
     )

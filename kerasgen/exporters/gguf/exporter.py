@@ -69,6 +69,7 @@ class GgufExporter(Exporter):
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import decoder_of, require_held, text_length
         from kerasgen.files import digests
+        from kerasgen.models.architectures import gguf_settings
         from kerasgen.models.described import config_of, weights_of
         from kerasgen.models.gguf_vocabulary import written
 
@@ -95,6 +96,7 @@ class GgufExporter(Exporter):
                 f"{', '.join(f'{name}={width}' for name, width in widths.items())}. Choose 'F16'."
             )
         longest = text_length(model, self.max_sequence_length)
+        gguf_settings.check(architecture, replace(config, max_sequence_length=longest))
         comparison.require_positions(longest)
         comparison.require_finite(model)
         if importlib.util.find_spec("gguf") is None:

@@ -57,9 +57,9 @@ def write(
         (writer.add_array if isinstance(value, list) else writer.add_string)(key, value)
     if about.get(CHAT_TEMPLATE):
         writer.add_chat_template(about[CHAT_TEMPLATE])
-    for key, value in settings.keys(config).items():
-        add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
-        add(f"{architecture.gguf}.{key}", value)
+    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, bool: writer.add_bool}
+    for key, value in settings.keys(architecture, config).items():
+        add[type(value)](f"{architecture.gguf}.{key}", value)
     writer.add_file_type(gguf.LlamaFileType["ALL_F32" if dtype == "F32" else f"MOSTLY_{dtype}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     vocabulary = GgufVocabulary.of(tokenizer)

@@ -129,7 +129,7 @@ def prove(
     read = own if dtype == "F32" else comparison.reader(comparison.with_weights(model, kept), asked.longest)
     model_says = log_softmax(np, np.asarray(own(asked.probe), np.float64))
     should = digests(tensors.write(architecture, config, kept, "gguf"))
-    figures, text = _read_by_numpy(should, config, path, asked, read, own, model_says)
+    figures, text = _read_by_numpy(should, architecture, config, path, asked, read, own, model_says)
     if dtype == "F32":
         del figures["like_the_unrounded_model"]
     wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
@@ -151,6 +151,7 @@ def prove(
 
 def _read_by_numpy(
     should: Mapping[str, str],
+    architecture: Architecture,
     config: DecoderConfig,
     path: Path,
     asked: _Asked,
@@ -192,7 +193,7 @@ def _read_by_numpy(
         **comparison.variety(answer["ids"]),
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
-        "shape_equal": answer["config"] == repr(settings.stored(config)),
+        "shape_equal": answer["config"] == repr(settings.stored(architecture, config)),
         "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(GgufVocabulary.of(tokenizer)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,

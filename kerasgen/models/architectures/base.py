@@ -94,6 +94,8 @@ class Architecture:
         gguf: what llama.cpp calls it, or None where llama.cpp doesn't run it.
         gguf_interleaves_rotary: whether llama.cpp rotates neighbours of a head where transformers rotates its halves,
             so that its queries' and keys' columns stand in another order.
+        gguf_settings: returns what llama.cpp computes with whatever a file says, in transformers' settings: given
+            those that the file says, and its tensors by name.
         backbone: the name of KerasHub's backbone class, of several that of which a transformers directory becomes one;
             None where KerasHub has none.
         describe: returns the description of a decoder from KerasHub's settings of its backbone, `layer_norm_epsilon`
@@ -134,6 +136,7 @@ class Architecture:
     transformers_ignored: tuple[str, ...] = ()
     gguf: str | None = None
     gguf_interleaves_rotary: bool = False
+    gguf_settings: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] = lambda settings, tensors: {}
     backbone: str | None = None
     describe: Callable[[Mapping[str, Any]], DecoderConfig] = _not_in_keras_hub
     arguments: Mapping[str, str] = field(default_factory=dict)
@@ -169,27 +172,25 @@ class Architecture:
         found = {name: attrgetter(path)(config) for name, path in self.arguments.items()}
         return {**found, **self.further_arguments(config)}
 
-    def missing_in_keras_hub(self, config: DecoderConfig) -> list[str]:
-        """Return in which traits KerasHub's layers compute something else than a description says; empty if in none.
-
-        Each is as `attention.soft_cap=2.0 (not None)`; of an architecture that KerasHub has no class for, there is one.
-        """
+    def hub_reason(self, config: DecoderConfig) -> str:
+        """Return why KerasHub's class can't hold a decoder, a sentence; empty if it can."""
         if self.backbone is None:
-            return [f"model_type={self.name!r}"]
+            return f"KerasHub has no class for the architecture {self.name!r}."
         try:
-            nearest = self.describe({"layer_norm_epsilon": self.layer_norm_epsilon, **self.backbone_arguments(config)})
+            arguments = {"layer_norm_epsilon": self.layer_norm_epsilon, **self.backbone_arguments(config)}
+            missing = list(differing(config, self.describe(arguments)))
         except ModelArgumentError as cause:
-            return [str(cause)]
-        return list(_differing(config, nearest))
+            return f"KerasHub's {self.backbone} can't be told of it: {cause}"
+        return f"KerasHub's {self.backbone} can't compute {'; '.join(missing)}." if missing else ""
 
 
-def _differing(config: Any, nearest: Any, level: str = "") -> Iterator[str]:
-    """Which fields of a description differ from another one's."""
+def differing(config: Any, nearest: Any, level: str = "") -> Iterator[str]:
+    """Yield in which fields a description differs from another one's, such as `attention.soft_cap=2.0 (not None)`."""
     for each in fields(config):
         name, one, other = f"{level}{each.name}", getattr(config, each.name), getattr(nearest, each.name)
         if one == other:
             continue
         if is_dataclass(one) and type(one) is type(other):
-            yield from _differing(one, other, f"{name}.")
+            yield from differing(one, other, f"{name}.")
         else:
             yield f"{name}={one!r} (not {other!r})"

@@ -36,6 +36,9 @@ FIXED: Final[Mapping[str, tuple[Any, ...]]] = {
     "auto_map": (None, {}),
 }
 
+ROTARY: Final = "rotary"
+"""The key of checked settings under which `RotaryPositions` stand, by kind of layer; `""` is every kind."""
+
 SIZES: Final = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 SILU_WITHOUT_BIASES: Final = {"attention_bias": (False,), "mlp_bias": (False,), "hidden_act": ("silu",)}
 """What KerasHub's layers of mixtures of experts compute."""

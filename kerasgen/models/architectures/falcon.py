@@ -77,6 +77,19 @@ def _keys(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
+def _of_gguf(settings: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """llama.cpp computes both parts side by side, with rotary positions."""
+    groups, has_two = settings["num_kv_heads"], "blk.0.attn_norm_2.weight" in tensors
+    is_new = has_two or groups not in (1, settings["num_attention_heads"])
+    return {
+        "alibi": False,
+        "new_decoder_architecture": is_new,
+        "num_ln_in_parallel_attn": 2 if has_two else 1,
+        "multi_query": groups == 1,
+        "parallel_attn": True,
+    }
+
+
 def _renamed(config: DecoderConfig) -> dict[str, tuple[str, str]]:
     """The third generation has names of its own for its two norms."""
     if config.norm_placement != "parallel":
@@ -133,6 +146,7 @@ ARCHITECTURE = Architecture(
     transformers_by_group=True,
     transformers_ignored=(r"h\.\d+\.self_attention\.rotary_emb\.inv_freq",),
     gguf="falcon",
+    gguf_settings=_of_gguf,
     backbone="FalconBackbone",
     describe=describe,
     arguments={

@@ -20,11 +20,10 @@ from kerasgen.decoder.config import (
 from kerasgen.decoder.rotary_scaling import LinearScaling
 from kerasgen.errors import ModelArgumentError
 from kerasgen.models.architectures.base import Part
+from kerasgen.models.architectures.config_rules import ROTARY as ROTARY
 
 FULL: Final = "full_attention"
 SLIDING: Final = "sliding_attention"
-ROTARY: Final = "rotary"
-"""The key of checked settings under which `RotaryPositions` stand, by kind of layer; `""` is every kind."""
 
 PARTS: Final = (
     Part("embedding.tokens", "token_embedding", "embed_tokens", "token_embd"),

@@ -35,6 +35,13 @@ def keys(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
+def query_scalar(settings: Mapping[str, Any], largest: int) -> int:
+    """Return what llama.cpp scales queries by: in the largest model by the width over its heads."""
+    head_dim = int(settings["head_dim"])
+    share = settings["hidden_size"] // settings["num_attention_heads"]
+    return share if settings["num_hidden_layers"] == largest else head_dim
+
+
 _PARTS: Final = (
     Part("attention_post_norm", "post_attention_norm", "post_attention_layernorm", "post_attention_norm"),
     Part("feedforward_norm", "pre_ffw_norm", "pre_feedforward_layernorm", "ffn_norm"),
@@ -67,4 +74,5 @@ ARCHITECTURE = replace(
     ),
     transformers_class="Gemma2ForCausalLM",
     gguf="gemma2",
+    gguf_settings=lambda settings, tensors: {"query_pre_attn_scalar": query_scalar(settings, 46)},
 )

@@ -113,6 +113,7 @@ ARCHITECTURE = replace(
     ),
     transformers_class="Gemma3ForCausalLM",
     gguf="gemma3",
+    gguf_settings=lambda settings, tensors: {"query_pre_attn_scalar": gemma2.query_scalar(settings, 62)},
     backbone="Gemma3Backbone",
     describe=describe,
     further_arguments=_arguments,

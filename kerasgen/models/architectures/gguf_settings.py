@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ import numpy.typing as npt
 from kerasgen.decoder import positions
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.rotary_scaling import LinearScaling, Llama3Scaling, LongRopeScaling
-from kerasgen.errors import ExportArgumentError
-from kerasgen.models.architectures.base import Architecture
+from kerasgen.errors import ExportArgumentError, ModelArgumentError
+from kerasgen.models.architectures.base import Architecture, differing
+from kerasgen.models.architectures.config_rules import ROTARY, ConfigRules
 
 FREQUENCY_FACTORS: Final = "rope_freqs.weight"
 """The tensor of what each rotary frequency is divided by."""
@@ -29,27 +30,48 @@ HEAD: Final = "output.weight"
 _BOOKKEEPING: Final = ("tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.original_context_length")
 _AS_USUAL: Final[Mapping[str, Any]] = {
     "attention.causal": True,
+    "attention.max_alibi_bias": 8.0,
     "expert_count": 0,
     "expert_used_count": 0,
     "pooling_type": 0,
-    "use_parallel_residual": False,
+    "rope.scaling.attn_factor": 1.0,
 }
 
-_EPSILON: Final = {"layer_norm": "attention.layer_norm_epsilon", "rms": "attention.layer_norm_rms_epsilon"}
+_EPSILON: Final = {
+    "layer_norm": "attention.layer_norm_epsilon",
+    "rms": "attention.layer_norm_rms_epsilon",
+    "rms_plus_one": "attention.layer_norm_rms_epsilon",
+}
+# Numbers that transformers keeps too, under these names.
+_ALIKE: Final = {
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+    "use_parallel_residual": "use_parallel_residual",
+}
+
+_WHOLE_HEADS: Final = ("llama", "falcon")  # of which llama.cpp loads no file with another number of rotated dimensions
+
+Value: TypeAlias = int | float | str | bool
 
 
-def keys(config: DecoderConfig) -> dict[str, int | float | str]:
+def keys(architecture: Architecture, config: DecoderConfig) -> dict[str, Value]:
     """Return what a file says of a decoder, by llama.cpp's keys without the architecture's name in front.
 
     Args:
+        architecture: that llama.cpp runs.
         config: with a `max_sequence_length`.
 
     Raises:
-        ExportArgumentError: llama.cpp has no key for how its positions are scaled.
+        ExportArgumentError: llama.cpp has no key for how its positions are scaled, or transformers none for a trait.
     """
     attention = config.attention
     assert config.max_sequence_length is not None
-    found: dict[str, int | float | str] = {
+    found: dict[str, Value] = {
         "block_count": config.num_layers,
         "context_length": config.max_sequence_length,
         "embedding_length": config.hidden_dim,
@@ -65,6 +87,8 @@ def keys(config: DecoderConfig) -> dict[str, int | float | str]:
             "rope.dimension_count": config.positions.rotated_dim(attention.head_dim),
             "rope.freq_base": config.positions.base,
         }
+        if attention.query_dim != config.hidden_dim:
+            found |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
         if isinstance(scaling, LinearScaling):
             found |= {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
         elif scaling is not None and frequency_factors(config) is None:
@@ -72,7 +96,45 @@ def keys(config: DecoderConfig) -> dict[str, int | float | str]:
                 f"A GGUF file has no place for rotary positions of the kind {type(scaling).__name__}. The exporter "
                 "'transformers' writes them."
             )
-    return found
+    try:
+        said = architecture.settings(config)
+    except ModelArgumentError as cause:
+        raise ExportArgumentError(f"The model can't be said in a GGUF file: {cause}") from cause
+    return found | {key: said[name] for key, name in _ALIKE.items() if said.get(name) is not None}
+
+
+def check(architecture: Architecture, config: DecoderConfig) -> None:
+    """Check, before any work, that llama.cpp computes a decoder by what a file can say of it.
+
+    Args:
+        architecture: that llama.cpp runs.
+        config: with a `max_sequence_length`.
+
+    Raises:
+        ExportArgumentError: it computes something else.
+    """
+    longest = config.max_sequence_length or 0
+    windows = tuple(window if window and window < longest else None for window in config.attention.windows)
+    wanted = replace(config, attention=replace(config.attention, windows=windows if any(windows) else ()))
+    try:
+        computed = stored(architecture, wanted)
+        if frequency_factors(config) is not None:  # a tensor of what each frequency is divided by says all
+            wanted, computed = (_unscaled(each) for each in (wanted, computed))
+        left = list(differing(wanted, computed))
+    except (ModelArgumentError, ValueError) as cause:
+        left = [str(cause)]
+    # ggml's GELU is the approximate one, whatever the model's is.
+    left = [trait for trait in left if not trait.startswith(("architecture=", "feedforward.activation='gelu"))]
+    if left:
+        raise ExportArgumentError(
+            f"llama.cpp computes something else of what it calls {architecture.gguf!r}: {'; '.join(left)}. The "
+            "exporter 'transformers' writes this model."
+        )
+
+
+def _unscaled(config: DecoderConfig) -> DecoderConfig:
+    assert isinstance(config.positions, RotaryPositions)
+    return replace(config, positions=replace(config.positions, scaling=None))
 
 
 def frequency_factors(config: DecoderConfig) -> npt.NDArray[np.float32] | None:
@@ -103,43 +165,70 @@ def described(
         ValueError: a key is missing, has another value than this decoder can have, or is not used by its description.
     """
     said = _Said(architecture, says)
-    config = replace(
-        architecture.describe(_settings(said, tensors, vocabulary_size)),
-        max_sequence_length=said.size("context_length"),
-    )
-    if isinstance(config.positions, RotaryPositions):
-        config = _scaled(config, _scaling(said, config), tensors.get(FREQUENCY_FACTORS))
+    length = said.size("context_length")
+    settings = _settings(said, architecture, tensors, vocabulary_size)
+    try:
+        config = architecture.read_config({**settings, **architecture.gguf_settings(settings, tensors)})
+    except (ModelArgumentError, KeyError, TypeError) as cause:
+        raise ValueError(f"what it says makes no decoder: {cause}") from cause
     said.check_used()
-    return config
+    return replace(config, max_sequence_length=length)
 
 
-def _settings(said: _Said, tensors: Mapping[str, Any], vocabulary_size: int) -> dict[str, Any]:
-    """What a file says, as KerasHub's backbone calls it."""
-    heads, width = said.size("attention.head_count"), said.size("embedding_length")
-    if width % heads:
+def _settings(
+    said: _Said, architecture: Architecture, tensors: Mapping[str, Any], vocabulary_size: int
+) -> dict[str, Any]:
+    """What a file says, as transformers calls it."""
+    heads, width, rules = said.size("attention.head_count"), said.size("embedding_length"), architecture.config_rules
+    if "attention.key_length" not in said and width % heads:
         raise ValueError(f"its width {width} is no multiple of its {heads} heads")
-    for key in ("attention.key_length", "attention.value_length"):
-        said.require(key, width // heads)
+    head_dim = said.size("attention.key_length", width // heads)
+    said.require("attention.value_length", head_dim)
     said.require("vocab_size", vocabulary_size)
     epsilon = next((key for key in _EPSILON.values() if key in said), _EPSILON["layer_norm"])
-    return {
+    biased = next((f"blk.0.attn_{each}.bias" for each in ("q", "qkv") if f"blk.0.attn_{each}.bias" in tensors), None)
+    values: dict[str, Any] = {
         "vocabulary_size": vocabulary_size,
         "num_layers": said.size("block_count"),
-        "num_heads": heads,
-        "num_query_heads": heads,
-        "num_key_value_heads": said.size("attention.head_count_kv", heads),
         "hidden_dim": width,
-        "intermediate_dim": said.size("feed_forward_length"),
         "max_sequence_length": said.size("context_length"),
-        "layer_norm_epsilon": said.number(epsilon),
-        "rope_max_wavelength": said.number("rope.freq_base", 10_000.0),
-        "tie_word_embeddings": HEAD not in tensors,
+        "attention.num_query_heads": heads,
+        "attention.num_key_value_heads": said.size("attention.head_count_kv", heads),
+        "attention.head_dim": head_dim,
+        "attention.query_bias": biased is not None,
+        "feedforward.intermediate_dim": said.size("feed_forward_length"),
+        "norm.epsilon": said.number(epsilon),
+        "tied_head": HEAD not in tensors,
     }
+    found = {key: values[path] for key, path in architecture.keys.items() if path in values}
+    alike = {name: said.take(key) for key, name in _ALIKE.items() if key in said and name in rules.defaults}
+    numbers = {name: _shortest(value) if isinstance(value, float) else value for name, value in alike.items()}
+    biases = {"attention_bias": biased is not None, "mlp_bias": "blk.0.ffn_up.bias" in tensors}
+    biases = {name: value for name, value in biases.items() if name in rules.defaults}
+    settings = (
+        dict(rules.defaults) | biases | numbers | found | {"num_kv_heads": values["attention.num_key_value_heads"]}
+    )
+    if rules.rope_theta is not None:
+        settings[ROTARY] = _rotary(said, architecture, head_dim, tensors, rules)
+    return settings
 
 
-def _scaling(said: _Said, config: DecoderConfig) -> LinearScaling | None:
-    assert isinstance(config.positions, RotaryPositions)
-    said.require("rope.dimension_count", config.positions.rotated_dim(config.attention.head_dim))
+def _rotary(
+    said: _Said, architecture: Architecture, head_dim: int, tensors: Mapping[str, Any], rules: ConfigRules
+) -> dict[str, RotaryPositions]:
+    """The rotary positions that a file says, by kind of layer; it says those of layers that see all."""
+    if architecture.gguf in _WHOLE_HEADS:
+        said.require("rope.dimension_count", head_dim)
+    rotated = said.size("rope.dimension_count", head_dim)
+    by_kind = rules.rope_theta if isinstance(rules.rope_theta, Mapping) else {"": rules.rope_theta}
+    first, *others = by_kind
+    plain = RotaryPositions(said.number("rope.freq_base", 10_000.0), rotated / head_dim)
+    factors, length = tensors.get(FREQUENCY_FACTORS), said.size("context_length")
+    found = {first: _scaled(plain, head_dim, length, _scaling(said), factors)}
+    return found | {kind: RotaryPositions(said.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
+
+
+def _scaling(said: _Said) -> LinearScaling | None:
     kind = said.take("rope.scaling.type", "none")
     if kind == "linear":
         return LinearScaling(said.number("rope.scaling.factor"))
@@ -201,28 +290,30 @@ def _shortest(number: float) -> float:
     return float(str(np.float32(number)))
 
 
-def stored(config: DecoderConfig) -> DecoderConfig:
+def stored(architecture: Architecture, config: DecoderConfig) -> DecoderConfig:
     """Return the description that `described` gives of the file of a decoder: its numbers have 32 bits."""
-    config = replace(config, norm=replace(config.norm, epsilon=_shortest(config.norm.epsilon)))
-    if not isinstance(config.positions, RotaryPositions):
-        return config
-    factors, scaling = frequency_factors(config), config.positions.scaling
-    rotary = replace(config.positions, base=_shortest(config.positions.base))
-    if isinstance(scaling, LinearScaling):
-        scaling = LinearScaling(_shortest(scaling.factor))
-    return _scaled(replace(config, positions=rotary), scaling, factors)
+    from kerasgen.models import architectures
+    from kerasgen.models.architectures import tensors
 
-
-def _scaled(config: DecoderConfig, scaling: Any, factors: Any) -> DecoderConfig:
-    """The description with a scaling, or with that of a factor for each frequency."""
-    assert isinstance(config.positions, RotaryPositions)
+    assert architecture.gguf is not None
+    of_file = architectures.named_in_gguf(architecture.gguf)
+    assert of_file is not None
+    says = {f"{architecture.gguf}.{key}": value for key, value in keys(architecture, config).items()}
+    held: dict[str, Any] = {tensor.name: None for tensor in tensors.tensors(architecture, config, "gguf")}
+    factors = frequency_factors(config)
     if factors is not None:
-        plain = replace(config.positions, scaling=None)
-        scaling = _llama3_of(plain, config.attention.head_dim, factors)
+        held[FREQUENCY_FACTORS] = factors
+    return described(of_file, says, held, config.vocabulary_size)
+
+
+def _scaled(plain: RotaryPositions, head_dim: int, length: int, scaling: Any, factors: Any) -> RotaryPositions:
+    """Positions with a scaling, or with that of a factor for each frequency."""
+    if factors is not None:
+        scaling = _llama3_of(plain, head_dim, factors)
         if scaling is None:
             each = tuple(map(float, factors))
-            scaling = LongRopeScaling(each, each, original_length=config.max_sequence_length or 1)
-    return replace(config, positions=replace(config.positions, scaling=scaling))
+            scaling = LongRopeScaling(each, each, original_length=length)
+    return replace(plain, scaling=scaling)
 
 
 def _llama3_of(plain: RotaryPositions, head_dim: int, factors: Any) -> Llama3Scaling | None:

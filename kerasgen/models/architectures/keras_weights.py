@@ -109,18 +109,17 @@ class Place:
         every = zip(self.names, self.shapes, parts, strict=True)
         return {name: part.reshape(shape) for name, shape, part in every}
 
-    def assign(self, given: Mapping[str, Any]) -> None:
-        """Give the variable weights by their full names."""
+    def joined(self, given: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """Return what the variable holds of weights by their full names; it may be a view."""
         shape = tuple(self.variable.shape)
         if len(self.names) > 1:
             one = (*shape[:-1], shape[-1] // len(self.names))
-            value = np.concatenate([given[name].reshape(one) for name in self.names], axis=-1)
-        elif self.heads_first:
+            return np.concatenate([given[name].reshape(one) for name in self.names], axis=-1)
+        found: npt.NDArray[np.float32] = given[self.names[0]]
+        if self.heads_first:
             heads, width, size = shape
-            value = given[self.names[0]].reshape(width, heads, size).swapaxes(0, 1)
-        else:
-            value = given[self.names[0]].reshape(shape)
-        self.variable.assign(value)
+            return found.reshape(width, heads, size).swapaxes(0, 1)
+        return found.reshape(shape)
 
 
 def places(architecture: Architecture, backbone: Any) -> Iterator[Place]:
@@ -213,7 +212,7 @@ def assign(architecture: Architecture, backbone: Any, weights: Weights) -> None:
     decoder_weights.check(weights, describe(architecture, backbone))
     given = decoder_weights.flat(weights)
     for place in places(architecture, backbone):
-        place.assign(given)
+        place.variable.assign(place.joined(given))
 
 
 def with_weights(architecture: Architecture, causal_lm: Any, weights: Weights) -> Any:

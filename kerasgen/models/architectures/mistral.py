@@ -49,6 +49,7 @@ ARCHITECTURE = Architecture(
     # llama.cpp has no window for what it calls so: a model with one is refused where texts are longer.
     gguf="llama",
     gguf_interleaves_rotary=True,
+    gguf_settings=lambda settings, tensors: {"sliding_window": None},
     backbone="MistralBackbone",
     describe=describe,
     arguments=gated.ARGUMENTS | {"head_dim": "attention.head_dim"},

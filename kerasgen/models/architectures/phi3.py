@@ -90,6 +90,7 @@ ARCHITECTURE = Architecture(
     transformers_prefixes=("model.",),
     transformers_ignored=gated.IGNORED,
     gguf="phi3",
+    gguf_settings=lambda settings, tensors: {"sliding_window": None},  # which it leaves out
     backbone="Phi3Backbone",
     describe=describe,
     arguments=gated.ARGUMENTS,

@@ -58,6 +58,7 @@ ARCHITECTURE = Architecture(
     transformers_prefixes=("model.",),
     transformers_ignored=gated.IGNORED,
     gguf="qwen2",
+    gguf_settings=lambda settings, tensors: {"use_sliding_window": False},
     backbone="QwenBackbone",
     describe=describe,
     arguments=gated.ARGUMENTS | {"tie_word_embeddings": "tied_head"},

@@ -53,6 +53,7 @@ ARCHITECTURE = Architecture(
     transformers_prefixes=("model.",),
     transformers_ignored=gated.IGNORED,
     gguf="qwen3",
+    gguf_settings=lambda settings, tensors: {"use_sliding_window": False},
     backbone="Qwen3Backbone",
     describe=describe,
     arguments=gated.ARGUMENTS | {"tie_word_embeddings": "tied_head", "head_dim": "attention.head_dim"},

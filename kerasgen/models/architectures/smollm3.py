@@ -90,6 +90,7 @@ ARCHITECTURE = Architecture(
     transformers_ignored=gated.IGNORED,
     gguf="smollm3",
     gguf_interleaves_rotary=True,
+    gguf_settings=lambda settings, tensors: {"no_rope_layers": None, "use_sliding_window": False},
     backbone="SmolLM3Backbone",
     describe=describe,
     arguments={

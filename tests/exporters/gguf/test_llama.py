@@ -100,7 +100,7 @@ def test_what_a_file_says_is_read_back(scaling, tmp_path) -> None:
     architecture = architectures.of_backbone("LlamaBackbone")
     file.write(tmp_path / "x.gguf", architecture, config, weights, tiny_llama().tokenizer, dtype="F32")
     _, found, _, _ = file.read(tmp_path / "x.gguf")
-    assert found == settings.stored(config)
+    assert found == settings.stored(architecture, config)
     tokens = list(range(40))
     here, there = (NumpyDecoder(one, weights).read(tokens) for one in (config, found))
     np.testing.assert_allclose(here, there, atol=1e-5 * np.abs(here).max())
@@ -109,8 +109,9 @@ def test_what_a_file_says_is_read_back(scaling, tmp_path) -> None:
 @pytest.mark.parametrize("scaling", [DynamicScaling(2.0, 16), YarnScaling(4.0, 16)])
 def test_positions_that_a_file_has_no_place_for_are_said(scaling) -> None:
     config, _ = described(RotaryPositions(scaling=scaling))
+    architecture = architectures.named("llama")
     with pytest.raises(kg.errors.ExportArgumentError, match=type(scaling).__name__):
-        settings.keys(config)
+        settings.keys(architecture, config)
 
 
 def test_a_gpt2_has_its_own_positions(tmp_path) -> None:
