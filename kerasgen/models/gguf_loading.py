@@ -137,9 +137,7 @@ def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, 
     quiet.load("keras_hub")
     from kerasgen.models import networks
 
-    return networks.build(
-        architecture, config, lambda name, shape: file.read(name), "gguf", context_length=length
-    )
+    return networks.build(architecture, config, lambda name, shape: file.read(name), "gguf", context_length=length)
 
 
 def _tokenizer(file: GgufFile) -> Tokenizer:
