@@ -142,7 +142,7 @@ def test_what_keras_hub_has_no_layers_for_is_held_without_it(llama: LanguageMode
     path = written(llama, tmp_path / "x.gguf", positions=positions)
     model = Gguf(str(path)).load()
     assert model.causal_lm is None
-    assert "other positions" in model.hub_reason
+    assert "positions.scaling=LinearScaling" in model.hub_reason
     ids = llama.tokenizer.encode("the sand and the sea")
     _, config, weights, _ = file_format.read(path)
     wanted = NumpyDecoder(config, weights).read(ids)
