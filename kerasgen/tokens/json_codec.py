@@ -54,8 +54,8 @@ class JsonCodec:
         self._text = text
         self._path = path
         self._lock = threading.Lock()
-        self._rust = _library(found, path)
         steps = _decoder_steps(found, path)
+        self._rust = _library(found, path)
         self.strips_first_space = any(_strips(step) for step in steps)
         entries = found.get("added_tokens") or []
         self.special = {str(entry["content"]): int(entry["id"]) for entry in entries if entry.get("special")}

