@@ -248,14 +248,10 @@ def test_litert_lm_writes_the_text_of_a_llama(tmp_path, cut):
 
 
 def test_a_tokenizer_of_another_kind_is_refused_before_any_work(tmp_path):
-    from hub_tokenizers import keras_hub
-    from tiny import byte_symbols
+    from letters import LetterTokenizer
 
-    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
-
-    vocabulary = {token: n for n, token in enumerate([*byte_symbols(), "<|endoftext|>"])}
-    qwen = keras_hub().tokenizers.QwenTokenizer(vocabulary=vocabulary, merges=[])
-    model = LanguageModel(tiny_llama(257, num_layers=1).causal_lm, KerasHubTokenizer(qwen), "normalized bytes")
-    with pytest.raises(kg.errors.ExportArgumentError, match=r"KerasHubTokenizer\(QwenTokenizer"):
+    tokenizer = LetterTokenizer()
+    model = LanguageModel(tiny_llama(tokenizer.vocabulary_size, num_layers=1).causal_lm, tokenizer, "letters")
+    with pytest.raises(kg.errors.ExportArgumentError, match=r"tokenizer\.json.*LetterTokenizer"):
         kg.LiteRtLmExporter().export(model, tmp_path / "llama.litertlm")
     assert list(tmp_path.iterdir()) == []
