@@ -44,9 +44,9 @@ def json_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
     if isinstance(model.tokenizer, PretrainedTokenizer) and model.tokenizer.is_json:
         return model.tokenizer
     raise ExportArgumentError(
-        f"The exporter {exporter!r} writes tokenizers that came from a tokenizer.json, and no SentencePiece model, which "
-        f"none can say exactly. Received: {model.tokenizer!r}. The exporter 'preset' takes KerasHub's; or load the "
-        "model from a directory that has a tokenizer.json."
+        f"The exporter {exporter!r} writes tokenizers that came from a tokenizer.json, and no SentencePiece model, "
+        f"which none can say exactly. Received: {model.tokenizer!r}. The exporter 'preset' takes KerasHub's; or load "
+        "the model from a directory that has a tokenizer.json."
     )
 
 

@@ -250,8 +250,7 @@ def test_litert_lm_writes_the_text_of_a_llama(tmp_path, cut):
 def test_a_tokenizer_of_another_kind_is_refused_before_any_work(tmp_path):
     from letters import LetterTokenizer
 
-    tokenizer = LetterTokenizer()
-    model = LanguageModel(tiny_llama(tokenizer.vocabulary_size, num_layers=1).causal_lm, tokenizer, "letters")
+    model = LanguageModel(tiny_llama(num_layers=1).causal_lm, LetterTokenizer(), "letters")
     with pytest.raises(kg.errors.ExportArgumentError, match=r"tokenizer\.json.*LetterTokenizer"):
         kg.LiteRtLmExporter().export(model, tmp_path / "llama.litertlm")
     assert list(tmp_path.iterdir()) == []
