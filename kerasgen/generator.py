@@ -211,15 +211,15 @@ class Generator(metaclass=Checked):
         """
         if self._model is None and self._adapters is None and engine in ("auto", "keras"):
             hub = samplers_resolving.is_hub_sampler(sampler)
-            directory = None if hub else self.model_source.directory()
+            place = None if hub else self.model_source.directory() or self.model_source.gguf_file()
             engine_of_files = self._stored_engine  # which another thread may drop when it loads the model
-            if engine_of_files is None and directory is not None:
+            if engine_of_files is None and place is not None:
                 from kerasgen.generation import jax_weights
 
                 with self._loading:
-                    engine_of_files = self._stored_engine or jax_weights.engine_of_files(directory)
+                    engine_of_files = self._stored_engine or jax_weights.engine_of_files(place)
                     self._stored_engine = engine_of_files
-            if engine_of_files is not None and directory is not None:
+            if engine_of_files is not None and place is not None:
                 return engine_of_files, "keras"
         return self.model, litert_engine.resolve(engine, self.cache)
 

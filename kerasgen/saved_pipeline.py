@@ -14,6 +14,7 @@ from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files import presence, staging
 from kerasgen.generation.config import GenerationConfig
+from kerasgen.models.gguf import Gguf
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
 from kerasgen.tuners.settings import GONE
@@ -198,16 +199,23 @@ def _read_config(settings: Any, file: Path) -> GenerationConfig:
 
 
 def _base(source: Any, target: Path) -> dict[str, Any]:
-    """The absolute and relative path of the adapters' model; empty if it is no directory."""
-    place = source.directory()
-    if not isinstance(source, Hub) or place is None:
+    """The absolute and relative path of the adapters' model; empty if it is neither a directory nor a file of ours."""
+    place = _place(source)
+    if place is None:
         return {}
     whole = place.resolve()
     try:
         beside = os.path.relpath(whole, target)
     except ValueError:  # on another drive
         beside = None
-    return {"model": models.REGISTRY.to_manifest(Hub(str(whole))), "model_beside": beside}
+    return {"model": models.REGISTRY.to_manifest(type(source)(str(whole))), "model_beside": beside}
+
+
+def _place(source: Any) -> Path | None:
+    """Where the files of a model of ours lie, or None if there are none."""
+    if isinstance(source, Gguf):
+        return source.gguf_file()
+    return source.directory() if isinstance(source, Hub) else None
 
 
 def _found_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> Any:
@@ -217,12 +225,12 @@ def _found_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> An
         ModelFormatError: it lies at neither.
     """
     beside = manifest.get("model_beside")
-    if not isinstance(source, Hub) or not isinstance(beside, str) or source.directory() is not None:
+    if not isinstance(source, Hub | Gguf) or not isinstance(beside, str) or _place(source) is not None:
         return source
-    moved = Path(os.path.normpath(directory.resolve() / beside))
-    if moved.is_dir():
-        return Hub(str(moved))
-    places = list(dict.fromkeys([str(Path(source.preset).expanduser().absolute()), str(moved)]))
+    moved = type(source)(os.path.normpath(directory.resolve() / beside))
+    if _place(moved) is not None:
+        return moved
+    places = list(dict.fromkeys([str(Path(str(source)).expanduser().absolute()), str(moved)]))
     raise ModelFormatError(
         f"{directory} holds adapters, and the model that they belong to is no longer at "
         f"{', nor at '.join(map(repr, places))}. Put it back{'' if len(places) == 1 else ' at one of them'}, or save "

@@ -50,5 +50,6 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a saved pipeline's directory, or a model: starter, a KerasHub preset's name, a model's directory",
+        help="a saved pipeline's directory, or a model: starter, smollm2, a KerasHub preset's name, a model's "
+        "directory or GGUF file",
     )

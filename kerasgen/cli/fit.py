@@ -32,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CORPUS",
         help="such as sample, or text:path=poems.txt,split=paragraph; - reads paragraphs from standard input",
     )
-    parser.add_argument("--model", default="starter", help="starter, a KerasHub preset's name, or a model's directory")
+    parser.add_argument(
+        "--model",
+        default="starter",
+        help="starter, smollm2, a KerasHub preset's name, a model's directory or GGUF file",
+    )
     parser.add_argument("--tuner", default="full", help="such as full:warmup_steps=20 or lora:rank=16")
     for name, (kind, said) in _TUNER_SETTINGS.items():
         parser.add_argument(

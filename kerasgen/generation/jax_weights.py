@@ -14,9 +14,10 @@ from kerasgen.decoder import jax_layout
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_engine import JaxEngine
-from kerasgen.models import described
+from kerasgen.models import described, gguf_loading
 from kerasgen.models.architectures import stored
 from kerasgen.models.base import LanguageModel, computing_layers
+from kerasgen.tokens.base import Tokenizer
 
 
 def is_known(model: LanguageModel) -> bool:
@@ -37,14 +38,20 @@ def config_of(model: LanguageModel) -> DecoderConfig:
     return found
 
 
-def engine_of_files(directory: Path) -> JaxEngine | None:
-    """Return the engine of a preset on disk, made without Keras, or None where the model must be loaded for it."""
-    found = stored.read(directory)
+def engine_of_files(place: Path) -> JaxEngine | None:
+    """Return the engine of a preset or of a GGUF file, made without Keras, or None where the model must be loaded."""
+    found: tuple[Tokenizer, DecoderConfig, Weights] | None
+    if place.is_dir():
+        decoder = stored.read(place)
+        found = None if decoder is None else (decoder.tokenizer, decoder.config, decoder.weights)
+    else:
+        found = gguf_loading.decoder(place)
     if found is None:
         return None
+    tokenizer, config, weights = found
     fork_safety.begin(fork_safety.JAX)
     backend.keep_compiled(everything=True)
-    return JaxEngine(found.tokenizer, found.config, jax_layout.prepare(found.weights))
+    return JaxEngine(tokenizer, config, jax_layout.prepare(weights))
 
 
 class _Kept:

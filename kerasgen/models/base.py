@@ -146,3 +146,7 @@ class ModelSource(metaclass=Checked):
     def directory(self) -> Path | None:
         """Return where the files lie that `load` reads and nothing else, or None if it reads others or none."""
         return None
+
+    def gguf_file(self) -> Path | None:
+        """Return the GGUF file that `load` reads and nothing else, or None if it reads others or none."""
+        return None

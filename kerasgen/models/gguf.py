@@ -52,6 +52,11 @@ class Gguf(ModelSource):
         if "://" not in self.file:
             check_file(Path(self.file).expanduser())
 
+    def gguf_file(self) -> Path | None:
+        """Return the file, if `file` is a path and there is one."""
+        path = Path(self.file).expanduser()
+        return path if "://" not in self.file and presence.is_file(path) else None
+
     def load(self) -> LanguageModel:
         """Return the model with float32 weights and the file's tokenizer.
 

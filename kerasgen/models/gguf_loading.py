@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from kerasgen import backend, quiet
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions
-from kerasgen.errors import ModelFormatError, TokenizerError
+from kerasgen.decoder.weights import Weights
+from kerasgen.errors import KerasgenError, ModelFormatError, TokenizerError
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, gguf_settings, tensors
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
@@ -48,6 +49,23 @@ def load(path: Path, *, source: str, metadata: Mapping[str, Any] | None = None) 
         raise ModelFormatError(f"The GGUF file {str(path)!r} can't be read as a model: {cause}.") from cause
     except TokenizerError as cause:
         raise ModelFormatError(f"The tokenizer in {str(path)!r} can't be used: {cause}") from cause
+
+
+def decoder(path: Path) -> tuple[Tokenizer, DecoderConfig, Weights] | None:
+    """Return what a GGUF file holds without Keras, or None where it can't be read, which `load` tells.
+
+    Returns:
+        The tokenizer, the decoder's description, and its weights as float32 NumPy arrays.
+    """
+    try:
+        with GgufFile(path) as file:
+            architecture, config = described(file)
+            tokenizer = _tokenizer(file, config)
+            config, _ = _without_limit(config)
+            weights = tensors.read(architecture, config, lambda name, shape: file.read(name), "gguf")
+            return tokenizer, config, weights
+    except (KerasgenError, ValueError, OSError):
+        return None
 
 
 def described(file: GgufFile) -> tuple[Architecture, DecoderConfig]:
@@ -101,12 +119,8 @@ def _check_tensors(file: GgufFile, architecture: Architecture, config: DecoderCo
 
 def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
     architecture, config = described(file)
-    tokenizer = _tokenizer(file)
-    if tokenizer.vocabulary_size > config.vocabulary_size:
-        raise ValueError(f"its tokenizer has {tokenizer.vocabulary_size} ids, and its model {config.vocabulary_size}")
-    length = None if isinstance(config.positions, LearnedPositions) else config.max_sequence_length
-    if length is not None:  # which positions without a table know no end of
-        config = replace(config, max_sequence_length=None)
+    tokenizer = _tokenizer(file, config)
+    config, length = _without_limit(config)
     network, reason = _network(file, architecture, config, length), architecture.hub_reason(config)
     known = {} if length is None else {CONTEXT_LENGTH: length}
     model = LanguageModel(
@@ -120,6 +134,13 @@ def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> Langu
     if not reason:
         attach_preprocessor(model)
     return model
+
+
+def _without_limit(config: DecoderConfig) -> tuple[DecoderConfig, int | None]:
+    """The description without the file's length, which positions without a table know no end of, and that length."""
+    if isinstance(config.positions, LearnedPositions):
+        return config, None
+    return replace(config, max_sequence_length=None), config.max_sequence_length
 
 
 def told(file: GgufFile) -> dict[str, Any]:
@@ -140,10 +161,13 @@ def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, 
     return networks.build(architecture, config, lambda name, shape: file.read(name), "gguf", context_length=length)
 
 
-def _tokenizer(file: GgufFile) -> Tokenizer:
+def _tokenizer(file: GgufFile, config: DecoderConfig) -> Tokenizer:
     from kerasgen.tokens.gguf_vocabulary import from_gguf
 
     try:
-        return from_gguf(file.says)
+        found = from_gguf(file.says)
     except KeyError as cause:
         raise ValueError(f"it does not say {cause.args[0]!r}, which its tokenizer needs") from cause
+    if found.vocabulary_size > config.vocabulary_size:
+        raise ValueError(f"its tokenizer has {found.vocabulary_size} ids, and its model {config.vocabulary_size}")
+    return found

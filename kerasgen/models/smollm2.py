@@ -56,6 +56,13 @@ class Smollm2(ModelSource):
             f"The package {PACKAGE} is installed without its GGUF file. Install it anew: {INSTALL} --force-reinstall."
         )
 
+    def gguf_file(self) -> Path | None:
+        """Return the package's file, or None where it is not installed."""
+        try:
+            return self.file()
+        except ModelUnavailableError:  # told by `load`
+            return None
+
     def load(self) -> LanguageModel:
         """Return the model with float32 weights and its tokenizer.
 

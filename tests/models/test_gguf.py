@@ -15,12 +15,13 @@ import pytest
 from tiny import tiny_gpt2, tiny_llama
 
 import kerasgen as kg
-from kerasgen import models
+from kerasgen import models, saved_pipeline
 from kerasgen.decoder.config import RotaryPositions
 from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.rotary_scaling import LinearScaling, Llama3Scaling
 from kerasgen.errors import ModelArgumentError, ModelFormatError, ModelUnavailableError
 from kerasgen.exporters.gguf import file_format
+from kerasgen.generation import generate
 from kerasgen.models import gguf_file, gguf_loading
 from kerasgen.models.architectures import gguf_settings, keras_weights
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
@@ -149,6 +150,16 @@ def test_what_keras_hub_has_no_layers_for_is_held_without_it(llama: LanguageMode
     inputs = {"token_ids": np.asarray([ids]), "padding_mask": np.ones((1, len(ids)), np.int32)}
     found = np.asarray(model.network(inputs))[0]
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.numerical
+def test_texts_are_written_from_the_file_itself(llama: LanguageModel, llama_file: Path) -> None:
+    """Nothing of Keras is loaded for it, and the weights are in memory once."""
+    pipe = kg.Pipeline(model=str(llama_file), backend="jax")
+    text = pipe.generate("the sand and the sea", max_new_tokens=24, sampler="greedy")
+    assert pipe._model is None
+    (wanted,) = generate(llama, ["the sand and the sea"], max_new_tokens=24, sampler="greedy")
+    assert text == wanted
 
 
 @pytest.mark.parametrize("kind", sorted({*gguf_file._PLAIN, *(kind.name for kind in gguf.quants._type_traits)}))
@@ -285,6 +296,21 @@ def test_a_header_has_a_limit_that_the_environment_raises(llama_file: Path, monk
     monkeypatch.setenv("KERASGEN_MAX_JSON_BYTES", "100")
     with pytest.raises(ModelFormatError, match=r"The limit is 100; raise it with .* KERASGEN_MAX_JSON_BYTES"):
         GgufFile(llama_file)
+
+
+def test_adapters_find_the_file_that_they_belong_to_where_both_were_moved(llama_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    base = tmp_path / "before" / "poet.gguf"
+    base.write_bytes(llama_file.read_bytes())
+    told = saved_pipeline._base(Gguf(str(base)), tmp_path / "before" / "tuned")
+    source = models.REGISTRY.from_manifest(told["model"])
+    assert saved_pipeline._found_base(source, told, tmp_path / "before" / "tuned") == Gguf(str(base))
+    (tmp_path / "before").rename(tmp_path / "after")
+    found = saved_pipeline._found_base(source, told, tmp_path / "after" / "tuned")
+    assert found == Gguf(str(tmp_path / "after" / "poet.gguf"))
+    (tmp_path / "after" / "poet.gguf").unlink()
+    with pytest.raises(ModelFormatError, match=r"no longer at .*before/poet\.gguf', nor at .*after/poet\.gguf'"):
+        saved_pipeline._found_base(source, told, tmp_path / "after" / "tuned")
 
 
 class TestAddresses:
