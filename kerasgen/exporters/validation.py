@@ -26,10 +26,8 @@ def file_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
     Raises:
         ExportArgumentError: it is another kind.
     """
-    if isinstance(model.tokenizer, PretrainedTokenizer):
-        return model.tokenizer
-    pretrained = model.tokenizer.as_pretrained() if isinstance(model.tokenizer, KerasHubTokenizer) else None
-    return pretrained or json_tokenizer(model, exporter)
+    tokenizer = _bare(model)
+    return tokenizer if isinstance(tokenizer, PretrainedTokenizer) else json_tokenizer(model, exporter)
 
 
 def json_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
@@ -38,11 +36,9 @@ def json_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
     Raises:
         ExportArgumentError: it is another kind.
     """
-    tokenizer = byte_level(model.tokenizer)
-    if tokenizer is not None:
+    tokenizer = _bare(model)
+    if isinstance(tokenizer, ByteLevelBPE) or (isinstance(tokenizer, PretrainedTokenizer) and tokenizer.is_json):
         return tokenizer
-    if isinstance(model.tokenizer, PretrainedTokenizer) and model.tokenizer.is_json:
-        return model.tokenizer
     raise ExportArgumentError(
         f"The exporter {exporter!r} writes tokenizers that came from a tokenizer.json, and no SentencePiece model, "
         f"which none can say exactly. Received: {model.tokenizer!r}. The exporter 'preset' takes KerasHub's; or load "
@@ -82,6 +78,13 @@ def _unwritable(model: LanguageModel, exporter: str) -> ExportArgumentError:
         f"The exporter {exporter!r} can't write a {described.name_of(model)}; it writes "
         f"{', '.join(architectures.backbones())}. {other}"
     )
+
+
+def _bare(model: LanguageModel) -> Tokenizer:
+    """A model's tokenizer without KerasHub's around it."""
+    if isinstance(model.tokenizer, KerasHubTokenizer):
+        return model.tokenizer.as_byte_level() or model.tokenizer.as_pretrained()
+    return model.tokenizer
 
 
 def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:

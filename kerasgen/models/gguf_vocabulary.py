@@ -42,7 +42,7 @@ def written(model: LanguageModel) -> ByteLevelBPE | PretrainedTokenizer:
     """
     tokenizer = model.tokenizer
     if isinstance(tokenizer, KerasHubTokenizer):
-        tokenizer = tokenizer.as_byte_level() or tokenizer.as_pretrained() or tokenizer
+        tokenizer = tokenizer.as_byte_level() or tokenizer.as_pretrained()
     if isinstance(tokenizer, ByteLevelBPE):
         if pre_tokenizer_name(tokenizer) is None:
             raise ExportArgumentError(

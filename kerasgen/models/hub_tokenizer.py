@@ -19,6 +19,7 @@ from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.bpe_files import parse_json, read_text
+from kerasgen.tokens.json_codec import JsonCodec
 from kerasgen.tokens.pretrained import Codec, PretrainedTokenizer
 from kerasgen.tokens.sentencepiece_codec import SentencePieceCodec
 from kerasgen.tokens.text_decoding import TextDecoder
@@ -175,13 +176,14 @@ class KerasHubTokenizer(Tokenizer):
             )
         )
 
-    def as_pretrained(self) -> PretrainedTokenizer | None:
-        """Return the tokenizer of the same SentencePiece model, or None where it is of another kind."""
-        if not isinstance(self._codec, SentencePieceCodec):
-            return None
+    def as_pretrained(self) -> PretrainedTokenizer:
+        """Return the tokenizer of the same SentencePiece model, or of a `tokenizer.json` that gives the same ids."""
+        codec = self._codec
+        if isinstance(codec, BytePairs):
+            codec = JsonCodec(codec.to_tokenizer_json(), Path(JsonCodec.file_name))
         names = {token_id: token for token, token_id in self._names.items()}
         return PretrainedTokenizer(
-            self._codec,
+            codec,
             end_tokens=[names[token_id] for token_id in self._end_token_ids],
             start_token=None if self.start_token_id is None else names[self.start_token_id],
             pad_token=names[self.pad_token_id],

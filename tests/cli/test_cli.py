@@ -108,6 +108,7 @@ def test_fit_generate_and_evaluate_work_on_what_fit_saved(preset, tmp_path, caps
         (["--sampler", "beam:num_beams=2", "--batch-size", "1"], {"max_new_tokens": 64, "sampler": "beam:num_beams=2"}),
         (["--stop", "e", "--stop", "a"], {"max_new_tokens": 64, "stop": ["e", "a"]}),
         (["--no-return-prompt"], {"max_new_tokens": 64, "return_prompt": False}),
+        (["--allowed-special", "all"], {"max_new_tokens": 64, "allowed_special": "all"}),
         (["-n", "2"], {"max_new_tokens": 64, "num_return_sequences": 2}),
         (["--stream"], {"max_new_tokens": 64}),
         (

@@ -55,6 +55,8 @@ def test_text_is_read_as_the_value_that_it_stands_for() -> None:
         {"stop": ""},
         {"valid_utf8": 1},
         {"return_prompt": "no"},
+        {"allowed_special": 3},
+        {"allowed_special": [""]},
         {"num_return_sequences": 5, "sampler": "beam:num_beams=4"},
         {"temperature": 0.5},
     ],

@@ -161,7 +161,12 @@ def test_a_family_cuts_as_its_published_tokenizer_does(family: str, kind: str, t
     texts = [text for text in drawn(200) if not any(token in text for token in added)]
     assert len(texts) > 30
     expected = [encoding.ids for encoding in rust.encode_batch(texts, add_special_tokens=False)]
-    assert KerasHubTokenizer(made).encode_batch(texts) == expected
+    tokenizer = KerasHubTokenizer(made)
+    assert tokenizer.encode_batch(texts) == expected
+    pretrained = tokenizer.as_pretrained()  # which exporters write
+    assert pretrained.encode_batch(texts) == expected
+    assert pretrained.end_token_ids == tokenizer.end_token_ids
+    assert pretrained.special_tokens == tokenizer.special_tokens
 
 
 def test_a_byte_that_a_vocabulary_lacks_is_left_out() -> None:
