@@ -42,7 +42,7 @@ class Container(keras.Model):  # type: ignore[misc]
     """The Keras variables of a decoder by the names of its description; called as KerasHub's models are.
 
     Each projection is a `keras.layers.Dense`, each table a `keras.layers.Embedding`. Layers are named by their parts,
-    such as `layers.3.query`, so that weights are found by name, and adapters and dtype policies are Keras's own.
+    such as `layers_3_query`, so that weights are found by name, and adapters and dtype policies are Keras's own.
 
     Args:
         config: the description.
@@ -71,27 +71,27 @@ class Container(keras.Model):  # type: ignore[misc]
                 continue
             noise = keras.initializers.RandomNormal(stddev=initializer_range, seed=seed + index)
             initializer: Any = noise if initializer_range else "zeros"
-            places[part] = self._layer(part, shapes, initializer)
+            places[part] = self._layer(part, part.replace(".", "_"), shapes, initializer)  # torch takes no dots
             held.append(places[part])
         self.held = held  # what Keras tracks, in the order of the computation
         object.__setattr__(self, "decoder", KerasDecoder(config, decoder_weights.nested(places)))
         self.built = True
 
-    def _layer(self, part: str, shapes: Mapping[str, tuple[int, ...]], initializer: Any) -> Any:
+    def _layer(self, part: str, name: str, shapes: Mapping[str, tuple[int, ...]], initializer: Any) -> Any:
         if part.endswith(".sinks"):
-            return self.add_weight(name=part, shape=shapes[part], initializer="zeros")
+            return self.add_weight(name=name, shape=shapes[part], initializer="zeros")
         if part in _TABLES:
             rows, width = shapes[part]
-            table = keras.layers.Embedding(rows, width, embeddings_initializer=initializer, name=part)
+            table = keras.layers.Embedding(rows, width, embeddings_initializer=initializer, name=name)
             table.build()
             return table
         if f"{part}.scale" in shapes:
-            return Scale(shapes[f"{part}.scale"][0], f"{part}.bias" in shapes, name=part)
+            return Scale(shapes[f"{part}.scale"][0], f"{part}.bias" in shapes, name=name)
         has_bias = f"{part}.bias" in shapes
         if f"{part}.kernel" not in shapes:  # a tied head with biases
-            return Scale(shapes[f"{part}.bias"][0], True, name=part)
+            return Scale(shapes[f"{part}.bias"][0], True, name=name)
         inputs, outputs = shapes[f"{part}.kernel"]
-        dense = keras.layers.Dense(outputs, use_bias=has_bias, kernel_initializer=initializer, name=part)
+        dense = keras.layers.Dense(outputs, use_bias=has_bias, kernel_initializer=initializer, name=name)
         dense.build((None, inputs))
         return dense
 
@@ -152,7 +152,7 @@ class Container(keras.Model):  # type: ignore[misc]
         def array(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
             part, _, leaf = name.rpartition(".")
             found = parts[part].kernel if leaf == "kernel" else _variable(parts, name)
-            return np.array(found, dtype=np.float32).reshape(shape)
+            return np.array(ops.convert_to_numpy(found), dtype=np.float32).reshape(shape)
 
         return decoder_weights.build(self.config, array)
 

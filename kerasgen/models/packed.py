@@ -38,7 +38,11 @@ def computes(config: DecoderConfig) -> bool:
 
 def is_fast(decoder: KerasDecoder) -> bool:
     """Say whether a decoder is computed by the block rather than by KerasHub's own layers."""
-    return keras.config.backend() in ("jax", "tensorflow") and decoder.is_plain()
+    return (_has_kernels() or decoder.backbone is None) and decoder.is_plain()
+
+
+def _has_kernels() -> bool:
+    return keras.config.backend() in ("jax", "tensorflow")
 
 
 def hidden_states(
@@ -210,7 +214,7 @@ class _Hooks:
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
         config, attention, segment_ids = self._config, self._config.attention, self._inputs["segment_ids"]
-        fuses = packed_attention.fuses(config, index, segment_ids.shape[1])
+        fuses = _has_kernels() and packed_attention.fuses(config, index, segment_ids.shape[1])
         is_prepared = self._rotation is None and attention.query_key_norm is None
         if fuses and is_prepared and attention.num_query_heads == attention.num_key_value_heads:
             return self._through_kernel(projected)
@@ -327,6 +331,8 @@ def _recomputed(block: Any, flat: Any, seeds: tuple[Any, ...]) -> Any:
         import jax
 
         return jax.checkpoint(block)(flat, seeds)
+    if not _has_kernels():
+        return keras.remat(lambda flat: block(flat, seeds))(flat)
     from kerasgen.models import kernels_tensorflow
 
     return kernels_tensorflow.recomputed(block, flat, seeds)
@@ -337,6 +343,10 @@ def _kernels() -> Any:
         from kerasgen.models import kernels_jax
 
         return kernels_jax
+    if not _has_kernels():
+        from kerasgen.models import kernels_plain
+
+        return kernels_plain
     from kerasgen.models import kernels_tensorflow
 
     return kernels_tensorflow

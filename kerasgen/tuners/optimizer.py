@@ -117,7 +117,7 @@ def build(
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )
     optimizer.first_rows = dict(first_rows or {})
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "embeddings"])
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "scale", "sinks", "embeddings"])
     return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
 
 
