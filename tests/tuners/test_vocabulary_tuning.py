@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
 from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tuners.vocabulary import adapt
 
 POEMS = [f"{a}{b}{c}花落知多少" for a in "春夏秋冬" for b in "風雨雲月" for c in "山水"]
@@ -252,3 +254,30 @@ def test_an_adapted_model_is_a_preset_that_keras_hub_loads(tmp_path) -> None:
     assert theirs.backbone.vocabulary_size == model.tokenizer.vocabulary_size
     assert theirs.preprocessor.tokenizer.vocabulary_size() == model.tokenizer.vocabulary_size
     assert tokens.use_of(POEMS, model.tokenizer).tokens_per_character <= 1.0
+
+
+@pytest.mark.one_backend
+def test_a_vocabulary_that_only_its_file_says_is_trimmed_and_costs_the_same(tmp_path):
+    """Qwen 3's kind: the hidden states stay what they were, and each text's tokens; it can't be extended."""
+    with tarfile.open(Path(__file__).parents[1] / "tokens" / "families.tar.xz") as archive:
+        archive.extractall(tmp_path, [one for one in archive if one.name.startswith("qwen3")], filter="data")
+    tokenizer = PretrainedTokenizer.from_directory(tmp_path / "qwen3")
+    model = dataclasses.replace(tiny_gpt2(tokenizer.vocabulary_size, num_layers=1), tokenizer=tokenizer)
+    texts = ["the river and the rain", "e\u0301 <think> 昨夜 12", "a b c"]
+    with pytest.raises(TuneArgumentError, match="Use 'trim' or 'keep'"):
+        adapt(model, lambda: texts, None, asked="extend")
+    assert adapt(model, lambda: texts, None, asked="auto")["choice"] == "keep"
+    pieces = [list(map(tokenizer.token_bytes, tokenizer.encode(text))) for text in texts]
+    logits = _logits(model, texts[0])
+    record = adapt(model, lambda: texts, None, asked="trim")
+    assert record["after"]["vocabulary_size"] == model.tokenizer.vocabulary_size < tokenizer.vocabulary_size
+    again = model.tokenizer
+    assert [list(map(again.token_bytes, again.encode(text))) for text in texts] == pieces
+    kept = [tokenizer.vocabulary[token] for token in sorted(again.vocabulary, key=again.vocabulary.__getitem__)]
+    np.testing.assert_allclose(_logits(model, texts[0]), logits[:, kept], atol=1e-5)
+    assert adapt(model, lambda: texts, None, asked="trim") == record  # of the same request nothing is done again
+
+
+def _logits(model, text):
+    ids = np.array([model.tokenizer.encode(text)])
+    return np.asarray(model.causal_lm({"token_ids": ids, "padding_mask": np.ones(ids.shape, bool)}))[0]
