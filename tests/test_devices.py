@@ -131,7 +131,7 @@ class TestTheReport:
         model = tiny_gemma()
         with pytest.raises(
             TuneArgumentError,
-            match=r"remat=True is for GPT2Backbone, .*OPTBackbone\. Received: GemmaBackbone",
+            match=r"remat=True is for BloomBackbone, .*OPTBackbone.*Received: GemmaBackbone",
         ):
             FullTuner(remat=True).tune(model, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0)
 

@@ -321,7 +321,7 @@ def test_a_divergence_beyond_the_limit_leaves_no_file(tmp_path):
 
 
 def test_a_family_that_is_not_known_is_refused_before_any_work(tmp_path):
-    with pytest.raises(ExportArgumentError, match=r"a GemmaBackbone; it writes GPT2Backbone, .*OPTBackbone"):
+    with pytest.raises(ExportArgumentError, match=r"a GemmaBackbone; it writes BloomBackbone, .*OPTBackbone"):
         kg.TFLiteExporter().export(tiny_gemma(), tmp_path / "gemma.tflite")
 
 
