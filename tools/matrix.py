@@ -77,7 +77,7 @@ def _decodes(model: Any, folder: Path) -> str:
     from kerasgen.generation.api import generate_ids
 
     prompt = model.tokenizer.encode("a house by the river")
-    ids = generate_ids(model, [prompt], max_new_tokens=16, sampler=kg.Greedy())[0].token_ids
+    ids = generate_ids(model, [prompt], max_new_tokens=16, sampler=kg.Greedy())[0][0].token_ids
     given = np.asarray([[*prompt, *ids]], "int32")
     logits = np.asarray(model.network({"token_ids": given, "padding_mask": np.ones_like(given)}))[0]
     assert list(logits[len(prompt) - 1 : -1].argmax(-1)) == list(ids)
@@ -101,8 +101,8 @@ CELLS: dict[str, Callable[[Any, Path], str]] = {
     "transformers": _exports("Transformers"),
     "gguf": _exports("Gguf"),
     "saved_model": _exports("SavedModel"),
-    "tflite": _exports("TFLite"),
-    "tflite_int8": _exports("TFLite", quantize="int8"),
+    "tflite": _exports("TFLite", beams=0),
+    "tflite_int8": _exports("TFLite", beams=0, quantize="int8"),
 }
 
 

@@ -93,7 +93,7 @@ class TransformersExporter(Exporter):
         start = tokenizer.end_token_id if tokenizer.start_token_id is None else tokenizer.start_token_id
         end, pad = tokenizer.end_token_id, tokenizer.pad_token_id
         ends = end if len(tokenizer.end_token_ids) == 1 else list(tokenizer.end_token_ids)
-        config = _config(architecture, model.backbone, described, positions) | {
+        config = _config(architecture, model.network, described, positions) | {
             "bos_token_id": start,
             "eos_token_id": end,
             "pad_token_id": pad,
@@ -195,7 +195,7 @@ class TransformersExporter(Exporter):
         return comparison.reader(comparison.with_weights(model, rounded(weights, self.dtype)), longest)
 
 
-def _config(architecture: Architecture, backbone: Any, described: DecoderConfig, positions: int) -> dict[str, Any]:
+def _config(architecture: Architecture, network: Any, described: DecoderConfig, positions: int) -> dict[str, Any]:
     """What `config.json` says of a decoder.
 
     Raises:
@@ -204,8 +204,8 @@ def _config(architecture: Architecture, backbone: Any, described: DecoderConfig,
     first: dict[str, Any] = {"architectures": [architecture.transformers_class], "model_type": architecture.name}
     if described.max_sequence_length is None:
         first["max_position_embeddings"] = positions
-    if architecture.transformers_dropout:
-        first[architecture.transformers_dropout] = backbone.dropout
+    if architecture.transformers_dropout and hasattr(network, "backbone"):
+        first[architecture.transformers_dropout] = network.backbone.dropout
     try:
         return first | architecture.settings(described)
     except ModelArgumentError as cause:

@@ -27,10 +27,11 @@ def read(settings: Mapping[str, Any]) -> DecoderConfig:
 
 def keys(config: DecoderConfig) -> dict[str, Any]:
     """Return further keys of a Gemma 2 or 3."""
+    scalar = round(config.attention.score_scale**-2, 6)
     return {
         **gemma.keys(config),
         **gated.layer_types(config),
-        "query_pre_attn_scalar": round(config.attention.score_scale**-2, 6),
+        "query_pre_attn_scalar": int(scalar) if scalar.is_integer() else scalar,  # transformers asks for a whole number
         "final_logit_softcapping": config.logit_soft_cap,
     }
 
