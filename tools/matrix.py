@@ -77,7 +77,8 @@ def _decodes(model: Any, folder: Path) -> str:
     from kerasgen.generation.api import generate_ids
 
     prompt = model.tokenizer.encode("a house by the river")
-    ids = generate_ids(model, [prompt], max_new_tokens=16, sampler=kg.Greedy())[0][0].token_ids
+    ids = generate_ids(model, [prompt], max_new_tokens=16, sampler=kg.Greedy(), valid_utf8=False)[0][0].token_ids
+    prompt = [model.tokenizer.start_token_id, *prompt]
     given = np.asarray([[*prompt, *ids]], "int32")
     logits = np.asarray(model.network({"token_ids": given, "padding_mask": np.ones_like(given)}))[0]
     assert list(logits[len(prompt) - 1 : -1].argmax(-1)) == list(ids)

@@ -50,7 +50,7 @@ def smallest_llama(seed: int = 0) -> LanguageModel:
 
 
 def tiny_gemma(vocabulary_size: int = 300) -> LanguageModel:
-    """A Gemma on the tokenizer of `tiny_gpt2` that no table describes: a norm stands behind feed-forward parts alone."""
+    """A Gemma on the tokenizer of `tiny_gpt2` that no table describes: norms stand behind feed-forward parts alone."""
     backend.use()
     import keras_hub
 
