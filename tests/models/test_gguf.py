@@ -7,11 +7,13 @@ import random
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from described import CONFIGS, TOKENS, drawn
 from tiny import tiny_gpt2, tiny_llama
 
 import kerasgen as kg
@@ -19,11 +21,12 @@ from kerasgen import models, saved_pipeline
 from kerasgen.decoder.config import RotaryPositions
 from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.rotary_scaling import LinearScaling, Llama3Scaling
-from kerasgen.errors import ModelArgumentError, ModelFormatError, ModelUnavailableError
+from kerasgen.errors import ExportArgumentError, ModelArgumentError, ModelFormatError, ModelUnavailableError
 from kerasgen.exporters.gguf import file_format
 from kerasgen.generation import generate
-from kerasgen.models import gguf_file, gguf_loading
+from kerasgen.models import architectures, gguf_file, gguf_loading
 from kerasgen.models.architectures import gguf_settings, keras_weights
+from kerasgen.models.architectures import tensors as tensor_names
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.gguf import Gguf
 from kerasgen.models.gguf_file import GgufFile
@@ -34,6 +37,8 @@ from kerasgen.testing.models import ModelContract
 
 gguf = pytest.importorskip("gguf")
 pytestmark = pytest.mark.one_backend
+
+LOGITS = np.load(Path(__file__).parents[1] / "decoder" / "transformers_logits.npz")
 
 
 def written(model: LanguageModel, path: Path, dtype: str = "F32", **changes: Any) -> Path:
@@ -150,6 +155,35 @@ def test_what_keras_hub_has_no_layers_for_is_held_without_it(llama: LanguageMode
     inputs = {"token_ids": np.asarray([ids]), "padding_mask": np.ones((1, len(ids)), np.int32)}
     found = np.asarray(model.network(inputs))[0]
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def in_gguf(name: str) -> bool:
+    """Whether a file can say this description."""
+    architecture = architectures.named(CONFIGS[name].architecture)
+    try:
+        if architecture is not None and architecture.gguf is not None:
+            gguf_settings.check(architecture, replace(CONFIGS[name], max_sequence_length=64))
+            return True
+    except ExportArgumentError:
+        pass
+    return False
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if in_gguf(name)])
+def test_a_file_of_each_architecture_computes_transformers_logits(name: str, tmp_path: Path) -> None:
+    config = replace(CONFIGS[name], max_sequence_length=64)
+    architecture = architectures.named(config.architecture)
+    assert architecture is not None
+    tokenizer = tiny_llama(num_layers=1).tokenizer  # of more tokens than these models have, and not asked for here
+    file_format.write(tmp_path / "x.gguf", architecture, config, drawn(config), tokenizer, dtype="F32")
+    with GgufFile(tmp_path / "x.gguf") as file:
+        found, said = gguf_loading.described(file)
+        weights = tensor_names.read(found, said, lambda tensor, shape: file.read(tensor).reshape(shape), "gguf")
+    # A file has no key for which of the two forms of GELU a GPT-NeoX has.
+    is_same = said.feedforward.activation == config.feedforward.activation
+    assert is_same or name == "gpt_neox_held"
+    found_logits = NumpyDecoder(said, weights).read(TOKENS)
+    np.testing.assert_allclose(found_logits, LOGITS[name], atol=1e-4 if is_same else 1e-3)
 
 
 @pytest.mark.numerical

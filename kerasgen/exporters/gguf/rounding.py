@@ -55,7 +55,8 @@ def _few_bits(tensor: Any, half: int) -> Floats:
     blocks = _blocks(tensor)
     farthest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=-1, keepdims=True), axis=-1)
     scale = farthest / np.float32(-half)
-    places = np.floor(blocks.astype(np.float64) * _inverse(scale).astype(np.float64) + (half + 0.5))
+    # In 32 bits, as ggml: they decide what becomes of a weight on the edge between two steps.
+    places = np.floor(blocks * _inverse(scale) + np.float32(half + 0.5))
     return _times(np.minimum(places, 2 * half - 1) - half, scale, tensor)
 
 

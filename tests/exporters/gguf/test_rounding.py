@@ -18,6 +18,8 @@ def test_a_tensor_is_rounded_as_the_file_has_it(kind: str) -> None:
     tensor = rng.standard_normal((64, 96), dtype=np.float32) * rng.choice([1e-3, 1.0, 30.0], (64, 1)).astype(np.float32)
     tensor[0] = 0
     tensor[1, :4] = -8, 8, 7.5, -7.5  # two that are as far, and what lies between two steps
+    # Weights that came out of few bits lie on the edges between two steps.
+    tensor[32:] = rng.integers(-15, 16, (32, 96)) * rng.choice([0.0625, 0.0371, 0.0123], (32, 1)).astype(np.float32)
     number = gguf.GGMLQuantizationType[kind]
     wanted = gguf.quants.dequantize(gguf.quants.quantize(tensor, number), number)
     found = rounding.rounded(tensor, kind)
