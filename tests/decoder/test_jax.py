@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from described import CONFIGS, TOKENS, drawn
+from described import BY_LENGTH, CONFIGS, TOKENS, drawn
 
 from kerasgen.decoder.jax import Cache, JaxDecoder
 from kerasgen.decoder.jax_layout import prepare
@@ -34,7 +34,7 @@ def compiled(function):
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in SHARED | TOGETHER | {"llama_dynamic"}])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in SHARED | TOGETHER | {*BY_LENGTH}])
 def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
     config = CONFIGS[name]
     decoder = JaxDecoder(config, config.vocabulary_size)
@@ -63,10 +63,11 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
         np.testing.assert_allclose(found, LOGITS[name][length - 1 : length + STEPS], atol=1e-4, rtol=0)
 
 
-def test_a_base_that_grows_with_the_text_is_that_of_its_length():
-    """Keys that were kept have the base of their time, so that a text is like transformers' if it is read at once."""
-    config = CONFIGS["llama_dynamic"]
+@pytest.mark.parametrize("name", BY_LENGTH)
+def test_angles_that_depend_on_the_text_are_those_of_its_length(name):
+    """Keys that were kept have the angles of their time, so that a text is like transformers' if it is read at once."""
+    config = CONFIGS[name]
     decoder = JaxDecoder(config, config.vocabulary_size)
     given = (np.array([TOKENS], np.int32), np.array([len(TOKENS)], np.int32), caches(config, 1, 0))
     logits, *_ = compiled(decoder.prefill)(prepare(drawn(config)), *given, np.zeros((1, 0), bool))
-    np.testing.assert_allclose(logits[0], LOGITS["llama_dynamic"][-1], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(logits[0], LOGITS[name][-1], atol=1e-4, rtol=0)

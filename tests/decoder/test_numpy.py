@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from described import CONFIGS, TOKENS, drawn
+from described import BY_LENGTH, CONFIGS, TOKENS, drawn
 
 from kerasgen.decoder.numpy import NumpyDecoder, greedy
 
@@ -21,7 +21,7 @@ def test_logits_are_those_of_transformers(name):
     np.testing.assert_allclose(found, LOGITS[name], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "llama_dynamic"])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in BY_LENGTH])
 def test_a_text_read_in_parts_and_from_a_copy_gives_the_same(name):
     config = CONFIGS[name]
     decoder = NumpyDecoder(config, drawn(config))

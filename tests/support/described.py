@@ -19,6 +19,8 @@ from kerasgen.decoder.config import (
 )
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LinearScaling, Llama3Scaling, LongRopeScaling, YarnScaling
 
+# Angles that depend on how long a text is: what was read of a shorter one keeps its own.
+BY_LENGTH = ("llama_dynamic", "phi3_held")
 TOKENS = [3, 17, 4, 4, 29, 0, 11, 8, 36, 21, 5, 2, 30, 13, 9, 25, 1, 7, 33, 19]
 SIZES = {"vocabulary_size": 37, "num_layers": 4, "hidden_dim": 24, "max_sequence_length": 64}
 RMS = Norm("rms", 1e-5, bias=False)
