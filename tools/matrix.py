@@ -119,7 +119,8 @@ def cell(name: str, kind: str) -> dict[str, Any]:
             found = {"result": "refused", "by": str(cause)}
         except Exception as cause:
             found = {"result": "failed", "by": f"{type(cause).__name__}: {cause}"[:300]}
-    return {**found, "seconds": round(time.monotonic() - began, 1)}
+    print(f"{time.monotonic() - began:.1f} s", end=" ")
+    return found
 
 
 def main() -> None:

@@ -100,6 +100,7 @@ NOT_IN_GGUF = {
     "phi3": "attention.windows",
     "phi3_held": "LongRopeScaling",
     "falcon_held": "norm_placement",
+    "olmo2": "attention.head_dim",
 }
 
 

@@ -51,4 +51,5 @@ ARCHITECTURE = Architecture(
     transformers_prefixes=("model.",),
     transformers_ignored=gated.IGNORED,
     gguf="olmo2",
+    gguf_settings=lambda settings, tensors: {"head_dim": None},  # llama.cpp loads none whose heads have another size
 )
