@@ -9,16 +9,18 @@ transformers and llama.cpp themselves where these are installed. Results of arch
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 # For each architecture the tiny decoder of `tests/support/described.py` that stands for it.
@@ -49,7 +51,8 @@ def model_of(name: str) -> Any:
     from tiny import tiny_gpt2
 
     from kerasgen import LanguageModel
-    from kerasgen.decoder.config import LearnedPositions
+    from kerasgen.decoder.config import LearnedPositions, RotaryPositions
+    from kerasgen.decoder.rotary_scaling import LongRopeScaling
     from kerasgen.models import architectures, networks
     from kerasgen.models.architectures import tensors
     from kerasgen.models.base import CONTEXT_LENGTH
@@ -58,14 +61,20 @@ def model_of(name: str) -> Any:
     config = replace(CONFIGS[MODELS[name]], vocabulary_size=tokenizer.vocabulary_size)
     if not isinstance(config.positions, LearnedPositions):
         config = replace(config, max_sequence_length=None)
+    if name == "phi3":  # short of where LongRoPE changes its factors, as a real one's texts are
+        assert isinstance(config.positions, RotaryPositions)
+        assert isinstance(config.positions.scaling, LongRopeScaling)
+        scaling = replace(config.positions.scaling, original_length=8 * LONGEST)
+        config = replace(config, positions=replace(config.positions, scaling=scaling))
+    longest = 16 * LONGEST if name == "phi3" else LONGEST
     architecture = architectures.named(name)
     assert architecture is not None
     file = tensors.write(architecture, config, drawn(config), "transformers")
     network = networks.build(
-        architecture, config, lambda tensor, shape: file[tensor], "transformers", context_length=LONGEST
+        architecture, config, lambda tensor, shape: file[tensor], "transformers", context_length=longest
     )
     reason = architecture.hub_reason(config)
-    held = (None, tokenizer, name, {CONTEXT_LENGTH: LONGEST}, network, reason)
+    held = (None, tokenizer, name, {CONTEXT_LENGTH: longest}, network, reason)
     return LanguageModel(*(held if reason else (network, *held[1:4])))
 
 
@@ -109,18 +118,53 @@ CELLS: dict[str, Callable[[Any, Path], str]] = {
 
 def cell(name: str, kind: str) -> dict[str, Any]:
     """Return what happened: `ok` with what proved it, `refused` with the reason, or `failed`."""
-    from kerasgen.errors import ExportArgumentError
+    from kerasgen.errors import ExportArgumentError, GenerateArgumentError
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = {"result": "ok", "by": CELLS[kind](model_of(name), Path(folder))}
-        except ExportArgumentError as cause:
+        except (ExportArgumentError, GenerateArgumentError) as cause:
             found = {"result": "refused", "by": str(cause)}
         except Exception as cause:
             found = {"result": "failed", "by": f"{type(cause).__name__}: {cause}"[:300]}
     print(f"{time.monotonic() - began:.1f} s", end=" ")
     return found
+
+
+HEADINGS = {
+    "jax": "decoded by JAX",
+    "transformers": "transformers",
+    "gguf": "GGUF",
+    "saved_model": "SavedModel",
+    "tflite": "TFLite",
+    "tflite_int8": "TFLite int8",
+}
+MARKS = {"ok": "yes", "refused": "refused", "failed": "**wrong**", None: ""}
+
+
+def table(known: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
+    """Return what happened as a table in Markdown: a row for each architecture, empty where a cell was not tried."""
+    rows = [["", *HEADINGS.values()], ["---"] * (1 + len(HEADINGS))]
+    for name in MODELS:
+        cells = (known.get(name, {}).get(kind, {}).get("result") for kind in HEADINGS)
+        rows.append([f"`{name}`", *(MARKS[result] for result in cells)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def into(page: str, known: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
+    """Return a page with the table in place of the one that it has.
+
+    Raises:
+        ValueError: the page has no table of this heading.
+    """
+    head = f"| {' | '.join(['', *HEADINGS.values()])} |\n"
+    before, found, rest = page.partition(head)
+    if not found:
+        raise ValueError(f"The page has no table that begins with {head!r}.")
+    lines = rest.splitlines(keepends=True)
+    after = "".join(lines[sum(1 for _ in itertools.takewhile(lambda line: line.startswith("|"), lines)) :])
+    return before + table(known) + after
 
 
 def main() -> None:
@@ -136,6 +180,7 @@ def main() -> None:
             known.setdefault(name, {})[kind] = cell(name, kind)
             print(name, kind, known[name][kind], flush=True)
             asked.file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            README.write_text(into(README.read_text(encoding="utf-8"), known), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ import numpy as np
 
 from kerasgen import fork_safety
 from kerasgen.constraints.valid_utf8 import Utf8Masks
-from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.jax import Cache, JaxDecoder, output_kernel
+from kerasgen.decoder.rotary_scaling import LongRopeScaling
 from kerasgen.decoder.weights import Weights
+from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.jax_prompts import Prompts
 from kerasgen.generation.jax_session import JaxSession
 from kerasgen.tokens.base import Tokenizer
@@ -41,6 +43,13 @@ def compiler_options() -> dict[str, Any]:
     except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
         return {}
     return found
+
+
+def _turning_length(config: DecoderConfig) -> int | None:
+    """The length up to which LongRoPE has its short factors, or None without any."""
+    kinds = (config.positions, *config.positions_by_layer)
+    scalings = [kind.scaling for kind in kinds if isinstance(kind, RotaryPositions)]
+    return min((one.original_length for one in scalings if isinstance(one, LongRopeScaling)), default=None)
 
 
 def _narrow(array: Any) -> Any:
@@ -75,7 +84,8 @@ class JaxEngine:
         self._row_kernel: Any = None
         self._utf8: tuple[Utf8Masks, Any] | None = None
         self.compilations = 0
-        self.prompts = Prompts()
+        self._turning = _turning_length(config)
+        self.prompts = self._no_prompts()
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._ending: dict[int, JaxEngine] = {}
 
@@ -84,6 +94,10 @@ class JaxEngine:
         """Positions that the model knows, or None if it has no limit."""
         return self.decoder.config.max_sequence_length
 
+    def _no_prompts(self) -> Prompts:
+        """A memory of prompts; where angles depend on a text's length, what was read of another one is of no use."""
+        return Prompts() if self._turning is None else Prompts(0)
+
     def ending_at(self, end_token_id: int) -> JaxEngine:
         """Return an engine of the same weights whose texts end at another token, which remembers nothing."""
         if end_token_id in self._ending:
@@ -91,7 +105,7 @@ class JaxEngine:
         other = copy.copy(self)
         other._ending = {}
         other.tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
-        other.prompts = Prompts()
+        other.prompts = self._no_prompts()
         knowing = ("choose ", "steps ")  # graphs that hold the end token
         compiled = list(self._compiled.items())
         other._compiled = {name: call for name, call in compiled if not str(name).startswith(knowing)}
@@ -130,8 +144,21 @@ class JaxEngine:
         return self.prompts.holds(token_ids)
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> JaxSession:
-        """Return a session whose rows are these texts; see `Engine.open`."""
+        """Return a session whose rows are these texts; see `Engine.open`.
+
+        Raises:
+            GenerateArgumentError: a text may grow past the length at which LongRoPE turns positions by other factors.
+        """
         fork_safety.check(fork_safety.JAX)
+        turning = self._turning
+        for prompt, limit in zip(prompts, limits, strict=True):
+            if turning is not None and len(prompt) <= turning < limit - 1:
+                raise GenerateArgumentError(
+                    f"This model's positions (LongRoPE) turn by other factors once a text has more than {turning} "
+                    f"tokens, and all that was read of it would have to be read again. Received: a prompt of "
+                    f"{len(prompt)} tokens that may grow to {limit}. Ask for max_length={turning + 1} at most; prompts "
+                    f"of more than {turning} tokens may grow as they like."
+                )
         return JaxSession(self, prompts, limits)
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:

@@ -46,7 +46,7 @@ class Prompts:
     """The texts that an engine remembers, the latest `most`. Threads may keep and find at the same time.
 
     Args:
-        most: how many.
+        most: how many; 0 remembers none.
     """
 
     def __init__(self, most: int = 8) -> None:
@@ -58,7 +58,7 @@ class Prompts:
         """Remember a text; it takes the place of those that it begins with."""
         with self._lock:
             kept = [other for other in self._kept if one.token_ids[: len(other.token_ids)] != other.token_ids]
-            self._kept = [*kept, one][-self._most :]
+            self._kept = [*kept, one][-self._most :] if self._most else []
 
     def clear(self) -> None:
         """Forget all."""

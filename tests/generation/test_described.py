@@ -12,6 +12,7 @@ from described import CONFIGS, SIZES, TOKENS, drawn
 from kerasgen.decoder.config import RotaryPositions
 from kerasgen.decoder.jax_layout import prepare
 from kerasgen.decoder.numpy import NumpyDecoder
+from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.jax_engine import JaxEngine
 
 pytestmark = [pytest.mark.one_backend, pytest.mark.numerical]
@@ -63,3 +64,19 @@ def test_each_text_has_the_logits_that_it_has_alone() -> None:
     texts = [[*texts[0], 10, 11]]
     session = engine.open(texts, [20])
     compare()
+
+
+def test_a_text_does_not_pass_the_length_at_which_its_angles_change() -> None:
+    """What was read of it has a short text's angles; one that is long from the beginning has those of a long one."""
+    config, weights = CONFIGS["phi3_held"], drawn(CONFIGS["phi3_held"])
+    engine = JaxEngine(cast(Any, Numbers()), config, prepare(weights))
+    turning = 16
+    for begun, limit in ((turning - 2, turning + 1), (turning + 1, turning + 4)):
+        engine.open([TOKENS[: begun - 3]], [turning + 1]).append(np.array([TOKENS[begun - 3]]))  # would be remembered
+        session = engine.open([TOKENS[:begun]], [limit])
+        for length in range(begun, limit):
+            wanted = NumpyDecoder(config, weights).read(TOKENS[:length])[-1]
+            np.testing.assert_allclose(session.logits()[0], wanted, atol=1e-4, rtol=0)
+            session.append(np.array([TOKENS[length]]))
+    with pytest.raises(GenerateArgumentError, match=f"more than {turning} tokens.*max_length={turning + 1} at most"):
+        engine.open([TOKENS[:turning]], [turning + 2])
