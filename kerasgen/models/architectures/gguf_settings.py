@@ -93,8 +93,7 @@ def keys(architecture: Architecture, config: DecoderConfig) -> dict[str, Value]:
             found |= {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
         elif scaling is not None and frequency_factors(config) is None:
             raise ExportArgumentError(
-                f"A GGUF file has no place for rotary positions of the kind {type(scaling).__name__}. The exporter "
-                "'transformers' writes them."
+                f"a GGUF file has no place for rotary positions of the kind {type(scaling).__name__}"
             )
     try:
         said = architecture.settings(config)
