@@ -83,7 +83,7 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
 
 
 def enable(model: LanguageModel, config: AdapterConfig, *, seed: int) -> None:
-    """Freeze the model and put an adapter on each target, unless it carries the same adapters already.
+    """Freeze the model and put an adapter on each target, unless it carries such adapters already, in either form.
 
     The first thin matrix is drawn from the seed, the second is zero: the model computes what it did before.
 
@@ -91,7 +91,8 @@ def enable(model: LanguageModel, config: AdapterConfig, *, seed: int) -> None:
         TuneArgumentError: as `check`.
     """
     check(model, config)
-    if current(model) != _resolved(model, config):
+    carried = current(model)
+    if carried is None or replace(carried, form=config.form) != _resolved(model, config):
         merge(model)
         targets = _targeted(model, config)
         for index, layer in enumerate(targets):

@@ -46,6 +46,8 @@ class LoraTuner(GradientTuner):
         self._check_number("alpha", above=0.0)
         if self.form not in ("paper", "keras"):
             raise TuneArgumentError(f"form must be 'paper' or 'keras'. Received: {self.form!r}.")
+        if not isinstance(self.rank_stabilized, bool):
+            raise TuneArgumentError(f"rank_stabilized must be True or False. Received: {self.rank_stabilized!r}.")
         if self.rank_stabilized and self.form != "paper":
             raise TuneArgumentError("rank_stabilized is for the paper's form. Leave out form='keras'.")
         if self.targets is not None:
@@ -74,8 +76,8 @@ class LoraTuner(GradientTuner):
 
         Rows of the embedding table that `vocabulary` added are tuned too, and the others stay as they are.
 
-        Adapters of the same rank, alpha and targets that the model carries already are tuned further; others are
-        merged first.
+        Adapters of the same rank, alpha and targets that the model carries already, in either form, are tuned further;
+        others are merged first.
         """
         from kerasgen.tuners import adapters, training
         from kerasgen.tuners.vocabulary import added_rows

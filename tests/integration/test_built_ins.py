@@ -117,6 +117,8 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "rank": _COUNT,
             "alpha": _POSITIVE,
             "targets": st.none() | st.lists(_WORD, min_size=1).map(tuple),
+            "form": st.just("paper"),
+            "rank_stabilized": st.booleans(),
         },
     },
     "samplers": {
