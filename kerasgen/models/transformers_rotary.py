@@ -91,6 +91,11 @@ def _of_kind(
             f"{what} has {written} of the kind {complete['rope_type']!r}; what is read is only "
             f"{' or '.join(map(repr, known.rope_types))}. {CHANGED}"
         )
+    share = complete["partial_rotary_factor"]
+    if known.partial_rotary_key is None and share != 1:
+        raise ModelFormatError(
+            f"{what} has partial_rotary_factor={share!r}, and transformers rotates whole heads of it. {CHANGED}"
+        )
     required, optional = rotary.KINDS[kind]
     plain = ("rope_type", "rope_theta", "partial_rotary_factor")
     unknown = [key for key in complete if key not in (*plain, *required, *optional)]

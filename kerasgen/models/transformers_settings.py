@@ -40,7 +40,9 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
             f"{what} has architectures={classes!r}, which is no model that continues a text: that would be "
             f"{known.classes[0] if model_type == 'gpt2' else known.classes[1]!r}."
         )
-    said = _without_aliases(what, config, known)
+    _check_code(what, config.get("auto_map"), known)
+    _check_share(what, config, known)
+    said = _without_aliases(what, {key: value for key, value in config.items() if key != "auto_map"}, known)
     rotary = transformers_rotary.read(what, {**known.defaults, **said}, known)
     for key, value in said.items():
         _check(what, key, value, known)
@@ -57,6 +59,34 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if reason:
         raise ModelFormatError(f"{what} has {reason}. {CHANGED}")
     return complete
+
+
+def _check_code(what: str, auto_map: Any, known: ConfigRules) -> None:
+    """Check that code beside the weights, which transformers leaves aside unless asked, is of the class that it has."""
+    if auto_map is None or auto_map == {}:
+        return
+    named = auto_map.get("AutoModelForCausalLM") if isinstance(auto_map, dict) else auto_map
+    if not isinstance(named, str) or named.rpartition(".")[2] not in known.classes:
+        raise ModelFormatError(
+            f"{what} has auto_map={auto_map!r}: it is computed by code of its own, which is not run. {CHANGED}"
+        )
+
+
+def _check_share(what: str, config: Mapping[str, Any], known: ConfigRules) -> None:
+    """Check the share of a head that is rotated where transformers reads it under another name."""
+    key, share = known.partial_rotary_key, config.get("partial_rotary_factor")
+    if key in (None, "partial_rotary_factor") or known.rope_theta is None or share is None:
+        return
+    nested = [config.get(name) for name in ("rope_parameters", "rope_scaling")]
+    taken = [
+        part["partial_rotary_factor"] for part in nested if isinstance(part, dict) and "partial_rotary_factor" in part
+    ]
+    read = taken[0] if taken else config.get(key, known.partial_rotary_factor)
+    if share != read:
+        raise ModelFormatError(
+            f"{what} has partial_rotary_factor={share!r}, which transformers passes over: it rotates {read!r} of each "
+            f"head. Take it out of its 'config.json', or say it as {key!r}."
+        )
 
 
 def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:

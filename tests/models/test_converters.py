@@ -147,7 +147,6 @@ NOT_IN_KERAS_HUB: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"head_dim": 16}, "attention.head_dim=16"),
     ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "positions.scaling=DynamicScaling"),
     ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "positions.scaling=YarnScaling"),
-    ("llama", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "positions.fraction=0.5"),
     ("mistral", {"tie_word_embeddings": True}, "tied_head=True"),
     ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}, "attention.windows"),
     ("qwen3", {"head_dim": 16}, "query_key_norm.epsilon=1e-06"),

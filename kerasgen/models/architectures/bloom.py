@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import AlibiPositions, Attention, DecoderConfig, FeedForward, Norm
+from kerasgen.models.architectures import gated
 from kerasgen.models.architectures.base import Architecture, Part
 from kerasgen.models.architectures.config_rules import ConfigRules
 
@@ -13,13 +14,14 @@ from kerasgen.models.architectures.config_rules import ConfigRules
 def describe(settings: Mapping[str, Any]) -> DecoderConfig:
     """Return the description of a decoder from the settings of KerasHub's backbone."""
     heads, width, norm = settings["num_heads"], settings["hidden_dim"], Norm(epsilon=settings["layer_norm_epsilon"])
+    size = gated.head_dim({"hidden_size": width, "num_attention_heads": heads})
     return DecoderConfig(
         architecture="bloom",
         vocabulary_size=settings["vocabulary_size"],
         num_layers=settings["num_layers"],
         hidden_dim=width,
         max_sequence_length=None,
-        attention=Attention(heads, heads, width // heads, True, True, True, True),
+        attention=Attention(heads, heads, size, True, True, True, True),
         feedforward=FeedForward(settings["intermediate_dim"], "gelu_approximate", up_bias=True, down_bias=True),
         norm=norm,
         positions=AlibiPositions(),

@@ -21,6 +21,7 @@ _BOOKKEEPING: Final = """
     min_length num_beams num_beam_groups num_return_sequences diversity_penalty repetition_penalty length_penalty
     no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids early_stopping suppress_tokens
     begin_suppress_tokens forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty
+    is_llama_config transformers.js_config
 """
 IRRELEVANT: Final = frozenset(_BOOKKEEPING.split())
 
@@ -33,7 +34,11 @@ FIXED: Final[Mapping[str, tuple[Any, ...]]] = {
     "pruned_heads": ({}, None),
     "quantization_config": (None,),
     "compression_config": (None,),
-    "auto_map": (None, {}),
+    "rope_interleaved": (False, None),
+    "use_mrope": (False, None),
+    "full_attn_mod": (1, None),
+    "interpolate_factor": (1, None),
+    "lm_head_bias": (False, None),
 }
 
 ROTARY: Final = "rotary"
@@ -58,6 +63,8 @@ class ConfigRules:
         rope_theta: transformers' base of the rotary positions, or the base for each kind of layer; None if there are
             no rotary positions.
         partial_rotary_factor: transformers' share of a head that is rotated.
+        partial_rotary_key: under which name the share stands beside the rotary positions; None where transformers
+            rotates whole heads whatever is said.
         rope_aliases: other names of kinds of scaling.
         rope_types: the kinds of scaling of rotary positions that are handed over.
         further: says what is wrong with a configuration, or None.
@@ -71,6 +78,7 @@ class ConfigRules:
     aliases: Mapping[str, str] = field(default_factory=dict)
     rope_theta: float | Mapping[str, float] | None = None
     partial_rotary_factor: float = 1.0
+    partial_rotary_key: str | None = None
     rope_aliases: Mapping[str, str] = field(default_factory=dict)
     rope_types: tuple[str, ...] = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
     further: Callable[[Mapping[str, Any]], str | None] = lambda config: None

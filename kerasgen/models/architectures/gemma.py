@@ -111,7 +111,8 @@ ARCHITECTURE = Architecture(
             **{"num_key_value_heads": 16, "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "attention_bias": False},
             **{"hidden_activation": None, "max_position_embeddings": None},
         },
-        fixed={**FIXED, "hidden_act": ("gelu_pytorch_tanh",), "hidden_activation": ("gelu_pytorch_tanh", None)},
+        # The first files say "gelu", and the approximate form was meant: transformers takes it so.
+        fixed={**FIXED, "hidden_act": ("gelu_pytorch_tanh", "gelu"), "hidden_activation": ("gelu_pytorch_tanh", None)},
         rope_theta=10_000.0,
     ),
     transformers_class="GemmaForCausalLM",

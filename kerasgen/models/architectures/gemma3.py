@@ -18,7 +18,7 @@ _LOCAL, _GLOBAL = 10_000.0, 1_000_000.0
 
 def _read(settings: Mapping[str, Any], *, has_norms: bool = True, **further: Any) -> DecoderConfig:
     """Five layers with a window, then one that sees all; each kind with rotary positions of its own."""
-    every = settings.get("sliding_window_pattern") or settings.get("_sliding_window_pattern") or 6
+    every = settings.get("sliding_window_pattern") or 6
     kinds = [gated.FULL if n % every == every - 1 else gated.SLIDING for n in range(settings["num_hidden_layers"])]
     windows, by_kind = gated.windows_of(settings, kinds), settings[gated.ROTARY]
     norm = Norm("rms_plus_one", float(settings["rms_norm_eps"]), bias=False)

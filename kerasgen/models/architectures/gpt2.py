@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, LearnedPositions, Norm
+from kerasgen.models.architectures import gated
 from kerasgen.models.architectures.base import Architecture, ByteLevelTokens, Part
 from kerasgen.models.architectures.config_rules import ConfigRules
 
@@ -13,6 +14,7 @@ from kerasgen.models.architectures.config_rules import ConfigRules
 def describe(settings: Mapping[str, Any], *, name: str = "gpt2", activation: Any = "gelu_approximate") -> DecoderConfig:
     """Return the description of a decoder from the settings of KerasHub's backbone; OPT's differs by the activation."""
     heads, width = settings["num_heads"], settings["hidden_dim"]
+    size = gated.head_dim({"hidden_size": width, "num_attention_heads": heads})
     return DecoderConfig(
         architecture=name,
         vocabulary_size=settings["vocabulary_size"],
@@ -20,7 +22,7 @@ def describe(settings: Mapping[str, Any], *, name: str = "gpt2", activation: Any
         hidden_dim=width,
         max_sequence_length=settings["max_sequence_length"],
         attention=Attention(
-            *(heads, heads, width // heads), query_bias=True, key_bias=True, value_bias=True, output_bias=True
+            *(heads, heads, size), query_bias=True, key_bias=True, value_bias=True, output_bias=True
         ),
         feedforward=FeedForward(settings["intermediate_dim"], activation, up_bias=True, down_bias=True),
         norm=Norm(epsilon=settings["layer_norm_epsilon"]),

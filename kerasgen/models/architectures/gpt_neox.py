@@ -94,6 +94,7 @@ ARCHITECTURE = Architecture(
         aliases={"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
         rope_theta=10_000.0,
         partial_rotary_factor=0.25,
+        partial_rotary_key="rotary_pct",
     ),
     transformers_class="GPTNeoXForCausalLM",
     transformers_prefixes=("gpt_neox.",),

@@ -83,6 +83,7 @@ ARCHITECTURE = Architecture(
         fixed={**gated.FIXED, "attention_bias": (False,), "mlp_bias": (False,), "head_dim": (None,)},
         irrelevant=("resid_pdrop", "embd_pdrop"),
         rope_theta=10_000.0,
+        partial_rotary_key="partial_rotary_factor",
         rope_types=("default", "longrope"),
         rope_aliases={"su": "longrope", "yarn": "longrope"},  # as transformers takes them of a Phi-3
     ),
