@@ -21,9 +21,7 @@ def describe(settings: Mapping[str, Any], *, name: str = "gpt2", activation: Any
         num_layers=settings["num_layers"],
         hidden_dim=width,
         max_sequence_length=settings["max_sequence_length"],
-        attention=Attention(
-            *(heads, heads, size), query_bias=True, key_bias=True, value_bias=True, output_bias=True
-        ),
+        attention=Attention(*(heads, heads, size), query_bias=True, key_bias=True, value_bias=True, output_bias=True),
         feedforward=FeedForward(settings["intermediate_dim"], activation, up_bias=True, down_bias=True),
         norm=Norm(epsilon=settings["layer_norm_epsilon"]),
         positions=LearnedPositions(),
