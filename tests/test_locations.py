@@ -81,7 +81,9 @@ def test_asking_for_a_model_says_what_it_found_instead(places, name, spelled):
     given = spelled(str(places / name)) if spelled is not kg.Hub else kg.Hub(str(places / name))
     with pytest.raises((errors.ModelFormatError, errors.ModelUnavailableError)) as caught:
         _ = kg.Pipeline(model=given).model
-    assert str(locations.look(places / name)) in str(caught.value)
+    is_model = name.endswith(".gguf") and spelled is not kg.Hub  # though here one that was cut
+    said = "can't be read: it is cut" if is_model else str(locations.look(places / name))
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["tiny", "exported", "poet"])

@@ -137,7 +137,8 @@ def _byte_level(
             **settings,
         )
     whole = [*settings["special_tokens"], *(token.content for token in added)]
-    text = json.dumps(_tokenizer_json(pre, ids, merges, whole, settings["special_tokens"]), ensure_ascii=False)
+    said = _tokenizer_json(pre, ids, merges, whole, settings["special_tokens"])
+    text = json.dumps(said, ensure_ascii=False, allow_nan=False)
     return PretrainedTokenizer(JsonCodec(text, Path("tokenizer.json")), end_tokens=ends, **settings)
 
 

@@ -74,7 +74,8 @@ def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: st
         found = json.loads(text)
         template = _template(found.get("post_processor"), path)
         changed = _with_added(found, settings, directory)
-        codec: Codec = JsonCodec(text if changed is None else json.dumps(changed, ensure_ascii=False), path)
+        said = text if changed is None else json.dumps(changed, ensure_ascii=False, allow_nan=False)
+        codec: Codec = JsonCodec(said, path)
     elif (directory / MODEL_FILE).is_file():
         path = directory / MODEL_FILE
         codec, template = _sentencepiece(path, settings, own), (None, None)

@@ -63,7 +63,7 @@ def trim(tokenizer: PretrainedTokenizer, use: VocabularyUse) -> AdaptedVocabular
     found["added_tokens"] = [{**entry, "id": ids[entry["content"]]} for entry in entries]
     found["post_processor"] = _renumbered(found.get("post_processor"), ids)
     trimmed = PretrainedTokenizer(
-        JsonCodec(json.dumps(found, ensure_ascii=False), Path(JsonCodec.file_name)),
+        JsonCodec(json.dumps(found, ensure_ascii=False, allow_nan=False), Path(JsonCodec.file_name)),
         start_token=tokenizer.start_token,
         end_tokens=[tokenizer.id_to_token(token_id) for token_id in tokenizer.end_token_ids],
         pad_token=tokenizer.pad_token,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import plain_llama
 import pytest
-from described import CONFIGS, LLAMA, TOKENS, drawn
+from described import BY_LENGTH, CONFIGS, LLAMA, TOKENS, drawn
 from tiny import tiny_gpt2, tiny_llama, tiny_opt
 
 from kerasgen.decoder.config import AlibiPositions, RotaryPositions
@@ -25,7 +25,7 @@ STEPS = 8  # longer than a window
 
 # These differ by functions that other executors take too, whose tests hold them, or by traits that others have.
 SHARED = {"opt", "llama_linear", "llama_llama3", "llama_yarn", "llama_tied_with_biases", "qwen2"}
-COMPUTED = [name for name in CONFIGS if name not in SHARED | {"llama_dynamic"}]
+COMPUTED = [name for name in CONFIGS if name not in SHARED | {*BY_LENGTH}]
 # What no library here computes beside Llama's other traits, a slow definition does.
 BY_HAND = {
     "sinks": replace(LLAMA, attention=replace(LLAMA.attention, sinks=True)),
