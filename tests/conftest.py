@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 _CACHE = pytest.StashKey[str]()
+_LARGE = 3 * 1024**3
 # They begin first, so that no worker is left with one of them when the others have nothing more to do.
 _LONGEST = (
     "integration/test_pages.py",
@@ -89,10 +90,21 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def settle() -> None:
     """Keep Python's garbage collector from going through all that earlier files imported and compiled.
 
-    These are a million objects, half a second each time, and Keras asks for it at every layer that it quantizes.
+    These are a million objects, half a second each time, and Keras asks for it at every layer that it quantizes. What
+    was frozen and is in use no more is let go of when the process has grown large.
     """
+    if _resident_bytes() > _LARGE:
+        gc.unfreeze()
     gc.collect()
     gc.freeze()
+
+
+def _resident_bytes() -> int:
+    """The memory that this process holds; 0 where the system doesn't tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

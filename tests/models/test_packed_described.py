@@ -141,7 +141,7 @@ def test_documents_of_a_row_cost_what_they_cost_alone_and_slopes_are_those_of_fl
             return reference(name, there, documents, scores)
 
         slope = (moved(step) - moved(-step)) / (2 * step)
-        assert slope == pytest.approx(size**2, rel=2e-3, abs=1e-6), kind
+        assert slope == pytest.approx(size**2, rel=5e-3, abs=1e-6), kind
 
 
 @pytest.mark.parametrize("name", LESS)
