@@ -87,7 +87,7 @@ def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend
 
     The order is: `backend`, then the one that Keras runs on already, then the variable KERAS_BACKEND, then what
     `automatic` says for what will train, and JAX for what will not: it starts faster than TensorFlow, and decodes
-    GPT-2, OPT and Llama whichever backend Keras runs on. `"auto"` takes what `automatic` says in any case.
+    Described models whichever backend Keras runs on. `"auto"` takes what `automatic` says in any case.
 
     Args:
         backend: a backend, `"auto"`, or None for no explicit choice.

@@ -57,7 +57,7 @@ class GenerationConfig(metaclass=Checked):
         seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. None for the sampler's own, for the
             pipeline's where it has none, and for 0 where that has none.
         batch_size: texts generated at once, at most; prompts of like length share a batch.
-        engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for GPT-2, OPT and Llama in float32, and for
+        engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for described models in float32, and for
             others the backend that Keras runs on. `"litert"` writes an artefact of the weights into the cache
             directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.
         progress: show a bar on standard error; None does where that is a terminal and there is more than one batch.

@@ -62,7 +62,7 @@ class GradientTuner(FineTuner):
         remat: keep only what enters each layer for the backward pass, and compute the layer again there: less memory
             for about a third more work.
         distribution: None for one device; on JAX `"data"` splits each batch over all devices, `"model"` splits the
-            weights of GPT-2, OPT and Llama, and `"2x4"` does both, two ways the data and four ways the weights.
+            weights of a described model, and `"2x4"` does both, two ways the data and four ways the weights.
         validate_every: optimizer steps between validations, or None for one at the end of each epoch.
         validation_tokens: held-out tokens of a validation at most, or None for all. Of more, each validation takes the
             same documents, drawn at random; `Pipeline.evaluate` scores all.

@@ -32,7 +32,8 @@ _ALLOWED = ("tensorflow", "keras", "jax")
 class SavedModelExporter(Exporter):
     """Write a directory that `tensorflow` alone loads and serves: text in, text out, and ids in, ids out.
 
-    GPT-2, OPT and Llama are written as plain TensorFlow, any other KerasHub causal model over its own `generate_step`.
+    Models that kerasgen describes are written as plain TensorFlow, any other KerasHub causal model over its own
+    `generate_step`.
     A tokenizer that isn't byte-level BPE, or cuts a text otherwise than GPT-2's, stays outside, and there are
     signatures of ids alone.
 
@@ -47,8 +48,8 @@ class SavedModelExporter(Exporter):
         dtype: what the weights are stored as; `"float16"` halves the files. It is computed in float32.
         compiled: let XLA compile the steps of every sampler but `beam` where the graph runs. On a CPU that is 1.2 to
             1.5 times as fast for up to four texts, but a call waits while something is compiled, ten seconds for GPT-2
-            base on one core, once a process for each size of a batch and each length of the cache. Of GPT-2, OPT
-            and Llama alone; another model is written as its `generate_step` is.
+            base on one core, once a process for each size of a batch and each length of the cache. Of
+            described models alone; another model is written as its `generate_step` is.
         max_sequence_length: tokens of a whole text, at most the model's positions; None for all of these, or for 2,048
             where the model has no limit of its own, as a Llama.
     """

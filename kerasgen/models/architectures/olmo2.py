@@ -27,7 +27,7 @@ ARCHITECTURE = Architecture(
     name="olmo2",
     parts=gated.PARTS,
     layer_parts=(
-        *(part for part in gated.LAYER_PARTS if part.name not in ("attention_norm", "feedforward_norm")),
+        *(part for part in gated.LAYER_PARTS if part.name not in _ABSENT),
         *_NORMS,
     ),
     read_config=_read,
