@@ -82,26 +82,11 @@ def generate_to(
             return [_record(text) for text in texts]
         return [{"texts": [_record(text) if config.return_logprobs else text for text in several]} for several in texts]
 
-    # In this order, whose digest a run that was killed under an earlier version kept.
-    told = {
-        "model": [model.source, model.tokenizer.digest(), fingerprint(model)],
-        "sampler": repr(spec),
-        "constraint": repr(config.constraint),
-        "stop": list(config.stop_strings),
-        "seed": seed,
-        "num_return_sequences": config.num_return_sequences,
-        "return_logprobs": config.return_logprobs,
-        "max_length": config.max_length,
-        "max_new_tokens": config.max_new_tokens,
-        "valid_utf8": config.valid_utf8,
-        "return_prompt": config.return_prompt,
-        "engine": repr(config.engine),
-    }
     return json_lines.write_lines(
         path,
         prompts,
         run,
-        settings=told,
+        settings=settings_told(model, config),
         skip=repeats,
         chunk_size=chunk_size,
         overwrite=overwrite,
@@ -116,6 +101,28 @@ def fingerprint(model: LanguageModel) -> str:
         flat = np.asarray(variable).reshape(-1)
         sha256.update(flat[:: max(1, len(flat) // _VALUES)].astype(np.float64).tobytes())
     return sha256.hexdigest()
+
+
+def settings_told(model: LanguageModel, config: GenerationConfig) -> dict[str, Any]:
+    """Return all on which the texts of a run depend but its prompts; a killed run goes on where they are the same.
+
+    The order is that of earlier versions, whose digest their killed runs kept.
+    """
+    found = {
+        "model": [model.source, model.tokenizer.digest(), fingerprint(model)],
+        "sampler": repr(config.sampler),
+        "constraint": repr(config.constraint),
+        "stop": list(config.stop_strings),
+        "seed": config.seed or 0,
+        "num_return_sequences": config.num_return_sequences,
+        "return_logprobs": config.return_logprobs,
+        "max_length": config.max_length,
+        "max_new_tokens": config.max_new_tokens,
+        "valid_utf8": config.valid_utf8,
+        "return_prompt": config.return_prompt,
+        "engine": repr(config.engine),
+    }
+    return found | ({"allowed_special": config.allowed_special} if config.allowed_special else {})
 
 
 def _record(text: str | GeneratedText) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import inspect
 import json
 
 import pytest
+from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.generation import config as configs
@@ -141,3 +142,29 @@ def test_the_seed_of_a_call_comes_before_the_samplers_own_and_that_before_the_pi
     assert drawn(own, 3) == by_seed[1]
     assert drawn(own, None) == drawn(own, None, pipelines=5) == by_seed[2]
     assert drawn(none, None) == by_seed[0]
+
+
+CHANGES = {
+    "max_length": 9,
+    "max_new_tokens": 5,
+    "sampler": "top_k:k=3",
+    "stop": "x",
+    "constraint": "regex:pattern=a+",
+    "valid_utf8": False,
+    "num_return_sequences": 2,
+    "return_logprobs": True,
+    "return_prompt": False,
+    "allowed_special": "all",
+    "seed": 3,
+    "engine": "litert",
+}
+
+
+def test_a_killed_run_is_known_by_each_setting_on_which_its_texts_depend() -> None:
+    from kerasgen.generation import jobs
+
+    model, base = tiny_gpt2(), kg.GenerationConfig(sampler="greedy")
+    assert set(CHANGES) == set(configs.FIELDS) - set(configs.SILENT)
+    for name, value in CHANGES.items():
+        changed = base.override({name: value})
+        assert jobs.settings_told(model, changed) != jobs.settings_told(model, base), name
