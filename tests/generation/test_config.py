@@ -124,9 +124,10 @@ def test_a_config_can_be_changed_into_another_but_not_in_place() -> None:
 
 def test_the_seed_of_a_call_comes_before_the_samplers_own_and_that_before_the_pipelines() -> None:
     own, none = kg.Random(seed=7), kg.Random()
+    pipe = kg.Pipeline(model="starter")
 
     def drawn(sampler: kg.Random, seed: int | None, *, pipelines: int = 1) -> dict[str, object]:
-        pipe = kg.Pipeline(model="starter", sampler=sampler, seed=pipelines)
+        pipe.sampler, pipe.seed = sampler, pipelines
         settings: dict[str, object] = {"max_new_tokens": 6} | ({} if seed is None else {"seed": seed})
         found = {
             "generate": pipe.generate("明月", **settings),
