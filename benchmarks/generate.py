@@ -64,7 +64,8 @@ def compete(
                 same = sum(a == b for a, b in zip(several[-1]["ids"], wanted, strict=True))
                 row = {"part": part, "task": label, "contender": name, "threads": threads, "seconds": seconds}
                 row |= {"first_seconds": several[0]["seconds"], "tokens_per_second": sum(one["lengths"]) / seconds}
-                row |= {"cpu_seconds": statistics.median(answer["cpu_seconds"] for answer in several[1:])}
+                if all("cpu_seconds" in answer for answer in several):  # an earlier version's answers have none
+                    row |= {"cpu_seconds": statistics.median(answer["cpu_seconds"] for answer in several[1:])}
                 rows.append(row | {"texts_like_kerasgens": f"{same}/{len(wanted)}"})
         return rows
     finally:

@@ -65,6 +65,17 @@ def test_an_interrupted_run_goes_on_to_the_same_losses(
     assert len(report.accuracies) == 18 - 5, "0.1.0 counted none"
 
 
+def test_an_interrupted_run_of_adapters_goes_on_in_the_form_that_they_have(
+    saved: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved)
+    kept = {"vocabulary": "keep", "validation_tokens": None, "precision": "float32"}
+    tuner = kg.LoraTuner(rank=2, form="keras", **RUN, **kept)
+    report = kg.Pipeline(**settings, tuner=tuner).fit(directory="adapters_run", resume=True, verbose=0)
+    assert (report.resumed_from, report.steps) == (5, 18)
+    np.testing.assert_allclose(report.losses, EXPECTED["adapters_losses"], rtol=1e-4)
+
+
 def test_other_settings_than_its_run_had_are_named(
     saved: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,14 @@
     PYTHONPATH=<tests of 0.1.0> python save.py DIRECTORY
 
 `base` is a preset of a tiny GPT-2, `pipeline` one that was tuned, `adapters` one whose adapters lie apart from `base`,
-and `run` a run that was interrupted after its last checkpoint. `expected.json` has what 0.1.0 generated from each, and
-the losses of the run when nothing interrupts it. Needs 0.1.0 installed, and its `tests/tiny.py`.
+and `run` and `adapters_run` are runs that were interrupted after their last checkpoint. `expected.json` has what 0.1.0
+generated from each, and the losses of the runs when nothing interrupts them. Needs 0.1.0 installed, and its
+`tests/tiny.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -42,6 +44,7 @@ TEXTS = [
 ]
 PROMPTS = ("the rain", "a small", "who")
 SETTINGS = "learning_rate=0.003,batch_size=2,sequence_length=32,warmup_steps=2"
+LORA_RUN = f"lora:rank=2,epochs=2,checkpoint_every=5,{SETTINGS}"
 SAMPLERS = ("greedy", "beam:num_beams=3")  # seeds have other draws since
 
 
@@ -73,15 +76,16 @@ def main(out: Path) -> None:
     expected["validations"] = [one.loss for one in report.validations]
 
     adapted = kg.Pipeline(TEXTS, "./base", tuner=f"lora:rank=2,epochs=2,{SETTINGS}", sampler="greedy", seed=3)
-    adapted.fit(verbose=0)
+    report = adapted.fit(verbose=0)
+    expected["adapters_losses"] = list(report.losses)
     adapted.save("adapters")
     expected["adapters"] = generated(adapted)
 
-    broken = kg.Pipeline(TEXTS, "./base", tuner=f"full:epochs=2,checkpoint_every=5,{SETTINGS}", seed=3)
-    try:
-        broken.fit(directory="run", verbose=0, callbacks=[Stop()])
-    except KeyboardInterrupt:
-        Path("expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
+    for tuner, directory in ((f"full:epochs=2,checkpoint_every=5,{SETTINGS}", "run"), (LORA_RUN, "adapters_run")):
+        broken = kg.Pipeline(TEXTS, "./base", tuner=tuner, seed=3)
+        with contextlib.suppress(KeyboardInterrupt):
+            broken.fit(directory=directory, verbose=0, callbacks=[Stop()])
+    Path("expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
