@@ -1,4 +1,4 @@
-"""Locks what is written, so that there is one writer at a time; a lock names its holder and vanishes with it.
+"""Locks files and folders that are written: one writer at a time; a lock names its holder and ends with it.
 
 The lock is the operating system's, on a small file beside what is written, so that a holder that was killed holds
 nothing, whatever process has its number since. Where a file system has no such locks (some network mounts, Windows),
@@ -56,11 +56,11 @@ class Holder:
         return cls(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S%z"), _started(os.getpid()))
 
     @classmethod
-    def parse(cls, said: bytes) -> Holder | None:
-        """Return what a lock's file says; None if it says nothing that could be read."""
+    def parse(cls, content: bytes) -> Holder | None:
+        """Parse a lock file's content; None if it names no holder."""
         try:
-            found = json.loads(said)
-            holder = cls(found["pid"], found["host"], found["since"], found["started"])
+            fields = json.loads(content)
+            holder = cls(fields["pid"], fields["host"], fields["since"], fields["started"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
         texts = (holder.host, holder.since, holder.started)
@@ -68,7 +68,7 @@ class Holder:
         return holder if fits else None
 
     def to_bytes(self) -> bytes:
-        """Return what a lock's file says."""
+        """Return the content of the lock's file."""
         return json.dumps(vars(self), allow_nan=False).encode()
 
     def is_gone(self) -> bool:
@@ -152,24 +152,24 @@ class _Lock:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._file: int | None = None
-        self._said = b""
+        self._content = b""
         self._pid = 0
 
     def acquire(self, target: Path, *, wait: bool, advice: str) -> None:
         """Take the lock, see `locked`."""
         self._place.parent.mkdir(parents=True, exist_ok=True)
-        told, began = False, time.monotonic()
+        has_logged, began = False, time.monotonic()
         while (holder := self.take()) is not None:
             if not wait and time.monotonic() - began > _SECONDS_GRANTED:
                 raise _locked_error(target, self._place, holder, advice)
-            if wait and not told:
+            if wait and not has_logged:
                 _log.info("%s is being written by %s; waiting for it.", target, _who(holder))
-                told = True
+                has_logged = True
             time.sleep(_SECONDS_BETWEEN)
 
     def take(self) -> Holder | bytes | None:
         """Take the lock and return None; or return who holds it, or bytes if that can't be told."""
-        self._pid, self._said = os.getpid(), Holder.this_process().to_bytes()
+        self._pid, self._content = os.getpid(), Holder.this_process().to_bytes()
         try:
             import fcntl
         except ImportError:
@@ -194,7 +194,7 @@ class _Lock:
         self._file = file
         _held.add(self)
         os.ftruncate(file, 0)
-        os.pwrite(file, self._said, 0)
+        os.pwrite(file, self._content, 0)
         return None
 
     def release(self) -> None:
@@ -212,7 +212,7 @@ class _Lock:
                 fcntl.flock(self._file, fcntl.LOCK_UN)  # for children that hold the same open file as well
             os.close(self._file)
             self._file = None
-        elif _read(self._by_name) == self._said:
+        elif _read(self._by_name) == self._content:
             with suppress(OSError):
                 self._by_name.unlink()
 
@@ -228,34 +228,34 @@ class _Lock:
         return self._place.with_suffix(".holder")
 
     def _take_by_name(self) -> Holder | bytes | None:
-        """Take the lock by making its file, which only one can; a holder that is gone is moved out of the way."""
+        """Take the lock by creating its file, which only one process can; the file of a dead holder is moved away."""
         with suppress(OSError):
             self._place.unlink()  # it can't be locked here, and says nothing
-        self._said += b" " + uuid.uuid4().hex.encode()  # of two threads of one process, too
+        self._content += b" " + uuid.uuid4().hex.encode()  # of two threads of one process, too
         while True:
             try:
                 file = os.open(self._by_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
-                said = _read(self._by_name)
-                holder = Holder.parse(said.rpartition(b" ")[0])
+                content = _read(self._by_name)
+                holder = Holder.parse(content.rpartition(b" ")[0])
                 if holder is None and _age(self._by_name) < _SECONDS_UNSAID:
-                    return said
+                    return content
                 if holder is not None and not holder.is_gone():
                     return holder
-                self._move_away(said)
+                self._move_away(content)
                 continue
             try:
-                os.write(file, self._said)
+                os.write(file, self._content)
             finally:
                 os.close(file)
             return None
 
-    def _move_away(self, said: bytes) -> None:
-        """Remove the file of a holder that is gone, unless another process was quicker and it is a new one's."""
+    def _move_away(self, content: bytes) -> None:
+        """Remove the file of a dead holder, unless another process was quicker and the file is a new holder's."""
         aside = self._by_name.with_name(f"{self._by_name.name}.{uuid.uuid4().hex[:8]}")
         with suppress(FileNotFoundError):
             self._by_name.rename(aside)
-            if _read(aside) != said:
+            if _read(aside) != content:
                 with suppress(OSError):
                     os.link(aside, self._by_name)
             aside.unlink()
@@ -283,12 +283,12 @@ def _is_at(file: int, place: Path) -> bool:
 
 def _read_holder(file: int) -> Holder | bytes:
     for _ in range(5):  # it has the lock before it has said so
-        said = os.pread(file, 4096, 0)
-        holder = Holder.parse(said)
+        content = os.pread(file, 4096, 0)
+        holder = Holder.parse(content)
         if holder is not None:
             return holder
         time.sleep(0.01)
-    return said
+    return content
 
 
 def _read(path: Path) -> bytes:
@@ -313,9 +313,9 @@ def _who(holder: Holder | bytes) -> str:
 
 
 def _locked_error(target: Path, place: Path, holder: Holder | bytes, advice: str) -> LockedError:
-    told: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     if isinstance(holder, Holder):
-        told = {"pid": holder.pid, "host": holder.host, "since": holder.since}
+        attributes = {"pid": holder.pid, "host": holder.host, "since": holder.since}
     how = "" if sys.platform != "win32" else f" If that process has ended, remove {place.with_suffix('.holder')}."
     elsewhere = isinstance(holder, Holder) and holder.host != socket.gethostname()
     if elsewhere and not how:
@@ -323,5 +323,5 @@ def _locked_error(target: Path, place: Path, holder: Holder | bytes, advice: str
     return LockedError(
         f"{target} is being written by {_who(holder)}. Wait until it is finished, {advice}.{how}",
         path=target,
-        **told,
+        **attributes,
     )

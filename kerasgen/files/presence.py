@@ -1,4 +1,4 @@
-"""Whether something lies at a path. Unlike pathlib's methods these never raise: what can't be looked at isn't there.
+"""Asks whether something lies at a path, without raising: what can't be looked at counts as absent.
 
 Before Python 3.14 pathlib raises for a name that is too long, and for a folder that is closed to the user.
 """

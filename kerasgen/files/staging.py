@@ -1,4 +1,4 @@
-"""Puts an artefact in its place at once: whatever ends the process, all of the old one is there or all of the new.
+"""Replaces an artefact in one step: whatever ends the process, either the whole old one or the whole new one is there.
 
 What is written is staged in a hidden folder beside its place, `.name.….partial`, under the lock of its place. One file
 or directory then takes its place by one rename, or by exchanging the two where a directory is replaced. What consists
@@ -104,7 +104,7 @@ def place(stage: Path, target: Path, *, removed: Collection[str] = ()) -> None:
 
 
 def replace(path: Path, data: bytes | str) -> None:
-    """Write a file as `writing.write` does, while no other process or thread writes it.
+    """Write a file as `atomic.write` does, while no other process or thread writes it.
 
     What killed writers left in its directory is finished or removed before that.
 
@@ -212,18 +212,18 @@ def _placed_at_once(new: Path, target: Path) -> bool:
     return _exchanged(new, target)
 
 
-def _exchanged(one: Path, other: Path) -> bool:
+def _exchanged(path: Path, other: Path) -> bool:
     rename = _renameat2()
     if rename is None:
         return False
-    sys.audit("os.rename", os.fspath(one), os.fspath(other), -1, -1)  # as Python's own renames are told
+    sys.audit("os.rename", os.fspath(path), os.fspath(other), -1, -1)  # as Python's own renames are told
     here = _CURRENT_DIRECTORY
-    if rename(here, os.fsencode(one), here, os.fsencode(other), _EXCHANGE) == 0:
+    if rename(here, os.fsencode(path), here, os.fsencode(other), _EXCHANGE) == 0:
         return True
     error = ctypes.get_errno()
     if error in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM):  # an old kernel, or another file system
         return False
-    raise OSError(error, os.strerror(error), str(one), None, str(other))
+    raise OSError(error, os.strerror(error), str(path), None, str(other))
 
 
 @functools.cache
@@ -231,12 +231,12 @@ def _renameat2() -> Any:
     if sys.platform != "linux":
         return None
     try:
-        found = ctypes.CDLL(None, use_errno=True).renameat2
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):  # musl before 1.2.6, glibc before 2.28
         return None
-    found.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
-    found.restype = ctypes.c_int
-    return found
+    renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    renameat2.restype = ctypes.c_int
+    return renameat2
 
 
 def _finish_if_begun(target: Path) -> None:

@@ -43,27 +43,27 @@ def sweep() -> None:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether it is a directory of this user's, and no link to one."""
+    """Whether `path` is a directory (no link) that this user owns."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
+    return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid())
 
 
 def _is_left(path: Path) -> bool:
-    """Whether its process is gone. One that doesn't say, or is counted in another namespace, may be alive."""
+    """Whether the folder's process is gone. A process that is unnamed or of another namespace may be alive."""
     try:
-        said = limits.read_json(path / HOLDER_FILE)
-        holder = locking.Holder.parse(said["holder"].encode())
-        namespace = said["namespace"]
+        record = limits.read_json(path / HOLDER_FILE)
+        holder = locking.Holder.parse(record["holder"].encode())
+        namespace = record["namespace"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return holder is not None and namespace == _namespace() and holder.is_gone()
 
 
 def _namespace() -> str:
-    """What numbers processes: in two containers the same number may be two processes."""
+    """Return the namespace of process numbers: in two containers one number may mean two processes."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
