@@ -91,7 +91,7 @@ def members(path: str | Path, wanted: Callable[[str], bool]) -> Iterator[tuple[s
 def spooled(
     path: Path, wanted: Callable[[str], bool], on_damage: Callable[[CorpusFormatError], None] | None = None
 ) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """Yield the names of an archive's members that are wanted, and what reads a member by its name.
+    """Yield the names of the wanted members of an archive, and a function that reads a member by its name.
 
     An archive has an order of its own and going back in it is slow, so they are copied to one temporary file.
 
@@ -124,17 +124,17 @@ def spooled(
 
 
 def _remedy(head: bytes) -> str:
-    found = kind_of(head)
-    if found is None:
-        found = json_kind(head) or ("plain text" if head and not any(head[:64].translate(None, _TEXT)) else None)
+    kind = kind_of(head)
+    if kind is None:
+        kind = json_kind(head) or ("plain text" if head and not any(head[:64].translate(None, _TEXT)) else None)
     archive = (
-        found is None
+        kind is None
         or any(head.startswith(magic) for magic in decompression.COMPRESSIONS.values())
-        or "archive" in found
+        or "archive" in kind
     )
     if archive:
         return "It may be cut: fetch it again."
-    return f"It is no archive but {found}. Pass a folder, a zip or tar archive, or a .json file by that name."
+    return f"It is no archive but {kind}. Pass a folder, a zip or tar archive, or a .json file by that name."
 
 
 def _zip_members(stream: IO[bytes], wanted: Callable[[str], bool], path: Path) -> Iterator[tuple[str, bytes]]:
@@ -143,11 +143,11 @@ def _zip_members(stream: IO[bytes], wanted: Callable[[str], bool], path: Path) -
     _check_count(declared, allowed, path)
     size_bytes, total = path.stat().st_size, 0
     with zipfile.ZipFile(stream) as archive:
-        found = archive.infolist()
-        if declared < 0xFFFF and declared != len(found):
-            raise zipfile.BadZipFile(f"it says that it holds {declared} files, and {len(found)} are listed")
-        _check_count(len(found), allowed, path)
-        for member in found:
+        entries = archive.infolist()
+        if declared < 0xFFFF and declared != len(entries):
+            raise zipfile.BadZipFile(f"it says that it holds {declared} files, and {len(entries)} are listed")
+        _check_count(len(entries), allowed, path)
+        for member in entries:
             is_wanted = not member.is_dir() and wanted(member.filename)
             if is_wanted:
                 _check_size(member.file_size, member.filename, allowed, path)
@@ -172,7 +172,7 @@ def _zip_members(stream: IO[bytes], wanted: Callable[[str], bool], path: Path) -
 
 
 def _declared_members(stream: IO[bytes]) -> int:
-    """How many members a zip file says it has, 65,535 standing for that or more."""
+    """Return the number of members that a zip file declares; 65,535 means that many or more."""
     stream.seek(0, io.SEEK_END)
     stream.seek(max(0, stream.tell() - (1 << 16) - 22))
     tail = stream.read()
@@ -228,11 +228,11 @@ class _StrictMember(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictMember:
-        found = super().frombuf(buf, encoding, errors)
+        header = super().frombuf(buf, encoding, errors)
         # Long names and the like are read whole before anyone is asked.
-        if found.size < 0 or (found.type in _EXTENSIONS and found.size > _LONGEST_EXTENSION_BYTES):
-            raise tarfile.InvalidHeaderError(f"{found.size} bytes of name")  # type: ignore[attr-defined]
-        return found
+        if header.size < 0 or (header.type in _EXTENSIONS and header.size > _LONGEST_EXTENSION_BYTES):
+            raise tarfile.InvalidHeaderError(f"{header.size} bytes of name")  # type: ignore[attr-defined]
+        return header
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictMember:
@@ -245,7 +245,7 @@ class _StrictMember(tarfile.TarInfo):
 
 
 class _Chunks:
-    """Pieces of bytes as a file that is read forward."""
+    """Pieces of bytes behind the interface of a file that is only read forward."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -258,8 +258,8 @@ class _Chunks:
             if chunk is None:
                 break
             self._rest += chunk
-        found, self._rest = self._rest[:size], self._rest[size:]
-        if not found and self._has_ended:  # tarfile would go on asking, as often as a header says
+        data, self._rest = self._rest[:size], self._rest[size:]
+        if not data and self._has_ended:  # tarfile would go on asking, as often as a header says
             raise EOFError("it ends inside a file")
-        self._has_ended = not found
-        return found
+        self._has_ended = not data
+        return data

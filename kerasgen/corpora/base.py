@@ -82,7 +82,7 @@ class CorpusSource(metaclass=Checked):
     _argument_error = CorpusArgumentError
 
     def check(self) -> None:
-        """Say whether what the corpus reads is there, before any heavy work; without being overridden, say nothing.
+        """Raise unless what the corpus reads is there, before any heavy work; by default, check nothing.
 
         Raises:
             CorpusUnavailableError: it is not.

@@ -1,4 +1,4 @@
-"""The chinese-poetry repository to documents: the poems of 全唐诗 or of another folder, one document a poem."""
+"""Reads poems of the chinese-poetry repository, from 全唐诗 or another folder; each poem is a document."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class ChinesePoetry(CorpusSource):
         if named is None:
             raise CorpusArgumentError(
                 f"chinese_poetry: collection must be 'auto', 'all', {', '.join(map(repr, COLLECTIONS))}, or one of "
-                f"{', '.join(found.alias for found in COLLECTIONS.values())}. Received: {self.collection!r}."
+                f"{', '.join(collection.alias for collection in COLLECTIONS.values())}. Received: {self.collection!r}."
                 f"{poetry_collections.near_collection(self.collection)}"
             )
         object.__setattr__(self, "collection", named)
@@ -157,7 +157,7 @@ class ChinesePoetry(CorpusSource):
             yield tally.keep(document)
 
     def _document(self, entry: _Entry, convert: Callable[[str], str] | None) -> tuple[Document | None, str, list[str]]:
-        """The document, or the reason why there is none, and what was changed in it."""
+        """Return an entry's document, or the reason why it has none, and the changes made to it."""
         changes: list[str] = []
         poem = entry.poem
         text = "\n".join(poem["paragraphs"])
@@ -235,7 +235,7 @@ class ChinesePoetry(CorpusSource):
             raise CorpusUnavailableError(f"chinese_poetry: {locations.look(self.path)}", path=self.path)
 
     def _entries(self, tally: CorpusTally) -> Iterator[_Entry]:
-        """The poems as they stand in the files."""
+        """Yield the poems as they stand in the files."""
         path = Path(self.path).expanduser() if self.path is not None else self._download()
         if poetry_collections.is_single_file(path):
             file = poetry_collections.single_file(path)
@@ -271,20 +271,20 @@ class ChinesePoetry(CorpusSource):
         *,
         alone: bool = False,
     ) -> Iterator[_Entry]:
-        """The poems of a file of any layout; one that holds none is passed over, unless it was named alone."""
+        """Yield the poems of a file of any layout; skip a file without poems, unless it is the only one named."""
         skip = self.on_error == "skip"
         try:
-            found = list(poetry_collections.poems_in(file.value()))
+            poems = list(poetry_collections.poems_in(file.value()))
         except CorpusFormatError:
             if not skip:
                 raise
             tally.drop(f"malformed file {file.name}")
             return
-        if not any(isinstance(poem, dict) for poem in found) and not (alone and found and not skip):
+        if not any(isinstance(poem, dict) for poem in poems) and not (alone and poems and not skip):
             tally.drop(f"no poems in the file {file.name}")
             return
         folder = "" if collection is None else collection.folder
-        for index, poem in enumerate(found):
+        for index, poem in enumerate(poems):
             fault = poem if isinstance(poem, str) else None
             if isinstance(poem, dict):
                 more = {name: poem[name] for name in ("rhythmic", "chapter", "section", "volume") if poem.get(name)}
@@ -363,14 +363,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _fits(found: verse.VerseForm, wanted: str) -> bool:
+def _fits(form: verse.VerseForm, wanted: str) -> bool:
     if wanted in ("five", "seven"):
-        return found.line_length == (5 if wanted == "five" else 7)
-    return wanted in ("any", found.form)
+        return form.line_length == (5 if wanted == "five" else 7)
+    return wanted in ("any", form.form)
 
 
 def _fault(poem: Any) -> str | None:
-    """What is wrong with an entry, or None."""
+    """Return what is wrong with an entry, or None."""
     if not isinstance(poem, dict):
         return f"is no object but a {type(poem).__name__}"
     paragraphs = poem.get("paragraphs")

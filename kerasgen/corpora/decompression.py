@@ -42,7 +42,7 @@ class _Decoder(Protocol):
 
 
 class _Gzip:
-    """zlib's decompressor in the form of the others."""
+    """zlib's decompressor with the interface of the other decompressors."""
 
     needs_input = True
 
@@ -58,9 +58,9 @@ class _Gzip:
         return self._inner.unused_data
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        found = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-        self.needs_input = not self._inner.unconsumed_tail and len(found) < max_length
-        return found
+        text = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        self.needs_input = not self._inner.unconsumed_tail and len(text) < max_length
+        return text
 
 
 class _Bzip2:
@@ -128,7 +128,7 @@ _DECODERS: dict[str, Callable[[], _Decoder]] = {
 
 
 def stream(file: IO[bytes], suffix: str, path: Path) -> Iterator[bytes]:
-    """Yield what a compressed file holds, in pieces; it is read to its end, and has ended only if its bytes say so.
+    """Yield the decompressed content of a file in pieces, up to the end that its own bytes mark.
 
     Args:
         file: open at its beginning.
@@ -143,7 +143,7 @@ def stream(file: IO[bytes], suffix: str, path: Path) -> Iterator[bytes]:
     allowed = limits.Limits.current()
     new, read_bytes = _DECODERS[suffix], _ZSTD_CHUNK_BYTES if suffix == ".zst" else CHUNK_BYTES
     decoder: _Decoder | None = None
-    data, read, given, is_first = b"", 0, 0, True
+    data, read, written, is_first = b"", 0, 0, True
     while True:
         if not data and (decoder is None or decoder.needs_input):
             data = file.read(read_bytes)
@@ -158,8 +158,8 @@ def stream(file: IO[bytes], suffix: str, path: Path) -> Iterator[bytes]:
         text = decoder.decompress(data, CHUNK_BYTES)
         data = b""
         if text:
-            given += len(text)
-            _check(given, read, allowed, path)
+            written += len(text)
+            _check(written, read, allowed, path)
             yield text
         if decoder.eof:
             data, decoder = decoder.unused_data, None
@@ -167,16 +167,16 @@ def stream(file: IO[bytes], suffix: str, path: Path) -> Iterator[bytes]:
         raise EOFError("the last stream is not complete" if read else "the file has no bytes")
 
 
-def _check(given: int, read: int, allowed: limits.Limits, path: Path) -> None:
-    if given > allowed.decompressed_bytes:
+def _check(written: int, read: int, allowed: limits.Limits, path: Path) -> None:
+    if written > allowed.decompressed_bytes:
         raise CorpusFormatError(
             f"{str(path)!r} holds more than {allowed.decompressed_bytes:,} bytes when it is decompressed. "
             f"{limits.advice('decompressed_bytes', allowed.decompressed_bytes)}",
             path=path,
         )
-    if given > allowed.expansion_floor_bytes and given > allowed.expansion * read:
+    if written > allowed.expansion_floor_bytes and written > allowed.expansion * read:
         raise CorpusFormatError(
-            f"{str(path)!r} holds {given:,} bytes in its first {read:,}, more than {allowed.expansion} times as many, "
-            f"as no text does. {limits.advice('expansion', allowed.expansion)}",
+            f"{str(path)!r} holds {written:,} bytes in its first {read:,}, more than {allowed.expansion} times as "
+            f"many, as no text does. {limits.advice('expansion', allowed.expansion)}",
             path=path,
         )

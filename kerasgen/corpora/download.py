@@ -1,4 +1,4 @@
-"""An address to a file in a cache: resumed where it was cut, checked before it is handed over."""
+"""Downloads an address to a file in a cache: resumes broken transfers, and checks the file before handing it over."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SLOWEST_BYTES = 1 << 10  # a second, over the seconds that a server is waited f
 
 
 class _CutError(Exception):
-    """The transfer had begun and broke off; what came is on disk."""
+    """The transfer broke off; the bytes received so far are on disk."""
 
 
 class _ChangedError(_CutError):
-    """The server has another file now; what came of the one before is of no use."""
+    """The server has another file now; the bytes received of the old one are useless."""
 
 
 def fetch(
@@ -117,9 +117,9 @@ def fetch(
                     f"{url} can't be reached: {getattr(cause, 'reason', None) or cause}.{_spaced(advice)}", path=path
                 ) from cause
         else:
-            kept = part.stat().st_size if part.exists() else 0
+            received = part.stat().st_size if part.exists() else 0
             raise CorpusUnavailableError(
-                f"The download of {url} broke off {attempts} times: {problem}. {kept} bytes are kept in "
+                f"The download of {url} broke off {attempts} times: {problem}. {received} bytes are kept in "
                 f"{part}; the next call goes on from there.{_spaced(advice)}",
                 path=path,
             )
@@ -151,7 +151,7 @@ def _transfer(
     deadline: float,
     is_checked: bool,
 ) -> None:
-    """Bring `part` to completion.
+    """Download what `part` still lacks.
 
     Args:
         url: the address.
@@ -250,7 +250,7 @@ def _read(response: Any) -> bytes:
 
 
 def _extent(response: Any, have: int, validator: str | None) -> tuple[int, int | None]:
-    """Where the response's bytes begin, and how many the file has in all, if that is said.
+    """Return the offset of the response's bytes, and the file's whole size if the server gives it.
 
     Raises:
         OSError: the server sends something else than a file's bytes.
@@ -302,7 +302,7 @@ def _too_large(url: str, what: str, part: Path, allowed: limits.Limits) -> Corpu
 
 
 def _validator(response: Any) -> str | None:
-    """What tells whether a file has changed: a strong entity tag or a date; a weak tag does not promise the bytes."""
+    """Return the strong entity tag or date that identifies a file's version; a weak tag does not promise the bytes."""
     tag = response.headers.get("ETag")
     if tag and not tag.startswith("W/"):
         return str(tag)
@@ -311,7 +311,7 @@ def _validator(response: Any) -> str | None:
 
 
 def _begun(url: str, part: Path) -> tuple[int, str | None]:
-    """How many bytes of this address are here already, and what told the server's file apart then."""
+    """Return how many bytes of this address are here already, and the validator that the server's file had then."""
     try:
         state = json.loads(_state(part).read_text(encoding="utf-8"))
         if state["url"] == url:

@@ -96,12 +96,12 @@ def is_encoded_text(kind: str) -> bool:
 
 
 def _in_encoding(encoding: str) -> str:
-    """What text in UTF-16 or UTF-32 without a byte order mark is called."""
+    """Return the name for text in UTF-16 or UTF-32 without a byte order mark."""
     return f"text in {encoding[:6].upper()} (pass encoding={encoding!r})"
 
 
 def _unmarked_encoding(head: bytes) -> str | None:
-    """The encoding of text whose zeros lie where UTF-16 and UTF-32 have the high bytes of ASCII, or None."""
+    """Return the encoding of text whose zeros lie where UTF-16 and UTF-32 have the high bytes of ASCII, or None."""
     for encoding, size, places in _UNMARKED:
         whole = head[: len(head) // size * size]
         zeros = [whole[place::size].count(0) for place in range(size)]

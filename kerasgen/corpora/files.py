@@ -1,4 +1,4 @@
-"""Files of text, JSON and CSV to documents, one record at a time, compressed or not."""
+"""Reads documents from files of text, JSON and CSV, one record at a time, compressed or not."""
 
 from __future__ import annotations
 
@@ -195,14 +195,14 @@ class Jsonl(FileCorpus):
         for record in read_records(file, self.field):
             yield Dropped("empty") if record.value is None else self._document(record, file)
 
-    def _document(self, found: Record, file: File) -> Document | Dropped:
-        record, line = found.value, found.line
+    def _document(self, entry: Record, file: File) -> Document | Dropped:
+        record, line = entry.value, entry.line
         if isinstance(record, Fault):
             if isinstance(record.cause, CorpusFormatError):
                 return Dropped(record.reason, record.cause)
             return _fault(record.reason, file, line, record.what, record.cause)
         value: Any = record
-        if isinstance(record, str) and found.name.startswith("#"):  # an array of texts
+        if isinstance(record, str) and entry.name.startswith("#"):  # an array of texts
             record = {}
         elif not isinstance(record, dict):
             return _fault("not a JSON object", file, line, f" is no JSON object but {_kind(record)}")
@@ -220,7 +220,7 @@ class Jsonl(FileCorpus):
                 f": the field {self.field!r} is {_kind(value)} where text or a list of texts is needed",
             )
         if self.id_field is None:
-            name: Any = f"{file.name}{'' if found.name.startswith('#') else ':'}{found.name}"
+            name: Any = f"{file.name}{'' if entry.name.startswith('#') else ':'}{entry.name}"
         elif self.id_field not in record:
             return _no_field(self.id_field, "field", file, line, [self.field, *record])
         else:
@@ -355,9 +355,9 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped
         yield number, Dropped("not utf-8", undecoded[0]) if undecoded else row
 
 
-def _another_kind(file: File, wanted: str, found: str, do: str | None = None) -> Dropped:
-    error = CorpusFormatError(f"{str(file.path)!r} is no {wanted} but {found}. {do or advice(found)}", path=file.path)
-    return Dropped(f"no {wanted} but {found.split(' (')[0]}", error)
+def _another_kind(file: File, wanted: str, kind: str, do: str | None = None) -> Dropped:
+    error = CorpusFormatError(f"{str(file.path)!r} is no {wanted} but {kind}. {do or advice(kind)}", path=file.path)
+    return Dropped(f"no {wanted} but {kind.split(' (')[0]}", error)
 
 
 def _no_field(name: str, noun: str, file: File, line: int, there: list[str]) -> Dropped:

@@ -1,4 +1,4 @@
-"""A corpus as a pipeline reads it: so many documents at most, and each on one side with its near-duplicates."""
+"""Divides a corpus into training and held-out documents; near-duplicates stay on one side."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class DividedCorpus:
         tally = CorpusTally() if tally is None else tally
         if self._read is None:
             return self._drawn(tally)
-        kept, counts = self._read
-        return _again(kept, counts, tally)
+        documents, counts = self._read
+        return _again(documents, counts, tally)
 
     def texts(self, side: splits.Side) -> Iterator[str]:
         """Yield the texts of one side, `"train"` or `"held_out"`."""
@@ -85,7 +85,7 @@ class DividedCorpus:
         near: near_duplicates.NearDuplicates | None = None
         digest = hashlib.sha256()
         tally = CorpusTally()
-        kept: list[Document] = []
+        documents: list[Document] = []
         characters = 0
         for document in self.documents(tally):
             digest.update(splits.point(document.text).to_bytes(8, "big"))
@@ -93,15 +93,15 @@ class DividedCorpus:
             if near is not None:
                 near.add(document.text)
                 continue
-            kept.append(document)
+            documents.append(document)
             if characters > MOST_CHARACTERS:  # compared at once, so as not to be read once more for it
-                near = _looked_at(kept)
-                kept = []
+                near = _looked_at(documents)
+                documents = []
         if near is None:
-            self._read = kept, tally
+            self._read = documents, tally
 
         def look() -> dict[str, Any]:
-            looked = _looked_at(kept) if near is None else near
+            looked = _looked_at(documents) if near is None else near
             members: dict[str, list[int]] = {}
             for own, group in looked.groups().items():
                 members.setdefault(str(group), []).append(own)
@@ -137,7 +137,7 @@ class DividedCorpus:
 
     @cached_property
     def _bound(self) -> tuple[int, int]:
-        """The greatest place of a document in the sample, and how many that have it are in it."""
+        """Return the greatest place of a document in the sample, and how many documents at that place are in it."""
         assert self.max_documents is not None
         places: list[int] = []  # a heap of the least so many, negative
         for document in self.source.documents():
@@ -150,20 +150,20 @@ class DividedCorpus:
 
 
 def _place(text: str, seed: int) -> int:
-    """The text's place in an order that the seed decides."""
+    """Return the text's place in an order that the seed decides."""
     data = seed.to_bytes(16, "big", signed=False) + text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def _looked_at(documents: list[Document]) -> near_duplicates.NearDuplicates:
-    found = near_duplicates.NearDuplicates()
+    near = near_duplicates.NearDuplicates()
     for document in documents:
-        found.add(document.text)
-    return found
+        near.add(document.text)
+    return near
 
 
-def _again(kept: list[Document], counts: CorpusTally, tally: CorpusTally) -> Iterator[Document]:
-    yield from kept
+def _again(documents: list[Document], counts: CorpusTally, tally: CorpusTally) -> Iterator[Document]:
+    yield from documents
     tally.read += counts.read
     tally.kept += counts.kept
     tally.characters += counts.characters

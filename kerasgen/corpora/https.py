@@ -1,4 +1,4 @@
-"""Opens an address by https, or on this machine, so that nothing is changed on its way and no server stalls us."""
+"""Opens addresses by https, or on this machine, with a limit on how long a server may stall."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _connection(kind: type[http.client.HTTPConnection]) -> type[http.client.HTTPConnection]:
-    """A connection whose status and headers must all come within its timeout: a socket's own is for each byte."""
+    """Return a connection whose timeout covers the status and all headers; a socket's own timeout is for each read."""
 
     class Bounded(kind):  # type: ignore[misc, valid-type]
         def getresponse(self) -> Any:

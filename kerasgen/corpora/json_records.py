@@ -1,4 +1,4 @@
-"""A file of JSON to its records, one at a time: a line each, the items of an array, or the one list in an object."""
+"""Reads the records of a JSON file one at a time: its lines, the items of an array, or the one list in an object."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why a line is no record.
+    """The reason why a line is no record.
 
     Args:
         reason: to count it under.
@@ -107,7 +107,7 @@ def _parsed(line: Line, file: File) -> Any:
 
 
 def _in_object(value: Any, line: int, file: File, field: str) -> Iterator[Record]:
-    """The records of the one list in an object, or the object as a record."""
+    """Yield the records of the one list in an object, or the object as a record."""
     lists = [held for held in value.values() if isinstance(held, list)] if isinstance(value, dict) else []
     if not isinstance(value, dict) or field in value or len(lists) != 1 or not lists[0]:
         yield Record(value, line, str(line))
@@ -131,7 +131,7 @@ def _whole(path: Path) -> Any:
 
 
 def _items(path: Path) -> Iterator[Record]:
-    """The items of an array, with no more of the file in memory than the item at hand and what was read beyond it."""
+    """Yield the items of an array; only the current item and what was read beyond it are in memory."""
     source = _Source(path)
     source.take("[")
     index = 0
@@ -146,7 +146,7 @@ def _items(path: Path) -> Iterator[Record]:
 
 
 class _Source:
-    """The text of a file from a place on, which moves."""
+    """The text of a file behind a read position."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -163,9 +163,9 @@ class _Source:
 
     def take(self, sign: str) -> None:
         if not self.follows(sign):
-            found = self._text[self._place : self._place + 1]
+            character = self._text[self._place : self._place + 1]
             raise _malformed(
-                self._path, self._line, f" has {found!r} where {sign!r} must stand" if found else " is cut"
+                self._path, self._line, f" has {character!r} where {sign!r} must stand" if character else " is cut"
             )
         self._place += 1
 
@@ -209,7 +209,7 @@ class _Source:
         self._place = 0
 
     def _read(self) -> bool:
-        """Read as much again as there is, so that an item is parsed a few times at most; False at the file's end."""
+        """Double the text in memory, so that an item is parsed a few times at most; return False at the file's end."""
         if len(self._text) - self._place > self._limit:
             raise CorpusFormatError(
                 f"{str(self._path)!r}, line {self._line} begins a value of more than {self._limit:,} characters. Write "

@@ -1,4 +1,4 @@
-"""Texts that share their lines become groups, so that a split keeps each group on one side.
+"""Groups texts that share their lines, so that a split keeps each group on one side.
 
 A text's lines are its verses or sentences, without punctuation, case and variant characters. Two texts are
 near-duplicates if half of the lines of the one that has fewer stand in the other. Texts of few lines are compared by
@@ -51,8 +51,8 @@ _WORD = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
 def lines_of(text: str) -> list[str]:
     """Return the verses or sentences of a text as they are compared, each once."""
     folded = verse_variants.fold(text.casefold())
-    found = _NO_WORDS.sub("", _END.sub("\n", folded)).split("\n")
-    return list(dict.fromkeys(line for line in found if len(line) > 1))[:_LINES_A_TEXT]
+    pieces = _NO_WORDS.sub("", _END.sub("\n", folded)).split("\n")
+    return list(dict.fromkeys(line for line in pieces if len(line) > 1))[:_LINES_A_TEXT]
 
 
 def pieces_of(text: str) -> list[str]:
@@ -64,7 +64,7 @@ def pieces_of(text: str) -> list[str]:
 
 
 class NearDuplicates:
-    """Takes in the texts of a corpus, in any order, and finds which belong together.
+    """Collects the texts of a corpus, in any order, and finds which are near-duplicates.
 
     Args:
         most_lines: stop looking beyond so many.
@@ -111,13 +111,13 @@ class NearDuplicates:
         pairs = np.concatenate([parts.pairs(rank) for parts in (self._lines, self._pieces)])
         most = max(_FEW_MEMBERS, LARGE * len(points))
         listed = list(self._points)
-        found: dict[int, int] = {}
+        groups_by_point: dict[int, int] = {}
         for members in _groups(pairs, most):
             own = [listed[member] for member in members]
             # Not the least of them itself, which would be held out more often the more members there are.
             group = int.from_bytes(hashlib.blake2b(min(own).to_bytes(8, "big"), digest_size=8).digest(), "big")
-            found.update(dict.fromkeys(own, group))
-        return found
+            groups_by_point.update(dict.fromkeys(own, group))
+        return groups_by_point
 
 
 class _Parts:
@@ -154,17 +154,17 @@ class _Parts:
             alike = (hashes[:-distance] == hashes[distance:]) & (reach[distance:] >= distance)
             first, second = texts[:-distance][alike], texts[distance:][alike]
             keys.append(np.minimum(first, second) * len(rank) + np.maximum(first, second))
-        found, shared = np.unique(np.concatenate(keys), return_counts=True)
+        pair_keys, shared = np.unique(np.concatenate(keys), return_counts=True)
         counts = np.zeros(len(rank), np.int64)
         counts[list(self._counts)] = list(self._counts.values())
-        first, second = found // len(rank), found % len(rank)
+        first, second = pair_keys // len(rank), pair_keys % len(rank)
         fewer = np.minimum(counts[first], counts[second])
         enough = (shared >= SHARED[0] * fewer) & (shared >= np.minimum(fewer, 2))
         return np.stack([first[enough], second[enough], shared[enough] / fewer[enough]], axis=1)
 
 
 def _groups(pairs: NDArray[np.float64], most: float, level: int = 0) -> Iterator[list[int]]:
-    """The numbers that belong together; of more than `most` more is asked, until they don't or all is."""
+    """Return the groups of linked numbers; a group of more than `most` must share more, until it splits."""
     import numpy as np
 
     close = pairs[pairs[:, 2] >= SHARED[level]]
@@ -180,7 +180,7 @@ def _groups(pairs: NDArray[np.float64], most: float, level: int = 0) -> Iterator
 
 
 class _Together:
-    """Numbers that were joined, directly or by others."""
+    """A union-find structure: numbers that were joined, directly or through others."""
 
     def __init__(self) -> None:
         self._above: dict[int, int] = {}

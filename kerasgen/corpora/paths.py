@@ -46,8 +46,8 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
     """
     root = Path(path).expanduser()
     if presence.is_dir(root):
-        found = [file for file in _walk(root, root, ("**", "*")) if has_suffix(file.path, suffixes)]
-        if not found:
+        files = [file for file in _walk(root, root, ("**", "*")) if has_suffix(file.path, suffixes)]
+        if not files:
             raise CorpusUnavailableError(
                 f"The folder {path!r} holds no file that ends in {' or '.join(suffixes)} (or that and "
                 f"{', '.join(COMPRESSIONS)}). For files of another name write a glob such as "
@@ -55,11 +55,11 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
                 path=root,
             )
     elif presence.exists(root):
-        found = [File(root, root.name)]
+        files = [File(root, root.name)]
     elif glob.has_magic(str(root)):
         base = _fixed_part(root)
-        found = list(_walk(base, base, root.parts[len(base.parts) :])) if base.is_dir() else []
-        if not found:
+        files = list(_walk(base, base, root.parts[len(base.parts) :])) if base.is_dir() else []
+        if not files:
             raise CorpusUnavailableError(
                 f"No file matches {path!r}. The current folder is {str(Path.cwd())!r}.", path=root
             )
@@ -68,15 +68,15 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
             f"There is no file or folder {path!r}.{locations.hint(root)} The current folder is {str(Path.cwd())!r}.",
             path=root,
         )
-    for file in found:
+    for file in files:
         check_regular(file.path)
-    return _each_once(found)
+    return _each_once(files)
 
 
-def _each_once(found: Iterable[File]) -> list[File]:
-    """The files in the order of their names; of one that links lead to as well, the name under which it lies here."""
+def _each_once(files: Iterable[File]) -> list[File]:
+    """Return each file once, in the order of their names; a file's own name goes before those of links to it."""
     own: dict[Path, File] = {}
-    for file in sorted(found, key=lambda file: file.name):
+    for file in sorted(files, key=lambda file: file.name):
         real = file.path.resolve()
         if real not in own or (file.path.absolute() == real != own[real].path.absolute()):
             own[real] = file
@@ -84,7 +84,7 @@ def _each_once(found: Iterable[File]) -> list[File]:
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Return whether a file's name ends so, a compression's suffix left aside."""
+    """Return whether a file's name ends in one of the suffixes, a compression's suffix left aside."""
     name = path.name.lower()
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
@@ -126,8 +126,8 @@ def _walk(base: Path, root: Path, pattern: tuple[str, ...]) -> Iterator[File]:
         if depth > allowed.depth:
             raise _beyond(base, f"folders {depth} deep", "depth", allowed.depth)
         try:
-            said = folder.stat()
-            if (key := (said.st_dev, said.st_ino, part)) in seen:
+            status = folder.stat()
+            if (key := (status.st_dev, status.st_ino, part)) in seen:
                 continue
             seen.add(key)
             with os.scandir(folder) as scanned:
@@ -158,7 +158,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _matching(name: str, pattern: tuple[str, ...], part: int) -> Iterator[int]:
-    """Yield which part of the pattern is next behind a name; one that begins with a dot is met by a dot alone."""
+    """Yield the pattern's next part after a name matched; a leading dot must be matched by a dot."""
     wanted = pattern[part]
     if wanted == "**":
         if not name.startswith("."):
@@ -176,7 +176,7 @@ def _beyond(folder: Path, what: str, name: str, limit: int) -> CorpusFormatError
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folders of a glob before its first pattern."""
+    """Return the folders of a glob before its first pattern."""
     fixed: list[str] = []
     for part in pattern.parts[:-1]:
         if glob.has_magic(part):

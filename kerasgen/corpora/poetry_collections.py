@@ -32,8 +32,8 @@ class Collection(NamedTuple):
 
 
 COLLECTIONS: Mapping[str, Collection] = {
-    found.folder: found
-    for found in (
+    collection.folder: collection
+    for collection in (
         Collection(FOLDER, "quan_tang_shi", "tang"),
         Collection("御定全唐詩", "yuding_quan_tang_shi", "tang"),
         Collection("水墨唐诗", "shuimo_tang_shi", "tang"),
@@ -67,14 +67,14 @@ def collection_named(name: str) -> str | None:
     """Return the folder's name for a collection's name or alias, `"auto"` or `"all"` as they are, or None."""
     if name in (AUTO, ALL) or name in COLLECTIONS:
         return name
-    return next((found.folder for found in COLLECTIONS.values() if found.alias == name), None)
+    return next((collection.folder for collection in COLLECTIONS.values() if collection.alias == name), None)
 
 
 def near_collection(name: object) -> str:
     """Return ` Did you mean '宋词'?` with its space for a wrong collection in either script, or nothing."""
     if not isinstance(name, str):
         return ""
-    known = [AUTO, ALL, *COLLECTIONS, *(found.alias for found in COLLECTIONS.values())]
+    known = [AUTO, ALL, *COLLECTIONS, *(collection.alias for collection in COLLECTIONS.values())]
     in_both = {folder.translate(_SIMPLIFIED): folder for folder in COLLECTIONS}
     same = in_both.get(name.translate(_SIMPLIFIED))
     return keywords.suggestion([same]) if same else keywords.did_you_mean(name, known)
@@ -89,7 +89,7 @@ def is_single_file(path: Path) -> bool:
 
 
 def single_file(path: Path) -> PoemFile:
-    """Return a file of poems; its dynasty is what its name or its folder's says.
+    """Return a file of poems, with the dynasty that its name or its folder gives.
 
     Raises:
         CorpusUnavailableError: there is no such file.
@@ -183,7 +183,7 @@ def _is_wanted(name: str, collection: str) -> bool:
 
 
 def _chosen(names: list[str], collection: str, where: Path) -> list[tuple[Collection, str]]:
-    """The files of the collection with the collection of each, in order."""
+    """Return the files of the collection in order, each with its collection."""
     own = next((part for part in reversed(where.absolute().parts) if part in COLLECTIONS), None)
     by_folder: dict[str, list[str]] = {}
     for name in names:
@@ -222,7 +222,7 @@ def _chosen(names: list[str], collection: str, where: Path) -> list[tuple[Collec
 
 
 def _natural(name: str) -> tuple[Any, ...]:
-    """Names in the order of the numbers in them; of two collections in one the larger files come before a selection."""
+    """Return a sort key: names by the numbers in them; a collection's larger files come before a selection."""
     parts = re.split(r"(\d+)", name)
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
 

@@ -1,4 +1,4 @@
-"""The chinese-poetry repository, as a folder or an archive, to its poem files in the order of their numbers."""
+"""Reads the poem files of the chinese-poetry repository, a folder or an archive, in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class PoemFile(NamedTuple):
             raise self._malformed(f"can't be read: {cause}") from cause
 
     def _malformed(self, problem: str, byte: int = 0, line: int = 1) -> CorpusFormatError:
-        found = kind_of(self.content)
-        what = "" if found is None else f" (it is {found})"
+        kind = kind_of(self.content)
+        what = "" if kind is None else f" (it is {kind})"
         return CorpusFormatError(
             f"{self.place} {problem}, at byte {byte} (line {line}){what}. Fetch it again, or use on_error='skip' to "
             "pass over it.",
@@ -139,12 +139,12 @@ def _archive_files(
 
 def _is_wanted(name: str, dynasties: tuple[str, ...]) -> bool:
     place = PurePosixPath(name)
-    found = _FILE.fullmatch(place.name)
-    return found is not None and found[1] in dynasties and place.parent.name != "error"
+    match = _FILE.fullmatch(place.name)
+    return match is not None and match[1] in dynasties and place.parent.name != "error"
 
 
 def _ordered(names: list[str], dynasties: tuple[str, ...], *, where: Path) -> list[tuple[str, str]]:
-    """Dynasty and name of the files that are wanted, in order."""
+    """Return dynasty and name of the wanted files, in order."""
     by_folder = Counter(str(PurePosixPath(name).parent) for name in names)
     if len(by_folder) > 1:
         named = [folder for folder in by_folder if PurePosixPath(folder).name == FOLDER]
@@ -183,7 +183,7 @@ def verify_archive(path: str | Path) -> None:
     pins: dict[str, str] = json.loads(
         resources.files("kerasgen.corpora").joinpath("data/chinese_poetry_sha256.json").read_text(encoding="utf-8")
     )["sha256"]
-    found: set[str] = set()
+    present: set[str] = set()
     for name, content in members(path, lambda name: _is_wanted(name, ("tang",))):
         file = PurePosixPath(name).name
         if hashlib.sha256(content).hexdigest() != pins.get(file):
@@ -192,8 +192,8 @@ def verify_archive(path: str | Path) -> None:
                 "of that revision, or pass another revision's as path=….",
                 path=path,
             )
-        found.add(file)
-    if missing := sorted(pins.keys() - found):
+        present.add(file)
+    if missing := sorted(pins.keys() - present):
         raise CorpusFormatError(
             f"The archive lacks {len(missing)} of {len(pins)} Tang files of revision {REVISION[:8]} of {REPOSITORY}, "
             f"such as {missing[0]}.",

@@ -1,4 +1,4 @@
-"""Reads the files of a published data set, in CSV or JSON, and yields the documents that TFDS makes of it."""
+"""Reads a published data set from CSV or JSON files, with the documents that TFDS would give."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def documents(path: str, split: str, text: str, layout: Layout, tally: CorpusTal
 
 
 def _metadata(record: Mapping[str, Any], text: str, layout: Layout) -> dict[str, Any]:
-    """The other fields, those of the data set under TFDS's names."""
+    """Return the record's other fields, with TFDS's names for those of the data set."""
     taken = {*layout.ids, *layout.fields[text]}
     more = {}
     for field, names in layout.fields.items():
@@ -130,7 +130,7 @@ def _metadata(record: Mapping[str, Any], text: str, layout: Layout) -> dict[str,
 
 
 def _found(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The value of the first of these fields that the record has; None without any."""
+    """Return the value of the first of these fields that the record has, or None."""
     return next((record[name] for name in names if name in record), None)
 
 
@@ -139,7 +139,7 @@ def _is_split(file: File) -> bool:
 
 
 def _objects(file: File, text: str, layout: Layout) -> Iterator[tuple[dict[str, Any], str, int]]:
-    """Each object of JSON, its name in the file, and its line."""
+    """Yield each object of JSON, its name in the file, and its line."""
     wrong = kind_of(head_of(file.path))
     if wrong is not None:
         raise CorpusFormatError(
@@ -159,7 +159,7 @@ def _objects(file: File, text: str, layout: Layout) -> Iterator[tuple[dict[str, 
 
 
 def _rows(file: File, text: str, layout: Layout) -> Iterator[tuple[dict[str, Any], str, int]]:
-    """Each row of a table, its name in the file, and the header's line."""
+    """Yield each row of a table, its name in the file, and the header's line."""
     from kerasgen.corpora import REGISTRY
 
     delimiter = "\t" if has_suffix(file.path, (".tsv",)) else ","
@@ -174,7 +174,7 @@ def _rows(file: File, text: str, layout: Layout) -> Iterator[tuple[dict[str, Any
 
 
 def _choose(record: Mapping[str, Any], file: File, line: int, text: str, layout: Layout) -> str:
-    """The field that holds the text.
+    """Return the field that holds the text.
 
     Raises:
         CorpusFormatError: none of those that may is there.

@@ -1,4 +1,4 @@
-"""What a person wrote to a corpus: a spec string, a source, or the texts themselves."""
+"""Converts what a user passes as a corpus (a spec string, a source, texts) to a corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package's own short texts to documents: a corpus that is always there."""
+"""A corpus that is always there: short texts that come with the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents to sides: what is trained on and what is held out, decided by each text alone."""
+"""Assigns documents to training or held-out data, by each text alone."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ class Division:
 
     @cached_property
     def key(self) -> Any:
-        """A value that JSON can hold, and that differs between divisions that differ."""
+        """A JSON value that identifies the division."""
         if not self.groups:
             return self.held_out
-        told = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
-        return [self.held_out, told]
+        digest = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
+        return [self.held_out, digest]
 
 
 def division(held_out: float | Division) -> Division:

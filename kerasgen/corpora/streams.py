@@ -124,9 +124,9 @@ def verify(path: Path) -> None:
         CorpusFormatError, CorpusUnavailableError, MissingDependencyError: as `read_chunks`.
     """
     check_regular(path)
-    said = path.stat()
-    identity = (str(path.resolve()), said.st_size, said.st_mtime_ns, said.st_ino)
-    if path.suffix.lower() not in COMPRESSIONS or said.st_size > _VERIFIED_BYTES or identity in _verified:
+    status = path.stat()
+    identity = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
+    if path.suffix.lower() not in COMPRESSIONS or status.st_size > _VERIFIED_BYTES or identity in _verified:
         return
     for _ in read_chunks(path):
         pass
@@ -290,11 +290,11 @@ def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> Corp
     if size_bytes == 0:
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
-        found = kind_of(head)
-        if found is None and head and not isinstance(cause, EOFError):
-            found = "not compressed, or in another way"
-        if found is not None and suffix.lstrip(".") not in _ALSO_CALLED.get(found, ""):
-            what += f" (it is {found})"
+        kind = kind_of(head)
+        if kind is None and head and not isinstance(cause, EOFError):
+            kind = "not compressed, or in another way"
+        if kind is not None and suffix.lstrip(".") not in _ALSO_CALLED.get(kind, ""):
+            what += f" (it is {kind})"
     return CorpusFormatError(
         f"{str(path)!r} {what} after {size_bytes} bytes of content ({cause}). Copy or download it again, or pass "
         "on_error='skip' to read what comes before.",

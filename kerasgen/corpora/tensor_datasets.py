@@ -1,4 +1,4 @@
-"""A `tf.data.Dataset` of strings becomes texts. TensorFlow is not imported here: the caller has done so."""
+"""Reads texts from a `tf.data.Dataset` of strings. TensorFlow is not imported here: the caller has done so."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def texts(dataset: Any) -> Iterator[str]:
 
 
 def _taken_apart(element: Any) -> Iterator[bytes]:
-    """The texts of an element: one, or an array of them, ragged or not."""
+    """Yield the texts of an element: one, or an array of them, ragged or not."""
     if isinstance(element, bytes):
         yield element
     else:

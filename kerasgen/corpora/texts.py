@@ -1,4 +1,4 @@
-"""Strings to documents: any iterable of texts is a corpus, and yields twice the same."""
+"""Makes a corpus of any iterable of texts, which yields the same documents each time."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def is_endless(corpus: object) -> bool:
 
 
 def _columns(value: object) -> list[str] | None:
-    """The names of a table's columns, or None for what is no table: iterating over a table may give their names."""
+    """Return a table's column names, over which iterating may run by mistake; None for anything else."""
     for attribute in ("column_names", "columns"):
         names = getattr(value, attribute, None)
         if names is not None and not callable(names) and not isinstance(names, str) and isinstance(names, Iterable):
@@ -133,7 +133,7 @@ def _no_string(position: int, item: object) -> str:
 
 
 class _Kept:
-    """What an iterator gave so far; several readers at different places may draw on it.
+    """Keeps what an iterator has given, so that several readers at different places can share it.
 
     A failure of the iterator is kept too: an iterator that failed looks finished when it is asked again, and the
     second pass would be silently shorter than the first.

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets to documents: any text feature of a prepared data set, read through TFDS itself."""
+"""Reads documents from TensorFlow Datasets: any text feature of a prepared data set, through TFDS itself."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Tfds(CorpusSource):
             ) from cause
 
     def _prepared(self, tfds: Any) -> Any:
-        """The builder, with its data on disk."""
+        """Return the builder, with its data on disk."""
         try:
             builder = tfds.builder(self.name, data_dir=self._data_dir(), try_gcs=False)
         except tfds.core.registered.DatasetNotFoundError as cause:
@@ -147,7 +147,7 @@ class Tfds(CorpusSource):
         return None if self.data_dir is None else os.path.expanduser(self.data_dir)  # noqa: PTH111 - may be a gs:// URL
 
     def _scalars(self, builder: Any, tf: Any) -> list[str]:
-        """The features that are one string or number, the text among them."""
+        """Return the features that are one string or number, the text among them."""
         features: Mapping[str, Any] = builder.info.features if hasattr(builder.info.features, "items") else {}
         scalars = {key: feature for key, feature in features.items() if getattr(feature, "shape", None) == ()}
         texts = [key for key, feature in scalars.items() if feature.tf_dtype == tf.string]

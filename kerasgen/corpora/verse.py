@@ -1,4 +1,4 @@
-"""Chinese verse as text to verse as lines: what is an editor's note, where a line ends, which form a poem has."""
+"""Parses Chinese verse: which parts are an editor's notes, where a line ends, which form a poem has."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def strip_notes(text: str) -> str:
         raise ValueError("The round brackets are not balanced.")
     if not _has_brackets(text):
         return text
-    kept: list[str] = []
+    outside: list[str] = []
     depth = 0
     broken = False  # whether the note ran over a line's end
     for character in text:
@@ -115,14 +115,14 @@ def strip_notes(text: str) -> str:
         elif character in _CLOSING:
             depth -= 1
             if depth == 0 and broken:
-                if kept and kept[-1] in _ENDS:
-                    kept.append("\n")
+                if outside and outside[-1] in _ENDS:
+                    outside.append("\n")
                 broken = False
         elif depth == 0:
-            kept.append(character)
+            outside.append(character)
         elif character == "\n":
             broken = True
-    return "".join(kept)
+    return "".join(outside)
 
 
 def _has_brackets(text: str) -> bool:
@@ -160,10 +160,10 @@ def strip_remarks(text: str) -> str:
     """Return the text without the last lines if they are an editor's remark outside of brackets, or of a web page."""
     if "《" not in text and "：" not in text and "Content-Type" not in text:
         return text
-    found = text.split("\n")
-    for place, line in enumerate(found):
+    text_lines = text.split("\n")
+    for place, line in enumerate(text_lines):
         if place and _REMARK.match(line):
-            return "\n".join(found[:place])
+            return "\n".join(text_lines[:place])
     return text
 
 
@@ -218,13 +218,13 @@ def close_up(text: str) -> str:
 
     Closing quotation marks on such a line move to the end of the line before it.
     """
-    kept: list[str] = []
+    verse_lines: list[str] = []
     for line in text.split("\n"):
         if has_words(line):
-            kept.append(line)
-        elif kept:
-            kept[-1] += "".join(character for character in line if character in _CLOSING_QUOTES)
-    return "\n".join(kept)
+            verse_lines.append(line)
+        elif verse_lines:
+            verse_lines[-1] += "".join(character for character in line if character in _CLOSING_QUOTES)
+    return "\n".join(verse_lines)
 
 
 def is_placeholder(text: str) -> bool:
@@ -257,10 +257,10 @@ def form(text: str) -> VerseForm:
     Only what can be counted is looked at: neither rhyme nor tone, so a short old-style poem of the right size counts
     as a jueju.
     """
-    found = lines(text)
-    lengths = {len(line) for line in found}
+    verses = lines(text)
+    lengths = {len(line) for line in verses}
     length = lengths.pop() if len(lengths) == 1 else None
     kind: Form = "other"
     if length in (5, 7):
-        kind = "jueju" if len(found) == 4 else "lüshi" if len(found) == 8 else "other"
-    return VerseForm(form=kind, line_count=len(found), line_length=length)
+        kind = "jueju" if len(verses) == 4 else "lüshi" if len(verses) == 8 else "other"
+    return VerseForm(form=kind, line_count=len(verses), line_length=length)

@@ -8,7 +8,7 @@ from kerasgen.errors import MissingDependencyError
 
 
 def converter(script: str) -> Callable[[str], str] | None:
-    """Return what converts a text to a script; None for the script in which it stands.
+    """Return a function that converts a text to a script, or None if the text is in that script.
 
     Args:
         script: `"as_is"`, `"simplified"` or `"traditional"`.

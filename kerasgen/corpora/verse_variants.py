@@ -1,4 +1,4 @@
-"""Variant characters to one form each: what two editions of a poem write differently and read alike."""
+"""Unifies variant characters, which two editions of a poem write differently and read alike."""
 
 from __future__ import annotations
 
