@@ -22,7 +22,7 @@ create = REGISTRY.create
 
 
 def _begin(*arguments: Any) -> ConstraintState:
-    """What `Constraint.begin` does; found by name, as entry points are, for what runs a spec needs NumPy."""
+    """Implement `Constraint.begin`; looked up by name, so that a spec loads NumPy only where it runs."""
     state: ConstraintState = import_module("kerasgen.constraints.masks").begin(*arguments)
     return state
 

@@ -1,4 +1,4 @@
-"""The constraint contract: a frozen value that says which texts may be written, and the automaton that knows them.
+"""The constraint contract: a frozen value that says which texts may be written, and an automaton that accepts them.
 
 A constraint is built, compared and saved without NumPy or Keras. For generating, its automaton is met with the bytes of
 a tokenizer's tokens (`kerasgen.constraints.masks`), so a token may be a part of a character, a character or several.
@@ -101,19 +101,19 @@ class CharacterAutomaton(ByteAutomaton):
         return self.likeness_of(state)
 
     def likeness_of(self, state: State) -> State:
-        """Return what states between characters have in common; each is alike to itself alone unless this says more."""
+        """Return the likeness of a state between characters: the state itself, unless a subclass knows more."""
         return state
 
     def steps(self, state: State) -> Mapping[int, State]:
         """Return the bytes that may follow; inside a character a state is what may be left of it."""
         # Of thousands of ranges they take milliseconds, and a text that is looked through asks at every character.
-        kept: dict[State, Mapping[int, State]] = self.__dict__.setdefault("_steps", {})
-        if state not in kept:
-            if len(kept) >= _STEPS_KEPT:
-                kept.clear()
+        steps_by_state: dict[State, Mapping[int, State]] = self.__dict__.setdefault("_steps", {})
+        if state not in steps_by_state:
+            if len(steps_by_state) >= _STEPS_KEPT:
+                steps_by_state.clear()
             inside = state if isinstance(state, byte_ranges.Inside) else byte_ranges.Inside(self.arcs(state))
-            kept[state] = inside.steps()
-        return kept[state]
+            steps_by_state[state] = inside.steps()
+        return steps_by_state[state]
 
     def accepts(self, state: State) -> bool:
         """Return whether the text is complete here; inside a character it never is."""
@@ -121,7 +121,7 @@ class CharacterAutomaton(ByteAutomaton):
 
 
 class ConstraintState(ABC):
-    """How far one text has come. The loops ask for the mask before each token, and say which one was chosen."""
+    """State of one text under a constraint. The loops ask for the mask before each token, and report the choice."""
 
     @abstractmethod
     def allowed(self) -> Any:
@@ -137,7 +137,7 @@ class ConstraintState(ABC):
 
     @abstractmethod
     def copy(self) -> ConstraintState:
-        """Return a state that goes its own way from here; beam search asks for one for each text it keeps."""
+        """Return an independent copy; beam search asks for one for each beam that it keeps."""
 
     @property
     @abstractmethod
@@ -192,12 +192,12 @@ class Constraint(metaclass=Checked):
         return state is not None and automaton.accepts(state)
 
     def __str__(self) -> str:
-        told = [
+        settings = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
             if getattr(self, field.name) != field.default
         ]
-        return f"{type(self).__name__}({', '.join(told)})"
+        return f"{type(self).__name__}({', '.join(settings)})"
 
     @cached_property
     def _automaton(self) -> ByteAutomaton:
@@ -210,10 +210,10 @@ class Constraint(metaclass=Checked):
 
 def ranges(characters: Sequence[str]) -> list[tuple[int, int]]:
     """Return the fewest ranges of code points, first and last, that hold exactly these characters."""
-    found: list[tuple[int, int]] = []
+    merged: list[tuple[int, int]] = []
     for code in sorted({ord(character) for character in characters}):
-        if found and code == found[-1][1] + 1:
-            found[-1] = (found[-1][0], code)
+        if merged and code == merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], code)
         else:
-            found.append((code, code))
-    return found
+            merged.append((code, code))
+    return merged

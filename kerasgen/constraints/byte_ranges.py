@@ -1,4 +1,4 @@
-"""Ranges of code points become ranges of bytes, so that an automaton over characters can be walked by bytes."""
+"""Converts ranges of code points to ranges of bytes, so that an automaton over characters can be walked by bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Inside:
 
 
 def _state(left: list[tuple[Bytes, Hashable]]) -> Hashable:
-    """The character's end if no byte is left, else a state inside it."""
+    """Return the state after the character if no byte is left, else a state inside it."""
     if not left[0][0]:
         return left[0][1]
     return _restore(left)

@@ -1,4 +1,4 @@
-"""States become numbers of tokens: how many a text needs at least to be complete, so that it is when its room ends."""
+"""Counts the fewest tokens that complete a text from each state, so that it is complete when its room ends."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ class Distances:
             remaining: tokens that it may still get.
         """
         # Texts of a batch stand in few states with the same room: without this, half of a step's time went here.
-        kept = self._in_time.get((state, remaining))
-        if kept is not None:
-            return kept
+        in_time = self._in_time.get((state, remaining))
+        if in_time is not None:
+            return in_time
         with self._masks.lock:
             if len(self._in_time) * self._masks.vocabulary_size >= _KEPT_BYTES:
                 self._in_time.clear()
                 self._after.clear()
-            kept = self._in_time[state, remaining] = self._find_in_time(state, remaining)
-            kept.flags.writeable = False
-        return kept
+            in_time = self._in_time[state, remaining] = self._find_in_time(state, remaining)
+            in_time.flags.writeable = False
+        return in_time
 
     def _find_in_time(self, state: int, remaining: int) -> npt.NDArray[np.bool_]:
         allowed = self._masks.row(state)
@@ -72,7 +72,9 @@ class Distances:
         if away is None:
             reached = self._masks.reached(state)
             states, places = np.unique(reached, return_inverse=True)
-            away = np.array([_END if one < 0 else self._away(one) for one in states.tolist()], dtype=np.int32)[places]
+            away = np.array([_END if target < 0 else self._away(target) for target in states.tolist()], dtype=np.int32)[
+                places
+            ]
             self._after[state] = away
         # The end token is allowed where the text is complete; it needs no room after it.
         in_time: npt.NDArray[np.bool_] = allowed & (away <= remaining - 1)
@@ -81,8 +83,8 @@ class Distances:
         return in_time
 
     def _away(self, state: int) -> int:
-        found = self.fewest(state)
-        return _FAR if found is None else found
+        fewest = self.fewest(state)
+        return _FAR if fewest is None else fewest
 
     def _count(self) -> None:
         """Breadth first from the start to see which states there are, and back from the complete ones."""
@@ -100,8 +102,8 @@ class Distances:
         before: dict[State, set[State]] = {likeness: set()}
         waiting = deque([likeness])
         while waiting:
-            one = waiting.popleft()
-            for state in np.unique(masks.reached(seen[one])).tolist():
+            current = waiting.popleft()
+            for state in np.unique(masks.reached(seen[current])).tolist():
                 if state < 0:
                     continue
                 other = masks.likeness(state)
@@ -109,17 +111,17 @@ class Distances:
                     seen[other] = state
                     before[other] = set()
                     waiting.append(other)
-                before[other].add(one)
+                before[other].add(current)
             if len(seen) > _MOST_STATES:
                 return
-        found = {one: 0 for one, state in seen.items() if masks.is_complete(state)}
-        back = deque(found)
+        fewest = {current: 0 for current, state in seen.items() if masks.is_complete(state)}
+        back = deque(fewest)
         while back:
-            one = back.popleft()
-            for other in before[one]:
-                if other not in found:
-                    found[other] = found[one] + 1
+            current = back.popleft()
+            for other in before[current]:
+                if other not in fewest:
+                    fewest[other] = fewest[current] + 1
                     back.append(other)
-        self._fewest = found
+        self._fewest = fewest
         # A token may lead to any state, so with more room than the farthest needs, none is out of reach.
-        self._farthest = max(found.values(), default=0)
+        self._farthest = max(fewest.values(), default=0)

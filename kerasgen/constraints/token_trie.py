@@ -1,4 +1,4 @@
-"""A tokenizer's tokens as bytes, and their beginnings as a tree that arrays walk through."""
+"""The bytes of a tokenizer's tokens as a prefix tree, in arrays, so that all tokens are walked at once."""
 
 from __future__ import annotations
 

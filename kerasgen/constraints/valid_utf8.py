@@ -63,10 +63,10 @@ class Utf8Masks:
         known = {START}
         while True:
             leads = np.isin(steps, list(known)).any(axis=1)
-            found = known | set(np.flatnonzero(leads).tolist())
-            if found == known:
+            extended = known | set(np.flatnonzero(leads).tolist())
+            if extended == known:
                 break
-            known = found
+            known = extended
         # Where a prompt leads into one, what was begun there is left as it is.
         dead = ~np.isin(np.where(steps < 0, -1 - steps, steps), list(known))
         steps[dead] = -1 - START
@@ -77,7 +77,7 @@ class Utf8Masks:
 
     @property
     def matters(self) -> bool:
-        """Whether some token of a text may not follow, and there is a token to begin a text with."""
+        """Whether any token is ever forbidden, and there is a token to begin a text with."""
         return bool((self.steps[START] != START).any() and self._allowed[START].any())
 
     def state_after(self, token_ids: Sequence[int]) -> int:
@@ -93,8 +93,8 @@ class Utf8Masks:
 
     def advance(self, states: npt.NDArray[np.int64], token_ids: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
         """Return the states after a token each, int64 of the shape of `states`; of one not allowed as in a prompt."""
-        found = self.steps[states, token_ids].astype(np.int64)
-        return np.asarray(np.where(found < 0, -1 - found, found))
+        next_states = self.steps[states, token_ids].astype(np.int64)
+        return np.asarray(np.where(next_states < 0, -1 - next_states, next_states))
 
     @staticmethod
     def _read(step: int) -> int:
@@ -121,7 +121,7 @@ def masks_of(tokenizer: Tokenizer | EndingTokenizer) -> Utf8Masks | None:
 
 
 def _steps(tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
-    """The table of a tokenizer as `Utf8Masks` takes it."""
+    """Return a tokenizer's table of steps as `Utf8Masks` takes it."""
     texts, absent = [], []
     for token_id in range(tokenizer.vocabulary_size):
         try:
@@ -139,9 +139,9 @@ def _steps(tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
     may_follow = np.ones(states.shape, dtype=np.bool_)
     for place in range(int(lengths.max(initial=0))):
         count = int((lengths > place).sum())
-        found = byte_steps[states[:, :count], flat[starts[:count] + place]]
-        may_follow[:, :count] &= found >= 0
-        states[:, :count] = np.where(found < 0, -1 - found, found)
+        next_states = byte_steps[states[:, :count], flat[starts[:count] + place]]
+        may_follow[:, :count] &= next_states >= 0
+        states[:, :count] = np.where(next_states < 0, -1 - next_states, next_states)
     # A token without text stands between characters, and what it follows is none any more.
     empty = lengths[order] == 0
     states[:, empty] = START
@@ -153,7 +153,7 @@ def _steps(tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
 
 
 def _byte_steps() -> npt.NDArray[np.int64]:
-    """The same for bytes, `(states, 256)`: a byte that can't follow is read as the first of a character."""
+    """Return the table of the single bytes, `(states, 256)`; a byte that can't follow begins a new character."""
     automaton = _Characters()
     numbers: dict[Hashable, int] = {automaton.start: START}
     rows: list[dict[int, int]] = []
