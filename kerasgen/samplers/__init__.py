@@ -19,7 +19,7 @@ create = REGISTRY.create
 
 
 def _run_in_keras_hub(*arguments: Any) -> Any:
-    """What `SamplerSpec.__call__` does; found by name, as entry points are, for what runs a spec needs Keras."""
+    """Implement `SamplerSpec.__call__`; looked up by name, so that a spec loads Keras only where it runs."""
     return import_module("kerasgen.samplers.hub_adapter").run(*arguments)
 
 

@@ -1,4 +1,4 @@
-"""Logits become a choice: the arithmetic of every sampler, written once for every executor.
+"""Turns logits into a choice of token: the arithmetic of every sampler, written once for every executor.
 
 Each function takes an array namespace `xp` first: the module `numpy` on a host, in whatever float type the arrays have,
 or `keras.ops` (or what has its names) inside a compiled graph, in float32. Only functions that both have are used;
@@ -178,10 +178,10 @@ def top_p_mask(xp: Any, logits: Any, p: Any) -> Any:
     """
     if isinstance(p, (int, float)) and p >= 1:
         return logits
-    kept = selection.keep_mass(xp, logits, softmax(xp, logits), p)
+    is_kept = selection.keep_mass(xp, logits, softmax(xp, logits), p)
     if not isinstance(p, (int, float)):
-        kept = xp.logical_or(kept, p >= 1)
-    return exclude(xp, logits, xp.logical_not(kept))
+        is_kept = xp.logical_or(is_kept, p >= 1)
+    return exclude(xp, logits, xp.logical_not(is_kept))
 
 
 def min_p_mask(xp: Any, logits: Any, p: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Strings that must not be written become token ids that must not come next, by the bytes that tokens stand for."""
+"""Finds the tokens that would complete a forbidden string, by the bytes that tokens stand for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BadWords:
         return mask
 
     def _tail(self, token_ids: Sequence[int]) -> bytes:
-        """As many of the text's last bytes as a word could have begun in."""
+        """Return the text's last bytes, as many as the beginning of a bad word may take."""
         pieces: list[bytes] = []
         missing = self._longest - 1
         for token_id in reversed(token_ids):
@@ -60,9 +60,9 @@ class BadWords:
 
     def _starting_with(self, prefix: bytes) -> list[int]:
         first = bisect_left(self._sorted_bytes, prefix)
-        found = []
+        token_ids = []
         for place in range(first, len(self._sorted)):
             if not self._sorted_bytes[place].startswith(prefix):
                 break
-            found.append(self._sorted[place])
-        return found
+            token_ids.append(self._sorted[place])
+        return token_ids

@@ -109,7 +109,7 @@ class SamplerSpec(metaclass=Checked):
 
     @property
     def variables(self) -> list[Any]:
-        """Empty: KerasHub asks a sampler for its Keras variables, and a spec keeps no state."""
+        """The sampler's Keras variables, for which KerasHub asks: none, because a spec keeps no state."""
         return []
 
     def __call__(
@@ -146,7 +146,7 @@ class SamplerSpec(metaclass=Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSampler(SamplerSpec, ABC):
-    """A kind that chooses each token from that step's logits alone; plugins subclass this one.
+    """Sampler that chooses each token from that step's logits alone; plugins subclass this one.
 
     Attributes:
         draws: whether `choose` reads its uniforms; a kind that doesn't gives the same text for every seed.
@@ -162,7 +162,7 @@ class TokenSampler(SamplerSpec, ABC):
 
     @property
     def max_candidates(self) -> int | None:
-        """Of how many of the likeliest tokens `choose` takes one, where that is known before; None for any of all.
+        """Upper bound on how many of the likeliest tokens `choose` considers; None means the whole vocabulary.
 
         A kind that says so may be handed the logits of these alone, in the order of their ids. It speaks for the
         `choose` of its own class and of those above: a subclass that writes its own `choose` says it anew, or is

@@ -1,4 +1,4 @@
-"""The arithmetic of beam search, for every executor: which texts go on, which are finished, and when to stop.
+"""The arithmetic of beam search for every executor: which beams go on, which are finished, and when to stop.
 
 Source: Sutskever et al. 2014, section 3.2, with finished texts kept apart and scored once, as transformers does.
 """

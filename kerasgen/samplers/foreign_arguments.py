@@ -1,4 +1,4 @@
-"""Knows arguments of other libraries' `generate`, and the sampler or the setting that they mean here."""
+"""Translates arguments of other libraries' `generate` to kerasgen's samplers and settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def borrowed(key: str) -> str | None:
 
 
 def as_sampler(settings: Mapping[str, Any], *, call: str = "") -> str:
-    """Return what says which sampler these settings are, and what ends a text; nothing if any of them is neither.
+    """Return advice that names the sampler and the end settings to use instead; empty if any setting is unknown.
 
     Args:
         settings: arguments that a call doesn't have.
@@ -49,9 +49,9 @@ def as_sampler(settings: Mapping[str, Any], *, call: str = "") -> str:
     """
     ends = [key for key in settings if key in ENDS]
     if ends:
-        rest = {key: value for key, value in settings.items() if key not in ends}
-        further = as_sampler(rest, call=call) if rest else ""
-        return f"{_ENDING} {further}".strip() if further or not rest else ""
+        others = {key: value for key, value in settings.items() if key not in ends}
+        further = as_sampler(others, call=call) if others else ""
+        return f"{_ENDING} {further}".strip() if further or not others else ""
     words = {key: borrowed(key) for key in settings}
     if None in words.values():
         return ""
@@ -78,7 +78,7 @@ def as_text(word: str, value: str) -> str:
 
 
 def _written(settings: dict[str, Any]) -> str:
-    """The sampler as Python writes it."""
+    """Return the sampler as a Python expression."""
     sampled = settings.pop("do_sample", None)
     if settings.get("temperature", settings.get("temp")) == 0 or (
         sampled is False and settings.get("num_beams") is None

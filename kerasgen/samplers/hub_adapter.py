@@ -1,4 +1,4 @@
-"""A spec as KerasHub's generation loop calls a sampler: the same arithmetic inside KerasHub's compiled graph.
+"""Runs a sampler's spec inside KerasHub's compiled generation loop, with the same arithmetic as elsewhere.
 
 KerasHub hands over a function for the next logits and the padded prompts, and takes back the ids. Imports Keras.
 """
@@ -87,10 +87,10 @@ class _Loop:
             # The n-th draw of a row is for its n-th generated token, wherever that stands in the batch.
             drawn = randomness.uniforms(ops, key, ops.cast(ops.maximum(index - self.lengths, 0), "uint32"))
             token = ops.cast(spec.choose(ops, self._constrain(logits, prompt, index), drawn), prompt.dtype)
-            given = self._column(self.mask, index)
-            token = ops.where(ops.logical_or(given, done), self._column(prompt, index), token)
+            from_prompt = self._column(self.mask, index)
+            token = ops.where(ops.logical_or(from_prompt, done), self._column(prompt, index), token)
             prompt = ops.slice_update(prompt, [0, index], ops.expand_dims(token, -1))
-            return prompt, cache, index + 1, ops.logical_or(done, self._ends(token, given))
+            return prompt, cache, index + 1, ops.logical_or(done, self._ends(token, from_prompt))
 
         state = (self.prompt, self.cache, self.index, ops.zeros((self.rows,), dtype="bool"))
         prompt, *_ = self._while(body, state)
@@ -149,10 +149,10 @@ class _Loop:
         def body(prompt: Any, cache: Any, index: Any, done: Any, logits: Any, hidden: Any) -> tuple[Any, ...]:
             probabilities = arithmetic.softmax(ops, self._constrain(logits, prompt, index))
             probabilities, tokens = arithmetic.top(ops, probabilities, count)
-            given = self._column(self.mask, index)
-            kept = ops.expand_dims(ops.logical_or(given, done), -1)
+            from_prompt = self._column(self.mask, index)
+            is_fixed = ops.expand_dims(ops.logical_or(from_prompt, done), -1)
             own = ops.expand_dims(self._column(prompt, index), -1)
-            tokens = ops.where(kept, own, ops.cast(tokens, prompt.dtype))
+            tokens = ops.where(is_fixed, own, ops.cast(tokens, prompt.dtype))
             wide = ops.repeat(prompt, count, axis=0)
             wide = ops.slice_update(wide, [0, index], ops.reshape(tokens, (rows * count, 1)))
             wide_cache = tree.map_structure(lambda x: ops.repeat(x, count, axis=0), cache)
@@ -172,7 +172,7 @@ class _Loop:
             hidden = ops.slice_update(hidden, [0, index, 0], ops.expand_dims(ops.take(states, places, axis=0), 1))
             cache = tree.map_structure(lambda x: ops.take(x, places, axis=0), wide_cache)
             logits = ops.cast(ops.take(wide_logits, places, axis=0), logits.dtype)
-            done = ops.logical_or(done, self._ends(self._column(prompt, index), given))
+            done = ops.logical_or(done, self._ends(self._column(prompt, index), from_prompt))
             return prompt, cache, index + 1, done, logits, hidden
 
         done = ops.zeros((rows,), dtype="bool")
@@ -205,12 +205,12 @@ class _Loop:
     def _column(self, array: Any, index: Any) -> Any:
         return ops.squeeze(ops.take(array, ops.reshape(index, (1,)), axis=1), axis=1)
 
-    def _ends(self, token: Any, given: Any) -> Any:
-        """Which rows were given a new stop token."""
-        ended = ops.zeros_like(given)
+    def _ends(self, token: Any, from_prompt: Any) -> Any:
+        """Return which rows have just generated a stop token, bool `(rows,)`."""
+        ended = ops.zeros_like(from_prompt)
         for token_id in self.stop:
             ended = ops.logical_or(ended, ops.equal(token, token_id))
-        return ops.logical_and(ended, ops.logical_not(given))
+        return ops.logical_and(ended, ops.logical_not(from_prompt))
 
     def _key(self) -> tuple[Any, Any]:
         """The key of each row's numbers, two uint32 `(rows,)`."""

@@ -1,4 +1,4 @@
-"""A sampler's own settings as inputs of a compiled graph, so that one graph serves all their values.
+"""A sampler's settings become inputs of a compiled graph, so that one graph serves all their values.
 
 Every executor that compiles a choice takes a sampler through this module and `TokenSampler.choose` alone, and knows no
 kind by name.
@@ -18,12 +18,12 @@ MOST_WHOLE = 2**31 - 1
 
 
 def are_declared(kind: Any) -> TypeGuard[type[TokenSampler]]:
-    """Return whether a kind of sampler says of all of its own settings that they are inputs of its `choose`."""
+    """Return whether a sampler's class declares all of its own settings as inputs of its `choose`."""
     return isinstance(kind, type) and issubclass(kind, TokenSampler) and not undeclared(kind)
 
 
 def undeclared(kind: type[TokenSampler]) -> str:
-    """Return why a kind's choice can't be part of a graph that serves all its settings, or nothing if it can."""
+    """Return why one graph can't serve all settings of a sampler's class; empty if it can."""
     # One that inherits the choice of another kind keeps its inputs, one that writes its own must say them anew.
     author = next(base for base in kind.__mro__ if "choose" in vars(base))
     if vars(author).get("inputs") is None or kind.inputs is None:
@@ -34,7 +34,7 @@ def undeclared(kind: type[TokenSampler]) -> str:
 
 
 def types(kind: type[TokenSampler]) -> dict[str, type]:
-    """Return for each input of a kind whether it is a whole number, `int`, or `float`.
+    """Return the type of each input of a sampler's class, `int` or `float`.
 
     Raises:
         SamplerArgumentError: an input is no field of the kind, or not declared as a number.
@@ -53,21 +53,21 @@ def types(kind: type[TokenSampler]) -> dict[str, type]:
 
 def values(spec: TokenSampler) -> dict[str, int | float]:
     """Return the inputs of a sampler as Python numbers that fit into 32 bits."""
-    found = {name: (of, getattr(spec, name)) for name, of in types(type(spec)).items()}
-    return {name: min(value, MOST_WHOLE) if of is int else float(value) for name, (of, value) in found.items()}
+    typed = {name: (of, getattr(spec, name)) for name, of in types(type(spec)).items()}
+    return {name: min(value, MOST_WHOLE) if of is int else float(value) for name, (of, value) in typed.items()}
 
 
 def has_temperature(kind: type[TokenSampler]) -> bool:
-    """Return whether a graph of this kind takes a temperature: the likeliest token is the same at any."""
+    """Return whether this class's graph takes a temperature; greedy choice is the same at any."""
     return kind.draws or bool(kind.inputs)
 
 
-def choose(kind: type[TokenSampler], given: Mapping[str, Any], xp: Any, logits: Any, uniforms: Any) -> Any:
-    """Return the tokens that a kind of sampler chooses, as part of a graph.
+def choose(kind: type[TokenSampler], settings: Mapping[str, Any], xp: Any, logits: Any, uniforms: Any) -> Any:
+    """Trace a sampler's `choose` as part of a graph.
 
     Args:
-        kind: of sampler.
-        given: its inputs, as the graph has them.
+        kind: the sampler's class.
+        settings: the graph's values of its inputs, by name.
         xp: the graph's array namespace.
         logits: `(rows, vocabulary_size)`.
         uniforms: `(rows,)`, between 0 and 1.
@@ -76,7 +76,7 @@ def choose(kind: type[TokenSampler], given: Mapping[str, Any], xp: Any, logits: 
         SamplerArgumentError: its `choose` can't be part of a graph.
     """
     try:
-        return kind.choose(traced(kind, given), xp, logits, uniforms)
+        return kind.choose(traced(kind, settings), xp, logits, uniforms)
     except KerasgenError:
         raise
     except Exception as cause:
@@ -86,9 +86,9 @@ def choose(kind: type[TokenSampler], given: Mapping[str, Any], xp: Any, logits: 
         ) from cause
 
 
-def traced(kind: type[TokenSampler], given: Mapping[str, Any]) -> TokenSampler:
-    """Return a sampler of a kind whose own settings are an executor's numbers, for its `choose` to be traced with."""
+def traced(kind: type[TokenSampler], settings: Mapping[str, Any]) -> TokenSampler:
+    """Return a sampler whose settings are an executor's values, so that its `choose` can be traced."""
     spec = object.__new__(kind)
     for name in kind.inputs or ():
-        object.__setattr__(spec, name, given[name])
+        object.__setattr__(spec, name, settings[name])
     return spec

@@ -1,4 +1,4 @@
-"""The kinds that look further than one step's logits: beam search and contrastive search."""
+"""Samplers that look beyond one step's logits: beam search and contrastive search."""
 
 from __future__ import annotations
 

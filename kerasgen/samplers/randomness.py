@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed, the prompt and the place alone: not on batch, block, backend, earlier calls.
+"""Random numbers that depend only on the seed, the prompt and the place: not on batch, block, backend or earlier calls.
 
 A counter-based generator in 32-bit integers that wrap, which NumPy, JAX and TensorFlow compute alike. The functions
 take an array namespace `xp` first (`numpy`, or `keras.ops` in a graph), of which they use `bitwise_xor`, `bitwise_or`,
@@ -96,20 +96,20 @@ def keys(seeds: Sequence[int], prompts: Sequence[Sequence[int]], repeats: Sequen
     lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
     counted = np.arange(longest) < lengths[:, None]
     words = np.array([seed_words(seed) for seed in seeds], dtype=np.uint32).reshape(-1, 2)
-    found = prompt_key(
+    key_words = prompt_key(
         np, (words[:, :1], words[:, 1:]), token_ids, counted, np.asarray(repeats, dtype=np.uint32).reshape(-1)
     )
-    return np.stack(found, axis=1)
+    return np.stack(key_words, axis=1)
 
 
 def streams(prompts: Sequence[Hashable]) -> list[int]:
     """Return how often each prompt came before: 0 for the first time."""
     seen: dict[Hashable, int] = {}
-    found = []
+    repeats = []
     for prompt in prompts:
-        found.append(seen.get(prompt, 0))
-        seen[prompt] = found[-1] + 1
-    return found
+        repeats.append(seen.get(prompt, 0))
+        seen[prompt] = repeats[-1] + 1
+    return repeats
 
 
 def _word(xp: Any, like: Any, value: int) -> Any:
@@ -127,7 +127,7 @@ def _column(xp: Any, like: Any) -> Any:
 
 
 def _sum(xp: Any, words: Any) -> Any:
-    """The sum of each row, modulo 2**32."""
+    """Return the sum of each row, modulo 2**32."""
     if xp is np:
         return np.add.reduce(words, axis=-1, dtype=np.uint32)
     return xp.cast(xp.sum(words, axis=-1), "uint32")

@@ -1,4 +1,4 @@
-"""Whatever a person writes for a sampler, as a sampler."""
+"""Converts a sampler's name, spec or KerasHub sampler to a sampler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def resolve(value: Any) -> Any:
         A `SamplerSpec`, or the instance of KerasHub's.
 
     Raises:
-        SamplerArgumentError: it is nothing of the kind.
+        SamplerArgumentError: `value` is none of these.
         UnknownNameError: no sampler has this name.
     """
     if isinstance(value, str):

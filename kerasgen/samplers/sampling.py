@@ -1,4 +1,4 @@
-"""The kinds that choose one token at a time: greedy, random, top-k, top-p and min-p."""
+"""Samplers that choose one token at a time: greedy, random, top-k, top-p and min-p."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of many values stay and which is drawn, exactly and without sorting them: the inner part of `arithmetic`.
+"""Keeps the highest values of a row and draws one of them, exactly and without sorting; `arithmetic` builds on it.
 
 On a host NumPy partitions or sorts. In a graph, where a sort of 50,000 values takes longer than a model's layer, the
 edge between what stays and what goes is found by halving the range of float32's bit patterns, which are ordered as the
@@ -34,11 +34,11 @@ def highest_places(xp: Any, values: Any, count: int) -> Any:
         floors = xp.partition(maxima, blocks - count, axis=-1)[:, blocks - count]
     else:
         floors = xp.partition(values, size - count, axis=-1)[:, size - count]
-    found = xp.empty((rows, count), dtype=xp.int64)
+    highest = xp.empty((rows, count), dtype=xp.int64)
     for row, (own, floor) in enumerate(zip(values, floors, strict=True)):
         places = xp.flatnonzero(own >= floor)
-        found[row] = places[xp.argsort(-own[places], kind="stable")[:count]]
-    return found
+        highest[row] = places[xp.argsort(-own[places], kind="stable")[:count]]
+    return highest
 
 
 def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
@@ -54,10 +54,10 @@ def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
     """
     if _on_host(xp):
         if (counts == counts[:1]).all():
-            kept = xp.zeros(values.shape, dtype=bool)
+            is_kept = xp.zeros(values.shape, dtype=bool)
             if len(counts):
-                xp.put_along_axis(kept, highest_places(xp, values, int(counts[0, 0])), True, axis=-1)
-            return kept
+                xp.put_along_axis(is_kept, highest_places(xp, values, int(counts[0, 0])), True, axis=-1)
+            return is_kept
         edge = xp.take_along_axis(xp.sort(values, axis=-1), values.shape[-1] - counts, axis=-1)
         above = values > edge
         room = counts - above.sum(axis=-1, keepdims=True)
@@ -130,7 +130,7 @@ def _reached(xp: Any, cumulative: Any, possible: Any, goal: Any) -> Any:
 
 
 def _fill(xp: Any, above: Any, at_edge: Any, room: Any) -> Any:
-    """Those above the edge, and the first `room` of those at it, bool `(rows, n)`."""
+    """Return the values above the edge and the first `room` of those at it, bool `(rows, n)`."""
     if _on_host(xp):
         return above | (at_edge & (xp.cumsum(at_edge, axis=-1) <= room))
     rows, size = at_edge.shape
@@ -180,12 +180,12 @@ def _edge(xp: Any, keys: Any, masses: Any, goal: Any) -> tuple[Any, Any]:
         # difference too.
         one = xp.ones_like(low)
         middle = low + xp.maximum(xp.right_shift(high, one) - xp.right_shift(low, one), one)
-        found = xp.sum(xp.where(keys >= middle, masses, 0.0), axis=-1, keepdims=True)
-        is_open, reached = low < high, found >= goal
+        mass_from_middle = xp.sum(xp.where(keys >= middle, masses, 0.0), axis=-1, keepdims=True)
+        is_open, reached = low < high, mass_from_middle >= goal
         return (
             xp.where(xp.logical_and(is_open, reached), middle, low),
             xp.where(xp.logical_and(is_open, xp.logical_not(reached)), middle - 1, high),
-            xp.where(xp.logical_and(is_open, xp.logical_not(reached)), found, mass),
+            xp.where(xp.logical_and(is_open, xp.logical_not(reached)), mass_from_middle, mass),
         )
 
     low, _, mass = xp.while_loop(goes_on, halve, (low, high, mass))
