@@ -1,4 +1,4 @@
-"""A fresh process that loads an artefact and does what a job says: `python -m kerasgen.runtime JOB.json ANSWER.json`.
+"""Worker process that loads an artefact and does a job: `python -m kerasgen.runtime JOB.json ANSWER.json`.
 
 An exporter proves with it that what it wrote generates without the process that wrote it. The job holds `path`,
 `settings` of the runtime, `calls` (arguments of `Runtime.generate_ids`), `texts` to encode, and `logits` (arguments of
@@ -27,16 +27,16 @@ def main() -> None:
     job = jobs.read()
     began = time.perf_counter()
     runtime: Any = load_artefact(job["path"], **job.get("settings", {}))
-    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "calls": [], "seconds": []}
+    answer: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "calls": [], "seconds": []}
     for call in job["calls"]:
         began = time.perf_counter()
-        found["calls"].append(runtime.generate_ids(**call))
-        found["seconds"].append(time.perf_counter() - began)
-    found["encoded"] = runtime.encode_batch(job["texts"]) if job.get("texts") else []
+        answer["calls"].append(runtime.generate_ids(**call))
+        answer["seconds"].append(time.perf_counter() - began)
+    answer["encoded"] = runtime.encode_batch(job["texts"]) if job.get("texts") else []
     for index, asked in enumerate(job.get("logits", [])):
         read = runtime.logits if "token_ids" in asked else runtime.branched_logits
         np.save(Path(job["folder"]) / f"{index}.npy", read(**asked))
-    jobs.answer(found)
+    jobs.answer(answer)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ class Runtime(ABC):
         Raises:
             GenerateArgumentError: the artefact can't do what is asked, such as a sampler that it doesn't hold.
         """
-        found = _configured("generate_ids()", ArtefactIdsSettings, config, settings)
-        check_prompts(self, prompts, found, end_token_id=end_token_id)
-        return self.generate_checked(prompts, found, end_token_id=end_token_id)
+        configuration = _configured("generate_ids()", ArtefactIdsSettings, config, settings)
+        check_prompts(self, prompts, configuration, end_token_id=end_token_id)
+        return self.generate_checked(prompts, configuration, end_token_id=end_token_id)
 
     def generate_checked(
         self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
@@ -131,8 +131,8 @@ class Runtime(ABC):
         if self.engine is not None and _needs_loops(config, settings):
             from kerasgen.generation import generate  # which imports what decodes
 
-            several = [prompts] if isinstance(prompts, str) else prompts
-            texts = generate(self.engine, several, self._looped("generate()", GenerationSettings, config, settings))
+            prompt_list = [prompts] if isinstance(prompts, str) else prompts
+            texts = generate(self.engine, prompt_list, self._looped("generate()", GenerationSettings, config, settings))
             return texts[0] if isinstance(prompts, str) else texts
         own = {name: value for name, value in settings.items() if name not in SILENT}
         beyond = ", ".join(
@@ -143,22 +143,22 @@ class Runtime(ABC):
                 f"{type(self).__name__} decodes by itself, and takes {', '.join(taken(ArtefactSettings))}. Received "
                 f"besides: {beyond}. Leave it out, or generate with the pipeline that it was exported from."
             )
-        found = _configured("generate()", ArtefactSettings, config, own)
-        written = self._texts([prompts] if isinstance(prompts, str) else list(prompts), found)
+        configuration = _configured("generate()", ArtefactSettings, config, own)
+        written = self._texts([prompts] if isinstance(prompts, str) else list(prompts), configuration)
         return written[0] if isinstance(prompts, str) else written
 
     def _texts(self, prompts: list[str], config: GenerationConfig) -> list[str]:
-        """The text for each prompt."""
+        """Return the text for each prompt."""
         from kerasgen.generation.detokenize import write
         from kerasgen.generation.encoding import encode_prompts
 
         encoded = encode_prompts(self.tokenizer, prompts, config.allowed_special)
-        found = self.generate_ids(encoded, **given(config, ArtefactIdsSettings))
+        generated = self.generate_ids(encoded, **given(config, ArtefactIdsSettings))
         ends = self.tokenizer.end_token_ids
         return [
             (prompt if config.return_prompt else "")
             + write(self.tokenizer, ids, ended=bool(ids) and ids[-1] in ends, begins=not prompt)
-            for prompt, ids in zip(prompts, found, strict=True)
+            for prompt, ids in zip(prompts, generated, strict=True)
         ]
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)
@@ -184,45 +184,50 @@ class Runtime(ABC):
                 f"{type(self).__name__} shows a text only when it is complete. Use generate, or a TFLite artefact that "
                 "is not isolated, whose texts can be streamed."
             )
-        found = self._looped("stream()", StreamSettings, config, settings)
+        configuration = self._looped("stream()", StreamSettings, config, settings)
         if not isinstance(prompt, str):
             raise GenerateArgumentError(f"One text is streamed, of one prompt. Received: {prompt!r:.80}.")
-        if found.max_new_tokens is not None:
+        if configuration.max_new_tokens is not None:
             from kerasgen.generation.encoding import encode_prompts
 
             check_prompts(
-                self, encode_prompts(self.tokenizer, [prompt], found.allowed_special), found, end_token_id=None
+                self,
+                encode_prompts(self.tokenizer, [prompt], configuration.allowed_special),
+                configuration,
+                end_token_id=None,
             )
         from kerasgen.generation import stream  # which imports what decodes
 
-        return stream(self.engine, prompt, found)
+        return stream(self.engine, prompt, configuration)
 
     def _looped(
         self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
     ) -> GenerationConfig:
-        """The config of a call that the decoding loops do with this artefact's engine."""
-        found = configured(call, names, config, settings)
-        if found.max_new_tokens is found.max_length is None:
-            said = f"{call} needs 'max_new_tokens'. Write {call.removesuffix('()')}(max_new_tokens=…)."
-            raise call_error(GenerateArgumentError)(said)
-        return with_defaults(found, sampler="greedy", seed=0)
+        """Return the config of a call that kerasgen's decoding loops serve with this artefact's engine."""
+        configuration = configured(call, names, config, settings)
+        if configuration.max_new_tokens is configuration.max_length is None:
+            message = f"{call} needs 'max_new_tokens'. Write {call.removesuffix('()')}(max_new_tokens=…)."
+            raise call_error(GenerateArgumentError)(message)
+        return with_defaults(configuration, sampler="greedy", seed=0)
 
 
 def _configured(
     call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
 ) -> GenerationConfig:
-    """The config of a call of an artefact, with what is common to all of them where nothing is said."""
-    found = configured(call, names, config, settings, needs=("max_new_tokens",))
-    if isinstance(found.seed, tuple):
-        raise GenerateArgumentError(f"An artefact takes one seed for all prompts. Received: seed={found.seed!r}.")
-    return with_defaults(found, sampler="greedy", seed=0)
+    """Return the config of an artefact's call, with the defaults that all artefacts share."""
+    configuration = configured(call, names, config, settings, needs=("max_new_tokens",))
+    if isinstance(configuration.seed, tuple):
+        raise GenerateArgumentError(
+            f"An artefact takes one seed for all prompts. Received: seed={configuration.seed!r}."
+        )
+    return with_defaults(configuration, sampler="greedy", seed=0)
 
 
 def _needs_loops(config: GenerationConfig | None, settings: Mapping[str, Any]) -> bool:
     """Whether a call asks for more than every runtime does by itself."""
-    given = {**(config.changed() if isinstance(config, GenerationConfig) else {}), **settings}
-    several_seeds = isinstance(given.get("seed"), Sequence)
-    return several_seeds or any(name not in (*taken(ArtefactSettings), *SILENT) for name in given)
+    asked = {**(config.changed() if isinstance(config, GenerationConfig) else {}), **settings}
+    several_seeds = isinstance(asked.get("seed"), Sequence)
+    return several_seeds or any(name not in (*taken(ArtefactSettings), *SILENT) for name in asked)
 
 
 def given(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:

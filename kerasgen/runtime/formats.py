@@ -1,4 +1,4 @@
-"""Which exporter's runtime opens an artefact: the exporters' registry, and the opener that an exporter names.
+"""Finds the runtime that opens an artefact: by the exporters' registry, and the opener that an exporter names.
 
 The registry stands here, below the exporters, because artefacts are opened where no exporter can run. It is
 `kerasgen.exporters.REGISTRY` too, and imports an exporter's class when that is asked for.
@@ -49,16 +49,16 @@ def opener(exporter: str, named: str) -> Callable[..., Any]:
     """
     module, _, attribute = named.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
+        target = getattr(import_module(module), attribute)
     except KerasgenError:
         raise
     except (Exception, SystemExit) as cause:  # whatever a package does as it is imported
         if REGISTRY.distribution(exporter) == DISTRIBUTION and isinstance(cause, ImportError):
             raise
         raise _fault(exporter, f"{named} can't be imported: {type(cause).__name__}: {cause}") from cause
-    if not callable(found):
-        raise _fault(exporter, f"{named} must be a class or a function. Received: {found!r}")
-    opens: Callable[..., Any] = found
+    if not callable(target):
+        raise _fault(exporter, f"{named} must be a class or a function. Received: {target!r}")
+    opens: Callable[..., Any] = target
     return opens
 
 
@@ -81,7 +81,7 @@ def _fault(exporter: str, problem: str) -> PluginLoadError:
     )
 
 
-def check_runtime(exporter: str, found: Any) -> None:
+def check_runtime(exporter: str, runtime: Any) -> None:
     """Check what an opener returned.
 
     Raises:
@@ -89,5 +89,5 @@ def check_runtime(exporter: str, found: Any) -> None:
     """
     from kerasgen.runtime.base import Runtime
 
-    if not isinstance(found, Runtime):
-        raise _fault(exporter, f"its runtime must be a kerasgen.runtime.Runtime. Received: {found!r}")
+    if not isinstance(runtime, Runtime):
+        raise _fault(exporter, f"its runtime must be a kerasgen.runtime.Runtime. Received: {runtime!r}")

@@ -1,4 +1,4 @@
-"""An artefact in a process of its own: what crashes there is an error here.
+"""Runs an artefact in a process of its own, so that a crash there becomes an error here.
 
 The process is started afresh (never forked) and spoken to through its standard input and output, a JSON a line. It ends
 when the runtime is closed, or when this process ends.
@@ -49,10 +49,13 @@ class IsolatedRuntime(Runtime):
         self, path: Path, settings: Mapping[str, Any], *, timeout_seconds: float | None, memory_bytes: int | None
     ) -> None:
         check_isolation(timeout_seconds, memory_bytes)
-        told = {key: os.fspath(one) if isinstance(one, os.PathLike) else one for key, one in settings.items()}
+        plain = {
+            key: os.fspath(setting) if isinstance(setting, os.PathLike) else setting
+            for key, setting in settings.items()
+        }
         self._process = _Process(path, timeout_seconds)
         try:
-            shown = self._process.ask("load", path=str(path.absolute()), settings=told, memory_bytes=memory_bytes)
+            shown = self._process.ask("load", path=str(path.absolute()), settings=plain, memory_bytes=memory_bytes)
         except GenerationError as cause:
             self.close()
             raise ModelFormatError(f"{cause} The artefact is damaged, or made to do this.") from cause
@@ -106,7 +109,7 @@ def check_isolation(timeout_seconds: Any, memory_bytes: Any) -> None:
 
 
 class _Process:
-    """The process, and one question to it after the other."""
+    """A child process that answers one question at a time."""
 
     def __init__(self, path: Path, timeout_seconds: float | None) -> None:
         self._path, self._timeout, self._pid = path, timeout_seconds, os.getpid()
@@ -164,15 +167,15 @@ class _Process:
                 if timer is not None:
                     timer.cancel()
             try:
-                outcome, found = json.loads(answer)
+                outcome, content = json.loads(answer)
             except ValueError:
                 raise GenerationError(self._gone(late=bool(late))) from None
         if outcome == "answer":
-            return found
-        raise _raised(*found)
+            return content
+        raise _raised(*content)
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         if self._pid != os.getpid():
             return
         with self._turn:
@@ -185,20 +188,22 @@ class _Process:
         self._child.kill()
 
     def _gone(self, *, late: bool) -> str:
-        """The message about a process that gave no answer."""
+        """End a process that gave no answer, and return the message about it."""
         self._child.kill()
         status = self._child.wait()
         self._said.seek(0, os.SEEK_END)
         self._said.seek(max(0, self._said.tell() - _SAID_BYTES))
-        said = self._said.read().decode("utf-8", "replace").strip()
+        stderr = self._said.read().decode("utf-8", "replace").strip()
         if late:
             how = f"took longer than timeout_seconds={self._timeout:g} and was ended"
         elif status < 0:
-            known = {one.value: one.name for one in signal.Signals}
+            known = {member.value: member.name for member in signal.Signals}
             how = f"was ended by the signal {known.get(-status, -status)}"
         else:
             how = f"ended with status {status}"
-        self._ended = f"The process that ran {self._path} {how}." + ("" if late or not said else f" It said: {said}")
+        self._ended = f"The process that ran {self._path} {how}." + (
+            "" if late or not stderr else f" It said: {stderr}"
+        )
         return self._ended
 
 
@@ -257,19 +262,22 @@ class _RemoteTokenizer(Tokenizer):
 
 
 def _told(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:
-    """The settings that a call takes, as JSON holds them."""
+    """Return the settings that a call takes, as JSON values."""
     return given(config, names) | {"sampler": REGISTRY.to_manifest(config.sampler)}
 
 
 def _ids(token_ids: Any) -> list[Any]:
-    """Ids as JSON holds them; the other process refuses what is no id."""
+    """Return ids as JSON values; the other process refuses whatever is no id."""
     if isinstance(token_ids, (str, bytes)):
         raise GenerateArgumentError(f"Token ids are whole numbers. Received: {token_ids!r:.80}.")
-    return [int(one) if hasattr(one, "__index__") and not isinstance(one, bool) else one for one in token_ids]
+    return [
+        int(token_id) if hasattr(token_id, "__index__") and not isinstance(token_id, bool) else token_id
+        for token_id in token_ids
+    ]
 
 
 def _raised(name: str, message: str) -> KerasgenError:
-    """The error of a name that another process raised; one whose class needs more than a message is its base."""
+    """Return the error that another process raised, by its name; its base class if the class needs more."""
     kind: Any = getattr(errors, name, GenerationError)
     if not (isinstance(kind, type) and issubclass(kind, KerasgenError)):
         kind = GenerationError

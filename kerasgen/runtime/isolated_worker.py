@@ -20,19 +20,19 @@ def main() -> None:
     for line in sys.stdin.buffer:
         what, arguments = json.loads(line)
         try:
-            said = ["answer", getattr(artefact, what)(**arguments)]
+            reply = ["answer", getattr(artefact, what)(**arguments)]
         except KerasgenError as error:
-            said = ["error", [type(error).__name__, str(error)]]
+            reply = ["error", [type(error).__name__, str(error)]]
         except MemoryError as error:
-            said = ["error", ["GenerationError", f"There is not enough memory: {error}."]]
+            reply = ["error", ["GenerationError", f"There is not enough memory: {error}."]]
         except Exception as error:  # a damaged artefact may raise anything
-            said = ["error", ["ModelFormatError", f"The artefact can't do this: {error!r:.500}. Export it again."]]
-        answers.write(json.dumps(said, allow_nan=False).encode() + b"\n")
+            reply = ["error", ["ModelFormatError", f"The artefact can't do this: {error!r:.500}. Export it again."]]
+        answers.write(json.dumps(reply, allow_nan=False).encode() + b"\n")
         answers.flush()
 
 
 class _Artefact:
-    """What is asked, by name."""
+    """The questions that the worker answers, as methods by their names."""
 
     def __init__(self) -> None:
         self._runtime: Any = None

@@ -1,4 +1,4 @@
-"""What a fresh process was asked, and what it answers: two files of JSON that its command line names."""
+"""Reads the job of a worker process and writes its answer: two files of JSON that its command line names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WATCHED = ("keras", "keras_hub", "tensorflow", "tensorflow_text", "jax", "torch"
 
 def read() -> dict[str, Any]:
     """Return the job."""
-    found: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    return found
+    job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    return job
 
 
-def answer(found: Mapping[str, Any]) -> None:
+def answer(content: Mapping[str, Any]) -> None:
     """Write the answer, with the packages that this process loaded and the most memory that it took."""
     modules = sorted(name for name in WATCHED if name in sys.modules)
-    whole = {**found, "modules": modules, "peak_bytes": devices.peak_memory_bytes()}
+    whole = {**content, "modules": modules, "peak_bytes": devices.peak_memory_bytes()}
     Path(sys.argv[2]).write_text(json.dumps(whole), encoding="utf-8")

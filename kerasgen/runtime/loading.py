@@ -1,4 +1,4 @@
-"""An artefact's path becomes its runtime, which is imported when it is asked for."""
+"""Opens an artefact with its format's runtime, which is imported only then."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def load_artefact(
         return IsolatedRuntime(place, settings, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
     if timeout_seconds is not None or memory_bytes is not None:
         raise GenerateArgumentError("`timeout_seconds` and `memory_bytes` are limits of isolated=True alone.")
-    found = metadata.read(place)
-    exporter = found["exporter"]
+    description = metadata.read(place)
+    exporter = description["exporter"]
     named = formats.runtime_of(exporter)
     if named is None:
         known = exporter in formats.REGISTRY.names()
@@ -59,15 +59,17 @@ def load_artefact(
             f"{', '.join(formats.runnable())}."
         )
     opener = formats.opener(exporter, named)
-    names = [name for name, one in signature(opener).parameters.items() if one.kind is Parameter.KEYWORD_ONLY]
+    names = [
+        name for name, parameter in signature(opener).parameters.items() if parameter.kind is Parameter.KEYWORD_ONLY
+    ]
     foreign = sorted(set(settings) - set(names))
     if foreign:
         raise GenerateArgumentError(
             f"The runtime of {exporter!r} has the settings {', '.join(names) or 'none'}. Received: "
-            f"{', '.join(foreign)}.{''.join(did_you_mean(one, names) for one in foreign)}"
+            f"{', '.join(foreign)}.{''.join(did_you_mean(setting, names) for setting in foreign)}"
         )
     try:
-        runtime: Runtime = opener(place, found, **settings)
+        runtime: Runtime = opener(place, description, **settings)
     except KerasgenError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, MemoryError) as cause:

@@ -1,4 +1,4 @@
-"""What lies beside an artefact: its tokenizer and a JSON that says what it is. Reading both checks that they fit."""
+"""Reads what lies beside an artefact, its tokenizer and a JSON that describes it, and checks that they fit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tokenizer_path(path: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what the artefact's JSON says.
+    """Read and check the JSON that describes an artefact.
 
     Raises:
         ModelFormatError: there is no artefact, or its JSON is missing, damaged or of a later format.
@@ -51,8 +51,8 @@ def read(path: Path) -> dict[str, Any]:
     if lies.kind in ("pipeline", "preset", "transformers", "checkpoints") and not _is_run(place):
         raise ModelFormatError(f"{path} is no artefact that runs by itself. {lies}")
     try:
-        found: dict[str, Any] = limits.read_json(place)
-        exporter, version = found["exporter"], found["format"]
+        description: dict[str, Any] = limits.read_json(place)
+        exporter, version = description["exporter"], description["format"]
         if not isinstance(exporter, str) or type(version) is not int:
             raise TypeError("its exporter and its format are no name and no number")
     except (OSError, ValueError, KeyError, TypeError) as cause:
@@ -65,53 +65,53 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} was written by exporter {exporter!r:.80} in format {version!r:.80}; this version reads {FORMAT}. "
             "Upgrade kerasgen, or export it again if that was an earlier version."
         )
-    if found.get(DIGEST) != digest_of(found):
+    if description.get(DIGEST) != digest_of(description):
         raise ModelFormatError(
             f"{place} was changed since it was exported: its digest is another. Copy or export it again."
         )
-    values.check(place, found)
-    return found
+    values.check(place, description)
+    return description
 
 
 def _is_run(report: Path) -> bool:
     """Whether the JSON is that of an artefact which a runtime opens, whatever else its directory could be."""
     try:
-        found = limits.read_json(report)
+        description = limits.read_json(report)
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and formats.has_runtime(found)
+    return isinstance(description, dict) and formats.has_runtime(description)
 
 
-def digest_of(found: Mapping[str, Any]) -> str:
+def digest_of(description: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an artefact's JSON but for the digest in it, whatever the order of its keys."""
-    rest = {key: value for key, value in found.items() if key != DIGEST}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    hashed = {key: value for key, value in description.items() if key != DIGEST}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def size_of(path: Path, found: dict[str, Any]) -> int | None:
+def size_of(path: Path, description: dict[str, Any]) -> int | None:
     """Return the bytes that an artefact's file was written with, or None if the JSON names no file.
 
     All files of an artefact may have been renamed together: the shortest name in the JSON is the artefact's own.
 
     Args:
         path: the file.
-        found: what `read` returned.
+        description: what `read` returned.
     """
-    sizes: dict[str, int] = found["files"]
+    sizes: dict[str, int] = description["files"]
     return sizes.get(path.name, sizes[min(sizes, key=len)] if sizes else None)
 
 
-def check_sizes(path: Path, found: dict[str, Any]) -> None:
+def check_sizes(path: Path, description: dict[str, Any]) -> None:
     """Check that a directory holds the files that were exported, each of its size.
 
     Args:
         path: the directory.
-        found: what `read` returned.
+        description: what `read` returned.
 
     Raises:
         ModelFormatError: one is missing or cut off.
     """
-    for name, size in found["files"].items():
+    for name, size in description["files"].items():
         place = path / name
         there = place.stat().st_size if place.is_file() else None
         if there != size:
@@ -124,15 +124,15 @@ def check_sizes(path: Path, found: dict[str, Any]) -> None:
 
 def tokenizer_settings(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> dict[str, Any]:
     """Return what, beside `tokenizer.json`, makes the tokenizer again, and the digest that shows that it did."""
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "start_token": tokenizer.start_token,
         "end_token": tokenizer.end_token,
         "pad_token": tokenizer.pad_token,
         "digest": tokenizer.digest(),
     }
     ends = [tokenizer.id_to_token(token_id) for token_id in tokenizer.end_token_ids]
-    found |= {"end_tokens": ends} if len(ends) > 1 else {}
-    return found | (
+    settings |= {"end_tokens": ends} if len(ends) > 1 else {}
+    return settings | (
         {"special_tokens": list(tokenizer.special_tokens)} if isinstance(tokenizer, PretrainedTokenizer) else {}
     )
 
@@ -147,25 +147,25 @@ def tokenizer_text(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> str:
 
 
 def _codec(place: Path) -> Codec:
-    """The codec of a file that `tokenizer_text` wrote."""
+    """Return the codec of a file that `tokenizer_text` wrote."""
     text = read_text(place)
-    found = parse_json(text, place)
-    if not isinstance(found, dict) or _MODEL not in found:
+    content = parse_json(text, place)
+    if not isinstance(content, dict) or _MODEL not in content:
         return JsonCodec(text, place)
     try:
-        proto = base64.b64decode(found[_MODEL], validate=True)
-        further = {str(name): int(token_id) for name, token_id in found["further"].items()}
+        proto = base64.b64decode(content[_MODEL], validate=True)
+        further = {str(name): int(token_id) for name, token_id in content["further"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise TokenizerError(f"{place} is damaged: {cause!r}. Copy or export it again.", path=place) from cause
-    return SentencePieceCodec(proto, place, further, prefix_after_special=bool(found.get("prefix_after_special")))
+    return SentencePieceCodec(proto, place, further, prefix_after_special=bool(content.get("prefix_after_special")))
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what an artefact must know of a tokenizer that doesn't travel with it."""
     names = ("start_token_id", "end_token_id", "pad_token_id", "vocabulary_size")
-    found = {name: getattr(tokenizer, name) for name in names}
+    ids = {name: getattr(tokenizer, name) for name in names}
     ends = list(tokenizer.end_token_ids)
-    return found | ({"end_token_ids": ends} if len(ends) > 1 else {})
+    return ids | ({"end_token_ids": ends} if len(ends) > 1 else {})
 
 
 def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE | PretrainedTokenizer:
@@ -181,10 +181,10 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE | Pretr
     place = tokenizer_path(path)
     if not place.is_file():
         raise ModelFormatError(f"{path} lost its tokenizer, {place.name!r}. Copy all files that the export wrote.")
-    found: ByteLevelBPE | PretrainedTokenizer
+    tokenizer: ByteLevelBPE | PretrainedTokenizer
     try:
         if "special_tokens" in settings:
-            found = PretrainedTokenizer(
+            tokenizer = PretrainedTokenizer(
                 _codec(place),
                 start_token=settings["start_token"],
                 end_tokens=settings.get("end_tokens") or [settings["end_token"]],
@@ -192,7 +192,7 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE | Pretr
                 special_tokens=settings["special_tokens"],
             )
         else:
-            found = ByteLevelBPE.from_tokenizer_json(
+            tokenizer = ByteLevelBPE.from_tokenizer_json(
                 place,
                 start_token=settings["start_token"],
                 end_token=settings["end_token"],
@@ -201,9 +201,9 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE | Pretr
             )
     except (TokenizerError, TokenArgumentError) as cause:
         raise ModelFormatError(f"The tokenizer of {path} can't be read: {cause}") from cause
-    if found.digest() != settings["digest"]:
+    if tokenizer.digest() != settings["digest"]:
         raise ModelFormatError(
             f"{place} is not the tokenizer that {path.name} was exported with: its ids would mean other texts. Copy "
             "the files of one export together."
         )
-    return found
+    return tokenizer

@@ -140,44 +140,44 @@ _SHAPES: dict[str, dict[str, Shape]] = {
 }
 
 
-def check(place: Path, found: Mapping[str, Any]) -> None:
+def check(place: Path, description: Mapping[str, Any]) -> None:
     """Check every value that a runtime reads.
 
     Args:
         place: of the JSON, for messages.
-        found: what it says; of a plugin's exporter, what all have in common is checked.
+        description: what it says; of a plugin's exporter, what all have in common is checked.
 
     Raises:
         ModelFormatError: one is missing, of another kind, out of range, or doesn't fit another.
     """
-    exporter = found["exporter"]
-    _check(place, found, _COMMON | _SHAPES.get(exporter, {}), "")
-    for problem in _relations(exporter, found):
+    exporter = description["exporter"]
+    _check(place, description, _COMMON | _SHAPES.get(exporter, {}), "")
+    for problem in _relations(exporter, description):
         raise _error(place, problem)
     nested = {"tflite": ("graph", "shortlist", _SHORTLIST), "saved_model": (None, "tokenizer", _TOKENIZER)}
     if exporter in nested:
         outer, key, shape = nested[exporter]
-        value = (found if outer is None else found[outer])[key]
+        value = (description if outer is None else description[outer])[key]
         if value is not None:
             _check(place, value, shape, f"{outer}.{key}." if outer else f"{key}.", closed=True)
-            if exporter == "tflite" and value["count"] > found["graph"]["vocabulary_size"]:
+            if exporter == "tflite" and value["count"] > description["graph"]["vocabulary_size"]:
                 raise _error(place, f"graph.shortlist.count is more than the vocabulary: {value['count']}")
 
 
 def _check(
-    place: Path, found: Mapping[str, Any], shapes: Mapping[str, Shape], where: str, *, closed: bool = False
+    place: Path, values: Mapping[str, Any], shapes: Mapping[str, Shape], where: str, *, closed: bool = False
 ) -> None:
     if closed:
-        unknown = sorted(set(found) - {key.removesuffix(_MAY_LACK) for key in shapes})
+        unknown = sorted(set(values) - {key.removesuffix(_MAY_LACK) for key in shapes})
         if unknown:
             raise _error(place, f"{where}{unknown[0]} is unknown")
     for named, shape in shapes.items():
         key = named.removesuffix(_MAY_LACK)
-        if key not in found and named != key:
+        if key not in values and named != key:
             continue
-        if key not in found:
+        if key not in values:
             raise _error(place, f"{where}{key} is missing")
-        value = found[key]
+        value = values[key]
         if isinstance(shape, Kind):
             if not shape.fits(value):
                 raise _error(place, f"{where}{key} must be {shape.says}. Received: {value!r:.80}")
@@ -187,11 +187,11 @@ def _check(
             _check(place, value, shape, f"{where}{key}.", closed=True)
 
 
-def _relations(exporter: str, found: Mapping[str, Any]) -> Iterator[str]:
-    if found["bytes"] != sum(found["files"].values()):
-        yield f"bytes is not the sum of the files' sizes. Received: {found['bytes']}"
+def _relations(exporter: str, description: Mapping[str, Any]) -> Iterator[str]:
+    if description["bytes"] != sum(description["files"].values()):
+        yield f"bytes is not the sum of the files' sizes. Received: {description['bytes']}"
     if exporter == "tflite":
-        graph = found["graph"]
+        graph = description["graph"]
         for key in ("prefill_lengths", "decode_lengths"):
             if any(length > graph["cache_length"] for length in graph[key]):
                 yield f"graph.{key} has one longer than the cache. Received: {graph[key]!r:.80}"
@@ -199,10 +199,10 @@ def _relations(exporter: str, found: Mapping[str, Any]) -> Iterator[str]:
             yield f"graph.decode_lengths must ascend. Received: {graph['decode_lengths']!r:.80}"
         if graph["beams"] == 1:
             yield "graph.beams must be 0 or at least 2. Received: 1"
-    if exporter == "litertlm" and found["bundle_bytes"] not in found["files"].values():
-        yield f"bundle_bytes is the size of no file. Received: {found['bundle_bytes']}"
+    if exporter == "litertlm" and description["bundle_bytes"] not in description["files"].values():
+        yield f"bundle_bytes is the size of no file. Received: {description['bundle_bytes']}"
     if exporter == "saved_model":
-        ids = found["token_ids"]
+        ids = description["token_ids"]
         for key in ("start_token_id", "end_token_id", "pad_token_id"):
             if ids[key] is not None and ids[key] >= ids["vocabulary_size"]:
                 yield f"token_ids.{key} is beyond the vocabulary. Received: {ids[key]}"

@@ -44,23 +44,23 @@ def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -
 
 
 def _compare(path: Path, sha256: str) -> None:
-    found = sha256_of(path)
-    if found != sha256:
+    actual = sha256_of(path)
+    if actual != sha256:
         raise ModelFormatError(
-            f"{path} is not the file that was exported with what lies beside it: its SHA-256 begins with {found[:12]}, "
-            f"and {sha256[:12]} was written. Copy the files of one export together."
+            f"{path} is not the file that was exported with what lies beside it: its SHA-256 begins with "
+            f"{actual[:12]}, and {sha256[:12]} was written. Copy the files of one export together."
         )
 
 
 def _identity(path: Path) -> list[Any]:
-    """What changes when a file's content does, as JSON gives it back."""
-    found = path.stat()
-    return [os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    """Return a value that changes when a file's content does, as JSON gives it back."""
+    status = path.stat()
+    return [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _read(note: Path) -> dict[str, Any]:
     try:
-        found = json.loads(note.read_text(encoding="utf-8"))
+        verified = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return verified if isinstance(verified, dict) else {}
