@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""The results of an evaluation: figures, scores and what a model wrote."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ class Writing:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return names and figures, to be printed as a table."""
-        found = [
+        figures = [
             ("texts written", f"{self.texts:,} with {self.characters:,} characters"),
             ("distinct-1 / -2 / -3", f"{self.distinct_1:.3f} / {self.distinct_2:.3f} / {self.distinct_3:.3f}"),
         ]
         if self.self_bleu is not None:
-            found.append(("self-BLEU", f"{self.self_bleu:.1f}"))
+            figures.append(("self-BLEU", f"{self.self_bleu:.1f}"))
         if self.longest_copy is not None:
             shown = (self.longest_copy_text or "").replace("\n", "⏎")
             shown = shown if len(shown) <= 40 else shown[:39] + "…"
-            found.append(("longest copy", f"{self.longest_copy} characters: {shown}"))
-            found.append(("longest copy, mean", f"{self.mean_longest_copy:.1f} characters a text"))
+            figures.append(("longest copy", f"{self.longest_copy} characters: {shown}"))
+            figures.append(("longest copy, mean", f"{self.mean_longest_copy:.1f} characters a text"))
         verse = ", ".join(f"{form} {share:.0%}" for form, share in self.forms.items() if share)
-        found.append(("forms of verse", verse))
-        return found
+        figures.append(("forms of verse", verse))
+        return figures
 
     def __str__(self) -> str:
         return _table(self.rows())
@@ -155,16 +155,16 @@ class Evaluation:
     def __str__(self) -> str:
         between = "" if self.interval is None else f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})"
         if self.writing is None:
-            said = [
+            phrases = [
                 f"{self.bits_per_character:.3f}{between} bits per character, loss {self.loss:.3f} nats a token, "
                 f"perplexity {self.perplexity:.1f}, over {self.documents:,} documents with {self.characters:,} "
                 "characters"
             ]
             if self.dropped:
-                said.append(f"left out: {self._left_out()}")
+                phrases.append(f"left out: {self._left_out()}")
             if self.model:
-                said.append(f"model: {self.model}")
-            return "; ".join([*said, *self.notes])
+                phrases.append(f"model: {self.model}")
+            return "; ".join([*phrases, *self.notes])
         scored = [
             ("bits per character", f"{self.bits_per_character:.3f}{between}"),
             ("loss", f"{self.loss:.3f} nats a token"),
@@ -175,29 +175,29 @@ class Evaluation:
             scored.append(("left out", self._left_out()))
         if self.model:
             scored.append(("model", self.model))
-        told = self.writing.rows()
+        written = self.writing.rows()
         if self.human is not None:
-            told += [(f"{name}, human", figure) for name, figure in self.human.rows()[1:]]
-        return "\n".join([_table([*scored, *told]), *self.notes])
+            written += [(f"{name}, human", figure) for name, figure in self.human.rows()[1:]]
+        return "\n".join([_table([*scored, *written]), *self.notes])
 
     def _left_out(self) -> str:
         return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
 
 
-def held_out_notes(found: Evaluation, report: TuneReport) -> tuple[str, ...]:
-    """Return why the figure of a held-out part is not what the last run reported for it, if it is not."""
+def held_out_notes(evaluation: Evaluation, report: TuneReport) -> tuple[str, ...]:
+    """Explain why this evaluation's figure differs from the one that the last `fit` reported, if it does."""
     if not report.validations:
         return ()
     last = report.validations[-1]
-    if math.isclose(last.bits_per_character, found.bits_per_character, rel_tol=1e-4):
+    if math.isclose(last.bits_per_character, evaluation.bits_per_character, rel_tol=1e-4):
         return ()
     ways = []
-    if last.documents and last.documents != found.documents:
-        ways.append(f"on {last.documents:,} of the {found.documents:,} documents")
-    if report.sequence_length != found.sequence_length:
-        ways.append(f"in rows of {report.sequence_length} tokens, where evaluate took {found.sequence_length}")
-    if report.precision != found.precision:
-        ways.append(f"in {report.precision}, where evaluate took {found.precision}")
+    if last.documents and last.documents != evaluation.documents:
+        ways.append(f"on {last.documents:,} of the {evaluation.documents:,} documents")
+    if report.sequence_length != evaluation.sequence_length:
+        ways.append(f"in rows of {report.sequence_length} tokens, where evaluate took {evaluation.sequence_length}")
+    if report.precision != evaluation.precision:
+        ways.append(f"in {report.precision}, where evaluate took {evaluation.precision}")
     why = "; ".join(ways) or "before its weights were changed again"
     return (f"fit reported {last.bits_per_character:.3f} bits per character after tuning: {why}",)
 

@@ -1,4 +1,4 @@
-"""Texts become figures of how much they repeat, themselves and each other."""
+"""Measures how much texts repeat themselves and each other."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def distinct(texts: Sequence[str], n: int) -> float:
     seen: set[tuple[str, ...]] = set()
     count = 0
     for text in texts:
-        found = units(text)
-        grams = [tuple(found[place : place + n]) for place in range(len(found) - n + 1)]
+        words = units(text)
+        grams = [tuple(words[place : place + n]) for place in range(len(words) - n + 1)]
         seen.update(grams)
         count += len(grams)
     return len(seen) / count if count else 0.0

@@ -1,4 +1,4 @@
-"""Texts that a model wrote become a `Writing`: how varied they are, how much is copied, which have a form of verse."""
+"""Examines texts that a model wrote: how varied they are, how much they copy, which have a form of verse."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def examine(
     training: Iterable[str] | None = None,
     self_bleu: bool = True,
 ) -> Writing:
-    """Return what the texts are like.
+    """Measure the texts' variety, copying and forms of verse.
 
     Args:
         texts: at least one.
@@ -72,16 +72,16 @@ def prompts_of(prompt: str | Sequence[str], texts: int) -> list[str]:
     Raises:
         ArgumentError: there is no prompt, or something that is none.
     """
-    several = specs.strings([prompt] if isinstance(prompt, str) else prompt)
-    if not several:
+    prompts = specs.strings([prompt] if isinstance(prompt, str) else prompt)
+    if not prompts:
         raise ArgumentError(f"`prompt` must be a text, or a list of at least one. Received: {prompt!r:.80}.")
-    return [several[place % len(several)] for place in range(texts)]
+    return [prompts[place % len(prompts)] for place in range(texts)]
 
 
 def human(
     documents: Iterable[str], written: Sequence[str], *, seed: int, training: Iterable[str] | None, self_bleu: bool
 ) -> Writing | None:
-    """Return what as many documents are like, each cut to the length of a text that was written; None without any.
+    """Examine as many human documents, each cut to the length of a generated text; None without any.
 
     Their forms are those of the whole documents.
 
@@ -107,5 +107,5 @@ def human(
 
 def form_of(text: str) -> str:
     """Return the form of verse that a text has by its lines and their lengths, or `"other"`."""
-    found = verse.form(text)
-    return _FORMS.get((found.form, found.line_length or 0), "other")
+    verse_form = verse.form(text)
+    return _FORMS.get((verse_form.form, verse_form.line_length or 0), "other")

@@ -1,4 +1,4 @@
-"""Generated texts and a corpus become the longest passage of each text that stands in the corpus."""
+"""Finds the longest passage of each generated text that stands in a corpus."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _copy(text: str, automaton: _SuffixAutomaton, longest: Sequence[int]) -> Cop
 
 
 class _SuffixAutomaton:
-    """Every substring of every text, each ending in the state for the places where it ends.
+    """Suffix automaton of several texts: it accepts each of their substrings.
 
     Args:
         texts: each is put in from the start, so no substring crosses two.

@@ -1,4 +1,4 @@
-"""A model and documents become an `Evaluation`, or a score for each text. Imports Keras: import it late."""
+"""Evaluates a model on documents, and scores single texts. Imports Keras: import it late."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def evaluate_each(
     length = model.default_sequence_length if sequence_length is None else sequence_length
     scores = score(model, encoded, sequence_length=length, batch_size=batch_size)
     _check_finite(model, scores.nll)
-    found = Evaluation(
+    evaluation = Evaluation(
         loss=scores.loss,
         bits_per_character=scores.bits_per_character,
         documents=len(encoded),
@@ -73,7 +73,7 @@ def evaluate_each(
         sequence_length=length,
         precision=model.network.dtype_policy.name,
     )
-    return found, scores
+    return evaluation, scores
 
 
 def interval(nll: NDArray[np.float64], characters: NDArray[np.int64], *, seed: int) -> tuple[float, float] | None:
@@ -116,24 +116,24 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
         ModelError: the model's log-probabilities are not finite.
     """
     fork_safety.check(fork_safety.KERAS)
-    several = specs.strings(texts)
-    if several is None:
+    text_list = specs.strings(texts)
+    if text_list is None:
         raise ArgumentError(f"`texts` must be a list of strings. Received: {texts!r:.80}.")
-    texts = several
+    texts = text_list
     if not texts:
         return []
     tokenizer = model.tokenizer
     encoded = encode_documents((Document(text=text, id=str(n)) for n, text in enumerate(texts)), tokenizer)
     nll = -token_nll(model, encoded, sequence_length=model.default_sequence_length, batch_size=batch_size)
     begin = 0 if tokenizer.start_token_id is None else 1
-    found = []
+    text_scores = []
     for place, text in enumerate(texts):
         whole = slice(int(encoded.offsets[place]) + begin, int(encoded.offsets[place + 1]))
         token_ids = tuple(encoded.token_ids[whole].tolist())[:-1]
         log_p = nll[whole].tolist()
         _check_finite(model, nll[whole][1 - begin :])  # without a start token, nothing predicts a text's first token
         tokens = tuple(map(tokenizer.token_bytes, token_ids))
-        found.append(
+        text_scores.append(
             TextScore(
                 text=text,
                 token_ids=token_ids,
@@ -143,7 +143,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
                 end_log_probability=log_p[-1],
             )
         )
-    return found
+    return text_scores
 
 
 def _check_finite(model: LanguageModel, nll: NDArray[np.float64]) -> None:
@@ -155,7 +155,7 @@ def _check_finite(model: LanguageModel, nll: NDArray[np.float64]) -> None:
 
 
 def _by_character(tokenizer: Tokenizer, text: str, log_p: Sequence[float]) -> tuple[float, ...]:
-    """What each character costs: of a token, the one in which it begins bears it all."""
+    """Return the cost of each character; a token's whole cost goes to the character in which it begins."""
     if not text:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""A tuning run becomes a picture: its losses, its held-out figures, and what its text samples were like on the way."""
+"""Draws a tuning run: its losses, its held-out figures, and the figures of its text samples."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def bits_per_character(report: TuneReport) -> list[float]:
 
 
 def _smoothed(figures: Sequence[float]) -> list[float]:
-    """The mean of each figure and those just before it, a fiftieth of all; empty where that is one."""
+    """Return moving means over a fiftieth of the figures; empty where that is a single figure."""
     width = len(figures) // _SMOOTHED
     if width < 2:
         return []

@@ -1,4 +1,4 @@
-"""Writes what each document costs under a model into a file. Without Keras, so a wrong path is told before it loads."""
+"""Writes what each document costs under a model to a file. Imports no Keras, so that a wrong path is refused early."""
 
 from __future__ import annotations
 
