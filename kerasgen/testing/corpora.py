@@ -103,11 +103,11 @@ class CorpusContract:
     def test_two_readers_do_not_disturb_each_other(self, corpus: CorpusSource) -> None:
         """The training side and the held-out side may be drawn at once."""
         every = list(corpus.documents())
-        one, other = corpus.documents(), corpus.documents()
-        drawn = [(next(one), next(other)) for _ in every]
+        first, second = corpus.documents(), corpus.documents()
+        drawn = [(next(first), next(second)) for _ in every]
         assert drawn == [(document, document) for document in every]
-        assert next(one, None) is None
-        assert next(other, None) is None
+        assert next(first, None) is None
+        assert next(second, None) is None
 
     def test_documents_are_yielded_one_at_a_time(self, corpus: CorpusSource) -> None:
         """The tally grows with what is drawn: nothing has been read to its end before the first document."""

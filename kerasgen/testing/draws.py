@@ -1,4 +1,4 @@
-"""Whether tokens were drawn as a sampler should draw them from these logits: a chi-square test of many draws.
+"""Tests by chi-square whether a sampler drew tokens with the probabilities that the logits give.
 
 The probabilities are computed here from the samplers' definitions, in float64, and share no code with what drew.
 """
@@ -25,13 +25,13 @@ _FARTHEST = 4.75  # standard deviations of a normal distribution beyond which on
 
 
 def draws(tokenizer: Tokenizer, sampler: str) -> dict[str, Any]:
-    """Return the call that draws the token after one prompt many times, each with numbers of its own."""
+    """Return the arguments of a call that draws one prompt's next token many times, each independently."""
     prompt = tokenizer.encode(PROBE)[:2]
     return {"prompts": [prompt] * DRAWS, "max_new_tokens": 1, "sampler": sampler, "seed": 3} | RAW
 
 
 def figures(drawn: Sequence[Sequence[int]], logits: npt.NDArray[Any], sampler: str) -> dict[str, Any]:
-    """Return how far drawn tokens are from the sampler's probabilities.
+    """Measure how far drawn tokens are from the sampler's probabilities.
 
     Args:
         drawn: one id each, as `draws` asks for them.
@@ -44,7 +44,7 @@ def figures(drawn: Sequence[Sequence[int]], logits: npt.NDArray[Any], sampler: s
     """
     counts = np.bincount([ids[0] for ids in drawn], minlength=len(logits))
     tried = [_distance(counts, probabilities(logits, sampler, slack=slack)) for slack in (0.0, -_SLACK, _SLACK)]
-    chi_square, freedom = min(tried, key=lambda found: _deviations(*found))
+    chi_square, freedom = min(tried, key=lambda distance: _deviations(*distance))
     return {
         "draws": len(drawn),
         "chi_square": chi_square,
@@ -66,36 +66,36 @@ def probabilities(logits: npt.NDArray[Any], sampler: str, *, slack: float = 0.0)
     powers = np.exp(scaled - scaled.max())
     likely = powers / powers.sum()
     order = np.argsort(-scaled, kind="stable")
-    kept = np.ones(len(likely), dtype=np.bool_)
+    is_kept = np.ones(len(likely), dtype=np.bool_)
     if isinstance(spec, TopK):
-        kept[order[spec.k :]] = False
+        is_kept[order[spec.k :]] = False
     elif isinstance(spec, TopP):
-        kept[order] = np.cumsum(likely[order]) - likely[order] < spec.p + slack
+        is_kept[order] = np.cumsum(likely[order]) - likely[order] < spec.p + slack
     elif isinstance(spec, MinP):
-        kept = powers >= spec.p * (1 + slack)
-    found: npt.NDArray[np.float64] = np.where(kept, likely, 0.0)
-    found /= found.sum()
-    return found
+        is_kept = powers >= spec.p * (1 + slack)
+    drawable: npt.NDArray[np.float64] = np.where(is_kept, likely, 0.0)
+    drawable /= drawable.sum()
+    return drawable
 
 
 def _distance(counts: npt.NDArray[Any], likely: npt.NDArray[np.float64]) -> tuple[float, int]:
-    """Chi-square and its degrees of freedom, tokens that are seldom expected pooled until they are expected often."""
+    """Return chi-square and its degrees of freedom; tokens of low expected counts are pooled."""
     wanted = counts.sum() * likely
     if counts[wanted < _IMPOSSIBLE].any():
         return math.inf, 1
     order = np.argsort(-wanted, kind="stable")
     often = int((wanted >= _LEAST_EXPECTED).sum())
     cells = [(counts[place], wanted[place]) for place in order[:often]]
-    rest = (counts[order[often:]].sum(), wanted[order[often:]].sum())
-    if rest[1] >= _LEAST_EXPECTED or not cells:
-        cells.append(rest)
+    pooled = (counts[order[often:]].sum(), wanted[order[often:]].sum())
+    if pooled[1] >= _LEAST_EXPECTED or not cells:
+        cells.append(pooled)
     else:
-        cells[-1] = (cells[-1][0] + rest[0], cells[-1][1] + rest[1])
+        cells[-1] = (cells[-1][0] + pooled[0], cells[-1][1] + pooled[1])
     return float(sum((count - expected) ** 2 / expected for count, expected in cells)), len(cells) - 1
 
 
 def _deviations(chi_square: float, freedom: int) -> float:
-    """How many standard deviations of a normal distribution lie as far out (Wilson and Hilferty 1931)."""
+    """Return chi-square as standard deviations of a normal distribution (Wilson and Hilferty 1931)."""
     if math.isinf(chi_square):
         return math.inf
     if not freedom:  # one cell, in which every draw lies

@@ -106,8 +106,8 @@ class RuntimeContract:
 
             engine: Any = engine_registry.resolve(reference)
             reference = engine.ending_at(end)
-        found = generate_ids(reference, prompts, **settings)
-        return [self.told(reference.tokenizer, several[0].token_ids) for several in found]
+        generated = generate_ids(reference, prompts, **settings)
+        return [self.told(reference.tokenizer, choices[0].token_ids) for choices in generated]
 
     def test_the_tokenizer_is_the_models(self, runtime: Runtime, model: LanguageModel) -> None:
         """Ids would mean other texts."""
@@ -150,15 +150,15 @@ class RuntimeContract:
         for sampler in self._drawing():
             prompts = self.prompts(reference.tokenizer)
             prompts += prompts[:1]
-            found = runtime.generate_ids(prompts, **self.asked(sampler))
-            assert runtime.generate_ids(prompts, **self.asked(sampler)) == found, sampler
-            assert found[-1] != found[0], sampler
+            generated = runtime.generate_ids(prompts, **self.asked(sampler))
+            assert runtime.generate_ids(prompts, **self.asked(sampler)) == generated, sampler
+            assert generated[-1] != generated[0], sampler
             other = self.asked(sampler) | {"seed": 3}
-            assert runtime.generate_ids(prompts, **other) != found, sampler
+            assert runtime.generate_ids(prompts, **other) != generated, sampler
             own = dataclasses.replace(samplers.REGISTRY.resolve(sampler), seed=3)
-            assert runtime.generate_ids(prompts, **self.asked(own)) == found, "a call's seed comes first"
+            assert runtime.generate_ids(prompts, **self.asked(own)) == generated, "a call's seed comes first"
             if self.seeds_are_the_models:
-                assert found == self.expected(reference, prompts, **self.asked(sampler)), sampler
+                assert generated == self.expected(reference, prompts, **self.asked(sampler)), sampler
 
     def test_what_is_drawn_is_distributed_as_the_models_logits_say(
         self, runtime: Runtime, model: LanguageModel
@@ -193,8 +193,8 @@ class RuntimeContract:
                 asked = self.asked(sampler) | {"valid_utf8": valid_utf8}
                 assert runtime.generate_ids(prompts, **asked) == self.expected(reference, prompts, **asked), sampler
         for sampler in self.samplers:
-            found = runtime.generate_ids(prompts, **self.asked(sampler) | {"valid_utf8": True})
-            text = tokenizer.decode([*prompts[-1], *found[-1]], skip_special_tokens=True)
+            generated = runtime.generate_ids(prompts, **self.asked(sampler) | {"valid_utf8": True})
+            text = tokenizer.decode([*prompts[-1], *generated[-1]], skip_special_tokens=True)
             assert "\ufffd" not in text.rstrip("\ufffd"), sampler
 
     def _drawing(self) -> tuple[str, ...]:

@@ -65,14 +65,14 @@ class SamplerConformance:
         """A spec can be built and saved where there is no Keras, and before a backend is chosen."""
         kind = type(self.make())
         code = f"import sys, {kind.__module__}; print(*(set({_HEAVY!r}) & set(sys.modules)))"
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
             text=True,
             check=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        assert found.stdout.split() == []
+        assert process.stdout.split() == []
 
     @pytest.mark.parametrize("where", ["numpy", "keras"])
     def test_an_excluded_token_is_never_chosen(self, where: str) -> None:
@@ -102,8 +102,8 @@ class SamplerConformance:
     def test_draws_matter_where_it_says_so(self) -> None:
         """A kind whose `draws` is False gives one text for every seed."""
         spec, logits = self._token_sampler(), np.zeros((1, _SIZE))
-        found = {int(_choose(spec, "numpy", logits, np.array([u]))[0]) for u in np.linspace(0, 0.99, 40)}
-        assert (len(found) > 1) == type(spec).draws
+        chosen = {int(_choose(spec, "numpy", logits, np.array([u]))[0]) for u in np.linspace(0, 0.99, 40)}
+        assert (len(chosen) > 1) == type(spec).draws
 
     def test_it_takes_none_but_the_likeliest_where_it_says_so(self) -> None:
         """A kind that says how far it reaches chooses the same when it sees these tokens alone."""
@@ -137,7 +137,7 @@ class SamplerConformance:
 
 
 def _logits() -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Rows of all sorts: random, flat, with one token left, and mostly excluded."""
+    """Return rows of logits of all sorts: random, flat, with one token left, and mostly excluded."""
     logits = np.random.default_rng(0).normal(scale=2.0, size=(7, _SIZE))
     logits[1] = 0.0
     logits[2, np.arange(_SIZE) != 4] = float("-inf")
@@ -152,5 +152,5 @@ def _choose(spec: TokenSampler, where: str, logits: Any, uniforms: Any) -> Any:
     backend.use()
     from keras import ops
 
-    given = [ops.convert_to_tensor(np.asarray(array, dtype="float32")) for array in (logits, uniforms)]
-    return np.asarray(ops.convert_to_numpy(spec.choose(ops, *given)))
+    tensors = [ops.convert_to_tensor(np.asarray(array, dtype="float32")) for array in (logits, uniforms)]
+    return np.asarray(ops.convert_to_numpy(spec.choose(ops, *tensors)))

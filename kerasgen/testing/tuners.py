@@ -205,8 +205,8 @@ class TunerContract:
         assert 0 < report.resumed_from <= last
         assert report.losses == tuned.report.losses
         assert report.validations == tuned.report.validations
-        for found, expected in zip(again.network.weights, tuned.model.network.weights, strict=True):
-            np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+        for resumed, expected in zip(again.network.weights, tuned.model.network.weights, strict=True):
+            np.testing.assert_array_equal(np.asarray(resumed), np.asarray(expected))
 
     def test_there_must_be_a_checkpoint_to_resume(self, tuner: FineTuner, tmp_path: Path) -> None:
         """Asked to go on from nothing, a tuner says so."""
