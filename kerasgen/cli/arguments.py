@@ -10,7 +10,7 @@ from kerasgen.keywords import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Say which of its choices a word comes close to."""
+    """Argument parser whose errors suggest the closest choice."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:

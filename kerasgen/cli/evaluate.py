@@ -55,7 +55,7 @@ def run(chosen: argparse.Namespace) -> int:
     pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend)
     if chosen.corpus is None and pipeline.corpus is None:
         raise ArgumentError(f"{chosen.source!r} brings no corpus of its own. Say which texts to score: `corpus`.")
-    found = pipeline.evaluate(
+    evaluation = pipeline.evaluate(
         sources.corpus_of(chosen.corpus),
         batch_size=chosen.batch_size,
         texts=chosen.texts,
@@ -64,5 +64,5 @@ def run(chosen: argparse.Namespace) -> int:
         self_bleu=chosen.self_bleu,
         scores_path=chosen.scores_path,
     )
-    show(found)
+    show(evaluation)
     return 0

@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="starter, smollm2, a KerasHub preset's name, a model's directory or GGUF file",
     )
     parser.add_argument("--tuner", default="full", help="such as full:warmup_steps=20 or lora:rank=16")
-    for name, (kind, said) in _TUNER_SETTINGS.items():
+    for name, (kind, description) in _TUNER_SETTINGS.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, metavar="N", help=f"{said} (default: the tuner's)"
+            f"--{name.replace('_', '-')}", type=kind, metavar="N", help=f"{description} (default: the tuner's)"
         )
     parser.add_argument("--sampler", default="top_k", help="how the saved pipeline chooses tokens")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the run and the saved pipeline")
@@ -87,7 +87,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _tuner(chosen: argparse.Namespace) -> Any:
-    """The tuner of `--tuner` with the settings that have flags of their own.
+    """Return the tuner of `--tuner` with the settings that have flags of their own.
 
     Raises:
         TuneArgumentError: one is given both ways, or is wrong.
@@ -99,5 +99,7 @@ def _tuner(chosen: argparse.Namespace) -> Any:
     name, written = specs.split_text(chosen.tuner, error=TuneArgumentError)
     twice = sorted(settings.keys() & written.keys())
     if twice:
-        raise TuneArgumentError(f"{', '.join(f'`{one}`' for one in twice)} must be said once. --tuner says it too.")
+        raise TuneArgumentError(
+            f"{', '.join(f'`{setting}`' for setting in twice)} must be said once. --tuner says it too."
+        )
     return tuners.REGISTRY.build(name, {**written, **settings})

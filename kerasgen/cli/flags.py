@@ -36,42 +36,42 @@ def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
     return message + listed + taken
 
 
-def unrecognized(given: Sequence[str], parser: argparse.ArgumentParser) -> str:
+def unrecognized(arguments: Sequence[str], parser: argparse.ArgumentParser) -> str:
     """Return what is wrong with arguments that the command doesn't have, and what was meant by the first flag.
 
     Args:
-        given: the arguments.
+        arguments: the arguments.
         parser: of the command.
     """
-    said = f"unrecognized arguments: {' '.join(given)}"
-    place = next((n for n, one in enumerate(given) if one.startswith("--")), None)
+    message = f"unrecognized arguments: {' '.join(arguments)}"
+    place = next((n for n, argument in enumerate(arguments) if argument.startswith("--")), None)
     if place is None:
-        return said
-    word, _, value = given[place][2:].partition("=")
-    word, value = word.replace("-", "_"), value or "".join(given[place + 1 : place + 2]) or "…"
+        return message
+    word, _, value = arguments[place][2:].partition("=")
+    word, value = word.replace("-", "_"), value or "".join(arguments[place + 1 : place + 2]) or "…"
     spelled = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
     own = keywords.same(word, spelled)
     if own is not None:
-        return f"{said}. Did you mean {spelled[own]!r}?"
+        return f"{message}. Did you mean {spelled[own]!r}?"
     if "sampler" in spelled and borrowed(word) is not None:
-        return f"{said}. How tokens are chosen is the sampler's: --sampler {as_text(word, value)}"
+        return f"{message}. How tokens are chosen is the sampler's: --sampler {as_text(word, value)}"
     tuned = _of_tuner(word, value) if "tuner" in spelled else None
     if tuned is not None:
-        return f"{said}. That is the tuner's: --tuner {tuned}"
+        return f"{message}. That is the tuner's: --tuner {tuned}"
     close = [repr(spelled[name]) for name in keywords.near(word, spelled)]
-    return f"{said}. Did you mean {' or '.join(close)}?" if close else said
+    return f"{message}. Did you mean {' or '.join(close)}?" if close else message
 
 
 # Settings of corpora that errors name as a way out.
 _OF_CORPORA = ("on_error", "check_kind", "encoding")
 
 
-def _in_corpus(found: re.Match[str]) -> str:
-    return f"write {found[1]}={found[2].lower()} after the corpus's path, with a comma between"
+def _in_corpus(match: re.Match[str]) -> str:
+    return f"write {match[1]}={match[2].lower()} after the corpus's path, with a comma between"
 
 
 def _of_tuner(word: str, value: str) -> str | None:
-    """The tuner with a setting, as a spec; None for a word that no tuner knows."""
+    """Return the spec of a tuner with this setting; None for a word that no tuner knows."""
     from kerasgen.tuners.full import FullTuner
     from kerasgen.tuners.lora import LoraTuner
 
@@ -82,17 +82,17 @@ def _of_tuner(word: str, value: str) -> str | None:
     return None
 
 
-def _written(flag: str, found: re.Match[str]) -> str:
-    value = found["value"]
+def _written(flag: str, match: re.Match[str]) -> str:
+    value = match["value"]
     if value in ("True", "False", "None"):
         return flag if value == "True" else f"no {flag}"
     return f"{flag} {value}"
 
 
 def _spellings(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """How the command spells each argument, the longest names first."""
-    found = {}
+    """Return how the command spells each argument, the longest names first."""
+    spelling = {}
     for action in parser._actions:
         long = [name for name in action.option_strings if name.startswith("--")]
-        found[action.dest] = long[0] if long else str(action.metavar or action.dest.upper())
-    return {name: found[name] for name in sorted(found, key=len, reverse=True)}
+        spelling[action.dest] = long[0] if long else str(action.metavar or action.dest.upper())
+    return {name: spelling[name] for name in sorted(spelling, key=len, reverse=True)}

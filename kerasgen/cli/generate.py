@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prompts", metavar="PROMPT", nargs="+", help="what to go on from; - reads one prompt from standard input"
     )
     length = parser.add_mutually_exclusive_group()
-    for name, said in _SETTINGS.items():
-        add_setting(length if name in ("max_new_tokens", "max_length") else parser, name, **said)
+    for name, options in _SETTINGS.items():
+        add_setting(length if name in ("max_new_tokens", "max_length") else parser, name, **options)
     parser.add_argument(
         "--stream",
         action=argparse.BooleanOptionalAction,
@@ -87,20 +87,22 @@ def run(chosen: argparse.Namespace) -> int:
         settings.pop("batch_size", None)
         _show(writer.stream(prompts[0], settings))
         return 0
-    found = writer.generate(prompts, settings)
-    texts = found if copies is None else [text for several in found for text in several]
+    written = writer.generate(prompts, settings)
+    texts = written if copies is None else [text for copies_of_prompt in written for text in copies_of_prompt]
     show("\n\n".join(texts))
     return 0
 
 
-def _prompts(given: list[str]) -> list[str]:
-    if given.count(sources.STANDARD_INPUT) > 1:
+def _prompts(arguments: list[str]) -> list[str]:
+    if arguments.count(sources.STANDARD_INPUT) > 1:
         raise ArgumentError("Standard input is read once: - may be one prompt, not several.")
-    return [sources.read_text() if prompt == sources.STANDARD_INPUT else sources.as_text(prompt) for prompt in given]
+    return [
+        sources.read_text() if prompt == sources.STANDARD_INPUT else sources.as_text(prompt) for prompt in arguments
+    ]
 
 
 def _fitting(space: TextSpace, prompts: list[str]) -> int:
-    """The new tokens that are asked for where the command doesn't say, at most as many as fit after each prompt.
+    """Return the default number of new tokens: at most as many as fit after each prompt.
 
     For a prompt that leaves no room it is one, which generating refuses.
     """

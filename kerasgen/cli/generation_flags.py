@@ -34,6 +34,6 @@ def add_setting(
     elif "Sequence[str]" in str(field.type) or "Collection[str]" in str(field.type):
         options |= {"action": "append", "metavar": "TEXT"}
         such_as = such_as or f"each --{name} names one"
-    said = ", ".join(filter(None, [summary(name), such_as]))
+    help_text = ", ".join(filter(None, [summary(name), such_as]))
     flags = [*([short] if short else []), f"--{name.replace('_', '-')}"]
-    parser.add_argument(*flags, dest=name, help=f"{said} (default: {shown})", **options)
+    parser.add_argument(*flags, dest=name, help=f"{help_text} (default: {shown})", **options)

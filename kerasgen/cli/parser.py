@@ -1,4 +1,4 @@
-"""The parser of the command line; each command's own module says what it takes."""
+"""Builds the parser of the command line; each command's own module adds its arguments."""
 
 from __future__ import annotations
 

@@ -53,9 +53,9 @@ def open_pipeline(source: str, *, backend: str | None) -> Pipeline:
 
 def read_text() -> str:
     """Return what standard input holds, without the line end that a shell puts after it."""
-    found = sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read()
     try:
-        text = found.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         raise ArgumentError(f"Standard input must be UTF-8: {cause}.") from None
     return text.removesuffix("\n").removesuffix("\r")
