@@ -1,4 +1,4 @@
-"""Low-rank adapters beside frozen weights: put on, taken off, saved apart. Works on a built Keras model."""
+"""Adds low-rank adapters beside a model's frozen weights, merges them, saves and loads them. Works on a built model."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def current(model: LanguageModel) -> AdapterConfig | None:
 
 
 def digest_of_others(model: LanguageModel) -> str:
-    """Return digits that change with any weight but the adapters': with equal ones, saving those says all."""
+    """Return a digest of all weights but the adapters': while it is equal, saving the adapters is enough."""
     thin = {id(variable) for _, variable in _thin(model)}
     digest = hashlib.blake2b()
     for variable in model.network.weights:
@@ -200,9 +200,9 @@ def save(model: LanguageModel, directory: Path) -> None:
         raise TuneArgumentError("This model carries no adapters. Save the whole model instead.")
     tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
     base = {"weights": digest_of_others(model), "tokenizer": model.tokenizer.digest()}
-    said = asdict(config) | {"base": base}
+    settings = asdict(config) | {"base": base}
     atomic.write(directory / WEIGHTS_FILE, save(tensors))  # safetensors' own writer has errors of its own
-    atomic.write(directory / CONFIG_FILE, json.dumps(said, indent=2, allow_nan=False) + "\n")
+    atomic.write(directory / CONFIG_FILE, json.dumps(settings, indent=2, allow_nan=False) + "\n")
 
 
 def load(model: LanguageModel, directory: Path) -> None:
@@ -273,7 +273,7 @@ def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
 
 
 def _roles(model: LanguageModel) -> dict[int, str]:
-    """What each Keras layer of a block is by the table of the model's architecture, such as `up`, by its identity."""
+    """Return the role of each Keras layer of a block, such as `up`, by the layer's `id`."""
     if model.container is not None:
         blocks = model.container.decoder.parts["layers"]
     else:
@@ -299,7 +299,7 @@ def _carrying(model: LanguageModel) -> list[Any]:
 
 
 def _thin(model: LanguageModel) -> Iterator[tuple[str, Any]]:
-    """The adapters' variables by their place: names of layers repeat, their order does not."""
+    """Yield the adapters' variables, numbered by their place, because names of layers repeat."""
     for index, layer in enumerate(_carrying(model)):
         yield f"{index:04d}.{layer.name}.lora_kernel_a", layer.lora_kernel_a
         yield f"{index:04d}.{layer.name}.lora_kernel_b", layer.lora_kernel_b

@@ -233,7 +233,7 @@ class TuneReport:
         if self.split_documents:
             lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")
         lines += _vocabulary_lines(self.vocabulary)
-        lines += [f"warning: {said}" for said in self.warnings]
+        lines += [f"warning: {warning}" for warning in self.warnings]
         dropped = self.corpus.get("dropped")
         near = self.corpus.get("near_duplicates")
         if near:

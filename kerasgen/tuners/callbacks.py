@@ -1,4 +1,4 @@
-"""What happens between two steps: losses are kept, checkpoints written, held-out documents scored, texts written.
+"""Callbacks of a run: they keep losses, write checkpoints, score held-out documents and generate texts.
 
 Keras callbacks. Imports Keras: import it late.
 """
@@ -188,15 +188,15 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._right.clear()
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:
-        """The error for a step whose result is not finite; no checkpoint was written of it."""
+        """Return the error for a step whose result is not finite; no checkpoint was written of it."""
         rate = self.learning_rate(max(step - 1, 0))
-        kept = f" The last checkpoint, from before, is {self.checkpoint}." if self.checkpoint else ""
+        last_checkpoint = f" The last checkpoint, from before, is {self.checkpoint}." if self.checkpoint else ""
         wider = ""
         if isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer):
             wider = " float16 holds nothing above 65,504: precision='mixed_bfloat16' or 'float32' may be all it takes."
         return NonFiniteLossError(
             f"{what} at step {step}, at a learning rate of {rate:.3g}. Lower the learning rate, add warmup_steps, or "
-            f"lower clip_norm.{wider}{kept}",
+            f"lower clip_norm.{wider}{last_checkpoint}",
             step=step,
             learning_rate=rate,
             checkpoint=None if self.checkpoint is None else str(self.checkpoint),
@@ -284,14 +284,14 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         """
         assert self.validate is not None
         self._attach()
-        found = self.validate()
-        if math.isfinite(found.loss):
-            return found
+        validation = self.validate()
+        if math.isfinite(validation.loss):
+            return validation
         if self.step:
-            raise self._diverged(f"The held-out loss became {found.loss}", self.step)
+            raise self._diverged(f"The held-out loss became {validation.loss}", self.step)
         raise NonFiniteLossError(
-            f"The held-out loss is {found.loss} before the first step: the model's weights hold NaN or are too large. "
-            "Load the model anew, or another one; precision='float32' tells whether rounding is at fault.",
+            f"The held-out loss is {validation.loss} before the first step: the model's weights hold NaN or are too "
+            "large. Load the model anew, or another one; precision='float32' tells whether rounding is at fault.",
             step=0,
             learning_rate=self.learning_rate(0),
         )
@@ -315,13 +315,13 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         """Score the held-out documents, once for each step; stop the run if that is the lesson."""
         if self.validate is None or (self.seen.validations and self.seen.validations[-1].step == self.step):
             return
-        found = self.measure()
-        self.seen.validations.append(found)
+        validation = self.measure()
+        self.seen.validations.append(validation)
         self._validated = self.digest()
         if self.patience is None or self.keep_best is None:
             return
-        if found.loss < self.seen.best_loss:
-            self.seen.best_loss, self.seen.waited = found.loss, 0
+        if validation.loss < self.seen.best_loss:
+            self.seen.best_loss, self.seen.waited = validation.loss, 0
             self.keep_best()
         else:
             self.seen.waited += 1

@@ -1,4 +1,4 @@
-"""What a run's checkpoint holds, and whether it fits the run that goes on from it. Imports Keras: import it late."""
+"""Collects what a run's checkpoint holds, and checks that it fits the resumed run. Imports Keras: import it late."""
 
 from __future__ import annotations
 
@@ -111,10 +111,10 @@ def restore(saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mappin
     then = fingerprint_then(saved, trainer)
     different = sorted(key for key in fingerprint.keys() | then.keys() if fingerprint.get(key) != then.get(key))
     if different:
-        told = ", ".join(_difference(key, then.get(key), fingerprint.get(key)) for key in different)
+        differences = ", ".join(_difference(key, then.get(key), fingerprint.get(key)) for key in different)
         raise CheckpointError(
-            f"The checkpoint in {directory} is of another run: {told} differ. Ask for the same settings, data and "
-            "backend, or start anew with resume=False."
+            f"The checkpoint in {directory} is of another run: {differences} differ. Ask for the same settings, data "
+            "and backend, or start anew with resume=False."
         )
     assign(state_variables(trainer), saved.tensors, directory)
 
@@ -157,8 +157,8 @@ def write_report(directory: Path, report: TuneReport) -> None:
     Raises:
         CheckpointError: it can't be written; the checkpoints are untouched.
     """
-    said = json.dumps(report.to_dict(), indent=2, allow_nan=False)
-    checkpoints.write_bytes(directory / REPORT_FILE, said.encode(), then=GO_ON)
+    content = json.dumps(report.to_dict(), indent=2, allow_nan=False)
+    checkpoints.write_bytes(directory / REPORT_FILE, content.encode(), then=GO_ON)
 
 
 def clear(directory: Path) -> None:

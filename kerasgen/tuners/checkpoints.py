@@ -1,4 +1,4 @@
-"""A run's state on disk: weights, optimizer, step and history, written whole or not at all."""
+"""Writes and reads a run's checkpoints: weights, optimizer, step and history, whole or not at all."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def _digest(tensors: bytes, state: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in state.items() if key != "sha256"}
+    hashed = {key: value for key, value in state.items() if key != "sha256"}
     sha256 = hashlib.sha256(tensors)
-    sha256.update(json.dumps(rest, allow_nan=False).encode())
+    sha256.update(json.dumps(hashed, allow_nan=False).encode())
     return sha256.hexdigest()

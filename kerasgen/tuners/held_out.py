@@ -1,4 +1,4 @@
-"""Held-out documents become a figure at a bounded cost: those that every validation of a run scores.
+"""Chooses the held-out documents that each validation of a run scores, at a bounded cost.
 
 Imports NumPy: import it late.
 """

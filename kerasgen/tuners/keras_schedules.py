@@ -1,4 +1,4 @@
-"""A learning-rate schedule of Keras's as a setting: a value that can be compared, printed and saved.
+"""Holds a Keras learning-rate schedule as a setting: a value that can be compared, printed and saved.
 
 Imports Keras only for who has a schedule of it, and when one is built again.
 """
@@ -13,7 +13,7 @@ from kerasgen.errors import TuneArgumentError
 
 
 class KerasSchedule(dict[str, Any]):
-    """What Keras writes down of a schedule: `class_name`, `config`, `module` and `registered_name`."""
+    """A serialized Keras schedule: `class_name`, `config`, `module` and `registered_name`."""
 
     live: Any = None
     """The schedule itself, where it was given in this process; it is no part of the value."""
@@ -42,7 +42,7 @@ class KerasSchedule(dict[str, Any]):
 
 
 def taken(value: Any) -> Any:
-    """Return the `KerasSchedule` of a schedule or of what Keras wrote down of one, and anything else as it is.
+    """Convert a Keras schedule, or its serialized form, to a `KerasSchedule`; return anything else as it is.
 
     Raises:
         TuneArgumentError: it is a callable or a schedule that can't be written down.
@@ -63,11 +63,11 @@ def taken(value: Any) -> Any:
     import keras
 
     try:
-        found = KerasSchedule(json.loads(json.dumps(keras.saving.serialize_keras_object(value), allow_nan=False)))
+        schedule = KerasSchedule(json.loads(json.dumps(keras.saving.serialize_keras_object(value), allow_nan=False)))
     except (NotImplementedError, TypeError, ValueError) as cause:
         raise TuneArgumentError(
             f"The schedule {type(value).__name__} can't be written down, so no run could go on with it: {cause}. Give "
             "it a get_config that returns the constructor's arguments as plain numbers, text and lists."
         ) from cause
-    found.live = value
-    return found
+    schedule.live = value
+    return schedule

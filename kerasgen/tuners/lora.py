@@ -64,12 +64,12 @@ class LoraTuner(GradientTuner):
         *,
         cache: Path | None = None,
     ) -> Mapping[str, Any]:
-        """Do to the model's vocabulary what `vocabulary` says, which is nothing unless it is asked for.
+        """Change the model's vocabulary as `vocabulary` says; by default, not at all.
 
         New rows of the embeddings would have to be saved beside the adapters, which then fit no other model.
         """
-        kept = self if self.vocabulary is not None else dataclasses.replace(self, vocabulary="keep")
-        return super(LoraTuner, kept).adapt_vocabulary(model, texts, held_out, cache=cache)
+        tuner = self if self.vocabulary is not None else dataclasses.replace(self, vocabulary="keep")
+        return super(LoraTuner, tuner).adapt_vocabulary(model, texts, held_out, cache=cache)
 
     def tune_job(self, job: TuneJob) -> TuneReport:
         """Tune adapters beside the weights; see `FineTuner.tune`.

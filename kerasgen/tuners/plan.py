@@ -1,4 +1,4 @@
-"""Rows become batches in a seeded order that any step can be found in again. Imports Keras: import it late."""
+"""Divides rows into batches in a seeded order, in which any step can be found again. Imports Keras: import it late."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kerasgen.tokens.packing import Rows, block
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which rows make which batch of which optimizer step.
+    """The assignment of rows to batches and optimizer steps.
 
     An optimizer step takes a window of `batches_per_step` batches. An epoch is filled up to whole windows with empty
     rows, which weigh nothing.

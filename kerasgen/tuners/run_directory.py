@@ -22,7 +22,7 @@ from kerasgen.tuners.base import FineTuner
 
 @contextmanager
 def run_directory(
-    given: str | os.PathLike[str] | None,
+    directory: str | os.PathLike[str] | None,
     model: LanguageModel,
     train: EncodedDocuments,
     tuner: FineTuner,
@@ -36,20 +36,20 @@ def run_directory(
     with no others, finds it.
 
     Args:
-        given: the folder that was asked for, or None.
+        directory: the folder that was asked for, or None.
         model: that is tuned.
         train: the documents that it is tuned on.
         tuner: with its settings.
         seed: of the run.
         backend: that Keras runs on.
     """
-    if given is not None:
-        yield Path(given)
+    if directory is not None:
+        yield Path(directory)
         return
     from platformdirs import user_state_path
 
-    said = json.dumps([train.digest(), model.source, repr(tuner), seed, backend], allow_nan=False)
-    folder = user_state_path("kerasgen") / "runs" / hashlib.sha256(said.encode()).hexdigest()[:16]
+    identity = json.dumps([train.digest(), model.source, repr(tuner), seed, backend], allow_nan=False)
+    folder = user_state_path("kerasgen") / "runs" / hashlib.sha256(identity.encode()).hexdigest()[:16]
     yield folder
     with suppress(LockedError, OSError), alone(folder):  # unless the next one has begun there
         staging.remove(folder)

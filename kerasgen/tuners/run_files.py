@@ -1,4 +1,4 @@
-"""A run becomes files of its directory, and files the run again. Of several processes, one writes.
+"""Saves a run to the files of its directory, and resumes it from them. Of several processes, one writes.
 
 Imports Keras: import it late.
 """
@@ -88,11 +88,11 @@ class Recorder:
         return written
 
     def is_finite(self) -> bool:
-        """Return whether every number of the run's state is one, and not NaN or infinite."""
+        """Return whether every number of the run's state is finite."""
         return all(map(_is_finite, _gathered(self._variables).values()))
 
     def digest(self) -> str:
-        """Return digits that change with any of the weights."""
+        """Return a digest of the weights."""
         digest = hashlib.blake2b()
         for tensor in _gathered(self._trained()).values():
             digest.update(np.ascontiguousarray(tensor).data)
@@ -126,5 +126,5 @@ def _is_finite(tensor: Any) -> bool:
 
 
 def _gathered(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of variables on this host, whole however devices share them."""
+    """Return the values of variables on this host, whole however devices share them."""
     return {name: sharding.gathered(variable) for name, variable in variables.items()}

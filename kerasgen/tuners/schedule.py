@@ -60,7 +60,7 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: 
 
 
 class OfEachStep(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """A schedule of a person's, which counts optimizer steps where Keras's optimizer counts batches.
+    """A user's schedule, called with optimizer steps where Keras's optimizer counts batches.
 
     Args:
         schedule: of optimizer steps.

@@ -1,4 +1,4 @@
-"""What every tuner that follows gradients can be told, checked once."""
+"""The settings of every tuner that follows gradients, checked once."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class GradientTuner(FineTuner):
         *,
         cache: Path | None = None,
     ) -> Mapping[str, Any]:
-        """Do to the model's vocabulary what `vocabulary` says; see `FineTuner.adapt_vocabulary`.
+        """Change the model's vocabulary as `vocabulary` says; see `FineTuner.adapt_vocabulary`.
 
         Raises:
             TuneArgumentError: the model's family or tokenizer can't be changed so, or the model can't be tuned at all.

@@ -1,4 +1,4 @@
-"""One run on several devices, or in several processes, by `keras.distribution` on JAX. Imports Keras: import it late.
+"""Spreads a run over devices or processes, by `keras.distribution` on JAX. Imports Keras: import it late.
 
 The model was made on one device. Its variables are placed on the mesh when a run begins, and gathered when it ends.
 """
@@ -27,7 +27,7 @@ _barriers = itertools.count()  # every process passes the same ones in the same 
 
 @dataclass(frozen=True)
 class Share:
-    """What part of each batch this process reads, and whether it writes.
+    """The part of each batch that this process reads, and whether it writes files.
 
     Args:
         count: into how many parts processes split a batch.

@@ -1,4 +1,4 @@
-"""How fast a run is, against what the device can do. Imports Keras: import it late."""
+"""Measures how fast a run is, against what the device can do. Imports Keras: import it late."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def _compiled() -> Any:
     return lambda matrix: ops.matmul(matrix, matrix)
 
 
-def _wait(found: Any) -> None:
-    if hasattr(found, "block_until_ready"):
-        found.block_until_ready()
+def _wait(array: Any) -> None:
+    if hasattr(array, "block_until_ready"):
+        array.block_until_ready()
     else:
-        keras.ops.convert_to_numpy(found[:1, :1])
+        keras.ops.convert_to_numpy(array[:1, :1])

@@ -114,7 +114,7 @@ def compiled(
 
 @contextmanager
 def outside(trainer: Trainer, precision: str) -> Iterator[None]:
-    """Let the model be meanwhile what it is outside of `fit`: with its current weights, which JAX has elsewhere.
+    """Give the model its current weights for a while, as outside of `fit`; on JAX they are elsewhere meanwhile.
 
     What changes in it is trained on.
 

@@ -1,4 +1,4 @@
-"""Tokens become weights: Keras's `fit` over packed rows, with exact resume. Imports Keras: import it late."""
+"""Trains a model: Keras's `fit` over packed rows, with exact resume. Imports Keras: import it late."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _within(around: Callable[[], AbstractContextManager[None]], act: Callable[[]
 
 
 class _Done(NamedTuple):
-    """What was trained on, and how long it took."""
+    """The figures of a finished training: what it was trained on, and how long it took."""
 
     tokens: int
     characters: int

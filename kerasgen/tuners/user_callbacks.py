@@ -1,4 +1,4 @@
-"""A person's callbacks: which of Keras's callbacks fit a run, and in which state they see the model.
+"""Checks a user's Keras callbacks, and gives them the model in a usable state.
 
 Imports Keras: import it late.
 """
@@ -39,10 +39,10 @@ def checked(callbacks: Any, *, has_held_out: bool = True) -> list[Any]:
     Raises:
         TuneArgumentError: one of them is no callback, would work against the run, or watches what no run has.
     """
-    found = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else _listed(callbacks)
+    listed = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else _listed(callbacks)
     logs = (*LOGS, *VALIDATION_LOGS) if has_held_out else LOGS
-    own = all(type(callback).__module__.startswith("keras.") for callback in found)
-    for callback in found:
+    own = all(type(callback).__module__.startswith("keras.") for callback in listed)
+    for callback in listed:
         if not isinstance(callback, keras.callbacks.Callback):
             hint = " It is a class; write it with its settings, in brackets." if isinstance(callback, type) else ""
             raise TuneArgumentError(
@@ -60,7 +60,7 @@ def checked(callbacks: Any, *, has_held_out: bool = True) -> list[Any]:
                 f"{type(callback).__name__}(monitor={monitor!r}) would watch for what no run has. There are: "
                 f"{', '.join(logs)}.{held_out}"
             )
-    return found
+    return listed
 
 
 def _listed(callbacks: Any) -> list[Any]:
@@ -72,7 +72,7 @@ def _listed(callbacks: Any) -> list[Any]:
 
 
 class Guest(keras.callbacks.Callback):  # type: ignore[misc]
-    """A person's callback, called while the model is as they know it: its weights are there, and current.
+    """Wraps a user's callback so that it sees the model with its current weights.
 
     Args:
         callback: a person's.

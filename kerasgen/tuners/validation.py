@@ -1,4 +1,4 @@
-"""Whether the settings of a run fit its model and device, told before anything is changed.
+"""Checks that the settings of a run fit its model and device, before anything is changed.
 
 Imports Keras: import it late.
 """

@@ -1,4 +1,4 @@
-"""A model and the texts it shall be tuned on become the same model over a vocabulary that fits them."""
+"""Changes a model's vocabulary to fit the texts that it shall be tuned on."""
 
 from __future__ import annotations
 
@@ -88,18 +88,18 @@ def adapt(
         return dict(record)
     if isinstance(old, PretrainedTokenizer):
         use = tokens.use_of(texts(), old)
-        found = CandidateVocabularies(use, pretrained_vocabulary.trim(old, use), None)
+        candidates = CandidateVocabularies(use, pretrained_vocabulary.trim(old, use), None)
     else:
         assert isinstance(old, ByteLevelBPE)
         if asked is None and (well := _spelt_well(survey.found, old, cache)):
             return {"asked": asked, "choice": "keep", "reason": well}
-        found = candidate_vocabularies(
+        candidates = candidate_vocabularies(
             texts, old, digest=digest, extending=asked in ("extend", "auto", None), directory=cache
         )
-    if not found.use.characters:
+    if not candidates.use.characters:
         raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
-    choice, reason = _choose(model, asked, found)
-    before: dict[str, Any] = _figures(model, found.use.tokens_per_character)
+    choice, reason = _choose(model, asked, candidates)
+    before: dict[str, Any] = _figures(model, candidates.use.tokens_per_character)
     if held_out is not None and choice != "keep":
         measure = bits_per_character or (lambda texts: measured(model, texts))
         before["bits_per_character"] = measure(held_out)
@@ -111,7 +111,7 @@ def adapt(
     from kerasgen.tuners import adapters
 
     adapters.merge(model)
-    chosen = found.trimmed if choice == "trim" or found.extended is None else found.extended
+    chosen = candidates.trimmed if choice == "trim" or candidates.extended is None else candidates.extended
     models.adapt(model, chosen, record={})
     record |= {"tokenizer": chosen.tokenizer.digest(), "first_added": chosen.first_added}
     record |= {"after": _figures(model, chosen.tokens_per_character)}
@@ -169,15 +169,15 @@ def record_validation(model: LanguageModel, record: Mapping[str, Any], report: T
 
 
 def _choose(
-    model: LanguageModel, asked: tokens.Vocabulary | None, found: CandidateVocabularies
+    model: LanguageModel, asked: tokens.Vocabulary | None, candidates: CandidateVocabularies
 ) -> tuple[Literal["keep", "trim", "extend"], str]:
     if asked == "trim" or asked == "extend":
         return asked, "asked for"
-    assert found.extended is not None
-    use = found.use
+    assert candidates.extended is not None
+    use = candidates.use
     longer, size = use.tokens_per_character, len(use.counts)
-    shorter = found.extended.tokens_per_character
-    saved = (model.vocabulary_size - found.trimmed.tokenizer.vocabulary_size) * model.hidden_dim
+    shorter = candidates.extended.tokens_per_character
+    saved = (model.vocabulary_size - candidates.trimmed.tokenizer.vocabulary_size) * model.hidden_dim
     share = saved / _parameters(model)
     figures = (
         f"{longer:.2f} tokens a character against {shorter:.2f} with whole characters and frequent pieces; "
