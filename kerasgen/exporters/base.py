@@ -53,12 +53,12 @@ class Artefact:
         """Say what was written, how large it is, and what its proof found."""
         written = sum(size for size in self.report.get("files", {}).values() if isinstance(size, (int, float)))
         parity = self.report.get("parity", {})
-        said = f"{self.exporter}: {self.path}" + (f", {written / 2**20:.1f} MiB" if written else "")
+        summary = f"{self.exporter}: {self.path}" + (f", {written / 2**20:.1f} MiB" if written else "")
         if "greedy_equal" in parity:
             equal = "equal to the model's" if parity["greedy_equal"] else "as near to the model's as its limits ask"
-            said += f"; {sum(parity['new_tokens']):,} greedy tokens {equal}"
+            summary += f"; {sum(parity['new_tokens']):,} greedy tokens {equal}"
         speed = parity.get("tokens_per_second")
-        return said + (f", {speed:,.0f} tokens/s" if isinstance(speed, (int, float)) else "")
+        return summary + (f", {speed:,.0f} tokens/s" if isinstance(speed, (int, float)) else "")
 
     def __repr__(self) -> str:
         return f"Artefact(path={str(self.path)!r}, exporter={self.exporter!r})"
@@ -125,7 +125,7 @@ class Exporter(metaclass=Checked):
 
 
 def check_limit(name: str, value: Any) -> None:
-    """Check what an exporter's argument allows at most, or asks for at least.
+    """Check that an exporter's limit, an upper or a lower bound, is a usable number.
 
     Raises:
         ExportArgumentError: it is no finite number of at least 0.

@@ -1,4 +1,4 @@
-"""Which samplers a graph can hold: beam search, and every kind that says which settings are inputs of its choice."""
+"""Finds the samplers that a graph can hold: beam search, and every class that declares the inputs of its choice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAKEN = {
 
 
 def token_sampler(name: str) -> type[TokenSampler]:
-    """Return the kind of sampler that is registered under a name and that a graph can hold.
+    """Return the class of a registered sampler that a graph can hold.
 
     Raises:
         ExportArgumentError: there is none, or it chooses in Python.

@@ -32,7 +32,7 @@ class _Bar:
         place = self._steps.index(step, max(self._at - 1, 0))
         self._bar.n, self._at = place, place + 1
         following = self._steps[self._at : self._at + 1]
-        self._bar.set_description_str(step + "".join(f" (then: {one})" for one in following))
+        self._bar.set_description_str(step + "".join(f" (then: {next_step})" for next_step in following))
 
     def finish(self) -> None:
         """Show all steps as done."""

@@ -1,4 +1,4 @@
-"""Which exporter writes a path: the one that is given, or the one that claims the path's ending.
+"""Chooses the exporter that writes a path: the given one, or the one that claims the path's ending.
 
 A built-in's endings are its own. Where a path ends like none of them, the exporters of other packages are imported and
 asked for theirs.
@@ -28,8 +28,8 @@ def claimants(path: Path) -> list[str]:
     """
     registry = exporters.REGISTRY
     built_ins = registry.built_ins()
-    found = _claim(path, built_ins)
-    return found or _claim(path, [name for name in registry.names() if name not in built_ins])
+    built_in_claimants = _claim(path, built_ins)
+    return built_in_claimants or _claim(path, [name for name in registry.names() if name not in built_ins])
 
 
 def _claim(path: Path, names: Iterable[str]) -> list[str]:
@@ -57,16 +57,16 @@ def by_ending(path: Path) -> str:
         ExportArgumentError: no exporter's do.
         PluginConflictError: several packages claim the ending.
     """
-    found = claimants(path)
-    if len(found) > 1:
-        owners = ", ".join(sorted({exporters.REGISTRY.distribution(name) for name in found}))
+    names = claimants(path)
+    if len(names) > 1:
+        owners = ", ".join(sorted({exporters.REGISTRY.distribution(name) for name in names}))
         raise PluginConflictError(
-            f"The ending of {path.name!r} is claimed by the exporters {' and '.join(map(repr, found))} of "
-            f"{owners}. Say which shall write it: exporter={found[0]!r}.",
+            f"The ending of {path.name!r} is claimed by the exporters {' and '.join(map(repr, names))} of "
+            f"{owners}. Say which shall write it: exporter={names[0]!r}.",
             distribution=owners,
         )
-    if found:
-        return found[0]
+    if names:
+        return names[0]
     if path.suffix:
         known = [ending for name in exporters.REGISTRY.built_ins() for ending in exporters.REGISTRY.get(name).suffixes]
         raise ExportArgumentError(

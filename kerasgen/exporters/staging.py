@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: an artefact is staged beside its place, and moved there when it is proved."""
+"""Stages an artefact beside its place, and moves it there when it is proved: its files appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def staged(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] 
 
 
 def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] | None = None) -> None:
-    """Say whether an artefact may be written there, which is worth knowing before the work.
+    """Raise unless an artefact may be written to a path, before the work begins.
 
     Args:
         path: where the artefact is to lie.
@@ -92,15 +92,15 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
 
 
 def _foreign(path: Path, there: Sequence[Path], exporter: str, *, is_directory: bool) -> str | None:
-    """Say in words what lies at a place that this exporter did not write there; None if it wrote all of it."""
+    """Describe what at a path this exporter did not write; None if it wrote all of it."""
     if path.exists() and path.is_dir() != is_directory:
         return f"{path.name} is a {'directory' if path.is_dir() else 'file'}"
     if is_directory and not any(path.iterdir()):
         return None
     report = path / metadata.REPORT_FILE if is_directory else path.with_name(path.name + metadata.REPORT_SUFFIX)
     try:
-        found = json.loads(report.read_text(encoding="utf-8"))
-        by, known = found["exporter"], set(found["files"])
+        content = json.loads(report.read_text(encoding="utf-8"))
+        by, known = content["exporter"], set(content["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"there is no report of an export in {report.name}"
     if by != exporter:
@@ -139,12 +139,12 @@ def write_report(path: Path, report: Mapping[str, Any], *, exporter: str) -> dic
 def files(path: Path) -> dict[str, int]:
     """Return the size in bytes of each file of an artefact, by its name beside or below it; reports are left out."""
     beside = (file for file in path.parent.iterdir() if file.name.startswith(path.name))
-    found = path.rglob("*") if path.is_dir() else beside
+    paths = path.rglob("*") if path.is_dir() else beside
     base = path if path.is_dir() else path.parent
     markdown = (_MARKDOWN_FILE, path.name + _MARKDOWN_SUFFIX)
     return {
         file.relative_to(base).as_posix(): file.stat().st_size
-        for file in sorted(found)
+        for file in sorted(paths)
         if file.is_file() and file != metadata.report_path(path) and file.name not in markdown
     }
 

@@ -1,4 +1,4 @@
-"""What exporters ask of a model before any work."""
+"""Checks that a model can be exported, before any work."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _unwritable(model: LanguageModel, exporter: str) -> ExportArgumentError:
 
 
 def _bare(model: LanguageModel) -> Tokenizer:
-    """A model's tokenizer without KerasHub's around it."""
+    """Return a model's tokenizer without KerasHub's wrapper."""
     if isinstance(model.tokenizer, KerasHubTokenizer):
         return model.tokenizer.as_byte_level() or model.tokenizer.as_pretrained()
     return model.tokenizer
@@ -112,9 +112,9 @@ def text_length(model: LanguageModel, asked: int | None) -> int:
     """
     own = model.max_sequence_length
     if asked is None:
-        said = model.metadata.get(CONTEXT_LENGTH)
+        context_length = model.metadata.get(CONTEXT_LENGTH)
         usual = getattr(model.network.preprocessor, "sequence_length", None) or DEFAULT_SEQUENCE_LENGTH
-        return own or (said if isinstance(said, int) else int(usual))
+        return own or (context_length if isinstance(context_length, int) else int(usual))
     if own is not None and asked != own:
         raise ExportArgumentError(
             f"`max_sequence_length` is for models without a limit of their own, and this one has {own} positions. "

@@ -1,4 +1,4 @@
-"""A decoder in a GGUF file: llama.cpp's names, layouts and settings, there and back. Keras is not imported."""
+"""Writes and reads a decoder as a GGUF file, with llama.cpp's names, layouts and settings. Keras is not imported."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def write(
 
 
 def _origin(base: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says of the weights that a model was tuned from: their licence holds for it too."""
-    found = {f"general.{key}": base[key] for key in ("license", "license.link", "languages") if base.get(key)}
+    """Return the metadata about the weights that a model was tuned from, whose licence holds for it too."""
+    fields = {f"general.{key}": base[key] for key in ("license", "license.link", "languages") if base.get(key)}
     if base.get("name"):
-        found["general.base_model.0.name"] = base["name"]
+        fields["general.base_model.0.name"] = base["name"]
     if base.get("organization"):
-        found["general.base_model.0.organization"] = base["organization"]
-    return found
+        fields["general.base_model.0.organization"] = base["organization"]
+    return fields
 
 
 def _add(writer: Any, name: str, tensor: Any, dtype: str) -> None:
@@ -131,7 +131,7 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
 
     try:
         reader = gguf.GGUFReader(path)
-        found = {
+        tensors_by_name = {
             str(tensor.name): np.array(
                 gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32
             ).reshape([int(size) for size in reversed(tensor.shape)])
@@ -143,12 +143,12 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
         architecture = architectures.named_in_gguf(name)
         if architecture is None:
             raise ValueError(f"its architecture is {name!r}")
-        config = settings.described(architecture, says, found, len(vocabulary.tokens))
+        config = settings.described(architecture, says, tensors_by_name, len(vocabulary.tokens))
 
         def take(tensor: str, shape: tuple[int, ...]) -> Any:
-            if found[tensor].shape != shape:
-                raise ValueError(f"{tensor} has the shape {found[tensor].shape} for {shape}")
-            return found[tensor]
+            if tensors_by_name[tensor].shape != shape:
+                raise ValueError(f"{tensor} has the shape {tensors_by_name[tensor].shape} for {shape}")
+            return tensors_by_name[tensor]
 
         weights = tensors.read(architecture, config, take, "gguf")
     except (ValueError, KeyError, IndexError, OSError) as cause:
@@ -157,9 +157,9 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
 
 
 def rounded(architecture: Architecture, config: DecoderConfig, weights: Weights, dtype: str) -> Weights:
-    """Return what a file of this type should give back, float32 again; this arithmetic is not what wrote it."""
-    found = {
+    """Return the weights that a file of this type should give back, computed apart from the writer."""
+    rounded_tensors = {
         name: rounding.rounded(tensor, kind_of(name, tensor.ndim, dtype))
         for name, tensor in tensors.write(architecture, config, weights, "gguf").items()
     }
-    return tensors.read(architecture, config, lambda name, shape: found[name], "gguf")
+    return tensors.read(architecture, config, lambda name, shape: rounded_tensors[name], "gguf")

@@ -1,4 +1,4 @@
-"""A fresh process of llama.cpp: `python -m kerasgen.exporters.gguf.llama_cpp_worker JOB.json ANSWER.json`.
+"""Worker process that runs llama.cpp: `python -m kerasgen.exporters.gguf.llama_cpp_worker JOB.json ANSWER.json`.
 
 It knows a GGUF file and the package `xllamacpp`, whose server answers on this machine alone. The job holds `path`,
 `chunk` (tokens that are read at once), `longest` (tokens of a text), `prompts` and `new_tokens` to continue greedily,
@@ -27,7 +27,7 @@ def main() -> None:
         job["path"], chunk=job["chunk"], longest=job["longest"], texts=len(job["prompts"]), threads=threads
     )
     loaded = time.perf_counter()
-    ids = [model.further(*one) for one in zip(job["prompts"], job["new_tokens"], strict=True)]
+    ids = [model.further(*request) for request in zip(job["prompts"], job["new_tokens"], strict=True)]
     seconds = time.perf_counter() - loaded
     together = model.complete(job["prompts"], min(job["new_tokens"]))
     ending = job["ending"]
@@ -39,7 +39,9 @@ def main() -> None:
             "load_seconds": loaded - began,
             "ids": ids,
             "seconds": seconds,
-            "together": [one["tokens"] for one in sorted(together, key=lambda one: one["index"])],
+            "together": [
+                completion["tokens"] for completion in sorted(together, key=lambda completion: completion["index"])
+            ],
             "ended": ended["tokens"],
             "ended_by": ended["stop_type"],
             "encoded": encoded,

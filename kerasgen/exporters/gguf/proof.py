@@ -1,4 +1,4 @@
-"""A GGUF file is read in fresh processes, by NumPy and by llama.cpp, and must compute what the model does."""
+"""Proves a GGUF file: NumPy and llama.cpp read it in fresh processes and must compute what the model does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a 
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-    """What a model is asked, whatever reads it.
+    """The prompts and texts with which a file is compared, whatever reads it.
 
     Args:
         tokenizer: of the model.
@@ -69,7 +69,7 @@ class _Asked:
 
     @classmethod
     def of(cls, tokenizer: ByteLevelBPE | PretrainedTokenizer, positions: int) -> _Asked:
-        """Return it for texts of at most so many positions."""
+        """Return the questions for texts of at most so many positions."""
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
         longest = min(positions, 256)
         chunk = max(longest // 8, 1)
@@ -88,7 +88,7 @@ class _Asked:
 
 
 def runs_llama_cpp() -> bool:
-    """Return whether llama.cpp is here to be asked."""
+    """Return whether llama.cpp is installed."""
     return importlib.util.find_spec("xllamacpp") is not None
 
 
@@ -123,17 +123,20 @@ def prove(
     """
     assert config.max_sequence_length is not None
     asked = _Asked.of(tokenizer, config.max_sequence_length)
-    kept = gguf_file.rounded(architecture, config, weights, dtype)
+    rounded = gguf_file.rounded(architecture, config, weights, dtype)
     own = comparison.reader(model, asked.longest)
     # Rounded weights choose otherwise between near equals, and these are what counts.
-    read = own if dtype == "F32" else comparison.reader(comparison.with_weights(model, kept), asked.longest)
+    read = own if dtype == "F32" else comparison.reader(comparison.with_weights(model, rounded), asked.longest)
     model_says = log_softmax(np, np.asarray(own(asked.probe), np.float64))
-    should = digests(tensors.write(architecture, config, kept, "gguf"))
+    should = digests(tensors.write(architecture, config, rounded, "gguf"))
     figures, text = _read_by_numpy(should, architecture, config, path, asked, read, own, model_says)
     if dtype == "F32":
         del figures["like_the_unrounded_model"]
     wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
-    most = [one[dtype] if most_divergence is None else most_divergence for one in (TOLERANCE, LLAMA_CPP_TOLERANCE)]
+    most = [
+        limits_by_dtype[dtype] if most_divergence is None else most_divergence
+        for limits_by_dtype in (TOLERANCE, LLAMA_CPP_TOLERANCE)
+    ]
     if wrong or not figures["kl_nats_per_token"] <= most[0]:
         raise ExportError(
             f"What was written is not what the model is ({', '.join(wrong) or 'kl_nats_per_token'}): {figures}. "
@@ -142,7 +145,7 @@ def prove(
         )
     figures["llama_cpp"] = None
     if runs_llama_cpp():
-        reference = NumpyEngine(config, kept, tokenizer)
+        reference = NumpyEngine(config, rounded, tokenizer)
         figures["llama_cpp"] = _run_by_llama_cpp(
             reference, path, asked, read, text, model_says, most_divergence=most[1], near=NEAR[dtype]
         )
@@ -159,7 +162,7 @@ def _read_by_numpy(
     own: comparison.Read,
     says: Rows,
 ) -> tuple[dict[str, Any], list[int]]:
-    """What a fresh process found in the file, against what it should hold, and its text after the first prompt.
+    """Compare the file, read by NumPy in a fresh process, with the model; return figures and the first text.
 
     NumPy reads prompts of all lengths alike, so it goes on from two, the first and the longest.
     """
@@ -181,8 +184,8 @@ def _read_by_numpy(
         progress.begin(comparison.COMPARE)
         file_says = log_softmax(np, np.load(logits).astype(np.float64))
     _check_modules(answer)
-    found = answer["digests"]
-    different = [name for name in {**should, **found} if should.get(name) != found.get(name)]
+    stored_digests = answer["digests"]
+    different = [name for name in {**should, **stored_digests} if should.get(name) != stored_digests.get(name)]
     figures = {
         "tokens_per_second": sum(counts) / answer["seconds"],  # of NumPy
         "load_seconds": answer["load_seconds"],
@@ -216,7 +219,7 @@ def _run_by_llama_cpp(
     most_divergence: float,
     near: float,
 ) -> dict[str, Any]:
-    """What llama.cpp does with the file, against what the model does."""
+    """Compare what llama.cpp does with the file with what the model does; return figures."""
     tokenizer = asked.tokenizer
     along = _along(reference, asked.prompts[0], text)
     place, bias = _ending(along, tokenizer.end_token_id)
@@ -251,7 +254,7 @@ def _run_by_llama_cpp(
     wanted = asked.likeliest(read, asked.prompts, answer["ids"], asked.counts)
     there = says[[length - 1 for length in lengths]]
     # What its float32 takes for impossible is told as -3e38.
-    found = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
+    llama_cpp_says = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
     likeliest, behind = _choices(reference, asked.prompts * 2, answer["ids"] + answer["together"])
     limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
     figures = {
@@ -261,7 +264,7 @@ def _run_by_llama_cpp(
         "peak_bytes": answer["peak_bytes"],
         "modules": answer["modules"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [asked.start + ids for ids in encoded],
-        "text_equal": [told.removeprefix(before) for told in answer["decoded"]] == asked.texts,
+        "text_equal": [decoded.removeprefix(before) for decoded in answer["decoded"]] == asked.texts,
         "prompt_lengths": [len(prompt) - len(asked.start) for prompt in asked.prompts],
         "new_tokens": asked.counts,
         **comparison.compared("greedy", answer["ids"], wanted),
@@ -269,7 +272,7 @@ def _run_by_llama_cpp(
         "ended_equal": answer["ended"] == ended and answer["ended_by"] == "eos",
         "same_likeliest": likeliest,
         "most_nats_behind_the_likeliest": behind,
-        "kl_nats_per_token": _divergence(there, found),
+        "kl_nats_per_token": _divergence(there, llama_cpp_says),
         "limits": limits,
     }
     holds = {
@@ -315,14 +318,14 @@ def _divergence(ours: Rows, theirs: Rows) -> float:
 
 
 def _along(engine: NumpyEngine, prompt: list[int], ids: Sequence[int]) -> Rows:
-    """Log-probabilities before each of these ids, `(len(ids), vocabulary_size)`, as llama.cpp should compute them."""
+    """Return what llama.cpp should compute: log-probabilities before each id, `(len(ids), vocabulary_size)`."""
     read = _LlamaCppDecoder(engine.config, engine.weights).read([*prompt, *ids[:-1]])
-    found: Rows = log_softmax(np, read[len(prompt) - 1 :].astype(np.float64))
-    return found
+    logprobs: Rows = log_softmax(np, read[len(prompt) - 1 :].astype(np.float64))
+    return logprobs
 
 
 def _ending(rows: Rows, end: int) -> tuple[int, float]:
-    """Where a text ends, and what to add to its end token's logit, so that it ends there and not before.
+    """Return a place, and what to add to the end token's logit so that the text ends there and not before.
 
     It is where the end token comes nearer to the likeliest than ever before, by most; if it never clearly does, it is
     at once.
@@ -337,7 +340,7 @@ def _ending(rows: Rows, end: int) -> tuple[int, float]:
 
 
 def _choices(engine: NumpyEngine, prompts: Sequence[list[int]], texts: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """How often the ids of these texts are the likeliest there, and by how many nats they are behind at most."""
+    """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most."""
     behind = []
     for prompt, ids in zip(prompts, texts, strict=True):
         rows = _along(engine, prompt, ids)
@@ -347,6 +350,6 @@ def _choices(engine: NumpyEngine, prompts: Sequence[list[int]], texts: Sequence[
 
 
 def _whole_character(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> int:
-    """The first token whose bytes are whole characters."""
+    """Return the first token whose bytes are whole characters."""
     usual = set(tokenizer.vocabulary.values()) - set(tokenizer.special_tokens.values())
     return next(token_id for token_id in sorted(usual) if "\ufffd" not in tokenizer.decode([token_id]))

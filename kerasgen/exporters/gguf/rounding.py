@@ -1,4 +1,4 @@
-"""What each type of a GGUF file makes of a tensor, computed apart from the package that writes it. Imports NumPy only.
+"""Rounds tensors as each type of a GGUF file does, apart from the package that writes it. Imports NumPy only.
 
 Sources: the formats' definitions in ggml (`block_q8_0`, `block_q5_0`, `block_q4_0`).
 """
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def rounded(tensor: Any, kind: str) -> Floats:
-    """Return a float32 tensor as one that was stored in this type gives it back."""
+    """Return a float32 tensor as it comes back from being stored in this type."""
     if kind == "F32":
         return np.asarray(tensor, np.float32)
     if kind == "F16":
@@ -69,5 +69,5 @@ def _inverse(scale: Floats) -> Floats:
 
 
 def _times(whole: Any, scale: Floats, like: Any) -> Floats:
-    found = whole.astype(np.float32) * scale.astype(np.float16).astype(np.float32)
-    return np.asarray(found.reshape(like.shape))
+    product = whole.astype(np.float32) * scale.astype(np.float16).astype(np.float32)
+    return np.asarray(product.reshape(like.shape))

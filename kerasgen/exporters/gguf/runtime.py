@@ -1,4 +1,4 @@
-"""A GGUF file in llama.cpp: ids in, ids out, chosen by llama.cpp's own samplers."""
+"""Runs a GGUF file in llama.cpp: ids in, ids out, chosen by llama.cpp's own samplers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class GgufRuntime(Runtime):
         ends = self.tokenizer.end_token_ids if end_token_id is None else (end_token_id,)
         new_tokens, seed = new_tokens_of(config), cast(int, config.seed)
         before: Counter[tuple[int, ...]] = Counter()
-        found = []
+        generated = []
         for prompt in prompts:
             text = [*([] if start is None else [start]), *map(int, prompt)]
             # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
@@ -71,8 +71,8 @@ class GgufRuntime(Runtime):
                 ids = utf8_further(self._server, masks, text, new_tokens, settings, ends=ends)
             before[tuple(text)] += 1
             places = [place for place, token_id in enumerate(ids, start=1) if token_id in ends]
-            found.append(ids[: places[0]] if places else ids)
-        return found
+            generated.append(ids[: places[0]] if places else ids)
+        return generated
 
 
 def utf8_further(
@@ -84,7 +84,7 @@ def utf8_further(
     *,
     ends: Sequence[int],
 ) -> list[int]:
-    """Return so many ids as `LlamaCpp.further` does, that keep the text valid UTF-8.
+    """Generate so many ids that keep the text valid UTF-8; otherwise as `LlamaCpp.further`.
 
     The server knows one set of logits to change for a whole answer. So it writes on as between two characters, where
     few tokens may not follow, up to a token that begins one; the rest of that character comes token by token.
@@ -97,27 +97,27 @@ def utf8_further(
         settings: of the sampler, its seed with them.
         ends: ids that end the text; what comes after one is of no use.
     """
-    found: list[int] = []
+    written: list[int] = []
     state, ahead = masks.state_after(prompt), new_tokens
-    while len(found) < new_tokens and not set(ends) & set(found):
-        count = min(ahead if state == START else 1, new_tokens - len(found))
+    while len(written) < new_tokens and not set(ends) & set(written):
+        count = min(ahead if state == START else 1, new_tokens - len(written))
         # Each answer begins to draw anew, so it is given a seed of its own.
-        seed = (settings["seed"] + _STRIDE * len(found)) % _SEEDS
+        seed = (settings["seed"] + _STRIDE * len(written)) % _SEEDS
         own = {"seed": seed, "cache_prompt": True, "logit_bias": masks_as_biases(masks, state)}
-        new = server.further(prompt + found, count, **{**settings, **own})
+        new = server.further(prompt + written, count, **{**settings, **own})
         if not new:
             break
         for taken, token_id in enumerate(new, start=1):
-            found.append(token_id)
+            written.append(token_id)
             state = int(masks.advance(np.array(state), np.array(token_id)))
             if state != START:
                 ahead = max(2 * taken, _AHEAD)
                 break
-    return found
+    return written
 
 
 def masks_as_biases(masks: Utf8Masks, state: int) -> list[list[Any]]:
-    """Return what llama.cpp's server adds to logits so that a token comes which may follow in a state.
+    """Return the logit biases that make llama.cpp's server choose a token allowed in this state.
 
     Where most may, the others are taken out; where few may, those are raised above all others.
     """
@@ -128,7 +128,7 @@ def masks_as_biases(masks: Utf8Masks, state: int) -> list[list[Any]]:
 
 
 def server_settings(spec: Any) -> dict[str, Any]:
-    """Return what llama.cpp's server takes for a sampler; the temperature comes first, as it does in kerasgen.
+    """Return a sampler's settings for llama.cpp's server; the temperature comes first, as in kerasgen.
 
     Raises:
         GenerateArgumentError: it has no such sampler.
@@ -142,22 +142,22 @@ def server_settings(spec: Any) -> dict[str, Any]:
         )
     if isinstance(spec, Greedy):
         return {"temperature": 0.0}
-    found: dict[str, Any] = {"temperature": spec.temperature, "samplers": ["temperature"]}
+    settings: dict[str, Any] = {"temperature": spec.temperature, "samplers": ["temperature"]}
     if isinstance(spec, TopK):
-        return found | {"samplers": ["temperature", "top_k"], "top_k": spec.k}
+        return settings | {"samplers": ["temperature", "top_k"], "top_k": spec.k}
     if isinstance(spec, TopP):
-        return found | {"samplers": ["temperature", "top_p"], "top_p": spec.p}
+        return settings | {"samplers": ["temperature", "top_p"], "top_p": spec.p}
     if isinstance(spec, MinP):
-        return found | {"samplers": ["temperature", "min_p"], "min_p": spec.p}
-    return found
+        return settings | {"samplers": ["temperature", "min_p"], "min_p": spec.p}
+    return settings
 
 
-def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> GgufRuntime:
-    """Return the runtime of a GGUF file; `found` is what `metadata.read` returned.
+def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1) -> GgufRuntime:
+    """Return the runtime of a GGUF file; `description` is what `metadata.read` returned.
 
     Args:
         path: the file.
-        found: what lies beside it.
+        description: what lies beside it.
         threads: that llama.cpp may use. They wait without resting: with more of them than free cores, all are slow.
 
     Raises:
@@ -175,13 +175,13 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Ggu
             extra="llamacpp",
         ) from cause
     check_threads(threads)
-    verifying.check_sha256(path, found["sha256"])
-    longest: int = found["max_tokens"]
+    verifying.check_sha256(path, description["sha256"])
+    longest: int = description["max_tokens"]
     vocabulary, architecture, positions = gguf_vocabulary.read(path)
-    if (architecture, positions) != (found["architecture"], longest):
+    if (architecture, positions) != (description["architecture"], longest):
         raise ModelFormatError(
             f"{path} is a {architecture} of {positions} positions, and what lies beside it names a "
-            f"{found['architecture']} of {longest}. Copy the files of one export together."
+            f"{description['architecture']} of {longest}. Copy the files of one export together."
         )
     tokenizer = vocabulary.tokenizer()
     fork_safety.begin(fork_safety.LLAMA_CPP)

@@ -1,4 +1,4 @@
-"""llama.cpp in this process, by the package `xllamacpp`, whose server answers on this machine alone."""
+"""Runs llama.cpp's server in this process, by the package `xllamacpp`; it answers on this machine alone."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ class LlamaCpp:
         try:
             connection.request("POST", path, json.dumps(asked, allow_nan=False), self._headers)
             answer = connection.getresponse()
-            said = answer.read().decode("utf-8")
+            content = answer.read().decode("utf-8")
         finally:
             connection.close()
         if answer.status != http.client.OK:
-            raise RuntimeError(f"llama.cpp refuses {path}: {said}")
-        return json.loads(said)
+            raise RuntimeError(f"llama.cpp refuses {path}: {content}")
+        return json.loads(content)
 
     def complete(self, prompt: Any, new_tokens: int, **more: Any) -> Any:
-        """Return what the server says of the likeliest tokens after a prompt, or after each of several.
+        """Return the server's completion of a prompt, or of each of several.
 
         Args:
             prompt: ids, or several lists of them.
@@ -73,20 +73,20 @@ class LlamaCpp:
         return self.ask("/completion", asked | {"cache_prompt": False} | more)
 
     def further(self, prompt: list[int], new_tokens: int, **more: Any) -> list[int]:
-        """Return so many ids; where the end token is among them, the text goes on after it. See `complete`."""
-        found: list[int] = []
-        while len(found) < new_tokens:
-            answer = self.complete(prompt + found, new_tokens - len(found), **more)
-            found += answer["tokens"]
+        """Generate so many ids; the text goes on after an end token. See `complete`."""
+        ids: list[int] = []
+        while len(ids) < new_tokens:
+            answer = self.complete(prompt + ids, new_tokens - len(ids), **more)
+            ids += answer["tokens"]
             if answer["stop_type"] != "eos" or not answer["tokens"]:
                 break
-        return found
+        return ids
 
     def tokenize(self, text: str, *, start: bool) -> list[int]:
         """Return a text's ids; names of special tokens are text."""
         asked = {"content": text, "add_special": start, "parse_special": False}
-        found: list[int] = self.ask("/tokenize", asked)["tokens"]
-        return found
+        ids: list[int] = self.ask("/tokenize", asked)["tokens"]
+        return ids
 
     def detokenize(self, token_ids: list[int]) -> str:
         """Return the text of ids."""
@@ -102,7 +102,7 @@ class LlamaCpp:
                 a token that ends within a character. What is told is known before that.
         """
         answer = self.complete(prefix, 1, n_probs=size, logit_bias=[[forced, 1e4]])
-        found = [0.0] * size
-        for one in answer["completion_probabilities"][0]["top_logprobs"]:
-            found[one["id"]] = one["logprob"]
-        return found
+        logprobs = [0.0] * size
+        for entry in answer["completion_probabilities"][0]["top_logprobs"]:
+            logprobs[entry["id"]] = entry["logprob"]
+        return logprobs

@@ -1,4 +1,4 @@
-"""A fresh process that reads a GGUF file: `python -m kerasgen.exporters.gguf.worker JOB.json ANSWER.json`.
+"""Worker process that reads a GGUF file: `python -m kerasgen.exporters.gguf.worker JOB.json ANSWER.json`.
 
 It knows the file, the package `gguf` and NumPy. The job holds `path`, `prompts` and `new_tokens` to continue greedily,
 `texts` to encode, and a `probe` whose logits it writes to `logits`.
@@ -17,7 +17,9 @@ def digests(by_name: dict[str, Any]) -> dict[str, str]:
     import numpy as np
 
     arrays = {name: np.ascontiguousarray(tensor, dtype="<f4") for name, tensor in by_name.items()}
-    return {name: hashlib.sha256(str(one.shape).encode() + one.tobytes()).hexdigest() for name, one in arrays.items()}
+    return {
+        name: hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest() for name, array in arrays.items()
+    }
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A LiteRT-LM bundle: it is written of a TFLite file and a tokenizer, and read back section by section."""
+"""Writes a LiteRT-LM bundle of a TFLite file and a tokenizer, and reads it back section by section."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def write(tflite: Path, tokenizer: Path, about: Mapping[str, Any], target: Path)
     from litert_lm_builder import litertlm_builder
     from litert_lm_builder.runtime.proto import llm_metadata_pb2
 
-    told = llm_metadata_pb2.LlmMetadata(max_num_tokens=about["max_tokens"])
+    metadata = llm_metadata_pb2.LlmMetadata(max_num_tokens=about["max_tokens"])
     if about["start"]:
-        told.start_token.token_ids.ids.extend(about["start"])
+        metadata.start_token.token_ids.ids.extend(about["start"])
     for token_id in about["stop"]:
-        told.stop_tokens.add().token_ids.ids.append(token_id)
-    told.llm_model_type.generic_model.SetInParent()
+        metadata.stop_tokens.add().token_ids.ids.append(token_id)
+    metadata.llm_model_type.generic_model.SetInParent()
     builder = litertlm_builder.LitertLmFileBuilder()
     builder.add_system_metadata(
         litertlm_builder.Metadata(key="Authors", value="kerasgen", dtype=litertlm_builder.DType.STRING)
     )
     with temporary.folder() as folder:
         place = Path(folder) / "metadata.pb"
-        place.write_bytes(told.SerializeToString())
+        place.write_bytes(metadata.SerializeToString())
         builder.add_tflite_model(str(tflite), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
         is_model = tokenizer.suffix == ".model"
         add = builder.add_sentencepiece_tokenizer if is_model else builder.add_hf_tokenizer
@@ -61,28 +61,28 @@ def read(path: Path) -> dict[str, Any]:
 
     try:
         listed = litertlm_peek.read_litertlm_header(str(path), io.StringIO()).SectionMetadata()
-        found: dict[str, bytes] = {}
+        sections: dict[str, bytes] = {}
         with path.open("rb") as file:
             for index in range(listed.ObjectsLength()):
                 section = listed.Objects(index)
                 kind = litertlm_core.any_section_data_type_to_string(section.DataType())
-                if kind in found:
+                if kind in sections:
                     raise ValueError(f"it has two sections {kind}")
                 file.seek(section.BeginOffset())
-                found[kind] = file.read(section.EndOffset() - section.BeginOffset())
-        kinds = set(found) & {_JSON, _MODEL}
-        if len(kinds) != 1 or set(found) != {"TFLiteModel", "LlmMetadataProto", *kinds}:
-            raise ValueError(f"it has the sections {', '.join(sorted(found))}")
-        tokenizer = found[_MODEL] if _MODEL in found else zlib.decompress(found[_JSON][_SIZE_BYTES:])
-        told = llm_metadata_pb2.LlmMetadata.FromString(found["LlmMetadataProto"])
+                sections[kind] = file.read(section.EndOffset() - section.BeginOffset())
+        kinds = set(sections) & {_JSON, _MODEL}
+        if len(kinds) != 1 or set(sections) != {"TFLiteModel", "LlmMetadataProto", *kinds}:
+            raise ValueError(f"it has the sections {', '.join(sorted(sections))}")
+        tokenizer = sections[_MODEL] if _MODEL in sections else zlib.decompress(sections[_JSON][_SIZE_BYTES:])
+        metadata = llm_metadata_pb2.LlmMetadata.FromString(sections["LlmMetadataProto"])
     except Exception as cause:
         raise ExportError(f"{path.name} can't be read as a LiteRT-LM bundle: {cause}. Nothing was kept.") from cause
     return {
-        "sha256": hashlib.sha256(found["TFLiteModel"]).hexdigest(),
+        "sha256": hashlib.sha256(sections["TFLiteModel"]).hexdigest(),
         "tokenizer": tokenizer,
         "about": {
-            "max_tokens": told.max_num_tokens,
-            "start": list(told.start_token.token_ids.ids),
-            "stop": [token_id for one in told.stop_tokens for token_id in one.token_ids.ids],
+            "max_tokens": metadata.max_num_tokens,
+            "start": list(metadata.start_token.token_ids.ids),
+            "stop": [token_id for stop_token in metadata.stop_tokens for token_id in stop_token.token_ids.ids],
         },
     }

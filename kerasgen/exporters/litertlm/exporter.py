@@ -63,8 +63,8 @@ class LiteRtLmExporter(Exporter):
         object.__setattr__(self, "prefill_lengths", self._tflite().prefill_lengths)
 
     def _tflite(self) -> TFLiteExporter:
-        """What writes the model; LiteRT-LM runs no other signatures than these."""
-        shared = {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return the exporter of the TFLite model, with the only signatures that LiteRT-LM runs."""
+        shared = {field.name: getattr(self, field.name) for field in fields(self)}
         return TFLiteExporter(**shared, decode_lengths=(), beams=0, shortlist=0)
 
     def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
@@ -126,7 +126,7 @@ class LiteRtLmExporter(Exporter):
         tokenizer = model.tokenizer
         new = min(comparison.NEW_TOKENS, length // 2)
         prompts = [ids for ids in map(tokenizer.encode, TEXTS) if len(ids) + new < length]
-        calls = [{"prompts": [one], "max_new_tokens": new} | comparison.RAW for one in prompts]
+        calls = [{"prompts": [prompt], "max_new_tokens": new} | comparison.RAW for prompt in prompts]
         answer = proving.ask(stage, calls)
         alone = proving.ask(inner.path, calls, settings={"weight_cache": None})
         ids = [call[0] for call in alone.calls]
@@ -136,7 +136,7 @@ class LiteRtLmExporter(Exporter):
         theirs = [tokenizer.decode(calls[0]) for calls in answer.calls]
         figures: dict[str, Any] = {
             # Of the TFLite file in the bundle, which was held to the model, or to limits, on its own.
-            "text_equal": theirs == [as_litert_lm_tells(tokenizer, one) for one in ids],
+            "text_equal": theirs == [as_litert_lm_tells(tokenizer, text_ids) for text_ids in ids],
             "greedy_equal": ids == own,
             "new_tokens": list(map(len, ids)),  # LiteRT-LM ends a text at the end token, whatever is asked
             "prompt_lengths": list(map(len, prompts)),
@@ -157,15 +157,15 @@ def _prove_sections(path: Path, inner: Artefact, tokenizer: FileTokenizer, about
     """Compare what stands in the bundle with what was proved, byte by byte."""
     from kerasgen.exporters.parity import comparison
 
-    found = bundle.read(path)
+    sections = bundle.read(path)
     if isinstance(tokenizer, PretrainedTokenizer):
         content = tokenizer.codec.content()
     else:
         content = tokenizer.to_tokenizer_json().encode()
     figures = {
-        "tflite_equal": found["sha256"] == inner.report["sha256"],
-        "tokenizer_equal": found["tokenizer"] == content,
-        "metadata_equal": found["about"] == about,
+        "tflite_equal": sections["sha256"] == inner.report["sha256"],
+        "tokenizer_equal": sections["tokenizer"] == content,
+        "metadata_equal": sections["about"] == about,
     }
     comparison.require(figures, "The bundle holds something else than what was proved")
     return figures

@@ -1,4 +1,4 @@
-"""A LiteRT-LM bundle on `litert-lm-api`: text in, text out."""
+"""Runs a LiteRT-LM bundle on `litert-lm-api`: text in, text out."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ class LiteRtLmRuntime(Runtime):
             )
             try:
                 session.run_prefill([text])
-                found = session.run_decode().texts[0]
+                written = session.run_decode().texts[0]
             finally:
                 session.close()
-        return self.tokenizer.encode(found.rstrip("\ufffd"))
+        return self.tokenizer.encode(written.rstrip("\ufffd"))
 
 
-def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> LiteRtLmRuntime:
+def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1) -> LiteRtLmRuntime:
     """Return the runtime of a bundle.
 
     Raises:
@@ -94,27 +94,29 @@ def open_artefact(path: Path, found: dict[str, Any], *, threads: int = 1) -> Lit
             extra="litertlm",
         ) from cause
     check_threads(threads)
-    tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
-    if path.stat().st_size != found["bundle_bytes"]:
-        raise ModelFormatError(f"{path} is damaged or cut off: {path.stat().st_size} of {found['bundle_bytes']} bytes.")
-    verifying.check_sha256(path, found["sha256"])
+    tokenizer = metadata.read_tokenizer(path, description["tokenizer"])
+    if path.stat().st_size != description["bundle_bytes"]:
+        raise ModelFormatError(
+            f"{path} is damaged or cut off: {path.stat().st_size} of {description['bundle_bytes']} bytes."
+        )
+    verifying.check_sha256(path, description["sha256"])
     try:
         with quietly():
             if os.environ.get(LEVEL) != "0":
                 litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
-            with litert_lm.ModelInfo(str(path)) as told:
-                positions = told.max_context_tokens
-            if positions != found["max_tokens"]:
+            with litert_lm.ModelInfo(str(path)) as model_info:
+                positions = model_info.max_context_tokens
+            if positions != description["max_tokens"]:
                 raise ModelFormatError(
-                    f"{path} holds texts of {positions} tokens, and what lies beside it says {found['max_tokens']}. "
-                    "Copy the files of one export together."
+                    f"{path} holds texts of {positions} tokens, and what lies beside it says "
+                    f"{description['max_tokens']}. Copy the files of one export together."
                 )
             engine = litert_lm.Engine(
                 str(path),
                 backend=litert_lm.Backend.CPU(thread_count=threads),
-                max_num_tokens=found["max_tokens"],
+                max_num_tokens=description["max_tokens"],
                 cache_dir=":nocache",  # it would leave its multiplied weights beside the bundle
             )
     except RuntimeError as cause:
         raise ModelFormatError(f"LiteRT-LM can't load {path}: {cause}") from cause
-    return LiteRtLmRuntime(engine, tokenizer, found["max_tokens"])
+    return LiteRtLmRuntime(engine, tokenizer, description["max_tokens"])

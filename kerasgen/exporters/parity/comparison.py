@@ -1,4 +1,4 @@
-"""What a model generates, for what an exporter wrote to be compared with.
+"""Computes what a model generates, so that an exported artefact can be compared with it.
 
 Ids that an artefact chose greedily are read by the model at once: they are the model's own if each is the likeliest
 after those before it. So the model generates nothing, and what reads is KerasHub's forward pass, which shares nothing
@@ -58,7 +58,9 @@ def require_finite(model: LanguageModel) -> None:
     Raises:
         ExportError: one is not; `.figures` names the variables.
     """
-    wrong = [one.path for one in model.network.weights if not np.isfinite(np.asarray(one, np.float32)).all()]
+    wrong = [
+        variable.path for variable in model.network.weights if not np.isfinite(np.asarray(variable, np.float32)).all()
+    ]
     figures: dict[str, Any] = {"not_finite": wrong}
     if wrong:
         raise ExportError(
@@ -69,7 +71,7 @@ def require_finite(model: LanguageModel) -> None:
 
 
 def probe(tokenizer: Tokenizer, length: int) -> list[int]:
-    """Return so many ids of the probe text, which is repeated where it is too short."""
+    """Return this many ids of the probe text, which is repeated where it is too short."""
     ids = tokenizer.encode(PROBE)
     while len(ids) < length:
         ids = tokenizer.encode(PROBE * (1 + 2 * length // len(ids)))
@@ -102,7 +104,7 @@ def counts(tokenizer: Tokenizer, some: Sequence[Sequence[int]], longest: int) ->
 
 
 def read_length(tokenizer: Tokenizer, some: Sequence[Sequence[int]], many: Sequence[int]) -> int:
-    """Return how many tokens of the longest text are read: all but its last, which nothing comes after.
+    """Return how many tokens of the longest text are read: all but its last, after which nothing comes.
 
     Args:
         tokenizer: the model's.
@@ -119,7 +121,7 @@ def never(tokenizer: Tokenizer) -> int:
 
 
 def reader(model: LanguageModel, length: int) -> Read:
-    """Return what reads texts of up to so many tokens by KerasHub's forward pass, or NumPy's where KerasHub has none.
+    """Return a function from a text's ids to its logits: KerasHub's forward pass, or NumPy's where KerasHub has none.
 
     For KerasHub each is filled up to this length, so that they share what a backend compiles; no token sees those
     after it. NumPy's decoder is held to transformers' logits, and knows none of the graphs that are compared with it.
@@ -167,12 +169,12 @@ def likeliest(
         many: tokens that there should be of each text; of a shorter one, the token that is missing comes last.
     """
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
-    found = []
+    ids_by_text = []
     for prompt, ids, count in zip(some, texts, many, strict=True):
         before = [*start, *prompt]
         known = np.clip(np.asarray(ids[: count - 1], np.int64), 0, tokenizer.vocabulary_size - 1).tolist()
-        found.append(np.asarray(read([*before, *known]))[len(before) - 1 :].argmax(-1).tolist())
-    return found
+        ids_by_text.append(np.asarray(read([*before, *known]))[len(before) - 1 :].argmax(-1).tolist())
+    return ids_by_text
 
 
 def greedily(
@@ -226,13 +228,13 @@ def require(figures: Mapping[str, Any], otherwise: str, *, tolerance: float | No
 
 
 def encodable(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
-    """Return those of the texts that the vocabulary has tokens for."""
-    found = []
+    """Return the texts that the vocabulary can encode."""
+    spelled = []
     for text in texts:
         with contextlib.suppress(TokenArgumentError):
             tokenizer.encode(text)
-            found.append(text)
-    return found
+            spelled.append(text)
+    return spelled
 
 
 def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
@@ -241,14 +243,14 @@ def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: int) -> list[l
 
     engine: Any = engine_registry.resolve(model)
     engine = engine.ending_at(never(engine.tokenizer))
-    found = generate_ids(engine, some, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
-    return [list(several[0].token_ids) for several in found]
+    generated = generate_ids(engine, some, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
+    return [list(choices[0].token_ids) for choices in generated]
 
 
 def variety(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Return the most distinct tokens that one of these texts has, and how many are degenerate: all, or some."""
+    """Return the highest number of distinct tokens in a text, and how many of the texts are degenerate."""
     distinct = [len(set(ids)) for ids in texts]
-    few = sum(one < LEAST_DISTINCT for one in distinct)
+    few = sum(count < LEAST_DISTINCT for count in distinct)
     return {"distinct_tokens": max(distinct), "degenerate_texts": few, "is_degenerate": few == len(distinct)}
 
 
@@ -272,8 +274,8 @@ def nats_per_token(rows: npt.NDArray[Any], token_ids: Sequence[int]) -> float:
 
 
 def distances(rows: npt.NDArray[np.float64], written: npt.NDArray[Any], token_ids: Sequence[int]) -> dict[str, float]:
-    """Return how far apart the model's and the artefact's logits of one text are, and what the model loses on it."""
-    before, after = (nats_per_token(one, token_ids) for one in (rows, written))
+    """Measure how far apart the model's and the artefact's logits of one text are; return its loss too."""
+    before, after = (nats_per_token(array, token_ids) for array in (rows, written))
     return {
         "nats_per_token": before,
         "difference_in_nats_per_token": abs(before - after),
@@ -281,12 +283,12 @@ def distances(rows: npt.NDArray[np.float64], written: npt.NDArray[Any], token_id
     }
 
 
-def first_difference(found: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) -> dict[str, int]:
-    """Return where texts begin to differ, with what stands there, or nothing where they don't."""
-    for row, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
-        for place, (one, other) in enumerate(zip(ours, theirs, strict=False)):
-            if one != other:
-                return {"row": row, "place": place, "found": one, "wanted": other}
+def first_difference(generated: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Return the first place at which texts differ, with both ids; empty if they are equal."""
+    for row, (ours, theirs) in enumerate(zip(generated, wanted, strict=True)):
+        for place, (our_id, their_id) in enumerate(zip(ours, theirs, strict=False)):
+            if our_id != their_id:
+                return {"row": row, "place": place, "found": our_id, "wanted": their_id}
         if len(ours) != len(theirs):
             return {"row": row, "place": min(len(ours), len(theirs)), "found_tokens": len(ours)}
     return {}

@@ -1,4 +1,4 @@
-"""A written artefact is loaded in a fresh process and must generate what the model does."""
+"""Proves an artefact: a fresh process loads it and must generate the ids that the model does."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def ask(
         asked = {
             "path": str(path.absolute()),
             "calls": [dict(call) for call in calls],
-            "logits": [dict(one) if isinstance(one, Mapping) else {"token_ids": list(one)} for one in logits],
+            "logits": [dict(item) if isinstance(item, Mapping) else {"token_ids": list(item)} for item in logits],
             "folder": folder,
             "texts": list(texts),
             "settings": dict(settings or {}),
         }
-        found = worker.run("kerasgen.runtime", asked, timeout=timeout)
+        answer = worker.run("kerasgen.runtime", asked, timeout=timeout)
         read = [np.load(Path(folder) / f"{index}.npy") for index in range(len(logits))]
     names = ("modules", "load_seconds", "peak_bytes")
-    return Answer(found["calls"], found["seconds"], found["encoded"], read, *(found[name] for name in names))
+    return Answer(answer["calls"], answer["seconds"], answer["encoded"], read, *(answer[name] for name in names))
 
 
 def prove_ids(
@@ -126,27 +126,27 @@ def prove_ids(
 
     progress.begin(comparison.COMPARE)
     read = comparison.reader(model, comparison.read_length(tokenizer, some, counts))
-    found = {
+    batches = {
         "alone": ([ids[0] for ids in answer.calls[:-1]], alone, [counts[place] for place in alone]),
         "together": (answer.calls[-1], together, [most] * len(together)),
     }
     figures: dict[str, Any] = {
         "new_tokens": counts,
-        "prompt_lengths": [len(one) for one in some],
+        "prompt_lengths": [len(prompt) for prompt in some],
         "tokens_per_second": counts[0] / answer.seconds[0],
         "load_seconds": answer.load_seconds,
         "peak_bytes": answer.peak_bytes,
         "modules": answer.modules,
         "tokenizer_equal": answer.encoded == [tokenizer.encode(text) for text in encodable],
     }
-    for what, (ids, places, many) in found.items():
+    for what, (ids, places, many) in batches.items():
         asked = [some[place] for place in places], ids, many
         figures |= comparison.compared(what, ids, comparison.likeliest(rounded or read, tokenizer, *asked))
         if rounded is not None:
             same = ids == comparison.likeliest(read, tokenizer, *asked)
             figures["like_the_unrounded_model"] = figures.get("like_the_unrounded_model", True) and same
     figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
-    figures |= comparison.variety([one for ids, *_ in found.values() for one in ids])
+    figures |= comparison.variety([text_ids for ids, *_ in batches.values() for text_ids in ids])
     comparison.require(figures, "What was written does not generate what the model does")
     check_modules(answer, allowed_modules, figures)
     return figures

@@ -1,4 +1,4 @@
-"""How far a quantised artefact is from its model, and whether its signatures agree with each other."""
+"""Measures how far a quantised artefact is from its model, and whether its signatures agree with each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Logits = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Limits:
-    """What rounding may cost; beyond it nothing is handed over.
+    """The most that rounding may cost; an artefact beyond it is not handed over.
 
     Args:
         divergence: mean Kullback-Leibler divergence from the model's predictions, in nats a token.
@@ -97,7 +97,7 @@ def prove_divergence(
     branches = _branches(windows[0], longest) if beams else None
     tokenizer, prompt, new = model.tokenizer, windows[0][1:4], min(comparison.NEW_TOKENS, longest - 4)
     call = {"prompts": [prompt], "max_new_tokens": new, "end_token_id": comparison.never(tokenizer)} | comparison.RAW
-    read: list[Any] = [{"token_ids": one} for one in windows]
+    read: list[Any] = [{"token_ids": ids} for ids in windows]
     read += [way.asked for way in ways]
     if branches is not None:
         read += [branches, *_alone(branches)]
@@ -111,12 +111,14 @@ def prove_divergence(
     scale = float(np.concatenate(wanted).std())
     agreed = rows[len(windows) :]
     figures["signatures"] = {
-        way.name: float(np.abs(found - rows[0][slice(*way.rows)]).max() / scale)
-        for way, found in zip(ways, agreed, strict=False)
+        way.name: float(np.abs(agreed_rows - rows[0][slice(*way.rows)]).max() / scale)
+        for way, agreed_rows in zip(ways, agreed, strict=False)
     }
     if branches is not None:
         together, *alone = agreed[len(ways) :]
-        figures["signatures"]["beams"] = float(np.abs(together - np.stack([one[1:] for one in alone])).max() / scale)
+        figures["signatures"]["beams"] = float(
+            np.abs(together - np.stack([token_logits[1:] for token_logits in alone])).max() / scale
+        )
     figures |= _said(answer, limits)
     whole = comparison.reader(model, max(len(windows[0]), comparison.read_length(tokenizer, [prompt], [new])))
     figures["greedy_equal"] = answer.calls[0] == comparison.likeliest(
@@ -130,7 +132,7 @@ def prove_divergence(
 
 
 def _windows(model: LanguageModel, longest: int, text: str | None) -> list[list[int]]:
-    """The ids of the text, in windows that the artefact can hold, each with a start token."""
+    """Return the ids of the text in windows that the artefact can hold, each with a start token."""
     tokenizer = model.tokenizer
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
     if text is None:
@@ -142,16 +144,16 @@ def _windows(model: LanguageModel, longest: int, text: str | None) -> list[list[
 
 
 def _ways(model: LanguageModel, window: list[int], chunks: Sequence[int], longest: int) -> Iterator[_Path]:
-    """Prefills shorter than a chunk, of one, longer, and of two successive ones, as far as the text reaches."""
+    """Yield prefills shorter than a chunk, of one chunk, longer, and of two chunks, as far as the text reaches."""
     start = 0 if model.tokenizer.start_token_id is None else 1
-    lengths = [start + len(one) for one in comparison.prompts(model.tokenizer, chunks=chunks, longest=longest)]
+    lengths = [start + len(prompt) for prompt in comparison.prompts(model.tokenizer, chunks=chunks, longest=longest)]
     for length in dict.fromkeys(min(length, len(window)) for length in lengths):
         end = min(length + _FURTHER, len(window))
         yield _Path(f"prefill of {length}", {"token_ids": window[:end], "prefilled": length}, (length - 1, end))
 
 
 def _branches(window: list[int], longest: int) -> dict[str, Any]:
-    """Texts that go on from one prompt with different tokens."""
+    """Return texts that go on from one prompt with different tokens."""
     further = min(_FURTHER, max((longest - 4) // (_BRANCHES + 1), 1))
     at = max(min(len(window), longest - _BRANCHES * further - 1) // 2, 1)
     tokens = (window * 2)[at : at + further + _BRANCHES - 1]
@@ -159,17 +161,17 @@ def _branches(window: list[int], longest: int) -> dict[str, Any]:
 
 
 def _alone(branches: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The same texts one by one, from a prompt that is read as it was for all."""
+    """Return the same texts one by one, from a prompt that is read as it was for all."""
     prompt = branches["prompt"]
     return [{"token_ids": [*prompt, *text], "prefilled": len(prompt)} for text in branches["texts"]]
 
 
 def _distances(
-    model: LanguageModel, windows: Sequence[list[int]], wanted: Sequence[Logits], found: Sequence[Logits]
+    model: LanguageModel, windows: Sequence[list[int]], wanted: Sequence[Logits], written: Sequence[Logits]
 ) -> dict[str, Any]:
-    ours, theirs = (log_softmax(np, np.concatenate(one)) for one in (wanted, found))
-    likeliest = [np.concatenate(one).argmax(axis=-1) for one in (wanted, found)]
-    difference = max(float(np.abs(one - other).max()) for one, other in zip(wanted, found, strict=True))
+    ours, theirs = (log_softmax(np, np.concatenate(one)) for one in (wanted, written))
+    likeliest = [np.concatenate(one).argmax(axis=-1) for one in (wanted, written)]
+    difference = max(float(np.abs(one - other).max()) for one, other in zip(wanted, written, strict=True))
     places = np.cumsum([0, *map(len, windows)])
     scored = np.concatenate([np.arange(at, at + len(one) - 1) for at, one in zip(places, windows, strict=False)])
     targets = np.concatenate([one[1:] for one in windows])
@@ -192,7 +194,7 @@ def _distances(
 
 
 def _said(answer: Answer, limits: Limits) -> dict[str, Any]:
-    """What the calls and the process say."""
+    """Return the figures of the calls and the process."""
     return {
         "limits": asdict(limits),
         "new_tokens": [len(answer.calls[0][0])],

@@ -1,4 +1,4 @@
-"""A module run in a fresh process: a job as JSON goes in, an answer as JSON comes out."""
+"""Runs a module in a fresh process: a job goes in as JSON, an answer comes out as JSON."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
                 f"A fresh process of {module} failed with exit status {done.returncode}, and nothing was kept: "
                 f"{done.stderr.strip()[-1500:]}"
             )
-        found: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
-        return found
+        answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
+        return answer

@@ -139,9 +139,13 @@ class PresetExporter(Exporter):
             "modules": answer["modules"],
             "keras_hub": answer["version"],
         }
-        found = dict(zip(job["texts"], answer["encoded"], strict=True))
-        figures["encoded_equal"] = all(found[text] == tokenizer.encode(text) for text in found if text not in BLANKS)
-        figures["blanks_encoded_alike"] = all(found[text] == tokenizer.encode(text) for text in found if text in BLANKS)
+        encoded = dict(zip(job["texts"], answer["encoded"], strict=True))
+        figures["encoded_equal"] = all(
+            encoded[text] == tokenizer.encode(text) for text in encoded if text not in BLANKS
+        )
+        figures["blanks_encoded_alike"] = all(
+            encoded[text] == tokenizer.encode(text) for text in encoded if text in BLANKS
+        )
         figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
         if self.dtype != "float32":
             own = comparison.likeliest(unrounded, tokenizer, few, answer["together"], counts)
@@ -151,14 +155,14 @@ class PresetExporter(Exporter):
 
 
 def _rounded(model: LanguageModel, dtype: str) -> LanguageModel:
-    """A second model of the same weights, each as a file of this type gives it back."""
+    """Return a second model with the weights rounded as a file of this type rounds them."""
     import numpy as np
 
     from kerasgen.models.loading import load_directory
     from kerasgen.models.saving import save_preset
 
     with temporary.folder() as folder:
-        found = load_directory(save_preset(model, Path(folder) / "preset"), source=model.source)
-    for variable in found.causal_lm.weights:
+        rounded = load_directory(save_preset(model, Path(folder) / "preset"), source=model.source)
+    for variable in rounded.causal_lm.weights:
         variable.assign(np.asarray(variable).astype(dtype).astype(np.float32))
-    return found
+    return rounded

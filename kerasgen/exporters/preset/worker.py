@@ -1,4 +1,4 @@
-"""A fresh process in which KerasHub alone loads a preset, reads, and generates, as the job says.
+"""Worker process in which KerasHub alone loads a preset, reads texts and generates, as the job says.
 
 `python -m kerasgen.exporters.preset.worker JOB.json ANSWER.json`. The job holds `path`, the Keras `backend`, `texts`
 to encode, `read` (ids whose logits become `logits.npy` in `folder`), `prompts` as ids without the start token, the
@@ -27,22 +27,22 @@ def main() -> None:
     began = time.perf_counter()
     causal_lm = keras_hub.models.CausalLM.from_preset(job["path"])
     causal_lm.compile(sampler="greedy")
-    found: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "version": keras_hub.__version__}
+    answer: dict[str, Any] = {"load_seconds": time.perf_counter() - began, "version": keras_hub.__version__}
     tokenizer = causal_lm.preprocessor.tokenizer
-    found["encoded"] = [np.asarray(tokenizer(text)).tolist() for text in job["texts"]]
+    answer["encoded"] = [np.asarray(tokenizer(text)).tolist() for text in job["texts"]]
 
     ids = np.asarray([job["read"]], np.int32)
     logits = causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
     np.save(Path(job["folder"]) / "logits.npy", np.asarray(keras.ops.convert_to_numpy(logits)[0], np.float32))
 
     generator = Generator(causal_lm, job["max_length"])
-    found["packed"] = generator.packed(job["prompts"])
-    found["together"] = generator.generate(job["prompts"])
-    found["alone"] = generator.generate(job["prompts"][-1:])
+    answer["packed"] = generator.packed(job["prompts"])
+    answer["together"] = generator.generate(job["prompts"])
+    answer["alone"] = generator.generate(job["prompts"][-1:])
     began = time.perf_counter()
     generator.generate(job["prompts"][-1:])  # what KerasHub compiles, it has compiled by now
-    found["seconds"] = time.perf_counter() - began
-    jobs.answer(found)
+    answer["seconds"] = time.perf_counter() - began
+    jobs.answer(answer)
 
 
 class Generator:

@@ -1,4 +1,4 @@
-"""What the beam searches of SavedModels have in common: what stands before, in and after their loops.
+"""The parts that all beam searches of SavedModels share: before, in and after their loops.
 
 Imports TensorFlow.
 """
@@ -53,7 +53,7 @@ def shapes(*, num_beams: int, positions: int) -> beam_search.Beams:
 
 def step(
     state: beam_search.Beams,
-    found: tuple[Any, Any],
+    best_candidates: tuple[Any, Any],
     *,
     active: Any,
     index: Any,
@@ -66,7 +66,7 @@ def step(
 
     Args:
         state: before the token.
-        found: what `candidates` returned.
+        best_candidates: what `candidates` returned.
         active: bool `(batch,)`, the prompts whose beams change.
         index: where the token is written, as `kerasgen.samplers.beam_search.step` takes it.
         generated: int32 `(batch,)`, tokens of each beam, this one with them.
@@ -74,7 +74,7 @@ def step(
         end: int32 `(ends,)`, the ids that end a text.
         length_penalty: as in `Beam`.
     """
-    logprobs, ids = found
+    logprobs, ids = best_candidates
     after, parents = beam_search.step(
         xp,
         state,

@@ -66,8 +66,8 @@ class SavedModelExporter(Exporter):
 
     def __post_init__(self) -> None:
         if isinstance(self.samplers, (str, list)):
-            one = isinstance(self.samplers, str)
-            object.__setattr__(self, "samplers", (self.samplers,) if one else tuple(self.samplers))
+            is_single = isinstance(self.samplers, str)
+            object.__setattr__(self, "samplers", (self.samplers,) if is_single else tuple(self.samplers))
         if not self.samplers or not all(isinstance(name, str) for name in self.samplers):
             raise ExportArgumentError(
                 f"samplers must be names, such as {', '.join(SAMPLERS)}. Received: samplers={self.samplers!r}."
@@ -152,7 +152,7 @@ class SavedModelExporter(Exporter):
         return Artefact(path=path, exporter="saved_model", report=report)
 
     def _longest(self, model: LanguageModel) -> int:
-        """Tokens of a whole text."""
+        """Return the number of tokens of the longest text."""
         own = model.max_sequence_length
         if self.max_sequence_length is None:
             return own or _LONGEST
@@ -164,7 +164,7 @@ class SavedModelExporter(Exporter):
         return self.max_sequence_length
 
     def _check_other(self, model: LanguageModel) -> None:
-        """Refuse a model of no known architecture that can't be decoded by its own step, or not as it is asked for."""
+        """Refuse a model without a description if its own `generate_step` can't decode it with these settings."""
         if not hasattr(model.causal_lm, "generate_step"):
             raise ExportArgumentError(
                 f"saved_model decodes a {type(model.backbone).__name__} by its own `generate_step`, and a "
@@ -176,7 +176,7 @@ class SavedModelExporter(Exporter):
             )
 
     def _rounded(self, model: LanguageModel, longest: int) -> Read | None:
-        """Reads as the model does that the files round its weights to; None where they round none."""
+        """Return a reader of the model with its weights rounded as in the files; None where they round none."""
         if self.dtype == "float32":
             return None
         from kerasgen.decoder.numpy import rounded

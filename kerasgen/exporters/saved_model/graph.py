@@ -52,7 +52,7 @@ class Choice(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """What a loop returns.
+    """The texts that a decoding loop generated.
 
     Args:
         token_ids: int32 `(batch, steps)`; past a text's length the padding.
@@ -110,7 +110,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
     @property
     def vocabulary_size(self) -> int:
-        """Logits of a token."""
+        """Number of logits of a token."""
         return self._config.vocabulary_size
 
     def logits(self, token_ids: Any) -> Any:
@@ -230,7 +230,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
         state = beams.begin(batch, num_beams=num_beams, positions=positions, pad=self._pad)
         nothing = tf.fill((batch,), False)
-        wide = (tf.repeat(one, num_beams, axis=0) for one in (logits, begun))
+        wide = (tf.repeat(array, num_beams, axis=0) for array in (logits, begun))
         state, _, token, done, within = step(tf.constant(1), state, nothing, *wide)
         _, state, done, *_ = tf.while_loop(
             lambda generated, state, done, *_: tf.logical_and(generated < most, tf.logical_not(tf.reduce_all(done))),

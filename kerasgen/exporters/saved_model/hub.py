@@ -44,7 +44,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
 
     @property
     def vocabulary_size(self) -> int:
-        """Logits of a token, those of the tokenizer's ids."""
+        """Number of logits of a token: one for each of the tokenizer's ids."""
         return self._size
 
     def logits(self, token_ids: Any) -> Any:
@@ -172,26 +172,26 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         return tf.cast(logits, tf.float32)[..., : self._size]
 
     def _run(self, prompts: Any, lengths: Any, most: Any, loop: Callable[[Next, Any, Any, Any], Any]) -> Any:
-        """What a loop returns that takes the sampler's place: it begins with the texts, the cache and a position."""
-        given = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
+        """Run `loop` in the sampler's place, with the texts, the cache and a position, and return its result."""
+        is_prompt = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
         room = [[0, 0], [0, most]]
-        texts = tf.pad(tf.where(given, prompts, self._pad), room, constant_values=self._pad)
+        texts = tf.pad(tf.where(is_prompt, prompts, self._pad), room, constant_values=self._pad)
         causal_lm = self._model()
 
         def sampler(next: Next, prompt: Any, cache: Any, index: Any, **_: Any) -> Any:  # noqa: A002 - KerasHub's name
             return loop(next, prompt, cache, tf.cast(index, tf.int32))
 
         causal_lm.sampler = sampler
-        return causal_lm.generate_step({"token_ids": texts, "padding_mask": tf.pad(given, room)})["token_ids"]
+        return causal_lm.generate_step({"token_ids": texts, "padding_mask": tf.pad(is_prompt, room)})["token_ids"]
 
 
 def _here(length: Any, index: Any, waits: Any) -> Any:
-    """Where a token is written: bool `(rows, length)`, one place of each row that doesn't wait."""
+    """Return where a token is written: bool `(rows, length)`, one place in each row that doesn't wait."""
     return tf.logical_and(tf.equal(tf.range(length), index), tf.logical_not(waits)[:, None])
 
 
 def _like(cache: Any, before: Any) -> Any:
-    """The cache with what was known of its shape when the loop began."""
+    """Return the cache with the static shape that it had when the loop began."""
     return tree.map_structure(lambda new, old: tf.ensure_shape(new, old.shape), cache, before)
 
 

@@ -46,8 +46,8 @@ def empty(config: DecoderConfig, rows: Any) -> Cache:
 
 def any_length(config: DecoderConfig) -> Cache:
     """Return the shapes of a cache whose rows and positions are not known."""
-    one = tf.TensorShape([None, config.attention.num_key_value_heads, None, config.attention.head_dim])
-    return Cache(*((one,) * config.num_layers for _ in range(2)))
+    shape = tf.TensorShape([None, config.attention.num_key_value_heads, None, config.attention.head_dim])
+    return Cache(*((shape,) * config.num_layers for _ in range(2)))
 
 
 def read(config: DecoderConfig, weights: Weights, token_ids: Any) -> tuple[Any, Cache]:
@@ -138,9 +138,9 @@ def multiply(x: Any, kernel: Any) -> Any:
     return tf.reshape(out, tf.concat([tf.shape(x)[:-1], [kernel.shape[0]]], 0))
 
 
-def _after(one: Any, other: Any) -> Any:
-    """Keys or values of positions that follow others."""
-    return tf.concat([one, other], axis=2)
+def _after(first: Any, second: Any) -> Any:
+    """Concatenate keys or values along their positions."""
+    return tf.concat([first, second], axis=2)
 
 
 def _by_prompt(x: Any, heads: int, width: int) -> Any:

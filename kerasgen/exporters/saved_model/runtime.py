@@ -37,7 +37,7 @@ class SavedModelRuntime(Runtime):
         MissingDependencyError: TensorFlow is not installed.
     """
 
-    def __init__(self, path: Path, found: dict[str, Any]) -> None:
+    def __init__(self, path: Path, description: dict[str, Any]) -> None:
         try:
             quiet.load("tensorflow")
             import tensorflow as tf
@@ -49,15 +49,15 @@ class SavedModelRuntime(Runtime):
             ) from cause
         fork_safety.begin(fork_safety.TENSORFLOW)
         self.tokenizer = (
-            cast(Tokenizer, _Outside(path, found["token_ids"]))
-            if found["tokenizer"] is None
-            else metadata.read_tokenizer(path, found["tokenizer"])
+            cast(Tokenizer, _Outside(path, description["token_ids"]))
+            if description["tokenizer"] is None
+            else metadata.read_tokenizer(path, description["tokenizer"])
         )
-        self.max_sequence_length: int = found["max_sequence_length"]
-        if found["tokenizer"] is not None and metadata.token_ids(self.tokenizer) != found["token_ids"]:
+        self.max_sequence_length: int = description["max_sequence_length"]
+        if description["tokenizer"] is not None and metadata.token_ids(self.tokenizer) != description["token_ids"]:
             raise ModelFormatError(f"{path} names other token ids than its tokenizer has. Copy or export it again.")
-        self._samplers: list[str] = found["samplers"]
-        self._fixed = {"num_beams": found["num_beams"], "length_penalty": found["length_penalty"]}
+        self._samplers: list[str] = description["samplers"]
+        self._fixed = {"num_beams": description["num_beams"], "length_penalty": description["length_penalty"]}
         self._tf = tf
         try:
             with quiet.quietly():
@@ -66,12 +66,12 @@ class SavedModelRuntime(Runtime):
             missing = [name for name in self._samplers if f"{name}_ids" not in self._signatures]
             if missing:
                 raise ValueError(f"it holds no signature for the sampler {missing[0]!r}")
-            told: dict[str, Any] = json.loads(self._module.settings().numpy())
+            graph_settings: dict[str, Any] = json.loads(self._module.settings().numpy())
             # What a load leaves for its end calls functions of TensorFlow that are no more when Python has gone.
             atexit.register(_let_go, weakref.ref(self))
         except Exception as cause:  # damaged files end in errors of every kind
             raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause
-        _check_settings(path, told, found)
+        _check_settings(path, graph_settings, description)
 
     def generate_checked(
         self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
@@ -88,7 +88,7 @@ class SavedModelRuntime(Runtime):
             padded[row, : len(prompt)] = prompt
         unmasked = f"{name}{UNMASKED}"  # an artefact without it has no other signature than this
         call = self._signatures[unmasked if not config.valid_utf8 and unmasked in self._signatures else f"{name}_ids"]
-        given = {
+        arguments = {
             "prompts": padded,
             "lengths": [len(prompt) for prompt in prompts],
             "max_new_tokens": new_tokens_of(config),
@@ -98,8 +98,8 @@ class SavedModelRuntime(Runtime):
             **own,
         }
         taken = call.structured_input_signature[1]  # greedy takes no temperature, and a search no seed
-        found = call(**{key: self._tf.constant(given[key], of.dtype) for key, of in taken.items()})
-        ids, lengths = found["token_ids"].numpy(), found["lengths"].numpy()
+        generated = call(**{key: self._tf.constant(arguments[key], of.dtype) for key, of in taken.items()})
+        ids, lengths = generated["token_ids"].numpy(), generated["lengths"].numpy()
         return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -107,16 +107,16 @@ class SavedModelRuntime(Runtime):
         if "encode" not in self._signatures:
             return super().encode_batch(texts)
         fork_safety.check(fork_safety.TENSORFLOW)
-        found = self._signatures["encode"](texts=self._tf.constant([text.encode() for text in texts]))
-        ids, lengths = found["token_ids"].numpy(), found["lengths"].numpy()
+        encoded = self._signatures["encode"](texts=self._tf.constant([text.encode() for text in texts]))
+        ids, lengths = encoded["token_ids"].numpy(), encoded["lengths"].numpy()
         return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens, float32 `(tokens, vocabulary_size)`."""
         fork_safety.check(fork_safety.TENSORFLOW)
         check_text(token_ids, self.tokenizer, self.max_sequence_length)
-        found = self._signatures["logits"](token_ids=self._tf.constant([list(token_ids)], self._tf.int32))
-        return found["logits"].numpy()[0]
+        outputs = self._signatures["logits"](token_ids=self._tf.constant([list(token_ids)], self._tf.int32))
+        return outputs["logits"].numpy()[0]
 
     def _name(self, spec: Any) -> str:
         name = REGISTRY.name_of(spec)
@@ -140,10 +140,10 @@ class SavedModelRuntime(Runtime):
         return name
 
 
-def _check_settings(path: Path, told: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Compare what the graph was made with, as it tells itself, with what lies beside it."""
-    beside = {**found, **found["token_ids"], "has_tokenizer": found["tokenizer"] is not None}
-    for key, value in told.items():
+def _check_settings(path: Path, graph_settings: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Compare the settings in the graph with those in the JSON beside it."""
+    beside = {**description, **description["token_ids"], "has_tokenizer": description["tokenizer"] is not None}
+    for key, value in graph_settings.items():
         if beside.get(key) != value:
             raise ModelFormatError(
                 f"{path} has another graph than what lies beside it says: {key} is {value!r} in the graph, and "
@@ -152,13 +152,13 @@ def _check_settings(path: Path, told: Mapping[str, Any], found: Mapping[str, Any
 
 
 def _let_go(runtime: weakref.ref[SavedModelRuntime]) -> None:
-    found = runtime()
-    if found is not None:
-        found._module = found._signatures = None
+    alive = runtime()
+    if alive is not None:
+        alive._module = alive._signatures = None
 
 
 class _Outside:
-    """The ids of a tokenizer that no graph can hold; whoever has it reads and writes the texts.
+    """Stands for a tokenizer that no graph can hold: it knows the ids, and the caller encodes and decodes texts.
 
     Args:
         path: of the artefact.
@@ -176,11 +176,11 @@ class _Outside:
         )
 
 
-def open_artefact(path: Path, found: dict[str, Any]) -> SavedModelRuntime:
+def open_artefact(path: Path, description: dict[str, Any]) -> SavedModelRuntime:
     """Return the runtime of the SavedModel at `path`; it has no settings of its own.
 
     Raises:
         ModelFormatError: files are missing, cut off or damaged.
     """
-    metadata.check_sizes(path, found)
-    return SavedModelRuntime(path, found)
+    metadata.check_sizes(path, description)
+    return SavedModelRuntime(path, description)

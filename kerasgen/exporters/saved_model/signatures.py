@@ -34,21 +34,21 @@ _IDS = {"prompts": tf.TensorSpec([None, None], tf.int32), "lengths": tf.TensorSp
 
 
 def _own(name: str) -> dict[str, tf.TensorSpec]:
-    """What the signatures of a sampler take besides what all take."""
+    """Return the inputs of a sampler's signatures that not every signature has."""
     if name == BEAM:
         return {"temperature": _FLOAT}
     kind = token_sampler(name)
-    found = {"temperature": _FLOAT} if inputs.has_temperature(kind) else {}
-    found |= {setting: _TYPES[of] for setting, of in inputs.types(kind).items()}
-    return found | ({"seed": _SEED} if kind.draws else {})
+    specs = {"temperature": _FLOAT} if inputs.has_temperature(kind) else {}
+    specs |= {setting: _TYPES[of] for setting, of in inputs.types(kind).items()}
+    return specs | ({"seed": _SEED} if kind.draws else {})
 
 
 class Decoder(Protocol):
-    """What decodes: the methods of `saved_model_graph.DecoderGraph`, which say what they take."""
+    """A model that decodes in a graph; the methods of `graph.DecoderGraph` describe the arguments."""
 
     @property
     def vocabulary_size(self) -> int:
-        """Logits of a token."""
+        """Number of logits of a token."""
         ...
 
     def logits(self, token_ids: Any) -> Any:
@@ -119,7 +119,7 @@ def save(
     signatures = module.signatures(samplers)
     names = sorted(signatures)
     # A runtime compares what lies beside the artefact with this, which is in the graph.
-    told = {
+    settings = {
         "samplers": list(samplers),
         "num_beams": num_beams,
         "length_penalty": length_penalty,
@@ -130,7 +130,7 @@ def save(
         "has_tokenizer": tokenizer is not None,
     }
     module.settings = tf.function(
-        lambda: tf.constant(json.dumps(told, allow_nan=False)), input_signature=[], autograph=False
+        lambda: tf.constant(json.dumps(settings, allow_nan=False)), input_signature=[], autograph=False
     )
     # What a server calls when nobody names a signature.
     signatures["serving_default"] = signatures[samplers[0] if tokenizer is not None else f"{samplers[0]}_ids"]
@@ -177,7 +177,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
 
     def signatures(self, samplers: Sequence[str]) -> dict[str, Any]:
         """Return the functions to save, by the names of their signatures."""
-        found = {
+        functions = {
             "logits": tf.function(
                 self._logits, input_signature=[tf.TensorSpec([None, None], tf.int32, "token_ids")], autograph=False
             )
@@ -185,24 +185,24 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         tokenizer = self._tokenizer
         if tokenizer is not None:
             # One graph of each, which the signatures of texts call; a vocabulary is a constant of many bytes.
-            encode = found["encode"] = _function(
+            encode = functions["encode"] = _function(
                 partial(_encode, tokenizer), {"texts": tf.TensorSpec([None], tf.string)}
             )
             ended = tf.TensorSpec([None], tf.bool)
             decode = _function(partial(_decode, tokenizer), _DECODED | {"ended": ended})
-            found["decode"] = _function(
+            functions["decode"] = _function(
                 lambda token_ids, lengths: decode(token_ids, lengths, tf.fill(tf.shape(lengths), True)), _DECODED
             )
         for name in samplers:
             # One graph for all: the others call it.
             ids = _function(partial(self._generate, name), _VALID | _IDS | _COMMON | _own(name))
-            found[f"{name}_ids"] = _function(_ids(ids, valid_utf8=True), _IDS | _COMMON | _own(name))
+            functions[f"{name}_ids"] = _function(_ids(ids, valid_utf8=True), _IDS | _COMMON | _own(name))
             if self._utf8.matters:
                 unmasked = _ids(ids, valid_utf8=False)
-                found[f"{name}{UNMASKED}"] = _function(unmasked, _IDS | _COMMON | _own(name))
+                functions[f"{name}{UNMASKED}"] = _function(unmasked, _IDS | _COMMON | _own(name))
             if tokenizer is not None:
-                found[name] = _function(_texts(encode, decode, ids), _TEXTS | _COMMON | _own(name))
-        return found
+                functions[name] = _function(_texts(encode, decode, ids), _TEXTS | _COMMON | _own(name))
+        return functions
 
     def _logits(self, token_ids: Any) -> dict[str, Any]:
         return {"logits": self._decoder.logits(token_ids)}
@@ -255,7 +255,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
 
 
 def _at_least(temperature: Any) -> Any:
-    """The temperature, which is checked when the graph runs; None stays None."""
+    """Check the temperature when the graph runs; None stays None."""
     if temperature is None:
         return None
     is_high_enough = tf.debugging.assert_greater_equal(
@@ -280,24 +280,24 @@ def _decode(tokenizer: GraphTokenizer, token_ids: Any, lengths: Any, ended: Any)
 def _texts(encode: Any, decode: Any, of_ids: Any) -> Callable[..., dict[str, Any]]:
     def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
         ids = encode(prompts)
-        found = graph.Generated(*of_ids(tf.constant(True), ids["token_ids"], ids["lengths"], *settings.values()))
-        last = found.lengths - tf.cast(found.ended, tf.int32)
-        texts = decode(found.token_ids, last, found.ended)["texts"]
-        return {"texts": texts, "token_ids": found.token_ids, "lengths": found.lengths}
+        generated = graph.Generated(*of_ids(tf.constant(True), ids["token_ids"], ids["lengths"], *settings.values()))
+        last = generated.lengths - tf.cast(generated.ended, tf.int32)
+        texts = decode(generated.token_ids, last, generated.ended)["texts"]
+        return {"texts": texts, "token_ids": generated.token_ids, "lengths": generated.lengths}
 
     return generate
 
 
 def _ids(of_ids: Any, *, valid_utf8: bool) -> Callable[..., dict[str, Any]]:
     def generate(**inputs: Any) -> dict[str, Any]:
-        found = graph.Generated(*of_ids(tf.constant(valid_utf8), *inputs.values()))
-        return {"token_ids": found.token_ids, "lengths": found.lengths}
+        generated = graph.Generated(*of_ids(tf.constant(valid_utf8), *inputs.values()))
+        return {"token_ids": generated.token_ids, "lengths": generated.lengths}
 
     return generate
 
 
 def _keys(prompts: Any, lengths: Any, seed: Any) -> tuple[Any, Any]:
-    """Each prompt's key of random numbers, as the library's own generation has it.
+    """Return each prompt's key of random numbers, as in the library's own generation.
 
     Args:
         prompts: int32 `(batch, length)`, the start token with them.
@@ -318,7 +318,7 @@ def _keys(prompts: Any, lengths: Any, seed: Any) -> tuple[Any, Any]:
 
 
 def _function(call: Callable[..., Any], inputs: dict[str, Any]) -> Any:
-    """A function whose inputs have these names, as a signature shows them."""
+    """Return a `tf.function` whose inputs have these names, as a signature shows them."""
 
     def by_name(*values: Any) -> Any:
         return call(**dict(zip(inputs, values, strict=True)))

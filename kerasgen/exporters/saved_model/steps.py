@@ -1,4 +1,4 @@
-"""Several decoding steps as one function, which XLA compiles where the SavedModel runs. Imports TensorFlow.
+"""Runs several decoding steps as one function, which XLA compiles where the SavedModel runs. Imports TensorFlow.
 
 Activations stand as `(features, rows)` and kernels as `(out, in)`, which XLA multiplies fastest on a CPU when rows are
 few (see the log). XLA compiles once for each number of rows and length of the cache, so both are rounded up.
@@ -43,13 +43,13 @@ class Columns(NamedTuple):
         at = tf.shape(self.values[0])
         more, longer = [0, rows - at[0]], [0, length - at[2]]
         return Columns(
-            tuple(tf.pad(one, [more, [0, 0], [0, 0], longer]) for one in self.keys),
-            tuple(tf.pad(one, [more, [0, 0], longer, [0, 0]]) for one in self.values),
+            tuple(tf.pad(array, [more, [0, 0], [0, 0], longer]) for array in self.keys),
+            tuple(tf.pad(array, [more, [0, 0], longer, [0, 0]]) for array in self.values),
         )
 
 
 class Texts(NamedTuple):
-    """What the steps change.
+    """The state of texts that decoding steps change.
 
     Args:
         step: int32 scalar, tokens that were chosen for each text.
@@ -67,7 +67,7 @@ class Texts(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What the steps of a call have in common.
+    """The values that all steps of a call share.
 
     Args:
         lengths: int32 `(rows,)`, of the prompts.
@@ -117,7 +117,7 @@ def advance(
     """
     first, prompt = texts.step, tf.shape(fixed.given)[1]
     length = tf.shape(texts.cache.values[0])[2]
-    given = tf.pad(fixed.given, [[0, 0], [0, length - prompt]])
+    is_prompt = tf.pad(fixed.given, [[0, 0], [0, length - prompt]])
     weights = decoder.as_columns(weights)
 
     def goes_on(texts: Texts, ids: Any) -> Any:
@@ -126,7 +126,7 @@ def advance(
     def body(texts: Texts, ids: Any) -> tuple[Texts, Any]:
         at = prompt + texts.step - 1
         places = tf.range(length)
-        seen = tf.logical_or(given, tf.logical_and(places >= prompt, places <= at))
+        seen = tf.logical_or(is_prompt, tf.logical_and(places >= prompt, places <= at))
         where = fixed.lengths + texts.step - 1
         logits, cache = _read(config, weights, texts.token, where, at, seen, texts.cache)
         chosen, states = choose(logits, tf.gather(numbers, texts.step - first), texts.states)
@@ -194,5 +194,5 @@ def _rows_of_logits(hidden: Any, table: Any) -> Any:
 
 
 def _barrier(x: Any) -> Any:
-    one: Sequence[Any] = xla.optimization_barrier(x)
-    return one[0]
+    kept_apart: Sequence[Any] = xla.optimization_barrier(x)
+    return kept_apart[0]

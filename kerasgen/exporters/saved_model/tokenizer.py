@@ -1,4 +1,4 @@
-"""`ByteLevelBPE` as a TensorFlow graph of core operations: UTF-8 strings to ids and back, no table that grows."""
+"""Computes `ByteLevelBPE` in a TensorFlow graph of core operations: UTF-8 strings to ids and back."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class GraphTokenizer(tf.Module):  # type: ignore[misc]
             left, right = merge.split(" ")
             ranks[ids[left] * self._size + ids[right]] = (rank, ids[left + right])
         # A pair that no text holds stands for an empty list, which can't be searched.
-        found = sorted((pair, *value) for pair, value in ranks.items()) or [(-1, _NEVER, 0)]
-        self._pairs = np.array([pair for pair, _, _ in found], np.int64)
-        self._ranks = np.array([rank for _, rank, _ in found], np.int32)
-        self._merged = np.array([merged for _, _, merged in found], np.int32)
+        ranked_pairs = sorted((pair, *value) for pair, value in ranks.items()) or [(-1, _NEVER, 0)]
+        self._pairs = np.array([pair for pair, _, _ in ranked_pairs], np.int64)
+        self._ranks = np.array([rank for _, rank, _ in ranked_pairs], np.int32)
+        self._merged = np.array([merged for _, _, merged in ranked_pairs], np.int32)
         special = set(tokenizer.special_tokens.values())
         texts = [b""] * self._size
         for token_id in ids.values():
@@ -79,7 +79,7 @@ class GraphTokenizer(tf.Module):  # type: ignore[misc]
         pairs, ranks, merged = tf.constant(self._pairs), tf.constant(self._ranks), tf.constant(self._merged)
 
         def look_up(symbols: Any, owners: Any) -> tuple[Any, Any]:
-            """The rank of each pair, the last symbol's with nothing, and where it stands in the list."""
+            """Return the rank of each pair, and its index in the sorted list; the last symbol has no pair."""
             keys = tf.cast(symbols[:-1], tf.int64) * self._size + tf.cast(symbols[1:], tf.int64)
             place = tf.minimum(tf.searchsorted(pairs, keys, out_type=tf.int32), len(self._pairs) - 1)
             known = tf.logical_and(tf.equal(tf.gather(pairs, place), keys), tf.equal(owners[:-1], owners[1:]))
@@ -97,8 +97,8 @@ class GraphTokenizer(tf.Module):  # type: ignore[misc]
             start = tf.gather(starts, tf.cumsum(tf.cast(begins, tf.int32)))
             chosen = tf.logical_and(chosen, tf.equal((tf.range(tf.size(chosen)) - start) % 2, 0))
             new = tf.where(tf.concat([chosen, [False]], 0), tf.concat([tf.gather(merged, place), [0]], 0), symbols)
-            kept = tf.logical_not(tf.concat([[False], chosen], 0))
-            symbols, owners = tf.boolean_mask(new, kept), tf.boolean_mask(owners, kept)
+            stays = tf.logical_not(tf.concat([[False], chosen], 0))
+            symbols, owners = tf.boolean_mask(new, stays), tf.boolean_mask(owners, stays)
             return symbols, owners, *look_up(symbols, owners)
 
         # One symbol that no pair holds stands at the end, so that there is always one to look at.
@@ -122,7 +122,7 @@ def _patterns() -> tuple[bytes, bytes]:
 
 
 def _valid(texts: Any) -> Any:
-    """The texts with U+FFFD for what is not UTF-8."""
+    """Return the texts with U+FFFD for bytes that are not UTF-8."""
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
 
 
@@ -131,13 +131,13 @@ def _ranges(spans: list[tuple[int, int]]) -> str:
 
 
 def _unfinished(texts: Any) -> Any:
-    """How many bytes at the end of each text begin a character, int32; see `kerasgen.tokens.utf8_decoding`."""
+    """Count the bytes of an unfinished character at each text's end, int32; see `kerasgen.tokens.utf8_decoding`."""
     padded = tf.strings.join(["aaa", texts])
     size = tf.strings.length(padded)
 
     def byte(back: int) -> Any:
-        one = tf.strings.substr(padded, size - back, tf.ones_like(size))
-        return tf.cast(tf.reshape(tf.io.decode_raw(one, tf.uint8), [-1]), tf.int32)
+        substring = tf.strings.substr(padded, size - back, tf.ones_like(size))
+        return tf.cast(tf.reshape(tf.io.decode_raw(substring, tf.uint8), [-1]), tf.int32)
 
     last, second, third = byte(1), byte(2), byte(3)
     one = tf.logical_and(last >= 0xC2, last <= 0xF4)

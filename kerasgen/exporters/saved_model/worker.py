@@ -1,4 +1,4 @@
-"""A KerasHub model becomes a SavedModel in a process that runs on TensorFlow, whatever backend the caller runs on.
+"""Writes a KerasHub model as a SavedModel in a process on TensorFlow, whatever the caller's backend.
 
 `python -m kerasgen.exporters.saved_model.worker JOB.json ANSWER.json`: the job says where the model lies as Keras
 wrote it, where its tokenizer lies if the graph is to hold one, and what `save` takes besides; the answer names the
@@ -69,7 +69,7 @@ def write(
 
 
 def _keep(model: LanguageModel, folder: Path) -> dict[str, Any] | None:
-    """Write the model for the other process; returns what makes its tokenizer again, if the graph can hold it."""
+    """Write the model for the other process; return the settings of its tokenizer if a graph can hold it."""
     from kerasgen.exporters.validation import held_in_graph
     from kerasgen.models.saving import bare_task
 

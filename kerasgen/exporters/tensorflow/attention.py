@@ -1,4 +1,4 @@
-"""How queries and keys are scored in TensorFlow's graphs, once for all of them. Imports TensorFlow.
+"""Scores queries against keys in TensorFlow's graphs, for all formats. Imports TensorFlow.
 
 A graph lays out its cache, multiplies queries with it, and says which keys a query sees. What the description says of
 rotation, soft caps, windows, ALiBi and sinks is computed here. By heads, queries and keys are `(…, heads, [length,]
@@ -22,7 +22,7 @@ LOWEST = -1e30  # far below any score, and no infinity that could become NaN
 
 
 class Keys(NamedTuple):
-    """Which keys queries see, and how far before the queries they stand.
+    """The keys that queries see, and their distances before the queries.
 
     Args:
         mask: in a shape that broadcasts to scores; float, to be added, or bool, false where a key is not seen. None
@@ -40,7 +40,7 @@ Weigh: TypeAlias = Callable[..., Any]
 
 
 class AttentionRules:
-    """What a description says of queries, keys and scores, for the tokens of one pass.
+    """A description's rules for queries, keys and scores, for the tokens of one pass.
 
     Args:
         config: the decoder's.
@@ -90,7 +90,7 @@ class AttentionRules:
 
 
 def require_no_distances(config: DecoderConfig, what: str) -> None:
-    """Check that no layer asks how far a key is from a query.
+    """Raise if any layer's attention depends on the distance from query to key.
 
     Raises:
         ModelArgumentError: one has a window or ALiBi.
@@ -143,5 +143,5 @@ def sizes(x: Any) -> list[Any]:
 
 
 def _by_head(values: Any, scores: Any) -> Any:
-    """One value of each head in a shape that broadcasts to scores, whose second axis is the heads'."""
+    """Reshape one value per head so that it broadcasts to scores, whose second axis is the heads."""
     return tf.reshape(tf.convert_to_tensor(values), (-1, *[1] * (len(scores.shape) - 2)))

@@ -53,20 +53,20 @@ class _Hooks(ABC):
         return normalize(xp, hidden, norm, weights, self._axis, scale_first=not norm.bias)
 
     def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
-        """The projections of all these roles, side by side along the features."""
+        """Project onto all these roles, side by side along the features."""
         weights = layer[fused_name(roles)]
         product = self._multiply(hidden, weights["kernel"])
         return product + weights["bias"] if "bias" in weights else product
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
-        found = []
+        prepared = []
         for role, heads in zip(QUERY_KEY_VALUE, self._heads(projected), strict=True):
             if role == "value":
-                found.append(self._by_heads(heads))
+                prepared.append(self._by_heads(heads))
                 continue
             heads = self._rules.rotated(index, self._by_heads(self._normed(heads, layer.get(f"{role}_norm"))))
-            found.append(heads * self._config.attention.score_scale if role == "query" else heads)
-        queries, keys, values = found
+            prepared.append(heads * self._config.attention.score_scale if role == "query" else heads)
+        queries, keys, values = prepared
         return self._joined(self._attend(index, queries, keys, values, partial(self._rules.shares, index, layer)))
 
     def activate(self, projected: Any) -> Any:
@@ -80,7 +80,7 @@ class _Hooks(ABC):
         return hidden
 
     def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        """The sum of what each token's likeliest experts make of it, by their shares; all of them are computed."""
+        """Return the weighted sum of each token's likeliest experts; all experts are computed."""
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
@@ -98,7 +98,7 @@ class _Hooks(ABC):
         return total
 
     def _split(self, projected: Any) -> Iterable[Any]:
-        """Queries, keys and values, along the features."""
+        """Split into queries, keys and values along the features."""
         attention = self._config.attention
         if attention.query_dim == attention.key_value_dim:
             return tf.split(projected, 3, axis=self._axis)  # type: ignore[no-any-return]
@@ -106,7 +106,7 @@ class _Hooks(ABC):
         return tf.split(projected, widths, axis=self._axis)  # type: ignore[no-any-return]
 
     def _normed(self, heads: Any, weights: Mapping[str, Any] | None) -> Any:
-        """Queries or keys as `_heads` gave them, normed where the description says so."""
+        """Norm queries or keys of `_heads` where the description says so."""
         attention = self._config.attention
         if attention.query_key_norm is None or weights is None:
             return heads
@@ -128,11 +128,11 @@ class _Hooks(ABC):
 
     @abstractmethod
     def _like_heads(self, vector: Any) -> Any:
-        """A vector of all heads in a shape that broadcasts to what `_heads` gives."""
+        """Reshape a vector of all heads so that it broadcasts to what `_heads` gives."""
 
     @abstractmethod
     def _turned(self, x: Any) -> Any:
-        """Features put last, or back."""
+        """Move the features to the last axis, or back."""
 
 
 class Rows(_Hooks):
@@ -219,26 +219,27 @@ def prepare(config: DecoderConfig, weights: Weights) -> Weights:
         config: the decoder's.
         weights: by the names of `kerasgen.decoder.weights`.
     """
-    found = fused(weights)
+    prepared = fused(weights)
     if not config.tied_head:
-        head = dict(found["head"])
-        found["head"] = {"table": head.pop("kernel").T.copy(), **head}
-    found["layers"] = [
-        _by_expert(config, layer) if config.has_experts(index) else layer for index, layer in enumerate(found["layers"])
+        head = dict(prepared["head"])
+        prepared["head"] = {"table": head.pop("kernel").T.copy(), **head}
+    prepared["layers"] = [
+        _by_expert(config, layer) if config.has_experts(index) else layer
+        for index, layer in enumerate(prepared["layers"])
     ]
-    return found
+    return prepared
 
 
 def _by_expert(config: DecoderConfig, layer: Mapping[str, Any]) -> dict[str, Any]:
     assert config.feedforward.experts is not None
-    found = dict(layer)
+    split_layer = dict(layer)
     names = (fused_name(GATE_UP if config.feedforward.gated else UP), "down")
-    parts = {name: found.pop(name) for name in names}
-    found["experts"] = {
+    parts = {name: split_layer.pop(name) for name in names}
+    split_layer["experts"] = {
         str(number): {name: {leaf: array[number] for leaf, array in part.items()} for name, part in parts.items()}
         for number in range(config.feedforward.experts.num_experts)
     }
-    return found
+    return split_layer
 
 
 def as_columns(weights: Weights) -> Weights:
@@ -313,12 +314,12 @@ def logits(config: DecoderConfig, weights: Weights, hidden: Any, multiply: Multi
         hidden: after the final norm.
         multiply: `(hidden state, table)` to their product.
     """
-    found = multiply(hidden, output_table(config, weights))
+    rows = multiply(hidden, output_table(config, weights))
     if config.head_bias:
-        found = found + weights["head"]["bias"]
+        rows = rows + weights["head"]["bias"]
     if config.logit_scale != 1.0:
-        found = found * config.logit_scale
-    return soft_cap(xp, found, config.logit_soft_cap)
+        rows = rows * config.logit_scale
+    return soft_cap(xp, rows, config.logit_soft_cap)
 
 
 def require_computable(config: DecoderConfig) -> None:

@@ -1,4 +1,4 @@
-"""TensorFlow under the names that samplers and `kerasgen.decoder.arithmetic` compute with.
+"""TensorFlow as an array namespace, for samplers and `kerasgen.decoder.arithmetic`.
 
 So an artefact's graph has no second copy of either. What `keras.ops` would do, without Keras; a dimension that is only
 known when the graph runs is None, as in a shape.
@@ -43,15 +43,15 @@ cumsum = tf.cumsum
 
 
 def __getattr__(name: str) -> Any:
-    """What isn't written here, for a sampler of another package: TensorFlow's own function of NumPy's name."""
-    found = getattr(tf.experimental.numpy, name, None)
-    if not callable(found):
+    """Fall back to TensorFlow's own function of a NumPy name, for samplers of other packages."""
+    function = getattr(tf.experimental.numpy, name, None)
+    if not callable(function):
         raise AttributeError(f"TensorFlow's graphs have no function {name!r}")
-    return lambda *arrays, **settings: tf.nest.map_structure(_of_32_bits, found(*arrays, **settings))
+    return lambda *arrays, **settings: tf.nest.map_structure(_of_32_bits, function(*arrays, **settings))
 
 
 def _of_32_bits(x: Any) -> Any:
-    """An array in the type that `keras.ops` would give it: NumPy's own are twice as wide."""
+    """Cast an array to the type that `keras.ops` would give it; NumPy's own types are twice as wide."""
     narrow = {tf.int64: tf.int32, tf.float64: tf.float32}
     return tf.cast(x, narrow[x.dtype]) if getattr(x, "dtype", None) in narrow else x
 
@@ -88,8 +88,8 @@ def argmax(x: Any, axis: int = -1) -> Any:
 
 def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:  # noqa: A002 - keras.ops' name
     """Return the highest values and their places; of equals, the lower place first."""
-    found = tf.math.top_k(x, k=k, sorted=sorted)
-    return found.values, found.indices
+    highest = tf.math.top_k(x, k=k, sorted=sorted)
+    return highest.values, highest.indices
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:

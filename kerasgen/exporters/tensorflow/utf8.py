@@ -26,10 +26,10 @@ def table(masks: Utf8Masks | None, width: int) -> npt.NDArray[np.int8] | None:
     if masks is None:
         return None
     states, size = masks.steps.shape
-    found = np.full((states + 1, width), -1 - START, dtype=np.int8)
-    found[:states, :size] = masks.steps
-    found[states] = states
-    return found
+    steps = np.full((states + 1, width), -1 - START, dtype=np.int8)
+    steps[:states, :size] = masks.steps
+    steps[states] = states
+    return steps
 
 
 class Utf8Steps(tf.Module):  # type: ignore[misc]
@@ -77,5 +77,5 @@ class Utf8Steps(tf.Module):  # type: ignore[misc]
         if self._steps is None:
             return states
         steps = tf.convert_to_tensor(self._steps)  # XLA gathers from it, and not from a variable
-        found = tf.cast(tf.gather_nd(steps, tf.stack([states, tokens], axis=1)), tf.int32)
-        return tf.where(found < 0, -1 - found, found)
+        next_states = tf.cast(tf.gather_nd(steps, tf.stack([states, tokens], axis=1)), tf.int32)
+        return tf.where(next_states < 0, -1 - next_states, next_states)

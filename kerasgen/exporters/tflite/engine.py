@@ -1,4 +1,4 @@
-"""`engine="litert"`: a model in memory is decoded by LiteRT, from an artefact that is written once and kept.
+"""`engine="litert"` decodes a model in memory by LiteRT, from an artefact that is written once and cached.
 
 The artefact lies in the cache directory under a digest of the weights, the tokenizer and the graph's sizes. It is the
 exporter's own, so it was proved against the model before it decodes anything.
@@ -36,7 +36,7 @@ _LOG = logging.getLogger("kerasgen")
 
 
 def resolve(engine: Any, cache: str | os.PathLike[str] | None = None) -> Any:
-    """Return what `kerasgen.generation` takes for the engine that a person wrote.
+    """Convert an `engine` argument such as `"litert:threads=2"` to an engine source.
 
     Args:
         engine: `"litert"` or `"litert:quantize=int8,threads=2"`; every other value is returned as it is.
@@ -49,8 +49,8 @@ def resolve(engine: Any, cache: str | os.PathLike[str] | None = None) -> Any:
     if not isinstance(engine, str) or engine.partition(":")[0].strip() != "litert":
         return engine
     name, arguments = specs.split_text(engine, error=GenerateArgumentError)
-    given: Mapping[str, Any] = arguments if cache is None else {"cache": os.fspath(cache)} | arguments
-    return specs.build(LiteRt, given, name=name, error=GenerateArgumentError)
+    settings: Mapping[str, Any] = arguments if cache is None else {"cache": os.fspath(cache)} | arguments
+    return specs.build(LiteRt, settings, name=name, error=GenerateArgumentError)
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,18 @@ class LiteRt:
         """
         _check_architecture(model)
         length = _cache_length(model, longest)
-        found = _kept(model, self, length)
-        if found is None:
+        engine = _kept(model, self, length)
+        if engine is None:
             path = _path(model, self, length)
             # Of several threads and processes that want the same artefact, one writes it and the others wait.
             with locking.locked(path.with_suffix(".engine"), wait=True):
-                found = _kept(model, self, length) or _made(model, self, length, path)
-            _keep(model, self, length, found)
-        return found
+                engine = _kept(model, self, length) or _made(model, self, length, path)
+            _keep(model, self, length, engine)
+        return engine
 
 
 class _Kept:
-    """Engines of one state of a model's variables."""
+    """The engines made for one state of a model's variables."""
 
     def __init__(self, state: tuple[Any, ...]) -> None:
         self.state = state
@@ -114,13 +114,13 @@ _KEPT: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
 
 
 def _state(model: LanguageModel) -> _Kept:
-    """What is kept of the model's present weights."""
+    """Return the entry for the model's present weights, a new one if they changed."""
     from kerasgen.generation import jax_weights
 
-    state, kept = jax_weights.state_of(model), _KEPT.get(model.network)
-    if kept is None or not jax_weights.is_same(kept.state, state):
-        kept = _KEPT[model.network] = _Kept(state)
-    return kept
+    state, known = jax_weights.state_of(model), _KEPT.get(model.network)
+    if known is None or not jax_weights.is_same(known.state, state):
+        known = _KEPT[model.network] = _Kept(state)
+    return known
 
 
 def _key(model: LanguageModel, source: LiteRt, length: int) -> tuple[Any, ...]:
@@ -148,7 +148,7 @@ def _check_architecture(model: LanguageModel) -> None:
 
 
 def _cache_length(model: LanguageModel, longest: int) -> int:
-    """The cache that a text of so many tokens is decoded with: a power of two, for a longer one costs time."""
+    """Return the cache length for texts of so many tokens: a power of two, because longer caches cost time."""
     length = _SHORTEST
     while length < longest:
         length *= 2
@@ -163,8 +163,8 @@ def _folder(cache: str | os.PathLike[str] | None) -> Path:
 def _path(model: LanguageModel, source: LiteRt, length: int) -> Path:
     from kerasgen import __version__
 
-    said = f"{__version__} {source.quantize} {length} {model.tokenizer.digest()} {_digest(model)}"
-    name = f"{_fingerprint(model)}-{hashlib.sha256(said.encode()).hexdigest()[:32]}.tflite"
+    identity = f"{__version__} {source.quantize} {length} {model.tokenizer.digest()} {_digest(model)}"
+    name = f"{_fingerprint(model)}-{hashlib.sha256(identity.encode()).hexdigest()[:32]}.tflite"
     return _folder(source.cache) / name
 
 
@@ -175,9 +175,9 @@ def _fingerprint(model: LanguageModel) -> str:
 
 
 def _digest(model: LanguageModel) -> str:
-    """A digest of every weight, adapters merged, and of what else makes the decoder."""
-    kept = _state(model)
-    if kept.digest is None:
+    """Return a digest of every weight, adapters merged, and of the decoder's description."""
+    known = _state(model)
+    if known.digest is None:
         import numpy as np
 
         from kerasgen.decoder.weights import flat
@@ -187,8 +187,8 @@ def _digest(model: LanguageModel) -> str:
         sha256 = hashlib.sha256(repr(config).encode())
         for array in flat(weights).values():
             sha256.update(np.ascontiguousarray(array).data)
-        kept.digest = sha256.hexdigest()
-    return kept.digest
+        known.digest = sha256.hexdigest()
+    return known.digest
 
 
 def _made(model: LanguageModel, source: LiteRt, length: int, path: Path) -> LiteRtEngine:
@@ -211,8 +211,8 @@ def _export(model: LanguageModel, source: LiteRt, length: int, path: Path) -> No
 def _load(path: Path, source: LiteRt) -> LiteRtEngine:
     from kerasgen.runtime import load_artefact
 
-    kept = path.with_suffix(".xnnpack")
-    runtime: Any = load_artefact(path, threads=_threads(source), weight_cache=kept)
+    weight_cache = path.with_suffix(".xnnpack")
+    runtime: Any = load_artefact(path, threads=_threads(source), weight_cache=weight_cache)
     engine: LiteRtEngine = runtime.engine
     return engine
 

@@ -1,4 +1,4 @@
-"""The output layer once more, in 8 bits: an estimate that says which few logits are worth computing.
+"""Adds an 8-bit copy of the output layer, whose estimates say which few logits are worth computing.
 
 For the likeliest tokens of a step a graph need not multiply the whole output layer in float32, which is a third of what
 GPT-2 base reads for a token. It estimates every logit with the rows rounded to 8 bits, takes the highest estimates, and
@@ -50,20 +50,20 @@ def bounds(flatbuffer: bytes, table: npt.NDArray[np.float32]) -> dict[str, float
 
 
 def _stored_rows(flatbuffer: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """The rows that logits are estimated with, as numbers."""
+    """Return the rows that logits are estimated with, as float64."""
     schema, model = quantize.read(flatbuffer)
-    found = {
+    tables = {
         tensor.buffer: tensor
         for graph in model.subgraphs
         for tensor in graph.tensors
         if tensor.type == schema.TensorType.INT8 and tuple(tensor.shape) == shape
     }
-    if len(found) != 1:
+    if len(tables) != 1:
         raise ExportError(
-            f"The file should hold one table of {shape} in 8 bits to estimate logits with, and holds {len(found)}. "
+            f"The file should hold one table of {shape} in 8 bits to estimate logits with, and holds {len(tables)}. "
             "Nothing was kept. Export it with shortlist=0."
         )
-    ((buffer, tensor),) = found.items()
+    ((buffer, tensor),) = tables.items()
     steps = np.frombuffer(bytes(model.buffers[buffer].data), np.int8).reshape(shape).astype(np.float64)
     return steps * np.asarray(tensor.quantization.scale, np.float64)[:, None]
 

@@ -90,8 +90,8 @@ class TFLiteExporter(Exporter):
                 f"{meant(self.quantize, QUANTIZATIONS)}"
             )
         if isinstance(self.samplers, (str, list)):
-            one = isinstance(self.samplers, str)
-            object.__setattr__(self, "samplers", (self.samplers,) if one else tuple(self.samplers))
+            is_single = isinstance(self.samplers, str)
+            object.__setattr__(self, "samplers", (self.samplers,) if is_single else tuple(self.samplers))
         for name in self.samplers:
             if not isinstance(name, str):
                 raise ExportArgumentError(f"samplers must be names of samplers. Received: {name!r}.")
@@ -186,7 +186,7 @@ class TFLiteExporter(Exporter):
         return [_SHORTEST << n for n in range(20) if _SHORTEST << n < cache_length]
 
     def _shortlist(self, config: DecoderConfig) -> int:
-        """Tokens whose logits a shortlist holds; none where that would be most of the vocabulary."""
+        """Return how many logits a shortlist holds; 0 where that would be most of the vocabulary."""
         from kerasgen.exporters.tflite.estimates import COUNT
 
         if config.head_bias or config.logit_scale != 1.0 or config.logit_soft_cap is not None:
@@ -195,7 +195,7 @@ class TFLiteExporter(Exporter):
         return count if count * 4 <= config.vocabulary_size else 0
 
     def _flatbuffer(self, config: DecoderConfig, weights: Weights, graph: dict[str, Any]) -> tuple[bytes, int]:
-        """The file's content, and the bytes that its weights take at the least."""
+        """Return the file's content, and the least number of bytes that its weights take."""
         from kerasgen.exporters import progress
         from kerasgen.exporters.tflite import estimates as tflite_shortlist
         from kerasgen.exporters.tflite import graph as tflite_graph
@@ -260,7 +260,7 @@ class TFLiteExporter(Exporter):
         return ids.prove_ids(model, stage, rounded=self._rounded(model, weights, graph["cache_length"]), **common)
 
     def _rounded(self, model: LanguageModel, weights: Weights, longest: int) -> Read | None:
-        """Reads as the model does that the file rounds its weights to; None where it rounds none."""
+        """Return a reader of the model with its weights rounded as in the file; None where it rounds none."""
         if self.quantize == "float32":
             return None
         from kerasgen.decoder.numpy import rounded
@@ -272,9 +272,9 @@ class TFLiteExporter(Exporter):
     def _limits(self) -> Limits:
         from kerasgen.exporters.parity.quantized import Limits
 
-        given = (getattr(self, name) for name in _SETTABLE)
+        settings = (getattr(self, name) for name in _SETTABLE)
         divergence, agreement, difference, increase = (
-            one if own is None else own for own, one in zip(given, LIMITS[self.quantize], strict=True)
+            usual if own is None else own for own, usual in zip(settings, LIMITS[self.quantize], strict=True)
         )
         return Limits(divergence, agreement, difference, increase, _DISAGREEMENT)
 

@@ -1,4 +1,4 @@
-"""A decoder becomes TFLite signatures: prefill in chunks and decoding a token, with a cache for each block.
+"""Builds a decoder's TFLite signatures: prefill in chunks and decoding a token, with a cache for each block.
 
 The signatures are those that LiteRT-LM expects. Imports TensorFlow.
 
@@ -38,14 +38,14 @@ _TYPES = {int: tf.int32, float: tf.float32}
 
 
 def _own(sampler: str) -> dict[str, Any]:
-    """The inputs of a sampler and their types.
+    """Return the inputs of a sampler and their types.
 
     Random numbers come from outside, one for each token, for those that the runtime draws can't be seeded.
     """
     kind = token_sampler(sampler)
-    found = {"uniforms": tf.float32} if kind.draws else {}
-    found |= {"temperature": tf.float32} if inputs.has_temperature(kind) else {}
-    return found | {name: _TYPES[of] for name, of in inputs.types(kind).items()}
+    types = {"uniforms": tf.float32} if kind.draws else {}
+    types |= {"temperature": tf.float32} if inputs.has_temperature(kind) else {}
+    return types | {name: _TYPES[of] for name, of in inputs.types(kind).items()}
 
 
 def prefill_name(length: int) -> str:
@@ -156,12 +156,12 @@ class _Module(tf.Module):  # type: ignore[misc]
         """
 
         def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
-            hidden, found = self._read(tokens, input_pos, caches, seen or self.cache_length)
+            hidden, written = self._read(tokens, input_pos, caches, seen or self.cache_length)
             estimates = tf.matmul(hidden, self.estimating, transpose_b=True, name=tflite_shortlist.ESTIMATES)
             highest, ids = tf.math.top_k(tf.reshape(estimates, (-1,)), count)
             rows = tf.gather(decoder.output_table(self.config, self.weights), ids)
             logits = tf.matmul(hidden[0], rows, transpose_b=True)
-            return found | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}
+            return written | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}
 
         return tf.function(read, autograph=False).get_concrete_function(
             tokens=tf.TensorSpec((1, 1), tf.int32, "tokens"),
@@ -205,13 +205,13 @@ class _Module(tf.Module):  # type: ignore[misc]
             past = Keys(mask=mask, distances=_unknown)
 
             def attend(index: int, queries: Any, keys: Any, values: Any, weigh: Weigh) -> Any:
-                kept = dict(caches)
+                updated = dict(caches)
                 for row in range(count):
-                    one = slice(row, row + 1)
-                    kept |= _write(kept, index, keys[:, :, one], values[:, :, one], slots[row])
-                written[f"kv_cache_k_{index}"] = kept[f"kv_cache_k_{index}"]
-                written[f"kv_cache_v_{index}"] = kept[f"kv_cache_v_{index}"]
-                return _attention(queries, kept[f"kv_cache_k_{index}"], kept[f"kv_cache_v_{index}"], past, weigh)
+                    text = slice(row, row + 1)
+                    updated |= _write(updated, index, keys[:, :, text], values[:, :, text], slots[row])
+                written[f"kv_cache_k_{index}"] = updated[f"kv_cache_k_{index}"]
+                written[f"kv_cache_v_{index}"] = updated[f"kv_cache_v_{index}"]
+                return _attention(queries, updated[f"kv_cache_k_{index}"], updated[f"kv_cache_v_{index}"], past, weigh)
 
             hidden = self._through(tokens, input_pos, attend)
             written["logits"] = decoder.logits(self.config, self.weights, hidden)
@@ -226,7 +226,7 @@ class _Module(tf.Module):  # type: ignore[misc]
         )
 
     def _read(self, tokens: Any, input_pos: Any, caches: Mapping[str, Any], seen: int) -> tuple[Any, dict[str, Any]]:
-        """The hidden states of tokens at consecutive places of one text, and the caches with them."""
+        """Return the hidden states of tokens at consecutive places of one text, and the updated caches."""
         slots = tf.range(seen)[None, :]
         past = Keys(
             mask=tf.where(slots <= input_pos[:, None], 0.0, MASKED)[None, None],
@@ -235,9 +235,9 @@ class _Module(tf.Module):  # type: ignore[misc]
         written: dict[str, Any] = {}
 
         def attend(index: int, queries: Any, keys: Any, values: Any, weigh: Weigh) -> Any:
-            kept = _write(caches, index, keys, values, input_pos[0])
-            written.update(kept)
-            keys, values = (cache if seen == self.cache_length else cache[:, :, :seen] for cache in kept.values())
+            updated = _write(caches, index, keys, values, input_pos[0])
+            written.update(updated)
+            keys, values = (cache if seen == self.cache_length else cache[:, :, :seen] for cache in updated.values())
             return _attention(queries, keys, values, past, weigh)
 
         hidden = self._through(tokens, input_pos, attend)
@@ -255,12 +255,12 @@ class _Module(tf.Module):  # type: ignore[misc]
 
 
 def _look_up(table: Any, ids: Any) -> Any:
-    """Rows of a table by ids of one dimension, which is how `EMBEDDING_LOOKUP` takes them; one text in a batch."""
+    """Look up rows of a table by ids of one dimension, as `EMBEDDING_LOOKUP` takes them; one text in a batch."""
     return tf.gather(table, tf.reshape(ids, (-1,)))[None]
 
 
 def _choose(sampler: str, logits: Any, settings: Mapping[str, Any]) -> Any:
-    """The token after logits `(1, vocabulary_size)`, by the sampler's own choice."""
+    """Return the token that the sampler chooses from logits `(1, vocabulary_size)`."""
     kind = token_sampler(sampler)
     if "temperature" in settings:
         logits = logits / settings["temperature"]
@@ -269,7 +269,7 @@ def _choose(sampler: str, logits: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def _write(caches: Mapping[str, Any], index: int, keys: Any, values: Any, place: Any) -> dict[str, Any]:
-    """A block's two caches, with keys and values `(1, key-value heads, length, head_dim)` written from a place on."""
+    """Write keys and values `(1, key-value heads, length, head_dim)` into a block's caches from a place on."""
     start = tf.stack([0, 0, place, 0])
     parts = {f"kv_cache_k_{index}": keys, f"kv_cache_v_{index}": values}
     return {name: gen_xla_ops.xla_dynamic_update_slice(caches[name], part, start) for name, part in parts.items()}
@@ -287,5 +287,5 @@ def convert(directory: Path) -> bytes:
     """Return the flatbuffer of a SavedModel's signatures, in builtin operators alone."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(directory))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    found: bytes = converter.convert()
-    return found
+    flatbuffer: bytes = converter.convert()
+    return flatbuffer

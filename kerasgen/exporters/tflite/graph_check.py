@@ -1,4 +1,4 @@
-"""Compares a TFLite file's own graph with what lies beside it: other sizes would give other texts."""
+"""Compares a TFLite file's own graph with the JSON beside it: other sizes would give other texts."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def check(path: Path, compiled: Any, settings: Mapping[str, Any], tokenizer: Tok
     Raises:
         ModelFormatError: they differ.
     """
-    found = _read(compiled)
+    sizes = _read(compiled)
     shortlist = settings["shortlist"]
-    told: dict[str, Any] = {key: settings.get(key) for key in found if key != "shortlist"}
-    told |= {"shortlist": None if shortlist is None else shortlist["count"]}
+    named: dict[str, Any] = {key: settings.get(key) for key in sizes if key != "shortlist"}
+    named |= {"shortlist": None if shortlist is None else shortlist["count"]}
     for key in ("prefill_lengths", "decode_lengths"):
-        told[key], found[key] = sorted(told[key]), sorted(found[key])
-    different = sorted(key for key in found if found[key] != told[key])
+        named[key], sizes[key] = sorted(named[key]), sorted(sizes[key])
+    different = sorted(key for key in sizes if sizes[key] != named[key])
     if different:
         key = different[0]
         raise ModelFormatError(
-            f"{path} has another graph than what lies beside it says: {key} is {found[key]!r} in the file, and "
-            f"{told[key]!r:.80} there. Copy the files of one export together."
+            f"{path} has another graph than what lies beside it says: {key} is {sizes[key]!r} in the file, and "
+            f"{named[key]!r:.80} there. Copy the files of one export together."
         )
 
 
 def _read(compiled: Any) -> dict[str, Any]:
-    """The settings of the graph as its signatures and the shapes of their inputs and outputs tell them."""
+    """Return the graph's settings, read from its signatures and the shapes of their inputs and outputs."""
     names = list(compiled.get_signature_list())
     try:
         inputs = compiled.get_input_tensor_details("decode")

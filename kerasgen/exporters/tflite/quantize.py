@@ -1,4 +1,4 @@
-"""A TFLite flatbuffer's weights become smaller, each once; and what a flatbuffer holds.
+"""Quantises the weights of a TFLite flatbuffer, each once, and reads what a flatbuffer holds.
 
 On ai-edge-litert's schema and litert-quantizer, which are imported late.
 """
@@ -52,12 +52,12 @@ def operators(flatbuffer: bytes) -> list[str]:
     """Return the names of the operators of all signatures, sorted; custom ones begin with `CUSTOM`."""
     schema, model = read(flatbuffer)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    found = set()
+    names_used = set()
     for code in model.operatorCodes:
         builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
         custom = (code.customCode or b"").decode() if code.customCode else ""
-        found.add(f"CUSTOM {custom}" if names[builtin] == "CUSTOM" else names[builtin])
-    return sorted(found)
+        names_used.add(f"CUSTOM {custom}" if names[builtin] == "CUSTOM" else names[builtin])
+    return sorted(names_used)
 
 
 def least_bytes(weights: Weights, quantize: str) -> int:
@@ -89,7 +89,7 @@ def read(flatbuffer: bytes) -> tuple[Any, Any]:
 
 
 def _pack(model: Any) -> bytes:
-    """The file: tables, and behind them each buffer's content, aligned as the runtime maps it into memory."""
+    """Return the file: tables, then each buffer's content, aligned as the runtime maps it into memory."""
     import flatbuffers
 
     contents: list[tuple[Any, bytes]] = []
@@ -122,7 +122,7 @@ def _kind(model: Any, step: Any) -> int:
 
 
 def _add_code(model: Any, schema: Any, kind: int, version: int) -> int:
-    """The index of an operator that wasn't there."""
+    """Add an operator to the model and return its index."""
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = kind
     code.version = version
@@ -147,7 +147,7 @@ def _with_embedding_lookup(flatbuffer: bytes) -> bytes:
 
 
 def _kernels(flatbuffer: bytes) -> list[str]:
-    """The names of what is computed with kernels, all but the output layer's."""
+    """Return the names of the products with kernels, without the output layer's."""
     schema, model = read(flatbuffer)
     operator = schema.BuiltinOperator
 
@@ -171,14 +171,14 @@ def _kernels(flatbuffer: bytes) -> list[str]:
 def _by_blocks(name: str) -> Any:
     from litert_quantizer import qtyping, recipe
 
-    (found,) = recipe.dynamic_wi4b32_afp32(
+    (rule,) = recipe.dynamic_wi4b32_afp32(
         regex=f"^{re.escape(name)};?$", operation_name=qtyping.TFLOperationName.FULLY_CONNECTED
     )
-    return found
+    return rule
 
 
 def _to_float16(flatbuffer: bytes) -> bytes:
-    """Matrices become float16, and each graph turns them back before it uses them, which the runtime does once.
+    """Convert matrices to float16; each graph dequantises them before use, which the runtime does once.
 
     They are what is multiplied or looked up in. Other constants of two dimensions, such as the frequencies of rotary
     positions, stay as they are.
@@ -219,11 +219,11 @@ def _to_float16(flatbuffer: bytes) -> bytes:
 
 
 def with_shared_scales(flatbuffer: bytes) -> bytes:
-    """Every signature has tensors of its own for the same weights; their scales are written once."""
+    """Write equal scales once: every signature has tensors of its own for the same weights."""
     schema, model = read(flatbuffer)
 
     class Shared(schema.QuantizationParametersT):  # type: ignore[misc, name-defined]
-        """Packs itself once in each file."""
+        """Quantisation parameters that are packed once in each file."""
 
         packed: tuple[Any, int] = (None, 0)
 
@@ -235,12 +235,12 @@ def with_shared_scales(flatbuffer: bytes) -> bytes:
     known: dict[tuple[int, bytes], Any] = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            found = tensor.quantization
-            if found is None or found.scale is None or len(found.scale) < 2:
+            parameters = tensor.quantization
+            if parameters is None or parameters.scale is None or len(parameters.scale) < 2:
                 continue
-            key = tensor.buffer, np.asarray(found.scale, np.float32).tobytes()
+            key = tensor.buffer, np.asarray(parameters.scale, np.float32).tobytes()
             if key not in known:
                 known[key] = Shared()
-                known[key].__dict__.update(found.__dict__)
+                known[key].__dict__.update(parameters.__dict__)
             tensor.quantization = known[key]
     return _pack(model)

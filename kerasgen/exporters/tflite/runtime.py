@@ -1,4 +1,4 @@
-"""A TFLite artefact on LiteRT: an engine for the decoding loops, on `ai-edge-litert`, `tokenizers` and NumPy alone."""
+"""Runs a TFLite artefact on LiteRT for the decoding loops, with `ai-edge-litert`, `tokenizers` and NumPy alone."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class LiteRtRuntime(Runtime):
         from kerasgen.generation import generate_ids
 
         engine = self.engine if end_token_id is None else self.engine.ending_at(end_token_id)
-        found = generate_ids(engine, prompts, config, logprobs=False)
-        return [list(several[0].token_ids) for several in found]
+        generated = generate_ids(engine, prompts, config, logprobs=False)
+        return [list(choices[0].token_ids) for choices in generated]
 
     def logits(self, token_ids: Sequence[int], *, prefilled: int = 1) -> npt.NDArray[np.float32]:
         """Return the logits after each token, float32 `(tokens, vocabulary_size)`.
@@ -84,16 +84,16 @@ class LiteRtRuntime(Runtime):
         """
         session = self.engine.open([prompt], [len(prompt) + len(texts[0]) + 1])
         session.select(np.zeros(len(texts), dtype=np.int64))
-        found = []
+        rows = []
         for tokens in zip(*texts, strict=True):
             session.append(np.array(tokens))
-            found.append(session.logits().copy())
-        return np.stack(found, axis=1)
+            rows.append(session.logits().copy())
+        return np.stack(rows, axis=1)
 
 
 @cache
 def _environment() -> Any:
-    """The process's environment of LiteRT: one for all artefacts, and never taken down.
+    """Return the process's LiteRT environment: one for all artefacts, and never destroyed.
 
     LiteRT tells of every accelerator that it registers and, when an environment goes, of each that it destroys, which
     is when the process ends and nothing can keep it quiet any more.
@@ -102,8 +102,8 @@ def _environment() -> Any:
 
     home = str(Path(environment.__file__).parent)
     made = environment.Environment.create(options=environment.EnvironmentOptions(runtime_path=home))
-    for kept in (made, made._capsule):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    for immortal in (made, made._capsule):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(immortal))
     return made
 
 
@@ -180,9 +180,9 @@ class LiteRtEngine:
 
     @property
     def shortlist(self) -> dict[str, Any] | None:
-        """What the exporter said of the signatures `shortlist`, or None where there are none."""
-        found: dict[str, Any] | None = self.settings.get("shortlist")
-        return found
+        """The settings of the signatures `shortlist`, or None where there are none."""
+        settings: dict[str, Any] | None = self.settings.get("shortlist")
+        return settings
 
     def decode_name(self, place: int) -> str:
         """Return the signature that reads a token at a place and attends to the fewest places beyond it."""
@@ -197,19 +197,19 @@ class LiteRtEngine:
         shape = self.settings["num_heads"], self.settings["cache_length"], self.settings["head_dim"]
         zeros = np.zeros(int(np.prod(shape)), dtype=np.float32)
         with self._running:
-            found = {name: self._compiled.create_input_buffer_by_name(DECODE, name) for name in self.cache_names}
-            for buffer in found.values():
+            buffers = {name: self._compiled.create_input_buffer_by_name(DECODE, name) for name in self.cache_names}
+            for buffer in buffers.values():
                 buffer.write(zeros)
-        return found
+        return buffers
 
     def copy_caches(self, caches: dict[str, Any]) -> dict[str, Any]:
-        """Return caches of their own that hold the same."""
-        found = self.caches()
+        """Return copies of the caches."""
+        copies = self.caches()
         size = self.settings["num_heads"] * self.settings["cache_length"] * self.settings["head_dim"]
         with self._running:
-            for name, buffer in found.items():
+            for name, buffer in copies.items():
                 buffer.write(caches[name].read(size, np.float32))
-        return found
+        return copies
 
     def run(
         self,
@@ -245,12 +245,12 @@ class LiteRtEngine:
     ) -> npt.NDArray[np.float32]:
         """Run a signature that gives logits, and return those of the tokenizer's ids, `(rows, vocabulary_size)`."""
         size = self.settings["vocabulary_size"]
-        found = self.run(signature, caches, {"logits": (rows * size, np.float32)}, **inputs)["logits"]
-        return found.reshape(rows, size)[:, : self.tokenizer.vocabulary_size]
+        flat_logits = self.run(signature, caches, {"logits": (rows * size, np.float32)}, **inputs)["logits"]
+        return flat_logits.reshape(rows, size)[:, : self.tokenizer.vocabulary_size]
 
     def read_shortlist(self, caches: dict[str, Any], token_id: int, place: int) -> Shortlist:
         """Read one text's token at a place, and return what of the next token's logits was worth computing."""
-        found = self.run(
+        outputs = self.run(
             self._of_length(SHORTLIST, place),
             caches,
             {
@@ -263,8 +263,8 @@ class LiteRtEngine:
             input_pos=np.array([place], dtype=np.int32),
         )
         # Rows of the output layer beyond the tokenizer's ids are no tokens.
-        logits = np.where(found["ids"] < self.tokenizer.vocabulary_size, found["logits"], np.float32(-np.inf))
-        return Shortlist(found["ids"], logits, float(found["floor"][0]), found["hidden"])
+        logits = np.where(outputs["ids"] < self.tokenizer.vocabulary_size, outputs["logits"], np.float32(-np.inf))
+        return Shortlist(outputs["ids"], logits, float(outputs["floor"][0]), outputs["hidden"])
 
     def logits_after(self, hidden: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return all logits after a hidden state of `read_shortlist`, `(1, vocabulary_size)`."""
@@ -279,13 +279,13 @@ class LiteRtEngine:
 
 
 def open_artefact(
-    path: Path, found: dict[str, Any], *, threads: int = 1, weight_cache: Path | str | None = DEFAULT
+    path: Path, description: dict[str, Any], *, threads: int = 1, weight_cache: Path | str | None = DEFAULT
 ) -> LiteRtRuntime:
-    """Return the runtime of a TFLite artefact; `found` is what `metadata.read` returned.
+    """Return the runtime of a TFLite artefact; `description` is what `metadata.read` returned.
 
     Args:
         path: the `.tflite` file.
-        found: what lies beside it.
+        description: what lies beside it.
         threads: that LiteRT may use.
         weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in the user's cache directory,
             which is done without where nothing can be written there.
@@ -295,24 +295,24 @@ def open_artefact(
         ModelFormatError: files of several exports are mixed, or the file is cut off.
     """
     check_threads(threads)
-    expected = metadata.size_of(path, found)
+    expected = metadata.size_of(path, description)
     size = path.stat().st_size
     if size != expected:
         raise ModelFormatError(f"{path} holds {size} bytes where {expected} were written. Copy or export it again.")
-    kept = _verified(path, found["sha256"], weight_cache)
-    tokenizer = metadata.read_tokenizer(path, found["tokenizer"])
-    return LiteRtRuntime(LiteRtEngine(path, tokenizer, found["graph"], threads=threads, weight_cache=kept))
+    cache_file = _verified(path, description["sha256"], weight_cache)
+    tokenizer = metadata.read_tokenizer(path, description["tokenizer"])
+    return LiteRtRuntime(LiteRtEngine(path, tokenizer, description["graph"], threads=threads, weight_cache=cache_file))
 
 
 def _verified(path: Path, sha256: str, weight_cache: Path | str | None) -> Path | None:
-    """The weight cache of the artefact's file, which must be the exported one; None where there is no cache."""
-    kept = _place(sha256, weight_cache)
+    """Check the artefact's file by its digest, and return the path of its weight cache, or None without one."""
+    cache_file = _place(sha256, weight_cache)
     try:
-        verifying.check_sha256(path, sha256, weight_cache=kept)
-        if kept is not None and kept.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(kept))
-        if kept is not None and not kept.exists() and not os.access(kept.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(kept.parent))
+        verifying.check_sha256(path, sha256, weight_cache=cache_file)
+        if cache_file is not None and cache_file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(cache_file))
+        if cache_file is not None and not cache_file.exists() and not os.access(cache_file.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(cache_file.parent))
     except OSError as cause:
         if weight_cache != DEFAULT:
             raise GenerateArgumentError(
@@ -321,7 +321,7 @@ def _verified(path: Path, sha256: str, weight_cache: Path | str | None) -> Path 
             ) from cause
         verifying.check_sha256(path, sha256)
         return None
-    return kept
+    return cache_file
 
 
 def _place(sha256: str, weight_cache: Path | str | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""Texts while they grow in a TFLite artefact's caches: each in one of its own, or several that part from a prompt."""
+"""Decodes texts in a TFLite artefact's caches: one text a cache, or several texts that share a prompt's."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Tree:
         width = int(self.engine.settings["beams"])
         slots = self._free()[: len(tokens)]
         self.past[np.arange(len(tokens)), slots] = True
-        found = []
+        chunks = []
         for first in range(0, len(tokens), width):
             # A chunk that is not full repeats its first text: what is written twice is the same.
             rows = np.arange(first, first + width)
             rows[rows >= len(tokens)] = first
-            found.append(
+            chunks.append(
                 self.engine.logits(
                     f"decode_beams_{width}",
                     self.caches,
@@ -61,7 +61,7 @@ class Tree:
                     mask=np.where(self.past[rows], np.float32(0), _MASKED)[None, None],
                 )[: len(tokens) - first]
             )
-        return np.concatenate(found)
+        return np.concatenate(chunks)
 
     @property
     def is_one_text(self) -> bool:
@@ -116,12 +116,12 @@ class LiteRtSession:
             self._logits = np.concatenate([self._engine.logits_after(hidden) for hidden in self._hidden])
         if self._logits is None:
             self._trees = [part for tree in self._trees for part in tree.parted()]
-            found, at = [], 0
+            chunks, at = [], 0
             for tree in self._trees:
                 count = len(tree.past)
-                found.append(tree.read(self._next[at : at + count]))
+                chunks.append(tree.read(self._next[at : at + count]))
                 at += count
-            self._logits = np.concatenate(found)
+            self._logits = np.concatenate(chunks)
         return self._logits
 
     def shortlist(
@@ -132,15 +132,15 @@ class LiteRtSession:
         is_read = self._logits is not None or self._hidden is not None
         may_hold = self._failed < _MOST_FAILED and not is_read and self._are_apart()
         if may_hold and settings is not None and count <= settings["count"]:
-            found = [tree.read_shortlist(int(token)) for tree, token in zip(self._trees, self._next, strict=True)]
-            self._hidden = [one.hidden for one in found]
+            candidates = [tree.read_shortlist(int(token)) for tree, token in zip(self._trees, self._next, strict=True)]
+            self._hidden = [shortlist.hidden for shortlist in candidates]
             if allowed is not None:
-                found = [one.among(row) for one, row in zip(found, allowed, strict=True)]
-            if all(one.holds(count, settings) for one in found):
+                candidates = [shortlist.among(row) for shortlist, row in zip(candidates, allowed, strict=True)]
+            if all(shortlist.holds(count, settings) for shortlist in candidates):
                 self._failed = max(self._failed - 1, 0)
-                ids = np.stack([one.ids for one in found])
+                ids = np.stack([shortlist.ids for shortlist in candidates])
                 order = np.argsort(ids, axis=-1)
-                logits = np.stack([one.logits for one in found])
+                logits = np.stack([shortlist.logits for shortlist in candidates])
                 return np.take_along_axis(logits, order, axis=-1), np.take_along_axis(ids, order, axis=-1)
             self._failed += 1
         logits = self.logits()
@@ -186,7 +186,7 @@ class LiteRtSession:
 
 
 def read_prompt(engine: LiteRtEngine, prompt: list[int]) -> Tree:
-    """A tree of one text that has read all of its prompt but the last token."""
+    """Return a tree of one text that has read all of its prompt but the last token."""
     caches, length = engine.caches(), engine.settings["cache_length"]
     past = np.zeros((1, length), dtype=np.bool_)
     tree = Tree(engine, caches, past)
@@ -210,7 +210,7 @@ def read_prompt(engine: LiteRtEngine, prompt: list[int]) -> Tree:
 
 
 def _chunk(sizes: Sequence[int], left: int, remaining: int) -> int | None:
-    """The prefill to read `left` tokens with, or None where reading one by one is cheaper or nothing else fits."""
+    """Return the prefill for `left` tokens, or None where reading one by one is cheaper or nothing else fits."""
     fitting = [size for size in sorted(sizes) if size <= remaining]
     enough = [size for size in fitting if size >= left]
     if enough and left * 4 >= enough[0]:

@@ -1,4 +1,4 @@
-"""Whether a few logits hold those of the likeliest tokens, though the others were only estimated.
+"""Decides whether a few exact logits certainly hold the highest ones, when the others are only estimated.
 
 An estimate multiplies a row `w` of the output layer, rounded to 8 bits, with the hidden state `h`, rounded to 8 bits as
 well. By Cauchy and Schwarz it is off by `row_error * |h| + (largest_row + row_error) * |h - rounded h|` at the most.

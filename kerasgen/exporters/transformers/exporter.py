@@ -184,7 +184,7 @@ class TransformersExporter(Exporter):
         return figures
 
     def _rounded(self, model: LanguageModel, longest: int) -> Read:
-        """Reads as the model does that the file rounds its weights to."""
+        """Return a reader of the model with its weights rounded as in the file."""
         import ml_dtypes  # noqa: F401  brings NumPy the name bfloat16
 
         from kerasgen.decoder.numpy import rounded
@@ -196,7 +196,7 @@ class TransformersExporter(Exporter):
 
 
 def _config(architecture: Architecture, network: Any, described: DecoderConfig, positions: int) -> dict[str, Any]:
-    """What `config.json` says of a decoder.
+    """Return the content of `config.json` for a decoder.
 
     Raises:
         ExportArgumentError: transformers has no key for one of its traits.
@@ -231,7 +231,7 @@ def write_tokenizer(tokenizer: FileTokenizer, directory: Path, *, length: int) -
     _write_json(directory / "special_tokens_map.json", special)
     if isinstance(tokenizer, PretrainedTokenizer):
         return  # whose file is as it was, template and all
-    found = json.loads(tokenizer.to_tokenizer_json())
+    content = json.loads(tokenizer.to_tokenizer_json())
     if tokenizer.start_token is not None:
         first = {"SpecialToken": {"id": tokenizer.start_token, "type_id": 0}}
         text = {"Sequence": {"id": "A", "type_id": 0}}
@@ -243,8 +243,8 @@ def write_tokenizer(tokenizer: FileTokenizer, directory: Path, *, length: int) -
             "pair": [first, text, *more],
             "special_tokens": {tokenizer.start_token: start},
         }
-        found["post_processor"] = {"type": "Sequence", "processors": [found["post_processor"], template]}
-    _write_json(directory / "tokenizer.json", found, indent=None)
+        content["post_processor"] = {"type": "Sequence", "processors": [content["post_processor"], template]}
+    _write_json(directory / "tokenizer.json", content, indent=None)
 
 
 def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: Read) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A fresh process in which there is transformers alone, no Keras, loads a directory, encodes and generates.
+"""Worker process with transformers and no Keras: loads a directory, encodes and generates.
 
 `python -m kerasgen.exporters.transformers.transformers_worker JOB.json ANSWER.json`. The job holds `path`, `texts` to
 encode, `prompts` as ids with the start token, and how many `new_tokens` follow each.
@@ -25,7 +25,7 @@ def main() -> None:
     jobs.answer(
         {
             "version": transformers.__version__,
-            "alone": [generate(model, [one], count, pad)[0] for one, count in zip(prompts, counts, strict=True)],
+            "alone": [generate(model, [prompt], count, pad)[0] for prompt, count in zip(prompts, counts, strict=True)],
             "together": generate(model, prompts, fewest, pad),
             "encoded": encoded,
             "started": [tokenizer(text)["input_ids"] for text in texts],
@@ -40,14 +40,14 @@ def generate(model: Any, prompts: list[list[int]], count: int, pad: int, *, end:
 
     longest = max(map(len, prompts))
     model.generation_config.eos_token_id = end
-    found = model.generate(
+    generated = model.generate(
         torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts]),
         attention_mask=torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
         do_sample=False,
         num_beams=1,
         max_new_tokens=count,
     )
-    texts = [row[longest:].tolist() for row in found]
+    texts = [row[longest:].tolist() for row in generated]
     return [ids[: ids.index(end) + 1] if end in ids else ids for ids in texts]
 
 

@@ -1,4 +1,4 @@
-"""A fresh process in which kerasgen loads a directory with a model, reads, and generates, as the job says.
+"""Worker process in which kerasgen loads a model's directory, reads texts and generates, as the job says.
 
 `python -m kerasgen.exporters.transformers.worker JOB.json ANSWER.json`. The job holds `path`, the Keras `backend`,
 `read` (ids whose logits become `logits.npy` in `folder`), `prompts` as ids without the start token, and how many
@@ -31,20 +31,20 @@ def main() -> None:
     model = load_directory(job["path"], source="export")
     loaded = time.perf_counter() - began
     tokenizer = byte_level(model.tokenizer) or model.tokenizer
-    found: dict[str, Any] = {"load_seconds": loaded, "digest": tokenizer.digest()}
+    answer: dict[str, Any] = {"load_seconds": loaded, "digest": tokenizer.digest()}
     theirs = Tokenizer.from_file(str(Path(job["path"]) / "tokenizer.json"))
-    found["encoded"] = [theirs.encode(text, add_special_tokens=False).ids for text in job["texts"]]
-    found["shown"] = [theirs.decode(ids, skip_special_tokens=True) for ids in job["shown"]]
+    answer["encoded"] = [theirs.encode(text, add_special_tokens=False).ids for text in job["texts"]]
+    answer["shown"] = [theirs.decode(ids, skip_special_tokens=True) for ids in job["shown"]]
     np.save(Path(job["folder"]) / "logits.npy", comparison.logits(model, job["read"]))
 
     prompts, counts = job["prompts"], job["new_tokens"]
-    found["alone"], found["seconds"] = [], []
+    answer["alone"], answer["seconds"] = [], []
     for prompt, count in zip(prompts, counts, strict=True):
         began = time.perf_counter()
-        found["alone"] += comparison.greedy(model, [prompt], count)
-        found["seconds"].append(time.perf_counter() - began)
-    found["together"] = comparison.greedy(model, prompts, min(counts))
-    jobs.answer(found)
+        answer["alone"] += comparison.greedy(model, [prompt], count)
+        answer["seconds"].append(time.perf_counter() - began)
+    answer["together"] = comparison.greedy(model, prompts, min(counts))
+    jobs.answer(answer)
 
 
 if __name__ == "__main__":
