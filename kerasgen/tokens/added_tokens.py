@@ -1,4 +1,4 @@
-"""Tokens that are added to a vocabulary: they are found in a text before it is cut, as transformers finds them."""
+"""Tokens added to a vocabulary, which are found in a text before it is cut, as in transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that text becomes though no merge makes it. Of several that begin at one place the longest counts.
+    """A token found in texts as a whole, without merges. Of several that begin at one place the longest counts.
 
     Args:
         content: the text that it is found as, and that its id becomes again.
@@ -30,16 +30,16 @@ class AddedToken:
     normalized: bool = True
 
     @classmethod
-    def read(cls, found: Mapping[str, Any]) -> AddedToken:
+    def read(cls, entry: Mapping[str, Any]) -> AddedToken:
         """Return the token that an entry of transformers' files stands for.
 
         Raises:
             TokenArgumentError: it has no text, or a flag that is neither true nor false.
         """
-        content, flags = found.get("content"), {name: found[name] for name in FLAGS if name in found}
+        content, flags = entry.get("content"), {name: entry[name] for name in FLAGS if name in entry}
         if not isinstance(content, str) or not content or not all(isinstance(flag, bool) for flag in flags.values()):
             raise TokenArgumentError(
-                f"An added token has a `content` and flags that are true or false. Received: {found!r}."
+                f"An added token has a `content` and flags that are true or false. Received: {entry!r}."
             )
         return cls(content, **flags)
 

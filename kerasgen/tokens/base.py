@@ -1,4 +1,4 @@
-"""The tokenizer contract: text to ids and back, exactly, for training, generating and serving alike."""
+"""The tokenizer contract: encodes texts to ids and decodes them exactly, for training, generating and serving."""
 
 from __future__ import annotations
 
@@ -154,7 +154,11 @@ def starts_of(sizes: Sequence[int], text: str, dropped: bytes = b"") -> list[int
         text: what they write.
         dropped: bytes that no token writes.
     """
-    places = [n for n, one in enumerate(text) for _ in one.encode("utf-8", "surrogatepass").translate(None, dropped)]
+    places = [
+        n
+        for n, character in enumerate(text)
+        for _ in character.encode("utf-8", "surrogatepass").translate(None, dropped)
+    ]
     if sum(sizes) != len(places):
         return None
     begins = accumulate(sizes[:-1], initial=0) if sizes else ()
@@ -162,5 +166,5 @@ def starts_of(sizes: Sequence[int], text: str, dropped: bytes = b"") -> list[int
 
 
 def cut_at(names: Collection[str]) -> re.Pattern[str]:
-    """Return a pattern whose `split` gives what lies between the names and the names, in turn; the longest counts."""
+    """Return a pattern that splits a text at these names and keeps them; the longest name counts."""
     return re.compile("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")")

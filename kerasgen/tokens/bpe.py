@@ -1,4 +1,4 @@
-"""Text to token ids and back as GPT-2 does it: byte-level byte-pair encoding on the `tokenizers` library."""
+"""Encodes and decodes texts as GPT-2 does: byte-level byte-pair encoding on the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ class ByteLevelBPE(Tokenizer):
             TokenizerError: no such files, or they describe another kind of tokenizer.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        found = tokenizer_directory.read_directory(Path(directory))
-        return cls.from_contents(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
+        contents = tokenizer_directory.read_directory(Path(directory))
+        return cls.from_contents(contents, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod
     def from_tokenizer_json(
@@ -190,8 +190,8 @@ class ByteLevelBPE(Tokenizer):
             TokenizerError: it can't be read, or describes another kind of tokenizer.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        found = replace(tokenizer_json.read(Path(path)), end_tokens=tuple(end_tokens))
-        return cls.from_contents(found, start_token=start_token, end_token=end_token, pad_token=pad_token)
+        contents = replace(tokenizer_json.read(Path(path)), end_tokens=tuple(end_tokens))
+        return cls.from_contents(contents, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod
     def from_contents(

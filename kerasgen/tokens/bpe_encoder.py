@@ -1,4 +1,4 @@
-"""Text to ids by the merges of a byte-level BPE, on the `tokenizers` library."""
+"""Encodes texts by the merges of a byte-level BPE, on the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class BpeEncoder:
         return [token.id for token in self._rust.model.tokenize(symbols)]
 
     def _encode_surrogates(self, text: str) -> list[int]:
-        """The ids of a text with lone surrogates: of its added tokens, and of what lies between them."""
+        """Return the ids of a text with lone surrogates: its added tokens, and the pieces between them."""
         if not self._added:
             return encode_surrogates(text, self._rust, self._splitter)
         clean = SURROGATE.sub(STAND_IN, text)
-        found = self._rust.encode(clean, add_special_tokens=False)
+        encoding = self._rust.encode(clean, add_special_tokens=False)
         ids: list[int] = []
         place = 0
-        for token_id, (start, end) in zip(found.ids, found.offsets, strict=True):
+        for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if token_id in self._added and text[start:end] == clean[start:end]:
                 ids += encode_surrogates(text[place:start], self._rust, self._splitter)
                 ids.append(token_id)

@@ -1,4 +1,4 @@
-"""Files to a vocabulary and its merges: `vocab.json` with `merges.txt`, and what any file of a tokenizer may hold."""
+"""Reads a vocabulary and its merges from `vocab.json` and `merges.txt`, and checks any tokenizer's file."""
 
 from __future__ import annotations
 
@@ -120,19 +120,19 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str, path: Path) -> Any:
-    """Return what JSON says.
+    """Parse the JSON of a tokenizer's file.
 
     Raises:
         TokenizerError: it is no JSON, or an object has a key twice.
     """
 
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        content = dict(pairs)
+        if len(content) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for n, key in enumerate(keys) if key in keys[:n])
             raise error_at(f"It holds {twice!r} twice.", path, _line_of(twice, text))
-        return found
+        return content
 
     try:
         return json.loads(text, object_pairs_hook=without_duplicates)
@@ -145,7 +145,7 @@ def parse_json(text: str, path: Path) -> Any:
 
 
 def _line_of(token: str | None, text: str) -> int | None:
-    """The last line that holds the token as JSON writes it, or None."""
+    """Return the last line that holds the token as JSON writes it, or None."""
     for written in (
         ()
         if token is None

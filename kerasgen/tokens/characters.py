@@ -1,4 +1,4 @@
-"""A vocabulary made from a corpus: one token for each frequent character, bytes for the rest."""
+"""Makes a vocabulary from a corpus: one token for each frequent character, bytes for the rest."""
 
 from __future__ import annotations
 

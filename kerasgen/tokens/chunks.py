@@ -1,4 +1,4 @@
-"""Texts without number in portions, so that every core is busy and memory stays flat."""
+"""Divides any number of texts into portions, so that every core is busy and memory stays flat."""
 
 from __future__ import annotations
 

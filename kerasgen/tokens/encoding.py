@@ -1,4 +1,4 @@
-"""Documents become token ids: one flat array, with the place and the length in characters of each document."""
+"""Encodes documents to one flat array of token ids, with the place and the length in characters of each document."""
 
 from __future__ import annotations
 

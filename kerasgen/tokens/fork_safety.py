@@ -1,4 +1,4 @@
-"""A forked child's threads: the `tokenizers` library's do not survive a fork, so a child must not wait for them."""
+"""Keeps forked children from waiting for threads of the `tokenizers` library, which do not survive a fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary that a GGUF file holds becomes a tokenizer, whose ids are llama.cpp's."""
+"""Makes a tokenizer of the vocabulary in a GGUF file, with llama.cpp's ids."""
 
 from __future__ import annotations
 
@@ -72,37 +72,39 @@ def from_gguf(fields: Mapping[str, Any], *, end_token_ids: Sequence[int] = ()) -
         ModelFormatError: the kind or the way to cut a text is not known, or something is missing or contradictory.
         MissingDependencyError: the kind `llama` needs the package `sentencepiece`.
     """
-    found = {key.removeprefix(PREFIX): value for key, value in fields.items() if key.startswith(PREFIX)}
+    tokenizer_fields = {key.removeprefix(PREFIX): value for key, value in fields.items() if key.startswith(PREFIX)}
     try:
-        tokens = [str(token) for token in found["tokens"]]
-        kind = str(found["model"])
+        tokens = [str(token) for token in tokenizer_fields["tokens"]]
+        kind = str(tokenizer_fields["model"])
     except KeyError as cause:
         raise ModelFormatError(
             f"The GGUF file has no {PREFIX + cause.args[0]!r}, so its tokenizer is unknown."
         ) from None
-    types = [int(one) for one in found.get("token_type", [NORMAL] * len(tokens))]
+    types = [int(token_type) for token_type in tokenizer_fields.get("token_type", [NORMAL] * len(tokens))]
     if len(types) != len(tokens):
         raise ModelFormatError(f"The GGUF file has {len(tokens)} tokens and {len(types)} types of tokens.")
 
     def named(key: str) -> str | None:
-        token_id = found.get(f"{key}_token_id")
+        token_id = tokenizer_fields.get(f"{key}_token_id")
         return tokens[int(token_id)] if token_id is not None and 0 <= int(token_id) < len(tokens) else None
 
     ends = [token for token in (named("eos"), named("eot"), named("eom")) if token is not None]
     ends += [tokens[token_id] for token_id in end_token_ids]
     if not ends:
         raise ModelFormatError(f"The GGUF file has no {PREFIX + 'eos_token_id'!r}, so its model could not end a text.")
-    starts = bool(found.get("add_bos_token", kind == "llama"))
+    starts = bool(tokenizer_fields.get("add_bos_token", kind == "llama"))
     settings: dict[str, Any] = {
         "start_token": named("bos") if starts else None,
         "pad_token": named("padding") or ends[0],
-        "special_tokens": [token for token, one in zip(tokens, types, strict=True) if one in (CONTROL, UNKNOWN)],
+        "special_tokens": [
+            token for token, token_type in zip(tokens, types, strict=True) if token_type in (CONTROL, UNKNOWN)
+        ],
     }
     try:
         if kind == "gpt2":
-            return _byte_level(found, tokens, types, ends, settings)
+            return _byte_level(tokenizer_fields, tokens, types, ends, settings)
         if kind == "llama":
-            return _sentencepiece(found, tokens, types, ends, settings)
+            return _sentencepiece(tokenizer_fields, tokens, types, ends, settings)
     except TokenArgumentError as cause:
         raise ModelFormatError(f"The GGUF file's vocabulary can't be used: {cause}") from cause
     raise ModelFormatError(
@@ -112,17 +114,19 @@ def from_gguf(fields: Mapping[str, Any], *, end_token_ids: Sequence[int] = ()) -
 
 
 def _byte_level(
-    found: Mapping[str, Any], tokens: list[str], types: list[int], ends: list[str], settings: dict[str, Any]
+    fields: Mapping[str, Any], tokens: list[str], types: list[int], ends: list[str], settings: dict[str, Any]
 ) -> Tokenizer:
-    pre, merges = str(found.get("pre", "default")), [str(merge) for merge in found.get("merges", [])]
+    pre, merges = str(fields.get("pre", "default")), [str(merge) for merge in fields.get("merges", [])]
     if pre not in CUTS and pre not in _STEPS:
         raise ModelFormatError(
             f"The GGUF file's tokenizer cuts a text as llama.cpp's pre-tokenizer {pre!r} does, which is not known. "
             f"Known are {', '.join(sorted((*CUTS, *_STEPS)))}."
         )
-    ids = {token: n for n, (token, one) in enumerate(zip(tokens, types, strict=True)) if one != UNUSED}
+    ids = {token: n for n, (token, token_type) in enumerate(zip(tokens, types, strict=True)) if token_type != UNUSED}
     added = [
-        AddedToken(token, normalized=False) for token, one in zip(tokens, types, strict=True) if one == USER_DEFINED
+        AddedToken(token, normalized=False)
+        for token, token_type in zip(tokens, types, strict=True)
+        if token_type == USER_DEFINED
     ]
     if pre in CUTS:
         return ByteLevelBPE(
@@ -137,15 +141,15 @@ def _byte_level(
             **settings,
         )
     whole = [*settings["special_tokens"], *(token.content for token in added)]
-    said = _tokenizer_json(pre, ids, merges, whole, settings["special_tokens"])
-    text = json.dumps(said, ensure_ascii=False, allow_nan=False)
+    content = _tokenizer_json(pre, ids, merges, whole, settings["special_tokens"])
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     return PretrainedTokenizer(JsonCodec(text, Path("tokenizer.json")), end_tokens=ends, **settings)
 
 
 def _tokenizer_json(
     pre: str, ids: Mapping[str, int], merges: Sequence[str], whole: Sequence[str], special: Sequence[str]
 ) -> dict[str, Any]:
-    """The `tokenizer.json` of a byte-level BPE that is cut in several steps."""
+    """Return the `tokenizer.json` of a byte-level BPE that cuts texts in several steps."""
     steps: list[dict[str, Any]] = [
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
         for pattern in _STEPS[pre]
@@ -172,13 +176,13 @@ def _tokenizer_json(
 
 
 def _sentencepiece(
-    found: Mapping[str, Any], tokens: list[str], types: list[int], ends: list[str], settings: dict[str, Any]
+    fields: Mapping[str, Any], tokens: list[str], types: list[int], ends: list[str], settings: dict[str, Any]
 ) -> Tokenizer:
-    scores = [float(score) for score in found.get("scores", [0.0] * len(tokens))]
+    scores = [float(score) for score in fields.get("scores", [0.0] * len(tokens))]
     if len(scores) != len(tokens):
         raise ModelFormatError(f"The GGUF file has {len(tokens)} tokens and {len(scores)} scores of tokens.")
-    prefix = bool(found.get("add_space_prefix", True))
-    unknown = types.index(UNKNOWN) if UNKNOWN in types else int(found.get("unknown_token_id", 0))
+    prefix = bool(fields.get("add_space_prefix", True))
+    unknown = types.index(UNKNOWN) if UNKNOWN in types else int(fields.get("unknown_token_id", 0))
     kinds = [UNKNOWN if n == unknown else kind if kind != UNKNOWN else CONTROL for n, kind in enumerate(types)]
     if BYTE in kinds and kinds.count(BYTE) != 256:
         raise ModelFormatError(f"The GGUF file's vocabulary has {kinds.count(BYTE)} pieces for the 256 bytes.")

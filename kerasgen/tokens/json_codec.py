@@ -1,4 +1,4 @@
-"""Text to ids and back as a `tokenizer.json` of transformers says it, by the `tokenizers` library."""
+"""Encodes and decodes texts as a `tokenizer.json` of transformers says, by the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ class JsonCodec:
     file_name = "tokenizer.json"
 
     def __init__(self, text: str, path: Path) -> None:
-        found = parse_json(text, path)
-        if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+        content = parse_json(text, path)
+        if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
             raise TokenizerError(f"{path} is no tokenizer.json of transformers: it has no `model`.", path=path)
         self._text = text
         self._path = path
         self._lock = threading.Lock()
-        steps = _decoder_steps(found, path)
-        self._rust = _library(found, path)
+        steps = _decoder_steps(content, path)
+        self._rust = _library(content, path)
         self.strips_first_space = any(_strips(step) for step in steps)
-        entries = found.get("added_tokens") or []
+        entries = content.get("added_tokens") or []
         self.special = {str(entry["content"]): int(entry["id"]) for entry in entries if entry.get("special")}
         ordinary = {entry["content"]: added_token(entry, path) for entry in entries if not entry.get("special")}
         self.added: tuple[AddedToken, ...] = tuple(ordinary.values())
@@ -97,23 +97,23 @@ class JsonCodec:
         return self._text.encode()
 
     def _variant(self, allowed: frozenset[str]) -> tokenizers.Tokenizer:
-        """The library's tokenizer that finds some of the special tokens in a text."""
+        """Return the library's tokenizer that finds the allowed special tokens in a text."""
         if not allowed:
             return self._rust
         with self._lock:
             if allowed not in self._variants:
-                found = json.loads(self._text)
-                for entry in found.get("added_tokens") or []:
+                content = json.loads(self._text)
+                for entry in content.get("added_tokens") or []:
                     entry["special"] = bool(entry.get("special")) and entry["content"] not in allowed
-                self._variants[allowed] = _library(found, self._path)
+                self._variants[allowed] = _library(content, self._path)
             return self._variants[allowed]
 
 
-def _library(found: Mapping[str, Any], path: Path) -> tokenizers.Tokenizer:
-    """The library's tokenizer of a file's content, which takes a special token's name for text."""
+def _library(content: Mapping[str, Any], path: Path) -> tokenizers.Tokenizer:
+    """Return the library's tokenizer of a file's content; it takes a special token's name for text."""
     from tokenizers import Tokenizer
 
-    bare = {**found, "post_processor": None, "truncation": None, "padding": None}
+    bare = {**content, "post_processor": None, "truncation": None, "padding": None}
     try:
         rust = Tokenizer.from_str(json.dumps(bare, ensure_ascii=False, allow_nan=False))
     except Exception as cause:  # the library raises nothing narrower
@@ -126,19 +126,19 @@ def _library(found: Mapping[str, Any], path: Path) -> tokenizers.Tokenizer:
     return rust
 
 
-def _decoder_steps(found: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The steps of a file's decoder, all of which are known."""
-    decoder = found.get("decoder") or {}
+def _decoder_steps(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Return the steps of a file's decoder, each of a known kind."""
+    decoder = content.get("decoder") or {}
     steps = list(decoder.get("decoders") or []) if decoder.get("type") == "Sequence" else [decoder]
     kinds = [str(step.get("type")) for step in steps if isinstance(step, dict)]
     unknown = [kind for kind in kinds if kind not in _DECODERS]
-    if found["model"].get("dropout"):
+    if content["model"].get("dropout"):
         raise TokenizerError(
-            f"{path} has dropout={found['model']['dropout']!r} in its model, so a text has other ids each time. Set it "
-            "to null.",
+            f"{path} has dropout={content['model']['dropout']!r} in its model, so a text has other ids each time. "
+            "Set it to null.",
             path=path,
         )
-    kind = found["model"].get("type", "BPE")
+    kind = content["model"].get("type", "BPE")
     if unknown or kind not in ("BPE", "Unigram"):
         raise TokenizerError(
             f"{path} describes a tokenizer whose tokens can't be told as bytes: its model is {kind!r} and its decoder "
@@ -155,7 +155,7 @@ def _strips(step: Mapping[str, Any]) -> bool:
 
 
 def _bytes(token: str, steps: Sequence[Mapping[str, Any]]) -> bytes:
-    """The bytes that a decoder of these steps makes of a token."""
+    """Return the bytes that a decoder of these steps makes of a token."""
     for step in steps:
         if step["type"] == "ByteLevel":
             return token_bytes(token, special=False)

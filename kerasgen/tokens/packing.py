@@ -161,7 +161,7 @@ def pack(encoded: EncodedDocuments, *, sequence_length: int, packing: Packing = 
 
 
 def _cut_on_edges(encoded: EncodedDocuments, sequence_length: int) -> Pieces:
-    """The documents as pieces that end where a document or a row does, if they are written one after another."""
+    """Cut the documents, written one after another, into pieces that end where a document or a row ends."""
     if sequence_length < 1:
         raise TokenArgumentError(f"sequence_length must be at least 1. Received: {sequence_length}.")
     targets = np.maximum(encoded.lengths - 1, 0)
@@ -241,7 +241,7 @@ def block(
 
 
 def _ranges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, … up to each count, one after another: `[2, 3]` gives `[0, 1, 0, 1, 2]`."""
+    """Return 0, 1, … up to each count, one after another: `[2, 3]` gives `[0, 1, 0, 1, 2]`."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total, dtype=np.int64) - np.repeat(ends - counts, counts)

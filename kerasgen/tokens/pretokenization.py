@@ -1,4 +1,4 @@
-"""Two maps in front of merges: text to pieces by a regular expression, bytes to printable characters, as GPT-2's.
+"""Cuts text into pieces by a regular expression, and maps bytes to printable characters, as GPT-2 does before merges.
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2, and the encoder that
 was published with it.
@@ -57,17 +57,17 @@ class Pretokenization:
     ignore_merges: bool = False
 
     @classmethod
-    def read(cls, found: Any) -> Pretokenization:
+    def read(cls, value: Any) -> Pretokenization:
         """Return what `to_json` wrote.
 
         Raises:
             ValueError: it is something else.
         """
         kinds: Mapping[str, Any] = {"pattern": (str, type(None)), "single_digits": bool, "ignore_merges": bool}
-        is_written = isinstance(found, dict) and found.keys() == kinds.keys()
-        if not is_written or not all(isinstance(found[name], kind) for name, kind in kinds.items()):
-            raise ValueError(f"a pre-tokenization is an object of {', '.join(kinds)}. Received: {found!r:.80}")
-        return cls(**found)
+        is_written = isinstance(value, dict) and value.keys() == kinds.keys()
+        if not is_written or not all(isinstance(value[name], kind) for name, kind in kinds.items()):
+            raise ValueError(f"a pre-tokenization is an object of {', '.join(kinds)}. Received: {value!r:.80}")
+        return cls(**value)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON could hold it."""
@@ -133,8 +133,8 @@ def character_classes() -> tuple[list[tuple[int, int]], list[tuple[int, int]], l
     text = "".join(map(chr, points))
 
     def runs(inside: str) -> list[tuple[int, int]]:
-        found = Split(Regex(f"[^{inside}]+"), behavior="removed").pre_tokenize_str(text)
-        return [(points[start], points[end - 1]) for _, (start, end) in found]
+        pieces = Split(Regex(f"[^{inside}]+"), behavior="removed").pre_tokenize_str(text)
+        return [(points[start], points[end - 1]) for _, (start, end) in pieces]
 
     return runs(_letter()), runs(_number()), runs(r"\s")
 

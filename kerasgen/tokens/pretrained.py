@@ -110,13 +110,13 @@ class PretrainedTokenizer(Tokenizer):
             TokenArgumentError: nothing says how a text ends.
             MissingDependencyError: a SentencePiece model needs the package `sentencepiece`.
         """
-        found = pretrained_files.read(Path(directory), end_token_ids, usual_end_token)
+        files = pretrained_files.read(Path(directory), end_token_ids, usual_end_token)
         return cls(
-            found.codec,
-            end_tokens=found.end_tokens,
-            start_token=found.start_token,
-            pad_token=found.pad_token,
-            special_tokens=found.special_tokens,
+            files.codec,
+            end_tokens=files.end_tokens,
+            start_token=files.start_token,
+            pad_token=files.pad_token,
+            special_tokens=files.special_tokens,
         )
 
     @property
@@ -211,9 +211,11 @@ class PretrainedTokenizer(Tokenizer):
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the tokenizer's file and the special tokens."""
         if self._digest is None:
-            said = json.dumps([self._special, self._end_token_ids, self.start_token, self.pad_token], allow_nan=False)
+            settings = json.dumps(
+                [self._special, self._end_token_ids, self.start_token, self.pad_token], allow_nan=False
+            )
             content = self.codec.file_name.encode() + b"\n" + self.codec.content()
-            self._digest = hashlib.sha256(said.encode() + b"\n" + content).hexdigest()
+            self._digest = hashlib.sha256(settings.encode() + b"\n" + content).hexdigest()
         return self._digest
 
     def save(self, directory: str | Path) -> None:

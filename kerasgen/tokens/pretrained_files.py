@@ -1,4 +1,4 @@
-"""A directory of a pretrained tokenizer's files to what they say, and back."""
+"""Reads and writes the directory of a pretrained tokenizer's files."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _LISTS: Final = ("additional_special_tokens", "extra_special_tokens")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the files say.
+class TokenizerFiles:
+    """The content of a pretrained tokenizer's files.
 
     Args:
         codec: encodes.
@@ -55,11 +55,11 @@ def is_transformers_json(path: Path) -> bool:
     Raises:
         TokenizerError: it can't be read.
     """
-    found = parse_json(read_text(path), path)
-    return isinstance(found, dict) and isinstance(found.get("model"), dict)
+    content = parse_json(read_text(path), path)
+    return isinstance(content, dict) and isinstance(content.get("model"), dict)
 
 
-def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: str | None = None) -> Found:
+def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: str | None = None) -> TokenizerFiles:
     """Return what the tokenizer files in a directory say; see `PretrainedTokenizer.from_directory`.
 
     Raises:
@@ -71,11 +71,11 @@ def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: st
     path = directory / JSON_FILE
     if path.is_file() and is_transformers_json(path) and not (own and own.get("file") == MODEL_FILE):
         text = read_text(path)
-        found = json.loads(text)
-        template = _template(found.get("post_processor"), path)
-        changed = _with_added(found, settings, directory)
-        said = text if changed is None else json.dumps(changed, ensure_ascii=False, allow_nan=False)
-        codec: Codec = JsonCodec(said, path)
+        content = json.loads(text)
+        template = _template(content.get("post_processor"), path)
+        changed = _with_added(content, settings, directory)
+        completed = text if changed is None else json.dumps(changed, ensure_ascii=False, allow_nan=False)
+        codec: Codec = JsonCodec(completed, path)
     elif (directory / MODEL_FILE).is_file():
         path = directory / MODEL_FILE
         codec, template = _sentencepiece(path, settings, own), (None, None)
@@ -96,7 +96,7 @@ def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: st
     start = template[0]
     if codec.file_name == MODEL_FILE:  # of a tokenizer.json, transformers asks the template alone
         start = names.get("bos_token") if settings.get("add_bos_token") else None
-    return Found(
+    return TokenizerFiles(
         codec,
         tuple(dict.fromkeys(ends)),
         start if start in known else None,
@@ -181,10 +181,10 @@ def restored(state: Mapping[str, Any]) -> PretrainedTokenizer:
     )
 
 
-def _own(codec: Codec, own: Mapping[str, Any], path: Path) -> Found:
-    """What kerasgen itself wrote."""
+def _own(codec: Codec, own: Mapping[str, Any], path: Path) -> TokenizerFiles:
+    """Return the content of files that kerasgen wrote."""
     try:
-        return Found(
+        return TokenizerFiles(
             codec,
             tuple(map(str, own["end_tokens"])),
             own["start_token"],
@@ -196,59 +196,61 @@ def _own(codec: Codec, own: Mapping[str, Any], path: Path) -> Found:
 
 
 def _settings(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for name in (_MAP_FILE, CONFIG_FILE):
         path = directory / name
         if path.is_file():
             settings = parse_json(read_text(path), path)
             if not isinstance(settings, dict):
                 raise error_at("Expected a JSON object.", path, 1)
-            found |= settings
-    own = found.get(OWN_KEY)
+            merged |= settings
+    own = merged.get(OWN_KEY)
     if own is not None and not isinstance(own, dict):
         raise error_at(f"Its {OWN_KEY!r} must be an object", directory / CONFIG_FILE)
-    return found
+    return merged
 
 
 def _name(token: Any, path: Path) -> str:
-    """A special token as transformers writes it: its name, or an object that holds its name."""
+    """Return the name of a special token as transformers writes it: text, or an object that holds the name."""
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str):
         raise error_at(f"A special token must be text. Received: {token!r}.", path)
     return content
 
 
-def _said(settings: Mapping[str, Any], directory: Path) -> dict[str, dict[str, Any]]:
-    """The added tokens that the files beside the vocabulary name, by name; `id` is None where none says it."""
+def _declared_tokens(settings: Mapping[str, Any], directory: Path) -> dict[str, dict[str, Any]]:
+    """Return the added tokens that the files beside the vocabulary name, by name; `id` may be None."""
     path = directory / CONFIG_FILE
-    found: dict[str, dict[str, Any]] = {}
+    tokens_by_name: dict[str, dict[str, Any]] = {}
     if (directory / _ADDED_FILE).is_file():
         added = parse_json(read_text(directory / _ADDED_FILE), directory / _ADDED_FILE)
         if not isinstance(added, dict):
             raise error_at("Expected a JSON object, tokens to ids.", directory / _ADDED_FILE, 1)
-        found |= {name: {"content": name, "id": token_id, "special": False} for name, token_id in added.items()}
+        tokens_by_name |= {
+            name: {"content": name, "id": token_id, "special": False} for name, token_id in added.items()
+        }
     decoder = settings.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict) or not all(key.isdecimal() and isinstance(decoder[key], dict) for key in decoder):
         raise error_at("Its `added_tokens_decoder` must be an object, ids to added tokens", path)
     for key, entry in decoder.items():
-        found[_name(entry, path)] = {**entry, "id": int(key)}
+        tokens_by_name[_name(entry, path)] = {**entry, "id": int(key)}
     named = [_name(settings[key], path) for key in _NAMED if settings.get(key) is not None]
     for key in _LISTS:
         further = settings.get(key) or []
-        named += [_name(one, path) for one in (further.values() if isinstance(further, dict) else further)]
+        named += [_name(item, path) for item in (further.values() if isinstance(further, dict) else further)]
     for name in named:
-        found.setdefault(name, {"content": name, "id": None})["special"] = True
-    return found
+        tokens_by_name.setdefault(name, {"content": name, "id": None})["special"] = True
+    return tokens_by_name
 
 
-def _with_added(found: dict[str, Any], settings: Mapping[str, Any], directory: Path) -> dict[str, Any] | None:
-    """A `tokenizer.json` with the added tokens that only the files beside it name, or None if it names them all."""
-    entries = list(found.get("added_tokens") or [])
+def _with_added(content: dict[str, Any], settings: Mapping[str, Any], directory: Path) -> dict[str, Any] | None:
+    """Return a `tokenizer.json` completed with the added tokens of the files beside it; None if it names them all."""
+    entries = list(content.get("added_tokens") or [])
     held = {entry["content"]: entry for entry in entries if isinstance(entry, dict) and "content" in entry}
-    vocabulary = found["model"].get("vocab") or {}
+    vocabulary = content["model"].get("vocab") or {}
     ids = vocabulary if isinstance(vocabulary, dict) else {piece[0]: n for n, piece in enumerate(vocabulary)}
     changed = False
-    for name, entry in _said(settings, directory).items():
+    for name, entry in _declared_tokens(settings, directory).items():
         token_id = ids.get(name, entry.get("id"))
         if name in held or token_id is None:
             continue
@@ -257,11 +259,11 @@ def _with_added(found: dict[str, Any], settings: Mapping[str, Any], directory: P
         added = {"id": token_id, "content": name, **flags, "normalized": bool(entry.get("normalized", not special))}
         entries.append({**added, "special": special})
         changed = True
-    return {**found, "added_tokens": sorted(entries, key=lambda entry: int(entry["id"]))} if changed else None
+    return {**content, "added_tokens": sorted(entries, key=lambda entry: int(entry["id"]))} if changed else None
 
 
 def _template(processor: Any, path: Path) -> tuple[str | None, str | None]:
-    """The tokens that a post-processor puts before and after a text."""
+    """Return the tokens that a post-processor puts before and after a text."""
     steps = [processor] if isinstance(processor, dict) else []
     if steps and processor.get("type") == "Sequence":
         steps = [step for step in processor.get("processors") or [] if isinstance(step, dict)]
@@ -297,7 +299,7 @@ def _sentencepiece(path: Path, settings: Mapping[str, Any], own: Mapping[str, An
     plain = SentencePieceCodec(proto, path)
     known = set(plain.names.values())
     further: dict[str, int] = {}
-    for name, entry in _said(settings, path.parent).items():
+    for name, entry in _declared_tokens(settings, path.parent).items():
         if name in known or entry.get("id") is None:
             continue
         if not entry.get("special") or any(entry.get(flag) for flag in ("lstrip", "rstrip", "single_word")):
@@ -313,9 +315,9 @@ def _sentencepiece(path: Path, settings: Mapping[str, Any], own: Mapping[str, An
 
 
 def _usual(codec: Codec) -> dict[str, Any]:
-    """The settings of a SentencePiece model that nothing is said of: transformers' Llama and Gemma classes' own."""
+    """Return the default settings of a SentencePiece model: those of transformers' Llama and Gemma classes."""
     usual = {"bos_token": ("<s>", "<bos>"), "eos_token": ("</s>", "<eos>"), "pad_token": ("<pad>",)}
-    found: dict[str, Any] = {
+    names_by_key: dict[str, Any] = {
         key: next((name for name in names if name in codec.special), None) for key, names in usual.items()
     }
-    return found | {"add_bos_token": found["bos_token"] is not None}
+    return names_by_key | {"add_bos_token": names_by_key["bos_token"] is not None}

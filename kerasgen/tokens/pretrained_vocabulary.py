@@ -1,4 +1,4 @@
-"""A pretrained tokenizer to the same one without the tokens that a corpus doesn't need."""
+"""Trims a pretrained tokenizer: removes the tokens that a corpus doesn't need."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def trim(tokenizer: PretrainedTokenizer, use: VocabularyUse) -> AdaptedVocabular
             f"The use of {len(use.counts)} ids was counted, and the tokenizer has {tokenizer.vocabulary_size}. Count "
             "it with the same tokenizer."
         )
-    found = json.loads(tokenizer.to_tokenizer_json()) if tokenizer.is_json else {"model": {}}
-    model = found["model"]
+    content = json.loads(tokenizer.to_tokenizer_json()) if tokenizer.is_json else {"model": {}}
+    model = content["model"]
     if model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") or tokenizer.codec.file_name
         raise TokenArgumentError(
@@ -46,24 +46,24 @@ def trim(tokenizer: PretrainedTokenizer, use: VocabularyUse) -> AdaptedVocabular
     ranks: dict[tuple[str, str], int] = {}
     for rank, pair in enumerate(pairs):
         ranks.setdefault(pair, rank)
-    entries = found.get("added_tokens") or []
-    kept = {*BYTE_OF_CHARACTER, *_BYTE_TOKENS, model.get("unk_token"), *tokenizer.special_tokens}
-    kept |= {entry["content"] for entry in entries}
+    entries = content.get("added_tokens") or []
+    kept_tokens = {*BYTE_OF_CHARACTER, *_BYTE_TOKENS, model.get("unk_token"), *tokenizer.special_tokens}
+    kept_tokens |= {entry["content"] for entry in entries}
     needed: set[tuple[str, str]] = set()
     for token_id in np.flatnonzero(use.counts).tolist():
         token = tokenizer.id_to_token(token_id)
-        kept |= {token, *token}  # the characters that it is merged from among them
+        kept_tokens |= {token, *token}  # the characters that it is merged from among them
         needed.update(merges_of(token, ranks))
-    kept |= {left + right for left, right in needed}
+    kept_tokens |= {left + right for left, right in needed}
     old = tokenizer.vocabulary
-    order = sorted((token for token in old if token in kept), key=old.__getitem__)
+    order = sorted((token for token in old if token in kept_tokens), key=old.__getitem__)
     ids = {token: n for n, token in enumerate(order)}
     model["vocab"] = {token: ids[token] for token in order if token in model["vocab"]}
     model["merges"] = [list(pair) for pair in pairs if pair in needed]
-    found["added_tokens"] = [{**entry, "id": ids[entry["content"]]} for entry in entries]
-    found["post_processor"] = _renumbered(found.get("post_processor"), ids)
+    content["added_tokens"] = [{**entry, "id": ids[entry["content"]]} for entry in entries]
+    content["post_processor"] = _renumbered(content.get("post_processor"), ids)
     trimmed = PretrainedTokenizer(
-        JsonCodec(json.dumps(found, ensure_ascii=False, allow_nan=False), Path(JsonCodec.file_name)),
+        JsonCodec(json.dumps(content, ensure_ascii=False, allow_nan=False), Path(JsonCodec.file_name)),
         start_token=tokenizer.start_token,
         end_tokens=[tokenizer.id_to_token(token_id) for token_id in tokenizer.end_token_ids],
         pad_token=tokenizer.pad_token,
@@ -74,15 +74,15 @@ def trim(tokenizer: PretrainedTokenizer, use: VocabularyUse) -> AdaptedVocabular
 
 
 def _renumbered(processor: Any, ids: Mapping[str, int]) -> Any:
-    """A post-processor whose special tokens have their new ids."""
+    """Return a post-processor whose special tokens have their new ids."""
     if not isinstance(processor, dict):
         return processor
-    found = dict(processor)
-    if isinstance(found.get("special_tokens"), dict):
-        found["special_tokens"] = {
-            name: {**token, "ids": [ids[one] for one in token["tokens"]]}
-            for name, token in found["special_tokens"].items()
+    renumbered = dict(processor)
+    if isinstance(renumbered.get("special_tokens"), dict):
+        renumbered["special_tokens"] = {
+            name: {**token, "ids": [ids[token_name] for token_name in token["tokens"]]}
+            for name, token in renumbered["special_tokens"].items()
         }
-    if isinstance(found.get("processors"), list):
-        found["processors"] = [_renumbered(step, ids) for step in found["processors"]]
-    return found
+    if isinstance(renumbered.get("processors"), list):
+        renumbered["processors"] = [_renumbered(step, ids) for step in renumbered["processors"]]
+    return renumbered

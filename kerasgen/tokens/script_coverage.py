@@ -1,4 +1,4 @@
-"""Says whether a vocabulary was made for texts in such a script."""
+"""Warns when a vocabulary was hardly made for the script of the texts."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def _beginning(texts: Sequence[str]) -> str:
 
 
 def _vocabulary_scripts(tokenizer: Tokenizer) -> Counter[str]:
-    """How many tokens have letters of each script; a token of two counts for its first."""
-    found: Counter[str] = Counter()
+    """Count the tokens with letters of each script; a token of two scripts counts for its first."""
+    counts: Counter[str] = Counter()
     for token_id in range(tokenizer.vocabulary_size):
         try:
             text = tokenizer.token_bytes(token_id).decode("utf-8")
@@ -76,8 +76,8 @@ def _vocabulary_scripts(tokenizer: Tokenizer) -> Counter[str]:
             continue
         first = next(filter(str.isalpha, text), None)
         if first is not None:
-            found[_script(first)] += 1
-    return found
+            counts[_script(first)] += 1
+    return counts
 
 
 @lru_cache(maxsize=20_000)

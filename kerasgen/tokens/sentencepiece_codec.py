@@ -1,4 +1,4 @@
-"""Text to ids and back as a SentencePiece model says it, by the `sentencepiece` library."""
+"""Encodes and decodes texts as a SentencePiece model says, by the `sentencepiece` library."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ class SentencePieceCodec:
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         """Return the ids of a text, and for each the place of the character at which it begins."""
         clean = SURROGATE.sub(STAND_IN, text)
-        places = [n for n, one in enumerate(clean) for _ in one.encode()]
+        places = [n for n, character in enumerate(clean) for _ in character.encode()]
         ids, starts = [], []
         # A message of pieces (2), each with an id (2) and the byte at which it begins (4), left out where that is 0.
         for number, piece in _fields(self._processor.encode(clean, out_type="serialized_proto")):
             if number == 2:
-                said = dict(_fields(piece))
-                begin = said.get(4, 0)
-                ids.append(said.get(2, 0))
+                fields = dict(_fields(piece))
+                begin = fields.get(4, 0)
+                ids.append(fields.get(2, 0))
                 starts.append(places[begin] if begin < len(places) else len(clean))
         return ids, starts
 
@@ -106,11 +106,11 @@ class SentencePieceCodec:
         # trainer_spec (2) says model_type (3), 2 for BPE; normalizer_spec (3) a map of characters (2) and whether
         # further blanks go (4), which they do where it doesn't say.
         for number, message in _fields(self._proto):
-            said = dict(_fields(message)) if number in (2, 3) else {}
+            fields = dict(_fields(message)) if number in (2, 3) else {}
             if number == 2:
-                kind = said.get(3, kind)
+                kind = fields.get(3, kind)
             elif number == 3:
-                changes, plain = said.get(2, changes), not said.get(4, 1)
+                changes, plain = fields.get(2, changes), not fields.get(4, 1)
         return kind == 2 and not changes and plain
 
     def kinds(self) -> dict[int, int]:
@@ -178,7 +178,7 @@ def model_proto(
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a message of protocol buffers: number, and a whole number or bytes."""
+    """Yield the fields of a protocol-buffers message: number, and a whole number or bytes."""
     place = 0
 
     def whole() -> int:

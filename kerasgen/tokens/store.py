@@ -1,4 +1,4 @@
-"""A corpus's token ids on disk, memory-mapped: written once, whole or not at all, and checked whenever they are read.
+"""Stores a corpus's token ids on disk: written once, whole or not at all, checked at each reading, memory-mapped.
 
 A store is a directory under the cache, named by a digest of the texts, the tokenizer and the division into sides. Its
 `store.json` comes last and holds the SHA-256 of every file beside it. The directory is filled under another name and
@@ -121,15 +121,15 @@ def store(
         json.dumps([FORMAT, texts, tokenizer.digest(), division.key], allow_nan=False).encode()
     ).hexdigest()
     target = directory / name
-    found = _open_if_whole(target)
-    if found is not None:
-        return StoredCorpus(*found, tally=tally, path=target, reused=True)
+    opened = _open_if_whole(target)
+    if opened is not None:
+        return StoredCorpus(*opened, tally=tally, path=target, reused=True)
     try:
         # Another process may be writing the same: its ids are these, and it is quicker to wait for them.
         with staging.staged(target, wait=True) as stage:
-            found = _open_if_whole(target)
-            if found is not None:
-                return StoredCorpus(*found, tally=tally, path=target, reused=True)
+            opened = _open_if_whole(target)
+            if opened is not None:
+                return StoredCorpus(*opened, tally=tally, path=target, reused=True)
             new = stage / name
             new.mkdir()
             documents = _shown(read(CorpusTally()), "tokenising", show, total=tally.kept)
@@ -239,7 +239,7 @@ def _write(documents: Iterable[Document], tokenizer: Tokenizer, division: splits
 
 
 def _portions(documents: Iterable[Document]) -> Iterator[list[str]]:
-    """The texts in portions of at most a thousand and a few million characters."""
+    """Yield the texts in portions of at most a thousand texts and a few million characters."""
     portion: list[str] = []
     characters = 0
     for document in documents:
@@ -253,7 +253,7 @@ def _portions(documents: Iterable[Document]) -> Iterator[list[str]]:
 
 
 def _open_if_whole(target: Path) -> tuple[StoredDocuments, StoredDocuments] | None:
-    """The store's documents, or None if there is none or it is damaged."""
+    """Return the store's documents, or None if there is none or it is damaged."""
     if not target.exists():
         return None
     try:
@@ -264,7 +264,7 @@ def _open_if_whole(target: Path) -> tuple[StoredDocuments, StoredDocuments] | No
 
 
 def _open(target: Path) -> tuple[StoredDocuments, StoredDocuments]:
-    """The store's documents, after every byte was checked.
+    """Return the store's documents, after checking every byte.
 
     Raises:
         TokenStoreError: a file is not what was written.
@@ -286,8 +286,8 @@ def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDo
         path = directory / f"{side}.{what}"
         expected = files[path.name]
         with path.open("rb") as file:
-            found, size = _sha256_of(file, running if what != "characters" else None)
-        if size != expected["bytes"] or found != expected["sha256"]:
+            digest, size = _sha256_of(file, running if what != "characters" else None)
+        if size != expected["bytes"] or digest != expected["sha256"]:
             raise ValueError(f"{path.name} is not what was written")
         # A map of no bytes can't be made.
         arrays[what] = np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
@@ -300,7 +300,7 @@ def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDo
 
 
 def _sha256_of(file: BinaryIO, running: Any) -> tuple[str, int]:
-    """The SHA-256 and the length of a file; `running` sees its bytes too."""
+    """Return the SHA-256 and the length of a file; `running` is updated with its bytes too."""
     own = hashlib.sha256()
     size = 0
     while data := file.read(_BYTES_AT_ONCE):
@@ -312,5 +312,5 @@ def _sha256_of(file: BinaryIO, running: Any) -> tuple[str, int]:
 
 
 def _digest_of_manifest(manifest: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    hashed = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Ids to text where a text's first space may be one that encoding put there, and special tokens may be left out."""
+"""Decodes ids to text; removes a first space that encoding added, and leaves special tokens out on request."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class TextDecoder(IncrementalDecoder):
 
     def finish(self) -> str:
         """Return what is left, with U+FFFD for bytes that never became a character, and start anew."""
-        rest = self._inner.finish()
+        text = self._inner.finish()
         self._inner = self._fresh()
-        return rest
+        return text
 
     def _fresh(self) -> ByteTokenDecoder:
         return ByteTokenDecoder(ShownBytes(self._tokenizer, skip_special_tokens=self._skips, begins=self._begins))

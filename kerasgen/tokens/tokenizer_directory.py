@@ -1,4 +1,4 @@
-"""A directory of tokenizer files to a byte-level BPE and back, with the settings that transformers puts beside them."""
+"""Reads and writes a byte-level BPE's directory, with the settings that transformers puts beside the vocabulary."""
 
 from __future__ import annotations
 
@@ -47,9 +47,11 @@ def read_directory(directory: Path) -> Contents:
     for folder in (directory, directory / "assets" / "tokenizer"):
         path = folder / "tokenizer.json"
         if path.is_file():
-            found = parse_json(read_text(path), path)
-            if isinstance(found, dict) and "model" in found:  # KerasHub has a file of this name too, without a model
-                return _with_settings(tokenizer_json.contents(found, path), folder, template=True)
+            content = parse_json(read_text(path), path)
+            if (
+                isinstance(content, dict) and "model" in content
+            ):  # KerasHub has a file of this name too, without a model
+                return _with_settings(tokenizer_json.contents(content, path), folder, template=True)
         merges = folder / "merges.txt"
         for name in ("vocab.json", "vocabulary.json"):
             if (folder / name).is_file() and merges.is_file():
@@ -121,57 +123,57 @@ def settings_text(contents: Contents) -> str:
 
 
 def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Contents:
-    """The contents with what `special_tokens_map.json`, `tokenizer_config.json` and `added_tokens.json` say besides.
+    """Add the settings of `special_tokens_map.json`, `tokenizer_config.json` and `added_tokens.json` to the contents.
 
     Args:
         contents: of the vocabulary; its ids get those of added tokens.
         folder: where the files lie.
         template: whether `tokenizer.json` has said what is put before a text, as it then does alone.
     """
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for name in ("special_tokens_map.json", CONFIG_FILE):
         path = folder / name
         if path.is_file():
             settings = parse_json(read_text(path), path)
             if not isinstance(settings, dict):
                 raise error_at("Expected a JSON object.", path, 1)
-            found |= settings
+            merged |= settings
     path = folder / CONFIG_FILE
-    if found.get("add_prefix_space"):
+    if merged.get("add_prefix_space"):
         raise error_at("It has add_prefix_space=true: a space that the text does not have would get an id", path)
-    names = {key: _name(found[key], path) for key in _NAMED if found.get(key) is not None}
-    special = list(contents.special_tokens) + list(names.values()) + _unsaid(contents, found)
+    names = {key: _name(merged[key], path) for key in _NAMED if merged.get(key) is not None}
+    special = list(contents.special_tokens) + list(names.values()) + _unsaid(contents, merged)
     for key in _LISTS:
-        further = found.get(key) or []
+        further = merged.get(key) or []
         further = list(further.values()) if isinstance(further, dict) else further
         if not isinstance(further, list):
             raise error_at(f"Its `{key}` must be a list or an object. Received: {further!r:.80}", path)
         special += [_name(token, path) for token in further]
-    added = _added(contents, folder, found, special)
-    said: dict[str, Any] = {}
+    added = _added(contents, folder, merged, special)
+    changes: dict[str, Any] = {}
     if "eos_token" in names:
-        said["end_token"] = names["eos_token"]
+        changes["end_token"] = names["eos_token"]
     if "pad_token" in names:
-        said["pad_token"] = names["pad_token"]
-    if found.get("end_tokens") is not None:
-        if not isinstance(found["end_tokens"], list):
-            raise error_at(f"Its `end_tokens` must be a list. Received: {found['end_tokens']!r:.80}", path)
-        said["end_tokens"] = tuple(_name(token, path) for token in found["end_tokens"])
-    if found.get("pretokenization") is not None and not template:
+        changes["pad_token"] = names["pad_token"]
+    if merged.get("end_tokens") is not None:
+        if not isinstance(merged["end_tokens"], list):
+            raise error_at(f"Its `end_tokens` must be a list. Received: {merged['end_tokens']!r:.80}", path)
+        changes["end_tokens"] = tuple(_name(token, path) for token in merged["end_tokens"])
+    if merged.get("pretokenization") is not None and not template:
         try:
-            said["pretokenization"] = Pretokenization.read(found["pretokenization"])
+            changes["pretokenization"] = Pretokenization.read(merged["pretokenization"])
         except ValueError as cause:
             raise error_at(f"Its `pretokenization` can't be read: {cause}", path) from cause
-    if isinstance(found.get("drops_missing_bytes"), bool):
-        said["drops_missing_bytes"] = found["drops_missing_bytes"]
-    if found and not template:
-        said["start_token"] = names.get("bos_token") if found.get("add_bos_token") else None
-        said["usual_special_tokens"] = False
-    return replace(contents, special_tokens=tuple(dict.fromkeys(special)), added_tokens=added, **said)
+    if isinstance(merged.get("drops_missing_bytes"), bool):
+        changes["drops_missing_bytes"] = merged["drops_missing_bytes"]
+    if merged and not template:
+        changes["start_token"] = names.get("bos_token") if merged.get("add_bos_token") else None
+        changes["usual_special_tokens"] = False
+    return replace(contents, special_tokens=tuple(dict.fromkeys(special)), added_tokens=added, **changes)
 
 
 def _unsaid(contents: Contents, settings: dict[str, Any]) -> list[str]:
-    """The special tokens that transformers' GPT-2 tokenizer assumes where the settings don't name them."""
+    """Return the special tokens that transformers' GPT-2 tokenizer assumes where the settings don't name them."""
     token, keys = _GPT2_USUAL
     if settings.get("tokenizer_class", _GPT2_CLASSES[0]) not in _GPT2_CLASSES or settings.keys() >= set(keys):
         return []
@@ -180,16 +182,16 @@ def _unsaid(contents: Contents, settings: dict[str, Any]) -> list[str]:
 
 
 def _added(contents: Contents, folder: Path, settings: dict[str, Any], special: list[str]) -> tuple[AddedToken, ...]:
-    """The ordinary added tokens; special ones that are found besides are appended to `special`."""
+    """Return the ordinary added tokens; append further special ones to `special`."""
     ids, known = contents.vocabulary, {token.content: token for token in contents.added_tokens}
     held = {*known, *special}
     path = folder / "added_tokens.json"
     entries: list[tuple[Path, Any, AddedToken, bool | None]] = []
     if path.is_file():
-        found = parse_json(read_text(path), path)
-        if not isinstance(found, dict):
+        content = parse_json(read_text(path), path)
+        if not isinstance(content, dict):
             raise error_at("Expected a JSON object, tokens to ids.", path, 1)
-        entries += [(path, number, AddedToken(token), None) for token, number in found.items()]
+        entries += [(path, number, AddedToken(token), None) for token, number in content.items()]
     path, decoder = folder / CONFIG_FILE, settings.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict) or not all(key.isdecimal() and isinstance(decoder[key], dict) for key in decoder):
         raise error_at("Its `added_tokens_decoder` must be an object, ids to added tokens", path)
@@ -218,7 +220,7 @@ def _added(contents: Contents, folder: Path, settings: dict[str, Any], special: 
 
 
 def _name(token: Any, path: Path) -> str:
-    """A special token as transformers writes it: its name, or an object that holds its name."""
+    """Return the name of a special token as transformers writes it: text, or an object that holds the name."""
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str):
         raise error_at(f"A special token must be text. Received: {token!r}.", path)

@@ -1,4 +1,4 @@
-"""A `tokenizer.json` of transformers to a byte-level BPE and back: what it says is done exactly, or is an error."""
+"""Reads and writes a byte-level BPE's `tokenizer.json` of transformers; whatever can't be done exactly is an error."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def read(path: Path) -> Contents:
     Raises:
         TokenizerError: it can't be read, or describes another kind of tokenizer.
     """
-    found = parse_json(read_text(path), path)
-    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+    content = parse_json(read_text(path), path)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise error_at("Expected a tokenizer.json of transformers, with a `model`", path)
-    return contents(found, path)
+    return contents(content, path)
 
 
 def is_byte_level(path: Path) -> bool:
@@ -40,17 +40,17 @@ def is_byte_level(path: Path) -> bool:
     Raises:
         TokenizerError: it can't be read.
     """
-    found = parse_json(read_text(path), path)
-    if not all(_is_step(found.get(part), inside) for part, inside in _STEPS.items()):
+    content = parse_json(read_text(path), path)
+    if not all(_is_step(content.get(part), inside) for part, inside in _STEPS.items()):
         return True  # `read` says what is wrong
-    model, whole = found.get("model"), {**found, "truncation": None, "padding": None}  # what these do, `read` says
-    if not isinstance(model, dict) or _why_not_byte_level(whole) is not None or _pretokenization(found) is None:
+    model, whole = content.get("model"), {**content, "truncation": None, "padding": None}  # what these do, `read` says
+    if not isinstance(model, dict) or _why_not_byte_level(whole) is not None or _pretokenization(content) is None:
         return False
     ids = model.get("vocab")
     return not model.get("unk_token") or not isinstance(ids, dict) or BYTE_OF_CHARACTER.keys() <= ids.keys()
 
 
-def contents(found: Mapping[str, Any], path: Path) -> Contents:
+def contents(content: Mapping[str, Any], path: Path) -> Contents:
     """Return what the content of a `tokenizer.json` says.
 
     Its special tokens are those that it declares, and its start token the one that it puts before a text, or None.
@@ -58,16 +58,16 @@ def contents(found: Mapping[str, Any], path: Path) -> Contents:
     Raises:
         TokenizerError: it describes another kind of tokenizer, or contradicts itself.
     """
-    model = found["model"]
+    model = content["model"]
     for part, inside in _STEPS.items():
-        if not _is_step(found.get(part), inside):
+        if not _is_step(content.get(part), inside):
             raise error_at(f"Its `{part}` must be an object or null, and its `{inside}` a list of objects", path)
-    reason = _why_not_byte_level(found)
-    cut = None if reason else _pretokenization(found)
+    reason = _why_not_byte_level(content)
+    cut = None if reason else _pretokenization(content)
     if cut is None:
-        steps = _kinds(found.get("pre_tokenizer") or {}, "pretokenizers")
+        steps = _kinds(content.get("pre_tokenizer") or {}, "pretokenizers")
         raise error_at(f"{reason or f'It cuts text in another way before its merges ({steps}).'} {_ONLY}", path)
-    ids, merges, added = model.get("vocab"), model.get("merges"), found.get("added_tokens") or []
+    ids, merges, added = model.get("vocab"), model.get("merges"), content.get("added_tokens") or []
     if not isinstance(ids, dict) or not isinstance(merges, list) or not isinstance(added, list):
         raise error_at("Its `vocab` must be an object, its `merges` and `added_tokens` lists", path)
     pairs = []
@@ -99,7 +99,7 @@ def contents(found: Mapping[str, Any], path: Path) -> Contents:
     return Contents(
         ids,
         pairs,
-        start_token=start_token(found.get("post_processor"), path),
+        start_token=start_token(content.get("post_processor"), path),
         special_tokens=tuple(dict.fromkeys(special)),
         added_tokens=tuple(ordinary),
         usual_special_tokens=False,
@@ -161,40 +161,40 @@ def written(contents: Contents) -> str:
     )
 
 
-def _why_not_byte_level(found: Mapping[str, Any]) -> str | None:
-    model = found["model"]
+def _why_not_byte_level(content: Mapping[str, Any]) -> str | None:
+    model = content["model"]
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         return "Its model is not BPE."
     for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(setting):
             return f"Its model has {setting}={model[setting]!r}."
     for setting in ("truncation", "padding"):
-        if found.get(setting):
-            return f"It has {setting}={found[setting]!r}, so its ids are not those of the text; set it to null."
-    normalizer = found.get("normalizer")
+        if content.get(setting):
+            return f"It has {setting}={content[setting]!r}, so its ids are not those of the text; set it to null."
+    normalizer = content.get("normalizer")
     if normalizer and normalizer != {"type": "Sequence", "normalizers": []}:
         return f"It normalizes text ({_kinds(normalizer, 'normalizers')})."
-    steps = _steps(found)
+    steps = _steps(content)
     if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space") is not False:
         return "Its pre-tokenizer is not GPT-2's ByteLevel without a prefix space (add_prefix_space=false)."
-    decoder = found.get("decoder")
+    decoder = content.get("decoder")
     if decoder and decoder.get("type") != "ByteLevel":
         return f"Its decoder is {decoder.get('type')!r}, not ByteLevel."
     return None
 
 
-def _steps(found: Mapping[str, Any]) -> list[Any]:
-    """The steps of its pre-tokenizer."""
-    steps = found.get("pre_tokenizer") or {}
+def _steps(content: Mapping[str, Any]) -> list[Any]:
+    """Return the steps of the file's pre-tokenizer."""
+    steps = content.get("pre_tokenizer") or {}
     return list(steps.get("pretokenizers") or []) if steps.get("type") == "Sequence" else [steps]
 
 
-def _pretokenization(found: Mapping[str, Any]) -> Pretokenization | None:
-    """How a byte-level BPE cuts a text: each digit apart, by one pattern, or both; None for another way."""
-    *before, last = _steps(found)
+def _pretokenization(content: Mapping[str, Any]) -> Pretokenization | None:
+    """Return how a byte-level BPE cuts a text: each digit apart, by one pattern, or both; None for any other way."""
+    *before, last = _steps(content)
     digits = bool(before) and before[0] == {"type": "Digits", "individual_digits": True}
     splits, is_cut_by_gpt2 = before[int(digits) :], last.get("use_regex", True) is not False
-    ignores = bool(found["model"].get("ignore_merges"))
+    ignores = bool(content["model"].get("ignore_merges"))
     if is_cut_by_gpt2:
         # Only GPT-2's own vocabulary is held to today's letters; others are cut as the library's expression does.
         pattern = GPT2_PATTERN if digits else None
@@ -225,7 +225,7 @@ def _is_step(value: Any, inside: str) -> bool:
 
 def _kinds(step: Mapping[str, Any], inside: str) -> str:
     steps = step[inside] if isinstance(step.get(inside), list) else [step]
-    return ", ".join(str(one.get("type")) for one in steps if isinstance(one, dict))
+    return ", ".join(str(part.get("type")) for part in steps if isinstance(part, dict))
 
 
 def start_token(processor: Any, path: Path) -> str | None:
@@ -259,7 +259,7 @@ def start_token(processor: Any, path: Path) -> str | None:
 
 
 def _special_token(part: Any, path: Path) -> str | None:
-    """The name of the special token that a part of a template stands for; None for the text."""
+    """Return the name of the special token that a part of a template stands for; None for the text."""
     if isinstance(part, dict) and "SpecialToken" not in part:
         return None
     token = part["SpecialToken"] if isinstance(part, dict) else None

@@ -1,4 +1,4 @@
-"""Bytes to text, a few at a time: a character is shown as soon as it is certain, and never before."""
+"""Decodes bytes to text a few at a time: a character is shown as soon as it is certain, and never before."""
 
 from __future__ import annotations
 

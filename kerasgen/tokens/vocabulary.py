@@ -1,4 +1,4 @@
-"""A corpus to a vocabulary: what its texts can't use is dropped, whole characters and frequent pieces are added.
+"""Fits a vocabulary to a corpus: drops unused tokens, adds whole characters and frequent pieces.
 
 The result is an ordinary byte-level BPE, a vocabulary and its merges, that knows all 256 bytes: any text still encodes.
 """
@@ -151,21 +151,21 @@ def merges_of(token: str, ranks: dict[tuple[str, str], int]) -> list[tuple[str, 
 def _trimmed(
     tokenizer: ByteLevelBPE, old: ByteLevelBPE, used: set[str], tokens_per_character: float
 ) -> AdaptedVocabulary:
-    """`tokenizer` with its special and added tokens, the bytes and what `used` needs; new tokens come last."""
+    """Reduce `tokenizer` to its special and added tokens, the bytes and what `used` needs; new tokens come last."""
     pairs = [_split(merge) for merge in tokenizer.merges]
     ranks: dict[tuple[str, str], int] = {}
     for rank, pair in enumerate(pairs):
         ranks.setdefault(pair, rank)
     special = _whole(tokenizer)
-    kept = set(BYTE_OF_CHARACTER) | special
+    kept_tokens = set(BYTE_OF_CHARACTER) | special
     needed: set[tuple[str, str]] = set()
     for token in used - special:
         needed.update(merges_of(token, ranks))
-    kept.update(left + right for left, right in needed)
-    kept &= tokenizer.vocabulary.keys()
+    kept_tokens.update(left + right for left, right in needed)
+    kept_tokens &= tokenizer.vocabulary.keys()
     old_ids = old.vocabulary
-    before = sorted((token for token in kept if token in old_ids), key=old_ids.__getitem__)
-    added = sorted((token for token in kept if token not in old_ids), key=tokenizer.vocabulary.__getitem__)
+    before = sorted((token for token in kept_tokens if token in old_ids), key=old_ids.__getitem__)
+    added = sorted((token for token in kept_tokens if token not in old_ids), key=tokenizer.vocabulary.__getitem__)
     # A token of the same name may have been special and is now one that text becomes; `ByteLevelBPE` refuses that.
     result = tokenizer.rebuilt(
         {token: n for n, token in enumerate((*before, *added))}, [pair for pair in pairs if pair in needed]
@@ -195,14 +195,14 @@ def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevel
                 vocabulary[written[:end]] = following
                 following += 1
             first[(written[: end - 1], written[end - 1])] = None
-    rest = [pair for pair in map(_split, tokenizer.merges) if pair not in first]
-    return tokenizer.rebuilt(vocabulary, [*first, *rest])
+    other_merges = [pair for pair in map(_split, tokenizer.merges) if pair not in first]
+    return tokenizer.rebuilt(vocabulary, [*first, *other_merges])
 
 
 def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLevelBPE, VocabularyUse]:
-    """The tokenizer with merges, after its own, of the pairs of neighbours that occur most within a word.
+    """Append merges of the neighbouring pairs that occur most within a word to the tokenizer's own.
 
-    It is the same one if there are none. Beside it, how the texts use the ids of the one that came in.
+    Without such pairs, the same tokenizer is returned. The second value counts how the texts use the given one's ids.
     """
     size = tokenizer.vocabulary_size
     pairs: Counter[int] = Counter()
@@ -214,8 +214,8 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLev
         characters += sum(map(len, portion))
         flat = [ids[:-1] * size + ids[1:] for ids in encoded if len(ids) > 1]
         if flat:
-            found, counts = np.unique(np.concatenate(flat), return_counts=True)
-            pairs.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+            distinct_pairs, counts = np.unique(np.concatenate(flat), return_counts=True)
+            pairs.update(dict(zip(distinct_pairs.tolist(), counts.tolist(), strict=True)))
     use = VocabularyUse(counts_of_ids, characters)
     least = max(MINIMUM_PIECE_COUNT, int(counts_of_ids.sum()) * MINIMUM_PIECE_SHARE)
     cut = splitter(tokenizer.pretokenization)
@@ -238,7 +238,7 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLev
 
 
 def _whole(tokenizer: ByteLevelBPE) -> set[str]:
-    """The tokens that no merge makes: special ones, and those that are added."""
+    """Return the tokens that no merge makes: special and added ones."""
     return {*tokenizer.special_tokens, *(token.content for token in tokenizer.added_tokens)}
 
 

@@ -1,4 +1,4 @@
-"""A corpus and a tokenizer to the vocabularies that could be made of them, kept in the cache for runs to come.
+"""Computes the vocabularies that a corpus could give a tokenizer, and caches them for later runs.
 
 A file is named by a digest of the texts and the tokenizer, as a token store is, and holds its own SHA-256; one that is
 damaged or can't be written costs the time to count again, and nothing else.
@@ -51,19 +51,19 @@ def candidate_vocabularies(
         directory: of the cache, or None to keep nothing.
     """
     name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()], allow_nan=False).encode()).hexdigest()
-    uses = _kept(directory, f"{name}.use.json", lambda: _told(use_of(texts(), tokenizer)))
+    uses = _kept(directory, f"{name}.use.json", lambda: _use_as_json(use_of(texts(), tokenizer)))
     counts = np.zeros(tokenizer.vocabulary_size, np.int64)
     counts[uses["ids"]] = uses["counts"]
     use = VocabularyUse(counts, uses["characters"])
     extended = None
     if extending and use.characters:
-        said = _kept(directory, f"{name}.extended.json", lambda: _said(extend(tokenizer, texts)))
-        pairs = [(left, right) for left, right in said["merges"]]
+        stored = _kept(directory, f"{name}.extended.json", lambda: _adapted_as_json(extend(tokenizer, texts)))
+        pairs = [(left, right) for left, right in stored["merges"]]
         extended = AdaptedVocabulary(
-            tokenizer.rebuilt({token: n for n, token in enumerate(said["tokens"])}, pairs),
-            tuple(map(tuple, said["sources"])),
-            said["first_added"],
-            said["tokens_per_character"],
+            tokenizer.rebuilt({token: n for n, token in enumerate(stored["tokens"])}, pairs),
+            tuple(map(tuple, stored["sources"])),
+            stored["first_added"],
+            stored["tokens_per_character"],
         )
     return CandidateVocabularies(use, trim(tokenizer, use), extended)
 
@@ -89,12 +89,12 @@ def tokens_per_character(
     return float(figures["before"]), float(figures["after"])
 
 
-def _told(use: VocabularyUse) -> dict[str, Any]:
+def _use_as_json(use: VocabularyUse) -> dict[str, Any]:
     ids = np.flatnonzero(use.counts)
     return {"ids": ids.tolist(), "counts": use.counts[ids].tolist(), "characters": use.characters}
 
 
-def _said(adapted: AdaptedVocabulary) -> dict[str, Any]:
+def _adapted_as_json(adapted: AdaptedVocabulary) -> dict[str, Any]:
     assert isinstance(adapted.tokenizer, ByteLevelBPE)
     vocabulary = adapted.tokenizer.vocabulary
     return {
