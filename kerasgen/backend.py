@@ -1,4 +1,4 @@
-"""The one reader and setter of KERAS_BACKEND: who computes, said once and before Keras is imported."""
+"""Chooses Keras's backend before Keras is imported; the only module that reads and sets KERAS_BACKEND."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def use(backend: str | None = None, *, why: str | None = None) -> Backend:
 
 
 def _use(backend: str | None, why: str | None) -> Backend:
-    chosen, said = choose(backend)
+    chosen, usual_reason = choose(backend)
     if running() is not None:
         if chosen == "jax":
             keep_compiled()
@@ -162,7 +162,7 @@ def _use(backend: str | None, why: str | None) -> Backend:
     _forget_broken_import()
     before = os.environ.get(VARIABLE)
     global _reason
-    _reason = why or said
+    _reason = why or usual_reason
     os.environ[VARIABLE] = chosen
     if devices.cpu_has_avx2():
         # TensorFlow leaves oneDNN off on processors without AVX-512, and its own products reach half the speed there:
@@ -194,7 +194,7 @@ def _use(backend: str | None, why: str | None) -> Backend:
 
 
 def _forget_broken_import() -> None:
-    """Take away what an `import keras` that failed left: it remembers its backend, and no other could start."""
+    """Remove the modules of a failed `import keras`, which remember their backend, so that another can start."""
     if "keras" not in sys.modules:
         for module in [name for name in sys.modules if name.startswith("keras.")]:
             del sys.modules[module]

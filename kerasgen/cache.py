@@ -1,4 +1,4 @@
-"""Where kerasgen keeps what it can make again: token ids, artefacts, what was measured of this machine."""
+"""The cache of what kerasgen can make again: token ids, artefacts, measurements of this machine."""
 
 from __future__ import annotations
 

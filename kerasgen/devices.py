@@ -1,4 +1,4 @@
-"""What the processor at hand can do, found out without importing a backend."""
+"""Finds out what this machine's processor can do, without importing a backend."""
 
 from __future__ import annotations
 

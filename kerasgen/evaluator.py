@@ -219,7 +219,7 @@ class Evaluator(Generator):
         return plot_training(self.report, Path(path), training=training)
 
     def _corpus(self) -> DividedCorpus:
-        """The corpus, divided into what is trained on and what is held out."""
+        """Return the corpus, divided into training and held-out documents."""
         if self.corpus is None:
             raise ArgumentError(
                 "This pipeline has no corpus. Give it one: Pipeline(corpus=…), or Pipeline.load(path, corpus=…)."
@@ -232,7 +232,7 @@ class Evaluator(Generator):
         return self._divided
 
     def _documents(self, *, show: bool = True, survey: Survey | None = None) -> StoredCorpus:
-        """The corpus's ids, those to train on and those held out, on disk; `show` for progress bars."""
+        """Return the corpus's ids on disk, training and held-out; `show` for progress bars."""
         self._corpus()
         with self._loading:
             if self._stored is None:

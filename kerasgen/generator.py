@@ -124,11 +124,11 @@ class Generator(metaclass=Checked):
             GenerateArgumentError: the call can't be carried out as written.
             GenerationError: the model's logits are not finite.
         """
-        found = self._configured("generate()", GenerationSettings, config, settings)
-        model, engine = self._decodes(found.sampler, found.engine)
+        configuration = self._configured("generate()", GenerationSettings, config, settings)
+        model, engine = self._decodes(configuration.sampler, configuration.engine)
         from kerasgen.generation import generate
 
-        texts = generate(model, [prompts] if isinstance(prompts, str) else prompts, found, engine=engine)
+        texts = generate(model, [prompts] if isinstance(prompts, str) else prompts, configuration, engine=engine)
         return texts[0] if isinstance(prompts, str) else texts
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
@@ -166,12 +166,14 @@ class Generator(metaclass=Checked):
                 other settings, another model or other prompts.
             GenerationError: the file can't be written, or the model's logits are not finite.
         """
-        found = self._configured("generate_to()", GenerationSettings, config, settings)
+        configuration = self._configured("generate_to()", GenerationSettings, config, settings)
         model = self.model
         from kerasgen.generation import jobs
 
-        engine = litert_engine.resolve(found.engine, self.cache)
-        return jobs.generate_to(model, path, prompts, found, engine=engine, chunk_size=chunk_size, overwrite=overwrite)
+        engine = litert_engine.resolve(configuration.engine, self.cache)
+        return jobs.generate_to(
+            model, path, prompts, configuration, engine=engine, chunk_size=chunk_size, overwrite=overwrite
+        )
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     @takes(StreamSettings)
@@ -191,21 +193,21 @@ class Generator(metaclass=Checked):
                 text only when it is complete.
             GenerationError: the model's logits are not finite.
         """
-        found = self._configured("stream()", StreamSettings, config, settings)
-        model, engine = self._decodes(found.sampler, found.engine)
+        configuration = self._configured("stream()", StreamSettings, config, settings)
+        model, engine = self._decodes(configuration.sampler, configuration.engine)
         from kerasgen.generation import stream
 
-        return stream(model, prompt, found, engine=engine)
+        return stream(model, prompt, configuration, engine=engine)
 
     def _configured(
         self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
     ) -> GenerationConfig:
-        """The config of a call, with the pipeline's sampler and seed where it has none."""
-        found = configured(call, names, config, settings, default=self.generation_config)
-        return with_defaults(found, sampler=self.sampler, seed=self.seed)
+        """Return the config of a call, with the pipeline's sampler and seed where it has none."""
+        configuration = configured(call, names, config, settings, default=self.generation_config)
+        return with_defaults(configuration, sampler=self.sampler, seed=self.seed)
 
     def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
-        """What generates, and the engine to ask it for: the model or, while it is not loaded, an engine of its files.
+        """Return what generates, and its engine: the model or, while it is not loaded, an engine of its files.
 
         Such an engine needs no Keras, whose import takes longer than a short text.
         """

@@ -1,4 +1,4 @@
-"""Tells a caller whose arguments are unknown, missing or too many what was meant, by one mechanism for all calls."""
+"""Explains wrong arguments of a call (unknown, missing, too many) and suggests the right ones."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def suggestion(close: Iterable[str]) -> str:
     """Return ` Did you mean 'a' or 'b'?` with its space, or nothing where there is nothing to suggest."""
-    said = " or ".join(map(repr, close))
-    return f" Did you mean {said}?" if said else ""
+    choices = " or ".join(map(repr, close))
+    return f" Did you mean {choices}?" if choices else ""
 
 
 def meant(value: object, choices: Iterable[object]) -> str:
@@ -204,7 +204,7 @@ def meant(value: object, choices: Iterable[object]) -> str:
 def checked(
     error: type[ArgumentError] = ArgumentError, *, elsewhere: Elsewhere | None = None, by_name: str = ""
 ) -> Callable[[F], F]:
-    """Return a decorator that lets a function say of its own accord which arguments it has.
+    """Return a decorator that raises helpful errors for a function's wrong arguments.
 
     Args:
         error: what a call with other ones raises; it is a TypeError too, as Python's own is.
@@ -218,10 +218,10 @@ def checked(
             try:
                 return function(*arguments, **keywords)
             except TypeError:
-                said = _wrong(function, arguments, keywords, elsewhere, by_name)
-                if said is None:  # the function was begun, and is itself at fault
+                message = _wrong(function, arguments, keywords, elsewhere, by_name)
+                if message is None:  # the function was begun, and is itself at fault
                     raise
-            raise call_error(error)(said)
+            raise call_error(error)(message)
 
         return cast(F, call)
 
@@ -229,7 +229,7 @@ def checked(
 
 
 class Checked(ABCMeta):
-    """The metaclass of what people construct: a constructor's wrong arguments are told as a function's are.
+    """Metaclass of public classes: explains a constructor's wrong arguments as `checked` does a function's.
 
     The class's attribute `_argument_error` says what is raised; a contract sets it for all that fulfil it. `_elsewhere`
     says where other arguments belong.
@@ -253,10 +253,10 @@ class Checked(ABCMeta):
             except TypeError as cause:
                 if isinstance(cause, CallError):
                     raise
-                said = _wrong(cls, arguments, keywords, cls._elsewhere)
-                if said is None:
+                message = _wrong(cls, arguments, keywords, cls._elsewhere)
+                if message is None:
                     raise
-            raise call_error(cls._argument_error)(said)
+            raise call_error(cls._argument_error)(message)
 
 
 def _wrong(
@@ -266,50 +266,54 @@ def _wrong(
     elsewhere: Elsewhere | None,
     by_name: str = "",
 ) -> str | None:
-    """What is wrong with the arguments of a call, or None if they can be bound."""
+    """Return what is wrong with the arguments of a call, or None if they can be bound."""
     signature = inspect.signature(called)
     try:
         signature.bind(*arguments, **keywords)
     except TypeError as cause:
-        parameters = [one for one in signature.parameters.values() if one.name not in ("self", "cls")]
-        known = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
+        parameters = [parameter for parameter in signature.parameters.values() if parameter.name not in ("self", "cls")]
+        known = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
         name = called.__name__ + ("" if isinstance(called, type) else "()")
         foreign = {key: value for key, value in keywords.items() if key not in known}
         if foreign:
             return _foreign(name, foreign, known, elsewhere)
-        positional = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-        given = arguments[1:] if len(parameters) < len(signature.parameters) else arguments
-        if len(given) > len(positional):
-            return " ".join(filter(None, [_too_many(name, given, positional, known), by_name]))
+        positional = [
+            parameter.name
+            for parameter in parameters
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        values = arguments[1:] if len(parameters) < len(signature.parameters) else arguments
+        if len(values) > len(positional):
+            return " ".join(filter(None, [_too_many(name, values, positional, known), by_name]))
         missing = [
-            one.name
-            for one in parameters
-            if one.default is one.empty
-            and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-            and one.name not in keywords
-            and one.name not in positional[: len(given)]
+            parameter.name
+            for parameter in parameters
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            and parameter.name not in keywords
+            and parameter.name not in positional[: len(values)]
         ]
         if missing and "multiple values" not in str(cause):
-            written = ", ".join(f"{one}=…" for one in missing)
+            written = ", ".join(f"{argument}=…" for argument in missing)
             return f"{name} needs {' and '.join(map(repr, missing))}. Write {name.removesuffix('()')}({written})."
         return f"{name} can't be called so: {cause}."
     return None
 
 
 def _foreign(name: str, foreign: Mapping[str, Any], known: list[str], elsewhere: Elsewhere | None) -> str:
-    said = f"{name} has no argument{'s' * (len(foreign) > 1)} {' and '.join(map(repr, foreign))}."
+    message = f"{name} has no argument{'s' * (len(foreign) > 1)} {' and '.join(map(repr, foreign))}."
     placed = {key: value for key, value in foreign.items() if elsewhere is not None and elsewhere({key: value})}
     if elsewhere is not None and placed:
-        said += f" {elsewhere(placed)}"
+        message += f" {elsewhere(placed)}"
     others = [key for key in foreign if key not in placed]
-    said += "".join(did_you_mean(key, known) for key in others)
-    return f"{said} It takes: {', '.join(known) or 'none'}." if others else said
+    message += "".join(did_you_mean(key, known) for key in others)
+    return f"{message} It takes: {', '.join(known) or 'none'}." if others else message
 
 
-def _too_many(name: str, given: tuple[Any, ...], positional: list[str], known: list[str]) -> str:
-    extra = ", ".join(f"{value!r:.40}" for value in given[len(positional) :])
+def _too_many(name: str, values: tuple[Any, ...], positional: list[str], known: list[str]) -> str:
+    extra = ", ".join(f"{value!r:.40}" for value in values[len(positional) :])
     if not known:
         return f"{name} takes no arguments. Received: {extra}."
-    named = [one for one in known if one not in positional]
+    named = [argument for argument in known if argument not in positional]
     without = f"{len(positional)} without a name ({', '.join(positional)})" if positional else "none without a name"
     return f"{name} takes {without}. Received besides: {extra}. By name it takes: {', '.join(named) or 'none'}."

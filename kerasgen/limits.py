@@ -1,4 +1,4 @@
-"""Limits on what is read from files and networks, each of which an environment variable raises.
+"""Limits on what is read from files and networks; an environment variable raises each.
 
 A corpus, an archive or a server may be endless, by accident or on purpose. Each limit is far above what an honest file
 needs, is checked while reading, and is named by the error with the variable that raises it.
@@ -68,12 +68,12 @@ class Limits:
         Raises:
             ArgumentError: a variable is no such number.
         """
-        found = {}
+        settings = {}
         for field in fields(cls):
             text = os.environ.get(variable(field.name))
             if text is not None:
-                found[field.name] = _number(text, variable(field.name))
-        return cls(**found)
+                settings[field.name] = _number(text, variable(field.name))
+        return cls(**settings)
 
 
 def variable(name: str) -> str:

@@ -42,7 +42,7 @@ class Location:
             return f"{shown!r} is a folder of other files: {_listing(self.path)}."
         if self.kind == "nothing":
             return _nothing(self.path)
-        said: dict[Kind, str] = {
+        sentences: dict[Kind, str] = {
             "pipeline": f"{shown!r} is a saved pipeline. Open it with Pipeline.load({shown!r}).",
             "preset": (
                 f"{shown!r} is a KerasHub preset, a model alone. Open it with Pipeline(model={_spelled(shown)!r})."
@@ -58,7 +58,7 @@ class Location:
             ),
             "file": f"{shown!r} is a file.",
         }
-        return said[self.kind]
+        return sentences[self.kind]
 
 
 def look(path: str | Path) -> Location:
@@ -88,7 +88,7 @@ def _kind(path: Path) -> Kind:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file holds; empty for none. A pipe is not read, which would wait for its other end."""
+    """Return the JSON object in a file; empty for none. A pipe is not read, because that could wait forever."""
     try:
         content = limits.read_json(path)
     except (OSError, ValueError):
@@ -97,7 +97,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _run_of(path: Path) -> Path | None:
-    """The directory of the run whose checkpoints lie at the path, or which is a checkpoint itself."""
+    """Return the directory of the run whose checkpoints lie at the path, or whose checkpoint the path is."""
     if presence.is_file(path / CHECKPOINT_FILE):
         return path.parent
     try:
@@ -107,12 +107,12 @@ def _run_of(path: Path) -> Path | None:
 
 
 def _spelled(path: str) -> str:
-    """The path as a model is spelled: a bare name could be a preset's."""
+    """Return the path as a `model` argument: a bare name could be a preset's."""
     return path if "/" in path or "\\" in path else f"./{path}"
 
 
 def _nothing(path: Path) -> str:
-    """Say that nothing lies at a path, and what comes close to it."""
+    """Return a message that nothing lies at a path, with similar names."""
     parent = path.parent
     above = parent
     while not presence.exists(above) and above != above.parent:
@@ -132,7 +132,7 @@ def hint(path: Path) -> str:
 def near(path: Path) -> list[Path]:
     """Return the neighbours of a path that is not there whose names come close to its own."""
     try:
-        names = sorted(one.name for one in path.parent.iterdir())
+        names = sorted(neighbour.name for neighbour in path.parent.iterdir())
     except (OSError, ValueError):  # ValueError: the path holds a NUL
         return []
     return [path.with_name(name) for name in keywords.near(path.name, names)]

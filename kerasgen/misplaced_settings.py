@@ -1,4 +1,4 @@
-"""Says where a setting belongs that a call of `Pipeline` lacks: to the tuner, to the sampler or to another call."""
+"""Says where a setting belongs that a `Pipeline` method lacks: to the tuner, the sampler or another call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GENERATE = tuple(name for name in FIELDS if name not in ("sampler", "seed", "bat
 
 
 def elsewhere(own: Iterable[str], *, in_pipeline: bool = False) -> Elsewhere:
-    """Return what says where settings belong that a call doesn't have.
+    """Return a function that says where settings belong that a call doesn't have.
 
     Args:
         own: the arguments that the call has; one that is spelled like them is left to them.
@@ -41,17 +41,17 @@ def elsewhere(own: Iterable[str], *, in_pipeline: bool = False) -> Elsewhere:
         owners = {key: _owner(key, known) for key in settings}
         if not all(owners.values()):
             return ""
-        said = []
-        for owner in dict.fromkeys(found for found in owners.values() if found):
-            given = {key: value for key, value in settings.items() if owners[key] == owner}
-            said.append(_sentence(owner, given, in_pipeline=in_pipeline, has_sampler="sampler" in known))
-        return " ".join(said)
+        sentences = []
+        for owner in dict.fromkeys(named for named in owners.values() if named):
+            owned = {key: value for key, value in settings.items() if owners[key] == owner}
+            sentences.append(_sentence(owner, owned, in_pipeline=in_pipeline, has_sampler="sampler" in known))
+        return " ".join(sentences)
 
     return place
 
 
 def _names() -> dict[str, tuple[str, ...]]:
-    """Which names each owner has, in the order in which owners are asked."""
+    """Return the names that each owner has, in the order in which owners are asked."""
     from kerasgen.tuners.full import FullTuner
     from kerasgen.tuners.lora import LoraTuner
 

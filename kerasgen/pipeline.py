@@ -132,7 +132,7 @@ class Pipeline(Evaluator):
         )
 
     def _shown_config(self) -> str:
-        """What the config sets besides the sampler, which is shown by itself."""
+        """Return the config's settings without the sampler, which is shown by itself."""
         besides = dataclasses.replace(self.generation_config, sampler=None)
         return f", generation_config={besides!r}" if besides.changed() else ""
 
@@ -200,8 +200,8 @@ class Pipeline(Evaluator):
         self._corpus().source.check()
         survey = self._survey(show=verbose != 0)
         unfamiliar = self._unfamiliar(survey)
-        for said in unfamiliar:
-            warnings.warn(said, KerasgenWarning, stacklevel=3)
+        for message in unfamiliar:
+            warnings.warn(message, KerasgenWarning, stacklevel=3)
         vocabulary = self._adapt_vocabulary(survey)
         stored = self._documents(show=verbose != 0, survey=survey)
         model = self.model
@@ -336,8 +336,8 @@ class Pipeline(Evaluator):
         saved = saved_pipeline.read(Path(path).expanduser())
         arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
         config = arguments.generation_config.override({"sampler": arguments.sampler})
-        given = arguments._asdict() | {"sampler": None, "generation_config": config}
-        pipeline = cls(**given, backend=backend)
+        settings = arguments._asdict() | {"sampler": None, "generation_config": config}
+        pipeline = cls(**settings, backend=backend)
         pipeline._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
         pipeline._choose_backend()
         pipeline._vocabulary = saved.vocabulary
@@ -345,24 +345,24 @@ class Pipeline(Evaluator):
         return pipeline
 
     def _choose_backend(self) -> None:
-        """Decide who computes: what trains faster if anything will be trained, unless something else was asked for."""
+        """Choose the backend: the one asked for, else the one that trains faster if anything will be trained."""
         alone = getattr(self.tuner, "distribution", None) is None  # only JAX trains on several devices
         self.backend, self._why_backend = backends.choose(self._asked_backend, trains=self._trains and alone)
 
     def _start_backend(self) -> None:
-        """Let Keras run. Since the backend was chosen, something else may have started Keras on another one."""
+        """Start Keras on the chosen backend, or raise if something else has started it on another one."""
         self._choose_backend()
         backends.use(self.backend, why=self._why_backend)
 
     def _survey(self, *, show: bool) -> Survey:
-        """The corpus to be read once, for all that is decided by its texts."""
+        """Return a survey that reads the corpus once, for all that its texts decide."""
         from kerasgen.tokens import store
 
         corpus = self._corpus()
         return store.surveying(corpus.documents, held_out=corpus.division, show=show)
 
     def _unfamiliar(self, survey: Survey) -> tuple[str, ...]:
-        """Reasons not to train this model on these texts, as it came; empty for none."""
+        """Return reasons not to train this unchanged model on these texts; empty for none."""
         tokenizer = self.tokenizer
         from kerasgen.tokens.script_coverage import unfamiliar_script
 
@@ -393,7 +393,7 @@ class Pipeline(Evaluator):
 
 
 def _spelled(registry: Registry[Any], value: Any) -> str:
-    """The text that stands for a part of a pipeline, quoted, or its own representation where it has none."""
+    """Return the quoted spec of a part of a pipeline, or its `repr` where it has none."""
     try:
         return repr(registry.to_text(value))
     except (ArgumentError, TypeError):  # texts, None, KerasHub's own samplers

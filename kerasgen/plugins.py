@@ -188,7 +188,7 @@ class Registry(Generic[T]):
             ) from cause
 
     def _needed(self, name: str) -> str | None:
-        """The first argument that the class called `name` can't do without, or None."""
+        """Return the first argument that the class called `name` needs, or None."""
         return next(iter(specs.needed(self.get(name))), None)
 
     def _name(self, spec: object) -> str:
@@ -223,17 +223,17 @@ class Registry(Generic[T]):
             from importlib.metadata import entry_points
 
             try:
-                found = _group(entry_points(group=self.group))
+                grouped = _group(entry_points(group=self.group))
             except Exception:  # of whatever kind Python's reader of the file that is at fault happens to raise
-                found = _group(self._readable())
-            self._entry_points = found
+                grouped = _group(self._readable())
+            self._entry_points = grouped
         return self._entry_points
 
     def _readable(self) -> list[EntryPoint]:
-        """The entry points of every package whose own can be read, where Python stops at the first that can't."""
+        """Return the entry points of every package whose own can be read; Python stops at the first other package."""
         from importlib.metadata import distributions
 
-        found: list[EntryPoint] = []
+        points: list[EntryPoint] = []
         seen: set[str] = set()
         for distribution in distributions():
             name = _name_of(distribution)
@@ -241,8 +241,8 @@ class Registry(Generic[T]):
                 continue
             seen.add(name)
             try:
-                found += [point for point in distribution.entry_points if point.group == self.group]
-                _group(found)
+                points += [point for point in distribution.entry_points if point.group == self.group]
+                _group(points)
             except Exception as cause:
                 self._unreadable.append(name)
                 warnings.warn(
@@ -251,7 +251,7 @@ class Registry(Generic[T]):
                     RuntimeWarning,
                     stacklevel=2,
                 )
-        return found
+        return points
 
     def _load(self, point: EntryPoint) -> type[T]:
         distribution = _distribution(point)
@@ -283,11 +283,11 @@ class Registry(Generic[T]):
 
 
 def _group(points: Iterable[EntryPoint]) -> dict[str, list[EntryPoint]]:
-    """Entry points by name; one that is seen twice from one package (an editable install) counts once."""
+    """Group entry points by name; one that is seen twice from one package (an editable install) counts once."""
     grouped: dict[str, dict[tuple[str, str], EntryPoint]] = {}
     for point in points:
         grouped.setdefault(point.name, {})[(_distribution(point), point.value)] = point
-    return {name: list(found.values()) for name, found in grouped.items()}
+    return {name: list(distinct.values()) for name, distinct in grouped.items()}
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -1,4 +1,4 @@
-"""Gives a package's public names when they are first used; they stand in its `__init__.pyi` alone."""
+"""Imports a package's public names when they are first used; its `__init__.pyi` lists them."""
 
 from __future__ import annotations
 

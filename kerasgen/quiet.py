@@ -56,7 +56,7 @@ def set_level() -> None:
 
 
 def load(name: str) -> ModuleType:
-    """Return a module, imported without what it and its libraries have to tell."""
+    """Import and return a module, without what it and its libraries print."""
     if name in sys.modules:
         return import_module(name)
     set_level()
@@ -80,7 +80,7 @@ def quietly(also: re.Pattern[bytes] | None = None) -> Iterator[None]:
             yield
             return
         try:
-            kept = os.dup(_STANDARD_ERROR)
+            standard_error = os.dup(_STANDARD_ERROR)
         except OSError:  # the process has no standard error
             yield
             return
@@ -92,14 +92,14 @@ def quietly(also: re.Pattern[bytes] | None = None) -> Iterator[None]:
                 try:
                     yield
                 except BaseException as error:
-                    dropped = _put_back(kept, written, also)
+                    dropped = _put_back(standard_error, written, also)
                     if dropped and isinstance(error, Exception):
                         error.add_note(dropped.decode("utf-8", "replace"))
                     raise
                 else:
-                    _put_back(kept, written, also)
+                    _put_back(standard_error, written, also)
         finally:
-            os.close(kept)
+            os.close(standard_error)
             _depth -= 1
 
 
@@ -121,7 +121,7 @@ def several_models() -> Iterator[None]:
 
 @functools.cache
 def at_the_end() -> None:
-    """Let nothing be told once Python has ended: of what they take down then, libraries tell too."""
+    """Silence standard error at Python's end, when libraries print about what they destroy."""
     if os.environ.get(LEVEL) != "0":
         atexit.register(_close_standard_error)
 
@@ -134,10 +134,10 @@ def _close_standard_error() -> None:
         os.close(nowhere)
 
 
-def _put_back(kept: int, written: IO[bytes], also: re.Pattern[bytes] | None) -> bytes:
+def _put_back(standard_error: int, written: IO[bytes], also: re.Pattern[bytes] | None) -> bytes:
     """Give the process its standard error back, write there what is no noise, and return the noise."""
     _flush()
-    os.dup2(kept, _STANDARD_ERROR)
+    os.dup2(standard_error, _STANDARD_ERROR)
     written.seek(0)
     dropped = []
     for line in written:

@@ -1,4 +1,4 @@
-"""A pipeline on disk: a directory with a manifest and either a preset or the adapters of one."""
+"""Saves and loads a pipeline: a directory with a manifest and either a preset or a preset's adapters."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Arguments(NamedTuple):
 
 @dataclass(frozen=True)
 class SavedPipeline:
-    """What a directory says of the pipeline that was saved there.
+    """The content of a saved pipeline's directory.
 
     Args:
         arguments: of the pipeline; its model is the one that was saved, or the one that the adapters belong to.
@@ -133,13 +133,13 @@ def write(
             else:
                 save_preset(model, new / MODEL)
             beside = _base(arguments.model, target) if apart else {}
-            said = json.dumps(
+            content = json.dumps(
                 {"format": FORMAT, **manifest, **beside, "adapters": apart},
                 ensure_ascii=False,
                 indent=2,
                 allow_nan=False,
             )
-            (new / MANIFEST_FILE).write_text(said + "\n", encoding="utf-8")
+            (new / MANIFEST_FILE).write_text(content + "\n", encoding="utf-8")
             check_target(target, overwrite=overwrite)  # saving took a while, in which something may have come there
             staging.place(stage, target)
     except OSError as cause:
@@ -157,7 +157,7 @@ def read(directory: Path) -> SavedPipeline:
     own = Hub(str(directory / MODEL))
     arguments = Arguments(
         corpus=manifest["corpus"] and corpora.REGISTRY.from_manifest(manifest["corpus"]),
-        model=_found_base(models.REGISTRY.from_manifest(manifest["model"]), manifest, directory) if apart else own,
+        model=_located_base(models.REGISTRY.from_manifest(manifest["model"]), manifest, directory) if apart else own,
         tuner=tuners.REGISTRY.from_manifest(_without_gone(manifest["tuner"])),
         sampler=samplers.REGISTRY.from_manifest(manifest["sampler"]),
         seed=manifest["seed"],
@@ -170,7 +170,7 @@ def read(directory: Path) -> SavedPipeline:
 
 
 def _written_config(config: GenerationConfig) -> dict[str, Any]:
-    """The settings that differ from their defaults, as JSON can hold them, but for the sampler.
+    """Return the settings that differ from their defaults, without the sampler, as JSON values.
 
     Raises:
         ArgumentError: the constraint has no registered name, or the engine is no text.
@@ -184,22 +184,22 @@ def _written_config(config: GenerationConfig) -> dict[str, Any]:
 
 
 def _read_config(settings: Any, file: Path) -> GenerationConfig:
-    """What `_written_config` wrote.
+    """Read what `_written_config` wrote.
 
     Raises:
         ModelFormatError: it is damaged, or holds a setting that this version doesn't know.
     """
     try:
-        given = dict(settings)
-        if "constraint" in given:
-            given["constraint"] = constraints.REGISTRY.from_manifest(given["constraint"])
-        return GenerationConfig(**given)
+        arguments = dict(settings)
+        if "constraint" in arguments:
+            arguments["constraint"] = constraints.REGISTRY.from_manifest(arguments["constraint"])
+        return GenerationConfig(**arguments)
     except (ArgumentError, TypeError, ValueError) as cause:
         raise _damaged(file, f"its 'generation_config' can't be read: {cause}") from cause
 
 
 def _base(source: Any, target: Path) -> dict[str, Any]:
-    """The absolute and relative path of the adapters' model; empty if it is neither a directory nor a file of ours."""
+    """Return the absolute and relative path of the adapters' model; empty if it lies in no local files."""
     place = _place(source)
     if place is None:
         return {}
@@ -212,14 +212,14 @@ def _base(source: Any, target: Path) -> dict[str, Any]:
 
 
 def _place(source: Any) -> Path | None:
-    """Where the files of a model of ours lie, or None if there are none."""
+    """Return where the files of a local model lie, or None if there are none."""
     if isinstance(source, Gguf):
         return source.gguf_file()
     return source.directory() if isinstance(source, Hub) else None
 
 
-def _found_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> Any:
-    """The adapters' model where it was, else where it lies as seen from the pipeline, if both were moved together.
+def _located_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> Any:
+    """Return the adapters' model at its old path, else at its relative path, if both were moved together.
 
     Raises:
         ModelFormatError: it lies at neither.
@@ -239,14 +239,14 @@ def _found_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> An
 
 
 def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: TuneReport | None) -> dict[str, Any]:
-    """What `read` needs and what a person may want to know, as JSON can hold it."""
+    """Return the manifest as JSON values: what `read` needs, and facts for a human reader."""
     from importlib.metadata import version
 
     corpus = arguments.corpus
-    told = corpus is not None and not isinstance(corpus, Texts)  # texts that were given in Python are not saved
+    is_saved = corpus is not None and not isinstance(corpus, Texts)  # texts that were given in Python are not saved
     return {
         **arguments._asdict(),
-        "corpus": corpora.REGISTRY.to_manifest(corpus) if told else None,
+        "corpus": corpora.REGISTRY.to_manifest(corpus) if is_saved else None,
         "model": None if isinstance(arguments.model, Live) else models.REGISTRY.to_manifest(arguments.model),
         "tuner": tuners.REGISTRY.to_manifest(arguments.tuner),
         "sampler": samplers.REGISTRY.to_manifest(arguments.sampler),
@@ -294,7 +294,7 @@ def _damaged(file: Path, what: str) -> ModelFormatError:
 
 
 def _without_gone(manifest: Any) -> Any:
-    """The manifest of a tuner without the settings that 0.1.0 had; none of them changed a number."""
+    """Remove the settings that only 0.1.0 had from a tuner's manifest; none of them changed a number."""
     arguments = manifest.get("arguments") if isinstance(manifest, dict) else None
     if not isinstance(arguments, dict):
         return manifest

@@ -1,4 +1,4 @@
-"""Settings as text and text as settings: `"top_k:k=40,temperature=0.8"` and `TopK(k=40, temperature=0.8)`.
+"""Parses and writes specs: `"top_k:k=40,temperature=0.8"` stands for `TopK(k=40, temperature=0.8)`.
 
 A spec is a frozen dataclass. This module turns the text form, and the dictionaries of a saved manifest, into the
 constructor's call and back, by the constructor's own annotations; it never guesses a type.
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 def strings(values: Any) -> list[str] | None:
-    """Return the strings that an iterable yields, or None for a string, what is no iterable, or what yields others."""
+    """Return an iterable's strings as a list; None for a single string, or anything else than strings."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         return None
-    found = list(values)
-    return found if all(isinstance(one, str) for one in found) else None
+    listed = list(values)
+    return listed if all(isinstance(value, str) for value in listed) else None
 
 
 def check_whole(
@@ -79,34 +79,34 @@ def split_text(
         ArgumentError: (or `error`) the text is empty, an argument has no `=`, a key is given twice, or a quote is not
             closed.
     """
-    name, colon, rest = text.partition(":")
+    name, colon, raw = text.partition(":")
     name = name.strip()
     if not name:
         raise error(f"A name is needed before any ':'. Received: {text!r}.")
     arguments: dict[str, str] = {}
     if not colon:
         return name, arguments
-    if not rest.strip():
+    if not raw.strip():
         raise error(f"{text!r} ends after its ':'. Write {name!r} alone, or '{name}:key=value'.")
     position, more = 0, True
     while more:
-        found = _ARGUMENT.match(rest, position)
-        if found is None:
+        match = _ARGUMENT.match(raw, position)
+        if match is None:
             raise error(
-                f"The quotes in {text!r} can't be read from {rest[position:]!r} on. A quote must be closed, with a "
+                f"The quotes in {text!r} can't be read from {raw[position:]!r} on. A quote must be closed, with a "
                 "comma or the end after it; inside quotes, a quote is doubled."
             )
-        position, more = found.end(), found["end"] == ","
-        if found["value"] is not None:
-            key, equals, value = found["key"], "=", found["value"].replace('""', '"')
-        elif found["whole"] is not None:
-            key, equals, value = found["whole"].replace('""', '"').partition("=")
+        position, more = match.end(), match["end"] == ","
+        if match["value"] is not None:
+            key, equals, value = match["key"], "=", match["value"].replace('""', '"')
+        elif match["whole"] is not None:
+            key, equals, value = match["whole"].replace('""', '"').partition("=")
         else:
-            key, equals, value = found["bare"].partition("=")
+            key, equals, value = match["bare"].partition("=")
             value = value.strip()
         key = key.strip()
         if not equals or not key:
-            part = found[0].removesuffix(",").strip()
+            part = match[0].removesuffix(",").strip()
             missing = key_of(name) if part and not equals and not arguments else None
             write = f" Write {name + ':' + _quoted(missing, part.strip(chr(34)))!r}." if missing else ""
             raise error(f"Arguments are written key=value, separated by commas. Received: {part!r} in {text!r}.{write}")
@@ -183,7 +183,7 @@ def restore(
 
 
 def _check(kind: type[Any], arguments: Mapping[str, Any], *, name: str, error: type[ArgumentError]) -> dict[str, Any]:
-    """The known arguments, once those that are given are known to be among them and none is missing."""
+    """Check that no argument is unknown or missing, and return the known ones."""
     known = fields(kind)
     for key in arguments:
         if key not in known:
@@ -219,7 +219,7 @@ def read(value: Any, annotation: Any, *, where: str, error: type[ArgumentError] 
 
 
 def _options(annotation: Any) -> list[Any]:
-    """The alternatives of a union, text last: `"5"` for `int | str` is the number."""
+    """Return the alternatives of a union, text last: `"5"` for `int | str` is the number."""
     options = list(typing.get_args(annotation)) if _is_union(annotation) else [annotation]
     return sorted(options, key=lambda option: option in (str, Path, Any))
 
@@ -229,7 +229,7 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _parse(text: str, annotation: Any) -> Any:
-    """The text as the annotated type; ValueError where it can't be read so."""
+    """Parse the text as the annotated type; raise ValueError where it can't be."""
     if _is_union(annotation):
         for option in _options(annotation):
             try:
@@ -281,9 +281,9 @@ def _members(annotation: Any, count: int) -> tuple[Any, ...]:
 
 
 def _choices(annotation: Any) -> list[Any]:
-    """The literals that are among what the annotation allows."""
-    literals = [one for one in _options(annotation) if typing.get_origin(one) is Literal]
-    return [choice for one in literals for choice in typing.get_args(one)]
+    """Return the literals that the annotation allows."""
+    literals = [literal for literal in _options(annotation) if typing.get_origin(literal) is Literal]
+    return [choice for literal in literals for choice in typing.get_args(literal)]
 
 
 def _say(annotation: Any) -> str:
@@ -373,7 +373,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def _from_json(value: Any, annotation: Any) -> Any:
-    """Lists are tuples again and text a Path again, where the annotation says so; the rest is the constructor's."""
+    """Turn lists into tuples and text into paths where the annotation says so; leave the rest to the constructor."""
     options = _options(annotation)
     if isinstance(value, list):
         for option in options:

@@ -1,4 +1,4 @@
-"""Text from models, files and networks to text that a terminal only shows.
+"""Escapes text from models, files and networks so that a terminal only shows it.
 
 A terminal obeys some characters: ESC begins commands that recolour, erase, retitle or paste, a carriage return writes
 over what was said, and marks of direction show a line in another order than it has. They are shown as Python's escapes

@@ -63,15 +63,15 @@ def _run(arguments: Sequence[str] | None) -> int:
             warnings.showwarning = partial(_warn, warnings.showwarning, chosen.parser)
             status: int = chosen.run(chosen)
     except ArgumentError as error:
-        return _said(in_flags(str(error), chosen.parser), MISUSED)
+        return _report(in_flags(str(error), chosen.parser), MISUSED)
     except KerasgenError as error:
-        return _said(in_flags(str(error), chosen.parser), FAILED)
+        return _report(in_flags(str(error), chosen.parser), FAILED)
     except KeyboardInterrupt as stop:
-        return _said(in_flags(str(stop), chosen.parser) or "stopped", INTERRUPTED)
+        return _report(in_flags(str(stop), chosen.parser) or "stopped", INTERRUPTED)
     except BrokenPipeError:
         raise
     except OSError as error:  # a file that can't be read or written, in Python's words
-        return _said(str(error), FAILED)
+        return _report(str(error), FAILED)
     return status
 
 
@@ -80,11 +80,11 @@ def _warn(
 ) -> None:
     """Tell a warning of ours in one line, without the line of Python that it came from."""
     if isinstance(message, KerasgenWarning):
-        _said(in_flags(f"warning: {message}", command), 0)
+        _report(in_flags(f"warning: {message}", command), 0)
     else:
         otherwise(message, *where, **more)
 
 
-def _said(message: str, status: int) -> int:
+def _report(message: str, status: int) -> int:
     print(f"kerasgen: {visible(' '.join(message.split()))}", file=sys.stderr)
     return status

@@ -98,16 +98,16 @@ def documents(path: str, split: str, text: str, layout: Layout, tally: CorpusTal
     for file in find(path, split, layout):
         records = _rows(file, text, layout) if has_suffix(file.path, _CSV) else _objects(file, text, layout)
         for record, name, line in records:
-            if layout.needed is not None and not str(_found(record, layout.fields[layout.needed]) or "").strip():
+            if layout.needed is not None and not str(_first_value(record, layout.fields[layout.needed]) or "").strip():
                 tally.drop(f"no {layout.needed}")
                 continue
-            value = _found(record, layout.fields[text])
+            value = _first_value(record, layout.fields[text])
             if value is not None and not isinstance(value, str):
                 raise _malformed(file, line, f": what stands for {text!r} is no text but {value!r:.40}")
             if value is None or not value.strip():
                 tally.drop("empty")
                 continue
-            own = _found(record, layout.ids)
+            own = _first_value(record, layout.ids)
             yield tally.keep(
                 Document(
                     text=value.strip(),
@@ -129,7 +129,7 @@ def _metadata(record: Mapping[str, Any], text: str, layout: Layout) -> dict[str,
     return more | {name: value for name, value in record.items() if name not in taken | more.keys()}
 
 
-def _found(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+def _first_value(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """Return the value of the first of these fields that the record has, or None."""
     return next((record[name] for name in names if name in record), None)
 

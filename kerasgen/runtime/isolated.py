@@ -27,7 +27,7 @@ from kerasgen.runtime.base import Runtime, given
 from kerasgen.samplers import REGISTRY
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 
-_SAID_BYTES = 1000  # of what the process wrote to standard error, in the message of its end
+_STDERR_BYTES = 1000  # of what the process wrote to standard error, in the message of its end
 _PATIENCE = 5.0  # seconds for it to end by itself
 
 
@@ -70,10 +70,12 @@ class IsolatedRuntime(Runtime):
     ) -> list[list[int]]:
         """Return the ids generated after each prompt; see `Runtime`."""
         asked = {"prompts": [_ids(prompt) for prompt in prompts], "end_token_id": end_token_id}
-        return cast(list[list[int]], self._process.ask("generate_ids", **asked, **_told(config, ArtefactIdsSettings)))
+        return cast(
+            list[list[int]], self._process.ask("generate_ids", **asked, **_as_json(config, ArtefactIdsSettings))
+        )
 
     def _texts(self, prompts: list[str], config: GenerationConfig) -> list[str]:
-        return cast(list[str], self._process.ask("generate", prompts=prompts, **_told(config, ArtefactSettings)))
+        return cast(list[str], self._process.ask("generate", prompts=prompts, **_as_json(config, ArtefactSettings)))
 
     def logits(self, token_ids: Sequence[int]) -> Any:
         """Return the logits after each of these tokens; see `Runtime`."""
@@ -115,7 +117,7 @@ class _Process:
         self._path, self._timeout, self._pid = path, timeout_seconds, os.getpid()
         self._turn = threading.Lock()
         self._ended: str | None = None
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         root = str(Path(kerasgen.__file__).parents[1])
         search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         try:
@@ -123,7 +125,7 @@ class _Process:
                 [sys.executable, "-m", "kerasgen.runtime.isolated_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=self._stderr,
                 env=os.environ | quiet.CHILD | {"PYTHONPATH": search},
             )
         except OSError as cause:
@@ -181,7 +183,7 @@ class _Process:
         with self._turn:
             self._ended = self._ended or f"The process that ran {self._path} was closed. Load the artefact again."
             self._end()
-            self._said.close()
+            self._stderr.close()
 
     def _give_up(self, late: list[bool]) -> None:
         late.append(True)
@@ -191,9 +193,9 @@ class _Process:
         """End a process that gave no answer, and return the message about it."""
         self._child.kill()
         status = self._child.wait()
-        self._said.seek(0, os.SEEK_END)
-        self._said.seek(max(0, self._said.tell() - _SAID_BYTES))
-        stderr = self._said.read().decode("utf-8", "replace").strip()
+        self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, self._stderr.tell() - _STDERR_BYTES))
+        stderr = self._stderr.read().decode("utf-8", "replace").strip()
         if late:
             how = f"took longer than timeout_seconds={self._timeout:g} and was ended"
         elif status < 0:
@@ -261,7 +263,7 @@ class _RemoteTokenizer(Tokenizer):
         raise GenerateArgumentError("The tokenizer of an isolated artefact is not saved. Copy the artefact's files.")
 
 
-def _told(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:
+def _as_json(config: GenerationConfig, names: type[Any]) -> dict[str, Any]:
     """Return the settings that a call takes, as JSON values."""
     return given(config, names) | {"sampler": REGISTRY.to_manifest(config.sampler)}
 

@@ -338,13 +338,13 @@ def test_adapters_find_the_file_that_they_belong_to_where_both_were_moved(llama_
     base.write_bytes(llama_file.read_bytes())
     told = saved_pipeline._base(Gguf(str(base)), tmp_path / "before" / "tuned")
     source = models.REGISTRY.from_manifest(told["model"])
-    assert saved_pipeline._found_base(source, told, tmp_path / "before" / "tuned") == Gguf(str(base))
+    assert saved_pipeline._located_base(source, told, tmp_path / "before" / "tuned") == Gguf(str(base))
     (tmp_path / "before").rename(tmp_path / "after")
-    found = saved_pipeline._found_base(source, told, tmp_path / "after" / "tuned")
+    found = saved_pipeline._located_base(source, told, tmp_path / "after" / "tuned")
     assert found == Gguf(str(tmp_path / "after" / "poet.gguf"))
     (tmp_path / "after" / "poet.gguf").unlink()
     with pytest.raises(ModelFormatError, match=r"no longer at .*before/poet\.gguf', nor at .*after/poet\.gguf'"):
-        saved_pipeline._found_base(source, told, tmp_path / "after" / "tuned")
+        saved_pipeline._located_base(source, told, tmp_path / "after" / "tuned")
 
 
 class TestAddresses:

@@ -49,9 +49,9 @@ class LiteRtLmRuntime(Runtime):
                 f"sampler={config.sampler!r}, end_token_id={end_token_id!r}."
             )
         fork_safety.check_owner(fork_safety.LITERT_LM, self._pid)
-        return [self._one(list(prompt), new_tokens_of(config)) for prompt in prompts]
+        return [self._generate_one(list(prompt), new_tokens_of(config)) for prompt in prompts]
 
-    def _one(self, prompt: list[int], max_new_tokens: int) -> list[int]:
+    def _generate_one(self, prompt: list[int], max_new_tokens: int) -> list[int]:
         import litert_lm
 
         text = self.tokenizer.decode(prompt)

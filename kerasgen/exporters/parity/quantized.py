@@ -119,7 +119,7 @@ def prove_divergence(
         figures["signatures"]["beams"] = float(
             np.abs(together - np.stack([token_logits[1:] for token_logits in alone])).max() / scale
         )
-    figures |= _said(answer, limits)
+    figures |= _call_figures(answer, limits)
     whole = comparison.reader(model, max(len(windows[0]), comparison.read_length(tokenizer, [prompt], [new])))
     figures["greedy_equal"] = answer.calls[0] == comparison.likeliest(
         whole, tokenizer, [prompt], answer.calls[0], [new]
@@ -193,7 +193,7 @@ def _distances(
     }
 
 
-def _said(answer: Answer, limits: Limits) -> dict[str, Any]:
+def _call_figures(answer: Answer, limits: Limits) -> dict[str, Any]:
     """Return the figures of the calls and the process."""
     return {
         "limits": asdict(limits),
