@@ -87,7 +87,7 @@ def advice(name: str, value: int) -> str:
 
 
 def kind_of_irregular(path: Path) -> str | None:
-    """Return what the path is, such as "a pipe", if it is no regular file; None if it is one.
+    """Return the kind of a path that is no regular file, such as "a pipe"; None for a regular file.
 
     Raises:
         OSError: nothing is there, or it may not be looked at.
@@ -129,7 +129,7 @@ def _no_number(name: str) -> Any:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return what a file holds that is read whole, such as a model's vocabulary.
+    """Read a whole file, such as a model's vocabulary.
 
     Raises:
         OSError: it can't be read.

@@ -147,7 +147,7 @@ def write(
 
 
 def read(directory: Path) -> SavedPipeline:
-    """Return what `write` wrote.
+    """Read a saved pipeline's directory.
 
     Raises:
         ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.

@@ -37,7 +37,7 @@ def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
 
 
 def unrecognized(arguments: Sequence[str], parser: argparse.ArgumentParser) -> str:
-    """Return what is wrong with arguments that the command doesn't have, and what was meant by the first flag.
+    """Return the message about arguments that the command doesn't have, with a suggestion for the first flag.
 
     Args:
         arguments: the arguments.

@@ -52,7 +52,7 @@ def open_pipeline(source: str, *, backend: str | None) -> Pipeline:
 
 
 def read_text() -> str:
-    """Return what standard input holds, without the line end that a shell puts after it."""
+    """Return the text of standard input, without the line end that a shell puts after it."""
     content = sys.stdin.buffer.read()
     try:
         text = content.decode("utf-8-sig")
@@ -187,7 +187,7 @@ class ArtefactWriter:
 
 
 def open_writer(source: str, *, backend: str | None) -> PipelineWriter | ArtefactWriter:
-    """Return what writes for the text that names a saved pipeline, a model or an artefact.
+    """Return a writer for the text that names a saved pipeline, a model or an artefact.
 
     Raises:
         ArgumentError: a backend is asked for, and an artefact has a runtime of its own.

@@ -168,7 +168,7 @@ class TokenMasks:
         return state != self.ENDED and bool(self._automaton.steps(self._states[state]))
 
     def likeness(self, state: int) -> State:
-        """Return what the automaton says of the state: see `ByteAutomaton.likeness`."""
+        """Return the automaton's likeness of the state; see `ByteAutomaton.likeness`."""
         return self._automaton.likeness(self._states[state])
 
     def _follow(self, state: int, token_id: int) -> int:

@@ -70,4 +70,4 @@ class FileCorpus(CorpusSource):
 
     @abstractmethod
     def _records(self, file: File) -> Iterator[Document | Dropped]:
-        """Yield what each record of the file becomes; raise CorpusFormatError where the file can't be read on."""
+        """Yield a `Document` or `Dropped` for each record; raise CorpusFormatError where the file can't be read on."""

@@ -63,7 +63,7 @@ _KEY: Final = re.compile(r'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 
 
 def kind_of(head: bytes) -> str | None:
-    """Return what kind of file begins with these bytes, as a noun with its article, or None if it may be plain text.
+    """Return the kind of file that begins with these bytes, as a noun with its article; None if it may be plain text.
 
     JSON is not looked for; see `json_kind`.
 
@@ -154,7 +154,7 @@ def _begins_json(text: str) -> bool:
 
 
 def advice(kind: str) -> str:
-    """Return what to do with a file of a kind that was not asked for: which corpus reads it, or how to unpack it."""
+    """Return advice for a file of an unexpected kind: which corpus reads it, or how to unpack it."""
     if "JSON" in kind:
         return "Read it with 'jsonl:path=…,field=…', which reads arrays and objects too."
     if "gzip" in kind or "bzip2" in kind or "xz" in kind or "Zstandard" in kind:

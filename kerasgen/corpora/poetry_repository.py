@@ -52,7 +52,7 @@ class PoemFile(NamedTuple):
         raise self._malformed(f"holds no list of poems but a {type(poems).__name__}") from TypeError(type(poems))
 
     def value(self) -> Any:
-        """Return what the file holds, as JSON has it.
+        """Parse the file's JSON and return its value.
 
         Raises:
             CorpusFormatError: the file is not UTF-8 or not JSON.

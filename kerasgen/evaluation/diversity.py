@@ -12,7 +12,7 @@ _UNIT = re.compile(r"[㐀-鿿豈-﫿぀-ヿ\U00020000-\U0003ffff]|[^\W㐀-鿿豈
 
 
 def units(text: str) -> list[str]:
-    """Return what n-grams are counted in: Han and kana characters one by one, words elsewhere, and punctuation."""
+    """Split a text into the units of n-grams: Han and kana characters, words of other scripts, and punctuation."""
     return _UNIT.findall(text)
 
 

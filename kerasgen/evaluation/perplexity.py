@@ -102,7 +102,7 @@ def interval(nll: NDArray[np.float64], characters: NDArray[np.int64], *, seed: i
 
 
 def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]:
-    """Return what each text costs under the model, token by token and character by character.
+    """Score each text under the model, token by token and character by character.
 
     A text longer than the model's positions is scored in pieces, as in `evaluate`.
 

@@ -107,7 +107,7 @@ def place_of(target: Path) -> Path:
 
 
 def target_of(place: Path) -> Path:
-    """Return what the lock at `place` is of; the inverse of `place_of`, but for the longest names."""
+    """Return the path that the lock at `place` guards; the inverse of `place_of`, but for the longest names."""
     return place.with_name(place.name.removeprefix(".").removesuffix(".lock"))
 
 

@@ -253,7 +253,7 @@ def _finish_if_begun(target: Path) -> None:
 
 
 def _move(journal: Path, target: Path, aside: Path, *, back: bool) -> None:
-    """Move what is in a journal to its place, the artefact itself last, and what is there aside.
+    """Move a journal's files to their places, the artefact itself last, and move older files there aside.
 
     Args:
         journal: as `place` left it, or a kill within this.

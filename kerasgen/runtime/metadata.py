@@ -74,7 +74,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _is_run(report: Path) -> bool:
-    """Whether the JSON is that of an artefact which a runtime opens, whatever else its directory could be."""
+    """Whether the JSON describes an artefact that a runtime opens, whatever else its directory could be."""
     try:
         description = limits.read_json(report)
     except (OSError, ValueError):
@@ -123,7 +123,7 @@ def check_sizes(path: Path, description: dict[str, Any]) -> None:
 
 
 def tokenizer_settings(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> dict[str, Any]:
-    """Return what, beside `tokenizer.json`, makes the tokenizer again, and the digest that shows that it did."""
+    """Return the settings that rebuild the tokenizer from its file, and the digest to check the result by."""
     settings: dict[str, Any] = {
         "start_token": tokenizer.start_token,
         "end_token": tokenizer.end_token,
@@ -161,7 +161,7 @@ def _codec(place: Path) -> Codec:
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return what an artefact must know of a tokenizer that doesn't travel with it."""
+    """Return the token ids that an artefact needs from a tokenizer that doesn't travel with it."""
     names = ("start_token_id", "end_token_id", "pad_token_id", "vocabulary_size")
     ids = {name: getattr(tokenizer, name) for name in names}
     ends = list(tokenizer.end_token_ids)

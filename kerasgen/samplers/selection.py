@@ -164,7 +164,7 @@ def _ordered(xp: Any, values: Any) -> Any:
 
 
 def _edge(xp: Any, keys: Any, masses: Any, goal: Any) -> tuple[Any, Any]:
-    """The highest key at which the mass of it and all above reaches the goal, and the mass of what is above it.
+    """Return the highest key at which the mass from it upwards reaches the goal, and the mass above it.
 
     Where the goal is never reached, the lowest key of a mass above 0.
     """

@@ -207,13 +207,13 @@ class ConstraintContract:
 
 
 def _allowed(state: ConstraintState, tokenizer: Tokenizer) -> Any:
-    """A copy of the mask, bool `(vocabulary_size,)`."""
+    """Return a copy of the mask, bool `(vocabulary_size,)`."""
     allowed = state.allowed()
     return np.ones(tokenizer.vocabulary_size, np.bool_) if allowed is None else np.array(allowed, np.bool_)
 
 
 def _fewest(constraint: Constraint, tokenizer: Tokenizer) -> int:
-    """How many tokens a text of the form takes at least."""
+    """Return the fewest tokens that a text of the form takes."""
 
     def fits(remaining: int) -> bool:
         try:
@@ -232,7 +232,7 @@ def _fewest(constraint: Constraint, tokenizer: Tokenizer) -> int:
 
 
 def _walk(state: ConstraintState, tokenizer: Tokenizer, remaining: int, seed: int) -> tuple[list[int], ConstraintState]:
-    """Ids of a text of random allowed tokens, and the state after them."""
+    """Return the ids of a text of random allowed tokens, and the state after them."""
     rng = np.random.default_rng(seed)
     ids: list[int] = []
     for _ in range(remaining):

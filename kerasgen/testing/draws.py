@@ -54,7 +54,7 @@ def figures(drawn: Sequence[Sequence[int]], logits: npt.NDArray[Any], sampler: s
 
 
 def probabilities(logits: npt.NDArray[Any], sampler: str, *, slack: float = 0.0) -> npt.NDArray[np.float64]:
-    """Return what a sampler draws each token with, `(vocabulary_size,)`; 0 for those that it leaves out.
+    """Return the probability with which a sampler draws each token, `(vocabulary_size,)`; 0 for excluded tokens.
 
     Args:
         logits: float `(vocabulary_size,)`.

@@ -71,7 +71,7 @@ def first_problem(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str
 
 
 def read(vocabulary: Path, merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return what `vocab.json` and `merges.txt` hold.
+    """Read `vocab.json` and `merges.txt`.
 
     Raises:
         TokenizerError: a file is missing or malformed, or the two don't fit each other.

@@ -93,7 +93,7 @@ class JsonCodec:
         return list(encoding.ids), [start for start, _ in encoding.offsets]
 
     def content(self) -> bytes:
-        """Return what the file holds."""
+        """Return the bytes of the `tokenizer.json`."""
         return self._text.encode()
 
     def _variant(self, allowed: frozenset[str]) -> tokenizers.Tokenizer:

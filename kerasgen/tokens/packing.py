@@ -1,4 +1,4 @@
-"""Documents become rows of one length: packed so that little is padding, and no document sees another."""
+"""Packs documents into rows of one length, with little padding, so that no document sees another."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pieces:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which pieces share which row.
+    """The assignment of pieces to rows.
 
     Args:
         pieces: the pieces of the documents.

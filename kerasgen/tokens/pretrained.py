@@ -34,7 +34,7 @@ class Codec(Protocol):
         ...
 
     def content(self) -> bytes:
-        """Return what the codec's file holds."""
+        """Return the bytes of the codec's file."""
         ...
 
 

@@ -60,7 +60,7 @@ def is_transformers_json(path: Path) -> bool:
 
 
 def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: str | None = None) -> TokenizerFiles:
-    """Return what the tokenizer files in a directory say; see `PretrainedTokenizer.from_directory`.
+    """Read the tokenizer files in a directory; see `PretrainedTokenizer.from_directory`.
 
     Raises:
         TokenizerError: there are none, or they can't be read.

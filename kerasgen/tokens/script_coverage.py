@@ -21,7 +21,7 @@ KNOWN_SHARE: Final = 0.02
 """Share of a vocabulary's tokens with letters that a script it was made for has at least."""
 
 LEAST_TOKENS: Final = 1_000
-"""Tokens with letters from which on a vocabulary says what it was made for."""
+"""Fewest tokens with letters by which a vocabulary shows the scripts that it was made for."""
 
 _NAMES: Final = {"CJK": "Han", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 

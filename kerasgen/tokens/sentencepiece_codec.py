@@ -95,7 +95,7 @@ class SentencePieceCodec:
         return ids, starts
 
     def content(self) -> bytes:
-        """Return what the file holds."""
+        """Return the bytes of the model file."""
         return self._proto
 
     @property

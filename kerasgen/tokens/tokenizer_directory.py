@@ -33,7 +33,7 @@ _GPT2_USUAL: Final = ("<|endoftext|>", ("bos_token", "eos_token", "unk_token"))
 
 
 def read_directory(directory: Path) -> Contents:
-    """Return what the tokenizer files in a directory, or in its `assets/tokenizer`, say.
+    """Read the tokenizer files in a directory, or in its `assets/tokenizer`.
 
     Raises:
         TokenizerError: there are none, they describe another kind of tokenizer, or contradict each other.

@@ -23,7 +23,7 @@ _ONLY = "Only byte-level BPE that cuts text by one regular expression can be rea
 
 
 def read(path: Path) -> Contents:
-    """Return what a `tokenizer.json` of transformers says, whatever the file is called and whatever lies beside it.
+    """Read a `tokenizer.json` of transformers, whatever the file is called and whatever lies beside it.
 
     Raises:
         TokenizerError: it can't be read, or describes another kind of tokenizer.
@@ -51,7 +51,7 @@ def is_byte_level(path: Path) -> bool:
 
 
 def contents(content: Mapping[str, Any], path: Path) -> Contents:
-    """Return what the content of a `tokenizer.json` says.
+    """Parse the content of a `tokenizer.json`.
 
     Its special tokens are those that it declares, and its start token the one that it puts before a text, or None.
 

@@ -25,7 +25,7 @@ FOLDER: Final = "vocabularies"
 
 @dataclass(frozen=True, eq=False)
 class CandidateVocabularies:
-    """How texts use a tokenizer, and what it could become for them.
+    """The use of a tokenizer by texts, and the vocabularies that would fit them.
 
     Args:
         use: of each of its ids.
@@ -41,7 +41,7 @@ class CandidateVocabularies:
 def candidate_vocabularies(
     texts: Texts, tokenizer: ByteLevelBPE, *, digest: str, extending: bool, directory: Path | None
 ) -> CandidateVocabularies:
-    """Return what `trim` and, if it is asked for, `extend` make of the tokenizer, from the cache if it is there.
+    """Return the results of `trim` and, if asked for, `extend`, from the cache if they are there.
 
     Args:
         texts: gives the texts anew at each call; it is not called if the cache has the answer.

@@ -1,4 +1,4 @@
-"""Whether a model's weights are those that its source brought, so that its adapters alone say what it became."""
+"""Tracks whether a model's base weights are still those of its source, so that saving its adapters is enough."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kerasgen.models.base import LanguageModel
 
 
 class Provenance:
-    """What has become of a model's weights since its source brought them. Adapters stand beside them and don't count.
+    """Tracks changes of a model's weights since its source loaded them; adapters don't count.
 
     Args:
         is_source: whether every weight is still as the source brought it.

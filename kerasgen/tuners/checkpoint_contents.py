@@ -63,7 +63,7 @@ def state_variables(trainer: Trainer) -> dict[str, Any]:
 def fingerprint_of(
     trainer: Trainer, train: EncodedDocuments, held_out: EncodedDocuments | None, settings: GradientTuner, seed: int
 ) -> dict[str, Any]:
-    """Return what must be the same for a run to go on: data, settings, seed, and weights that a checkpoint lacks."""
+    """Return the fingerprint that a resumed run must share: data, settings, seed, and weights outside checkpoints."""
     frozen = hashlib.sha256()
     for variable in trainer.causal_lm.non_trainable_variables:
         if not variable.path.endswith("seed_generator_state"):

@@ -123,7 +123,7 @@ def write_bytes(path: Path, data: bytes, *, then: str = "Make room or give anoth
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Return what `write_tensors` wrote.
+    """Read a file of `write_tensors`.
 
     Raises:
         CheckpointError: the file is missing or damaged.

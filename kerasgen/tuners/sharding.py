@@ -136,7 +136,7 @@ def together(share: Share, what: str) -> None:
 
 
 def agreed(share: Share, answer: bool, what: str) -> bool:
-    """Return the answer of the process that writes: what another one sees on a disk may have changed since."""
+    """Return the answer of the writing process to all processes: what others see on a disk may have changed since."""
     if share.processes == 1:
         return answer
     from jax._src import distributed

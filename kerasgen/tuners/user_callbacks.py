@@ -115,12 +115,12 @@ class Guest(keras.callbacks.Callback):  # type: ignore[misc]
         self._call("on_epoch_end", epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Pass it on to a callback that listens: what it takes is time."""
+        """Pass the batch on if the callback listens to batches, because a call takes time."""
         if not (is_default(self.callback.on_train_batch_begin) and is_default(self.callback.on_batch_begin)):
             self._call("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Pass it on to a callback that listens: what it takes is time."""
+        """Pass the batch on if the callback listens to batches, because a call takes time."""
         if not (is_default(self.callback.on_train_batch_end) and is_default(self.callback.on_batch_end)):
             self._call("on_train_batch_end", batch, logs)
 

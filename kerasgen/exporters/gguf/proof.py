@@ -297,7 +297,7 @@ class _LlamaCppDecoder(NumpyDecoder):
     """The same with llama.cpp's GELU, which on a CPU is a table from float16 to float16 between -10 and 10."""
 
     def activate(self, hidden: Any) -> Any:
-        """Return what stands between the kernels of the feed-forward part."""
+        """Return the activations between the kernels of the feed-forward part."""
         part = self._config.feedforward
         if part.gated or part.activation != "gelu_approximate":
             return super().activate(hidden)

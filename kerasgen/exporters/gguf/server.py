@@ -45,7 +45,7 @@ class LlamaCpp:
         self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
 
     def ask(self, path: str, asked: dict[str, Any]) -> Any:
-        """Return what the server answers.
+        """Ask the server, and return its answer.
 
         Raises:
             RuntimeError: it refuses.

@@ -51,7 +51,7 @@ def write(tflite: Path, tokenizer: Path, about: Mapping[str, Any], target: Path)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a bundle holds: `sha256` of its TFLite file, its `tokenizer` as bytes, and `about` as in `write`.
+    """Read a bundle: the `sha256` of its TFLite file, its `tokenizer` as bytes, and `about` as in `write`.
 
     Raises:
         ExportError: it can't be read, or does not hold one section of each of these and no other.

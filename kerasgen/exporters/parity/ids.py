@@ -50,7 +50,7 @@ def ask(
     settings: Mapping[str, Any] | None = None,
     timeout: float = 3600.0,
 ) -> Answer:
-    """Load an artefact in a fresh process, let it generate, and return what it did.
+    """Load an artefact in a fresh process, let it generate, and return its answer.
 
     Args:
         path: of the artefact.

@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Path:
-    """A way to read a text: what asks for it, and the rows of the token-by-token reading that it must equal."""
+    """A way to read a text: the call's arguments, and the rows of the token-by-token reading that it must equal."""
 
     name: str
     asked: dict[str, Any]

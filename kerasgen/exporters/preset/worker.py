@@ -46,7 +46,7 @@ def main() -> None:
 
 
 class Generator:
-    """KerasHub's generation on ids: what its preprocessor does before and after is done here, but for the text."""
+    """Generates by KerasHub from ids: does the work of KerasHub's preprocessor, apart from the text."""
 
     def __init__(self, causal_lm: Any, max_length: int) -> None:
         self._causal_lm, self._max_length = causal_lm, max_length

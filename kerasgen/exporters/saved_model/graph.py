@@ -1,4 +1,4 @@
-"""A decoder and its decoding loops as TensorFlow functions: what a SavedModel holds. Stateless, for any batch.
+"""Builds a SavedModel's TensorFlow functions: a decoder and its decoding loops. Stateless, for any batch.
 
 Imports TensorFlow.
 """
@@ -120,7 +120,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         return decoder.logits(self._config, weights, hidden)
 
     def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
-        """Return what is generated token by token.
+        """Generate token by token.
 
         Args:
             prompts: int32 `(batch, length)`, right-padded, the start token with them.

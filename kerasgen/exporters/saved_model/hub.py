@@ -53,7 +53,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         return self._shown(self._model()({"token_ids": token_ids, "padding_mask": mask}, training=False))
 
     def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
-        """Return what is generated token by token; see `DecoderGraph.sample`."""
+        """Generate token by token; see `DecoderGraph.sample`."""
 
         def loop(following: Next, texts: Any, cache: Any, start: Any) -> Any:
             length = tf.shape(texts)[1]

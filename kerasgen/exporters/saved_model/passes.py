@@ -1,4 +1,4 @@
-"""A decoder's forward passes with a cache in two parts, as TensorFlow functions. Stateless, for any batch.
+"""Computes a decoder's forward passes with a cache in two parts, as TensorFlow functions. Stateless, for any batch.
 
 The prompts lie in the first part, right-padded and masked; new tokens are appended to the second, so that a step copies
 few positions and not the whole cache. In sampling the second part is laid to the first after so many steps; in beam

@@ -56,7 +56,7 @@ class Decoder(Protocol):
         ...
 
     def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: graph.Choice) -> graph.Generated:
-        """Return what is generated token by token."""
+        """Generate token by token."""
         ...
 
     def search(

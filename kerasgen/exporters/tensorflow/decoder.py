@@ -262,7 +262,7 @@ def embed(
     places: Any,
     look_up: Callable[[Any, Any], Any] = tf.gather,
 ) -> Any:
-    """Return what enters the first layer, as rows.
+    """Return the embeddings that enter the first layer, as rows.
 
     Args:
         config: the decoder's.

@@ -165,7 +165,7 @@ def view(x: Any, dtype: Any) -> Any:
 
 
 def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
-    """Return what stands at each row's places: along the last axis, or whole slices along the second of three."""
+    """Gather values at each row's places: along the last axis, or whole slices along the second axis of three."""
     if axis in (-1, len(x.shape) - 1):
         return tf.gather(x, indices, batch_dims=len(x.shape) - 1)
     return tf.gather(x, tf.squeeze(indices, -1), axis=axis, batch_dims=axis)

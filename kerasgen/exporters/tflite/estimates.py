@@ -33,7 +33,7 @@ def rounded_rows(table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def bounds(flatbuffer: bytes, table: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return what the runtime needs to know to bound an estimate's error: Euclidean norms of rows, the largest.
+    """Return the numbers by which the runtime bounds an estimate's error: the largest Euclidean norms of rows.
 
     Args:
         flatbuffer: whose rows in 8 bits are compared, as they are stored.

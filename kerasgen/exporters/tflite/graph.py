@@ -180,7 +180,7 @@ class _Module(tf.Module):  # type: ignore[misc]
         )
 
     def choice_signature(self, sampler: str) -> Any:
-        """A signature that chooses a token from logits; what it takes besides are the sampler's inputs."""
+        """Return the signature that chooses a token from logits; its other arguments are the sampler's inputs."""
         own = _own(sampler)
 
         def choose(logits: Any, **settings: Any) -> dict[str, Any]:
