@@ -26,7 +26,7 @@ START = 0
 """The state between two characters."""
 
 REACH = 4
-"""Tokens at a prompt's end that its state follows from: what is begun is three bytes, one more says where it begins."""
+"""Tokens at a prompt's end that decide its state: an unfinished character has at most three bytes, and one more."""
 
 _REPLACEMENT = 0xFFFD
 _LAST = 0x10FFFF
@@ -59,7 +59,7 @@ class Utf8Masks:
 
     def __init__(self, steps: npt.NDArray[np.int8]) -> None:
         steps = steps.copy()
-        # A state from which this vocabulary completes no character is not to be entered.
+        # Forbid states from which this vocabulary can't complete any character.
         known = {START}
         while True:
             leads = np.isin(steps, list(known)).any(axis=1)
@@ -67,7 +67,7 @@ class Utf8Masks:
             if extended == known:
                 break
             known = extended
-        # Where a prompt leads into one, what was begun there is left as it is.
+        # If a prompt leads into such a state, its unfinished character stays unfinished.
         dead = ~np.isin(np.where(steps < 0, -1 - steps, steps), list(known))
         steps[dead] = -1 - START
         self.steps = steps
@@ -132,7 +132,7 @@ def _steps(tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
         texts.append(text)
     byte_steps = _byte_steps()
     lengths = np.array([len(text) for text in texts])
-    order = np.argsort(-lengths, kind="stable")  # those that have a byte at a place stand first
+    order = np.argsort(-lengths, kind="stable")  # longest first, so that the tokens with a byte at a place are a prefix
     starts = np.cumsum([0, *lengths[:-1]])[order]
     flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
     states = np.repeat(np.arange(len(byte_steps), dtype=np.int64)[:, None], len(texts), axis=1)
@@ -142,7 +142,7 @@ def _steps(tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
         next_states = byte_steps[states[:, :count], flat[starts[:count] + place]]
         may_follow[:, :count] &= next_states >= 0
         states[:, :count] = np.where(next_states < 0, -1 - next_states, next_states)
-    # A token without text stands between characters, and what it follows is none any more.
+    # A token without text ends an unfinished character, and may follow only between characters.
     empty = lengths[order] == 0
     states[:, empty] = START
     may_follow[:, empty] = (np.arange(len(byte_steps)) == START)[:, None]

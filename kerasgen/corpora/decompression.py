@@ -24,7 +24,7 @@ DAMAGE = (EOFError, zlib.error, lzma.LZMAError)
 """What `stream` raises for bytes that are not what they should be."""
 
 CHUNK_BYTES = 1 << 16
-# A frame of zstd can hold 10,000 times its size: small pieces in keep the pieces out small.
+# A frame of zstd can expand to 10,000 times its size: small input pieces keep the output pieces small.
 _ZSTD_CHUNK_BYTES = 1 << 12
 _XZ_MEMORY_BYTES = 1 << 30  # xz's largest preset takes 65 MB; a header can ask for 4 GB
 

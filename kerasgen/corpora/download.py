@@ -23,7 +23,7 @@ Opener = Callable[..., Any]
 """Called with a `urllib.request.Request` and `timeout=` in seconds; returns a response as `urlopen` does."""
 
 _BLOCK_BYTES = 1 << 16
-_SLOWEST_BYTES = 1 << 10  # a second, over the seconds that a server is waited for
+_SLOWEST_BYTES = 1 << 10  # per second, averaged over the timeout
 
 
 class _CutError(Exception):
@@ -187,7 +187,7 @@ def _transfer(
             if have and cause.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 is_same = validator is None or _validator(cause) in (None, validator)
                 if is_same and cause.headers.get("Content-Range") == f"bytes */{have}":
-                    return  # all of it had come
+                    return  # the part was complete already
                 part.unlink()
                 raise _CutError("the file on the server is shorter than the part that is here") from cause
             raise

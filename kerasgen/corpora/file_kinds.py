@@ -54,7 +54,7 @@ _UNMARKED: Final = (
 _LEAST_ZEROS: Final = 0.3
 _LEAST_UNMARKED_BYTES: Final = 16
 _TAR_MAGIC_BYTE: Final = 257
-# Bytes that text has none of; a file in which they are many is no text. A short one may be anything.
+# Bytes that never occur in text: a file with many of them is no text. A short file may be anything.
 _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b"))
 _MOST_CONTROLS: Final = 0.05
 _LEAST_BYTES: Final = 256
@@ -72,7 +72,7 @@ def kind_of(head: bytes) -> str | None:
     """
     controls = len(head) - len(head.translate(None, _CONTROLS))
     for magic, kind in (*_MAGIC, *_ENCODED):
-        # A text may begin with letters that are a format's too ("ID3", "GIF8"), but then it has no bytes of no text.
+        # A text may begin with a format's letters ("ID3", "GIF8"), but holds none of those bytes then.
         if head.startswith(magic) and (controls or not magic.isalnum()):
             return kind
     if head[_TAR_MAGIC_BYTE : _TAR_MAGIC_BYTE + 5] == b"ustar":

@@ -94,7 +94,7 @@ class DividedCorpus:
                 near.add(document.text)
                 continue
             documents.append(document)
-            if characters > MOST_CHARACTERS:  # compared at once, so as not to be read once more for it
+            if characters > MOST_CHARACTERS:  # compared now, so that the corpus isn't read again for it
                 near = _looked_at(documents)
                 documents = []
         if near is None:
@@ -139,7 +139,7 @@ class DividedCorpus:
     def _bound(self) -> tuple[int, int]:
         """Return the greatest place of a document in the sample, and how many documents at that place are in it."""
         assert self.max_documents is not None
-        places: list[int] = []  # a heap of the least so many, negative
+        places: list[int] = []  # a heap of the smallest places, negated
         for document in self.source.documents():
             place = -_place(document.text, self.seed)
             if len(places) < self.max_documents:

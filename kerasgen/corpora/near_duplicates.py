@@ -30,11 +30,11 @@ LARGE: Final = 0.1
 """A group of more than this share of the texts is too large to stay on one side, if it has more than a few members."""
 
 VERSION: Final = 1
-"""Of what is found; another one finds other groups."""
+"""Version of the algorithm; another version finds other groups."""
 
-_LINES_A_TEXT = 512  # of a longer text the first are compared
+_LINES_A_TEXT = 512  # of a longer text, only the first lines are compared
 _TELLING, _TELLING_ASCII = 5, 20  # characters; a text of one shorter line ("Title says it all") is like none for it
-_FEW_LINES = 4  # texts of fewer are compared by pieces as well
+_FEW_LINES = 4  # texts of fewer lines are compared by pieces as well
 _LEAST_PIECES = 12  # short texts of one pattern ("the cat and the bed") are no copies of each other
 _FEW_MEMBERS = 8
 _PIECE_WORDS, _PIECE_CHARACTERS = 3, 4

@@ -89,7 +89,7 @@ class _SuffixAutomaton:
         for state in reversed(order):
             link = self.links[state]
             if matched[state]:
-                matched[link] = self.lengths[link]  # a suffix of what was read was read
+                matched[link] = self.lengths[link]  # every suffix of a substring that was read was read too
         for state in order:
             matched[state] = max(matched[state], matched[self.links[state]])
         return matched

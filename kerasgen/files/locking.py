@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 
 _NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What a file system without locks answers."""
-_SECONDS_BETWEEN: Final = 0.05  # two looks at a lock that another holds
-_SECONDS_GRANTED: Final = 0.5  # to one who doesn't wait: whoever looks for what was left holds a lock for a moment
-_SECONDS_UNSAID: Final = 10.0  # after which a lock that names nobody is nobody's
+_SECONDS_BETWEEN: Final = 0.05  # between two attempts to take a held lock
+_SECONDS_GRANTED: Final = 0.5  # grace for a caller who doesn't wait: a sweep holds a lock for a moment
+_SECONDS_UNSAID: Final = 10.0  # after which a lock file without a readable holder counts as abandoned
 _LONGEST_NAME: Final = 200  # bytes; file systems take 255
 
 
@@ -190,7 +190,7 @@ class _Lock:
                 return self._take_by_name()
             if _is_at(file, self._place):
                 break
-            os.close(file)  # its holder removed it in between, and this is a lock on nothing
+            os.close(file)  # its holder removed it in between: the lock is on a deleted file
         self._file = file
         _held.add(self)
         os.ftruncate(file, 0)
@@ -230,8 +230,8 @@ class _Lock:
     def _take_by_name(self) -> Holder | bytes | None:
         """Take the lock by creating its file, which only one process can; the file of a dead holder is moved away."""
         with suppress(OSError):
-            self._place.unlink()  # it can't be locked here, and says nothing
-        self._content += b" " + uuid.uuid4().hex.encode()  # of two threads of one process, too
+            self._place.unlink()  # an empty file, which this file system can't lock
+        self._content += b" " + uuid.uuid4().hex.encode()  # tells threads of one process apart
         while True:
             try:
                 file = os.open(self._by_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -282,7 +282,7 @@ def _is_at(file: int, place: Path) -> bool:
 
 
 def _read_holder(file: int) -> Holder | bytes:
-    for _ in range(5):  # it has the lock before it has said so
+    for _ in range(5):  # a holder writes its name only after it has the lock
         content = os.pread(file, 4096, 0)
         holder = Holder.parse(content)
         if holder is not None:

@@ -26,7 +26,7 @@ from typing import Any
 from kerasgen.files import locking, presence
 from kerasgen.files.atomic import sync, sync_directory, write
 
-_REMOVED_FILE = ".kerasgen-removed.json"  # in a journal: names of the old artefact that the new one has not
+_REMOVED_FILE = ".kerasgen-removed.json"  # in a journal: names of the old artefact's files that the new one lacks
 # Names of files that are replaced together though they don't begin alike.
 _TOGETHER = {
     "vocab.json": ("merges.txt", "tokenizer_config.json"),
@@ -267,7 +267,7 @@ def _move(journal: Path, target: Path, aside: Path, *, back: bool) -> None:
         gone = []
     names = [name for name in _names(journal) if name != _REMOVED_FILE]
     foreign = [name for name in (*names, *gone) if not _belongs(name, target)]
-    if foreign:  # a stranger's journal must not name a person's own files
+    if foreign:  # a journal from elsewhere must not name the user's own files
         raise OSError(errno.EINVAL, f"{journal} is none of ours: it names {foreign[0]!r}. Remove it", str(journal))
     begun: list[str] = []
     try:

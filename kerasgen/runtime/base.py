@@ -43,7 +43,7 @@ class Runtime(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "generate_ids" in cls.__dict__:  # a format's own says as the others do what it doesn't take
+        if "generate_ids" in cls.__dict__:  # so that a format's own method reports foreign arguments as the others do
             cls.generate_ids = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.generate_ids)  # type: ignore[method-assign]
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)

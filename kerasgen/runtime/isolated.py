@@ -27,7 +27,7 @@ from kerasgen.runtime.base import Runtime, given
 from kerasgen.samplers import REGISTRY
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
 
-_STDERR_BYTES = 1000  # of what the process wrote to standard error, in the message of its end
+_STDERR_BYTES = 1000  # of the process's standard error, shown in the message when it ends
 _PATIENCE = 5.0  # seconds for it to end by itself
 
 
@@ -161,7 +161,7 @@ class _Process:
                 answer = self._child.stdout.readline()
             except OSError:
                 answer = b""
-            except BaseException:  # such as Ctrl-C: the answer would be taken for the next question's
+            except BaseException:  # such as Ctrl-C: the late answer would be read as the answer to the next question
                 self._ended = f"The process that ran {self._path} was ended when a call was interrupted. Load it again."
                 self._child.kill()
                 raise

@@ -132,7 +132,7 @@ def ngram_mask(xp: Any, token_ids: Any, counted: Any, index: Any, size: int, voc
     repeated = counted[:, size - 1 :]
     index = xp.zeros_like(token_ids[:, :1]) + index
     for step in range(size - 1):
-        # The text's own last size - 1 tokens; clipped, for the text may be shorter than that.
+        # The text's last size - 1 tokens; clipped, because the text may be shorter.
         place = xp.maximum(index - size + 1 + step, 0)
         last = xp.take_along_axis(token_ids, place, axis=1)
         last_counted = xp.take_along_axis(xp.where(counted, 1, 0), place, axis=1) > 0

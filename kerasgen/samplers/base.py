@@ -26,7 +26,7 @@ from kerasgen.errors import SamplerArgumentError
 from kerasgen.keywords import Checked
 
 _SEED_LIMIT = 2**64
-# Far below it float32 logits overflow to infinity, while here a millionth of a nat is already a nat.
+# Far below it, float32 logits overflow to infinity; at it, a millionth of a nat already becomes a nat.
 LEAST_TEMPERATURE = 1e-6
 
 
@@ -64,7 +64,7 @@ class SamplerSpec(metaclass=Checked):
     """
 
     _argument_error = SamplerArgumentError
-    # Runs a spec inside KerasHub's loop. The package says what does: a contract knows no implementation.
+    # Runs a spec inside KerasHub's loop. The package provides the implementation, which a contract must not import.
     _run_in_keras_hub: ClassVar[Callable[..., Any]]
 
     temperature: float = 1.0

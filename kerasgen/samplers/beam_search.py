@@ -78,7 +78,7 @@ def step(
         The texts, and int `(batch, num_beams)`, the places of those that they continue.
     """
     batch, num_beams, vocabulary_size = log_probabilities.shape
-    # However many of the best are finished, enough are left to go on: a text has one candidate for each stop token.
+    # Enough candidates are left to go on, however many are finished: a beam has one candidate for each stop token.
     count = min(num_beams * (1 + len(stop_token_ids)), num_beams * vocabulary_size)
     totals = xp.reshape(xp.expand_dims(beams.totals, -1) + log_probabilities, (batch, num_beams * vocabulary_size))
     if penalties is None:

@@ -24,7 +24,7 @@ def are_declared(kind: Any) -> TypeGuard[type[TokenSampler]]:
 
 def undeclared(kind: type[TokenSampler]) -> str:
     """Return why one graph can't serve all settings of a sampler's class; empty if it can."""
-    # One that inherits the choice of another kind keeps its inputs, one that writes its own must say them anew.
+    # A subclass that inherits `choose` keeps its inputs; one that writes its own `choose` must declare them again.
     author = next(base for base in kind.__mro__ if "choose" in vars(base))
     if vars(author).get("inputs") is None or kind.inputs is None:
         return f"{author.__name__} writes `choose` and says no `inputs` beside it"

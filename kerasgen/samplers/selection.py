@@ -29,7 +29,9 @@ def highest_places(xp: Any, values: Any, count: int) -> Any:
     if count == 1:
         return xp.argmax(values, axis=-1)[:, None]
     blocks = size // _WIDTH
-    if count <= blocks // 2:  # so many blocks hold a value that is at least this high, so what is lower is none of them
+    if (
+        count <= blocks // 2
+    ):  # `count` blocks hold a value at least this high, so lower values are not among the highest
         maxima = values[:, : blocks * _WIDTH].reshape(rows, blocks, _WIDTH).max(axis=-1)
         floors = xp.partition(maxima, blocks - count, axis=-1)[:, blocks - count]
     else:
@@ -135,7 +137,7 @@ def _fill(xp: Any, above: Any, at_edge: Any, room: Any) -> Any:
         return above | (at_edge & (xp.cumsum(at_edge, axis=-1) <= room))
     rows, size = at_edge.shape
     places = xp.broadcast_to(xp.expand_dims(xp.arange(size, dtype="int32"), 0), (rows, size))
-    # Where there is room for all, as there nearly always is, nothing is left to be found.
+    # Mostly all fit, and nothing is left to search.
     all_stay = xp.sum(xp.where(at_edge, 1, 0), axis=-1, keepdims=True) <= room
     high = xp.zeros_like(room) + size
     low = xp.where(all_stay, high, xp.zeros_like(room))

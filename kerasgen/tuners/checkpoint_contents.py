@@ -120,7 +120,7 @@ def restore(saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mappin
 
 
 def _difference(key: str, then: Any, now: Any) -> str:
-    if key in ("documents", "held-out documents", "frozen weights"):  # digests tell nobody anything
+    if key in ("documents", "held-out documents", "frozen weights"):  # digests mean nothing to a reader
         return key
     return f"{key} ({then!r} there, {now!r} here)"
 

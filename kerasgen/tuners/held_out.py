@@ -11,7 +11,7 @@ from kerasgen.models.scoring import Scores
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners.base import Validation
 
-_SEED = 0  # not the run's: runs with different seeds are compared on the same documents
+_SEED = 0  # not the run's seed, so that runs with different seeds are compared on the same documents
 
 
 def sampled(held_out: EncodedDocuments, tokens: int | None) -> EncodedDocuments:

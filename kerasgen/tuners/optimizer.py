@@ -63,7 +63,7 @@ class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
         return clipped
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        if self.weight_decay:  # a decay of 0 would pass over every kernel for nothing
+        if self.weight_decay:  # a decay of 0 would visit every kernel for nothing
             super()._apply_weight_decay(variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

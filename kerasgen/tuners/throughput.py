@@ -55,7 +55,7 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
     if model.causal_lm is None:
         config, embedding = model.container.config, model.container.decoder.parts["embedding"]["tokens"]
         layers, width = config.num_layers, config.attention.query_dim
-        embedding = embedding if config.tied_head else None  # its head is a kernel, and was counted
+        embedding = embedding if config.tied_head else None  # an untied head is a kernel, which was counted
     else:
         embedding = getattr(holder, "token_embedding", None)
         layers, width = getattr(holder, "num_layers", 0), getattr(holder, "hidden_dim", 0)

@@ -21,10 +21,10 @@ from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.vocabulary_cache import CandidateVocabularies, candidate_vocabularies, tokens_per_character
 from kerasgen.tuners.base import TuneReport
 
-# `auto` extends if a text becomes at least a quarter shorter for it, and else trims if a tenth of the weights go.
+# `auto` extends if that makes texts at least a quarter shorter, else trims if that saves a tenth of the weights.
 SHORTER = 0.75
-# A piece must be frequent to earn a row, so all texts earn a few more than a sample of them. What the sample makes this
-# much shorter is counted in full.
+# A piece must be frequent to earn a row, so all texts earn a few more rows than a sample. Texts that the sample's rows
+# make this much shorter are counted in full.
 PROMISING = 0.85
 LIGHTER = 0.10
 
