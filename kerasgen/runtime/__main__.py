@@ -33,9 +33,9 @@ def main() -> None:
         answer["calls"].append(runtime.generate_ids(**call))
         answer["seconds"].append(time.perf_counter() - began)
     answer["encoded"] = runtime.encode_batch(job["texts"]) if job.get("texts") else []
-    for index, asked in enumerate(job.get("logits", [])):
-        read = runtime.logits if "token_ids" in asked else runtime.branched_logits
-        np.save(Path(job["folder"]) / f"{index}.npy", read(**asked))
+    for index, request in enumerate(job.get("logits", [])):
+        read = runtime.logits if "token_ids" in request else runtime.branched_logits
+        np.save(Path(job["folder"]) / f"{index}.npy", read(**request))
     jobs.answer(answer)
 
 

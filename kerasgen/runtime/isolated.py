@@ -132,7 +132,7 @@ class _Process:
             raise GenerationError(f"A process to run {path} in can't be started: {cause}") from cause
         self._end = weakref.finalize(self, _end, self._child)
 
-    def ask(self, what: str, **arguments: Any) -> Any:
+    def ask(self, method: str, **arguments: Any) -> Any:
         """Return the answer.
 
         Raises:
@@ -141,7 +141,7 @@ class _Process:
         """
         fork_safety.check_owner(f"the process that runs {self._path}", self._pid)
         try:
-            asked = json.dumps([what, arguments], allow_nan=False).encode() + b"\n"
+            question = json.dumps([method, arguments], allow_nan=False).encode() + b"\n"
         except (TypeError, ValueError) as cause:
             raise GenerateArgumentError(f"An isolated artefact takes plain values alone: {cause}.") from cause
         with self._turn:
@@ -156,7 +156,7 @@ class _Process:
                 timer.daemon = True
                 timer.start()
             try:
-                self._child.stdin.write(asked)
+                self._child.stdin.write(question)
                 self._child.stdin.flush()
                 answer = self._child.stdout.readline()
             except OSError:
@@ -199,8 +199,8 @@ class _Process:
         if late:
             how = f"took longer than timeout_seconds={self._timeout:g} and was ended"
         elif status < 0:
-            known = {member.value: member.name for member in signal.Signals}
-            how = f"was ended by the signal {known.get(-status, -status)}"
+            signal_names = {member.value: member.name for member in signal.Signals}
+            how = f"was ended by the signal {signal_names.get(-status, -status)}"
         else:
             how = f"ended with status {status}"
         self._ended = f"The process that ran {self._path} {how}." + (

@@ -18,9 +18,9 @@ def main() -> None:
     os.dup2(2, 1)
     artefact = _Artefact()
     for line in sys.stdin.buffer:
-        what, arguments = json.loads(line)
+        method, arguments = json.loads(line)
         try:
-            reply = ["answer", getattr(artefact, what)(**arguments)]
+            reply = ["answer", getattr(artefact, method)(**arguments)]
         except KerasgenError as error:
             reply = ["error", [type(error).__name__, str(error)]]
         except MemoryError as error:

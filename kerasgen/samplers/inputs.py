@@ -53,8 +53,10 @@ def types(kind: type[TokenSampler]) -> dict[str, type]:
 
 def values(spec: TokenSampler) -> dict[str, int | float]:
     """Return the inputs of a sampler as Python numbers that fit into 32 bits."""
-    typed = {name: (of, getattr(spec, name)) for name, of in types(type(spec)).items()}
-    return {name: min(value, MOST_WHOLE) if of is int else float(value) for name, (of, value) in typed.items()}
+    typed = {name: (type_of, getattr(spec, name)) for name, type_of in types(type(spec)).items()}
+    return {
+        name: min(value, MOST_WHOLE) if type_of is int else float(value) for name, (type_of, value) in typed.items()
+    }
 
 
 def has_temperature(kind: type[TokenSampler]) -> bool:

@@ -46,7 +46,7 @@ def main() -> None:
             "ended_by": ended["stop_type"],
             "encoded": encoded,
             "started": [model.tokenize(text, start=True) for text in job["texts"]],
-            "decoded": [model.detokenize(some) for some in encoded],
+            "decoded": [model.detokenize(token_ids) for token_ids in encoded],
             "log_probabilities": [
                 model.log_probabilities(prefix, size=job["vocabulary_size"], forced=job["forced"])
                 for prefix in job["prefixes"]

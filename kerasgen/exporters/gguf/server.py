@@ -44,7 +44,7 @@ class LlamaCpp:
         self._address = urllib.parse.urlsplit(self._server.listening_address)
         self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
 
-    def ask(self, path: str, asked: dict[str, Any]) -> Any:
+    def ask(self, path: str, request: dict[str, Any]) -> Any:
         """Ask the server, and return its answer.
 
         Raises:
@@ -52,7 +52,7 @@ class LlamaCpp:
         """
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port)
         try:
-            connection.request("POST", path, json.dumps(asked, allow_nan=False), self._headers)
+            connection.request("POST", path, json.dumps(request, allow_nan=False), self._headers)
             answer = connection.getresponse()
             content = answer.read().decode("utf-8")
         finally:
@@ -61,22 +61,22 @@ class LlamaCpp:
             raise RuntimeError(f"llama.cpp refuses {path}: {content}")
         return json.loads(content)
 
-    def complete(self, prompt: Any, new_tokens: int, **more: Any) -> Any:
+    def complete(self, prompt: Any, new_tokens: int, **settings: Any) -> Any:
         """Return the server's completion of a prompt, or of each of several.
 
         Args:
             prompt: ids, or several lists of them.
             new_tokens: at most so many.
-            **more: what else to ask for; with another temperature it draws.
+            **settings: what else to ask for; with another temperature it draws.
         """
-        asked = {"prompt": prompt, "n_predict": new_tokens, "temperature": 0.0, "return_tokens": True}
-        return self.ask("/completion", asked | {"cache_prompt": False} | more)
+        request = {"prompt": prompt, "n_predict": new_tokens, "temperature": 0.0, "return_tokens": True}
+        return self.ask("/completion", request | {"cache_prompt": False} | settings)
 
-    def further(self, prompt: list[int], new_tokens: int, **more: Any) -> list[int]:
+    def further(self, prompt: list[int], new_tokens: int, **settings: Any) -> list[int]:
         """Generate so many ids; the text goes on after an end token. See `complete`."""
         ids: list[int] = []
         while len(ids) < new_tokens:
-            answer = self.complete(prompt + ids, new_tokens - len(ids), **more)
+            answer = self.complete(prompt + ids, new_tokens - len(ids), **settings)
             ids += answer["tokens"]
             if answer["stop_type"] != "eos" or not answer["tokens"]:
                 break
@@ -84,8 +84,8 @@ class LlamaCpp:
 
     def tokenize(self, text: str, *, start: bool) -> list[int]:
         """Return a text's ids; names of special tokens are text."""
-        asked = {"content": text, "add_special": start, "parse_special": False}
-        ids: list[int] = self.ask("/tokenize", asked)["tokens"]
+        request = {"content": text, "add_special": start, "parse_special": False}
+        ids: list[int] = self.ask("/tokenize", request)["tokens"]
         return ids
 
     def detokenize(self, token_ids: list[int]) -> str:

@@ -97,22 +97,22 @@ def prompts(tokenizer: Tokenizer, *, chunks: Sequence[int], longest: int) -> lis
     return [ids[place : place + length] for place, length in enumerate(lengths) if length > 0]
 
 
-def counts(tokenizer: Tokenizer, some: Sequence[Sequence[int]], longest: int) -> list[int]:
+def counts(tokenizer: Tokenizer, prompt_ids: Sequence[Sequence[int]], longest: int) -> list[int]:
     """Return how many new tokens after each prompt are compared: 128, or what fits into a text."""
     start = 0 if tokenizer.start_token_id is None else 1
-    return [min(NEW_TOKENS, longest - start - len(prompt)) for prompt in some]
+    return [min(NEW_TOKENS, longest - start - len(prompt)) for prompt in prompt_ids]
 
 
-def read_length(tokenizer: Tokenizer, some: Sequence[Sequence[int]], many: Sequence[int]) -> int:
+def read_length(tokenizer: Tokenizer, prompt_ids: Sequence[Sequence[int]], new_tokens: Sequence[int]) -> int:
     """Return how many tokens of the longest text are read: all but its last, after which nothing comes.
 
     Args:
         tokenizer: the model's.
-        some: prompts.
-        many: new tokens after each.
+        prompt_ids: prompts.
+        new_tokens: new tokens after each.
     """
     start = 0 if tokenizer.start_token_id is None else 1
-    return max(start + len(prompt) + count - 1 for prompt, count in zip(some, many, strict=True))
+    return max(start + len(prompt) + count - 1 for prompt, count in zip(prompt_ids, new_tokens, strict=True))
 
 
 def never(tokenizer: Tokenizer) -> int:
@@ -157,20 +157,24 @@ def with_weights(model: LanguageModel, weights: Weights) -> LanguageModel:
 
 
 def likeliest(
-    read: Read, tokenizer: Tokenizer, some: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], many: Sequence[int]
+    read: Read,
+    tokenizer: Tokenizer,
+    prompt_ids: Sequence[Sequence[int]],
+    texts: Sequence[Sequence[int]],
+    new_tokens: Sequence[int],
 ) -> list[list[int]]:
     """Return the likeliest id at each place of greedy texts: the texts themselves, if the model would write them.
 
     Args:
         read: gives a text's logits, the start token with it.
         tokenizer: the model's.
-        some: prompts.
+        prompt_ids: prompts.
         texts: what was generated after each of them.
-        many: tokens that there should be of each text; of a shorter one, the token that is missing comes last.
+        new_tokens: tokens that there should be of each text; of a shorter one, the token that is missing comes last.
     """
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
     ids_by_text = []
-    for prompt, ids, count in zip(some, texts, many, strict=True):
+    for prompt, ids, count in zip(prompt_ids, texts, new_tokens, strict=True):
         before = [*start, *prompt]
         known = np.clip(np.asarray(ids[: count - 1], np.int64), 0, tokenizer.vocabulary_size - 1).tolist()
         ids_by_text.append(np.asarray(read([*before, *known]))[len(before) - 1 :].argmax(-1).tolist())
@@ -180,23 +184,23 @@ def likeliest(
 def greedily(
     read: Read,
     tokenizer: Tokenizer,
-    some: Sequence[Sequence[int]],
+    prompt_ids: Sequence[Sequence[int]],
     answer: Mapping[str, Any],
-    many: Sequence[int],
+    new_tokens: Sequence[int],
 ) -> dict[str, Any]:
     """Return whether greedy texts of a fresh process are those that the model chooses, and where they first are not.
 
     Args:
         read: gives a text's logits.
         tokenizer: the model's.
-        some: the prompts of all texts.
+        prompt_ids: the prompts of all texts.
         answer: the texts `alone`, of the first prompts, and `together`, of one batch of all.
-        many: new tokens after each prompt alone; a batch gives as many to each as the fewest.
+        new_tokens: new tokens after each prompt alone; a batch gives as many to each as the fewest.
     """
     figures: dict[str, Any] = {}
-    for what, counts in (("alone", many), ("together", [min(many)] * len(some))):
+    for what, counts in (("alone", new_tokens), ("together", [min(new_tokens)] * len(prompt_ids))):
         texts, asked = answer[what], slice(len(answer[what]))
-        figures |= compared(what, texts, likeliest(read, tokenizer, some[asked], texts, counts[asked]))
+        figures |= compared(what, texts, likeliest(read, tokenizer, prompt_ids[asked], texts, counts[asked]))
     figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
     return figures
 
@@ -237,21 +241,25 @@ def encodable(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     return spelled
 
 
-def greedy(model: Any, some: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+def greedy(model: Any, prompt_ids: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
     """Return the likeliest ids after each prompt of a batch, as many as are asked for: no end token ends them."""
     from kerasgen.generation import engine_registry, generate_ids
 
     engine: Any = engine_registry.resolve(model)
     engine = engine.ending_at(never(engine.tokenizer))
-    generated = generate_ids(engine, some, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
+    generated = generate_ids(engine, prompt_ids, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
     return [list(choices[0].token_ids) for choices in generated]
 
 
 def variety(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return the highest number of distinct tokens in a text, and how many of the texts are degenerate."""
     distinct = [len(set(ids)) for ids in texts]
-    few = sum(count < LEAST_DISTINCT for count in distinct)
-    return {"distinct_tokens": max(distinct), "degenerate_texts": few, "is_degenerate": few == len(distinct)}
+    degenerate = sum(count < LEAST_DISTINCT for count in distinct)
+    return {
+        "distinct_tokens": max(distinct),
+        "degenerate_texts": degenerate,
+        "is_degenerate": degenerate == len(distinct),
+    }
 
 
 def logits(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[np.float64]:

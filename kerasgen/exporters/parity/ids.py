@@ -64,7 +64,7 @@ def ask(
         ExportError: the process failed, and the message holds the end of what it said; or it took too long.
     """
     with temporary.folder() as folder:
-        asked = {
+        job = {
             "path": str(path.absolute()),
             "calls": [dict(call) for call in calls],
             "logits": [dict(item) if isinstance(item, Mapping) else {"token_ids": list(item)} for item in logits],
@@ -72,7 +72,7 @@ def ask(
             "texts": list(texts),
             "settings": dict(settings or {}),
         }
-        answer = worker.run("kerasgen.runtime", asked, timeout=timeout)
+        answer = worker.run("kerasgen.runtime", job, timeout=timeout)
         read = [np.load(Path(folder) / f"{index}.npy") for index in range(len(logits))]
     names = ("modules", "load_seconds", "peak_bytes")
     return Answer(answer["calls"], answer["seconds"], answer["encoded"], read, *(answer[name] for name in names))
@@ -114,33 +114,35 @@ def prove_ids(
         ExportError: ids differ, the process failed, or loaded what it should not; `.figures` holds what was seen.
     """
     tokenizer = model.tokenizer
-    some = comparison.prompts(tokenizer, chunks=chunks, longest=longest)
-    counts = comparison.counts(tokenizer, some, longest)
+    prompts = comparison.prompts(tokenizer, chunks=chunks, longest=longest)
+    counts = comparison.counts(tokenizer, prompts, longest)
     alone, together, most = divided(counts)
     raw = {"end_token_id": comparison.never(tokenizer)} | comparison.RAW
-    calls: list[dict[str, Any]] = [{"prompts": [some[place]], "max_new_tokens": counts[place]} | raw for place in alone]
-    calls.append({"prompts": [some[place] for place in together], "max_new_tokens": most} | raw)
+    calls: list[dict[str, Any]] = [
+        {"prompts": [prompts[place]], "max_new_tokens": counts[place]} | raw for place in alone
+    ]
+    calls.append({"prompts": [prompts[place] for place in together], "max_new_tokens": most} | raw)
     encodable = comparison.encodable(tokenizer, texts)
     progress.begin(comparison.GENERATE)
     answer = ask(path, calls, texts=encodable, settings=settings)
 
     progress.begin(comparison.COMPARE)
-    read = comparison.reader(model, comparison.read_length(tokenizer, some, counts))
+    read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
     batches = {
         "alone": ([ids[0] for ids in answer.calls[:-1]], alone, [counts[place] for place in alone]),
         "together": (answer.calls[-1], together, [most] * len(together)),
     }
     figures: dict[str, Any] = {
         "new_tokens": counts,
-        "prompt_lengths": [len(prompt) for prompt in some],
+        "prompt_lengths": [len(prompt) for prompt in prompts],
         "tokens_per_second": counts[0] / answer.seconds[0],
         "load_seconds": answer.load_seconds,
         "peak_bytes": answer.peak_bytes,
         "modules": answer.modules,
         "tokenizer_equal": answer.encoded == [tokenizer.encode(text) for text in encodable],
     }
-    for what, (ids, places, many) in batches.items():
-        asked = [some[place] for place in places], ids, many
+    for what, (ids, places, new_tokens) in batches.items():
+        asked = [prompts[place] for place in places], ids, new_tokens
         figures |= comparison.compared(what, ids, comparison.likeliest(rounded or read, tokenizer, *asked))
         if rounded is not None:
             same = ids == comparison.likeliest(read, tokenizer, *asked)

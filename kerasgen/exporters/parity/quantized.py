@@ -169,14 +169,14 @@ def _alone(branches: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _distances(
     model: LanguageModel, windows: Sequence[list[int]], wanted: Sequence[Logits], written: Sequence[Logits]
 ) -> dict[str, Any]:
-    ours, theirs = (log_softmax(np, np.concatenate(one)) for one in (wanted, written))
-    likeliest = [np.concatenate(one).argmax(axis=-1) for one in (wanted, written)]
-    difference = max(float(np.abs(one - other).max()) for one, other in zip(wanted, written, strict=True))
+    ours, theirs = (log_softmax(np, np.concatenate(logits)) for logits in (wanted, written))
+    likeliest = [np.concatenate(logits).argmax(axis=-1) for logits in (wanted, written)]
+    difference = max(float(np.abs(before - after).max()) for before, after in zip(wanted, written, strict=True))
     places = np.cumsum([0, *map(len, windows)])
-    scored = np.concatenate([np.arange(at, at + len(one) - 1) for at, one in zip(places, windows, strict=False)])
-    targets = np.concatenate([one[1:] for one in windows])
+    scored = np.concatenate([np.arange(at, at + len(window) - 1) for at, window in zip(places, windows, strict=False)])
+    targets = np.concatenate([window[1:] for window in windows])
     nll = {name: float(-rows[scored, targets].mean()) for name, rows in (("of_the_model", ours), ("", theirs))}
-    text = "".join(model.tokenizer.decode(one[1:]) for one in windows)
+    text = "".join(model.tokenizer.decode(window[1:]) for window in windows)
     bits = len(targets) / math.log(2) / max(len(text), 1)
     return {
         "tokens": sum(map(len, windows)),

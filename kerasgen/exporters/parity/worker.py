@@ -28,13 +28,13 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
         ExportError: the process failed, and the message holds the end of what it said; or it took too long.
     """
     with temporary.folder() as folder:
-        asked, answered = Path(folder) / "job.json", Path(folder) / "answer.json"
-        asked.write_text(json.dumps(job), encoding="utf-8")
+        job_path, answer_path = Path(folder) / "job.json", Path(folder) / "answer.json"
+        job_path.write_text(json.dumps(job), encoding="utf-8")
         root = str(Path(kerasgen.__file__).parents[1])
         search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         try:
             done = subprocess.run(
-                [sys.executable, "-m", module, str(asked), str(answered)],
+                [sys.executable, "-m", module, str(job_path), str(answer_path)],
                 env=os.environ | quiet.CHILD | {"PYTHONPATH": search},
                 capture_output=True,
                 encoding="utf-8",
@@ -52,5 +52,5 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
                 f"A fresh process of {module} failed with exit status {done.returncode}, and nothing was kept: "
                 f"{done.stderr.strip()[-1500:]}"
             )
-        answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
+        answer: dict[str, Any] = json.loads(answer_path.read_text(encoding="utf-8"))
         return answer

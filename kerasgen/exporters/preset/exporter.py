@@ -102,10 +102,12 @@ class PresetExporter(Exporter):
         tokenizer, positions = model.tokenizer, model.max_sequence_length
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
         chunk = _PROBED_LENGTH if positions is None else min(_PROBED_LENGTH, max(positions // 4, 1))
-        few = comparison.prompts(tokenizer, chunks=(chunk,), longest=positions or 4 * _PROBED_LENGTH)[:_PROMPTS]
-        longest = len(start) + max(map(len, few)) + comparison.NEW_TOKENS
+        prompts = comparison.prompts(tokenizer, chunks=(chunk,), longest=positions or 4 * _PROBED_LENGTH)[:_PROMPTS]
+        longest = len(start) + max(map(len, prompts)) + comparison.NEW_TOKENS
         longest = longest if positions is None else min(longest, positions)
-        counts = [longest - len(start) - len(prompt) for prompt in few]  # KerasHub's texts of a batch end at one place
+        counts = [
+            longest - len(start) - len(prompt) for prompt in prompts
+        ]  # KerasHub's texts of a batch end at one place
         read = start + comparison.probe(tokenizer, longest - len(start))
         with temporary.folder() as folder:
             job: dict[str, Any] = {
@@ -113,7 +115,7 @@ class PresetExporter(Exporter):
                 "backend": backend.running(),
                 "texts": comparison.encodable(tokenizer, TEXTS + BLANKS),
                 "read": read,
-                "prompts": few,
+                "prompts": prompts,
                 "max_length": longest,
                 "folder": folder,
             }
@@ -123,13 +125,13 @@ class PresetExporter(Exporter):
             written = np.load(Path(folder) / "logits.npy")[:, : tokenizer.vocabulary_size]
         unrounded = comparison.reader(model, longest)
         rounded = unrounded if self.dtype == "float32" else comparison.reader(_rounded(model, self.dtype), longest)
-        chosen = comparison.likeliest(rounded, tokenizer, few, answer["together"], counts)
+        chosen = comparison.likeliest(rounded, tokenizer, prompts, answer["together"], counts)
         figures = {
             **comparison.distances(comparison.logits(model, read), written, read),
             "new_tokens": counts,
-            "prompt_lengths": list(map(len, few)),
+            "prompt_lengths": list(map(len, prompts)),
             **comparison.variety(answer["together"]),
-            "packed_equal": answer["packed"] == [start + prompt for prompt in few],
+            "packed_equal": answer["packed"] == [start + prompt for prompt in prompts],
             "tokenizer_equal": preset_tokenizer(str(directory), model.causal_lm).digest() == tokenizer.digest(),
             **comparison.compared("together", answer["together"], chosen),
             **comparison.compared("alone", answer["alone"], chosen[-1:]),
@@ -148,7 +150,7 @@ class PresetExporter(Exporter):
         )
         figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
         if self.dtype != "float32":
-            own = comparison.likeliest(unrounded, tokenizer, few, answer["together"], counts)
+            own = comparison.likeliest(unrounded, tokenizer, prompts, answer["together"], counts)
             figures["like_the_unrounded_model"] = answer["together"] == own
         comparison.require(figures, "KerasHub alone does otherwise than the model", tolerance=TOLERANCE[self.dtype])
         return figures

@@ -151,9 +151,15 @@ class TransformersExporter(Exporter):
         special = tokenizer.special_tokens.values()
         shown = [[*tokenizer.encode(PLAIN), token_id, *tokenizer.encode(PLAIN)] for token_id in special]
         with temporary.folder() as folder:
-            asked = job | {"backend": backend.running(), "read": read, "folder": folder, "texts": texts, "shown": shown}
+            worker_job = job | {
+                "backend": backend.running(),
+                "read": read,
+                "folder": folder,
+                "texts": texts,
+                "shown": shown,
+            }
             progress.begin(comparison.GENERATE)
-            answer = worker.run("kerasgen.exporters.transformers.worker", asked)
+            answer = worker.run("kerasgen.exporters.transformers.worker", worker_job)
             progress.begin(comparison.COMPARE)
             written = np.load(Path(folder) / "logits.npy")
         same = {
@@ -256,10 +262,10 @@ def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: R
         return None
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
     texts = comparison.encodable(tokenizer, texts_of(tokenizer))
-    asked = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
+    worker_job = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
     progress.plan(_TRANSFORMERS)
     progress.begin(_TRANSFORMERS)
-    answer = worker.run("kerasgen.exporters.transformers.transformers_worker", asked)
+    answer = worker.run("kerasgen.exporters.transformers.transformers_worker", worker_job)
     encoded = [tokenizer.encode(text) for text in texts]
     figures = {
         "version": answer["version"],
