@@ -60,6 +60,8 @@ _ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
     "lora_alpha": ("alpha",),
     "lora_r": ("rank",),
     "lora_rank": ("rank",),
+    "load_in_4bit": ("quantize",),
+    "load_in_8bit": ("quantize",),
     "lr": ("learning_rate",),
     "lr_scheduler": ("schedule",),
     "lr_scheduler_type": ("schedule",),

@@ -199,6 +199,7 @@ class Pipeline(Evaluator):
             callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0)
         self._corpus().source.check()
         survey = self._survey(show=verbose != 0)
+        self.tuner.load_base(lambda: self.model)
         unfamiliar = self._unfamiliar(survey)
         for message in unfamiliar:
             warnings.warn(message, KerasgenWarning, stacklevel=3)

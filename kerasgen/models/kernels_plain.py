@@ -24,3 +24,8 @@ def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
 def affine(x: Any, kernel: Any, bias: Any) -> Any:
     """Return `x @ kernel + bias`, of `(rows, width)`, `(width, columns)` and `(columns,)`; of no bias, `x @ kernel`."""
     return ops.matmul(x, kernel) if bias is None else ops.matmul(x, kernel) + bias
+
+
+def frozen_product(x: Any, held: Any, restore: Any) -> Any:
+    """Return `x @ restore(held, x.dtype)`, the product with the matrix that codes stand for."""
+    return ops.matmul(x, restore(held, x.dtype))

@@ -189,6 +189,31 @@ def affine(x: Any, kernel: Any, bias: Any) -> Any:
     return function(x, tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
 
 
+def frozen_product(x: Any, held: Any, restore: Any) -> Any:
+    """Return `x @ restore(held, x.dtype)`; the backward pass keeps the codes alone and makes the matrix again.
+
+    Either is made when its other side is there, for TensorFlow would make those of all layers at once.
+
+    Args:
+        x: float `(rows, width)`.
+        held: codes and what belongs to them; they have no gradient.
+        restore: returns the matrix that they stand for, `(width, columns)`.
+    """
+
+    def matrix(side: Any) -> Any:
+        with tf.control_dependencies([side]):
+            return restore(tuple(tf.identity(part) for part in held), side.dtype)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def function(x: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Any) -> Any:
+            return tf.matmul(upstream, matrix(upstream), transpose_b=True)
+
+        return tf.matmul(x, matrix(x)), gradient
+
+    return function(x)
+
+
 def attention(qkv: Any, segment_ids: Any, num_heads: int, rate: float, seed: Any, layout: Layout | None = None) -> Any:
     """Return what each position gathers from the positions of its document up to itself.
 

@@ -4,57 +4,70 @@ Keras's own `EinsumDense.enable_lora` shares the second matrix among heads and g
 another model of more weights. Here a layer becomes one of a class derived from its own, whose `kernel` is the sum, so
 that KerasHub's forward pass computes the same as kerasgen's. Imports Keras: import it late.
 
-Source: Hu et al. 2021 (arXiv 2106.09685); Kalajdzievski 2023 (arXiv 2312.03732) for the scale by the rank's root.
+Source: Hu et al. 2021 (arXiv 2106.09685); Kalajdzievski 2023 (arXiv 2312.03732) for the scale by the rank's root; Liu
+et al. 2024 (arXiv 2402.09353) for magnitudes of their own (DoRA).
 """
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from keras import ops
 
+from kerasgen.models import projections, quantized_base
+
 _CLASSES: dict[type, type] = {}
+THIN = ("lora_kernel_a", "lora_kernel_b", "lora_magnitude")
+"""What the variables of an adapter are called; the last one is DoRA's."""
 
 
 class _Adapted:
     """What a Keras layer is besides while it carries such an adapter."""
 
     lora_scale: float
+    lora_magnitude: Any
 
     @property
     def kernel(self) -> Any:
         """The kernel and the product of the thin matrices, in the kernel's shape."""
         layer: Any = self
-        plain = layer._kernel
-        inputs, outputs = sides(layer)
-        order = [*inputs, *outputs]
-        together = ops.matmul(layer.lora_kernel_a, layer.lora_kernel_b) * layer.lora_scale
-        together = ops.reshape(together, [plain.shape[axis] for axis in order])
-        together = ops.transpose(together, [order.index(axis) for axis in range(len(order))])
-        return ops.cast(ops.add(plain, together), layer.compute_dtype)
+        together = _sum(layer)
+        if layer.lora_magnitude is not None:
+            together = together * magnitudes(layer)
+        return ops.cast(projections.from_matrix(layer, together, ops), layer.compute_dtype)
 
     def _get_kernel_with_merged_lora(self) -> tuple[Any, Any, Any]:
         """What Keras writes into a file, and no scales of codes."""
         return self.kernel, None, None
 
 
-def sides(layer: Any) -> tuple[list[int], list[int]]:
-    """Return the axes of a dense or einsum-dense layer's kernel that are summed over, and the others."""
-    given, _, rest = getattr(layer, "equation", "").partition(",")
-    kernel, _, made = rest.partition("->")
-    axes = range(len(layer._kernel.shape))
-    summed = [axis for axis in axes if kernel[axis] in given and kernel[axis] not in made] if kernel else [0]
-    return summed, [axis for axis in axes if axis not in summed]
+def frozen(layer: Any) -> Any:
+    """Return the matrix beside a layer's adapter, float32 `(rows, columns)`, whether it is held as floats or codes."""
+    if quantized_base.is_on(layer):
+        return quantized_base.restored(layer, "float32")
+    return projections.to_matrix(layer, ops.cast(layer._kernel, "float32"), ops)
+
+
+def _sum(layer: Any) -> Any:
+    return frozen(layer) + ops.matmul(layer.lora_kernel_a, layer.lora_kernel_b) * layer.lora_scale
+
+
+def magnitudes(layer: Any) -> Any:
+    """Return by what DoRA multiplies each output of a layer, biases left out: float32 `(columns,)`.
+
+    It is the learned magnitude by the norm of the sum's column, which is taken to be constant for a gradient, as its
+    paper's section 4.3 has it.
+    """
+    norms = ops.sqrt(ops.sum(ops.square(_sum(layer)), axis=0))
+    return ops.convert_to_tensor(layer.lora_magnitude) / ops.stop_gradient(norms)
 
 
 def smaller_side(layer: Any) -> int:
     """Return the most that the rank of a layer's adapter can be."""
-    shape = layer._kernel.shape
-    return min(int(prod(shape[axis] for axis in axes)) for axes in sides(layer))
+    return min(projections.matrix_shape(layer))
 
 
-def enable(layer: Any, rank: int, alpha: float, *, rank_stabilized: bool) -> None:
+def enable(layer: Any, rank: int, alpha: float, *, rank_stabilized: bool, use_dora: bool = False) -> None:
     """Put an adapter on a built layer that carries none; its second matrix is zero, and its first one to be drawn.
 
     Args:
@@ -62,18 +75,26 @@ def enable(layer: Any, rank: int, alpha: float, *, rank_stabilized: bool) -> Non
         rank: columns of the thin matrices.
         alpha: their product is scaled by `alpha / rank`.
         rank_stabilized: whether it is scaled by `alpha / rank ** 0.5` instead.
+        use_dora: whether each output's magnitude is learned beside.
     """
-    shape = layer._kernel.shape
-    rows, columns = (prod(shape[axis] for axis in axes) for axes in sides(layer))
+    rows, columns = projections.matrix_shape(layer)
     plain = type(layer)
     if plain not in _CLASSES:  # of the same name, by which Keras finds the layer's class in its files
         said = {"__module__": plain.__module__, "__qualname__": plain.__qualname__}
         _CLASSES[plain] = type(plain.__name__, (_Adapted, plain), said)
+    shapes: dict[str, tuple[int, ...]] = {"lora_kernel_a": (rows, rank), "lora_kernel_b": (rank, columns)}
+    if use_dora:
+        shapes["lora_magnitude"] = (columns,)
     layer._tracker.unlock()
-    for name, thin in (("lora_kernel_a", (rows, rank)), ("lora_kernel_b", (rank, columns))):
+    for name, thin in shapes.items():
         setattr(layer, name, layer.add_weight(name=name, shape=thin, initializer="zeros", dtype="float32"))
+    if use_dora:
+        layer.lora_magnitude.assign(ops.sqrt(ops.sum(ops.square(frozen(layer)), axis=0)))
+    else:
+        layer.lora_magnitude = None
     layer._tracker.lock()
-    layer._kernel.trainable = False
+    if layer._kernel is not None:
+        layer._kernel.trainable = False
     layer.lora_enabled, layer.lora_rank, layer.lora_alpha = True, rank, alpha
     layer.lora_scale = alpha / (rank**0.5 if rank_stabilized else rank)
     layer.__class__ = _CLASSES[plain]
@@ -82,6 +103,11 @@ def enable(layer: Any, rank: int, alpha: float, *, rank_stabilized: bool) -> Non
 def is_on(layer: Any) -> bool:
     """Return whether a layer carries an adapter of this form."""
     return isinstance(layer, _Adapted)
+
+
+def thin(layer: Any) -> dict[str, Any]:
+    """Return the variables of a layer's adapter, in either form, by their names."""
+    return {name: found for name in THIN if (found := getattr(layer, name, None)) is not None}
 
 
 def forget(layer: Any) -> None:

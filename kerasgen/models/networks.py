@@ -9,7 +9,7 @@ import keras_hub
 
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models import deferred_weights
+from kerasgen.models import deferred_weights, keras_decoder, quantized_base
 from kerasgen.models.architectures import keras_weights, tensors
 from kerasgen.models.architectures.base import Architecture
 from kerasgen.models.architectures.tensors import Format, Take
@@ -45,8 +45,10 @@ def build(
         with deferred_weights.deferred():
             container = Container(config, context_length=context_length)
         variables = container.variables_by_name()
+        given = quantized_base.of_tensors(lambda: container.decoder)
         for name, numbers in _weights(architecture, config, take, kind):
             deferred_weights.give(variables[name], numbers)
+            given(variables[name])
         return container
     assert architecture.backbone is not None
     length = {architecture.length_argument: context_length or _LONG} if architecture.length_argument else {}
@@ -54,12 +56,14 @@ def build(
     with deferred_weights.deferred():
         backbone = getattr(keras_hub.models, architecture.backbone)(**made, dtype="float32")
     held = {name: place for place in keras_weights.places(architecture, backbone) for name in place.names}
+    given = quantized_base.of_tensors(lambda: keras_decoder.of_backbone(backbone))
     waiting: dict[str, Any] = {}
     for name, numbers in _weights(architecture, config, take, kind):
         waiting[name] = numbers
         place = held[name]
         if all(each in waiting for each in place.names):
             deferred_weights.give(place.variable, place.joined(waiting))
+            given(place.variable)
             for each in place.names:
                 del waiting[each]
     for variable in backbone.variables:

@@ -18,7 +18,7 @@ from keras import ops
 from kerasgen.decoder.arithmetic import activate, normalize
 from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, Roles, block
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
-from kerasgen.models import low_rank, packed_attention
+from kerasgen.models import low_rank, packed_attention, projections, quantized_base
 from kerasgen.models.keras_decoder import KerasDecoder, bias_of, has_heads_first, scale_of
 
 
@@ -261,7 +261,9 @@ class _Hooks:
 
 
 def _queries_keys_values(parts: list[Any], x: Any) -> Any:
-    """Queries, keys and values side by side, `(rows, columns)`, from one product."""
+    """Queries, keys and values side by side, `(rows, columns)`, from one product of floats."""
+    if any(quantized_base.is_on(part) or _has_magnitude(part) for part in parts):
+        return ops.concatenate([_dense(part, x) for part in parts], axis=1)
     kernels = [_matrix(part, x) for part in parts]
     biases = [None if part.bias is None else _vector(part.bias, x.dtype) for part in parts]
     bias = None
@@ -277,13 +279,28 @@ def _queries_keys_values(parts: list[Any], x: Any) -> Any:
 def _dense(layer: Any, x: Any) -> Any:
     """A dense or einsum-dense layer without its activation, on `(rows, width)`."""
     bias = None if layer.bias is None else _vector(layer.bias, x.dtype)
-    found = _kernels().affine(x, _matrix(layer, x), bias)
+    if _has_magnitude(layer):
+        found = (_frozen(layer, x, None) + _adapted(layer, x)) * ops.cast(low_rank.magnitudes(layer), x.dtype)
+        return found if bias is None else found + bias
+    found = _frozen(layer, x, bias)
     return found + _adapted(layer, x) if layer.lora_enabled else found
+
+
+def _has_magnitude(layer: Any) -> bool:
+    return low_rank.is_on(layer) and layer.lora_magnitude is not None
+
+
+def _frozen(layer: Any, x: Any, bias: Any) -> Any:
+    """The product with a layer's own kernel, its adapter left out."""
+    if not quantized_base.is_on(layer):
+        return _kernels().affine(x, _matrix(layer, x), bias)
+    found = _kernels().frozen_product(x, *quantized_base.parts(layer))
+    return found if bias is None else found + bias
 
 
 def _adapted(layer: Any, x: Any) -> Any:
     """What a layer's adapter adds, `(rows, columns)`; zeros where it has none."""
-    columns = prod(layer._kernel.shape) // x.shape[-1]
+    columns = prod(projections.shape(layer)) // x.shape[-1]
     if not layer.lora_enabled:
         return ops.zeros((ops.shape(x)[0], columns), x.dtype)
     thin_a, thin_b = ops.cast(layer.lora_kernel_a, x.dtype), ops.cast(layer.lora_kernel_b, x.dtype)

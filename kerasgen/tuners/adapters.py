@@ -16,9 +16,10 @@ import numpy as np
 from kerasgen import limits
 from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.files import atomic
-from kerasgen.models import low_rank
+from kerasgen.models import forward, low_rank, projections, quantized_base
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
+from kerasgen.models.quantized_base import Scheme
 
 WEIGHTS_FILE = "adapter.safetensors"
 CONFIG_FILE = "adapter.json"
@@ -28,6 +29,7 @@ GROUPS = {"attention": _ATTENTION, "mlp": _MLP, "all": _ATTENTION + _MLP}
 """Names of several roles together."""
 
 Form: TypeAlias = Literal["paper", "keras"]
+_LATER = {"use_dora": False, "quantize": None}  # settings that a file lacks where they are these
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class AdapterConfig:
         form: `"paper"` has one pair of matrices for a projection; `"keras"` is that of `EinsumDense.enable_lora`, whose
             second matrix the heads share.
         rank_stabilized: whether the product is scaled by `alpha / rank ** 0.5`, in the paper's form.
+        use_dora: whether each output's magnitude is learned beside (DoRA), in the paper's form.
+        quantize: in what the frozen base is held, `"int8"` or `"int4"`, or None for what it is in.
     """
 
     rank: int
@@ -49,6 +53,8 @@ class AdapterConfig:
     targets: tuple[str, ...] | None
     form: Form = "paper"
     rank_stabilized: bool = False
+    use_dora: bool = False
+    quantize: Scheme | None = None
 
 
 def check(model: LanguageModel, config: AdapterConfig) -> None:
@@ -74,7 +80,8 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
     if config.form == "paper":
         smaller = min(map(low_rank.smaller_side, layers))
     else:
-        smaller = min(min(prod(layer.kernel.shape[:-1]), layer.kernel.shape[-1]) for layer in layers)
+        shapes = [projections.shape(layer) for layer in layers]
+        smaller = min(min(prod(shape[:-1]), shape[-1]) for shape in shapes)
     if config.rank > smaller:
         raise TuneArgumentError(
             f"LoRA `rank` must be between 1 and the kernel's smaller side ({smaller}). "
@@ -82,22 +89,39 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
         )
 
 
-def enable(model: LanguageModel, config: AdapterConfig, *, seed: int) -> None:
+def enable(model: LanguageModel, config: AdapterConfig, *, seed: int, trains_tokens: bool = False) -> None:
     """Freeze the model and put an adapter on each target, unless it carries such adapters already, in either form.
 
-    The first thin matrix is drawn from the seed, the second is zero: the model computes what it did before.
+    The first thin matrix is drawn from the seed, the second is zero: the model computes what it did before, but for
+    what a base loses that is held in int8 or int4 from now on.
+
+    Args:
+        model: to put them on.
+        config: which, and where.
+        seed: of the first matrices.
+        trains_tokens: whether the table of token embeddings is tuned too, so that it stays floats.
 
     Raises:
         TuneArgumentError: as `check`.
     """
     check(model, config)
     carried = current(model)
-    if carried is None or replace(carried, form=config.form) != _resolved(model, config):
-        merge(model)
+    if carried is None or _differ(carried, _resolved(model, config)):
+        if carried is not None:
+            merge(model)
+        if config.form == "keras":
+            merge(model)  # the base too, for Keras's form needs floats
+        hold(model, config.quantize, trains_tokens=trains_tokens)
         targets = _targeted(model, config)
         for index, layer in enumerate(targets):
             if config.form == "paper":
-                low_rank.enable(layer, config.rank, config.alpha, rank_stabilized=config.rank_stabilized)
+                low_rank.enable(
+                    layer,
+                    config.rank,
+                    config.alpha,
+                    rank_stabilized=config.rank_stabilized,
+                    use_dora=config.use_dora,
+                )
             else:
                 layer.enable_lora(config.rank, lora_alpha=config.alpha)
             shape = layer.lora_kernel_a.shape
@@ -108,6 +132,71 @@ def enable(model: LanguageModel, config: AdapterConfig, *, seed: int) -> None:
     freeze(model)
 
 
+def _differ(carried: AdapterConfig, wanted: AdapterConfig) -> bool:
+    """Whether adapters that a model carries are others than those that are wanted, whatever their form."""
+    same_base = wanted.quantize is None or wanted.quantize == carried.quantize
+    return not same_base or replace(carried, form=wanted.form, quantize=wanted.quantize) != wanted
+
+
+def hold(model: LanguageModel, scheme: Scheme | None, *, trains_tokens: bool = False) -> None:
+    """Hold the frozen base in int8 or int4, one weight after another; nothing happens for None.
+
+    A base that is held in another scheme has the numbers of that one rounded again. Adapters are merged first.
+
+    Args:
+        model: whose layers hold codes from now on.
+        scheme: which.
+        trains_tokens: whether the table of token embeddings stays floats.
+
+    Raises:
+        TuneArgumentError: KerasHub has quantized the model, or nothing describes it.
+    """
+    present = quantized_base.scheme_of(model.network)
+    if scheme is None or present == scheme:
+        return
+    check_base(model, scheme)
+    if current(model) is not None or present is not None:
+        merge(model)
+    decoder = forward.decoder_of(model)
+    quantized_base.hold(quantized_base.targets(decoder, tokens=not trains_tokens), scheme)
+    if hasattr(model.network, "generate_function"):
+        model.network.generate_function = None  # it was compiled with other variables
+
+
+def check_base(model: LanguageModel, scheme: Scheme | None) -> None:
+    """Say whether a model's base can be held in int8 or int4, and change nothing.
+
+    Raises:
+        TuneArgumentError: KerasHub has quantized the model, or nothing describes it.
+    """
+    if scheme is None:
+        return
+    modes = quantization_modes(model.network)
+    if modes:
+        raise TuneArgumentError(
+            f"The model is quantized by Keras ({', '.join(modes)}), which rounds what enters a layer too. Load it anew "
+            f"and leave out causal_lm.quantize(…): quantize={scheme!r} holds its weights so that adapters learn."
+        )
+    if forward.decoder_of(model) is None:
+        raise TuneArgumentError(
+            f"quantize={scheme!r} is for models that kerasgen describes, and this {model.kind} is none. Leave it out, "
+            "or name another model."
+        )
+
+
+def held(model: LanguageModel) -> dict[str, str]:
+    """Return what a report says of a base that is held as codes: empty for one of floats."""
+    scheme = quantized_base.scheme_of(model.network)
+    if scheme is None:
+        return {}
+    sizes = ((prod(each.shape), 1 if each.dtype in ("int8", "uint8") else 4) for each in model.network.weights)
+    stored, floats = sum(map(prod, sizes)), 4 * quantized_base.count_params(model.network)
+    return {
+        "base": f"the tuner's quantize= asks for it: {stored / 2**20:,.1f} MiB with the adapters, and "
+        f"{floats / 2**20:,.1f} MiB in float32; merged, a weight is what its code stands for and what the adapters add"
+    }
+
+
 def freeze(model: LanguageModel) -> None:
     """Let only the adapters be trainable."""
     carrying = {id(layer) for layer in _carrying(model)}
@@ -116,7 +205,8 @@ def freeze(model: LanguageModel) -> None:
         if not layer._layers:
             layer.trainable = id(layer) in carrying
     for layer in _carrying(model):
-        layer._kernel.trainable = False
+        if layer._kernel is not None:
+            layer._kernel.trainable = False
         if getattr(layer, "bias", None) is not None:
             layer.bias.trainable = False
 
@@ -130,10 +220,12 @@ def train_token_table(model: LanguageModel) -> None:
 
 
 def merge(model: LanguageModel) -> None:
-    """Add each adapter into the weight beside it and take it off; nothing happens if there is none.
+    """Add each adapter into the weight beside it and take it off; a base held as codes becomes floats again.
+
+    Where there is neither, nothing happens. A float that was a code is the one that the code stands for.
 
     Raises:
-        TuneArgumentError: the weights beside them are quantized.
+        TuneArgumentError: the weights beside them are quantized by Keras.
     """
     modes = quantization_modes(model.network) if _carrying(model) else []
     if modes:
@@ -141,22 +233,30 @@ def merge(model: LanguageModel) -> None:
             f"The adapters stand beside weights that are quantized ({', '.join(modes)}), into which they can't be "
             "added. Merge them before causal_lm.quantize(…)."
         )
+    if not _carrying(model) and quantized_base.scheme_of(model.network) is None:
+        return
     for layer in _carrying(model):
         merged = np.asarray(layer.kernel)
-        thin = [layer.lora_kernel_a, layer.lora_kernel_b]
-        layer._kernel.assign(merged)
+        thin = list(low_rank.thin(layer).values())
         layer.lora_enabled = False
         layer.lora_rank = None
         layer._tracker.unlock()
         for variable in thin:
             layer._untrack_variable(variable)
         layer.lora_kernel_a = layer.lora_kernel_b = None
+        layer.__dict__.pop("lora_magnitude", None)
         low_rank.forget(layer)
         layer._tracker.lock()
+        if quantized_base.is_on(layer):
+            quantized_base.release(layer, merged)
+        else:
+            layer._kernel.assign(merged)
         layer._kernel.trainable = True
         if getattr(layer, "bias", None) is not None:
             layer.bias.trainable = True
     for layer in _layers(model):
+        if quantized_base.is_on(layer):
+            quantized_base.release(layer)
         layer.trainable = True
 
 
@@ -172,6 +272,8 @@ def current(model: LanguageModel) -> AdapterConfig | None:
         targets=tuple(sorted({layer.name for layer in carrying})),
         form="paper" if low_rank.is_on(carrying[0]) else "keras",
         rank_stabilized=low_rank.is_on(carrying[0]) and carrying[0].lora_scale != scale,
+        use_dora=low_rank.is_on(carrying[0]) and carrying[0].lora_magnitude is not None,
+        quantize=quantized_base.scheme_of(model.network),
     )
 
 
@@ -200,7 +302,8 @@ def save(model: LanguageModel, directory: Path) -> None:
         raise TuneArgumentError("This model carries no adapters. Save the whole model instead.")
     tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
     base = {"weights": digest_of_others(model), "tokenizer": model.tokenizer.digest()}
-    settings = asdict(config) | {"base": base}
+    settings = {name: value for name, value in asdict(config).items() if value != _LATER.get(name, "a setting")}
+    settings |= {"base": base}
     atomic.write(directory / WEIGHTS_FILE, save(tensors))  # safetensors' own writer has errors of its own
     atomic.write(directory / CONFIG_FILE, json.dumps(settings, indent=2, allow_nan=False) + "\n")
 
@@ -222,7 +325,10 @@ def load(model: LanguageModel, directory: Path) -> None:
         form = saved.get("form", "keras")  # which those of kerasgen 0.1 don't say
         if form not in get_args(Form):
             raise ValueError(f"their form is {form!r}")
-        config = AdapterConfig(saved["rank"], saved["alpha"], targets, form=form, rank_stabilized=stabilized)
+        later = {name: saved.get(name, value) for name, value in _LATER.items()}
+        if later["quantize"] not in (None, *quantized_base.SCHEMES):
+            raise ValueError(f"their base is held in {later['quantize']!r}")
+        config = AdapterConfig(saved["rank"], saved["alpha"], targets, form, stabilized, **later)
         base = dict(saved.get("base", {}))  # adapters of kerasgen 0.1 don't say
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as cause:
         raise ModelFormatError(f"The adapters in {directory} can't be read: {cause}") from cause
@@ -301,5 +407,5 @@ def _carrying(model: LanguageModel) -> list[Any]:
 def _thin(model: LanguageModel) -> Iterator[tuple[str, Any]]:
     """Yield the adapters' variables, numbered by their place, because names of layers repeat."""
     for index, layer in enumerate(_carrying(model)):
-        yield f"{index:04d}.{layer.name}.lora_kernel_a", layer.lora_kernel_a
-        yield f"{index:04d}.{layer.name}.lora_kernel_b", layer.lora_kernel_b
+        for name, variable in low_rank.thin(layer).items():
+            yield f"{index:04d}.{layer.name}.{name}", variable

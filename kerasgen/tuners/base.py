@@ -95,6 +95,7 @@ class TuneReport:
         batch_size: rows of a batch.
         held_out_documents: documents held out; each validation says how many of them it scored.
         warnings: what speaks against the run's coming to what was meant.
+        base: in what the frozen weights beside adapters were held, `"int8"` or `"int4"`; `"float32"` else.
     """
 
     steps: int
@@ -131,6 +132,7 @@ class TuneReport:
     held_out_documents: int = 0
     warnings: Sequence[str] = ()
     model: str = ""
+    base: str = "float32"
 
     @property
     def loss(self) -> float:
@@ -342,6 +344,14 @@ class FineTuner(metaclass=Checked):
             What was done and why, as JSON can hold it; see `kerasgen.tuners.vocabulary.adapt`. Empty for nothing.
         """
         return {}
+
+    def load_base(self, load: Callable[[], LanguageModel]) -> LanguageModel:
+        """Return the model that shall be tuned, its weights held as the tuner's settings say; by default, as they are.
+
+        Args:
+            load: returns the model, which it may have loaded before.
+        """
+        return load()
 
     def tune(
         self, model: LanguageModel, train: EncodedDocuments, held_out: EncodedDocuments | None = None, **settings: Any

@@ -98,7 +98,7 @@ def fingerprint_then(saved: checkpoints.Checkpoint, trainer: Trainer) -> dict[st
         )
     added = {"remat": False, "vocabulary": "keep", "validation_tokens": None, "distribution": None}
     if then["tuner"] == "LoraTuner":
-        added |= {"form": "keras", "rank_stabilized": False}
+        added |= {"form": "keras", "rank_stabilized": False, "use_dora": False, "quantize": None}
     return then | added | {"backend": keras.config.backend()}
 
 

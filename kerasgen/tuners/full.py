@@ -17,17 +17,19 @@ class FullTuner(GradientTuner):
     """
 
     def tune_job(self, job: TuneJob) -> TuneReport:
-        """Tune every weight in place; see `FineTuner.tune`. Adapters that the model carries are merged first.
+        """Tune every weight in place; see `FineTuner.tune`.
 
+        Adapters that the model carries are merged first, and a base that is held as codes becomes floats again.
         Layers that a person froze in a model that they handed over stay frozen.
         """
+        from kerasgen.models import quantized_base
         from kerasgen.models.live import is_live
         from kerasgen.tuners import adapters, training
 
         model = job.model
 
         def unfreeze() -> None:
-            if adapters.current(model) is not None:
+            if adapters.current(model) is not None or quantized_base.scheme_of(model.network) is not None:
                 adapters.merge(model)
             elif not is_live(model):
                 model.network.trainable = True

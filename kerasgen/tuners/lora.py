@@ -29,8 +29,13 @@ class LoraTuner(GradientTuner):
         form: `"paper"` learns one pair of thin matrices for a projection, as peft does; `"keras"` is that of Keras's
             `EinsumDense`: each head has a first matrix of its own, and all share the second, as in 0.1.0.
         rank_stabilized: scale the product by `alpha / rank ** 0.5` (rsLoRA), in the paper's form.
+        use_dora: learn each output's magnitude beside its direction (DoRA), in the paper's form.
+        quantize: hold the frozen weights in `"int8"`, a scale for each output, or in `"int4"`, one for each 64 of an
+            output's inputs (QLoRA); tables of embeddings are held in int8, a scale for each row. Merged, a weight is
+            the float that its code stands for, and what the adapters add. None leaves the weights as they are held.
 
-    Source: Hu et al. 2021, arXiv 2106.09685; Kalajdzievski 2023, arXiv 2312.03732 (rsLoRA).
+    Source: Hu et al. 2021, arXiv 2106.09685; Kalajdzievski 2023, arXiv 2312.03732 (rsLoRA); Liu et al. 2024, arXiv
+    2402.09353 (DoRA); Dettmers et al. 2023, arXiv 2305.14314 (QLoRA).
     """
 
     rank: int = 8
@@ -38,6 +43,8 @@ class LoraTuner(GradientTuner):
     targets: tuple[str, ...] | None = None
     form: Literal["paper", "keras"] = "paper"
     rank_stabilized: bool = False
+    use_dora: bool = False
+    quantize: Literal["int8", "int4"] | None = None
     learning_rate: float | Any = 1e-3
 
     def __post_init__(self) -> None:
@@ -46,10 +53,17 @@ class LoraTuner(GradientTuner):
         self._check_number("alpha", above=0.0)
         if self.form not in ("paper", "keras"):
             raise TuneArgumentError(f"form must be 'paper' or 'keras'. Received: {self.form!r}.")
-        if not isinstance(self.rank_stabilized, bool):
-            raise TuneArgumentError(f"rank_stabilized must be True or False. Received: {self.rank_stabilized!r}.")
-        if self.rank_stabilized and self.form != "paper":
-            raise TuneArgumentError("rank_stabilized is for the paper's form. Leave out form='keras'.")
+        for name in ("rank_stabilized", "use_dora"):
+            if not isinstance(getattr(self, name), bool):
+                raise TuneArgumentError(f"{name} must be True or False. Received: {getattr(self, name)!r}.")
+        self._check_choice("quantize", (None, "int8", "int4"))
+        for name in ("rank_stabilized", "use_dora", "quantize"):
+            if getattr(self, name) and self.form != "paper":
+                raise TuneArgumentError(f"{name} is for the paper's form. Leave out form='keras'.")
+        if self.quantize and self.distribution is not None:
+            raise TuneArgumentError(
+                f"quantize={self.quantize!r} is for one device. Leave it out, or distribution={self.distribution!r}."
+            )
         if self.targets is not None:
             targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
             if not targets or not all(isinstance(name, str) and name for name in targets):
@@ -71,6 +85,22 @@ class LoraTuner(GradientTuner):
         tuner = self if self.vocabulary is not None else dataclasses.replace(self, vocabulary="keep")
         return super(LoraTuner, tuner).adapt_vocabulary(model, texts, held_out, cache=cache)
 
+    def load_base(self, load: Callable[[], LanguageModel]) -> LanguageModel:
+        """Return the model, its weights held as `quantize` says; see `FineTuner.load_base`.
+
+        Where new rows of the embeddings may be tuned, the vocabulary is changed first, over floats.
+        """
+        if self.quantize is None or self.vocabulary not in (None, "keep"):
+            return load()
+        from kerasgen.models import quantized_base
+
+        with quantized_base.loading(self.quantize):
+            model = load()
+        from kerasgen.tuners import adapters
+
+        adapters.hold(model, self.quantize)
+        return model
+
     def tune_job(self, job: TuneJob) -> TuneReport:
         """Tune adapters beside the weights; see `FineTuner.tune`.
 
@@ -88,13 +118,22 @@ class LoraTuner(GradientTuner):
             targets=self.targets,
             form=self.form,
             rank_stabilized=self.rank_stabilized,
+            use_dora=self.use_dora,
+            quantize=self.quantize,
         )
         adapters.check(job.model, config)
+        adapters.check_base(job.model, self.quantize)
         first_added = added_rows(job.model, self.vocabulary or "keep")
 
         def prepare() -> None:
-            adapters.enable(job.model, config, seed=job.seed)
+            adapters.enable(job.model, config, seed=job.seed, trains_tokens=first_added is not None)
             if first_added is not None:
                 adapters.train_token_table(job.model)
 
-        return training.run(job, self, prepare=prepare, first_row=first_added or 0)
+        report = training.run(job, self, prepare=prepare, first_row=first_added or 0)
+        held = adapters.held(job.model)
+        if not held:
+            return report
+        scheme = adapters.current(job.model)
+        assert scheme is not None
+        return dataclasses.replace(report, base=str(scheme.quantize), reasons={**report.reasons, **held})

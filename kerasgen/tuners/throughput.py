@@ -50,7 +50,9 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
     per_token: float = 0.0
     for layer in holder._flatten_layers(include_self=False):
         for variable in layer.weights if not layer._layers else ():
-            if variable.path.endswith("kernel") or "lora_kernel" in variable.path:
+            if variable.path.endswith("kernel_codes"):
+                per_token += 4 * prod(layer.quantized_shape)
+            elif variable.path.endswith("kernel") or "lora_kernel" in variable.path:
                 per_token += prod(variable.shape) * (6 if variable.trainable else 4)
     if model.causal_lm is None:
         config, embedding = model.container.config, model.container.decoder.parts["embedding"]["tokens"]
@@ -60,7 +62,7 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
         embedding = getattr(holder, "token_embedding", None)
         layers, width = getattr(holder, "num_layers", 0), getattr(holder, "hidden_dim", 0)
     if embedding is not None:
-        table = prod(embedding.embeddings.shape)
+        table = embedding.input_dim * embedding.output_dim
         per_token += table * (6 if embedding.trainable_variables else 4)
     return float(per_token + 12.0 * layers * width * sequence_length)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from kerasgen import backend as backends
 from kerasgen import fork_safety, quiet
+from kerasgen.models import quantized_base
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
@@ -195,7 +196,7 @@ class _Run:
             documents=len(self.job.train),
             sequence_length=self.sequence_length,
             packing=self.packing,
-            parameters=_count(network.weights),
+            parameters=quantized_base.count_params(network),
             trainable_parameters=_count(network.trainable_weights) - self.first_row * self.model.hidden_dim,
             backend=keras.config.backend(),
             precision=settings.precision,

@@ -54,7 +54,8 @@ def require_trainable(model: LanguageModel) -> None:
     if modes:
         raise TuneArgumentError(
             f"The model is quantized ({', '.join(modes)}), and what is rounded to a few values can't be tuned. "
-            "Tune it before it is quantized: load it anew, fit, and call causal_lm.quantize(…) afterwards."
+            "Tune it before it is quantized: load it anew, fit, and call causal_lm.quantize(…) afterwards. To tune "
+            "adapters beside frozen weights in int8 or int4, load it anew and use kg.LoraTuner(quantize='int8')."
         )
 
 
