@@ -39,9 +39,9 @@ def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -
     if path is None:
         return make()
     try:
-        held = limits.read_json(path)
-        content = held["content"]
-        if isinstance(content, dict) and held["sha256"] == _digest(content):
+        record = limits.read_json(path)
+        content = record["content"]
+        if isinstance(content, dict) and record["sha256"] == _digest(content):
             return content
         _log.warning("%s is damaged, and is written anew.", path)
     except (OSError, ValueError, KeyError, TypeError):  # nothing is there, or nothing that can be read

@@ -37,26 +37,25 @@ class Location:
 
     def __str__(self) -> str:
         """Say what it is and, if kerasgen opens it, which call does."""
-        shown = str(self.path)
+        path = str(self.path)
         if self.kind == "folder":
-            return f"{shown!r} is a folder of other files: {_listing(self.path)}."
+            return f"{path!r} is a folder of other files: {_listing(self.path)}."
         if self.kind == "nothing":
             return _nothing(self.path)
         sentences: dict[Kind, str] = {
-            "pipeline": f"{shown!r} is a saved pipeline. Open it with Pipeline.load({shown!r}).",
+            "pipeline": f"{path!r} is a saved pipeline. Open it with Pipeline.load({path!r}).",
             "preset": (
-                f"{shown!r} is a KerasHub preset, a model alone. Open it with Pipeline(model={_spelled(shown)!r})."
+                f"{path!r} is a KerasHub preset, a model alone. Open it with Pipeline(model={_spelled(path)!r})."
             ),
             "transformers": (
-                f"{shown!r} is a transformers directory, a model alone. Open it with "
-                f"Pipeline(model={_spelled(shown)!r})."
+                f"{path!r} is a transformers directory, a model alone. Open it with Pipeline(model={_spelled(path)!r})."
             ),
-            "artefact": f"{shown!r} is an exported artefact. Open it with kerasgen.load_artefact({shown!r}).",
+            "artefact": f"{path!r} is an exported artefact. Open it with kerasgen.load_artefact({path!r}).",
             "checkpoints": (
-                f"{shown!r} holds the checkpoints of a run. Go on with it by the same Pipeline's "
+                f"{path!r} holds the checkpoints of a run. Go on with it by the same Pipeline's "
                 f"fit(directory={str(_run_of(self.path))!r}), and save that."
             ),
-            "file": f"{shown!r} is a file.",
+            "file": f"{path!r} is a file.",
         }
         return sentences[self.kind]
 
@@ -143,5 +142,5 @@ def _listing(directory: Path) -> str:
         names = sorted(path.name for path in directory.iterdir())
     except OSError as cause:
         return f"it can't be read ({cause})"
-    shown = ", ".join(repr(name) for name in names[:8])
-    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown or "nothing"
+    listed = ", ".join(repr(name) for name in names[:8])
+    return f"{listed} and {len(names) - 8} more" if len(names) > 8 else listed or "nothing"

@@ -132,9 +132,9 @@ def write(
                 adapters.save(model, new / ADAPTERS)
             else:
                 save_preset(model, new / MODEL)
-            beside = _base(arguments.model, target) if apart else {}
+            base_paths = _base(arguments.model, target) if apart else {}
             content = json.dumps(
-                {"format": FORMAT, **manifest, **beside, "adapters": apart},
+                {"format": FORMAT, **manifest, **base_paths, "adapters": apart},
                 ensure_ascii=False,
                 indent=2,
                 allow_nan=False,
@@ -205,10 +205,10 @@ def _base(source: Any, target: Path) -> dict[str, Any]:
         return {}
     whole = place.resolve()
     try:
-        beside = os.path.relpath(whole, target)
+        relative = os.path.relpath(whole, target)
     except ValueError:  # on another drive
-        beside = None
-    return {"model": models.REGISTRY.to_manifest(type(source)(str(whole))), "model_beside": beside}
+        relative = None
+    return {"model": models.REGISTRY.to_manifest(type(source)(str(whole))), "model_beside": relative}
 
 
 def _place(source: Any) -> Path | None:
@@ -224,10 +224,10 @@ def _located_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> 
     Raises:
         ModelFormatError: it lies at neither.
     """
-    beside = manifest.get("model_beside")
-    if not isinstance(source, Hub | Gguf) or not isinstance(beside, str) or _place(source) is not None:
+    relative = manifest.get("model_beside")
+    if not isinstance(source, Hub | Gguf) or not isinstance(relative, str) or _place(source) is not None:
         return source
-    moved = type(source)(os.path.normpath(directory.resolve() / beside))
+    moved = type(source)(os.path.normpath(directory.resolve() / relative))
     if _place(moved) is not None:
         return moved
     places = list(dict.fromkeys([str(Path(str(source)).expanduser().absolute()), str(moved)]))
@@ -286,10 +286,10 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def _damaged(file: Path, what: str) -> ModelFormatError:
+def _damaged(file: Path, fault: str) -> ModelFormatError:
     return ModelFormatError(
-        f"{file} was changed or cut since it was saved: {what}. Save the pipeline again, or load its model alone, with "
-        f"Pipeline(model={str(file.parent / MODEL)!r})."
+        f"{file} was changed or cut since it was saved: {fault}. Save the pipeline again, or load its model alone, "
+        f"with Pipeline(model={str(file.parent / MODEL)!r})."
     )
 
 

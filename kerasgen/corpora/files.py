@@ -360,9 +360,9 @@ def _another_kind(file: File, wanted: str, kind: str, do: str | None = None) -> 
     return Dropped(f"no {wanted} but {kind.split(' (')[0]}", error)
 
 
-def _no_field(name: str, noun: str, file: File, line: int, there: list[str]) -> Dropped:
-    what = f": there is no {noun} {name!r}; there are: {', '.join(map(repr, there)) or 'none'}"
-    return _fault(f"no {noun} {name!r}", file, line, what, do=f"Name another {noun}, or pass on_error='skip'.")
+def _no_field(name: str, noun: str, file: File, line: int, field_names: list[str]) -> Dropped:
+    problem = f": there is no {noun} {name!r}; there are: {', '.join(map(repr, field_names)) or 'none'}"
+    return _fault(f"no {noun} {name!r}", file, line, problem, do=f"Name another {noun}, or pass on_error='skip'.")
 
 
 def _fault(

@@ -108,7 +108,7 @@ def _parsed(line: Line, file: File) -> Any:
 
 def _in_object(value: Any, line: int, file: File, field: str) -> Iterator[Record]:
     """Yield the records of the one list in an object, or the object as a record."""
-    lists = [held for held in value.values() if isinstance(held, list)] if isinstance(value, dict) else []
+    lists = [member for member in value.values() if isinstance(member, list)] if isinstance(value, dict) else []
     if not isinstance(value, dict) or field in value or len(lists) != 1 or not lists[0]:
         yield Record(value, line, str(line))
         return
@@ -232,20 +232,20 @@ def _texts(path: Path) -> Iterator[str]:
     byte = 0
     first = True
     for chunk in itertools.chain(read_chunks(path), [b""]):
-        held = len(decoder.getstate()[0])
+        pending_bytes = len(decoder.getstate()[0])
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as cause:
-            raise not_encoded(path, "utf-8", byte - held + cause.start, cause) from cause
+            raise not_encoded(path, "utf-8", byte - pending_bytes + cause.start, cause) from cause
         byte += len(chunk)
         if text:
             yield text.removeprefix("\ufeff") if first else text
             first = False
 
 
-def _malformed(path: Path, line: int, what: str) -> CorpusFormatError:
+def _malformed(path: Path, line: int, problem: str) -> CorpusFormatError:
     return CorpusFormatError(
-        f"{str(path)!r}, line {line}{what}. Mend the file, or pass on_error='skip' to read what comes before.",
+        f"{str(path)!r}, line {line}{problem}. Mend the file, or pass on_error='skip' to read what comes before.",
         path=path,
         line=line,
     )

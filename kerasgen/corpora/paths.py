@@ -171,8 +171,8 @@ def _matching(name: str, pattern: tuple[str, ...], part: int) -> Iterator[int]:
         yield part + 1
 
 
-def _beyond(folder: Path, what: str, name: str, limit: int) -> CorpusFormatError:
-    return CorpusFormatError(f"{str(folder)!r} holds {what}. {limits.advice(name, limit)}", path=folder)
+def _beyond(folder: Path, excess: str, name: str, limit: int) -> CorpusFormatError:
+    return CorpusFormatError(f"{str(folder)!r} holds {excess}. {limits.advice(name, limit)}", path=folder)
 
 
 def _fixed_part(pattern: Path) -> Path:

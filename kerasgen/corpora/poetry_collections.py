@@ -152,18 +152,18 @@ def _poems_in(value: Any, above: Mapping[str, Any]) -> Iterator[dict[str, Any] |
         fields = ", ".join(map(repr, value)) or "nothing"
         yield f"has no text under {' or '.join(map(repr, TEXT_FIELDS))}, but only {fields}"
         return
-    held = value[field]
+    content = value[field]
     own = {name: value[name] for name in ("author", "dynasty", "id", *_KEPT_FIELDS) if isinstance(value.get(name), str)}
     title = next((value[name] for name in _TITLE_FIELDS if isinstance(value.get(name), str) and value[name]), None)
     if title is not None:
         own["title"] = title
     own = {**above, **own}
-    if isinstance(held, str):
-        yield {**own, "paragraphs": held.split("\n")}
-    elif isinstance(held, list) and all(isinstance(line, str) for line in held):
-        yield {**own, "paragraphs": held}
-    elif isinstance(held, (list, dict)) and not any(isinstance(line, str) for line in held):
-        yield from _poems_in(held, {name: text for name, text in own.items() if name != "id"})
+    if isinstance(content, str):
+        yield {**own, "paragraphs": content.split("\n")}
+    elif isinstance(content, list) and all(isinstance(line, str) for line in content):
+        yield {**own, "paragraphs": content}
+    elif isinstance(content, (list, dict)) and not any(isinstance(line, str) for line in content):
+        yield from _poems_in(content, {name: text for name, text in own.items() if name != "id"})
     else:
         yield f"has no list of texts under {field!r}"
 
@@ -192,14 +192,14 @@ def _chosen(names: list[str], collection: str, where: Path) -> list[tuple[Collec
             continue
         folder = next((part for part in place.parts if part in COLLECTIONS), own or "")
         by_folder.setdefault(folder, []).append(name)
-    there = [folder for folder in COLLECTIONS if folder in by_folder] + [""] * ("" in by_folder)
+    present = [folder for folder in COLLECTIONS if folder in by_folder] + [""] * ("" in by_folder)
     if collection == ALL:
-        folders = [folder for folder in there if folder and folder not in (*PROSE, FOLDER)]
+        folders = [folder for folder in present if folder and folder not in (*PROSE, FOLDER)]
     elif collection != AUTO:
-        folders = [collection] if collection in there else []
+        folders = [collection] if collection in present else []
     else:
-        named = [folder for folder in there if folder]
-        folders = named or there
+        named = [folder for folder in present if folder]
+        folders = named or present
         if len(folders) > 1:
             raise CorpusUnavailableError(
                 f"chinese_poetry: {where} holds several collections: {', '.join(folders)}. Choose one with "
@@ -207,7 +207,7 @@ def _chosen(names: list[str], collection: str, where: Path) -> list[tuple[Collec
                 path=where,
             )
     if not folders:
-        there_are = f" It holds: {', '.join(filter(None, there))}." if any(there) else ""
+        there_are = f" It holds: {', '.join(filter(None, present))}." if any(present) else ""
         wanted = "no .json file of poems" if collection in (AUTO, ALL) else f"no collection {collection}"
         raise CorpusUnavailableError(
             f"chinese_poetry: {where} holds {wanted}, neither files poet.tang.*.json and poet.song.*.json of {FOLDER} "

@@ -119,14 +119,14 @@ def documents(path: str, split: str, text: str, layout: Layout, tally: CorpusTal
 
 def _metadata(record: Mapping[str, Any], text: str, layout: Layout) -> dict[str, Any]:
     """Return the record's other fields, with TFDS's names for those of the data set."""
-    taken = {*layout.ids, *layout.fields[text]}
-    more = {}
+    used_names = {*layout.ids, *layout.fields[text]}
+    metadata = {}
     for field, names in layout.fields.items():
-        there = next((name for name in names if name in record), None)
-        if field != text and there is not None:
-            more[field] = record[there]
-            taken.add(there)
-    return more | {name: value for name, value in record.items() if name not in taken | more.keys()}
+        source_name = next((name for name in names if name in record), None)
+        if field != text and source_name is not None:
+            metadata[field] = record[source_name]
+            used_names.add(source_name)
+    return metadata | {name: value for name, value in record.items() if name not in used_names | metadata.keys()}
 
 
 def _first_value(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
@@ -180,15 +180,15 @@ def _choose(record: Mapping[str, Any], file: File, line: int, text: str, layout:
         CorpusFormatError: none of those that may is there.
     """
     names = layout.fields[text]
-    there = next((name for name in names if name in record), None)
-    if there is None:
+    column = next((name for name in names if name in record), None)
+    if column is None:
         raise _malformed(
             file,
             line,
             f" has no field for {layout.name}'s {text!r} ({', '.join(map(repr, names))}); it has "
             f"{', '.join(map(repr, record)) or 'none'}. Read it with 'jsonl:path=…,field=…' or 'csv:path=…,field=…'",
         )
-    return there
+    return column
 
 
 def _malformed(file: File, line: int, what: str) -> CorpusFormatError:

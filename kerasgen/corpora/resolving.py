@@ -88,16 +88,18 @@ def _format_of(path: str) -> str | None:
 
 
 def _path_error(path: str | bytes) -> CorpusArgumentError:
-    shown = os.fsdecode(path)
-    name = _format_of(shown)
+    path_text = os.fsdecode(path)
+    name = _format_of(path_text)
     # A value that holds a comma or a quote is quoted as in CSV.
-    argument = f"path={shown}"
+    argument = f"path={path_text}"
     if "," in argument or '"' in argument:
         argument = '"' + argument.replace('"', '""') + '"'
     spec = f"{name or 'text'}:{argument}"
     others = "" if name else f" (or 'jsonl:{argument}', 'csv:{argument}')"
-    missing = locations.look(shown).kind == "nothing" and not any(mark in shown for mark in "*?[")
-    there = f" There is no file or folder of this name.{locations.hint(Path(shown).expanduser())}" if missing else ""
+    missing = locations.look(path_text).kind == "nothing" and not any(mark in path_text for mark in "*?[")
+    missing_hint = (
+        f" There is no file or folder of this name.{locations.hint(Path(path_text).expanduser())}" if missing else ""
+    )
     return CorpusArgumentError(
-        f"A path alone doesn't say how to read it. Received: {shown!r}. Write {spec!r}{others}.{there}"
+        f"A path alone doesn't say how to read it. Received: {path_text!r}. Write {spec!r}{others}.{missing_hint}"
     )

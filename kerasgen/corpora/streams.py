@@ -194,12 +194,12 @@ def read_whole(path: Path) -> bytes:
     return b"".join(chunks)
 
 
-def too_large(path: Path, what: str, line: int | None = None) -> CorpusFormatError:
+def too_large(path: Path, noun: str, line: int | None = None) -> CorpusFormatError:
     """Return the error for a document of more than `Limits.document_bytes`."""
     limit = limits.Limits.current().document_bytes
     where = "" if line is None else f", line {line}"
     return CorpusFormatError(
-        f"{str(path)!r}{where}: {what} has more than {limit:,} bytes. {limits.advice('document_bytes', limit)}",
+        f"{str(path)!r}{where}: {noun} has more than {limit:,} bytes. {limits.advice('document_bytes', limit)}",
         path=path,
         line=line,
     )
@@ -252,13 +252,13 @@ def _line(raw: bytes, end: bytes, number: int, byte: int) -> Line:
 
 def _without_cut_ends(chunks: Iterator[bytes]) -> Iterator[bytes]:
     r"""Yield the same bytes so that no piece ends between "\r" and "\n"."""
-    held = b""
+    carriage_return = b""
     for chunk in chunks:
-        whole = held + chunk
-        held = b"\r" if whole.endswith(b"\r") else b""
-        yield whole[:-1] if held else whole
-    if held:
-        yield held
+        whole = carriage_return + chunk
+        carriage_return = b"\r" if whole.endswith(b"\r") else b""
+        yield whole[:-1] if carriage_return else whole
+    if carriage_return:
+        yield carriage_return
 
 
 def _too_long(path: Path, number: int, byte: int, limit: int) -> CorpusFormatError:
@@ -274,11 +274,11 @@ def _transcoded(chunks: Iterator[bytes], path: Path, encoding: str) -> Iterator[
     decoder = codecs.getincrementaldecoder(encoding)()
     byte = 0
     for chunk in itertools.chain(chunks, [b""]):
-        held = len(decoder.getstate()[0])
+        pending_bytes = len(decoder.getstate()[0])
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as cause:
-            raise not_encoded(path, encoding, byte - held + cause.start, cause) from cause
+            raise not_encoded(path, encoding, byte - pending_bytes + cause.start, cause) from cause
         except UnicodeError as cause:  # such as UTF-16 without its byte order mark
             raise CorpusFormatError(f"{str(path)!r} is not {encoding}: {cause}.", path=path, byte=byte) from cause
         byte += len(chunk)
@@ -286,7 +286,7 @@ def _transcoded(chunks: Iterator[bytes], path: Path, encoding: str) -> Iterator[
 
 
 def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> CorpusFormatError:
-    what = "is cut short" if isinstance(cause, EOFError) else f"is not a sound {suffix} file"
+    problem = "is cut short" if isinstance(cause, EOFError) else f"is not a sound {suffix} file"
     if size_bytes == 0:
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
@@ -294,9 +294,9 @@ def _damaged(path: Path, suffix: str, size_bytes: int, cause: Exception) -> Corp
         if kind is None and head and not isinstance(cause, EOFError):
             kind = "not compressed, or in another way"
         if kind is not None and suffix.lstrip(".") not in _ALSO_CALLED.get(kind, ""):
-            what += f" (it is {kind})"
+            problem += f" (it is {kind})"
     return CorpusFormatError(
-        f"{str(path)!r} {what} after {size_bytes} bytes of content ({cause}). Copy or download it again, or pass "
+        f"{str(path)!r} {problem} after {size_bytes} bytes of content ({cause}). Copy or download it again, or pass "
         "on_error='skip' to read what comes before.",
         path=path,
         byte=size_bytes,

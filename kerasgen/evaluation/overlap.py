@@ -95,9 +95,9 @@ class _SuffixAutomaton:
         return matched
 
     def _extend(self, last: int, character: str) -> int:
-        there = self.steps[last].get(character)
-        if there is not None:
-            return there if self.lengths[there] == self.lengths[last] + 1 else self._clone(last, there, character)
+        target = self.steps[last].get(character)
+        if target is not None:
+            return target if self.lengths[target] == self.lengths[last] + 1 else self._clone(last, target, character)
         new = self._add({}, -1, self.lengths[last] + 1)
         place = last
         while place != -1 and character not in self.steps[place]:
@@ -106,15 +106,15 @@ class _SuffixAutomaton:
         if place == -1:
             self.links[new] = 0
         else:
-            there = self.steps[place][character]
-            exact = self.lengths[there] == self.lengths[place] + 1
-            self.links[new] = there if exact else self._clone(place, there, character)
+            target = self.steps[place][character]
+            exact = self.lengths[target] == self.lengths[place] + 1
+            self.links[new] = target if exact else self._clone(place, target, character)
         return new
 
-    def _clone(self, place: int, there: int, character: str) -> int:
-        clone = self._add(dict(self.steps[there]), self.links[there], self.lengths[place] + 1)
-        self.links[there] = clone
-        while place != -1 and self.steps[place].get(character) == there:
+    def _clone(self, place: int, target: int, character: str) -> int:
+        clone = self._add(dict(self.steps[target]), self.links[target], self.lengths[place] + 1)
+        self.links[target] = clone
+        while place != -1 and self.steps[place].get(character) == target:
             self.steps[place][character] = clone
             place = self.links[place]
         return clone

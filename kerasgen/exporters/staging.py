@@ -74,16 +74,16 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
     except OSError as cause:
         raise ExportError(f"What a killed export had begun to move to {path} can't be finished: {cause}.") from cause
     written = [path] if beside is None else [path, *(path.with_name(path.name + suffix) for suffix in beside)]
-    there = [place for place in written if os.path.lexists(place)]
-    if not there:
+    present = [place for place in written if os.path.lexists(place)]
+    if not present:
         check_ending(path, exporter)
         return
     if not overwrite:
         raise ExportArgumentError(
-            f"{' and '.join(map(str, there))} {'is' if len(there) == 1 else 'are'} there already. Choose another path, "
-            "or pass overwrite=True, which replaces what the exporter wrote there before."
+            f"{' and '.join(map(str, present))} {'is' if len(present) == 1 else 'are'} there already. Choose another "
+            "path, or pass overwrite=True, which replaces what the exporter wrote there before."
         )
-    foreign = _foreign(path, there, exporter, is_directory=beside is None)
+    foreign = _foreign(path, present, exporter, is_directory=beside is None)
     if foreign:
         raise ExportArgumentError(
             f"{path} is there already and was not written by the exporter {exporter!r} alone, so it is not replaced: "
@@ -91,7 +91,7 @@ def check_target(path: Path, *, overwrite: bool, exporter: str, beside: Sequence
         )
 
 
-def _foreign(path: Path, there: Sequence[Path], exporter: str, *, is_directory: bool) -> str | None:
+def _foreign(path: Path, present_beside: Sequence[Path], exporter: str, *, is_directory: bool) -> str | None:
     """Describe what at a path this exporter did not write; None if it wrote all of it."""
     if path.exists() and path.is_dir() != is_directory:
         return f"{path.name} is a {'directory' if path.is_dir() else 'file'}"
@@ -105,7 +105,7 @@ def _foreign(path: Path, there: Sequence[Path], exporter: str, *, is_directory: 
         return f"there is no report of an export in {report.name}"
     if by != exporter:
         return f"its exporter was {by!r}"
-    present = [file for file in path.rglob("*") if not file.is_dir()] if is_directory else there
+    present = [file for file in path.rglob("*") if not file.is_dir()] if is_directory else present_beside
     reports = {report, _markdown_path(path, is_directory=is_directory)}
     base = path if is_directory else path.parent
     more = [file.relative_to(base).as_posix() for file in present if file not in reports]

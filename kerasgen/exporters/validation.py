@@ -73,10 +73,12 @@ def description_of(model: LanguageModel, exporter: str) -> DecoderConfig:
 
 
 def _unwritable(model: LanguageModel, exporter: str) -> ExportArgumentError:
-    other = "The exporter 'preset' writes any KerasHub model." if model.causal_lm is not None else "Pipeline.save does."
+    alternative = (
+        "The exporter 'preset' writes any KerasHub model." if model.causal_lm is not None else "Pipeline.save does."
+    )
     return ExportArgumentError(
         f"The exporter {exporter!r} can't write a {described.name_of(model)}; it writes "
-        f"{', '.join(architectures.backbones())}. {other}"
+        f"{', '.join(architectures.backbones())}. {alternative}"
     )
 
 
@@ -99,28 +101,28 @@ def held_in_graph(tokenizer: Tokenizer) -> ByteLevelBPE | None:
     return tokenizer if isinstance(tokenizer, ByteLevelBPE) and tokenizer.pretokenization == GPT2 else None
 
 
-def text_length(model: LanguageModel, asked: int | None) -> int:
+def text_length(model: LanguageModel, requested: int | None) -> int:
     """Return how many tokens a text may have in an artefact that says so.
 
     Args:
         model: what is exported.
-        asked: what the caller wants, or None for the model's own; of a model that has no limit of its own, what its
+        requested: what the caller wants, or None for the model's own; of a model that has no limit of its own, what its
             transformers directory said, else its preprocessor's, else 1024.
 
     Raises:
         ExportArgumentError: the model has another number of positions.
     """
     own = model.max_sequence_length
-    if asked is None:
+    if requested is None:
         context_length = model.metadata.get(CONTEXT_LENGTH)
         usual = getattr(model.network.preprocessor, "sequence_length", None) or DEFAULT_SEQUENCE_LENGTH
         return own or (context_length if isinstance(context_length, int) else int(usual))
-    if own is not None and asked != own:
+    if own is not None and requested != own:
         raise ExportArgumentError(
             f"`max_sequence_length` is for models without a limit of their own, and this one has {own} positions. "
-            f"Received: {asked}. Leave it out."
+            f"Received: {requested}. Leave it out."
         )
-    return asked
+    return requested
 
 
 def require_plain(model: LanguageModel, exporter: str) -> None:

@@ -113,11 +113,11 @@ def check_sizes(path: Path, description: dict[str, Any]) -> None:
     """
     for name, size in description["files"].items():
         place = path / name
-        there = place.stat().st_size if place.is_file() else None
-        if there != size:
+        actual = place.stat().st_size if place.is_file() else None
+        if actual != size:
             raise ModelFormatError(
-                f"{place} holds {there} bytes where {size} were written. Copy or export it again."
-                if there is not None
+                f"{place} holds {actual} bytes where {size} were written. Copy or export it again."
+                if actual is not None
                 else f"{path} lost its file {name!r}. Copy all files that the export wrote."
             )
 
@@ -154,10 +154,10 @@ def _codec(place: Path) -> Codec:
         return JsonCodec(text, place)
     try:
         proto = base64.b64decode(content[_MODEL], validate=True)
-        further = {str(name): int(token_id) for name, token_id in content["further"].items()}
+        added_ids = {str(name): int(token_id) for name, token_id in content["further"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise TokenizerError(f"{place} is damaged: {cause!r}. Copy or export it again.", path=place) from cause
-    return SentencePieceCodec(proto, place, further, prefix_after_special=bool(content.get("prefix_after_special")))
+    return SentencePieceCodec(proto, place, added_ids, prefix_after_special=bool(content.get("prefix_after_special")))
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class BpeEncoder:
             TokenArgumentError: as `encode`.
         """
         mind_forks()
-        return [ids for some in portions(texts) for ids in self._encode_some(some)]
+        return [ids for portion in portions(texts) for ids in self._encode_some(portion)]
 
     def encode_symbols(self, symbols: str) -> list[int]:
         """Return the ids that the merges make of one piece of text, given as the printable characters of its bytes."""

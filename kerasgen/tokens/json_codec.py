@@ -79,7 +79,7 @@ class JsonCodec:
         try:
             if len(texts) == 1:
                 return [list(rust.encode(texts[0], add_special_tokens=False).ids)]
-            batches = (rust.encode_batch_fast(some, add_special_tokens=False) for some in portions(texts))
+            batches = (rust.encode_batch_fast(portion, add_special_tokens=False) for portion in portions(texts))
             return [list(encoding.ids) for batch in batches for encoding in batch]
         except (TypeError, UnicodeError):  # a lone surrogate is in one of them
             clean = [SURROGATE.sub(STAND_IN, text) for text in texts]

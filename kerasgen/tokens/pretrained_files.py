@@ -236,8 +236,8 @@ def _declared_tokens(settings: Mapping[str, Any], directory: Path) -> dict[str, 
         tokens_by_name[_name(entry, path)] = {**entry, "id": int(key)}
     named = [_name(settings[key], path) for key in _NAMED if settings.get(key) is not None]
     for key in _LISTS:
-        further = settings.get(key) or []
-        named += [_name(item, path) for item in (further.values() if isinstance(further, dict) else further)]
+        listed = settings.get(key) or []
+        named += [_name(item, path) for item in (listed.values() if isinstance(listed, dict) else listed)]
     for name in named:
         tokens_by_name.setdefault(name, {"content": name, "id": None})["special"] = True
     return tokens_by_name
@@ -246,13 +246,13 @@ def _declared_tokens(settings: Mapping[str, Any], directory: Path) -> dict[str, 
 def _with_added(content: dict[str, Any], settings: Mapping[str, Any], directory: Path) -> dict[str, Any] | None:
     """Return a `tokenizer.json` completed with the added tokens of the files beside it; None if it names them all."""
     entries = list(content.get("added_tokens") or [])
-    held = {entry["content"]: entry for entry in entries if isinstance(entry, dict) and "content" in entry}
+    entries_by_name = {entry["content"]: entry for entry in entries if isinstance(entry, dict) and "content" in entry}
     vocabulary = content["model"].get("vocab") or {}
     ids = vocabulary if isinstance(vocabulary, dict) else {piece[0]: n for n, piece in enumerate(vocabulary)}
     changed = False
     for name, entry in _declared_tokens(settings, directory).items():
         token_id = ids.get(name, entry.get("id"))
-        if name in held or token_id is None:
+        if name in entries_by_name or token_id is None:
             continue
         flags = {flag: bool(entry.get(flag)) for flag in ("single_word", "lstrip", "rstrip")}
         special = bool(entry.get("special"))
@@ -298,7 +298,7 @@ def _sentencepiece(path: Path, settings: Mapping[str, Any], own: Mapping[str, An
         )
     plain = SentencePieceCodec(proto, path)
     known = set(plain.names.values())
-    further: dict[str, int] = {}
+    added_ids: dict[str, int] = {}
     for name, entry in _declared_tokens(settings, path.parent).items():
         if name in known or entry.get("id") is None:
             continue
@@ -308,10 +308,10 @@ def _sentencepiece(path: Path, settings: Mapping[str, Any], own: Mapping[str, An
                 "is found. Save the tokenizer with transformers, which writes one",
                 path.parent / CONFIG_FILE,
             )
-        further[name] = entry["id"]
+        added_ids[name] = entry["id"]
     # transformers' Llama class, unless it is told otherwise, puts a space before the text alone.
     legacy = settings.get("legacy", "Llama" not in str(settings.get("tokenizer_class", "LlamaTokenizer")))
-    return SentencePieceCodec(proto, path, further, prefix_after_special=bool(legacy))
+    return SentencePieceCodec(proto, path, added_ids, prefix_after_special=bool(legacy))
 
 
 def _usual(codec: Codec) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class SentencePieceCodec:
         clean = [SURROGATE.sub(STAND_IN, text) for text in texts]
         if allowed:
             return [self._with_special(text, allowed) for text in clean]
-        return [list(ids) for some in portions(clean) for ids in self._processor.encode(some, out_type=int)]
+        return [list(ids) for portion in portions(clean) for ids in self._processor.encode(portion, out_type=int)]
 
     def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         """Return the ids of a text, and for each the place of the character at which it begins."""

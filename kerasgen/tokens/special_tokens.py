@@ -78,8 +78,8 @@ def choose_special_tokens(
     named = [token for token in (start_token, *ends, pad_token) if token is not None]
     for token in (*named, *further):
         _check(token, vocabulary, reachable)
-    held = [token for token in _USUAL if usual and token in vocabulary and token not in reachable]
-    names = sorted({*named, *further, *held}, key=vocabulary.__getitem__)
+    usual_tokens = [token for token in _USUAL if usual and token in vocabulary and token not in reachable]
+    names = sorted({*named, *further, *usual_tokens}, key=vocabulary.__getitem__)
     return SpecialTokens(start_token, end_token, pad_token, ends, tuple(names))
 
 

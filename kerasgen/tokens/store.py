@@ -157,10 +157,12 @@ def surveying(
     return Survey(read, held_out=held_out, shown=lambda documents: _shown(documents, "reading", show))
 
 
-def _shown(documents: Iterable[Document], what: str, show: bool, total: int | None = None) -> Iterator[Document]:
+def _shown(documents: Iterable[Document], label: str, show: bool, total: int | None = None) -> Iterator[Document]:
     from tqdm.auto import tqdm
 
-    return iter(tqdm(documents, desc=what, unit=" documents", total=total, leave=False, disable=None if show else True))
+    return iter(
+        tqdm(documents, desc=label, unit=" documents", total=total, leave=False, disable=None if show else True)
+    )
 
 
 class _Column:
@@ -193,7 +195,7 @@ class _Side:
     """The three files of one side while they are written."""
 
     def __init__(self, side: str, directory: Path) -> None:
-        self.columns = {what: _Column(directory / f"{side}.{what}") for what in COLUMNS}
+        self.columns = {column: _Column(directory / f"{side}.{column}") for column in COLUMNS}
         self.columns["offsets"].add(np.zeros(1, "<i8"))
         self._end = 0
 
@@ -282,15 +284,15 @@ def _open(target: Path) -> tuple[StoredDocuments, StoredDocuments]:
 def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDocuments:
     arrays: dict[str, NDArray[Any]] = {}
     running = hashlib.sha256()
-    for what, dtype in COLUMNS.items():
-        path = directory / f"{side}.{what}"
+    for column, dtype in COLUMNS.items():
+        path = directory / f"{side}.{column}"
         expected = files[path.name]
         with path.open("rb") as file:
-            digest, size = _sha256_of(file, running if what != "characters" else None)
+            digest, size = _sha256_of(file, running if column != "characters" else None)
         if size != expected["bytes"] or digest != expected["sha256"]:
             raise ValueError(f"{path.name} is not what was written")
         # A map of no bytes can't be made.
-        arrays[what] = np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
+        arrays[column] = np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
     return StoredDocuments(
         token_ids=arrays["ids"],
         offsets=arrays["offsets"],

@@ -144,11 +144,11 @@ def _with_settings(contents: Contents, folder: Path, *, template: bool) -> Conte
     names = {key: _name(merged[key], path) for key in _NAMED if merged.get(key) is not None}
     special = list(contents.special_tokens) + list(names.values()) + _unsaid(contents, merged)
     for key in _LISTS:
-        further = merged.get(key) or []
-        further = list(further.values()) if isinstance(further, dict) else further
-        if not isinstance(further, list):
-            raise error_at(f"Its `{key}` must be a list or an object. Received: {further!r:.80}", path)
-        special += [_name(token, path) for token in further]
+        listed = merged.get(key) or []
+        listed = list(listed.values()) if isinstance(listed, dict) else listed
+        if not isinstance(listed, list):
+            raise error_at(f"Its `{key}` must be a list or an object. Received: {listed!r:.80}", path)
+        special += [_name(token, path) for token in listed]
     added = _added(contents, folder, merged, special)
     changes: dict[str, Any] = {}
     if "eos_token" in names:
@@ -184,7 +184,7 @@ def _unsaid(contents: Contents, settings: dict[str, Any]) -> list[str]:
 def _added(contents: Contents, folder: Path, settings: dict[str, Any], special: list[str]) -> tuple[AddedToken, ...]:
     """Return the ordinary added tokens; append further special ones to `special`."""
     ids, known = contents.vocabulary, {token.content: token for token in contents.added_tokens}
-    held = {*known, *special}
+    known_names = {*known, *special}
     path = folder / "added_tokens.json"
     entries: list[tuple[Path, Any, AddedToken, bool | None]] = []
     if path.is_file():
@@ -211,7 +211,7 @@ def _added(contents: Contents, folder: Path, settings: dict[str, Any], special: 
             raise error_at(f"It calls the added token {token.content!r} special, which 'tokenizer.json' does not", path)
         if is_special:
             special.append(token.content)
-        elif token.content not in held:
+        elif token.content not in known_names:
             known[token.content] = token  # one of the decoder, which knows the flags, comes after the bare name
     problem = first_problem(ids, ())
     if problem is not None:

@@ -201,8 +201,8 @@ def _pretokenization(content: Mapping[str, Any]) -> Pretokenization | None:
         return None if splits else Pretokenization(pattern, single_digits=digits, ignore_merges=ignores)
     if len(splits) != 1:
         return None
-    held = splits[0].get("pattern")
-    pattern = held.get("Regex") if isinstance(held, dict) else None
+    split_pattern = splits[0].get("pattern")
+    pattern = split_pattern.get("Regex") if isinstance(split_pattern, dict) else None
     if not isinstance(pattern, str) or splits[0] != _split(pattern):
         return None
     gpt2 = pattern == GPT2_PATTERN and not digits

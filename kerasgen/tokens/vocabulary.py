@@ -219,14 +219,14 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLev
     use = VocabularyUse(counts_of_ids, characters)
     least = max(MINIMUM_PIECE_COUNT, int(counts_of_ids.sum()) * MINIMUM_PIECE_SHARE)
     cut = splitter(tokenizer.pretokenization)
-    vocabulary, apart = tokenizer.vocabulary, _whole(tokenizer)
+    vocabulary, whole_tokens = tokenizer.vocabulary, _whole(tokenizer)
     added: list[tuple[str, str]] = []
     for pair, count in sorted(pairs.items(), key=lambda item: (-item[1], item[0])):
         if count < least or len(added) == MOST_PIECES:
             break
         left, right = (tokenizer.id_to_token(token_id) for token_id in divmod(pair, size))
         text = (tokenizer.token_bytes(pair // size) + tokenizer.token_bytes(pair % size)).decode("utf-8", "ignore")
-        if not apart.isdisjoint((left, right)):
+        if not whole_tokens.isdisjoint((left, right)):
             continue
         within = to_characters(text.encode()) == left + right and len(cut.pre_tokenize_str(text)) == 1
         if within and left + right not in vocabulary and tokenizer.encode(text) == list(divmod(pair, size)):

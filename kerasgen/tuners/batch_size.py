@@ -61,10 +61,10 @@ def sized(
 
 
 def _row_length(settings: GradientTuner, targets: NDArray[np.int64], longest: int, *, gpu: bool) -> tuple[int, str]:
-    wanted = float(np.quantile(targets, WHOLE)) if len(targets) else 1.0
+    usual_length = float(np.quantile(targets, WHOLE)) if len(targets) else 1.0
     lengths = [length for length in ROW_LENGTHS if length < longest] + [longest]
-    length = next((length for length in lengths if length >= wanted), longest)
-    why = f"no row is longer than {longest}, and " if wanted > longest else ""
+    length = next((length for length in lengths if length >= usual_length), longest)
+    why = f"no row is longer than {longest}, and " if usual_length > longest else ""
     if settings.batch_size is not None:
         rows = settings.batch_size * settings.gradient_accumulation_steps
         fitting = max((short for short in lengths if short * rows <= _most(gpu)), default=0)

@@ -46,13 +46,13 @@ class GgufExporter(Exporter):
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            known = f"dtype must be one of {', '.join(map(repr, DTYPES))}. Received: {self.dtype!r}."
+            message = f"dtype must be one of {', '.join(map(repr, DTYPES))}. Received: {self.dtype!r}."
             if isinstance(self.dtype, str) and _WITH_SEARCH.match(self.dtype):
-                known += (
+                message += (
                     " Types of this kind are made by llama.cpp's own quantizer, which no package of Python brings: "
                     "export 'F16', and run `llama-quantize poet.gguf poet.small.gguf` with the type that you want."
                 )
-            raise ExportArgumentError(known)
+            raise ExportArgumentError(message)
         if self.most_divergence is not None:
             check_limit("most_divergence", self.most_divergence)
         check_length("max_sequence_length", self.max_sequence_length)

@@ -63,8 +63,8 @@ class PresetExporter(Exporter):
                 "the exporters 'transformers', 'saved_model' and 'tflite' write it for other programs."
             )
         family = architectures.byte_level_tokens(type(model.backbone).__name__)
-        alike = getattr(model.tokenizer, "keras_hub_tokenizer", None)
-        if isinstance(model.tokenizer, (ByteLevelBPE, PretrainedTokenizer)) and alike is None:
+        keras_hub_tokenizer = getattr(model.tokenizer, "keras_hub_tokenizer", None)
+        if isinstance(model.tokenizer, (ByteLevelBPE, PretrainedTokenizer)) and keras_hub_tokenizer is None:
             difference: str | None = "its tokenizer of this family may cut a text otherwise"
             if family is not None and isinstance(model.tokenizer, ByteLevelBPE):
                 difference = preset_tokenizers.keras_hub_difference(model.tokenizer, family)

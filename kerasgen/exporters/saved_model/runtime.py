@@ -97,8 +97,10 @@ class SavedModelRuntime(Runtime):
             "seed": np.uint64(cast(int, config.seed)).astype(np.int64),
             **own,
         }
-        taken = call.structured_input_signature[1]  # greedy takes no temperature, and a search no seed
-        generated = call(**{key: self._tf.constant(arguments[key], of.dtype) for key, of in taken.items()})
+        input_specs = call.structured_input_signature[1]  # greedy takes no temperature, and a search no seed
+        generated = call(
+            **{key: self._tf.constant(arguments[key], input_spec.dtype) for key, input_spec in input_specs.items()}
+        )
         ids, lengths = generated["token_ids"].numpy(), generated["lengths"].numpy()
         return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
@@ -142,12 +144,12 @@ class SavedModelRuntime(Runtime):
 
 def _check_settings(path: Path, graph_settings: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Compare the settings in the graph with those in the JSON beside it."""
-    beside = {**description, **description["token_ids"], "has_tokenizer": description["tokenizer"] is not None}
+    recorded = {**description, **description["token_ids"], "has_tokenizer": description["tokenizer"] is not None}
     for key, value in graph_settings.items():
-        if beside.get(key) != value:
+        if recorded.get(key) != value:
             raise ModelFormatError(
                 f"{path} has another graph than what lies beside it says: {key} is {value!r} in the graph, and "
-                f"{beside.get(key)!r:.80} there. Copy or export it again."
+                f"{recorded.get(key)!r:.80} there. Copy or export it again."
             )
 
 

@@ -117,10 +117,10 @@ def _state(model: LanguageModel) -> _Kept:
     """Return the entry for the model's present weights, a new one if they changed."""
     from kerasgen.generation import jax_weights
 
-    state, known = jax_weights.state_of(model), _KEPT.get(model.network)
-    if known is None or not jax_weights.is_same(known.state, state):
-        known = _KEPT[model.network] = _Kept(state)
-    return known
+    state, engines = jax_weights.state_of(model), _KEPT.get(model.network)
+    if engines is None or not jax_weights.is_same(engines.state, state):
+        engines = _KEPT[model.network] = _Kept(state)
+    return engines
 
 
 def _key(model: LanguageModel, source: LiteRt, length: int) -> tuple[Any, ...]:
@@ -176,8 +176,8 @@ def _fingerprint(model: LanguageModel) -> str:
 
 def _digest(model: LanguageModel) -> str:
     """Return a digest of every weight, adapters merged, and of the decoder's description."""
-    known = _state(model)
-    if known.digest is None:
+    engines = _state(model)
+    if engines.digest is None:
         import numpy as np
 
         from kerasgen.decoder.weights import flat
@@ -187,8 +187,8 @@ def _digest(model: LanguageModel) -> str:
         sha256 = hashlib.sha256(repr(config).encode())
         for array in flat(weights).values():
             sha256.update(np.ascontiguousarray(array).data)
-        known.digest = sha256.hexdigest()
-    return known.digest
+        engines.digest = sha256.hexdigest()
+    return engines.digest
 
 
 def _made(model: LanguageModel, source: LiteRt, length: int, path: Path) -> LiteRtEngine:

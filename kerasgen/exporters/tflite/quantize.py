@@ -232,15 +232,15 @@ def with_shared_scales(flatbuffer: bytes) -> bytes:
                 self.packed = builder, int(super().Pack(builder))
             return self.packed[1]
 
-    known: dict[tuple[int, bytes], Any] = {}
+    shared: dict[tuple[int, bytes], Any] = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             parameters = tensor.quantization
             if parameters is None or parameters.scale is None or len(parameters.scale) < 2:
                 continue
             key = tensor.buffer, np.asarray(parameters.scale, np.float32).tobytes()
-            if key not in known:
-                known[key] = Shared()
-                known[key].__dict__.update(parameters.__dict__)
-            tensor.quantization = known[key]
+            if key not in shared:
+                shared[key] = Shared()
+                shared[key].__dict__.update(parameters.__dict__)
+            tensor.quantization = shared[key]
     return _pack(model)
