@@ -32,7 +32,7 @@ def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -
     The file holds the object's SHA-256 besides. A file that is damaged is written anew.
 
     Args:
-        path: of the file, or None to keep nothing.
+        path: the path of the file, or None to keep nothing.
         make: makes the object.
         again: what is done next time if the file can't be written, for a warning.
     """

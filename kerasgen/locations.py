@@ -29,7 +29,7 @@ class Location:
 
     Args:
         path: as it was given, the user's home directory filled in.
-        kind: of what lies there.
+        kind: the kind of what lies there.
     """
 
     path: Path

@@ -104,10 +104,10 @@ def write(
 
     Args:
         target: the directory.
-        arguments: of the pipeline.
+        arguments: the arguments of the pipeline.
         model: as it is.
         backend: which it ran on; for the reader of the file.
-        report: of its last tuning; for the reader of the file.
+        report: the report of its last tuning; for the reader of the file.
         apart: write the adapters alone.
         overwrite: replace a pipeline that is there.
 

@@ -36,9 +36,9 @@ def check_whole(
     """Check an argument that is a whole number.
 
     Args:
-        name: of the argument.
-        value: of the argument.
-        least: that it may be.
+        name: the name of the argument.
+        value: the value of the argument.
+        least: the least value allowed.
         more: what the message says besides, such as ", or None".
         error: what to raise.
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit status.
 
     Args:
-        arguments: of the command line; None for the process's own.
+        arguments: the arguments of the command line; None for the process's own.
 
     Returns:
         0; 1 for a failure, 2 for wrong arguments (each said in one line on standard error), 130 after Ctrl-C.

@@ -20,8 +20,8 @@ def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
     """Return the message with `seed=-1`, `` `max_new_tokens` `` and `overwrite=True` as the command spells them.
 
     Args:
-        message: of an error.
-        parser: of the command.
+        message: the message of an error.
+        parser: the parser of the command.
     """
     # The names that a corpus, a tuner or a sampler takes are written as they are: `lora:rank=4`.
     message, listed, taken = message.partition(" It takes: ")
@@ -41,7 +41,7 @@ def unrecognized(arguments: Sequence[str], parser: argparse.ArgumentParser) -> s
 
     Args:
         arguments: the arguments.
-        parser: of the command.
+        parser: the parser of the command.
     """
     message = f"unrecognized arguments: {' '.join(arguments)}"
     place = next((n for n, argument in enumerate(arguments) if argument.startswith("--")), None)

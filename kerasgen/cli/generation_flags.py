@@ -17,11 +17,11 @@ def add_setting(
     """Add the flag of one setting; what is not given on the command line is None.
 
     Args:
-        parser: of the command, or a group of it.
-        name: of the setting.
+        parser: the parser of the command, or a group of it.
+        name: the name of the setting.
         short: another spelling, such as `-n`.
         such_as: what the help text shows besides, such as an example.
-        default: of the command, in words, where it is another than the field's.
+        default: the default of the command, in words, where it is another than the field's.
     """
     field = _FIELDS[name]
     shown = default or ("none" if field.default in (None, ()) else str(field.default))

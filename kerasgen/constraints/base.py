@@ -175,7 +175,7 @@ class Constraint(metaclass=Checked):
         """Return the state of a text before its first generated token.
 
         Args:
-            tokenizer: whose tokens the masks are over. What is costly to make for it is kept and shared.
+            tokenizer: the tokenizer whose tokens the masks are over. What is costly to make for it is kept and shared.
             prompt: ids of the prompt, without a start token.
             remaining: how many tokens may be generated; the masks see to it that the text is complete by
                 then. None for any number.

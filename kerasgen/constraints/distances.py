@@ -26,7 +26,7 @@ class Distances:
     """How many tokens each state is away from a complete text, counted when it is first asked for.
 
     Args:
-        masks: whose states they are.
+        masks: the masks whose states are counted.
     """
 
     def __init__(self, masks: TokenMasks) -> None:

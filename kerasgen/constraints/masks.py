@@ -34,7 +34,7 @@ class TokenMasks:
 
     Args:
         constraint: which texts may be written.
-        tokenizer: whose `token_bytes` say what each id stands for.
+        tokenizer: the tokenizer whose `token_bytes` say what each id stands for.
 
     Attributes:
         vocabulary_size: tokens that a mask says something of.

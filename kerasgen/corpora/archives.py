@@ -96,7 +96,7 @@ def spooled(
     An archive has an order of its own and going back in it is slow, so they are copied to one temporary file.
 
     Args:
-        path: of the archive.
+        path: the path of the archive.
         wanted: says of a name whether it is wanted.
         on_damage: called with the error if the archive is cut or damaged but some members came before that place;
             without it the error is raised.

@@ -19,7 +19,7 @@ def parse(lines: Iterable[str], delimiter: str, *, too_large: Callable[[], Excep
     """Return the fields of the row that begins with the first line; no more lines are drawn than it has.
 
     Args:
-        lines: with their ends.
+        lines: the lines with their ends.
         delimiter: between two fields.
         too_large: makes the error for a row of more than `Limits.document_bytes`.
 

@@ -51,7 +51,7 @@ class Text(FileCorpus):
         path: a file, a folder (its .txt and .text files, in folders below it too) or a glob; files may be compressed
             (.gz, .bz2, .xz, .zst).
         split: what is a document: the whole "file", each "line", or each "paragraph" (lines up to a blank one).
-        encoding: of the files, by Python's name for it.
+        encoding: the encoding of the files, by Python's name for it.
         on_error: "raise" an error at what can't be read, or "skip" and count it.
         check_kind: whether a file of JSON, CSV or no text at all is an error, that says what it is.
 

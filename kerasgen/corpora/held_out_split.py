@@ -38,7 +38,7 @@ class DividedCorpus:
         held_out: the fraction of the texts that is never trained on, by a hash of each text or of its near-duplicates.
         max_documents: read at most so many documents, or None for all.
         sample: which ones those are: the `"first"`, or a `"random"` sample that doesn't depend on their order.
-        seed: of the random sample.
+        seed: the seed of the random sample.
         cache: the directory in which what is near what is kept for later runs, or None to keep nothing.
     """
 

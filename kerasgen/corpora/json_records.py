@@ -63,7 +63,7 @@ def read_records(file: File, field: str) -> Iterator[Record]:
 
     Args:
         file: to read.
-        field: whose presence makes an object a record itself.
+        field: the field whose presence makes an object a record itself.
 
     Raises:
         CorpusFormatError: an array or such an object is not JSON, or not UTF-8; says the line. What is wrong with one

@@ -25,7 +25,7 @@ class Layout:
     """The names of a data set's fields in the files that people pass on.
 
     Args:
-        name: of the corpus, for messages.
+        name: the name of the corpus, for messages.
         fields: TFDS's name of each text, and the names that it has in files, the first that is there counts.
         ids: the names that a record's id has.
         needed: TFDS's name of a text without which a record is no document, or None.
@@ -87,7 +87,7 @@ def documents(path: str, split: str, text: str, layout: Layout, tally: CorpusTal
         path: a file, or a folder of which the files count whose names begin with the split's.
         split: "train", …; of a single file all is read.
         text: which field, by TFDS's name.
-        layout: of the data set.
+        layout: the layout of the data set.
         tally: filled while the documents are drawn.
 
     Raises:

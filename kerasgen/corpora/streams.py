@@ -140,8 +140,8 @@ def read_lines(path: Path, encoding: str = "utf-8", *, keep_cr: bool = False) ->
     no other; of another encoding (UTF-16, …) they are UTF-8, and `Line.byte` counts those.
 
     Args:
-        path: of the file.
-        encoding: of its text.
+        path: the path of the file.
+        encoding: the encoding of its text.
         keep_cr: give a line that "\r" alone ends with that end, and not with "\n".
 
     Raises:

@@ -35,9 +35,9 @@ class Tfds(CorpusSource):
     nothing but white space is dropped and counted as "empty".
 
     Args:
-        name: of the data set, with its configuration and version if need be, such as `"cnn_dailymail:3.4.0"`.
+        name: the name of the data set, with its configuration and version if need be, such as `"cnn_dailymail:3.4.0"`.
         text: the feature that is the text.
-        split: of the data set, in TFDS's notation: `"train"`, `"train[:10%]"`, `"train+test"`.
+        split: the split of the data set, in TFDS's notation: `"train"`, `"train[:10%]"`, `"train+test"`.
         data_dir: where TFDS keeps prepared data sets; None is TFDS's own default.
         download: whether TFDS may download and prepare the data set where it is not there yet.
 

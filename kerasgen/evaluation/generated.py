@@ -86,9 +86,9 @@ def human(
     Their forms are those of the whole documents.
 
     Args:
-        documents: that people wrote, read once.
+        documents: the documents that people wrote, read once.
         written: what the model wrote.
-        seed: of the choice of documents.
+        seed: the seed of the choice of documents.
         training: as for `examine`.
         self_bleu: as for `examine`.
     """

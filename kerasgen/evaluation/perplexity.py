@@ -52,7 +52,7 @@ def evaluate_each(
         encoded: at least one document.
         sequence_length: positions that the model sees at once, or None for `model.default_sequence_length`.
         batch_size: rows at once.
-        seed: of the bootstrap.
+        seed: the seed of the bootstrap.
 
     Raises:
         ArgumentError: there is no document.
@@ -85,7 +85,7 @@ def interval(nll: NDArray[np.float64], characters: NDArray[np.int64], *, seed: i
     Args:
         nll: float64 `(documents,)`, what each document costs.
         characters: int64 `(documents,)`, code points of each.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """

@@ -40,8 +40,8 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
     sample is, by distinct-1, -2 and -3; the third, with the training text at hand, how long a passage of it was copied.
 
     Args:
-        report: of a run; its samples are there if the tuner's `sample_every` is set.
-        path: of the file, which is replaced.
+        report: the report of a run; its samples are there if the tuner's `sample_every` is set.
+        path: the path of the file, which is replaced.
         training: the documents that the model was tuned on, read once; or None to leave the third part out.
 
     Raises:

@@ -22,8 +22,8 @@ def write(path: Path, scores: Scores, documents: Iterable[Document]) -> None:
     """Write what each document costs into a file, as JSON lines or CSV by its name's ending.
 
     Args:
-        path: of the file, which is replaced.
-        scores: of the documents.
+        path: the path of the file, which is replaced.
+        scores: the scores of the documents.
         documents: the same ones, in their order.
 
     Raises:

@@ -143,7 +143,7 @@ def require_held(tokenizer: Tokenizer, exporter: str, *, added_tokens: bool, end
     """Check, before any work, that a format can hold what a tokenizer knows beyond its vocabulary.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the tokenizer of the model.
         exporter: its name, for the message.
         added_tokens: whether the format finds added tokens in a text.
         end_tokens: whether it ends texts with several tokens.

@@ -19,7 +19,7 @@ def write(path: Path, data: bytes | str) -> None:
     """Write a file, whole or not at all; what lies there is replaced, and its directory is made.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         data: all of it; text becomes UTF-8.
 
     Raises:

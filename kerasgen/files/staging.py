@@ -109,7 +109,7 @@ def replace(path: Path, data: bytes | str) -> None:
     What killed writers left in its directory is finished or removed before that.
 
     Args:
-        path: of the file; its directory is made.
+        path: the path of the file; its directory is made.
         data: all of it; text becomes UTF-8.
 
     Raises:

@@ -246,9 +246,9 @@ def check_prompts(
     """Check the prompts of a call before any work.
 
     Args:
-        runtime: that is called.
+        runtime: the runtime that is called.
         prompts: ids without the start token.
-        config: of the call.
+        config: the config of the call.
         end_token_id: another token that ends a text; an id beyond the vocabulary never comes.
 
     Raises:

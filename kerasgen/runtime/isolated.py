@@ -35,8 +35,8 @@ class IsolatedRuntime(Runtime):
     """An artefact that another process runs; a context manager that ends it. Threads take turns.
 
     Args:
-        path: of the artefact.
-        settings: of its runtime.
+        path: the path of the artefact.
+        settings: the settings of its runtime.
         timeout_seconds: for each answer, loading with it, after which the process is ended; None waits.
         memory_bytes: address space that the process may have; None for any.
 

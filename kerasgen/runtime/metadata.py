@@ -172,7 +172,7 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE | Pretr
     """Return the tokenizer beside the artefact at `path`.
 
     Args:
-        path: of the artefact.
+        path: the path of the artefact.
         settings: what `tokenizer_settings` returned when it was written.
 
     Raises:

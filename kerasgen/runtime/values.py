@@ -144,7 +144,7 @@ def check(place: Path, description: Mapping[str, Any]) -> None:
     """Check every value that a runtime reads.
 
     Args:
-        place: of the JSON, for messages.
+        place: the place of the JSON, for messages.
         description: what it says; of a plugin's exporter, what all have in common is checked.
 
     Raises:

@@ -20,7 +20,7 @@ class BadWords:
 
     Args:
         words: strings of valid Unicode that are not empty.
-        tokenizer: whose `token_bytes` say what each id stands for.
+        tokenizer: the tokenizer whose `token_bytes` say what each id stands for.
     """
 
     def __init__(self, words: Sequence[str], tokenizer: Tokenizer) -> None:

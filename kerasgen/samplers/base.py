@@ -130,7 +130,7 @@ class SamplerSpec(metaclass=Checked):
         Args:
             next: `(token_ids, cache, index)` to `(logits, hidden_states, cache)` at `index - 1`.
             prompt: int `(batch_size, max_length)`; right-padded.
-            cache: of the model, filled for `prompt`.
+            cache: the cache of the model, filled for `prompt`.
             index: where the first token is written.
             mask: bool like `prompt`; True where the prompt's own tokens lie.
             stop_token_ids: ids that end a text, or None.

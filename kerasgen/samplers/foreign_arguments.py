@@ -45,7 +45,7 @@ def as_sampler(settings: Mapping[str, Any], *, call: str = "") -> str:
 
     Args:
         settings: arguments that a call doesn't have.
-        call: that takes the sampler, if it is another one.
+        call: the call that takes the sampler, if it is another one.
     """
     ends = [key for key in settings if key in ENDS]
     if ends:
@@ -65,8 +65,8 @@ def as_text(word: str, value: str) -> str:
     """Return the sampler with one setting as it is written in text, such as `top_k:temperature=0.5`.
 
     Args:
-        word: that `borrowed` knows.
-        value: of the setting.
+        word: the word that `borrowed` knows.
+        value: the value of the setting.
     """
     setting = str(borrowed(word))
     kind, name = _KINDS[setting]

@@ -36,7 +36,7 @@ def figures(drawn: Sequence[Sequence[int]], logits: npt.NDArray[Any], sampler: s
     Args:
         drawn: one id each, as `draws` asks for them.
         logits: float `(vocabulary_size,)`, before the token that was drawn.
-        sampler: that drew.
+        sampler: the sampler that drew.
 
     Returns:
         `draws`, `chi_square` (infinite where a token was drawn that can't be), its degrees of freedom, and whether so

@@ -50,14 +50,14 @@ class RuntimeContract:
     The model should not write the same token over and over; then there would be little to compare.
 
     Attributes:
-        samplers: that draw, of those that the artefact holds, as text.
+        samplers: the samplers that draw, of those that the artefact holds, as text.
         beams: the beam searches that it holds, as text.
         seeds_are_the_models: whether a seed gives the text that it gives the model; if not, the runtime has random
             numbers of its own, and its draws are held to their distribution alone.
         shows_the_end: whether the end token is among the ids that it returns, and can be another than its own.
         keeps_utf8: whether it can choose only tokens that keep a text valid UTF-8.
         chunks: how many tokens of a prompt it reads at once, of each size.
-        new_tokens: that are generated after each prompt.
+        new_tokens: the number of tokens that are generated after each prompt.
     """
 
     samplers: tuple[str, ...] = ()

@@ -62,8 +62,8 @@ class Surveyed:
     """The result of one reading of a corpus.
 
     Args:
-        digest: of the texts of both sides.
-        training_digest: of those on the side "train".
+        digest: the digest of the texts of both sides.
+        training_digest: the digest of those on the side "train".
         training_sample: some of those.
         tally: what reading the corpus kept and dropped.
     """

@@ -63,7 +63,7 @@ def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> Enc
 
     Args:
         documents: drawn once, a thousand at a time.
-        tokenizer: whose ids they become.
+        tokenizer: the tokenizer whose ids they become.
     """
     pieces: list[NDArray[np.int32]] = []
     characters: list[int] = []

@@ -31,8 +31,8 @@ class JsonCodec:
     A lone surrogate, which the library's strings can't hold, becomes U+FFFD.
 
     Args:
-        text: of a `tokenizer.json`.
-        path: of the file, for messages.
+        text: the text of a `tokenizer.json`.
+        path: the path of the file, for messages.
 
     Attributes:
         names: tokens by id, as the file writes them.

@@ -27,8 +27,8 @@ class SentencePieceCodec:
     A lone surrogate, which UTF-8 can't hold, becomes U+FFFD.
 
     Args:
-        proto: of the model.
-        path: of the file, for messages.
+        proto: the serialized model.
+        path: the path of the file, for messages.
         further: ids of further special tokens, by name; they may lie beyond the model's.
         prefix_after_special: whether the space that the model puts before a text comes after a special token too.
 
@@ -154,9 +154,9 @@ def model_proto(
 
     Args:
         pieces: by id, "▁" for a space.
-        scores: of each; of two merges the one whose piece has the higher comes first.
-        types: of each, SentencePiece's.
-        unknown_id: of the piece that stands for what can't be written.
+        scores: the score of each piece; of two merges, the one whose piece has the higher score comes first.
+        types: the type of each piece, as in SentencePiece.
+        unknown_id: the id of the piece that stands for what can't be written.
         add_dummy_prefix: whether a space is put before a text.
 
     Source: sentencepiece_model.proto, for the numbers of the fields.

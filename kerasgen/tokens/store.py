@@ -102,7 +102,7 @@ def store(
 
     Args:
         read: yields the documents, the same ones at each call, and fills the tally. Called twice if ids are written.
-        tokenizer: whose ids they become; it encodes on all cores.
+        tokenizer: the tokenizer whose ids they become; it encodes on all cores.
         held_out: the fraction of texts that is held out, as for `kerasgen.corpora.splits.side`, or the division that
             says it of each text.
         directory: where stores are kept; see `cache_directory`.

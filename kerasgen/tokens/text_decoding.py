@@ -12,7 +12,7 @@ class ShownBytes:
     """The bytes that each id of one text shows; remembers whether the text's first space is still to be taken away.
 
     Args:
-        tokenizer: whose ids come.
+        tokenizer: the tokenizer whose ids come.
         skip_special_tokens: show nothing of special tokens, instead of their names.
         begins: whether the ids begin a text, and don't go on one.
     """

@@ -43,7 +43,7 @@ class AdaptedVocabulary:
         tokenizer: the new one. Its ids have no holes; those of the old tokens that stayed come first, in their order.
         sources: for each new id, the old ids it is made of: the same token's alone where there was one.
         first_added: the first id of a token that the old tokenizer did not have; the vocabulary's size if all were.
-        tokens_per_character: of the texts that it was made for.
+        tokens_per_character: the number of tokens per character of the texts that it was made for.
     """
 
     tokenizer: ByteLevelBPE | PretrainedTokenizer

@@ -28,7 +28,7 @@ class CandidateVocabularies:
     """The use of a tokenizer by texts, and the vocabularies that would fit them.
 
     Args:
-        use: of each of its ids.
+        use: the use of each of its ids.
         trimmed: the tokenizer without what the texts don't use.
         extended: with whole characters and frequent pieces besides, or None if it was not asked for.
     """
@@ -48,7 +48,7 @@ def candidate_vocabularies(
         tokenizer: the old one.
         digest: stands for the texts.
         extending: whether `extended` is asked for.
-        directory: of the cache, or None to keep nothing.
+        directory: the directory of the cache, or None to keep nothing.
     """
     name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()], allow_nan=False).encode()).hexdigest()
     uses = _kept(directory, f"{name}.use.json", lambda: _use_as_json(use_of(texts(), tokenizer)))
@@ -77,7 +77,7 @@ def tokens_per_character(
         sample: at least one character.
         tokenizer: the old one.
         digest: stands for all the texts.
-        directory: of the cache, or None to keep nothing.
+        directory: the directory of the cache, or None to keep nothing.
     """
     name = hashlib.sha256(json.dumps([FORMAT, digest, tokenizer.digest()], allow_nan=False).encode()).hexdigest()
 

@@ -110,7 +110,7 @@ def write_bytes(path: Path, data: bytes, *, then: str = "Make room or give anoth
 
     Args:
         path: what lies there is replaced.
-        data: of the whole file.
+        data: the data of the whole file.
         then: what to do if it can't be written, for the error.
 
     Raises:

@@ -44,7 +44,7 @@ def validation(step: int, scores: Scores) -> Validation:
 
     Args:
         step: optimizer steps finished.
-        scores: of at least one document.
+        scores: the scores of at least one document.
     """
     documents = int((scores.tokens > 0).sum())
     error = None

@@ -27,7 +27,7 @@ class Plan:
         batches_per_step: batches whose gradients make one optimizer step.
         epochs: passes over the rows.
         max_steps: optimizer steps at most, or None.
-        seed: of the order of the rows.
+        seed: the seed of the order of the rows.
         shares: into how many parts processes split each batch.
         share: which of them this process reads.
     """

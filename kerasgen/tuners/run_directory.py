@@ -37,11 +37,11 @@ def run_directory(
 
     Args:
         directory: the folder that was asked for, or None.
-        model: that is tuned.
+        model: the model that is tuned.
         train: the documents that it is tuned on.
-        tuner: with its settings.
-        seed: of the run.
-        backend: that Keras runs on.
+        tuner: the tuner with its settings.
+        seed: the seed of the run.
+        backend: the backend that Keras runs on.
     """
     if directory is not None:
         yield Path(directory)

@@ -25,9 +25,9 @@ def checkpoint_to_resume(
     """Return the checkpoint that a run goes on from, or None for one that starts anew.
 
     Args:
-        directory: of the run.
+        directory: the directory of the run.
         resume: as in `TuneJob`.
-        share: of this process in the run.
+        share: the share of this process in the run.
 
     Raises:
         CheckpointError: there is nothing to resume, or it is damaged.
@@ -47,8 +47,8 @@ class Recorder:
 
     Args:
         trainer: compiled and seeded; it gets the state of the checkpoint.
-        directory: of the run; it is cleared for a run that starts anew.
-        share: of this process in the run.
+        directory: the directory of the run; it is cleared for a run that starts anew.
+        share: the share of this process in the run.
         fingerprint: what must be the same for a run to go on.
         saved: the checkpoint that the run goes on from, or None.
 

@@ -17,8 +17,8 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: 
 
     Args:
         learning_rate: the highest.
-        steps: of the whole run.
-        warmup_steps: of the rise.
+        steps: the number of steps of the whole run.
+        warmup_steps: the number of steps of the rise.
         decay: `"linear"` (as Keras's `PolynomialDecay` to zero), `"cosine"` or `"constant"`.
         batches_per_step: batches whose gradients make one optimizer step.
     """
@@ -63,7 +63,7 @@ class OfEachStep(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
     """A user's schedule, called with optimizer steps where Keras's optimizer counts batches.
 
     Args:
-        schedule: of optimizer steps.
+        schedule: the schedule of optimizer steps.
         batches_per_step: batches whose gradients make one.
     """
 

@@ -30,10 +30,10 @@ class Share:
     """The part of each batch that this process reads, and whether it writes files.
 
     Args:
-        count: into how many parts processes split a batch.
-        index: which is this process's.
+        count: the number of parts into which processes split a batch.
+        index: the index of this process's part.
         writes: whether it is the one that writes checkpoints and reports.
-        processes: of the run.
+        processes: the number of processes of the run.
     """
 
     count: int = 1
@@ -47,7 +47,7 @@ def mesh_shape(distribution: str, devices: int) -> tuple[int, int]:
 
     Args:
         distribution: `"data"`, `"model"`, or both as in `"2x4"`.
-        devices: of all processes.
+        devices: the number of devices of all processes.
 
     Raises:
         TuneArgumentError: there are not as many devices.

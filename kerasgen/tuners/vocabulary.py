@@ -154,9 +154,9 @@ def record_validation(model: LanguageModel, record: Mapping[str, Any], report: T
     """Return the record with what a run's first validation after the change found; the model keeps it too.
 
     Args:
-        model: whose vocabulary was changed.
+        model: the model whose vocabulary was changed.
         record: what `adapt` returned.
-        report: of the run that followed.
+        report: the report of the run that followed.
     """
     if not record or record["choice"] == "keep" or not report.validations:
         return record
@@ -214,7 +214,7 @@ def measured(
     """Return the bits per character of texts, or None without a token, as a run's validations measure them.
 
     Args:
-        model: whose dtype policies are afterwards what they were.
+        model: the model; its dtype policies are restored afterwards.
         texts: gives them anew at each call.
         sequence_length: positions of a row, or None for the model's own.
         batch_size: rows at once.

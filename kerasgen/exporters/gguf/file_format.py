@@ -35,12 +35,12 @@ def write(
     """Write a model as a GGUF file.
 
     Args:
-        path: of the file.
-        architecture: of the model, which llama.cpp has a name for.
-        config: of its decoder, with a `max_sequence_length`.
+        path: the path of the file.
+        architecture: the architecture of the model, which llama.cpp has a name for.
+        config: the config of its decoder, with a `max_sequence_length`.
         weights: float32.
-        tokenizer: of the model.
-        dtype: of kernels; see `kind_of`.
+        tokenizer: the tokenizer of the model.
+        dtype: the dtype of kernels; see `kind_of`.
         metadata: of the model, of which its chat template and what is known of its base weights are written.
 
     Raises:

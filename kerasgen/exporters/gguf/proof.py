@@ -48,12 +48,12 @@ class _Asked:
     """The prompts and texts with which a file is compared, whatever reads it.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the tokenizer of the model.
         chunk: tokens that llama.cpp reads at once.
         longest: tokens of a text.
         start: the start token, or nothing.
         prompts: ids, the start token in front.
-        counts: of new tokens after each.
+        counts: the number of new tokens after each prompt.
         probe: ids of a text, the start token in front.
         texts: to encode.
     """
@@ -107,12 +107,12 @@ def prove(
 
     Args:
         model: what was exported.
-        architecture: of the model.
-        config: of its decoder, whose ids are the tokenizer's, with a `max_sequence_length`.
-        weights: of the model, unrounded.
-        tokenizer: of the model.
-        path: of the file.
-        dtype: of its kernels and token embeddings.
+        architecture: the architecture of the model.
+        config: the config of its decoder, whose ids are the tokenizer's, with a `max_sequence_length`.
+        weights: the weights of the model, unrounded.
+        tokenizer: the tokenizer of the model.
+        path: the path of the file.
+        dtype: the dtype of its kernels and token embeddings.
         most_divergence: nats a token that its rounding may cost; None for `TOLERANCE` and `LLAMA_CPP_TOLERANCE`.
 
     Returns:

@@ -36,8 +36,8 @@ class GgufRuntime(Runtime):
     distributed as elsewhere; llama.cpp has random numbers of its own, so a seed gives other texts than other runtimes.
 
     Args:
-        server: that runs the file.
-        tokenizer: of the file.
+        server: the server that runs the file.
+        tokenizer: the tokenizer of the file.
         max_sequence_length: tokens of a whole text, at most 4,096.
     """
 
@@ -90,11 +90,11 @@ def utf8_further(
     few tokens may not follow, up to a token that begins one; the rest of that character comes token by token.
 
     Args:
-        server: that runs the file.
-        masks: of the tokenizer.
+        server: the server that runs the file.
+        masks: the masks of the tokenizer.
         prompt: ids.
         new_tokens: so many.
-        settings: of the sampler, its seed with them.
+        settings: the settings of the sampler, its seed with them.
         ends: ids that end the text; what comes after one is of no use.
     """
     written: list[int] = []

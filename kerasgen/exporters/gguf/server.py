@@ -13,11 +13,11 @@ class LlamaCpp:
     """A GGUF file in llama.cpp, computed on the CPU with keys and values in float32.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         chunk: tokens that are read at once.
         longest: tokens of a text.
-        texts: that can be continued at once.
-        threads: that it may use.
+        texts: the number of texts that can be continued at once.
+        threads: the number of threads that it may use.
 
     Raises:
         RuntimeError: llama.cpp can't load the file.
@@ -97,7 +97,7 @@ class LlamaCpp:
 
         Args:
             prefix: ids.
-            size: of the vocabulary.
+            size: the size of the vocabulary.
             forced: an id whose text is whole characters, made to come next: the server keeps back what it would say of
                 a token that ends within a character. What is told is known before that.
         """

@@ -23,7 +23,7 @@ class LiteRtLmRuntime(Runtime):
 
     Args:
         engine: a `litert_lm.Engine`.
-        tokenizer: that it was exported with.
+        tokenizer: the tokenizer that it was exported with.
         max_sequence_length: tokens of a whole text.
     """
 

@@ -85,7 +85,7 @@ def prompts(tokenizer: Tokenizer, *, chunks: Sequence[int], longest: int) -> lis
     than the smallest chunk, one that fills it, one longer, one that the largest can't read alone, and a short one.
 
     Args:
-        tokenizer: whose ids.
+        tokenizer: the tokenizer whose ids are returned.
         chunks: tokens that one call reads, the start token counted; of several sizes, each.
         longest: tokens of a whole text; a quarter of it at least is left for new ones.
     """
@@ -140,7 +140,7 @@ def with_weights(model: LanguageModel, weights: Weights) -> LanguageModel:
     """Return a second model of the same kind and tokenizer, of weights as a file gives them back.
 
     Args:
-        model: of a known architecture.
+        model: the model of a known architecture.
         weights: by the names of `kerasgen.decoder.weights`; those of fewer ids than the model has are its first.
     """
     if model.causal_lm is None:
@@ -217,7 +217,7 @@ def require(figures: Mapping[str, Any], otherwise: str, *, tolerance: float | No
     """Check that all that should be equal is.
 
     Args:
-        figures: of a proof; names that end in `_equal` are those of verdicts.
+        figures: the figures of a proof; names that end in `_equal` are those of verdicts.
         otherwise: what is wrong if one is false, in words.
         tolerance: the most that `difference_in_nats_per_token` may be; None for a proof that has no such figure.
 

@@ -25,7 +25,7 @@ class Answer:
         calls: of each call, the ids after each prompt.
         seconds: that each call took.
         encoded: the ids of each text.
-        logits: of each text to read, float32 `(tokens, vocabulary_size)`, or of branches `(rows, tokens,
+        logits: the logits of each text to read, float32 `(tokens, vocabulary_size)`, or of branches `(rows, tokens,
             vocabulary_size)`.
         modules: packages of those watched that the process had loaded at its end.
         load_seconds: from the path to a runtime.
@@ -53,11 +53,11 @@ def ask(
     """Load an artefact in a fresh process, let it generate, and return its answer.
 
     Args:
-        path: of the artefact.
+        path: the path of the artefact.
         calls: arguments of `Runtime.generate_ids`, as JSON could hold them.
         logits: texts, as ids, whose logits to read; or arguments of `logits` or `branched_logits` of the runtime.
         texts: to encode.
-        settings: of the runtime.
+        settings: the settings of the runtime.
         timeout: seconds after which the process is ended.
 
     Raises:
@@ -101,7 +101,7 @@ def prove_ids(
         path: the artefact.
         chunks: tokens that a prefill reads at once, of each size.
         longest: tokens that a text in the artefact can have.
-        settings: of the runtime.
+        settings: the settings of the runtime.
         allowed_modules: packages, of those watched, that the process may load.
         rounded: reads by the model as the artefact rounds it, if it does; then it is told, and no failure, if the
             model's own ids are others.
@@ -161,7 +161,7 @@ def divided(counts: Sequence[int]) -> tuple[list[int], list[int], int]:
     alone, and so is the first.
 
     Args:
-        counts: of new tokens after each prompt.
+        counts: the number of new tokens after each prompt.
     """
     most = max(counts) if counts.count(max(counts)) > 1 else min(counts)
     alone = [place for place, count in enumerate(counts) if count != most or not place]

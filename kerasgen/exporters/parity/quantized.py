@@ -81,9 +81,9 @@ def prove_divergence(
         chunks: tokens that a prefill reads at once, of each size; none if it holds no such signature.
         longest: tokens that a text in the artefact can have.
         beams: texts that one call continues; 0 if it holds no such signature.
-        limits: of what it may cost.
+        limits: the most that rounding may cost.
         text: held out from training, to compare on; None for a probe text.
-        settings: of the runtime.
+        settings: the settings of the runtime.
         allowed_modules: packages, of those watched, that the process may load.
 
     Returns:

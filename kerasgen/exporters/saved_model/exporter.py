@@ -44,7 +44,7 @@ class SavedModelExporter(Exporter):
         samplers: which to hold: `beam`, and the names of kinds whose `inputs` are said, such as `greedy`, `random`,
             `top_k`, `top_p`, `min_p` and those of other packages.
         num_beams: texts that `beam` keeps at each step.
-        length_penalty: of `beam`.
+        length_penalty: the length penalty of `beam`.
         dtype: what the weights are stored as; `"float16"` halves the files. It is computed in float32.
         compiled: let XLA compile the steps of every sampler but `beam` where the graph runs. On a CPU that is 1.2 to
             1.5 times as fast for up to four texts, but a call waits while something is compiled, ten seconds for GPT-2

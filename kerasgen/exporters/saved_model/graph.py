@@ -79,7 +79,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
     Args:
         config: the decoder's.
         weights: by name, as NumPy arrays.
-        dtype: that the weights are kept in; it is computed in float32.
+        dtype: the dtype that the weights are kept in; it is computed in float32.
         pad_token_id: what fills ids past a text's end.
         max_sequence_length: tokens that a text can have.
         compiled: whether XLA compiles the steps of `sample` where the graph runs.

@@ -26,8 +26,8 @@ class Cache(NamedTuple):
     """Keys and values, one tensor `(rows, key-value heads, length, head_dim)` for each block.
 
     Args:
-        keys: of each block.
-        values: of each block.
+        keys: the keys of each block.
+        values: the values of each block.
     """
 
     keys: tuple[Any, ...]

@@ -163,7 +163,7 @@ class _Outside:
     """Stands for a tokenizer that no graph can hold: it knows the ids, and the caller encodes and decodes texts.
 
     Args:
-        path: of the artefact.
+        path: the path of the artefact.
         token_ids: what `metadata.token_ids` returned.
     """
 

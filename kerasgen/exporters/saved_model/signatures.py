@@ -94,7 +94,7 @@ def save(
 
     Args:
         decoder: what decodes; a `tf.Module`.
-        path: of the directory.
+        path: the path of the directory.
         tokenizer: to hold in the graph; without one, there are signatures of ids alone.
         utf8: what keeps the texts valid UTF-8, or None where every token does. Those of texts and of ids keep to it;
             for each of ids there is one more, `…_ids_unmasked`, that chooses among all tokens.
@@ -103,8 +103,8 @@ def save(
         end_token_ids: each of them ends a text unless the call names another.
         samplers: a signature each; that of texts (or ids) of the first is `serving_default` too.
         max_sequence_length: tokens that a text can have.
-        num_beams: of the signature `beam`.
-        length_penalty: of the signature `beam`.
+        num_beams: the number of beams of the signature `beam`.
+        length_penalty: the length penalty of the signature `beam`.
     """
     module = TextGenerator(
         decoder,
@@ -149,8 +149,8 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         end_token_id: the tokenizer's own.
         end_token_ids: each of them ends a text unless the call names another.
         max_sequence_length: tokens that a text can have.
-        num_beams: of the signature `beam`.
-        length_penalty: of the signature `beam`.
+        num_beams: the number of beams of the signature `beam`.
+        length_penalty: the length penalty of the signature `beam`.
     """
 
     def __init__(

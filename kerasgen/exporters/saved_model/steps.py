@@ -56,7 +56,7 @@ class Texts(NamedTuple):
         token: int32 `(rows,)`, the last one of each, which wasn't read yet.
         done: bool `(rows,)`, which texts have ended.
         states: int32 `(rows,)`, of `Utf8Steps`.
-        cache: of what was read.
+        cache: the cache of what was read.
     """
 
     step: Any
@@ -109,7 +109,7 @@ def advance(
         texts: as they are.
         until: int32 scalar, the step to end with; at most `STEPS` from here.
         numbers: float32 `(STEPS, rows)`, of the samplers.
-        fixed: of the call.
+        fixed: the fixed values of the call.
         choose: the sampler.
 
     Returns:
@@ -151,7 +151,7 @@ def _read(
         where: int32 `(rows,)`, the position of each in its text.
         at: int32 scalar, the place of the cache for all of them.
         seen: bool `(rows, length)`, the places that they attend to.
-        cache: of what was read before.
+        cache: the cache of what was read before.
     """
     keys, values = [], []
     earlier = Keys(

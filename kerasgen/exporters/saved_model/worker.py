@@ -38,10 +38,10 @@ def write(
 
     Args:
         model: any causal model; adapters are added in.
-        path: of the directory.
+        path: the path of the directory.
         samplers: which signatures to write.
-        num_beams: of `beam`.
-        length_penalty: of `beam`.
+        num_beams: the number of beams of `beam`.
+        length_penalty: the length penalty of `beam`.
         max_sequence_length: tokens of a text.
 
     Raises:

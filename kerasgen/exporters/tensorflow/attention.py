@@ -66,7 +66,7 @@ class AttentionRules:
         """Return the attention weights of scores.
 
         Args:
-            index: of the layer.
+            index: the index of the layer.
             layer: its weights.
             *scored: scores by heads, and their keys; several are laid side by side along the last axis.
         """
@@ -109,7 +109,7 @@ def over_keys(queries: Any, keys: Any) -> Any:
     """Return the scores `(batch, heads, length, n)` of queries `(batch, heads, length, head_dim)`.
 
     Args:
-        queries: of all heads.
+        queries: the queries of all heads.
         keys: `(batch, key-value heads, n, head_dim)`; several query heads may share one.
     """
     groups = queries.shape[1] // keys.shape[1]

@@ -20,7 +20,7 @@ def table(masks: Utf8Masks | None, width: int) -> npt.NDArray[np.int8] | None:
     """Return the table for logits of a width, int8 `(states + 1, width)`, or None where every token may follow.
 
     Args:
-        masks: of the tokenizer.
+        masks: the masks of the tokenizer.
         width: logits that the graph computes; those beyond the vocabulary are of no token.
     """
     if masks is None:

@@ -63,7 +63,7 @@ class LiteRt:
 
     Args:
         quantize: how the artefact's weights are stored. In float32 alone the ids are the model's own.
-        threads: that LiteRT may use; None for as many as the process has processors.
+        threads: the number of threads that LiteRT may use; None for as many as the process has processors.
         cache: the directory in which artefacts are kept; None as in `resolve`.
     """
 

@@ -36,7 +36,7 @@ def bounds(flatbuffer: bytes, table: npt.NDArray[np.float32]) -> dict[str, float
     """Return the numbers by which the runtime bounds an estimate's error: the largest Euclidean norms of rows.
 
     Args:
-        flatbuffer: whose rows in 8 bits are compared, as they are stored.
+        flatbuffer: the flatbuffer whose rows in 8 bits are compared, as they are stored.
         table: the float32 rows.
 
     Raises:

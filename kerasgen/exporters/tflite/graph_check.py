@@ -17,10 +17,10 @@ def check(path: Path, compiled: Any, settings: Mapping[str, Any], tokenizer: Tok
     """Check the sizes and signatures that an exporter named against those in the file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         compiled: LiteRT's `CompiledModel` of it.
         settings: as of `LiteRtEngine`.
-        tokenizer: that it was exported with.
+        tokenizer: the tokenizer that it was exported with.
 
     Raises:
         ModelFormatError: they differ.

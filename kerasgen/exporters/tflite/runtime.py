@@ -38,7 +38,7 @@ class LiteRtRuntime(Runtime):
     """A TFLite artefact. `engine` is what `kerasgen.generation` decodes with.
 
     Args:
-        engine: of the artefact.
+        engine: the engine of the artefact.
     """
 
     def __init__(self, engine: LiteRtEngine) -> None:
@@ -77,7 +77,7 @@ class LiteRtRuntime(Runtime):
 
         Args:
             prompt: what they have in common, its start token with it.
-            texts: of one length.
+            texts: the texts of one length.
 
         Returns:
             Float32 `(texts, tokens, vocabulary_size)`.
@@ -112,10 +112,10 @@ class LiteRtEngine:
 
     Args:
         path: the `.tflite` file.
-        tokenizer: that it was exported with.
+        tokenizer: the tokenizer that it was exported with.
         settings: what the exporter said of the graph: `num_layers`, `num_heads` (of keys and values), `head_dim`,
             `cache_length`, `prefill_lengths`, `decode_lengths`, `beams`, `shortlist`, `vocabulary_size`.
-        threads: that LiteRT may use.
+        threads: the number of threads that LiteRT may use.
         weight_cache: a file where XNNPACK keeps the weights as it multiplies them, mapped into memory by every
             process that uses them; None keeps a copy in this process's memory.
 
@@ -222,7 +222,7 @@ class LiteRtEngine:
 
         Args:
             signature: its name.
-            caches: of the text; empty for a signature that reads no text.
+            caches: the caches of the text; empty for a signature that reads no text.
             answers: its other outputs: how many numbers each has, and their type.
             **inputs: its other inputs.
 
@@ -286,7 +286,7 @@ def open_artefact(
     Args:
         path: the `.tflite` file.
         description: what lies beside it.
-        threads: that LiteRT may use.
+        threads: the number of threads that LiteRT may use.
         weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in the user's cache directory,
             which is done without where nothing can be written there.
 

@@ -24,8 +24,8 @@ class Tree:
     """Texts that share one cache: each has the slots that are its past, and texts that part copy nothing.
 
     Args:
-        engine: that reads tokens.
-        caches: of the texts.
+        engine: the engine that reads tokens.
+        caches: the caches of the texts.
         past: bool `(rows, cache_length)`, the slots of each text.
     """
 
