@@ -41,6 +41,7 @@ MODELS = {
     "falcon": "falcon",
     "olmo2": "olmo2",
     "granite": "granite",
+    "starcoder2": "starcoder2",
 }
 LONGEST = 64
 

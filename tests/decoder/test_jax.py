@@ -19,7 +19,8 @@ STEPS = 8  # longer than a window
 
 # These differ by functions that the NumPy executor takes too, whose test holds them.
 SHARED = {"opt", "llama_linear", "llama_llama3", "llama_yarn"}
-TOGETHER = {"mistral", "qwen3", "llama_tied_with_biases"}  # traits that others here have among more
+# Traits that others here have among more.
+TOGETHER = {"mistral", "qwen3", "llama_tied_with_biases", "starcoder2_windowed"}
 
 
 def caches(config, prompts, length, *slots):

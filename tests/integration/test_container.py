@@ -29,8 +29,10 @@ PROMPT = "the sea and"
 
 @pytest.fixture(scope="module", params=["full", "lora"])
 def tuned(request, tmp_path_factory) -> kg.Pipeline:
+    """One architecture with a gate, one with a plain feed-forward part and biases."""
     tuner = kg.LoraTuner(rank=2, **SETTINGS) if request.param == "lora" else kg.FullTuner(**SETTINGS)
-    directory = save_preset(Contained().load(), tmp_path_factory.mktemp("models") / "olmo2")
+    name = "starcoder2" if request.param == "lora" else "olmo2"
+    directory = save_preset(Contained(name).load(), tmp_path_factory.mktemp("models") / name)
     pipe = kg.Pipeline(TEXTS, directory, tuner=tuner, sampler="greedy", held_out=0.2)
     report = pipe.fit(verbose=0, directory=tmp_path_factory.mktemp("run"))
     alone = max(len(pipe.tokenizer.encode(text)) for text in TEXTS) / SETTINGS["sequence_length"]
@@ -40,21 +42,21 @@ def tuned(request, tmp_path_factory) -> kg.Pipeline:
     return pipe
 
 
-def by_numpy(pipe: kg.Pipeline, new_tokens: int) -> str:
+def by_numpy(pipe: kg.Pipeline, new_tokens: int) -> list[int]:
     config, weights = described.decoder_of(pipe.model)
     tokenizer = pipe.tokenizer
     ids = [tokenizer.start_token_id, *tokenizer.encode(PROMPT)]
-    return tokenizer.decode(greedy(config, weights, ids, new_tokens=new_tokens, end=tokenizer.end_token_id))
+    return greedy(config, weights, ids, new_tokens=new_tokens, end=tokenizer.end_token_id)
 
 
 def test_it_generates_as_its_arithmetic_says_and_does_so_again_when_it_is_loaded(tuned, tmp_path: Path) -> None:
-    text = str(tuned.generate(PROMPT, max_new_tokens=16, return_prompt=False, valid_utf8=False))
-    assert text == by_numpy(tuned, 16)
-    assert str(
-        tuned.generate(PROMPT, max_new_tokens=6, return_prompt=False, valid_utf8=False, engine="keras")
-    ) == by_numpy(tuned, 6)
+    settings: dict[str, Any] = {"return_prompt": False, "valid_utf8": False, "return_logprobs": True}
+    found = tuned.generate(PROMPT, max_new_tokens=16, **settings)
+    assert list(found.token_ids) == by_numpy(tuned, 16)
+    by_keras = tuned.generate(PROMPT, max_new_tokens=6, engine="keras", **settings)
+    assert list(by_keras.token_ids) == by_numpy(tuned, 6)
     again = kg.Pipeline.load(tuned.save(tmp_path / "saved"))
-    assert again.generate(PROMPT, max_new_tokens=16, return_prompt=False, valid_utf8=False) == text
+    assert again.generate(PROMPT, max_new_tokens=16, return_prompt=False, valid_utf8=False) == found.text
     assert again.model.causal_lm is None
     assert again.model.hub_reason == REASON
     assert again.score(TEXTS[0]).end_log_probability == pytest.approx(tuned.score(TEXTS[0]).end_log_probability)

@@ -101,6 +101,7 @@ NOT_IN_GGUF = {
     "phi3_held": "LongRopeScaling",
     "falcon_held": "norm_placement",
     "olmo2": "attention.head_dim",
+    "starcoder2_windowed": "attention.windows",
 }
 
 

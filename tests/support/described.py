@@ -72,6 +72,9 @@ FALCON = replace(
     positions=RotaryPositions(),
     norm_placement="parallel_shared",
 )
+STARCODER2 = replace(
+    GPT2, architecture="starcoder2", attention=Attention(4, 2, 6, **BIASES), positions=RotaryPositions()
+)
 HELD_GEMMA2 = replace(GEMMA2, attention=Attention(4, 2, 8), logit_soft_cap=None)
 WIDE = RotaryPositions(1_000_000.0, scaling=LinearScaling(8.0))
 
@@ -211,6 +214,13 @@ CONFIGS = {
         LLAMA,
         architecture="smollm3",
         positions_by_layer=(RotaryPositions(),) * 3 + (NoPositions(),),
+    ),
+    "starcoder2": STARCODER2,
+    "starcoder2_windowed": replace(
+        STARCODER2,
+        attention=Attention(4, 2, 6, windows=(5,) * 4),
+        feedforward=FeedForward(20, "gelu_approximate"),
+        tied_head=False,
     ),
     "mixtral": replace(
         LLAMA, architecture="mixtral", feedforward=FeedForward(20, "silu", gated=True, experts=Experts(4, 2))

@@ -99,6 +99,17 @@ def phi3(layer: dict) -> dict:
     }
 
 
+def starcoder2(layer: dict) -> dict:
+    names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "output"}
+    return {
+        "input_layernorm": norm(layer["attention_norm"]),
+        "post_attention_layernorm": norm(layer["feedforward_norm"]),
+        **{f"self_attn.{name}": transposed(layer[role]) for name, role in names.items()},
+        "mlp.c_fc": transposed(layer["up"]),
+        "mlp.c_proj": transposed(layer["down"]),
+    }
+
+
 def gptj(layer: dict) -> dict:
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
     return {
@@ -139,6 +150,7 @@ HOMES = {
     "bloom": ("transformer.word_embeddings", "transformer.h", bloom, "transformer.ln_f"),
     "falcon": ("transformer.word_embeddings", "transformer.h", falcon, "transformer.ln_f"),
     "phi3": ("model.embed_tokens", "model.layers", phi3, "model.norm"),
+    "starcoder2": ("model.embed_tokens", "model.layers", starcoder2, "model.norm"),
     "gptj": ("transformer.wte", "transformer.h", gptj, "transformer.ln_f"),
 }
 

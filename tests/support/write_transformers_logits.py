@@ -165,6 +165,8 @@ SETTINGS = {
         "tie_word_embeddings": True,
     },
     "smollm3": {"no_rope_layers": [1, 1, 1, 0], "rope_parameters": PLAIN},
+    "starcoder2": {"tie_word_embeddings": True},
+    "starcoder2_windowed": {"use_bias": False, "sliding_window": 5},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None, "rope_parameters": PLAIN},
 }
 
@@ -173,6 +175,7 @@ SETTINGS = {
 LEFT = {
     "gpt_neox": ("num_key_value_heads", "head_dim", "rms_norm_eps"),
     "phi3": ("head_dim",),
+    "starcoder2": ("head_dim", "rms_norm_eps"),
     "falcon": ("num_key_value_heads", "head_dim", "rms_norm_eps", "intermediate_size"),
 }
 

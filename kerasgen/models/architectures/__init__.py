@@ -28,6 +28,7 @@ _HOMES = {
     "falcon": "falcon",
     "olmo2": "olmo2",
     "granite": "granite",
+    "starcoder2": "starcoder2",
 }
 # KerasHub's backbone classes; one of Gemma's may be a Gemma 2, as its settings say.
 _BACKBONES = {

@@ -24,7 +24,7 @@ LENGTHS = (12, 9)  # of two prompts in one batch
 STEPS = 8  # longer than a window
 
 # These differ by functions that other executors take too, whose tests hold them, or by traits that others have.
-SHARED = {"opt", "llama_linear", "llama_llama3", "llama_yarn", "llama_tied_with_biases", "qwen2"}
+SHARED = {"opt", "llama_linear", "llama_llama3", "llama_yarn", "llama_tied_with_biases", "qwen2", "starcoder2_windowed"}
 COMPUTED = [name for name in CONFIGS if name not in SHARED | {*BY_LENGTH}]
 # What no library here computes beside Llama's other traits, a slow definition does.
 BY_HAND = {
