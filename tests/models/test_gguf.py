@@ -443,3 +443,14 @@ def test_settings_that_are_written_are_read(llama: LanguageModel) -> None:
     config = type(config)(**{**config.__dict__, "max_sequence_length": 64})
     says = {f"llama.{key}": value for key, value in gguf_settings.keys(architecture, config).items()}
     assert gguf_settings.described(architecture, says, {}, 300) == config
+
+
+@pytest.mark.parametrize(("name", "other"), [("starcoder2", "layer_norm_rms"), ("llama", "layer_norm")])
+def test_of_two_epsilons_the_one_of_the_models_norm_is_read(name: str, other: str) -> None:
+    """As llama.cpp does, whose converter writes both where a `config.json` has both."""
+    architecture, config = architectures.named(name), replace(CONFIGS[name], max_sequence_length=64)
+    assert architecture is not None
+    says = {f"{name}.{key}": value for key, value in gguf_settings.keys(architecture, config).items()}
+    held = dict.fromkeys(tensor.name for tensor in tensor_names.tensors(architecture, config, "gguf"))
+    says[f"{name}.attention.{other}_epsilon"] = 0.5
+    assert gguf_settings.described(architecture, says, held, 37) == config

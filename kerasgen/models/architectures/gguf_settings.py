@@ -184,7 +184,10 @@ def _settings(
     head_dim = said.size("attention.key_length", width // heads)
     said.require("attention.value_length", head_dim)
     said.require("vocab_size", vocabulary_size)
-    epsilon = next((key for key in _EPSILON.values() if key in said), _EPSILON["layer_norm"])
+    # llama.cpp's converter writes both epsilons where a `config.json` has both, as StarCoder2 15B's has.
+    kinds = ("rms", "layer_norm") if "rms_norm_eps" in architecture.keys else ("layer_norm", "rms")
+    epsilon, unused = (_EPSILON[kind] for kind in kinds)
+    said.take(unused, 0.0)
     biased = next((f"blk.0.attn_{each}.bias" for each in ("q", "qkv") if f"blk.0.attn_{each}.bias" in tensors), None)
     values: dict[str, Any] = {
         "vocabulary_size": vocabulary_size,
