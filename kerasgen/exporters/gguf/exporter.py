@@ -96,7 +96,7 @@ class GgufExporter(Exporter):
                 f"{', '.join(f'{name}={width}' for name, width in widths.items())}. Choose 'F16'."
             )
         longest = text_length(model, self.max_sequence_length)
-        gguf_settings.check(architecture, replace(config, max_sequence_length=longest))
+        config = gguf_settings.check(architecture, replace(config, max_sequence_length=longest))
         comparison.require_positions(longest)
         comparison.require_finite(model)
         if importlib.util.find_spec("gguf") is None:
@@ -113,7 +113,7 @@ class GgufExporter(Exporter):
         weights["embedding"]["tokens"] = weights["embedding"]["tokens"][:size]
         if not config.tied_head:
             weights["head"]["kernel"] = weights["head"]["kernel"][:, :size]
-        config = replace(config, vocabulary_size=size, max_sequence_length=longest)
+        config = replace(config, vocabulary_size=size)
         with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
             last = (LLAMA_CPP,) if runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE, *last)

@@ -102,33 +102,51 @@ def keys(architecture: Architecture, config: DecoderConfig) -> dict[str, Value]:
     return found | {key: said[name] for key, name in _ALIKE.items() if said.get(name) is not None}
 
 
-def check(architecture: Architecture, config: DecoderConfig) -> None:
+def check(architecture: Architecture, config: DecoderConfig) -> DecoderConfig:
     """Check, before any work, that llama.cpp computes a decoder by what a file can say of it.
 
     Args:
         architecture: that llama.cpp runs.
         config: with a `max_sequence_length`.
 
+    Returns:
+        The description to write: the same, without windows that texts of this length never fill.
+
     Raises:
         ExportArgumentError: it computes something else.
     """
+    wanted = _without_wide_windows(config)
+    left = _computed_otherwise(architecture, wanted)
+    if not left:
+        return wanted
+    do = "The exporter 'transformers' writes this model."
+    shortest = min((window for window in config.attention.windows if window), default=None)
+    within = _without_wide_windows(replace(config, max_sequence_length=shortest))
+    if shortest and not _computed_otherwise(architecture, within):
+        do = f"Within its windows it computes the same: max_sequence_length={shortest} exports that. {do}"
+    raise ExportArgumentError(
+        f"llama.cpp computes something else of what it calls {architecture.gguf!r}: {'; '.join(left)}. {do}"
+    )
+
+
+def _without_wide_windows(config: DecoderConfig) -> DecoderConfig:
+    """The description without windows of the length of its texts or more, which change nothing."""
     longest = config.max_sequence_length or 0
     windows = tuple(window if window and window < longest else None for window in config.attention.windows)
-    wanted = replace(config, attention=replace(config.attention, windows=windows if any(windows) else ()))
+    return replace(config, attention=replace(config.attention, windows=windows if any(windows) else ()))
+
+
+def _computed_otherwise(architecture: Architecture, wanted: DecoderConfig) -> list[str]:
+    """What llama.cpp computes otherwise, or why that can't be said."""
     try:
         computed = stored(architecture, wanted)
-        if frequency_factors(config) is not None:  # a tensor of what each frequency is divided by says all
+        if frequency_factors(wanted) is not None:  # a tensor of what each frequency is divided by says all
             wanted, computed = (_unscaled(each) for each in (wanted, computed))
         left = list(differing(wanted, computed))
     except (ModelArgumentError, ValueError) as cause:
         left = [str(cause)]
     # ggml's GELU is the approximate one, whatever the model's is.
-    left = [trait for trait in left if not trait.startswith(("architecture=", "feedforward.activation='gelu"))]
-    if left:
-        raise ExportArgumentError(
-            f"llama.cpp computes something else of what it calls {architecture.gguf!r}: {'; '.join(left)}. The "
-            "exporter 'transformers' writes this model."
-        )
+    return [trait for trait in left if not trait.startswith(("architecture=", "feedforward.activation='gelu"))]
 
 
 def _unscaled(config: DecoderConfig) -> DecoderConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -14,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contained import Contained
+from described import CONFIGS
 from tiny import GPT2_END, roughen, tiny_gpt2, tiny_opt, tiny_vocabulary
 from toys import encode, smallest_gpt2, texts
 
 import kerasgen as kg
 from kerasgen import backend
+from kerasgen.errors import ExportArgumentError
 from kerasgen.exporters.gguf import file_format, proof
 from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.exporters.parity import worker
@@ -465,3 +469,16 @@ def test_llama_cpp_runs_the_starter(dtype, tmp_path):
         assert found["ended_equal"]
     written = json.loads((tmp_path / "starter.gguf.json").read_text(encoding="utf-8"))
     assert written["parity"]["llama_cpp"] == found
+
+
+@pytest.mark.slow
+def test_a_window_as_long_as_the_texts_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp has none for a Mistral, and none is needed there."""
+    mistral = CONFIGS["mistral"]
+    windows = dataclasses.replace(mistral.attention, windows=(48,) * mistral.num_layers)
+    monkeypatch.setitem(CONFIGS, "mistral", dataclasses.replace(mistral, attention=windows))
+    model = Contained("mistral").load()
+    with pytest.raises(ExportArgumentError, match="max_sequence_length=48"):
+        kg.GgufExporter().export(model, tmp_path / "poet.gguf")
+    path = kg.GgufExporter(max_sequence_length=48).export(model, tmp_path / "poet.gguf").path
+    assert "llama.attention.sliding_window" not in gguf.GGUFReader(path).fields
