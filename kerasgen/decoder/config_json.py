@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from kerasgen.decoder import config as parts
 from kerasgen.decoder import rotary_scaling
@@ -15,9 +15,8 @@ _CLASSES: Final[dict[str, type]] = {
     kind.__name__: kind
     for kind in (
         *(parts.DecoderConfig, parts.Attention, parts.FeedForward, parts.Experts, parts.Norm),
-        *(parts.LearnedPositions, parts.RotaryPositions, parts.AlibiPositions, parts.NoPositions),
-        *(rotary_scaling.LinearScaling, rotary_scaling.DynamicScaling, rotary_scaling.Llama3Scaling),
-        *(rotary_scaling.YarnScaling, rotary_scaling.LongRopeScaling),
+        *get_args(parts.Positions),
+        *get_args(rotary_scaling.RotaryScaling),
     )
 }
 

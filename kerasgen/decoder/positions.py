@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,8 @@ def frequencies(rotary: RotaryPositions, head_dim: int, sequence_length: int) ->
         is_long = sequence_length > scaling.original_length
         found = found / np.asarray(scaling.long_factors if is_long else scaling.short_factors)
         scale = scaling.attention_factor
+    elif scaling is not None:
+        assert_never(scaling)
     return found.astype(np.float32), scale
 
 
