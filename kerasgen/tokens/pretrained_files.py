@@ -1,4 +1,4 @@
-"""Reads and writes the directory of a pretrained tokenizer's files."""
+"""Reads and writes a `tokenizer.json` or a SentencePiece model, with the `tokenizer_config.json` beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads and writes a byte-level BPE's directory, with the settings that transformers puts beside the vocabulary."""
+"""Reads and writes the files of a byte-level BPE, with the `tokenizer_config.json` beside them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Saves a run to the files of its directory, and resumes it from them. Of several processes, one writes.
+"""Records a run: when its history, checkpoints, best weights and report are written, and by which process.
 
-Imports Keras: import it late.
+`checkpoints` writes them, whole or not at all. Imports Keras: import it late.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from kerasgen.tuners import batch_size, checkpoint_contents, held_out, sharding,
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.plan import Plan
+from kerasgen.tuners.recorder import Recorder, checkpoint_to_resume
 from kerasgen.tuners.run_directory import alone_together
-from kerasgen.tuners.run_files import Recorder, checkpoint_to_resume
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
 
