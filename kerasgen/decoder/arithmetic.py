@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kerasgen.decoder.config import Activation, Norm
+from kerasgen.decoder.config import Activation, Experts, FeedForward, Norm
 
 
 def normalize(
@@ -49,6 +49,39 @@ def activate(xp: Any, x: Any, activation: Activation) -> Any:
     if activation == "silu":
         return xp.silu(x)
     return xp.gelu(x, approximate=activation == "gelu_approximate")
+
+
+def gated(xp: Any, gate: Any, up: Any, part: FeedForward) -> Any:
+    """Return what a gate makes of the other factor, of any equal shapes."""
+    if part.clamped_gate is None:
+        return activate(xp, gate, part.activation) * up
+    alpha, limit = part.clamped_gate.alpha, part.clamped_gate.limit
+    gate, up = xp.minimum(gate, limit), xp.maximum(xp.minimum(up, limit), -limit)
+    return xp.silu(alpha * gate) / alpha * (up + 1)
+
+
+def expert_shares(xp: Any, logits: Any, experts: Experts) -> tuple[Any, Any, Any]:
+    """Return by which share each token goes through each expert.
+
+    Args:
+        xp: the array namespace, with `top_k` as `keras.ops` has it: of equals the lower place first.
+        logits: of the router, float `(tokens, num_experts)`.
+        experts: how many are taken, and whether their shares sum to 1.
+
+    Returns:
+        The shares, 0 for those that are not taken; the probabilities of all; and which are taken, 1 or 0; each in the
+        shape of the logits.
+    """
+    probabilities = attention_weights(xp, logits)
+    _, places = xp.top_k(probabilities, experts.experts_per_token)
+    taken = xp.zeros_like(probabilities)
+    numbers = xp.arange(experts.num_experts)
+    for rank in range(experts.experts_per_token):
+        taken = taken + xp.where(xp.equal(places[..., rank : rank + 1], numbers), xp.ones_like(taken), 0.0)
+    shares = probabilities * taken
+    if experts.normalize:
+        shares = shares / xp.sum(shares, axis=-1, keepdims=True)
+    return shares, probabilities, taken
 
 
 def soft_cap(xp: Any, x: Any, cap: float | None) -> Any:

@@ -18,6 +18,7 @@ OUTPUT: Roles = ("output",)
 GATE_UP: Roles = ("gate", "up")
 UP: Roles = ("up",)
 DOWN: Roles = ("down",)
+ROUTER: Roles = ("router",)
 
 _NORM_BEFORE = ("before", "before_and_after")
 _NORM_AFTER = ("before_and_after", "after")
@@ -99,6 +100,16 @@ def _feedforward(config: DecoderConfig, index: int, layer: Mapping[str, Any], hi
         return hooks.drop(cast(ExpertHooks, hooks).experts(hidden, layer), "feedforward")
     wide = hooks.activate(hooks.project(hidden, layer, GATE_UP if config.feedforward.gated else UP))
     return hooks.drop(hooks.project(wide, layer, DOWN), "feedforward")
+
+
+def shared_expert(config: DecoderConfig, layer: Mapping[str, Any], hidden: Any, hooks: Hooks) -> Any:
+    """Return what the expert that each token goes through makes of a hidden state, before its share is taken.
+
+    Its weights have the names of a plain feed-forward part behind `shared_`.
+    """
+    own = {name.removeprefix("shared_"): value for name, value in layer.items() if name.startswith("shared_")}
+    wide = hooks.activate(hooks.project(hidden, own, GATE_UP if config.feedforward.gated else UP))
+    return hooks.project(wide, own, DOWN)
 
 
 def _scaled(config: DecoderConfig, added: Any) -> Any:

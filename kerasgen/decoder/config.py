@@ -173,12 +173,19 @@ class Attention:
 class Experts:
     """A mixture of feed-forward networks, of which a router takes a few for each token.
 
+    The router's softmax is over all experts. Where the shares of the taken ones are made to sum to 1, that is the same
+    as a softmax over the taken ones alone.
+
     Args:
         num_experts: how many there are.
         experts_per_token: how many a token goes through.
         normalize: whether the shares of the taken ones are made to sum to 1.
         router_bias: whether the router adds one.
         layers: for each layer whether it has experts rather than the plain network; `()` is every layer.
+        intermediate_dim: width of one expert; None for that of the plain network.
+        shared_dim: width of an expert that each token goes through besides, by a share of its own, which is the
+            sigmoid of a product (Qwen 2's); 0 for none.
+        router_loss: what training multiplies the loss of unbalanced routers with; 0 for none.
     """
 
     num_experts: int
@@ -186,11 +193,35 @@ class Experts:
     normalize: bool = True
     router_bias: bool = False
     layers: tuple[bool, ...] = ()
+    intermediate_dim: int | None = None
+    shared_dim: int = 0
+    router_loss: float = 0.0
 
     def __post_init__(self) -> None:
         _require_size("num_experts", self.num_experts)
+        if self.intermediate_dim is not None:
+            _require_size("intermediate_dim", self.intermediate_dim)
+        require("shared_dim", self.shared_dim, self.shared_dim >= 0, "at least 0")
+        require("router_loss", self.router_loss, self.router_loss >= 0, "at least 0")
         taken = self.experts_per_token
         require("experts_per_token", taken, 0 < taken <= self.num_experts, f"from 1 to {self.num_experts}")
+
+
+@dataclass(frozen=True)
+class ClampedGate:
+    """A gate of bounded values: `gate * sigmoid(alpha * gate) * (up + 1)` (GPT-OSS).
+
+    Args:
+        alpha: multiplies the gate within the sigmoid.
+        limit: the most that the gate is, and the most that the other factor is in both directions, before that.
+    """
+
+    alpha: float = 1.702
+    limit: float = 7.0
+
+    def __post_init__(self) -> None:
+        require("alpha", self.alpha, self.alpha > 0, "above 0")
+        require("limit", self.limit, self.limit > 0, "above 0")
 
 
 @dataclass(frozen=True)
@@ -198,12 +229,13 @@ class FeedForward:
     """The feed-forward part: `down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))`.
 
     Args:
-        intermediate_dim: its width, of one expert if there are experts.
+        intermediate_dim: its width, and that of each expert where those don't say their own.
         activation: `"gelu_approximate"` is the tanh form, `"gelu"` the exact one; `"silu"` is Swish.
         gated: whether there is a gate.
         up_bias: whether `up`, and `gate`, add one.
         down_bias: whether `down` adds one.
         experts: None for one network.
+        clamped_gate: in the place of `activation(gate) * up`, or None.
     """
 
     intermediate_dim: int
@@ -212,9 +244,12 @@ class FeedForward:
     up_bias: bool = False
     down_bias: bool = False
     experts: Experts | None = None
+    clamped_gate: ClampedGate | None = None
 
     def __post_init__(self) -> None:
         _require_size("intermediate_dim", self.intermediate_dim)
+        if self.clamped_gate is not None and (not self.gated or self.activation != "silu"):
+            raise ModelArgumentError("A `clamped_gate` needs a gated feed-forward part whose activation is 'silu'.")
         _require_one_of("activation", self.activation, Activation)
 
 

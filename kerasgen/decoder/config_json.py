@@ -14,7 +14,7 @@ from kerasgen.errors import ModelArgumentError, ModelFormatError
 _CLASSES: Final[dict[str, type]] = {
     kind.__name__: kind
     for kind in (
-        *(parts.DecoderConfig, parts.Attention, parts.FeedForward, parts.Experts, parts.Norm),
+        *(parts.DecoderConfig, parts.Attention, parts.FeedForward, parts.Experts, parts.ClampedGate, parts.Norm),
         *get_args(parts.Positions),
         *get_args(rotary_scaling.RotaryScaling),
     )

@@ -31,9 +31,9 @@ def fused(weights: Weights) -> Weights:
 def fused_layer(layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a layer's weights, fused as `fused` does it."""
     found = dict(layer)
-    for roles in (QUERY_KEY_VALUE, GATE_UP):
-        if roles[0] in found:
-            found[fused_name(roles)] = _side_by_side([found.pop(role) for role in roles])
+    for roles, before in ((QUERY_KEY_VALUE, ""), (GATE_UP, ""), (GATE_UP, "shared_")):
+        if f"{before}{roles[0]}" in found:
+            found[f"{before}{fused_name(roles)}"] = _side_by_side([found.pop(f"{before}{role}") for role in roles])
     return found
 
 

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from kerasgen.decoder import positions
-from kerasgen.decoder.arithmetic import activate, attention_weights, normalize, soft_cap
-from kerasgen.decoder.block import DOWN, GATE_UP, UP, Roles, block
+from kerasgen.decoder.arithmetic import activate, attention_weights, expert_shares, gated, normalize, soft_cap
+from kerasgen.decoder.block import DOWN, GATE_UP, ROUTER, UP, Roles, block, shared_expert
 from kerasgen.decoder.config import (
     AlibiPositions,
     DecoderConfig,
@@ -40,6 +40,7 @@ class _Namespace:
     relu = staticmethod(jax.nn.relu)
     silu = staticmethod(jax.nn.silu)
     gelu = staticmethod(jax.nn.gelu)
+    top_k = staticmethod(jax.lax.top_k)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(jnp, name)
@@ -202,7 +203,7 @@ class _Hooks(ABC):
         if not part.gated:
             return activate(XP, projected, part.activation)
         gate, up = jnp.split(projected, 2)
-        return activate(XP, gate, part.activation) * up
+        return gated(XP, gate, up, part)
 
     def drop(self, hidden: Any, site: str) -> Any:
         return hidden
@@ -212,11 +213,7 @@ class _Hooks(ABC):
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
-        shares = attention_weights(XP, _affine(hidden, layer["router"]).T)  # (rows, experts)
-        least = jax.lax.top_k(shares, settings.experts_per_token)[0][:, -1:]
-        shares = jnp.where(shares >= least, shares, 0.0)
-        if settings.normalize:
-            shares = shares / jnp.sum(shares, axis=-1, keepdims=True)
+        shares, _, _ = expert_shares(XP, self.project(hidden, layer, ROUTER).T, settings)  # (rows, experts)
         roles = GATE_UP if part.gated else UP
         total = jnp.zeros_like(hidden)
         for number in range(settings.num_experts):
@@ -226,6 +223,9 @@ class _Hooks(ABC):
             }
             made = self.project(self.activate(self.project(hidden, own, roles)), own, DOWN)
             total = total + shares[:, number] * made
+        if settings.shared_dim:
+            share = jax.nn.sigmoid(self.project(hidden, layer, ("shared_router",)))
+            total = total + share * shared_expert(self._config, layer, hidden, self)
         return total
 
     @abstractmethod

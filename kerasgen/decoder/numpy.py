@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.decoder import positions
-from kerasgen.decoder.arithmetic import activate, attention_weights, normalize, seen, soft_cap
-from kerasgen.decoder.block import Roles, block
+from kerasgen.decoder.arithmetic import activate, attention_weights, expert_shares, gated, normalize, seen, soft_cap
+from kerasgen.decoder.block import ROUTER, Roles, block, shared_expert
 from kerasgen.decoder.config import AlibiPositions, DecoderConfig, LearnedPositions, RotaryPositions
 from kerasgen.decoder.weights import Weights, map_arrays
 from kerasgen.tokens.base import Tokenizer
@@ -41,6 +41,11 @@ class _Namespace:
     @staticmethod
     def silu(x: Any) -> Any:
         return x / (1 + np.exp(-x))
+
+    @staticmethod
+    def top_k(x: Any, k: int) -> tuple[Any, Any]:
+        places = np.argsort(-x, axis=-1, kind="stable")[..., :k]
+        return np.take_along_axis(x, places, axis=-1), places
 
     @staticmethod
     def gelu(x: Any, approximate: bool) -> Any:
@@ -158,24 +163,23 @@ class NumpyDecoder:
         if not part.gated:
             return activate(XP, projected, part.activation)
         gate, up = projected
-        return activate(XP, gate, part.activation) * up
+        return gated(XP, gate, up, part)
 
     def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
         """Return the sum of what each token's likeliest experts make of it, by their shares."""
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
-        shares = attention_weights(XP, _affine(hidden, layer["router"]))
-        least = -np.sort(-shares, axis=-1)[:, settings.experts_per_token - 1, None]
-        shares = np.where(shares >= least, shares, np.float32(0))
-        if settings.normalize:
-            shares = shares / shares.sum(-1, keepdims=True)
+        shares, _, _ = expert_shares(XP, self.project(hidden, layer, ROUTER), settings)
         roles = ("gate", "up") if part.gated else ("up",)
         total = np.zeros_like(hidden)
         for number in range(settings.num_experts):
             own = {role: {name: array[number] for name, array in layer[role].items()} for role in (*roles, "down")}
             made = self.project(self.activate(self.project(hidden, own, roles)), own, ("down",))
             total = total + shares[:, number, None] * made
+        if settings.shared_dim:
+            share = 1 / (1 + np.exp(-self.project(hidden, layer, ("shared_router",))))
+            total = total + share * shared_expert(self._config, layer, hidden, self)
         return total
 
     def drop(self, hidden: Any, site: str) -> Any:

@@ -4,7 +4,8 @@ The names, with those in brackets where the configuration asks for them::
 
     embedding   {tokens, [positions], [norm]}
     layers      [{attention_norm, query, key, value, output, [query_norm, key_norm], [sinks], [attention_post_norm],
-                  feedforward_norm, [gate], up, down, [router], [feedforward_post_norm]}, …]
+                  feedforward_norm, [router], [gate], up, down, [shared_router, shared_gate, shared_up, shared_down],
+                  [feedforward_post_norm]}, …]
     [final_norm]
     [head]
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
+from kerasgen.decoder.config import DecoderConfig, FeedForward, LearnedPositions, Norm
 from kerasgen.errors import ModelFormatError
 
 Weights: TypeAlias = dict[str, Any]
@@ -80,15 +81,25 @@ def layer_shapes(config: DecoderConfig, layer: int) -> dict[str, Shape]:
 def _feedforward(config: DecoderConfig, layer: int) -> dict[str, Shape]:
     width, part = config.hidden_dim, config.feedforward
     found: dict[str, Shape] = {}
-    front: Shape = ()
-    if config.has_experts(layer):
-        assert part.experts is not None
-        front = (part.experts.num_experts,)
-        found |= _projection("router", width, *front, part.experts.router_bias)
-    if part.gated:
-        found |= _projection("gate", width, part.intermediate_dim, part.up_bias, front)
-    found |= _projection("up", width, part.intermediate_dim, part.up_bias, front)
-    return found | _projection("down", part.intermediate_dim, width, part.down_bias, front)
+    if not config.has_experts(layer):
+        return _network("", width, part.intermediate_dim, part)
+    experts = part.experts
+    assert experts is not None
+    front = (experts.num_experts,)
+    found |= _projection("router", width, *front, experts.router_bias)
+    found |= _network("", width, experts.intermediate_dim or part.intermediate_dim, part, front)
+    if experts.shared_dim:
+        found |= _projection("shared_router", width, 1, False)
+        found |= _network("shared_", width, experts.shared_dim, part)
+    return found
+
+
+def _network(before: str, width: int, inner: int, part: FeedForward, front: Shape = ()) -> dict[str, Shape]:
+    roles = ("gate", "up") if part.gated else ("up",)
+    found: dict[str, Shape] = {}
+    for role in roles:
+        found |= _projection(f"{before}{role}", width, inner, part.up_bias, front)
+    return found | _projection(f"{before}down", inner, width, part.down_bias, front)
 
 
 def _norm(name: str, norm: Norm, size: int) -> dict[str, Shape]:

@@ -37,6 +37,23 @@ class Scale(keras.layers.Layer):  # type: ignore[misc]
         self.built = True
 
 
+class ExpertKernels(keras.layers.Layer):  # type: ignore[misc]
+    """The kernels of one projection of all experts.
+
+    Args:
+        shape: of the kernels, `(experts, in, out)`.
+        has_bias: whether each has one.
+        initializer: of the kernels.
+    """
+
+    def __init__(self, shape: tuple[int, ...], has_bias: bool, initializer: Any = "zeros", **settings: Any) -> None:
+        super().__init__(**settings)
+        experts, _, outputs = shape
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initializer)
+        self.bias = self.add_weight(name="bias", shape=(experts, outputs), initializer="zeros") if has_bias else None
+        self.built = True
+
+
 @keras.saving.register_keras_serializable(package="kerasgen")
 class Container(keras.Model):  # type: ignore[misc]
     """The Keras variables of a decoder by the names of its description; called as KerasHub's models are.
@@ -49,17 +66,12 @@ class Container(keras.Model):  # type: ignore[misc]
         context_length: tokens that the model was made for, where its positions have no limit; None if that is unknown.
         initializer_range: standard deviation of the kernels and tables before others are assigned; 0 for zeros.
         seed: of that noise.
-
-    Raises:
-        ModelError: the description has experts, for which there is no layer.
     """
 
     def __init__(
         self, config: DecoderConfig, *, context_length: int | None = None, initializer_range: float = 0.0, seed: int = 0
     ) -> None:
         super().__init__(name=f"{config.architecture}_decoder")
-        if config.feedforward.experts is not None:
-            raise ModelError("A container of plain weights holds no mixture of experts. Use KerasHub's class for it.")
         self.config, self.context_length = config, context_length
         self.preprocessor = None
         places: dict[str, Any] = {}
@@ -90,6 +102,8 @@ class Container(keras.Model):  # type: ignore[misc]
         has_bias = f"{part}.bias" in shapes
         if f"{part}.kernel" not in shapes:  # a tied head with biases
             return Scale(shapes[f"{part}.bias"][0], True, name=name)
+        if len(shapes[f"{part}.kernel"]) == 3:
+            return ExpertKernels(shapes[f"{part}.kernel"], has_bias, initializer, name=name)
         inputs, outputs = shapes[f"{part}.kernel"]
         dense = keras.layers.Dense(outputs, use_bias=has_bias, kernel_initializer=initializer, name=name)
         dense.build((None, inputs))
@@ -183,4 +197,4 @@ def _variable(parts: Mapping[str, Any], name: str) -> Any:
         return parts[name]
     holder, _, leaf = name.rpartition(".")
     layer = parts[holder]
-    return layer._kernel if leaf == "kernel" else getattr(layer, leaf)
+    return layer._kernel if isinstance(layer, keras.layers.Dense) and leaf == "kernel" else getattr(layer, leaf)

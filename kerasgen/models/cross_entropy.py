@@ -38,6 +38,20 @@ class WeightedLoss(NamedTuple):
     accuracy: Any
 
 
+class RoutedLoss(NamedTuple):
+    """What a batch costs under a mixture of experts, each a float32 scalar.
+
+    Args:
+        loss: as in `WeightedLoss`.
+        accuracy: as in `WeightedLoss`.
+        router_loss: what unbalanced routers cost, which training adds to the loss.
+    """
+
+    loss: Any
+    accuracy: Any
+    router_loss: Any
+
+
 def chunk_size(tokens: int, vocabulary_size: int) -> int:
     """Return how many tokens make a chunk: a power of two from 256 to 1024, or all of them where there are fewer."""
     fitting = LARGEST_CHUNK

@@ -14,7 +14,14 @@ from keras import ops
 
 from kerasgen.models import keras_decoder, packed
 from kerasgen.models.base import LanguageModel, computing_layers
-from kerasgen.models.cross_entropy import WeightedLoss, nll, plain_weighted_loss, token_nll, weighted_loss
+from kerasgen.models.cross_entropy import (
+    RoutedLoss,
+    WeightedLoss,
+    nll,
+    plain_weighted_loss,
+    token_nll,
+    weighted_loss,
+)
 from kerasgen.models.keras_decoder import KerasDecoder
 
 
@@ -73,17 +80,40 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
         hidden, table, cap, _ = self._output(hidden)
         return token_nll(hidden, table, inputs["targets"], soft_cap=cap)
 
-    def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss:
-        """Return the loss that training differentiates: each target's nats times its `inputs["weights"]`, summed."""
+    def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss | RoutedLoss:
+        """Return the loss that training differentiates: each target's nats times its `inputs["weights"]`, summed.
+
+        Of a mixture of experts it says beside it what unbalanced routers cost.
+        """
+        router_loss = None
         if self._decoder is not None:
             inputs = packed.without_padding(self._decoder, inputs)
-        hidden = self.hidden(inputs, training=training)
+            hidden, router_loss = packed.with_router_loss(self._decoder, inputs, training=training, remat=self.remat)
+        else:
+            hidden = self.hidden(inputs, training=training)
         if hidden is None:
-            return plain_weighted_loss(self._logits(inputs, training=training), inputs["targets"], inputs["weights"])
-        hidden, table, cap, is_trained = self._output(hidden)
-        return weighted_loss(
-            hidden, table, inputs["targets"], inputs["weights"], table_gradient=is_trained, soft_cap=cap
-        )
+            logits = self._logits(inputs, training=training)
+            found = plain_weighted_loss(logits, inputs["targets"], inputs["weights"])
+        else:
+            hidden, table, cap, is_trained = self._output(hidden)
+            found = weighted_loss(
+                hidden, table, inputs["targets"], inputs["weights"], table_gradient=is_trained, soft_cap=cap
+            )
+        router_loss = self._added() if router_loss is None else router_loss
+        return found if router_loss is None else RoutedLoss(*found, router_loss)
+
+    @property
+    def routes(self) -> bool:
+        """Whether `weighted` says what unbalanced routers cost; of KerasHub's own layers only once they computed."""
+        experts = None if self._decoder is None else self._decoder.config.feedforward.experts
+        return experts is not None and experts.router_loss > 0
+
+    def _added(self) -> Any:
+        """What KerasHub's layers of experts added by `add_loss` in this forward pass, or None."""
+        if self.remat or (self._decoder is not None and packed.is_fast(self._decoder)):
+            return None
+        added = [loss for layer in self.causal_lm._flatten_layers() for loss in layer._get_own_losses()]
+        return sum(ops.cast(loss, "float32") for loss in added) if added else None
 
     def hidden(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> Any:
         """Return the last hidden states, `(batch, sequence_length, hidden_dim)`, if one table makes logits of them.

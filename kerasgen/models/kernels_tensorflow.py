@@ -279,16 +279,22 @@ def attention(qkv: Any, segment_ids: Any, num_heads: int, rate: float, seed: Any
 
 
 def recomputed(block: Callable[[Any, Any], Any], x: Any, seeds: Any) -> Any:
-    """Return `block(x, seeds)`; the backward pass keeps `x` and the seeds alone and calls the block again."""
+    """Return `block(x, seeds)`; the backward pass keeps `x` and the seeds alone and calls the block again.
+
+    Args:
+        block: gives a tensor, or a tuple of them.
+        x: what it is given.
+        seeds: what it is given besides.
+    """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def function(x: Any) -> tuple[Any, Any]:
-        def gradient(upstream: Any, variables: Any = ()) -> Any:
-            with tf.GradientTape() as tape, tf.control_dependencies([upstream]):
+        def gradient(*upstream: Any, variables: Any = ()) -> Any:
+            with tf.GradientTape() as tape, tf.control_dependencies(upstream):
                 again = tf.identity(x)
                 tape.watch(again)
-                found = block(again, seeds)
-            of_x, *of_variables = tape.gradient(found, [again, *variables], upstream)
+                found = tf.nest.flatten(block(again, seeds))
+            of_x, *of_variables = tape.gradient(found, [again, *variables], list(upstream))
             return (of_x, of_variables) if variables else of_x
 
         return block(x, seeds), gradient

@@ -74,5 +74,5 @@ def build(
 def _weights(architecture: Architecture, config: DecoderConfig, take: Take, kind: Format) -> Iterator[tuple[str, Any]]:
     shapes = decoder_weights.shapes(config)
     for tensor in tensors.tensors(architecture, config, kind):
-        for name, numbers in tensor.read(take(tensor.name, tensor.shape)).items():
+        for name, numbers in tensor.read(tensor.take(take)).items():
             yield name, numbers.reshape(shapes[name])

@@ -15,8 +15,8 @@ from typing import Any, cast
 import keras
 from keras import ops
 
-from kerasgen.decoder.arithmetic import activate, normalize
-from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, Roles, block
+from kerasgen.decoder.arithmetic import activate, expert_shares, gated, normalize
+from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, ROUTER, UP, Roles, block, shared_expert
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
 from kerasgen.models import low_rank, packed_attention, projections, quantized_base
 from kerasgen.models.keras_decoder import KerasDecoder, bias_of, has_heads_first, scale_of
@@ -24,16 +24,9 @@ from kerasgen.models.keras_decoder import KerasDecoder, bias_of, has_heads_first
 
 def takes(decoder: KerasDecoder) -> bool:
     """Say whether `hidden_states` computes what a decoder computes."""
-    if not computes(decoder.config):
-        return False
     if decoder.backbone is None or is_fast(decoder):
         return True
     return all("decoder_attention_mask" in signature(layer.call).parameters for layer in _hub_layers(decoder))
-
-
-def computes(config: DecoderConfig) -> bool:
-    """Say whether `hidden_states` knows every trait of a description: all but mixtures of experts."""
-    return config.feedforward.experts is None
 
 
 def is_fast(decoder: KerasDecoder) -> bool:
@@ -60,24 +53,61 @@ def hidden_states(
     Returns:
         Float, `token_ids`' shape and `hidden_dim`, in the compute type of the layers.
     """
+    return with_router_loss(decoder, inputs, training=training, remat=remat)[0]
+
+
+def with_router_loss(
+    decoder: KerasDecoder, inputs: Mapping[str, Any], *, training: bool | None, remat: bool = False
+) -> tuple[Any, Any]:
+    """Return what `hidden_states` does, and what unbalanced routers cost.
+
+    Returns:
+        The hidden states; and float32 what is added to a batch's loss, or None where the description asks for nothing.
+    """
     config = decoder.config
     hidden = _embedded(decoder, inputs, training=training)
     if not is_fast(decoder):
-        return decoder.backbone.layer_norm(_through_keras(decoder, hidden, inputs, training=training, remat=remat))
+        hidden = _through_keras(decoder, hidden, inputs, training=training, remat=remat)
+        return decoder.backbone.layer_norm(hidden), None
+    routed: list[tuple[Any, Any]] = []
     flat = ops.reshape(hidden, (-1, hidden.shape[-1]))
     rotations = packed_attention.rotations(config, inputs)
     for index, layer in enumerate(decoder.parts["layers"]):
 
         def through(flat: Any, seeds: tuple[Any, ...], index: int = index, layer: Any = layer) -> Any:
             hooks = _Hooks(config, inputs, rotations.get(config.positions_of(index)), decoder.rate(index), seeds)
-            return block(config, index, layer, flat, hooks)
+            flat = block(config, index, layer, flat, hooks)
+            return flat if hooks.routed is None else (flat, *hooks.routed)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
         seeds = decoder.seeds(index) if training else (None, None, None)
         flat = _recomputed(through, flat, seeds) if remat and training else through(flat, seeds)
+        if config.has_experts(index):
+            flat, *counted = flat
+            routed.append(tuple(counted))
     if config.final_norm:
         flat = _normalize(config.norm, decoder.parts["final_norm"], flat)
-    return ops.reshape(flat, ops.shape(hidden))
+    return ops.reshape(flat, ops.shape(hidden)), _router_loss(config, inputs, routed)
+
+
+def _router_loss(config: DecoderConfig, inputs: Mapping[str, Any], routed: list[tuple[Any, Any]]) -> Any:
+    """What transformers adds to a loss: experts times the sum over them of share taken times mean probability.
+
+    Both are means over the tokens of all layers together; padding is none. Source: Fedus et al. 2021 (arXiv
+    2101.03961), equations 4 to 6.
+    """
+    experts = config.feedforward.experts
+    if experts is None or not experts.router_loss or not routed:
+        return None
+    tokens = ops.maximum(ops.sum(_is_token(inputs)), 1.0) * len(routed)
+    taken, probabilities = (sum(each) / tokens for each in zip(*routed, strict=True))
+    return experts.router_loss * experts.num_experts * ops.sum(taken * probabilities)
+
+
+def _is_token(inputs: Mapping[str, Any]) -> Any:
+    """Float32 `(rows, 1)`, 1 where a position holds a token and 0 where it is padding."""
+    given = inputs["is_token"] if "is_token" in inputs else inputs["segment_ids"] > 0
+    return ops.cast(ops.reshape(given, (-1, 1)), "float32")
 
 
 def output(decoder: KerasDecoder, hidden: Any) -> tuple[Any, Any, float | None, bool]:
@@ -138,6 +168,8 @@ def without_padding(decoder: KerasDecoder, inputs: Mapping[str, Any]) -> Mapping
     from kerasgen.models import kernels_tensorflow
 
     layout = kernels_tensorflow.layout(inputs["segment_ids"])
+    if config.feedforward.experts is not None:
+        inputs = {**inputs, "is_token": ops.cast(inputs["segment_ids"] > 0, "int32")}
     taken = {name: kernels_tensorflow.taken(layout, of) for name, of in inputs.items() if name != "segment_ids"}
     return {**taken, "segment_ids": inputs["segment_ids"], "layout": layout}
 
@@ -196,6 +228,7 @@ class _Hooks:
     ) -> None:
         self._config, self._inputs, self._rotation, self._rate = config, inputs, rotation, rate
         self._seeds = dict(zip(("probabilities", "attention", "feedforward"), seeds, strict=True))
+        self.routed: tuple[Any, Any] | None = None
 
     def norm(self, hidden: Any, weights: Any) -> Any:
         return _normalize(self._config.norm, weights, hidden)
@@ -251,10 +284,42 @@ class _Hooks:
         part = self._config.feedforward
         if part.gated:
             gate, up = projected
-            return ops.cast(activate(ops, ops.cast(gate, "float32"), part.activation), up.dtype) * up
+            return self._gated(gate, up)
         if part.activation == "gelu_approximate":
             return _kernels().gelu(projected)
         return activate(ops, projected, part.activation)
+
+    def _gated(self, gate: Any, up: Any) -> Any:
+        part = self._config.feedforward
+        if part.clamped_gate is None:
+            return ops.cast(activate(ops, ops.cast(gate, "float32"), part.activation), up.dtype) * up
+        return ops.cast(gated(ops, ops.cast(gate, "float32"), ops.cast(up, "float32"), part), up.dtype)
+
+    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
+        """The sum of what each token's likeliest experts make of it, by their shares; all of them are computed.
+
+        It sets `routed`: for each expert how many tokens took it, and the sum of its probabilities over the tokens.
+        """
+        part = self._config.feedforward
+        settings = part.experts
+        assert settings is not None
+        logits = ops.cast(self.project(hidden, layer, ROUTER), "float32")
+        shares, probabilities, taken = expert_shares(ops, logits, settings)
+        is_token = _is_token(self._inputs)
+        self.routed = ops.sum(taken * is_token, axis=0), ops.sum(probabilities * is_token, axis=0)
+        roles = GATE_UP if part.gated else UP
+        products = _products_by_expert([layer[role] for role in roles], hidden)
+        wide = self.activate(products if part.gated else products[0])  # (experts, tokens, columns)
+        shares = ops.cast(shares, hidden.dtype)
+        wide = wide * ops.expand_dims(ops.transpose(shares), 2)
+        down = layer["down"]
+        found = ops.einsum("etm,emh->th", wide, ops.cast(down.kernel, hidden.dtype))
+        if down.bias is not None:
+            found = found + ops.matmul(shares, ops.cast(down.bias, hidden.dtype))
+        if not settings.shared_dim:
+            return found
+        share = ops.sigmoid(self.project(hidden, layer, ("shared_router",)))
+        return found + share * shared_expert(self._config, layer, hidden, self)
 
     def drop(self, hidden: Any, site: str) -> Any:
         return _drop(hidden, self._rate, self._seeds[site])
@@ -274,6 +339,21 @@ def _queries_keys_values(parts: list[Any], x: Any) -> Any:
     if not any(part.lora_enabled for part in parts):
         return together
     return together + ops.concatenate([_adapted(part, x) for part in parts], axis=1)
+
+
+def _products_by_expert(parts: list[Any], x: Any) -> tuple[Any, ...]:
+    """What the kernels of each part make of `(tokens, width)`; a gate and its other factor may be in one kernel."""
+    first = parts[0]
+    if len(parts) == 1 or first.kernel is not parts[1].kernel:
+        return tuple(_by_expert(part, x) for part in parts)
+    both = _by_expert(first, x)
+    return (both[..., ::2], both[..., 1::2]) if first.in_turn else tuple(ops.split(both, 2, axis=-1))
+
+
+def _by_expert(part: Any, x: Any) -> Any:
+    """What each expert's kernel makes of `(tokens, width)`: `(experts, tokens, columns)`."""
+    found = ops.einsum("th,ehm->etm", x, ops.cast(part.kernel, x.dtype))
+    return found if part.bias is None else found + ops.expand_dims(ops.cast(part.bias, x.dtype), 1)
 
 
 def _dense(layer: Any, x: Any) -> Any:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import presence, staging
 from kerasgen.models import architectures, container_files, hdf5_file, integrity, preset_tokenizers
@@ -55,7 +57,8 @@ def save_preset(
     Raises:
         ModelArgumentError: `dtype` is unknown, or `directory` is in the way and may not be replaced.
         LockedError: another process or thread is writing there.
-        ModelError: the model can't be said in KerasHub's format, or can't be written there.
+        ModelError: the model can't be said in KerasHub's format, or can't be written there; or a weight of it holds NaN
+            or infinity.
     """
     if dtype not in (None, "float32", "float16"):
         raise ModelArgumentError(f"`dtype` must be 'float32', 'float16' or None. Received: {dtype!r}.")
@@ -63,6 +66,7 @@ def save_preset(
     _check_target(target, overwrite)
     _check_classes(model)
     _check_quantized(model, dtype)
+    _check_finite(model)
     if model.causal_lm is None:
         container_files.check(model)
     preprocessor = None if model.causal_lm is None else preprocessor_of(model)
@@ -109,6 +113,21 @@ def _check_target(target: Path, overwrite: bool) -> None:
             f"{str(target)!r} holds other things than a preset (it has no 'config.json'), so it is not replaced. "
             "Choose another path, or empty the directory."
         )
+
+
+def _check_finite(model: LanguageModel) -> None:
+    """Raise if a weight holds NaN or infinity: such a model says nothing, and a saved one would take its place."""
+    for variable in model.network.weights:
+        # No sum of float32 numbers is too large for float64.
+        if str(variable.dtype).startswith(("float", "bfloat")) and not math.isfinite(_sum(variable)):
+            raise ModelError(
+                f"The weight {variable.path!r} holds NaN or infinity, so the model says nothing and is not saved. Load "
+                "it anew, or a checkpoint from before, and tune with a lower learning rate."
+            )
+
+
+def _sum(variable: Any) -> float:
+    return float(np.sum(np.asarray(variable), dtype=np.float64))
 
 
 def _check_quantized(model: LanguageModel, dtype: str | None) -> None:

@@ -47,7 +47,12 @@ def convert(architecture: Architecture, preset: str, settings: Mapping[str, Any]
     """
     config, prefixes = describe(architecture, preset, settings), architecture.transformers_prefixes
     with Tensors(preset, prefixes=prefixes, other_names=architecture.transformers_other_names) as source:
-        wanted = {tensor.name.removeprefix(prefixes[0]): tensor.shape for tensor in _tensors(architecture, config)}
+        architecture = _as_stored(architecture, config, source)
+        wanted = {
+            name.removeprefix(prefixes[0]): tensor.shape
+            for tensor in _tensors(architecture, config)
+            for name in tensor.names
+        }
         names = {part.name: f"{part.transformers}.weight" for part in architecture.parts}
         head, table = names.get("head", "lm_head.weight"), names["embedding.tokens"]
         if config.tied_head and head in source:
@@ -64,6 +69,16 @@ def convert(architecture: Architecture, preset: str, settings: Mapping[str, Any]
             context_length=length if isinstance(length, int) else None,
             **({"dropout": settings[dropout]} if dropout else {}),
         )
+
+
+def _as_stored(architecture: Architecture, config: DecoderConfig, source: Tensors) -> Architecture:
+    """The architecture whose names a file has: expert by expert, or all experts of a layer together."""
+    together, prefix = architecture.with_experts_together(), architecture.transformers_prefixes[0]
+    own, other = (
+        {name.removeprefix(prefix) for tensor in _tensors(known, config) for name in tensor.names}
+        for known in (architecture, together)
+    )
+    return together if any(name in source for name in other - own) else architecture
 
 
 def _tensors(architecture: Architecture, config: DecoderConfig) -> list[tensors.Tensor]:

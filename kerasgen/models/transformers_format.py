@@ -29,14 +29,16 @@ def convert(preset: str, config: Mapping[str, Any]) -> Any:
     """
     settings = check_config(preset, config)
     check_files(preset)
-    architecture = architectures.named(config["model_type"])
-    if architecture is not None:
-        from kerasgen.models import transformers_decoders
+    from kerasgen.models import transformers_decoders
 
-        return transformers_decoders.convert(architecture, preset, settings)
-    from kerasgen.models import keras_hub_converters
+    return transformers_decoders.convert(_architecture(config), preset, settings)
 
-    return keras_hub_converters.convert(preset, settings)
+
+def _architecture(config: Mapping[str, Any]) -> architectures.Architecture:
+    """That of a configuration whose settings are known."""
+    found = architectures.named(config["model_type"])
+    assert found is not None
+    return found
 
 
 def check_config(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,11 +54,9 @@ def check_config(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
         ModelFormatError: a setting is unknown or has no counterpart.
     """
     checked = settings(preset, config)
-    architecture = architectures.named(config["model_type"])
-    if architecture is not None:
-        from kerasgen.models import transformers_decoders
+    from kerasgen.models import transformers_decoders
 
-        transformers_decoders.describe(architecture, preset, checked)
+    transformers_decoders.describe(_architecture(config), preset, checked)
     return checked
 
 

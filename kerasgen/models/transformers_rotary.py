@@ -24,8 +24,7 @@ def read(what: str, said: Mapping[str, Any], known: ConfigRules) -> dict[str, An
         known: the rules of its architecture.
 
     Returns:
-        `gated.ROTARY`, positions by kind of layer; beside it what KerasHub's converters look for. Empty if the
-        architecture has no rotary positions.
+        `gated.ROTARY`, positions by kind of layer. Empty if the architecture has no rotary positions.
 
     Raises:
         ModelFormatError: a key is missing, unknown or said twice, or has no counterpart.
@@ -40,7 +39,7 @@ def read(what: str, said: Mapping[str, Any], known: ConfigRules) -> dict[str, An
     written = next(iter(found), "rope_parameters")
     if not isinstance(known.rope_theta, Mapping):
         one = _merged(what, [plain, *found.values()])
-        return _of_kind(what, one, known, known.rope_theta, "", written, said) | _for_keras_hub(one, known.rope_theta)
+        return _of_kind(what, one, known, known.rope_theta, "", written, said)
     by_kind: dict[str, Any] = {}
     for kind, theta in known.rope_theta.items():
         nested = found.get("rope_parameters", {}).get(kind) or {}
@@ -96,6 +95,8 @@ def _of_kind(
         raise ModelFormatError(
             f"{what} has partial_rotary_factor={share!r}, and transformers rotates whole heads of it. {CHANGED}"
         )
+    if kind == "yarn" and "factor" in given:
+        complete["factor"] = given["factor"]  # None asks for the growth of the length
     required, optional = rotary.KINDS[kind]
     plain = ("rope_type", "rope_theta", "partial_rotary_factor")
     unknown = [key for key in complete if key not in (*plain, *required, *optional)]
@@ -113,9 +114,3 @@ def _of_kind(
     except (ModelArgumentError, TypeError, ValueError) as cause:
         raise ModelFormatError(f"{what} has {written} that make no sense: {cause}") from cause
     return {gated.ROTARY: {kind_of_layer: positions}}
-
-
-def _for_keras_hub(given: Mapping[str, Any], theta: float) -> dict[str, Any]:
-    """The same for KerasHub's own converters, which read the base alone."""
-    base = given.get("rope_theta", theta)
-    return {"rope_theta": base, "rope_scaling": None, "rope_parameters": {"rope_theta": base}}

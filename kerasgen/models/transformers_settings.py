@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
-from kerasgen.models import transformers_rotary
+from kerasgen.models import architectures, transformers_rotary
+from kerasgen.models.architectures import rotary
 from kerasgen.models.architectures.config_rules import FIXED, IRRELEVANT, ConfigRules
-from kerasgen.models.transformers_configs import model_types, rules_of
 from kerasgen.models.transformers_rotary import CHANGED
 
 
@@ -28,12 +28,13 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     model_type = config["model_type"]
     what = f"The {model_type} model {preset!r}"
-    known = rules_of(model_type) if isinstance(model_type, str) else None
-    if known is None:
+    architecture = architectures.named(model_type) if isinstance(model_type, str) else None
+    if architecture is None:
         raise ModelFormatError(
             f"{preset!r} has model_type={model_type!r}, and what its settings and tensors mean is known only of "
-            f"{', '.join(model_types())}. If KerasHub has a preset of this model, name it instead."
+            f"{', '.join(architectures.names())}. If KerasHub has a preset of this model, name it instead."
         )
+    known = architecture.config_rules
     classes = config.get("architectures") or []
     if not isinstance(classes, list) or not set(map(str, classes)) <= set(known.classes):
         raise ModelFormatError(
@@ -43,7 +44,7 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
     _check_code(what, config.get("auto_map"), known)
     _check_share(what, config, known)
     said = _without_aliases(what, {key: value for key, value in config.items() if key != "auto_map"}, known)
-    rotary = transformers_rotary.read(what, {**known.defaults, **said}, known)
+    positions = transformers_rotary.read(what, {**known.defaults, **said}, known)
     for key, value in said.items():
         _check(what, key, value, known)
     for key in known.sizes:
@@ -51,7 +52,7 @@ def settings(preset: str, config: Mapping[str, Any]) -> dict[str, Any]:
             raise ModelFormatError(f"{what} does not say its {key!r}. Complete its 'config.json'.")
         if not isinstance(said[key], int) or isinstance(said[key], bool) or said[key] < 1:
             raise ModelFormatError(f"{what} has {key}={said[key]!r}, which must be a whole number from 1.")
-    complete = {key: value for key, value in known.defaults.items() if key not in said} | said | rotary
+    complete = {key: value for key, value in known.defaults.items() if key not in said} | said | positions
     complete.setdefault("tie_word_embeddings", known.fixed.get("tie_word_embeddings", (False,))[0])
     if complete.get("num_key_value_heads", 0) is None:  # as in configurations from before there was such a key
         complete["num_key_value_heads"] = complete["num_attention_heads"]
@@ -99,7 +100,7 @@ def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:
     elif key in known.sizes or key in IRRELEVANT or key in known.irrelevant or key in known.aliases:
         pass
     elif key in known.defaults:
-        listed = key in ("layer_types", "no_rope_layers")
+        listed = key in ("layer_types", "no_rope_layers", "mlp_only_layers")
         if isinstance(value, (list, dict)) and not (listed and isinstance(value, list)):
             raise ModelFormatError(f"{what} has {key}={value!r}, and KerasHub's layers have one value. {CHANGED}")
     elif value is not None and not (known.rope_theta is not None and key in _rotary_keys(known)):
@@ -110,8 +111,8 @@ def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:
 
 
 def _rotary_keys(known: ConfigRules) -> tuple[str, ...]:
-    local = (transformers_rotary.LOCAL_BASE,) if isinstance(known.rope_theta, Mapping) else ()
-    return (*transformers_rotary.KEYS, *local)
+    by_kind = isinstance(known.rope_theta, Mapping)  # whose lengths transformers reads kind by kind
+    return (*transformers_rotary.KEYS, transformers_rotary.LOCAL_BASE if by_kind else rotary.ORIGINAL)
 
 
 def _without_aliases(what: str, config: Mapping[str, Any], known: ConfigRules) -> dict[str, Any]:

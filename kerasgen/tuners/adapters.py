@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -64,6 +64,12 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
         TuneArgumentError: no layer has a target's name, or the rank is larger than a kernel's smaller side.
     """
     layers, roles = _targeted(model, config), _roles(model)
+    asked = {role for name in config.targets or () for role in (name, *GROUPS.get(name, ()))}
+    if asked & set(_MLP) & set(_of_experts(model)):
+        raise TuneArgumentError(
+            "The feed-forward parts of this model are mixtures of experts, whose kernels take no adapters. Received: "
+            f"targets={config.targets}. Adapt its attention, targets=('attention',), or use the `full` tuner."
+        )
     names = {layer.name for layer in layers} | {roles[id(layer)] for layer in layers if id(layer) in roles}
     groups = {group for group, members in GROUPS.items() if names & set(members)}
     missing = set(config.targets or ()) - names - groups
@@ -204,6 +210,9 @@ def freeze(model: LanguageModel) -> None:
     for layer in _layers(model):
         if not layer._layers:
             layer.trainable = id(layer) in carrying
+    for holder in (model.network, *_layers(model)):  # of variables beside layers, such as sinks
+        for variable in holder._trainable_variables if holder._layers else ():
+            variable.trainable = False
     for layer in _carrying(model):
         if layer._kernel is not None:
             layer._kernel.trainable = False
@@ -257,7 +266,7 @@ def merge(model: LanguageModel) -> None:
     for layer in _layers(model):
         if quantized_base.is_on(layer):
             quantized_base.release(layer)
-        layer.trainable = True
+    model.network.trainable = True
 
 
 def current(model: LanguageModel) -> AdapterConfig | None:
@@ -380,14 +389,25 @@ def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
 
 def _roles(model: LanguageModel) -> dict[int, str]:
     """Return the role of each Keras layer of a block, such as `up`, by the layer's `id`."""
+    return {id(layer): role for parts in _blocks(model) for role, layer in parts.items()}
+
+
+def _of_experts(model: LanguageModel) -> Iterator[str]:
+    """Yield the roles of which every expert has a kernel."""
+    for parts in _blocks(model):
+        for role, held in parts.items():
+            if len(getattr(getattr(held, "kernel", None), "shape", ())) == 3 and role in _MLP:
+                yield role
+
+
+def _blocks(model: LanguageModel) -> list[Mapping[str, Any]]:
+    """Return the Keras layers of each block by their roles; nothing of a model that no table describes."""
     if model.container is not None:
-        blocks = model.container.decoder.parts["layers"]
-    else:
-        architecture = keras_weights.architecture_of(model.causal_lm)
-        if architecture is None:
-            return {}
-        blocks = [keras_weights.layer_parts(architecture, block) for block in model.backbone.transformer_layers]
-    return {id(layer): role for parts in blocks for role, layer in parts.items()}
+        return list(model.container.decoder.parts["layers"])
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    if architecture is None:
+        return []
+    return [keras_weights.layer_parts(architecture, block) for block in model.backbone.transformer_layers]
 
 
 def _takes_adapter(layer: Any) -> bool:

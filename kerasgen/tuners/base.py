@@ -81,6 +81,8 @@ class TuneReport:
         resumed_from: the step that a resumed run began with, or None.
         checkpoint: the folder of the run's last checkpoint, or None if none was kept.
         accuracies: share of the targets of each optimizer step that were the likeliest token.
+        router_losses: of a mixture of experts, what unbalanced routers cost in each optimizer step; the sum of it and
+            the loss is minimized, and `losses` shows the loss alone.
         first_step_seconds: wall-clock of this call's first execution, with all that was compiled for it.
         flops_per_token: floating-point operations of training on one token.
         matrix_product_flops: FLOP/s of a large matrix product on this device in this precision, measured at first.
@@ -120,6 +122,7 @@ class TuneReport:
     resumed_from: int | None = None
     checkpoint: str | None = None
     accuracies: Sequence[float] = ()
+    router_losses: Sequence[float] = ()
     first_step_seconds: float = 0.0
     flops_per_token: float = 0.0
     matrix_product_flops: float = 0.0

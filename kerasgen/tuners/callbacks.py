@@ -24,6 +24,8 @@ from kerasgen.tuners import optimizer
 from kerasgen.tuners.base import TextSample, Validation
 
 STEP_LOGS = ("step_loss", "step_accuracy")
+ROUTER_LOG = "step_router_loss"
+"""Only of a mixture of experts."""
 
 
 @dataclass
@@ -35,6 +37,7 @@ class History:
         validations: on held-out documents.
         samples: texts written on the way.
         accuracies: share of the targets of each optimizer step that were the likeliest token.
+        router_losses: what unbalanced routers cost in each optimizer step, of a mixture of experts.
         best_loss: the lowest validation loss, for early stopping.
         waited: validations since then.
     """
@@ -43,6 +46,7 @@ class History:
     validations: list[Validation] = field(default_factory=list)
     samples: list[TextSample] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
+    router_losses: list[float] = field(default_factory=list)
     best_loss: float = math.inf
     waited: int = 0
 
@@ -58,6 +62,7 @@ class History:
             validations=[Validation(**entry) for entry in saved["validations"]],
             samples=[TextSample(**entry) for entry in saved["samples"]],
             accuracies=list(saved.get("accuracies", ())),  # 0.1.0 counted none
+            router_losses=list(saved.get("router_losses", ())),
             best_loss=math.inf if saved["best_loss"] is None else saved["best_loss"],
             waited=saved["waited"],
         )
@@ -68,7 +73,7 @@ class Unshown(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Take them from a batch's logs."""
-        for name in STEP_LOGS:
+        for name in (*STEP_LOGS, ROUTER_LOG):
             (logs or {}).pop(name, None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -147,6 +152,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._saved_at = -1
         self._window: list[float] = []
         self._right: list[float] = []
+        self._routed: list[float] = []
 
     @property
     def step(self) -> int:
@@ -162,11 +168,12 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         """Keep the losses; at the end of an optimizer step do what is due. Later callbacks see the last batch's."""
         assert logs is not None
         batches = min(batch + 1, self.params["steps"]) - self._first_batch  # an epoch's last execution may be short
-        values = [np.atleast_1d(np.asarray(logs[name]))[-batches:] for name in STEP_LOGS]
-        logs.update({name: float(of[-1]) for name, of in zip(STEP_LOGS, values, strict=True)})
+        names = [name for name in (*STEP_LOGS, ROUTER_LOG) if name in logs]
+        values = [np.atleast_1d(np.asarray(logs[name]))[-batches:] for name in names]
+        logs.update({name: float(of[-1]) for name, of in zip(names, values, strict=True)})
         before = self.step
-        for loss, accuracy in zip(*values, strict=True):
-            self._keep(float(loss), float(accuracy))
+        for loss, accuracy, *routed in zip(*values, strict=True):
+            self._keep(float(loss), float(accuracy), *map(float, routed))
         if self.step == before:
             return
         self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun_at
@@ -174,18 +181,21 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._between_steps(before)
         self.aside += time.perf_counter() - begin
 
-    def _keep(self, loss: float, accuracy: float) -> None:
+    def _keep(self, loss: float, accuracy: float, *routed: float) -> None:
         if not math.isfinite(loss):
             self._attach()
             raise self._diverged(f"The loss became {loss}", self.step + 1)
         self._window.append(loss)
         self._right.append(accuracy)
+        self._routed += routed
         if len(self._window) < self.batches_per_step:
             return
         self.seen.losses.append(sum(self._window) / len(self._window))
         self.seen.accuracies.append(sum(self._right) / len(self._right))
-        self._window.clear()
-        self._right.clear()
+        if self._routed:
+            self.seen.router_losses.append(sum(self._routed) / len(self._routed))
+        for values in (self._window, self._right, self._routed):
+            values.clear()
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:
         """Return the error for a step whose result is not finite; no checkpoint was written of it."""
@@ -224,7 +234,13 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         if self.validate_every is None and not self.interrupted:
             self.validate_now()
         if logs is not None:
-            logs.update({name: float(np.atleast_1d(np.asarray(logs[name]))[-1]) for name in STEP_LOGS if name in logs})
+            logs.update(
+                {
+                    name: float(np.atleast_1d(np.asarray(logs[name]))[-1])
+                    for name in (*STEP_LOGS, ROUTER_LOG)
+                    if name in logs
+                }
+            )
         if logs is not None and self.seen.validations:
             latest = self.seen.validations[-1]
             if latest.step != self.step and self.watched and self.validate is not None and not self.interrupted:

@@ -55,6 +55,7 @@ class Trainer(TokenLosses):
         super().__init__(model, remat=remat)
         self.step_loss = LastValues("step_loss", batches)
         self.step_accuracy = LastValues("step_accuracy", batches)
+        self.step_router_loss = LastValues("step_router_loss", batches) if self.routes else None
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
         """Return the batch's loss while training, and otherwise the nats of each target."""
@@ -68,10 +69,15 @@ class Trainer(TokenLosses):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Return the batch's loss and keep it; see Keras's."""
+        """Return the batch's loss and keep it, and that of routers apart, which is added to it; see Keras's."""
         self.step_loss.update_state(y_pred.loss)
         self.step_accuracy.update_state(y_pred.accuracy)
-        return y_pred.loss
+        router_loss = getattr(y_pred, "router_loss", None)
+        if router_loss is None:
+            return y_pred.loss
+        if self.step_router_loss is not None:
+            self.step_router_loss.update_state(router_loss)
+        return y_pred.loss + router_loss
 
     def save(self, filepath: Any, overwrite: bool = True, **settings: Any) -> None:
         """Save the task that is trained, as its own `save` does: a callback of Keras's finds it here."""

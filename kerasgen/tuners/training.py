@@ -202,6 +202,7 @@ class _Run:
             precision=settings.precision,
             seed=self.job.seed,
             accuracies=tuple(history.accuracies),
+            router_losses=tuple(history.router_losses),
             first_step_seconds=watcher.first_step_seconds,
             flops_per_token=throughput.training_flops(self.model, self.sequence_length),
             matrix_product_flops=product_flops,

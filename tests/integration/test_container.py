@@ -11,7 +11,7 @@ from contained import REASON, Contained
 
 import kerasgen as kg
 from kerasgen.decoder.numpy import greedy
-from kerasgen.errors import ExportArgumentError, GenerateArgumentError, ModelError
+from kerasgen.errors import ExportArgumentError, GenerateArgumentError, ModelError, TuneArgumentError
 from kerasgen.models import described
 from kerasgen.models.saving import save_preset
 
@@ -141,3 +141,21 @@ def test_its_vocabulary_is_trimmed_with_its_table(gemma) -> None:
 
 def shapes_of(pipe: kg.Pipeline) -> dict[str, Any]:
     return {name: variable.shape for name, variable in pipe.model.container.variables_by_name().items()}
+
+
+def test_a_mixture_of_experts_is_tuned_with_what_its_routers_cost(tmp_path: Path) -> None:
+    """GPT-OSS's: experts with biases, sinks, windows. Adapters go on attention, and nothing else learns beside them."""
+    directory = save_preset(Contained("gpt_oss").load(), tmp_path / "gpt_oss")
+    with pytest.raises(TuneArgumentError, match="mixtures of experts"):
+        kg.Pipeline(TEXTS, directory, tuner=kg.LoraTuner(targets=("mlp",), **SETTINGS)).fit(verbose=0)
+    pipe = kg.Pipeline(TEXTS, directory, tuner=kg.LoraTuner(rank=2, **SETTINGS), sampler="greedy", held_out=0.2)
+    report = pipe.fit(verbose=0, directory=tmp_path / "run")
+    assert report.packing == "best_fit"
+    assert len(report.router_losses) == report.steps == SETTINGS["max_steps"]
+    assert report.router_losses[0] > 0.25  # half of what balanced routers cost
+    assert report.validations[-1].loss < report.validations[0].loss
+    assert all("lora" in variable.path for variable in pipe.model.network.trainable_variables)
+    text = str(pipe.generate(PROMPT, max_new_tokens=8, return_prompt=False, valid_utf8=False))
+    assert text == by_numpy(pipe, 8)
+    again = kg.Pipeline.load(pipe.save(tmp_path / "saved"))
+    assert again.generate(PROMPT, max_new_tokens=8, return_prompt=False, valid_utf8=False) == text

@@ -57,6 +57,8 @@ READ: list[tuple[str, dict[str, Any]]] = [
     ("Qwen3", {"head_dim": 16}),
     ("Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
     ("Qwen3Moe", {**EXPERTS, "head_dim": 16}),
+    ("Qwen3Moe", {**EXPERTS, "head_dim": 16, "mlp_only_layers": [0, 2]}),
+    ("GptOss", {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "sliding_window": 5}),
     ("Gemma", {"head_dim": 16}),
     ("Gemma2", GEMMA),
     ("Gemma3", GEMMA | {"num_hidden_layers": 7}),
@@ -177,7 +179,7 @@ def test_a_configuration_of_before_there_was_grouped_attention_is_completed() ->
     found = settings("llama", {"model_type": "llama", **config})
     assert found["num_key_value_heads"] == 4
     assert found["tie_word_embeddings"] is False
-    assert found["rope_theta"] == 10_000.0
+    assert found["rotary"][""].base == 10_000.0
 
 
 def small_weights(*, seed: int) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,13 +19,13 @@ from kerasgen.decoder.numpy import NumpyDecoder
 pytestmark = pytest.mark.numerical
 
 LOGITS = np.load(Path(__file__).parents[1] / "decoder" / "transformers_logits.npz")
-PLAIN = [name for name in CONFIGS if CONFIGS[name].feedforward.experts is None]
+NAMES = list(CONFIGS)
 # What the others add has no gradient of its own, or is tried on KerasHub's layers in `test_packed_forward`.
 TRAITS = (
     *("llama_tied_with_biases", "llama_dynamic", "gemma2", "gemma3_text", "gpt_neox", "gptj", "bloom", "olmo2"),
-    *("granite", "smollm3", "sinks"),
+    *("granite", "smollm3", "sinks", "mixtral", "gpt_oss"),
 )
-LESS = [name if name in TRAITS else pytest.param(name, marks=pytest.mark.slow) for name in (*PLAIN, "sinks")]
+LESS = [name if name in TRAITS else pytest.param(name, marks=pytest.mark.slow) for name in (*NAMES, "sinks")]
 SINKS = replace(
     CONFIGS["gpt2"],
     attention=replace(CONFIGS["qwen2"].attention, output_bias=True, sinks=True),
@@ -74,23 +75,30 @@ def row_of(first: list[int], second: list[int]) -> dict[str, Any]:
 
 def loss_and_gradients(name: str, inputs: dict[str, Any]) -> tuple[float, list[Any]]:
     """The weighted loss, and its gradients in the order of the container's variables."""
+    return differentiated(losses_of(name), container_of(name), inputs, lambda found: found.loss)
+
+
+def differentiated(
+    losses: Any, container: Any, inputs: dict[str, Any], summed: Callable[[Any], Any]
+) -> tuple[float, list[Any]]:
+    """What is summed of a weighted loss, and its gradients in the order of the container's variables."""
     import keras
 
-    losses, variables = losses_of(name), container_of(name).trainable_variables
+    variables = container.trainable_variables
     if keras.config.backend() == "jax":
         import jax
 
         def compute(values: Any) -> Any:
             with keras.StatelessScope(state_mapping=[*zip(variables, values, strict=True)]):
-                return losses.weighted(inputs, training=True).loss
+                return summed(losses.weighted(inputs, training=True))
 
         found = jax.value_and_grad(compute)([variable.value for variable in variables])
         return float(found[0]), [np.asarray(gradient) for gradient in found[1]]
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        loss = losses.weighted(inputs, training=True).loss
-    found = tape.gradient(loss, [variable.value for variable in variables])
+        loss = summed(losses.weighted(inputs, training=True))
+    found = tape.gradient(loss, [variable.value for variable in variables], unconnected_gradients="zero")
     return float(loss), [np.asarray(tf.convert_to_tensor(gradient)) for gradient in found]
 
 
@@ -106,7 +114,7 @@ def reference(name: str, weights: Any, documents: list[list[int]], scores: Any) 
     return total
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", NAMES)
 def test_logits_are_those_of_transformers(name: str) -> None:
     ids = np.array([TOKENS], np.int32)
     found = container_of(name)({"token_ids": ids, "padding_mask": np.ones_like(ids)})
@@ -160,3 +168,46 @@ def test_a_document_that_changes_moves_no_bit_of_another(name: str) -> None:
     assert one[0] == two[0]
     for gradient, again in zip(one[1], two[1], strict=True):
         np.testing.assert_array_equal(gradient, again)
+
+
+ROUTED = [name for name in NAMES if (experts := CONFIGS[name].feedforward.experts) and experts.router_loss]
+
+
+def one_text(padding: int) -> dict[str, Any]:
+    """A row of all the tokens that transformers read, and padding behind them."""
+    from keras import ops
+
+    size = len(TOKENS) + padding
+    held = np.arange(size)[None] < len(TOKENS)
+    given = {
+        "token_ids": np.array([[*TOKENS, *[7] * padding]]),
+        "targets": np.zeros((1, size)),
+        "positions": np.arange(size)[None] * held,
+        "segment_ids": held,
+    }
+    given = {name: ops.convert_to_tensor(array.astype("int32")) for name, array in given.items()}
+    return given | {"weights": ops.convert_to_tensor(held.astype("float32"))}
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_unbalanced_routers_cost_what_they_cost_in_transformers(name: str) -> None:
+    found = losses_of(name).weighted(one_text(5), training=True)
+    assert float(found.router_loss) == pytest.approx(float(LOGITS[f"{name}.router_loss"]), rel=1e-5)
+
+
+def test_routers_learn_from_what_they_cost() -> None:
+    """Also where layers are computed again for the gradient."""
+    name = "mixtral"
+    inputs = one_text(5)
+    found = []
+    losses = losses_of(name)
+    for remat in (False, True):
+        losses.remat = remat
+        sums = differentiated(losses, container_of(name), inputs, lambda of: of.router_loss)
+        found.append(sums[1])
+    losses.remat = False
+    behind = ("head", "final_norm", "layers_3_down", "layers_3_gate", "layers_3_up")  # the last router
+    variables = container_of(name).trainable_variables
+    for variable, plain, again in zip(variables, *found, strict=True):
+        np.testing.assert_allclose(plain, again, rtol=1e-4, atol=1e-6, err_msg=variable.path)
+        assert (np.abs(plain).max() > 0) == (not any(part in variable.path for part in behind)), variable.path

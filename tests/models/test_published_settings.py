@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
-from kerasgen.errors import ModelFormatError
+from kerasgen.errors import ModelArgumentError, ModelFormatError
 from kerasgen.models import architectures, transformers_settings
 
 pytestmark = pytest.mark.one_backend
@@ -60,6 +60,7 @@ def test_a_key_that_changes_nothing_is_passed_over(model_type: str, settings: di
         ),
         ("llama", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "rotates whole heads"),
         ("gpt_neox", {"partial_rotary_factor": 0.5}, "rotates 0.25 of each head"),
+        ("gemma3_text", {"original_max_position_embeddings": 16}, "original_max_position_embeddings=16"),
         ("gpt_neox", {"partial_rotary_factor": 0.5, "rotary_pct": 1.0}, "rotates 1.0 of each head"),
     ],
     ids=str,
@@ -69,6 +70,31 @@ def test_a_key_that_transformers_computes_otherwise_is_refused(
 ) -> None:
     with pytest.raises(ModelFormatError, match=said):
         read(model_type, **settings)
+
+
+def test_a_falcon_whose_keys_transformers_can_not_share_out_is_refused() -> None:
+    known = architectures.named("falcon")
+    assert known is not None
+    said = {key: value for key, value in SIZES.items() if key != "intermediate_size"}
+    said |= {"model_type": "falcon", "multi_query": False}
+    of_heads = known.read_config(transformers_settings.settings("a model", {**said, "num_kv_heads": 3}))
+    assert of_heads.attention.num_key_value_heads == 3
+    with pytest.raises(ModelArgumentError, match=r"num_kv_heads=1 .*as many as it has heads, 3"):
+        known.read_config(transformers_settings.settings("a model", {**said, "num_kv_heads": 1}))
+
+
+def test_the_length_that_a_scaling_starts_from_may_stand_beside_it() -> None:
+    said = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    beside = read("llama", rope_scaling=said, original_max_position_embeddings=16, max_position_embeddings=64)
+    within = {**said, "original_max_position_embeddings": 16}
+    assert beside == read("llama", rope_scaling=within, max_position_embeddings=64)
+    assert beside.positions.scaling.original_length == 16
+
+
+def test_a_factor_of_yarn_that_is_null_is_the_growth_of_the_length() -> None:
+    said = {"rope_type": "yarn", "factor": None, "original_max_position_embeddings": 16}
+    found = read("llama", rope_scaling=said, max_position_embeddings=64)
+    assert found == read("llama", rope_scaling={**said, "factor": 4.0}, max_position_embeddings=64)
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,13 @@ def _numpy(tensor: Any) -> np.ndarray:
     import keras
 
     return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def test_a_weight_that_is_no_number_is_named_and_nothing_is_saved(tmp_path: Path) -> None:
+    model = tiny_gpt2(300)
+    bias = model.backbone.transformer_layers[0]._feedforward_output_dense.bias
+    for value in (float("nan"), float("-inf")):
+        bias.assign(np.where(np.arange(bias.shape[0]) == 1, value, 0.0))
+        with pytest.raises(ModelError, match=r"feedforward_output_dense/bias.* holds NaN or infinity"):
+            save_preset(model, tmp_path / "preset")
+    assert not (tmp_path / "preset").exists()

@@ -110,7 +110,7 @@ NOT_IN_GGUF = {
 def test_what_a_gguf_file_says_is_the_description_or_is_refused(name: str) -> None:
     config = replace(CONFIGS[name], max_sequence_length=64)
     if known(name).gguf is None:
-        assert name == "opt"
+        assert name == "opt" or config.feedforward.experts is not None
     elif NOT_IN_GGUF.get(name):
         with pytest.raises(ExportArgumentError, match=NOT_IN_GGUF[name]) as caught:
             gguf_settings.check(known(name), config)
@@ -132,8 +132,8 @@ def test_keras_hub_computes_transformers_logits(name: str, tmp_path: Path) -> No
     ids = np.asarray([TOKENS], "int32")
     given = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
     np.testing.assert_allclose(np.asarray(causal_lm(given))[0], LOGITS[name], atol=1e-4)
-    if name not in ("gemma2_held", "gpt_neox_held"):  # whose kernels KerasHub keeps otherwise than all the others
-        return
+    if name not in ("gemma2_held", "gpt_neox_held") and CONFIGS[name].feedforward.experts is None:
+        return  # KerasHub keeps the kernels of these otherwise than those of all the others
     decoder = keras_decoder.of_backbone(causal_lm.backbone)
     assert decoder is not None
     assert packed.is_fast(decoder)

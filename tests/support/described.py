@@ -9,6 +9,7 @@ from kerasgen.decoder import weights
 from kerasgen.decoder.config import (
     AlibiPositions,
     Attention,
+    ClampedGate,
     DecoderConfig,
     Experts,
     FeedForward,
@@ -82,6 +83,22 @@ WIDE = RotaryPositions(1_000_000.0, scaling=LinearScaling(8.0))
 def rotary(scaling):
     return replace(LLAMA, positions=RotaryPositions(base=500.0, scaling=scaling))
 
+
+GPT_OSS = replace(
+    LLAMA,
+    architecture="gpt_oss",
+    attention=Attention(4, 2, 8, **BIASES, windows=(6, None, 6, None), sinks=True),
+    feedforward=FeedForward(
+        20,
+        "silu",
+        gated=True,
+        up_bias=True,
+        down_bias=True,
+        experts=Experts(4, 2, router_bias=True, router_loss=0.25),
+        clamped_gate=ClampedGate(1.5, 0.75),
+    ),
+    positions=RotaryPositions(500.0, scaling=YarnScaling(4.0, 16, truncate=False)),
+)
 
 CONFIGS = {
     "gpt2": GPT2,
@@ -223,7 +240,49 @@ CONFIGS = {
         tied_head=False,
     ),
     "mixtral": replace(
-        LLAMA, architecture="mixtral", feedforward=FeedForward(20, "silu", gated=True, experts=Experts(4, 2))
+        LLAMA,
+        architecture="mixtral",
+        feedforward=FeedForward(20, "silu", gated=True, experts=Experts(4, 2, router_loss=0.5)),
+    ),
+    "mixtral_held": replace(
+        LLAMA,
+        architecture="mixtral",
+        attention=Attention(4, 2, 6, windows=(5,) * 4),
+        feedforward=FeedForward(20, "silu", gated=True, experts=Experts(4, 2, router_loss=0.5)),
+    ),
+    "qwen3_moe_held": replace(
+        LLAMA,
+        architecture="qwen3_moe",
+        attention=replace(LLAMA.attention, query_key_norm=Norm("rms", 1e-6, bias=False)),
+        norm=Norm("rms", 1e-6, bias=False),
+        feedforward=FeedForward(
+            20,
+            "silu",
+            gated=True,
+            experts=Experts(
+                6,
+                3,
+                normalize=False,
+                layers=(True, False, True, True),
+                intermediate_dim=12,
+                router_loss=0.001,
+            ),
+        ),
+    ),
+    "qwen2_moe_held": replace(
+        LLAMA,
+        architecture="qwen2_moe",
+        attention=Attention(4, 2, 6, query_bias=True, key_bias=True, value_bias=True),
+        feedforward=FeedForward(
+            20, "silu", gated=True, experts=Experts(4, 2, intermediate_dim=12, shared_dim=16, router_loss=0.001)
+        ),
+    ),
+    "gpt_oss": GPT_OSS,
+    "gpt_oss_held": replace(
+        GPT_OSS,
+        attention=replace(GPT_OSS.attention, windows=(None, 6, None, 6)),
+        feedforward=replace(GPT_OSS.feedforward, experts=Experts(4, 2, router_bias=True), clamped_gate=ClampedGate()),
+        positions=RotaryPositions(500.0, scaling=YarnScaling(8.0, 4096, truncate=False)),
     ),
 }
 

@@ -125,9 +125,7 @@ def llama(layer: dict) -> dict:
     found = {f"self_attn.{name}": transposed(layer[role]) for name, role in names.items()}
     found |= {f"self_attn.{role[0]}_norm": norm(layer[role]) for role in ("query_norm", "key_norm") if role in layer}
     if "router" in layer:
-        gate_up = np.concatenate([layer[role]["kernel"].transpose(0, 2, 1) for role in ("gate", "up")], 1)
-        found["mlp.gate"] = transposed(layer["router"])
-        found["mlp.experts"] = {"gate_up_proj": gate_up, "down_proj": layer["down"]["kernel"].transpose(0, 2, 1)}
+        found |= experts(layer)
     else:
         found |= {f"mlp.{role}_proj": transposed(layer[role]) for role in ("gate", "up", "down")}
     if "attention_norm" in layer:
@@ -139,6 +137,54 @@ def llama(layer: dict) -> dict:
             found["pre_feedforward_layernorm"] = norm(layer["feedforward_norm"])
     else:
         found["post_attention_layernorm"] = norm(layer["feedforward_norm"])
+    return found
+
+
+def experts(layer: dict) -> dict:
+    """All of a layer's together, as transformers' modules hold them; with biases they are GPT-OSS's."""
+    if "bias" in layer["gate"]:
+        kernel, bias = (np.stack([layer[role][leaf] for role in ("gate", "up")], -1) for leaf in ("kernel", "bias"))
+        return {
+            "self_attn": {"sinks": layer["sinks"]},
+            "mlp.router": transposed(layer["router"]),
+            "mlp.experts": {
+                "gate_up_proj": kernel.reshape(*kernel.shape[:2], -1),
+                "gate_up_proj_bias": bias.reshape(len(bias), -1),
+                "down_proj": layer["down"]["kernel"],
+                "down_proj_bias": layer["down"]["bias"],
+            },
+        }
+    gate_up = np.concatenate([layer[role]["kernel"].transpose(0, 2, 1) for role in ("gate", "up")], 1)
+    found = {
+        "mlp.gate": transposed(layer["router"]),
+        "mlp.experts": {"gate_up_proj": gate_up, "down_proj": layer["down"]["kernel"].transpose(0, 2, 1)},
+    }
+    if "shared_router" in layer:
+        found["mlp.shared_expert_gate"] = transposed(layer["shared_router"])
+        found |= {
+            f"mlp.shared_expert.{role}_proj": transposed(layer[f"shared_{role}"]) for role in ("gate", "up", "down")
+        }
+    return found
+
+
+def expert_by_expert(config: DecoderConfig, tensors: dict) -> dict:
+    """The same as transformers 5.24's files have them, each expert by itself, but for GPT-OSS's."""
+    if config.feedforward.experts is None or config.architecture == "gpt_oss":
+        return tensors
+    is_mixtral = config.architecture == "mixtral"
+    own = ("w1", "w3", "w2") if is_mixtral else ("gate_proj", "up_proj", "down_proj")
+    found = {}
+    for name, array in tensors.items():
+        home, is_of_experts, last = name.partition(".experts.")
+        if is_mixtral:
+            home = home.replace(".mlp", ".block_sparse_moe")
+        if not is_of_experts:
+            found[home] = array
+            continue
+        roles = own[:2] if last == "gate_up_proj" else own[2:]
+        for number, expert in enumerate(array):
+            for role, part in zip(roles, np.split(expert, len(roles)), strict=True):
+                found[f"{home}.experts.{number}.{role}.weight"] = part
     return found
 
 
@@ -155,8 +201,8 @@ HOMES = {
 }
 
 
-def state(config: DecoderConfig) -> dict[str, np.ndarray]:
-    """The weights by transformers' names."""
+def state(config: DecoderConfig, *, experts_together: bool = False) -> dict[str, np.ndarray]:
+    """The weights by the names of transformers' files, or of its modules, where a layer's experts are together."""
     weights = drawn(config)
     home = HOMES.get(config.architecture, ("model.embed_tokens", "model.layers", llama, "model.norm"))
     tokens, layers, of_layer, final = home
@@ -173,4 +219,5 @@ def state(config: DecoderConfig) -> dict[str, np.ndarray]:
         parts |= {f"{layers}.{index}.{name}": part for name, part in of_layer(layer).items()}
     if not config.tied_head:
         parts["lm_head"] = transposed(weights["head"])
-    return found | {f"{name}.{key}": array for name, part in parts.items() for key, array in part.items()}
+    found |= {f"{name}.{key}": array for name, part in parts.items() for key, array in part.items()}
+    return found if experts_together else expert_by_expert(config, found)

@@ -36,6 +36,8 @@ GEMMA = {
     "hidden_activation": "gelu_pytorch_tanh",
 }
 FALCON = {"num_attention_heads": 4, "ffn_hidden_size": 20, "rope_parameters": PLAIN, "tie_word_embeddings": True}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": PLAIN}
+YARN = {"rope_type": "yarn", "rope_theta": 500.0, "truncate": False}
 GPT = {"vocab_size": 37, "n_positions": 64, "n_embd": 24, "n_layer": 4, "n_head": 3, "n_inner": 20}
 SETTINGS = {
     "gpt2": GPT,
@@ -167,7 +169,41 @@ SETTINGS = {
     "smollm3": {"no_rope_layers": [1, 1, 1, 0], "rope_parameters": PLAIN},
     "starcoder2": {"tie_word_embeddings": True},
     "starcoder2_windowed": {"use_bias": False, "sliding_window": 5},
-    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None, "rope_parameters": PLAIN},
+    "mixtral": {**EXPERTS, "sliding_window": None, "router_aux_loss_coef": 0.5},
+    "mixtral_held": {**EXPERTS, "head_dim": 6, "sliding_window": 5, "router_aux_loss_coef": 0.5},
+    "qwen3_moe_held": {
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "norm_topk_prob": False,
+        "mlp_only_layers": [1],
+        "moe_intermediate_size": 12,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": PLAIN,
+    },
+    "qwen2_moe_held": {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+        "moe_intermediate_size": 12,
+        "shared_expert_intermediate_size": 16,
+        "head_dim": 6,
+        "rope_parameters": PLAIN,
+    },
+    "gpt_oss": {
+        **{key: EXPERTS[key] for key in ("num_local_experts", "num_experts_per_tok")},
+        "sliding_window": 6,
+        "swiglu_alpha": 1.5,
+        "swiglu_limit": 0.75,
+        "router_aux_loss_coef": 0.25,
+        "rope_parameters": {**YARN, "factor": 4.0, "original_max_position_embeddings": 16},
+    },
+    "gpt_oss_held": {
+        **{key: EXPERTS[key] for key in ("num_local_experts", "num_experts_per_tok")},
+        "sliding_window": 6,
+        "layer_types": ["full_attention", "sliding_attention"] * 2,
+        "router_aux_loss_coef": 0.0,
+        "rope_parameters": {**YARN, "factor": 8.0, "original_max_position_embeddings": 4096},
+    },
 }
 
 
@@ -180,8 +216,8 @@ LEFT = {
 }
 
 
-def logits(name: str) -> tuple[np.ndarray, dict]:
-    """What transformers computes, and the configuration that it saves."""
+def computed_by_transformers(name: str) -> tuple[dict[str, np.ndarray], dict]:
+    """The logits and what unbalanced routers cost, and the configuration that it saves."""
     config = CONFIGS[name]
     settings = SETTINGS[name]
     if config.architecture not in ("gpt2", "opt", "gptj", "bloom"):
@@ -192,23 +228,32 @@ def logits(name: str) -> tuple[np.ndarray, dict]:
     # Of a Falcon with ALiBi, transformers 5.24's eager attention adds the slopes twice, and its usual one once.
     model_config._attn_implementation = "sdpa" if config.architecture == "falcon" else "eager"
     model = transformers.AutoModelForCausalLM.from_config(model_config).eval()
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state(config).items()}
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(array))
+        for name, array in state(config, experts_together=True).items()
+    }
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     missing = [name for name in missing if not (config.tied_head and name.startswith("lm_head"))]
     assert not missing, (name, missing)
     assert not unexpected, (name, unexpected)
     saved = {**json.loads(model_config.to_json_string()), "architectures": [type(model).__name__]}
+    has_experts = config.feedforward.experts is not None
     with torch.no_grad():
-        return model(torch.tensor([TOKENS])).logits[0].numpy(), saved
+        found = model(torch.tensor([TOKENS]), **({"output_router_logits": True} if has_experts else {}))
+    arrays = {name: found.logits[0].numpy()}
+    if has_experts:
+        arrays[f"{name}.router_loss"] = np.asarray(found.aux_loss * model_config.router_aux_loss_coef, np.float32)
+    return arrays, saved
 
 
 if __name__ == "__main__":
     place = Path(__file__).parents[1] / "decoder" / "transformers_logits.npz"
     known = dict(np.load(place))
-    computed = {name: logits(name) for name in CONFIGS}
+    computed = {name: computed_by_transformers(name) for name in CONFIGS}
+    arrays = {name: array for found, _ in computed.values() for name, array in found.items()}
     # Numbers that differ by rounding alone stay: another processor adds them up in another order.
-    kept = {name: known.get(name, found) for name, (found, _) in computed.items()}
-    for name, (found, _) in computed.items():
+    kept = {name: known.get(name, found) for name, found in arrays.items()}
+    for name, found in arrays.items():
         kept[name] = found if np.abs(kept[name] - found).max() > 1e-5 else kept[name]
     np.savez_compressed(place, **kept)
     place.with_name("transformers_configs.json").write_text(

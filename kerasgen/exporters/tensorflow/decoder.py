@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from kerasgen.decoder.arithmetic import activate, normalize, soft_cap
-from kerasgen.decoder.block import DOWN, GATE_UP, QUERY_KEY_VALUE, UP, Roles, block
+from kerasgen.decoder.arithmetic import activate, expert_shares, gated, normalize, soft_cap
+from kerasgen.decoder.block import DOWN, GATE_UP, QUERY_KEY_VALUE, ROUTER, UP, Roles, block, shared_expert
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, RotaryPositions
 from kerasgen.decoder.fusing import fused, fused_name
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
@@ -74,7 +74,7 @@ class _Hooks(ABC):
         if not part.gated:
             return activate(xp, projected, part.activation)
         gate, up = tf.split(projected, 2, axis=self._axis)
-        return activate(xp, gate, part.activation) * up
+        return gated(xp, gate, up, part)
 
     def drop(self, hidden: Any, site: str) -> Any:
         return hidden
@@ -84,17 +84,16 @@ class _Hooks(ABC):
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
-        shares = tf.nn.softmax(self._turned(self.project(hidden, layer, ("router",))))
-        least = tf.math.top_k(shares, settings.experts_per_token).values[..., -1:]
-        shares = tf.where(shares >= least, shares, 0.0)
-        if settings.normalize:
-            shares = shares / tf.reduce_sum(shares, axis=-1, keepdims=True)
+        shares, _, _ = expert_shares(xp, self._turned(self.project(hidden, layer, ROUTER)), settings)
         roles = GATE_UP if part.gated else UP
         total: Any = 0.0
         for number in range(settings.num_experts):
             own = layer["experts"][str(number)]
             made = self.project(self.activate(self.project(hidden, own, roles)), own, DOWN)
             total = total + self._turned(shares[..., number : number + 1]) * made
+        if settings.shared_dim:
+            share = tf.sigmoid(self.project(hidden, layer, ("shared_router",)))
+            total = total + share * shared_expert(self._config, layer, hidden, self)
         return total
 
     def _split(self, projected: Any) -> Iterable[Any]:

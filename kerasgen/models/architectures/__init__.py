@@ -29,6 +29,10 @@ _HOMES = {
     "olmo2": "olmo2",
     "granite": "granite",
     "starcoder2": "starcoder2",
+    "mixtral": "mixtral",
+    "qwen2_moe": "qwen2_moe",
+    "qwen3_moe": "qwen3_moe",
+    "gpt_oss": "gpt_oss",
 }
 # KerasHub's backbone classes; one of Gemma's may be a Gemma 2, as its settings say.
 _BACKBONES = {
@@ -36,15 +40,19 @@ _BACKBONES = {
     "FalconBackbone": "falcon",
     "GPTNeoXBackbone": "gpt_neox",
     "GPT2Backbone": "gpt2",
+    "GptOssBackbone": "gpt_oss",
     "Gemma3Backbone": "gemma3_text",
     "GemmaBackbone": "gemma",
     "Llama3Backbone": "llama",
     "LlamaBackbone": "llama",
     "MistralBackbone": "mistral",
+    "MixtralBackbone": "mixtral",
     "OPTBackbone": "opt",
     "Phi3Backbone": "phi3",
     "Qwen3Backbone": "qwen3",
+    "Qwen3MoeBackbone": "qwen3_moe",
     "QwenBackbone": "qwen2",
+    "QwenMoeBackbone": "qwen2_moe",
     "SmolLM3Backbone": "smollm3",
 }
 

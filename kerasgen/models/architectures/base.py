@@ -6,7 +6,7 @@ Imports the standard library only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,8 @@ class Part(NamedTuple):
         name: by `kerasgen.decoder.weights`, such as `query`, whose weights are `query.kernel` and `query.bias`.
         keras: where KerasHub's backbone, or its layer, holds the Keras layer: attributes joined by dots. Queries, keys
             and values may be in one, head by head.
-        transformers: transformers' name, without `.weight` and `.bias`.
+        transformers: transformers' name, without `.weight` and `.bias`; with `{}` for an expert's number where each
+            expert has a tensor of its own. Tensors of all experts together have their part's name alone, and `_bias`.
         gguf: llama.cpp's name, without them.
     """
 
@@ -73,6 +74,8 @@ class Architecture:
         name: transformers' `model_type`.
         parts: what stands outside of the layers.
         layer_parts: what each layer holds.
+        dense_parts: what a layer without experts holds in the place of the parts of these names, where others have
+            experts.
         renamed: returns the names of parts, in transformers and llama.cpp, that a description gives others.
         read_config: returns the description of a decoder from transformers' settings, as `config_rules` let them
             through, with their `rotary` positions by kind of layer (`config_rules.ConfigRules`).
@@ -89,6 +92,10 @@ class Architecture:
         transformers_kernels: how transformers keeps a kernel.
         transformers_by_group: whether queries, keys and values that are one tensor stand there group by group of the
             queries that share a key, and not all queries, all keys, all values.
+        transformers_experts: under which names transformers' own modules hold parts that its files have expert by
+            expert; a file may have either.
+        transformers_expert_kernels: how transformers keeps the kernels of all experts together.
+        transformers_gate_in_turn: whether the columns of an expert's gate and of the other factor stand there in turn.
         transformers_other_names: what some versions of transformers call a part.
         transformers_ignored: regular expressions of tensors that change nothing.
         gguf: what llama.cpp calls it, or None where llama.cpp doesn't run it.
@@ -107,6 +114,8 @@ class Architecture:
         layer_norm_epsilon: of the backbone class where its settings don't say one.
         layer: the name of KerasHub's layer class.
         activation: where such a layer holds its activation: attributes joined by dots; empty where it is fixed.
+        keras_gate_in_turn: whether the columns of a gate and of the other factor that are one variable of KerasHub's
+            stand there in turn rather than in halves.
         heads_first: whether KerasHub's kernels of queries, keys and values are `(heads, width, size)`, and not
             `(width, heads, size)`.
         dropouts: where a layer holds those of the attention's probabilities, of what the attention adds and of what
@@ -119,6 +128,7 @@ class Architecture:
     name: str
     parts: tuple[Part, ...]
     layer_parts: tuple[Part, ...]
+    dense_parts: tuple[Part, ...] = ()
     renamed: Callable[[DecoderConfig], Mapping[str, tuple[str, str]]] = lambda config: {}
     read_config: Callable[[Mapping[str, Any]], DecoderConfig]
     keys: Mapping[str, str]
@@ -132,6 +142,9 @@ class Architecture:
     transformers_layer: str = "layers.{}"
     transformers_kernels: Literal["in_out", "out_in"] = "out_in"
     transformers_by_group: bool = False
+    transformers_experts: Mapping[str, str] = field(default_factory=dict)
+    transformers_expert_kernels: Literal["in_out", "out_in"] = "out_in"
+    transformers_gate_in_turn: bool = False
     transformers_other_names: Mapping[str, str] = field(default_factory=dict)
     transformers_ignored: tuple[str, ...] = ()
     gguf: str | None = None
@@ -145,6 +158,7 @@ class Architecture:
     layer_norm_epsilon: float = 1e-5
     layer: str = ""
     activation: str = ""
+    keras_gate_in_turn: bool = False
     heads_first: bool = False
     dropouts: tuple[str, ...] = ()
     stored: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +170,19 @@ class Architecture:
         """The name of KerasHub's causal model class."""
         assert self.backbone is not None
         return self.backbone.removesuffix("Backbone") + "CausalLM"
+
+    def parts_of(self, config: DecoderConfig, index: int) -> tuple[Part, ...]:
+        """Return what a layer holds."""
+        if config.has_experts(index):
+            return self.layer_parts
+        dense = {part.name: part for part in self.dense_parts}
+        return tuple(dense.get(part.name, part) for part in self.layer_parts)
+
+    def with_experts_together(self) -> Architecture:
+        """Return the same whose files hold all experts of a layer in one tensor, as transformers' modules do."""
+        names = self.transformers_experts
+        parts = (part._replace(transformers=names.get(part.name, part.transformers)) for part in self.layer_parts)
+        return replace(self, layer_parts=tuple(parts))
 
     def settings(self, config: DecoderConfig) -> dict[str, Any]:
         """Return what transformers' `config.json` says of a decoder, beside its class.

@@ -45,8 +45,6 @@ ROTARY: Final = "rotary"
 """The key of checked settings under which `RotaryPositions` stand, by kind of layer; `""` is every kind."""
 
 SIZES: Final = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-SILU_WITHOUT_BIASES: Final = {"attention_bias": (False,), "mlp_bias": (False,), "hidden_act": ("silu",)}
-"""What KerasHub's layers of mixtures of experts compute."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,3 @@ class ConfigRules:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes whose weights these are."""
         return tuple(self.name + ending for ending in ("LMHeadModel", "ForCausalLM", "DoubleHeadsModel", "Model"))
-
-
-def heads_divide_the_width(config: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the size of heads, which must be the width over their number, or None."""
-    width, heads, head = config["hidden_size"], config["num_attention_heads"], config.get("head_dim")
-    if head is None and width % heads:
-        return f"hidden_size={width}, which num_attention_heads={heads} does not divide"
-    if head not in (None, width // heads):
-        return f"head_dim={head}, where KerasHub's layers have only hidden_size / num_attention_heads, {width // heads}"
-    return None

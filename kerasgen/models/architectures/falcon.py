@@ -22,6 +22,11 @@ from kerasgen.models.architectures.config_rules import ConfigRules
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
     heads, width, bias = settings["num_attention_heads"], settings["hidden_size"], bool(settings["bias"])
     is_new, size = settings["new_decoder_architecture"], gated.head_dim(settings)
+    if not is_new and not settings["multi_query"] and settings["num_kv_heads"] not in (None, heads):
+        raise ModelArgumentError(
+            f"num_kv_heads={settings['num_kv_heads']} with multi_query=False and new_decoder_architecture=False: such "
+            f"a Falcon has as many as it has heads, {heads}."
+        )
     groups = (settings["num_kv_heads"] or heads) if is_new else 1 if settings["multi_query"] else heads
     placement: NormPlacement = "parallel_shared" if is_new or settings["parallel_attn"] else "before"
     if is_new and settings["num_ln_in_parallel_attn"] in (None, 2):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,8 @@ def describe(architecture: Architecture, backbone: Any) -> DecoderConfig:
     """
     settings = {
         "tie_word_embeddings": bool(getattr(backbone, "tie_word_embeddings", backbone.token_embedding.tie_weights)),
+        # Which `get_config` of the Qwen with a shared expert leaves out.
+        "router_aux_loss_coefficient": getattr(backbone.transformer_layers[0], "router_aux_loss_coefficient", 0.0),
         **backbone.get_config(),
         "layer_norm_epsilon": float(_final_norm(architecture, backbone).epsilon),
     }
@@ -72,15 +74,35 @@ def _final_norm(architecture: Architecture, backbone: Any) -> Any:
 
 def layer_parts(architecture: Architecture, layer: Any) -> dict[str, Any]:
     """Return the Keras layers of one of a backbone's `transformer_layers` by the names of the parts."""
-    found = {part.name: _held(part.keras, layer) for part in architecture.layer_parts}
+    in_turn = architecture.keras_gate_in_turn
+    dense = {part.name: _held(part.keras, layer, in_turn) for part in architecture.dense_parts}
+    found = {part.name: _held(part.keras, layer, in_turn) for part in architecture.layer_parts}
+    found = {name: dense.get(name) if keras_layer is None else keras_layer for name, keras_layer in found.items()}
     return {name: keras_layer for name, keras_layer in found.items() if keras_layer is not None}
 
 
-def _held(path: str, holder: Any) -> Any:
+class ExpertKernels(NamedTuple):
+    """The variables of one projection of all experts, in the place of a Keras layer.
+
+    Args:
+        kernel: `(experts, in, out)`.
+        bias: `(experts, out)`, or None.
+        in_turn: whether the columns of a gate and its other factor in one kernel stand in turn and not in halves.
+    """
+
+    kernel: Any
+    bias: Any
+    in_turn: bool
+
+
+def _held(path: str, holder: Any, in_turn: bool = False) -> Any:
     """The Keras layer at a path, or None where a model has none, as norms that a description may lack."""
-    for attribute in path.split("."):
+    *levels, last = path.split(".")
+    for attribute in levels:
         holder = getattr(holder, attribute, None)
-    return holder
+    found = getattr(holder, last, None)
+    is_kernels = found is not None and getattr(found, "shape", None) is not None and len(found.shape) == 3
+    return ExpertKernels(found, getattr(holder, f"{last}_bias", None), in_turn) if is_kernels else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,22 +110,26 @@ class Place:
     """A Keras variable, and the weights that it holds.
 
     Args:
-        names: full, of the weights; several are queries, keys and values, head by head.
+        names: full, of the weights; several are queries, keys and values, head by head, or an expert's gate and its
+            other factor.
         shapes: of the weights.
         variable: of Keras; of a kernel with an adapter, the sum of both, which is no variable.
         heads_first: whether a kernel is `(heads, width, size)`.
+        in_turn: whether the columns of several weights stand in turn.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     variable: Any
     heads_first: bool
+    in_turn: bool = False
 
     def read(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return copies of the weights, float32, by their full names."""
         array = np.array(self.variable, dtype=np.float32)
         if len(self.names) > 1:
-            parts = np.split(array, len(self.names), axis=-1)
+            count = len(self.names)
+            parts = [array[..., n::count] for n in range(count)] if self.in_turn else np.split(array, count, axis=-1)
         else:
             parts = [np.ascontiguousarray(array.swapaxes(0, 1)) if self.heads_first else array]
         every = zip(self.names, self.shapes, parts, strict=True)
@@ -114,7 +140,8 @@ class Place:
         shape = tuple(self.variable.shape)
         if len(self.names) > 1:
             one = (*shape[:-1], shape[-1] // len(self.names))
-            return np.concatenate([given[name].reshape(one) for name in self.names], axis=-1)
+            parts = [given[name].reshape(one) for name in self.names]
+            return np.stack(parts, axis=-1).reshape(shape) if self.in_turn else np.concatenate(parts, axis=-1)
         found: npt.NDArray[np.float32] = given[self.names[0]]
         if self.heads_first:
             heads, width, size = shape
@@ -124,22 +151,29 @@ class Place:
 
 def places(architecture: Architecture, backbone: Any) -> Iterator[Place]:
     """Yield where a backbone holds the weights that its description implies."""
-    shapes = decoder_weights.shapes(describe(architecture, backbone))
+    config = describe(architecture, backbone)
+    shapes = decoder_weights.shapes(config)
     together: dict[tuple[str, str, str], list[str]] = {}
     for name in shapes:
         *levels, leaf = name.split(".")
         in_layer = levels[0] == "layers"
-        table = architecture.layer_parts if in_layer else architecture.parts
+        table = architecture.parts_of(config, int(levels[1])) if in_layer else architecture.parts
         known = {row.name: row.keras for row in table}
-        part = levels[2] if in_layer else next(each for each in (name, ".".join(levels), levels[0]) if each in known)
+        part = (
+            name.split(".")[2]
+            if in_layer
+            else next(each for each in (name, ".".join(levels), levels[0]) if each in known)
+        )
         together.setdefault((levels[1] if in_layer else "", known[part], leaf), []).append(name)
     for (number, path, leaf), names in together.items():
-        keras_layer = attrgetter(path)(backbone.transformer_layers[int(number)] if number else backbone)
-        attribute = next(each for each in _ATTRIBUTES[leaf] if getattr(keras_layer, each, None) is not None)
+        keras_layer = _held(path, backbone.transformer_layers[int(number)] if number else backbone)
+        attributes = _ATTRIBUTES.get(leaf, ())  # of sinks none: they are a variable
+        variable = next((found for each in attributes if (found := getattr(keras_layer, each, None)) is not None), None)
+        variable = keras_layer if variable is None else variable
         is_first = architecture.heads_first and leaf == "kernel" and names[0].split(".")[-2] in _HEADS
-        yield Place(
-            tuple(names), tuple(shapes[name] for name in names), getattr(keras_layer, attribute), heads_first=is_first
-        )
+        in_turn = architecture.keras_gate_in_turn and len(names) > 1
+        held = tuple(shapes[name] for name in names)
+        yield Place(tuple(names), held, variable, heads_first=is_first, in_turn=in_turn)
 
 
 _HEADS = ("query", "key", "value")
@@ -148,6 +182,7 @@ _HEADS = ("query", "key", "value")
 # device, so that a block needs two sums over the devices (Shoeybi et al. 2019, arXiv 1909.08053).
 _BY_COLUMNS = ("query", "key", "value", "gate", "up")
 _BY_ROWS = ("output", "down")
+_OF_EXPERTS = ("gate", "up", "down")
 
 
 def sharded(architecture: Architecture, backbone: Any, axis: str) -> dict[str, tuple[str | None, ...]]:
@@ -172,7 +207,9 @@ def _cuts(held: Iterable[tuple[str, Any, bool]], axis: str) -> dict[str, tuple[s
     for name, variable, heads_first in held:
         rest: tuple[None, ...] = (None,) * (len(variable.shape) - 1)
         part, leaf = name.split(".")[-2:]
-        if part == "embedding" and leaf != "norm":
+        if part in _OF_EXPERTS and len(variable.shape) == (3 if leaf == "kernel" else 2):
+            found[variable.path] = (axis, *rest)  # an expert stays whole on a device
+        elif part == "embedding" and leaf != "norm":
             found[variable.path] = (None, axis)
         elif part == "head" and leaf == "kernel":
             found[variable.path] = (axis, None)

@@ -65,7 +65,7 @@ def _scaling(said: Mapping[str, Any], max_length: int | None) -> RotaryScaling |
         low, high = float(said["low_freq_factor"]), float(said["high_freq_factor"])
         return Llama3Scaling(float(said["factor"]), low, high, original)
     if kind == "yarn":
-        return _yarn(said, original)
+        return _yarn(said, original, max_length)
     factor = said.get("factor") or (max_length or original) / original
     attention = said.get("attention_factor")
     if attention is None:
@@ -74,8 +74,9 @@ def _scaling(said: Mapping[str, Any], max_length: int | None) -> RotaryScaling |
     return LongRopeScaling(short, long, original, attention)
 
 
-def _yarn(said: Mapping[str, Any], original: int) -> YarnScaling:
-    factor, attention = float(said["factor"]), said.get("attention_factor")
+def _yarn(said: Mapping[str, Any], original: int, max_length: int | None) -> YarnScaling:
+    attention = said.get("attention_factor")
+    factor = float(said["factor"] if said["factor"] is not None else (max_length or original) / original)
     scales = [float(said.get(key) or 0) for key in ("mscale", "mscale_all_dim")]
     if attention is None and all(scales):  # DeepSeek's way of saying it
         one, other = (0.1 * scale * math.log(factor) + 1 if factor > 1 else 1.0 for scale in scales)

@@ -33,6 +33,8 @@ class Tensor:
         rows_before: rows of a table that belong to nobody.
         groups: how many groups of queries with their key and value stand one after another; 0 for all queries first.
         added: what the file's numbers have on top, as llama.cpp's norms that multiply by 1 + w.
+        experts: how many tensors these are, one of each expert, whose number stands for the `{}` in the name; 0 for one
+            tensor.
     """
 
     name: str
@@ -43,6 +45,12 @@ class Tensor:
     rows_before: int
     groups: int = 0
     added: float = 0.0
+    experts: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """The names in the file."""
+        return [self.name.format(number) for number in range(self.experts)] if self.experts else [self.name]
 
     @property
     def shape(self) -> Shape:
@@ -51,7 +59,7 @@ class Tensor:
         joined = (*first, sum(shape[-1] for shape in self.shapes))
         if self.rows_before:
             return (self.rows_before + first[0], last)
-        return joined[::-1] if self.is_turned else joined
+        return (*joined[:-2], joined[-1], joined[-2]) if self.is_turned else joined
 
     def write(self, given: Mapping[str, Any]) -> Any:
         """Return the tensor of weights that are given by their full names; it may be a view."""
@@ -62,11 +70,22 @@ class Tensor:
         if self.rows_before:
             nobody = np.zeros((self.rows_before, joined.shape[1]), joined.dtype)
             joined = np.concatenate([nobody, joined])
-        return joined.T if self.is_turned else joined
+        return joined.swapaxes(-1, -2) if self.is_turned else joined
+
+    def write_to(self, file: dict[str, Any], given: Mapping[str, Any]) -> None:
+        """Put what `write` returns into a file's tensors by name."""
+        tensor = self.write(given)
+        file.update({name: tensor[number] if self.experts else tensor for number, name in enumerate(self.names)})
+
+    def take(self, take: Take) -> Any:
+        """Return the tensor, or those of all experts as one."""
+        if not self.experts:
+            return take(self.name, self.shape)
+        return np.stack([take(name, self.shape[1:]) for name in self.names])
 
     def read(self, tensor: Any) -> dict[str, Any]:
         """Return the weights that a tensor holds, by their full names; they may be views."""
-        joined = (tensor.T if self.is_turned else tensor)[self.rows_before :]
+        joined = (tensor.swapaxes(-1, -2) if self.is_turned else tensor)[self.rows_before :]
         if self.added:
             joined = joined - np.float32(self.added)
         parts = _parted(joined, [shape[-1] for shape in self.shapes], self.groups) if len(self.shapes) > 1 else [joined]
@@ -82,13 +101,16 @@ def tensors(architecture: Architecture, config: DecoderConfig, kind: Format) -> 
     layer = architecture.transformers_layer if kind == "transformers" else "blk.{}"
     for index in range(config.num_layers):
         before = f"{prefix}{layer.format(index)}."
-        yield from _of_parts(architecture, config, kind, architecture.layer_parts, before, f"layers.{index}.", shapes)
+        parts = architecture.parts_of(config, index)
+        yield from _of_parts(architecture, config, kind, parts, before, f"layers.{index}.", shapes)
 
 
 def write(architecture: Architecture, config: DecoderConfig, weights: Weights, kind: Format) -> dict[str, Any]:
     """Return NumPy weights as the tensors of a file, by name. They may be views."""
-    given = decoder_weights.flat(weights)
-    return {tensor.name: tensor.write(given) for tensor in tensors(architecture, config, kind)}
+    given, file = decoder_weights.flat(weights), dict[str, Any]()
+    for tensor in tensors(architecture, config, kind):
+        tensor.write_to(file, given)
+    return file
 
 
 def read(architecture: Architecture, config: DecoderConfig, take: Take, kind: Format) -> Weights:
@@ -103,7 +125,7 @@ def read(architecture: Architecture, config: DecoderConfig, take: Take, kind: Fo
     prefix = next(iter(architecture.transformers_prefixes), "") if kind == "transformers" else ""
     found: dict[str, Any] = {}
     for tensor in tensors(architecture, config, kind):
-        found |= tensor.read(take(tensor.name.removeprefix(prefix), tensor.shape))
+        found |= tensor.read(tensor.take(lambda name, shape: take(name.removeprefix(prefix), shape)))
     return decoder_weights.nested(found)
 
 
@@ -128,11 +150,14 @@ def _of_parts(
             held = tuple(f"{level}{member}{leaf}" for member in members)
             if held[0] not in shapes:
                 continue
-            is_kernel = leaf == ".kernel"
-            turned = is_kernel and (kind == "gguf" or architecture.transformers_kernels == "out_in")
+            is_kernel, of_experts = leaf == ".kernel", len(shapes.get(f"{level}{members[0]}.kernel", ())) == 3
+            kept = architecture.transformers_expert_kernels if of_experts else architecture.transformers_kernels
+            turned = is_kernel and (kind == "gguf" or kept == "out_in")
             own = "" if members == ["head"] else before  # which is no part of what the prefix stands for
+            is_bare = kind == "transformers" and (members == ["sinks"] or (of_experts and "{}" not in name))
+            ends = ("_bias", "") if is_bare else (".bias", ".weight")
             yield Tensor(
-                name=f"{own}{name}.{'bias' if leaf == '.bias' else 'weight'}",
+                name=f"{own}{name}{ends[0] if leaf == '.bias' else ends[1]}",
                 weights=held,
                 shapes=tuple(shapes[weight] for weight in held),
                 is_turned=turned,
@@ -140,10 +165,13 @@ def _of_parts(
                 groups=_groups(architecture, config, kind, members),
                 added=float(leaf == ".scale" and kind == "gguf" and config.norm.kind == "rms_plus_one"),
                 rows_before=offset if members == ["embedding.positions"] and kind == "transformers" else 0,
+                experts=shapes[held[0]][0] if of_experts and "{}" in name else 0,
             )
 
 
 def _groups(architecture: Architecture, config: DecoderConfig, kind: Format, members: list[str]) -> int:
+    if kind == "transformers" and architecture.transformers_gate_in_turn and members == ["gate", "up"]:
+        return config.feedforward.intermediate_dim
     is_grouped = kind == "transformers" and architecture.transformers_by_group and members == ["query", "key", "value"]
     return config.attention.num_key_value_heads if is_grouped else 0
 
