@@ -63,7 +63,7 @@ class DividedCorpus:
         if self._read is None:
             return self._drawn(tally)
         documents, counts = self._read
-        return _again(documents, counts, tally)
+        return _replayed(documents, counts, tally)
 
     def texts(self, side: splits.Side) -> Iterator[str]:
         """Yield the texts of one side, `"train"` or `"held_out"`."""
@@ -95,13 +95,13 @@ class DividedCorpus:
                 continue
             documents.append(document)
             if characters > MOST_CHARACTERS:  # compared now, so that the corpus isn't read again for it
-                near = _looked_at(documents)
+                near = _near_duplicates_of(documents)
                 documents = []
         if near is None:
             self._read = documents, tally
 
         def look() -> dict[str, Any]:
-            looked = _looked_at(documents) if near is None else near
+            looked = _near_duplicates_of(documents) if near is None else near
             members: dict[str, list[int]] = {}
             for own, group in looked.groups().items():
                 members.setdefault(str(group), []).append(own)
@@ -155,14 +155,14 @@ def _place(text: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
-def _looked_at(documents: list[Document]) -> near_duplicates.NearDuplicates:
+def _near_duplicates_of(documents: list[Document]) -> near_duplicates.NearDuplicates:
     near = near_duplicates.NearDuplicates()
     for document in documents:
         near.add(document.text)
     return near
 
 
-def _again(documents: list[Document], counts: CorpusTally, tally: CorpusTally) -> Iterator[Document]:
+def _replayed(documents: list[Document], counts: CorpusTally, tally: CorpusTally) -> Iterator[Document]:
     yield from documents
     tally.read += counts.read
     tally.kept += counts.kept

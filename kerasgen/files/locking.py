@@ -163,7 +163,7 @@ class _Lock:
             if not wait and time.monotonic() - began > _SECONDS_GRANTED:
                 raise _locked_error(target, self._place, holder, advice)
             if wait and not has_logged:
-                _log.info("%s is being written by %s; waiting for it.", target, _who(holder))
+                _log.info("%s is being written by %s; waiting for it.", target, _described(holder))
                 has_logged = True
             time.sleep(_SECONDS_BETWEEN)
 
@@ -305,7 +305,7 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _who(holder: Holder | bytes) -> str:
+def _described(holder: Holder | bytes) -> str:
     if isinstance(holder, bytes):
         return "another process"
     of_own = " (this one)" if holder.pid == os.getpid() and holder.host == socket.gethostname() else ""
@@ -321,7 +321,7 @@ def _locked_error(target: Path, place: Path, holder: Holder | bytes, advice: str
     if elsewhere and not how:
         how = f" If that process has ended, remove {place} and {place.with_suffix('.holder').name}."
     return LockedError(
-        f"{target} is being written by {_who(holder)}. Wait until it is finished, {advice}.{how}",
+        f"{target} is being written by {_described(holder)}. Wait until it is finished, {advice}.{how}",
         path=target,
         **attributes,
     )

@@ -209,10 +209,10 @@ def _placed_at_once(new: Path, target: Path) -> bool:
         with suppress(OSError):  # Windows can't
             new.rename(target)
             return True
-    return _exchanged(new, target)
+    return _exchange(new, target)
 
 
-def _exchanged(path: Path, other: Path) -> bool:
+def _exchange(path: Path, other: Path) -> bool:
     rename = _renameat2()
     if rename is None:
         return False

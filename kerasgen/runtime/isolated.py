@@ -171,10 +171,10 @@ class _Process:
             try:
                 outcome, content = json.loads(answer)
             except ValueError:
-                raise GenerationError(self._gone(late=bool(late))) from None
+                raise GenerationError(self._end_message(late=bool(late))) from None
         if outcome == "answer":
             return content
-        raise _raised(*content)
+        raise _error_named(*content)
 
     def close(self) -> None:
         """End the process."""
@@ -189,7 +189,7 @@ class _Process:
         late.append(True)
         self._child.kill()
 
-    def _gone(self, *, late: bool) -> str:
+    def _end_message(self, *, late: bool) -> str:
         """End a process that gave no answer, and return the message about it."""
         self._child.kill()
         status = self._child.wait()
@@ -278,7 +278,7 @@ def _ids(token_ids: Any) -> list[Any]:
     ]
 
 
-def _raised(name: str, message: str) -> KerasgenError:
+def _error_named(name: str, message: str) -> KerasgenError:
     """Return the error that another process raised, by its name; its base class if the class needs more."""
     kind: Any = getattr(errors, name, GenerationError)
     if not (isinstance(kind, type) and issubclass(kind, KerasgenError)):

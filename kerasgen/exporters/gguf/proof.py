@@ -221,7 +221,7 @@ def _run_by_llama_cpp(
 ) -> dict[str, Any]:
     """Compare what llama.cpp does with the file with what the model does; return figures."""
     tokenizer = asked.tokenizer
-    along = _along(reference, asked.prompts[0], text)
+    along = _logprobs_along(reference, asked.prompts[0], text)
     place, bias = _ending(along, tokenizer.end_token_id)
     ended = [*text[:place], tokenizer.end_token_id]
     lengths = np.unique(np.linspace(1, len(asked.probe), min(_PLACES, len(asked.probe))).astype(int)).tolist()
@@ -317,7 +317,7 @@ def _divergence(ours: Rows, theirs: Rows) -> float:
     return float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
 
 
-def _along(engine: NumpyEngine, prompt: list[int], ids: Sequence[int]) -> Rows:
+def _logprobs_along(engine: NumpyEngine, prompt: list[int], ids: Sequence[int]) -> Rows:
     """Return what llama.cpp should compute: log-probabilities before each id, `(len(ids), vocabulary_size)`."""
     read = _LlamaCppDecoder(engine.config, engine.weights).read([*prompt, *ids[:-1]])
     logprobs: Rows = log_softmax(np, read[len(prompt) - 1 :].astype(np.float64))
@@ -343,7 +343,7 @@ def _choices(engine: NumpyEngine, prompts: Sequence[list[int]], texts: Sequence[
     """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most."""
     behind = []
     for prompt, ids in zip(prompts, texts, strict=True):
-        rows = _along(engine, prompt, ids)
+        rows = _logprobs_along(engine, prompt, ids)
         behind.append(rows.max(-1) - rows[np.arange(len(ids)), list(ids)])
     together = np.concatenate(behind)
     return float((together == 0).mean()), float(together.max())

@@ -39,7 +39,7 @@ def _eight_bits(tensor: Any) -> Floats:
     scale = np.abs(blocks).max(axis=-1, keepdims=True) / np.float32(127)
     steps = np.abs(blocks * _inverse(scale))
     whole = np.copysign(np.floor(steps) + (steps - np.floor(steps) >= 0.5), blocks).astype(np.int8)
-    return _times(whole, scale, tensor)
+    return _multiplied(whole, scale, tensor)
 
 
 def _five_bits(tensor: Any) -> Floats:
@@ -57,7 +57,7 @@ def _few_bits(tensor: Any, half: int) -> Floats:
     scale = farthest / np.float32(-half)
     # In 32 bits, as ggml: they decide what becomes of a weight on the edge between two steps.
     places = np.floor(blocks * _inverse(scale) + np.float32(half + 0.5))
-    return _times(np.minimum(places, 2 * half - 1) - half, scale, tensor)
+    return _multiplied(np.minimum(places, 2 * half - 1) - half, scale, tensor)
 
 
 def _blocks(tensor: Any) -> Floats:
@@ -68,6 +68,6 @@ def _inverse(scale: Floats) -> Floats:
     return np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
 
 
-def _times(whole: Any, scale: Floats, like: Any) -> Floats:
+def _multiplied(whole: Any, scale: Floats, like: Any) -> Floats:
     product = whole.astype(np.float32) * scale.astype(np.float16).astype(np.float32)
     return np.asarray(product.reshape(like.shape))

@@ -93,14 +93,14 @@ def prove_divergence(
         ExportError: a limit is passed, the tokenizer is another, or the process failed.
     """
     windows = _windows(model, longest, text)
-    ways = list(_ways(model, windows[0], chunks, longest)) if chunks else []
+    ways = list(_prefills(model, windows[0], chunks, longest)) if chunks else []
     branches = _branches(windows[0], longest) if beams else None
     tokenizer, prompt, new = model.tokenizer, windows[0][1:4], min(comparison.NEW_TOKENS, longest - 4)
     call = {"prompts": [prompt], "max_new_tokens": new, "end_token_id": comparison.never(tokenizer)} | comparison.RAW
     read: list[Any] = [{"token_ids": ids} for ids in windows]
     read += [way.asked for way in ways]
     if branches is not None:
-        read += [branches, *_alone(branches)]
+        read += [branches, *_one_by_one(branches)]
     texts = comparison.encodable(tokenizer, comparison.TEXTS)
     progress.begin(comparison.GENERATE)
     answer = ask(path, [call], logits=read, texts=texts, settings=settings)
@@ -143,7 +143,7 @@ def _windows(model: LanguageModel, longest: int, text: str | None) -> list[list[
     return [start + ids[at : at + size] for at in range(0, len(ids), size) if len(ids) - at > 1]
 
 
-def _ways(model: LanguageModel, window: list[int], chunks: Sequence[int], longest: int) -> Iterator[_Path]:
+def _prefills(model: LanguageModel, window: list[int], chunks: Sequence[int], longest: int) -> Iterator[_Path]:
     """Yield prefills shorter than a chunk, of one chunk, longer, and of two chunks, as far as the text reaches."""
     start = 0 if model.tokenizer.start_token_id is None else 1
     lengths = [start + len(prompt) for prompt in comparison.prompts(model.tokenizer, chunks=chunks, longest=longest)]
@@ -160,7 +160,7 @@ def _branches(window: list[int], longest: int) -> dict[str, Any]:
     return {"prompt": window[:at], "texts": [tokens[n : n + further] for n in range(_BRANCHES)]}
 
 
-def _alone(branches: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _one_by_one(branches: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the same texts one by one, from a prompt that is read as it was for all."""
     prompt = branches["prompt"]
     return [{"token_ids": [*prompt, *text], "prefilled": len(prompt)} for text in branches["texts"]]

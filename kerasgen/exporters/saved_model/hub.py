@@ -64,10 +64,10 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 token, follows = choose(self._shown(logits), tf.maximum(step, 0), states)
                 waits = tf.logical_or(step < 0, done)
                 states = tf.where(waits, states, follows)
-                texts = tf.where(_here(length, index, waits), token[:, None], texts)
+                texts = tf.where(_write_mask(length, index, waits), token[:, None], texts)
                 ended = tf.logical_or(is_end(token, end), step + 1 >= most)
                 done = tf.logical_or(done, tf.logical_and(ended, step >= 0))
-                return texts, _like(after, cache), index + 1, done, states
+                return texts, _with_shape_of(after, cache), index + 1, done, states
 
             row = tf.TensorShape([None])
             texts, *_ = tf.while_loop(
@@ -135,9 +135,9 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                 waiting = tf.repeat(waits, num_beams)
                 written = tf.reshape(tokens, (-1, 1))
                 within = tf.where(waiting, within, utf8.after(tf.gather(within, rows), written[:, 0]))
-                texts = tf.where(_here(length, index, waiting), written, tf.gather(texts, rows))
+                texts = tf.where(_write_mask(length, index, waiting), written, tf.gather(texts, rows))
                 cache = tree.map_structure(lambda x: tf.gather(x, rows), after)
-                return state, texts, _like(cache, before), index + 1, done, over, within
+                return state, texts, _with_shape_of(cache, before), index + 1, done, over, within
 
             before = tree.map_structure(lambda x: tf.repeat(x, num_beams, axis=0), cache)
             nothing = tf.zeros_like(lengths, tf.bool)
@@ -185,12 +185,12 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         return causal_lm.generate_step({"token_ids": texts, "padding_mask": tf.pad(is_prompt, room)})["token_ids"]
 
 
-def _here(length: Any, index: Any, waits: Any) -> Any:
+def _write_mask(length: Any, index: Any, waits: Any) -> Any:
     """Return where a token is written: bool `(rows, length)`, one place in each row that doesn't wait."""
     return tf.logical_and(tf.equal(tf.range(length), index), tf.logical_not(waits)[:, None])
 
 
-def _like(cache: Any, before: Any) -> Any:
+def _with_shape_of(cache: Any, before: Any) -> Any:
     """Return the cache with the static shape that it had when the loop began."""
     return tree.map_structure(lambda new, old: tf.ensure_shape(new, old.shape), cache, before)
 

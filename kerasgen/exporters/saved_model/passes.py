@@ -35,7 +35,7 @@ class Cache(NamedTuple):
 
     def followed_by(self, other: Cache) -> Cache:
         """Return a cache with the other's positions after these."""
-        return Cache(*(tuple(map(_after, *parts)) for parts in zip(self, other, strict=True)))
+        return Cache(*(tuple(map(_concatenated, *parts)) for parts in zip(self, other, strict=True)))
 
 
 def empty(config: DecoderConfig, rows: Any) -> Cache:
@@ -115,8 +115,8 @@ def advance(
     values: list[Any] = []
 
     def attend(index: int, q: Any, k: Any, v: Any, weigh: Weigh) -> Any:
-        keys.append(_after(recent.keys[index], k))
-        values.append(_after(recent.values[index], v))
+        keys.append(_concatenated(recent.keys[index], k))
+        values.append(_concatenated(recent.values[index], v))
         since = Keys(mask=None, distances=lambda: tf.range(tf.shape(keys[-1])[2] - 1, -1, -1))
         of_old = over_keys(_by_prompt(q, heads, width), old.keys[index])
         of_recent = _by_prompt(over_keys(q, keys[-1]), heads, width)
@@ -138,7 +138,7 @@ def multiply(x: Any, kernel: Any) -> Any:
     return tf.reshape(out, tf.concat([tf.shape(x)[:-1], [kernel.shape[0]]], 0))
 
 
-def _after(first: Any, second: Any) -> Any:
+def _concatenated(first: Any, second: Any) -> Any:
     """Concatenate keys or values along their positions."""
     return tf.concat([first, second], axis=2)
 

@@ -96,7 +96,7 @@ class LiteRt:
             path = _path(model, self, length)
             # Of several threads and processes that want the same artefact, one writes it and the others wait.
             with locking.locked(path.with_suffix(".engine"), wait=True):
-                engine = _kept(model, self, length) or _made(model, self, length, path)
+                engine = _kept(model, self, length) or _exported(model, self, length, path)
             _keep(model, self, length, engine)
         return engine
 
@@ -191,7 +191,7 @@ def _digest(model: LanguageModel) -> str:
     return engines.digest
 
 
-def _made(model: LanguageModel, source: LiteRt, length: int, path: Path) -> LiteRtEngine:
+def _exported(model: LanguageModel, source: LiteRt, length: int, path: Path) -> LiteRtEngine:
     if not path.exists():
         _export(model, source, length, path)
     try:
