@@ -1,4 +1,4 @@
-"""A decoder's NumPy weights become those that `kerasgen.decoder.jax` computes with. Imports JAX."""
+"""Converts a decoder's NumPy weights to the layout of `kerasgen.decoder.jax`. Imports JAX."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def prepare(weights: Weights) -> Weights:
     embedding = {name: jnp.asarray(table) for name, table in tables.items()}
     if "norm" in weights["embedding"]:
         embedding["norm"] = _turned(weights["embedding"]["norm"])
-    found = {
+    prepared = {
         "embedding": embedding,
         "layers": [{name: _turned(value) for name, value in fused_layer(layer).items()} for layer in weights["layers"]],
         "head": _turned(weights.get("head", {})),
     }
     if "final_norm" in weights:
-        found["final_norm"] = _turned(weights["final_norm"])
-    return found
+        prepared["final_norm"] = _turned(weights["final_norm"])
+    return prepared
 
 
 def _turned(weights: Any) -> Any:
-    """A kernel transposed, a vector as a column; those of experts, which have their number in front, likewise."""
+    """Transpose kernels and make vectors columns; those of experts, with the expert's axis in front, likewise."""
     if isinstance(weights, Mapping):
         return {name: _transposed(array) if name == "kernel" else _column(array) for name, array in weights.items()}
     return _column(weights)

@@ -1,4 +1,4 @@
-"""How rotary positions reach beyond the length of training: five scalings of their frequencies, as frozen data.
+"""Five scalings of rotary frequencies, by which positions reach beyond the trained length, as frozen data.
 
 Imports the standard library only.
 """

@@ -1,4 +1,4 @@
-"""Prompts become texts: what `kerasgen.generation` offers."""
+"""Generates texts from prompts: the functions that `kerasgen.generation` offers."""
 
 from __future__ import annotations
 
@@ -87,25 +87,30 @@ def generate(
     tokenizer = model.tokenizer
     encoded = encode_prompts(tokenizer, texts, config.allowed_special)
     request = make_request(model, encoded, config, offset=offset, logprobs=config.return_logprobs)
-    found = batch_decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
+    continuations = batch_decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
-    def written(prompt: str, one: Continuation) -> Any:
+    def written(prompt: str, continuation: Continuation) -> Any:
         # Where `bad_words` leave nothing that completes a character, a text ends within it.
-        ended = one.finished and request.utf8 is None
+        ended = continuation.finished and request.utf8 is None
         begins = not prompt and constraint is None  # a form says itself whether a space comes first
-        text = write(tokenizer, one.token_ids, ended=ended, stop=request.stop, begins=begins)
-        if constraint is not None and not one.finished:
+        text = write(tokenizer, continuation.token_ids, ended=ended, stop=request.stop, begins=begins)
+        if constraint is not None and not continuation.finished:
             guided.check(constraint, prompt, text)
         text = prompt + text if config.return_prompt else text
         return (
-            GeneratedText(text, one.token_ids, one.logprobs, one.score, one.finished)
+            GeneratedText(
+                text, continuation.token_ids, continuation.logprobs, continuation.score, continuation.finished
+            )
             if config.return_logprobs
             else text
         )
 
     if config.num_return_sequences is not None:
-        return [[written(text, one) for one in several] for text, several in zip(texts, found, strict=True)]
-    return [written(text, several[0]) for text, several in zip(texts, found, strict=True)]
+        return [
+            [written(text, continuation) for continuation in choices]
+            for text, choices in zip(texts, continuations, strict=True)
+        ]
+    return [written(text, choices[0]) for text, choices in zip(texts, continuations, strict=True)]
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)
@@ -199,7 +204,7 @@ def decode(model: LanguageModel | Engine, continuation: Continuation) -> str:
 def _pieces(
     steps: Iterator[loops.Chosen], tokenizer: Tokenizer, request: Request, prompt: str, *, begins: bool
 ) -> Iterator[str]:
-    """The pieces of the one text that these steps choose, its prompt before them."""
+    """Yield the pieces of the text that these steps choose, its prompt first."""
     if prompt:
         yield prompt
     writer = Writer(tokenizer, request.stop, begins=begins)
@@ -211,6 +216,6 @@ def _pieces(
             yield piece
         if writer.stopped is not None:
             return
-    rest = writer.finish(ended=finished and request.utf8 is None)
-    if rest:
-        yield rest
+    last_piece = writer.finish(ended=finished and request.utf8 is None)
+    if last_piece:
+        yield last_piece

@@ -1,4 +1,4 @@
-"""A request becomes continuations: its batches, decoded one after the other, each text up to where it ends."""
+"""Decodes a request batch by batch, and returns the continuations of its prompts."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def decode_request(
         GenerateArgumentError: the sampler asks for what the engine doesn't do.
         GenerationError: the model's logits are not finite.
     """
-    found: list[list[Continuation]] = [[] for _ in request.prompts]
+    by_text: list[list[Continuation]] = [[] for _ in request.prompts]
     shown = progress if len(request.prompts) > request.batch_size else False
     with _bar(len(request.prompts), shown) as bar:
         for batch, continuations in _decode_batches(model, request, engine):
-            for place, several in zip(batch.places, continuations, strict=True):
-                found[place] = several
+            for place, of_prompt in zip(batch.places, continuations, strict=True):
+                by_text[place] = of_prompt
             bar.update(len(batch.places))
-    return request.by_prompt(found)
+    return request.by_prompt(by_text)
 
 
 def choices(
@@ -97,10 +97,10 @@ def _decode_batches(
     for batch in request.batches():
         states = None if request.states is None else [request.states[place] for place in batch.places]
         if isinstance(spec, Beam):
-            found = beam_loop.search_beams(decoder, batch, spec, states, utf8=request.utf8)
-            yield batch, [[_cut_at_stop(decoder, one, request.stop) for one in several] for several in found]
+            searched = beam_loop.search_beams(decoder, batch, spec, states, utf8=request.utf8)
+            yield batch, [[_cut_at_stop(decoder, text, request.stop) for text in beams] for beams in searched]
         else:
-            yield batch, [[one] for one in _collect(decoder, batch, request, states)]
+            yield batch, [[text] for text in _collect(decoder, batch, request, states)]
 
 
 def _collect(
@@ -109,7 +109,7 @@ def _collect(
     request: Request,
     states: list[ConstraintState] | None,
 ) -> list[Continuation]:
-    """The continuation of each row, from the steps of its decoding loop."""
+    """Return the continuation of each row from the steps of its decoding loop."""
     stop, logprobs = request.stop, request.logprobs
     texts = loops.Texts(batch, engine.tokenizer, request.utf8)
     token_ids: list[list[int]] = [[] for _ in batch.places]
@@ -124,25 +124,25 @@ def _collect(
                 if writers[row].stopped is not None:
                     texts.stop(row)
     ends = engine.tokenizer.end_token_ids
-    found = []
+    continuations = []
     for row, ids in enumerate(token_ids):
         if stop and writers[row].stopped is None:
             writers[row].finish(ended=ids[-1] in ends)  # what was held back may hold a stop string's last character
         stopped = writers[row].stopped if stop else None
         finished = ids[-1] in ends or stopped is not None
-        found.append(
+        continuations.append(
             Continuation(
                 tuple(ids), sum(own_logprobs[row]), finished, tuple(own_logprobs[row]) if logprobs else (), stopped
             )
         )
-    return found
+    return continuations
 
 
-def _cut_at_stop(engine: Engine, one: Continuation, stop: tuple[str, ...]) -> Continuation:
-    """A complete text, cut at the first stop string in it."""
+def _cut_at_stop(engine: Engine, continuation: Continuation, stop: tuple[str, ...]) -> Continuation:
+    """Cut a complete text at the first stop string in it."""
     writer = Writer(engine.tokenizer, stop)
-    for count, token_id in enumerate(one.token_ids, start=1):
+    for count, token_id in enumerate(continuation.token_ids, start=1):
         writer.push(token_id)
         if writer.stopped is not None:
-            return Continuation(one.token_ids[:count], one.score, True, (), writer.stopped)
-    return one
+            return Continuation(continuation.token_ids[:count], continuation.score, True, (), writer.stopped)
+    return continuation

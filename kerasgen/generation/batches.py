@@ -1,4 +1,4 @@
-"""Prompts become batches: the start token before them, their limits checked, padded to one length."""
+"""Forms batches of prompts: adds the start token, checks the limits, pads to one length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULT_MAX_LENGTH = 256
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was generated after one prompt.
+    """The tokens generated after one prompt.
 
     Args:
         token_ids: the new tokens, the end token with them if one was generated.
@@ -38,7 +38,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts that are generated from together.
+    """Prompts that are decoded together.
 
     Args:
         places: which of the caller's texts each row is.
@@ -64,7 +64,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class PromptOffset:
-    """Where the prompts of a call stand among more, of which they are a part.
+    """Offset of these prompts within a larger prompt list.
 
     Args:
         first: how many come before them; errors number prompts from there.
@@ -133,7 +133,7 @@ def limits(
             f"`max_length` must be at most the model's {positions} positions. Received: max_length={max_length}."
         )
     whole = max_length if max_length is not None else (positions or _DEFAULT_MAX_LENGTH)
-    found = []
+    text_limits = []
     for place, length in enumerate(lengths, start=first):
         limit = whole if max_new_tokens is None else length + max_new_tokens
         if length >= limit:
@@ -148,8 +148,8 @@ def limits(
                 f"Prompt {place} has {length} tokens (its start token with them); {max_new_tokens} new ones would make "
                 f"{limit}, and the model has {positions} positions. Shorten the prompt or lower `max_new_tokens`."
             )
-        found.append(limit)
-    return found
+        text_limits.append(limit)
+    return text_limits
 
 
 def batches(

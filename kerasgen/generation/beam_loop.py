@@ -62,20 +62,20 @@ class _Search:
     def run(self) -> list[beam_search.Beams]:
         """Return the groups' texts when every prompt's search is done."""
         generated = 0
-        found = [beam_search.Beams(*(array.copy() for array in group)) for group in self.groups]
+        kept_beams = [beam_search.Beams(*(array.copy() for array in group)) for group in self.groups]
         while len(self.live):
             generated += 1
             logprobs, ids = self._next(generated)
             parents, tokens = self._step(logprobs, ids, generated)
-            self._keep(found)
+            self._keep(kept_beams)
             going = np.asarray(~self.done[self.live].all(axis=1))
             self._leave(going)
             if len(self.live):
                 self._advance(parents[going], tokens[going], generated)
-        return found
+        return kept_beams
 
     def _next(self, generated: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
-        """Log-probabilities `(live, num_beams, n)`, and which ids they are of, or None for all."""
+        """Return log-probabilities `(live, num_beams, n)` and their ids, or None where they are of all ids."""
         spec, width = self.spec, self.spec.num_beams
         shape = (len(self.live), 1 if generated == 1 else width)
         utf8 = None if self.utf8 is None else self.utf8.of(np.s_[:, : shape[1]])
@@ -95,16 +95,16 @@ class _Search:
             np.put_along_axis(texts, places, so_far.reshape(len(rows), -1).astype(np.int32), axis=1)
         states = None if self.states is None else [state for row in self.states for state in row[: shape[1]]]
         masked = self.constraints.apply(logits, texts, lengths, states, utf8 if states is not None else None)
-        found = arithmetic.log_softmax(np, masked)
+        masked_logprobs = arithmetic.log_softmax(np, masked)
         if utf8 is not None and states is None:
             # Texts are ranked by what the model gives them, so what may not follow goes after the sum over all. Where
             # nothing else may, as under `bad_words`, the text ends.
-            whole = np.where(utf8.allowed(), found, -np.inf)
+            whole = np.where(utf8.allowed(), masked_logprobs, -np.inf)
             stuck = np.isneginf(whole).all(axis=1)
-            whole[stuck, self.ends[0]] = found[stuck, self.ends[0]]
-            found = whole
-        found = found.reshape(*shape, -1)
-        return np.broadcast_to(found, (shape[0], width, found.shape[-1])), None
+            whole[stuck, self.ends[0]] = masked_logprobs[stuck, self.ends[0]]
+            masked_logprobs = whole
+        masked_logprobs = masked_logprobs.reshape(*shape, -1)
+        return np.broadcast_to(masked_logprobs, (shape[0], width, masked_logprobs.shape[-1])), None
 
     def _step(
         self, logprobs: npt.NDArray[np.float64], ids: npt.NDArray[np.int64] | None, generated: int
@@ -157,9 +157,9 @@ class _Search:
             self.done[self.live, number] |= ended | cut
         return np.concatenate(parents, axis=1), np.concatenate(tokens, axis=1)
 
-    def _keep(self, found: list[beam_search.Beams]) -> None:
+    def _keep(self, all_beams: list[beam_search.Beams]) -> None:
         """Write the live prompts' finished texts where all prompts' are kept."""
-        for whole, group in zip(found, self.groups, strict=True):
+        for whole, group in zip(all_beams, self.groups, strict=True):
             whole.finished_ids[self.live] = group.finished_ids
             whole.finished_scores[self.live] = group.finished_scores
 
@@ -199,7 +199,7 @@ class _Search:
 def _candidates(
     session: Session, count: int, temperature: float, utf8: Utf8States | None
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
-    """Each row's likeliest next tokens; see `CandidateSession`."""
+    """Return each row's likeliest next tokens; see `CandidateSession`."""
     if isinstance(session, CandidateSession):
         return session.candidates(count, temperature, utf8)
     logits = session.logits()
@@ -234,21 +234,21 @@ def search_beams(
     ends = engine.tokenizer.end_token_ids
     scores: Any = np.concatenate([group.finished_scores for group in groups], axis=1)
     token_ids: Any = np.concatenate([group.finished_ids for group in groups], axis=1)
-    found = []
+    best_texts = []
     for row, most in enumerate((batch.limits - batch.lengths).tolist()):
         order = np.argsort(-scores[row], kind="stable")[: spec.num_return_sequences]
-        found.append(
+        best_texts.append(
             [
                 _continuation(token_ids[row, place, :most], float(scores[row, place]), ends)
                 for place in order
                 if scores[row, place] > float("-inf")
             ]
         )
-    return found
+    return best_texts
 
 
 def _continuation(token_ids: npt.NDArray[np.int64], score: float, end_token_ids: tuple[int, ...]) -> Continuation:
-    """The ids up to the first end token, if they hold one."""
+    """Return a continuation of the ids up to the first end token, if they hold one."""
     ends = np.flatnonzero(np.isin(token_ids, end_token_ids))
-    kept = token_ids[: ends[0] + 1] if len(ends) else token_ids
-    return Continuation(tuple(kept.tolist()), score, bool(len(ends)))
+    until_end = token_ids[: ends[0] + 1] if len(ends) else token_ids
+    return Continuation(tuple(until_end.tolist()), score, bool(len(ends)))

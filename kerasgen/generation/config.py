@@ -139,12 +139,12 @@ class GenerationConfig(metaclass=Checked):
         Raises:
             GenerateArgumentError: one of them is wrong.
         """
-        given = dict(settings)
-        if given.get("max_length") is not None:
-            given.setdefault("max_new_tokens", None)
-        elif given.get("max_new_tokens") is not None:
-            given.setdefault("max_length", None)
-        return dataclasses.replace(self, **given) if given else self
+        changes = dict(settings)
+        if changes.get("max_length") is not None:
+            changes.setdefault("max_new_tokens", None)
+        elif changes.get("max_new_tokens") is not None:
+            changes.setdefault("max_length", None)
+        return dataclasses.replace(self, **changes) if changes else self
 
 
 class ArtefactIdsSettings(TypedDict, total=False):
@@ -224,12 +224,12 @@ def takes(settings: type[Any]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         hints = inspect.get_annotations(GenerationConfig)
         parameters = list(inspect.signature(function).parameters.values())
-        own = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+        own = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
         by_name = inspect.Parameter.KEYWORD_ONLY
         own += [
             inspect.Parameter(name, by_name, default=_DEFAULTS[name], annotation=hints[name])
             for name in names
-            if name not in [one.name for one in own]
+            if name not in [parameter.name for parameter in own]
         ]
         function.__signature__ = inspect.signature(function).replace(parameters=own)  # type: ignore[attr-defined]
         if function.__doc__:
@@ -243,7 +243,7 @@ def configured(
     call: str,
     settings: type[Any],
     config: Any,
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     *,
     default: GenerationConfig | None = None,
     needs: Iterable[str] = (),
@@ -254,7 +254,7 @@ def configured(
         call: its name, for messages.
         settings: a TypedDict of the names that the call takes.
         config: a `GenerationConfig`, or None.
-        given: settings by name.
+        arguments: settings by name.
         default: where `config` is None; of its settings those that the call takes count.
         needs: names that must be given by either.
 
@@ -263,7 +263,7 @@ def configured(
         GenerateArgumentError: a setting is wrong, missing, or none that the call takes.
     """
     names = taken(settings)
-    if any(name not in names for name in given):
+    if any(name not in names for name in arguments):
         raise TypeError(f"{call} got an unexpected keyword argument")
     if config is not None and not isinstance(config, GenerationConfig):
         raise GenerateArgumentError(
@@ -278,12 +278,12 @@ def configured(
             )
     base = config or default or GenerationConfig()
     beyond_names = [name for name in base.changed() if name not in names]
-    found = base.override({name: _DEFAULTS[name] for name in beyond_names} | dict(given))
+    configuration = base.override({name: _DEFAULTS[name] for name in beyond_names} | dict(arguments))
     for name in needs:
-        if getattr(found, name) is None:
-            said = f"{call} needs {name!r}. Write {call.removesuffix('()')}({name}=…)."
-            raise call_error(GenerateArgumentError)(said)
-    return found
+        if getattr(configuration, name) is None:
+            message = f"{call} needs {name!r}. Write {call.removesuffix('()')}({name}=…)."
+            raise call_error(GenerateArgumentError)(message)
+    return configuration
 
 
 def with_defaults(config: GenerationConfig, *, sampler: Any, seed: int | Sequence[int]) -> GenerationConfig:
@@ -301,9 +301,9 @@ def with_defaults(config: GenerationConfig, *, sampler: Any, seed: int | Sequenc
 
 
 def _documented(documentation: str, names: Sequence[str]) -> str:
-    """The documentation of a call, with the config's words for each setting in place of its `**settings`."""
-    said = "".join(f"    {name}: {text}" for name, text in _entries().items() if name in names)
-    return re.sub(r"^ +\*\*settings: .*\n(?: {8}.*\n)*", lambda _: said, inspect.cleandoc(documentation), flags=re.M)
+    """Return a call's documentation, with the config's text of each setting in place of its `**settings`."""
+    entries = "".join(f"    {name}: {text}" for name, text in _entries().items() if name in names)
+    return re.sub(r"^ +\*\*settings: .*\n(?: {8}.*\n)*", lambda _: entries, inspect.cleandoc(documentation), flags=re.M)
 
 
 def summary(name: str) -> str:
@@ -312,9 +312,9 @@ def summary(name: str) -> str:
 
 
 def _entries() -> dict[str, str]:
-    """The documentation of each setting."""
-    said = inspect.getdoc(GenerationConfig) or ""
-    return dict(re.findall(r"^ {4}(\w+): (.*\n(?: {8}.*\n)*)", said, re.MULTILINE))
+    """Return the documentation of each setting, by name."""
+    documentation = inspect.getdoc(GenerationConfig) or ""
+    return dict(re.findall(r"^ {4}(\w+): (.*\n(?: {8}.*\n)*)", documentation, re.MULTILINE))
 
 
 def _equal(value: Any, default: Any) -> bool:
@@ -322,7 +322,7 @@ def _equal(value: Any, default: Any) -> bool:
 
 
 def _count(name: str, value: Any, *, shown: str = "") -> int | None:
-    """A number of at least 1, or None."""
+    """Check for a whole number of at least 1, or None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
@@ -331,31 +331,31 @@ def _count(name: str, value: Any, *, shown: str = "") -> int | None:
 
 
 def _stop_strings(stop: Any) -> tuple[str, ...] | None:
-    several = stop is None or (isinstance(stop, Iterable) and not isinstance(stop, (str, bytes)))
-    found: tuple[Any, ...] = tuple(stop or ()) if several else (stop,)
-    if not all(isinstance(one, str) and one for one in found):
+    is_collection = stop is None or (isinstance(stop, Iterable) and not isinstance(stop, (str, bytes)))
+    strings: tuple[Any, ...] = tuple(stop or ()) if is_collection else (stop,)
+    if not all(isinstance(string, str) and string for string in strings):
         raise GenerateArgumentError(f"`stop` must be strings that are not empty. Received: stop={stop!r}.")
-    return found or None
+    return strings or None
 
 
 def _names(allowed: Any) -> str | tuple[str, ...]:
-    """`"all"`, or names in their order."""
-    several = (allowed,) if isinstance(allowed, str) else tuple(allowed) if isinstance(allowed, Iterable) else (None,)
-    if several == ("all",):
+    """Return `"all"`, or the names sorted."""
+    names = (allowed,) if isinstance(allowed, str) else tuple(allowed) if isinstance(allowed, Iterable) else (None,)
+    if names == ("all",):
         return "all"
-    if not all(isinstance(name, str) and name for name in several):
+    if not all(isinstance(name, str) and name for name in names):
         raise GenerateArgumentError(
             f"`allowed_special` must be 'all' or names of special tokens. Received: allowed_special={allowed!r}."
         )
-    return tuple(sorted(set(several)))
+    return tuple(sorted(set(names)))
 
 
 def _seeds(seed: Any) -> int | tuple[int, ...] | None:
     if seed is None:
         return None
     is_one = not isinstance(seed, Iterable) or isinstance(seed, str)
-    several = (seed,) if is_one else tuple(seed)
-    for one in several:
-        if not isinstance(one, numbers.Integral) or isinstance(one, bool) or not 0 <= int(one) < 2**64:
-            raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={one!r}.")
-    return int(several[0]) if is_one else tuple(map(int, several))
+    seeds = (seed,) if is_one else tuple(seed)
+    for value in seeds:
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 0 <= int(value) < 2**64:
+            raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={value!r}.")
+    return int(seeds[0]) if is_one else tuple(map(int, seeds))

@@ -1,4 +1,4 @@
-"""Ids become text while they come: whole characters only, and nothing that a stop string could still take back."""
+"""Decodes ids to text as they come: whole characters only, and nothing that a stop string could still take back."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Writer:
         return self._take(self._decoder.push(token_id))
 
     def finish(self, *, ended: bool) -> str:
-        """Return what was held back.
+        """Return the text that was held back.
 
         Args:
             ended: whether the model ended the text. If not, bytes that begin a character are left out: the next token
                 might have completed it.
         """
-        rest = self._decoder.finish()
-        piece = self._take(rest if ended else rest.rstrip("\ufffd"))
+        text = self._decoder.finish()
+        piece = self._take(text if ended else text.rstrip("\ufffd"))
         held, self._held = self._held, ""
         self._written += len(held)
         return piece + held
@@ -63,7 +63,7 @@ class Writer:
 
 
 def _begun(text: str, stop: str) -> int:
-    """How many characters at the end of `text` begin the stop string, which it doesn't hold."""
+    """Count the characters at the end of `text` that begin the stop string; `text` doesn't hold it whole."""
     for count in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:count]):
             return count

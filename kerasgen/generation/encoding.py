@@ -1,4 +1,4 @@
-"""Prompts become token ids, with the special tokens in them that a call allows."""
+"""Encodes prompts, with the special tokens in them that a call allows."""
 
 from __future__ import annotations
 

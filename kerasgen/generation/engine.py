@@ -1,4 +1,4 @@
-"""What decodes: an engine opens sessions, and a session gives logits for texts that grow a token at a time.
+"""The engine contract: an engine opens sessions, and a session gives logits for texts that grow a token at a time.
 
 The loops of this package know these protocols and nothing else, so a Keras model, a compiled graph and an exported
 artefact are decoded by the same lines. Imports the standard library and NumPy only.
@@ -20,7 +20,7 @@ from kerasgen.tokens.base import Tokenizer
 
 
 class TextSpace(Protocol):
-    """What the limits of a call are checked against; a `LanguageModel` is one, and so is every engine."""
+    """The tokenizer and positions that a call's limits are checked against; models and engines have both."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -160,7 +160,7 @@ class Engine(TextSpace, Protocol):
 
     @property
     def name(self) -> str:
-        """What a person calls it, such as `"keras"`."""
+        """The engine's name in the `engine` argument, such as `"keras"`."""
 
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
         """Return a session whose rows are these texts.

@@ -1,4 +1,4 @@
-"""Which engine decodes: a name and a model become an `Engine`. The engines are imported when one is asked for."""
+"""Resolves an engine's name and a model to an `Engine`, and imports the engine only then."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def resolve(model: LanguageModel | Engine, engine: str | EngineSource = "auto", 
 
 
 def _keras(model: LanguageModel) -> Engine:
-    """The engine of a Keras model: JAX's own for the decoders that it knows, on whatever backend Keras runs."""
+    """Return the engine of a Keras model: the JAX engine for decoders that it knows, on any backend of Keras."""
     from kerasgen import backend
 
     backend.use()

@@ -1,4 +1,4 @@
-"""A call's constraint becomes each text's state in it, and what was written is held to it."""
+"""Starts each text's state in a call's constraint, and checks that the written text keeps to it."""
 
 from __future__ import annotations
 

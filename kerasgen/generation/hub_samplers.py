@@ -1,4 +1,4 @@
-"""KerasHub's own samplers: prompts through KerasHub's generation, without a trace left on the model.
+"""Generates with KerasHub's own samplers, and leaves the model as it was.
 
 `CausalLM.compile(sampler=…)` would replace the optimizer, the loss and the metrics; here only the sampler is lent.
 """
@@ -83,5 +83,5 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
 
 def _continuation(token_ids: Any, end_token_ids: tuple[int, ...]) -> Continuation:
     ends = np.flatnonzero(np.isin(token_ids, end_token_ids))
-    kept = token_ids[: ends[0] + 1] if len(ends) else token_ids
-    return Continuation(tuple(int(token_id) for token_id in kept), float("nan"), bool(len(ends)))
+    until_end = token_ids[: ends[0] + 1] if len(ends) else token_ids
+    return Continuation(tuple(int(token_id) for token_id in until_end), float("nan"), bool(len(ends)))

@@ -1,4 +1,4 @@
-"""Texts decoded by JAX: prompts read at their own length, and many steps a call with the sampler in the graph.
+"""Decodes texts by JAX: reads prompts at their own length, and takes many steps a call with the sampler in the graph.
 
 What is compiled depends on rounded sizes alone (rows, the prompt's length, the generated length). Temperature, k, p,
 penalties, seeds and lengths are inputs. Compiled code is kept on disk too, for the next process. Imports JAX.
@@ -30,30 +30,30 @@ from kerasgen.tokens.end_token import EndingTokenizer
 
 @lru_cache
 def compiler_options() -> dict[str, Any]:
-    """Return what XLA is told for every graph of this package.
+    """Return XLA's compiler options for every graph of this package.
 
     On a CPU, sums are not handed to YNNPACK: the attention of one text, 48 small sums a step of GPT-2 base, took 0.5 ms
     each in it and 0.05 without it (see the log).
     """
     if jax.default_backend() != "cpu":
         return {}
-    found = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
     try:
-        jax.jit(lambda x: x, compiler_options=found).lower(np.float32(0)).compile()
+        jax.jit(lambda x: x, compiler_options=options).lower(np.float32(0)).compile()
     except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
         return {}
-    return found
+    return options
 
 
 def _turning_length(config: DecoderConfig) -> int | None:
-    """The length up to which LongRoPE has its short factors, or None without any."""
+    """Return the length up to which LongRoPE uses its short factors; None without LongRoPE."""
     kinds = (config.positions, *config.positions_by_layer)
     scalings = [kind.scaling for kind in kinds if isinstance(kind, RotaryPositions)]
-    return min((one.original_length for one in scalings if isinstance(one, LongRopeScaling)), default=None)
+    return min((scaling.original_length for scaling in scalings if isinstance(scaling, LongRopeScaling)), default=None)
 
 
 def _narrow(array: Any) -> Any:
-    """An array of 64 bits as one of 32; anything else as it is."""
+    """Narrow a 64-bit array to 32 bits; return anything else as it is."""
     kind = getattr(array, "dtype", None)
     if kind is None or kind not in (np.int64, np.uint64, np.float64):
         return array

@@ -1,4 +1,4 @@
-"""JAX under the names that samplers' arithmetic uses, so that it runs in a graph without Keras. Imports JAX."""
+"""JAX as an array namespace, so that samplers' arithmetic runs in a graph without Keras. Imports JAX."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class JaxNamespace:
     @staticmethod
     def top_k(values: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:  # noqa: A002 - Keras's name
         """Return the highest values and their places, the highest first."""
-        found: tuple[Any, Any] = tuple(jax.lax.top_k(values, k))
-        return found
+        highest: tuple[Any, Any] = tuple(jax.lax.top_k(values, k))
+        return highest
 
     @staticmethod
     def while_loop(cond: Callable[..., Any], body: Callable[..., Any], loop_vars: tuple[Any, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Prompts that were read already: a text that begins like one of them is read from where they part. Imports JAX."""
+"""Remembers prompts that were read: a text that begins like one is read only from where they differ. Imports JAX."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Prompts:
         self._kept: list[Remembered] = []  # replaced as a whole, so that who reads it has one list
         self._lock = threading.Lock()
 
-    def keep(self, one: Remembered) -> None:
+    def keep(self, text: Remembered) -> None:
         """Remember a text; it takes the place of those that it begins with."""
         with self._lock:
-            kept = [other for other in self._kept if one.token_ids[: len(other.token_ids)] != other.token_ids]
-            self._kept = [*kept, one][-self._most :] if self._most else []
+            others = [other for other in self._kept if text.token_ids[: len(other.token_ids)] != other.token_ids]
+            self._kept = [*others, text][-self._most :] if self._most else []
 
     def clear(self) -> None:
         """Forget all."""
@@ -66,10 +66,10 @@ class Prompts:
 
     def holds(self, token_ids: Sequence[int]) -> bool:
         """Return whether a text is remembered that begins with all of these tokens."""
-        return any(one.token_ids[: len(token_ids)] == tuple(token_ids) for one in self._kept)
+        return any(text.token_ids[: len(token_ids)] == tuple(token_ids) for text in self._kept)
 
     def find(self, prompts: Sequence[Sequence[int]]) -> tuple[Remembered, int] | None:
         """Return the text with which all these prompts have most in common and how many tokens, or None."""
-        kept = self._kept
-        found: Any = max(((one.common(prompts), n) for n, one in enumerate(kept)), default=(0, 0))
-        return (kept[found[1]], int(found[0])) if found[0] >= _WORTH_IT else None
+        texts = self._kept
+        best: Any = max(((text.common(prompts), n) for n, text in enumerate(texts)), default=(0, 0))
+        return (texts[best[1]], int(best[0])) if best[0] >= _WORTH_IT else None

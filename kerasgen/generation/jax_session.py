@@ -1,4 +1,4 @@
-"""Texts on the device while they grow: rows in slots, caches that grow by doubling, beams that share what they share.
+"""Decodes texts on the device: rows in slots, caches that grow by doubling, beams that share their prompt's cache.
 
 Imports JAX.
 """
@@ -133,8 +133,8 @@ class JaxSession:
             states = np.zeros(len(logits), dtype=np.int32)
             states[self._rows] = utf8.states.reshape(-1)
             name, whole = f"{name} of whole characters", ((self._engine.utf8_steps(utf8.masks), states),)
-        found = self._engine.call(name, ranked, logits, np.float32(temperature), *whole)
-        logprobs, token_ids, finite = (np.asarray(array)[self._rows] for array in found)
+        results = self._engine.call(name, ranked, logits, np.float32(temperature), *whole)
+        logprobs, token_ids, finite = (np.asarray(array)[self._rows] for array in results)
         if not finite.all():
             raise not_finite()
         return logprobs, token_ids
@@ -178,9 +178,9 @@ class JaxSession:
                 logits = self._engine.call("rows", jax_steps.rows, logits, self._placed(self._rows.astype(np.int32)))
             uniforms = jax_steps.numbers_of(key_of, drawn_at)
             name, function = jax_steps.choosing(spec, self._engine.tokenizer)
-            given = masks or ((None, *whole) if whole else ())
+            further = masks or ((None, *whole) if whole else ())
             token, logprobs, good, self._seen, state = self._engine.call(
-                f"{name}{kind}", function, logits, self._seen, uniforms[0], shared, *given
+                f"{name}{kind}", function, logits, self._seen, uniforms[0], shared, *further
             )
             whole = ((whole[0][0], state),) if whole else ()
             blocks.append((np.asarray(token)[None], np.asarray(logprobs)[None], np.asarray(good)[None]))
@@ -263,7 +263,7 @@ class JaxSession:
         return self._engine.read(token_ids, lengths, past, jnp.asarray(valid))
 
     def _current(self) -> Any:
-        """The logits of the next tokens; a token that waits is read first."""
+        """Return the logits of the next tokens; a pending token is read first."""
         if self._logits is None:
             self._grow(1)
             ancestors = None
@@ -288,7 +288,7 @@ class JaxSession:
         return self._logits
 
     def _placed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """One value a row, each in its row's slot; zeros elsewhere."""
+        """Place one value per row into its row's slot, with zeros elsewhere."""
         placed = np.zeros((self._prompts * self._branches, *values.shape[1:]), dtype=values.dtype)
         placed[self._slots] = values
         return placed
@@ -381,7 +381,7 @@ class JaxSession:
         self._ancestors = np.zeros((size, 1, length), dtype=np.int32)
 
     def _seen_tokens(self) -> Any:
-        """Which tokens each row's text holds, bool `(slots, vocabulary_size)`; start and end tokens are no text."""
+        """Return which tokens each row's text holds, bool `(slots, vocabulary_size)`; start and end tokens excluded."""
         tokenizer = self._engine.tokenizer
         seen = np.zeros((self._prompts * self._branches, tokenizer.vocabulary_size), dtype=np.bool_)
         for slot, text in zip(self._slots.tolist(), self._texts, strict=True):

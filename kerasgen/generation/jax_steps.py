@@ -1,4 +1,4 @@
-"""The graphs in which tokens are chosen: one step from logits at hand, and many with the forward pass. Imports JAX."""
+"""Builds the graphs that choose tokens: one step from given logits, or many steps with forward passes. Imports JAX."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def numbers_of(keys: Any, drawn: Any) -> Any:
     The host draws them: twenty rounds of a generator in the graph took XLA ten seconds to compile (see the log).
     """
     places = (np.arange(MOST_STEPS, dtype=np.uint32)[:, None] + drawn.astype(np.uint32)).reshape(-1)
-    several = np.tile(keys, (MOST_STEPS, 1))
-    found = randomness.uniforms(np, (several[:, 0], several[:, 1]), places)
-    return found.reshape(MOST_STEPS, -1)
+    all_keys = np.tile(keys, (MOST_STEPS, 1))
+    numbers = randomness.uniforms(np, (all_keys[:, 0], all_keys[:, 1]), places)
+    return numbers.reshape(MOST_STEPS, -1)
 
 
 def is_known(spec: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A decoder of KerasHub becomes a JAX engine, whose weights follow the model's variables. Imports JAX."""
+"""Makes the JAX engine of a model; its weights follow the model's variables. Imports JAX."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def is_known(model: LanguageModel) -> bool:
 
 def config_of(model: LanguageModel) -> DecoderConfig:
     """Return the description of a known model."""
-    found = described.config_of(model)
-    assert found is not None
-    return found
+    config = described.config_of(model)
+    assert config is not None
+    return config
 
 
 def engine_of_files(place: Path) -> JaxEngine | None:
     """Return the engine of a preset or of a GGUF file, made without Keras, or None where the model must be loaded."""
-    found: tuple[Tokenizer, DecoderConfig, Weights] | None
+    decoder_parts: tuple[Tokenizer, DecoderConfig, Weights] | None
     if place.is_dir():
         decoder = stored.read(place)
-        found = None if decoder is None else (decoder.tokenizer, decoder.config, decoder.weights)
+        decoder_parts = None if decoder is None else (decoder.tokenizer, decoder.config, decoder.weights)
     else:
-        found = gguf_loading.decoder(place)
-    if found is None:
+        decoder_parts = gguf_loading.decoder(place)
+    if decoder_parts is None:
         return None
-    tokenizer, config, weights = found
+    tokenizer, config, weights = decoder_parts
     fork_safety.begin(fork_safety.JAX)
     backend.keep_compiled(everything=True)
     return JaxEngine(tokenizer, config, jax_layout.prepare(weights))
@@ -71,36 +71,36 @@ def engine_of(model: LanguageModel) -> JaxEngine:
     """Return the engine of a known model with its present weights."""
     backend.keep_compiled(everything=True)
     with _PREPARING:
-        state, kept = state_of(model), _KEPT.setdefault(model.network, {})
+        state, engines = state_of(model), _KEPT.setdefault(model.network, {})
         key = model.tokenizer.digest()
-        if key not in kept:
-            kept[key] = _Kept(JaxEngine(model.tokenizer, config_of(model), prepare(model)), state)
-        elif not is_same(kept[key].state, state):
-            kept[key].engine.replace(prepare(model))
-            kept[key].state = state
-        return kept[key].engine
+        if key not in engines:
+            engines[key] = _Kept(JaxEngine(model.tokenizer, config_of(model), prepare(model)), state)
+        elif not is_same(engines[key].state, state):
+            engines[key].engine.replace(prepare(model))
+            engines[key].state = state
+        return engines[key].engine
 
 
 def state_of(model: LanguageModel) -> tuple[Any, ...]:
-    """Return what changes whenever a weight does: on JAX the arrays themselves, elsewhere sums over their bits."""
+    """Return a state that changes whenever a weight does: on JAX the arrays themselves, elsewhere sums of bits."""
     import keras
 
     variables = model.network.variables
     if keras.config.backend() == "jax":
         return tuple(variable.value for variable in variables)
-    found: list[Any] = []
+    sums: list[Any] = []
     for variable in variables:
         words = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
         words = words[: len(words) // 4 * 4].view(np.uint32)
-        found.append((int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)) if len(words) else 0))
-    return tuple(found)
+        sums.append((int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)) if len(words) else 0))
+    return tuple(sums)
 
 
-def is_same(one: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
+def is_same(state: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
     """Return whether two answers of `state_of` are of the same weights."""
-    if one is None or len(one) != len(other):
+    if state is None or len(state) != len(other):
         return False
-    return all(a is b or (isinstance(a, tuple) and a == b) for a, b in zip(one, other, strict=True))
+    return all(a is b or (isinstance(a, tuple) and a == b) for a, b in zip(state, other, strict=True))
 
 
 def prepare(model: LanguageModel) -> Weights:

@@ -1,4 +1,4 @@
-"""Prompts without number become lines of a file: the texts that `generate` would return, whatever the chunks."""
+"""Writes the texts of any number of prompts to the lines of a file, in chunks that don't change them."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ def generate_to(
     came_before: Counter[bytes] = Counter()
 
     def repeats(chunk: json_lines.Chunk) -> list[int]:
-        """How often each prompt came before, in this chunk and in those before it."""
-        found = []
+        """Count how often each prompt came before, in this chunk and in earlier ones."""
+        counts = []
         for ids in model.tokenizer.encode_batch(list(chunk.prompts)):
             # A fingerprint, for the prompts themselves would fill memory.
             key = hashlib.blake2b(np.asarray(ids, np.int64).tobytes(), digest_size=12).digest()
-            found.append(came_before[key])
+            counts.append(came_before[key])
             came_before[key] += 1
-        return found
+        return counts
 
     def run(chunk: json_lines.Chunk) -> list[dict[str, Any]]:
         offset = PromptOffset(chunk.first, repeats(chunk))
         texts = generate(model, list(chunk.prompts), config, progress=False, offset=offset)
         if config.num_return_sequences is None:
             return [_record(text) for text in texts]
-        return [{"texts": [_record(text) if config.return_logprobs else text for text in several]} for several in texts]
+        return [{"texts": [_record(text) if config.return_logprobs else text for text in copies]} for copies in texts]
 
     return json_lines.write_lines(
         path,
@@ -95,7 +95,7 @@ def generate_to(
 
 
 def fingerprint(model: LanguageModel) -> str:
-    """Return what tells a model's weights from others': a hash of some values of each."""
+    """Return a hash of some values of each weight, which tells models apart."""
     sha256 = hashlib.sha256()
     for variable in model.network.weights:
         flat = np.asarray(variable).reshape(-1)
@@ -108,7 +108,7 @@ def settings_told(model: LanguageModel, config: GenerationConfig) -> dict[str, A
 
     The order is that of earlier versions, whose digest their killed runs kept.
     """
-    found = {
+    settings = {
         "model": [model.source, model.tokenizer.digest(), fingerprint(model)],
         "sampler": repr(config.sampler),
         "constraint": repr(config.constraint),
@@ -122,7 +122,7 @@ def settings_told(model: LanguageModel, config: GenerationConfig) -> dict[str, A
         "return_prompt": config.return_prompt,
         "engine": repr(config.engine),
     }
-    return found | ({"allowed_special": config.allowed_special} if config.allowed_special else {})
+    return settings | ({"allowed_special": config.allowed_special} if config.allowed_special else {})
 
 
 def _record(text: str | GeneratedText) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Many prompts become a file of JSON lines, a chunk at a time, which a killed run goes on with where it stopped."""
+"""Writes a file of JSON lines, a chunk of prompts at a time; a killed run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Chunk:
-    """Prompts that are generated from together.
+    """Prompts that are read, decoded and written together.
 
     Args:
         first: the place of the first one among all prompts.
@@ -115,18 +115,18 @@ def _write(
 
 
 def _chunks(prompts: Iterable[str], size: int, begun: int) -> Iterator[Chunk]:
-    """The prompts in chunks, the first `begun` in chunks of their own."""
+    """Yield the prompts in chunks, the first `begun` in chunks of their own."""
     first, drawn = 0, iter(prompts)
     while True:
         remaining = min(size, begun - first) if first < begun else size
-        several = tuple(islice(drawn, remaining))
-        if not several:
+        chunk = tuple(islice(drawn, remaining))
+        if not chunk:
             return
-        for place, prompt in enumerate(several, start=first):
+        for place, prompt in enumerate(chunk, start=first):
             if not isinstance(prompt, str):
                 raise GenerateArgumentError(f"A prompt must be a string. Received: {prompt!r:.80} as prompt {place}.")
-        yield Chunk(first, several)
-        first += len(several)
+        yield Chunk(first, chunk)
+        first += len(chunk)
 
 
 class _PartialFile:
@@ -201,7 +201,7 @@ class _PartialFile:
             raise GenerationError(f"{self._partial} can't be removed: {cause}") from cause
 
     def _read_state(self) -> dict[str, Any]:
-        """The fields that are certain from the lines at hand; empty without lines."""
+        """Return the recorded state of the lines that stand; empty without lines."""
         if self._named == self._partial.exists():  # no lines; or lines that are to replace another file
             return {}
         try:

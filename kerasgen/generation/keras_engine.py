@@ -1,4 +1,4 @@
-"""Any KerasHub causal model as an engine: through its `call_with_cache` or, where it has none, its forward pass.
+"""Decodes any KerasHub causal model by its `call_with_cache` or, where it has none, its forward pass.
 
 Imports Keras.
 """
@@ -57,7 +57,7 @@ class KerasEngine:
 
 
 class _Texts:
-    """Texts without a cache: each step reads the whole of them again."""
+    """Session without a cache: each step reads the whole texts again."""
 
     def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
         length = passes.cache_length(max(limits), model.max_sequence_length)
@@ -93,12 +93,12 @@ class _Texts:
         self._known = None if self._known is None else self._known[rows]
 
     def _forward(self) -> Any:
-        given = ops.convert_to_tensor(self.token_ids), ops.convert_to_tensor(self.lengths)
-        return passes.call(passes.forward, self._causal_lm, *given)
+        inputs = ops.convert_to_tensor(self.token_ids), ops.convert_to_tensor(self.lengths)
+        return passes.call(passes.forward, self._causal_lm, *inputs)
 
 
 class _CachedSession(_Texts):
-    """Texts with a cache in which each position has its place; only each row's last token is read at a step."""
+    """Session with a cache in which each position has its place; a step reads only each row's last token."""
 
     def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
         super().__init__(model, prompts, limits)
@@ -142,7 +142,7 @@ class _CachedSession(_Texts):
         return logits
 
     def _by_place(self, last: npt.NDArray[np.int32], places: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """A KerasHub cache is written at one index for all of its rows: those of one length are read together."""
+        """Read rows of one length together, because a KerasHub cache is written at one index for all of its rows."""
         logits: Any = [None] * len(places)
         hidden: Any = [None] * len(places)
         caches: Any = [None] * len(places)
@@ -151,12 +151,12 @@ class _CachedSession(_Texts):
             taken = ops.convert_to_tensor(rows.astype(np.int32))
             cache = passes.call(passes.select, self._causal_lm, self._cache, taken)
             index = ops.convert_to_tensor(place, dtype="int32")
-            found = self._step(passes.step, last[rows], cache, index)
+            stepped = self._step(passes.step, last[rows], cache, index)
             for n, row in enumerate(rows.tolist()):
                 logits[row], hidden[row], caches[row] = (
-                    found[0][n : n + 1],
-                    found[1][n : n + 1],
-                    keras.tree.map_structure(lambda array, n=n: array[n : n + 1], found[2]),
+                    stepped[0][n : n + 1],
+                    stepped[1][n : n + 1],
+                    keras.tree.map_structure(lambda array, n=n: array[n : n + 1], stepped[2]),
                 )
         self._cache = keras.tree.map_structure(lambda *arrays: ops.concatenate(arrays, axis=0), *caches)
         self._hidden = np.asarray(ops.convert_to_numpy(ops.concatenate(hidden, axis=0)))
@@ -167,6 +167,6 @@ class _CachedSession(_Texts):
 
 
 def _filled(rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
-    """The rows, with the first again as often as a power of two asks for."""
+    """Pad the rows to a power of two by repeating the first."""
     count = 1 << (len(rows) - 1).bit_length()
     return np.concatenate([rows, np.repeat(rows[:1], count - len(rows))]).astype(np.int64)

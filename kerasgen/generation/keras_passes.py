@@ -1,4 +1,4 @@
-"""Token ids become logits: a model's forward passes, compiled once for each shape and kept as long as the model lives.
+"""Runs a model's forward passes, compiled once for each shape and cached as long as the model lives.
 
 The weights are arguments of the compiled functions, never constants in them: fine-tuning changes them. Imports Keras.
 """
@@ -96,7 +96,7 @@ def select(causal_lm: Any, cache: Any, rows: Any) -> Any:
 
 
 def signature(causal_lm: Any) -> tuple[Any, ...]:
-    """Return what a compiled function takes for granted of a model: its variables and the precision of its layers."""
+    """Return the signature on which a compiled function depends: a model's variables and its layers' precision."""
     policies = tuple(getattr(layer.dtype_policy, "name", "") for layer in computing_layers(causal_lm))
     return (policies, tuple(id(variable) for variable in causal_lm.variables))
 

@@ -1,4 +1,4 @@
-"""What every spec does to the logits before it chooses, on the host: penalties, exclusions, forms and temperature."""
+"""Processes logits on the host before a sampler chooses: penalties, exclusions, constraints and temperature."""
 
 from __future__ import annotations
 

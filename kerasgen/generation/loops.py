@@ -1,4 +1,4 @@
-"""Logits become tokens: the decoding loops that choose token by token, for every engine.
+"""The decoding loops that choose token by token, for every engine.
 
 Each text stands at its own position, and one that is finished leaves its batch at once.
 """
@@ -156,19 +156,19 @@ def sample(
         token_ids = np.asarray(spec.choose(np, masked, _uniforms(batch, spec, texts)), dtype=np.int64)
         goes_on = texts.add(rows, token_ids)
         yield Chosen(rows, token_ids, _logprobs(logits, token_ids))
-        kept = texts.leave(session, goes_on)
+        went_on = texts.leave(session, goes_on)
         if live_states is not None:
-            for state, token_id, goes in zip(live_states, token_ids.tolist(), kept, strict=True):
+            for state, token_id, goes in zip(live_states, token_ids.tolist(), went_on, strict=True):
                 if goes:
                     state.advance(token_id)
         if len(texts.live):
-            session.append(token_ids[kept])
+            session.append(token_ids[went_on])
 
 
 def _sample_among(
     batch: Batch, spec: TokenSampler, texts: Texts, session: Session, count: int, logprobs: bool
 ) -> Iterator[Chosen]:
-    """The same where one of the `count` likeliest tokens is chosen, and nothing but a temperature changes logits."""
+    """Sample where one of the `count` likeliest tokens is chosen, and only a temperature changes logits."""
     while len(texts.live):
         rows, utf8 = texts.live, texts.utf8
         allowed = None if utf8 is None else utf8.allowed()
@@ -185,13 +185,13 @@ def _sample_among(
         token_ids = np.take_along_axis(ids, chosen[:, None], axis=-1)[:, 0].astype(np.int64)
         goes_on = texts.add(rows, token_ids)
         yield Chosen(rows, token_ids, _logprobs(logits, token_ids) if logprobs else np.full(len(rows), np.nan))
-        kept = texts.leave(session, goes_on)
+        went_on = texts.leave(session, goes_on)
         if len(texts.live):
-            session.append(token_ids[kept])
+            session.append(token_ids[went_on])
 
 
 def _uniforms(batch: Batch, spec: TokenSampler, texts: Texts) -> npt.NDArray[np.float64]:
-    """The random numbers of this step's live texts; zeros for a sampler that draws none."""
+    """Return the random numbers of this step's live texts; zeros for a sampler that draws none."""
     if not spec.draws:
         return np.zeros(len(texts.live))
     keys = batch.keys[texts.live]
@@ -200,7 +200,7 @@ def _uniforms(batch: Batch, spec: TokenSampler, texts: Texts) -> npt.NDArray[np.
 
 
 def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any) -> Iterator[Chosen]:
-    """The same, several steps at a time inside the engine; what a row got after its end is dropped."""
+    """Sample several steps at a time inside the engine; drop tokens after a row's end."""
     turn = 0
     while len(texts.live):
         steps = min(_BLOCKS[min(turn, len(_BLOCKS) - 1)], int(texts.remaining.max()))
@@ -222,7 +222,7 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
 def _sample_formed(
     batch: Batch, spec: TokenSampler, texts: Texts, states: Sequence[ConstraintState], session: Any, tokenizer: Any
 ) -> Iterator[Chosen]:
-    """The same, a step at a time: the host says what the forms allow, and the engine chooses among that."""
+    """Sample a step at a time: the host masks by the constraints, and the engine chooses among the allowed tokens."""
     while len(texts.live):
         rows = texts.live
         live_states = [states[row] for row in rows.tolist()]
@@ -231,8 +231,8 @@ def _sample_formed(
         token_ids = block.token_ids[0].astype(np.int64)
         goes_on = texts.add(rows, token_ids)
         yield Chosen(rows, token_ids, block.logprobs[0].astype(np.float64))
-        kept = texts.leave(session, goes_on)
-        for row, token_id, goes in zip(rows.tolist(), token_ids.tolist(), kept.tolist(), strict=True):
+        went_on = texts.leave(session, goes_on)
+        for row, token_id, goes in zip(rows.tolist(), token_ids.tolist(), went_on.tolist(), strict=True):
             if goes:
                 states[row].advance(token_id)
 
@@ -257,7 +257,7 @@ def search_contrastively(engine: Engine, batch: Batch, spec: Contrastive, texts:
 def _search_contrastively(
     tokenizer: Tokenizer, batch: Batch, spec: Contrastive, texts: Texts, session: Any
 ) -> Iterator[Chosen]:
-    """The same in a session that shows hidden states."""
+    """Search contrastively in a session that shows hidden states."""
     constraints = Constraints(spec, tokenizer)
     count = min(spec.k, tokenizer.vocabulary_size)
     prompt_hidden = session.prompt_hidden()

@@ -1,4 +1,4 @@
-"""A text that many calls begin with, read once: what `Pipeline.prompt` returns."""
+"""A prompt that many calls share and the engine reads once: what `Pipeline.prompt` returns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RememberingSession(Protocol):
 
 
 class _Watched:
-    """An engine that knows the session which it opened last."""
+    """Engine wrapper that keeps the session opened last."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -63,7 +63,7 @@ class _Watched:
 
 
 def _remembering(pieces: Iterator[str], engine: _Watched) -> Iterator[str]:
-    """The pieces of a stream, which is remembered as far as it was taken."""
+    """Yield the pieces of a stream, and remember it as far as it was taken."""
     try:
         yield from pieces
     finally:
@@ -119,11 +119,11 @@ class Prompt(metaclass=Checked):
             config: the settings, instead of the pipeline's.
             **settings: keyword arguments of `GenerationConfig`; one that is None is as if it were not given.
         """
-        model, found = self._with("generate()", GenerationSettings, config, settings)
-        several = specs.strings([prompts] if isinstance(prompts, str) else prompts)
-        if several is None:
+        model, configuration = self._with("generate()", GenerationSettings, config, settings)
+        prompt_list = specs.strings([prompts] if isinstance(prompts, str) else prompts)
+        if prompt_list is None:
             raise GenerateArgumentError(_WRONG.format("prompts", "a string or a list of strings", prompts))
-        texts = api.generate(model, [self.text + prompt for prompt in several], found)
+        texts = api.generate(model, [self.text + prompt for prompt in prompt_list], configuration)
         if not isinstance(prompts, str):
             return texts
         if isinstance(model, _Watched):
@@ -144,8 +144,8 @@ class Prompt(metaclass=Checked):
         """
         if not isinstance(prompt, str):
             raise GenerateArgumentError(_WRONG.format("prompt", "a string", prompt))
-        model, found = self._with("stream()", StreamSettings, config, settings)
-        pieces = api.stream(model, self.text + prompt, found)
+        model, configuration = self._with("stream()", StreamSettings, config, settings)
+        pieces = api.stream(model, self.text + prompt, configuration)
         return _remembering(pieces, model) if isinstance(model, _Watched) else pieces
 
     @checked(GenerateArgumentError)
@@ -159,16 +159,18 @@ class Prompt(metaclass=Checked):
     def _with(
         self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
     ) -> tuple[Any, GenerationConfig]:
-        """What generates, and a call's settings; the prompt is read if Keras, which remembers it, decodes."""
-        given = {name: value for name, value in settings.items() if value is not None}
-        found = configured(call, names, config, given, default=self._config)
-        found = with_defaults(found, sampler=self._config.sampler, seed=self._seed)
-        engine = self._engine("keras" if found.engine == "auto" else found.engine)
-        found, model = found.override({"engine": engine}), self._model()
+        """Return the model or engine and a call's settings; read the prompt first if the engine remembers it."""
+        arguments = {name: value for name, value in settings.items() if value is not None}
+        configuration = configured(call, names, config, arguments, default=self._config)
+        configuration = with_defaults(configuration, sampler=self._config.sampler, seed=self._seed)
+        engine = self._engine("keras" if configuration.engine == "auto" else configuration.engine)
+        configuration, model = configuration.override({"engine": engine}), self._model()
         if engine not in engine_registry.NAMES:
-            return model, found
-        self._read(found.allowed_special)
-        return model if is_hub_sampler(found.sampler) else _Watched(engine_registry.resolve(model)), found
+            return model, configuration
+        self._read(configuration.allowed_special)
+        return model if is_hub_sampler(configuration.sampler) else _Watched(
+            engine_registry.resolve(model)
+        ), configuration
 
     def _read(self, allowed_special: str | Collection[str]) -> None:
         """Let the engine read what it doesn't remember."""

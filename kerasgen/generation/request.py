@@ -1,4 +1,4 @@
-"""A call's arguments become a request: checked once, with a prompt, a limit and a seed for each text."""
+"""Makes a request of a call's arguments: checked once, with a prompt, a limit and a seed for each text."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Request:
             repeats=self.repeats,
         )
 
-    def by_prompt(self, found: list[list[T]]) -> list[list[T]]:
-        """Return what was found for each text as what was found for each prompt of the call."""
+    def by_prompt(self, by_text: list[list[T]]) -> list[list[T]]:
+        """Regroup results of texts into results of the call's prompts."""
         if self.copies == 1:
-            return found
-        return [[one for (one,) in found[n : n + self.copies]] for n in range(0, len(found), self.copies)]
+            return by_text
+        return [[value for (value,) in by_text[n : n + self.copies]] for n in range(0, len(by_text), self.copies)]
 
 
 def make_request(
@@ -123,14 +123,14 @@ def check_prompts(prompts: Iterable[str]) -> list[str]:
     Raises:
         GenerateArgumentError: they are no strings, or a single one.
     """
-    found = specs.strings(prompts)
-    if found is None:
+    prompt_list = specs.strings(prompts)
+    if prompt_list is None:
         raise GenerateArgumentError(f"`prompts` must be a list of strings. Received: {prompts!r:.80}.")
-    return found
+    return prompt_list
 
 
 def _with_copies(spec: Any, num_return_sequences: int | None) -> tuple[Any, int]:
-    """The spec, and how often each prompt is to be run."""
+    """Return the spec, and how often each prompt is to be run."""
     if num_return_sequences is None:
         return spec, 1
     if isinstance(spec, Beam):
@@ -139,17 +139,17 @@ def _with_copies(spec: Any, num_return_sequences: int | None) -> tuple[Any, int]
 
 
 def _repeated(values: list[T], copies: int) -> list[T]:
-    """Each value so many times, one after the other."""
+    """Return each value so many times, one after the other."""
     return [value for value in values for _ in range(copies)]
 
 
 def _seeds(spec: Any, seed: int | Sequence[int] | None, count: int) -> list[int]:
-    """One seed for each prompt: the call's, or the spec's own, or 0."""
+    """Return one seed for each prompt: the call's, or the spec's own, or 0."""
     if seed is None and isinstance(spec, SamplerSpec):
         seed = spec.seed
-    several = list(seed) if isinstance(seed, Sequence) else [seed or 0] * count
-    if len(several) != count:
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed or 0] * count
+    if len(seeds) != count:
         raise GenerateArgumentError(
-            f"`seed` must be one number, or one for each of the {count} prompts. Received: {len(several)} of them."
+            f"`seed` must be one number, or one for each of the {count} prompts. Received: {len(seeds)} of them."
         )
-    return several
+    return seeds
