@@ -114,8 +114,8 @@ def computing_layers(causal_lm: Any) -> list[Any]:
 
 def quantization_modes(causal_lm: Any) -> list[str]:
     """Return the kinds in which a KerasHub task's layers hold their weights as codes, such as `int8`; none if plain."""
-    found = (getattr(layer, "quantization_mode", None) for layer in computing_layers(causal_lm))
-    return sorted({str(mode) for mode in found if mode is not None})
+    modes = (getattr(layer, "quantization_mode", None) for layer in computing_layers(causal_lm))
+    return sorted({str(mode) for mode in modes if mode is not None})
 
 
 class ModelSource(metaclass=Checked):

@@ -1,4 +1,4 @@
-"""A model in a `Container` as a directory, there and back: a description, safetensors and the tokenizer's files.
+"""Writes and reads a `Container` model's directory: a description, safetensors and the tokenizer's files.
 
 The form is kerasgen's own, for KerasHub has none for these models. `config.json` holds the description as
 `kerasgen.decoder.config_json` writes it; `model.safetensors` the weights by the names of `kerasgen.decoder.weights`.
@@ -61,7 +61,7 @@ def write(model: LanguageModel, directory: Path, dtype: Literal["float32", "floa
         for name, array in decoder_weights.flat(container.read()).items()
     }
     save_file(tensors, str(directory / WEIGHTS_FILE), metadata={"format": "np"})
-    said = {
+    content = {
         "format": FORMAT,
         "version": VERSION,
         "config": config_json.to_json(container.config),
@@ -69,7 +69,7 @@ def write(model: LanguageModel, directory: Path, dtype: Literal["float32", "floa
         "hub_reason": model.hub_reason,
         "tokenizer": type(model.tokenizer).__name__,
     }
-    _write_json(directory / CONFIG_FILE, said)
+    _write_json(directory / CONFIG_FILE, content)
     _write_json(directory / integrity.METADATA_FILE, {})
     folder = directory / TOKENIZER
     folder.mkdir(parents=True)

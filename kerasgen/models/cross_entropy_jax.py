@@ -35,18 +35,18 @@ def distributed_loss(
     axis = distribution.batch_dim_name
 
     def of_device(hidden: Any, table: Any, targets: Any, weights: Any) -> Any:
-        found = weighted_loss(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient, soft_cap)
-        return lax.psum(found, axis)
+        own_loss = weighted_loss(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient, soft_cap)
+        return lax.psum(own_loss, axis)
 
     rows = PartitionSpec(axis)
-    found: tuple[Any, Any] = jax.shard_map(
+    summed: tuple[Any, Any] = jax.shard_map(
         of_device,
         mesh=distribution.device_mesh.backend_mesh,
         in_specs=(rows, PartitionSpec(), rows, rows),
         out_specs=(PartitionSpec(), PartitionSpec()),
         check_vma=False,
     )(hidden, table, targets, weights)
-    return found
+    return summed
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
@@ -78,9 +78,9 @@ def _forward(
 
 
 def _backward(
-    chunk: int, table_gradient: bool, soft_cap: float | None, kept: tuple[Any, ...], upstream: tuple[Any, Any]
+    chunk: int, table_gradient: bool, soft_cap: float | None, residuals: tuple[Any, ...], upstream: tuple[Any, Any]
 ) -> tuple[Any, ...]:
-    of_hidden, of_table, hidden_like, table_like = kept
+    of_hidden, of_table, hidden_like, table_like = residuals
     scale = upstream[0]
     return (
         (scale * of_hidden).astype(hidden_like.dtype),
@@ -104,7 +104,7 @@ def _walk(
     gradients: bool,
     table_gradient: bool,
 ) -> tuple[Any, Any, Any, Any]:
-    """Loss, accuracy, and the gradients of the loss by `hidden` and `table`, a chunk at a time."""
+    """Return loss, accuracy, and the loss's gradients by `hidden` and `table`, computed a chunk at a time."""
     tokens, width = hidden.shape
     table = table.astype(hidden.dtype)
     vocabulary_size = table.shape[0]
@@ -141,8 +141,8 @@ def _walk(
             if soft_cap is not None:
                 of_logits = of_logits * (1.0 - jnp.square(logits / soft_cap))
             of_logits = of_logits.astype(hidden.dtype)
-            found = _product(of_logits, table, ((1,), (0,))) * weight[:, None]
-            of_hidden = lax.dynamic_update_slice_in_dim(of_hidden, found, begin, 0)
+            gradient_rows = _product(of_logits, table, ((1,), (0,))) * weight[:, None]
+            of_hidden = lax.dynamic_update_slice_in_dim(of_hidden, gradient_rows, begin, 0)
             if table_gradient:
                 weighed = (rows.astype(jnp.float32) * (weight * unit)[:, None]).astype(hidden.dtype)
                 of_table += _product(of_logits, weighed, ((0,), (0,)))

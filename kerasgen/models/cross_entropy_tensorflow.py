@@ -51,19 +51,19 @@ def weighted_loss(
 def _walk(
     hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None
 ) -> tuple[Any, Any, Any, Any]:
-    """Loss, accuracy, and the gradients of the loss by `hidden` and `table`, a chunk at a time."""
+    """Return loss, accuracy, and the loss's gradients by `hidden` and `table`, computed a chunk at a time."""
     table = tf.cast(table, hidden.dtype)
     vocabulary_size = table.shape[0]
     if vocabulary_size % ALIASED == 0:
         table = tf.pad(table, [[0, APART], [0, 0]])
     # Real targets alone: what weighs nothing is not computed. Chunks are alike, and of few sizes: for each that comes
     # up, XLA compiles its loop anew. What fills them up is the first row, at no weight.
-    found = tf.cast(tf.where(weights > 0)[:, 0], tf.int32)
-    count = tf.size(found)
+    real_places = tf.cast(tf.where(weights > 0)[:, 0], tf.int32)
+    count = tf.size(real_places)
     chunks = (count + chunk - 1) // chunk
     step_of = tf.minimum(SIZES, chunk)
     size = -(-count // (tf.maximum(chunks, 1) * step_of)) * step_of
-    real = tf.pad(found, [[0, chunks * size - count]])
+    real = tf.pad(real_places, [[0, chunks * size - count]])
     weight = tf.where(tf.range(chunks * size) < count, tf.gather(weights, real), 0.0)
     rows, wanted = tf.gather(hidden, real), tf.gather(targets, real)
     # Half-precision rows are weighed relative to the heaviest, lest they underflow.
@@ -95,14 +95,14 @@ def _walk(
 def _costs(
     rows: Any, table: Any, targets: Any, weights: Any, vocabulary_size: int, soft_cap: float | None
 ) -> tuple[Any, Any, Any]:
-    """What `_slopes` returns, from `(tokens, hidden_dim)` and `(columns, hidden_dim)` of one type."""
-    found: tuple[Any, Any, Any]
+    """Return the results of `_slopes`, from `(tokens, hidden_dim)` and `(columns, hidden_dim)` of one type."""
+    costs: tuple[Any, Any, Any]
     if rows.dtype == tf.float32:
         logits = tf.matmul(rows, table, transpose_b=True)
-        found = _slopes(logits, targets, weights, vocabulary_size, rows.dtype, soft_cap)
+        costs = _slopes(logits, targets, weights, vocabulary_size, rows.dtype, soft_cap)
     else:
-        found = _slopes_of_product(rows, table, targets, weights, vocabulary_size, soft_cap)
-    return found
+        costs = _slopes_of_product(rows, table, targets, weights, vocabulary_size, soft_cap)
+    return costs
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
@@ -114,15 +114,15 @@ def _slopes_of_product(
     With AMX, 1024 rows: 36 ms of a core with the softmax's for 256 x 8000, as before, and 54 for 768 x 8000, 10 more.
     """
     logits = tf.raw_ops.BatchMatMulV3(x=rows, y=table, Tout=tf.float32, adj_y=True)
-    found: tuple[Any, Any, Any] = _slopes(logits, targets, weights, vocabulary_size, rows.dtype, soft_cap)
-    return found
+    costs: tuple[Any, Any, Any] = _slopes(logits, targets, weights, vocabulary_size, rows.dtype, soft_cap)
+    return costs
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
 def _slopes(
     logits: Any, targets: Any, weights: Any, vocabulary_size: int, dtype: Any, soft_cap: float | None
 ) -> tuple[Any, Any, Any]:
-    """The weighted nats and hits, float32 scalars, and the nats' gradient by the logits, of `dtype` and not weighed.
+    """Return weighted nats and hits, float32 scalars, and the unweighted gradient by the logits, of `dtype`.
 
     One core takes 30 ms for 2048 x 8000 logits; TensorFlow's own kernel, whose gradient is as exact, took 100.
     """
@@ -149,7 +149,7 @@ def _slopes(
 
 
 def _sums(x: Any) -> Any:
-    """The sums of long rows of numbers of at least 0: added up one after the other, they lose three times as much."""
+    """Sum long rows of non-negative numbers; adding them one after the other would lose three times as much."""
     columns = x.shape[1]
     whole = columns // LANES * LANES
     if not whole:

@@ -1,4 +1,4 @@
-"""What kerasgen computes of a model by itself: its description and its weights by name, wherever they live.
+"""Gives a model's description and its weights by name, wherever they live.
 
 Imports NumPy only; the model has imported Keras.
 """
@@ -17,8 +17,8 @@ from kerasgen.models.base import LanguageModel
 def config_of(model: LanguageModel) -> DecoderConfig | None:
     """Return the description of a model, or None where kerasgen knows none that says what its layers compute."""
     if model.container is not None:
-        found: DecoderConfig = model.container.config
-        return found
+        config: DecoderConfig = model.container.config
+        return config
     architecture = keras_weights.architecture_of(model.causal_lm)
     return None if architecture is None else keras_weights.describe(architecture, model.backbone)
 
@@ -37,8 +37,8 @@ def weights_of(model: LanguageModel) -> Weights:
         ModelError: the model is quantized.
     """
     if model.container is not None:
-        found: Weights = model.container.read()
-        return found
+        weights: Weights = model.container.read()
+        return weights
     architecture = keras_weights.architecture_of(model.causal_lm)
     assert architecture is not None
     return keras_weights.read(architecture, model.backbone)

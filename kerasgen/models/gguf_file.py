@@ -1,4 +1,4 @@
-"""A GGUF file: what it says, by key, and its tensors, each read from the disk when it is asked for.
+"""Reads a GGUF file: its metadata by key, and its tensors, each from the disk when it is asked for.
 
 A file comes from a stranger: every length in it is held against the bytes that are left before anything is made of it.
 Tensors are read and not mapped, for the pages of a map would count as a second copy, and a file that is cut meanwhile
@@ -119,7 +119,7 @@ class GgufFile:
 
 
 class _Header:
-    """What stands before the tensors' bytes."""
+    """Parser of the header before the tensors' bytes."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         limit = Limits.current().json_bytes
@@ -152,10 +152,10 @@ class _Header:
         if self._at > self._limit:
             advice = limits.advice("json_bytes", self._limit)
             raise ValueError(f"its header is longer than {self._limit:,} bytes. {advice}")
-        found = self._file.read(count)
-        if len(found) != count:
+        data = self._file.read(count)
+        if len(data) != count:
             raise ValueError(f"it is cut: it ends after {self._size:,} bytes, before its tensors")
-        return found
+        return data
 
     def _unpack(self, form: str) -> tuple[Any, ...]:
         return struct.unpack(form, self._take(struct.calcsize(form)))
@@ -196,7 +196,7 @@ class _Header:
         return np.frombuffer(self._take(length * dtype.itemsize), dtype)
 
     def _place(self) -> tuple[str, tuple[int, ...], int, int]:
-        """A tensor's name, its shape, its type's number and its offset behind the header."""
+        """Read a tensor's name, its shape, its type's number and its offset behind the header."""
         name = self._text("a tensor's name")
         (dimensions,) = self._unpack("<I")
         if not 1 <= dimensions <= _MOST_DIMENSIONS:
@@ -205,23 +205,23 @@ class _Header:
         return name, tuple(reversed(shape)), *self._unpack("<IQ")
 
     def _laid_out(self, places: list[Any], start: int, alignment: int) -> dict[str, StoredTensor]:
-        found: dict[str, StoredTensor] = {}
+        by_name: dict[str, StoredTensor] = {}
         for name, shape, number, offset in places:
             kind, size = _size_bytes(name, shape, number)
-            if name in found:
+            if name in by_name:
                 raise ValueError(f"it holds the tensor {name!r} twice")
             if offset % alignment or start + offset + size > self._size:
                 raise ValueError(f"it is cut or damaged: the tensor {name!r} does not lie in its {self._size:,} bytes")
-            found[name] = StoredTensor(name, kind, shape, start + offset, size)
-        in_order = sorted(found.values(), key=lambda tensor: tensor.offset)
+            by_name[name] = StoredTensor(name, kind, shape, start + offset, size)
+        in_order = sorted(by_name.values(), key=lambda tensor: tensor.offset)
         for first, second in itertools.pairwise(in_order):
             if first.offset + first.size_bytes > second.offset:
                 raise ValueError(f"the tensors {first.name!r} and {second.name!r} lie over each other")
-        return found
+        return by_name
 
 
 def _size_bytes(name: str, shape: tuple[int, ...], number: int) -> tuple[str, int]:
-    """The type of a tensor and its bytes."""
+    """Return the type of a tensor and its size in bytes."""
     gguf = _package()
     try:
         kind = gguf.GGMLQuantizationType(number)
@@ -256,8 +256,8 @@ def _decoded(stored: npt.NDArray[np.uint8], kind: str) -> npt.NDArray[Any]:
         return stored.view(np.float64)
     gguf = _package()
     with np.errstate(all="ignore"):  # of a damaged file; what comes out is looked at
-        found: npt.NDArray[np.float32] = gguf.quants.dequantize(stored, gguf.GGMLQuantizationType[kind])
-    return found
+        decoded: npt.NDArray[np.float32] = gguf.quants.dequantize(stored, gguf.GGMLQuantizationType[kind])
+    return decoded
 
 
 def _package() -> Any:

@@ -1,4 +1,4 @@
-"""A GGUF file becomes a `LanguageModel`: description and tokenizer as the file says, weights a tensor at a time."""
+"""Loads a GGUF file as a `LanguageModel`: the file's description and tokenizer, and weights a tensor at a time."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> Langu
 
 
 def _without_limit(config: DecoderConfig) -> tuple[DecoderConfig, int | None]:
-    """The description without the file's length, which positions without a table know no end of, and that length."""
+    """Return the description without the file's length where positions have no limit, and that length."""
     if isinstance(config.positions, LearnedPositions):
         return config, None
     return replace(config, max_sequence_length=None), config.max_sequence_length
@@ -145,15 +145,15 @@ def _without_limit(config: DecoderConfig) -> tuple[DecoderConfig, int | None]:
 
 def told(file: GgufFile) -> dict[str, Any]:
     """Return what a file says of its weights, and its chat template, as a model's metadata."""
-    said: dict[str, Any] = {name: file.says[f"general.{name}"] for name in _TOLD if f"general.{name}" in file.says}
+    general: dict[str, Any] = {name: file.says[f"general.{name}"] for name in _TOLD if f"general.{name}" in file.says}
     kinds = sorted({tensor.kind for tensor in file.tensors.values()})
-    about = {**said, "format": "gguf", "file": file.path.name, "types": kinds}
+    about = {**general, "format": "gguf", "file": file.path.name, "types": kinds}
     template = file.says.get("tokenizer.chat_template")
     return {BASE_MODEL: about, **({CHAT_TEMPLATE: template} if isinstance(template, str) else {})}
 
 
 def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, length: int | None) -> Any:
-    """The Keras model of this description with the file's weights, KerasHub's or a container."""
+    """Return the Keras model of this description with the file's weights, KerasHub's or a container."""
     backend.use()
     quiet.load("keras_hub")
     from kerasgen.models import networks
@@ -165,9 +165,9 @@ def _tokenizer(file: GgufFile, config: DecoderConfig) -> Tokenizer:
     from kerasgen.tokens.gguf_vocabulary import from_gguf
 
     try:
-        found = from_gguf(file.says)
+        tokenizer = from_gguf(file.says)
     except KeyError as cause:
         raise ValueError(f"it does not say {cause.args[0]!r}, which its tokenizer needs") from cause
-    if found.vocabulary_size > config.vocabulary_size:
-        raise ValueError(f"its tokenizer has {found.vocabulary_size} ids, and its model {config.vocabulary_size}")
-    return found
+    if tokenizer.vocabulary_size > config.vocabulary_size:
+        raise ValueError(f"its tokenizer has {tokenizer.vocabulary_size} ids, and its model {config.vocabulary_size}")
+    return tokenizer

@@ -1,4 +1,4 @@
-"""What a GGUF file says of its tokenizer. The package `gguf` is imported late."""
+"""The tokenizer's fields of a GGUF file. The package `gguf` is imported late."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PRE: Final[Mapping[Pretokenization, str]] = {
 
 
 def pre_tokenizer_name(tokenizer: ByteLevelBPE) -> str | None:
-    """Return what llama.cpp calls a tokenizer's way to cut a text, or None where it has no such way."""
+    """Return llama.cpp's name of a tokenizer's pre-tokenization, or None where it has none."""
     return _PRE.get(tokenizer.pretokenization)
 
 
@@ -81,7 +81,7 @@ class GgufVocabulary:
 
     @classmethod
     def of(cls, tokenizer: ByteLevelBPE | PretrainedTokenizer) -> GgufVocabulary:
-        """Return what a file of this tokenizer has to say; ids without a token are unused.
+        """Return the fields of a file with this tokenizer; ids without a token are marked unused.
 
         Args:
             tokenizer: one that `written` returned.
@@ -117,7 +117,7 @@ class GgufVocabulary:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> GgufVocabulary:
-        """Return what a file's fields say.
+        """Parse a file's fields.
 
         Raises:
             KeyError: one is missing.
@@ -139,8 +139,8 @@ class GgufVocabulary:
         from kerasgen.tokens.gguf_vocabulary import from_gguf
 
         lists = {"tokens": self.tokens, "token_type": self.types, "merges": self.merges, "scores": self.scores}
-        found = {name: values for name, values in lists.items() if values} | self.settings
-        return from_gguf({PREFIX + name: value for name, value in found.items()})
+        fields = {name: values for name, values in lists.items() if values} | self.settings
+        return from_gguf({PREFIX + name: value for name, value in fields.items()})
 
 
 def read(path: Path) -> tuple[GgufVocabulary, str, int]:
@@ -160,7 +160,7 @@ def read(path: Path) -> tuple[GgufVocabulary, str, int]:
 
 
 def _unused(token_id: int, vocabulary: dict[str, int]) -> str:
-    """A name that no token has: llama.cpp wants each to have one of its own."""
+    """Return a name that no token has, because llama.cpp requires distinct names."""
     name = f"[PAD{token_id}]"
     while name in vocabulary:
         name = f"[{name}]"

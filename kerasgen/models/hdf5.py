@@ -82,19 +82,19 @@ class WeightsFile:
         Raises:
             ModelFormatError: there is no such dataset, or it has another shape or isn't float16 or float32.
         """
-        found = self.datasets.get(name)
-        if found is None:
+        dataset = self.datasets.get(name)
+        if dataset is None:
             raise self._error(f"it holds no {name!r}")
-        if found.shape != shape:
-            raise self._error(f"{name!r} has the shape {found.shape}, where {shape} fits the configuration")
-        if not found.is_plain:
+        if dataset.shape != shape:
+            raise self._error(f"{name!r} has the shape {dataset.shape}, where {shape} fits the configuration")
+        if not dataset.is_plain:
             raise self._error(f"the numbers of {name!r} are neither float16 nor float32 in one piece")
         import h5py
 
-        numbers = np.empty(shape, found.handle.dtype)
+        numbers = np.empty(shape, dataset.handle.dtype)
         if numbers.size:
             try:
-                found.handle.read(h5py.h5s.ALL, h5py.h5s.ALL, numbers)
+                dataset.handle.read(h5py.h5s.ALL, h5py.h5s.ALL, numbers)
             except (OSError, RuntimeError, ValueError, TypeError) as cause:
                 raise self._error(f"{name!r} can't be read ({cause})") from cause
         return numbers.astype(np.float32, copy=False)
@@ -114,7 +114,7 @@ class WeightsFile:
             raise self._error(f"it is damaged, or no HDF5 file ({cause})") from cause
 
     def _look_through(self, h5py: Any, root: Any, size_bytes: int) -> dict[str, Dataset]:
-        found: dict[str, Dataset] = {}
+        datasets: dict[str, Dataset] = {}
         seen: dict[int, str] = {}  # what begins at an address
         waiting: list[tuple[str, Any]] = [("", h5py.h5g.open(root, b"/"))]
         while waiting:
@@ -131,13 +131,13 @@ class WeightsFile:
                 if len(seen) > MAX_OBJECTS or name.count("/") > MAX_DEPTH:
                     raise self._error(f"it holds more than {MAX_OBJECTS:,} objects, or folders {MAX_DEPTH} deep")
                 if isinstance(member, h5py.h5d.DatasetID):
-                    found[name] = self._look_at(h5py, member, name, size_bytes)
+                    datasets[name] = self._look_at(h5py, member, name, size_bytes)
                 elif isinstance(member, h5py.h5g.GroupID):
                     waiting.append((f"{name}/", member))
                 else:
                     raise self._error(f"{name!r} is neither a group nor a dataset")
-        self._check_places(found, seen, size_bytes)
-        return found
+        self._check_places(datasets, seen, size_bytes)
+        return datasets
 
     def _look_at(self, h5py: Any, dataset: Any, name: str, size_bytes: int) -> Dataset:
         made = dataset.get_create_plist()
@@ -170,16 +170,18 @@ class WeightsFile:
         return Dataset(shape, is_plain, dataset, offset, declared)
 
     def _check_places(self, datasets: Mapping[str, Dataset], objects: Mapping[int, str], size_bytes: int) -> None:
-        """No byte of the file is a number twice, or a number and an object; all numbers are not many times the file."""
+        """Check that datasets overlap neither each other nor other objects, and don't expand the file much."""
         places = [
-            (found.offset, found.size_bytes, name) for name, found in datasets.items() if found.offset is not None
+            (dataset.offset, dataset.size_bytes, name)
+            for name, dataset in datasets.items()
+            if dataset.offset is not None
         ]
         end, before = 0, ""
         for offset, length, name in sorted([*places, *((address, 1, name) for address, name in objects.items())]):
             if offset < end:
                 raise self._error(f"{before!r} and {name!r} lie in one place")
             end, before = offset + length, name
-        declared = sum(found.size_bytes for found in datasets.values())
+        declared = sum(dataset.size_bytes for dataset in datasets.values())
         if declared > max(EXPANSION_FLOOR_BYTES, MAX_EXPANSION * size_bytes):
             raise self._error(
                 f"its {size_bytes:,} bytes say that they hold {declared:,}, more than {MAX_EXPANSION} times as many. "
@@ -197,4 +199,4 @@ def check(path: Path) -> Mapping[str, tuple[int, ...]]:
         ModelFormatError: it is damaged, or holds something else than numbers of its own.
     """
     with WeightsFile(path) as file:
-        return {name: found.shape for name, found in file.datasets.items()}
+        return {name: dataset.shape for name, dataset in file.datasets.items()}

@@ -1,4 +1,4 @@
-"""A file for HDF5 to write to, so that a full disk is an error and doesn't end the process.
+"""Lets HDF5 write to a Python file, so that a full disk raises an error and doesn't end the process.
 
 When a write fails, HDF5 can neither finish nor give up its file, and closing it ends in a segmentation fault. It writes
 through this instead, which keeps the first error to itself, takes what else comes without writing it, and raises the
@@ -91,9 +91,9 @@ class Hdf5File(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return what `readinto` reads."""
-        found = bytearray(self._end - self._at if size is None or size < 0 else size)
-        self.readinto(found)
-        return bytes(found)
+        data = bytearray(self._end - self._at if size is None or size < 0 else size)
+        self.readinto(data)
+        return bytes(data)
 
     def truncate(self, size: int | None = None, /) -> int:
         """Give the file a size."""

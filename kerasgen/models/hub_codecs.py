@@ -91,17 +91,17 @@ class BytePairs:
 
     def to_tokenizer_json(self) -> str:
         """Return the text of a `tokenizer.json` of transformers that gives the same ids, special tokens declared."""
-        found = json.loads(self._rust.to_str())
+        content = json.loads(self._rust.to_str())
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        held = {entry["content"] for entry in found["added_tokens"]}
-        found["added_tokens"] += [
+        held = {entry["content"] for entry in content["added_tokens"]}
+        content["added_tokens"] += [
             {"id": token_id, "content": token, **flags, "special": True}
             for token, token_id in self.special.items()
             if token not in held
         ]
-        found["added_tokens"].sort(key=lambda entry: int(entry["id"]))
+        content["added_tokens"].sort(key=lambda entry: int(entry["id"]))
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-        return json.dumps({**found, "decoder": byte_level}, ensure_ascii=False, allow_nan=False)
+        return json.dumps({**content, "decoder": byte_level}, ensure_ascii=False, allow_nan=False)
 
     def encode_batch(self, texts: Sequence[str], allowed: frozenset[str] = frozenset()) -> list[list[int]]:
         """Return the ids of each text; special tokens are not found in it."""

@@ -1,4 +1,4 @@
-"""`KerasHubTokenizer`: the tokenizer of a KerasHub preset of any other family keeps our tokenizer's contract."""
+"""`KerasHubTokenizer` adapts the tokenizer of any other KerasHub preset to kerasgen's tokenizer contract."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS_FILE = "assets/tokenizer/tokenizer_settings.json"
 
 @contextlib.contextmanager
 def left_open_files() -> Iterator[None]:
-    """Say nothing of the vocabulary file that KerasHub's SentencePiece tokenizer opens and leaves to be collected."""
+    """Silence the warning about the vocabulary file that KerasHub's SentencePiece tokenizer leaves open."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield
@@ -66,18 +66,18 @@ class TokenizerSettings:
         """
         if not path.is_file():
             return None
-        found = parse_json(read_text(path), path)
+        content = parse_json(read_text(path), path)
         try:
-            lists: dict[str, Any] = {name: tuple(map(str, found[name])) for name in ("end_tokens", "special_tokens")}
-            added = tuple(AddedToken.read(token) for token in found["added_tokens"])
-            named = {name: found[name] for name in ("start_token", "pad_token", "names")}
+            lists: dict[str, Any] = {name: tuple(map(str, content[name])) for name in ("end_tokens", "special_tokens")}
+            added = tuple(AddedToken.read(token) for token in content["added_tokens"])
+            named = {name: content[name] for name in ("start_token", "pad_token", "names")}
             return cls(added_tokens=added, **named, **lists)
         except (KeyError, TypeError, AttributeError, TokenArgumentError) as cause:
             raise TokenizerError(f"{path} is damaged: {cause!r}. Save the model again.", path=path) from cause
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What KerasHub's class is made with."""
+        """The constructor arguments of KerasHub's class."""
         return {name: set(value) if isinstance(value, list) else value for name, value in self.names.items()}
 
     def to_text(self) -> str:
@@ -271,8 +271,8 @@ class KerasHubTokenizer(Tokenizer):
         """Return the SHA-256, in hexadecimal, of the vocabulary, the cut and the special tokens."""
         ends = (self.start_token_id, self.end_token_id, self.pad_token_id, sorted(self._special))
         further = (self.end_token_ids[1:], self.added_tokens)
-        said = repr(ends) + (repr(further) if any(further) else "")
-        return hashlib.sha256(said.encode() + b"\n" + self._codec.content()).hexdigest()
+        settings = repr(ends) + (repr(further) if any(further) else "")
+        return hashlib.sha256(settings.encode() + b"\n" + self._codec.content()).hexdigest()
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` and its assets as a KerasHub preset has them.

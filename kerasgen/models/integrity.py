@@ -34,8 +34,8 @@ def record(directory: Path, about: Mapping[str, Any] | None = None) -> None:
     path = directory / METADATA_FILE
     metadata: dict[str, Any] = limits.read_json(path)
     names = [
-        *(found for suffix in WEIGHTS_SUFFIXES for found in directory.glob(f"*{suffix}")),
-        *(found for found in (directory / "assets").rglob("*") if found.is_file()),
+        *(path_of_file for suffix in WEIGHTS_SUFFIXES for path_of_file in directory.glob(f"*{suffix}")),
+        *(path_of_file for path_of_file in (directory / "assets").rglob("*") if path_of_file.is_file()),
     ]
     metadata[KEY] = {name.relative_to(directory).as_posix(): sha256_of(name) for name in sorted(names)}
     if about:
@@ -46,10 +46,10 @@ def record(directory: Path, about: Mapping[str, Any] | None = None) -> None:
 def known(directory: Path) -> dict[str, Any]:
     """Return what `record` wrote of a model; empty where it wrote nothing that can be read."""
     try:
-        found = limits.read_json(directory / METADATA_FILE)
+        metadata = limits.read_json(directory / METADATA_FILE)
     except (OSError, ValueError):  # of a damaged file, `check` tells
         return {}
-    about = found.get(MODEL) if isinstance(found, dict) else None
+    about = metadata.get(MODEL) if isinstance(metadata, dict) else None
     if not isinstance(about, dict):
         return {}
     kinds = {CONTEXT_LENGTH: int, CHAT_TEMPLATE: str, BASE_MODEL: dict}

@@ -1,4 +1,4 @@
-"""A decoder whose weights are Keras variables: its description, and the Keras layers by the names of their parts."""
+"""Describes a decoder whose weights are Keras variables: its description, and its Keras layers by part."""
 
 from __future__ import annotations
 
@@ -81,24 +81,24 @@ def of_backbone(backbone: Any) -> KerasDecoder | None:
 
 def scale_of(norm: Any) -> Any:
     """Return the variable by which a norm multiplies."""
-    return next(found for name in _SCALES if (found := getattr(norm, name, None)) is not None)
+    return next(variable for name in _SCALES if (variable := getattr(norm, name, None)) is not None)
 
 
 def bias_of(norm: Any) -> Any:
     """Return the variable that a norm adds, or None."""
-    return next((found for name in _BIASES if (found := getattr(norm, name, None)) is not None), None)
+    return next((variable for name in _BIASES if (variable := getattr(norm, name, None)) is not None), None)
 
 
 def has_heads_first(layer: Any) -> bool:
     """Return whether the kernel of a projection is `(heads, in, size)`, as those of KerasHub's Gemma."""
-    given, _, rest = getattr(layer, "equation", "").partition(",")
-    kernel, _, made = rest.partition("->")
-    summed = [letter in given and letter not in made for letter in kernel]
+    inputs, _, right = getattr(layer, "equation", "").partition(",")
+    kernel, _, made = right.partition("->")
+    summed = [letter in inputs and letter not in made for letter in kernel]
     return summed == [False, True, False]
 
 
 def _is_known(architecture: Architecture, layer: Any) -> bool:
-    """Whether a layer is KerasHub's as the architecture has it."""
+    """Whether a layer is KerasHub's own, as the architecture's table says."""
     return (
         type(layer).__name__ == architecture.layer
         and type(layer).__module__.startswith("keras_hub.")

@@ -99,10 +99,10 @@ def _check(causal_lm: Any) -> None:
         )
     tokenizer = getattr(causal_lm.preprocessor, "tokenizer", None)
     if tokenizer is None:
-        found = "None" if causal_lm.preprocessor is None else f"a {type(causal_lm.preprocessor).__name__}"
+        received = "None" if causal_lm.preprocessor is None else f"a {type(causal_lm.preprocessor).__name__}"
         raise ModelArgumentError(
             f"The {kind} has no preprocessor with a tokenizer, so nobody knows which text its ids stand for. Received: "
-            f"preprocessor={found}. Give it one: causal_lm.preprocessor = "
+            f"preprocessor={received}. Give it one: causal_lm.preprocessor = "
             f"keras_hub.models.{_stock_name(causal_lm)}Preprocessor(tokenizer, sequence_length=…)."
         )
     rounded = {weight.dtype for weight in causal_lm.weights} & {"bfloat16", "float16", "float64"}
@@ -121,7 +121,7 @@ def _check(causal_lm: Any) -> None:
 
 
 def _stock_name(causal_lm: Any) -> str:
-    """The name of the KerasHub class that a subclass of a person's own comes from."""
+    """Return the name of the KerasHub class from which a user's subclass derives."""
     return next(kind.__name__ for kind in type(causal_lm).__mro__ if kind.__module__.startswith("keras_hub."))
 
 
@@ -148,12 +148,12 @@ def _tokenizer(causal_lm: Any) -> Any:
 
 
 def _backbone_names(causal_lm: Any) -> Iterator[str]:
-    """The names of the backbone's class and of those that it comes from."""
+    """Return the names of the backbone's class and its base classes."""
     return (kind.__name__ for kind in type(causal_lm.backbone).__mro__)
 
 
 def _digest(causal_lm: Any) -> str:
-    """Digits that change with any weight: two models of one class are not one source of an interrupted run."""
+    """Return a digest of all weights, because two models of one class are not one source of an interrupted run."""
     import keras
     import numpy as np
 

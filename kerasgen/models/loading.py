@@ -1,4 +1,4 @@
-"""A preset's files become a `LanguageModel`: the leaf where KerasHub is imported and its errors become ours."""
+"""Loads a preset's files as a `LanguageModel`. Imports KerasHub, and turns its errors into kerasgen's."""
 
 from __future__ import annotations
 
@@ -181,10 +181,10 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
     """Read backbone and tokenizer of one preset, local or remote, and check that they belong together."""
     what = f"the preset {preset!r}"
     if not isinstance(config, dict) or not ("registered_name" in config or "model_type" in config):
-        found = ", ".join(map(repr, list(config)[:8])) if isinstance(config, dict) else type(config).__name__
+        received = ", ".join(map(repr, list(config)[:8])) if isinstance(config, dict) else type(config).__name__
         raise ModelFormatError(
             f"The 'config.json' of {what} is neither KerasHub's (it would have 'registered_name') nor a "
-            f"transformers-format one (it would have 'model_type'). Found: {found or 'nothing'}."
+            f"transformers-format one (it would have 'model_type'). Found: {received or 'nothing'}."
         )
     with _format_errors(what):
         if "registered_name" in config:
@@ -210,7 +210,7 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
 
 
 def _of_transformers(preset: str, config: Mapping[str, Any]) -> tuple[Any, Any, str]:
-    """KerasHub's causal model of a transformers-format model, or a container and why KerasHub can't hold it."""
+    """Return KerasHub's model of a transformers-format model, or a container and why KerasHub can't hold it."""
     network = transformers_format.convert(preset, config)
     if hasattr(network, "backbone"):
         return network, None, ""
@@ -352,12 +352,12 @@ def _is_network_failure(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+    errors: list[BaseException] = []
     waiting: BaseException | None = error
-    while waiting is not None and waiting not in found:
-        found.append(waiting)
+    while waiting is not None and waiting not in errors:
+        errors.append(waiting)
         waiting = waiting.__cause__ or waiting.__context__
-    return found
+    return errors
 
 
 def _first_line(error: BaseException) -> str:

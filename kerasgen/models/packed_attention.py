@@ -1,4 +1,4 @@
-"""Attention among the documents of packed rows for every trait that a description has, in `keras.ops`.
+"""Computes attention within the documents of packed rows, for every trait of a description, in `keras.ops`.
 
 The kernels of `kernels_jax` and `kernels_tensorflow` are faster for what they know: `fuses` says whether it is enough.
 """
@@ -37,15 +37,15 @@ def rotations(config: DecoderConfig, inputs: Mapping[str, Any]) -> dict[Position
         kind for index in range(config.num_layers) if isinstance(kind := config.positions_of(index), RotaryPositions)
     }
     places = ops.cast(ops.reshape(inputs["positions"], (-1,)), "float32")
-    found: dict[Positions, Any] = {}
+    by_kind: dict[Positions, Any] = {}
     for kind in kinds:
         size = config.attention.head_dim
         if depends_on_length(kind):
             angles = positions.text_angles(ops, kind, size, places, _document_lengths(inputs))
         else:
             angles = positions.angles(ops, places, positions.frequencies(kind, size, 0))
-        found[kind] = [ops.expand_dims(each, 1) for each in angles]
-    return found
+        by_kind[kind] = [ops.expand_dims(each, 1) for each in angles]
+    return by_kind
 
 
 def depends_on_length(kind: Positions) -> bool:
@@ -54,7 +54,7 @@ def depends_on_length(kind: Positions) -> bool:
 
 
 def _document_lengths(inputs: Mapping[str, Any]) -> Any:
-    """Of each position how many tokens its document has in this row, float32 `(rows,)`."""
+    """Return for each position how many tokens its document has in this row, float32 `(rows,)`."""
     segment_ids, places = inputs["segment_ids"], inputs["positions"]
     same = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(segment_ids, 1))
     last = ops.max(ops.where(same, ops.expand_dims(places, 1), 0), axis=2)

@@ -1,4 +1,4 @@
-"""Which dtype policy a device computes fast in. Imports the running backend: import it late."""
+"""Chooses the dtype policy in which a device computes fast. Imports the running backend: import it late."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def resolve(precision: Precision | Literal["auto"]) -> tuple[Precision, str]:
 
 
 def _gpu_capability() -> tuple[int, int] | None:
-    """The compute capability of the backend's first GPU, or None without one."""
+    """Return the compute capability of the backend's first GPU, or None without one."""
     if keras.config.backend() == "jax":
         import jax
 

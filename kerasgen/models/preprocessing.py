@@ -1,4 +1,4 @@
-"""The preprocessor that lets a model out of a pipeline generate by itself, made of its exact tokenizer's vocabulary."""
+"""Makes KerasHub's preprocessor from a model's exact tokenizer, so that the model generates by itself."""
 
 from __future__ import annotations
 

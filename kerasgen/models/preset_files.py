@@ -32,8 +32,8 @@ def check(directory: Path) -> None:
         ModelFormatError: one is no regular file, is another than the one that was saved, says sizes that can't be, or
             holds weights that are not plain numbers or too few for those sizes.
     """
-    folders = [directory, *(found for found in (directory / "assets").glob("**/") if found.is_dir())]
-    for path in sorted(found for folder in folders for found in folder.iterdir()):
+    folders = [directory, *(path_found for path_found in (directory / "assets").glob("**/") if path_found.is_dir())]
+    for path in sorted(path_found for folder in folders for path_found in folder.iterdir()):
         try:
             kind = limits.kind_of_irregular(path)
         except OSError as cause:
@@ -43,7 +43,7 @@ def check(directory: Path) -> None:
                 f"{str(path)!r} is {kind}, where a model has a file. Remove it, or copy the model again."
             )
     integrity.check(directory, tokenizer=False)  # before HDF5 meets them
-    weights = [found for found in sorted(directory.glob("*.h5")) if not _is_foreign(found)]
+    weights = [path_found for path_found in sorted(directory.glob("*.h5")) if not _is_foreign(path_found)]
     try:
         config = limits.read_json(directory / "config.json")
     except (OSError, ValueError) as cause:
@@ -119,11 +119,11 @@ def check_all_read(directory: Path, backbone: Any) -> None:
     path = directory / "model.weights.h5"
     if not path.is_file():
         return
-    found: list[str] = []
+    arrays: list[str] = []
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    if len(found) > len(backbone.variables):
+        file.visititems(lambda name, item: arrays.append(name) if isinstance(item, h5py.Dataset) else None)
+    if len(arrays) > len(backbone.variables):
         raise ModelFormatError(
-            f"{str(path)!r} holds {len(found)} arrays, and the {type(backbone).__name__} that the config.json beside "
+            f"{str(path)!r} holds {len(arrays)} arrays, and the {type(backbone).__name__} that the config.json beside "
             f"it describes has {len(backbone.variables)}: they are not of one model. Copy or save the model again."
         )

@@ -1,4 +1,4 @@
-"""The names of KerasHub's presets, read from its files, so that a wrong one is told before Keras is imported."""
+"""Reads the names of KerasHub's presets from its files, so that a wrong name is refused before Keras is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The byte-level tokenizer of a KerasHub preset, with what KerasHub's files have no place for in a file beside them."""
+"""Reads and writes a KerasHub preset's byte-level tokenizer; a file beside KerasHub's holds what those can't."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelTokens | No
         (folder / "vocab.json").replace(directory / VOCABULARY_FILE)
     elif byte_level(directory, family) != tokenizer:
         (directory / SETTINGS_FILE).write_text(tokenizer.settings_text(), encoding="utf-8")
-    found = byte_level(directory, family)
+    read_back = byte_level(directory, family)
     probes = [*_PROBES, *(f"a {token.content}b" for token in tokenizer.added_tokens)]
-    if found != tokenizer or found.encode_batch(probes) != tokenizer.encode_batch(probes):
+    if read_back != tokenizer or read_back.encode_batch(probes) != tokenizer.encode_batch(probes):
         raise ModelError("The tokenizer that was written is another one than the model's. Nothing was kept.")
 
 
@@ -81,8 +81,8 @@ def is_pretrained(settings: Path) -> bool:
     Raises:
         TokenizerError: they can't be read.
     """
-    found = parse_json(read_text(settings), settings)
-    return isinstance(found, dict) and pretrained_files.OWN_KEY in found
+    content = parse_json(read_text(settings), settings)
+    return isinstance(content, dict) and pretrained_files.OWN_KEY in content
 
 
 def write_pretrained(tokenizer: PretrainedTokenizer, directory: Path) -> None:
@@ -118,7 +118,7 @@ def keras_hub_difference(tokenizer: ByteLevelBPE, family: ByteLevelTokens) -> st
 
 
 def _starts(directory: Path) -> bool:
-    """Whether the preset's preprocessor puts a start token before a text, as KerasHub's do if not told otherwise."""
+    """Whether the preset's preprocessor puts a start token before a text, which is KerasHub's default."""
     try:
         config = limits.read_json(directory / "preprocessor.json")["config"]
     except (OSError, KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a person writes for a model becomes a `ModelSource`, without loading anything."""
+"""Converts a `model` argument to a `ModelSource`, without loading anything."""
 
 from __future__ import annotations
 

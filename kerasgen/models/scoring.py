@@ -1,4 +1,4 @@
-"""A model and documents become nats: what each document costs under the model. Imports Keras: import it late."""
+"""Scores documents under a model, in nats. Imports Keras: import it late."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kerasgen.tokens.packing import TokenBlock, block, pack
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What each document costs.
+    """The cost of each document under a model.
 
     Args:
         nll: float64 `(documents,)`; the sum of -log p over the document's targets.
@@ -130,7 +130,7 @@ def _batches(
 
 
 def _local(values: Any) -> NDArray[Any]:
-    """The rows that this process handed in; of several processes, each scores all documents."""
+    """Return the rows that this process handed in; each of several processes scores all documents."""
     if getattr(values, "is_fully_addressable", True) or values.is_fully_replicated:
         return np.asarray(values)
     parts = {part.index[0].start or 0: np.asarray(part.data) for part in values.addressable_shards}

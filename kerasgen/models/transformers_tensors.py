@@ -1,4 +1,4 @@
-"""The tensors of a transformers-format model: each is read once, with the shape that is asked for, and none is left."""
+"""Reads the tensors of a transformers-format model: each once, with the expected shape, and all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tokenizer of a transformers-format model, as its own files say it.
+"""Reads the tokenizer of a transformers-format model from its own files.
 
 A `tokenizer.json` comes before a SentencePiece model, and that before `vocab.json` with `merges.txt`.
 """
@@ -55,14 +55,14 @@ def read(
     from keras_hub.src.utils.preset_utils import get_file
 
     names = dict.fromkeys((*pretrained_files.FILES, *tokenizer_directory.FILES))
-    found = [name for name in names if has_file(preset, name)]  # a remote preset's come one by one, into one folder
-    is_bpe = {"vocab.json", "merges.txt"} <= set(found)
-    if not is_bpe and not {pretrained_files.JSON_FILE, pretrained_files.MODEL_FILE} & set(found):
+    present = [name for name in names if has_file(preset, name)]  # a remote preset's come one by one, into one folder
+    is_bpe = {"vocab.json", "merges.txt"} <= set(present)
+    if not is_bpe and not {pretrained_files.JSON_FILE, pretrained_files.MODEL_FILE} & set(present):
         raise ModelFormatError(
             f"The transformers-format model {preset!r} has no tokenizer files: neither 'tokenizer.json' nor "
             "'tokenizer.model' nor 'vocab.json' with 'merges.txt'. Save its tokenizer into the same directory."
         )
-    folder = Path(get_file(preset, found[0])).parent
+    folder = Path(get_file(preset, present[0])).parent
     path = folder / pretrained_files.JSON_FILE
     has_json = path.is_file() and pretrained_files.is_transformers_json(path)
     if (is_bpe and not has_json) or (has_json and tokenizer_json.is_byte_level(path)):
@@ -80,7 +80,7 @@ def read(
 
 
 def _alike(tokenizer: PretrainedTokenizer, keras_hub: Callable[[], Any]) -> Any:
-    """KerasHub's tokenizer where it gives the ids of this one on texts in which families differ, else None."""
+    """Return KerasHub's tokenizer if it gives the same ids on texts that tell families apart, else None."""
     if tokenizer.added_tokens:
         return None  # it does not find them in a text
     try:
@@ -137,12 +137,12 @@ def end_token_ids(preset: str, config: Mapping[str, Any]) -> list[int]:
     """
     from keras_hub.src.utils.preset_utils import load_json
 
-    name, said = "config.json", config.get("eos_token_id")
+    name, value = "config.json", config.get("eos_token_id")
     if has_file(preset, GENERATION_CONFIG):
         generation = load_json(preset, GENERATION_CONFIG)
         if isinstance(generation, dict) and generation.get("eos_token_id") is not None:
-            name, said = GENERATION_CONFIG, generation["eos_token_id"]
-    ids = said if isinstance(said, list) else [] if said is None else [said]
+            name, value = GENERATION_CONFIG, generation["eos_token_id"]
+    ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(token_id, int) and not isinstance(token_id, bool) for token_id in ids):
-        raise ModelFormatError(f"The {name!r} of {preset!r} has eos_token_id={said!r}, which must be an id or a list.")
+        raise ModelFormatError(f"The {name!r} of {preset!r} has eos_token_id={value!r}, which must be an id or a list.")
     return list(dict.fromkeys(ids))

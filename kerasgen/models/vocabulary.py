@@ -1,4 +1,4 @@
-"""A model to the same model over another vocabulary: rows of its embedding table are kept, dropped and averaged.
+"""Changes a model's vocabulary: keeps, drops and averages rows of its embedding table.
 
 Imports Keras: import it late.
 """

@@ -47,9 +47,9 @@ _ARGUMENTS = {
 
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
-    said = {name: settings[key] for name, key in zip(_ARGUMENTS, _KEYS, strict=True)}
-    more = {"intermediate_dim": 4 * said["hidden_dim"], "tie_word_embeddings": settings["tie_word_embeddings"]}
-    return describe(said | more)
+    arguments = {name: settings[key] for name, key in zip(_ARGUMENTS, _KEYS, strict=True)}
+    more = {"intermediate_dim": 4 * arguments["hidden_dim"], "tie_word_embeddings": settings["tie_word_embeddings"]}
+    return describe(arguments | more)
 
 
 ARCHITECTURE = Architecture(

@@ -1,4 +1,4 @@
-"""What Llama and its descendants share: RMS norms, gated feed-forward parts and rotary positions.
+"""The parts that Llama and its descendants share: RMS norms, gated feed-forward and rotary positions.
 
 Imports the standard library only.
 """
@@ -122,13 +122,13 @@ def read(
         ModelArgumentError: heads don't divide the width, and have no size of their own.
     """
     heads, width = settings["num_attention_heads"], settings["hidden_size"]
-    said, mlp_bias = bool(settings.get("attention_bias", False)), bool(settings.get("mlp_bias", False))
-    qkv_bias = said if bias is None else bias
+    attention_bias, mlp_bias = bool(settings.get("attention_bias", False)), bool(settings.get("mlp_bias", False))
+    qkv_bias = attention_bias if bias is None else bias
     attention = Attention(
         heads,
         settings["num_key_value_heads"],
         head_dim(settings),
-        *(qkv_bias, qkv_bias, qkv_bias, said),
+        *(qkv_bias, qkv_bias, qkv_bias, attention_bias),
         query_key_norm=query_key_norm,
         query_key_norm_axis=query_key_norm_axis,
         windows=windows if any(windows) else (),

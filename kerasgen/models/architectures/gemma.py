@@ -39,8 +39,8 @@ def of_keras_hub(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     if settings["use_post_ffw_norm"] != settings["use_post_attention_norm"]:
         raise ModelArgumentError("One part of each layer has a norm behind it, and the other has none.")
-    found = gated.of_keras_hub({**settings, "tie_word_embeddings": True, "layer_norm_epsilon": EPSILON})
-    return found | {gated.ROTARY: {"": RotaryPositions()}}
+    renamed = gated.of_keras_hub({**settings, "tie_word_embeddings": True, "layer_norm_epsilon": EPSILON})
+    return renamed | {gated.ROTARY: {"": RotaryPositions()}}
 
 
 def arguments(config: DecoderConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _LOCAL, _GLOBAL = 10_000.0, 1_000_000.0
 
 
 def _read(settings: Mapping[str, Any], *, has_norms: bool = True, **further: Any) -> DecoderConfig:
-    """Five layers with a window, then one that sees all; each kind with rotary positions of its own."""
+    """Return the description: five layers with a window, then one without; each kind has its own rotary positions."""
     every = settings.get("sliding_window_pattern") or 6
     kinds = [gated.FULL if n % every == every - 1 else gated.SLIDING for n in range(settings["num_hidden_layers"])]
     windows, by_kind = gated.windows_of(settings, kinds), settings[gated.ROTARY]
@@ -47,7 +47,7 @@ def describe(settings: Mapping[str, Any]) -> DecoderConfig:
         gated.SLIDING: _turned(_LOCAL, settings["local_rope_scaling_factor"]),
         gated.FULL: _turned(_GLOBAL, settings["global_rope_scaling_factor"]),
     }
-    found = gemma.of_keras_hub(settings) | {
+    renamed = gemma.of_keras_hub(settings) | {
         "sliding_window": size,
         "final_logit_softcapping": settings["final_logit_soft_cap"],
         "layer_types": None if has_windows else [gated.FULL] * layers,
@@ -55,7 +55,7 @@ def describe(settings: Mapping[str, Any]) -> DecoderConfig:
     }
     placement = "before_and_after" if settings["use_post_attention_norm"] else "before"
     has_norms, cap = settings["use_query_key_norm"], settings["attention_logit_soft_cap"]
-    return _read(found, has_norms=has_norms, norm_placement=placement, soft_cap=cap)
+    return _read(renamed, has_norms=has_norms, norm_placement=placement, soft_cap=cap)
 
 
 def _turned(base: float, factor: float) -> RotaryPositions:
@@ -63,15 +63,15 @@ def _turned(base: float, factor: float) -> RotaryPositions:
 
 
 def _local(config: DecoderConfig) -> RotaryPositions:
-    """The positions of layers with a window; of all, where none has one."""
+    """Return the positions of layers with a window; of all layers, where none has one."""
     of_layers = zip(config.attention.windows, config.positions_by_layer, strict=False)
-    found = next((positions for window, positions in of_layers if window), RotaryPositions(_LOCAL))
-    assert isinstance(found, RotaryPositions)
-    return found
+    rotary_positions = next((positions for window, positions in of_layers if window), RotaryPositions(_LOCAL))
+    assert isinstance(rotary_positions, RotaryPositions)
+    return rotary_positions
 
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:
-    """What `config.json` says beside sizes.
+    """Return the keys of `config.json` beside sizes.
 
     Raises:
         ModelArgumentError: the positions of layers with a window are scaled, which has no key.

@@ -48,8 +48,8 @@ _KEYS = {
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
     inner = settings["n_inner"] or 4 * settings["n_embd"]
-    said = {name: inner if key == "n_inner" else settings[key] for name, key in zip(ARGUMENTS, _KEYS, strict=True)}
-    return describe(said | {"layer_norm_epsilon": 1e-5})
+    arguments = {name: inner if key == "n_inner" else settings[key] for name, key in zip(ARGUMENTS, _KEYS, strict=True)}
+    return describe(arguments | {"layer_norm_epsilon": 1e-5})
 
 
 ARCHITECTURE = Architecture(

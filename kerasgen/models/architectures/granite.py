@@ -12,7 +12,7 @@ from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
-    """A Llama with four numbers that multiply."""
+    """Return the description: a Llama with four multipliers."""
     scale = float(settings["attention_multiplier"])
     return gated.read(
         "granite",

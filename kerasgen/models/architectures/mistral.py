@@ -12,7 +12,7 @@ from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
-    """Every layer has the window, if there is one."""
+    """Return the description: every layer has the window, if there is one."""
     windows = (settings["sliding_window"],) * settings["num_hidden_layers"]
     return gated.read("mistral", settings, windows=windows)
 

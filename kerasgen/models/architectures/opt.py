@@ -19,7 +19,7 @@ def describe(settings: Mapping[str, Any]) -> DecoderConfig:
 
 
 def _projection(config: Mapping[str, Any]) -> str | None:
-    """What is wrong with the width of word embeddings: KerasHub's OPT projects them to no other."""
+    """Return what is wrong with the width of word embeddings, which KerasHub's OPT can't project; None if nothing."""
     width, hidden = config["word_embed_proj_dim"], config["hidden_size"]
     if width in (None, hidden):
         return None

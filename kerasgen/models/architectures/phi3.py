@@ -30,8 +30,8 @@ def describe(settings: Mapping[str, Any]) -> DecoderConfig:
             original,
             math.sqrt(1 + growth) if longest > original else 1.0,
         )
-    found = gated.of_keras_hub(settings)
-    return _read(found, positions=RotaryPositions(float(settings["rope_max_wavelength"]), scaling=scaling))
+    renamed = gated.of_keras_hub(settings)
+    return _read(renamed, positions=RotaryPositions(float(settings["rope_max_wavelength"]), scaling=scaling))
 
 
 def _scaling(config: DecoderConfig) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def _scaling(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:
-    found = {"hidden_act": gated.activation(config), "sliding_window": gated.common_window(config)}
+    keys = {"hidden_act": gated.activation(config), "sliding_window": gated.common_window(config)}
     positions = rotary.write(config)
     scaling = positions["rope_scaling"]
-    return found | positions | ({} if scaling is None else {rotary.ORIGINAL: scaling[rotary.ORIGINAL]})
+    return keys | positions | ({} if scaling is None else {rotary.ORIGINAL: scaling[rotary.ORIGINAL]})
 
 
 ARCHITECTURE = Architecture(

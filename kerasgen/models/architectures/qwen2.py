@@ -21,8 +21,8 @@ def windows(settings: Mapping[str, Any]) -> tuple[int | None, ...]:
 
 def window_keys(config: DecoderConfig) -> dict[str, Any]:
     """Return the keys of windows; they are not used where there is none."""
-    found = gated.layer_types(config)
-    return found | {"use_sliding_window": found["sliding_window"] is not None, "max_window_layers": config.num_layers}
+    keys = gated.layer_types(config)
+    return keys | {"use_sliding_window": keys["sliding_window"] is not None, "max_window_layers": config.num_layers}
 
 
 def describe(settings: Mapping[str, Any]) -> DecoderConfig:

@@ -14,7 +14,7 @@ _BASE = "rope_max_wavelength"
 
 
 def _read(settings: Mapping[str, Any], **further: Any) -> DecoderConfig:
-    """Every fourth layer, or those that are told, is not told where a token stands."""
+    """Return the description: every fourth layer, or each that the settings name, has no positions."""
     layers, every = range(settings["num_hidden_layers"]), settings.get("no_rope_layer_interval", 4)
     rotates = settings["no_rope_layers"] or [(n + 1) % every != 0 for n in layers]  # 1 where a layer has positions
     window = settings.get("sliding_window") if settings.get("use_sliding_window") else None
@@ -32,16 +32,18 @@ def _read(settings: Mapping[str, Any], **further: Any) -> DecoderConfig:
 def describe(settings: Mapping[str, Any]) -> DecoderConfig:
     """Return the description of a decoder from the settings of KerasHub's backbone, whose output has no bias."""
     positions = RotaryPositions(float(settings["rope_theta"]), float(settings["partial_rotary_factor"]))
-    said = gated.of_keras_hub({**settings, "num_query_heads": settings["num_attention_heads"]})
-    said |= {"mlp_bias": settings["mlp_bias"], "no_rope_layers": settings["rope_layer_enabled_list"]}
-    return _read(said | {gated.ROTARY: {"": positions}, "tie_word_embeddings": True}, bias=settings["attention_bias"])
+    renamed = gated.of_keras_hub({**settings, "num_query_heads": settings["num_attention_heads"]})
+    renamed |= {"mlp_bias": settings["mlp_bias"], "no_rope_layers": settings["rope_layer_enabled_list"]}
+    return _read(
+        renamed | {gated.ROTARY: {"": positions}, "tie_word_embeddings": True}, bias=settings["attention_bias"]
+    )
 
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:
-    found = {"hidden_act": gated.activation(config), **gated.layer_types(config), **rotary.write(config)}
-    return found | {
+    keys = {"hidden_act": gated.activation(config), **gated.layer_types(config), **rotary.write(config)}
+    return keys | {
         "no_rope_layers": _rotates(config),
-        "use_sliding_window": found["sliding_window"] is not None,
+        "use_sliding_window": keys["sliding_window"] is not None,
         "attention_bias": config.attention.query_bias,
         "mlp_bias": config.feedforward.up_bias,
     }

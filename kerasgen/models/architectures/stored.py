@@ -1,4 +1,4 @@
-"""A preset's files become a decoder's weights without Keras: importing KerasHub takes longer than a short text.
+"""Reads a decoder's weights from a preset without Keras, because importing KerasHub takes longer than a short text.
 
 What lies in the directory is read only if it is exactly what KerasHub writes for an architecture that kerasgen
 computes; for everything else the answer is None, and the model is loaded through KerasHub, which says what is wrong if
@@ -28,7 +28,7 @@ _SETTINGS = {"name", "trainable", "dtype", "dropout"}
 
 @dataclass(frozen=True, eq=False)
 class StoredDecoder:
-    """What a directory holds.
+    """The decoder of a preset's directory.
 
     Args:
         config: the decoder's.
@@ -44,10 +44,10 @@ class StoredDecoder:
 def read(directory: Path) -> StoredDecoder | None:
     """Return the decoder whose preset lies in a directory, or None if it is of another kind or form."""
     try:
-        found = _config(directory)
-        if found is None:
+        described = _config(directory)
+        if described is None:
             return None
-        architecture, tokens, config = found
+        architecture, tokens, config = described
         integrity.check(directory)
         with hdf5.WeightsFile(directory / _WEIGHTS_FILE) as file:
             weights, read = _weights(file, architecture, config)
@@ -60,17 +60,17 @@ def read(directory: Path) -> StoredDecoder | None:
 
 
 def _config(directory: Path) -> tuple[Architecture, ByteLevelTokens, DecoderConfig] | None:
-    """The architecture, its tokens and the decoder's description, if nothing is set but sizes."""
-    found = limits.read_json(directory / "config.json")
-    preset_files.check_config(found, str(directory))
-    architecture = architectures.of_backbone(found["class_name"])
+    """Return the architecture, its tokens and the decoder's description, if the config sets only sizes."""
+    content = limits.read_json(directory / "config.json")
+    preset_files.check_config(content, str(directory))
+    architecture = architectures.of_backbone(content["class_name"])
     if architecture is None or architecture.tokens is None or not architecture.stored:
         return None
-    settings = found["config"]
+    settings = content["config"]
     policy = settings["dtype"]
     plain = policy if isinstance(policy, str) else policy["class_name"]
     names = set(architecture.arguments)
-    is_known = found["registered_name"] == f"keras_hub>{architecture.backbone}" and set(settings) == names | _SETTINGS
+    is_known = content["registered_name"] == f"keras_hub>{architecture.backbone}" and set(settings) == names | _SETTINGS
     if not is_known or plain not in ("float32", "DTypePolicy") or (directory / "task.weights.h5").exists():
         return None
     task = directory / "task.json"
@@ -85,7 +85,7 @@ def _config(directory: Path) -> tuple[Architecture, ByteLevelTokens, DecoderConf
 
 
 def _weights(file: hdf5.WeightsFile, architecture: Architecture, config: DecoderConfig) -> tuple[Weights, set[str]]:
-    """The decoder's weights, and which datasets they are."""
+    """Return the decoder's weights, and the names of their datasets."""
     attention, read = config.attention, set()
 
     def take(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -97,7 +97,7 @@ def _weights(file: hdf5.WeightsFile, architecture: Architecture, config: Decoder
 
 
 def _place(architecture: Architecture, name: str) -> str:
-    """Where KerasHub's file holds a weight: it names a layer by its class, and counts those of a class."""
+    """Return the path of a weight in KerasHub's file, which numbers the layers of each class."""
     *levels, leaf = name.split(".")
     if levels[0] != "layers":
         part = name if name in architecture.stored else ".".join(levels)
@@ -108,7 +108,7 @@ def _place(architecture: Architecture, name: str) -> str:
 
 
 def _kept_shape(name: str, shape: tuple[int, ...], head_dim: int) -> tuple[int, ...]:
-    """KerasHub's shape of a weight, which keeps heads apart."""
+    """Return KerasHub's shape of a weight, with an axis of its own for heads."""
     role, leaf = name.split(".")[-2:]
     if role in ("query", "key", "value"):
         return (*shape[:-1], shape[-1] // head_dim, head_dim)
