@@ -42,6 +42,10 @@ MODELS = {
     "olmo2": "olmo2",
     "granite": "granite",
     "starcoder2": "starcoder2",
+    "mixtral": "mixtral",
+    "qwen2_moe": "qwen2_moe_held",
+    "qwen3_moe": "qwen3_moe_held",
+    "gpt_oss": "gpt_oss",
 }
 LONGEST = 64
 

@@ -22,7 +22,7 @@ from kerasgen.models.architectures.config_rules import ConfigRules
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
     heads, width, bias = settings["num_attention_heads"], settings["hidden_size"], bool(settings["bias"])
     is_new, size = settings["new_decoder_architecture"], gated.head_dim(settings)
-    if not is_new and not settings["multi_query"] and settings["num_kv_heads"] not in (None, heads):
+    if not is_new and not settings["multi_query"] and settings.get("num_kv_heads") not in (None, heads):
         raise ModelArgumentError(
             f"num_kv_heads={settings['num_kv_heads']} with multi_query=False and new_decoder_architecture=False: such "
             f"a Falcon has as many as it has heads, {heads}."
