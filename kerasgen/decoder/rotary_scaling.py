@@ -26,7 +26,7 @@ class DynamicScaling:
     """NTK-aware scaling: past the trained length the base grows with the text (transformers' `dynamic`).
 
     Args:
-        factor: of the growth.
+        factor: the factor of the growth.
         original_length: positions that the model was trained with.
     """
 
@@ -43,7 +43,7 @@ class Llama3Scaling:
     """Llama 3.1's: low frequencies are divided by the factor, high ones are kept, those between are blended.
 
     Args:
-        factor: of the low frequencies.
+        factor: the factor of the low frequencies.
         low_frequency_factor: wavelengths above `original_length` divided by this are low frequencies.
         high_frequency_factor: wavelengths below `original_length` divided by this are high frequencies.
         original_length: positions that the model was trained with.

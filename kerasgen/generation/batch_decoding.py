@@ -26,7 +26,7 @@ def decode_request(
 
     Args:
         model: the model and its tokenizer, or an engine.
-        request: of the call.
+        request: the request of the call.
         engine: what decodes, by its name or as a value.
         progress: whether a bar is shown; None for where standard error is a terminal.
 

@@ -82,7 +82,7 @@ def add_start_token(space: TextSpace, prompts: Sequence[Sequence[int]], *, first
     """Return each prompt's ids with the start token before them, as the model was trained.
 
     Args:
-        space: of the ids.
+        space: the text space of the ids.
         prompts: token ids without the start token.
         first: the number of the first prompt, in errors.
 
@@ -117,8 +117,8 @@ def limits(
     """Return how many tokens each text may have in all.
 
     Args:
-        space: whose positions bound every text.
-        lengths: of the prompts in tokens, the start token with them.
+        space: the text space whose positions bound every text.
+        lengths: the lengths of the prompts in tokens, the start token with them.
         max_length: tokens of a whole text, start token and prompt with it; or None.
         max_new_tokens: tokens generated; or None. With neither, the model's positions are the limit, or 256.
         first: the number of the first prompt, in errors.

@@ -25,7 +25,7 @@ class _Search:
         engine: opens the session.
         batch: the prompts.
         spec: how to search.
-        states: of each prompt's form, or None.
+        states: the states of each prompt's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
         utf8: what keeps the texts valid UTF-8, or None where any token may follow.
     """
@@ -226,7 +226,7 @@ def search_beams(
         engine: opens the session.
         batch: the prompts.
         spec: how to search.
-        states: of each row's form, or None.
+        states: the states of each row's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
         utf8: what keeps the texts valid UTF-8, or None where any token may follow. They are ranked as without it.
     """

@@ -14,7 +14,7 @@ class Writer:
     wherever that lies across tokens. It is looked for in the generated text alone, not in the prompt.
 
     Args:
-        tokenizer: whose ids come.
+        tokenizer: the tokenizer whose ids come.
         stop: strings before which the text ends.
         begins: whether the text begins with the first token, so that a space which encoding puts there is not shown.
 

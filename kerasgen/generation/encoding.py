@@ -16,7 +16,7 @@ def encode_prompts(
     A prompt that begins with the start token, where that is allowed, gets no second one.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the tokenizer of the model.
         texts: the prompts.
         allowed_special: names of special tokens that become those, or `"all"`; others stay text.
 

@@ -20,7 +20,7 @@ class EngineSource(Protocol):
         """Return the engine of the model's present weights.
 
         Args:
-            model: whose texts are generated.
+            model: the model whose texts are generated.
             longest: tokens of the longest text, its prompt with them.
         """
 

@@ -18,7 +18,7 @@ def begin(
     """Return where each text stands in its form before its first token, or None where there is no form.
 
     Args:
-        space: whose tokenizer the ids are of.
+        space: the text space whose tokenizer made the ids.
         with_start: prompts with their start token.
         limits: how many tokens each text may have in all.
         constraint: the form.

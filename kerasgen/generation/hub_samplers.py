@@ -53,7 +53,7 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
 
     Args:
         model: the model.
-        batches: of prompts of equal lengths, for KerasHub's beam search mis-scores others.
+        batches: the batches, each of prompts of equal length, because KerasHub's beam search mis-scores others.
         sampler: a `keras_hub.samplers.Sampler`; its own seed generator draws, so a second call gives other texts.
 
     Raises:

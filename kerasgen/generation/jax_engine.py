@@ -64,9 +64,9 @@ class JaxEngine:
     """A decoder's weights, what is compiled for its shape, and prompts that it remembers.
 
     Args:
-        tokenizer: whose ids are generated.
-        config: of the decoder.
-        weights: of the decoder, as `kerasgen.decoder.jax_layout.prepare` returns them.
+        tokenizer: the tokenizer whose ids are generated.
+        config: the config of the decoder.
+        weights: the weights of the decoder, as `kerasgen.decoder.jax_layout.prepare` returns them.
 
     Attributes:
         decoder: what computes with the weights.

@@ -23,7 +23,7 @@ class Remembered:
 
     Args:
         token_ids: the tokens.
-        cache: of one prompt; the tokens lie in it in order, with gaps.
+        cache: the cache of one prompt; the tokens lie in it in order, with gaps.
         valid: bool `(length,)`, which of its places hold a token.
     """
 

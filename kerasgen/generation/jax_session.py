@@ -46,7 +46,7 @@ class JaxSession:
     are reordered no cache is copied: each text knows in which slot its token of each place lies.
 
     Args:
-        engine: whose weights and compiled functions to use.
+        engine: the engine whose weights and compiled functions to use.
         prompts: as in `Engine.open`.
         limits: as in `Engine.open`.
     """

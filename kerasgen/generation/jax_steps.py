@@ -152,7 +152,7 @@ def merge(cache: Cache, prompts: Any, ancestors: Any) -> Cache:
     """Return a generated cache of one slot a text.
 
     Args:
-        cache: of several slots a prompt.
+        cache: the cache of several slots a prompt.
         prompts: int32 `(texts,)`, whose each text is.
         ancestors: int32 `(texts, length)`, in which slot its token of each place lies.
     """

@@ -42,7 +42,7 @@ def generate_to(
 
     Args:
         model: the model and its tokenizer.
-        path: of the file.
+        path: the path of the file.
         prompts: any number, drawn a chunk at a time.
         config: the settings, a sampler among them; those that are given by name come first.
         chunk_size: prompts that are read, generated from and written together.

@@ -48,7 +48,7 @@ def write_lines(
     file gets its name when it is complete. The same call after a kill goes on after the last complete chunk.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         prompts: drawn a chunk at a time; the same ones in the same order when a killed run goes on.
         run: generates: a chunk to a record for each of its prompts.
         settings: what JSON can hold, different for runs whose texts would differ.
@@ -134,7 +134,7 @@ class _PartialFile:
 
     Args:
         path: its name once it is complete.
-        digest: of the run's settings.
+        digest: the digest of the run's settings.
     """
 
     def __init__(self, path: Path, digest: str) -> None:

@@ -20,7 +20,7 @@ class Constraints:
     """The shared settings of one spec for one tokenizer's texts.
 
     Args:
-        spec: whose penalties, exclusions and temperature to apply.
+        spec: the spec whose penalties, exclusions and temperature to apply.
         tokenizer: says what is text.
     """
 
@@ -51,7 +51,7 @@ class Constraints:
             logits: float `(rows, vocabulary_size)`, of each row's next token.
             token_ids: int `(rows, n)`, the texts, right-padded.
             lengths: int `(rows,)`, tokens of each text.
-            states: of each row's form, or None.
+            states: the states of each row's form, or None.
             utf8: where each row stands in a character, or None where any token may follow.
         """
         # Draws are summed over the whole vocabulary: in float64 the sums don't depend on how it is cut.

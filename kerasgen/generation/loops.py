@@ -57,7 +57,7 @@ class Texts:
 
     Args:
         batch: the prompts.
-        tokenizer: whose end tokens end a text, and whose padding fills the rows.
+        tokenizer: the tokenizer whose end tokens end a text, and whose padding fills the rows.
         utf8: what keeps the texts valid UTF-8, or None where any token may follow.
     """
 
@@ -129,8 +129,8 @@ def sample(
         engine: opens the session.
         batch: the prompts.
         spec: how to choose.
-        texts: of this batch; the caller may tell it to stop some.
-        states: of each row's form, or None.
+        texts: the texts of this batch; the caller may tell it to stop some.
+        states: the states of each row's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
         logprobs: whether the log-probabilities are wanted; without them, fewer logits may be needed.
     """

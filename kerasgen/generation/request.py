@@ -33,7 +33,7 @@ class Request:
         stop: strings at which a text ends.
         prompts: token ids of each text's beginning, the start token with them.
         limits: tokens that each text may have in all.
-        seeds: of each text's random numbers.
+        seeds: the seeds of each text's random numbers.
         states: where each text stands in its form, or None where there is no form.
         utf8: what keeps the texts valid UTF-8, or None where an automaton does, every token does, or nothing shall.
         repeats: for each text how often its prompt came before; None where these prompts are all there are.
@@ -83,9 +83,9 @@ def make_request(
     """Return the request of a call.
 
     Args:
-        space: whose tokenizer the ids are of.
+        space: the text space whose tokenizer made the ids.
         prompts: token ids without the start token.
-        config: of the call, its sampler with it.
+        config: the config of the call, its sampler with it.
         offset: where these prompts stand among more.
         logprobs: whether each token's log-probability is wanted.
 

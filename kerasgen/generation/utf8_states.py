@@ -16,7 +16,7 @@ class Utf8States:
     """States of several texts, in any arrangement.
 
     Args:
-        masks: of the tokenizer.
+        masks: the masks of the tokenizer.
         states: int of any shape.
     """
 

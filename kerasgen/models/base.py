@@ -31,7 +31,7 @@ class LanguageModel:
     Args:
         causal_lm: a `keras_hub.models.CausalLM`, or None where KerasHub has no class that can hold the model. Its
             `preprocessor` is for those who take it out of here; nothing else uses it, and it may be None.
-        tokenizer: whose `vocabulary_size` is at most the model's.
+        tokenizer: the tokenizer whose `vocabulary_size` is at most the model's.
         source: how to ask for the model again, such as `"starter"` or `"hub:preset=gpt2_base_en"`.
         metadata: what else is known (licence, model card, figures), as JSON could hold it.
         container: a `kerasgen.models.container.Container` that holds the weights where `causal_lm` is None.

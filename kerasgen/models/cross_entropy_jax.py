@@ -62,7 +62,7 @@ def weighted_loss(
         weights: float32 `(tokens,)`.
         chunk: tokens whose logits are held at once.
         table_gradient: whether the table is trained.
-        soft_cap: of the logits, or None.
+        soft_cap: the soft cap of the logits, or None.
     """
     return _walk(hidden, table, targets, weights, chunk, soft_cap, gradients=False, table_gradient=False)[:2]
 

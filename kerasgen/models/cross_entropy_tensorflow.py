@@ -26,7 +26,7 @@ def weighted_loss(
         weights: float32 `(tokens,)`.
         chunk: tokens whose logits are held at once.
         table_gradient: whether the table is trained.
-        soft_cap: of the logits, or None.
+        soft_cap: the soft cap of the logits, or None.
     """
     table = tf.convert_to_tensor(table)  # a variable would be watched apart from the function's arguments
     if not table_gradient:

@@ -39,10 +39,10 @@ class StoredTensor:
     """Where a file holds a tensor.
 
     Args:
-        name: of the tensor.
+        name: the name of the tensor.
         kind: its type, as `gguf` names it, such as `"Q8_0"`.
-        shape: of the numbers, rows first.
-        offset: of its first byte in the file.
+        shape: the shape of the numbers, rows first.
+        offset: the offset of its first byte in the file.
         size_bytes: how many bytes it has.
     """
 
@@ -57,7 +57,7 @@ class GgufFile:
     """An open GGUF file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Attributes:
         says: what the file says by key: numbers, texts, lists of texts, and arrays of numbers.

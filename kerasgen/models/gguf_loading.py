@@ -33,7 +33,7 @@ def load(path: Path, *, source: str, metadata: Mapping[str, Any] | None = None) 
     """Return the model in a GGUF file, with float32 weights and the file's tokenizer.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         source: how to ask for the model again.
         metadata: what else is known about it.
 

@@ -70,7 +70,7 @@ class GgufVocabulary:
         types: GGUF's type of each token.
         merges: `"left right"`, the first merged first.
         settings: kind of the tokenizer, ids of special tokens and whether a text gets a start token, by GGUF's keys.
-        scores: of each token, where the one with the highest is merged first; none where there are merges.
+        scores: the score of each token, where the one with the highest is merged first; none where there are merges.
     """
 
     tokens: list[str]

@@ -34,11 +34,11 @@ class Dataset(NamedTuple):
     """A dataset that was looked at and found plain.
 
     Args:
-        shape: of its numbers.
+        shape: the shape of its numbers.
         is_plain: float16 or float32, little-endian, in one piece: nothing else is needed to read it.
         handle: h5py's.
-        offset: of its first byte in the file, if it is in one piece and not empty.
-        size_bytes: of its numbers.
+        offset: the offset of its first byte in the file, if it is in one piece and not empty.
+        size_bytes: the size of its numbers in bytes.
     """
 
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ class WeightsFile:
     """An open file, of which every object has been looked at.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         ModelFormatError: it is no HDF5 file, is damaged, or holds something else than plain numbers.
@@ -77,7 +77,7 @@ class WeightsFile:
 
         Args:
             name: its path in the file, such as `"layers/dense/vars/0"`.
-            shape: that it must have. Nothing is allocated for a dataset of another one.
+            shape: the shape that it must have. Nothing is allocated for a dataset of another one.
 
         Raises:
             ModelFormatError: there is no such dataset, or it has another shape or isn't float16 or float32.

@@ -20,7 +20,7 @@ def writing(path: Path) -> Iterator[Hdf5File]:
     """Yield a new file for `h5py.File(file, "w")` or Keras's `save_weights(file)`; a failed one is removed.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         OSError: something of it could not be written.
@@ -38,7 +38,7 @@ class Hdf5File(io.BytesIO):
     """What `writing` yields. Keras takes paths and `BytesIO` objects, and this is one of them by name alone.
 
     Args:
-        path: that the file tells Keras.
+        path: the path that the file tells Keras.
         raw: the file, open and without a buffer.
     """
 

@@ -28,7 +28,7 @@ def record(directory: Path, about: Mapping[str, Any] | None = None) -> None:
     """Write the digests of weights and tokenizer into the `metadata.json` of a preset that is being written.
 
     Args:
-        directory: of the preset.
+        directory: the directory of the preset.
         about: what else is known of the model, as JSON can hold it.
     """
     path = directory / METADATA_FILE
@@ -60,7 +60,7 @@ def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> N
     """Compare the files of a preset with the digests that were written with them, if there are any.
 
     Args:
-        directory: of the preset.
+        directory: the directory of the preset.
         weights: whether to compare files of weights.
         tokenizer: whether to compare the other files.
 

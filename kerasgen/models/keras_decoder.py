@@ -23,7 +23,7 @@ class KerasDecoder:
             projection has a `_kernel`, `(in, out)` or with heads apart, a `bias` or None, and perhaps Keras's adapter;
             a norm has a `gamma` or a `scale`, and perhaps a `beta` or a `bias`; a table is called with ids.
         backbone: KerasHub's that holds them, or None where a `Container` does.
-        architecture: of that backbone.
+        architecture: the architecture of that backbone.
     """
 
     config: DecoderConfig

@@ -68,7 +68,7 @@ def prepared(
 
     Args:
         config: the decoder's.
-        index: of the layer.
+        index: the index of the layer.
         layer: its parts.
         projected: queries, keys and values side by side, `(rows, columns)`.
         rotation: what `rotations` says of the layer's positions, or None where they are none.
@@ -102,7 +102,7 @@ def attend(config: DecoderConfig, index: int, together: Any, segment_ids: Any, s
 
     Args:
         config: the decoder's.
-        index: of the layer.
+        index: the index of the layer.
         together: queries, keys and values of `prepared` side by side, `(batch * length, columns)`.
         segment_ids: int32 `(batch, length)`.
         sinks: a further score of each query head, `(heads,)`, or None.

@@ -108,8 +108,8 @@ def check_all_read(directory: Path, backbone: Any) -> None:
     KerasHub reads those that the model asks for. A file of more of them is another model's: one of more layers.
 
     Args:
-        directory: of the preset; a remote one's files are not looked at.
-        backbone: that was read.
+        directory: the directory of the preset; a remote one's files are not looked at.
+        backbone: the backbone that was read.
 
     Raises:
         ModelFormatError: the file holds more.

@@ -33,7 +33,7 @@ def byte_level(directory: Path, family: ByteLevelTokens | None) -> ByteLevelBPE:
     """Return the tokenizer whose files lie in a preset's directory.
 
     Args:
-        directory: of the preset.
+        directory: the directory of the preset.
         family: of the model; None for one whose preset has settings of its tokenizer beside KerasHub's files.
 
     Raises:
@@ -55,9 +55,9 @@ def write(tokenizer: ByteLevelBPE, directory: Path, family: ByteLevelTokens | No
     """Write what KerasHub's files lack of a tokenizer, and read it back as the preset's reader will.
 
     Args:
-        tokenizer: of the model.
-        directory: of the preset, in which KerasHub's files lie, if it has written any.
-        family: of the model, or None as in `byte_level`.
+        tokenizer: the tokenizer of the model.
+        directory: the directory of the preset, in which KerasHub's files lie, if it has written any.
+        family: the family of the model, or None as in `byte_level`.
 
     Raises:
         ModelError: what comes back is not this tokenizer.

@@ -36,7 +36,7 @@ class Tensors(ExitStack):
     Args:
         preset: a directory or hub address.
         prefixes: taken off a tensor's name, the first one that fits.
-        other_names: of parts, and what they are called here.
+        other_names: the other names of parts, and what they are called here.
 
     Raises:
         ModelFormatError: a file is damaged or missing, or two tensors have one name.

@@ -42,7 +42,7 @@ def read(
 
     Args:
         preset: a directory or hub address.
-        family: of the model, if it is one whose texts GPT-2's byte-level BPE reads.
+        family: the family of the model, if it is one whose texts GPT-2's byte-level BPE reads.
         config: the content of its `config.json`.
         keras_hub: returns KerasHub's tokenizer of the same files. A tokenizer of another kind than byte-level BPE
             remembers it where it gives the same ids, so that KerasHub's preprocessor and presets can hold it.

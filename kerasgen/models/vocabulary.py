@@ -45,7 +45,7 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
     weight stays. Over texts whose pieces stay the same, the hidden states stay the same too.
 
     Args:
-        model: of a family that `can_adapt` knows, without adapters.
+        model: the model of a family that `can_adapt` knows, without adapters.
         adapted: the new tokenizer and where its ids come from.
         record: what is written into `model.metadata["vocabulary"]`.
 

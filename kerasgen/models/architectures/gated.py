@@ -105,7 +105,7 @@ def read(
     """Return the description of a decoder from transformers' settings, or from what `of_keras_hub` makes of others.
 
     Args:
-        name: of the architecture.
+        name: the name of the architecture.
         settings: checked, with its `rotary` positions.
         norm: the kind of all norms.
         bias: whether queries, keys and values have one, and the output has none; None for what `attention_bias` says
