@@ -92,7 +92,7 @@ def generate(
     def written(prompt: str, continuation: Continuation) -> Any:
         # Where `bad_words` leave nothing that completes a character, a text ends within it.
         ended = continuation.finished and request.utf8 is None
-        begins = not prompt and constraint is None  # a form says itself whether a space comes first
+        begins = not prompt and constraint is None  # a constraint decides itself whether a space comes first
         text = write(tokenizer, continuation.token_ids, ended=ended, stop=request.stop, begins=begins)
         if constraint is not None and not continuation.finished:
             guided.check(constraint, prompt, text)
@@ -184,7 +184,7 @@ def stream(
     request = make_request(model, encode_prompts(model.tokenizer, [text], config.allowed_special), config)
     decoder = engine_registry.resolve(model, config.engine, longest=request.limits[0])
     (batch,) = request.batches()
-    # Here and not at the first piece, for it says whether there is a loop for the sampler.
+    # Called here and not at the first piece, because it raises if no loop fits the sampler.
     steps = batch_decoding.choices(
         decoder, batch, spec, loops.Texts(batch, decoder.tokenizer, request.utf8), request.states, logprobs=False
     )

@@ -80,7 +80,7 @@ class _Search:
         shape = (len(self.live), 1 if generated == 1 else width)
         utf8 = None if self.utf8 is None else self.utf8.of(np.s_[:, : shape[1]])
         if self.states is None and self.constraints.are_none:
-            # Of one text no more can be among the best than these, whatever the groups before have taken.
+            # One text can't have more candidates than these among the best, whatever earlier groups have taken.
             count = min(2 * self.size + (width if spec.num_beam_groups > 1 else 0), self.vocabulary_size)
             logprobs, ids = _candidates(self.session, count, spec.temperature, utf8)
             wide = np.broadcast_to(ids.astype(np.int64).reshape(*shape, -1), (shape[0], width, count))
@@ -97,8 +97,8 @@ class _Search:
         masked = self.constraints.apply(logits, texts, lengths, states, utf8 if states is not None else None)
         masked_logprobs = arithmetic.log_softmax(np, masked)
         if utf8 is not None and states is None:
-            # Texts are ranked by what the model gives them, so what may not follow goes after the sum over all. Where
-            # nothing else may, as under `bad_words`, the text ends.
+            # Texts are ranked by the model's own probabilities, so forbidden tokens are masked after the softmax. If no
+            # token is left, as may happen under `bad_words`, the text ends.
             whole = np.where(utf8.allowed(), masked_logprobs, -np.inf)
             stuck = np.isneginf(whole).all(axis=1)
             whole[stuck, self.ends[0]] = masked_logprobs[stuck, self.ends[0]]

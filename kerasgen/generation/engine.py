@@ -177,7 +177,7 @@ def highest_of(
     """Return the ids of each row's `count` likeliest tokens, of those allowed if not all are; the likeliest first."""
     ids: npt.NDArray[np.integer[Any]] = selection.highest_places(np, logits, count)
     if allowed is not None:
-        # Most rows' likeliest tokens may follow, and then no mask is laid over the whole vocabulary.
+        # Mostly the likeliest tokens are allowed, and then the whole vocabulary needs no mask.
         wrong = ~np.take_along_axis(allowed, ids, axis=-1).all(axis=-1)
         if wrong.any():
             masked = np.where(allowed[wrong], logits[wrong], -np.inf)
@@ -199,7 +199,7 @@ def check_finite(logits: npt.NDArray[Any]) -> None:
     Raises:
         GenerationError: NaN or +inf is among them.
     """
-    # One pass says yes: a maximum is NaN where any is, and +inf where one is.
+    # One pass suffices: the maximum is NaN if any value is, and +inf if one is.
     if not (logits.max(axis=-1) < np.inf).all():
         raise not_finite()
 

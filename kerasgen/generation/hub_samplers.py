@@ -74,7 +74,7 @@ def run(model: LanguageModel, batches: Iterator[Batch], sampler: Any) -> Iterato
         for batch in batches:
             padded = batch.padded(int(batch.limits.max()), end)
             mask = np.arange(padded.shape[1]) < batch.lengths[:, None]
-            # KerasHub takes an end token after the prompt for the end of a text, though it were padding.
+            # KerasHub reads an end token after the prompt as the end of the text, even where it is padding.
             inputs = {"token_ids": np.where(mask, padded, int(end == 0)), "padding_mask": mask}
             outputs = function({key: ops.convert_to_tensor(value) for key, value in inputs.items()}, ends)
             token_ids = ops.convert_to_numpy(outputs["token_ids"])

@@ -109,7 +109,7 @@ class JaxEngine:
         knowing = ("choose ", "steps ")  # graphs that hold the end token
         compiled = list(self._compiled.items())
         other._compiled = {name: call for name, call in compiled if not str(name).startswith(knowing)}
-        return self._ending.setdefault(end_token_id, other)  # complete before another thread may have it
+        return self._ending.setdefault(end_token_id, other)  # complete before another thread can get it
 
     def replace(self, weights: Weights) -> None:
         """Go on with other weights of the same shape; what was read with the old ones is forgotten."""
@@ -170,7 +170,7 @@ class JaxEngine:
                 self.compilations += 1  # runs when a graph is traced, and not when it is called
                 return function(*arguments)
 
-            # Of two threads that come here at once the first is kept, so that a graph is compiled once.
+            # If two threads arrive at once, the first one's function is kept, so that a graph is compiled once.
             call = self._compiled.setdefault(
                 name, jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
             )

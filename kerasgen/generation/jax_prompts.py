@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kerasgen.decoder.jax import Cache
 
-# Fewer tokens are read again sooner than they are found and copied.
+# Fewer tokens are faster to read again than to find and copy.
 _WORTH_IT = 8
 
 

@@ -66,7 +66,7 @@ class JaxSession:
         self._seen: Any = None
         self._pending: Any = None
         place = {prompt: n for n, prompt in enumerate(distinct)}
-        # Where each row lies, and where its logits do: beams go on without their logits being moved.
+        # The slot of each row, and that of its logits: beams continue without moving their logits.
         self._slots: Indices = np.array([place[tuple(prompt)] for prompt in prompts])
         self._rows = self._opened = self._slots
         if len(distinct) < len(prompts):
@@ -307,7 +307,7 @@ class JaxSession:
         if needed <= length:
             return
         slots = self._prompts * self._branches
-        # Of few texts the places ahead cost less than the graph of another length does.
+        # For few texts, unused places cost less than compiling a graph of another length.
         ahead = min(rounded(self._most, _SHORTEST_GENERATED), _PLACES // slots)
         longer = rounded(needed, max(_SHORTEST_GENERATED, rounded(ahead)))
         if self._generated is None:

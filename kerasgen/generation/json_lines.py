@@ -70,7 +70,7 @@ def write_lines(
     file = _PartialFile(place, digest)
     with _alone(place):
         _write(file, prompts, run, skip, chunk_size, overwrite, progress)
-    file.forget()  # the last of all acts: after a kill before it, the same call returns the path
+    file.forget()  # the last step: after a kill just before it, the same call returns the path
     return place
 
 
@@ -174,7 +174,7 @@ class _PartialFile:
                 f"{self._state} can't be read: {cause}. Remove it and {self._partial.name} to begin anew."
             ) from cause
         if self._named:
-            # The run that wrote it was killed between the last two things that it does, and this one may be the same.
+            # The run that wrote it was killed between its last two steps, and this run may be the same one.
             if not state or self._path.stat().st_size != size:
                 raise self._in_the_way()
             return self._begun
@@ -195,7 +195,7 @@ class _PartialFile:
     def _begin_anew(self) -> None:
         """Remove what another run left half done; the file that it was to replace stays."""
         try:
-            self._state.unlink(missing_ok=True)  # first: lines without a state count as nothing
+            self._state.unlink(missing_ok=True)  # first, because lines without a state don't count
             self._partial.unlink(missing_ok=True)
         except OSError as cause:
             raise GenerationError(f"{self._partial} can't be removed: {cause}") from cause

@@ -33,7 +33,7 @@ from kerasgen.samplers.base import TokenSampler, max_candidates_of
 from kerasgen.samplers.lookahead import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
-# Steps of the blocks of a text: a first piece comes at once, and later ones cost one hand-over for so many tokens.
+# Steps per block of a text: the first piece comes at once; later blocks cost one hand-over for that many tokens.
 _BLOCKS = (1, 2, 4, 8)
 
 

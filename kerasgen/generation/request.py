@@ -108,7 +108,7 @@ def make_request(
         repeats = [count * copies + copy for count in repeats for copy in range(copies)]
     constraint: Any = config.constraint
     states = guided.begin(space, with_start, limits, constraint)
-    # An automaton's form is one of characters; of another's states nobody knows. No mask comes to KerasHub's samplers.
+    # An automaton already accepts whole characters only; other states are unknown. KerasHub's samplers take no mask.
     is_whole = constraint is not None and type(constraint).begin is Constraint.begin
     masked = config.valid_utf8 and not is_whole and not is_hub_sampler(spec)
     utf8 = utf8_masks.masks_of(space.tokenizer) if masked else None

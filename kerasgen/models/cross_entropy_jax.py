@@ -109,7 +109,7 @@ def _walk(
     table = table.astype(hidden.dtype)
     vocabulary_size = table.shape[0]
     short = -tokens % chunk
-    # Real targets first: what follows them weighs nothing and is not computed.
+    # Real targets first: the rest has weight 0 and is not computed.
     order = jnp.argsort(weights == 0, stable=True)
     sorted_hidden = jnp.pad(hidden[order], ((0, short), (0, 0)))
     sorted_targets = jnp.pad(targets[order], (0, short))

@@ -56,8 +56,8 @@ def _walk(
     vocabulary_size = table.shape[0]
     if vocabulary_size % ALIASED == 0:
         table = tf.pad(table, [[0, APART], [0, 0]])
-    # Real targets alone: what weighs nothing is not computed. Chunks are alike, and of few sizes: for each that comes
-    # up, XLA compiles its loop anew. What fills them up is the first row, at no weight.
+    # Only real targets: targets of weight 0 are not computed. Chunks have equal and few sizes, because XLA compiles
+    # its loop for each size. The first row, at weight 0, fills up the last chunk.
     real_places = tf.cast(tf.where(weights > 0)[:, 0], tf.int32)
     count = tf.size(real_places)
     chunks = (count + chunk - 1) // chunk

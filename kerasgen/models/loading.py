@@ -134,7 +134,7 @@ def fetched(repository: str, name: str) -> Path:
 def _load_remote(preset: str, *, hub: str) -> LanguageModel:
     from keras_hub.src.utils.preset_utils import load_json
 
-    # Every remote format has a config.json: whether it can be had says whether the hub can be reached.
+    # Every remote format has a config.json, so fetching it shows whether the hub can be reached.
     try:
         with _retrying_quietly():
             config = load_json(preset)

@@ -117,7 +117,7 @@ def attend(config: DecoderConfig, index: int, together: Any, segment_ids: Any, s
     value = ops.reshape(together[:, second:], (batch, length, shared, size))
     scores = ops.cast(ops.einsum("bqkgd,bskd->bkgqs", query, key), "float32") * attention.score_scale
     scores = soft_cap(ops, scores, attention.soft_cap)
-    # A document's tokens stand side by side, so that in a row they are as far apart as in the document.
+    # A document's tokens are contiguous, so their distances in a row are those in the document.
     places = ops.arange(length)
     behind = ops.expand_dims(places, 1) - ops.expand_dims(places, 0)  # (queries, keys)
     if isinstance(kind, AlibiPositions):

@@ -20,7 +20,7 @@ def main() -> None:
     from kerasgen.runtime import job as jobs
 
     job = jobs.read()
-    # Its threads wait for each other without resting: where something else runs on a core, all of them are slow.
+    # Its threads busy-wait for each other: if another process holds one core, all of them are slow.
     threads = max((os.cpu_count() or 2) // 2, 1)
     began = time.perf_counter()
     model = LlamaCpp(

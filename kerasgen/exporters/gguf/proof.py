@@ -245,7 +245,7 @@ def _run_by_llama_cpp(
     answer = worker.run("kerasgen.exporters.gguf.llama_cpp_worker", job)
     _check_modules(answer)
     encoded = [tokenizer.encode(text) for text in asked.texts]
-    # llama.cpp's server tells the space that encoding put before a text.
+    # llama.cpp's server returns the space that encoding put before a text.
     before = " " if tokenizer.strips_first_space else ""
     # One request has one number of new tokens, and a text that comes to an end token stops there.
     fewest, special = min(asked.counts), set(tokenizer.special_tokens.values())
@@ -253,7 +253,7 @@ def _run_by_llama_cpp(
     together = asked.likeliest(read, asked.prompts, answer["together"], stopped)
     wanted = asked.likeliest(read, asked.prompts, answer["ids"], asked.counts)
     there = says[[length - 1 for length in lengths]]
-    # What its float32 takes for impossible is told as -3e38.
+    # The server returns -3e38 where its float32 probability is 0.
     llama_cpp_says = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
     likeliest, behind = _choices(reference, asked.prompts * 2, answer["ids"] + answer["together"])
     limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
@@ -280,7 +280,7 @@ def _run_by_llama_cpp(
         "text_equal": figures["text_equal"],
         "new_tokens": list(map(len, answer["ids"])) == asked.counts
         and all(len(ids) == fewest or ids[-1] in special for ids in answer["together"]),
-        # Where near equals were taken otherwise, the text that should end is another one.
+        # If a near tie was resolved differently, the text to be ended is a different one.
         "ended_equal": figures["ended_equal"] or not figures["greedy_equal"],
         **{name: figures[name] <= limit for name, limit in limits.items()},
     }

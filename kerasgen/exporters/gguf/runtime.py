@@ -23,9 +23,9 @@ from kerasgen.tokens.base import Tokenizer
 
 _READ_AT_ONCE = 128  # tokens of a prompt
 _LONGEST = 4096  # tokens of a text: llama.cpp takes the memory of its keys and values when it begins
-_SEEDS = 2**32 - 1  # llama.cpp's; the highest asks it for one of its own
+_SEEDS = 2**32 - 1  # of llama.cpp; the highest value means a random seed
 _STRIDE = 0x9E3779B1  # odd, so that no two places of a text have one seed
-_AHEAD = 8  # tokens that are asked for at once at the least, though the first may begin a character
+_AHEAD = 8  # fewest tokens to request at once, although the first may begin a character
 _RAISED = 1000.0  # added to a logit: the others' probabilities become 0, and what float32 loses of it is 6e-5
 
 
@@ -62,7 +62,7 @@ class GgufRuntime(Runtime):
         generated = []
         for prompt in prompts:
             text = [*([] if start is None else [start]), *map(int, prompt)]
-            # Given several times, a prompt gets as many different draws, and the same ones alone and among others.
+            # A repeated prompt gets different draws, and the same ones alone and in a batch.
             settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
             masks = masks_of(self.tokenizer) if config.valid_utf8 else None
             if masks is None:

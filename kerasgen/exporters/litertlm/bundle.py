@@ -13,7 +13,7 @@ from kerasgen.errors import ExportError
 from kerasgen.files import temporary
 
 _JSON, _MODEL = "HF_Tokenizer_Zlib", "SP_Tokenizer"
-_SIZE_BYTES = 8  # before the compressed tokenizer stands how long it is uncompressed
+_SIZE_BYTES = 8  # the tokenizer's uncompressed length, before its compressed bytes
 
 
 def write(tflite: Path, tokenizer: Path, about: Mapping[str, Any], target: Path) -> None:

@@ -59,7 +59,7 @@ class LiteRtLmExporter(Exporter):
     held_out_text: str | None = None
 
     def __post_init__(self) -> None:
-        # It checks what both take, and makes one value of what can be written in several ways.
+        # The TFLite exporter checks the shared settings and normalizes their spellings.
         object.__setattr__(self, "prefill_lengths", self._tflite().prefill_lengths)
 
     def _tflite(self) -> TFLiteExporter:

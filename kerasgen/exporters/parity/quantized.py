@@ -22,8 +22,8 @@ _READ = 160  # tokens of the probe text that are read one by one
 _MOST_READ = 1024  # of a held-out text
 _FURTHER = 6  # tokens that are read one by one after a prefill, and by each beam
 _BRANCHES = 3
-# Signatures of one file add in other orders, which now and then rounds an activation to another of its 255 steps: they
-# are apart a little, and in a deep model more, but never as far as the rounded weights are from the model.
+# Signatures of one file add in different orders, so an activation may be rounded to another of its 255 steps. They
+# differ a little, more in deep models, but always less than the rounded weights differ from the model.
 _SHARE = 0.5
 Logits = npt.NDArray[np.float64]
 

@@ -32,7 +32,7 @@ def candidates(
         Float64 log-probabilities and int32 ids, `(batch, num_beams, count)`, the likeliest first.
     """
     logprobs = utf8.masked(arithmetic.log_softmax(xp, logits / temperature), states)
-    # Of one text no more can be among the best than these.
+    # One beam can't contribute more candidates than these to the best.
     logprobs, ids = arithmetic.top(xp, logprobs, min((1 + ends) * num_beams, vocabulary_size))
     shape = (-1, num_beams, logprobs.shape[-1])
     return tf.reshape(tf.cast(logprobs, tf.float64), shape), tf.reshape(ids, shape)

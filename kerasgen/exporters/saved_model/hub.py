@@ -35,7 +35,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
 
     def __init__(self, causal_lm: Any, *, vocabulary_size: int, max_sequence_length: int, pad_token_id: int) -> None:
         super().__init__()
-        # A module saves what its attributes lead to; a model's variables would be saved a second time, as its own.
+        # A module saves everything that its attributes reach; a model attribute would save its variables twice.
         self._model: Callable[[], Any] = lambda: causal_lm
         self._kept = [variable.value for variable in causal_lm.weights]
         self._size = vocabulary_size
@@ -115,7 +115,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
             ) -> tuple[beam_search.Beams, Any, Any, Any, Any, Any, Any]:
                 logits, _, after = following(texts, cache, index)
                 waits = index < lengths
-                # What a row computes while it waits, or when it is over, is thrown away.
+                # Results of waiting and finished rows are discarded.
                 generated = tf.clip_by_value(index - lengths + 1, 1, most)
                 active = tf.logical_not(tf.logical_or(waits, over))
                 state, parents, ended = beams.step(

@@ -67,7 +67,7 @@ class SavedModelRuntime(Runtime):
             if missing:
                 raise ValueError(f"it holds no signature for the sampler {missing[0]!r}")
             graph_settings: dict[str, Any] = json.loads(self._module.settings().numpy())
-            # What a load leaves for its end calls functions of TensorFlow that are no more when Python has gone.
+            # Else the loaded module's finalizers call TensorFlow functions that no longer exist at Python's end.
             atexit.register(_let_go, weakref.ref(self))
         except Exception as cause:  # damaged files end in errors of every kind
             raise ModelFormatError(f"{path} can't be loaded as a SavedModel; export it again. {cause}") from cause

@@ -31,7 +31,7 @@ class GraphTokenizer(tf.Module):  # type: ignore[misc]
         for rank, merge in enumerate(tokenizer.merges):
             left, right = merge.split(" ")
             ranks[ids[left] * self._size + ids[right]] = (rank, ids[left + right])
-        # A pair that no text holds stands for an empty list, which can't be searched.
+        # An empty list can't be searched, so a pair that no text holds stands in.
         ranked_pairs = sorted((pair, *value) for pair, value in ranks.items()) or [(-1, _NEVER, 0)]
         self._pairs = np.array([pair for pair, _, _ in ranked_pairs], np.int64)
         self._ranks = np.array([rank for _, rank, _ in ranked_pairs], np.int32)

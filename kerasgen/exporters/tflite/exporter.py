@@ -190,7 +190,7 @@ class TFLiteExporter(Exporter):
         from kerasgen.exporters.tflite.estimates import COUNT
 
         if config.head_bias or config.logit_scale != 1.0 or config.logit_soft_cap is not None:
-            return 0  # the bound of an estimate is that of a product alone
+            return 0  # the error bound holds for a plain product only
         count = (COUNT if self.quantize == "float32" else 0) if self.shortlist is None else self.shortlist
         return count if count * 4 <= config.vocabulary_size else 0
 

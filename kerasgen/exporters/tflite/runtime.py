@@ -146,13 +146,13 @@ class LiteRtEngine:
             # XNNPACK makes its file where it is missing, in place; whoever mapped half of one would read half.
             with contextlib.ExitStack() as stack:
                 if weight_cache is not None:
-                    with contextlib.suppress(OSError):  # it is there already, where nothing can be written
+                    with contextlib.suppress(OSError):  # an existing file may be in a read-only place
                         stack.enter_context(locking.locked(weight_cache, wait=True))
                 with quietly():
                     self._compiled = CompiledModel.from_file(
                         str(path), environment=_environment(), options=Options(cpu_options=options)
                     )
-                    # A process's first write brings an environment of LiteRT's own, which it takes down at the end.
+                    # A process's first write would create LiteRT's own environment, which LiteRT destroys at the end.
                     self._compiled.create_input_buffer_by_name(DECODE, "tokens").write(np.zeros((1, 1), np.int32))
                 at_the_end()
         except Exception as cause:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from kerasgen.exporters.tflite.runtime import LiteRtEngine
 
 _MASKED = np.float32(-1e9)
-# A shortlist that fails costs a third more than all logits and saves a fifth where it holds: when so many steps more
-# failed than held, it is left.
+# A shortlist that fails costs a third more than all logits; one that holds saves a fifth. After this many more failures
+# than successes, it is given up.
 _MOST_FAILED = 16
 
 
@@ -47,7 +47,7 @@ class Tree:
         self.past[np.arange(len(tokens)), slots] = True
         chunks = []
         for first in range(0, len(tokens), width):
-            # A chunk that is not full repeats its first text: what is written twice is the same.
+            # An incomplete chunk repeats its first text, which writes the same values twice.
             rows = np.arange(first, first + width)
             rows[rows >= len(tokens)] = first
             chunks.append(

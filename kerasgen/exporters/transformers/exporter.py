@@ -182,7 +182,7 @@ class TransformersExporter(Exporter):
             "peak_bytes": answer["peak_bytes"],
             "modules": answer["modules"],
         }
-        if self.dtype != "float32":  # rounded weights choose otherwise between near equals, and these are what counts
+        if self.dtype != "float32":  # the file holds rounded weights, which resolve near ties differently
             own = comparison.greedily(unrounded, tokenizer, prompts, answer, counts)
             figures["like_the_unrounded_model"] = own["greedy_equal"]
         comparison.require(figures, "What was written does otherwise than the model", tolerance=TOLERANCE[self.dtype])

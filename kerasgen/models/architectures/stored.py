@@ -54,7 +54,7 @@ def read(directory: Path) -> StoredDecoder | None:
             if read != file.datasets.keys():  # weights that this decoder would not compute with
                 return None
         tokenizer = preset_tokenizers.byte_level(directory, tokens)
-    except Exception:  # of whatever kind: KerasHub reads the same files next, and tells what is wrong with them
+    except Exception:  # of any kind: KerasHub reads the same files next, and reports what is wrong with them
         return None
     return StoredDecoder(config, weights, tokenizer) if tokenizer.vocabulary_size <= config.vocabulary_size else None
 
