@@ -19,6 +19,7 @@ _STEPS: Final = {
     "post_processor": "processors",
     "decoder": "decoders",
 }
+_PLACES: Final = ("lstrip", "rstrip", "single_word")
 _ONLY = "Only byte-level BPE that cuts text by one regular expression can be read"
 
 
@@ -37,6 +38,9 @@ def read(path: Path) -> Contents:
 def is_byte_level(path: Path) -> bool:
     """Return whether a `tokenizer.json` describes a byte-level BPE that `read` reads.
 
+    One whose special tokens take the blanks beside them, or stand for single words alone, is none: `ByteLevelBPE`
+    finds the names of its special tokens as they are written.
+
     Raises:
         TokenizerError: it can't be read.
     """
@@ -46,6 +50,10 @@ def is_byte_level(path: Path) -> bool:
     model, whole = content.get("model"), {**content, "truncation": None, "padding": None}  # what these do, `read` says
     if not isinstance(model, dict) or _why_not_byte_level(whole) is not None or _pretokenization(content) is None:
         return False
+    entries = content.get("added_tokens")
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and entry.get("special") and any(entry.get(flag) for flag in _PLACES):
+            return False
     ids = model.get("vocab")
     return not model.get("unk_token") or not isinstance(ids, dict) or BYTE_OF_CHARACTER.keys() <= ids.keys()
 

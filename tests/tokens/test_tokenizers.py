@@ -19,6 +19,7 @@ import kerasgen as kg
 from kerasgen.errors import ModelFormatError
 from kerasgen.exporters.parity import comparison
 from kerasgen.generation.keras_engine import KerasEngine
+from kerasgen.models import transformers_tokenizers
 from kerasgen.models.hub import Hub
 from kerasgen.models.saving import save_preset
 from kerasgen.tokens.added_tokens import AddedToken
@@ -225,6 +226,18 @@ class TestOtherKinds:
         assert tokenizer.end_token == "<|endoftext|>"  # GPT-2's, where no file says one
         for text in ("A e\u0301 12 3 <|endoftext|>", " a  b", "", *(f"a {token.content}b" for token in ORDINARY)):
             assert tokenizer.encode(text) == theirs.encode(text).ids
+
+    @pytest.mark.one_backend
+    @pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
+    def test_special_tokens_that_are_allowed_take_the_blanks_that_they_say(self, flag: str, tmp_path: Path) -> None:
+        """As those of Phi-4 do."""
+        theirs = rust()
+        theirs.add_special_tokens([RustToken("<|im_start|>", special=True, **{flag: True})])
+        theirs.save(str(tmp_path / "tokenizer.json"))
+        (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}', encoding="utf-8")
+        tokenizer = transformers_tokenizers.read(str(tmp_path), None, {}, lambda: None)
+        for text in ("a <|im_start|>  user", "a<|im_start|>user<|im_start|>", " <|im_start|> <|endoftext|> b"):
+            assert tokenizer.encode_with_special(text, "all") == theirs.encode(text).ids
 
 
 class TestRefused:
