@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from kerasgen.decoder import positions
+from kerasgen.decoder import jax_experts, positions
 from kerasgen.decoder.arithmetic import activate, attention_weights, expert_shares, gated, normalize, soft_cap
-from kerasgen.decoder.block import DOWN, GATE_UP, ROUTER, UP, Roles, block, shared_expert
+from kerasgen.decoder.block import ROUTER, Roles, block, shared_expert
 from kerasgen.decoder.config import (
     AlibiPositions,
     DecoderConfig,
@@ -209,24 +209,16 @@ class _Hooks(ABC):
         return hidden
 
     def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        """The sum of what each token's likeliest experts make of it, by their shares; all of them are computed."""
+        """The sum of what each token's likeliest experts make of it, by their shares."""
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
         shares, _, _ = expert_shares(XP, self.project(hidden, layer, ROUTER).T, settings)  # (rows, experts)
-        roles = GATE_UP if part.gated else UP
-        total = jnp.zeros_like(hidden)
-        for number in range(settings.num_experts):
-            own = {
-                name: {weight: array[number] for weight, array in layer[name].items()}
-                for name in ("_".join(roles), "down")
-            }
-            made = self.project(self.activate(self.project(hidden, own, roles)), own, DOWN)
-            total = total + shares[:, number] * made
-        if settings.shared_dim:
-            share = jax.nn.sigmoid(self.project(hidden, layer, ("shared_router",)))
-            total = total + share * shared_expert(self._config, layer, hidden, self)
-        return total
+        found = jax_experts.mixed(part, hidden, layer, shares, self.activate)
+        if not settings.shared_dim:
+            return found
+        share = jax.nn.sigmoid(self.project(hidden, layer, ("shared_router",)))
+        return found + share * shared_expert(self._config, layer, hidden, self)
 
     @abstractmethod
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any: ...

@@ -52,7 +52,7 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
         for variable in layer.weights if not layer._layers else ():
             if variable.path.endswith("kernel_codes"):
                 per_token += 4 * prod(layer.quantized_shape)
-            elif variable.path.endswith("kernel") or "lora_kernel" in variable.path:
+            elif _is_multiplied(variable):
                 per_token += prod(variable.shape) * (6 if variable.trainable else 4)
     if model.causal_lm is None:
         config, embedding = model.container.config, model.container.decoder.parts["embedding"]["tokens"]
@@ -65,6 +65,11 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
         table = embedding.input_dim * embedding.output_dim
         per_token += table * (6 if embedding.trainable_variables else 4)
     return float(per_token + 12.0 * layers * width * sequence_length)
+
+
+def _is_multiplied(variable: Any) -> bool:
+    """Whether a variable is a kernel; KerasHub's of all experts are called otherwise, and each token meets them all."""
+    return variable.path.endswith("kernel") or "lora_kernel" in variable.path or len(variable.shape) == 3
 
 
 def peak_memory_bytes() -> int:

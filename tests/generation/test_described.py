@@ -80,3 +80,15 @@ def test_a_text_does_not_pass_the_length_at_which_its_angles_change() -> None:
             session.append(np.array([TOKENS[length]]))
     with pytest.raises(GenerateArgumentError, match=f"more than {turning} tokens.*max_length={turning + 1} at most"):
         engine.open([TOKENS[:turning]], [turning + 2])
+
+
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "qwen2_moe_held"])
+def test_one_text_reads_the_experts_that_it_takes_alone(name: str) -> None:
+    """Of four experts, of which a token takes two: kernels are gathered for one row, and computed all for more."""
+    config = replace(CONFIGS[name], num_layers=1, attention=replace(CONFIGS[name].attention, windows=()))
+    weights = drawn(config)
+    session = JaxEngine(cast(Any, Numbers()), config, prepare(weights)).open([TOKENS[:5]], [20])
+    for length in (6, 7):
+        session.append(np.array([TOKENS[length - 1]]))
+        wanted = NumpyDecoder(config, weights).read(TOKENS[:length])[-1]
+        np.testing.assert_allclose(session.logits()[0], wanted, atol=1e-4, rtol=0)

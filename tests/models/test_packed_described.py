@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from described import CONFIGS, TOKENS, drawn
+from described import BY_LENGTH, CONFIGS, TOKENS, drawn
 
 from kerasgen.decoder import weights as by_name
 from kerasgen.decoder.config import Norm
@@ -32,6 +32,9 @@ SINKS = replace(
     norm=Norm(bias=False),
     norm_placement="after_sum",
 )
+COMPARED = [
+    name if name in TRAITS else pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in BY_LENGTH
+]
 KNOWN = CONFIGS | {"sinks": SINKS}
 LENGTH, FIRST, SECOND = 24, 12, 8
 
@@ -119,6 +122,17 @@ def test_logits_are_those_of_transformers(name: str) -> None:
     ids = np.array([TOKENS], np.int32)
     found = container_of(name)({"token_ids": ids, "padding_mask": np.ones_like(ids)})
     np.testing.assert_allclose(np.asarray(found)[0], LOGITS[name], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_tokens_of_documents_that_share_a_row_cost_what_they_cost_in_transformers(name: str) -> None:
+    """The softmax of its logits; twice the same text, so that the second one's beginning would see the first."""
+    logits = LOGITS[name][: FIRST - 1].astype(np.float64)
+    logsums = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
+    wanted = logsums - logits[np.arange(FIRST - 1), TOKENS[1:FIRST]]
+    found = np.asarray(losses_of(name)(row_of(TOKENS[:FIRST], TOKENS[:FIRST]), training=False))[0]
+    np.testing.assert_allclose(found[: FIRST - 1], wanted, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(found[FIRST : 2 * FIRST - 1], wanted, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", LESS)

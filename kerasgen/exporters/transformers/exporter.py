@@ -263,6 +263,7 @@ def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: R
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
     texts = comparison.encodable(tokenizer, texts_of(tokenizer))
     worker_job = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
+    worker_job["ids"] = tokenizer.vocabulary_size
     progress.plan(_TRANSFORMERS)
     progress.begin(_TRANSFORMERS)
     answer = worker.run("kerasgen.exporters.transformers.transformers_worker", worker_job)

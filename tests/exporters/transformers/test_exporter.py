@@ -186,3 +186,20 @@ def test_transformers_alone_generates_the_same_ids(name, tmp_path, request):
         assert found[f"{what}_equal"], what
     assert not report["parity"]["is_degenerate"] or name != "starter"
     assert json.loads((artefact.path / "config.json").read_text())["model_type"] in ("gpt2", "opt")
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+@needs_transformers
+def test_rows_that_no_token_has_are_not_among_the_proof_s_ids():
+    """A model may have more rows than its tokenizer has ids, and its texts are of those ids alone."""
+    import torch
+    import transformers
+
+    sizes = {"vocab_size": 12, "n_positions": 32, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
+    with torch.no_grad():
+        model.transformer.wte.weight[10] = 50 * model.transformer.wte.weight[1]
+        model.transformer.wte.weight[11] = -50 * model.transformer.wte.weight[1]
+    assert max(transformers_worker.generate(model, [[1, 2]], 6, 0)[0]) >= 10
+    assert max(transformers_worker.generate(model, [[1, 2]], 6, 0, ids=10)[0]) < 10
