@@ -17,7 +17,7 @@ from write_transformers_logits import COMMON, SETTINGS, state
 ROLES = {name: role for role, name in NAMES.items()}
 
 
-def losses(targets: list[str], *, rank_stabilized: bool) -> list[float]:
+def losses(targets: list[str], *, rank_stabilized: bool = False, dora: bool = False) -> list[float]:
     config = CONFIGS["llama"]
     model = transformers.AutoModelForCausalLM.from_config(
         transformers.AutoConfig.for_model("llama", **COMMON, **SETTINGS["llama"])
@@ -25,7 +25,9 @@ def losses(targets: list[str], *, rank_stabilized: bool) -> list[float]:
     model.load_state_dict({name: torch.tensor(array) for name, array in state(config).items()}, strict=False)
     adapted = peft.get_peft_model(
         model,
-        peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, use_rslora=rank_stabilized),
+        peft.LoraConfig(
+            r=RANK, lora_alpha=ALPHA, target_modules=targets, use_rslora=rank_stabilized, use_dora=dora
+        ),
     )
     trained = []
     for name, weight in adapted.named_parameters():
@@ -54,9 +56,10 @@ def losses(targets: list[str], *, rank_stabilized: bool) -> list[float]:
 if __name__ == "__main__":
     attention = [NAMES[role] for role in ("query", "key", "value", "output")]
     recorded = {
-        "attention": losses(attention, rank_stabilized=False),
-        "all": losses(list(NAMES.values()), rank_stabilized=False),
+        "attention": losses(attention),
+        "all": losses(list(NAMES.values())),
         "all_rslora": losses(list(NAMES.values()), rank_stabilized=True),
+        "all_dora": losses(list(NAMES.values()), dora=True),
     }
     path = Path(__file__).parents[1] / "tuners" / "peft_losses.json"
     path.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")

@@ -22,11 +22,16 @@ from kerasgen.tuners.base import TuneJob
 pytestmark = pytest.mark.one_backend
 
 RECORDED = json.loads((Path(__file__).parent / "peft_losses.json").read_text(encoding="utf-8"))
-RUNS = {"attention": ("attention", False), "all": ("all", False), "all_rslora": ("all", True)}
+RUNS = {
+    "attention": ("attention", {}),
+    "all": ("all", {}),
+    "all_rslora": ("all", {"rank_stabilized": True}),
+    "all_dora": ("all", {"use_dora": True}),
+}
 
 
 @pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("attention", "all")), "all_rslora"]
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("attention", "all")), "all_rslora", "all_dora"]
 )
 def test_losses_are_those_of_peft(name: str, tmp_path: Path) -> None:
     from kerasgen import backend
@@ -34,11 +39,11 @@ def test_losses_are_those_of_peft(name: str, tmp_path: Path) -> None:
     backend.use()
     from kerasgen.models.container import Container
 
-    target, is_stabilized = RUNS[name]
+    target, form = RUNS[name]
     container = Container(CONFIGS["llama"])
     container.assign(drawn(CONFIGS["llama"]))
     model = LanguageModel(None, LetterTokenizer(), "a test", container=container)
-    adapters.enable(model, AdapterConfig(RANK, ALPHA, (target,), rank_stabilized=is_stabilized), seed=0)
+    adapters.enable(model, AdapterConfig(RANK, ALPHA, (target,), **form), seed=0)
     for index, parts in enumerate(container.decoder.parts["layers"]):
         for role in NAMES:
             if parts[role].lora_enabled:
@@ -47,7 +52,7 @@ def test_losses_are_those_of_peft(name: str, tmp_path: Path) -> None:
         rank=RANK,
         alpha=ALPHA,
         targets=(target,),
-        rank_stabilized=is_stabilized,
+        **form,
         learning_rate=LEARNING_RATE,
         schedule="constant",
         clip_norm=None,
