@@ -27,6 +27,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.models.live import Live
 from kerasgen.tuners.base import FineTuner, TuneReport, check_fit
 from kerasgen.tuners.base_weights import Provenance
+from kerasgen.tuners.lora import LoraTuner
 
 if TYPE_CHECKING:
     from kerasgen.plugins import Registry
@@ -270,6 +271,46 @@ class Pipeline(Evaluator):
     def merge(self) -> None:
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
         self._provenance.merge(self.model)
+
+    @checked()
+    def save_adapter(
+        self, path: str | os.PathLike[str], *, base_model: str | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write the adapters alone as a directory that peft reads, and return its path.
+
+        Args:
+            path: a directory that is not there yet.
+            base_model: the name or path of transformers' model that they belong to, for the reader of the file; None
+                for the hub's name that the model was loaded by.
+            overwrite: replace adapters of peft's that lie there.
+
+        Raises:
+            TuneArgumentError: there are none, or peft has no such adapters, or something is in the way.
+        """
+        from kerasgen.tuners import peft_files
+
+        return peft_files.write(self.model, os.fspath(path), base_model=base_model, overwrite=overwrite)
+
+    @checked()
+    def load_adapter(self, path: str | os.PathLike[str]) -> None:
+        """Put the adapters of a directory of peft's on the model, to generate, merge, or tune further.
+
+        Those that it carries are merged first. A `LoraTuner` of the pipeline takes their settings, so that `fit` goes
+        on with them.
+
+        Args:
+            path: a directory, or `hf://organisation/name`.
+
+        Raises:
+            ModelFormatError: they can't be read, or don't fit the model.
+            ModelUnavailableError: the hub can't be reached or has no such files.
+        """
+        from kerasgen.tuners import peft_files
+
+        self._provenance.merge(self.model)
+        config = peft_files.read(self.model, os.fspath(path))
+        if isinstance(self.tuner, LoraTuner):
+            self.tuner = peft_files.tuner_of(self.tuner, config)
 
     @checked()
     def save(self, path: str | os.PathLike[str], *, merge_adapters: bool = False, overwrite: bool = False) -> Path:

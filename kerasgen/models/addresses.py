@@ -60,8 +60,8 @@ def check_directory(directory: Path) -> None:
     if not (directory / locations.CONFIG_FILE).is_file():
         if (directory / locations.PEFT_FILE).is_file():
             raise ModelFormatError(
-                f"{str(directory)!r} holds adapters of peft ({locations.PEFT_FILE!r}), which kerasgen does not read, "
-                "and no model. Merge them with peft's `model.merge_and_unload()`, and save that model."
+                f"{str(directory)!r} holds adapters of peft ({locations.PEFT_FILE!r}), and no model. Load the "
+                "model that they belong to, and put them on it with Pipeline(…).load_adapter(path)."
             )
         raise ModelFormatError(
             f"{str(directory)!r} holds no 'config.json', so it is neither a KerasHub preset nor a transformers-format "

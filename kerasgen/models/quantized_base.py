@@ -22,10 +22,11 @@ from kerasgen.models import projections
 
 Scheme: TypeAlias = Literal["int8", "int4"]
 SCHEMES: Final[tuple[str, ...]] = get_args(Scheme)
-BLOCK: Final = 64
+BLOCK: Final = 32
 """Inputs of an output that share a scale and a least value in int4. In int8 an output has one scale."""
 
 _ROLES = ("query", "key", "value", "output", "gate", "up", "down")
+_HALF: Final = np.float32(np.finfo(np.float16).max)
 _CHUNK: Final = 1 << 22  # numbers that are rounded at once, so that a table is not held thrice
 _CLASSES: dict[tuple[type, type], type] = {}
 _LOADING: ContextVar[Scheme | None] = ContextVar("quantized_loading", default=None)
@@ -146,7 +147,8 @@ def _dequantized(scheme: Scheme, shape: tuple[int, int], held: tuple[Any, ...], 
     rows, columns = shape
     levels = ops.concatenate([ops.bitwise_and(codes, 15), ops.right_shift(codes, 4)], axis=0)
     levels = ops.reshape(ops.cast(levels, "float32"), (scales.shape[0], -1, columns))
-    floats = levels * ops.expand_dims(scales, 1) + ops.expand_dims(lowest, 1)
+    scales, lowest = (ops.expand_dims(ops.cast(each, "float32"), 1) for each in (scales, lowest))
+    floats = levels * scales + lowest
     return ops.cast(ops.reshape(floats, (-1, columns))[:rows], dtype)
 
 
@@ -157,7 +159,7 @@ def quantize(matrix: npt.NDArray[np.float32], scheme: Scheme) -> tuple[npt.NDArr
         matrix: `(rows, columns)`, the inputs and outputs of a projection.
         scheme: `"int8"` gives codes, int8 of the same shape, and scales, float32 `(1, columns)`; `"int4"` two codes to
             a byte, uint8, those of the upper half of the (padded) rows in the lower four bits, and scales and least
-            values, float32 `(blocks, columns)`.
+            values, float16 `(blocks, columns)`.
     """
     rows, columns = matrix.shape
     step = max(1, _CHUNK // rows)
@@ -175,11 +177,13 @@ def _of_columns(matrix: npt.NDArray[np.float32], scheme: Scheme) -> tuple[npt.ND
     blocks = -(-rows // block)
     # The last row fills the last block: it changes neither the least nor the largest value of it.
     padded = np.pad(matrix, ((0, blocks * block - rows), (0, 0)), mode="edge").reshape(blocks, block, columns)
-    lowest = padded.min(axis=1)
-    scales = (padded.max(axis=1) - lowest) / np.float32(15)
-    levels = np.rint((padded - lowest[:, None]) / np.where(scales == 0, 1, scales)[:, None])
+    least = padded.min(axis=1)
+    lowest = np.clip(least, -_HALF, _HALF).astype(np.float16)
+    scales = np.clip((padded.max(axis=1) - least) / np.float32(15), 0, _HALF).astype(np.float16)
+    steps = np.where(scales == 0, 1, scales).astype(np.float32)[:, None]
+    levels = np.clip(np.rint((padded - lowest.astype(np.float32)[:, None]) / steps), 0, 15)
     upper, lower = np.split(levels.astype(np.uint8).reshape(-1, columns), 2)
-    return upper | (lower << 4), scales.astype(np.float32), lowest
+    return upper | (lower << 4), scales, lowest
 
 
 def targets(decoder: Any, *, tokens: bool = True) -> Iterator[Any]:

@@ -68,8 +68,8 @@ def check_files(preset: str) -> None:
     """
     if has_file(preset, PEFT_CONFIG):
         raise ModelFormatError(
-            f"{preset!r} holds adapters of peft beside the model ({PEFT_CONFIG!r}), which transformers would add and "
-            "kerasgen does not read. Merge them with peft's `model.merge_and_unload()`, and save that model."
+            f"{preset!r} holds adapters of peft beside the model ({PEFT_CONFIG!r}), which transformers would add. "
+            "Move them to a directory of their own, and put them on the model with Pipeline(…).load_adapter(path)."
         )
     if not (has_file(preset, SAFETENSORS_INDEX) or has_file(preset, SAFETENSORS_FILE)):
         foreign = [name for name in FOREIGN_WEIGHTS if has_file(preset, name)]

@@ -195,7 +195,8 @@ def held(model: LanguageModel) -> dict[str, str]:
     scheme = quantized_base.scheme_of(model.network)
     if scheme is None:
         return {}
-    sizes = ((prod(each.shape), 1 if each.dtype in ("int8", "uint8") else 4) for each in model.network.weights)
+    bytes_of = {"int8": 1, "uint8": 1, "float16": 2}
+    sizes = ((prod(each.shape), bytes_of.get(each.dtype, 4)) for each in model.network.weights)
     stored, floats = sum(map(prod, sizes)), 4 * quantized_base.count_params(model.network)
     return {
         "base": f"the tuner's quantize= asks for it: {stored / 2**20:,.1f} MiB with the adapters, and "
@@ -205,15 +206,15 @@ def held(model: LanguageModel) -> dict[str, str]:
 
 def freeze(model: LanguageModel) -> None:
     """Let only the adapters be trainable."""
-    carrying = {id(layer) for layer in _carrying(model)}
+    adapted = {id(layer) for layer in carrying(model)}
     model.network.trainable = True
     for layer in _layers(model):
         if not layer._layers:
-            layer.trainable = id(layer) in carrying
+            layer.trainable = id(layer) in adapted
     for holder in (model.network, *_layers(model)):  # of variables beside layers, such as sinks
         for variable in holder._trainable_variables if holder._layers else ():
             variable.trainable = False
-    for layer in _carrying(model):
+    for layer in carrying(model):
         if layer._kernel is not None:
             layer._kernel.trainable = False
         if getattr(layer, "bias", None) is not None:
@@ -236,15 +237,15 @@ def merge(model: LanguageModel) -> None:
     Raises:
         TuneArgumentError: the weights beside them are quantized by Keras.
     """
-    modes = quantization_modes(model.network) if _carrying(model) else []
+    modes = quantization_modes(model.network) if carrying(model) else []
     if modes:
         raise TuneArgumentError(
             f"The adapters stand beside weights that are quantized ({', '.join(modes)}), into which they can't be "
             "added. Merge them before causal_lm.quantize(…)."
         )
-    if not _carrying(model) and quantized_base.scheme_of(model.network) is None:
+    if not carrying(model) and quantized_base.scheme_of(model.network) is None:
         return
-    for layer in _carrying(model):
+    for layer in carrying(model):
         merged = np.asarray(layer.kernel)
         thin = list(low_rank.thin(layer).values())
         layer.lora_enabled = False
@@ -271,17 +272,17 @@ def merge(model: LanguageModel) -> None:
 
 def current(model: LanguageModel) -> AdapterConfig | None:
     """Return the adapters that the model carries, or None."""
-    carrying = _carrying(model)
-    if not carrying:
+    layers = carrying(model)
+    if not layers:
         return None
-    scale = carrying[0].lora_alpha / carrying[0].lora_rank
+    scale = layers[0].lora_alpha / layers[0].lora_rank
     return AdapterConfig(
-        rank=carrying[0].lora_rank,
-        alpha=float(carrying[0].lora_alpha),
-        targets=tuple(sorted({layer.name for layer in carrying})),
-        form="paper" if low_rank.is_on(carrying[0]) else "keras",
-        rank_stabilized=low_rank.is_on(carrying[0]) and carrying[0].lora_scale != scale,
-        use_dora=low_rank.is_on(carrying[0]) and carrying[0].lora_magnitude is not None,
+        rank=layers[0].lora_rank,
+        alpha=float(layers[0].lora_alpha),
+        targets=tuple(sorted({layer.name for layer in layers})),
+        form="paper" if low_rank.is_on(layers[0]) else "keras",
+        rank_stabilized=low_rank.is_on(layers[0]) and layers[0].lora_scale != scale,
+        use_dora=low_rank.is_on(layers[0]) and layers[0].lora_magnitude is not None,
         quantize=quantized_base.scheme_of(model.network),
     )
 
@@ -389,18 +390,18 @@ def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
 
 def _roles(model: LanguageModel) -> dict[int, str]:
     """Return the role of each Keras layer of a block, such as `up`, by the layer's `id`."""
-    return {id(layer): role for parts in _blocks(model) for role, layer in parts.items()}
+    return {id(layer): role for parts in blocks(model) for role, layer in parts.items()}
 
 
 def _of_experts(model: LanguageModel) -> Iterator[str]:
     """Yield the roles of which every expert has a kernel."""
-    for parts in _blocks(model):
+    for parts in blocks(model):
         for role, held in parts.items():
             if len(getattr(getattr(held, "kernel", None), "shape", ())) == 3 and role in _MLP:
                 yield role
 
 
-def _blocks(model: LanguageModel) -> list[Mapping[str, Any]]:
+def blocks(model: LanguageModel) -> list[Mapping[str, Any]]:
     """Return the Keras layers of each block by their roles; nothing of a model that no table describes."""
     if model.container is not None:
         return list(model.container.decoder.parts["layers"])
@@ -420,12 +421,13 @@ def _resolved(model: LanguageModel, config: AdapterConfig) -> AdapterConfig:
     return replace(config, alpha=float(config.alpha), targets=names)
 
 
-def _carrying(model: LanguageModel) -> list[Any]:
+def carrying(model: LanguageModel) -> list[Any]:
+    """Return the layers that carry an adapter, in either form."""
     return [layer for layer in _layers(model) if getattr(layer, "lora_enabled", False)]
 
 
 def _thin(model: LanguageModel) -> Iterator[tuple[str, Any]]:
     """Yield the adapters' variables, numbered by their place, because names of layers repeat."""
-    for index, layer in enumerate(_carrying(model)):
+    for index, layer in enumerate(carrying(model)):
         for name, variable in low_rank.thin(layer).items():
             yield f"{index:04d}.{layer.name}.{name}", variable

@@ -30,7 +30,7 @@ class LoraTuner(GradientTuner):
             `EinsumDense`: each head has a first matrix of its own, and all share the second, as in 0.1.0.
         rank_stabilized: scale the product by `alpha / rank ** 0.5` (rsLoRA), in the paper's form.
         use_dora: learn each output's magnitude beside its direction (DoRA), in the paper's form.
-        quantize: hold the frozen weights in `"int8"`, a scale for each output, or in `"int4"`, one for each 64 of an
+        quantize: hold the frozen weights in `"int8"`, a scale for each output, or in `"int4"`, one for each 32 of an
             output's inputs (QLoRA); tables of embeddings are held in int8, a scale for each row. Merged, a weight is
             the float that its code stands for, and what the adapters add. None leaves the weights as they are held.
 

@@ -25,9 +25,7 @@ def losses(targets: list[str], *, rank_stabilized: bool = False, dora: bool = Fa
     model.load_state_dict({name: torch.tensor(array) for name, array in state(config).items()}, strict=False)
     adapted = peft.get_peft_model(
         model,
-        peft.LoraConfig(
-            r=RANK, lora_alpha=ALPHA, target_modules=targets, use_rslora=rank_stabilized, use_dora=dora
-        ),
+        peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, use_rslora=rank_stabilized, use_dora=dora),
     )
     trained = []
     for name, weight in adapted.named_parameters():

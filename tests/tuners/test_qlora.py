@@ -54,7 +54,7 @@ def test_a_document_is_the_same_alone_and_behind_another_one() -> None:
     model = Contained().load()
     adapters.enable(model, AdapterConfig(2, 4.0, ("all",), quantize="int4"), seed=0)
     rng = np.random.default_rng(0)
-    for layer in adapters._carrying(model):
+    for layer in adapters.carrying(model):
         layer.lora_kernel_b.assign(0.1 * rng.standard_normal(layer.lora_kernel_b.shape))
     losses = forward.TokenLosses(model)
     ids = rng.integers(0, 300, (1, 12)).astype(np.int32)
