@@ -193,7 +193,9 @@ def targets(decoder: Any, *, tokens: bool = True) -> Iterator[Any]:
         decoder: of the model.
         tokens: whether the token table is one of them.
     """
-    found = [layer for block in decoder.parts["layers"] for role, layer in block.items() if role in _ROLES]
+    # Kernels of experts, of three axes, stay floats.
+    every = (layer for block in decoder.parts["layers"] for role, layer in block.items() if role in _ROLES)
+    found = [layer for layer in every if hasattr(layer, "_kernel")]
     found += [decoder.parts["embedding"]["tokens"]] if tokens else []
     found += [decoder.parts["head"]] if hasattr(decoder.parts.get("head"), "_kernel") else []
     yield from {id(layer): layer for layer in found}.values()

@@ -216,8 +216,8 @@ LEFT = {
 }
 
 
-def computed_by_transformers(name: str) -> tuple[dict[str, np.ndarray], dict]:
-    """The logits and what unbalanced routers cost, and the configuration that it saves."""
+def model_of(name: str) -> transformers.PreTrainedModel:
+    """The decoder as transformers' own model, with the weights that are drawn by name."""
     config = CONFIGS[name]
     settings = SETTINGS[name]
     if config.architecture not in ("gpt2", "opt", "gptj", "bloom"):
@@ -236,13 +236,19 @@ def computed_by_transformers(name: str) -> tuple[dict[str, np.ndarray], dict]:
     missing = [name for name in missing if not (config.tied_head and name.startswith("lm_head"))]
     assert not missing, (name, missing)
     assert not unexpected, (name, unexpected)
-    saved = {**json.loads(model_config.to_json_string()), "architectures": [type(model).__name__]}
-    has_experts = config.feedforward.experts is not None
+    return model
+
+
+def computed_by_transformers(name: str) -> tuple[dict[str, np.ndarray], dict]:
+    """The logits and what unbalanced routers cost, and the configuration that it saves."""
+    model = model_of(name)
+    saved = {**json.loads(model.config.to_json_string()), "architectures": [type(model).__name__]}
+    has_experts = CONFIGS[name].feedforward.experts is not None
     with torch.no_grad():
         found = model(torch.tensor([TOKENS]), **({"output_router_logits": True} if has_experts else {}))
     arrays = {name: found.logits[0].numpy()}
     if has_experts:
-        arrays[f"{name}.router_loss"] = np.asarray(found.aux_loss * model_config.router_aux_loss_coef, np.float32)
+        arrays[f"{name}.router_loss"] = np.asarray(found.aux_loss * model.config.router_aux_loss_coef, np.float32)
     return arrays, saved
 
 

@@ -35,14 +35,9 @@ def logits(model: LanguageModel) -> Any:
 def theirs(name: str) -> Any:
     for package in ("torch", "transformers", "peft"):
         pytest.importorskip(package)
-    import torch
-    import transformers
-    from write_transformers_logits import COMMON, SETTINGS, state
+    from write_transformers_logits import model_of
 
-    said = transformers.AutoConfig.for_model(CONFIGS[name].architecture, **COMMON | SETTINGS[name])
-    model = transformers.AutoModelForCausalLM.from_config(said)
-    model.load_state_dict({key: torch.tensor(array) for key, array in state(CONFIGS[name]).items()}, strict=False)
-    return model.eval()
+    return model_of(name)
 
 
 def logits_of(model: Any) -> Any:
