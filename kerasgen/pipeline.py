@@ -308,7 +308,7 @@ class Pipeline(Evaluator):
         from kerasgen.tuners import peft_files
 
         self._provenance.merge(self.model)
-        config = peft_files.read(self.model, os.fspath(path))
+        config = peft_files.read(self.tuner.load_base(lambda: self.model), os.fspath(path))
         if isinstance(self.tuner, LoraTuner):
             self.tuner = peft_files.tuner_of(self.tuner, config)
 

@@ -214,6 +214,8 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
 def read(model: LanguageModel, address: str | Path) -> AdapterConfig:
     """Put the adapters of a directory of peft's on a model; those that it carries already are merged first.
 
+    A base that is held as codes stays so.
+
     Args:
         model: the one that they belong to, of which peft's file says no more than a name.
         address: a directory, or `hf://organisation/name`.
@@ -256,7 +258,8 @@ def read(model: LanguageModel, address: str | Path) -> AdapterConfig:
         adapters.check(model, config)
         if dora and len(given) < len([None for block in adapters.blocks(model) for role in block if role in targets]):
             raise ValueError("some layers have none, which DoRA can't say")
-    adapters.merge(model)
+    if adapters.current(model) is not None:
+        adapters.merge(model)
     adapters.enable(model, config, seed=0)
     for layer in adapters.carrying(model):
         arrays = given.get(id(layer), {})

@@ -183,11 +183,15 @@ def test_a_pipeline_goes_on_with_adapters_that_it_loads(tmp_path: Path) -> None:
     pipe.fit(verbose=0)
     text = pipe.generate("the", sampler="greedy", max_new_tokens=8)
     path = pipe.save_adapter(tmp_path / "adapters")
-    settings["tuner"] = "lora:rank=8,epochs=1,batch_size=2"
+    settings["tuner"] = "lora:rank=8,epochs=1,batch_size=2,quantize=int8"
+    plain = kg.Pipeline(model=str(tmp_path / "base"))
+    plain.load_adapter(path)
+    assert plain.generate("the", sampler="greedy", max_new_tokens=8) == text
     other = kg.Pipeline(["the sea and the spring"] * 8, str(tmp_path / "base"), **settings)
     other.load_adapter(path)
-    assert other.generate("the", sampler="greedy", max_new_tokens=8) == text
     before = adapters.current(other.model)
+    assert before is not None
+    assert (before.rank, before.quantize) == (2, "int8")
     other.fit(verbose=0)
     assert adapters.current(other.model) == before
     assert (other.save(tmp_path / "poet") / "adapters").is_dir()  # the base is still its source's
