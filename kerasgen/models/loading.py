@@ -32,7 +32,7 @@ from kerasgen.models import (
     transformers_format,
 )
 from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_path
-from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.base import CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -179,6 +179,8 @@ def _unavailable(preset: str, hub: str, cause: BaseException) -> ModelUnavailabl
 
 def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
     """Read backbone and tokenizer of one preset, local or remote, and check that they belong together."""
+    from kerasgen.models import transformers_tokenizers
+
     what = f"the preset {preset!r}"
     if not isinstance(config, dict) or not ("registered_name" in config or "model_type" in config):
         received = ", ".join(map(repr, list(config)[:8])) if isinstance(config, dict) else type(config).__name__
@@ -194,6 +196,8 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
         else:
             causal_lm, container, reason = _of_transformers(preset, config)
             tokenizer = _transformers_tokenizer(preset, causal_lm, config)
+            template = transformers_tokenizers.chat_template(preset)
+            metadata = metadata if template is None else {CHAT_TEMPLATE: template, **metadata}
     rows = causal_lm.backbone.vocabulary_size if container is None else container.config.vocabulary_size
     if tokenizer.vocabulary_size > rows:
         raise ModelFormatError(

@@ -17,10 +17,13 @@ from kerasgen.models.transformers_format import has_file
 from kerasgen.tokens import pretrained_files, tokenizer_directory, tokenizer_json
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
+from kerasgen.tokens.bpe_files import read_text
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.special_tokens import AUTOMATIC
+from kerasgen.tokens.tokenizer_directory import CONFIG_FILE
 
 GENERATION_CONFIG: Final = "generation_config.json"
+CHAT_TEMPLATE_FILE: Final = "chat_template.jinja"
 
 # Where families and versions differ: blanks, digits, apostrophes, marks, letters of other scripts, forms of Unicode.
 PROBES: Final = (
@@ -146,3 +149,27 @@ def end_token_ids(preset: str, config: Mapping[str, Any]) -> list[int]:
     if not all(isinstance(token_id, int) and not isinstance(token_id, bool) for token_id in ids):
         raise ModelFormatError(f"The {name!r} of {preset!r} has eos_token_id={value!r}, which must be an id or a list.")
     return list(dict.fromkeys(ids))
+
+
+def chat_template(preset: str) -> str | None:
+    """Return the template that makes a text of a conversation, or None where there is none.
+
+    It is a file of its own, as transformers writes it since version 4.52, or stands in `tokenizer_config.json`; of
+    several there, it is the one named `default`.
+
+    Args:
+        preset: a directory or hub address.
+
+    Raises:
+        TokenizerError: the file is not UTF-8.
+    """
+    from keras_hub.src.utils.preset_utils import get_file, load_json
+
+    if has_file(preset, CHAT_TEMPLATE_FILE):
+        return read_text(Path(get_file(preset, CHAT_TEMPLATE_FILE)))
+    settings = load_json(preset, CONFIG_FILE) if has_file(preset, CONFIG_FILE) else None
+    found = settings.get("chat_template") if isinstance(settings, dict) else None
+    if isinstance(found, list):
+        named = [each for each in found if isinstance(each, dict) and each.get("name") == "default"]
+        found = named[0].get("template") if named else None
+    return found if isinstance(found, str) else None

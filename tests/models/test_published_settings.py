@@ -37,6 +37,10 @@ def read(model_type: str, **settings: Any) -> DecoderConfig:
         ("qwen2", {"use_mrope": False}),
         ("phi3", {"auto_map": {"AutoConfig": "code.Phi3Config", "AutoModelForCausalLM": "code.Phi3ForCausalLM"}}),
         ("phi3", {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False}),
+        (
+            "starcoder2",
+            {"mlp_type": "default", "norm_type": "layer_norm", "rms_norm_eps": 1e-6, "residual_dropout": 0.1},
+        ),
         ("gemma", {"hidden_act": "gelu"}),
         ("gemma", {"hidden_act": "gelu", "hidden_activation": None}),
     ],
@@ -52,6 +56,7 @@ def test_a_key_that_changes_nothing_is_passed_over(model_type: str, settings: di
         ("llama", {"rope_interleaved": True}, "rope_interleaved=True"),
         ("qwen2", {"use_mrope": True}, "use_mrope=True"),
         ("phi3", {"interpolate_factor": 2}, "interpolate_factor=2"),
+        ("starcoder2", {"mlp_type": "gated"}, "mlp_type='gated'"),
         ("llama", {"auto_map": {"AutoModelForCausalLM": "code.OtherForCausalLM"}}, "code of its own"),
         ("llama", {"auto_map": {"AutoConfig": "code.OtherConfig"}}, "code of its own"),
         *(

@@ -75,6 +75,7 @@ class TransformersExporter(Exporter):
         from kerasgen.exporters.staging import staged, write_report
         from kerasgen.exporters.validation import decoder_of, json_tokenizer, text_length
         from kerasgen.models.architectures import tensors
+        from kerasgen.models.base import CHAT_TEMPLATE
         from kerasgen.models.described import config_of, weights_of
 
         architecture, tokenizer = decoder_of(model, "transformers"), json_tokenizer(model, "transformers")
@@ -106,7 +107,7 @@ class TransformersExporter(Exporter):
             stage.mkdir()
             _write_json(stage / "config.json", config)
             _write_json(stage / "generation_config.json", generation)
-            write_tokenizer(tokenizer, stage, length=positions)
+            write_tokenizer(tokenizer, stage, length=positions, chat_template=model.metadata.get(CHAT_TEMPLATE))
             weights = weights_of(model)
             self._write_weights(tensors.write(architecture, described, weights, "transformers"), stage)
             figures = self._prove(model, stage, tokenizer, min(positions, _LONGEST))
@@ -218,19 +219,23 @@ def _config(architecture: Architecture, network: Any, described: DecoderConfig, 
         raise ExportArgumentError(f"The model can't be written for transformers: {cause}") from cause
 
 
-def write_tokenizer(tokenizer: FileTokenizer, directory: Path, *, length: int) -> None:
+def write_tokenizer(
+    tokenizer: FileTokenizer, directory: Path, *, length: int, chat_template: str | None = None
+) -> None:
     """Write a tokenizer so that `transformers.AutoTokenizer` gives the start token and then kerasgen's ids.
 
     Args:
         tokenizer: what to write.
         directory: where; it exists.
         length: positions of the model.
+        chat_template: of the model, if it has one.
     """
     tokenizer.save(directory)
     # This class takes `tokenizer.json` as it is; GPT2Tokenizer would build another one, without the start token.
     place = directory / "tokenizer_config.json"
     settings = json.loads(place.read_text(encoding="utf-8"))
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
+    settings |= {} if chat_template is None else {"chat_template": chat_template}
     _write_json(place, settings)
     names = {"bos_token", "eos_token", "pad_token", "unk_token"}
     special = {name: settings[name] for name in sorted(names) if settings.get(name) is not None}

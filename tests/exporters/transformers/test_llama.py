@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import byte_level
@@ -13,6 +14,8 @@ from llamas import LONGEST, TOKENS, llama
 import kerasgen as kg
 from kerasgen.exporters.transformers import exporter as transformers
 from kerasgen.exporters.validation import byte_level as as_byte_level
+from kerasgen.models import transformers_tokenizers
+from kerasgen.models.base import CHAT_TEMPLATE
 from kerasgen.models.loading import load_directory
 
 
@@ -24,11 +27,22 @@ def without_transformers(monkeypatch):
 @pytest.mark.one_backend
 def test_what_was_written_reads_back_equal(tmp_path, without_transformers) -> None:
     model = llama("llama3")
+    model = replace(model, metadata={**model.metadata, CHAT_TEMPLATE: "{{ messages }}\n"})
     artefact = kg.TransformersExporter().export(model, tmp_path / "hf")
     assert artefact.report["parity"]["greedy_equal"]
     written = load_directory(artefact.path, source="test")
     assert written.tokenizer == model.tokenizer
     assert written.metadata == model.metadata
+    for said, template in (
+        ([{"name": "tools", "template": "x"}, {"name": "default", "template": "y"}], "y"),
+        (3, None),
+    ):
+        place = artefact.path / "tokenizer_config.json"
+        settings = {**json.loads(place.read_text(encoding="utf-8")), "chat_template": said}
+        place.write_text(json.dumps(settings), encoding="utf-8")
+        assert transformers_tokenizers.chat_template(str(artefact.path)) == template
+    (artefact.path / "chat_template.jinja").write_text("春\n", encoding="utf-8")
+    assert transformers_tokenizers.chat_template(str(artefact.path)) == "春\n"
     # `tests/support/write_llama_logits.py` has let transformers read such a directory.
     theirs = np.load(Path(__file__).parent / "llama_logits.npy")
     assert theirs.std() > 1
