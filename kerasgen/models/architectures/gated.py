@@ -21,6 +21,7 @@ from kerasgen.decoder.rotary_scaling import LinearScaling
 from kerasgen.errors import ModelArgumentError
 from kerasgen.models.architectures.base import Part
 from kerasgen.models.architectures.config_rules import ROTARY as ROTARY
+from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 FULL: Final = "full_attention"
 SLIDING: Final = "sliding_attention"
@@ -86,6 +87,18 @@ _TRANSFORMERS_ACTIVATIONS: Final = {
     "relu_squared": "relu2",
     "silu": "silu",
 }
+
+
+def rules(name: str, **defaults: Any) -> ConfigRules:
+    """Return which keys a `config.json` has of what transformers' classes that begin with this name derive from Llama.
+
+    Args:
+        name: what they begin with.
+        **defaults: transformers' values for absent keys, besides or in the place of those that all have.
+    """
+    shared: dict[str, Any] = {"num_key_value_heads": None, "head_dim": None, "tie_word_embeddings": False}
+    shared |= {"hidden_act": "silu", "max_position_embeddings": None}
+    return ConfigRules(name, sizes=SIZES, defaults=shared | defaults, fixed=FIXED, rope_theta=10_000.0)
 
 
 def read(

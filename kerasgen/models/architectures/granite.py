@@ -8,7 +8,6 @@ from typing import Any
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.models.architectures import gated, rotary
 from kerasgen.models.architectures.base import Architecture
-from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
@@ -42,17 +41,10 @@ ARCHITECTURE = Architecture(
         "mlp_bias": config.feedforward.up_bias,
         **rotary.write(config),
     },
-    config_rules=ConfigRules(
+    config_rules=gated.rules(
         "Granite",
-        sizes=SIZES,
-        defaults={
-            **{"num_key_value_heads": None, "head_dim": None, "tie_word_embeddings": False, "rms_norm_eps": 1e-6},
-            **{"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "max_position_embeddings": 2048},
-            **{"attention_multiplier": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0},
-            "logits_scaling": 1.0,
-        },
-        fixed=gated.FIXED,
-        rope_theta=10_000.0,
+        **{"rms_norm_eps": 1e-6, "attention_bias": False, "mlp_bias": False, "max_position_embeddings": 2048},
+        **{"attention_multiplier": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0, "logits_scaling": 1.0},
     ),
     transformers_class="GraniteForCausalLM",
     transformers_prefixes=("model.",),

@@ -9,7 +9,6 @@ from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.rotary_scaling import Llama3Scaling
 from kerasgen.models.architectures import gated, rotary
 from kerasgen.models.architectures.base import Architecture
-from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def describe(settings: Mapping[str, Any]) -> DecoderConfig:
@@ -51,16 +50,7 @@ ARCHITECTURE = Architecture(
         "mlp_bias": config.feedforward.up_bias,
         **rotary.write(config),
     },
-    config_rules=ConfigRules(
-        "Llama",
-        sizes=SIZES,
-        defaults={
-            **{"num_key_value_heads": None, "head_dim": None, "tie_word_embeddings": False, "rms_norm_eps": 1e-6},
-            **{"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "max_position_embeddings": None},
-        },
-        fixed=gated.FIXED,
-        rope_theta=10_000.0,
-    ),
+    config_rules=gated.rules("Llama", rms_norm_eps=1e-6, attention_bias=False, mlp_bias=False),
     transformers_class="LlamaForCausalLM",
     transformers_prefixes=("model.",),  # `LlamaForCausalLM` writes it, `LlamaModel` none
     transformers_ignored=gated.IGNORED,

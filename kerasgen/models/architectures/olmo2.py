@@ -8,7 +8,6 @@ from typing import Any
 from kerasgen.decoder.config import DecoderConfig, Norm
 from kerasgen.models.architectures import gated, rotary
 from kerasgen.models.architectures.base import Architecture, Part
-from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
@@ -37,16 +36,7 @@ ARCHITECTURE = Architecture(
         "attention_bias": config.attention.query_bias,
         **rotary.write(config),
     },
-    config_rules=ConfigRules(
-        "Olmo2",
-        sizes=SIZES,
-        defaults={
-            **{"num_key_value_heads": None, "head_dim": None, "tie_word_embeddings": False, "rms_norm_eps": 1e-5},
-            **{"attention_bias": False, "hidden_act": "silu", "max_position_embeddings": 2048},
-        },
-        fixed=gated.FIXED,
-        rope_theta=10_000.0,
-    ),
+    config_rules=gated.rules("Olmo2", rms_norm_eps=1e-5, attention_bias=False, max_position_embeddings=2048),
     transformers_class="Olmo2ForCausalLM",
     transformers_prefixes=("model.",),
     transformers_ignored=gated.IGNORED,

@@ -8,7 +8,6 @@ from typing import Any
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.models.architectures import gated, rotary
 from kerasgen.models.architectures.base import Architecture
-from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def windows(settings: Mapping[str, Any]) -> tuple[int | None, ...]:
@@ -44,16 +43,7 @@ ARCHITECTURE = Architecture(
         **window_keys(config),
         **rotary.write(config),
     },
-    config_rules=ConfigRules(
-        "Qwen2",
-        sizes=SIZES,
-        defaults={
-            **{"num_key_value_heads": 32, "head_dim": None, "tie_word_embeddings": False, "rms_norm_eps": 1e-6},
-            **{"hidden_act": "silu", "max_position_embeddings": None, **WINDOW_DEFAULTS},
-        },
-        fixed=gated.FIXED,
-        rope_theta=10_000.0,
-    ),
+    config_rules=gated.rules("Qwen2", num_key_value_heads=32, rms_norm_eps=1e-6, **WINDOW_DEFAULTS),
     transformers_class="Qwen2ForCausalLM",
     transformers_prefixes=("model.",),
     transformers_ignored=gated.IGNORED,

@@ -8,7 +8,6 @@ from typing import Any
 from kerasgen.decoder.config import DecoderConfig, Norm
 from kerasgen.models.architectures import gated, qwen2, rotary
 from kerasgen.models.architectures.base import Architecture
-from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
@@ -38,16 +37,10 @@ ARCHITECTURE = Architecture(
         **qwen2.window_keys(config),
         **rotary.write(config),
     },
-    config_rules=ConfigRules(
+    config_rules=gated.rules(
         "Qwen3",
-        sizes=SIZES,
-        defaults={
-            **{"num_key_value_heads": 32, "head_dim": 128, "tie_word_embeddings": False, "rms_norm_eps": 1e-6},
-            **{"attention_bias": False, "hidden_act": "silu", "max_position_embeddings": None},
-            **qwen2.WINDOW_DEFAULTS,
-        },
-        fixed=gated.FIXED,
-        rope_theta=10_000.0,
+        **{"num_key_value_heads": 32, "head_dim": 128, "rms_norm_eps": 1e-6, "attention_bias": False},
+        **qwen2.WINDOW_DEFAULTS,
     ),
     transformers_class="Qwen3ForCausalLM",
     transformers_prefixes=("model.",),
