@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from kerasgen.decoder.fusing import fused_layer
-from kerasgen.decoder.weights import Weights
+from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.decoder.fusing import fused_layer, fused_name
+from kerasgen.decoder.weights import Weights, layer_shapes
 
 
-def prepare(weights: Weights) -> Weights:
+def prepare(weights: Weights, after_layer: Callable[[int, Weights], None] | None = None) -> Weights:
     """Return weights in columns layout: kernels `(out, in)` and vectors `(n, 1)`, what one product computes fused.
 
     Queries, keys and values become `query_key_value`, and gate and up become `gate_up`. The tables stay as they are.
     There is always a `head`; who computes the logits of one row may add a `row_kernel` to it.
 
     Args:
-        weights: by the names of `kerasgen.decoder.weights`, float32 NumPy arrays.
+        weights: by the names of `kerasgen.decoder.weights`, float32 NumPy arrays. Layers may be made as they are
+            iterated over: each is let go before the next is taken.
+        after_layer: called with a layer's number and its prepared weights before the next layer is taken.
     """
     tables = {name: value for name, value in weights["embedding"].items() if name != "norm"}
     embedding = {name: jnp.asarray(table) for name, table in tables.items()}
     if "norm" in weights["embedding"]:
         embedding["norm"] = _turned(weights["embedding"]["norm"])
-    prepared = {
+    prepared: Weights = {
         "embedding": embedding,
-        "layers": [{name: _turned(value) for name, value in fused_layer(layer).items()} for layer in weights["layers"]],
+        "layers": [],
         "head": _turned(weights.get("head", {})),
     }
+    for index, layer in enumerate(weights["layers"]):
+        prepared["layers"].append(prepare_layer(layer))
+        if after_layer is not None:
+            after_layer(index, prepared["layers"][-1])
     if "final_norm" in weights:
         prepared["final_norm"] = _turned(weights["final_norm"])
     return prepared
+
+
+def prepare_layer(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one layer's weights in columns layout."""
+    return {name: _turned(value) for name, value in fused_layer(layer).items()}
+
+
+def restored(prepared: Mapping[str, Any], config: DecoderConfig, index: int, name: str) -> Any:
+    """Return a weight of a layer that `prepare_layer` returned, as it was given; it may be a view.
+
+    Args:
+        prepared: the layer.
+        config: the decoder's.
+        index: of the layer.
+        name: of the weight in it, such as `query.kernel`.
+    """
+    shapes = layer_shapes(config, index)
+    part, _, leaf = name.rpartition(".")
+    start, fused = 0, part
+    for roles, before in ((QUERY_KEY_VALUE, ""), (GATE_UP, ""), (GATE_UP, "shared_")):
+        members = [f"{before}{role}" for role in roles]
+        if part in members and f"{before}{fused_name(roles)}" in prepared:
+            fused = f"{before}{fused_name(roles)}"
+            start = sum(shapes[f"{member}.kernel"][-1] for member in members[: members.index(part)])
+    array = np.asarray(prepared[fused][leaf] if part else prepared[leaf])
+    if leaf != "kernel":
+        return array[..., start : start + shapes[name][-1], 0]
+    return np.swapaxes(array[..., start : start + shapes[name][-1], :], -1, -2)
+
+
+def restored_table(prepared: Weights, name: str) -> Any:
+    """Return a table or the output layer's kernel as it was given to `prepare`; it may be a view."""
+    part, leaf = name.split(".")
+    array = np.asarray(prepared[part][leaf])
+    return array.T if leaf == "kernel" else array
 
 
 def _turned(weights: Any) -> Any:

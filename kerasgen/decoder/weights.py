@@ -17,7 +17,7 @@ JAX's pytrees and `tf.nest` take these dictionaries as they are. A weight's full
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from kerasgen.decoder.config import DecoderConfig, FeedForward, LearnedPositions, Norm
@@ -148,6 +148,23 @@ def nested(by_name: Mapping[str, Any]) -> Weights:
 def build(config: DecoderConfig, array: Callable[[str, Shape], Any]) -> Weights:
     """Return the weights that a configuration implies, each as `array` gives it for its full name and its shape."""
     return nested({name: array(name, shape) for name, shape in shapes(config).items()})
+
+
+def build_in_turn(config: DecoderConfig, array: Callable[[str, Shape], Any]) -> Weights:
+    """Return weights as `build` does, but for the layers, which are made one at a time as they are iterated over."""
+
+    def layers() -> Iterator[dict[str, Any]]:
+        for index in range(config.num_layers):
+            of_layer = layer_shapes(config, index).items()
+            yield nested({name: array(f"layers.{index}.{name}", shape) for name, shape in of_layer})
+
+    around = {name: shape for name, shape in shapes(config).items() if not name.startswith("layers.")}
+    return nested({name: array(name, shape) for name, shape in around.items()}) | {"layers": layers()}
+
+
+def whole(weights: Weights) -> Weights:
+    """Return weights whose layers may be made as they are iterated over, with all of them in a list."""
+    return weights | {"layers": list(weights["layers"])}
 
 
 def map_arrays(function: Callable[[Any], Any], weights: Weights) -> Weights:

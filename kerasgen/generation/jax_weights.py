@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy as np
 
 from kerasgen import backend, fork_safety
 from kerasgen.decoder import jax_layout
+from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.models import described, gguf_loading
 from kerasgen.models.architectures import stored
+from kerasgen.models.architectures.keras_weights import Place
 from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.tokens.base import Tokenizer
 
@@ -42,16 +46,16 @@ def engine_of_files(place: Path) -> JaxEngine | None:
     """Return the engine of a preset or of a GGUF file, made without Keras, or None where the model must be loaded."""
     decoder_parts: tuple[Tokenizer, DecoderConfig, Weights] | None
     if place.is_dir():
-        decoder = stored.read(place)
+        decoder = stored.read(place, jax_layout.prepare)
         decoder_parts = None if decoder is None else (decoder.tokenizer, decoder.config, decoder.weights)
     else:
-        decoder_parts = gguf_loading.decoder(place)
+        decoder_parts = gguf_loading.decoder(place, jax_layout.prepare)
     if decoder_parts is None:
         return None
     tokenizer, config, weights = decoder_parts
     fork_safety.begin(fork_safety.JAX)
     backend.keep_compiled(everything=True)
-    return JaxEngine(tokenizer, config, jax_layout.prepare(weights))
+    return JaxEngine(tokenizer, config, weights)
 
 
 class _Kept:
@@ -74,20 +78,22 @@ def engine_of(model: LanguageModel) -> JaxEngine:
         state, engines = state_of(model), _KEPT.setdefault(model.network, {})
         key = model.tokenizer.digest()
         if key not in engines:
-            engines[key] = _Kept(JaxEngine(model.tokenizer, config_of(model), prepare(model)), state)
+            engines[key] = _Kept(JaxEngine(model.tokenizer, config_of(model), _taken(model)), state)
         elif not is_same(engines[key].state, state):
-            engines[key].engine.replace(prepare(model))
+            engines[key].engine.replace(_taken(model))
             engines[key].state = state
         return engines[key].engine
 
 
 def state_of(model: LanguageModel) -> tuple[Any, ...]:
-    """Return a state that changes whenever a weight does: on JAX the arrays themselves, elsewhere sums of bits."""
+    """Return a state that changes whenever a weight does: on JAX what stands for it, elsewhere sums of bits."""
     import keras
 
     variables = model.network.variables
     if keras.config.backend() == "jax":
-        return tuple(variable.value for variable in variables)
+        from kerasgen.models import deferred_weights
+
+        return tuple(deferred_weights.identity(variable) for variable in variables)
     sums: list[Any] = []
     for variable in variables:
         words = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
@@ -106,3 +112,51 @@ def is_same(state: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
 def prepare(model: LanguageModel) -> Weights:
     """Return a known model's weights as JAX computes with them, adapters merged."""
     return jax_layout.prepare(described.weights_of(model))
+
+
+def _taken(model: LanguageModel) -> Weights:
+    """Return what `prepare` does, in the place of the variables' own numbers.
+
+    The variables of kernels and tables let go of theirs, layer by layer: both would be the model twice in memory. Who
+    asks a variable for its value gets it back (`deferred_weights.Lent`).
+    """
+    import keras
+
+    from kerasgen.models import deferred_weights
+
+    config = config_of(model)
+    held: list[tuple[Place, Any]] = []
+    is_jax = keras.config.backend() == "jax"
+
+    def take(places: Iterable[Place]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for place in places:
+            is_variable = isinstance(place.variable, keras.Variable) and len(place.variable.shape) > 1
+            if is_jax and is_variable and place.variable.dtype == "float32":
+                held.append((place, place.variable.value))
+            found |= place.read()
+        return found
+
+    def lend(restored: Callable[[str], Any]) -> None:
+        while held:
+            place, value = held.pop()
+            deferred_weights.lend(place.variable, value, _joined(place, restored))
+
+    def layers() -> Iterator[Any]:
+        of_layers = (place for place in described.places_of(model) if place.names[0].startswith("layers."))
+        for _, places in itertools.groupby(of_layers, lambda place: place.names[0].split(".")[1]):
+            yield next(iter(decoder_weights.nested(take(places))["layers"]))
+
+    def after_layer(index: int, prepared: Weights) -> None:
+        lend(lambda name: jax_layout.restored(prepared, config, index, name.split(".", 2)[2]))
+
+    around = take(place for place in described.places_of(model) if not place.names[0].startswith("layers."))
+    of_tables, held = held, []
+    weights = jax_layout.prepare(decoder_weights.nested(around) | {"layers": layers()}, after_layer)
+    held = of_tables
+    lend(lambda name: jax_layout.restored_table(weights, name))
+    return weights
+
+
+def _joined(place: Place, restored: Callable[[str], Any]) -> Callable[[], Any]:
+    return lambda: place.joined({name: restored(name) for name in place.names})

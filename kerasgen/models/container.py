@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import keras
@@ -17,6 +17,7 @@ from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ModelError
 from kerasgen.models import packed
+from kerasgen.models.architectures.keras_weights import Place
 from kerasgen.models.keras_decoder import KerasDecoder
 
 _TABLES = ("embedding.tokens", "embedding.positions")
@@ -169,6 +170,14 @@ class Container(keras.Model):  # type: ignore[misc]
             return np.array(ops.convert_to_numpy(found), dtype=np.float32).reshape(shape)
 
         return decoder_weights.build(self.config, array)
+
+    def places(self) -> Iterator[Place]:
+        """Yield where the weights lie: a variable each, or the sum of a kernel and its adapter."""
+        parts = decoder_weights.flat(self.decoder.parts)
+        for name, shape in decoder_weights.shapes(self.config).items():
+            part, _, leaf = name.rpartition(".")
+            held = parts[part].kernel if leaf == "kernel" else _variable(parts, name)
+            yield Place((name,), (shape,), held, heads_first=False)
 
     def assign(self, weights: Weights) -> None:
         """Take these weights.

@@ -5,12 +5,14 @@ Imports NumPy only; the model has imported Keras.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, keras_weights
+from kerasgen.models.architectures.keras_weights import Place
 from kerasgen.models.base import LanguageModel
 
 
@@ -42,6 +44,16 @@ def weights_of(model: LanguageModel) -> Weights:
     architecture = keras_weights.architecture_of(model.causal_lm)
     assert architecture is not None
     return keras_weights.read(architecture, model.backbone)
+
+
+def places_of(model: LanguageModel) -> Iterator[Place]:
+    """Yield where the Keras variables of a model with a description hold the weights, in the order of the layers."""
+    if model.container is not None:
+        yield from model.container.places()
+        return
+    architecture = keras_weights.architecture_of(model.causal_lm)
+    assert architecture is not None
+    yield from keras_weights.places(architecture, model.backbone)
 
 
 def decoder_of(model: LanguageModel) -> tuple[DecoderConfig, Weights]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from kerasgen import backend, quiet
+from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import KerasgenError, ModelFormatError, TokenizerError
@@ -51,19 +52,26 @@ def load(path: Path, *, source: str, metadata: Mapping[str, Any] | None = None) 
         raise ModelFormatError(f"The tokenizer in {str(path)!r} can't be used: {cause}") from cause
 
 
-def decoder(path: Path) -> tuple[Tokenizer, DecoderConfig, Weights] | None:
+def decoder(
+    path: Path, convert: Callable[[Weights], Weights] = decoder_weights.whole
+) -> tuple[Tokenizer, DecoderConfig, Weights] | None:
     """Return what a GGUF file holds without Keras, or None where it can't be read, which `load` tells.
 
+    Args:
+        path: of the file.
+        convert: what the weights, float32 NumPy arrays, become; it is given the layers one at a time, as it iterates
+            over them.
+
     Returns:
-        The tokenizer, the decoder's description, and its weights as float32 NumPy arrays.
+        The tokenizer, the decoder's description, and what its weights were converted to.
     """
     try:
         with GgufFile(path) as file:
             architecture, config = described(file)
             tokenizer = _tokenizer(file, config)
             config, _ = _without_limit(config)
-            weights = tensors.read(architecture, config, lambda name, shape: file.read(name), "gguf")
-            return tokenizer, config, weights
+            weights = tensors.read_in_turn(architecture, config, lambda name, shape: file.read(name), "gguf")
+            return tokenizer, config, convert(weights)
     except (KerasgenError, ValueError, OSError):
         return None
 

@@ -7,6 +7,7 @@ something is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class StoredDecoder:
 
     Args:
         config: the decoder's.
-        weights: float32 NumPy arrays.
+        weights: what float32 NumPy arrays were converted to.
         tokenizer: the exact one.
     """
 
@@ -41,8 +42,13 @@ class StoredDecoder:
     tokenizer: ByteLevelBPE
 
 
-def read(directory: Path) -> StoredDecoder | None:
-    """Return the decoder whose preset lies in a directory, or None if it is of another kind or form."""
+def read(directory: Path, convert: Callable[[Weights], Weights] = weights_by_name.whole) -> StoredDecoder | None:
+    """Return the decoder whose preset lies in a directory, or None if it is of another kind or form.
+
+    Args:
+        directory: of the preset.
+        convert: what its weights become; it is given the layers one at a time, as it iterates over them.
+    """
     try:
         described = _config(directory)
         if described is None:
@@ -50,9 +56,10 @@ def read(directory: Path) -> StoredDecoder | None:
         architecture, tokens, config = described
         integrity.check(directory)
         with hdf5.WeightsFile(directory / _WEIGHTS_FILE) as file:
-            weights, read = _weights(file, architecture, config)
-            if read != file.datasets.keys():  # weights that this decoder would not compute with
+            places = {_place(architecture, name) for name in weights_by_name.shapes(config)}
+            if places != file.datasets.keys():  # weights that this decoder would not compute with
                 return None
+            weights = convert(_weights(file, architecture, config))
         tokenizer = preset_tokenizers.byte_level(directory, tokens)
     except Exception:  # of any kind: KerasHub reads the same files next, and reports what is wrong with them
         return None
@@ -84,16 +91,14 @@ def _config(directory: Path) -> tuple[Architecture, ByteLevelTokens, DecoderConf
     return architecture, architecture.tokens, config
 
 
-def _weights(file: hdf5.WeightsFile, architecture: Architecture, config: DecoderConfig) -> tuple[Weights, set[str]]:
-    """Return the decoder's weights, and the names of their datasets."""
-    attention, read = config.attention, set()
+def _weights(file: hdf5.WeightsFile, architecture: Architecture, config: DecoderConfig) -> Weights:
+    """Return the decoder's weights; the layers are read as they are iterated over."""
 
     def take(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        place = _place(architecture, name)
-        read.add(place)
-        return file.read(place, _kept_shape(name, shape, attention.head_dim)).reshape(shape)
+        kept = _kept_shape(name, shape, config.attention.head_dim)
+        return file.read(_place(architecture, name), kept).reshape(shape)
 
-    return weights_by_name.build(config, take), read
+    return weights_by_name.build_in_turn(config, take)
 
 
 def _place(architecture: Architecture, name: str) -> str:

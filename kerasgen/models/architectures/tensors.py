@@ -5,7 +5,8 @@ Everything follows from the architecture's table: which parts are one tensor, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -95,14 +96,19 @@ class Tensor:
 
 def tensors(architecture: Architecture, config: DecoderConfig, kind: Format) -> Iterator[Tensor]:
     """Yield the tensors that a decoder of this description has in a file of this format, in the table's order."""
+    yield from itertools.chain.from_iterable(_by_layer(architecture, config, kind))
+
+
+def _by_layer(architecture: Architecture, config: DecoderConfig, kind: Format) -> Iterator[Iterator[Tensor]]:
+    """Yield the tensors around the layers, then those of each layer."""
     shapes = decoder_weights.shapes(config)
     prefix = next(iter(architecture.transformers_prefixes), "") if kind == "transformers" else ""
-    yield from _of_parts(architecture, config, kind, architecture.parts, prefix, "", shapes)
+    yield _of_parts(architecture, config, kind, architecture.parts, prefix, "", shapes)
     layer = architecture.transformers_layer if kind == "transformers" else "blk.{}"
     for index in range(config.num_layers):
         before = f"{prefix}{layer.format(index)}."
         parts = architecture.parts_of(config, index)
-        yield from _of_parts(architecture, config, kind, parts, before, f"layers.{index}.", shapes)
+        yield _of_parts(architecture, config, kind, parts, before, f"layers.{index}.", shapes)
 
 
 def write(architecture: Architecture, config: DecoderConfig, weights: Weights, kind: Format) -> dict[str, Any]:
@@ -122,11 +128,21 @@ def read(architecture: Architecture, config: DecoderConfig, take: Take, kind: Fo
         take: returns the tensor of a name, and checks that it has the shape. Names have no prefix of transformers.
         kind: of the file.
     """
+    return decoder_weights.whole(read_in_turn(architecture, config, take, kind))
+
+
+def read_in_turn(architecture: Architecture, config: DecoderConfig, take: Take, kind: Format) -> Weights:
+    """Return weights as `read` does, but for the layers, which are read one at a time as they are iterated over."""
     prefix = next(iter(architecture.transformers_prefixes), "") if kind == "transformers" else ""
-    found: dict[str, Any] = {}
-    for tensor in tensors(architecture, config, kind):
-        found |= tensor.read(tensor.take(lambda name, shape: take(name.removeprefix(prefix), shape)))
-    return decoder_weights.nested(found)
+
+    def weights(of_file: Iterable[Tensor]) -> Weights:
+        found: dict[str, Any] = {}
+        for tensor in of_file:
+            found |= tensor.read(tensor.take(lambda name, shape: take(name.removeprefix(prefix), shape)))
+        return decoder_weights.nested(found)
+
+    around, *layers = _by_layer(architecture, config, kind)
+    return weights(around) | {"layers": (weights(layer)["layers"][0] for layer in layers)}
 
 
 def _of_parts(

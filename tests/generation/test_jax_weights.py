@@ -1,0 +1,67 @@
+"""What the compiled engine computes with lies in memory once, and follows the Keras variables."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from contained import Contained
+from tiny import tiny_gpt2
+from toys import smallest_llama
+
+from kerasgen.generation import engine_registry, generate_ids
+from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.sampling import Greedy
+
+pytestmark = pytest.mark.numerical
+
+
+def generated(model: LanguageModel) -> list[int]:
+    return list(generate_ids(model, [[5, 6, 7]], sampler=Greedy(), max_new_tokens=6)[0][0].token_ids)
+
+
+def lent(model: LanguageModel) -> list[bool]:
+    if keras.config.backend() != "jax":
+        return []
+    return [variable._value is None for variable in model.network.variables if len(variable.shape) > 1]
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, smallest_llama, Contained().load])
+def test_variables_lend_their_numbers_and_get_them_back(make) -> None:
+    model = make()
+    before = [np.array(variable) for variable in model.network.variables]
+    ids = generated(model)
+    assert all(lent(model))
+    engine = engine_registry.resolve(model)
+    state = engine.weights
+    for variable, numbers in zip(model.network.variables, before, strict=True):
+        np.testing.assert_array_equal(np.array(variable), numbers, err_msg=variable.path)
+    assert not any(lent(model))
+    assert engine_registry.resolve(model).weights is state, "nothing has changed"
+    assert generated(model) == ids
+
+
+def test_what_is_assigned_is_computed_with_whether_lent_or_not() -> None:
+    model, other = tiny_gpt2(seed=3), tiny_gpt2(seed=4)
+    ids, wanted = generated(model), generated(other)
+    assert ids != wanted
+    numbers = [np.array(variable) for variable in other.network.variables]
+    for variable, array in zip(model.network.variables, numbers, strict=True):
+        variable.assign(array)
+    assert generated(model) == wanted
+    for variable, array in zip(model.network.variables, numbers, strict=True):
+        np.testing.assert_array_equal(np.array(variable), array, err_msg=variable.path)
+
+
+@pytest.mark.skipif("keras.config.backend() != 'jax'", reason="other backends' variables lend nothing")
+def test_a_value_asked_for_while_a_graph_is_traced_is_no_tracer() -> None:
+    import jax
+
+    model = tiny_gpt2(seed=3)
+    variable = model.backbone.token_embedding.embeddings
+    numbers = np.array(variable)
+    generated(model)
+    assert variable._value is None
+    total = jax.jit(lambda x: x + variable.value.sum())(0.0)
+    np.testing.assert_allclose(total, numbers.sum(), rtol=1e-4)
+    np.testing.assert_array_equal(np.array(variable), numbers)
