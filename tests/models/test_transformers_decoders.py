@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from transformers_state import state
 
 from kerasgen.decoder import weights as by_name
-from kerasgen.decoder.config import LearnedPositions
+from kerasgen.decoder.config import LearnedPositions, RotaryPositions
 from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.errors import ExportArgumentError
 from kerasgen.models import architectures, keras_decoder, packed, transformers_format
@@ -88,6 +88,14 @@ class TestWhatTransformersSaves:
         found = tensors.read(known(name), CONFIGS[name], lambda tensor, shape: file[tensor].reshape(shape), "gguf")
         for weight, array in by_name.flat(drawn(CONFIGS[name])).items():
             np.testing.assert_allclose(by_name.flat(found)[weight], array, atol=1e-6, err_msg=weight)
+
+
+@pytest.mark.one_backend
+def test_a_gpt_oss_without_a_scaling_says_so_for_transformers_would_scale() -> None:
+    config = replace(CONFIGS["gpt_oss"], positions=RotaryPositions(500.0))
+    said = known("gpt_oss").settings(config)
+    assert said["rope_scaling"] == {"rope_type": "default"}
+    assert known("gpt_oss").read_config(settings("gpt_oss", {"model_type": "gpt_oss", **said})) == config
 
 
 # What llama.cpp computes otherwise, or has no key for.

@@ -70,7 +70,8 @@ def _keys(config: DecoderConfig) -> dict[str, Any]:
         "swiglu_alpha": part.clamped_gate.alpha,
         "swiglu_limit": part.clamped_gate.limit,
         **gated.layer_types(config),
-        **rotary.write(config),
+        # Where nothing is said, transformers' class scales them.
+        **{key: said or {"rope_type": "default"} for key, said in rotary.write(config).items()},
     }
 
 
