@@ -35,6 +35,7 @@ _SETTINGS: dict[str, dict[str, str]] = {
     "valid_utf8": {},
     "num_return_sequences": {"short": "-n", "default": "1"},
     "batch_size": {},
+    "prompt_lookup_num_tokens": {"such_as": "such as 8"},
     "engine": {"such_as": "such as keras or litert:quantize=int8"},
     "return_prompt": {},
     "allowed_special": {"such_as": "such as all"},

@@ -112,17 +112,18 @@ class JaxDecoder:
 
         Args:
             weights: the decoder's.
-            token_ids: int32 `(prompts * slots,)`.
-            places: int32 `(prompts * slots,)`, where they stand in their texts.
+            token_ids: int32 `(prompts * slots,)`; or, where there is one slot, several tokens of each text that follow
+                one another, `(prompts * tokens,)`.
+            places: int32 like them, where they stand in their texts.
             prompt: the prompts' cache.
             valid: bool `(prompts, length)`, which of its places hold a token.
             generated: the cache of generated tokens.
-            slot: int32 scalar, where in it these are written.
+            slot: int32 scalar, where in it these are written, the first of several.
             ancestors: int32 `(prompts, slots, length)`, in which slot each text's token of each place lies; None where
                 there is one slot.
 
         Returns:
-            Logits `(prompts * slots, vocabulary_size)`, hidden states `(prompts * slots, dim)` and the generated cache.
+            Logits `(tokens, vocabulary_size)`, hidden states `(tokens, dim)` and the generated cache.
         """
         rows = len(token_ids)
         hooks = _StepHooks(self.config, places, prompt, valid, generated, slot, ancestors)
@@ -320,17 +321,19 @@ class _StepHooks(_Hooks):
         ancestors: Any,
     ) -> None:
         prompts, _, _, slots, length = generated.keys[0].shape
-        filled = jnp.arange(length) <= slot
+        texts = places.shape[0] // prompts
         if ancestors is None:
-            mask = jnp.broadcast_to(filled, (prompts, slots, slots * length))
+            filled = jnp.arange(length) <= slot + jnp.arange(texts)[:, None]
+            mask = jnp.broadcast_to(filled, (prompts, texts, length))
         else:
+            filled = jnp.arange(length) <= slot
             own = ancestors[:, :, None, :] == jnp.arange(slots)[:, None]  # (p, text, slot, t)
             mask = (own & filled).reshape(prompts, slots, slots * length)
-        in_prompt = jnp.broadcast_to(valid[:, None, :], (prompts, slots, valid.shape[1]))
+        in_prompt = jnp.broadcast_to(valid[:, None, :], (prompts, texts, valid.shape[1]))
         mask = jnp.concatenate([in_prompt, mask], axis=2)[:, None]
         begun = jnp.sum(valid, axis=1, dtype=jnp.int32)[:, None]
         key_places = jnp.concatenate([_places_of(valid), begun + jnp.tile(jnp.arange(length), slots)], axis=1)[:, None]
-        places = places.reshape(prompts, slots)
+        places = places.reshape(prompts, texts)
         super().__init__(config, places, places + 1, key_places, mask)
         self._prompt, self._generated, self._slot = prompt, generated, slot
 
@@ -338,10 +341,10 @@ class _StepHooks(_Hooks):
         query, key, value = self._by_heads(index, layer, projected)
         prompt_keys, prompt_values = self._prompt.keys[index], self._prompt.values[index]
         keys, values = self._generated.keys[index], self._generated.values[index]
-        keys = jax.lax.dynamic_update_slice(keys, key.transpose(2, 0, 1, 3)[..., None], (0, 0, 0, 0, self._slot))
-        values = jax.lax.dynamic_update_slice(
-            values, value.transpose(2, 0, 3, 1)[:, :, :, None], (0, 0, 0, self._slot, 0)
-        )
+        key = key.transpose(2, 0, 1, 3).reshape(*keys.shape[:4], -1)
+        value = value.transpose(2, 0, 3, 1).reshape(*values.shape[:3], -1, values.shape[-1])
+        keys = jax.lax.dynamic_update_slice(keys, key, (0, 0, 0, 0, self._slot))
+        values = jax.lax.dynamic_update_slice(values, value, (0, 0, 0, self._slot, 0))
         self.keys.append(keys)
         self.values.append(values)
         query = query.transpose(2, 0, 3, 1)  # (p, h, b, d)

@@ -40,6 +40,8 @@ class GeneratedText:
         logprobs: in nats, what the model itself gave each token, whatever the sampler made of it; empty for searches.
         score: as in `Continuation`.
         finished: as in `Continuation`.
+        proposed: as in `Continuation`.
+        accepted: as in `Continuation`.
     """
 
     text: str
@@ -47,6 +49,8 @@ class GeneratedText:
     logprobs: tuple[float, ...]
     score: float
     finished: bool
+    proposed: int = 0
+    accepted: int = 0
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)
@@ -99,7 +103,13 @@ def generate(
         text = prompt + text if config.return_prompt else text
         return (
             GeneratedText(
-                text, continuation.token_ids, continuation.logprobs, continuation.score, continuation.finished
+                text,
+                continuation.token_ids,
+                continuation.logprobs,
+                continuation.score,
+                continuation.finished,
+                continuation.proposed,
+                continuation.accepted,
             )
             if config.return_logprobs
             else text
@@ -186,7 +196,13 @@ def stream(
     (batch,) = request.batches()
     # Called here and not at the first piece, because it raises if no loop fits the sampler.
     steps = batch_decoding.choices(
-        decoder, batch, spec, loops.Texts(batch, decoder.tokenizer, request.utf8), request.states, logprobs=False
+        decoder,
+        batch,
+        spec,
+        loops.Texts(batch, decoder.tokenizer, request.utf8),
+        request.states,
+        logprobs=False,
+        lookup=request.lookup,
     )
     begins = not text and constraint is None
     pieces = _pieces(steps, decoder.tokenizer, request, text if config.return_prompt else "", begins=begins)

@@ -52,6 +52,7 @@ def choices(
     states: list[ConstraintState] | None,
     *,
     logprobs: bool,
+    lookup: int | None = None,
 ) -> Iterator[loops.Chosen]:
     """Return the decoding loop of a sampler that chooses token by token, which yields each step's tokens.
 
@@ -59,7 +60,7 @@ def choices(
         GenerateArgumentError: no loop runs this sampler, or not under a constraint.
     """
     if isinstance(spec, TokenSampler):
-        return loops.sample(engine, batch, spec, texts, states, logprobs=logprobs)
+        return loops.sample(engine, batch, spec, texts, states, logprobs=logprobs, lookup=lookup)
     if isinstance(spec, Contrastive):
         if states is not None:
             raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
@@ -115,7 +116,7 @@ def _collect(
     token_ids: list[list[int]] = [[] for _ in batch.places]
     own_logprobs: list[list[float]] = [[] for _ in batch.places]
     writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
-    for step in choices(engine, batch, request.sampler, texts, states, logprobs=logprobs):
+    for step in choices(engine, batch, request.sampler, texts, states, logprobs=logprobs, lookup=request.lookup):
         for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.logprobs.tolist(), strict=True):
             token_ids[row].append(token_id)
             own_logprobs[row].append(own)
@@ -132,7 +133,13 @@ def _collect(
         finished = ids[-1] in ends or stopped is not None
         continuations.append(
             Continuation(
-                tuple(ids), sum(own_logprobs[row]), finished, tuple(own_logprobs[row]) if logprobs else (), stopped
+                tuple(ids),
+                sum(own_logprobs[row]),
+                finished,
+                tuple(own_logprobs[row]) if logprobs else (),
+                stopped,
+                texts.proposed,
+                texts.accepted,
             )
         )
     return continuations

@@ -27,6 +27,8 @@ class Continuation:
         finished: whether the end token was generated or a stop string written; if not, the length limit cut the text.
         logprobs: the log-probability that the model itself gave each token; empty for searches.
         stopped: where in the text of these tokens a stop string begins, in characters; None where none was written.
+        proposed: tokens that were proposed and checked several at once, as `prompt_lookup_num_tokens` asks for.
+        accepted: of these, tokens that the sampler chose.
     """
 
     token_ids: tuple[int, ...]
@@ -34,6 +36,8 @@ class Continuation:
     finished: bool
     logprobs: tuple[float, ...] = ()
     stopped: int | None = None
+    proposed: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True)

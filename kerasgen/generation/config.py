@@ -57,6 +57,10 @@ class GenerationConfig(metaclass=Checked):
         seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. None for the sampler's own, for the
             pipeline's where it has none, and for 0 where that has none.
         batch_size: texts generated at once, at most; prompts of like length share a batch.
+        prompt_lookup_num_tokens: tokens proposed at once from what stood after the same tokens earlier in the text,
+            and checked in one pass of the model, at most. The text is the same as without, and comes sooner where it
+            repeats its prompt or itself; where it doesn't, fewer tokens are proposed. Texts are generated one at a
+            time then. It needs a model that JAX decodes, and a sampler that is compiled. None proposes nothing.
         engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for described models in float32, and for
             others the backend that Keras runs on. `"litert"` writes an artefact of the weights into the cache
             directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.
@@ -83,6 +87,7 @@ class GenerationConfig(metaclass=Checked):
     allowed_special: str | Collection[str] = ()
     seed: int | Sequence[int] | None = None
     batch_size: int = 32
+    prompt_lookup_num_tokens: int | None = None
     engine: str | EngineSource = "auto"
     progress: bool | None = None
 
@@ -114,6 +119,7 @@ class GenerationConfig(metaclass=Checked):
         if self.batch_size is None:
             raise GenerateArgumentError("`batch_size` must be a whole number of at least 1. Received: None.")
         self._set("batch_size", _count("batch_size", self.batch_size))
+        self._set("prompt_lookup_num_tokens", _count("prompt_lookup_num_tokens", self.prompt_lookup_num_tokens))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # as it is compared, printed and saved
@@ -169,6 +175,7 @@ class StreamSettings(ArtefactSettings, total=False):
     max_length: int | None
     stop: str | Sequence[str] | None
     constraint: str | Constraint | None
+    prompt_lookup_num_tokens: int | None
     engine: str | EngineSource
 
 
@@ -198,6 +205,7 @@ class IdsSettings(TypedDict, total=False):
     num_return_sequences: int | None
     seed: int | Sequence[int] | None
     batch_size: int
+    prompt_lookup_num_tokens: int | None
     engine: str | EngineSource
     progress: bool | None
 

@@ -152,6 +152,43 @@ class BlockSession(Protocol):
         """
 
 
+@runtime_checkable
+class CheckingSession(BlockSession, Protocol):
+    """A session that checks several proposed tokens of its one text in one pass of the model."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `run` goes on with what it would have without proposals, to the bit."""
+
+    def can_check(self, spec: Any) -> bool:
+        """Return whether `check` chooses as this `TokenSampler` does, for this session's text."""
+
+    def check(
+        self,
+        proposal: Sequence[int],
+        spec: Any,
+        keys: npt.NDArray[np.uint32],
+        drawn: int,
+        remaining: int,
+        utf8: Utf8States | None = None,
+    ) -> Block:
+        """Take at least one step, and one more after each proposed token that was chosen.
+
+        The tokens are those that `run` chooses, whatever is proposed.
+
+        Args:
+            proposal: ids of the tokens that may come next, fewer than `remaining`.
+            spec: the sampler.
+            keys: uint32 `(1, 2)`, of the text's random numbers.
+            drawn: how many numbers it has used.
+            remaining: tokens that it may still get, at least 1.
+            utf8: where it stands in a character, or None where any token may follow.
+
+        Raises:
+            GenerationError: the logits are not finite.
+        """
+
+
 class Engine(TextSpace, Protocol):
     """Opens sessions for one model or artefact.
 

@@ -23,7 +23,7 @@ from kerasgen.decoder.rotary_scaling import LongRopeScaling
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.jax_prompts import Prompts
-from kerasgen.generation.jax_session import JaxSession
+from kerasgen.generation.jax_speculation import SpeculatingSession
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.end_token import EndingTokenizer
 
@@ -106,7 +106,7 @@ class JaxEngine:
         other._ending = {}
         other.tokenizer = cast(Tokenizer, EndingTokenizer(self.tokenizer, end_token_id))
         other.prompts = self._no_prompts()
-        knowing = ("choose ", "steps ")  # graphs that hold the end token
+        knowing = ("choose ", "steps ", "check ")  # graphs that hold the end token
         compiled = list(self._compiled.items())
         other._compiled = {name: call for name, call in compiled if not str(name).startswith(knowing)}
         return self._ending.setdefault(end_token_id, other)  # complete before another thread can get it
@@ -143,7 +143,7 @@ class JaxEngine:
         """Return whether all of this text was read already and is kept."""
         return self.prompts.holds(token_ids)
 
-    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> JaxSession:
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> SpeculatingSession:
         """Return a session whose rows are these texts; see `Engine.open`.
 
         Raises:
@@ -159,7 +159,7 @@ class JaxEngine:
                     f"{len(prompt)} tokens that may grow to {limit}. Ask for max_length={turning + 1} at most; prompts "
                     f"of more than {turning} tokens may grow as they like."
                 )
-        return JaxSession(self, prompts, limits)
+        return SpeculatingSession(self, prompts, limits)
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
         """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""

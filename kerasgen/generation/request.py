@@ -17,7 +17,7 @@ from kerasgen.generation import guided
 from kerasgen.generation.batches import NO_OFFSET, Batch, PromptOffset
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.engine import TextSpace
-from kerasgen.samplers.base import SamplerSpec
+from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.lookahead import Beam
 from kerasgen.samplers.resolving import is_hub_sampler
 
@@ -40,6 +40,7 @@ class Request:
         copies: how many times each prompt of the call stands here.
         batch_size: texts generated at once, at most.
         logprobs: whether each token's log-probability is wanted.
+        lookup: how many tokens to propose at once from a text itself, or None; there is one text in a batch then.
     """
 
     sampler: Any
@@ -53,6 +54,7 @@ class Request:
     copies: int
     batch_size: int
     logprobs: bool
+    lookup: int | None = None
 
     def batches(self) -> Iterator[Batch]:
         """Yield the texts in batches of like length."""
@@ -93,6 +95,12 @@ def make_request(
         GenerateArgumentError: the call can't be carried out as written.
     """
     spec, copies = _with_copies(config.sampler, config.num_return_sequences)
+    lookup = config.prompt_lookup_num_tokens
+    if lookup is not None and not isinstance(spec, TokenSampler):
+        raise GenerateArgumentError(
+            "`prompt_lookup_num_tokens` goes with a sampler that chooses token by token. Received: "
+            f"sampler={spec!r}. Leave it out, or use another sampler."
+        )
     with_start = batching.add_start_token(space, prompts, first=offset.first)
     limits = batching.limits(
         space,
@@ -112,8 +120,20 @@ def make_request(
     is_whole = constraint is not None and type(constraint).begin is Constraint.begin
     masked = config.valid_utf8 and not is_whole and not is_hub_sampler(spec)
     utf8 = utf8_masks.masks_of(space.tokenizer) if masked else None
+    batch_size = config.batch_size if lookup is None else 1
     return Request(
-        spec, config.stop_strings, with_start, limits, seeds, states, utf8, repeats, copies, config.batch_size, logprobs
+        spec,
+        config.stop_strings,
+        with_start,
+        limits,
+        seeds,
+        states,
+        utf8,
+        repeats,
+        copies,
+        batch_size,
+        logprobs,
+        lookup,
     )
 
 

@@ -1,0 +1,218 @@
+"""Several proposed tokens of one text checked by one pass, so that its ids are those of one token a pass. Imports JAX.
+
+A pass of several columns rounds otherwise than a pass of one. A choice that so small a difference could change is not
+taken from such a pass: what was read in several columns is read again token by token, and then it is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from kerasgen.decoder.jax import JaxDecoder
+from kerasgen.generation import jax_steps
+from kerasgen.generation.engine import Block, not_finite
+from kerasgen.generation.jax_session import JaxSession, rounded
+from kerasgen.generation.utf8_states import Utf8States
+from kerasgen.samplers.base import TokenSampler
+from kerasgen.tokens.base import Tokenizer
+
+# Nats by which a logit may differ between passes before a choice is decided token by token; see the log for what was
+# measured.
+_MARGIN = 5e-4
+
+
+def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
+    """Return a name, and the function that reads a token and those proposed after it, and chooses while they agree."""
+    name, choose = jax_steps.choosing(spec, tokenizer)
+    ends = jnp.asarray(tokenizer.end_token_ids, jnp.int32)
+    # Rows of the second choice: the chosen token less likely, its random number less and more, the others likelier and
+    # less likely. A kind that draws nothing is decided by the first alone.
+    changes = 5 if spec.draws else 1
+    lowered = np.array([[_MARGIN], [0], [0], [0], [0]], np.float32)[:changes]
+    moved = np.array([0, -_MARGIN, _MARGIN, 0, 0], np.float32)[:changes]
+    warmed = np.array([[1], [1], [1], [1 - _MARGIN], [1 + _MARGIN]], np.float32)[:changes]
+
+    def check(
+        weights: Any,
+        token_ids: Any,
+        prompt: Any,
+        valid: Any,
+        generated: Any,
+        seen: Any,
+        numbers: Any,
+        shared: Any,
+        utf8: Any = None,
+    ) -> Any:
+        slot, place, uniforms, proposed, remaining, exact = numbers
+        columns = token_ids.shape[0]
+        logits, _, generated = decoder.step(
+            weights, token_ids, place + jnp.arange(columns), prompt, valid, generated, slot, None
+        )
+        following = jnp.concatenate([token_ids[1:], jnp.full((1,), -1, jnp.int32)])
+        varied = shared | {"temperature": shared["temperature"] * warmed}
+
+        def is_sure(row: Any, token: Any, seen: Any, uniform: Any, within: Any) -> Any:
+            rows = jnp.broadcast_to(row, (changes, row.shape[1]))
+            rows = rows.at[:, token[0]].add(-lowered[:, 0] * 2)
+            draws = jnp.clip(uniform + moved, 0.0, 1.0 - 2.0**-24)
+            whole = None if utf8 is None else (utf8[0], jnp.broadcast_to(within, (changes,)))
+            seen = jnp.broadcast_to(seen, rows.shape)
+            return jnp.all(choose(rows, seen, draws, varied, utf8=whole)[0] == token)
+
+        def goes_on(state: Any) -> Any:
+            return state[1]
+
+        def one(state: Any) -> Any:
+            count, _, _, seen, block, within = state
+            row, uniform = logits[count][None], uniforms[count]
+            whole = None if utf8 is None else (utf8[0], within)
+            token, logprob, good, seen_then, within_then = choose(row, seen, uniform[None], shared, utf8=whole)
+            sure = exact | is_sure(row, token, seen, uniform, within)
+            put = jnp.where(sure, count, columns)  # beyond the edge nothing is written
+            block = tuple(
+                whole.at[put].set(new[0], mode="drop") for whole, new in zip(block, (token, logprob, good), strict=True)
+            )
+            agrees = sure & (count < proposed) & (token[0] == following[count])
+            alive = agrees & ~jnp.isin(token[0], ends) & (count + 1 < remaining)
+            seen = jnp.where(sure, seen_then, seen)
+            within = within if within is None else jnp.where(sure, within_then, within)
+            return jnp.where(sure, count + 1, count), alive, sure, seen, block, within
+
+        block = (jnp.zeros(columns, jnp.int32), jnp.zeros(columns, jnp.float32), jnp.ones(columns, bool))
+        begun = (jnp.int32(0), jnp.bool_(True), jnp.bool_(True), seen, block, None if utf8 is None else utf8[1])
+        count, _, sure, seen, block, _ = jax.lax.while_loop(goes_on, one, begun)
+        return (*block, count, sure, generated, seen)
+
+    return f"check {name}", check
+
+
+class SpeculatingSession(JaxSession):
+    """A session that checks several proposed tokens of its one text in one pass."""
+
+    _read_together: int | None = None  # the first place in the generated cache that a pass of several columns wrote
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all that was generated was read token by token, as a session without proposals does."""
+        return self._read_together is None
+
+    def can_check(self, spec: Any) -> bool:
+        """Return whether `check` chooses as this sampler does, for the one text."""
+        return self.can_run(spec) and len(self._texts) == 1
+
+    def check(
+        self,
+        proposal: Sequence[int],
+        spec: TokenSampler,
+        keys: npt.NDArray[np.uint32],
+        drawn: int,
+        remaining: int,
+        utf8: Utf8States | None = None,
+    ) -> Block:
+        """Take at least one step, and one more for each proposed token that was chosen; see `CheckingSession.check`."""
+        if self._logits is not None:
+            return self.run(1, spec, keys, np.array([drawn]), np.array([remaining]), None, utf8)
+        if self._prompts > 1:
+            self._gather(self._slots)
+        block, sure = self._checked(proposal, spec, keys, drawn, remaining, utf8, exact=self.is_exact and not proposal)
+        if sure:
+            return block
+        self._read_again()
+        whole = utf8
+        if whole is not None:
+            for token_ids in block.token_ids:
+                whole = whole.after(token_ids)
+        last, _ = self._checked((), spec, keys, drawn + block.steps, remaining - block.steps, whole, exact=True)
+        return Block(
+            np.concatenate([block.token_ids, last.token_ids]),
+            np.concatenate([block.logprobs, last.logprobs]),
+            block.steps + last.steps,
+        )
+
+    def _checked(
+        self,
+        proposal: Sequence[int],
+        spec: TokenSampler,
+        keys: npt.NDArray[np.uint32],
+        drawn: int,
+        remaining: int,
+        utf8: Utf8States | None,
+        *,
+        exact: bool,
+    ) -> tuple[Block, bool]:
+        """The tokens of one pass, and whether the last choice in it was certain."""
+        engine, text = self._engine, self._texts[0]
+        columns = rounded(len(proposal) + 1)
+        self._grow(columns)
+        if self._seen is None:
+            self._seen = self._seen_tokens()
+        token_ids = np.zeros(columns, dtype=np.int32)
+        token_ids[: len(proposal) + 1] = [text[-1], *proposal]
+        parts = range(0, columns, jax_steps.MOST_STEPS)
+        uniforms = np.concatenate([jax_steps.numbers_of(keys, np.array([drawn + part])) for part in parts])[:columns, 0]
+        numbers = (
+            np.int32(self._written),
+            np.int32(len(text) - 1),
+            uniforms,
+            np.int32(len(proposal)),
+            np.int32(remaining),
+            np.bool_(exact),
+        )
+        whole: tuple[Any, ...] = ()
+        kind = ""
+        if utf8 is not None:
+            states = utf8.states.astype(np.int32).reshape(-1)
+            whole, kind = ((engine.utf8_steps(utf8.masks), states),), " of whole characters"
+        name, function = checking(spec, engine.decoder, engine.tokenizer)
+        *block, count, sure, self._generated, self._seen = engine.call(
+            f"{name}{kind}",
+            function,
+            engine.weights_for(columns),
+            token_ids,
+            self._cache,
+            self._valid,
+            self._generated,
+            self._seen,
+            numbers,
+            jax_steps.inputs_of(spec),
+            *whole,
+            donate=(4, 5),
+        )
+        steps = int(count)
+        chosen, logprobs, good = (np.asarray(array)[:steps] for array in block)
+        if not good.all():
+            raise not_finite()
+        if columns > 1 and steps and self._read_together is None:
+            self._read_together = self._written
+        self._written += steps
+        text.extend(chosen.tolist())
+        self._pending = self._placed(np.array(text[-1:], dtype=np.int32))
+        return Block(chosen[:, None], logprobs[:, None], steps), bool(sure)
+
+    def _read_again(self) -> None:
+        """Read token by token what passes of several columns read."""
+        if self._read_together is None:
+            return
+        engine, text = self._engine, self._texts[0]
+        begun = len(text) - 1 - self._written
+        for slot in range(self._read_together, self._written):
+            _, _, self._generated = engine.call(
+                "step",
+                engine.decoder.step,
+                engine.weights_for(1),
+                np.array(text[begun + slot : begun + slot + 1], dtype=np.int32),
+                np.array([begun + slot], dtype=np.int32),
+                self._cache,
+                self._valid,
+                self._generated,
+                np.int32(slot),
+                None,
+                donate=(5,),
+            )
+        self._read_together = None
