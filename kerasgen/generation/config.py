@@ -212,7 +212,7 @@ class IdsSettings(TypedDict, total=False):
 
 FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(GenerationConfig)}
-SILENT = ("batch_size", "progress")
+SILENT = ("batch_size", "prompt_lookup_num_tokens", "progress")
 """Settings on which no text depends."""
 
 

@@ -153,7 +153,7 @@ class BlockSession(Protocol):
 
 
 @runtime_checkable
-class CheckingSession(BlockSession, Protocol):
+class CheckingSession(BlockSession, Session, Protocol):
     """A session that checks several proposed tokens of its one text in one pass of the model."""
 
     @property

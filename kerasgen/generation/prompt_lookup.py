@@ -48,11 +48,9 @@ class PromptLookup:
         self._indexed = len(text)
         if self.pause:
             return []
-        for size in _NGRAM_SIZES:
-            place = self._followed.get(tuple(text[-size:])) if len(text) >= size else None
-            if place is not None:
-                break
-        else:
+        known = (self._followed.get(tuple(text[-size:])) for size in _NGRAM_SIZES)
+        place = next((found for found in known if found is not None), 0)  # no n-gram ends before the first token
+        if not place:
             return []
         found: list[int] = []
         period = len(text) - place  # where the text repeats itself this fast, so does what is proposed

@@ -6,9 +6,12 @@ import pytest
 from tiny import tiny_gpt2
 
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import generate, generate_ids, stream
+from kerasgen.generation import engine_registry, generate, generate_ids, stream
+from kerasgen.generation.batches import add_start_token
+from kerasgen.generation.engine import CheckingSession
 from kerasgen.generation.prompt_lookup import PromptLookup
 from kerasgen.models.base import LanguageModel
+from kerasgen.samplers import randomness
 from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.lookahead import Beam
 from kerasgen.samplers.sampling import Greedy, TopK
@@ -44,9 +47,28 @@ def test_ids_are_those_without(gpt2: LanguageModel, spec: SamplerSpec) -> None:
     wanted = generate_ids(gpt2, prompts, sampler=spec, max_new_tokens=40)
     found = generate_ids(gpt2, prompts, sampler=spec, max_new_tokens=40, prompt_lookup_num_tokens=5)
     assert [one.token_ids for (one,) in found] == [one.token_ids for (one,) in wanted]
-    assert found[0][0].proposed >= found[0][0].accepted
-    if spec == Greedy():
-        assert sum(one.accepted for (one,) in found) > 0
+    assert sum(one.proposed for (one,) in found) > 0
+
+
+@pytest.mark.parametrize("spec", [Greedy(), TopK(k=4, seed=3)])
+@pytest.mark.parametrize("right", [0, 2, 5])
+def test_proposals_are_taken_as_far_as_they_are_right(gpt2: LanguageModel, spec: SamplerSpec, right: int) -> None:
+    (prompt,) = gpt2.tokenizer.encode_batch(PROMPTS[:1])
+    ((text,),) = generate_ids(gpt2, [prompt], sampler=spec, max_new_tokens=30, valid_utf8=False)
+    wanted = text.token_ids
+    assert len(wanted) > 8
+    with_start = tuple(add_start_token(gpt2, [prompt])[0])
+    session = engine_registry.resolve(gpt2).open([with_start], [len(with_start) + 30])
+    assert isinstance(session, CheckingSession)
+    assert session.can_check(spec)
+    keys = randomness.keys([spec.seed or 0], [with_start], [0])
+    found = session.check((), spec, keys, 0, 30).token_ids[:, 0].tolist()
+    proposal = [*wanted[1 : 1 + right], *((token_id + 1) % 200 for token_id in wanted[1 + right : 6])]
+    found += session.check(proposal, spec, keys, 1, 29).token_ids[:, 0].tolist()
+    assert tuple(found) == wanted[: right + 2]
+    while len(found) < len(wanted):
+        found += session.check((), spec, keys, len(found), 30 - len(found)).token_ids[:, 0].tolist()
+    assert tuple(found) == wanted
 
 
 def test_a_stream_is_the_text_without(gpt2: LanguageModel) -> None:
@@ -61,5 +83,10 @@ def test_what_decides_token_by_token_is_refused(gpt2: LanguageModel) -> None:
             generate(gpt2, ["the"], sampler=spec, max_new_tokens=4, prompt_lookup_num_tokens=3)
     with pytest.raises(GenerateArgumentError, match="a constraint decides"):
         generate(
-            gpt2, ["the"], sampler=Greedy(), constraint="regex:[a-z ]+", max_new_tokens=4, prompt_lookup_num_tokens=3
+            gpt2,
+            ["the"],
+            sampler=Greedy(),
+            constraint="regex:pattern=[a-z ]+",
+            max_new_tokens=4,
+            prompt_lookup_num_tokens=3,
         )
