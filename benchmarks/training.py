@@ -56,7 +56,7 @@ class Racer:
     def __post_init__(self) -> None:
         environment = {"TF_NUM_INTEROP_THREADS": str(self.threads)}
         if self.threads == 1:
-            environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+            environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
         how: Figures = {"threads": self.threads, "environment": environment}
         self.process = Contender(self.name, "benchmarks.training_contenders", self.name, str(self.job), **how)
 
