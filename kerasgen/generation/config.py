@@ -59,8 +59,9 @@ class GenerationConfig(metaclass=Checked):
         batch_size: texts generated at once, at most; prompts of like length share a batch.
         prompt_lookup_num_tokens: tokens proposed at once from what stood after the same tokens earlier in the text,
             and checked in one pass of the model, at most. The text is the same as without, and comes sooner where it
-            repeats its prompt or itself; where it doesn't, fewer tokens are proposed. Texts are generated one at a
-            time then. It needs a model that JAX decodes, and a sampler that is compiled. None proposes nothing.
+            repeats its prompt or itself and the likeliest tokens are taken; drawn texts may come later. Texts are
+            generated one at a time then. It needs a model that JAX decodes, and a sampler that is compiled. None
+            proposes nothing.
         engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for described models in float32, and for
             others the backend that Keras runs on. `"litert"` writes an artefact of the weights into the cache
             directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.

@@ -22,8 +22,7 @@ from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.tokens.base import Tokenizer
 
-# Nats by which a logit may differ between passes before a choice is decided token by token; see the log for what was
-# measured.
+# Nats by which a logit may differ between passes before a choice is decided token by token. Chosen, not measured.
 _MARGIN = 5e-4
 
 
