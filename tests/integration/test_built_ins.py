@@ -119,6 +119,9 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "targets": st.none() | st.lists(_WORD, min_size=1).map(tuple),
             "form": st.just("paper"),
             "rank_stabilized": st.booleans(),
+            "use_dora": st.booleans(),
+            "quantize": st.sampled_from([None, "int8", "int4"]),
+            "distribution": st.none(),  # the others are full's, and not for a base in codes
         },
     },
     "samplers": {
