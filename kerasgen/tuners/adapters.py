@@ -204,10 +204,21 @@ def held(model: LanguageModel) -> dict[str, str]:
     }
 
 
+def _thaw(model: LanguageModel) -> None:
+    """Let every weight be trainable, one layer after another.
+
+    On TensorFlow a layer that is told its own value again does not tell the layers within it, nor its variables.
+    """
+    for layer in (model.network, *_layers(model)):
+        layer.trainable = True
+        for variable in layer._trainable_variables:
+            variable.trainable = True
+
+
 def freeze(model: LanguageModel) -> None:
     """Let only the adapters be trainable."""
     adapted = {id(layer) for layer in carrying(model)}
-    model.network.trainable = True
+    _thaw(model)
     for layer in _layers(model):
         if not layer._layers:
             layer.trainable = id(layer) in adapted
@@ -261,13 +272,10 @@ def merge(model: LanguageModel) -> None:
             quantized_base.release(layer, merged)
         else:
             layer._kernel.assign(merged)
-        layer._kernel.trainable = True
-        if getattr(layer, "bias", None) is not None:
-            layer.bias.trainable = True
     for layer in _layers(model):
         if quantized_base.is_on(layer):
             quantized_base.release(layer)
-    model.network.trainable = True
+    _thaw(model)
 
 
 def current(model: LanguageModel) -> AdapterConfig | None:
