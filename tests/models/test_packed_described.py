@@ -154,7 +154,7 @@ def test_documents_of_a_row_cost_what_they_cost_alone_and_slopes_are_those_of_fl
         kinds.setdefault(".".join(full.split(".")[-2:]), {})[full] = slopes[id(variable)]
     for kind, of_kind in kinds.items():
         size = np.sqrt(sum(float((gradient**2).sum()) for gradient in of_kind.values()))
-        step = 1e-3 / max(size, 1e-6)
+        step = 1e-5 / max(size, 1e-6)  # a longer one sends a token to other experts
 
         def moved(by: float, of_kind: dict[str, Any] = of_kind) -> float:
             there = by_name.map_named(
