@@ -35,6 +35,8 @@ def read(what: str, said: Mapping[str, Any], known: ConfigRules) -> dict[str, An
     for key, value in found.items():
         if not isinstance(value, dict):
             raise ModelFormatError(f"{what} has {key}={value!r}, which must be a JSON object.")
+    if not found and known.rope_parameters:
+        found = {"rope_parameters": known.rope_parameters}
     plain: dict[str, Any] = {key: said[key] for key in ("rope_theta", "partial_rotary_factor") if said.get(key)}
     written = next(iter(found), "rope_parameters")
     if not isinstance(known.rope_theta, Mapping):

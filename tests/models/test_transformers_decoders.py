@@ -18,6 +18,7 @@ from transformers_state import state
 from kerasgen.decoder import weights as by_name
 from kerasgen.decoder.config import LearnedPositions, RotaryPositions
 from kerasgen.decoder.numpy import NumpyDecoder
+from kerasgen.decoder.rotary_scaling import YarnScaling
 from kerasgen.errors import ExportArgumentError
 from kerasgen.models import architectures, keras_decoder, packed, transformers_format
 from kerasgen.models.architectures import Architecture, gguf_settings, keras_weights, tensors
@@ -88,6 +89,17 @@ class TestWhatTransformersSaves:
         found = tensors.read(known(name), CONFIGS[name], lambda tensor, shape: file[tensor].reshape(shape), "gguf")
         for weight, array in by_name.flat(drawn(CONFIGS[name])).items():
             np.testing.assert_allclose(by_name.flat(found)[weight], array, atol=1e-6, err_msg=weight)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("said", [{}, {"rope_parameters": None}, {"rope_scaling": None, "rope_theta": 500.0}])
+def test_a_gpt_oss_that_says_nothing_of_a_scaling_has_that_of_transformers(said: dict[str, Any]) -> None:
+    """What `transformers.GptOssConfig` of 5.24 makes of these settings."""
+    whole = known("gpt_oss").settings(CONFIGS["gpt_oss"])
+    bare = {key: value for key, value in whole.items() if not key.startswith("rope_")}
+    positions = known("gpt_oss").read_config(settings("gpt_oss", {"model_type": "gpt_oss", **bare, **said})).positions
+    scaling = YarnScaling(32.0, 4096, beta_fast=32.0, beta_slow=1.0, truncate=False)
+    assert positions == RotaryPositions(said.get("rope_theta", 150_000.0), scaling=scaling)
 
 
 @pytest.mark.one_backend

@@ -63,6 +63,8 @@ class ConfigRules:
         partial_rotary_factor: transformers' share of a head that is rotated.
         partial_rotary_key: under which name the share stands beside the rotary positions; None where transformers
             rotates whole heads whatever is said.
+        rope_parameters: transformers' own scaling where the configuration has neither `rope_parameters` nor
+            `rope_scaling`; none if empty.
         rope_aliases: other names of kinds of scaling.
         rope_types: the kinds of scaling of rotary positions that are handed over.
         further: says what is wrong with a configuration, or None.
@@ -77,6 +79,7 @@ class ConfigRules:
     rope_theta: float | Mapping[str, float] | None = None
     partial_rotary_factor: float = 1.0
     partial_rotary_key: str | None = None
+    rope_parameters: Mapping[str, Any] = field(default_factory=dict)
     rope_aliases: Mapping[str, str] = field(default_factory=dict)
     rope_types: tuple[str, ...] = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
     further: Callable[[Mapping[str, Any]], str | None] = lambda config: None

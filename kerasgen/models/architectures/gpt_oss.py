@@ -118,6 +118,10 @@ ARCHITECTURE = Architecture(
         irrelevant=("experts_per_token", "initial_context_length"),
         aliases={"num_experts": "num_local_experts"},
         rope_theta=150_000.0,
+        rope_parameters={
+            **{"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
+            "original_max_position_embeddings": _LENGTH,
+        },
     ),
     transformers_class="GptOssForCausalLM",
     transformers_prefixes=("model.",),
