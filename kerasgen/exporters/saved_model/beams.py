@@ -5,7 +5,7 @@ Imports TensorFlow.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -14,28 +14,40 @@ from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
 from kerasgen.samplers import arithmetic, beam_search
 
 
-def candidates(
-    logits: Any, states: Any, *, num_beams: int, vocabulary_size: int, ends: int, temperature: Any, utf8: Utf8Steps
-) -> tuple[Any, Any]:
-    """Return log-probabilities and ids of the tokens that can follow each beam among the best of its prompt.
+class BeamChoice(NamedTuple):
+    """How beams are searched: what both decoders' `search` takes, as `sample` takes a `Choice`.
 
     Args:
-        logits: float32 `(batch * num_beams, vocabulary_size)`.
-        states: int32 `(batch * num_beams,)`, of `utf8`.
         num_beams: texts that are kept of each prompt.
-        vocabulary_size: ids that can be chosen.
-        ends: how many ids end a text.
+        length_penalty: as in `kerasgen.samplers.Beam`.
         temperature: logits are divided by it.
         utf8: what keeps the texts valid UTF-8; what may follow is ranked as among all tokens.
-
-    Returns:
-        Float64 log-probabilities and int32 ids, `(batch, num_beams, count)`, the likeliest first.
+        begun: int32 `(batch,)`, the states after the prompts, of `utf8`.
     """
-    logprobs = utf8.masked(arithmetic.log_softmax(xp, logits / temperature), states)
-    # One beam can't contribute more candidates than these to the best.
-    logprobs, ids = arithmetic.top(xp, logprobs, min((1 + ends) * num_beams, vocabulary_size))
-    shape = (-1, num_beams, logprobs.shape[-1])
-    return tf.reshape(tf.cast(logprobs, tf.float64), shape), tf.reshape(ids, shape)
+
+    num_beams: int
+    length_penalty: float
+    temperature: Any
+    utf8: Utf8Steps
+    begun: Any
+
+    def candidates(self, logits: Any, states: Any, *, vocabulary_size: int, ends: int) -> tuple[Any, Any]:
+        """Return log-probabilities and ids of the tokens that can follow each beam among the best of its prompt.
+
+        Args:
+            logits: float32 `(batch * num_beams, vocabulary_size)`.
+            states: int32 `(batch * num_beams,)`, of `utf8`.
+            vocabulary_size: ids that can be chosen.
+            ends: how many ids end a text.
+
+        Returns:
+            Float64 log-probabilities and int32 ids, `(batch, num_beams, count)`, the likeliest first.
+        """
+        logprobs = self.utf8.masked(arithmetic.log_softmax(xp, logits / self.temperature), states)
+        # One beam can't contribute more candidates than these to the best.
+        logprobs, ids = arithmetic.top(xp, logprobs, min((1 + ends) * self.num_beams, vocabulary_size))
+        shape = (-1, self.num_beams, logprobs.shape[-1])
+        return tf.reshape(tf.cast(logprobs, tf.float64), shape), tf.reshape(ids, shape)
 
 
 def begin(batch: Any, *, num_beams: int, positions: int, pad: int) -> beam_search.Beams:
@@ -66,7 +78,7 @@ def step(
 
     Args:
         state: before the token.
-        best_candidates: what `candidates` returned.
+        best_candidates: what `BeamChoice.candidates` returned.
         active: bool `(batch,)`, the prompts whose beams change.
         index: where the token is written, as `kerasgen.samplers.beam_search.step` takes it.
         generated: int32 `(batch,)`, tokens of each beam, this one with them.

@@ -15,6 +15,7 @@ from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights, map_arrays, map_named
 from kerasgen.exporters.saved_model import beams, passes
 from kerasgen.exporters.saved_model import steps as compiled_steps
+from kerasgen.exporters.saved_model.beams import BeamChoice
 from kerasgen.exporters.saved_model.passes import Cache
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
@@ -173,33 +174,15 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         )
         return Generated(ids, count, done)
 
-    def search(
-        self,
-        prompts: Any,
-        lengths: Any,
-        most: Any,
-        end: Any,
-        *,
-        num_beams: int,
-        length_penalty: float,
-        temperature: Any,
-        utf8: Utf8Steps,
-        begun: Any,
-    ) -> Generated:
+    def search(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: BeamChoice) -> Generated:
         """Return the best text of each prompt by beam search; see `sample`, `Choice` and `kerasgen.samplers.Beam`."""
         config, weights = self._config, self._weights()
         old, mask, logits = passes.prefill(config, weights, prompts, lengths)
         batch = tf.shape(prompts)[0]
         positions = self._longest
         limits = tf.fill((batch,), most)
-        candidates = partial(
-            beams.candidates,
-            num_beams=num_beams,
-            vocabulary_size=config.vocabulary_size,
-            ends=end.shape[0],
-            temperature=temperature,
-            utf8=utf8,
-        )
+        num_beams, penalty, utf8 = choose.num_beams, choose.length_penalty, choose.utf8
+        candidates = partial(choose.candidates, vocabulary_size=config.vocabulary_size, ends=end.shape[0])
 
         def step(
             generated: Any, state: beam_search.Beams, done: Any, logits: Any, within: Any
@@ -212,7 +195,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
                 generated=tf.fill((batch,), generated),
                 limits=limits,
                 end=end,
-                length_penalty=length_penalty,
+                length_penalty=penalty,
             )
             token = tf.reshape(tf.gather(after.token_ids, generated - 1, axis=2), (-1,))
             rows = tf.reshape(parents + tf.range(batch)[:, None] * num_beams, (-1,))
@@ -230,7 +213,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
         state = beams.begin(batch, num_beams=num_beams, positions=positions, pad=self._pad)
         nothing = tf.fill((batch,), False)
-        wide = (tf.repeat(array, num_beams, axis=0) for array in (logits, begun))
+        wide = (tf.repeat(array, num_beams, axis=0) for array in (logits, choose.begun))
         state, _, token, done, within = step(tf.constant(1), state, nothing, *wide)
         _, state, done, *_ = tf.while_loop(
             lambda generated, state, done, *_: tf.logical_and(generated < most, tf.logical_not(tf.reduce_all(done))),
@@ -245,7 +228,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
                 passes.any_length(config),
             ),
         )
-        ids = beams.best(state, done=done, most=most, length_penalty=length_penalty)
+        ids = beams.best(state, done=done, most=most, length_penalty=penalty)
         return cut(ids, most, end, self._pad)
 
     def _sample_compiled(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:

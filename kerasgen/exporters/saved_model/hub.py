@@ -14,9 +14,9 @@ import tensorflow as tf
 from keras import tree
 
 from kerasgen.exporters.saved_model import beams
+from kerasgen.exporters.saved_model.beams import BeamChoice
 from kerasgen.exporters.saved_model.graph import Choice, Generated, cut
 from kerasgen.exporters.saved_model.passes import is_end
-from kerasgen.exporters.tensorflow.utf8 import Utf8Steps
 from kerasgen.samplers import beam_search
 
 # (texts, cache, position) to (logits, hidden states, cache) of the token before the position
@@ -82,30 +82,12 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
         places = lengths[:, None] + tf.range(most)
         return cut(tf.gather(texts, places, batch_dims=1), most, end, self._pad)
 
-    def search(
-        self,
-        prompts: Any,
-        lengths: Any,
-        most: Any,
-        end: Any,
-        *,
-        num_beams: int,
-        length_penalty: float,
-        temperature: Any,
-        utf8: Utf8Steps,
-        begun: Any,
-    ) -> Generated:
+    def search(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: BeamChoice) -> Generated:
         """Return the best text of each prompt by beam search; see `DecoderGraph.search`."""
         batch = tf.shape(prompts)[0]
         limits = tf.fill((batch,), most)
-        candidates = partial(
-            beams.candidates,
-            num_beams=num_beams,
-            vocabulary_size=self._size,
-            ends=end.shape[0],
-            temperature=temperature,
-            utf8=utf8,
-        )
+        num_beams, penalty, utf8 = choose.num_beams, choose.length_penalty, choose.utf8
+        candidates = partial(choose.candidates, vocabulary_size=self._size, ends=end.shape[0])
 
         def loop(following: Next, texts: Any, cache: Any, start: Any) -> Any:
             length = tf.shape(texts)[1]
@@ -126,7 +108,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     generated=generated,
                     limits=limits,
                     end=end,
-                    length_penalty=length_penalty,
+                    length_penalty=penalty,
                 )
                 done = tf.logical_or(done, ended)
                 over = tf.logical_or(over, tf.logical_or(done, tf.logical_and(active, generated >= most)))
@@ -152,7 +134,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     start,
                     nothing,
                     nothing,
-                    tf.repeat(begun, num_beams),
+                    tf.repeat(choose.begun, num_beams),
                 ),
                 shape_invariants=(
                     beams.shapes(num_beams=num_beams, positions=self._longest),
@@ -164,7 +146,7 @@ class HubDecoder(tf.Module):  # type: ignore[misc]
                     flags,
                 ),
             )
-            return beams.best(state, done=done, most=most, length_penalty=length_penalty)
+            return beams.best(state, done=done, most=most, length_penalty=penalty)
 
         return cut(self._run(prompts, lengths, most, loop), most, end, self._pad)
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
 from kerasgen.exporters.saved_model import graph
+from kerasgen.exporters.saved_model.beams import BeamChoice
 from kerasgen.exporters.saved_model.runtime import UNMASKED
 from kerasgen.exporters.saved_model.tokenizer import GraphTokenizer
 from kerasgen.exporters.tensorflow import namespace as xp
@@ -59,19 +60,7 @@ class Decoder(Protocol):
         """Generate token by token."""
         ...
 
-    def search(
-        self,
-        prompts: Any,
-        lengths: Any,
-        most: Any,
-        end: Any,
-        *,
-        num_beams: int,
-        length_penalty: float,
-        temperature: Any,
-        utf8: Utf8Steps,
-        begun: Any,
-    ) -> graph.Generated:
+    def search(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: BeamChoice) -> graph.Generated:
         """Return the best text of each prompt by beam search."""
         ...
 
@@ -225,17 +214,8 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         begun = self._utf8.begin(prompts, lengths, valid_utf8)
         temperature = _at_least(settings.get("temperature"))
         if name == BEAM:
-            return self._decoder.search(
-                prompts,
-                lengths,
-                most,
-                end,
-                num_beams=self._num_beams,
-                length_penalty=self._length_penalty,
-                temperature=temperature,
-                utf8=self._utf8,
-                begun=begun,
-            )
+            choose = BeamChoice(self._num_beams, self._length_penalty, temperature, self._utf8, begun)
+            return self._decoder.search(prompts, lengths, most, end, choose)
         kind = token_sampler(name)
         positive = [tf.debugging.assert_positive(settings[key], f"`{key}` must be above 0.") for key in kind.positive]
         with tf.control_dependencies(positive):
