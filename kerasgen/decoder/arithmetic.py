@@ -60,16 +60,16 @@ def gated(xp: Any, gate: Any, up: Any, part: FeedForward) -> Any:
     return xp.silu(alpha * gate) / alpha * (up + 1)
 
 
-def expert_shares(xp: Any, logits: Any, experts: Experts) -> tuple[Any, Any, Any]:
+def routing_weights(xp: Any, logits: Any, experts: Experts) -> tuple[Any, Any, Any]:
     """Return by which share each token goes through each expert.
 
     Args:
         xp: the array namespace, with `top_k` as `keras.ops` has it: of equals the lower place first.
         logits: of the router, float `(tokens, num_experts)`.
-        experts: how many are taken, and whether their shares sum to 1.
+        experts: how many are taken, and whether their weights sum to 1.
 
     Returns:
-        The shares, 0 for those that are not taken; the probabilities of all; and which are taken, 1 or 0; each in the
+        The weights, 0 for those that are not taken; the probabilities of all; and which are taken, 1 or 0; each in the
         shape of the logits.
     """
     probabilities = attention_weights(xp, logits)
@@ -78,10 +78,10 @@ def expert_shares(xp: Any, logits: Any, experts: Experts) -> tuple[Any, Any, Any
     numbers = xp.arange(experts.num_experts)
     for rank in range(experts.experts_per_token):
         taken = taken + xp.where(xp.equal(places[..., rank : rank + 1], numbers), xp.ones_like(taken), 0.0)
-    shares = probabilities * taken
+    weights = probabilities * taken
     if experts.normalize:
-        shares = shares / xp.sum(shares, axis=-1, keepdims=True)
-    return shares, probabilities, taken
+        weights = weights / xp.sum(weights, axis=-1, keepdims=True)
+    return weights, probabilities, taken
 
 
 def soft_cap(xp: Any, x: Any, cap: float | None) -> Any:

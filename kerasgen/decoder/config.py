@@ -173,13 +173,13 @@ class Attention:
 class Experts:
     """A mixture of feed-forward networks, of which a router takes a few for each token.
 
-    The router's softmax is over all experts. Where the shares of the taken ones are made to sum to 1, that is the same
+    The router's softmax is over all experts. Where the weights of the taken ones are made to sum to 1, that is the same
     as a softmax over the taken ones alone.
 
     Args:
         num_experts: how many there are.
         experts_per_token: how many a token goes through.
-        normalize: whether the shares of the taken ones are made to sum to 1.
+        normalize: whether the weights of the taken ones are made to sum to 1.
         router_bias: whether the router adds one.
         layers: for each layer whether it has experts rather than the plain network; `()` is every layer.
         intermediate_dim: width of one expert; None for that of the plain network.

@@ -23,8 +23,8 @@ _CLASSES: Final[dict[str, type]] = {
 
 def to_json(config: DecoderConfig) -> dict[str, Any]:
     """Return a description as dictionaries, lists and plain values; each dictionary names its class under `class`."""
-    found: dict[str, Any] = _encoded(config)
-    return found
+    encoded: dict[str, Any] = _encoded(config)
+    return encoded
 
 
 def from_json(value: Any) -> DecoderConfig:
@@ -34,12 +34,12 @@ def from_json(value: Any) -> DecoderConfig:
         ModelFormatError: it is none, or one that can't be.
     """
     try:
-        found = _decoded(value)
+        config = _decoded(value)
     except (ModelArgumentError, TypeError, KeyError) as cause:
         raise ModelFormatError(f"The description of the decoder can't be read: {cause}") from cause
-    if not isinstance(found, DecoderConfig):
+    if not isinstance(config, DecoderConfig):
         raise ModelFormatError(f"The description of the decoder is none. Received: {value!r:.80}.")
-    return found
+    return config
 
 
 def _encoded(value: Any) -> Any:

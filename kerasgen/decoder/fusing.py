@@ -30,17 +30,19 @@ def fused(weights: Weights) -> Weights:
 
 def fused_layer(layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a layer's weights, fused as `fused` does it."""
-    found = dict(layer)
+    fused_weights = dict(layer)
     for roles, before in ((QUERY_KEY_VALUE, ""), (GATE_UP, ""), (GATE_UP, "shared_")):
-        if f"{before}{roles[0]}" in found:
-            found[f"{before}{fused_name(roles)}"] = _side_by_side([found.pop(f"{before}{role}") for role in roles])
-    return found
+        if f"{before}{roles[0]}" in fused_weights:
+            fused_weights[f"{before}{fused_name(roles)}"] = _side_by_side(
+                [fused_weights.pop(f"{before}{role}") for role in roles]
+            )
+    return fused_weights
 
 
 def _side_by_side(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One projection of several; where only some have a bias, the others' is zero."""
-    found = {"kernel": np.concatenate([part["kernel"] for part in parts], axis=-1)}
+    joined = {"kernel": np.concatenate([part["kernel"] for part in parts], axis=-1)}
     if any("bias" in part for part in parts):
         biases = [part["bias"] if "bias" in part else np.zeros_like(part["kernel"][..., 0, :]) for part in parts]
-        found["bias"] = np.concatenate(biases, axis=-1)
-    return found
+        joined["bias"] = np.concatenate(biases, axis=-1)
+    return joined

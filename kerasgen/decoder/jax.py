@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from kerasgen.decoder import jax_experts, positions
-from kerasgen.decoder.arithmetic import activate, attention_weights, expert_shares, gated, normalize, soft_cap
+from kerasgen.decoder.arithmetic import activate, attention_weights, gated, normalize, routing_weights, soft_cap
 from kerasgen.decoder.block import ROUTER, Roles, block, shared_expert
 from kerasgen.decoder.config import (
     AlibiPositions,
@@ -210,16 +210,16 @@ class _Hooks(ABC):
         return hidden
 
     def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        """The sum of what each token's likeliest experts make of it, by their shares."""
+        """The sum of what each token's likeliest experts make of it, by their weights."""
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
-        shares, _, _ = expert_shares(XP, self.project(hidden, layer, ROUTER).T, settings)  # (rows, experts)
-        found = jax_experts.mixed(part, hidden, layer, shares, self.activate)
+        weights, _, _ = routing_weights(XP, self.project(hidden, layer, ROUTER).T, settings)  # (rows, experts)
+        total = jax_experts.mixed(part, hidden, layer, weights, self.activate)
         if not settings.shared_dim:
-            return found
+            return total
         share = jax.nn.sigmoid(self.project(hidden, layer, ("shared_router",)))
-        return found + share * shared_expert(self._config, layer, hidden, self)
+        return total + share * shared_expert(self._config, layer, hidden, self)
 
     @abstractmethod
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any: ...
@@ -233,7 +233,7 @@ class _Hooks(ABC):
         prompts, texts = self.positions.shape
         columns = projected[:, : prompts * texts]
         first, second = attention.query_dim, attention.query_dim + attention.key_value_dim
-        found = []
+        by_role = []
         for role, part in zip(("query", "key", "value"), jnp.split(columns, (first, second)), strict=True):
             norm = attention.query_key_norm if role != "value" else None
             is_whole = attention.query_key_norm_axis == "all_heads"
@@ -245,8 +245,8 @@ class _Hooks(ABC):
                 heads = normalize(XP, heads, norm, of_size, axis=1)
             if isinstance(kind, RotaryPositions) and role != "value":
                 heads = positions.rotate(XP, heads, *self._angles_of(kind), kind, axis=1)
-            found.append(heads * attention.score_scale if role == "query" else heads)
-        return found
+            by_role.append(heads * attention.score_scale if role == "query" else heads)
+        return by_role
 
     def _angles_of(self, kind: RotaryPositions) -> tuple[Any, Any]:
         """Cosines and sines, `(pairs, prompts, texts)`, which all layers of these positions share."""
@@ -255,7 +255,7 @@ class _Hooks(ABC):
             self._angles[kind] = positions.text_angles(XP, kind, size, places, self._text_lengths, axis=0)
         return self._angles[kind]
 
-    def _shares(self, index: int, layer: Mapping[str, Any], scores: Any) -> Any:
+    def _attention_weights(self, index: int, layer: Mapping[str, Any], scores: Any) -> Any:
         """Attention weights of scores, both `(prompts, heads, texts, keys)`."""
         attention, kind = self._config.attention, self._config.positions_of(index)
         scores = soft_cap(XP, scores, attention.soft_cap)
@@ -303,8 +303,8 @@ class _PrefillHooks(_Hooks):
         heads, size, prompts, length = query.shape
         grouped = query.reshape(key.shape[1], -1, size, prompts, length)
         scores = jnp.einsum("kgdpt,pkds->pkgts", grouped, all_keys).reshape(prompts, heads, length, -1)
-        shares = self._shares(index, layer, scores).reshape(prompts, key.shape[1], -1, *scores.shape[2:])
-        return jnp.einsum("pkgts,pksd->kgdpt", shares, all_values).reshape(-1, prompts * length)
+        weights = self._attention_weights(index, layer, scores).reshape(prompts, key.shape[1], -1, *scores.shape[2:])
+        return jnp.einsum("pkgts,pksd->kgdpt", weights, all_values).reshape(-1, prompts * length)
 
 
 class _StepHooks(_Hooks):
@@ -351,9 +351,9 @@ class _StepHooks(_Hooks):
         flat_keys = keys.reshape(*keys.shape[:3], -1)
         flat_values = values.reshape(*values.shape[:2], -1, values.shape[-1])
         scores = jnp.concatenate([_over_keys(query, prompt_keys), _over_keys(query, flat_keys)], axis=3)
-        shares = self._shares(index, layer, scores)
+        weights = self._attention_weights(index, layer, scores)
         edge = prompt_values.shape[2]
-        gathered = _over_values(shares[..., :edge], prompt_values) + _over_values(shares[..., edge:], flat_values)
+        gathered = _over_values(weights[..., :edge], prompt_values) + _over_values(weights[..., edge:], flat_values)
         rows = self.positions.size
         columns = gathered.transpose(1, 3, 0, 2).reshape(-1, rows)
         return jnp.pad(columns, ((0, 0), (0, _columns_beside(rows))))
@@ -378,15 +378,15 @@ def _over_keys(query: Any, keys: Any) -> Any:
     return jnp.einsum("pkbd,pkdt->pkbt", grouped, keys).reshape(prompts, heads, texts, -1)
 
 
-def _over_values(shares: Any, values: Any) -> Any:
-    """Sums `(p, h, b, d)` of values `(p, k, t, d)` by shares `(p, h, b, t)`."""
-    prompts, heads, texts, length = shares.shape
-    grouped = shares.reshape(prompts, values.shape[1], -1, length)
+def _over_values(weights: Any, values: Any) -> Any:
+    """Sums `(p, h, b, d)` of values `(p, k, t, d)` by weights `(p, h, b, t)`."""
+    prompts, heads, texts, length = weights.shape
+    grouped = weights.reshape(prompts, values.shape[1], -1, length)
     if grouped.shape[2] == 1:
         return jnp.sum(grouped[:, :, 0, :, None] * values, axis=2)[:, :, None]
     return jnp.einsum("pkbt,pktd->pkbd", grouped, values).reshape(prompts, heads, texts, -1)
 
 
 def _affine(hidden: Any, weights: Mapping[str, Any]) -> Any:
-    found = weights["kernel"] @ hidden
-    return found + weights["bias"] if "bias" in weights else found
+    product = weights["kernel"] @ hidden
+    return product + weights["bias"] if "bias" in weights else product

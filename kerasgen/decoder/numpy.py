@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.decoder import positions
-from kerasgen.decoder.arithmetic import activate, attention_weights, expert_shares, gated, normalize, seen, soft_cap
+from kerasgen.decoder.arithmetic import activate, attention_weights, gated, normalize, routing_weights, seen, soft_cap
 from kerasgen.decoder.block import ROUTER, Roles, block, shared_expert
 from kerasgen.decoder.config import AlibiPositions, DecoderConfig, LearnedPositions, RotaryPositions
 from kerasgen.decoder.weights import Weights, map_arrays
@@ -86,14 +86,14 @@ class NumpyDecoder:
             logits = logits + weights["head"]["bias"]
         if config.logit_scale != 1.0:
             logits = logits * np.float32(config.logit_scale)
-        found: Floats = soft_cap(XP, logits, config.logit_soft_cap)
-        return found
+        capped: Floats = soft_cap(XP, logits, config.logit_soft_cap)
+        return capped
 
     def copy(self) -> NumpyDecoder:
         """Return a reader that stands at the same place; what was read is shared, for it is never changed."""
-        found = type(self)(self._config, self._weights)
-        found._past, found._length = list(self._past), self._length
-        return found
+        copy = type(self)(self._config, self._weights)
+        copy._past, copy._length = list(self._past), self._length
+        return copy
 
     def _embed(self, token_ids: Sequence[int]) -> Any:
         config, tables = self._config, self._weights["embedding"]
@@ -112,8 +112,8 @@ class NumpyDecoder:
 
     def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
         """Return the projection of one role, or a tuple of several."""
-        found = tuple(_affine(hidden, layer[role]) for role in roles)
-        return found[0] if len(roles) == 1 else found
+        projected = tuple(_affine(hidden, layer[role]) for role in roles)
+        return projected[0] if len(roles) == 1 else projected
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
         """Return what each token gathers from those before it and itself."""
@@ -146,7 +146,7 @@ class NumpyDecoder:
         """Queries, keys and values, `(heads, tokens, head_dim)`, the first two normed where the description says so."""
         attention = self._config.attention
         norm, is_whole = attention.query_key_norm, attention.query_key_norm_axis == "all_heads"
-        found = []
+        by_role = []
         for role, x in zip(("query", "key", "value"), projected, strict=True):
             normed = norm is not None and role != "value"
             if normed and is_whole:
@@ -154,8 +154,8 @@ class NumpyDecoder:
             x = x.reshape(len(x), -1, attention.head_dim)
             if normed and not is_whole:
                 x = normalize(XP, x, cast(Any, norm), layer[f"{role}_norm"])
-            found.append(x.transpose(1, 0, 2))
-        return found
+            by_role.append(x.transpose(1, 0, 2))
+        return by_role
 
     def activate(self, projected: Any) -> Any:
         """Return what stands before the last kernel of the feed-forward part."""
@@ -166,17 +166,17 @@ class NumpyDecoder:
         return gated(XP, gate, up, part)
 
     def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        """Return the sum of what each token's likeliest experts make of it, by their shares."""
+        """Return the sum of what each token's likeliest experts make of it, by their weights."""
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
-        shares, _, _ = expert_shares(XP, self.project(hidden, layer, ROUTER), settings)
+        weights, _, _ = routing_weights(XP, self.project(hidden, layer, ROUTER), settings)
         roles = ("gate", "up") if part.gated else ("up",)
         total = np.zeros_like(hidden)
         for number in range(settings.num_experts):
             own = {role: {name: array[number] for name, array in layer[role].items()} for role in (*roles, "down")}
             made = self.project(self.activate(self.project(hidden, own, roles)), own, ("down",))
-            total = total + shares[:, number, None] * made
+            total = total + weights[:, number, None] * made
         if settings.shared_dim:
             share = 1 / (1 + np.exp(-self.project(hidden, layer, ("shared_router",))))
             total = total + share * shared_expert(self._config, layer, hidden, self)
@@ -264,14 +264,14 @@ def greedy(
     """Return the most likely tokens after these, up to the end token, which is among them."""
     decoder = NumpyDecoder(config, weights)
     logits = decoder.read(token_ids)[-1]
-    found: list[int] = []
+    ids: list[int] = []
     while True:
-        found.append(int(logits.argmax()))
-        if found[-1] == end or len(found) == new_tokens:
-            return found
-        logits = decoder.read(found[-1:])[-1]
+        ids.append(int(logits.argmax()))
+        if ids[-1] == end or len(ids) == new_tokens:
+            return ids
+        logits = decoder.read(ids[-1:])[-1]
 
 
 def _affine(x: Any, weights: Mapping[str, Any]) -> Any:
-    found = x @ weights["kernel"]
-    return found + weights["bias"] if "bias" in weights else found
+    product = x @ weights["kernel"]
+    return product + weights["bias"] if "bias" in weights else product

@@ -34,37 +34,37 @@ def frequencies(rotary: RotaryPositions, head_dim: int, sequence_length: int) ->
     """
     rotated, scaling = rotary.rotated_dim(head_dim), rotary.scaling
     exponents = np.arange(0, rotated, 2, dtype=np.float64) / rotated
-    found: Any = rotary.base**-exponents
+    rates: Any = rotary.base**-exponents
     scale = 1.0
     if isinstance(scaling, LinearScaling):
-        found = found / scaling.factor
+        rates = rates / scaling.factor
     elif isinstance(scaling, DynamicScaling):
         longer = max(sequence_length, scaling.original_length) / scaling.original_length
         growth = scaling.factor * longer - (scaling.factor - 1)
-        found = (rotary.base * growth ** (rotated / (rotated - 2))) ** -exponents
+        rates = (rotary.base * growth ** (rotated / (rotated - 2))) ** -exponents
     elif isinstance(scaling, Llama3Scaling):
-        found = _llama3(found, scaling)
+        rates = _llama3(rates, scaling)
     elif isinstance(scaling, YarnScaling):
-        found = _yarn(found, scaling, rotary.base, rotated)
+        rates = _yarn(rates, scaling, rotary.base, rotated)
         scale = _yarn_scale(scaling)
     elif isinstance(scaling, LongRopeScaling):
         is_long = sequence_length > scaling.original_length
-        found = found / np.asarray(scaling.long_factors if is_long else scaling.short_factors)
+        rates = rates / np.asarray(scaling.long_factors if is_long else scaling.short_factors)
         scale = scaling.attention_factor
     elif scaling is not None:
         assert_never(scaling)
-    return found.astype(np.float32), scale
+    return rates.astype(np.float32), scale
 
 
-def _llama3(found: Any, scaling: Llama3Scaling) -> Any:
-    wavelengths = 2 * math.pi / found
+def _llama3(rates: Any, scaling: Llama3Scaling) -> Any:
+    wavelengths = 2 * math.pi / rates
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
     # 0 where a frequency is low, 1 where it is high.
     share = np.clip((scaling.original_length / wavelengths - low) / (high - low), 0, 1)
-    return (1 - share) * found / scaling.factor + share * found
+    return (1 - share) * rates / scaling.factor + share * rates
 
 
-def _yarn(found: Any, scaling: YarnScaling, base: float, rotated: int) -> Any:
+def _yarn(rates: Any, scaling: YarnScaling, base: float, rotated: int) -> Any:
     def place(turns: float) -> float:
         """The dimension that turns so often within the trained length."""
         return rotated * math.log(scaling.original_length / (turns * 2 * math.pi)) / (2 * math.log(base))
@@ -74,7 +74,7 @@ def _yarn(found: Any, scaling: YarnScaling, base: float, rotated: int) -> Any:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, rotated - 1)
     ramp = np.clip((np.arange(rotated // 2) - first) / max(last - first, 0.001), 0, 1)
-    return found / scaling.factor * ramp + found * (1 - ramp)
+    return rates / scaling.factor * ramp + rates * (1 - ramp)
 
 
 def _yarn_scale(scaling: YarnScaling) -> float:
@@ -173,7 +173,7 @@ def rotate(xp: Any, x: Any, cosines: Any, sines: Any, rotary: RotaryPositions, a
 def alibi_slopes(num_heads: int) -> Floats:
     """Return by how much each head's score falls with each token of distance, float32 `(num_heads,)`."""
     whole = 2 ** math.floor(math.log2(num_heads))
-    found = [2.0 ** (-8 * (head + 1) / whole) for head in range(whole)]
+    slopes = [2.0 ** (-8 * (head + 1) / whole) for head in range(whole)]
     # Of a number that is no power of two the rest stand between, every other one of twice as many.
-    found += [2.0 ** (-4 * (2 * head + 1) / whole) for head in range(num_heads - whole)]
-    return np.array(found, dtype=np.float32)
+    slopes += [2.0 ** (-4 * (2 * head + 1) / whole) for head in range(num_heads - whole)]
+    return np.array(slopes, dtype=np.float32)

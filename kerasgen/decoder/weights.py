@@ -35,86 +35,86 @@ def shapes(config: DecoderConfig) -> dict[str, Shape]:
     The order is that of the computation.
     """
     width = config.hidden_dim
-    found: dict[str, Shape] = {"embedding.tokens": (config.vocabulary_size, width)}
+    named_shapes: dict[str, Shape] = {"embedding.tokens": (config.vocabulary_size, width)}
     if isinstance(config.positions, LearnedPositions):
         assert config.max_sequence_length is not None
-        found["embedding.positions"] = (config.max_sequence_length, width)
+        named_shapes["embedding.positions"] = (config.max_sequence_length, width)
     if config.embedding_norm is not None:
-        found |= _norm("embedding.norm", config.embedding_norm, width)
+        named_shapes |= _norm("embedding.norm", config.embedding_norm, width)
     for layer in range(config.num_layers):
-        found |= {f"layers.{layer}.{name}": shape for name, shape in layer_shapes(config, layer).items()}
+        named_shapes |= {f"layers.{layer}.{name}": shape for name, shape in layer_shapes(config, layer).items()}
     if config.final_norm:
-        found |= _norm("final_norm", config.norm, width)
+        named_shapes |= _norm("final_norm", config.norm, width)
     if not config.tied_head:
-        found["head.kernel"] = (width, config.vocabulary_size)
+        named_shapes["head.kernel"] = (width, config.vocabulary_size)
     if config.head_bias:
-        found["head.bias"] = (config.vocabulary_size,)
-    return found
+        named_shapes["head.bias"] = (config.vocabulary_size,)
+    return named_shapes
 
 
 def layer_shapes(config: DecoderConfig, layer: int) -> dict[str, Shape]:
     """Return the names of a layer's weights, such as `query.kernel`, and their shapes."""
     width, attention, placement = config.hidden_dim, config.attention, config.norm_placement
-    found: dict[str, Shape] = {}
+    named_shapes: dict[str, Shape] = {}
     if placement in ("before", "before_and_after", "parallel", "parallel_shared"):
-        found |= _norm("attention_norm", config.norm, width)
-    found |= _projection("query", width, attention.query_dim, attention.query_bias)
-    found |= _projection("key", width, attention.key_value_dim, attention.key_bias)
-    found |= _projection("value", width, attention.key_value_dim, attention.value_bias)
+        named_shapes |= _norm("attention_norm", config.norm, width)
+    named_shapes |= _projection("query", width, attention.query_dim, attention.query_bias)
+    named_shapes |= _projection("key", width, attention.key_value_dim, attention.key_bias)
+    named_shapes |= _projection("value", width, attention.key_value_dim, attention.value_bias)
     if attention.query_key_norm is not None:
         is_whole = attention.query_key_norm_axis == "all_heads"
         for role, size in (("query_norm", attention.query_dim), ("key_norm", attention.key_value_dim)):
-            found |= _norm(role, attention.query_key_norm, size if is_whole else attention.head_dim)
+            named_shapes |= _norm(role, attention.query_key_norm, size if is_whole else attention.head_dim)
     if attention.sinks:
-        found["sinks"] = (attention.num_query_heads,)
-    found |= _projection("output", attention.query_dim, width, attention.output_bias)
+        named_shapes["sinks"] = (attention.num_query_heads,)
+    named_shapes |= _projection("output", attention.query_dim, width, attention.output_bias)
     if placement in ("before_and_after", "after", "after_sum"):
-        found |= _norm("attention_post_norm", config.norm, width)
+        named_shapes |= _norm("attention_post_norm", config.norm, width)
     if placement in ("before", "before_and_after", "parallel"):
-        found |= _norm("feedforward_norm", config.norm, width)
-    found |= _feedforward(config, layer)
+        named_shapes |= _norm("feedforward_norm", config.norm, width)
+    named_shapes |= _feedforward(config, layer)
     if placement in ("before_and_after", "after", "after_sum"):
-        found |= _norm("feedforward_post_norm", config.norm, width)
-    return found
+        named_shapes |= _norm("feedforward_post_norm", config.norm, width)
+    return named_shapes
 
 
 def _feedforward(config: DecoderConfig, layer: int) -> dict[str, Shape]:
     width, part = config.hidden_dim, config.feedforward
-    found: dict[str, Shape] = {}
+    named_shapes: dict[str, Shape] = {}
     if not config.has_experts(layer):
         return _network("", width, part.intermediate_dim, part)
     experts = part.experts
     assert experts is not None
     front = (experts.num_experts,)
-    found |= _projection("router", width, *front, experts.router_bias)
-    found |= _network("", width, experts.intermediate_dim or part.intermediate_dim, part, front)
+    named_shapes |= _projection("router", width, *front, experts.router_bias)
+    named_shapes |= _network("", width, experts.intermediate_dim or part.intermediate_dim, part, front)
     if experts.shared_dim:
-        found |= _projection("shared_router", width, 1, False)
-        found |= _network("shared_", width, experts.shared_dim, part)
-    return found
+        named_shapes |= _projection("shared_router", width, 1, False)
+        named_shapes |= _network("shared_", width, experts.shared_dim, part)
+    return named_shapes
 
 
 def _network(before: str, width: int, inner: int, part: FeedForward, front: Shape = ()) -> dict[str, Shape]:
     roles = ("gate", "up") if part.gated else ("up",)
-    found: dict[str, Shape] = {}
+    named_shapes: dict[str, Shape] = {}
     for role in roles:
-        found |= _projection(f"{before}{role}", width, inner, part.up_bias, front)
-    return found | _projection(f"{before}down", inner, width, part.down_bias, front)
+        named_shapes |= _projection(f"{before}{role}", width, inner, part.up_bias, front)
+    return named_shapes | _projection(f"{before}down", inner, width, part.down_bias, front)
 
 
 def _norm(name: str, norm: Norm, size: int) -> dict[str, Shape]:
-    found: dict[str, Shape] = {f"{name}.scale": (size,)}
-    return found | ({f"{name}.bias": (size,)} if norm.bias else {})
+    named_shapes: dict[str, Shape] = {f"{name}.scale": (size,)}
+    return named_shapes | ({f"{name}.bias": (size,)} if norm.bias else {})
 
 
 def _projection(name: str, inputs: int, outputs: int, bias: bool, front: Shape = ()) -> dict[str, Shape]:
-    found: dict[str, Shape] = {f"{name}.kernel": (*front, inputs, outputs)}
-    return found | ({f"{name}.bias": (*front, outputs)} if bias else {})
+    named_shapes: dict[str, Shape] = {f"{name}.kernel": (*front, inputs, outputs)}
+    return named_shapes | ({f"{name}.bias": (*front, outputs)} if bias else {})
 
 
 def flat(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Return the weights by their full names."""
-    found: dict[str, Any] = {}
+    named_arrays: dict[str, Any] = {}
 
     def take(name: str, value: Any) -> None:
         if isinstance(value, Mapping):
@@ -124,25 +124,25 @@ def flat(weights: Mapping[str, Any]) -> dict[str, Any]:
             for index, inner in enumerate(value):
                 take(f"{name}.{index}", inner)
         else:
-            found[name] = value
+            named_arrays[name] = value
 
     take("", weights)
-    return found
+    return named_arrays
 
 
 def nested(by_name: Mapping[str, Any]) -> Weights:
     """Return weights given by their full names as nested dictionaries, the layers in a list."""
-    found: Weights = {}
+    tree: Weights = {}
     for name, value in by_name.items():
         *levels, last = name.split(".")
-        inner = found
+        inner = tree
         for level in levels:
             inner = inner.setdefault(level, {})
         inner[last] = value
-    if "layers" in found:
-        layers = found["layers"]
-        found["layers"] = [layers[index] for index in sorted(layers, key=int)]
-    return found
+    if "layers" in tree:
+        layers = tree["layers"]
+        tree["layers"] = [layers[index] for index in sorted(layers, key=int)]
+    return tree
 
 
 def build(config: DecoderConfig, array: Callable[[str, Shape], Any]) -> Weights:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import keras
 from keras import ops
 
-from kerasgen.decoder.arithmetic import activate, expert_shares, gated, normalize
+from kerasgen.decoder.arithmetic import activate, gated, normalize, routing_weights
 from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, ROUTER, UP, Roles, block, shared_expert
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
 from kerasgen.models import low_rank, packed_attention, projections, quantized_base
@@ -296,7 +296,7 @@ class _Hooks:
         return ops.cast(gated(ops, ops.cast(gate, "float32"), ops.cast(up, "float32"), part), up.dtype)
 
     def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        """The sum of what each token's likeliest experts make of it, by their shares; all of them are computed.
+        """The sum of what each token's likeliest experts make of it, by their weights; all of them are computed.
 
         It sets `routed`: for each expert how many tokens took it, and the sum of its probabilities over the tokens.
         """
@@ -304,22 +304,22 @@ class _Hooks:
         settings = part.experts
         assert settings is not None
         logits = ops.cast(self.project(hidden, layer, ROUTER), "float32")
-        shares, probabilities, taken = expert_shares(ops, logits, settings)
+        weights, probabilities, taken = routing_weights(ops, logits, settings)
         is_token = _is_token(self._inputs)
         self.routed = ops.sum(taken * is_token, axis=0), ops.sum(probabilities * is_token, axis=0)
         roles = GATE_UP if part.gated else UP
         products = _products_by_expert([layer[role] for role in roles], hidden)
         wide = self.activate(products if part.gated else products[0])  # (experts, tokens, columns)
-        shares = ops.cast(shares, hidden.dtype)
-        wide = wide * ops.expand_dims(ops.transpose(shares), 2)
+        weights = ops.cast(weights, hidden.dtype)
+        wide = wide * ops.expand_dims(ops.transpose(weights), 2)
         down = layer["down"]
-        found = ops.einsum("etm,emh->th", wide, ops.cast(down.kernel, hidden.dtype))
+        total = ops.einsum("etm,emh->th", wide, ops.cast(down.kernel, hidden.dtype))
         if down.bias is not None:
-            found = found + ops.matmul(shares, ops.cast(down.bias, hidden.dtype))
+            total = total + ops.matmul(weights, ops.cast(down.bias, hidden.dtype))
         if not settings.shared_dim:
-            return found
+            return total
         share = ops.sigmoid(self.project(hidden, layer, ("shared_router",)))
-        return found + share * shared_expert(self._config, layer, hidden, self)
+        return total + share * shared_expert(self._config, layer, hidden, self)
 
     def drop(self, hidden: Any, site: str) -> Any:
         return _drop(hidden, self._rate, self._seeds[site])
@@ -352,18 +352,18 @@ def _products_by_expert(parts: list[Any], x: Any) -> tuple[Any, ...]:
 
 def _by_expert(part: Any, x: Any) -> Any:
     """What each expert's kernel makes of `(tokens, width)`: `(experts, tokens, columns)`."""
-    found = ops.einsum("th,ehm->etm", x, ops.cast(part.kernel, x.dtype))
-    return found if part.bias is None else found + ops.expand_dims(ops.cast(part.bias, x.dtype), 1)
+    products = ops.einsum("th,ehm->etm", x, ops.cast(part.kernel, x.dtype))
+    return products if part.bias is None else products + ops.expand_dims(ops.cast(part.bias, x.dtype), 1)
 
 
 def _dense(layer: Any, x: Any) -> Any:
     """A dense or einsum-dense layer without its activation, on `(rows, width)`."""
     bias = None if layer.bias is None else _vector(layer.bias, x.dtype)
     if _has_magnitude(layer):
-        found = (_frozen(layer, x, None) + _adapted(layer, x)) * ops.cast(low_rank.magnitudes(layer), x.dtype)
-        return found if bias is None else found + bias
-    found = _frozen(layer, x, bias)
-    return found + _adapted(layer, x) if layer.lora_enabled else found
+        product = (_frozen(layer, x, None) + _adapted(layer, x)) * ops.cast(low_rank.magnitudes(layer), x.dtype)
+        return product if bias is None else product + bias
+    product = _frozen(layer, x, bias)
+    return product + _adapted(layer, x) if layer.lora_enabled else product
 
 
 def _has_magnitude(layer: Any) -> bool:
@@ -374,8 +374,8 @@ def _frozen(layer: Any, x: Any, bias: Any) -> Any:
     """The product with a layer's own kernel, its adapter left out."""
     if not quantized_base.is_on(layer):
         return _kernels().affine(x, _matrix(layer, x), bias)
-    found = _kernels().frozen_product(x, *quantized_base.parts(layer))
-    return found if bias is None else found + bias
+    product = _kernels().frozen_product(x, *quantized_base.parts(layer))
+    return product if bias is None else product + bias
 
 
 def _adapted(layer: Any, x: Any) -> Any:
@@ -395,10 +395,10 @@ def _adapted(layer: Any, x: Any) -> Any:
     between = ops.matmul(x, ops.reshape(thin_a, (rows_in, -1)))
     if thin_a.shape[0] == rows_in:
         between = ops.reshape(between, (-1, prod(thin_a.shape[1:-1]), rank))
-        found = ops.reshape(ops.matmul(between, thin_b), (-1, columns))
+        product = ops.reshape(ops.matmul(between, thin_b), (-1, columns))
     else:
-        found = ops.matmul(between, thin_b)
-    return found * (layer.lora_alpha / layer.lora_rank)
+        product = ops.matmul(between, thin_b)
+    return product * (layer.lora_alpha / layer.lora_rank)
 
 
 def _matrix(layer: Any, x: Any) -> Any:

@@ -129,5 +129,5 @@ def attend(config: DecoderConfig, index: int, together: Any, segment_ids: Any, s
     scores = ops.where(ops.reshape(allowed, (batch, 1, 1, length, length)), scores, NEVER)
     if sinks is not None:
         sinks = ops.reshape(ops.cast(sinks, "float32"), (shared, groups, 1, 1))
-    shares = ops.cast(attention_weights(ops, scores, sinks), together.dtype)
-    return ops.reshape(ops.einsum("bkgqs,bskd->bqkgd", shares, value), (-1, attention.query_dim))
+    weights = ops.cast(attention_weights(ops, scores, sinks), together.dtype)
+    return ops.reshape(ops.einsum("bkgqs,bskd->bqkgd", weights, value), (-1, attention.query_dim))

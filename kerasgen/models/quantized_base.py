@@ -195,10 +195,10 @@ def targets(decoder: Any, *, tokens: bool = True) -> Iterator[Any]:
     """
     # Kernels of experts, of three axes, stay floats.
     every = (layer for block in decoder.parts["layers"] for role, layer in block.items() if role in _ROLES)
-    found = [layer for layer in every if hasattr(layer, "_kernel")]
-    found += [decoder.parts["embedding"]["tokens"]] if tokens else []
-    found += [decoder.parts["head"]] if hasattr(decoder.parts.get("head"), "_kernel") else []
-    yield from {id(layer): layer for layer in found}.values()
+    held_as_codes = [layer for layer in every if hasattr(layer, "_kernel")]
+    held_as_codes += [decoder.parts["embedding"]["tokens"]] if tokens else []
+    held_as_codes += [decoder.parts["head"]] if hasattr(decoder.parts.get("head"), "_kernel") else []
+    yield from {id(layer): layer for layer in held_as_codes}.values()
 
 
 def hold(layers: Iterable[Any], scheme: Scheme) -> None:
@@ -212,9 +212,9 @@ def _hold(layer: Any, scheme: Scheme) -> None:
     if hasattr(layer, "_kernel"):
         layer.__dict__["quantized_shape"] = tuple(layer._kernel.shape)
         matrix = projections.to_matrix(layer, np.asarray(layer._kernel, np.float32), np)
-        found = quantize(matrix, scheme)
+        codes = quantize(matrix, scheme)
         del matrix
-        _replace(layer, "_kernel", zip(("codes", "scales", "lowest"), found, strict=False))
+        _replace(layer, "_kernel", zip(("codes", "scales", "lowest"), codes, strict=False))
         _become(layer, _Kernel, scheme)
         return
     # Rows of a table are few bits of a whole model, and each is read alone: int8 in either scheme, a scale a row.

@@ -66,8 +66,8 @@ class _Module:
 
     def from_file(self, array: Any) -> list[Any]:
         """Return what `to_file` was given."""
-        found = self.tensor.read(array if self.tensor.is_turned else array.T)
-        return [np.ascontiguousarray(found[name], np.float32) for name in self.tensor.weights]
+        arrays = self.tensor.read(array if self.tensor.is_turned else array.T)
+        return [np.ascontiguousarray(arrays[name], np.float32) for name in self.tensor.weights]
 
 
 def write(
@@ -99,9 +99,9 @@ def write(
     if strange:
         raise TuneArgumentError(f"transformers has no module of its own for what was adapted: {', '.join(strange)}.")
     carrying = [module for module in modules if any(map(low_rank.is_on, module.layers))]
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for module in carrying:
-        found |= _written(module, config)
+        arrays |= _written(module, config)
     leaves = {module.name: module.name.rpartition(".")[2] for module in modules}
     others = {leaves[module.name] for module in modules if module not in carrying}
     targets, ranks, alphas = set(), {}, {}
@@ -114,7 +114,7 @@ def write(
         if count > 1:
             ranks[module.name] = count * config.rank
             alphas[module.name] = config.alpha * (count**0.5 if config.rank_stabilized else count)
-    said = {
+    settings = {
         **{"peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "bias": "none"},
         **{"base_model_name_or_path": base_model or _hub_name(model), "r": config.rank, "lora_alpha": config.alpha},
         **{"lora_dropout": 0.0, "use_rslora": config.rank_stabilized, "use_dora": config.use_dora},
@@ -131,8 +131,8 @@ def write(
             _check_target(target, overwrite=overwrite)
             new = stage / target.name
             new.mkdir()
-            (new / WEIGHTS_FILE).write_bytes(save(found, {"format": "pt"}))
-            (new / CONFIG_FILE).write_text(json.dumps(said, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            (new / WEIGHTS_FILE).write_bytes(save(arrays, {"format": "pt"}))
+            (new / CONFIG_FILE).write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             staging.place(stage, target)
     except OSError as cause:
         raise TuneArgumentError(f"Adapters can't be written to {str(target)!r}: {cause}.") from cause
@@ -152,11 +152,11 @@ def _written(module: _Module, config: AdapterConfig) -> dict[str, Any]:
             second[place * rank : (place + 1) * rank] = np.asarray(layer.lora_kernel_b)
         seconds.append(second)
     name = _BEFORE + module.name
-    found = {name + _A: np.ascontiguousarray(np.concatenate(firsts)), name + _B: module.to_file(seconds)}
+    arrays = {name + _A: np.ascontiguousarray(np.concatenate(firsts)), name + _B: module.to_file(seconds)}
     if config.use_dora:
         norms = [_magnitude(layer)[None] for layer in module.layers]
-        found[name + _MAGNITUDE] = np.ascontiguousarray(module.to_file(norms)[:, 0])
-    return found
+        arrays[name + _MAGNITUDE] = np.ascontiguousarray(module.to_file(norms)[:, 0])
+    return arrays
 
 
 def _magnitude(layer: Any) -> Any:
@@ -240,11 +240,11 @@ def read(model: LanguageModel, address: str | Path) -> AdapterConfig:
     with _saying(where):
         _check_settings(settings)
         modules = {module.name: module for module in _modules(model)}
-        found = _by_module(file, modules, dora=bool(settings.get("use_dora")))
+        by_module = _by_module(file, modules, dora=bool(settings.get("use_dora")))
         rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
         stabilized, dora = bool(settings.get("use_rslora")), bool(settings.get("use_dora"))
         given: dict[int, dict[str, Any]] = {}
-        for name, arrays in found.items():
+        for name, arrays in by_module.items():
             own_rank = arrays["a"].shape[0]
             own_alpha = float(_patterned(settings.get("alpha_pattern"), name, alpha))
             scale = own_alpha / (own_rank**0.5 if stabilized else own_rank)
@@ -327,15 +327,15 @@ def _patterned(pattern: Mapping[str, Any] | None, name: str, usual: Any) -> Any:
 def _by_module(file: Mapping[str, Any], modules: Mapping[str, _Module], *, dora: bool) -> dict[str, dict[str, Any]]:
     """The arrays of each module, `a`, `b` and perhaps `m`; an error for a tensor that belongs to none."""
     endings = {_A: "a", _B: "b", _MAGNITUDE: "m", f"{_MAGNITUDE}.weight": "m"}
-    found: dict[str, dict[str, Any]] = {}
+    by_name: dict[str, dict[str, Any]] = {}
     for key, array in file.items():
         ending = next((each for each in endings if key.endswith(each)), None)
         name = "" if ending is None else key.removeprefix(_BEFORE).removesuffix(ending)
         if ending is None or name not in modules:
             raise ValueError(f"{key!r} belongs to no projection of a block")
-        found.setdefault(name, {})[endings[ending]] = np.asarray(array, np.float32)
+        by_name.setdefault(name, {})[endings[ending]] = np.asarray(array, np.float32)
     wanted = {"a", "b", "m"} if dora else {"a", "b"}
-    for name, arrays in found.items():
+    for name, arrays in by_name.items():
         if set(arrays) != wanted:
             raise ValueError(f"{name} has {', '.join(sorted(arrays))} where {', '.join(sorted(wanted))} are needed")
         tensor, (rank, rows) = modules[name].tensor, arrays["a"].shape
@@ -344,9 +344,9 @@ def _by_module(file: Mapping[str, Any], modules: Mapping[str, _Module], *, dora:
         fitting = {"a": (rank, tensor.shapes[0][0]), "b": (outputs, rank), "m": (outputs,)}
         if shapes != {part: fitting[part] for part in wanted}:
             raise ValueError(f"{name} has matrices of {shapes}, and the model's kernel is ({rows}, {outputs})")
-    if not found:
+    if not by_name:
         raise ValueError("it holds no adapter")
-    return found
+    return by_name
 
 
 def _taken(module: _Module, arrays: Mapping[str, Any], rank: int) -> dict[int, dict[str, Any]]:
@@ -356,7 +356,7 @@ def _taken(module: _Module, arrays: Mapping[str, Any], rank: int) -> dict[int, d
     blocks = len(module.layers) if first.shape[0] == rank * len(module.layers) else 1
     if first.shape[0] != rank * blocks:
         raise ValueError(f"{module.name} has rank {first.shape[0]}, and others {rank}: rank_pattern is not computed")
-    found: dict[int, dict[str, Any]] = {}
+    by_layer: dict[int, dict[str, Any]] = {}
     for place, (layer, second, magnitude) in enumerate(zip(module.layers, seconds, magnitudes, strict=True)):
         start = place * rank if blocks > 1 else 0
         own, rest = second[start : start + rank], np.delete(second, slice(start, start + rank), axis=0)
@@ -365,5 +365,5 @@ def _taken(module: _Module, arrays: Mapping[str, Any], rank: int) -> dict[int, d
         if blocks > 1 and not first[start : start + rank].any():
             continue  # a block of zeros, where only others of the module were adapted
         thin = {"lora_kernel_a": first[start : start + rank].T, "lora_kernel_b": own}
-        found[id(layer)] = thin if magnitude is None else {**thin, "lora_magnitude": magnitude[0]}
-    return found
+        by_layer[id(layer)] = thin if magnitude is None else {**thin, "lora_magnitude": magnitude[0]}
+    return by_layer

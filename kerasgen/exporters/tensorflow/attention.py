@@ -62,7 +62,7 @@ class AttentionRules:
             self._angles[kind] = positions.angles(xp, tf.cast(self._places(), tf.float32), of)
         return positions.rotate(xp, heads, *self._angles[kind], kind)
 
-    def shares(self, index: int, layer: Mapping[str, Any], *scored: tuple[Any, Keys]) -> Any:
+    def weights(self, index: int, layer: Mapping[str, Any], *scored: tuple[Any, Keys]) -> Any:
         """Return the attention weights of scores.
 
         Args:
@@ -118,12 +118,12 @@ def over_keys(queries: Any, keys: Any) -> Any:
     return _ungrouped(tf.matmul(_grouped(queries, groups), keys, transpose_b=True), queries)
 
 
-def over_values(shares: Any, values: Any) -> Any:
-    """Return the sums of values `(batch, key-value heads, n, head_dim)` by shares `(batch, heads, length, n)`."""
-    groups = shares.shape[1] // values.shape[1]
+def over_values(weights: Any, values: Any) -> Any:
+    """Return the sums of values `(batch, key-value heads, n, head_dim)` by weights `(batch, heads, length, n)`."""
+    groups = weights.shape[1] // values.shape[1]
     if groups == 1:
-        return tf.matmul(shares, values)
-    return _ungrouped(tf.matmul(_grouped(shares, groups), values), shares)
+        return tf.matmul(weights, values)
+    return _ungrouped(tf.matmul(_grouped(weights, groups), values), weights)
 
 
 def _grouped(x: Any, groups: int) -> Any:

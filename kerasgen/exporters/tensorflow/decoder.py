@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from kerasgen.decoder.arithmetic import activate, expert_shares, gated, normalize, soft_cap
+from kerasgen.decoder.arithmetic import activate, gated, normalize, routing_weights, soft_cap
 from kerasgen.decoder.block import DOWN, GATE_UP, QUERY_KEY_VALUE, ROUTER, UP, Roles, block, shared_expert
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, RotaryPositions
 from kerasgen.decoder.fusing import fused, fused_name
@@ -23,7 +23,7 @@ from kerasgen.errors import ModelArgumentError
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow.attention import AttentionRules, Weigh, sizes
 
-# (index of the layer, queries, keys, values, `AttentionRules.shares` of the layer) to what the heads gathered, of the
+# (index of the layer, queries, keys, values, `AttentionRules.weights` of the layer) to what the heads gathered, of the
 # queries' shape. Queries and keys are normed and rotated, and queries scaled.
 Attend: TypeAlias = Callable[[int, Any, Any, Any, Weigh], Any]
 Multiply: TypeAlias = Callable[[Any, Any], Any]
@@ -67,7 +67,7 @@ class _Hooks(ABC):
             heads = self._rules.rotated(index, self._by_heads(self._normed(heads, layer.get(f"{role}_norm"))))
             prepared.append(heads * self._config.attention.score_scale if role == "query" else heads)
         queries, keys, values = prepared
-        return self._joined(self._attend(index, queries, keys, values, partial(self._rules.shares, index, layer)))
+        return self._joined(self._attend(index, queries, keys, values, partial(self._rules.weights, index, layer)))
 
     def activate(self, projected: Any) -> Any:
         part = self._config.feedforward
@@ -84,13 +84,13 @@ class _Hooks(ABC):
         part = self._config.feedforward
         settings = part.experts
         assert settings is not None
-        shares, _, _ = expert_shares(xp, self._turned(self.project(hidden, layer, ROUTER)), settings)
+        weights, _, _ = routing_weights(xp, self._turned(self.project(hidden, layer, ROUTER)), settings)
         roles = GATE_UP if part.gated else UP
         total: Any = 0.0
         for number in range(settings.num_experts):
             own = layer["experts"][str(number)]
             made = self.project(self.activate(self.project(hidden, own, roles)), own, DOWN)
-            total = total + self._turned(shares[..., number : number + 1]) * made
+            total = total + self._turned(weights[..., number : number + 1]) * made
         if settings.shared_dim:
             share = tf.sigmoid(self.project(hidden, layer, ("shared_router",)))
             total = total + share * shared_expert(self._config, layer, hidden, self)

@@ -190,14 +190,14 @@ class Architecture:
         Raises:
             ModelArgumentError: it has no key for something.
         """
-        found = {key: attrgetter(path)(config) for key, path in self.keys.items()}
-        found |= {key: found[other] for key, other in self.transformers_same.items()}
-        return {**found, **self.transformers_settings, **self.further_keys(config)}
+        keys = {key: attrgetter(path)(config) for key, path in self.keys.items()}
+        keys |= {key: keys[other] for key, other in self.transformers_same.items()}
+        return {**keys, **self.transformers_settings, **self.further_keys(config)}
 
     def backbone_arguments(self, config: DecoderConfig) -> dict[str, Any]:
         """Return the arguments of KerasHub's backbone class that come nearest to a description."""
-        found = {name: attrgetter(path)(config) for name, path in self.arguments.items()}
-        return {**found, **self.further_arguments(config)}
+        arguments = {name: attrgetter(path)(config) for name, path in self.arguments.items()}
+        return {**arguments, **self.further_arguments(config)}
 
     def hub_reason(self, config: DecoderConfig) -> str:
         """Return why KerasHub's class can't hold a decoder, a sentence; empty if it can."""

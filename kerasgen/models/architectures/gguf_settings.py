@@ -71,7 +71,7 @@ def keys(architecture: Architecture, config: DecoderConfig) -> dict[str, Value]:
     """
     attention = config.attention
     assert config.max_sequence_length is not None
-    found: dict[str, Value] = {
+    values: dict[str, Value] = {
         "block_count": config.num_layers,
         "context_length": config.max_sequence_length,
         "embedding_length": config.hidden_dim,
@@ -81,25 +81,25 @@ def keys(architecture: Architecture, config: DecoderConfig) -> dict[str, Value]:
     }
     if isinstance(config.positions, RotaryPositions):
         scaling = config.positions.scaling
-        found |= {
+        values |= {
             "vocab_size": config.vocabulary_size,
             "attention.head_count_kv": attention.num_key_value_heads,
             "rope.dimension_count": config.positions.rotated_dim(attention.head_dim),
             "rope.freq_base": config.positions.base,
         }
         if attention.query_dim != config.hidden_dim:
-            found |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
+            values |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
         if isinstance(scaling, LinearScaling):
-            found |= {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
+            values |= {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
         elif scaling is not None and frequency_factors(config) is None:
             raise ExportArgumentError(
                 f"a GGUF file has no place for rotary positions of the kind {type(scaling).__name__}"
             )
     try:
-        said = architecture.settings(config)
+        settings = architecture.settings(config)
     except ModelArgumentError as cause:
         raise ExportArgumentError(f"The model can't be said in a GGUF file: {cause}") from cause
-    return found | {key: said[name] for key, name in _ALIKE.items() if said.get(name) is not None}
+    return values | {key: settings[name] for key, name in _ALIKE.items() if settings.get(name) is not None}
 
 
 def check(architecture: Architecture, config: DecoderConfig) -> DecoderConfig:
@@ -181,83 +181,83 @@ def described(
     Raises:
         ValueError: a key is missing, has another value than this decoder can have, or is not used by its description.
     """
-    said = _Said(architecture, says)
-    length = said.size("context_length")
-    settings = _settings(said, architecture, tensors, vocabulary_size)
+    file = _FileKeys(architecture, says)
+    length = file.size("context_length")
+    settings = _settings(file, architecture, tensors, vocabulary_size)
     try:
         config = architecture.read_config({**settings, **architecture.gguf_settings(settings, tensors)})
     except (ModelArgumentError, KeyError, TypeError) as cause:
         raise ValueError(f"what it says makes no decoder: {cause}") from cause
-    said.check_used()
+    file.check_used()
     return replace(config, max_sequence_length=length)
 
 
 def _settings(
-    said: _Said, architecture: Architecture, tensors: Mapping[str, Any], vocabulary_size: int
+    file: _FileKeys, architecture: Architecture, tensors: Mapping[str, Any], vocabulary_size: int
 ) -> dict[str, Any]:
     """What a file says, as transformers calls it."""
-    heads, width, rules = said.size("attention.head_count"), said.size("embedding_length"), architecture.config_rules
-    if "attention.key_length" not in said and width % heads:
+    heads, width, rules = file.size("attention.head_count"), file.size("embedding_length"), architecture.config_rules
+    if "attention.key_length" not in file and width % heads:
         raise ValueError(f"its width {width} is no multiple of its {heads} heads")
-    head_dim = said.size("attention.key_length", width // heads)
-    said.require("attention.value_length", head_dim)
-    said.require("vocab_size", vocabulary_size)
+    head_dim = file.size("attention.key_length", width // heads)
+    file.require("attention.value_length", head_dim)
+    file.require("vocab_size", vocabulary_size)
     # llama.cpp's converter writes both epsilons where a `config.json` has both, as StarCoder2 15B's has.
     kinds = ("rms", "layer_norm") if "rms_norm_eps" in architecture.keys else ("layer_norm", "rms")
     epsilon, unused = (_EPSILON[kind] for kind in kinds)
-    said.take(unused, 0.0)
+    file.take(unused, 0.0)
     biased = next((f"blk.0.attn_{each}.bias" for each in ("q", "qkv") if f"blk.0.attn_{each}.bias" in tensors), None)
     values: dict[str, Any] = {
         "vocabulary_size": vocabulary_size,
-        "num_layers": said.size("block_count"),
+        "num_layers": file.size("block_count"),
         "hidden_dim": width,
-        "max_sequence_length": said.size("context_length"),
+        "max_sequence_length": file.size("context_length"),
         "attention.num_query_heads": heads,
-        "attention.num_key_value_heads": said.size("attention.head_count_kv", heads),
+        "attention.num_key_value_heads": file.size("attention.head_count_kv", heads),
         "attention.head_dim": head_dim,
         "attention.query_bias": biased is not None,
-        "feedforward.intermediate_dim": said.size("feed_forward_length"),
-        "norm.epsilon": said.number(epsilon),
+        "feedforward.intermediate_dim": file.size("feed_forward_length"),
+        "norm.epsilon": file.number(epsilon),
         "tied_head": HEAD not in tensors,
     }
-    found = {key: values[path] for key, path in architecture.keys.items() if path in values}
-    alike = {name: said.take(key) for key, name in _ALIKE.items() if key in said and name in rules.defaults}
+    renamed = {key: values[path] for key, path in architecture.keys.items() if path in values}
+    alike = {name: file.take(key) for key, name in _ALIKE.items() if key in file and name in rules.defaults}
     numbers = {name: _shortest(value) if isinstance(value, float) else value for name, value in alike.items()}
     biases = {"attention_bias": biased is not None, "mlp_bias": "blk.0.ffn_up.bias" in tensors}
     biases = {name: value for name, value in biases.items() if name in rules.defaults}
     settings = (
-        dict(rules.defaults) | biases | numbers | found | {"num_kv_heads": values["attention.num_key_value_heads"]}
+        dict(rules.defaults) | biases | numbers | renamed | {"num_kv_heads": values["attention.num_key_value_heads"]}
     )
     if rules.rope_theta is not None:
-        settings[ROTARY] = _rotary(said, architecture, head_dim, tensors, rules)
+        settings[ROTARY] = _rotary(file, architecture, head_dim, tensors, rules)
     return settings
 
 
 def _rotary(
-    said: _Said, architecture: Architecture, head_dim: int, tensors: Mapping[str, Any], rules: ConfigRules
+    file: _FileKeys, architecture: Architecture, head_dim: int, tensors: Mapping[str, Any], rules: ConfigRules
 ) -> dict[str, RotaryPositions]:
     """The rotary positions that a file says, by kind of layer; it says those of layers that see all."""
     if architecture.gguf in _WHOLE_HEADS:
-        said.require("rope.dimension_count", head_dim)
-    rotated = said.size("rope.dimension_count", head_dim)
+        file.require("rope.dimension_count", head_dim)
+    rotated = file.size("rope.dimension_count", head_dim)
     by_kind = rules.rope_theta if isinstance(rules.rope_theta, Mapping) else {"": rules.rope_theta}
     first, *others = by_kind
-    plain = RotaryPositions(said.number("rope.freq_base", 10_000.0), rotated / head_dim)
-    factors, length = tensors.get(FREQUENCY_FACTORS), said.size("context_length")
-    found = {first: _scaled(plain, head_dim, length, _scaling(said), factors)}
-    return found | {kind: RotaryPositions(said.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
+    plain = RotaryPositions(file.number("rope.freq_base", 10_000.0), rotated / head_dim)
+    factors, length = tensors.get(FREQUENCY_FACTORS), file.size("context_length")
+    by_name = {first: _scaled(plain, head_dim, length, _scaling(file), factors)}
+    return by_name | {kind: RotaryPositions(file.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
 
 
-def _scaling(said: _Said) -> LinearScaling | None:
-    kind = said.take("rope.scaling.type", "none")
+def _scaling(file: _FileKeys) -> LinearScaling | None:
+    kind = file.take("rope.scaling.type", "none")
     if kind == "linear":
-        return LinearScaling(said.number("rope.scaling.factor"))
+        return LinearScaling(file.number("rope.scaling.factor"))
     if kind != "none":
         raise ValueError(f"its rope.scaling.type is {kind!r}, and 'linear' or none is read")
     return None
 
 
-class _Said:
+class _FileKeys:
     """What a file says of an architecture, and which of it has been used."""
 
     def __init__(self, architecture: Architecture, says: Mapping[str, Any]) -> None:
@@ -275,24 +275,24 @@ class _Said:
         return self._said.get(key, default)
 
     def size(self, key: str, default: int | None = None) -> int:
-        found = self.take(key, default)
-        if isinstance(found, np.ndarray) and len(found) and (found == found[0]).all():  # one for each layer
-            found = found[0].item()
-        if not isinstance(found, int) or isinstance(found, bool) or not 0 < found < 1 << 31:
-            raise ValueError(f"its {self._prefix + key!r} must be a whole number from 1. It is {found!r:.80}")
-        return found
+        value = self.take(key, default)
+        if isinstance(value, np.ndarray) and len(value) and (value == value[0]).all():  # one for each layer
+            value = value[0].item()
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31:
+            raise ValueError(f"its {self._prefix + key!r} must be a whole number from 1. It is {value!r:.80}")
+        return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        found = self.take(key, default)
-        if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < math.inf:
-            raise ValueError(f"its {self._prefix + key!r} must be a number above 0. It is {found!r:.80}")
-        return _shortest(found)
+        value = self.take(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise ValueError(f"its {self._prefix + key!r} must be a number above 0. It is {value!r:.80}")
+        return _shortest(value)
 
     def require(self, key: str, wanted: Any) -> None:
         """Check what a file may say, and that it says nothing else."""
-        found = self.take(key, wanted)
-        if found is not wanted and (isinstance(found, np.ndarray) or found != wanted):
-            raise ValueError(f"its {self._prefix + key!r} is {found!r:.80}, and this decoder computes with {wanted!r}")
+        value = self.take(key, wanted)
+        if value is not wanted and (isinstance(value, np.ndarray) or value != wanted):
+            raise ValueError(f"its {self._prefix + key!r} is {value!r:.80}, and this decoder computes with {wanted!r}")
 
     def check_used(self) -> None:
         for key, value in _AS_USUAL.items():
@@ -319,11 +319,11 @@ def stored(architecture: Architecture, config: DecoderConfig) -> DecoderConfig:
     of_file = architectures.named_in_gguf(architecture.gguf)
     assert of_file is not None
     says = {f"{architecture.gguf}.{key}": value for key, value in keys(architecture, config).items()}
-    held: dict[str, Any] = {tensor.name: None for tensor in tensors.tensors(architecture, config, "gguf")}
+    tensors_by_name: dict[str, Any] = {tensor.name: None for tensor in tensors.tensors(architecture, config, "gguf")}
     factors = frequency_factors(config)
     if factors is not None:
-        held[FREQUENCY_FACTORS] = factors
-    return described(of_file, says, held, config.vocabulary_size)
+        tensors_by_name[FREQUENCY_FACTORS] = factors
+    return described(of_file, says, tensors_by_name, config.vocabulary_size)
 
 
 def _scaled(plain: RotaryPositions, head_dim: int, length: int, scaling: Any, factors: Any) -> RotaryPositions:
@@ -344,19 +344,19 @@ def _llama3_of(plain: RotaryPositions, head_dim: int, factors: Any) -> Llama3Sca
     """
     frequencies, _ = positions.frequencies(plain, head_dim, 1)
     factors = np.asarray(factors, np.float64)
-    most = float(factors.max())
-    between = np.flatnonzero((factors > 1.001) & (factors < most * 0.999))
+    largest = float(factors.max())
+    between = np.flatnonzero((factors > 1.001) & (factors < largest * 0.999))
     if len(between) < 2 or len(factors) != len(frequencies):
         return None
-    shares = (1 / factors[between] - 1 / most) / (1 - 1 / most)
-    slope, start = np.polyfit(frequencies[between] / (2 * math.pi), shares, 1)
+    places = (1 / factors[between] - 1 / largest) / (1 - 1 / largest)
+    slope, start = np.polyfit(frequencies[between] / (2 * math.pi), places, 1)
     for low in (1.0, 2.0, round(-start * 3, 2)):  # of which Llama's is the first
         original = round(-slope * low / start) if start < 0 else 0
         if original < 1 or low <= 0:
             continue
         high = round(low - low / start, 3)
-        found = Llama3Scaling(most, low, high, original)
-        computed, _ = positions.frequencies(replace(plain, scaling=found), head_dim, 1)
+        scaling = Llama3Scaling(largest, low, high, original)
+        computed, _ = positions.frequencies(replace(plain, scaling=scaling), head_dim, 1)
         if np.allclose(frequencies / computed, factors, rtol=1e-5, atol=0):
-            return found
+            return scaling
     return None

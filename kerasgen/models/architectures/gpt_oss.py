@@ -19,7 +19,7 @@ _LENGTH = 4096  # that KerasHub's rotary positions are of
 def _read(settings: Mapping[str, Any], **further: Any) -> DecoderConfig:
     """Windows in every other layer; sinks; experts with biases, and gates of bounded values."""
     kinds = [gated.FULL if n % 2 else gated.SLIDING for n in range(settings["num_hidden_layers"])]
-    found = gated.read("gpt_oss", settings, windows=gated.windows_of(settings, kinds), **further)
+    config = gated.read("gpt_oss", settings, windows=gated.windows_of(settings, kinds), **further)
     experts = Experts(
         settings["num_local_experts"],
         settings["num_experts_per_tok"],
@@ -27,19 +27,19 @@ def _read(settings: Mapping[str, Any], **further: Any) -> DecoderConfig:
         router_loss=float(settings["router_aux_loss_coef"]),
     )
     part = replace(
-        found.feedforward,
+        config.feedforward,
         up_bias=True,
         down_bias=True,
         experts=experts,
         clamped_gate=ClampedGate(float(settings["swiglu_alpha"]), float(settings["swiglu_limit"])),
     )
-    return replace(found, feedforward=part, attention=replace(found.attention, sinks=True))
+    return replace(config, feedforward=part, attention=replace(config.attention, sinks=True))
 
 
 def _describe(settings: Mapping[str, Any]) -> DecoderConfig:
     """KerasHub's windows are those of the other layers, and let a token see one more; its routers have no loss."""
     scaling = YarnScaling(float(settings["rope_scaling_factor"]), _LENGTH, truncate=False)
-    said = {
+    transformers_settings = {
         **gated.of_keras_hub(settings),
         "num_local_experts": settings["num_experts"],
         "num_experts_per_tok": settings["top_k"],
@@ -52,7 +52,9 @@ def _describe(settings: Mapping[str, Any]) -> DecoderConfig:
             gated.SLIDING if n % 2 and settings["sliding_window"] else gated.FULL for n in range(settings["num_layers"])
         ],
     }
-    return _read(said, positions=RotaryPositions(float(settings["rope_max_wavelength"]), scaling=scaling))
+    return _read(
+        transformers_settings, positions=RotaryPositions(float(settings["rope_max_wavelength"]), scaling=scaling)
+    )
 
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:

@@ -32,8 +32,8 @@ _ATTRIBUTES = {
 
 def architecture_of(causal_lm: Any) -> Architecture | None:
     """Return the architecture of a KerasHub causal model, or None if kerasgen doesn't compute it by itself."""
-    found = architecture_of_backbone(causal_lm.backbone)
-    return found if found is not None and has_its_layers(found, causal_lm.backbone) else None
+    architecture = architecture_of_backbone(causal_lm.backbone)
+    return architecture if architecture is not None and has_its_layers(architecture, causal_lm.backbone) else None
 
 
 def architecture_of_backbone(backbone: Any) -> Architecture | None:
@@ -76,9 +76,9 @@ def layer_parts(architecture: Architecture, layer: Any) -> dict[str, Any]:
     """Return the Keras layers of one of a backbone's `transformer_layers` by the names of the parts."""
     in_turn = architecture.keras_gate_in_turn
     dense = {part.name: _held(part.keras, layer, in_turn) for part in architecture.dense_parts}
-    found = {part.name: _held(part.keras, layer, in_turn) for part in architecture.layer_parts}
-    found = {name: dense.get(name) if keras_layer is None else keras_layer for name, keras_layer in found.items()}
-    return {name: keras_layer for name, keras_layer in found.items() if keras_layer is not None}
+    by_name = {part.name: _held(part.keras, layer, in_turn) for part in architecture.layer_parts}
+    by_name = {name: dense.get(name) if keras_layer is None else keras_layer for name, keras_layer in by_name.items()}
+    return {name: keras_layer for name, keras_layer in by_name.items() if keras_layer is not None}
 
 
 class ExpertKernels(NamedTuple):
@@ -100,9 +100,11 @@ def _held(path: str, holder: Any, in_turn: bool = False) -> Any:
     *levels, last = path.split(".")
     for attribute in levels:
         holder = getattr(holder, attribute, None)
-    found = getattr(holder, last, None)
-    is_kernels = found is not None and getattr(found, "shape", None) is not None and len(found.shape) == 3
-    return ExpertKernels(found, getattr(holder, f"{last}_bias", None), in_turn) if is_kernels else found
+    layer_part = getattr(holder, last, None)
+    is_kernels = (
+        layer_part is not None and getattr(layer_part, "shape", None) is not None and len(layer_part.shape) == 3
+    )
+    return ExpertKernels(layer_part, getattr(holder, f"{last}_bias", None), in_turn) if is_kernels else layer_part
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +141,14 @@ class Place:
         """Return what the variable holds of weights by their full names; it may be a view."""
         shape = tuple(self.variable.shape)
         if len(self.names) > 1:
-            one = (*shape[:-1], shape[-1] // len(self.names))
-            parts = [given[name].reshape(one) for name in self.names]
+            part_shape = (*shape[:-1], shape[-1] // len(self.names))
+            parts = [given[name].reshape(part_shape) for name in self.names]
             return np.stack(parts, axis=-1).reshape(shape) if self.in_turn else np.concatenate(parts, axis=-1)
-        found: npt.NDArray[np.float32] = given[self.names[0]]
+        array: npt.NDArray[np.float32] = given[self.names[0]]
         if self.heads_first:
             heads, width, size = shape
-            return found.reshape(width, heads, size).swapaxes(0, 1)
-        return found.reshape(shape)
+            return array.reshape(width, heads, size).swapaxes(0, 1)
+        return array.reshape(shape)
 
 
 def places(architecture: Architecture, backbone: Any) -> Iterator[Place]:
@@ -172,8 +174,8 @@ def places(architecture: Architecture, backbone: Any) -> Iterator[Place]:
         variable = keras_layer if variable is None else variable
         is_first = architecture.heads_first and leaf == "kernel" and names[0].split(".")[-2] in _HEADS
         in_turn = architecture.keras_gate_in_turn and len(names) > 1
-        held = tuple(shapes[name] for name in names)
-        yield Place(tuple(names), held, variable, heads_first=is_first, in_turn=in_turn)
+        part_shapes = tuple(shapes[name] for name in names)
+        yield Place(tuple(names), part_shapes, variable, heads_first=is_first, in_turn=in_turn)
 
 
 _HEADS = ("query", "key", "value")
@@ -193,8 +195,8 @@ def sharded(architecture: Architecture, backbone: Any, axis: str) -> dict[str, t
         backbone: without adapters.
         axis: its name in the mesh.
     """
-    held = [(place.names[0], place.variable, place.heads_first) for place in places(architecture, backbone)]
-    return _cuts(held, axis)
+    named = [(place.names[0], place.variable, place.heads_first) for place in places(architecture, backbone)]
+    return _cuts(named, axis)
 
 
 def cuts(named: Iterable[tuple[str, Any]], axis: str) -> dict[str, tuple[str | None, ...]]:
@@ -203,22 +205,22 @@ def cuts(named: Iterable[tuple[str, Any]], axis: str) -> dict[str, tuple[str | N
 
 
 def _cuts(held: Iterable[tuple[str, Any, bool]], axis: str) -> dict[str, tuple[str | None, ...]]:
-    found: dict[str, tuple[str | None, ...]] = {}
+    cuts_by_path: dict[str, tuple[str | None, ...]] = {}
     for name, variable, heads_first in held:
         rest: tuple[None, ...] = (None,) * (len(variable.shape) - 1)
         part, leaf = name.split(".")[-2:]
         if part in _OF_EXPERTS and len(variable.shape) == (3 if leaf == "kernel" else 2):
-            found[variable.path] = (axis, *rest)  # an expert stays whole on a device
+            cuts_by_path[variable.path] = (axis, *rest)  # an expert stays whole on a device
         elif part == "embedding" and leaf != "norm":
-            found[variable.path] = (None, axis)
+            cuts_by_path[variable.path] = (None, axis)
         elif part == "head" and leaf == "kernel":
-            found[variable.path] = (axis, None)
+            cuts_by_path[variable.path] = (axis, None)
         elif part in _BY_COLUMNS:
             is_second = leaf == "kernel" and not heads_first
-            found[variable.path] = (None, axis, *rest[1:]) if is_second else (axis, *rest)
+            cuts_by_path[variable.path] = (None, axis, *rest[1:]) if is_second else (axis, *rest)
         elif part in _BY_ROWS and leaf == "kernel":
-            found[variable.path] = (axis, *rest)
-    return found
+            cuts_by_path[variable.path] = (axis, *rest)
+    return cuts_by_path
 
 
 def read(architecture: Architecture, backbone: Any) -> Weights:

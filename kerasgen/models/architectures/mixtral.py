@@ -14,12 +14,12 @@ from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
 
 def _read(settings: Mapping[str, Any]) -> DecoderConfig:
-    """Every layer has experts, whose shares sum to 1."""
+    """Every layer has experts, whose weights sum to 1."""
     windows = (settings["sliding_window"],) * settings["num_hidden_layers"]
-    found = gated.read("mixtral", settings, windows=windows)
+    config = gated.read("mixtral", settings, windows=windows)
     loss = float(settings["router_aux_loss_coef"])
     experts = Experts(settings["num_local_experts"], settings["num_experts_per_tok"], router_loss=loss)
-    return replace(found, feedforward=replace(found.feedforward, experts=experts))
+    return replace(config, feedforward=replace(config.feedforward, experts=experts))
 
 
 def _describe(settings: Mapping[str, Any]) -> DecoderConfig:
@@ -30,9 +30,9 @@ def _describe(settings: Mapping[str, Any]) -> DecoderConfig:
     """
     if settings.get("router_jitter_noise"):
         raise ModelArgumentError(f"Its routers have router_jitter_noise={settings['router_jitter_noise']}.")
-    said = {"sliding_window": settings["sliding_window"], "num_local_experts": settings["num_experts"]}
-    said |= {"num_experts_per_tok": settings["top_k"], "router_aux_loss_coef": settings["router_aux_loss_coef"]}
-    return _read(gated.of_keras_hub(settings) | said)
+    further = {"sliding_window": settings["sliding_window"], "num_local_experts": settings["num_experts"]}
+    further |= {"num_experts_per_tok": settings["top_k"], "router_aux_loss_coef": settings["router_aux_loss_coef"]}
+    return _read(gated.of_keras_hub(settings) | further)
 
 
 _KEYS = {

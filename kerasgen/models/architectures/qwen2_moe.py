@@ -23,16 +23,19 @@ def _windows(settings: Mapping[str, Any]) -> tuple[int | None, ...]:
 def _read(settings: Mapping[str, Any], windows: tuple[int | None, ...] | None = None) -> DecoderConfig:
     """Beside the experts each token goes through one that all share."""
     windows = _windows(settings) if windows is None else windows
-    found = gated.read("qwen2_moe", settings, bias=bool(settings["qkv_bias"]), windows=windows)
+    config = gated.read("qwen2_moe", settings, bias=bool(settings["qkv_bias"]), windows=windows)
     experts = qwen3_moe.experts(settings, settings["shared_expert_intermediate_size"])
-    return replace(found, feedforward=replace(found.feedforward, experts=experts))
+    return replace(config, feedforward=replace(config.feedforward, experts=experts))
 
 
 def _describe(settings: Mapping[str, Any]) -> DecoderConfig:
     window = settings["sliding_window_size"] if settings["use_sliding_window_attention"] else None
     shared = settings["shared_expert_intermediate_dim"]
-    said = qwen3_moe.of_keras_hub(settings) | {"shared_expert_intermediate_size": shared, "qkv_bias": True}
-    return _read(said, (window,) * settings["num_layers"])
+    transformers_settings = qwen3_moe.of_keras_hub(settings) | {
+        "shared_expert_intermediate_size": shared,
+        "qkv_bias": True,
+    }
+    return _read(transformers_settings, (window,) * settings["num_layers"])
 
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:

@@ -31,30 +31,30 @@ def experts(settings: Mapping[str, Any], shared_dim: int = 0) -> Experts:
 
 def expert_keys(config: DecoderConfig) -> dict[str, Any]:
     """Return the keys of experts."""
-    found = config.feedforward.experts
-    assert found is not None
+    settings = config.feedforward.experts
+    assert settings is not None
     return {
-        "num_experts": found.num_experts,
-        "num_experts_per_tok": found.experts_per_token,
-        "norm_topk_prob": found.normalize,
-        "moe_intermediate_size": found.intermediate_dim or config.feedforward.intermediate_dim,
+        "num_experts": settings.num_experts,
+        "num_experts_per_tok": settings.experts_per_token,
+        "norm_topk_prob": settings.normalize,
+        "moe_intermediate_size": settings.intermediate_dim or config.feedforward.intermediate_dim,
         "decoder_sparse_step": 1,
         "mlp_only_layers": _plain(config),
-        "router_aux_loss_coef": found.router_loss,
+        "router_aux_loss_coef": settings.router_loss,
     }
 
 
 def expert_arguments(config: DecoderConfig) -> dict[str, Any]:
     """Return the arguments of experts that KerasHub's backbones of both Qwens take."""
-    said = expert_keys(config)
+    keys = expert_keys(config)
     return {
-        "num_experts": said["num_experts"],
-        "top_k": said["num_experts_per_tok"],
-        "norm_top_k_prob": said["norm_topk_prob"],
-        "moe_intermediate_dim": said["moe_intermediate_size"],
+        "num_experts": keys["num_experts"],
+        "top_k": keys["num_experts_per_tok"],
+        "norm_top_k_prob": keys["norm_topk_prob"],
+        "moe_intermediate_dim": keys["moe_intermediate_size"],
         "decoder_sparse_step": 1,
-        "mlp_only_layers": said["mlp_only_layers"],
-        "router_aux_loss_coefficient": said["router_aux_loss_coef"],
+        "mlp_only_layers": keys["mlp_only_layers"],
+        "router_aux_loss_coefficient": keys["router_aux_loss_coef"],
         "rope_scaling_factor": rotary.linear_factor(config.positions),
     }
 
@@ -81,15 +81,15 @@ def _read(settings: Mapping[str, Any]) -> DecoderConfig:
     window = settings["sliding_window"] if settings["use_sliding_window"] else None
     norm = Norm("rms", float(settings["rms_norm_eps"]), bias=False)
     windows = (window,) * settings["num_hidden_layers"]
-    found = gated.read("qwen3_moe", settings, query_key_norm=norm, windows=windows)
-    return replace(found, feedforward=replace(found.feedforward, experts=experts(settings)))
+    config = gated.read("qwen3_moe", settings, query_key_norm=norm, windows=windows)
+    return replace(config, feedforward=replace(config.feedforward, experts=experts(settings)))
 
 
 def _describe(settings: Mapping[str, Any]) -> DecoderConfig:
     window = settings["sliding_window_size"]
-    found = _read(of_keras_hub(settings) | {"sliding_window": window, "use_sliding_window": window is not None})
+    config = _read(of_keras_hub(settings) | {"sliding_window": window, "use_sliding_window": window is not None})
     norm = Norm("rms", 1e-6, bias=False)  # whatever the others have
-    return replace(found, attention=replace(found.attention, query_key_norm=norm))
+    return replace(config, attention=replace(config.attention, query_key_norm=norm))
 
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:

@@ -101,10 +101,10 @@ def write(config: DecoderConfig) -> dict[str, Any]:
     assert isinstance(positions, RotaryPositions)
     if positions.interleaved:
         raise ModelArgumentError("Rotary positions of neighbours have no key in a 'config.json'.")
-    found = {"rope_theta": positions.base, "rope_scaling": scaling(positions.scaling)}
+    keys = {"rope_theta": positions.base, "rope_scaling": scaling(positions.scaling)}
     if isinstance(positions.scaling, DynamicScaling):
-        found["max_position_embeddings"] = positions.scaling.original_length
-    return found | ({} if positions.fraction == 1.0 else {"partial_rotary_factor": positions.fraction})
+        keys["max_position_embeddings"] = positions.scaling.original_length
+    return keys | ({} if positions.fraction == 1.0 else {"partial_rotary_factor": positions.fraction})
 
 
 def scaling(kind: RotaryScaling | None) -> dict[str, Any] | None:
@@ -124,9 +124,9 @@ def scaling(kind: RotaryScaling | None) -> dict[str, Any] | None:
             ORIGINAL: kind.original_length,
         }
     if isinstance(kind, YarnScaling):
-        found = {"rope_type": "yarn", "factor": kind.factor, ORIGINAL: kind.original_length}
-        found |= {"beta_fast": kind.beta_fast, "beta_slow": kind.beta_slow, "truncate": kind.truncate}
-        return found | ({} if kind.attention_factor is None else {"attention_factor": kind.attention_factor})
+        keys = {"rope_type": "yarn", "factor": kind.factor, ORIGINAL: kind.original_length}
+        keys |= {"beta_fast": kind.beta_fast, "beta_slow": kind.beta_slow, "truncate": kind.truncate}
+        return keys | ({} if kind.attention_factor is None else {"attention_factor": kind.attention_factor})
     return {
         "rope_type": "longrope",
         "short_factor": list(kind.short_factors),

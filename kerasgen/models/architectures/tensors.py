@@ -136,10 +136,10 @@ def read_in_turn(architecture: Architecture, config: DecoderConfig, take: Take, 
     prefix = next(iter(architecture.transformers_prefixes), "") if kind == "transformers" else ""
 
     def weights(of_file: Iterable[Tensor]) -> Weights:
-        found: dict[str, Any] = {}
+        by_name: dict[str, Any] = {}
         for tensor in of_file:
-            found |= tensor.read(tensor.take(lambda name, shape: take(name.removeprefix(prefix), shape)))
-        return decoder_weights.nested(found)
+            by_name |= tensor.read(tensor.take(lambda name, shape: take(name.removeprefix(prefix), shape)))
+        return decoder_weights.nested(by_name)
 
     around, *layers = _by_layer(architecture, config, kind)
     return weights(around) | {"layers": (weights(layer)["layers"][0] for layer in layers)}
