@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen.decoder import weights as decoder_weights
-from kerasgen.errors import ModelArgumentError
-from kerasgen.models import described
+from kerasgen.errors import ModelArgumentError, TokenArgumentError
+from kerasgen.models import architectures, described
+from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
+from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import attach_preprocessor
+from kerasgen.tokens import pretrained_vocabulary
+from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.vocabulary import AdaptedVocabulary
@@ -26,16 +30,31 @@ RECORD = "vocabulary"
 
 
 def can_adapt(model: LanguageModel) -> bool:
-    """Say whether the model's vocabulary can be changed: byte-level BPE on a family that kerasgen knows.
+    """Say whether the model's vocabulary can be changed: of a described architecture, with pieces that can be."""
+    return described.architecture_of(model) is not None and adaptable(model.tokenizer) is not None
 
-    One that only its `tokenizer.json` says can be trimmed.
+
+def adaptable(tokenizer: Tokenizer) -> ByteLevelBPE | PretrainedTokenizer | None:
+    """Return a tokenizer in the form in which its vocabulary can be changed, or None where it can't be.
+
+    KerasHub's own becomes the byte-level BPE, the `tokenizer.json` or the SentencePiece model that gives its ids.
     """
-    if not isinstance(model.tokenizer, ByteLevelBPE) and not (
-        isinstance(model.tokenizer, PretrainedTokenizer) and model.tokenizer.is_json
-    ):
-        return False
-    architecture = described.architecture_of(model)
-    return model.causal_lm is None or (architecture is not None and architecture.tokens is not None)
+    if isinstance(tokenizer, KerasHubTokenizer):
+        tokenizer = tokenizer.as_byte_level() or tokenizer.as_pretrained()
+    if isinstance(tokenizer, PretrainedTokenizer):
+        try:
+            pretrained_vocabulary.editable(tokenizer)
+        except TokenArgumentError:
+            return None
+        return tokenizer
+    return tokenizer if isinstance(tokenizer, ByteLevelBPE) else None
+
+
+def why_not(model: LanguageModel) -> str:
+    """Return why the vocabulary of a model that `can_adapt` refuses can't be changed."""
+    if described.architecture_of(model) is None:
+        return f"it takes an architecture that kerasgen computes by itself ({architectures.listed()})"
+    return "it takes byte-level BPE, a tokenizer.json with BPE or Unigram, or a SentencePiece model of those"
 
 
 def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[str, Any]) -> None:
@@ -61,7 +80,7 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
     if not can_adapt(model):
         raise ModelArgumentError(
             f"The vocabulary of a {described.name_of(model)} with a {type(model.tokenizer).__name__} can't be "
-            "changed: it takes byte-level BPE on GPT-2 or OPT. Use vocabulary='keep'."
+            f"changed: {why_not(model)}. Use vocabulary='keep'."
         )
     if model.causal_lm is None:
         _adapt_container(model, adapted)
@@ -90,18 +109,19 @@ def _adapt_container(model: LanguageModel, adapted: AdaptedVocabulary) -> None:
 
 def _adapt_keras_hub(model: LanguageModel, adapted: AdaptedVocabulary) -> None:
     old = model.backbone
-    config = old.get_config()
-    config["vocabulary_size"] = adapted.tokenizer.vocabulary_size
-    new = type(old).from_config(config)
+    architecture = described.architecture_of(model)
+    assert architecture is not None
+    description = keras_weights.describe(architecture, old)
+    settings = old.get_config() | architecture.backbone_arguments(description)  # Llama's config omits the tie
+    new = type(old).from_config(settings | {"vocabulary_size": adapted.tokenizer.vocabulary_size})
     tables = {id(variable) for variable in _tables(old)}
     for before, after in zip(old.weights, new.weights, strict=True):
         if id(before) not in tables:
             after.assign(before)
-    for before, after in zip(_tables(old), _tables(new), strict=True):
+    for n, (before, after) in enumerate(zip(_tables(old), _tables(new), strict=True)):
         table = np.asarray(before)
-        by_row = table if table.shape[0] == old.vocabulary_size else table.T
-        rows = _rows(by_row, adapted.sources)
-        after.assign(rows if table.shape[0] == old.vocabulary_size else rows.T)
+        rows = _rows(table.T if n else table, adapted.sources)  # an output layer of its own is (hidden_dim, vocabulary)
+        after.assign(rows.T if n else rows)
     model.causal_lm = type(model.causal_lm)(backbone=new, preprocessor=None)
 
 

@@ -40,6 +40,8 @@ class JsonCodec:
         special: ids of the tokens that the file calls special, by name.
         added: the added tokens that are not special.
         strips_first_space: whether the decoder takes away a space at the beginning of a text.
+        model_kind: `"BPE"` or `"Unigram"`.
+        is_byte_level: whether tokens are bytes, written as GPT-2's printable characters.
 
     Raises:
         TokenizerError: the text is no `tokenizer.json`, or its tokens stand for no bytes that are known.
@@ -61,8 +63,9 @@ class JsonCodec:
         self.special = {str(entry["content"]): int(entry["id"]) for entry in entries if entry.get("special")}
         ordinary = {entry["content"]: added_token(entry, path) for entry in entries if not entry.get("special")}
         self.added: tuple[AddedToken, ...] = tuple(ordinary.values())
-        is_byte_level = any(step["type"] == "ByteLevel" for step in steps)
-        whole = {*self.special, *ordinary} if is_byte_level else {*self.special}
+        self.model_kind = str(content["model"].get("type", "BPE"))
+        self.is_byte_level = any(step["type"] == "ByteLevel" for step in steps)
+        whole = {*self.special, *ordinary} if self.is_byte_level else {*self.special}
         self.names: dict[int, str] = {
             token_id: token for token, token_id in self._rust.get_vocab(with_added_tokens=True).items()
         }
@@ -95,6 +98,11 @@ class JsonCodec:
     def content(self) -> bytes:
         """Return the bytes of the `tokenizer.json`."""
         return self._text.encode()
+
+    @property
+    def library(self) -> tokenizers.Tokenizer:
+        """The library's tokenizer."""
+        return self._rust
 
     def _variant(self, allowed: frozenset[str]) -> tokenizers.Tokenizer:
         """Return the library's tokenizer that finds the allowed special tokens in a text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ class SentencePieceCodec:
         self._proto = bytes(proto)
         self._path = path
         self.prefix_after_special = prefix_after_special
-        self._processor = _processor(self._proto, path)
+        self._processor = processor_of(self._proto, path)
         self._inner: Any = None  # without a space before the text
         count = self._processor.vocab_size()
         self.names = {n: str(self._processor.id_to_piece(n)) for n in range(count)}
@@ -86,9 +86,9 @@ class SentencePieceCodec:
         places = [n for n, character in enumerate(clean) for _ in character.encode()]
         ids, starts = [], []
         # A message of pieces (2), each with an id (2) and the byte at which it begins (4), left out where that is 0.
-        for number, piece in _fields(self._processor.encode(clean, out_type="serialized_proto")):
+        for number, piece in message_fields(self._processor.encode(clean, out_type="serialized_proto")):
             if number == 2:
-                fields = dict(_fields(piece))
+                fields = dict(message_fields(piece))
                 begin = fields.get(4, 0)
                 ids.append(fields.get(2, 0))
                 starts.append(places[begin] if begin < len(places) else len(clean))
@@ -99,14 +99,19 @@ class SentencePieceCodec:
         return self._proto
 
     @property
+    def library(self) -> Any:
+        """The library's processor of the model."""
+        return self._processor
+
+    @property
     def is_plain_bpe(self) -> bool:
         """Whether the model merges pieces by their scores, and leaves a text as it is but for the space before it."""
         kind, changes = 1, b""
         plain = True
         # trainer_spec (2) says model_type (3), 2 for BPE; normalizer_spec (3) a map of characters (2) and whether
         # further blanks go (4), which they do where it doesn't say.
-        for number, message in _fields(self._proto):
-            fields = dict(_fields(message)) if number in (2, 3) else {}
+        for number, message in message_fields(self._proto):
+            fields = dict(message_fields(message)) if number in (2, 3) else {}
             if number == 2:
                 kind = fields.get(3, kind)
             elif number == 3:
@@ -115,7 +120,11 @@ class SentencePieceCodec:
 
     def kinds(self) -> dict[int, int]:
         """Return the type of each piece, such as `BYTE`, by id."""
-        types = [dict(_fields(message)).get(3, NORMAL) for number, message in _fields(self._proto) if number == 1]
+        types = [
+            dict(message_fields(message)).get(3, NORMAL)
+            for number, message in message_fields(self._proto)
+            if number == 1
+        ]
         return dict(enumerate(types))
 
     def scores(self, count: int) -> list[float]:
@@ -126,7 +135,7 @@ class SentencePieceCodec:
         if self._inner is None:
             self._inner = self._processor
             if not self.prefix_after_special:
-                self._inner = _processor(self._proto + _WITHOUT_PREFIX, self._path)
+                self._inner = processor_of(self._proto + _WITHOUT_PREFIX, self._path)
         ids: list[int] = []
         for n, part in enumerate(cut_at(allowed).split(text)):
             if n % 2:
@@ -163,22 +172,38 @@ def model_proto(
     """
     written = bytearray()
     for piece, score, kind in zip(pieces, scores, types, strict=True):
-        text = piece.encode()
-        entry = b"\x0a" + _varint(len(text)) + text + b"\x15" + struct.pack("<f", score) + b"\x18" + _varint(kind)
-        written += b"\x0a" + _varint(len(entry)) + entry
+        written += piece_field(piece, score, kind)
     byte_fallback = BYTE in types
     # trainer_spec: model_type (3) is BPE (2), byte_fallback (35), unk_id (40), bos_id (41) and eos_id (42) are none.
     trainer = b"\x18\x02" + _field(35, int(byte_fallback)) + _field(40, unknown_id)
     trainer += _field(41, 2**64 - 1) + _field(42, 2**64 - 1) + _field(43, 2**64 - 1)
     # normalizer_spec: name (1), add_dummy_prefix (3), remove_extra_whitespaces (4), escape_whitespaces (5).
     normalizer = b"\x0a\x08identity" + _field(3, int(add_dummy_prefix)) + _field(4, 0) + _field(5, 1)
-    written += b"\x12" + _varint(len(trainer)) + trainer
-    written += b"\x1a" + _varint(len(normalizer)) + normalizer
+    written += b"\x12" + varint(len(trainer)) + trainer
+    written += b"\x1a" + varint(len(normalizer)) + normalizer
     return bytes(written)
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+def piece_field(piece: str, score: float, kind: int) -> bytes:
+    """Return the field of a model that holds a piece."""
+    text = piece.encode()
+    entry = b"\x0a" + varint(len(text)) + text + b"\x15" + struct.pack("<f", score) + b"\x18" + varint(kind)
+    return b"\x0a" + varint(len(entry)) + entry
+
+
+def message_fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Yield the fields of a protocol-buffers message: number, and a whole number or bytes."""
+    for number, value, _ in _cut(message):
+        yield number, value
+
+
+def without_fields(message: bytes, numbers: Collection[int]) -> bytes:
+    """Return a protocol-buffers message without the fields of these numbers."""
+    return b"".join(written for number, _, written in _cut(message) if number not in numbers)
+
+
+def _cut(message: bytes) -> Iterator[tuple[int, Any, bytes]]:
+    """Yield each field's number, value and bytes."""
     place = 0
 
     def whole() -> int:
@@ -193,20 +218,23 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
                 return value
 
     while place < len(message):
+        begin = place
         key = whole()
         if key & 7 == 0:
-            yield key >> 3, whole()
+            value = whole()
+            yield key >> 3, value, message[begin:place]
             continue
         size = whole() if key & 7 == 2 else 4 if key & 7 == 5 else 8
-        yield key >> 3, message[place : place + size]
         place += size
+        yield key >> 3, message[place - size : place], message[begin:place]
 
 
 def _field(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
+    return varint(number << 3) + varint(value)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Return a whole number as a protocol-buffers message holds it, seven bits a byte."""
     written = bytearray()
     while value >= 0x80:
         written.append(value & 0x7F | 0x80)
@@ -215,7 +243,13 @@ def _varint(value: int) -> bytes:
     return bytes(written)
 
 
-def _processor(proto: bytes, path: Path) -> Any:
+def processor_of(proto: bytes, path: Path) -> Any:
+    """Return the library's processor of a serialized model.
+
+    Raises:
+        TokenizerError: it is no model.
+        MissingDependencyError: the package `sentencepiece` is not installed.
+    """
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError as cause:

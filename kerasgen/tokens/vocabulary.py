@@ -32,7 +32,7 @@ MINIMUM_CHARACTER_COUNT = 3
 MINIMUM_PIECE_SHARE = 1 / 5_000
 MINIMUM_PIECE_COUNT = 100
 MOST_PIECES = 2_048
-_PIECE_ROUNDS = 2
+PIECE_ROUNDS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ class AdaptedVocabulary:
 
     Args:
         tokenizer: the new one. Its ids have no holes; those of the old tokens that stayed come first, in their order.
+            In a Unigram of a `tokenizer.json`, tokens that were added beyond its pieces stand behind the new ones.
         sources: for each new id, the old ids it is made of: the same token's alone where there was one.
         first_added: the first id of a token that the old tokenizer did not have; the vocabulary's size if all were.
         tokens_per_character: the number of tokens per character of the texts that it was made for.
@@ -118,7 +119,7 @@ def extend(tokenizer: ByteLevelBPE, texts: Texts) -> AdaptedVocabulary:
         texts: gives the texts anew at each call.
     """
     whole = _with_characters(tokenizer, texts())
-    for _ in range(_PIECE_ROUNDS):
+    for _ in range(PIECE_ROUNDS):
         longer, use = _with_pieces(whole, texts())
         if longer is whole:  # nothing more to add, and what it uses was counted on the way
             break
@@ -188,7 +189,7 @@ def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevel
         if character.isascii() or SURROGATE.match(character):
             continue
         written = to_characters(character.encode())
-        if any(written[:end] in special for end in range(2, len(written) + 1)):
+        if any(written[:end] in special for end in range(2, len(written) + 1)) or not vocabulary.keys() >= {*written}:
             continue
         for end in range(2, len(written) + 1):
             if written[:end] not in vocabulary:

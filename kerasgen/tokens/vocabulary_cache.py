@@ -6,21 +6,28 @@ damaged or can't be written costs the time to count again, and nothing else.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from kerasgen import cache
+from kerasgen.tokens import pretrained_vocabulary, vocabulary
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, extend, trim, use_of
+from kerasgen.tokens.pretrained import PretrainedTokenizer
+from kerasgen.tokens.pretrained_files import restored, state_of
+from kerasgen.tokens.vocabulary import AdaptedVocabulary, Texts, VocabularyUse, use_of
 
 FORMAT: Final = 1
 FOLDER: Final = "vocabularies"
+
+Adaptable: TypeAlias = ByteLevelBPE | PretrainedTokenizer
+"""The tokenizers whose vocabularies can be changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +46,7 @@ class CandidateVocabularies:
 
 
 def candidate_vocabularies(
-    texts: Texts, tokenizer: ByteLevelBPE, *, digest: str, extending: bool, directory: Path | None
+    texts: Texts, tokenizer: Adaptable, *, digest: str, extending: bool, directory: Path | None
 ) -> CandidateVocabularies:
     """Return the results of `trim` and, if asked for, `extend`, from the cache if they are there.
 
@@ -58,9 +65,8 @@ def candidate_vocabularies(
     extended = None
     if extending and use.characters:
         stored = _kept(directory, f"{name}.extended.json", lambda: _adapted_as_json(extend(tokenizer, texts)))
-        pairs = [(left, right) for left, right in stored["merges"]]
         extended = AdaptedVocabulary(
-            tokenizer.rebuilt({token: n for n, token in enumerate(stored["tokens"])}, pairs),
+            _stored_tokenizer(tokenizer, stored),
             tuple(map(tuple, stored["sources"])),
             stored["first_added"],
             stored["tokens_per_character"],
@@ -68,8 +74,30 @@ def candidate_vocabularies(
     return CandidateVocabularies(use, trim(tokenizer, use), extended)
 
 
+def trim(tokenizer: Adaptable, use: VocabularyUse) -> AdaptedVocabulary:
+    """Return the tokenizer without the tokens that texts of this use don't need.
+
+    Raises:
+        TokenArgumentError: `use` is of another vocabulary, or the tokenizer is of a kind that can't be changed.
+    """
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return pretrained_vocabulary.trim(tokenizer, use)
+    return vocabulary.trim(tokenizer, use)
+
+
+def extend(tokenizer: Adaptable, texts: Texts) -> AdaptedVocabulary:
+    """Return the tokenizer with whole characters and frequent pieces of the texts, and without what they don't need.
+
+    Raises:
+        TokenArgumentError: the tokenizer is of a kind that can't be changed.
+    """
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return pretrained_vocabulary.extend(tokenizer, texts)
+    return vocabulary.extend(tokenizer, texts)
+
+
 def tokens_per_character(
-    sample: Sequence[str], tokenizer: ByteLevelBPE, *, digest: str, directory: Path | None
+    sample: Sequence[str], tokenizer: Adaptable, *, digest: str, directory: Path | None
 ) -> tuple[float, float]:
     """Return the tokens per character of a sample of texts, as it is and as `extend` would spell it.
 
@@ -95,15 +123,26 @@ def _use_as_json(use: VocabularyUse) -> dict[str, Any]:
 
 
 def _adapted_as_json(adapted: AdaptedVocabulary) -> dict[str, Any]:
-    assert isinstance(adapted.tokenizer, ByteLevelBPE)
-    vocabulary = adapted.tokenizer.vocabulary
+    tokenizer = adapted.tokenizer
+    if isinstance(tokenizer, PretrainedTokenizer):
+        held: dict[str, Any] = {"file": base64.b64encode(tokenizer.codec.content()).decode()}
+    else:
+        ids = tokenizer.vocabulary
+        merges = [merge.split(" ") for merge in tokenizer.merges]
+        held = {"tokens": sorted(ids, key=ids.__getitem__), "merges": merges}
     return {
-        "tokens": sorted(vocabulary, key=vocabulary.__getitem__),
-        "merges": [merge.split(" ") for merge in adapted.tokenizer.merges],
+        **held,
         "sources": [list(ids) for ids in adapted.sources],
         "first_added": adapted.first_added,
         "tokens_per_character": adapted.tokens_per_character,
     }
+
+
+def _stored_tokenizer(old: Adaptable, stored: Mapping[str, Any]) -> Adaptable:
+    if isinstance(old, PretrainedTokenizer):
+        return restored(state_of(old) | {"content": base64.b64decode(stored["file"]), "further": {}})
+    pairs = [(left, right) for left, right in stored["merges"]]
+    return old.rebuilt({token: n for n, token in enumerate(stored["tokens"])}, pairs)
 
 
 def _kept(directory: Path | None, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from kerasgen.errors import TuneArgumentError
 from kerasgen.models import described
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel, Precision
-from kerasgen.tokens import pretrained_vocabulary
+from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.tokens import vocabulary as tokens
-from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.corpus_scan import Survey, Surveyed
-from kerasgen.tokens.pretrained import PretrainedTokenizer
-from kerasgen.tokens.vocabulary_cache import CandidateVocabularies, candidate_vocabularies, tokens_per_character
+from kerasgen.tokens.vocabulary_cache import (
+    Adaptable,
+    CandidateVocabularies,
+    candidate_vocabularies,
+    tokens_per_character,
+)
 from kerasgen.tuners.base import TuneReport
 
 # `auto` extends if that makes texts at least a quarter shorter, else trims if that saves a tenth of the weights.
@@ -62,40 +65,27 @@ def adapt(
     """
     if asked == "keep":
         return {}
-    if not models.can_adapt(model):
+    old = models.adaptable(model.tokenizer) if models.can_adapt(model) else None
+    if old is None:
+        kind, tokenizer = described.name_of(model), type(model.tokenizer).__name__
         if asked in ("auto", None):
-            kind, tokenizer = described.name_of(model), type(model.tokenizer).__name__
-            reason = f"the vocabulary of a {kind} with a {tokenizer} can't be changed"
+            reason = f"the vocabulary of a {kind} with a {tokenizer} can't be changed: {models.why_not(model)}"
             return {"asked": asked, "choice": "keep", "reason": reason}
         raise TuneArgumentError(
-            f"vocabulary={asked!r} needs byte-level BPE on GPT-2 or OPT, and the model is a "
-            f"{described.name_of(model)} with a {type(model.tokenizer).__name__}. Use vocabulary='keep'."
+            f"vocabulary={asked!r} can't change that of a {kind} with a {tokenizer}: {models.why_not(model)}. Use "
+            "vocabulary='keep'."
         )
-    old = model.tokenizer
-    if isinstance(old, PretrainedTokenizer):
-        if asked != "trim" and asked != "extend":
-            reason = f"the vocabulary of a {old!r} can be trimmed alone"
-            return {"asked": asked, "choice": "keep", "reason": reason}
-        if asked == "extend":
-            raise TuneArgumentError(
-                f"vocabulary='extend' needs byte-level BPE of one cut, and the model has a {old!r}. Use 'trim' or "
-                "'keep'."
-            )
+    if asked is None and isinstance(model.tokenizer, KerasHubTokenizer):
+        return {"asked": asked, "choice": "keep", "reason": "KerasHub's own tokenizer is changed only if it is asked"}
     survey = texts if isinstance(texts, Survey) else _survey(texts)
     digest = survey.found.training_digest
     record = model.metadata.get(models.RECORD)
     if record and (record["asked"], record["texts"], record["tokenizer"]) == (asked, digest, old.digest()):
         return dict(record)
-    if isinstance(old, PretrainedTokenizer):
-        use = tokens.use_of(texts(), old)
-        candidates = CandidateVocabularies(use, pretrained_vocabulary.trim(old, use), None)
-    else:
-        assert isinstance(old, ByteLevelBPE)
-        if asked is None and (well := _spelt_well(survey.found, old, cache)):
-            return {"asked": asked, "choice": "keep", "reason": well}
-        candidates = candidate_vocabularies(
-            texts, old, digest=digest, extending=asked in ("extend", "auto", None), directory=cache
-        )
+    if asked is None and (well := _spelt_well(survey.found, old, cache)):
+        return {"asked": asked, "choice": "keep", "reason": well}
+    extending = asked in ("extend", "auto", None)
+    candidates = candidate_vocabularies(texts, old, digest=digest, extending=extending, directory=cache)
     if not candidates.use.characters:
         raise TuneArgumentError(f"vocabulary={asked!r} needs training texts. Received: none.")
     choice, reason = _choose(model, asked, candidates)
@@ -123,7 +113,7 @@ def _survey(texts: tokens.Texts) -> Survey:
     return Survey(lambda tally: (Document(text, "") for text in texts()), held_out=0.0)
 
 
-def _spelt_well(texts: Surveyed, tokenizer: ByteLevelBPE, cache: Path | None) -> str:
+def _spelt_well(texts: Surveyed, tokenizer: Adaptable, cache: Path | None) -> str:
     """Say why a sample of the texts gives no reason to count all of them; empty if it does."""
     if not any(texts.training_sample):
         return "there are no texts to fit it to"

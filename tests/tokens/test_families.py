@@ -25,8 +25,6 @@ from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.pretokenization import NEWER_LETTERS, NEWER_NUMBERS
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.pretrained_files import is_transformers_json
-from kerasgen.tokens.pretrained_vocabulary import trim
-from kerasgen.tokens.vocabulary import use_of
 
 pytestmark = pytest.mark.one_backend
 
@@ -155,34 +153,6 @@ def test_ids_of_ten_thousand_texts_are_those_of_transformers(family: str, direct
         if family.endswith("_model") and rebuilt(family, text):
             continue
         assert ours == right, text
-
-
-@pytest.mark.parametrize("family", ["qwen3", "gpt_neox", "falcon", "llama", "gemma"])
-def test_a_trimmed_vocabulary_cuts_the_same_texts_alike(family: str, directories: Path, shared_data: Path) -> None:
-    tokenizer = tokenizer_of(directories / family)
-    assert isinstance(tokenizer, PretrainedTokenizer)
-    names = names_of(directories / family)
-    texts = [*posts(shared_data, 3), *drawn(40, names)]
-    trimmed = trim(tokenizer, use_of(texts, tokenizer))
-    assert trimmed.tokenizer.vocabulary_size < tokenizer.vocabulary_size
-    for text in texts:
-        ids = trimmed.tokenizer.encode(text)
-        assert [trimmed.sources[token_id][0] for token_id in ids] == tokenizer.encode(text)
-        assert trimmed.tokenizer.decode(ids) == tokenizer.decode(tokenizer.encode(text))
-    other = "Zürich, 昨夜雨疏风骤 🚀"  # which falls to bytes, and comes back
-    assert trimmed.tokenizer.decode(trimmed.tokenizer.encode(other)) == other
-    assert trimmed.tokenizer.end_token == tokenizer.end_token
-    assert trimmed.tokenizer.start_token == tokenizer.start_token
-    for name in names:
-        (token_id,) = trimmed.tokenizer.encode_with_special(name, "all")[-1:]
-        assert trimmed.sources[token_id] == (tokenizer.encode_with_special(name, "all")[-1],)
-
-
-def test_a_sentencepiece_model_is_not_trimmed(directories: Path) -> None:
-    tokenizer = tokenizer_of(directories / "llama_model")
-    assert isinstance(tokenizer, PretrainedTokenizer)
-    with pytest.raises(TokenArgumentError, match=r"'tokenizer\.model' can't be trimmed"):
-        trim(tokenizer, use_of(["a"], tokenizer))
 
 
 class _Contract(TokenizerContract):

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import tiny_gpt2, tiny_opt
-from toys import smallest_llama
+from tiny import tiny_gpt2, tiny_llama, tiny_opt
+from toys import tiny_qwen
 
 import kerasgen as kg
+from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel
+from kerasgen.models.described import decoder_of
 from kerasgen.models.saving import save_preset
 from kerasgen.tokens import vocabulary as tokens
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -231,10 +233,10 @@ def test_auto_keeps_where_nothing_is_to_be_gained_and_where_nothing_can_be_done(
     model = small()
     everything = [text for text in map(model.tokenizer.decode, [[n] for n in range(400)]) if text.isascii()]
     assert adapt(model, lambda: everything, None, asked="auto")["choice"] == "keep"
-    record = adapt(smallest_llama(), lambda: ENGLISH, None, asked="auto")
-    assert (record["choice"], "Llama" in record["reason"]) == ("keep", True)
-    with pytest.raises(TuneArgumentError, match=r"'extend' needs.*LlamaBackbone"):
-        adapt(smallest_llama(), lambda: ENGLISH, None, asked="extend")
+    record = adapt(tiny_qwen(), lambda: ENGLISH, None, asked="auto")
+    assert (record["choice"], "QwenBackbone" in record["reason"]) == ("keep", True)
+    with pytest.raises(TuneArgumentError, match=r"'extend' can't change that of a QwenBackbone.*computes by itself"):
+        adapt(tiny_qwen(), lambda: ENGLISH, None, asked="extend")
 
 
 def test_keeping_does_nothing() -> None:
@@ -256,28 +258,92 @@ def test_an_adapted_model_is_a_preset_that_keras_hub_loads(tmp_path) -> None:
     assert tokens.use_of(POEMS, model.tokenizer).tokens_per_character <= 1.0
 
 
+@pytest.mark.numerical
 @pytest.mark.one_backend
-def test_a_vocabulary_that_only_its_file_says_is_trimmed_and_costs_the_same(tmp_path):
-    """Qwen 3's kind: the hidden states stay what they were, and each text's tokens; it can't be extended."""
+@pytest.mark.parametrize(
+    ("family", "asked"),
+    [
+        ("qwen3", "trim"),
+        ("llama_model", "extend"),
+        *(
+            pytest.param(family, asked, marks=pytest.mark.slow)
+            for family, asked in [("qwen3", "extend"), ("llama_model", "trim"), ("gemma", "trim"), ("gemma", "extend")]
+        ),
+    ],
+)
+def test_a_vocabulary_that_only_its_file_says_is_changed_and_its_texts_cost_what_they_did(
+    family: str, asked: str, tmp_path: Path
+) -> None:
+    """The loss of a trimmed model is that of the old one among the tokens that stayed."""
+    model = pretrained(family, tmp_path)
+    old, texts = model.tokenizer, ["the river and the rain", " two  lines\n12", "a b c"] * 40 + POEMS * 4
+    head = np.asarray(model.backbone.token_embedding.reverse_embeddings)
+    table, said = np.asarray(models.token_table(model)), _logits(model, texts[0])
+    record = adapt(model, lambda: texts, None, asked=asked)
+    new = model.tokenizer
+    assert record["after"]["vocabulary_size"] == new.vocabulary_size == model.vocabulary_size
+    assert (new.start_token, new.end_token) == (old.start_token, old.end_token)
+    found = {name: (old.vocabulary[name],) for name in new.vocabulary if name in old.vocabulary}
+    ids = [old_ids[0] for name, old_ids in sorted(found.items(), key=lambda item: new.vocabulary[item[0]])]
+    assert [ids[n] for n in new.encode(texts[0])] == old.encode(texts[0])
+    np.testing.assert_allclose(_logits(model, texts[0])[:, : len(ids)], said[:, ids], atol=1e-5)
+    if asked == "extend":
+        (token_id,) = new.encode("a花")[-1:]
+        spelled = old.encode("a花")[-3:]
+        np.testing.assert_allclose(np.asarray(models.token_table(model))[token_id], table[spelled].mean(0), atol=1e-6)
+        reverse = np.asarray(model.backbone.token_embedding.reverse_embeddings)
+        np.testing.assert_allclose(reverse[:, token_id], head[:, spelled].mean(1), atol=1e-6)
+        assert record["after"]["tokens_per_character"] < record["before"]["tokens_per_character"]
+    else:
+        nats = _nats(said[:-1, ids], new.encode(texts[0])[1:])
+        assert _nats(_logits(model, texts[0])[:-1], new.encode(texts[0])[1:]) == pytest.approx(nats, rel=1e-5)
+    assert adapt(model, lambda: texts, None, asked=asked) == record  # of the same request nothing is done again
+    path = save_preset(model, tmp_path / "saved")
+    again = kg.models.hub.Hub(str(path)).load()
+    assert again.tokenizer == new
+    np.testing.assert_array_equal(models.token_table(again), models.token_table(model))
+
+
+@pytest.mark.one_backend
+def test_a_vocabulary_of_a_pretrained_tokenizer_is_kept_in_the_cache(tmp_path: Path) -> None:
+    written = [
+        adapt(pretrained("llama_model", tmp_path), lambda: POEMS, None, asked="extend", cache=tmp_path / "cache")
+        for _ in range(2)
+    ]
+    assert written[0] == written[1]
+    assert len(list((tmp_path / "cache").rglob("*.extended.json"))) == 1
+
+
+@pytest.mark.one_backend
+def test_keras_hub_s_own_tokenizer_is_changed_if_that_is_asked(tmp_path: Path) -> None:
+    from keras_hub.tokenizers import LlamaTokenizer
+
+    from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+
+    model = pretrained("llama_model", tmp_path)
+    tokenizer = KerasHubTokenizer(LlamaTokenizer(proto=model.tokenizer.codec.content()))
+    model.tokenizer = tokenizer
+    assert adapt(model, lambda: POEMS, None, asked=None)["choice"] == "keep"
+    assert model.tokenizer is tokenizer
+    assert adapt(model, lambda: POEMS, None, asked="auto")["choice"] == "extend"
+    assert isinstance(model.tokenizer, PretrainedTokenizer)
+    assert model.tokenizer.decode(model.tokenizer.encode(POEMS[0])) == POEMS[0]
+
+
+def pretrained(family: str, place: Path) -> LanguageModel:
+    """A Llama with an output layer of its own over the small tokenizer of a family."""
     with tarfile.open(Path(__file__).parents[1] / "tokens" / "families.tar.xz") as archive:
-        archive.extractall(tmp_path, [one for one in archive if one.name.startswith("qwen3")], filter="data")
-    tokenizer = PretrainedTokenizer.from_directory(tmp_path / "qwen3")
-    model = dataclasses.replace(tiny_gpt2(tokenizer.vocabulary_size, num_layers=1), tokenizer=tokenizer)
-    texts = ["the river and the rain", "e\u0301 <think> 昨夜 12", "a b c"]
-    with pytest.raises(TuneArgumentError, match="Use 'trim' or 'keep'"):
-        adapt(model, lambda: texts, None, asked="extend")
-    assert adapt(model, lambda: texts, None, asked="auto")["choice"] == "keep"
-    pieces = [list(map(tokenizer.token_bytes, tokenizer.encode(text))) for text in texts]
-    logits = _logits(model, texts[0])
-    record = adapt(model, lambda: texts, None, asked="trim")
-    assert record["after"]["vocabulary_size"] == model.tokenizer.vocabulary_size < tokenizer.vocabulary_size
-    again = model.tokenizer
-    assert [list(map(again.token_bytes, again.encode(text))) for text in texts] == pieces
-    kept = [tokenizer.vocabulary[token] for token in sorted(again.vocabulary, key=again.vocabulary.__getitem__)]
-    np.testing.assert_allclose(_logits(model, texts[0]), logits[:, kept], atol=1e-5)
-    assert adapt(model, lambda: texts, None, asked="trim") == record  # of the same request nothing is done again
+        members = [member for member in archive if member.name.split("/")[0] == family]
+        archive.extractall(place, members, filter="data")
+    tokenizer = PretrainedTokenizer.from_directory(place / family)
+    return dataclasses.replace(tiny_llama(tokenizer.vocabulary_size, num_layers=1), tokenizer=tokenizer)
 
 
-def _logits(model, text):
-    ids = np.array([model.tokenizer.encode(text)])
-    return np.asarray(model.causal_lm({"token_ids": ids, "padding_mask": np.ones(ids.shape, bool)}))[0]
+def _nats(logits: np.ndarray, targets: list[int]) -> float:
+    from scipy.special import log_softmax
+
+    return -float(log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(targets)), targets].sum())
+
+
+def _logits(model: LanguageModel, text: str) -> np.ndarray:
+    return NumpyDecoder(*decoder_of(model)).read(model.tokenizer.encode(text))
