@@ -1,9 +1,10 @@
-"""Try each architecture in each cell of the README's matrix, and write what happened.
+"""Try each architecture in each cell of the matrix, and write what happened.
 
-`python tools/matrix.py [--only qwen3 --only mistral] [--cells transformers gguf] [--file docs/reference/matrix.json]`
+`python tools/matrix.py [--only qwen3 --only mistral] [--cells transformers gguf] [--again] [--file FILE]`
 
-A model is tiny and its weights are drawn by name; the exporters prove what they write against the model, in
-transformers and llama.cpp themselves where these are installed. Results of architectures that are not tried stay.
+`matrix_cells.py` says what each cell tries. Cells that have a result are left out, unless asked for `--again`, so that
+a run that was interrupted goes on. Each architecture has a process of its own, and a cell in which it dies is a failed
+one.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
+import queue
+import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SEEN = (ROOT / "docs" / "reference" / "matrix.json").resolve()
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+PAGE = ROOT / "docs" / "reference" / "architectures.md"
+CELLS = Path(__file__).with_name("matrix_cells.py")
+LONGEST_SECONDS = 900  # of a cell
 
 # For each architecture the tiny decoder of `tests/support/described.py` that stands for it.
 MODELS = {
@@ -48,146 +52,165 @@ MODELS = {
     "qwen3_moe": "qwen3_moe_held",
     "gpt_oss": "gpt_oss",
 }
-LONGEST = 64
-
-
-def model_of(name: str) -> Any:
-    """Return a tiny model of an architecture, and its tokenizer."""
-    from described import CONFIGS, drawn
-    from tiny import tiny_gpt2
-
-    from kerasgen import LanguageModel
-    from kerasgen.decoder.config import LearnedPositions, RotaryPositions
-    from kerasgen.decoder.rotary_scaling import LongRopeScaling
-    from kerasgen.models import architectures, networks
-    from kerasgen.models.architectures import tensors
-    from kerasgen.models.base import CONTEXT_LENGTH
-
-    tokenizer = tiny_gpt2().tokenizer
-    config = replace(CONFIGS[MODELS[name]], vocabulary_size=tokenizer.vocabulary_size)
-    if not isinstance(config.positions, LearnedPositions):
-        config = replace(config, max_sequence_length=None)
-    if name == "phi3":  # short of where LongRoPE changes its factors, as a real one's texts are
-        assert isinstance(config.positions, RotaryPositions)
-        assert isinstance(config.positions.scaling, LongRopeScaling)
-        scaling = replace(config.positions.scaling, original_length=8 * LONGEST)
-        config = replace(config, positions=replace(config.positions, scaling=scaling))
-    longest = 16 * LONGEST if name == "phi3" else LONGEST
-    architecture = architectures.named(name)
-    assert architecture is not None
-    file = tensors.write(architecture, config, drawn(config), "transformers")
-    network = networks.build(
-        architecture, config, lambda tensor, shape: file[tensor], "transformers", context_length=longest
-    )
-    reason = architecture.hub_reason(config)
-    held = (None, tokenizer, name, {CONTEXT_LENGTH: longest}, network, reason)
-    return LanguageModel(*(held if reason else (network, *held[1:4])))
-
-
-def _decodes(model: Any, folder: Path) -> str:
-    """The JAX engine chooses what the model's own forward pass does, along a text that it writes."""
-    import numpy as np
-
-    import kerasgen as kg
-    from kerasgen.generation.api import generate_ids
-
-    prompt = model.tokenizer.encode("a house by the river")
-    ids = generate_ids(model, [prompt], max_new_tokens=16, sampler=kg.Greedy(), valid_utf8=False)[0][0].token_ids
-    prompt = [model.tokenizer.start_token_id, *prompt]
-    given = np.asarray([[*prompt, *ids]], "int32")
-    logits = np.asarray(model.network({"token_ids": given, "padding_mask": np.ones_like(given)}))[0]
-    assert list(logits[len(prompt) - 1 : -1].argmax(-1)) == list(ids)
-    return f"{len(ids)} ids"
-
-
-def _exports(name: str, **settings: Any) -> Callable[[Any, Path], str]:
-    def run(model: Any, folder: Path) -> str:
-        import kerasgen as kg
-
-        artefact = getattr(kg, f"{name}Exporter")(**settings).export(model, folder / "artefact")
-        parity = artefact.report["parity"]
-        others = [other for other in ("transformers", "llama_cpp") if parity.get(other)]
-        return ", ".join(others) or "proved"
-
-    return run
-
-
-CELLS: dict[str, Callable[[Any, Path], str]] = {
-    "jax": _decodes,
-    "transformers": _exports("Transformers"),
-    "gguf": _exports("Gguf"),
-    "saved_model": _exports("SavedModel"),
-    "tflite": _exports("TFLite", beams=0),
-    "tflite_int8": _exports("TFLite", beams=0, quantize="int8"),
+# The family of `tests/tokens/families.tar.xz` whose tokenizer it has: of its kind, or of the nearest one.
+TOKENIZERS = {
+    "gpt2": "gpt2",
+    "opt": "opt",
+    "llama": "llama3",
+    "mistral": "mistral",
+    "qwen2": "qwen3",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3_text": "gemma",
+    "phi3": "phi3",
+    "smollm3": "smollm3",
+    "gpt_neox": "gpt_neox",
+    "bloom": "bloom",
+    "falcon": "falcon",
+    "olmo2": "gpt2",
+    "granite": "gpt2",
+    "starcoder2": "gpt2",
+    "mixtral": "mistral",
+    "qwen2_moe": "qwen3",
+    "qwen3_moe": "qwen3",
+    "gpt_oss": "llama3",
 }
-
-
-def cell(name: str, kind: str) -> dict[str, Any]:
-    """Return what happened: `ok` with what proved it, `refused` with the reason, or `failed`."""
-    from kerasgen.errors import ExportArgumentError, GenerateArgumentError
-
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            found = {"result": "ok", "by": CELLS[kind](model_of(name), Path(folder))}
-        except (ExportArgumentError, GenerateArgumentError) as cause:
-            found = {"result": "refused", "by": str(cause)}
-        except Exception as cause:
-            found = {"result": "failed", "by": f"{type(cause).__name__}: {cause}"[:300]}
-    print(f"{time.monotonic() - began:.1f} s", end=" ")
-    return found
-
-
 HEADINGS = {
-    "jax": "decoded by JAX",
+    "load": "load",
+    "tokenizer": "tokenizer",
+    "packed": "packed",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "merged_int8": "merged over int8",
+    "jax": "JAX",
+    "windows": "windows",
+    "positions": "long texts",
+    "gguf_in": "GGUF in",
     "transformers": "transformers",
     "gguf": "GGUF",
     "saved_model": "SavedModel",
     "tflite": "TFLite",
-    "tflite_int8": "TFLite int8",
+    "tflite_float16": "float16",
+    "tflite_int8": "int8",
+    "tflite_int4": "int4",
+    "litertlm": "LiteRT-LM",
 }
-MARKS = {"ok": "yes", "refused": "refused", "failed": "**wrong**", None: ""}
+# What the README shows.
+MAIN = (
+    *("load", "tokenizer", "packed", "lora", "qlora", "jax", "transformers", "gguf", "saved_model", "tflite"),
+    *("tflite_int8", "litertlm"),
+)
+MARKS = {"ok": "yes", "refused": "refused", "failed": "**wrong**", "absent": "–", None: ""}
+
+Known = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def table(known: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
+def table(known: Known, kinds: Sequence[str] = MAIN) -> str:
     """Return what happened as a table in Markdown: a row for each architecture, empty where a cell was not tried."""
-    rows = [["", *HEADINGS.values()], ["---"] * (1 + len(HEADINGS))]
+    rows = [["", *(HEADINGS[kind] for kind in kinds)], ["---"] * (1 + len(kinds))]
     for name in MODELS:
-        cells = (known.get(name, {}).get(kind, {}).get("result") for kind in HEADINGS)
+        cells = (known.get(name, {}).get(kind, {}).get("result") for kind in kinds)
         rows.append([f"`{name}`", *(MARKS[result] for result in cells)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def into(page: str, known: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
-    """Return a page with the table in place of the one that it has.
+def reasons(known: Known) -> str:
+    """Return a table of what was refused or is wrong, and why: architectures of one reason share a row."""
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for name, row in known.items():
+        for kind, cell in row.items():
+            if cell["result"] in ("refused", "failed"):
+                names.setdefault((kind, cell["result"], cell["by"]), []).append(f"`{name}`")
+    rows = [["cell", "architectures", "", "why"], ["---"] * 4]
+    for kind in HEADINGS:
+        for (of, result, by), told in names.items():
+            if of == kind:
+                why = " ".join(by.replace("|", "\\|").replace("<", "&lt;").split())
+                rows.append([HEADINGS[kind], ", ".join(told), MARKS[result], why])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def into(page: str, table: str) -> str:
+    """Return a page with a table in the place of the one that has its heading.
 
     Raises:
         ValueError: the page has no table of this heading.
     """
-    head = f"| {' | '.join(['', *HEADINGS.values()])} |\n"
+    head = table[: table.index("\n") + 1]
     before, found, rest = page.partition(head)
     if not found:
         raise ValueError(f"The page has no table that begins with {head!r}.")
     lines = rest.splitlines(keepends=True)
     after = "".join(lines[sum(1 for _ in itertools.takewhile(lambda line: line.startswith("|"), lines)) :])
-    return before + table(known) + after
+    return before + table + after
+
+
+def pages(known: Known) -> dict[Path, str]:
+    """Return the pages that show what was seen, as they should be."""
+    whole = into(PAGE.read_text(encoding="utf-8"), table(known, tuple(HEADINGS)))
+    return {README: into(README.read_text(encoding="utf-8"), table(known)), PAGE: into(whole, reasons(known))}
+
+
+def tried(name: str, kinds: Sequence[str], program: Path = CELLS) -> Iterator[dict[str, Any]]:
+    """Yield what happens in each cell of an architecture, in a new process of a program where one dies."""
+    left = list(kinds)
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": "--xla_backend_optimization_level=0", **os.environ}
+    environment["KERAS_BACKEND"] = "jax"
+    while left:
+        command = [sys.executable, str(program), name, *left]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+            for line in _lines(child):
+                found = json.loads(line)
+                left.remove(found["cell"])
+                yield found
+        if left:
+            by = f"the process ended with {child.returncode}"
+            yield {"cell": left.pop(0), "result": "failed", "by": by, "seconds": None}
+
+
+def _lines(child: subprocess.Popen[str]) -> Iterator[str]:
+    """Yield what a process writes, line by line, and end it when it writes nothing for too long."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.put(line)
+        lines.put("")
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while line := lines.get(timeout=LONGEST_SECONDS):
+            yield line
+    except queue.Empty:
+        child.kill()
+    reader.join()
 
 
 def main() -> None:
-    """Run the cells that are asked for, and write them into the file."""
+    """Run the cells that are asked for and have no result, and write them into the file and the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=list(MODELS), help="an architecture; all if left out")
-    parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    parser.add_argument("--cells", nargs="+", choices=list(HEADINGS), default=list(HEADINGS))
     parser.add_argument("--file", type=Path, default=SEEN)
+    parser.add_argument("--again", action="store_true", help="also cells that have a result")
+    parser.add_argument("--pages", action="store_true", help="try nothing: write the pages by the file")
     asked = parser.parse_args()
     known = json.loads(asked.file.read_text(encoding="utf-8")) if asked.file.exists() else {}
-    for name in asked.only or MODELS:
-        for kind in asked.cells:
-            known.setdefault(name, {})[kind] = cell(name, kind)
-            print(name, kind, known[name][kind], flush=True)
-            asked.file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            if asked.file.resolve() == SEEN:  # whoever tries something writes elsewhere
-                README.write_text(into(README.read_text(encoding="utf-8"), known), encoding="utf-8")
+    for name in [] if asked.pages else asked.only or MODELS:
+        row = known.setdefault(name, {})
+        for found in tried(name, [kind for kind in asked.cells if asked.again or kind not in row]):
+            kind, seconds = found.pop("cell"), found.pop("seconds")
+            row[kind] = found
+            print(f"{name} {kind}: {found['result']}, {found['by']} ({seconds} s)", flush=True)
+            asked.file.write_text(
+                json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+    if asked.file.resolve() == SEEN:  # whoever tries something writes elsewhere
+        for path, text in pages(known).items():
+            path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from described import CONFIGS, TOKENS
 from transformers_state import state
+
+from kerasgen.decoder.config import DecoderConfig
 
 COMMON = {
     "vocab_size": 37,
@@ -216,15 +219,21 @@ LEFT = {
 }
 
 
-def model_of(name: str) -> transformers.PreTrainedModel:
-    """The decoder as transformers' own model, with the weights that are drawn by name."""
-    config = CONFIGS[name]
+def model_of(name: str, *, config: DecoderConfig | None = None, **said: Any) -> transformers.PreTrainedModel:
+    """The decoder as transformers' own model, with the weights that are drawn by name.
+
+    Args:
+        name: of the decoder.
+        config: a description of other sizes, as `said` has them.
+        **said: settings of transformers in the place of those that the decoder has.
+    """
+    config = config or CONFIGS[name]
     settings = SETTINGS[name]
     if config.architecture not in ("gpt2", "opt", "gptj", "bloom"):
         settings = {
             key: value for key, value in COMMON.items() if key not in LEFT.get(config.architecture, ())
         } | settings
-    model_config = transformers.AutoConfig.for_model(config.architecture, **settings)
+    model_config = transformers.AutoConfig.for_model(config.architecture, **settings | said)
     # Of a Falcon with ALiBi, transformers 5.24's eager attention adds the slopes twice, and its usual one once.
     model_config._attn_implementation = "sdpa" if config.architecture == "falcon" else "eager"
     model = transformers.AutoModelForCausalLM.from_config(model_config).eval()
