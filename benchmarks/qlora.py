@@ -1,10 +1,11 @@
 """What adapters beside frozen weights in int8 and int4 take and reach, beside the same over float32.
 
-    python -m benchmarks.qlora [--only PART,…] [--json FILE] [--steps N] [--backend NAME]
+    python -m benchmarks.qlora [--only PART,…] [--json FILE] [--steps N] [--backend NAME] [--quick]
 
 Each row is a process of its own, whose peak memory is that of its whole life. `smollm2` tunes the real SmolLM2 on posts
 and says held-out bits a character; `tinyllama` takes two steps of 512 tokens of a model of TinyLlama's shape, 1.1
-billion random weights, and asks whether it stays below 8 GB.
+billion random weights, and asks whether it stays below 8 GB. `--quick` is a trial: a shape of the same kind and a
+thousandth of the weights, few posts, two steps.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ ROWS = {"smollm2": ("float32", "int8", "int4"), "tinyllama": ("int8+remat", "int
 BOUND_BYTES = 8e9
 
 
-def smollm2(base: str, steps: int) -> Figures:
-    """Tune SmolLM2 on 300 posts, 31 of which are held out."""
+def smollm2(base: str, steps: int, *, quick: bool = False) -> Figures:
+    """Tune SmolLM2 on 300 posts, 31 of which are held out; on ten for a trial."""
     import kerasgen as kg
 
     path = DATA / "tifu_posts_2012_2013.jsonl.xz"
@@ -38,15 +39,16 @@ def smollm2(base: str, steps: int) -> Figures:
     quantize: Any = None if base == "float32" else base
     tuner = kg.LoraTuner(
         **{"rank": 8, "targets": ("all",), "quantize": quantize, "max_steps": steps, "batch_size": 4},
-        **{"sequence_length": 256, "validation_tokens": None, "learning_rate": 1e-3},
+        **{"sequence_length": 32 if quick else 256, "validation_tokens": None, "learning_rate": 1e-3},
     )
-    pipe = kg.Pipeline([post for post in posts if post.strip()][:300], "smollm2", tuner=tuner, held_out=0.1)
+    chosen = [post[:100] if quick else post for post in posts if post.strip()][: 10 if quick else 300]
+    pipe = kg.Pipeline(chosen, "smollm2", tuner=tuner, held_out=0.1)
     with tempfile.TemporaryDirectory() as folder:
         told = pipe.fit(directory=folder, verbose=0)
     return {"bits_before": told.bits_per_character_before, "bits_after": told.bits_per_character, **_figures(told)}
 
 
-def tinyllama(base: str, steps: int, *, remat: bool) -> Figures:
+def tinyllama(base: str, steps: int, *, remat: bool, quick: bool = False) -> Figures:
     """Two steps of a model of TinyLlama's shape; its weights are drawn one at a time, as a file gives them."""
     from kerasgen import LoraTuner, backend
     from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, Norm, RotaryPositions
@@ -60,12 +62,12 @@ def tinyllama(base: str, steps: int, *, remat: bool) -> Figures:
 
     config = DecoderConfig(
         architecture="llama",
-        vocabulary_size=32_000,
-        num_layers=22,
-        hidden_dim=2048,
+        vocabulary_size=320 if quick else 32_000,
+        num_layers=2 if quick else 22,
+        hidden_dim=64 if quick else 2048,
         max_sequence_length=None,
-        attention=Attention(32, 4, 64),
-        feedforward=FeedForward(5632, "silu", gated=True),
+        attention=Attention(8, 4, 8) if quick else Attention(32, 4, 64),
+        feedforward=FeedForward(96 if quick else 5632, "silu", gated=True),
         norm=Norm("rms", 1e-5, bias=False),
         positions=RotaryPositions(),
         tied_head=False,
@@ -117,15 +119,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--backend", default="jax")
+    parser.add_argument("--quick", action="store_true", help="a trial, to see that it runs")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
         part, base = arguments.row.split(":")
         base, _, remat = base.partition("+")
         if part == "smollm2":
-            found = smollm2(base, arguments.steps)
+            found = smollm2(base, arguments.steps, quick=arguments.quick)
         else:
-            found = tinyllama(base, arguments.steps, remat=bool(remat)) | {"remat": bool(remat)}
+            found = tinyllama(base, arguments.steps, remat=bool(remat), quick=arguments.quick)
+            found |= {"remat": bool(remat)}
         sys.stdout.write(json.dumps({"part": part, "contender": f"kerasgen {base}", **found}) + "\n")
         return
     rows: list[Figures] = []
@@ -134,7 +138,7 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.qlora", "--row", f"{part}:{base}"]
             environment = os.environ | {"KERAS_BACKEND": arguments.backend}
             run = subprocess.run(
-                [*command, "--steps", str(arguments.steps)],
+                [*command, f"--steps={2 if arguments.quick else arguments.steps}", *["--quick"] * arguments.quick],
                 env=environment,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -26,6 +26,14 @@ README = ROOT / "README.md"
 SEEN = (ROOT / "docs" / "reference" / "matrix.json").resolve()
 PAGE = ROOT / "docs" / "reference" / "architectures.md"
 CELLS = Path(__file__).with_name("matrix_cells.py")
+# Most of the time is compiling: what was compiled is kept for the next process, and compiled fast rather than well.
+QUICKLY = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 LONGEST_SECONDS = 900  # of a cell
 
 # For each architecture the tiny decoder of `tests/support/described.py` that stands for it.
@@ -155,8 +163,7 @@ def pages(known: Known) -> dict[Path, str]:
 def tried(name: str, kinds: Sequence[str], program: Path = CELLS) -> Iterator[dict[str, Any]]:
     """Yield what happens in each cell of an architecture, in a new process of a program where one dies."""
     left = list(kinds)
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": "--xla_backend_optimization_level=0", **os.environ}
-    environment["KERAS_BACKEND"] = "jax"
+    environment = {**QUICKLY, **os.environ, "KERAS_BACKEND": "jax"}
     while left:
         command = [sys.executable, str(program), name, *left]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:

@@ -79,10 +79,11 @@ class GgufExporter(Exporter):
         config = config_of(model)
         assert config is not None
         if architecture.gguf is None:
-            raise ExportArgumentError(
-                f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one. The exporter "
-                "'transformers' writes it."
-            )
+            if config.feedforward.experts is not None:
+                why = f"kerasgen has no table of llama.cpp's names for {architecture.name}, a mixture of experts"
+            else:
+                why = f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one"
+            raise ExportArgumentError(f"{why}. The exporter 'transformers' writes it.")
         model = replace(model, tokenizer=tokenizer)
         inner = config.feedforward.intermediate_dim
         widths = {

@@ -57,14 +57,15 @@ class TFLiteExporter(Exporter):
         samplers: names of samplers for a signature each that chooses from logits, such as `choose_top_k`: what a page
             or an app calls after `decode`. Their settings and the random number are inputs.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
-            may have (Kullback-Leibler, on the held-out text); None for 0.05 with int8 and 0.5 with int4.
+            may have (Kullback-Leibler, on `held_out_text`); None for 0.05 with int8 and 0.5 with int4.
         least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's;
             None for 0.85 with int8 and 0.6 with int4.
         most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
             logits; None for 1.5 with int8 and 4 with int4.
-        most_loss_increase: the share of the model's bits per character (of the held-out text) by which a quantised
-            artefact's may be more; None for 0.02 with int8 and 0.2 with int4.
-        held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for a probe text.
+        most_loss_increase: the share of the model's bits per character (of that text) by which a quantised
+            artefact's may be more, two standard errors of the difference aside; None for 0.02 with int8 and 0.2 with
+            int4.
+        held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for texts that the model draws.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)

@@ -168,10 +168,6 @@ LIMITS = quantized.Limits(0.05, 0.85, 1.5, 0.02, disagreement=0.02)
 
 
 def close(engine, host, monkeypatch, **settings):
-    def logits(model, window):
-        return NumpyDecoder(engine.config, engine.weights).read(window).astype(np.float64)
-
-    monkeypatch.setattr(comparison, "logits", logits)
     monkeypatch.setattr(comparison, "reader", reader_of)
     monkeypatch.setattr(quantized, "ask", host.ask)
     settings = {"beams": 4, "limits": LIMITS} | settings
@@ -209,6 +205,27 @@ def test_a_held_out_text_is_read_in_windows(engine, monkeypatch):
     figures = close(engine, Host(engine), monkeypatch, text="the sand and the sea " * 40)
     assert figures["tokens"] > 2 * 128
     assert figures["bits_per_character"] == pytest.approx(figures["bits_per_character_of_the_model"])
+
+
+def test_without_a_text_the_model_s_own_are_compared_and_rounding_costs_its_divergence(engine, monkeypatch):
+    """The mean of the loss that it adds is the divergence, up to the error of that mean."""
+    close(engine, Host(engine), monkeypatch)
+    loose = quantized.Limits(9, 0, 99, 9, disagreement=9)
+    figures = close(engine, Host(changed(engine)), monkeypatch, limits=loose)
+    assert figures["tokens"] == 8 * (1 + 2 + 64)
+    added = figures["nats_per_token"] - figures["nats_per_token_of_the_model"]
+    assert abs(added - figures["divergence_in_nats"]) < 3 * figures["standard_error_of_their_difference"]
+    assert figures["divergence_in_nats"] > 1e-4
+
+
+def test_a_loss_is_beyond_its_limit_if_chance_does_not_explain_it(engine, monkeypatch):
+    limits = quantized.Limits(9, 0, 99, 0.02, disagreement=9)
+    figures = close(engine, Host(engine), monkeypatch, limits=limits)
+    own = figures["nats_per_token_of_the_model"]
+    unsure = figures | {"nats_per_token": 1.03 * own, "standard_error_of_their_difference": 0.006 * own}
+    quantized._check(unsure, limits)
+    with pytest.raises(ExportError, match="bits per character"):
+        quantized._check(unsure | {"standard_error_of_their_difference": 0.004 * own}, limits)
 
 
 @pytest.mark.parametrize(
