@@ -6,7 +6,7 @@ Each contender is a process with the weights of a random GPT-2 of the base shape
 `smollm2`, which take SmolLM2-135M's own weights. Those of one part take turns, and the first call of each, which
 compiles, is kept apart. A run whose file is there already adds to its rows, so the parts can
 be run one after another: `batch1`, `batch8`, `batch32`, `beam`, `top_p`, `calls`, `memory`, `first`,
-`smollm2_batch1` and `smollm2_batch8`.
+`smollm2_batch1`, `smollm2_batch8` and `speculation`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import EARLIER, Contender, Figures, arguments_of, bar, report, rows_of_other_parts, write
+from benchmarks.harness import (
+    EARLIER,
+    Contender,
+    Figures,
+    arguments_of,
+    bar,
+    pinned,
+    report,
+    rows_of_other_parts,
+    write,
+)
 
 BASE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0}
 TINY = {"vocabulary": 300, "positions": 256, "dim": 32, "layers": 2, "heads": 2, "seed": 0}
 ALL = ("kerasgen", "keras_hub jax", "keras_hub tensorflow", "transformers", "ctranslate2")
-PARTS = ("batch1", "batch8", "batch32", "beam", "top_p", "calls", "memory", "first", "smollm2_batch1", "smollm2_batch8")
+PARTS = (
+    *("batch1", "batch8", "batch32", "beam", "top_p", "calls", "memory", "first"),
+    *("smollm2_batch1", "smollm2_batch8", "speculation"),
+)
 SMOLLM2: dict[str, Any] = {"model": "smollm2", "vocabulary": 49152}
 
 TEXT = " the" * 31  # with the start token, 32 tokens of GPT-2
@@ -127,9 +140,20 @@ def first(job: Path, threads: int) -> list[Figures]:
 
 def memory(shape: dict[str, int], threads: int) -> list[Figures]:
     """What a step at batch 4 moves, by XLA's analysis; see `benchmarks.generate_memory`."""
+    return _rows_of("benchmarks.generate_memory", shape, threads, [])
+
+
+def speculation(shape: dict[str, int], threads: int, more: int, rounds: int, *, quick: bool) -> list[Figures]:
+    """One text without proposals, with prompt lookup and with drafts; see `benchmarks.generate_speculation`."""
+    job = {"shape": shape, "more": more, "rounds": rounds, "drafts": [10, 20], "quick": quick}
+    return _rows_of("benchmarks.generate_speculation", job, threads, pinned(threads))
+
+
+def _rows_of(module: str, job: dict[str, Any], threads: int, before: list[str]) -> list[Figures]:
+    """Run a module that reads a job and writes rows, with what stands before its command."""
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.generate_memory"],
-        input=json.dumps(shape),
+        [*before, sys.executable, "-m", module],
+        input=json.dumps(job),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -167,6 +191,9 @@ def bars_of(rows: list[Figures]) -> list[dict[str, Any]]:
             for figure in ("bytes_accessed", "bytes_of_a_step")[: 2 if ours is row else 1]:
                 title = f"{figure.replace('_', ' ')}, {name}, x keras_hub jax"
                 bars.append(bar(title, row[figure] / theirs[figure], at_most=1 / 3))
+        if part == "speculation" and name == "prompt lookup" and not row["proposed"]:
+            ratio = row["seconds"] / by[part, label, "without", threads]["seconds"]
+            bars.append(bar(f"{label}: prompt lookup where nothing is proposed, x without", ratio, at_most=1.03))
         if part == "calls":
             bars.append(bar("graphs compiled by ten calls after the first", row["compiled_after"], at_most=0))
     return bars
@@ -218,6 +245,8 @@ def main() -> None:
                 return compete(part, own, tasks, job, threads, rounds)
             if part == "memory":
                 return memory(shape, threads)
+            if part == "speculation":
+                return speculation(shape, threads, more, rounds, quick=given.quick)
             return calls(job, threads, size) if part == "calls" else first(job, threads)
 
         # A run that is ended keeps the parts that are done.

@@ -60,6 +60,7 @@ class Generator(metaclass=Checked):
         self._stored_engine: Engine | None = None
         self._loading = threading.RLock()
         self._adapters: Path | None = None
+        self._assistants: dict[str, LanguageModel | Engine] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the lock, which a copy has of its own."""
@@ -204,7 +205,19 @@ class Generator(metaclass=Checked):
     ) -> GenerationConfig:
         """Return the config of a call, with the pipeline's sampler and seed where it has none."""
         configuration = configured(call, names, config, settings, default=self.generation_config)
-        return with_defaults(configuration, sampler=self.sampler, seed=self.seed)
+        configuration = with_defaults(configuration, sampler=self.sampler, seed=self.seed)
+        return configuration.override({"assistant_model": self._assistant(configuration.assistant_model)})
+
+    def _assistant(self, assistant_model: Any) -> Any:
+        """Return an assistant model; what an address stands for is loaded once."""
+        if not isinstance(assistant_model, str):
+            return assistant_model
+        from kerasgen.generation import assistant
+
+        with self._loading:
+            if assistant_model not in self._assistants:
+                self._assistants[assistant_model] = assistant.located(assistant_model)
+            return self._assistants[assistant_model]
 
     def _decodes(self, sampler: Any, engine: Any) -> tuple[LanguageModel | Engine, Any]:
         """Return what generates, and its engine: the model or, while it is not loaded, an engine of its files.
@@ -241,4 +254,5 @@ class Generator(metaclass=Checked):
             self.generation_config,
             seed=self.seed,
             engine=lambda engine: litert_engine.resolve(engine, self.cache),
+            assistant=self._assistant,
         )

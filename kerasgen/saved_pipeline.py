@@ -173,13 +173,19 @@ def _written_config(config: GenerationConfig) -> dict[str, Any]:
     """Return the settings that differ from their defaults, without the sampler, as JSON values.
 
     Raises:
-        ArgumentError: the constraint has no registered name, or the engine is no text.
+        ArgumentError: the constraint has no registered name, or the engine or the assistant model is no text.
     """
     settings = {name: value for name, value in config.changed().items() if name != "sampler"}
     if "constraint" in settings:
         settings["constraint"] = constraints.REGISTRY.to_manifest(settings["constraint"])
     if not isinstance(config.engine, str):
         raise ArgumentError(f"An engine is saved by its name. Received: generation_config={config!r}.")
+    if not isinstance(config.assistant_model, str | None):
+        raise ArgumentError(
+            "A pipeline is saved without the weights of its `assistant_model`, and names it by its address. Received: "
+            f"assistant_model={config.assistant_model!r:.80} in generation_config. Give the address there, or pass the "
+            "model to generate(assistant_model=…)."
+        )
     return settings
 
 

@@ -36,6 +36,8 @@ _SETTINGS: dict[str, dict[str, str]] = {
     "num_return_sequences": {"short": "-n", "default": "1"},
     "batch_size": {},
     "prompt_lookup_num_tokens": {"such_as": "such as 8"},
+    "assistant_model": {"such_as": "such as ./small"},
+    "num_assistant_tokens": {"default": "5"},
     "engine": {"such_as": "such as keras or litert:quantize=int8"},
     "return_prompt": {},
     "allowed_special": {"such_as": "such as all"},

@@ -202,7 +202,7 @@ def stream(
         loops.Texts(batch, decoder.tokenizer, request.utf8),
         request.states,
         logprobs=False,
-        lookup=request.lookup,
+        speculation=request.speculation,
     )
     begins = not text and constraint is None
     pieces = _pieces(steps, decoder.tokenizer, request, text if config.return_prompt else "", begins=begins)

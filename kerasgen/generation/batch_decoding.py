@@ -7,11 +7,12 @@ from typing import Any
 
 from kerasgen.constraints.base import ConstraintState
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import beam_loop, engine_registry, loops
+from kerasgen.generation import beam_loop, engine_registry, loops, proposing
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.detokenize import Writer
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.engine_registry import EngineSource
+from kerasgen.generation.proposing import Speculation
 from kerasgen.generation.request import Request
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
@@ -52,15 +53,17 @@ def choices(
     states: list[ConstraintState] | None,
     *,
     logprobs: bool,
-    lookup: int | None = None,
+    speculation: Speculation | None = None,
 ) -> Iterator[loops.Chosen]:
     """Return the decoding loop of a sampler that chooses token by token, which yields each step's tokens.
 
     Raises:
-        GenerateArgumentError: no loop runs this sampler, or not under a constraint.
+        GenerateArgumentError: no loop runs this sampler, or not under a constraint, or not with proposed tokens.
     """
     if isinstance(spec, TokenSampler):
-        return loops.sample(engine, batch, spec, texts, states, logprobs=logprobs, lookup=lookup)
+        if speculation is not None:
+            return proposing.sample(engine, batch, spec, texts, states, speculation)
+        return loops.sample(engine, batch, spec, texts, states, logprobs=logprobs)
     if isinstance(spec, Contrastive):
         if states is not None:
             raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
@@ -116,7 +119,8 @@ def _collect(
     token_ids: list[list[int]] = [[] for _ in batch.places]
     own_logprobs: list[list[float]] = [[] for _ in batch.places]
     writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
-    for step in choices(engine, batch, request.sampler, texts, states, logprobs=logprobs, lookup=request.lookup):
+    steps = choices(engine, batch, request.sampler, texts, states, logprobs=logprobs, speculation=request.speculation)
+    for step in steps:
         for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.logprobs.tolist(), strict=True):
             token_ids[row].append(token_id)
             own_logprobs[row].append(own)

@@ -62,6 +62,12 @@ class GenerationConfig(metaclass=Checked):
             repeats its prompt or itself and the likeliest tokens are taken; drawn texts may come later. Texts are
             generated one at a time then. It needs a model that JAX decodes, and a sampler that is compiled. None
             proposes nothing.
+        assistant_model: a smaller model of the same vocabulary that proposes tokens, which one pass of the model then
+            checks: a `Pipeline`, a `LanguageModel`, or an address that `Pipeline(model=…)` loads. The text is the same
+            as without, and comes sooner where the small one is often right. What `prompt_lookup_num_tokens` needs, this
+            needs too, and the assistant must be one that JAX decodes. None asks none.
+        num_assistant_tokens: tokens that the assistant proposes at once, at most, and fewer where it is often wrong;
+            None for 5.
         engine: what decodes. `"keras"`, which `"auto"` chooses, is JAX for described models in float32, and for
             others the backend that Keras runs on. `"litert"` writes an artefact of the weights into the cache
             directory, once, and decodes that, to the same ids; `"litert:quantize=int8"` to others.
@@ -89,6 +95,8 @@ class GenerationConfig(metaclass=Checked):
     seed: int | Sequence[int] | None = None
     batch_size: int = 32
     prompt_lookup_num_tokens: int | None = None
+    assistant_model: Any = None
+    num_assistant_tokens: int | None = None
     engine: str | EngineSource = "auto"
     progress: bool | None = None
 
@@ -121,6 +129,30 @@ class GenerationConfig(metaclass=Checked):
             raise GenerateArgumentError("`batch_size` must be a whole number of at least 1. Received: None.")
         self._set("batch_size", _count("batch_size", self.batch_size))
         self._set("prompt_lookup_num_tokens", _count("prompt_lookup_num_tokens", self.prompt_lookup_num_tokens))
+        self._set("num_assistant_tokens", _count("num_assistant_tokens", self.num_assistant_tokens))
+        self._check_assistant()
+
+    def _check_assistant(self) -> None:
+        assistant = self.assistant_model
+        if assistant is None:
+            if self.num_assistant_tokens is not None:
+                raise GenerateArgumentError(
+                    "`num_assistant_tokens` says how many tokens `assistant_model` proposes. Received: "
+                    f"num_assistant_tokens={self.num_assistant_tokens} without an assistant_model."
+                )
+            return
+        # A Pipeline has a `text_space`, a model or an engine a `tokenizer`, a source of models `load`.
+        is_model = any(hasattr(assistant, name) for name in ("text_space", "tokenizer", "load"))
+        if not (assistant if isinstance(assistant, str) else is_model):
+            raise GenerateArgumentError(
+                "`assistant_model` must be a Pipeline, a LanguageModel, or what Pipeline(model=…) takes, such as "
+                f"'starter'. Received: {assistant!r:.80}."
+            )
+        if self.prompt_lookup_num_tokens is not None:
+            raise GenerateArgumentError(
+                "`prompt_lookup_num_tokens` and `assistant_model` both propose what comes next. Received both: give "
+                "one of them."
+            )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # as it is compared, printed and saved
@@ -177,6 +209,8 @@ class StreamSettings(ArtefactSettings, total=False):
     stop: str | Sequence[str] | None
     constraint: str | Constraint | None
     prompt_lookup_num_tokens: int | None
+    assistant_model: Any
+    num_assistant_tokens: int | None
     engine: str | EngineSource
 
 
@@ -207,13 +241,15 @@ class IdsSettings(TypedDict, total=False):
     seed: int | Sequence[int] | None
     batch_size: int
     prompt_lookup_num_tokens: int | None
+    assistant_model: Any
+    num_assistant_tokens: int | None
     engine: str | EngineSource
     progress: bool | None
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(GenerationConfig)}
-SILENT = ("batch_size", "prompt_lookup_num_tokens", "progress")
+SILENT = ("batch_size", "prompt_lookup_num_tokens", "assistant_model", "num_assistant_tokens", "progress")
 """Settings on which no text depends."""
 
 

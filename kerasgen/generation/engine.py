@@ -160,6 +160,9 @@ class CheckingSession(BlockSession, Session, Protocol):
     def is_exact(self) -> bool:
         """Whether `run` goes on with what it would have without proposals, to the bit."""
 
+    def settle(self, most: int) -> None:
+        """Make it exact by reading token by token what was read several tokens at once, if that is `most` or fewer."""
+
     def can_check(self, spec: Any) -> bool:
         """Return whether `check` chooses as this `TokenSampler` does, for this session's text."""
 

@@ -161,6 +161,16 @@ class JaxEngine:
                 )
         return SpeculatingSession(self, prompts, limits)
 
+    def open_draft(self, prompt: Sequence[int], limit: int) -> SpeculatingSession:
+        """Return a session of one text that follows what another engine chooses; see `DraftingEngine`."""
+        return self.open([tuple(prompt)], [limit])
+
+    @property
+    def weights_read(self) -> int:
+        """Weights that one step reads: all of the layers, every expert among them, and the output layer's."""
+        kernel = output_kernel(self.decoder.config, self.weights)
+        return sum(int(array.size) for array in jax.tree.leaves(self.weights["layers"])) + int(kernel.size)
+
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
         """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""
         call = self._compiled.get(name)

@@ -191,20 +191,16 @@ class JaxSession:
             name, function = jax_steps.stepping(spec, self._engine.decoder, self._engine.tokenizer)
             uniforms = jax_steps.numbers_of(key_of, drawn_at + taken)
             numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
-            *block, count, self._generated, self._seen, self._pending, state = self._engine.call(
+            *block, count, held, self._pending, state = self._engine.call(
                 f"{name}{kind}",
                 function,
-                self._engine.weights_for(self._prompts * self._branches),
+                *self._reading(shared, self._prompts * self._branches),
                 jnp.asarray(self._pending),
-                self._cache,
-                self._valid,
-                self._generated,
-                self._seen,
                 numbers,
-                shared,
                 *whole,
-                donate=(4, 5),
+                donate=(1,),
             )
+            self._generated, self._seen = held
             whole = ((whole[0][0], state),) if whole else ()
             count = int(count)
             blocks.append(tuple(np.asarray(array)[:count] for array in block))  # type: ignore[arg-type]
@@ -286,6 +282,13 @@ class JaxSession:
             self._written += 1
             self._rows = self._slots
         return self._logits
+
+    def _reading(self, shared: dict[str, Any], rows: int) -> tuple[jax_steps.Fixed, jax_steps.Held]:
+        """What a graph of steps reads for so many rows, and what it changes."""
+        weights = self._engine.weights_for(rows)
+        fixed = jax_steps.Fixed(weights, self._cache, self._valid, shared)
+        assert self._generated is not None
+        return fixed, jax_steps.Held(self._generated, self._seen)
 
     def _placed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Place one value per row into its row's slot, with zeros elsewhere."""

@@ -17,13 +17,19 @@ import numpy.typing as npt
 from kerasgen.decoder.jax import JaxDecoder
 from kerasgen.generation import jax_steps
 from kerasgen.generation.engine import Block, not_finite
+from kerasgen.generation.jax_namespace import XP
 from kerasgen.generation.jax_session import JaxSession, rounded
+from kerasgen.generation.jax_steps import Fixed, Held
 from kerasgen.generation.utf8_states import Utf8States
+from kerasgen.samplers import arithmetic
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.tokens.base import Tokenizer
 
-# Nats by which a logit may differ between passes before a choice is decided token by token. Chosen, not measured.
-_MARGIN = 5e-4
+# Nats by which a logit may differ between passes before a choice is decided token by token, at least, and as a share of
+# the largest logit. SmolLM2's differ by 6.5e-5 at most, of logits up to 25 (see the log).
+_MARGIN, _RELATIVE_MARGIN = 2e-4, 1e-5
+# Of so many tokens a second choice is made where they hold all probability that matters.
+_LIKELIEST = 512
 
 
 def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
@@ -33,36 +39,45 @@ def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
     # Rows of the second choice: the chosen token less likely, its random number less and more, the others likelier and
     # less likely. A kind that draws nothing is decided by the first alone.
     changes = 5 if spec.draws else 1
-    lowered = np.array([[_MARGIN], [0], [0], [0], [0]], np.float32)[:changes]
-    moved = np.array([0, -_MARGIN, _MARGIN, 0, 0], np.float32)[:changes]
-    warmed = np.array([[1], [1], [1], [1 - _MARGIN], [1 + _MARGIN]], np.float32)[:changes]
+    lowered = np.array([2, 0, 0, 0, 0], np.float32)[:changes]
+    moved = np.array([0, -1, 1, 0, 0], np.float32)[:changes]
+    warmed = np.array([[0], [0], [0], [-1], [1]], np.float32)[:changes]
 
-    def check(
-        weights: Any,
-        token_ids: Any,
-        prompt: Any,
-        valid: Any,
-        generated: Any,
-        seen: Any,
-        numbers: Any,
-        shared: Any,
-        utf8: Any = None,
-    ) -> Any:
+    def check(fixed: Fixed, held: Held, token_ids: Any, numbers: Any, utf8: Any = None) -> Any:
         slot, place, uniforms, proposed, remaining, exact = numbers
         columns = token_ids.shape[0]
-        logits, _, generated = decoder.step(
-            weights, token_ids, place + jnp.arange(columns), prompt, valid, generated, slot, None
-        )
+        logits, generated = fixed.step(decoder, token_ids, place + jnp.arange(columns), held.generated, slot)
+        shared = fixed.shared
         following = jnp.concatenate([token_ids[1:], jnp.full((1,), -1, jnp.int32)])
-        varied = shared | {"temperature": shared["temperature"] * warmed}
+
+        def is_chosen_again(row: Any, token: Any, seen: Any, uniform: Any, allowed: Any) -> Any:
+            margin = jnp.maximum(_MARGIN, _RELATIVE_MARGIN * jnp.max(jnp.abs(row)))
+            rows = jnp.broadcast_to(row, (changes, row.shape[1]))
+            rows = rows.at[:, token[0]].add(-margin * lowered)
+            temperature = shared["temperature"]
+            # Shares differ by what logits do once these are divided by the temperature.
+            draws = jnp.clip(uniform + margin / jnp.minimum(temperature, 1) * moved, 0.0, 1.0 - 2.0**-24)
+            varied = shared | {"temperature": temperature * (1 + margin * warmed)}
+            return jnp.all(choose(rows, jnp.broadcast_to(seen, rows.shape), draws, varied, allowed)[0] == token)
 
         def is_sure(row: Any, token: Any, seen: Any, uniform: Any, within: Any) -> Any:
-            rows = jnp.broadcast_to(row, (changes, row.shape[1]))
-            rows = rows.at[:, token[0]].add(-lowered[:, 0] * 2)
-            draws = jnp.clip(uniform + moved, 0.0, 1.0 - 2.0**-24)
-            whole = None if utf8 is None else (utf8[0], jnp.broadcast_to(within, (changes,)))
-            seen = jnp.broadcast_to(seen, rows.shape)
-            return jnp.all(choose(rows, seen, draws, varied, utf8=whole)[0] == token)
+            allowed = None if utf8 is None else utf8[0][within] >= 0
+            whole = (row, token, seen, uniform, allowed)
+            size = row.shape[1]
+            if changes == 1 or size <= _LIKELIEST:
+                return is_chosen_again(*whole)
+            # Several choices among the likeliest tokens cost less than one among all, and mostly they hold the
+            # probability that matters.
+            masked = arithmetic.penalize(XP, row, seen, shared["penalty"]) / shared["temperature"]
+            masked = masked if allowed is None else jnp.where(allowed, masked, -jnp.inf)
+            highest, ids = jax.lax.top_k(masked, _LIKELIEST)
+            others = 1 - jnp.sum(jnp.exp(highest - jax.nn.logsumexp(masked)))
+            ids = jnp.sort(ids[0])
+            place = jnp.searchsorted(ids, token)
+            among = ids[jnp.minimum(place, _LIKELIEST - 1)] == token
+            few = (row[:, ids], place, seen[:, ids], uniform, None if allowed is None else allowed[:, ids])
+            is_enough = among[0] & (others < _MARGIN / 5)
+            return jax.lax.cond(is_enough, lambda: is_chosen_again(*few), lambda: is_chosen_again(*whole))
 
         def goes_on(state: Any) -> Any:
             return state[1]
@@ -72,7 +87,7 @@ def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             row, uniform = logits[count][None], uniforms[count]
             whole = None if utf8 is None else (utf8[0], within)
             token, logprob, good, seen_then, within_then = choose(row, seen, uniform[None], shared, utf8=whole)
-            sure = exact | is_sure(row, token, seen, uniform, within)
+            sure = jax.lax.cond(exact, lambda: jnp.bool_(True), lambda: is_sure(row, token, seen, uniform, within))
             put = jnp.where(sure, count, columns)  # beyond the edge nothing is written
             block = tuple(
                 whole.at[put].set(new[0], mode="drop") for whole, new in zip(block, (token, logprob, good), strict=True)
@@ -84,9 +99,9 @@ def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             return jnp.where(sure, count + 1, count), alive, sure, seen, block, within
 
         block = (jnp.zeros(columns, jnp.int32), jnp.zeros(columns, jnp.float32), jnp.ones(columns, bool))
-        begun = (jnp.int32(0), jnp.bool_(True), jnp.bool_(True), seen, block, None if utf8 is None else utf8[1])
+        begun = (jnp.int32(0), jnp.bool_(True), jnp.bool_(True), held.seen, block, None if utf8 is None else utf8[1])
         count, _, sure, seen, block, _ = jax.lax.while_loop(goes_on, one, begun)
-        return (*block, count, sure, generated, seen)
+        return (*block, count, sure, Held(generated, seen))
 
     return f"check {name}", check
 
@@ -100,6 +115,11 @@ class SpeculatingSession(JaxSession):
     def is_exact(self) -> bool:
         """Whether all that was generated was read token by token, as a session without proposals does."""
         return self._read_together is None
+
+    def settle(self, most: int) -> None:
+        """Read again, token by token, what passes of several columns read; see `CheckingSession.settle`."""
+        if self._read_together is not None and self._written - self._read_together <= most:
+            self._read_again()
 
     def can_check(self, spec: Any) -> bool:
         """Return whether `check` chooses as this sampler does, for the one text."""
@@ -133,6 +153,46 @@ class SpeculatingSession(JaxSession):
             np.concatenate([block.logprobs, last.logprobs]),
             block.steps + last.steps,
         )
+
+    def follow(self, text: Sequence[int]) -> None:
+        """Go on from this text; see `DraftSession.follow`. What is read so is for proposals, and needn't be exact."""
+        begun, own = len(self._distinct[0]), self._texts[0]
+        known = min(begun + self._written, len(text) - 1)
+        kept = next((n for n in range(begun, known) if own[n] != text[n]), known)
+        self._written, self._texts = kept - begun, [list(text)]
+        self._logits = self._seen = None
+        self._read_on(text[kept:-1])
+        self._pending = self._placed(np.array(text[-1:], dtype=np.int32))
+
+    def remember(self) -> None:
+        """Keep what was read of the text, token by token as a session without proposals does."""
+        self._read_again()
+        super().remember()
+
+    def _read_on(self, token_ids: Sequence[int]) -> None:
+        """Read tokens in one pass, whose logits nobody asks for."""
+        if not token_ids:
+            return
+        columns = rounded(len(token_ids))
+        self._grow(columns)
+        padded = np.zeros(columns, dtype=np.int32)
+        padded[: len(token_ids)] = token_ids
+        place = len(self._distinct[0]) + self._written
+        decoder = self._engine.decoder
+        self._generated = self._engine.call(
+            "read on",
+            lambda *arguments: decoder.step(*arguments)[2],
+            self._engine.weights_for(columns),
+            padded,
+            np.arange(place, place + columns, dtype=np.int32),
+            self._cache,
+            self._valid,
+            self._generated,
+            np.int32(self._written),
+            None,
+            donate=(5,),
+        )
+        self._written += len(token_ids)
 
     def _checked(
         self,
@@ -169,20 +229,11 @@ class SpeculatingSession(JaxSession):
             states = utf8.states.astype(np.int32).reshape(-1)
             whole, kind = ((engine.utf8_steps(utf8.masks), states),), " of whole characters"
         name, function = checking(spec, engine.decoder, engine.tokenizer)
-        *block, count, sure, self._generated, self._seen = engine.call(
-            f"{name}{kind}",
-            function,
-            engine.weights_for(columns),
-            token_ids,
-            self._cache,
-            self._valid,
-            self._generated,
-            self._seen,
-            numbers,
-            jax_steps.inputs_of(spec),
-            *whole,
-            donate=(4, 5),
+        reading = self._reading(jax_steps.inputs_of(spec), columns)
+        *block, count, sure, held = engine.call(
+            f"{name}{kind}", function, *reading, token_ids, numbers, *whole, donate=(1,)
         )
+        self._generated, self._seen = held
         steps = int(count)
         chosen, logprobs, good = (np.asarray(array)[:steps] for array in block)
         if not good.all():

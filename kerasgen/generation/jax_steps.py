@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,41 @@ from kerasgen.tokens.base import Tokenizer
 
 MOST_STEPS = 8
 _TYPES = {int: np.int32, float: np.float32}
+
+
+class Fixed(NamedTuple):
+    """What a graph of steps reads and leaves as it is.
+
+    Args:
+        weights: the decoder's.
+        prompt: the prompts' cache.
+        valid: bool `(prompts, length)`, which of its places hold a token.
+        shared: the sampler's numbers, of `inputs_of`.
+    """
+
+    weights: Any
+    prompt: Cache
+    valid: Any
+    shared: dict[str, Any]
+
+    def step(self, decoder: JaxDecoder, token_ids: Any, places: Any, generated: Cache, slot: Any) -> tuple[Any, Cache]:
+        """Return the logits after these tokens and the generated cache; see `JaxDecoder.step`."""
+        logits, _, generated = decoder.step(
+            self.weights, token_ids, places, self.prompt, self.valid, generated, slot, None
+        )
+        return logits, generated
+
+
+class Held(NamedTuple):
+    """What such a graph takes over and returns changed.
+
+    Args:
+        generated: the cache of generated tokens.
+        seen: bool `(slots, vocabulary_size)`, which tokens each text holds.
+    """
+
+    generated: Cache
+    seen: Any
 
 
 def inputs_of(spec: TokenSampler) -> dict[str, Any]:
@@ -82,17 +117,7 @@ def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
     name, choose = choosing(spec, tokenizer)
     ends = jnp.asarray(tokenizer.end_token_ids, jnp.int32)
 
-    def steps(
-        weights: Any,
-        pending: Any,
-        prompt: Any,
-        valid: Any,
-        generated: Any,
-        seen: Any,
-        numbers: Any,
-        shared: Any,
-        utf8: Any = None,
-    ) -> Any:
+    def steps(fixed: Fixed, held: Held, pending: Any, numbers: Any, utf8: Any = None) -> Any:
         slot, wanted, places, uniforms, remaining = numbers
         slots = pending.shape[0]
 
@@ -100,18 +125,16 @@ def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             return (state[0] < wanted) & jnp.any(state[2])
 
         def one(state: Any) -> Any:
-            count, pending, alive, generated, seen, block, within = state
-            logits, _, generated = decoder.step(
-                weights, pending, places + count, prompt, valid, generated, slot + count, None
-            )
+            count, pending, alive, held, block, within = state
+            logits, generated = fixed.step(decoder, pending, places + count, held.generated, slot + count)
             whole = None if utf8 is None else (utf8[0], within)
-            token, logprobs, good, seen, within = choose(logits, seen, uniforms[count], shared, utf8=whole)
+            token, logprobs, good, seen, within = choose(logits, held.seen, uniforms[count], fixed.shared, utf8=whole)
             block = tuple(
                 jax.lax.dynamic_update_index_in_dim(whole, new, count, 0)
                 for whole, new in zip(block, (token, logprobs, good), strict=True)
             )
             alive = alive & ~jnp.isin(token, ends) & (count + 1 < remaining)
-            return count + 1, token, alive, generated, seen, block, within
+            return count + 1, token, alive, Held(generated, seen), block, within
 
         block = (
             jnp.zeros((MOST_STEPS, slots), jnp.int32),
@@ -119,9 +142,9 @@ def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             jnp.ones((MOST_STEPS, slots), bool),
         )
         within = None if utf8 is None else utf8[1]
-        begun = (jnp.int32(0), pending, (remaining > 0) & ~jnp.isin(pending, ends), generated, seen, block, within)
-        count, pending, _, generated, seen, block, within = jax.lax.while_loop(goes_on, one, begun)
-        return (*block, count, generated, seen, pending, within)
+        begun = (jnp.int32(0), pending, (remaining > 0) & ~jnp.isin(pending, ends), held, block, within)
+        count, pending, _, held, block, within = jax.lax.while_loop(goes_on, one, begun)
+        return (*block, count, held, pending, within)
 
     return f"steps {name}", steps
 

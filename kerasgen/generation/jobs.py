@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasgen import fork_safety
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import json_lines
+from kerasgen.generation import json_lines, proposing
 from kerasgen.generation.api import GeneratedText, generate
 from kerasgen.generation.batches import PromptOffset
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured, takes
@@ -64,6 +64,7 @@ def generate_to(
     if not isinstance(seed, int):
         raise GenerateArgumentError(f"`seed` must be one number. Received: seed={seed!r}.")
     came_before: Counter[bytes] = Counter()
+    proposes = proposing.setting_of(config) is not None
 
     def repeats(chunk: json_lines.Chunk) -> list[int]:
         """Count how often each prompt came before, in this chunk and in earlier ones."""
@@ -79,8 +80,11 @@ def generate_to(
         offset = PromptOffset(chunk.first, repeats(chunk))
         texts = generate(model, list(chunk.prompts), config, progress=False, offset=offset)
         if config.num_return_sequences is None:
-            return [_record(text) for text in texts]
-        return [{"texts": [_record(text) if config.return_logprobs else text for text in copies]} for copies in texts]
+            return [_record(text, proposes=proposes) for text in texts]
+        return [
+            {"texts": [_record(text, proposes=proposes) if config.return_logprobs else text for text in copies]}
+            for copies in texts
+        ]
 
     return json_lines.write_lines(
         path,
@@ -122,10 +126,13 @@ def settings_told(model: LanguageModel, config: GenerationConfig) -> dict[str, A
         "return_prompt": config.return_prompt,
         "engine": repr(config.engine),
     }
+    proposes = proposing.setting_of(config)
+    if config.return_logprobs and proposes is not None:  # a line says how many were proposed and accepted
+        settings["proposes"] = proposes
     return settings | ({"allowed_special": config.allowed_special} if config.allowed_special else {})
 
 
-def _record(text: str | GeneratedText) -> dict[str, Any]:
+def _record(text: str | GeneratedText, *, proposes: bool) -> dict[str, Any]:
     if isinstance(text, str):
         return {"text": text}
     return {
@@ -134,4 +141,5 @@ def _record(text: str | GeneratedText) -> dict[str, Any]:
         "logprobs": list(text.logprobs),
         "score": text.score,
         "finished": text.finished,
+        **({"proposed": text.proposed, "accepted": text.accepted} if proposes else {}),
     }

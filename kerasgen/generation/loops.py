@@ -18,7 +18,6 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.batches import Batch
 from kerasgen.generation.engine import (
     BlockSession,
-    CheckingSession,
     Engine,
     HiddenSession,
     Session,
@@ -28,7 +27,6 @@ from kerasgen.generation.engine import (
     logits_of,
 )
 from kerasgen.generation.logits_processors import Constraints, allowed_of
-from kerasgen.generation.prompt_lookup import PromptLookup
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import arithmetic, randomness
 from kerasgen.samplers.base import TokenSampler, max_candidates_of
@@ -36,8 +34,7 @@ from kerasgen.samplers.lookahead import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
 # Steps per block of a text: the first piece comes at once; later blocks cost one hand-over for that many tokens.
-_BLOCKS = (1, 2, 4, 8)
-_LOOKING = 4
+BLOCKS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,6 @@ def sample(
     session: Session | None = None,
     *,
     logprobs: bool = True,
-    lookup: int | None = None,
 ) -> Iterator[Chosen]:
     """Yield each step's tokens, chosen from that step's logits, until every text is done.
 
@@ -142,15 +138,8 @@ def sample(
         states: the states of each row's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
         logprobs: whether the log-probabilities are wanted; without them, fewer logits may be needed.
-        lookup: how many tokens to propose at once from the one text itself, or None to propose none.
-
-    Raises:
-        GenerateArgumentError: tokens are to be proposed, and the engine can't check them with this sampler.
     """
     session = session or engine.open(batch.prompts, batch.limits.tolist())
-    if lookup is not None:
-        yield from _sample_proposed(batch, spec, texts, _checking(engine, session, spec, states), lookup)
-        return
     if isinstance(session, BlockSession) and session.can_run(spec):
         if states is None:
             yield from _sample_blocks(batch, spec, texts, session)
@@ -219,7 +208,7 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
     """Sample several steps at a time inside the engine; drop tokens after a row's end."""
     turn = 0
     while len(texts.live):
-        steps = min(_BLOCKS[min(turn, len(_BLOCKS) - 1)], int(texts.remaining.max()))
+        steps = min(BLOCKS[min(turn, len(BLOCKS) - 1)], int(texts.remaining.max()))
         turn += 1
         rows = texts.live
         block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.remaining, None, texts.utf8)
@@ -232,56 +221,6 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
             goes_on[places] = texts.add(rows[places], token_ids)
             yield Chosen(rows[places], token_ids, block.logprobs[step, places].astype(np.float64))
             goes_on &= ~texts.is_stopped(rows)
-        texts.leave(session, goes_on)
-
-
-def _checking(engine: Engine, session: Session, spec: TokenSampler, states: Any) -> CheckingSession:
-    """The session, if it checks proposed tokens with this sampler."""
-    if not isinstance(session, CheckingSession):
-        reason = f"the engine {engine.name!r} checks one token at a time with this model"
-    elif states is not None:
-        reason = "a constraint decides token by token"
-    elif not session.can_check(spec):
-        reason = f"{spec!r} chooses on the host, token by token"
-    else:
-        return session
-    raise GenerateArgumentError(
-        "`prompt_lookup_num_tokens` needs JAX decoding and a sampler that is compiled, without a constraint, "
-        f"`bad_words` and `no_repeat_ngram_size`. Here {reason}. Leave `prompt_lookup_num_tokens` out."
-    )
-
-
-def _sample_proposed(
-    batch: Batch, spec: TokenSampler, texts: Texts, session: CheckingSession, num_tokens: int
-) -> Iterator[Chosen]:
-    """The same for one text, whose own n-grams propose what comes next."""
-    lookup = PromptLookup(num_tokens)
-    turn = 0
-    while len(texts.live):
-        remaining, drawn = texts.remaining, texts.drawn
-        written = texts.token_ids[0, : texts.lengths[0]].tolist()
-        proposal = lookup.propose(written, int(remaining[0]) - 1)
-        if proposal or not session.is_exact:
-            block = session.check(proposal, spec, batch.keys, int(drawn[0]), int(remaining[0]), texts.utf8)
-        else:
-            steps = min(_BLOCKS[min(turn, len(_BLOCKS) - 1)], int(remaining[0]))
-            # Where the text may repeat itself at any step, a long block would miss where it begins to.
-            steps = min(steps, lookup.pause) if lookup.pause else min(steps, _LOOKING)
-            block = session.run(steps, spec, batch.keys, drawn, remaining, None, texts.utf8)
-        turn += 1
-        if proposal:
-            lookup.learn(len(proposal), block.steps - 1)
-        else:
-            lookup.rest(block.steps)
-        texts.proposed, texts.accepted = lookup.proposed, lookup.accepted
-        goes_on = np.ones(1, dtype=np.bool_)
-        for step in range(block.steps):
-            token_ids = block.token_ids[step].astype(np.int64)
-            goes_on = texts.add(texts.live, token_ids)
-            yield Chosen(texts.live, token_ids, block.logprobs[step].astype(np.float64))
-            goes_on &= ~texts.is_stopped(texts.live)
-            if not goes_on.all():
-                break
         texts.leave(session, goes_on)
 
 

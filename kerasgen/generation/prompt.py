@@ -52,6 +52,10 @@ class _Watched:
     def max_sequence_length(self) -> int | None:
         return self._engine.max_sequence_length
 
+    @property
+    def weights_read(self) -> int:
+        return getattr(self._engine, "weights_read", 0)
+
     def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Session:
         self._session = self._engine.open(prompts, limits)
         return self._session
@@ -84,6 +88,7 @@ class Prompt(metaclass=Checked):
         config: the settings of calls that don't bring their own, a sampler among them.
         seed: where neither a call nor its config nor its sampler has one.
         engine: turns a call's `engine` into what `kerasgen.generation` takes.
+        assistant: the same for a call's `assistant_model`.
     """
 
     def __init__(
@@ -94,8 +99,9 @@ class Prompt(metaclass=Checked):
         *,
         seed: int | Sequence[int] = 0,
         engine: Callable[[Any], Any] = lambda engine: engine,
+        assistant: Callable[[Any], Any] = lambda assistant_model: assistant_model,
     ) -> None:
-        self._model = model
+        self._model, self._assistant = model, assistant
         self._config = config if isinstance(config, GenerationConfig) else GenerationConfig(**config)
         self._seed, self._engine = seed, engine
         self.text = text
@@ -154,7 +160,14 @@ class Prompt(metaclass=Checked):
 
         Only what is new is read: the answer was, when it was generated after this prompt alone.
         """
-        return Prompt(self._model, self.text + text, self._config, seed=self._seed, engine=self._engine)
+        return Prompt(
+            self._model,
+            self.text + text,
+            self._config,
+            seed=self._seed,
+            engine=self._engine,
+            assistant=self._assistant,
+        )
 
     def _with(
         self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]
@@ -164,7 +177,9 @@ class Prompt(metaclass=Checked):
         configuration = configured(call, names, config, arguments, default=self._config)
         configuration = with_defaults(configuration, sampler=self._config.sampler, seed=self._seed)
         engine = self._engine("keras" if configuration.engine == "auto" else configuration.engine)
-        configuration, model = configuration.override({"engine": engine}), self._model()
+        assistant_model = self._assistant(configuration.assistant_model)
+        configuration = configuration.override({"engine": engine, "assistant_model": assistant_model})
+        model = self._model()
         if engine not in engine_registry.NAMES:
             return model, configuration
         self._read(configuration.allowed_special)

@@ -7,72 +7,78 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kerasgen.generation.pace import Pace
+from kerasgen.generation.utf8_states import Utf8States
+
 _NGRAM_SIZES = (3, 2)
-_FIRST_WIDTH = 3
-# Steps without a proposal after one of which nothing was right, doubled each time: a pass of several columns costs more
-# than one step, and a text that doesn't repeat itself should not pay for it.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 128
+# Tokens that a step's time must bring. What was read several tokens at once is read again before steps are taken in
+# blocks, and each choice of a sampler that draws is made several times to see that it is certain.
+_LEAST, _LEAST_DRAWN = 1.35, 1.8
+_PRIOR = (1.0, 1.5)
+_LOOKS_FROM = 0.3
 
 
 class PromptLookup:
-    """Proposals for one text, fewer of them where they are wrong.
+    """Proposals for one text, made where the text's n-grams foretell its tokens.
+
+    What they foretell is compared with each token that the text gets, proposed or not: that costs no pass of the
+    model, and a text that doesn't repeat itself is left alone.
 
     Args:
         num_tokens: proposed at once, at most; at least 1.
+        begun: tokens of the prompt, which say nothing of how often the text repeats what stands before.
+        draws: whether the sampler draws.
 
     Attributes:
         proposed: tokens proposed so far.
         accepted: of these, tokens that the sampler chose too.
-        pause: steps until the next proposal.
+        pause: 0; a proposal may come with each token.
     """
 
-    def __init__(self, num_tokens: int) -> None:
-        self._most = num_tokens
-        self._width = min(num_tokens, _FIRST_WIDTH)
-        self._last_pause = 0
+    pause = 0
+
+    def __init__(self, num_tokens: int, begun: int = 0, *, draws: bool = False) -> None:
+        least = _LEAST_DRAWN if draws else _LEAST
+        self._pace = Pace(num_tokens, cost=0.0, least=least, prior=_PRIOR)
+        self._begun = begun
         self._followed: dict[tuple[int, ...], int] = {}  # n-gram to the place after it, the latest
         self._indexed = 0
-        self.proposed = self.accepted = self.pause = 0
+        self.proposed = self.accepted = 0
 
-    def propose(self, text: Sequence[int], room: int) -> list[int]:
-        """Return the tokens that may come next; none where nothing is known or during a pause.
+    @property
+    def looks(self) -> bool:
+        """Whether a proposal is likely to come with one of the next tokens."""
+        return self._pace.rate >= _LOOKS_FROM
 
-        Args:
-            text: all token ids so far, those of earlier calls first.
-            room: how many to return at most.
-        """
-        for place in range(self._indexed, len(text)):  # `place` follows an n-gram that ends before it
-            for size in _NGRAM_SIZES:
+    def propose(self, text: Sequence[int], room: int, utf8: Utf8States | None = None) -> list[int]:
+        """Return the tokens that may come next; see `kerasgen.generation.proposing.Proposer`."""
+        for place in range(self._indexed, len(text)):
+            foretold = self._place_after(text, place)
+            if foretold is not None and place >= self._begun:
+                is_right = text[foretold] == text[place]
+                self._pace.observe(int(is_right), int(not is_right))
+            for size in _NGRAM_SIZES:  # `place` follows an n-gram that ends before it
                 if place >= size:
                     self._followed[tuple(text[place - size : place])] = place
         self._indexed = len(text)
-        if self.pause:
-            return []
-        known = (self._followed.get(tuple(text[-size:])) for size in _NGRAM_SIZES)
-        place = next((found for found in known if found is not None), 0)  # no n-gram ends before the first token
-        if not place:
+        foretold = self._place_after(text, len(text))
+        if foretold is None:
             return []
         found: list[int] = []
-        period = len(text) - place  # where the text repeats itself this fast, so does what is proposed
-        for n in range(min(self._width, room)):
-            found.append(text[place + n] if n < period else found[n - period])
+        period = len(text) - foretold  # where the text repeats itself this fast, so does what is proposed
+        for n in range(min(self._pace.width(), room)):
+            found.append(text[foretold + n] if n < period else found[n - period])
         return found
 
     def learn(self, proposed: int, accepted: int) -> None:
-        """Count what came of a proposal, and propose more or less from now on."""
+        """Count what came of a proposal; how many to propose next is seen from the text."""
         self.proposed += proposed
         self.accepted += accepted
-        if accepted == proposed:
-            self._width = min(2 * self._width + 1, self._most)
-        elif 2 * accepted < proposed:
-            self._width = max(1, min(self._width, proposed) // 2)
-        if accepted:
-            self._last_pause = 0
-        else:
-            self._last_pause = min(max(2 * self._last_pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-            self._width = min(self._most, _FIRST_WIDTH)
-            self.pause = self._last_pause
 
     def rest(self, steps: int) -> None:
         """Count steps that were taken without a proposal."""
-        self.pause = max(0, self.pause - steps)
+
+    def _place_after(self, text: Sequence[int], place: int) -> int | None:
+        """The place after the longest n-gram that ends before `place` and stood before, or None."""
+        known = (self._followed.get(tuple(text[place - size : place])) for size in _NGRAM_SIZES if place >= size)
+        return next((found for found in known if found is not None), None)

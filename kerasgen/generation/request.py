@@ -13,10 +13,11 @@ from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import batches as batching
-from kerasgen.generation import guided
+from kerasgen.generation import guided, proposing
 from kerasgen.generation.batches import NO_OFFSET, Batch, PromptOffset
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.engine import TextSpace
+from kerasgen.generation.proposing import Speculation
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.lookahead import Beam
 from kerasgen.samplers.resolving import is_hub_sampler
@@ -40,7 +41,7 @@ class Request:
         copies: how many times each prompt of the call stands here.
         batch_size: texts generated at once, at most.
         logprobs: whether each token's log-probability is wanted.
-        lookup: how many tokens to propose at once from a text itself, or None; there is one text in a batch then.
+        speculation: who proposes tokens, or None; there is one text in a batch then.
     """
 
     sampler: Any
@@ -54,7 +55,7 @@ class Request:
     copies: int
     batch_size: int
     logprobs: bool
-    lookup: int | None = None
+    speculation: Speculation | None = None
 
     def batches(self) -> Iterator[Batch]:
         """Yield the texts in batches of like length."""
@@ -95,11 +96,11 @@ def make_request(
         GenerateArgumentError: the call can't be carried out as written.
     """
     spec, copies = _with_copies(config.sampler, config.num_return_sequences)
-    lookup = config.prompt_lookup_num_tokens
-    if lookup is not None and not isinstance(spec, TokenSampler):
+    proposes = proposing.setting_of(config)
+    if proposes is not None and not isinstance(spec, TokenSampler):
         raise GenerateArgumentError(
-            "`prompt_lookup_num_tokens` goes with a sampler that chooses token by token. Received: "
-            f"sampler={spec!r}. Leave it out, or use another sampler."
+            f"`{proposes}` goes with a sampler that chooses token by token. Received: sampler={spec!r}. Leave it out, "
+            "or use another sampler."
         )
     with_start = batching.add_start_token(space, prompts, first=offset.first)
     limits = batching.limits(
@@ -120,7 +121,7 @@ def make_request(
     is_whole = constraint is not None and type(constraint).begin is Constraint.begin
     masked = config.valid_utf8 and not is_whole and not is_hub_sampler(spec)
     utf8 = utf8_masks.masks_of(space.tokenizer) if masked else None
-    batch_size = config.batch_size if lookup is None else 1
+    speculation = None if proposes is None else proposing.speculation_of(config, space)
     return Request(
         spec,
         config.stop_strings,
@@ -131,9 +132,9 @@ def make_request(
         utf8,
         repeats,
         copies,
-        batch_size,
+        config.batch_size if speculation is None else 1,
         logprobs,
-        lookup,
+        speculation,
     )
 
 
