@@ -29,6 +29,7 @@ def main() -> None:
     backend.use("jax")
     import keras
     import numpy as np
+    from contained import Contained
     from tiny import tiny_gpt2, tiny_llama, tiny_opt
     from toys import encode, texts
 
@@ -40,8 +41,11 @@ def main() -> None:
             if int(np.asarray(self.model.optimizer.iterations)) == arguments.stop_at:
                 os._exit(9)
 
-    family = {"gpt2": tiny_gpt2, "llama": tiny_llama, "opt": tiny_opt}[arguments.family]
-    model = family(num_layers=1, hidden_dim=16, max_sequence_length=32, dropout=0.1)
+    if arguments.family == "container":
+        model = Contained("olmo2").load()
+    else:
+        family = {"gpt2": tiny_gpt2, "llama": tiny_llama, "opt": tiny_opt}[arguments.family]
+        model = family(num_layers=1, hidden_dim=16, max_sequence_length=32, dropout=0.1)
     kind: Any = LoraTuner if arguments.lora else FullTuner
     tuner = kind(
         epochs=2,
@@ -63,7 +67,8 @@ def main() -> None:
         callbacks=[Stop()] if arguments.stop_at else [],
         verbose=0,
     )
-    weights = [np.asarray(variable) for variable in model.causal_lm.weights]
+    variables = model.network.weights
+    weights = [np.asarray(variable) for variable in variables]
     print(
         json.dumps(
             {
@@ -71,7 +76,7 @@ def main() -> None:
                 "validations": [dataclasses.asdict(found) for found in report.validations],
                 "weights": [float(np.abs(weight).sum()) for weight in weights],
                 "resumed_from": report.resumed_from,
-                "devices": [len(getattr(variable.value, "devices", list)()) for variable in model.causal_lm.weights],
+                "devices": [len(getattr(variable.value, "devices", list)()) for variable in variables],
             }
         ),
         flush=True,

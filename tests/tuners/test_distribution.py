@@ -116,7 +116,12 @@ def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(alone: dic
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param("llama", marks=pytest.mark.slow), pytest.param("opt", marks=pytest.mark.nightly)]
+    "family",
+    [
+        pytest.param("llama", marks=pytest.mark.slow),
+        pytest.param("container", marks=pytest.mark.slow),
+        pytest.param("opt", marks=pytest.mark.nightly),
+    ],
 )
 def test_so_do_those_of_other_families(family: str, tmp_path: Path) -> None:
     if backend.use() != "jax":
