@@ -64,7 +64,9 @@ def compete(
                 engine, [prompt], sampler=sampler, max_new_tokens=more, logprobs=False, valid_utf8=False, **settings
             )
             seconds[name].append(time.perf_counter() - begun)
-            print(f"speculation, {task}, {sampler}, turn {turn}, {name}: {seconds[name][-1]:.3f} s", file=sys.stderr)
+            counts = f"{texts[name].accepted} of {texts[name].proposed} accepted"
+            took = f"{seconds[name][-1]:.3f} s, {counts}"
+            print(f"speculation, {task}, {sampler}, turn {turn}, {name}: {took}", file=sys.stderr)
     wanted = texts["without"].token_ids
     return [
         {

@@ -146,15 +146,19 @@ class Numbers:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mistral", "gemma3_text", "llama_dynamic", "opt", "qwen3_moe"])
+@pytest.mark.parametrize("name", ["mistral", "gemma3_text", "llama_dynamic", "opt", "mixtral"])
 def test_texts_longer_than_a_window_and_than_the_cache(name: str) -> None:
     def engine(config: DecoderConfig, layers: int) -> JaxEngine:
         weights = drawn(config)
-        fewer = replace(config, num_layers=layers, attention=replace(config.attention, windows=windows[:layers]))
+        fewer = replace(
+            config,
+            num_layers=layers,
+            attention=replace(config.attention, windows=config.attention.windows[:layers]),
+            positions_by_layer=config.positions_by_layer[:layers],
+        )
         return JaxEngine(cast(Any, Numbers()), fewer, prepare({**weights, "layers": weights["layers"][:layers]}))
 
     config = replace(CONFIGS[name], max_sequence_length=200)
-    windows = config.attention.windows
     target, draft = engine(config, config.num_layers), engine(config, config.num_layers - 1)
     prompts = [[3, 4, 5], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]]
     for spec in (Greedy(), DRAWN):
