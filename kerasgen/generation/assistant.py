@@ -11,7 +11,7 @@ from kerasgen.errors import GenerateArgumentError, GenerationError
 from kerasgen.generation import engine_registry
 from kerasgen.generation.batches import Batch
 from kerasgen.generation.engine import BlockSession, Engine, Session, TextSpace
-from kerasgen.generation.pace import Pace
+from kerasgen.generation.proposal_length import ProposalLength
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.models import resolving
 from kerasgen.models.base import LanguageModel, ModelSource
@@ -151,14 +151,14 @@ class Assistant:
         self._session: DraftSession | None = None
         own = getattr(target, "weights_read", 0)
         cost = engine.weights_read / own if own else 1.0
-        self._pace = Pace(num_tokens, cost=cost, least=_LEAST, prior=_PRIOR)
+        self._proposal_length = ProposalLength(num_tokens, cost=cost, least=_LEAST, prior=_PRIOR)
         self._last_pause = self.pause = 0
         self.proposed = self.accepted = 0
 
     def propose(self, text: Sequence[int], room: int, utf8: Utf8States | None) -> list[int]:
         """Return what the assistant would write next; see `Proposer`."""
         # After a pause one token tries whether proposals pay again.
-        room = 0 if self.pause else min(room, self._limit - len(text), self._pace.width() or 1)
+        room = 0 if self.pause else min(room, self._limit - len(text), self._proposal_length.width() or 1)
         if room < 1:
             return []
         if self._session is None:
@@ -175,8 +175,8 @@ class Assistant:
         """Count what came of a proposal."""
         self.proposed += proposed
         self.accepted += accepted
-        self._pace.observe(accepted, int(accepted < proposed))
-        if self._pace.width():
+        self._proposal_length.observe(accepted, int(accepted < proposed))
+        if self._proposal_length.width():
             self._last_pause = 0
         else:
             self._last_pause = self.pause = min(max(2 * self._last_pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerasgen.generation.pace import Pace
+from kerasgen.generation.proposal_length import ProposalLength
 from kerasgen.generation.utf8_states import Utf8States
 
 _NGRAM_SIZES = (3, 2)
@@ -39,7 +39,7 @@ class PromptLookup:
 
     def __init__(self, num_tokens: int, begun: int = 0, *, draws: bool = False) -> None:
         least = _LEAST_DRAWN if draws else _LEAST
-        self._pace = Pace(num_tokens, cost=0.0, least=least, prior=_PRIOR)
+        self._proposal_length = ProposalLength(num_tokens, cost=0.0, least=least, prior=_PRIOR)
         self._begun = begun
         self._followed: dict[tuple[int, ...], int] = {}  # n-gram to the place after it, the latest
         self._indexed = 0
@@ -48,7 +48,7 @@ class PromptLookup:
     @property
     def looks(self) -> bool:
         """Whether a proposal is likely to come with one of the next tokens."""
-        return self._pace.rate >= _LOOKS_FROM
+        return self._proposal_length.rate >= _LOOKS_FROM
 
     def propose(self, text: Sequence[int], room: int, utf8: Utf8States | None = None) -> list[int]:
         """Return the tokens that may come next; see `kerasgen.generation.proposing.Proposer`."""
@@ -56,7 +56,7 @@ class PromptLookup:
             foretold = self._place_after(text, place)
             if foretold is not None and place >= self._begun:
                 is_right = text[foretold] == text[place]
-                self._pace.observe(int(is_right), int(not is_right))
+                self._proposal_length.observe(int(is_right), int(not is_right))
             for size in _NGRAM_SIZES:  # `place` follows an n-gram that ends before it
                 if place >= size:
                     self._followed[tuple(text[place - size : place])] = place
@@ -66,7 +66,7 @@ class PromptLookup:
             return []
         found: list[int] = []
         period = len(text) - foretold  # where the text repeats itself this fast, so does what is proposed
-        for n in range(min(self._pace.width(), room)):
+        for n in range(min(self._proposal_length.width(), room)):
             found.append(text[foretold + n] if n < period else found[n - period])
         return found
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kerasgen.errors import ModelArgumentError, ModelFormatError
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.config_rules import ConfigRules
 
 KEYS: Final = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor")
@@ -99,7 +99,7 @@ def _of_kind(
         )
     if kind == "yarn" and "factor" in given:
         complete["factor"] = given["factor"]  # None asks for the growth of the length
-    required, optional = rotary.KINDS[kind]
+    required, optional = rotary_keys.KINDS[kind]
     plain = ("rope_type", "rope_theta", "partial_rotary_factor")
     unknown = [key for key in complete if key not in (*plain, *required, *optional)]
     if unknown:
@@ -112,7 +112,7 @@ def _of_kind(
         raise ModelFormatError(f"{what} does not say the {missing[0]!r} of its {written}. Complete its 'config.json'.")
     beside = {key: said[key] for key in (*required, *optional) if said.get(key) is not None}
     try:
-        positions = rotary.read({**complete, **beside, "rope_type": kind}, said.get("max_position_embeddings"))
+        positions = rotary_keys.read({**complete, **beside, "rope_type": kind}, said.get("max_position_embeddings"))
     except (ModelArgumentError, TypeError, ValueError) as cause:
         raise ModelFormatError(f"{what} has {written} that make no sense: {cause}") from cause
     return {gated.ROTARY: {kind_of_layer: positions}}

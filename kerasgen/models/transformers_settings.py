@@ -11,7 +11,7 @@ from typing import Any
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.models import architectures, transformers_rotary
-from kerasgen.models.architectures import rotary
+from kerasgen.models.architectures import rotary_keys
 from kerasgen.models.architectures.config_rules import FIXED, IRRELEVANT, ConfigRules
 from kerasgen.models.transformers_rotary import CHANGED
 
@@ -112,7 +112,7 @@ def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:
 
 def _rotary_keys(known: ConfigRules) -> tuple[str, ...]:
     by_kind = isinstance(known.rope_theta, Mapping)  # whose lengths transformers reads kind by kind
-    return (*transformers_rotary.KEYS, transformers_rotary.LOCAL_BASE if by_kind else rotary.ORIGINAL)
+    return (*transformers_rotary.KEYS, transformers_rotary.LOCAL_BASE if by_kind else rotary_keys.ORIGINAL)
 
 
 def _without_aliases(what: str, config: Mapping[str, Any], known: ConfigRules) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -17,17 +17,12 @@ from kerasgen import limits
 from kerasgen.errors import KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.files import atomic
 from kerasgen.models import forward, low_rank, projections, quantized_base
-from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.quantized_base import Scheme
+from kerasgen.tuners import lora_targets
 
 WEIGHTS_FILE = "adapter.safetensors"
 CONFIG_FILE = "adapter.json"
-_USUAL = ("query", "value")
-_ATTENTION, _MLP = ("query", "key", "value", "output"), ("gate", "up", "down")
-GROUPS = {"attention": _ATTENTION, "mlp": _MLP, "all": _ATTENTION + _MLP}
-"""Names of several roles together."""
-
 Form: TypeAlias = Literal["paper", "keras"]
 _LATER = {"use_dora": False, "quantize": None}  # settings that a file lacks where they are these
 
@@ -63,22 +58,24 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
     Raises:
         TuneArgumentError: no layer has a target's name, or the rank is larger than a kernel's smaller side.
     """
-    layers, roles = _targeted(model, config), _roles(model)
-    asked = {role for name in config.targets or () for role in (name, *GROUPS.get(name, ()))}
-    if asked & set(_MLP) & set(_of_experts(model)):
+    layers, roles = lora_targets.layers(model, config.targets), lora_targets.roles(model)
+    asked = set(lora_targets.resolved(model, config.targets)) if config.targets else set()
+    if asked & set(lora_targets.MLP) & set(lora_targets.of_experts(model)):
         raise TuneArgumentError(
             "The feed-forward parts of this model are mixtures of experts, whose kernels take no adapters. Received: "
             f"targets={config.targets}. Adapt its attention, targets=('attention',), or use the `full` tuner."
         )
     names = {layer.name for layer in layers} | {roles[id(layer)] for layer in layers if id(layer) in roles}
-    groups = {group for group, members in GROUPS.items() if names & set(members)}
+    groups = {group for group, members in lora_targets.GROUPS.items() if names & set(members)}
     missing = set(config.targets or ()) - names - groups
     if not layers or missing:
-        wanted = ", ".join(map(repr, sorted(missing or set(_target_names(model, config)))))
-        dense = [layer for layer in _layers(model) if _takes_adapter(layer)]
+        wanted = ", ".join(map(repr, sorted(missing or set(lora_targets.resolved(model, config.targets)))))
+        dense = [layer for layer in lora_targets.all_layers(model) if lora_targets.takes_adapter(layer)]
         own = {layer.name for layer in dense} if model.causal_lm is not None else set()  # a container's are roles'
         known = sorted(
-            own | {roles[id(layer)] for layer in dense if id(layer) in roles} | (set(GROUPS) if roles else own)
+            own
+            | {roles[id(layer)] for layer in dense if id(layer) in roles}
+            | (set(lora_targets.GROUPS) if roles else own)
         )
         raise TuneArgumentError(
             f"No dense layer of this model is called {wanted}. LoRA `targets` can be: {', '.join(known)}."
@@ -118,7 +115,7 @@ def enable(model: LanguageModel, config: AdapterConfig, *, seed: int, trains_tok
         if config.form == "keras":
             merge(model)  # the base too, for Keras's form needs floats
         hold(model, config.quantize, trains_tokens=trains_tokens)
-        targets = _targeted(model, config)
+        targets = lora_targets.layers(model, config.targets)
         for index, layer in enumerate(targets):
             if config.form == "paper":
                 low_rank.enable(
@@ -209,7 +206,7 @@ def _thaw(model: LanguageModel) -> None:
 
     On TensorFlow a layer that is told its own value again does not tell the layers within it, nor its variables.
     """
-    for layer in (model.network, *_layers(model)):
+    for layer in (model.network, *lora_targets.all_layers(model)):
         layer.trainable = True
         for variable in layer._trainable_variables:
             variable.trainable = True
@@ -219,10 +216,10 @@ def freeze(model: LanguageModel) -> None:
     """Let only the adapters be trainable."""
     adapted = {id(layer) for layer in carrying(model)}
     _thaw(model)
-    for layer in _layers(model):
+    for layer in lora_targets.all_layers(model):
         if not layer._layers:
             layer.trainable = id(layer) in adapted
-    for holder in (model.network, *_layers(model)):  # of variables beside layers, such as sinks
+    for holder in (model.network, *lora_targets.all_layers(model)):  # of variables beside layers, such as sinks
         for variable in holder._trainable_variables if holder._layers else ():
             variable.trainable = False
     for layer in carrying(model):
@@ -272,7 +269,7 @@ def merge(model: LanguageModel) -> None:
             quantized_base.release(layer, merged)
         else:
             layer._kernel.assign(merged)
-    for layer in _layers(model):
+    for layer in lora_targets.all_layers(model):
         if quantized_base.is_on(layer):
             quantized_base.release(layer)
     _thaw(model)
@@ -379,59 +376,14 @@ def load(model: LanguageModel, directory: Path) -> None:
         variable.assign(tensors[key])
 
 
-def _layers(model: LanguageModel) -> list[Any]:
-    holder = model.network if model.causal_lm is None else model.backbone
-    return list(holder._flatten_layers(include_self=False))
-
-
-def _target_names(model: LanguageModel, config: AdapterConfig) -> tuple[str, ...]:
-    if config.targets is not None:
-        return tuple(role for name in config.targets for role in (name, *GROUPS.get(name, ())))
-    return _USUAL if _roles(model) else tuple(model.backbone.default_lora_layer_names())
-
-
-def _targeted(model: LanguageModel, config: AdapterConfig) -> list[Any]:
-    names, roles = _target_names(model, config), _roles(model)
-    layers = [layer for layer in _layers(model) if layer.name in names or roles.get(id(layer)) in names]
-    return [layer for layer in layers if _takes_adapter(layer)]
-
-
-def _roles(model: LanguageModel) -> dict[int, str]:
-    """Return the role of each Keras layer of a block, such as `up`, by the layer's `id`."""
-    return {id(layer): role for parts in blocks(model) for role, layer in parts.items()}
-
-
-def _of_experts(model: LanguageModel) -> Iterator[str]:
-    """Yield the roles of which every expert has a kernel."""
-    for parts in blocks(model):
-        for role, held in parts.items():
-            if len(getattr(getattr(held, "kernel", None), "shape", ())) == 3 and role in _MLP:
-                yield role
-
-
-def blocks(model: LanguageModel) -> list[Mapping[str, Any]]:
-    """Return the Keras layers of each block by their roles; nothing of a model that no table describes."""
-    if model.container is not None:
-        return list(model.container.decoder.parts["layers"])
-    architecture = keras_weights.architecture_of(model.causal_lm)
-    if architecture is None:
-        return []
-    return [keras_weights.layer_parts(architecture, block) for block in model.backbone.transformer_layers]
-
-
-def _takes_adapter(layer: Any) -> bool:
-    # Keras adapts embeddings too, but keeps the thin matrices of one under other names.
-    return hasattr(layer, "enable_lora") and hasattr(layer, "_kernel")
-
-
 def _resolved(model: LanguageModel, config: AdapterConfig) -> AdapterConfig:
-    names = tuple(sorted({layer.name for layer in _targeted(model, config)}))
+    names = tuple(sorted({layer.name for layer in lora_targets.layers(model, config.targets)}))
     return replace(config, alpha=float(config.alpha), targets=names)
 
 
 def carrying(model: LanguageModel) -> list[Any]:
     """Return the layers that carry an adapter, in either form."""
-    return [layer for layer in _layers(model) if getattr(layer, "lora_enabled", False)]
+    return [layer for layer in lora_targets.all_layers(model) if getattr(layer, "lora_enabled", False)]
 
 
 def _thin(model: LanguageModel) -> Iterator[tuple[str, Any]]:

@@ -24,7 +24,7 @@ from kerasgen.models import addresses, described, low_rank, projections
 from kerasgen.models.architectures import tensors
 from kerasgen.models.architectures.tensors import Tensor
 from kerasgen.models.base import LanguageModel
-from kerasgen.tuners import adapters
+from kerasgen.tuners import adapters, lora_targets
 from kerasgen.tuners.adapters import AdapterConfig
 from kerasgen.tuners.lora import LoraTuner
 
@@ -176,7 +176,7 @@ def _modules(model: LanguageModel) -> Iterator[_Module]:
         raise TuneArgumentError(
             f"Adapters are exchanged with peft for models that kerasgen describes, and this {model.kind} is none."
         )
-    blocks = adapters.blocks(model)
+    blocks = lora_targets.blocks(model)
     for tensor in tensors.tensors(architecture, config, "transformers"):
         parts = [name.split(".") for name in tensor.weights]
         if parts[0][0] != "layers" or parts[0][-1] != "kernel" or len(parts[0]) != 4:
@@ -251,12 +251,14 @@ def read(model: LanguageModel, address: str | Path) -> AdapterConfig:
             if not np.isclose(scale, alpha / (rank**0.5 if stabilized else rank)):
                 raise ValueError(f"{name} is scaled by {scale:g}, and others are not: alpha_pattern is not computed")
             given |= _taken(modules[name], arrays, rank)
-    roles = {id(layer): role for block in adapters.blocks(model) for role, layer in block.items()}
+    roles = {id(layer): role for block in lora_targets.blocks(model) for role, layer in block.items()}
     targets = tuple(sorted({roles[key] for key in given}))
     config = AdapterConfig(rank, alpha, targets, rank_stabilized=stabilized, use_dora=dora)
     with _saying(where):
         adapters.check(model, config)
-        if dora and len(given) < len([None for block in adapters.blocks(model) for role in block if role in targets]):
+        if dora and len(given) < len(
+            [None for block in lora_targets.blocks(model) for role in block if role in targets]
+        ):
             raise ValueError("some layers have none, which DoRA can't say")
     if adapters.current(model) is not None:
         adapters.merge(model)

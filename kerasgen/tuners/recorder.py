@@ -1,4 +1,4 @@
-"""Records a run: when its history, checkpoints, best weights and report are written, and by which process.
+"""Records a run: writes its history, checkpoints, best weights and report, when `callbacks` says so.
 
 `checkpoints` writes them, whole or not at all. Imports Keras: import it late.
 """

@@ -21,8 +21,8 @@ from kerasgen.generation.assistant import Assistant
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.generation.keras_engine import KerasEngine
-from kerasgen.generation.pace import Pace
 from kerasgen.generation.prompt import Prompt
+from kerasgen.generation.proposal_length import ProposalLength
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.lookahead import Beam
@@ -280,7 +280,7 @@ def test_a_saved_pipeline_names_its_assistant_and_holds_none(tmp_path: Path) -> 
 
 
 def test_the_number_of_tokens_follows_from_how_often_they_are_right() -> None:
-    pace = Pace(8, cost=0.1, least=1.05, prior=(3.0, 1.0))
+    pace = ProposalLength(8, cost=0.1, least=1.05, prior=(3.0, 1.0))
     assert pace.width() > 1
     for _ in range(8):
         pace.observe(0, 1)
@@ -288,5 +288,5 @@ def test_the_number_of_tokens_follows_from_how_often_they_are_right() -> None:
     for _ in range(8):
         pace.observe(8, 0)
     assert pace.width() == 8
-    assert Pace(8, cost=1.0, least=1.05, prior=(99.0, 1.0)).width() == 0  # as dear as the model: nothing pays
+    assert ProposalLength(8, cost=1.0, least=1.05, prior=(99.0, 1.0)).width() == 0  # as dear as the model: nothing pays
     assert not Assistant.looks

@@ -198,7 +198,7 @@ class TFLiteExporter(Exporter):
     def _flatbuffer(self, config: DecoderConfig, weights: Weights, graph: dict[str, Any]) -> tuple[bytes, int]:
         """Return the file's content, and the least number of bytes that its weights take."""
         from kerasgen.exporters import progress
-        from kerasgen.exporters.tflite import estimates as tflite_shortlist
+        from kerasgen.exporters.tflite import estimates
         from kerasgen.exporters.tflite import graph as tflite_graph
         from kerasgen.exporters.tflite import quantize as tflite_quantizing
 
@@ -220,9 +220,9 @@ class TFLiteExporter(Exporter):
             flatbuffer = tflite_graph.convert(Path(folder) / "graph")
         flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
         if count:
-            flatbuffer = tflite_shortlist.with_estimates_in_8_bits(flatbuffer)
+            flatbuffer = estimates.with_estimates_in_8_bits(flatbuffer)
             table = weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"].T
-            graph["shortlist"] = {"count": count, **tflite_shortlist.bounds(flatbuffer, table)}
+            graph["shortlist"] = {"count": count, **estimates.bounds(flatbuffer, table)}
         return flatbuffer, tflite_quantizing.least_bytes(weights, self.quantize)
 
     def _describe(

@@ -5,7 +5,7 @@ The signatures are those that LiteRT-LM expects. Imports TensorFlow.
 `choose_SAMPLER`, on request, chooses a token from logits: `(logits, …) → token_ids`, with the sampler's settings and a
 random number as inputs of one element each.
 
-`shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `tflite_shortlist`.
+`shortlist`, on request, is `decode` that returns the logits of the likeliest tokens alone; see `estimates`.
 
 `prefill_N(tokens, input_pos, kv_cache_k_0, kv_cache_v_0, …)` reads N tokens and returns the caches; `decode` reads one
 and returns `logits` too. A cache is float32 `(1, key-value heads, cache_length, head_dim)`. What lies in it beyond the
@@ -27,7 +27,7 @@ from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow.attention import Keys, Weigh, over_keys, over_values, require_no_distances
-from kerasgen.exporters.tflite import estimates as tflite_shortlist
+from kerasgen.exporters.tflite import estimates
 from kerasgen.samplers import inputs
 
 DECODE = "decode"
@@ -94,7 +94,7 @@ def write_saved_model(
     signatures |= {choice_name(name): module.choice_signature(name) for name in samplers}
     if shortlist:
         table = weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"].T
-        module.estimating = tf.Variable(tflite_shortlist.rounded_rows(table), trainable=False)
+        module.estimating = tf.Variable(estimates.rounded_rows(table), trainable=False)
         signatures |= {
             shortlist_name(seen): module.shortlist_signature(shortlist, seen=seen) for seen in (None, *decode_lengths)
         }
@@ -157,8 +157,8 @@ class _Module(tf.Module):  # type: ignore[misc]
 
         def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
             hidden, written = self._read(tokens, input_pos, caches, seen or self.cache_length)
-            estimates = tf.matmul(hidden, self.estimating, transpose_b=True, name=tflite_shortlist.ESTIMATES)
-            highest, ids = tf.math.top_k(tf.reshape(estimates, (-1,)), count)
+            estimated = tf.matmul(hidden, self.estimating, transpose_b=True, name=estimates.ESTIMATES)
+            highest, ids = tf.math.top_k(tf.reshape(estimated, (-1,)), count)
             rows = tf.gather(decoder.output_table(self.config, self.weights), ids)
             logits = tf.matmul(hidden[0], rows, transpose_b=True)
             return written | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}

@@ -14,7 +14,7 @@ from kerasgen.decoder.config import (
     NormPlacement,
 )
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture, Part
 from kerasgen.models.architectures.config_rules import ConfigRules
 
@@ -78,7 +78,7 @@ def _keys(config: DecoderConfig) -> dict[str, Any]:
         "num_ln_in_parallel_attn": (2 if config.norm_placement == "parallel" else 1) if is_new else None,
         "multi_query": heads.num_key_value_heads == 1 and not is_new,
         "parallel_attn": config.norm_placement != "before",
-        **({} if has_alibi else rotary.write(config)),
+        **({} if has_alibi else rotary_keys.write(config)),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture, Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -103,7 +103,7 @@ ARCHITECTURE = Architecture(
     layer_parts=LAYER_PARTS,
     read_config=lambda settings: read("gemma", settings),
     keys=gated.KEYS,
-    further_keys=lambda config: {**keys(config), "hidden_act": gated.activation(config), **rotary.write(config)},
+    further_keys=lambda config: {**keys(config), "hidden_act": gated.activation(config), **rotary_keys.write(config)},
     config_rules=ConfigRules(
         "Gemma",
         sizes=(*SIZES, "head_dim"),

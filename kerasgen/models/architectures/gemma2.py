@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models.architectures import gated, gemma, rotary
+from kerasgen.models.architectures import gated, gemma, rotary_keys
 from kerasgen.models.architectures.base import Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -64,7 +64,7 @@ ARCHITECTURE = replace(
     further_keys=lambda config: {
         **keys(config),
         "attn_logit_softcapping": config.attention.soft_cap,
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=ConfigRules(
         "Gemma2",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from kerasgen.decoder.config import DecoderConfig, Norm, RotaryPositions
 from kerasgen.decoder.rotary_scaling import LinearScaling
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.architectures import gated, gemma, gemma2, rotary
+from kerasgen.models.architectures import gated, gemma, gemma2, rotary_keys
 from kerasgen.models.architectures.base import Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -78,14 +78,14 @@ def _keys(config: DecoderConfig) -> dict[str, Any]:
     """
     if _local(config).scaling is not None:
         raise ModelArgumentError("The rotary positions of layers with a window have no key for their scaling.")
-    return {**gemma2.keys(config), **rotary.write(config), "rope_local_base_freq": _local(config).base}
+    return {**gemma2.keys(config), **rotary_keys.write(config), "rope_local_base_freq": _local(config).base}
 
 
 def _arguments(config: DecoderConfig) -> dict[str, Any]:
     nothing_else = {"vision_encoder": None, "use_bidirectional_attention": False, "is_embedding_model": False}
     of_all = {**gemma.arguments(config), **nothing_else, "image_size": 896, "use_query_key_norm": True}
     scaled = {"local": _local(config), "global": config.positions}
-    factors = {f"{kind}_rope_scaling_factor": rotary.linear_factor(turned) for kind, turned in scaled.items()}
+    factors = {f"{kind}_rope_scaling_factor": rotary_keys.linear_factor(turned) for kind, turned in scaled.items()}
     return of_all | factors
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, Norm, RotaryPositions
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture, Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -76,11 +76,11 @@ ARCHITECTURE = Architecture(
     further_keys=lambda config: {
         "hidden_act": gated.activation(config),
         "use_parallel_residual": config.norm_placement == "parallel",
-        **rotary.write(config),
+        **rotary_keys.write(config),
         # Versions before 5 know the base and the share by these names.
-        "rotary_emb_base": rotary.write(config)["rope_theta"],
-        "rotary_pct": rotary.write(config).get("partial_rotary_factor", 1.0),
-        "partial_rotary_factor": rotary.write(config).get("partial_rotary_factor", 1.0),
+        "rotary_emb_base": rotary_keys.write(config)["rope_theta"],
+        "rotary_pct": rotary_keys.write(config).get("partial_rotary_factor", 1.0),
+        "partial_rotary_factor": rotary_keys.write(config).get("partial_rotary_factor", 1.0),
     },
     config_rules=ConfigRules(
         "GPTNeoX",

@@ -9,7 +9,7 @@ from typing import Any
 from kerasgen.decoder.config import ClampedGate, DecoderConfig, Experts, RotaryPositions
 from kerasgen.decoder.rotary_scaling import YarnScaling
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture, Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -73,7 +73,7 @@ def _keys(config: DecoderConfig) -> dict[str, Any]:
         "swiglu_limit": part.clamped_gate.limit,
         **gated.layer_types(config),
         # Where nothing is said, transformers' class scales them.
-        **{key: said or {"rope_type": "default"} for key, said in rotary.write(config).items()},
+        **{key: said or {"rope_type": "default"} for key, said in rotary_keys.write(config).items()},
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture
 
 
@@ -39,7 +39,7 @@ ARCHITECTURE = Architecture(
         "hidden_act": gated.activation(config),
         "attention_bias": config.attention.query_bias,
         "mlp_bias": config.feedforward.up_bias,
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=gated.rules(
         "Granite",

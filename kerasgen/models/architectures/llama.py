@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.rotary_scaling import Llama3Scaling
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture
 
 
@@ -48,7 +48,7 @@ ARCHITECTURE = Architecture(
         "hidden_act": gated.activation(config),
         "attention_bias": config.attention.query_bias,
         "mlp_bias": config.feedforward.up_bias,
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=gated.rules("Llama", rms_norm_eps=1e-6, attention_bias=False, mlp_bias=False),
     transformers_class="LlamaForCausalLM",

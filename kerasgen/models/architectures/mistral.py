@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -31,7 +31,7 @@ ARCHITECTURE = Architecture(
     further_keys=lambda config: {
         "hidden_act": gated.activation(config),
         "sliding_window": gated.common_window(config),
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=ConfigRules(
         "Mistral",
@@ -55,7 +55,7 @@ ARCHITECTURE = Architecture(
     arguments=gated.ARGUMENTS | {"head_dim": "attention.head_dim"},
     further_arguments=lambda config: {
         "sliding_window": gated.common_window(config),
-        "rope_scaling_factor": rotary.linear_factor(config.positions),
+        "rope_scaling_factor": rotary_keys.linear_factor(config.positions),
     },
     layer="MistralTransformerDecoder",
     activation="activation",

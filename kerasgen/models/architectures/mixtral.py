@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig, Experts
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.architectures import gated, mistral, rotary
+from kerasgen.models.architectures import gated, mistral, rotary_keys
 from kerasgen.models.architectures.base import Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -91,7 +91,7 @@ ARCHITECTURE = replace(
     },
     further_arguments=lambda config: {
         "sliding_window": gated.common_window(config),
-        "rope_scaling_factor": rotary.linear_factor(config.positions),
+        "rope_scaling_factor": rotary_keys.linear_factor(config.positions),
     },
     layer="MixtralTransformerDecoder",
 )

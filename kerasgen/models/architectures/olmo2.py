@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig, Norm
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture, Part
 
 
@@ -34,7 +34,7 @@ ARCHITECTURE = Architecture(
     further_keys=lambda config: {
         "hidden_act": gated.activation(config),
         "attention_bias": config.attention.query_bias,
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=gated.rules("Olmo2", rms_norm_eps=1e-5, attention_bias=False, max_position_embeddings=2048),
     transformers_class="Olmo2ForCausalLM",

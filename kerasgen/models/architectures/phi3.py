@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.rotary_scaling import LongRopeScaling
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture, Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -51,9 +51,9 @@ def _scaling(config: DecoderConfig) -> dict[str, Any]:
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:
     keys = {"hidden_act": gated.activation(config), "sliding_window": gated.common_window(config)}
-    positions = rotary.write(config)
+    positions = rotary_keys.write(config)
     scaling = positions["rope_scaling"]
-    return keys | positions | ({} if scaling is None else {rotary.ORIGINAL: scaling[rotary.ORIGINAL]})
+    return keys | positions | ({} if scaling is None else {rotary_keys.ORIGINAL: scaling[rotary_keys.ORIGINAL]})
 
 
 ARCHITECTURE = Architecture(
@@ -78,7 +78,7 @@ ARCHITECTURE = Architecture(
         sizes=SIZES,
         defaults={
             **{"num_key_value_heads": None, "tie_word_embeddings": False, "rms_norm_eps": 1e-5, "hidden_act": "silu"},
-            **{"sliding_window": None, "max_position_embeddings": 4096, rotary.ORIGINAL: 4096},
+            **{"sliding_window": None, "max_position_embeddings": 4096, rotary_keys.ORIGINAL: 4096},
         },
         fixed={**gated.FIXED, "attention_bias": (False,), "mlp_bias": (False,), "head_dim": (None,)},
         irrelevant=("resid_pdrop", "embd_pdrop"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture
 
 
@@ -41,7 +41,7 @@ ARCHITECTURE = Architecture(
     further_keys=lambda config: {
         "hidden_act": gated.activation(config),
         **window_keys(config),
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=gated.rules("Qwen2", num_key_value_heads=32, rms_norm_eps=1e-6, **WINDOW_DEFAULTS),
     transformers_class="Qwen2ForCausalLM",
@@ -55,7 +55,7 @@ ARCHITECTURE = Architecture(
     further_arguments=lambda config: {
         "use_sliding_window_attention": gated.common_window(config) is not None,
         "sliding_window_size": gated.common_window(config) or 4096,
-        "rope_scaling_factor": rotary.linear_factor(config.positions),
+        "rope_scaling_factor": rotary_keys.linear_factor(config.positions),
     },
     layer="QwenTransformerDecoder",
     activation="activation",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models.architectures import gated, mixtral, qwen2, qwen3_moe, rotary
+from kerasgen.models.architectures import gated, mixtral, qwen2, qwen3_moe, rotary_keys
 from kerasgen.models.architectures.base import Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -47,7 +47,7 @@ def _keys(config: DecoderConfig) -> dict[str, Any]:
         "shared_expert_intermediate_size": experts.shared_dim,
         **qwen2.window_keys(config),
         **qwen3_moe.expert_keys(config),
-        **rotary.write(config),
+        **rotary_keys.write(config),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig, Norm
-from kerasgen.models.architectures import gated, qwen2, rotary
+from kerasgen.models.architectures import gated, qwen2, rotary_keys
 from kerasgen.models.architectures.base import Architecture
 
 
@@ -35,7 +35,7 @@ ARCHITECTURE = Architecture(
         "hidden_act": gated.activation(config),
         "attention_bias": config.attention.query_bias,
         **qwen2.window_keys(config),
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=gated.rules(
         "Qwen3",
@@ -52,7 +52,7 @@ ARCHITECTURE = Architecture(
     arguments=gated.ARGUMENTS | {"tie_word_embeddings": "tied_head", "head_dim": "attention.head_dim"},
     further_arguments=lambda config: {
         "sliding_window_size": gated.common_window(config),
-        "rope_scaling_factor": rotary.linear_factor(config.positions),
+        "rope_scaling_factor": rotary_keys.linear_factor(config.positions),
     },
     layer="Qwen3TransformerDecoder",
     activation="activation",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig, Experts, Norm
-from kerasgen.models.architectures import gated, qwen3, rotary
+from kerasgen.models.architectures import gated, qwen3, rotary_keys
 from kerasgen.models.architectures.base import Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -55,7 +55,7 @@ def expert_arguments(config: DecoderConfig) -> dict[str, Any]:
         "decoder_sparse_step": 1,
         "mlp_only_layers": keys["mlp_only_layers"],
         "router_aux_loss_coefficient": keys["router_aux_loss_coef"],
-        "rope_scaling_factor": rotary.linear_factor(config.positions),
+        "rope_scaling_factor": rotary_keys.linear_factor(config.positions),
     }
 
 
@@ -100,7 +100,7 @@ def _keys(config: DecoderConfig) -> dict[str, Any]:
         "sliding_window": window,
         "use_sliding_window": window is not None,
         **expert_keys(config),
-        **rotary.write(config),
+        **rotary_keys.write(config),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig, NoPositions, RotaryPositions
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture, Part
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -40,7 +40,7 @@ def describe(settings: Mapping[str, Any]) -> DecoderConfig:
 
 
 def _keys(config: DecoderConfig) -> dict[str, Any]:
-    keys = {"hidden_act": gated.activation(config), **gated.layer_types(config), **rotary.write(config)}
+    keys = {"hidden_act": gated.activation(config), **gated.layer_types(config), **rotary_keys.write(config)}
     return keys | {
         "no_rope_layers": _rotates(config),
         "use_sliding_window": keys["sliding_window"] is not None,

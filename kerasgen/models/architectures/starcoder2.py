@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, Norm
-from kerasgen.models.architectures import gated, rotary
+from kerasgen.models.architectures import gated, rotary_keys
 from kerasgen.models.architectures.base import Architecture
 from kerasgen.models.architectures.config_rules import SIZES, ConfigRules
 
@@ -51,7 +51,7 @@ ARCHITECTURE = Architecture(
     further_keys=lambda config: {
         "hidden_act": gated.activation(config),
         "sliding_window": gated.common_window(config),
-        **rotary.write(config),
+        **rotary_keys.write(config),
     },
     config_rules=ConfigRules(
         "Starcoder2",

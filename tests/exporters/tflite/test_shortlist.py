@@ -14,7 +14,7 @@ from tiny import tiny_gpt2
 import kerasgen as kg
 from kerasgen.decoder.numpy import NumpyEngine
 from kerasgen.errors import ExportArgumentError, ExportError, GenerationError
-from kerasgen.exporters.tflite import estimates as tflite_shortlist
+from kerasgen.exporters.tflite import estimates
 from kerasgen.exporters.tflite.shortlist import Shortlist, rounding_error
 from kerasgen.generation import generate_ids
 from kerasgen.models.architectures import keras_weights
@@ -45,7 +45,7 @@ def test_no_rounding_moves_a_vector_further_than_the_bound(seed: int, size: int,
 
 def norms(table: np.ndarray) -> dict[str, float]:
     """What an exporter would find of rows that it stores in 8 bits."""
-    error = np.linalg.norm(table - tflite_shortlist.rounded_rows(table), axis=1).max()
+    error = np.linalg.norm(table - estimates.rounded_rows(table), axis=1).max()
     return {"row_error": float(error) * (1 + 1e-6), "largest_row": float(np.linalg.norm(table, axis=1).max())}
 
 
@@ -60,10 +60,10 @@ def test_what_holds_is_what_all_logits_say(seed: int, count: int, extra: int, ga
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((200, dim)).astype(np.float32)
     hidden = (rng.standard_normal(dim) + gap * table[rng.integers(200)]).astype(np.float32)
-    estimates = tflite_shortlist.rounded_rows(table) @ rounded_asymmetrically(hidden)
-    ids = np.argsort(-estimates, kind="stable")[: count + extra].astype(np.int32)
+    estimated = estimates.rounded_rows(table) @ rounded_asymmetrically(hidden)
+    ids = np.argsort(-estimated, kind="stable")[: count + extra].astype(np.int32)
     logits = table @ hidden
-    shortlist = Shortlist(ids, logits[ids], float(estimates[ids[-1]]), hidden)
+    shortlist = Shortlist(ids, logits[ids], float(estimated[ids[-1]]), hidden)
     if shortlist.holds(count, norms(table)):
         assert set(np.argsort(-logits, kind="stable")[:count]) <= set(ids.tolist())
 
@@ -200,12 +200,12 @@ def test_the_bounds_are_those_of_the_rows_in_the_file(exported):
     model, artefact = exported
     table = keras_weights.decoder_of(model.causal_lm)[1]["embedding"]["tokens"]
     flatbuffer = artefact.path.read_bytes()
-    found = tflite_shortlist.bounds(flatbuffer, table)
+    found = estimates.bounds(flatbuffer, table)
     assert {"count": 48, **found} == artefact.report["graph"]["shortlist"]
     assert found == pytest.approx(norms(table), rel=1e-3)
-    assert tflite_shortlist.bounds(flatbuffer, table + 0.1)["row_error"] > 0.5
+    assert estimates.bounds(flatbuffer, table + 0.1)["row_error"] > 0.5
     with pytest.raises(ExportError, match="one table"):
-        tflite_shortlist.bounds(flatbuffer, table[:-1])
+        estimates.bounds(flatbuffer, table[:-1])
 
 
 def test_the_file_says_what_it_holds(exported):

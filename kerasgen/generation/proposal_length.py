@@ -11,7 +11,7 @@ _KEPT = 0.9
 _COLUMN_COST = 0.08
 
 
-class Pace:
+class ProposalLength:
     """The share of proposed tokens that were right lately, and the number of them that pays most.
 
     Args:
