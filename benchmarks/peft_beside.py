@@ -1,7 +1,7 @@
 """SmolLM2 tuned by adapters on posts, by kerasgen and by peft: the same weights, first matrices and batches.
 
-    python -m benchmarks.peft_beside [--steps N] [--length N] [--batch N] [--json FILE] [--backend NAME]
-                                     [--quantize int8|int4] [--keep FOLDER] [--quick]
+    python -m benchmarks.peft_beside [--steps N] [--length N] [--batch N] [--held-out N] [--json FILE]
+                                     [--backend NAME] [--quantize int8|int4] [--keep FOLDER] [--quick]
 
 Needs torch, transformers and peft. A row is of one post, a step some rows in the same order for both, with AdamW, a
 constant learning rate of 5e-4 and a clipped norm. Each contender is a process of its own, one after the other, whose
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--length", type=int, default=256, help="tokens of a row that are predicted")
     parser.add_argument("--batch", type=int, default=4, help="rows of a step")
+    parser.add_argument("--held-out", type=int, default=HELD_OUT, help="rows")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--backend", default="jax")
     parser.add_argument("--quantize", choices=("int8", "int4"))
@@ -178,7 +179,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two steps of one short row, to see that it runs")
     parser.add_argument("--row", nargs=2, metavar=("WHO", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    sizes = Sizes(2, 16, 1, 2) if arguments.quick else Sizes(arguments.steps, arguments.length, arguments.batch)
+    asked = Sizes(arguments.steps, arguments.length, arguments.batch, arguments.held_out)
+    sizes = Sizes(2, 16, 1, 2) if arguments.quick else asked
     if arguments.row:
         who, folder = arguments.row[0], Path(arguments.row[1])
         if who == "prepare":
@@ -194,6 +196,7 @@ def main() -> None:
         for who in ("prepare", "kerasgen", "peft"):
             command = [sys.executable, "-m", "benchmarks.peft_beside", "--row", who, name]
             command += [f"--steps={sizes.steps}", f"--length={sizes.length}", f"--batch={sizes.batch}"]
+            command += [f"--held-out={sizes.held_out}"]
             command += ["--quantize", arguments.quantize] if arguments.quantize else []
             command += ["--quick"] if arguments.quick else []
             subprocess.run(command, env=os.environ | {"KERAS_BACKEND": arguments.backend}, check=True)
