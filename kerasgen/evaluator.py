@@ -18,7 +18,7 @@ from kerasgen.evaluation.base import NEW_TOKENS, Evaluation, TextScore, held_out
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generator import Generator
 from kerasgen.keywords import checked
-from kerasgen.models.base import ModelSource
+from kerasgen.models.base import ModelSource, WeightsDtype
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import TuneReport
 
@@ -52,6 +52,7 @@ class Evaluator(Generator):
         max_documents: read at most so many documents, or None for all.
         sample: which documents those are.
         cache: as for `Generator`; the corpus's token ids lie there too.
+        weights: as for `Generator`.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Evaluator(Generator):
         max_documents: int | None,
         sample: Literal["first", "random"],
         cache: str | os.PathLike[str] | None,
+        weights: WeightsDtype | None = None,
     ) -> None:
-        super().__init__(model_source, generation_config, seed, cache)
+        super().__init__(model_source, generation_config, seed, cache, weights)
         self.corpus = corpus
         self.held_out = held_out
         self.max_documents = max_documents

@@ -23,7 +23,7 @@ from kerasgen.generation.config import (
     with_defaults,
 )
 from kerasgen.keywords import Checked, checked
-from kerasgen.models.base import LanguageModel, ModelSource
+from kerasgen.models.base import LanguageModel, ModelSource, WeightsDtype
 from kerasgen.samplers import resolving as samplers_resolving
 from kerasgen.samplers.base import SamplerSpec
 
@@ -43,6 +43,7 @@ class Generator(metaclass=Checked):
         generation_config: the settings of calls that don't bring their own, a sampler among them.
         seed: of calls, configs and samplers that have none of their own.
         cache: the directory for what is made once; None for the user's.
+        weights: the dtype that the model's big weights are held in; None for float32.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Generator(metaclass=Checked):
         generation_config: GenerationConfig,
         seed: int,
         cache: str | os.PathLike[str] | None,
+        weights: WeightsDtype | None = None,
     ) -> None:
         self.model_source = model_source
+        self.weights = weights
         self.generation_config = generation_config
         self.seed = seed
         self.cache = None if cache is None else Path(cache)
@@ -232,7 +235,7 @@ class Generator(metaclass=Checked):
                 from kerasgen.generation import jax_weights
 
                 with self._loading:
-                    engine_of_files = self._stored_engine or jax_weights.engine_of_files(place)
+                    engine_of_files = self._stored_engine or jax_weights.engine_of_files(place, self.weights)
                     self._stored_engine = engine_of_files
             if engine_of_files is not None and place is not None:
                 return engine_of_files, "keras"

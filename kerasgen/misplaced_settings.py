@@ -23,6 +23,7 @@ PIPELINE = (
     "sample",
     "backend",
     "cache",
+    "weights",
 )
 FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")
 GENERATE = tuple(name for name in FIELDS if name not in ("sampler", "seed", "batch_size"))

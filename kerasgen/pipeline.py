@@ -23,7 +23,8 @@ from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
 from kerasgen.keywords import checked
 from kerasgen.models import resolving as models_resolving
-from kerasgen.models.base import LanguageModel
+from kerasgen.models import weights_dtype
+from kerasgen.models.base import LanguageModel, WeightsDtype
 from kerasgen.models.live import Live
 from kerasgen.tuners.base import FineTuner, TuneReport, check_fit
 from kerasgen.tuners.base_weights import Provenance
@@ -63,6 +64,10 @@ class Pipeline(Evaluator):
             `"auto"` with a corpus, and JAX, which starts faster, for a pipeline without one that only generates.
         cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
             KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
+        weights: the dtype that the model's kernels and its table of token embeddings are held in: `"float32"`, which
+            None is too, or `"bfloat16"`, in half the memory and rounded to 8 bits of precision. Files in bfloat16 or
+            float16 are never made wider for it. What is computed is float32; the `full` tuner makes all weights
+            float32 first, and `lora` learns float32 beside them.
 
     Raises:
         ArgumentError: a name or an argument is wrong.
@@ -85,6 +90,7 @@ class Pipeline(Evaluator):
         sample: Literal["first", "random"] = "first",
         backend: str | None = None,
         cache: str | os.PathLike[str] | None = None,
+        weights: WeightsDtype | None = None,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
             raise ArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {seed!r}.")
@@ -97,6 +103,11 @@ class Pipeline(Evaluator):
             )
         splits.side("", held_out=held_out)
         source = models_resolving.resolve(model)
+        if weights_dtype.check(weights) == "bfloat16" and isinstance(source, Live):
+            raise ArgumentError(
+                "weights='bfloat16' is for models that are loaded, and a CausalLM in memory stays as it is. Leave it "
+                "out, or name the model's preset, directory or file."
+            )
         config = configured("Pipeline", GenerationSettings, generation_config, {})
         if sampler is not None and config.sampler is not None:
             raise ArgumentError(
@@ -116,6 +127,7 @@ class Pipeline(Evaluator):
             max_documents=max_documents,
             sample=sample,
             cache=cache,
+            weights=weights,
         )
         self.tuner = tuners.REGISTRY.resolve(tuner)
         self._asked_backend = backend
@@ -129,8 +141,12 @@ class Pipeline(Evaluator):
         return (
             f"Pipeline(corpus={_spelled(corpora.REGISTRY, self.corpus)}, "
             f"model={_spelled(models.REGISTRY, self.model_source)}, tuner={_spelled(tuners.REGISTRY, self.tuner)}, "
-            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed}{self._shown_config()})"
+            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed}{self._shown_weights()}"
+            f"{self._shown_config()})"
         )
+
+    def _shown_weights(self) -> str:
+        return "" if self.weights is None else f", weights={self.weights!r}"
 
     def _shown_config(self) -> str:
         """Return the config's settings without the sampler, which is shown by itself."""
@@ -150,7 +166,7 @@ class Pipeline(Evaluator):
     def _load_model(self) -> LanguageModel:
         self.model_source.check()
         self._start_backend()
-        model = self.model_source.load()
+        model = weights_dtype.load(self.model_source, self.weights)
         if self._adapters is not None:
             from kerasgen.tuners import adapters
 
@@ -340,6 +356,7 @@ class Pipeline(Evaluator):
             self.max_documents,
             self.sample,
             self.generation_config,
+            self.weights,
         )
         apart = self._provenance.is_adapters_alone(model) and not merge_adapters
         saved_pipeline.write(
@@ -364,6 +381,7 @@ class Pipeline(Evaluator):
         *,
         corpus: str | CorpusSource | Iterable[str] | None = None,
         backend: str | None = None,
+        weights: WeightsDtype | None = None,
     ) -> Pipeline:
         """Return a pipeline that `save` wrote. Its model is loaded when it is first needed.
 
@@ -371,6 +389,8 @@ class Pipeline(Evaluator):
             path: the directory.
             corpus: another corpus than the saved one, or the texts, if they were given in Python.
             backend: as for `Pipeline`; weights don't depend on it.
+            weights: as for `Pipeline`; None for what they were held in when they were saved. Adapters that were saved
+                apart go with the weights that they were tuned beside.
 
         Raises:
             ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.
@@ -379,6 +399,7 @@ class Pipeline(Evaluator):
         arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
         config = arguments.generation_config.override({"sampler": arguments.sampler})
         settings = arguments._asdict() | {"sampler": None, "generation_config": config}
+        settings |= {} if weights is None else {"weights": weights}
         pipeline = cls(**settings, backend=backend)
         pipeline._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
         pipeline._choose_backend()

@@ -14,6 +14,8 @@ from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files import presence, staging
 from kerasgen.generation.config import GenerationConfig
+from kerasgen.models import weights_dtype
+from kerasgen.models.base import WeightsDtype
 from kerasgen.models.gguf import Gguf
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
@@ -41,6 +43,7 @@ class Arguments(NamedTuple):
         max_documents: as there.
         sample: as there.
         generation_config: as there; its sampler is saved as the pipeline's.
+        weights: as there; what is saved is what the model's weights are held in.
     """
 
     corpus: Any
@@ -52,6 +55,7 @@ class Arguments(NamedTuple):
     max_documents: int | None
     sample: Any = "first"
     generation_config: GenerationConfig = GenerationConfig()
+    weights: WeightsDtype | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def write(
         LockedError: another process or thread is saving there.
         KerasgenError: it can't be written.
     """
-    manifest = _manifest(arguments, model, backend, report)
+    manifest = _manifest(arguments, model, backend, report, apart=apart)
     from kerasgen.models.saving import save_preset
     from kerasgen.tuners import adapters
 
@@ -165,6 +169,7 @@ def read(directory: Path) -> SavedPipeline:
         max_documents=manifest["max_documents"],
         sample=manifest.get("sample", "first"),  # 0.1 took the first always
         generation_config=_read_config(manifest.get("generation_config", {}), directory / MANIFEST_FILE),
+        weights=_read_weights(manifest.get("weights"), directory / MANIFEST_FILE),
     )
     return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
 
@@ -202,6 +207,13 @@ def _read_config(settings: Any, file: Path) -> GenerationConfig:
         return GenerationConfig(**arguments)
     except (ArgumentError, TypeError, ValueError) as cause:
         raise _damaged(file, f"its 'generation_config' can't be read: {cause}") from cause
+
+
+def _read_weights(value: Any, file: Path) -> WeightsDtype | None:
+    try:
+        return weights_dtype.check(value)
+    except ArgumentError as cause:
+        raise _damaged(file, f"its 'weights' can't be read: {cause}") from cause
 
 
 def _base(source: Any, target: Path) -> dict[str, Any]:
@@ -244,7 +256,9 @@ def _located_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> 
     )
 
 
-def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: TuneReport | None) -> dict[str, Any]:
+def _manifest(
+    arguments: Arguments, model: LanguageModel, backend: str, report: TuneReport | None, *, apart: bool
+) -> dict[str, Any]:
     """Return the manifest as JSON values: what `read` needs, and facts for a human reader."""
     from importlib.metadata import version
 
@@ -257,6 +271,7 @@ def _manifest(arguments: Arguments, model: LanguageModel, backend: str, report: 
         "tuner": tuners.REGISTRY.to_manifest(arguments.tuner),
         "sampler": samplers.REGISTRY.to_manifest(arguments.sampler),
         "generation_config": _written_config(arguments.generation_config),
+        "weights": arguments.weights if apart else weights_dtype.held(model),
         "backend": backend,
         "versions": {name: version(name) for name in ("kerasgen", "keras", "keras-hub")},
         "vocabulary": model.metadata.get("vocabulary"),

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from kerasgen.keywords import did_you_mean
+from kerasgen.models.weights_dtype import DTYPES
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,4 +53,13 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="a saved pipeline's directory, or a model: starter, smollm2, a KerasHub preset's name, a model's "
         "directory or GGUF file",
+    )
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add `--weights`."""
+    parser.add_argument(
+        "--weights",
+        choices=DTYPES,
+        help="what kernels and the token table are held in: bfloat16 takes half the memory (default: float32)",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, add_source
+from kerasgen.cli.arguments import add_backend, add_source, add_weights
 from kerasgen.cli.generation_flags import add_setting
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import NEW_TOKENS
@@ -48,11 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write what each document costs to a .jsonl or .csv file (default: to none)",
     )
     add_backend(parser)
+    add_weights(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the figures."""
-    pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend)
+    pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend, weights=chosen.weights)
     if chosen.corpus is None and pipeline.corpus is None:
         raise ArgumentError(f"{chosen.source!r} brings no corpus of its own. Say which texts to score: `corpus`.")
     evaluation = pipeline.evaluate(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, add_source
+from kerasgen.cli.arguments import add_backend, add_source, add_weights
 from kerasgen.terminal import show
 
 NAME = "export"
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantize", metavar="KIND", help="how weights are stored, such as int8 (default: float32)")
     parser.add_argument("--overwrite", action="store_true", help="replace what the exporter wrote there before")
     add_backend(parser)
+    add_weights(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -39,6 +40,6 @@ def run(chosen: argparse.Namespace) -> int:
     target = chosen.path.expanduser()
     settings = {} if chosen.quantize is None else {"quantize": chosen.quantize}
     exporter = registry.choose(chosen.exporter, target, settings)  # what is wrong is said before a model is loaded
-    pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend)
+    pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend, weights=chosen.weights)
     show(pipeline.export(target, exporter=exporter, overwrite=chosen.overwrite))
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, verbosity
+from kerasgen.cli.arguments import add_backend, add_weights, verbosity
 from kerasgen.corpora.held_out_split import SAMPLES
 from kerasgen.corpora.splits import HELD_OUT
 from kerasgen.terminal import show
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a pipeline saved there before")
     add_backend(parser)
+    add_weights(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -78,6 +79,7 @@ def run(chosen: argparse.Namespace) -> int:
         max_documents=chosen.max_documents,
         sample=chosen.sample,
         backend=chosen.backend,
+        weights=chosen.weights,
     )
     pipeline.check_target(chosen.output, overwrite=chosen.overwrite)
     resume: Any = "auto" if chosen.resume is None else chosen.resume

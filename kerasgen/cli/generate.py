@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend
+from kerasgen.cli.arguments import add_backend, add_weights
 from kerasgen.cli.generation_flags import add_setting
 from kerasgen.errors import ArgumentError
 from kerasgen.samplers import resolving
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the one text piece by piece, as it comes (default: in a terminal)",
     )
     add_backend(parser)
+    add_weights(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -76,7 +77,7 @@ def run(chosen: argparse.Namespace) -> int:
         raise ArgumentError(_ONE_STREAM)
     if chosen.sampler is not None:
         resolving.resolve(chosen.sampler)  # before a model is loaded for it
-    writer = sources.open_writer(chosen.source, backend=chosen.backend)
+    writer = sources.open_writer(chosen.source, backend=chosen.backend, weights=chosen.weights)
     saved = writer.config
     if chosen.max_length is saved.max_length is chosen.max_new_tokens is saved.max_new_tokens is None:
         settings["max_new_tokens"] = _fitting(writer.space, prompts)

@@ -16,6 +16,7 @@ from kerasgen.files import staging, temporary
 if TYPE_CHECKING:
     from kerasgen.generation.config import GenerationConfig
     from kerasgen.generation.engine import TextSpace
+    from kerasgen.models.base import WeightsDtype
     from kerasgen.pipeline import Pipeline
 
 STANDARD_INPUT = "-"
@@ -33,7 +34,7 @@ def is_artefact(source: str) -> bool:
     return bool(Path(source).suffix and claimants(Path(source)))
 
 
-def open_pipeline(source: str, *, backend: str | None) -> Pipeline:
+def open_pipeline(source: str, *, backend: str | None, weights: WeightsDtype | None = None) -> Pipeline:
     """Return the saved pipeline, or one of the model, that the text stands for.
 
     Raises:
@@ -47,8 +48,8 @@ def open_pipeline(source: str, *, backend: str | None) -> Pipeline:
             f"{source!r} is an artefact, which only generates. Give the saved pipeline or the model that it came from."
         )
     if locations.look(source).kind == "pipeline":
-        return Pipeline.load(source, backend=backend)
-    return Pipeline(model=source, backend=backend)
+        return Pipeline.load(source, backend=backend, weights=weights)
+    return Pipeline(model=source, backend=backend, weights=weights)
 
 
 def read_text() -> str:
@@ -98,10 +99,11 @@ class PipelineWriter:
     Args:
         source: a saved pipeline or a model.
         backend: as `Pipeline` takes it.
+        weights: as `Pipeline` takes it.
     """
 
-    def __init__(self, source: str, *, backend: str | None) -> None:
-        self._pipeline = open_pipeline(source, backend=backend)
+    def __init__(self, source: str, *, backend: str | None, weights: WeightsDtype | None = None) -> None:
+        self._pipeline = open_pipeline(source, backend=backend, weights=weights)
 
     @property
     def sampler(self) -> Any:
@@ -186,15 +188,18 @@ class ArtefactWriter:
             )
 
 
-def open_writer(source: str, *, backend: str | None) -> PipelineWriter | ArtefactWriter:
+def open_writer(
+    source: str, *, backend: str | None, weights: WeightsDtype | None = None
+) -> PipelineWriter | ArtefactWriter:
     """Return a writer for the text that names a saved pipeline, a model or an artefact.
 
     Raises:
-        ArgumentError: a backend is asked for, and an artefact has a runtime of its own.
+        ArgumentError: a backend or a dtype of weights is asked for, and an artefact has its own.
         KerasgenError: it is none of them.
     """
     if not is_artefact(source):
-        return PipelineWriter(source, backend=backend)
-    if backend is not None:
-        raise ArgumentError(f"{source!r} is an artefact and runs without Keras. Leave `backend` out.")
+        return PipelineWriter(source, backend=backend, weights=weights)
+    for name, value in (("backend", backend), ("weights", weights)):
+        if value is not None:
+            raise ArgumentError(f"{source!r} is an artefact and runs without Keras. Leave `{name}` out.")
     return ArtefactWriter(source)

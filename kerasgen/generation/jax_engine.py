@@ -123,9 +123,10 @@ class JaxEngine:
         """Return the weights for steps of so many rows.
 
         On a CPU a product of one row reads a matrix faster along its rows than across them, if these are as short as
-        the output layer's (see the log): one row has that layer the other way round too.
+        the output layer's (see the log): one row has that layer the other way round too, unless it is bfloat16.
         """
-        if rows > 1 or jax.default_backend() != "cpu":
+        is_wide = output_kernel(self.decoder.config, self.weights).dtype == np.float32
+        if rows > 1 or jax.default_backend() != "cpu" or not is_wide:
             return self.weights
         row_kernel = self._row_kernel
         if row_kernel is None:

@@ -20,7 +20,8 @@ from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.models import described, gguf_loading
 from kerasgen.models.architectures import stored
 from kerasgen.models.architectures.keras_weights import Place
-from kerasgen.models.base import LanguageModel, computing_layers
+from kerasgen.models.base import LanguageModel, WeightsDtype, computing_layers
+from kerasgen.models.quantized_base import HALF, Held, half
 from kerasgen.tokens.base import Tokenizer
 
 
@@ -42,20 +43,43 @@ def config_of(model: LanguageModel) -> DecoderConfig:
     return config
 
 
-def engine_of_files(place: Path) -> JaxEngine | None:
-    """Return the engine of a preset or of a GGUF file, made without Keras, or None where the model must be loaded."""
+def engine_of_files(place: Path, weights_dtype: WeightsDtype | None = None) -> JaxEngine | None:
+    """Return the engine of a preset or of a GGUF file, made without Keras, or None where the model must be loaded.
+
+    Args:
+        place: of the files.
+        weights_dtype: that kernels and the table of token embeddings are held in; None for float32.
+    """
     decoder_parts: tuple[Tokenizer, DecoderConfig, Weights] | None
+    prepare = prepared_in_half if weights_dtype == HALF else jax_layout.prepare
     if place.is_dir():
-        decoder = stored.read(place, jax_layout.prepare)
+        decoder = stored.read(place, prepare)
         decoder_parts = None if decoder is None else (decoder.tokenizer, decoder.config, decoder.weights)
     else:
-        decoder_parts = gguf_loading.decoder(place, jax_layout.prepare)
+        decoder_parts = gguf_loading.decoder(place, prepare, in_half=weights_dtype == HALF)
     if decoder_parts is None:
         return None
     tokenizer, config, weights = decoder_parts
     fork_safety.begin(fork_safety.JAX)
     backend.keep_compiled(everything=True)
     return JaxEngine(tokenizer, config, weights)
+
+
+def prepared_in_half(weights: Weights) -> Weights:
+    """Return what `jax_layout.prepare` does of weights whose kernels and table of tokens are rounded to bfloat16."""
+
+    def rounded(part: Any) -> Any:
+        return {
+            name: half(array) if name in ("kernel", "tokens") and array.ndim == 2 else array
+            for name, array in part.items()
+        }
+
+    def layers() -> Iterator[Any]:
+        for layer in weights["layers"]:
+            yield {name: rounded(part) if isinstance(part, dict) else part for name, part in layer.items()}
+
+    around = {name: rounded(part) for name, part in weights.items() if name != "layers"}
+    return jax_layout.prepare(around | {"layers": layers()})
 
 
 class _Kept:
@@ -125,22 +149,23 @@ def _taken(model: LanguageModel) -> Weights:
     from kerasgen.models import deferred_weights
 
     config = config_of(model)
-    held: list[tuple[Place, Any]] = []
+    held: list[tuple[Place, Any, Any]] = []
     is_jax = keras.config.backend() == "jax"
 
     def take(places: Iterable[Place]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for place in places:
-            is_variable = isinstance(place.variable, keras.Variable) and len(place.variable.shape) > 1
-            if is_jax and is_variable and place.variable.dtype == "float32":
-                held.append((place, place.variable.value))
-            found |= place.read()
+            variable = place.variable.variable if isinstance(place.variable, Held) else place.variable
+            is_variable = isinstance(variable, keras.Variable) and len(variable.shape) > 1
+            if is_jax and is_variable and variable.dtype in ("float32", HALF):
+                held.append((place, variable, variable.value))
+            found |= place.read(as_held=True)
         return found
 
     def lend(restored: Callable[[str], Any]) -> None:
         while held:
-            place, value = held.pop()
-            deferred_weights.lend(place.variable, value, _joined(place, restored))
+            place, variable, value = held.pop()
+            deferred_weights.lend(variable, value, _joined(place, restored))
 
     def layers() -> Iterator[Any]:
         of_layers = (place for place in described.places_of(model) if place.names[0].startswith("layers."))
@@ -159,4 +184,8 @@ def _taken(model: LanguageModel) -> Weights:
 
 
 def _joined(place: Place, restored: Callable[[str], Any]) -> Callable[[], Any]:
-    return lambda: place.joined({name: restored(name) for name in place.names})
+    def make() -> Any:
+        joined = place.joined({name: restored(name) for name in place.names})
+        return place.variable.laid_out(joined) if isinstance(place.variable, Held) else joined
+
+    return make

@@ -13,6 +13,7 @@ from kerasgen.keywords import Checked
 from kerasgen.tokens.base import Tokenizer
 
 Precision: TypeAlias = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+WeightsDtype: TypeAlias = Literal["float32", "bfloat16"]
 CONTEXT_LENGTH = "max_position_embeddings"
 """In a model's metadata, the tokens that it was made for, where its positions have no limit of their own."""
 
@@ -126,6 +127,8 @@ class ModelSource(metaclass=Checked):
     @abstractmethod
     def load(self) -> LanguageModel:
         """Return the model with float32 weights and the policy float32, on the backend that Keras runs on.
+
+        Within `kerasgen.models.quantized_base.loading`, weights may be held in fewer bits.
 
         Raises:
             ModelUnavailableError: a hub or directory can't be reached; names what works offline.

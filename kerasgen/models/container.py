@@ -16,7 +16,7 @@ from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ModelError
-from kerasgen.models import packed
+from kerasgen.models import packed, quantized_base
 from kerasgen.models.architectures.keras_weights import Place
 from kerasgen.models.keras_decoder import KerasDecoder
 
@@ -167,7 +167,8 @@ class Container(keras.Model):  # type: ignore[misc]
         def array(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
             part, _, leaf = name.rpartition(".")
             found = parts[part].kernel if leaf == "kernel" else _variable(parts, name)
-            return np.array(ops.convert_to_numpy(found), dtype=np.float32).reshape(shape)
+            numbers = found if isinstance(found, quantized_base.Held) else ops.convert_to_numpy(found)
+            return np.array(numbers, dtype=np.float32).reshape(shape)
 
         return decoder_weights.build(self.config, array)
 
@@ -176,7 +177,7 @@ class Container(keras.Model):  # type: ignore[misc]
         parts = decoder_weights.flat(self.decoder.parts)
         for name, shape in decoder_weights.shapes(self.config).items():
             part, _, leaf = name.rpartition(".")
-            held = parts[part].kernel if leaf == "kernel" else _variable(parts, name)
+            held = quantized_base.attribute(parts[part], "kernel") if leaf == "kernel" else _variable(parts, name)
             yield Place((name,), (shape,), held, heads_first=False)
 
     def assign(self, weights: Weights) -> None:
@@ -201,7 +202,7 @@ class Container(keras.Model):  # type: ignore[misc]
 
 def _variable(parts: Mapping[str, Any], name: str) -> Any:
     if name in _TABLES:
-        return parts[name].embeddings
+        return quantized_base.attribute(parts[name], "embeddings")
     if name in parts:
         return parts[name]
     holder, _, leaf = name.rpartition(".")

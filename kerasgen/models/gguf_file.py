@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from ml_dtypes import bfloat16
 
 from kerasgen import limits
 from kerasgen.errors import MissingDependencyError, ModelFormatError
@@ -93,8 +94,12 @@ class GgufFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def read(self, name: str) -> npt.NDArray[np.float32]:
+    def read(self, name: str, *, in_half: bool = False) -> npt.NDArray[Any]:
         """Return a tensor as float32, rows first.
+
+        Args:
+            name: of the tensor.
+            in_half: return matrices in bfloat16, rounded a piece at a time so that no float32 is made of a whole one.
 
         Raises:
             ModelFormatError: there is none of this name, the file has been cut, or a number is not finite.
@@ -107,7 +112,7 @@ class GgufFile:
         raw = np.fromfile(self._file, np.uint8, tensor.size_bytes)
         if len(raw) != tensor.size_bytes:
             raise self._error(f"it ends within the tensor {name!r}")
-        numbers = _as_float32(raw, tensor)
+        numbers = _decoded_whole(raw, tensor, bfloat16 if in_half and len(tensor.shape) == 2 else np.float32)
         if not np.isfinite(numbers).all():
             raise self._error(f"the tensor {name!r} holds a number that is not finite")
         return numbers
@@ -239,10 +244,11 @@ def _size_bytes(name: str, shape: tuple[int, ...], number: int) -> tuple[str, in
     return kind.name, count // block * block_bytes
 
 
-def _as_float32(raw: npt.NDArray[np.uint8], tensor: StoredTensor) -> npt.NDArray[np.float32]:
-    if tensor.kind == "F32":
-        return raw.view(np.float32).reshape(tensor.shape)
-    numbers = np.empty(tensor.shape, np.float32)
+def _decoded_whole(raw: npt.NDArray[np.uint8], tensor: StoredTensor, dtype: Any) -> npt.NDArray[Any]:
+    plain = {"F32": np.float32, "BF16": bfloat16}.get(tensor.kind)
+    if plain is dtype:
+        return raw.view(dtype).reshape(tensor.shape)
+    numbers = np.empty(tensor.shape, dtype)
     rows = numbers.reshape(-1, tensor.shape[-1])
     stored = raw.reshape(len(rows), -1)
     step = max(1, _AT_ONCE // tensor.shape[-1])
@@ -252,8 +258,8 @@ def _as_float32(raw: npt.NDArray[np.uint8], tensor: StoredTensor) -> npt.NDArray
 
 
 def _decoded(stored: npt.NDArray[np.uint8], kind: str) -> npt.NDArray[Any]:
-    if kind == "F64":
-        return stored.view(np.float64)
+    if kind in ("F32", "F64"):
+        return stored.view(np.float32 if kind == "F32" else np.float64)
     gguf = _package()
     with np.errstate(all="ignore"):  # of a damaged file; what comes out is looked at
         decoded: npt.NDArray[np.float32] = gguf.quants.dequantize(stored, gguf.GGMLQuantizationType[kind])

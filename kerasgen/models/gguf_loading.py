@@ -14,7 +14,7 @@ from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import KerasgenError, ModelFormatError, TokenizerError
-from kerasgen.models import architectures
+from kerasgen.models import architectures, quantized_base
 from kerasgen.models.architectures import Architecture, gguf_settings, tensors
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.gguf_file import GgufFile
@@ -25,13 +25,14 @@ _SPLIT: Final = "split.count"
 _TYPE: Final = "general.type"
 _ARCHITECTURE: Final = "general.architecture"
 _TABLE: Final = "token_embd.weight"
+_POSITIONS: Final = "position_embd.weight"
 _TOLD: Final = ("name", "organization", "license", "license.link", "languages", "size_label", "finetune", "version")
 # Computed by a formula, or kept for shape's sake, in older files.
 _IGNORED: Final = re.compile(r"blk\.\d+\.(attn_rot_embd|rope_freqs)\.weight|rot_embd\.weight")
 
 
 def load(path: Path, *, source: str, metadata: Mapping[str, Any] | None = None) -> LanguageModel:
-    """Return the model in a GGUF file, with float32 weights and the file's tokenizer.
+    """Return the model in a GGUF file with its tokenizer, weights float32 or as `quantized_base.loading` says.
 
     Args:
         path: the path of the file.
@@ -53,7 +54,7 @@ def load(path: Path, *, source: str, metadata: Mapping[str, Any] | None = None) 
 
 
 def decoder(
-    path: Path, convert: Callable[[Weights], Weights] = decoder_weights.whole
+    path: Path, convert: Callable[[Weights], Weights] = decoder_weights.whole, *, in_half: bool = False
 ) -> tuple[Tokenizer, DecoderConfig, Weights] | None:
     """Return what a GGUF file holds without Keras, or None where it can't be read, which `load` tells.
 
@@ -61,6 +62,7 @@ def decoder(
         path: of the file.
         convert: what the weights, float32 NumPy arrays, become; it is given the layers one at a time, as it iterates
             over them.
+        in_half: whether matrices are given to it in bfloat16.
 
     Returns:
         The tokenizer, the decoder's description, and what its weights were converted to.
@@ -70,7 +72,7 @@ def decoder(
             architecture, config = described(file)
             tokenizer = _tokenizer(file, config)
             config, _ = _without_limit(config)
-            weights = tensors.read_in_turn(architecture, config, lambda name, shape: file.read(name), "gguf")
+            weights = tensors.read_in_turn(architecture, config, _taking(file, in_half=in_half), "gguf")
             return tokenizer, config, convert(weights)
     except (KerasgenError, ValueError, OSError):
         return None
@@ -166,7 +168,13 @@ def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, 
     quiet.load("keras_hub")
     from kerasgen.models import networks
 
-    return networks.build(architecture, config, lambda name, shape: file.read(name), "gguf", context_length=length)
+    in_half = quantized_base.loaded_as() == quantized_base.HALF
+    return networks.build(architecture, config, _taking(file, in_half=in_half), "gguf", context_length=length)
+
+
+def _taking(file: GgufFile, *, in_half: bool) -> tensors.Take:
+    """Return what takes a file's tensors; tables of positions stay float32, as little as they are."""
+    return lambda name, shape: file.read(name, in_half=in_half and name != _POSITIONS)
 
 
 def _tokenizer(file: GgufFile, config: DecoderConfig) -> Tokenizer:

@@ -47,8 +47,7 @@ def build(
         variables = container.variables_by_name()
         given = quantized_base.of_tensors(lambda: container.decoder)
         for name, numbers in _weights(architecture, config, take, kind):
-            deferred_weights.give(variables[name], numbers)
-            given(variables[name])
+            given(variables[name], numbers)
         return container
     assert architecture.backbone is not None
     length = {architecture.length_argument: context_length or _LONG} if architecture.length_argument else {}
@@ -62,8 +61,7 @@ def build(
         waiting[name] = numbers
         place = held[name]
         if all(each in waiting for each in place.names):
-            deferred_weights.give(place.variable, place.joined(waiting))
-            given(place.variable)
+            given(place.variable, place.joined(waiting))
             for each in place.names:
                 del waiting[each]
     for variable in backbone.variables:

@@ -1,7 +1,7 @@
-"""A frozen base in int8 or int4: codes take the place of the floats in Keras's layers, and adapters learn beside them.
+"""Big weights in fewer bits than float32: bfloat16, or codes in int8 or int4 beside which adapters learn.
 
 A layer becomes one of a class derived from its own, whose `kernel` is made of the codes whenever it is asked for, so
-that KerasHub's forward pass, kerasgen's and every reader of the weights see the same floats. Activations are not
+that KerasHub's forward pass, kerasgen's and every reader of the weights see the same float32. Activations are not
 rounded, as Keras's own `quantize` does, for gradients have to pass. Imports NumPy; Keras is there when a layer is.
 
 Source: Dettmers et al. 2023 (arXiv 2305.14314), QLoRA, whose four bits have levels of another spacing.
@@ -9,7 +9,7 @@ Source: Dettmers et al. 2023 (arXiv 2305.14314), QLoRA, whose four bits have lev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -20,16 +20,19 @@ import numpy.typing as npt
 
 from kerasgen.models import projections
 
-Scheme: TypeAlias = Literal["int8", "int4"]
+Scheme: TypeAlias = Literal["int8", "int4", "bfloat16"]
 SCHEMES: Final[tuple[str, ...]] = get_args(Scheme)
+HALF: Final = "bfloat16"
+"""The scheme that is no codes: each number is rounded to the nearest of bfloat16's, which has 8 bits of precision."""
 BLOCK: Final = 32
 """Inputs of an output that share a scale and a least value in int4. In int8 an output has one scale."""
 
 _ROLES = ("query", "key", "value", "output", "gate", "up", "down")
-_HALF: Final = np.float32(np.finfo(np.float16).max)
+_LARGEST: Final = np.float32(np.finfo(np.float16).max)
 _CHUNK: Final = 1 << 22  # numbers that are rounded at once, so that a table is not held thrice
 _CLASSES: dict[tuple[type, type], type] = {}
 _LOADING: ContextVar[Scheme | None] = ContextVar("quantized_loading", default=None)
+Array: TypeAlias = npt.NDArray[Any]
 
 
 class _Kernel:
@@ -57,21 +60,19 @@ class _Table:
     quantized: Scheme
     quantized_shape: tuple[int, ...]
     codes: Any
-    scales: Any
     reverse_codes: Any
-    reverse_scales: Any
 
     @property
     def embeddings(self) -> Any:
         """The floats that the codes stand for, `(rows, width)`."""
-        return _by_row(self.codes, self.scales)
+        return _by_row(self.codes, _scales(self))
 
     @property
     def reverse_embeddings(self) -> Any:
         """Those of the output side, `(width, rows)`."""
         from keras import ops
 
-        return ops.transpose(_by_row(self.reverse_codes, self.reverse_scales))
+        return ops.transpose(_by_row(self.reverse_codes, _scales(self, "reverse_scales")))
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         """Return the rows of these ids, of which alone floats are made; see Keras's `ReversibleEmbedding` for more."""
@@ -81,21 +82,78 @@ class _Table:
             return super().call(inputs, reverse=True)  # type: ignore[misc]
         layer: Any = self
         ids = ops.cast(inputs, "int32")
-        rows = ops.cast(ops.take(ops.convert_to_tensor(self.codes), ids, axis=0), "float32")
-        return ops.cast(rows * ops.take(ops.convert_to_tensor(self.scales), ids, axis=0), layer.compute_dtype)
+        scales = _scales(self)
+        taken = None if scales is None else ops.take(ops.convert_to_tensor(scales), ids, axis=0)
+        rows = _by_row(ops.take(ops.convert_to_tensor(self.codes), ids, axis=0), taken)
+        return ops.cast(rows, layer.compute_dtype)
 
     def _get_embeddings_with_merged_lora(self) -> tuple[Any, Any, Any]:
         return self.embeddings, None, None
 
 
+def _scales(layer: Any, name: str = "scales") -> Any:
+    """The scales of a table's rows, or None where its rows are bfloat16."""
+    return layer.__dict__.get(name)
+
+
 def _by_row(codes: Any, scales: Any) -> Any:
     from keras import ops
 
-    return ops.cast(ops.convert_to_tensor(codes), "float32") * ops.convert_to_tensor(scales)
+    floats = ops.cast(ops.convert_to_tensor(codes), "float32")
+    return floats if scales is None else floats * ops.convert_to_tensor(scales)
+
+
+class Held:
+    """A kernel or a table in bfloat16 without an adapter, in the place of a Keras variable; readers see float32.
+
+    Args:
+        layer: that holds it.
+        name: of the attribute, such as `kernel`.
+    """
+
+    def __init__(self, layer: Any, name: str) -> None:
+        self._layer, self._is_kernel, self._is_reverse = layer, name == "kernel", name == "reverse_embeddings"
+        self.variable = layer.__dict__["reverse_codes" if self._is_reverse else "codes"]
+        shape = tuple(layer.quantized_shape)
+        self.shape = shape[::-1] if self._is_reverse else shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return the numbers in the shape of the attribute, float32 unless asked otherwise."""
+        return np.asarray(self.numbers(), np.float32 if dtype is None else dtype)
+
+    def numbers(self) -> Array:
+        """Return the numbers as they are held, in the shape of the attribute; they may be a view."""
+        held = np.asarray(self.variable)
+        return (
+            projections.from_matrix(self._layer, held, np) if self._is_kernel else held.T if self._is_reverse else held
+        )
+
+    def laid_out(self, numbers: Array) -> Array:
+        """Return what the variable holds of numbers in the shape of the attribute; it may be a view."""
+        if self._is_kernel:
+            return half(projections.to_matrix(self._layer, numbers, np))
+        return half(numbers.T if self._is_reverse else numbers)
+
+    def assign(self, numbers: Array) -> None:
+        """Take other numbers, rounded."""
+        self.variable.assign(self.laid_out(numbers))
+
+
+def attribute(layer: Any, name: str) -> Any:
+    """Return an attribute of a layer: the Keras variable, the sum of it and an adapter, or a `Held`; None for none."""
+    names = ("kernel",) if isinstance(layer, _Kernel) else ("embeddings", "reverse_embeddings")
+    if not is_half(layer) or name not in names or getattr(layer, "lora_enabled", False):
+        return getattr(layer, name, None)
+    return Held(layer, name) if name != "reverse_embeddings" or "reverse_codes" in layer.__dict__ else None
+
+
+def is_half(layer: Any) -> bool:
+    """Return whether a layer holds bfloat16."""
+    return is_on(layer) and layer.quantized == HALF
 
 
 def is_on(layer: Any) -> bool:
-    """Return whether a layer holds codes of this module."""
+    """Return whether a layer holds codes of this module, or bfloat16."""
     return isinstance(layer, _Kernel | _Table)
 
 
@@ -140,6 +198,8 @@ def _variables(layer: Any) -> list[Any]:
 def _dequantized(scheme: Scheme, shape: tuple[int, int], held: tuple[Any, ...], dtype: Any) -> Any:
     from keras import ops
 
+    if scheme == HALF:
+        return ops.cast(held[0], dtype)
     if scheme == "int8":
         codes, scales = held
         return ops.cast(ops.cast(codes, "float32") * scales, dtype)
@@ -152,22 +212,34 @@ def _dequantized(scheme: Scheme, shape: tuple[int, int], held: tuple[Any, ...], 
     return ops.cast(ops.reshape(floats, (-1, columns))[:rows], dtype)
 
 
-def quantize(matrix: npt.NDArray[np.float32], scheme: Scheme) -> tuple[npt.NDArray[Any], ...]:
+def quantize(matrix: Array, scheme: Scheme) -> tuple[Array, ...]:
     """Return codes of a matrix and what belongs to them, the same on every machine.
 
     Args:
-        matrix: `(rows, columns)`, the inputs and outputs of a projection.
-        scheme: `"int8"` gives codes, int8 of the same shape, and scales, float32 `(1, columns)`; `"int4"` two codes to
-            a byte, uint8, those of the upper half of the (padded) rows in the lower four bits, and scales and least
-            values, float16 `(blocks, columns)`.
+        matrix: `(rows, columns)` of floats, the inputs and outputs of a projection.
+        scheme: `"bfloat16"` gives the numbers in bfloat16, a view where they are that already; `"int8"` codes, int8 of
+            the same shape, and scales, float32 `(1, columns)`; `"int4"` two codes to a byte, uint8, those of the upper
+            half of the (padded) rows in the lower four bits, and scales and least values, float16 `(blocks, columns)`.
     """
+    if scheme == HALF:
+        return (half(matrix),)
     rows, columns = matrix.shape
     step = max(1, _CHUNK // rows)
     chunks = [_of_columns(matrix[:, start : start + step], scheme) for start in range(0, columns, step)]
     return tuple(np.ascontiguousarray(np.concatenate(each, axis=1)) for each in zip(*chunks, strict=True))
 
 
-def _of_columns(matrix: npt.NDArray[np.float32], scheme: Scheme) -> tuple[npt.NDArray[Any], ...]:
+def half(array: Array) -> Array:
+    """Return numbers in bfloat16, rounded to the nearest, ties to even; the array itself where they are that already.
+
+    A number beyond bfloat16's largest, which only the last 2^-9 of float32's range holds, becomes infinite.
+    """
+    from ml_dtypes import bfloat16
+
+    return array.astype(bfloat16, copy=False)
+
+
+def _of_columns(matrix: Array, scheme: Scheme) -> tuple[Array, ...]:
     matrix = np.ascontiguousarray(matrix, np.float32)
     rows, columns = matrix.shape
     if scheme == "int8":
@@ -178,8 +250,8 @@ def _of_columns(matrix: npt.NDArray[np.float32], scheme: Scheme) -> tuple[npt.ND
     # The last row fills the last block: it changes neither the least nor the largest value of it.
     padded = np.pad(matrix, ((0, blocks * block - rows), (0, 0)), mode="edge").reshape(blocks, block, columns)
     least = padded.min(axis=1)
-    lowest = np.clip(least, -_HALF, _HALF).astype(np.float16)
-    scales = np.clip((padded.max(axis=1) - least) / np.float32(15), 0, _HALF).astype(np.float16)
+    lowest = np.clip(least, -_LARGEST, _LARGEST).astype(np.float16)
+    scales = np.clip((padded.max(axis=1) - least) / np.float32(15), 0, _LARGEST).astype(np.float16)
     steps = np.where(scales == 0, 1, scales).astype(np.float32)[:, None]
     levels = np.clip(np.rint((padded - lowest.astype(np.float32)[:, None]) / steps), 0, 15)
     upper, lower = np.split(levels.astype(np.uint8).reshape(-1, columns), 2)
@@ -202,29 +274,35 @@ def targets(decoder: Any, *, tokens: bool = True) -> Iterator[Any]:
 
 
 def hold(layers: Iterable[Any], scheme: Scheme) -> None:
-    """Let each of these layers hold codes, one after another; nothing happens to one that does already."""
+    """Let each of these layers hold codes, one after another; nothing happens to one that holds these already."""
     for layer in layers:
+        if is_on(layer) and layer.quantized != scheme:
+            release(layer)
         if not is_on(layer):
-            _hold(layer, scheme)
+            _hold(layer, scheme, {})
 
 
-def _hold(layer: Any, scheme: Scheme) -> None:
+def _hold(layer: Any, scheme: Scheme, given: Mapping[str, Array]) -> None:
+    """Let a layer hold codes of its floats, or of those that are given by the names of its variables."""
+
+    def floats(name: str) -> Array:
+        return given[name] if name in given else np.asarray(getattr(layer, name), np.float32)
+
     if hasattr(layer, "_kernel"):
         layer.__dict__["quantized_shape"] = tuple(layer._kernel.shape)
-        matrix = projections.to_matrix(layer, np.asarray(layer._kernel, np.float32), np)
-        codes = quantize(matrix, scheme)
-        del matrix
+        codes = quantize(projections.to_matrix(layer, floats("_kernel"), np), scheme)
         _replace(layer, "_kernel", zip(("codes", "scales", "lowest"), codes, strict=False))
         _become(layer, _Kernel, scheme)
         return
-    # Rows of a table are few bits of a whole model, and each is read alone: int8 in either scheme, a scale a row.
+    # Rows of a table are few bits of a whole model, and each is read alone: int8 in int4 too, a scale a row.
+    of_rows: Scheme = "int8" if scheme == "int4" else scheme
     layer.__dict__["quantized_shape"] = tuple(layer._embeddings.shape)
-    rows = quantize(np.asarray(layer._embeddings, np.float32).T, "int8")
-    _replace(layer, "_embeddings", zip(("codes", "scales"), (each.T for each in rows), strict=True))
+    rows = quantize(floats("_embeddings").T, of_rows)
+    _replace(layer, "_embeddings", zip(("codes", "scales"), (each.T for each in rows), strict=False))
     if layer.__dict__.get("reverse_embeddings") is not None:
-        outputs = quantize(np.asarray(layer.reverse_embeddings, np.float32), "int8")
+        outputs = quantize(floats("reverse_embeddings"), of_rows)
         names = ("reverse_codes", "reverse_scales")
-        _replace(layer, "reverse_embeddings", zip(names, (each.T for each in outputs), strict=True))
+        _replace(layer, "reverse_embeddings", zip(names, (each.T for each in outputs), strict=False))
     _become(layer, _Table, scheme)
 
 
@@ -235,11 +313,17 @@ def _replace(layer: Any, name: str, given: Iterable[tuple[str, Any]]) -> None:
     layer.__dict__[name] = None
     floats._value = None  # whoever still knows the variable must not keep its numbers alive
     layer._tracker.unlock()
+    from keras import ops
+
     for own, array in given:
-        settings = {"initializer": "zeros", "trainable": False, "autocast": False, "dtype": str(array.dtype)}
-        variable = layer.add_weight(name=f"{name.removeprefix('_')}_{own}", shape=array.shape, **settings)
-        variable.assign(np.ascontiguousarray(array))
-        layer.__dict__[own] = variable
+        begun = partial(ops.convert_to_tensor, np.ascontiguousarray(array))
+        settings = {"trainable": False, "autocast": False, "dtype": str(array.dtype)}
+        layer.__dict__[own] = layer.add_weight(
+            name=f"{name.removeprefix('_')}_{own}",
+            shape=array.shape,
+            initializer=lambda shape, dtype=None, begun=begun: begun(dtype=dtype),
+            **settings,
+        )
     layer._tracker.lock()
 
 
@@ -289,27 +373,40 @@ def loading(scheme: Scheme | None) -> Iterator[None]:
         _LOADING.reset(token)
 
 
-def of_tensors(decoder: Callable[[], Any]) -> Callable[[Any], None]:
-    """Return what takes each Keras variable that was given the numbers of a file, and holds codes if they are wanted.
+def loaded_as() -> Scheme | None:
+    """Return what `loading` says at present."""
+    return _LOADING.get()
+
+
+def of_tensors(decoder: Callable[[], Any]) -> Callable[[Any, Array], None]:
+    """Return what gives a Keras variable the numbers of a file, or lets its layer hold codes of them if asked for.
+
+    The variables wait for their numbers (`deferred_weights.deferred`). Those of a layer that holds codes never get any.
 
     Args:
         decoder: returns the `KerasDecoder` of the model that is built.
     """
+    from kerasgen.models import deferred_weights
+
     scheme = _LOADING.get()
     if scheme is None:
-        return lambda variable: None
-    owners: dict[int, tuple[Any, list[Any]]] = {}
+        return deferred_weights.give
+    owners: dict[int, tuple[Any, str, list[str]]] = {}
     for layer in targets(decoder()):
         names = ("_kernel",) if hasattr(layer, "_kernel") else ("_embeddings", "reverse_embeddings")
-        waited = [found for name in names if (found := layer.__dict__.get(name)) is not None]
-        owners |= {id(variable): (layer, waited) for variable in waited}
+        wanted = [name for name in names if layer.__dict__.get(name) is not None]
+        owners |= {id(getattr(layer, name)): (layer, name, wanted) for name in wanted}
+    waiting: dict[int, dict[str, Array]] = {}
 
-    def take(variable: Any) -> None:
+    def take(variable: Any, numbers: Array) -> None:
         if id(variable) not in owners:
+            deferred_weights.give(variable, numbers)
             return
-        layer, waited = owners[id(variable)]
-        if all(each._value is not None for each in waited):
-            waited.clear()
-            _hold(layer, scheme)
+        layer, name, wanted = owners[id(variable)]
+        numbers = half(numbers) if scheme == HALF else numbers
+        given = waiting.setdefault(id(layer), {})
+        given[name] = numbers.reshape(variable.shape)
+        if len(given) == len(wanted):
+            _hold(layer, scheme, waiting.pop(id(layer)))
 
     return take

@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.errors import ModelArgumentError, ModelFormatError
+from kerasgen.models import quantized_base
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.transformers_tensors import Tensors
 
@@ -60,11 +61,12 @@ def convert(architecture: Architecture, preset: str, settings: Mapping[str, Any]
         source.check_all_read(besides=architecture.transformers_ignored, later=wanted)
         from kerasgen.models import networks
 
+        as_stored = quantized_base.loaded_as() == quantized_base.HALF
         dropout, length = architecture.transformers_dropout, settings.get("max_position_embeddings")
         return networks.build(
             architecture,
             config,
-            lambda name, shape: source.take(name.removeprefix(prefixes[0]), shape),
+            lambda name, shape: source.take(name.removeprefix(prefixes[0]), shape, as_stored=as_stored),
             "transformers",
             context_length=length if isinstance(length, int) else None,
             **({"dropout": settings[dropout]} if dropout else {}),

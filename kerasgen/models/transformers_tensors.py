@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Container, Iterable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import numpy as np
+from ml_dtypes import bfloat16
 
 from kerasgen.errors import ModelFormatError
 
 SAFETENSORS_FILE = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
+_FLOATS: Final[Mapping[str, Any]] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": bfloat16}
+_OTHERS: Final = {"I8": "int8", "U8": "uint8", "I16": "int16", "I32": "int32", "U32": "uint32", "I64": "int64"}
+
+
+class _Stored(NamedTuple):
+    """Where a file holds a tensor: its type as safetensors names it, its shape, and the offset of its first byte."""
+
+    kind: str
+    shape: tuple[int, ...]
+    offset: int
 
 
 def weight_files(preset: str) -> list[str]:
@@ -30,8 +46,21 @@ def weight_files(preset: str) -> list[str]:
     return sorted(set(places.values()))
 
 
+def _header(file: BinaryIO) -> dict[str, _Stored]:
+    """Return where a safetensors file, which the library has looked through, holds its tensors, by their full names."""
+    size = int.from_bytes(file.read(8), "little")
+    content = json.loads(file.read(size))
+    content.pop("__metadata__", None)
+    return {
+        name: _Stored(about["dtype"], tuple(about["shape"]), 8 + size + about["data_offsets"][0])
+        for name, about in content.items()
+    }
+
+
 class Tensors(ExitStack):
     """The tensors of a preset's safetensors files by name, whatever prefix the whole model gave them.
+
+    They are read and not mapped: the pages of a map count as a second copy of the weights.
 
     Args:
         preset: a directory or hub address.
@@ -46,13 +75,12 @@ class Tensors(ExitStack):
         self, preset: str, *, prefixes: tuple[str, ...] = (), other_names: Mapping[str, str] | None = None
     ) -> None:
         super().__init__()
-        # safetensors returns bfloat16 to NumPy only once this package has taught NumPy the type.
-        import ml_dtypes  # noqa: F401
         from keras_hub.src.utils.preset_utils import check_file_exists, get_file
         from safetensors import SafetensorError, safe_open
 
         self._preset = preset
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, BinaryIO] = {}
+        self._stored: dict[str, _Stored] = {}
         self._names: dict[str, str] = {}
         self._read: set[str] = set()
         for name in weight_files(preset):
@@ -62,7 +90,11 @@ class Tensors(ExitStack):
                         f"The weights file {name!r} of {preset!r} is missing, which {SAFETENSORS_INDEX!r} names. "
                         "Download it."
                     )
-                file = self.enter_context(safe_open(get_file(preset, name), framework="np"))
+                path = get_file(preset, name)
+                with safe_open(path, framework="np"):  # which says what is wrong with a file
+                    pass
+                file = self.enter_context(Path(path).open("rb"))  # noqa: SIM115  (closed with the others)
+                stored = _header(file)
             except SafetensorError as cause:
                 self.close()
                 raise ModelFormatError(
@@ -72,7 +104,7 @@ class Tensors(ExitStack):
             except BaseException:
                 self.close()
                 raise
-            for full in file.keys():  # noqa: SIM118  (a handle, not a dictionary)
+            for full in stored:
                 short = next((full[len(p) :] for p in prefixes if full.startswith(p)), full)
                 part, _, leaf = short.rpartition(".")
                 short = f"{(other_names or {})[part]}.{leaf}" if part in (other_names or {}) else short
@@ -82,7 +114,7 @@ class Tensors(ExitStack):
                         f"The weights of {preset!r} hold {self._names[short]!r} and {full!r} (in {name!r}), which "
                         "would be one tensor. Save the model again."
                     )
-                self._files[short] = file
+                self._files[short], self._stored[short] = file, stored[full]
                 self._names[short] = full
 
     def __contains__(self, name: object) -> bool:
@@ -100,29 +132,41 @@ class Tensors(ExitStack):
                 f"The weights of {self._preset!r} have no tensor {name!r}. They begin with: {near or 'nothing'}."
             )
         self._read.add(name)
-        tensor = self._files[name].get_tensor(self._names[name])
-        if str(tensor.dtype) not in ("float16", "bfloat16", "float32", "float64"):
+        stored = self._stored[name]
+        if stored.kind not in _FLOATS:
+            kind = _OTHERS.get(stored.kind, stored.kind)
             raise ModelFormatError(
-                f"The tensor {self._names[name]!r} of {self._preset!r} is stored as {tensor.dtype}: its weights are "
+                f"The tensor {self._names[name]!r} of {self._preset!r} is stored as {kind}: its weights are "
                 "quantized, which is not read. Take the model in float16, bfloat16 or float32 that it was made from."
             )
-        return tensor
+        file = self._files[name]
+        file.seek(stored.offset)
+        numbers = np.fromfile(file, _FLOATS[stored.kind], math.prod(stored.shape))
+        if len(numbers) != math.prod(stored.shape):
+            raise ModelFormatError(
+                f"The weights of {self._preset!r} were cut while they were read, within {self._names[name]!r}. "
+                "Download them again."
+            )
+        return numbers.reshape(stored.shape)
 
-    def take(self, name: str, shape: tuple[int, ...]) -> Any:
+    def take(self, name: str, shape: tuple[int, ...], *, as_stored: bool = False) -> Any:
         """Return one tensor as float32.
+
+        Args:
+            name: of the tensor.
+            shape: that it must have.
+            as_stored: return float16 and bfloat16 as they are.
 
         Raises:
             ModelFormatError: as `get`, or it has another shape.
         """
-        import numpy as np
-
         tensor = self.get(name)
         if tuple(tensor.shape) != shape:
             raise ModelFormatError(
                 f"The tensor {self._names[name]!r} of {self._preset!r} has the shape {tuple(tensor.shape)}; its "
                 f"'config.json' asks for {shape}."
             )
-        return np.asarray(tensor, dtype=np.float32)
+        return tensor if as_stored and tensor.dtype.itemsize == 2 else tensor.astype(np.float32, copy=False)
 
     def check_tied(self, head: str, embeddings: Any) -> None:
         """Check that the output head, if there is one, repeats the embeddings, with which KerasHub predicts.
@@ -130,8 +174,6 @@ class Tensors(ExitStack):
         Raises:
             ModelFormatError: it doesn't.
         """
-        import numpy as np
-
         if head in self and not np.array_equal(self.take(head, embeddings.shape), embeddings):
             raise ModelFormatError(
                 f"The model {self._preset!r} has an output head of its own ({self._names[head]!r} is not its "

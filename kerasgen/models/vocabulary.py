@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.errors import ModelArgumentError, TokenArgumentError
-from kerasgen.models import architectures, described
+from kerasgen.models import architectures, described, forward, quantized_base
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
@@ -82,10 +82,16 @@ def adapt(model: LanguageModel, adapted: AdaptedVocabulary, *, record: Mapping[s
             f"The vocabulary of a {described.name_of(model)} with a {type(model.tokenizer).__name__} can't be "
             f"changed: {why_not(model)}. Use vocabulary='keep'."
         )
+    scheme = quantized_base.scheme_of(model.network)
+    for layer in model.network._flatten_layers():
+        if quantized_base.is_on(layer):
+            quantized_base.release(layer)
     if model.causal_lm is None:
         _adapt_container(model, adapted)
     else:
         _adapt_keras_hub(model, adapted)
+    if scheme is not None:
+        quantized_base.hold(quantized_base.targets(forward.decoder_of(model)), scheme)
     model.tokenizer = adapted.tokenizer
     if model.causal_lm is not None:
         attach_preprocessor(model)

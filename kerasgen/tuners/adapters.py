@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -113,7 +113,7 @@ def enable(model: LanguageModel, config: AdapterConfig, *, seed: int, trains_tok
         if carried is not None:
             merge(model)
         if config.form == "keras":
-            merge(model)  # the base too, for Keras's form needs floats
+            widen(model)  # for Keras's form needs floats
         hold(model, config.quantize, trains_tokens=trains_tokens)
         targets = lora_targets.layers(model, config.targets)
         for index, layer in enumerate(targets):
@@ -155,12 +155,15 @@ def hold(model: LanguageModel, scheme: Scheme | None, *, trains_tokens: bool = F
         TuneArgumentError: KerasHub has quantized the model, or nothing describes it.
     """
     present = quantized_base.scheme_of(model.network)
+    decoder = forward.decoder_of(model)
+    if trains_tokens and present is not None:
+        assert decoder is not None
+        _release([decoder.parts["embedding"]["tokens"]])
     if scheme is None or present == scheme:
         return
     check_base(model, scheme)
-    if current(model) is not None or present is not None:
+    if current(model) is not None:
         merge(model)
-    decoder = forward.decoder_of(model)
     quantized_base.hold(quantized_base.targets(decoder, tokens=not trains_tokens), scheme)
     if hasattr(model.network, "generate_function"):
         model.network.generate_function = None  # it was compiled with other variables
@@ -188,16 +191,23 @@ def check_base(model: LanguageModel, scheme: Scheme | None) -> None:
 
 
 def held(model: LanguageModel) -> dict[str, str]:
-    """Return what a report says of a base that is held as codes: empty for one of floats."""
+    """Return what a report says of a base that is not held as float32: empty for one that is."""
     scheme = quantized_base.scheme_of(model.network)
     if scheme is None:
         return {}
-    bytes_of = {"int8": 1, "uint8": 1, "float16": 2}
+    bytes_of = {"int8": 1, "uint8": 1, "float16": 2, "bfloat16": 2}
     sizes = ((prod(each.shape), bytes_of.get(each.dtype, 4)) for each in model.network.weights)
     stored, floats = sum(map(prod, sizes)), 4 * quantized_base.count_params(model.network)
+    is_half = scheme == quantized_base.HALF
+    asked = "the pipeline's weights=" if is_half else "the tuner's quantize="
+    merged = (
+        "those with an adapter become float32"
+        if is_half
+        else "a weight is what its code stands for and what the adapters add"
+    )
     return {
-        "base": f"the tuner's quantize= asks for it: {stored / 2**20:,.1f} MiB with the adapters, and "
-        f"{floats / 2**20:,.1f} MiB in float32; merged, a weight is what its code stands for and what the adapters add"
+        "base": f"{asked} asks for it: {stored / 2**20:,.1f} MiB with the adapters, and {floats / 2**20:,.1f} MiB in "
+        f"float32; merged, {merged}"
     }
 
 
@@ -240,7 +250,8 @@ def train_token_table(model: LanguageModel) -> None:
 def merge(model: LanguageModel) -> None:
     """Add each adapter into the weight beside it and take it off; a base held as codes becomes floats again.
 
-    Where there is neither, nothing happens. A float that was a code is the one that the code stands for.
+    Where there is neither, nothing happens. A float that was a code is the one that the code stands for. Of a base in
+    bfloat16, the weights that had an adapter become float32, so that nothing learned is rounded away; the others stay.
 
     Raises:
         TuneArgumentError: the weights beside them are quantized by Keras.
@@ -269,10 +280,25 @@ def merge(model: LanguageModel) -> None:
             quantized_base.release(layer, merged)
         else:
             layer._kernel.assign(merged)
-    for layer in lora_targets.all_layers(model):
+    _release(layer for layer in lora_targets.all_layers(model) if not quantized_base.is_half(layer))
+    _thaw(model)
+
+
+def widen(model: LanguageModel) -> None:
+    """Merge the model's adapters, and let every weight be float32, those that were held in bfloat16 too.
+
+    Raises:
+        TuneArgumentError: as `merge`.
+    """
+    merge(model)
+    _release(lora_targets.all_layers(model))
+    _thaw(model)
+
+
+def _release(layers: Iterable[Any]) -> None:
+    for layer in layers:
         if quantized_base.is_on(layer):
             quantized_base.release(layer)
-    _thaw(model)
 
 
 def current(model: LanguageModel) -> AdapterConfig | None:
@@ -298,7 +324,7 @@ def digest_of_others(model: LanguageModel) -> str:
     digest = hashlib.blake2b()
     for variable in model.network.weights:
         if id(variable) not in thin and not variable.path.endswith("seed_generator_state"):
-            digest.update(np.ascontiguousarray(variable).data)
+            digest.update(np.ascontiguousarray(variable).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

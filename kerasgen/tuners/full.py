@@ -19,7 +19,8 @@ class FullTuner(GradientTuner):
     def tune_job(self, job: TuneJob) -> TuneReport:
         """Tune every weight in place; see `FineTuner.tune`.
 
-        Adapters that the model carries are merged first, and a base that is held as codes becomes floats again.
+        Adapters that the model carries are merged first, and weights that are held as codes or in bfloat16 become
+        float32: a step is often smaller than what bfloat16 can add to a weight.
         Layers that a person froze in a model that they handed over stay frozen.
         """
         from kerasgen.models import quantized_base
@@ -30,7 +31,7 @@ class FullTuner(GradientTuner):
 
         def unfreeze() -> None:
             if adapters.current(model) is not None or quantized_base.scheme_of(model.network) is not None:
-                adapters.merge(model)
+                adapters.widen(model)
             elif not is_live(model):
                 model.network.trainable = True
             if not model.network.trainable_weights:

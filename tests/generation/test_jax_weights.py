@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 from contained import Contained
 from tiny import tiny_gpt2
-from toys import smallest_llama
+from toys import encode, smallest_llama, texts
 
+import kerasgen as kg
 from kerasgen.generation import engine_registry, generate_ids
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.sampling import Greedy
+from kerasgen.tuners import adapters
 
 pytestmark = pytest.mark.numerical
 
@@ -65,3 +70,31 @@ def test_a_value_asked_for_while_a_graph_is_traced_is_no_tracer() -> None:
     total = jax.jit(lambda x: x + variable.value.sum())(0.0)
     np.testing.assert_allclose(total, numbers.sum(), rtol=1e-4)
     np.testing.assert_array_equal(np.array(variable), numbers)
+
+
+def _tuned(name: str, model: LanguageModel, folder: Path) -> tuple[kg.TuneReport, list[int]]:
+    settings: dict[str, Any] = {"max_steps": 4, "batch_size": 4, "sequence_length": 32, "precision": "float32"}
+    tuner = kg.FullTuner(**settings) if name == "full" else kg.LoraTuner(targets=("all",), rank=2, **settings)
+    report = tuner.tune(model, encode(model.tokenizer, texts(20)), seed=1, directory=folder, verbose=0)
+    return report, generated(model)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("tuner", ["full", "lora"])
+def test_a_model_that_has_written_is_tuned_as_one_that_has_not(tuner: str, tmp_path: Path) -> None:
+    """And what it learned is what it writes with then, adapters merged or not, its weights once in memory again."""
+    written, fresh = smallest_llama(), smallest_llama()
+    generated(written)
+    assert all(lent(written))
+    report, ids = _tuned(tuner, written, tmp_path / "written")
+    if tuner == "full":
+        assert all(lent(written))
+    beside, wanted = _tuned(tuner, fresh, tmp_path / "fresh")
+    assert report.losses == beside.losses
+    assert ids == wanted
+    for one, other in zip(written.network.weights, fresh.network.weights, strict=True):
+        np.testing.assert_array_equal(np.array(one), np.array(other), err_msg=one.path)
+    if tuner == "lora":
+        adapters.merge(written)
+        assert generated(written) == wanted
+        assert all(lent(written))

@@ -17,7 +17,7 @@ from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ModelArgumentError, ModelError
-from kerasgen.models import architectures
+from kerasgen.models import architectures, quantized_base
 from kerasgen.models.architectures.base import Architecture
 
 # The last level of a weight's name, and what Keras's and KerasHub's layers call it.
@@ -115,7 +115,8 @@ class Place:
         names: full, of the weights; several are queries, keys and values, head by head, or an expert's gate and its
             other factor.
         shapes: of the weights.
-        variable: of Keras; of a kernel with an adapter, the sum of both, which is no variable.
+        variable: of Keras; of a kernel with an adapter, the sum of both, which is no variable; or a
+            `quantized_base.Held`.
         heads_first: whether a kernel is `(heads, width, size)`.
         in_turn: whether the columns of several weights stand in turn.
     """
@@ -126,9 +127,14 @@ class Place:
     heads_first: bool
     in_turn: bool = False
 
-    def read(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return copies of the weights, float32, by their full names."""
-        array = np.array(self.variable, dtype=np.float32)
+    def read(self, *, as_held: bool = False) -> dict[str, npt.NDArray[Any]]:
+        """Return copies of the weights by their full names.
+
+        Args:
+            as_held: those that are held in bfloat16 in that type; everything else is float32.
+        """
+        is_held = as_held and isinstance(self.variable, quantized_base.Held)
+        array = np.array(self.variable.numbers() if is_held else self.variable, dtype=None if is_held else np.float32)
         if len(self.names) > 1:
             count = len(self.names)
             parts = [array[..., n::count] for n in range(count)] if self.in_turn else np.split(array, count, axis=-1)
@@ -137,14 +143,14 @@ class Place:
         every = zip(self.names, self.shapes, parts, strict=True)
         return {name: part.reshape(shape) for name, shape, part in every}
 
-    def joined(self, given: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+    def joined(self, given: Mapping[str, Any]) -> npt.NDArray[Any]:
         """Return what the variable holds of weights by their full names; it may be a view."""
         shape = tuple(self.variable.shape)
         if len(self.names) > 1:
             part_shape = (*shape[:-1], shape[-1] // len(self.names))
             parts = [given[name].reshape(part_shape) for name in self.names]
             return np.stack(parts, axis=-1).reshape(shape) if self.in_turn else np.concatenate(parts, axis=-1)
-        array: npt.NDArray[np.float32] = given[self.names[0]]
+        array: npt.NDArray[Any] = given[self.names[0]]
         if self.heads_first:
             heads, width, size = shape
             return array.reshape(width, heads, size).swapaxes(0, 1)
@@ -170,7 +176,8 @@ def places(architecture: Architecture, backbone: Any) -> Iterator[Place]:
     for (number, path, leaf), names in together.items():
         keras_layer = _held(path, backbone.transformer_layers[int(number)] if number else backbone)
         attributes = _ATTRIBUTES.get(leaf, ())  # of sinks none: they are a variable
-        variable = next((found for each in attributes if (found := getattr(keras_layer, each, None)) is not None), None)
+        held = (quantized_base.attribute(keras_layer, each) for each in attributes)
+        variable = next((found for found in held if found is not None), None)
         variable = keras_layer if variable is None else variable
         is_first = architecture.heads_first and leaf == "kernel" and names[0].split(".")[-2] in _HEADS
         in_turn = architecture.keras_gate_in_turn and len(names) > 1
