@@ -91,6 +91,12 @@ def _check_share(what: str, config: Mapping[str, Any], known: ConfigRules) -> No
 
 
 def _check(what: str, key: str, value: Any, known: ConfigRules) -> None:
+    if key == "quantization_config" and value is not None:
+        method = value.get("quant_method", "a method that it does not name") if isinstance(value, Mapping) else value
+        raise ModelFormatError(
+            f"{what} has weights that are quantized by {method} (its 'quantization_config'), which are not read. Take "
+            "the model that it was made from, in bfloat16, float16 or float32, or a GGUF file of it."
+        )
     allowed = known.fixed.get(key, FIXED.get(key))
     if allowed is not None:
         if value not in allowed:
