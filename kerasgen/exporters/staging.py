@@ -13,6 +13,7 @@ from kerasgen import fork_safety
 from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.registry import check_ending
 from kerasgen.files import staging
+from kerasgen.models.base import BASE_MODEL
 from kerasgen.runtime import metadata
 
 _MARKDOWN_FILE = "REPORT.md"
@@ -151,7 +152,12 @@ def files(path: Path) -> dict[str, int]:
 
 def _markdown(name: str, report: Mapping[str, Any]) -> str:
     lines = [f"# {name}", "", "| what | value |", "|---|---|"]
+    base = report.get(BASE_MODEL) or {}
+    notices = base.get("notices") or {}
+    report = {**report, **({BASE_MODEL: {**base, "notices": sorted(notices)}} if notices else {})}
     lines += [f"| {key} | {value} |" for key, value in _flat("", report)]
+    for title, text in notices.items():
+        lines += ["", f"## {title}", "", *(f"    {line}".rstrip() for line in text.splitlines())]
     return "\n".join(lines) + "\n"
 
 

@@ -26,7 +26,8 @@ _TYPE: Final = "general.type"
 _ARCHITECTURE: Final = "general.architecture"
 _TABLE: Final = "token_embd.weight"
 _POSITIONS: Final = "position_embd.weight"
-_TOLD: Final = ("name", "organization", "license", "license.link", "languages", "size_label", "finetune", "version")
+_LICENSE: Final = ("license", "license.name", "license.link")
+_TOLD: Final = ("name", "organization", *_LICENSE, "languages", "size_label", "finetune", "version")
 # Computed by a formula, or kept for shape's sake, in older files.
 _IGNORED: Final = re.compile(r"blk\.\d+\.(attn_rot_embd|rope_freqs)\.weight|rot_embd\.weight")
 

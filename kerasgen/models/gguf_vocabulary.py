@@ -7,58 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from kerasgen.errors import ExportArgumentError, ModelFormatError
-from kerasgen.models.base import LanguageModel
-from kerasgen.models.hub_tokenizer import KerasHubTokenizer
+from kerasgen.errors import ModelFormatError
+from kerasgen.models.gguf_tokenizers import pre_tokenizer_name
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.pretokenization import GPT2, GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, Pretokenization
+from kerasgen.tokens.json_codec import SPACE
 from kerasgen.tokens.pretrained import PretrainedTokenizer
-from kerasgen.tokens.sentencepiece_codec import NORMAL, SentencePieceCodec
+from kerasgen.tokens.sentencepiece_codec import NORMAL, USER_DEFINED, SentencePieceCodec
 
 PREFIX: Final = "tokenizer.ggml."
-
-# llama.cpp's name of each way to cut a text; those of one regular expression differ in whether it ignores merges.
-_PRE: Final[Mapping[Pretokenization, str]] = {
-    GPT2: "gpt-2",
-    Pretokenization(GPT2_PATTERN, single_digits=True): "smollm",
-    Pretokenization(single_digits=True): "smollm",
-    Pretokenization(LLAMA3_PATTERN, ignore_merges=True): "llama-bpe",
-    Pretokenization(LLAMA3_PATTERN): "dbrx",
-    Pretokenization(QWEN2_PATTERN): "qwen2",
-}
-
-
-def pre_tokenizer_name(tokenizer: ByteLevelBPE) -> str | None:
-    """Return llama.cpp's name of a tokenizer's pre-tokenization, or None where it has none."""
-    return _PRE.get(tokenizer.pretokenization)
-
-
-def written(model: LanguageModel) -> ByteLevelBPE | PretrainedTokenizer:
-    """Return a model's tokenizer where llama.cpp has one of the same ids.
-
-    Raises:
-        ExportArgumentError: it has none.
-    """
-    tokenizer = model.tokenizer
-    if isinstance(tokenizer, KerasHubTokenizer):
-        tokenizer = tokenizer.as_byte_level() or tokenizer.as_pretrained()
-    if isinstance(tokenizer, ByteLevelBPE):
-        if pre_tokenizer_name(tokenizer) is None:
-            raise ExportArgumentError(
-                f"llama.cpp has no name for how this tokenizer cuts a text. Received: {tokenizer.pretokenization}. The "
-                "exporter 'transformers' writes it."
-            )
-        return tokenizer
-    codec = tokenizer.codec if isinstance(tokenizer, PretrainedTokenizer) else None
-    is_plain = isinstance(codec, SentencePieceCodec) and codec.is_plain_bpe and not codec.further
-    if isinstance(tokenizer, PretrainedTokenizer) and is_plain:
-        return tokenizer
-    raise ExportArgumentError(
-        "The exporter 'gguf' writes tokenizers that llama.cpp has: byte-level BPE of one cut, and SentencePiece models "
-        f"of the kind BPE that leave a text as it is. Received: {tokenizer!r}. The exporter 'transformers' writes what "
-        "a tokenizer.json holds."
-    )
 
 
 @dataclass(frozen=True)
@@ -84,16 +41,18 @@ class GgufVocabulary:
         """Return the fields of a file with this tokenizer; ids without a token are marked unused.
 
         Args:
-            tokenizer: one that `written` returned.
+            tokenizer: one that `gguf_tokenizers.of` returned.
         """
         from gguf import TokenType
 
         by_id = {token_id: token for token, token_id in tokenizer.vocabulary.items()}
         special = set(tokenizer.special_tokens.values())
+        added = {token.content for token in tokenizer.added_tokens}
         tokens, types = [], []
         for token_id in range(tokenizer.vocabulary_size):
             tokens.append(by_id.get(token_id) or _unused(token_id, tokenizer.vocabulary))
-            kind = TokenType.CONTROL if token_id in special else TokenType.NORMAL
+            usual = TokenType.USER_DEFINED if tokens[-1] in added else TokenType.NORMAL
+            kind = TokenType.CONTROL if token_id in special else usual
             types.append(int(kind if token_id in by_id else TokenType.UNUSED))
         starts = tokenizer.start_token_id is not None
         settings: dict[str, Any] = {
@@ -112,6 +71,13 @@ class GgufVocabulary:
         known = codec.kinds()
         types = [TokenType.CONTROL if n in special and known[n] == NORMAL else known[n] for n in range(len(tokens))]
         types = list(map(int, types))
+        # llama.cpp looks for user-defined pieces before it writes a space as "▁".
+        spelled = [
+            token.replace(SPACE, " ") if kind == USER_DEFINED else token
+            for token, kind in zip(tokens, types, strict=True)
+        ]
+        if len(set(spelled)) == len(spelled):
+            tokens = spelled
         settings |= {"model": "llama", "pre": "default", "add_space_prefix": codec.strips_first_space}
         return cls(tokens, types, [], settings, codec.scores(len(tokens)))
 

@@ -26,13 +26,14 @@ from kerasgen.models import (
     architectures,
     container_files,
     integrity,
+    licences,
     preset_files,
     preset_names,
     preset_tokenizers,
     transformers_format,
 )
 from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_path
-from kerasgen.models.base import CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -198,6 +199,9 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
             tokenizer = _transformers_tokenizer(preset, causal_lm, config)
             template = transformers_tokenizers.chat_template(preset)
             metadata = metadata if template is None else {CHAT_TEMPLATE: template, **metadata}
+    about = licences.read(lambda name: _file(preset, name))
+    if about and BASE_MODEL not in metadata:
+        metadata = {**metadata, BASE_MODEL: about}
     rows = causal_lm.backbone.vocabulary_size if container is None else container.config.vocabulary_size
     if tokenizer.vocabulary_size > rows:
         raise ModelFormatError(
@@ -211,6 +215,13 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
     if causal_lm is not None:
         attach_preprocessor(model)
     return model
+
+
+def _file(preset: str, name: str) -> Path | None:
+    """Return the path of a file of a local or remote preset, or None where it has none."""
+    from keras_hub.src.utils.preset_utils import get_file
+
+    return Path(get_file(preset, name)) if transformers_format.has_file(preset, name) else None
 
 
 def _of_transformers(preset: str, config: Mapping[str, Any]) -> tuple[Any, Any, str]:

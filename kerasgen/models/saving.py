@@ -17,7 +17,7 @@ import numpy as np
 
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import presence, staging
-from kerasgen.models import architectures, container_files, hdf5_file, integrity, preset_tokenizers
+from kerasgen.models import architectures, container_files, hdf5_file, integrity, licences, preset_tokenizers
 from kerasgen.models.base import KEPT, LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import preprocessor_of
@@ -77,6 +77,7 @@ def save_preset(
             new = stage / target.name
             new.mkdir()
             _write(model, preprocessor, new, dtype)
+            licences.write(model.metadata, new)
             integrity.record(new, {key: model.metadata[key] for key in KEPT if key in model.metadata})
             _check_target(target, overwrite)  # writing took a while, in which something may have come there
             staging.place(stage, target)

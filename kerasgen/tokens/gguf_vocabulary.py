@@ -11,7 +11,7 @@ from kerasgen.errors import ModelFormatError, TokenArgumentError
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.json_codec import JsonCodec
+from kerasgen.tokens.json_codec import SPACE, JsonCodec
 from kerasgen.tokens.pretokenization import GPT2, GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, Pretokenization
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.sentencepiece_codec import (
@@ -186,6 +186,10 @@ def _sentencepiece(
     kinds = [UNKNOWN if n == unknown else kind if kind != UNKNOWN else CONTROL for n, kind in enumerate(types)]
     if BYTE in kinds and kinds.count(BYTE) != 256:
         raise ModelFormatError(f"The GGUF file's vocabulary has {kinds.count(BYTE)} pieces for the 256 bytes.")
-    proto = model_proto(tokens, scores, kinds, unknown_id=unknown, add_dummy_prefix=prefix)
+    # llama.cpp looks for user-defined pieces before it writes a space as "▁".
+    pieces = [
+        token.replace(" ", SPACE) if kind == USER_DEFINED else token for token, kind in zip(tokens, kinds, strict=True)
+    ]
+    proto = model_proto(pieces, scores, kinds, unknown_id=unknown, add_dummy_prefix=prefix)
     codec = SentencePieceCodec(proto, Path("tokenizer.model"), prefix_after_special=True)
     return PretrainedTokenizer(codec, end_tokens=ends, **settings)

@@ -159,7 +159,12 @@ class JsonBpe(_JsonVocabulary):
         """Return the codec that merges these pairs too, after everything else."""
         named = {(self.names[left], self.names[right]): (left, right) for left, right, _ in pairs}
         new = {left + right: ids for (left, right), ids in named.items()}
-        return self._with(new, [*self.pairs, *named])
+        if self.codec.is_byte_level:
+            return self._with(new, [*self.pairs, *named])
+        # As SentencePiece merges by pieces: whichever two make one.
+        known = self.ids.keys() | new.keys()
+        cuts = [(piece[:at], piece[at:]) for piece in new for at in range(1, len(piece))]
+        return self._with(new, [*self.pairs, *(pair for pair in cuts if known >= set(pair))])
 
     def _with(
         self, new: Mapping[str, tuple[int, ...]], pairs: Iterable[tuple[str, str]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from kerasgen.exporters.gguf.dtypes import BLOCK, DTYPES, IN_BLOCKS
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
 
+_LOG = logging.getLogger(__name__)
 _WRITE = "write the file"
 _WITH_SEARCH = re.compile(r"I?Q\d_(K|XS|XXS|S|M|NL)", re.IGNORECASE)
 
@@ -69,13 +71,14 @@ class GgufExporter(Exporter):
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import decoder_of, require_held, text_length
         from kerasgen.files import digests
+        from kerasgen.models import gguf_tokenizers, licences
         from kerasgen.models.architectures import gguf_settings
         from kerasgen.models.described import config_of, weights_of
-        from kerasgen.models.gguf_vocabulary import written
 
-        architecture, tokenizer = decoder_of(model, "gguf"), written(model)
+        architecture, written = decoder_of(model, "gguf"), gguf_tokenizers.of(model.tokenizer)
+        tokenizer = written.tokenizer
         # llama.cpp ends a text at two of them.
-        require_held(tokenizer, "gguf", added_tokens=False, end_tokens=len(tokenizer.end_token_ids) <= 2)
+        require_held(tokenizer, "gguf", added_tokens=True, end_tokens=len(tokenizer.end_token_ids) <= 2)
         config = config_of(model)
         assert config is not None
         if architecture.gguf is None:
@@ -84,6 +87,8 @@ class GgufExporter(Exporter):
             else:
                 why = f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one"
             raise ExportArgumentError(f"{why}. The exporter 'transformers' writes it.")
+        for difference in written.differences:
+            _LOG.warning("%s.", difference)
         model = replace(model, tokenizer=tokenizer)
         inner = config.feedforward.intermediate_dim
         widths = {
@@ -131,6 +136,8 @@ class GgufExporter(Exporter):
                 most_divergence=self.most_divergence,
             )
             about = {
+                **({"tokenizer_differences": list(written.differences)} if written.differences else {}),
+                **licences.said(model),
                 "dtype": self.dtype,
                 "architecture": architecture.gguf,
                 "max_tokens": longest,

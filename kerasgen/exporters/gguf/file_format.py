@@ -93,7 +93,9 @@ def write(
 
 def _origin(base: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata about the weights that a model was tuned from, whose licence holds for it too."""
-    fields = {f"general.{key}": base[key] for key in ("license", "license.link", "languages") if base.get(key)}
+    fields = {
+        f"general.{key}": base[key] for key in ("license", "license.name", "license.link", "languages") if base.get(key)
+    }
     if base.get("name"):
         fields["general.base_model.0.name"] = base["name"]
     if base.get("organization"):

@@ -72,6 +72,7 @@ class LiteRtLmExporter(Exporter):
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.validation import file_tokenizer, require_held
         from kerasgen.files import digests
+        from kerasgen.models import licences
         from kerasgen.runtime import metadata
 
         tokenizer = file_tokenizer(model, "litertlm")
@@ -102,6 +103,7 @@ class LiteRtLmExporter(Exporter):
                     own.write_bytes(tokenizer.codec.content())
                 bundle.write(inner.path, own, about, stage)
                 report: dict[str, Any] = {
+                    **licences.said(model),
                     "quantize": self.quantize,
                     "max_tokens": about["max_tokens"],
                     "bundle_bytes": stage.stat().st_size,

@@ -51,7 +51,7 @@ class PresetExporter(Exporter):
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
         from kerasgen.exporters.validation import require_held, require_plain
-        from kerasgen.models import architectures, preset_tokenizers
+        from kerasgen.models import architectures, licences, preset_tokenizers
         from kerasgen.models.saving import save_preset
         from kerasgen.tokens.bpe import ByteLevelBPE
         from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -87,7 +87,9 @@ class PresetExporter(Exporter):
                 raise ExportArgumentError(str(cause)) from cause
             except ModelError as cause:
                 raise ExportError(f"{cause} Nothing was kept.") from cause
-            report = write_report(stage, {"dtype": self.dtype, "parity": figures}, exporter="preset")
+            report = write_report(
+                stage, {"dtype": self.dtype, **licences.said(model), "parity": figures}, exporter="preset"
+            )
         return Artefact(path=path, exporter="preset", report=report)
 
     def _prove(self, model: LanguageModel, directory: Path) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class SavedModelExporter(Exporter):
         from kerasgen.exporters.parity.ids import prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report
         from kerasgen.exporters.validation import held_in_graph, require_held, require_plain
+        from kerasgen.models import licences
         from kerasgen.models.described import config_of, weights_of
         from kerasgen.runtime import metadata
 
@@ -128,6 +129,7 @@ class SavedModelExporter(Exporter):
             "max_sequence_length": longest,
             "tokenizer": None if held is None else metadata.tokenizer_settings(held),
             "token_ids": metadata.token_ids(tokenizer),
+            **licences.said(model),
         }
         with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
@@ -138,6 +140,7 @@ class SavedModelExporter(Exporter):
                 about["signatures"] = self._save(config, weights_of(model), tokenizer, longest, stage)
             if held is not None:
                 metadata.tokenizer_path(stage).write_text(held.to_tokenizer_json(), encoding="utf-8")
+            licences.write(model.metadata, stage, card=False)
             write_report(stage, about, exporter="saved_model")
             about["parity"] = prove_ids(
                 model,

@@ -74,6 +74,7 @@ class TransformersExporter(Exporter):
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
         from kerasgen.exporters.validation import decoder_of, json_tokenizer, text_length
+        from kerasgen.models import licences
         from kerasgen.models.architectures import tensors
         from kerasgen.models.base import CHAT_TEMPLATE
         from kerasgen.models.described import config_of, weights_of
@@ -110,10 +111,12 @@ class TransformersExporter(Exporter):
             write_tokenizer(tokenizer, stage, length=positions, chat_template=model.metadata.get(CHAT_TEMPLATE))
             weights = weights_of(model)
             self._write_weights(tensors.write(architecture, described, weights, "transformers"), stage)
+            licences.write(model.metadata, stage, library_name="transformers", pipeline_tag="text-generation")
             figures = self._prove(model, stage, tokenizer, min(positions, _LONGEST))
+            about = {"dtype": self.dtype, "architecture": config["architectures"][0], **licences.said(model)}
             report = write_report(
                 stage,
-                {"dtype": self.dtype, "architecture": config["architectures"][0], "parity": figures},
+                {**about, "parity": figures},
                 exporter="transformers",
             )
         return Artefact(path=path, exporter="transformers", report=report)
