@@ -70,6 +70,7 @@ def test_a_pipeline_keeps_it(tmp_path: Path) -> None:
     assert again.model.metadata[BASE_MODEL]["notices"] == NOTICES
 
 
+@pytest.mark.slow
 def test_a_transformers_directory_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kerasgen.exporters.transformers.exporter._prove_in_transformers", lambda *_: None)
     model = Hub(str(written(tmp_path / "first"))).load()
@@ -84,6 +85,7 @@ def test_a_transformers_directory_says_it(tmp_path: Path, monkeypatch: pytest.Mo
     assert again.metadata[BASE_MODEL] == model.metadata[BASE_MODEL]
 
 
+@pytest.mark.slow
 def test_a_gguf_file_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gguf = pytest.importorskip("gguf")
     monkeypatch.setattr("kerasgen.exporters.gguf.proof.runs_llama_cpp", lambda: False)
