@@ -79,9 +79,14 @@ def engine_of(assistant: Any, space: TextSpace) -> DraftingEngine:
         space: the text space of the model that it helps.
 
     Raises:
-        GenerateArgumentError: its vocabulary is another one, or JAX doesn't decode it.
+        GenerateArgumentError: it is no model, its vocabulary is another one, or JAX doesn't decode it.
     """
     model = located(assistant)
+    if not isinstance(model, LanguageModel) and not hasattr(model, "open"):
+        raise GenerateArgumentError(
+            "`assistant_model` must be a Pipeline, a LanguageModel, or an address that Pipeline(model=…) takes. "
+            f"Received: {assistant!r:.80}."
+        )
     _check_vocabulary(space.tokenizer, model.tokenizer)
     engine = engine_registry.resolve(model)
     if not isinstance(engine, DraftingEngine):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import numbers
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,12 +142,17 @@ class GenerationConfig(metaclass=Checked):
                     f"num_assistant_tokens={self.num_assistant_tokens} without an assistant_model."
                 )
             return
+        if isinstance(assistant, os.PathLike):  # written as a path, so that it can't be a preset's name
+            path = os.fspath(assistant)
+            assistant = path if os.sep in path else f"{os.curdir}{os.sep}{path}"
+            self._set("assistant_model", assistant)
         # A Pipeline has a `text_space`, a model or an engine a `tokenizer`, a source of models `load`.
-        is_model = any(hasattr(assistant, name) for name in ("text_space", "tokenizer", "load"))
+        named = ("text_space", "tokenizer", "load")
+        is_model = not isinstance(assistant, type) and any(hasattr(assistant, name) for name in named)
         if not (assistant if isinstance(assistant, str) else is_model):
             raise GenerateArgumentError(
-                "`assistant_model` must be a Pipeline, a LanguageModel, or what Pipeline(model=…) takes, such as "
-                f"'starter'. Received: {assistant!r:.80}."
+                "`assistant_model` must be a Pipeline, a LanguageModel, or an address that Pipeline(model=…) takes, "
+                f"such as 'starter'. Received: {assistant!r:.80}."
             )
         if self.prompt_lookup_num_tokens is not None:
             raise GenerateArgumentError(
@@ -170,7 +176,9 @@ class GenerationConfig(metaclass=Checked):
         return {name: getattr(self, name) for name in FIELDS if not _equal(getattr(self, name), _DEFAULTS[name])}
 
     def override(self, settings: Mapping[str, Any]) -> GenerationConfig:
-        """Return the config with some settings replaced; of the two lengths, the one that is given counts.
+        """Return the config with some settings replaced.
+
+        Of the two lengths, and of the two that propose tokens, the one that is given counts.
 
         Args:
             settings: by name.
@@ -183,6 +191,12 @@ class GenerationConfig(metaclass=Checked):
             changes.setdefault("max_new_tokens", None)
         elif changes.get("max_new_tokens") is not None:
             changes.setdefault("max_length", None)
+        if changes.get("assistant_model") is not None:
+            changes.setdefault("prompt_lookup_num_tokens", None)
+        elif changes.get("prompt_lookup_num_tokens") is not None:
+            changes.setdefault("assistant_model", None)
+        if changes.get("assistant_model", self.assistant_model) is None:
+            changes.setdefault("num_assistant_tokens", None)
         return dataclasses.replace(self, **changes) if changes else self
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -229,14 +231,31 @@ def test_what_makes_no_sense_is_refused(target: LanguageModel, part: LanguageMod
         ({"assistant_model": part, "num_assistant_tokens": 0}, "num_assistant_tokens"),
         ({"assistant_model": 7}, "must be a Pipeline"),
         ({"assistant_model": ""}, "must be a Pipeline"),
+        ({"assistant_model": kg.Pipeline}, "must be a Pipeline"),
     ):
         with pytest.raises(GenerateArgumentError, match=what):
             GenerationConfig(**settings)
     for spec in (Beam(2), Greedy(bad_words=("e",)), Greedy(no_repeat_ngram_size=2)):
         with pytest.raises(GenerateArgumentError, match="assistant_model"):
             ids_of(target, spec, assistant_model=part)
+    with pytest.raises(GenerateArgumentError, match="must be a Pipeline"):
+        ids_of(target, Greedy(), assistant_model=SimpleNamespace(tokenizer=target.tokenizer))
     with pytest.raises(GenerateArgumentError, match="a constraint decides"):
         ids_of(target, Greedy(), ["a"], assistant_model=part, constraint="regex:pattern=[a-z ]+")
+
+
+def test_a_path_is_the_address_of_a_directory() -> None:
+    assert GenerationConfig(assistant_model=Path("small")).assistant_model == f".{os.sep}small"
+    assert GenerationConfig(assistant_model=Path("models", "small")).assistant_model == f"models{os.sep}small"
+
+
+def test_who_proposes_is_replaced_by_who_is_given() -> None:
+    lookup = GenerationConfig(prompt_lookup_num_tokens=3)
+    assisted = GenerationConfig(assistant_model="starter", num_assistant_tokens=2)
+    assert lookup.override({"assistant_model": "starter", "num_assistant_tokens": 2}) == assisted
+    assert assisted.override({"prompt_lookup_num_tokens": 3}) == lookup
+    assert assisted.override({"assistant_model": None}) == GenerationConfig()
+    assert assisted.override({"assistant_model": "smollm2"}).num_assistant_tokens == 2
 
 
 def test_what_keras_decodes_neither_checks_nor_proposes(target: LanguageModel, part: LanguageModel) -> None:
