@@ -9,6 +9,8 @@ from __future__ import annotations
 _KEPT = 0.9
 # What each further column adds to a pass of the model, in passes of one column.
 _COLUMN_COST = 0.08
+# Columns of which no larger number brings more than some hundredths: a column's cost alone bounds what they bring.
+_MOST = 256
 
 
 class ProposalLength:
@@ -22,7 +24,7 @@ class ProposalLength:
     """
 
     def __init__(self, most: int, *, cost: float, least: float, prior: tuple[float, float]) -> None:
-        self._most, self._cost, self._least = most, cost, least
+        self._most, self._cost, self._least = min(most, _MOST), cost, least
         self._right, self._wrong = prior
 
     @property
@@ -37,10 +39,11 @@ class ProposalLength:
 
     def width(self) -> int:
         """Return how many tokens to propose; 0 where no number of them pays."""
-        gain, count = max(map(self._gain, range(1, self._most + 1)))
-        return count if gain > self._least else 0
-
-    def _gain(self, count: int) -> tuple[float, int]:
-        """Tokens that a step's time brings with so many proposed, and their number."""
-        expected = sum(self.rate**n for n in range(count + 1))
-        return expected / (1 + count * (self._cost + _COLUMN_COST)), count
+        rate = self.rate
+        expected, gain, best = 1.0, 0.0, 0
+        for count in range(1, self._most + 1):
+            expected += rate**count
+            brought = expected / (1 + count * (self._cost + _COLUMN_COST))
+            if brought >= gain:
+                gain, best = brought, count
+        return best if gain > self._least else 0

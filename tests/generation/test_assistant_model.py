@@ -309,3 +309,9 @@ def test_the_number_of_tokens_follows_from_how_often_they_are_right() -> None:
     assert pace.width() == 8
     assert ProposalLength(8, cost=1.0, least=1.05, prior=(99.0, 1.0)).width() == 0  # as dear as the model: nothing pays
     assert not Assistant.looks
+
+
+def test_however_many_may_be_proposed_their_number_is_found_at_once() -> None:
+    several, countless = (ProposalLength(most, cost=0.0, least=1.05, prior=(20.0, 1.0)) for most in (64, 10**9))
+    assert several.width() == countless.width()
+    assert 0 < several.width() < 64
