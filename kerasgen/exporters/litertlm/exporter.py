@@ -174,10 +174,26 @@ def _prove_sections(path: Path, inner: Artefact, tokenizer: FileTokenizer, about
 
 
 def as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """Return a text as it comes from LiteRT-LM.
+    """Return a text as it comes from LiteRT-LM: special tokens are shown, but for the end token that ended it.
 
-    As C's do, it ends at a NUL; half a character at its end is left out; and the bytes of a lone surrogate, which is
-    none in UTF-8, are told one by one.
+    A tokenizer in a file is read by the library that LiteRT-LM reads it with, for these libraries tell bytes that are
+    no text otherwise than kerasgen does. As C's texts do, it ends at a NUL; half a character at its end is left out;
+    and the bytes of a lone surrogate, which is none in UTF-8, are told one by one.
     """
-    text = tokenizer.decode(ids, skip_special_tokens=True).partition("\0")[0]
+    if ids and ids[-1] in tokenizer.end_token_ids:
+        ids = ids[:-1]
+    text = _decoded(tokenizer, ids).partition("\0")[0]
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").rstrip("\ufffd")
+
+
+def _decoded(tokenizer: Tokenizer, ids: list[int]) -> str:
+    if not isinstance(tokenizer, PretrainedTokenizer):
+        return tokenizer.decode(ids)
+    content = tokenizer.codec.content()
+    if tokenizer.is_json:
+        import tokenizers
+
+        return str(tokenizers.Tokenizer.from_str(content.decode()).decode(ids, skip_special_tokens=False))
+    import sentencepiece
+
+    return str(sentencepiece.SentencePieceProcessor(model_proto=content).decode(ids))
