@@ -102,6 +102,10 @@ def make_request(
             f"`{proposes}` goes with a sampler that chooses token by token. Received: sampler={spec!r}. Leave it out, "
             "or use another sampler."
         )
+    if proposes is not None and not isinstance(config.engine, str):  # before it writes an artefact, which takes minutes
+        raise GenerateArgumentError(
+            f"`{proposes}` needs JAX decoding. Received: engine={config.engine!r:.80}. Leave one of the two out."
+        )
     with_start = batching.add_start_token(space, prompts, first=offset.first)
     limits = batching.limits(
         space,

@@ -244,6 +244,16 @@ def test_what_makes_no_sense_is_refused(target: LanguageModel, part: LanguageMod
         ids_of(target, Greedy(), ["a"], assistant_model=part, constraint="regex:pattern=[a-z ]+")
 
 
+def test_an_engine_that_first_writes_an_artefact_is_refused_before_it_does(target: LanguageModel) -> None:
+    class Writing:
+        def engine(self, model: LanguageModel, *, longest: int) -> Any:
+            raise AssertionError("it was asked to")
+
+    for settings in ({"prompt_lookup_num_tokens": 3}, {"assistant_model": target}):
+        with pytest.raises(GenerateArgumentError, match="needs JAX decoding"):
+            ids_of(target, Greedy(), engine=Writing(), **settings)
+
+
 def test_a_path_is_the_address_of_a_directory() -> None:
     assert GenerationConfig(assistant_model=Path("small")).assistant_model == f".{os.sep}small"
     assert GenerationConfig(assistant_model=Path("models", "small")).assistant_model == f"models{os.sep}small"
