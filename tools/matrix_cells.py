@@ -428,7 +428,7 @@ def _gguf(tried: Tried, folder: Path) -> tuple[Tried, Any, str]:
     import kerasgen as kg
     from kerasgen.errors import ExportArgumentError
     from kerasgen.exporters.validation import require_held
-    from kerasgen.models import gguf_vocabulary
+    from kerasgen.models import gguf_tokenizers
 
     notes = []
     others: dict[str, Any] = {}
@@ -436,7 +436,8 @@ def _gguf(tried: Tried, folder: Path) -> tuple[Tried, Any, str]:
         others, note = NEAREST_IN_GGUF[tried.name]
         notes.append(note)
     try:
-        require_held(gguf_vocabulary.written(tried.ours()), "gguf", added_tokens=False, end_tokens=True)
+        tokenizer = gguf_tokenizers.of(tried.ours().tokenizer).tokenizer
+        require_held(tokenizer, "gguf", added_tokens=True, end_tokens=len(tokenizer.end_token_ids) <= 2)
     except ExportArgumentError:
         others = {**others, "family": "gpt2"}
         notes.append("with the tokenizer of GPT-2, for that of this family is not written")

@@ -69,7 +69,10 @@ def write(metadata: Mapping[str, Any], directory: Path, *, card: bool = True, **
         return
     fields |= {"language": base["languages"]} if base.get("languages") else {}
     # JSON is YAML, so nothing in a value can end it.
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in {**fields, **settings}.items()]
+    lines = [
+        f"{key}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in {**fields, **settings}.items()
+    ]
     name = base.get("name") or "a model of the licence above"
     text = f"This model was made of the weights of {name} by kerasgen. Their licence and notices hold for it.\n"
     (directory / CARD).write_text("\n".join(["---", *lines, "---", "", text]), encoding="utf-8")

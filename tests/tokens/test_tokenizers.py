@@ -167,7 +167,7 @@ class TestAddedTokens:
     def test_formats_that_can_t_hold_them_say_so(self, tmp_path: Path) -> None:
         model = Hub(str(directory(tmp_path / "hf", rust(ordinary=ORDINARY)))).load()
         for exporter in (kg.SavedModelExporter(), kg.GgufExporter(), kg.PresetExporter()):
-            with pytest.raises(kg.errors.ExportArgumentError, match="added tokens"):
+            with pytest.raises(kg.errors.ExportArgumentError, match="added token"):
                 exporter.export(model, tmp_path / "out")
 
     @pytest.mark.one_backend
