@@ -43,6 +43,8 @@ class LlamaCpp:
         self._server = xllamacpp.Server(settings)
         self._address = urllib.parse.urlsplit(self._server.listening_address)
         self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        # A server that is deleted before its loop began waits for the loop for ever, so its first answer is awaited.
+        self.complete([0], 1)
 
     def ask(self, path: str, request: dict[str, Any]) -> Any:
         """Ask the server, and return its answer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -183,3 +184,9 @@ def test_a_change_beside_the_file_whose_digest_was_mended_is_told_or_makes_no_di
     refused, accepted = outcomes(exported[1].path, tmp_path, write, unread=["parity"])
     assert len(refused) > 250
     assert len(accepted) > 10
+
+
+def test_a_file_that_is_opened_and_dropped_at_once_ends(exported):
+    """llama.cpp's server waits for ever where it is deleted before its loop began, and no signal ends that."""
+    program = "import sys, pathlib, kerasgen as kg; kg.load_artefact(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", program, str(exported[1].path)], check=True, timeout=120)
