@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
+from kerasgen.errors import KerasgenWarning
 from kerasgen.models.base import BASE_MODEL, LanguageModel
 
 CARD: Final = "README.md"
 NOTICES: Final = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
 _LONGEST: Final = 256 * 1024  # bytes of a file that is no licence any more
 _FENCE: Final = re.compile(r"\A---\r?\n(.*?)\r?\n---\s", re.DOTALL)
-_FIELD: Final = re.compile(r"^([a-z_]+):[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
-_ITEMS: Final = re.compile(r"^([a-z_]+):[ \t]*\n((?:[ \t]*-[ \t]+.+\n?)+)", re.MULTILINE)
 # What a model card calls it, and what GGUF's `general.` does.
 _KEYS: Final = {"license": "license", "license_name": "license.name", "license_link": "license.link"}
 
@@ -31,18 +33,13 @@ def read(find: Callable[[str], Path | None]) -> dict[str, Any]:
     Args:
         find: returns the path of a file by its name, or None where there is none.
     """
-    found: dict[str, Any] = {}
-    card = _text(find(CARD))
-    fence = None if card is None else _FENCE.match(card)
-    if fence is not None:
-        fields = {key: value.strip("'\"") for key, value in _FIELD.findall(fence[1])}
-        found |= {name: fields[key] for key, name in _KEYS.items() if key in fields}
-        lists = {key: re.findall(r"-[ \t]+(.+)", items) for key, items in _ITEMS.findall(fence[1] + "\n")}
-        languages = lists.get("language") or re.findall(r"[\w-]+", fields.get("language", ""))
-        if languages:
-            found["languages"] = [language.strip("'\" ") for language in languages]
+    about: dict[str, Any] = {}
+    settings = _settings(find(CARD))
+    about |= {name: ", ".join(_texts(settings[key])) for key, name in _KEYS.items() if _texts(settings.get(key))}
+    if languages := _texts(settings.get("language")):
+        about["languages"] = languages
     notices = {name: text for name in NOTICES if (text := _text(find(name))) is not None}
-    return found | ({"notices": notices} if notices else {})
+    return about | ({"notices": notices} if notices else {})
 
 
 def said(model: LanguageModel) -> dict[str, Any]:
@@ -76,6 +73,30 @@ def write(metadata: Mapping[str, Any], directory: Path, *, card: bool = True, **
     name = base.get("name") or "a model of the licence above"
     text = f"This model was made of the weights of {name} by kerasgen. Their licence and notices hold for it.\n"
     (directory / CARD).write_text("\n".join(["---", *lines, "---", "", text]), encoding="utf-8")
+
+
+def _settings(card: Path | None) -> Mapping[str, Any]:
+    """The settings before a model card's text, every value of which stays text; a warning where they are no YAML."""
+    text = _text(card)
+    fence = None if text is None else _FENCE.match(text)
+    if fence is None:
+        return {}
+    try:
+        settings = yaml.load(fence[1], yaml.BaseLoader)
+    except yaml.YAMLError as cause:
+        warnings.warn(
+            f"The settings of the model card {str(card)!r} can't be read, so the licence that they may name is not "
+            f"kept: {' '.join(str(cause).split())}",
+            KerasgenWarning,
+            stacklevel=2,
+        )
+        return {}
+    return settings if isinstance(settings, Mapping) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a setting, which may be one or a list."""
+    return [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
 
 
 def _base(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

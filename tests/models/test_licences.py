@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import tiny_gpt2
@@ -52,6 +53,29 @@ def test_a_card_and_its_notices_are_read(tmp_path: Path) -> None:
     assert "license" not in licences.read(find)
     (tmp_path / "NOTICE").write_bytes(b"\xff" * 9)
     assert licences.read(find) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("license: apache-2.0  # see below\n", {"license": "apache-2.0"}),
+        ("license: [mit, cc-by-4.0]\nlanguage: [en, 'no']\n", {"license": "mit, cc-by-4.0", "languages": ["en", "no"]}),
+        ("language: no\n", {"languages": ["no"]}),
+        ("license_name: >-\n  a licence\n  of ours\n", {"license.name": "a licence of ours"}),
+        ("model: {license: mit}\n", {}),
+        ("- mit\n", {}),
+    ],
+)
+def test_settings_of_a_card_are_yaml(settings: str, said: dict[str, Any], tmp_path: Path) -> None:
+    """Whose every scalar is text: `no` is Norwegian here."""
+    (tmp_path / "README.md").write_text(f"---\n{settings}---\nA model.\n", encoding="utf-8")
+    assert licences.read(lambda name: tmp_path / name) == said
+
+
+def test_a_card_that_can_t_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nlicense: [mit\n---\nA model.\n", encoding="utf-8")
+    with pytest.warns(kg.errors.KerasgenWarning, match="model card .*README.md.* can't be read"):
+        assert licences.read(lambda name: tmp_path / name) == {}
 
 
 def test_what_was_loaded_is_saved_with_the_model_and_read_again(tmp_path: Path) -> None:
