@@ -31,6 +31,7 @@ from kerasgen.tokens.vocabulary import (
     AdaptedVocabulary,
     Texts,
     VocabularyUse,
+    counted_pairs,
     use_of,
 )
 
@@ -171,17 +172,7 @@ def _with_pairs(extended: _Extended, texts: Iterable[str]) -> tuple[_Extended, V
     """
     tokenizer = extended.tokenizer
     size = tokenizer.vocabulary_size
-    pairs: Counter[int] = Counter()
-    counts_of_ids = np.zeros(size, np.int64)
-    characters = 0
-    for portion in portions(texts):
-        encoded = [np.asarray(ids, np.int64) for ids in tokenizer.encode_batch(portion)]
-        counts_of_ids += np.bincount(np.concatenate(encoded), minlength=size)
-        characters += sum(map(len, portion))
-        flat = [ids[:-1] * size + ids[1:] for ids in encoded if len(ids) > 1]
-        if flat:
-            distinct_pairs, counts = np.unique(np.concatenate(flat), return_counts=True)
-            pairs.update(dict(zip(distinct_pairs.tolist(), counts.tolist(), strict=True)))
+    pairs, counts_of_ids, characters = counted_pairs(tokenizer, texts)
     total = int(counts_of_ids.sum())
     use, least = VocabularyUse(counts_of_ids, characters), max(MINIMUM_PIECE_COUNT, total * MINIMUM_PIECE_SHARE)
     vocabulary, is_word = editable(tokenizer), _Words(tokenizer)

@@ -200,10 +200,12 @@ def _with_characters(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> ByteLevel
     return tokenizer.rebuilt(vocabulary, [*first, *other_merges])
 
 
-def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLevelBPE, VocabularyUse]:
-    """Append merges of the neighbouring pairs that occur most within a word to the tokenizer's own.
+def counted_pairs(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[Counter[int], NDArray[np.int64], int]:
+    """Count neighbouring ids, ids and characters of texts.
 
-    Without such pairs, the same tokenizer is returned. The second value counts how the texts use the given one's ids.
+    Returns:
+        The pairs, `left * vocabulary_size + right` each; how often each id stands, `(vocabulary_size,)`; and the
+        characters.
     """
     size = tokenizer.vocabulary_size
     pairs: Counter[int] = Counter()
@@ -217,6 +219,16 @@ def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLev
         if flat:
             distinct_pairs, counts = np.unique(np.concatenate(flat), return_counts=True)
             pairs.update(dict(zip(distinct_pairs.tolist(), counts.tolist(), strict=True)))
+    return pairs, counts_of_ids, characters
+
+
+def _with_pieces(tokenizer: ByteLevelBPE, texts: Iterable[str]) -> tuple[ByteLevelBPE, VocabularyUse]:
+    """Append merges of the neighbouring pairs that occur most within a word to the tokenizer's own.
+
+    Without such pairs, the same tokenizer is returned. The second value counts how the texts use the given one's ids.
+    """
+    size = tokenizer.vocabulary_size
+    pairs, counts_of_ids, characters = counted_pairs(tokenizer, texts)
     use = VocabularyUse(counts_of_ids, characters)
     least = max(MINIMUM_PIECE_COUNT, int(counts_of_ids.sum()) * MINIMUM_PIECE_SHARE)
     cut = splitter(tokenizer.pretokenization)

@@ -244,8 +244,8 @@ def _rotary(
     first, *others = by_kind
     plain = RotaryPositions(file.number("rope.freq_base", 10_000.0), rotated / head_dim)
     factors, length = tensors.get(FREQUENCY_FACTORS), file.size("context_length")
-    by_name = {first: _scaled(plain, head_dim, length, _scaling(file), factors)}
-    return by_name | {kind: RotaryPositions(file.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
+    by_layers = {first: _scaled(plain, head_dim, length, _scaling(file), factors)}
+    return by_layers | {kind: RotaryPositions(file.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
 
 
 def _scaling(file: _FileKeys) -> LinearScaling | None:
