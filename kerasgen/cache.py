@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kerasgen import limits
 from kerasgen.files import staging
+from kerasgen.files.path_arguments import path_argument
 
 VARIABLE: Final = "KERASGEN_CACHE"
 """The environment variable that names another directory than the user's own."""
@@ -23,7 +24,8 @@ def directory(chosen: str | os.PathLike[str] | None = None) -> Path:
     """Return `chosen`, else what `KERASGEN_CACHE` names, else kerasgen's folder among the user's caches."""
     from platformdirs import user_cache_path
 
-    return Path(chosen or os.environ.get(VARIABLE) or user_cache_path("kerasgen")).expanduser()
+    named = chosen or os.environ.get(VARIABLE) or user_cache_path("kerasgen")
+    return path_argument(named, name=VARIABLE if named is not chosen else "cache")
 
 
 def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -> dict[str, Any]:

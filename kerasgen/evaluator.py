@@ -218,7 +218,7 @@ class Evaluator(Generator):
         from kerasgen.evaluation.plotting import plot_training
 
         training = self._corpus().texts("train") if copies and self.corpus is not None else None
-        return plot_training(self.report, Path(path), training=training)
+        return plot_training(self.report, path, training=training)
 
     def _corpus(self) -> DividedCorpus:
         """Return the corpus, divided into training and held-out documents."""

@@ -6,6 +6,7 @@ that can't be looked at, because its name is too long or a folder is closed to t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -60,7 +61,7 @@ class Location:
         return sentences[self.kind]
 
 
-def look(path: str | Path) -> Location:
+def look(path: str | os.PathLike[str]) -> Location:
     """Return what lies at the path."""
     path = Path(path).expanduser()
     return Location(path, _kind(path))

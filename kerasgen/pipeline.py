@@ -20,6 +20,7 @@ from kerasgen.evaluator import Evaluator
 from kerasgen.exporters import progress as steps
 from kerasgen.exporters import registry as choosing
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
 from kerasgen.keywords import checked
 from kerasgen.models import resolving as models_resolving
@@ -279,7 +280,7 @@ class Pipeline(Evaluator):
             ExportArgumentError: it can't be carried out as asked.
             ExportError: it could not be written, or did not prove equal.
         """
-        target = Path(path).expanduser()
+        target = path_argument(path, ExportArgumentError)
         chosen = choosing.choose(exporter, target, settings)
         with steps.shown(progress):
             return chosen.export(self.model, target, overwrite=overwrite)
@@ -305,7 +306,7 @@ class Pipeline(Evaluator):
         """
         from kerasgen.tuners import peft_files
 
-        return peft_files.write(self.model, os.fspath(path), base_model=base_model, overwrite=overwrite)
+        return peft_files.write(self.model, path, base_model=base_model, overwrite=overwrite)
 
     @checked()
     def load_adapter(self, path: str | os.PathLike[str]) -> None:
@@ -324,7 +325,7 @@ class Pipeline(Evaluator):
         from kerasgen.tuners import peft_files
 
         self._provenance.merge(self.model)
-        config = peft_files.read(self.tuner.load_base(lambda: self.model), os.fspath(path))
+        config = peft_files.read(self.tuner.load_base(lambda: self.model), path)
         if isinstance(self.tuner, LoraTuner):
             self.tuner = peft_files.tuner_of(self.tuner, config)
 
@@ -395,7 +396,7 @@ class Pipeline(Evaluator):
         Raises:
             ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.
         """
-        saved = saved_pipeline.read(Path(path).expanduser())
+        saved = saved_pipeline.read(path_argument(path))
         arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
         config = arguments.generation_config.override({"sampler": arguments.sampler})
         settings = arguments._asdict() | {"sampler": None, "generation_config": config}

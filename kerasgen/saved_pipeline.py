@@ -13,6 +13,7 @@ from kerasgen import constraints, corpora, limits, locations, models, samplers, 
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files import presence, staging
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.models import weights_dtype
 from kerasgen.models.base import WeightsDtype
@@ -79,7 +80,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     Raises:
         ArgumentError: something is in the way.
     """
-    target = Path(path).expanduser()
+    target = path_argument(path)
     try:
         staging.recover(target.resolve())
     except (OSError, ValueError) as cause:  # ValueError: the path holds a NUL

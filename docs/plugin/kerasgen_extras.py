@@ -11,6 +11,7 @@ from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError, CorpusUnavailableError, ExportArgumentError, ExportError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.staging import BESIDE, staged, write_report
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.models.base import LanguageModel
 from kerasgen.runtime import Runtime, metadata
@@ -96,8 +97,9 @@ class NpzExporter(Exporter):
     suffixes: ClassVar[tuple[str, ...]] = (".npz",)
     runtime: ClassVar[str | None] = "kerasgen_extras:NpzRuntime"
 
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write into a folder of its own, read again, compare, and move what was written to its place."""
+        path = path_argument(path, ExportArgumentError)
         import numpy as np
         from keras_hub.models import GPT2Backbone
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from kerasgen.errors import ArgumentError, KerasgenError, MissingDependencyError
 from kerasgen.evaluation import diversity, overlap
 from kerasgen.files import staging
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.tuners.base import TuneReport
 
 _SMOOTHED = 50
@@ -32,7 +34,7 @@ def require_matplotlib() -> None:
         ) from cause
 
 
-def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[str] | None = None) -> Path:
+def plot_training(report: TuneReport, path: str | os.PathLike[str], *, training: Iterable[str] | None = None) -> Path:
     """Draw a run into a PNG file and return its path.
 
     The first part shows the bits per character of each step and of the held-out documents, on one axis, so that a gap
@@ -49,7 +51,7 @@ def plot_training(report: TuneReport, path: str | Path, *, training: Iterable[st
         KerasgenError: it can't be written.
         MissingDependencyError: matplotlib is not installed.
     """
-    target = Path(path)
+    target = path_argument(path)
     if target.suffix.lower() != ".png":
         raise ArgumentError(f"The plot is a PNG file, so its name must end in .png. Received: {str(path)!r}.")
     require_matplotlib()

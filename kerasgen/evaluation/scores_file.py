@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.files import atomic, staging
+from kerasgen.files.path_arguments import path_argument
 
 if TYPE_CHECKING:
     from kerasgen.models.scoring import Scores
@@ -64,7 +65,7 @@ def check_path(path: str | os.PathLike[str] | None) -> Path | None:
     """
     if path is None:
         return None
-    target = Path(path).expanduser()
+    target = path_argument(path, name="scores_path")
     if target.suffix.lower() not in (".jsonl", ".csv"):
         raise ArgumentError(f"`scores_path` must end in .jsonl or .csv. Received: {str(path)!r}.")
     return target

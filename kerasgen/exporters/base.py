@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,12 +111,12 @@ class Exporter(metaclass=Checked):
     _argument_error = ExportArgumentError
 
     @abstractmethod
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the model, load what was written, compare, and return the artefact.
 
         Args:
             model: what to write. It is not changed.
-            path: where.
+            path: where. A string or an `os.PathLike`: `kerasgen.files.path_arguments.path_argument` makes a path of it.
             overwrite: replace what this exporter wrote there before.
 
         Raises:

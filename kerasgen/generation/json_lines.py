@@ -14,6 +14,7 @@ from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, GenerationError
 from kerasgen.files import atomic, locking, staging
+from kerasgen.files.path_arguments import path_argument
 
 FORMAT = 1
 
@@ -66,7 +67,8 @@ def write_lines(
         raise GenerateArgumentError(f"`chunk_size` must be a whole number of at least 1. Received: {chunk_size!r}.")
     if isinstance(prompts, str):
         raise GenerateArgumentError(f"`prompts` must be a list of strings, or yield them. Received: {prompts!r:.80}.")
-    place, digest = Path(path), hashlib.sha256(json.dumps([FORMAT, settings], allow_nan=False).encode()).hexdigest()
+    place = path_argument(path, GenerateArgumentError)
+    digest = hashlib.sha256(json.dumps([FORMAT, settings], allow_nan=False).encode()).hexdigest()
     file = _PartialFile(place, digest)
     with _alone(place):
         _write(file, prompts, run, skip, chunk_size, overwrite, progress)

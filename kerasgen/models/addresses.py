@@ -98,7 +98,7 @@ def check_form(text: str) -> None:
         )
 
 
-def path_text(path: Path) -> str:
+def path_text(path: os.PathLike[str]) -> str:
     """Return a path as `is_path` knows it for one."""
-    text = str(path)
+    text = os.fspath(path)
     return text if is_path(text) else f".{os.sep}{text}"

@@ -30,8 +30,8 @@ class Gguf(ModelSource):
     file: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.file, Path):
-            object.__setattr__(self, "file", str(self.file))
+        if isinstance(self.file, os.PathLike):
+            object.__setattr__(self, "file", os.fspath(self.file))
         if not isinstance(self.file, str) or not self.file.strip():
             raise ModelArgumentError(f"`file` must be the path of a GGUF file, or 'hf://…'. Received: {self.file!r}.")
         if "://" in self.file and addresses.hub_file(self.file) is None:

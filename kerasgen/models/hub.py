@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Hub(ModelSource):
     preset: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.preset, Path):
+        if isinstance(self.preset, os.PathLike):
             object.__setattr__(self, "preset", addresses.path_text(self.preset))
         if not isinstance(self.preset, str) or not self.preset.strip():
             raise ModelArgumentError(f"`preset` must be a preset name or a path. Received: {self.preset!r}.")

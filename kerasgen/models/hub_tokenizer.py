@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +14,7 @@ from typing import Any, NoReturn, Self
 
 from kerasgen import limits
 from kerasgen.errors import ModelFormatError, TokenArgumentError, TokenizerError
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.models.hub_codecs import BytePairs
 from kerasgen.tokens import text_decoding
 from kerasgen.tokens.added_tokens import AddedToken
@@ -191,7 +193,7 @@ class KerasHubTokenizer(Tokenizer):
         )
 
     @classmethod
-    def from_directory(cls, directory: str | Path) -> Self:
+    def from_directory(cls, directory: str | os.PathLike[str]) -> Self:
         """Return the tokenizer that `save` wrote, or the one of a KerasHub preset, on the backend that Keras runs on.
 
         Raises:
@@ -203,7 +205,7 @@ class KerasHubTokenizer(Tokenizer):
         import keras
         import keras_hub
 
-        folder = Path(directory)
+        folder = path_argument(directory, TokenArgumentError, name="directory")
         settings = TokenizerSettings.read(folder / SETTINGS_FILE)
         try:
             config = limits.read_json(folder / "tokenizer.json")
@@ -274,21 +276,22 @@ class KerasHubTokenizer(Tokenizer):
         settings = repr(ends) + (repr(further) if any(further) else "")
         return hashlib.sha256(settings.encode() + b"\n" + self._codec.content()).hexdigest()
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json` and its assets as a KerasHub preset has them.
 
         Raises:
             TokenizerError: the directory does not exist.
         """
-        if not Path(directory).is_dir():
-            raise TokenizerError(f"There is no directory {str(directory)!r} to save a tokenizer into. Make it first.")
-        self.keras_hub_tokenizer.save_to_preset(str(directory))
-        self.save_settings(directory)
+        folder = path_argument(directory, TokenArgumentError, name="directory")
+        if not folder.is_dir():
+            raise TokenizerError(f"There is no directory {str(folder)!r} to save a tokenizer into. Make it first.")
+        self.keras_hub_tokenizer.save_to_preset(str(folder))
+        self.save_settings(folder)
 
-    def save_settings(self, directory: str | Path) -> None:
+    def save_settings(self, directory: str | os.PathLike[str]) -> None:
         """Write, into a preset's directory, what KerasHub's own files have no place for, if there is anything."""
         if self.settings is not None:
-            path = Path(directory) / SETTINGS_FILE
+            path = path_argument(directory, TokenArgumentError, name="directory") / SETTINGS_FILE
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.settings.to_text(), encoding="utf-8")
 

@@ -22,6 +22,7 @@ from kerasgen.errors import (
     TokenizerError,
 )
 from kerasgen.files import staging
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import (
     architectures,
     container_files,
@@ -66,7 +67,9 @@ def load(preset: str) -> LanguageModel:
     raise preset_names.unknown(preset, frozenset(keras_hub.models.CausalLM.presets))
 
 
-def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str, Any] | None = None) -> LanguageModel:
+def load_directory(
+    directory: str | os.PathLike[str], *, source: str, metadata: Mapping[str, Any] | None = None
+) -> LanguageModel:
     """Return the model whose files lie in `directory`: a KerasHub preset or a transformers-format model.
 
     Args:
@@ -78,7 +81,7 @@ def load_directory(directory: str | Path, *, source: str, metadata: Mapping[str,
         ModelUnavailableError: there is no such directory.
         ModelFormatError: what is there can't be read as a causal language model.
     """
-    directory = Path(directory)
+    directory = path_argument(directory, ModelArgumentError, name="directory")
     with _format_errors(f"the preset {str(directory)!r}"):
         staging.recover(directory.absolute())
     check_directory(directory)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from kerasgen import locations
 from kerasgen.errors import ModelArgumentError
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import REGISTRY, live, preset_names
 from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, is_gguf, is_path
 from kerasgen.models.base import ModelSource
@@ -22,7 +24,7 @@ def resolve(value: Any) -> ModelSource:
     directory has that name. To mean a directory that has a registered name, write `./name`.
 
     Args:
-        value: a `ModelSource` (returned as it is), a `keras_hub.models.CausalLM`, such a text, or a `Path`.
+        value: a `ModelSource` (returned as it is), a `keras_hub.models.CausalLM`, such a text, or an `os.PathLike`.
 
     Raises:
         ModelArgumentError: it is none of these, or an argument is unknown or out of range.
@@ -32,10 +34,11 @@ def resolve(value: Any) -> ModelSource:
         return value
     if live.is_keras(value):
         return live.Live(value)
-    if isinstance(value, Path):
-        if is_gguf(value.name) and not value.expanduser().is_dir():
+    if isinstance(value, os.PathLike):
+        path = path_argument(value, ModelArgumentError, name="model")
+        if is_gguf(path.name) and not path.is_dir():
             return Gguf(value)  # type: ignore[arg-type]
-        return Hub(value)  # type: ignore[arg-type]  # a Path is written as one, so that it can't be a preset's name
+        return Hub(value)  # type: ignore[arg-type]  # it is written as a path, so that it can't be a preset's name
     if not isinstance(value, str):
         raise ModelArgumentError(
             "`model` must be 'starter', 'smollm2', a KerasHub preset name, 'hf://…', 'kaggle://…', a directory, a "

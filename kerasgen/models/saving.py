@@ -6,6 +6,7 @@ import errno
 import inspect
 import json
 import math
+import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import numpy as np
 
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import presence, staging
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import architectures, container_files, hdf5_file, integrity, licences, preset_tokenizers
 from kerasgen.models.base import KEPT, LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
@@ -32,7 +34,7 @@ _SAVING = threading.RLock()  # one at a time shadows a method of a backbone
 
 def save_preset(
     model: LanguageModel,
-    directory: str | Path,
+    directory: str | os.PathLike[str],
     *,
     overwrite: bool = False,
     dtype: Literal["float32", "float16"] | None = None,
@@ -62,7 +64,7 @@ def save_preset(
     """
     if dtype not in (None, "float32", "float16"):
         raise ModelArgumentError(f"`dtype` must be 'float32', 'float16' or None. Received: {dtype!r}.")
-    target = Path(directory).expanduser().resolve()
+    target = path_argument(directory, ModelArgumentError, name="directory").resolve()
     _check_target(target, overwrite)
     _check_classes(model)
     _check_quantized(model, dtype)

@@ -259,7 +259,7 @@ class _RemoteTokenizer(Tokenizer):
     def digest(self) -> str:
         return cast(str, self._process.ask("digest"))
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | os.PathLike[str]) -> None:
         raise GenerateArgumentError("The tokenizer of an isolated artefact is not saved. Copy the artefact's files.")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from inspect import Parameter, signature
-from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import GenerateArgumentError, KerasgenError, ModelFormatError
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import checked, did_you_mean
 from kerasgen.runtime import formats, metadata
 from kerasgen.runtime.base import Runtime
@@ -41,7 +41,7 @@ def load_artefact(
         MissingDependencyError: the format's runtime is not installed.
         PluginError: the package whose exporter wrote it is at fault.
     """
-    place = Path(path).expanduser()
+    place = path_argument(path, GenerateArgumentError)
     if isolated:
         from kerasgen.runtime.isolated import IsolatedRuntime
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 
 from kerasgen.errors import TokenArgumentError
 
@@ -142,7 +142,7 @@ class Tokenizer(ABC):
         """Return 64 hexadecimal digits that change with anything that could change an id."""
 
     @abstractmethod
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | os.PathLike[str]) -> None:
         """Write the files from which the tokenizer can be read again into an existing directory."""
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from kerasgen.errors import TokenArgumentError
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens import bpe_files, tokenizer_directory, tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import Tokenizer, starts_of
@@ -116,8 +117,8 @@ class ByteLevelBPE(Tokenizer):
     @classmethod
     def from_files(
         cls,
-        vocabulary: str | Path,
-        merges: str | Path,
+        vocabulary: str | os.PathLike[str],
+        merges: str | os.PathLike[str],
         *,
         start_token: str | None = AUTOMATIC,
         end_token: str = AUTOMATIC,
@@ -138,7 +139,10 @@ class ByteLevelBPE(Tokenizer):
             TokenizerError: a file is missing or malformed; `.path` and `.line` say where.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        ids, pairs = bpe_files.read(Path(vocabulary), Path(merges))
+        ids, pairs = bpe_files.read(
+            path_argument(vocabulary, TokenArgumentError, name="vocabulary"),
+            path_argument(merges, TokenArgumentError, name="merges"),
+        )
         return cls(
             ids,
             pairs,
@@ -151,7 +155,7 @@ class ByteLevelBPE(Tokenizer):
     @classmethod
     def from_directory(
         cls,
-        directory: str | Path,
+        directory: str | os.PathLike[str],
         *,
         start_token: str | None = AUTOMATIC,
         end_token: str = AUTOMATIC,
@@ -168,13 +172,13 @@ class ByteLevelBPE(Tokenizer):
             TokenizerError: no such files, or they describe another kind of tokenizer.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        contents = tokenizer_directory.read_directory(Path(directory))
+        contents = tokenizer_directory.read_directory(path_argument(directory, TokenArgumentError, name="directory"))
         return cls.from_contents(contents, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod
     def from_tokenizer_json(
         cls,
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         start_token: str | None = AUTOMATIC,
         end_token: str = AUTOMATIC,
@@ -190,7 +194,7 @@ class ByteLevelBPE(Tokenizer):
             TokenizerError: it can't be read, or describes another kind of tokenizer.
             TokenArgumentError: a special token is not in the vocabulary, or is one that text can become.
         """
-        contents = replace(tokenizer_json.read(Path(path)), end_tokens=tuple(end_tokens))
+        contents = replace(tokenizer_json.read(path_argument(path, TokenArgumentError)), end_tokens=tuple(end_tokens))
         return cls.from_contents(contents, start_token=start_token, end_token=end_token, pad_token=pad_token)
 
     @classmethod
@@ -349,13 +353,15 @@ class ByteLevelBPE(Tokenizer):
             self._digest = hashlib.sha256(text.encode()).hexdigest()
         return self._digest
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | os.PathLike[str]) -> None:
         """Write `vocab.json`, `merges.txt` and `tokenizer_config.json`, which transformers reads too.
 
         Raises:
             TokenizerError: the directory does not exist or can't be written to.
         """
-        tokenizer_directory.write_directory(Path(directory), self._contents())
+        tokenizer_directory.write_directory(
+            path_argument(directory, TokenArgumentError, name="directory"), self._contents()
+        )
 
     def to_tokenizer_json(self) -> str:
         """Return the text of a `tokenizer.json` of transformers, with the special tokens among its added tokens.

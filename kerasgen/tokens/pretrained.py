@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, Protocol, Self
 
 from kerasgen.errors import TokenArgumentError
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens import pretrained_files, text_decoding
 from kerasgen.tokens.added_tokens import AddedToken
 from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
@@ -93,7 +94,7 @@ class PretrainedTokenizer(Tokenizer):
 
     @classmethod
     def from_directory(
-        cls, directory: str | Path, *, end_token_ids: Sequence[int] = (), usual_end_token: str | None = None
+        cls, directory: str | os.PathLike[str], *, end_token_ids: Sequence[int] = (), usual_end_token: str | None = None
     ) -> Self:
         """Return the tokenizer whose files lie in a directory: its own, or transformers'.
 
@@ -110,7 +111,9 @@ class PretrainedTokenizer(Tokenizer):
             TokenArgumentError: nothing says how a text ends.
             MissingDependencyError: a SentencePiece model needs the package `sentencepiece`.
         """
-        files = pretrained_files.read(Path(directory), end_token_ids, usual_end_token)
+        files = pretrained_files.read(
+            path_argument(directory, TokenArgumentError, name="directory"), end_token_ids, usual_end_token
+        )
         return cls(
             files.codec,
             end_tokens=files.end_tokens,
@@ -218,13 +221,13 @@ class PretrainedTokenizer(Tokenizer):
             self._digest = hashlib.sha256(settings.encode() + b"\n" + content).hexdigest()
         return self._digest
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | os.PathLike[str]) -> None:
         """Write the tokenizer's own file, and `tokenizer_config.json`, which transformers reads too.
 
         Raises:
             TokenizerError: the directory does not exist or can't be written to.
         """
-        pretrained_files.write(Path(directory), self)
+        pretrained_files.write(path_argument(directory, TokenArgumentError, name="directory"), self)
 
     def to_tokenizer_json(self) -> str:
         """Return the text of the `tokenizer.json` that the tokenizer was read from.

@@ -25,6 +25,7 @@ from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
 from kerasgen.files import staging
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import TEXTS_AT_ONCE
 from kerasgen.tokens.corpus_scan import Survey, TextDigest
@@ -91,7 +92,7 @@ def store(
     tokenizer: Tokenizer,
     *,
     held_out: float | splits.Division,
-    directory: Path,
+    directory: str | os.PathLike[str],
     show: bool = False,
     survey: Survey | None = None,
 ) -> StoredCorpus:
@@ -120,7 +121,7 @@ def store(
     name = hashlib.sha256(
         json.dumps([FORMAT, texts, tokenizer.digest(), division.key], allow_nan=False).encode()
     ).hexdigest()
-    target = directory / name
+    target = path_argument(directory, name="directory") / name
     opened = _open_if_whole(target)
     if opened is not None:
         return StoredCorpus(*opened, tally=tally, path=target, reused=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import TuneArgumentError
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import Checked
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ class TuneJob(metaclass=Checked):
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**64:
             raise TuneArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {self.seed!r}.")
         check_fit(resume=self.resume, verbose=self.verbose)
-        object.__setattr__(self, "directory", Path(self.directory))
+        object.__setattr__(self, "directory", path_argument(self.directory, TuneArgumentError, name="directory"))
 
     @property
     def has_held_out(self) -> bool:

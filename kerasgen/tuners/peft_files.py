@@ -8,6 +8,7 @@ second matrix has a block for each, and one is the same for all of them. Works o
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import numpy as np
 from kerasgen import limits, locations
 from kerasgen.errors import ModelFormatError, TuneArgumentError
 from kerasgen.files import presence, staging
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import addresses, described, low_rank, projections
 from kerasgen.models.architectures import tensors
 from kerasgen.models.architectures.tensors import Tensor
@@ -71,7 +73,7 @@ class _Module:
 
 
 def write(
-    model: LanguageModel, directory: str | Path, *, base_model: str | None = None, overwrite: bool = False
+    model: LanguageModel, directory: str | os.PathLike[str], *, base_model: str | None = None, overwrite: bool = False
 ) -> Path:
     """Write the adapters that a model carries as a directory that `peft.PeftModel.from_pretrained` reads.
 
@@ -123,7 +125,7 @@ def write(
         "init_lora_weights": True,
         **{"rank_pattern": ranks, "alpha_pattern": alphas},
     }
-    target = Path(directory).expanduser().resolve()
+    target = path_argument(directory, TuneArgumentError, name="directory").resolve()
     _check_target(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +213,7 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         )
 
 
-def read(model: LanguageModel, address: str | Path) -> AdapterConfig:
+def read(model: LanguageModel, address: str | os.PathLike[str]) -> AdapterConfig:
     """Put the adapters of a directory of peft's on a model; those that it carries already are merged first.
 
     A base that is held as codes stays so.
@@ -284,13 +286,12 @@ def tuner_of(tuner: LoraTuner, config: AdapterConfig) -> LoraTuner:
     )
 
 
-def _place(address: str | Path) -> Path:
-    text = str(address)
-    if not text.startswith(addresses.HUGGING_FACE):
-        return Path(address).expanduser()
+def _place(address: str | os.PathLike[str]) -> Path:
+    if not isinstance(address, str) or not address.startswith(addresses.HUGGING_FACE):
+        return path_argument(address, TuneArgumentError)
     from kerasgen.models import loading
 
-    repository = text.removeprefix(addresses.HUGGING_FACE).rstrip("/")
+    repository = address.removeprefix(addresses.HUGGING_FACE).rstrip("/")
     loading.fetched(repository, WEIGHTS_FILE)
     return loading.fetched(repository, CONFIG_FILE).parent
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from kerasgen.errors import CheckpointError, KerasgenError, LockedError
+from kerasgen.errors import CheckpointError, KerasgenError, LockedError, TuneArgumentError
 from kerasgen.files import locking, staging
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners import sharding
@@ -44,7 +45,7 @@ def run_directory(
         backend: the backend that Keras runs on.
     """
     if directory is not None:
-        yield Path(directory)
+        yield path_argument(directory, TuneArgumentError, name="directory")
         return
     from platformdirs import user_state_path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from places import PathLike
 from tiny import GPT2_END, roughen, tiny_gpt2, tiny_opt
 
 import kerasgen as kg
@@ -211,8 +212,7 @@ def test_a_wrong_dtype_is_said_at_once():
         kg.PresetExporter(dtype="float8")
 
 
-@pytest.mark.one_backend
-@pytest.mark.parametrize(
+EVERY_FORMAT = pytest.mark.parametrize(
     ("exporter", "name", "needs"),
     [
         (kg.PresetExporter(), "preset", ()),
@@ -223,6 +223,24 @@ def test_a_wrong_dtype_is_said_at_once():
         (kg.SavedModelExporter(), "a_saved_model", ("tensorflow",)),
     ],
 )
+
+
+@pytest.mark.one_backend
+@EVERY_FORMAT
+@pytest.mark.parametrize("place", [str, Path, PathLike])
+def test_a_path_is_text_or_anything_that_stands_for_it(exporter, name, needs, place, model, tmp_path):
+    for package in needs:
+        pytest.importorskip(package)
+    (tmp_path / name).mkdir()
+    with pytest.raises(kg.errors.ExportArgumentError, match="is there already"):
+        exporter.export(model, place(tmp_path / name))
+    for none in (3, "", None, b"poet"):
+        with pytest.raises(kg.errors.ExportArgumentError, match="`path` must be a path"):
+            exporter.export(model, none)
+
+
+@pytest.mark.one_backend
+@EVERY_FORMAT
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_model_that_diverged_is_said_before_any_work(exporter, name, needs, value, tmp_path):
     for package in needs:

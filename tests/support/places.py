@@ -8,3 +8,13 @@ SUPPORT = Path(__file__).resolve().parent
 TESTS = SUPPORT.parent
 WITHOUT_TENSORFLOW = SUPPORT / "without_tensorflow"
 ROOT = TESTS.parent
+
+
+class PathLike:
+    """A path that is neither text nor pathlib's."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+
+    def __fspath__(self) -> str:
+        return self.path

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_length, check_limit
 from kerasgen.exporters.gguf.dtypes import BLOCK, DTYPES, IN_BLOCKS
+from kerasgen.files.path_arguments import path_argument
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -59,12 +60,13 @@ class GgufExporter(Exporter):
             check_limit("most_divergence", self.most_divergence)
         check_length("max_sequence_length", self.max_sequence_length)
 
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the file, and have fresh processes read it and compare; see `Exporter`.
 
         Raises:
             MissingDependencyError: the package `gguf` is not installed.
         """
+        path = path_argument(path, ExportArgumentError)
         from kerasgen.exporters import progress
         from kerasgen.exporters.gguf import file_format as gguf_file
         from kerasgen.exporters.parity import comparison

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kerasgen.errors import MissingDependencyError
+from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.litertlm import bundle
 from kerasgen.exporters.tflite import TFLiteExporter
 from kerasgen.files import temporary
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 if TYPE_CHECKING:
@@ -67,8 +69,9 @@ class LiteRtLmExporter(Exporter):
         shared = {field.name: getattr(self, field.name) for field in fields(self)}
         return TFLiteExporter(**shared, decode_lengths=(), beams=0, shortlist=0)
 
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
+        path = path_argument(path, ExportArgumentError)
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.validation import file_tokenizer, require_held
         from kerasgen.files import digests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError, ModelError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files import temporary
+from kerasgen.files.path_arguments import path_argument
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
@@ -45,8 +47,9 @@ class PresetExporter(Exporter):
         if self.dtype not in TOLERANCE:
             raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
 
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the preset, let a fresh process of KerasHub read and generate, and compare; see `Exporter`."""
+        path = path_argument(path, ExportArgumentError)
         from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report

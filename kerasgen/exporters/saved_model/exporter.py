@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_length
 from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
+from kerasgen.files.path_arguments import path_argument
 
 if TYPE_CHECKING:
     from kerasgen.decoder.config import DecoderConfig
@@ -86,12 +88,13 @@ class SavedModelExporter(Exporter):
             raise ExportArgumentError(f"compiled must be True or False. Received: {self.compiled!r}.")
         check_length("max_sequence_length", self.max_sequence_length)
 
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the SavedModel, let a fresh process generate from it, and compare with the model; see `Exporter`.
 
         Raises:
             MissingDependencyError: TensorFlow is not installed.
         """
+        path = path_argument(path, ExportArgumentError)
         from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.parity.ids import prove_ids
@@ -101,7 +104,6 @@ class SavedModelExporter(Exporter):
         from kerasgen.models.described import config_of, weights_of
         from kerasgen.runtime import metadata
 
-        path = Path(path)
         check_target(path, overwrite=overwrite, exporter="saved_model")
         config, tokenizer = config_of(model), model.tokenizer
         held = held_in_graph(tokenizer)

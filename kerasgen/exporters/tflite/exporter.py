@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -11,6 +12,7 @@ from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyE
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
 from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.files import temporary
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import meant
 
 if TYPE_CHECKING:
@@ -126,8 +128,9 @@ class TFLiteExporter(Exporter):
         if self.beams == 1:
             raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")
 
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
+        path = path_argument(path, ExportArgumentError)
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.validation import description_of, file_tokenizer, require_held

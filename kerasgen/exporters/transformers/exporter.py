@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from kerasgen.decoder.config import DecoderConfig
 from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError
 from kerasgen.exporters.base import Artefact, Exporter, check_length
 from kerasgen.files import temporary
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import meant
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 
@@ -68,8 +70,9 @@ class TransformersExporter(Exporter):
             )
         check_length("max_sequence_length", self.max_sequence_length)
 
-    def export(self, model: LanguageModel, path: Path, *, overwrite: bool = False) -> Artefact:
+    def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
+        path = path_argument(path, ExportArgumentError)
         from kerasgen.exporters import progress
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
