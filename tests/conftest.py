@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 _CACHE = pytest.StashKey[str]()
-_LARGE = 3 * 1024**3
+_GROWTH = 1024**3  # bytes
+_settled = 0  # the bytes that this process held when all of its objects were last gone through
 # They begin first, so that no worker is left with one of them when the others have nothing more to do.
 _LONGEST = (
     "integration/test_pages.py",
@@ -91,11 +92,13 @@ def settle() -> None:
     """Keep Python's garbage collector from going through all that earlier files imported and compiled.
 
     These are a million objects, half a second each time, and Keras asks for it at every layer that it quantizes. What
-    was frozen and is in use no more is let go of when the process has grown large.
+    was frozen and is in use no more is let go of whenever the process has grown by a gigabyte.
     """
-    if _resident_bytes() > _LARGE:
+    global _settled
+    if _resident_bytes() > _settled + _GROWTH:
         gc.unfreeze()
-    gc.collect()
+        gc.collect()
+        _settled = _resident_bytes()
     gc.freeze()
 
 
