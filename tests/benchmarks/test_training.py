@@ -35,7 +35,7 @@ def test_a_bar_is_told_from_two_rows_and_one_that_gave_up_is_slower_than_its_lim
     assert len(found) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads the memory of processes from Linux")
 def test_a_smoke_run_writes_rows_of_two_contenders(tmp_path: Path) -> None:
     if importlib.util.find_spec("tensorflow") is None:

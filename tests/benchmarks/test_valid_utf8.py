@@ -9,7 +9,7 @@ import pytest
 from places import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.one_backend
 def test_a_quick_run_writes_its_rows_and_bars(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))

