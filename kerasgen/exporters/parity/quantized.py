@@ -34,12 +34,14 @@ Logits = npt.NDArray[np.float64]
 class Limits:
     """The most that rounding may cost; an artefact beyond it is not handed over.
 
+    The divergence, the agreement and the loss are means over some hundred tokens, so they may be beyond their limits by
+    two of their standard errors.
+
     Args:
         divergence: mean Kullback-Leibler divergence from the model's predictions, in nats a token.
         agreement: the least share of tokens after which the likeliest token is the model's.
         logit_difference: the largest, in standard deviations of the model's logits.
-        loss_increase: by how much of the model's bits per character the artefact's may be more, two standard errors of
-            the difference aside.
+        loss_increase: by how much of the model's bits per character the artefact's may be more.
         disagreement: the largest difference between the logits of two signatures that read the same text, in the same;
             or half of the largest difference from the model, if that is more.
     """
@@ -205,23 +207,30 @@ def _distances(
     scored = np.concatenate([np.arange(at, at + len(window) - 1) for at, window in zip(places, windows, strict=False)])
     targets = np.concatenate([window[1:] for window in windows])
     nll, written_nll = (-rows[scored, targets] for rows in (ours, theirs))
-    increase = written_nll - nll
+    divergences, agrees = (np.exp(ours) * (ours - theirs)).sum(axis=-1), likeliest[0] == likeliest[1]
     text = "".join(model.tokenizer.decode(window[1:]) for window in windows)
     bits = len(targets) / math.log(2) / max(len(text), 1)
     return {
         "tokens": sum(map(len, windows)),
         "distinct_tokens_read": len(set(targets.tolist())),
         "is_degenerate": len(set(targets.tolist())) < comparison.LEAST_DISTINCT,
-        "divergence_in_nats": float((np.exp(ours) * (ours - theirs)).sum(axis=-1).mean()),
-        "same_likeliest": float((likeliest[0] == likeliest[1]).mean()),
+        "divergence_in_nats": float(divergences.mean()),
+        "standard_error_of_divergence": _standard_error(divergences),
+        "same_likeliest": float(agrees.mean()),
+        "standard_error_of_agreement": _standard_error(agrees),
         "largest_logit_difference": difference,
         "largest_logit_difference_in_deviations": difference / float(np.concatenate(wanted).std()),
         "nats_per_token": float(written_nll.mean()),
         "nats_per_token_of_the_model": float(nll.mean()),
-        "standard_error_of_their_difference": float(increase.std(ddof=1) / math.sqrt(len(increase))),
+        "standard_error_of_their_difference": _standard_error(written_nll - nll),
         "bits_per_character": float(written_nll.mean()) * bits,
         "bits_per_character_of_the_model": float(nll.mean()) * bits,
     }
+
+
+def _standard_error(values: npt.NDArray[Any]) -> float:
+    """Return the standard error of the mean of values, one a token."""
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def _call_figures(answer: Answer, limits: Limits) -> dict[str, Any]:
@@ -240,9 +249,9 @@ def _call_figures(answer: Answer, limits: Limits) -> dict[str, Any]:
 def _check(figures: dict[str, Any], limits: Limits) -> None:
     passed = {
         f"it is further from the model than {limits.divergence} nats a token": figures["divergence_in_nats"]
-        <= limits.divergence,
+        <= limits.divergence + _ERRORS * figures["standard_error_of_divergence"],
         f"its likeliest token is the model's less often than {limits.agreement}": figures["same_likeliest"]
-        >= limits.agreement,
+        >= limits.agreement - _ERRORS * figures["standard_error_of_agreement"],
         f"a logit is further off than {limits.logit_difference} standard deviations": figures[
             "largest_logit_difference_in_deviations"
         ]

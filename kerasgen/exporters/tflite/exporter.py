@@ -65,8 +65,8 @@ class TFLiteExporter(Exporter):
         most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
             logits; None for 1.5 with int8 and 4 with int4.
         most_loss_increase: the share of the model's bits per character (of that text) by which a quantised
-            artefact's may be more, two standard errors of the difference aside; None for 0.02 with int8 and 0.2 with
-            int4.
+            artefact's may be more; None for 0.02 with int8 and 0.2 with int4. As of the divergence and the agreement,
+            two standard errors of the mean are allowed besides.
         held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for texts that the model draws.
     """
 

@@ -218,14 +218,29 @@ def test_without_a_text_the_model_s_own_are_compared_and_rounding_costs_its_dive
     assert figures["divergence_in_nats"] > 1e-4
 
 
-def test_a_loss_is_beyond_its_limit_if_chance_does_not_explain_it(engine, monkeypatch):
-    limits = quantized.Limits(9, 0, 99, 0.02, disagreement=9)
+def test_a_mean_is_beyond_its_limit_if_chance_does_not_explain_it(engine, monkeypatch):
+    limits = quantized.Limits(0.05, 0.85, 99, 0.02, disagreement=9)
     figures = close(engine, Host(engine), monkeypatch, limits=limits)
     own = figures["nats_per_token_of_the_model"]
-    unsure = figures | {"nats_per_token": 1.03 * own, "standard_error_of_their_difference": 0.006 * own}
-    quantized._check(unsure, limits)
-    with pytest.raises(ExportError, match="bits per character"):
-        quantized._check(unsure | {"standard_error_of_their_difference": 0.004 * own}, limits)
+    for mean, value, error, size, told in (
+        ("nats_per_token", 1.03 * own, "standard_error_of_their_difference", own, "bits per character"),
+        ("divergence_in_nats", 0.06, "standard_error_of_divergence", 1.0, "nats a token"),
+        ("same_likeliest", 0.84, "standard_error_of_agreement", 1.0, "less often"),
+    ):
+        unsure = figures | {mean: value}
+        quantized._check(unsure | {error: 0.006 * size}, limits)
+        with pytest.raises(ExportError, match=told):
+            quantized._check(unsure | {error: 0.004 * size}, limits)
+
+
+def test_the_error_of_a_mean_is_that_of_its_tokens(engine, monkeypatch):
+    """That of a share is the binomial one."""
+    loose = quantized.Limits(9, 0, 99, 9, disagreement=9)
+    figures = close(engine, Host(changed(changed(engine))), monkeypatch, limits=loose)
+    share = figures["same_likeliest"]
+    drawn = (share * (1 - share) / (figures["tokens"] - 1)) ** 0.5
+    assert figures["standard_error_of_agreement"] == pytest.approx(drawn, rel=1e-6)
+    assert 0 < figures["standard_error_of_divergence"] < figures["divergence_in_nats"]
 
 
 @pytest.mark.parametrize(
