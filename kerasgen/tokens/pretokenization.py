@@ -6,6 +6,7 @@ was published with it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -124,17 +125,16 @@ def _gpt2_pattern() -> str:
     return rf"'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+| ?[{number}]+| ?[^\s{letter}{number}]+|\s+(?!\S)|\s+"
 
 
-def character_classes() -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
+@functools.cache
+def character_classes() -> tuple[tuple[tuple[int, int], ...], ...]:
     """Return first and last code point of each run of letters, of numbers and of spaces, as `splitter` sees them."""
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import Split
+    from tokenizers import NormalizedString, Regex
 
-    points = [point for point in range(0x110000) if not 0xD800 <= point <= 0xDFFF]
-    text = "".join(map(chr, points))
+    text = NormalizedString("".join(chr(point) for point in range(0x110000) if not 0xD800 <= point <= 0xDFFF))
 
-    def runs(inside: str) -> list[tuple[int, int]]:
-        pieces = Split(Regex(f"[^{inside}]+"), behavior="removed").pre_tokenize_str(text)
-        return [(points[start], points[end - 1]) for _, (start, end) in pieces]
+    def runs(inside: str) -> tuple[tuple[int, int], ...]:
+        pieces = (piece.original for piece in text.split(Regex(f"[^{inside}]+"), "removed"))
+        return tuple((ord(piece[0]), ord(piece[-1])) for piece in pieces)
 
     return runs(_letter()), runs(_number()), runs(r"\s")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def _valid(texts: Any) -> Any:
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
 
 
-def _ranges(spans: list[tuple[int, int]]) -> str:
+def _ranges(spans: Iterable[tuple[int, int]]) -> str:
     return "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in spans)
 
 
