@@ -145,6 +145,7 @@ def memory(shape: dict[str, int], threads: int) -> list[Figures]:
 
 def speculation(shape: dict[str, int], threads: int, more: int, rounds: int, *, quick: bool) -> list[Figures]:
     """One text without proposals, with prompt lookup and with drafts; see `benchmarks.generate_speculation`."""
+    shape = shape | {"layers": max(shape["layers"], 4)}  # the draft has three
     job = {"shape": shape, "more": more, "rounds": rounds, "drafts": [15], "quick": quick}
     return _rows_of("benchmarks.generate_speculation", job, threads, pinned(threads))
 

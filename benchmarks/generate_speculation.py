@@ -92,9 +92,10 @@ def main() -> None:
     numbers: Any = Numbers(job["shape"]["vocabulary"])
     engine: Any = engine_registry.resolve(LanguageModel(causal_lm, numbers, "benchmark"))
     right = {"without": {}, "draft that is right": {"assistant_model": of_first_layers(engine, 3)}}
-    if job["shape"]["layers"] > 3:
-        for sampler in SAMPLERS:
-            rows += compete(engine, "idle layers", list(range(1, 33)), sampler, job["more"], right, job["rounds"])
+    if job["quick"]:
+        right["prompt lookup"] = {"prompt_lookup_num_tokens": 8}
+    for sampler in SAMPLERS:
+        rows += compete(engine, "idle layers", list(range(1, 33)), sampler, job["more"], right, job["rounds"])
     if not job["quick"]:
         engine = engine_registry.resolve(resolve("smollm2").load())
         layers = engine.decoder.config.num_layers

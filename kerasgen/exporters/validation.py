@@ -11,6 +11,7 @@ from kerasgen.models.architectures import Architecture
 from kerasgen.models.base import CONTEXT_LENGTH, LanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import DEFAULT_SEQUENCE_LENGTH
+from kerasgen.runtime import metadata
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretokenization import GPT2
@@ -26,7 +27,7 @@ def file_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
     Raises:
         ExportArgumentError: it is another kind.
     """
-    tokenizer = _bare(model)
+    tokenizer = _bare(model.tokenizer)
     return tokenizer if isinstance(tokenizer, PretrainedTokenizer) else json_tokenizer(model, exporter)
 
 
@@ -36,7 +37,7 @@ def json_tokenizer(model: LanguageModel, exporter: str) -> FileTokenizer:
     Raises:
         ExportArgumentError: it is another kind.
     """
-    tokenizer = _bare(model)
+    tokenizer = _bare(model.tokenizer)
     if isinstance(tokenizer, ByteLevelBPE) or (isinstance(tokenizer, PretrainedTokenizer) and tokenizer.is_json):
         return tokenizer
     raise ExportArgumentError(
@@ -82,11 +83,11 @@ def _unwritable(model: LanguageModel, exporter: str) -> ExportArgumentError:
     )
 
 
-def _bare(model: LanguageModel) -> Tokenizer:
-    """Return a model's tokenizer without KerasHub's wrapper."""
-    if isinstance(model.tokenizer, KerasHubTokenizer):
-        return model.tokenizer.as_byte_level() or model.tokenizer.as_pretrained()
-    return model.tokenizer
+def _bare(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a tokenizer without KerasHub's wrapper."""
+    if isinstance(tokenizer, KerasHubTokenizer):
+        return tokenizer.as_byte_level() or tokenizer.as_pretrained()
+    return tokenizer
 
 
 def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:
@@ -99,6 +100,14 @@ def byte_level(tokenizer: Tokenizer) -> ByteLevelBPE | None:
 def held_in_graph(tokenizer: Tokenizer) -> ByteLevelBPE | None:
     """Return a tokenizer that a TensorFlow graph computes, byte-level BPE that cuts a text as GPT-2's, or None."""
     return tokenizer if isinstance(tokenizer, ByteLevelBPE) and tokenizer.pretokenization == GPT2 else None
+
+
+def held_beside(tokenizer: Tokenizer) -> FileTokenizer | None:
+    """Return a tokenizer that a file beside an artefact holds, with the same ids, or None."""
+    bare = _bare(tokenizer)
+    if not isinstance(bare, (ByteLevelBPE, PretrainedTokenizer)):
+        return None
+    return bare if metadata.token_ids(bare) == metadata.token_ids(tokenizer) else None
 
 
 def text_length(model: LanguageModel, requested: int | None) -> int:

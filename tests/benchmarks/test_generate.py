@@ -24,6 +24,18 @@ def test_a_quick_run_compiles_nothing_after_the_first_call_and_moves_less_than_k
     assert bars["bytes accessed, kerasgen, x keras_hub jax"]["value"] < 1
 
 
+@pytest.mark.nightly
+@pytest.mark.one_backend
+def test_proposals_of_a_quick_run_change_no_ids(tmp_path: Path) -> None:
+    written = tmp_path / "speculation.json"
+    command = [sys.executable, "-m", "benchmarks.generate", "--quick", "--only", "speculation", "--json", str(written)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    rows = json.loads(written.read_text())["rows"]
+    assert {row["contender"] for row in rows} == {"without", "draft that is right", "prompt lookup"}
+    assert all(row["same_ids"] for row in rows)
+    assert all(row["accepted"] == row["proposed"] > 0 for row in rows if row["contender"] == "draft that is right")
+
+
 def test_a_bar_compares_with_the_contender_of_the_same_task_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.generate import bars_of

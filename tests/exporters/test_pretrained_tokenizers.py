@@ -65,6 +65,23 @@ def test_a_tflite_file_encodes_as_the_model(family: str, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("family", ["qwen3", "llama_model"])
+def test_a_saved_model_takes_texts_by_the_tokenizer_beside_it(family: str, tmp_path: Path) -> None:
+    """No graph holds these, so its own signatures are of ids, and what opens the artefact reads the file."""
+    model = model_with(family, tmp_path)
+    artefact = kg.SavedModelExporter(samplers=("greedy",), max_sequence_length=64).export(model, tmp_path / "saved")
+    assert artefact.report["tokenizer_in_graph"] is False
+    assert set(artefact.report["signatures"]) == {"greedy_ids", "greedy_ids_unmasked", "logits"}
+    assert artefact.report["parity"]["tokenizer_equal"]
+    assert artefact.runtime.tokenizer == model.tokenizer
+    for prompt in (f"{model.tokenizer.end_token}e\u0301", "the  river"):
+        settings = {"max_new_tokens": 6, "allowed_special": "all"}
+        wanted = generate(model, [prompt], sampler=kg.Greedy(), **settings)[0]
+        assert artefact.generate(prompt, **settings) == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("family", ["qwen3", "llama_model"])
 def test_a_litert_lm_bundle_holds_the_tokenizer(family: str, tmp_path: Path) -> None:
     pytest.importorskip("litert_lm_builder")
     model = model_with(family, tmp_path)

@@ -99,7 +99,7 @@ class SavedModelExporter(Exporter):
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.parity.ids import prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report
-        from kerasgen.exporters.validation import held_in_graph, require_held, require_plain
+        from kerasgen.exporters.validation import held_beside, held_in_graph, require_held, require_plain
         from kerasgen.models import licences
         from kerasgen.models.described import config_of, weights_of
         from kerasgen.runtime import metadata
@@ -107,6 +107,7 @@ class SavedModelExporter(Exporter):
         check_target(path, overwrite=overwrite, exporter="saved_model")
         config, tokenizer = config_of(model), model.tokenizer
         held = held_in_graph(tokenizer)
+        carried = held or held_beside(tokenizer)
         if config is None:
             self._check_other(model)
         if find_spec("tensorflow") is None:
@@ -129,7 +130,8 @@ class SavedModelExporter(Exporter):
             "compiled": self.compiled and config is not None,
             "decoder": "generate_step" if config is None else config.architecture,
             "max_sequence_length": longest,
-            "tokenizer": None if held is None else metadata.tokenizer_settings(held),
+            "tokenizer": None if carried is None else metadata.tokenizer_settings(carried),
+            "tokenizer_in_graph": held is not None,
             "token_ids": metadata.token_ids(tokenizer),
             **licences.said(model),
         }
@@ -140,8 +142,8 @@ class SavedModelExporter(Exporter):
                 about["signatures"] = self._save_other(model, longest, stage)
             else:
                 about["signatures"] = self._save(config, weights_of(model), tokenizer, longest, stage)
-            if held is not None:
-                metadata.tokenizer_path(stage).write_text(held.to_tokenizer_json(), encoding="utf-8")
+            if carried is not None:
+                metadata.tokenizer_path(stage).write_text(metadata.tokenizer_text(carried), encoding="utf-8")
             licences.write(model.metadata, stage, card=False)
             write_report(stage, about, exporter="saved_model")
             about["parity"] = prove_ids(
@@ -151,7 +153,7 @@ class SavedModelExporter(Exporter):
                 longest=longest,
                 rounded=self._rounded(model, longest) if config else None,
                 allowed_modules=_ALLOWED,
-                texts=() if held is None else comparison.TEXTS,
+                texts=() if carried is None else comparison.TEXTS,
             )
             report = write_report(stage, about, exporter="saved_model")
         return Artefact(path=path, exporter="saved_model", report=report)

@@ -144,7 +144,7 @@ class SavedModelRuntime(Runtime):
 
 def _check_settings(path: Path, graph_settings: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Compare the settings in the graph with those in the JSON beside it."""
-    recorded = {**description, **description["token_ids"], "has_tokenizer": description["tokenizer"] is not None}
+    recorded = {**description, **description["token_ids"], "has_tokenizer": description["tokenizer_in_graph"]}
     for key, value in graph_settings.items():
         if recorded.get(key) != value:
             raise ModelFormatError(
@@ -160,7 +160,7 @@ def _let_go(runtime: weakref.ref[SavedModelRuntime]) -> None:
 
 
 class _Outside:
-    """Stands for a tokenizer that no graph can hold: it knows the ids, and the caller encodes and decodes texts.
+    """Stands for a tokenizer that no file can hold: it knows the ids, and the caller encodes and decodes texts.
 
     Args:
         path: the path of the artefact.
@@ -173,8 +173,8 @@ class _Outside:
 
     def __getattr__(self, name: str) -> Any:
         raise GenerateArgumentError(
-            f"{self._path} holds no tokenizer, for it isn't byte-level BPE that cuts a text as GPT-2 does. Encode the "
-            "prompts with the model's own tokenizer, and call `generate_ids`."
+            f"{self._path} holds no tokenizer, for KerasHub's own is none that a file of another kind can hold. Encode "
+            "the prompts with the model's tokenizer, and call `generate_ids`."
         )
 
 

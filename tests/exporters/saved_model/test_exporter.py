@@ -29,7 +29,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.runtime import metadata
 from kerasgen.testing.runtimes import RuntimeContract
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.pretokenization import Pretokenization
+from kerasgen.tokens.pretokenization import GPT2_PATTERN, Pretokenization
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
@@ -297,17 +297,18 @@ def test_wrong_settings_are_said_at_once(settings):
 @pytest.mark.slow
 def test_a_tokenizer_that_cuts_otherwise_than_gpt2_stays_outside(model, host, tmp_path):
     """The one in the graph would give other ids, such as one for `12` where this one gives two."""
-    cut = Pretokenization(single_digits=True)
+    cut = Pretokenization(GPT2_PATTERN, single_digits=True)
     tokenizer = ByteLevelBPE(model.tokenizer.vocabulary, model.tokenizer.merges, pretokenization=cut)
     other = LanguageModel(causal_lm=model.causal_lm, tokenizer=tokenizer, source="digits")
     artefact = kg.SavedModelExporter(samplers=("greedy",)).export(other, tmp_path / "poet")
-    assert artefact.report["tokenizer"] is None
+    assert artefact.report["tokenizer_in_graph"] is False
     assert set(artefact.report["signatures"]) == {"greedy_ids", "greedy_ids_unmasked", "logits"}
     prompt = tokenizer.encode("the sand")
     wanted = [
         list(several[0].token_ids) for several in generate_ids(host, [prompt], sampler="greedy", max_new_tokens=9)
     ]
     assert artefact.runtime.generate_ids([prompt], max_new_tokens=9) == wanted
+    assert artefact.runtime.tokenizer.encode("12 + 345") == tokenizer.encode("12 + 345")
 
 
 def test_a_graph_holds_a_tokenizer_that_cuts_as_gpt2_does(model):
