@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -136,6 +137,15 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 def pytest_runtest_setup() -> None:
     # urllib keeps the proxies of its first call for the whole process; one test's closed door is not another's.
     urllib.request._opener = None  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the small tokenizers that `write_tokenizer_families.py` wrote, a directory each; for reading."""
+    place = tmp_path_factory.mktemp("families")
+    with tarfile.open(Path(__file__).parent / "tokens" / "families.tar.xz") as archive:
+        archive.extractall(place, filter="data")
+    return place
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,23 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.models.hub import Hub
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 
-FAMILIES = Path(__file__).parents[1] / "tokens" / "families.tar.xz"
 TEXTS = ("e\u0301 <think> a", "the  river 123", "昨夜", "<|im_start|>user")
 
 
-def model_with(family: str, place: Path) -> LanguageModel:
+def model_with(directory: Path) -> LanguageModel:
     """Random weights over the small tokenizer of a family."""
-    with tarfile.open(FAMILIES) as archive:
-        members = [member for member in archive if member.name.split("/")[0] == family]
-        archive.extractall(place, members, filter="data")
-    tokenizer = PretrainedTokenizer.from_directory(place / family)
+    tokenizer = PretrainedTokenizer.from_directory(directory)
     sizes: dict[str, Any] = {"num_layers": 1}
     return replace(tiny_llama(tokenizer.vocabulary_size, **sizes), tokenizer=tokenizer)
 
 
 @pytest.mark.slow
 @pytest.mark.one_backend
-def test_a_transformers_directory_has_the_same_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transformers_directory_has_the_same_tokenizer(
+    families: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kerasgen.exporters.transformers.exporter._prove_in_transformers", lambda *_: None)
-    model = model_with("qwen3", tmp_path)
+    model = model_with(families / "qwen3")
     written = kg.TransformersExporter().export(model, tmp_path / "out")
     assert written.report["parity"]["tokenizers_equal"]
     again = Hub(str(tmp_path / "out")).load().tokenizer
@@ -44,8 +41,8 @@ def test_a_transformers_directory_has_the_same_tokenizer(tmp_path: Path, monkeyp
 
 
 @pytest.mark.one_backend
-def test_a_sentencepiece_model_is_no_tokenizer_json(tmp_path: Path) -> None:
-    model = model_with("llama_model", tmp_path)
+def test_a_sentencepiece_model_is_no_tokenizer_json(families: Path, tmp_path: Path) -> None:
+    model = model_with(families / "llama_model")
     with pytest.raises(ExportArgumentError, match=r"no SentencePiece model.*tokenizer\.json"):
         kg.TransformersExporter().export(model, tmp_path / "out")
 
@@ -53,8 +50,8 @@ def test_a_sentencepiece_model_is_no_tokenizer_json(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("family", ["qwen3", "llama_model"])
-def test_a_tflite_file_encodes_as_the_model(family: str, tmp_path: Path) -> None:
-    model = model_with(family, tmp_path)
+def test_a_tflite_file_encodes_as_the_model(family: str, families: Path, tmp_path: Path) -> None:
+    model = model_with(families / family)
     runtime = kg.TFLiteExporter(cache_length=128).export(model, tmp_path / "model.tflite").runtime
     assert runtime.tokenizer == model.tokenizer
     for prompt in (f"{model.tokenizer.end_token}e\u0301", "the  river"):
@@ -65,9 +62,9 @@ def test_a_tflite_file_encodes_as_the_model(family: str, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("family", ["qwen3", "llama_model"])
-def test_a_saved_model_takes_texts_by_the_tokenizer_beside_it(family: str, tmp_path: Path) -> None:
+def test_a_saved_model_takes_texts_by_the_tokenizer_beside_it(family: str, families: Path, tmp_path: Path) -> None:
     """No graph holds these, so its own signatures are of ids, and what opens the artefact reads the file."""
-    model = model_with(family, tmp_path)
+    model = model_with(families / family)
     artefact = kg.SavedModelExporter(samplers=("greedy",), max_sequence_length=64).export(model, tmp_path / "saved")
     assert artefact.report["tokenizer_in_graph"] is False
     assert set(artefact.report["signatures"]) == {"greedy_ids", "greedy_ids_unmasked", "logits"}
@@ -82,9 +79,9 @@ def test_a_saved_model_takes_texts_by_the_tokenizer_beside_it(family: str, tmp_p
 @pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("family", ["qwen3", "llama_model"])
-def test_a_litert_lm_bundle_holds_the_tokenizer(family: str, tmp_path: Path) -> None:
+def test_a_litert_lm_bundle_holds_the_tokenizer(family: str, families: Path, tmp_path: Path) -> None:
     pytest.importorskip("litert_lm_builder")
-    model = model_with(family, tmp_path)
+    model = model_with(families / family)
     artefact = kg.LiteRtLmExporter(cache_length=128).export(model, tmp_path / "model.litertlm")
     assert artefact.report["parity"]["tokenizer_equal"]
     assert artefact.report["parity"]["text_equal"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-import tarfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,10 @@ from kerasgen.tokens.pretrained_files import is_transformers_json
 
 pytestmark = pytest.mark.one_backend
 
-ARCHIVE = Path(__file__).with_name("families.tar.xz")
 FAMILIES = ("gpt2", "opt", "smollm2", "llama3", "smollm3", "qwen3", "gpt_neox", "bloom", "falcon", "llama", "mistral")
 FAMILIES += ("phi3", "gemma", "llama_model", "gemma_model")
 LLAMAS = ("llama", "mistral", "phi3", "llama_model")
 OPENAI = ("gpt2", "opt")  # whose letters are today's, as OpenAI's encoder has them, and not the library's
-
-
-@pytest.fixture(scope="module")
-def directories(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("families")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(place, filter="data")
-    return place
 
 
 @cache
@@ -72,8 +62,8 @@ def rebuilt(family: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ids_are_those_of_transformers(family: str, directories: Path, shared_data: Path) -> None:
-    directory = directories / family
+def test_ids_are_those_of_transformers(family: str, families: Path, shared_data: Path) -> None:
+    directory = families / family
     tokenizer = tokenizer_of(directory)
     texts = [*drawn(COUNT, names_of(directory)), *posts(shared_data)]
     expected = np.load(directory / "expected.npz")
@@ -96,18 +86,18 @@ def test_ids_are_those_of_transformers(family: str, directories: Path, shared_da
 
 
 @pytest.mark.parametrize("family", ["llama_model", "gemma_model"])
-def test_a_sentencepiece_model_is_the_library_s(family: str, directories: Path) -> None:
+def test_a_sentencepiece_model_is_the_library_s(family: str, families: Path) -> None:
     from sentencepiece import SentencePieceProcessor
 
-    theirs = SentencePieceProcessor(model_file=str(directories / family / "tokenizer.model"))
+    theirs = SentencePieceProcessor(model_file=str(families / family / "tokenizer.model"))
     texts = drawn(COUNT)
-    assert tokenizer_of(directories / family).encode_batch(texts) == theirs.encode(texts)
+    assert tokenizer_of(families / family).encode_batch(texts) == theirs.encode(texts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_texts_come_back_whole_and_token_by_token(family: str, directories: Path, tmp_path: Path) -> None:
+def test_texts_come_back_whole_and_token_by_token(family: str, families: Path, tmp_path: Path) -> None:
     """Decoding takes away what encoding put there; a tokenizer that is saved and read again is the same."""
-    tokenizer = tokenizer_of(directories / family)
+    tokenizer = tokenizer_of(families / family)
     texts = ["the river's  song 123", " a", "昨夜 🚀 é", "x\n\n  y", "<unk>", "", "▁"]
     lossless = [text for text in texts if "▁" not in text or family not in (*LLAMAS, "gemma", "gemma_model")]
     for text in lossless:
@@ -126,9 +116,9 @@ def test_texts_come_back_whole_and_token_by_token(family: str, directories: Path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bytes_of_tokens_are_those_of_the_text(family: str, directories: Path) -> None:
+def test_bytes_of_tokens_are_those_of_the_text(family: str, families: Path) -> None:
     """What constraints and valid UTF-8 rest on: from the second token on, each adds its bytes."""
-    tokenizer = tokenizer_of(directories / family)
+    tokenizer = tokenizer_of(families / family)
     text = "the river's song 123\n昨夜 é"
     spelled = b"".join(map(tokenizer.shown_bytes, tokenizer.encode(text)))
     assert spelled.removeprefix(b" " if tokenizer.strips_first_space else b"") == text.encode()
@@ -137,9 +127,9 @@ def test_bytes_of_tokens_are_those_of_the_text(family: str, directories: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ids_of_ten_thousand_texts_are_those_of_transformers(family: str, directories: Path) -> None:
+def test_ids_of_ten_thousand_texts_are_those_of_transformers(family: str, families: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    directory = directories / family
+    directory = families / family
     tokenizer = tokenizer_of(directory)
     texts = drawn(10_000, names_of(directory), seed=1)
     kind = transformers.AutoTokenizer
@@ -159,11 +149,11 @@ class _Contract(TokenizerContract):
     family: str
 
     @pytest.fixture
-    def tokenizer(self, directories: Path) -> Tokenizer:
-        return tokenizer_of(directories / self.family)
+    def tokenizer(self, families: Path) -> Tokenizer:
+        return tokenizer_of(families / self.family)
 
     def make_tokenizer(self) -> Tokenizer:
-        raise NotImplementedError  # the fixture has the directories
+        raise NotImplementedError  # the fixture has them
 
     def load(self, directory: Path) -> Tokenizer:
         return PretrainedTokenizer.from_directory(directory)
@@ -184,10 +174,10 @@ class TestQwen3(_Contract):
     lossless = False  # it brings a text into the form NFC
 
 
-def test_a_missing_library_is_named_with_its_command(directories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named_with_its_command(families: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(MissingDependencyError, match="pip install sentencepiece"):
-        PretrainedTokenizer.from_directory(directories / "gemma_model")
+        PretrainedTokenizer.from_directory(families / "gemma_model")
 
 
 @pytest.mark.parametrize(
@@ -201,16 +191,16 @@ def test_a_missing_library_is_named_with_its_command(directories: Path, monkeypa
     ],
     ids=["model", "decoder", "post-processor", "dropout", "unknown"],
 )
-def test_what_can_not_be_done_is_named(change: dict[str, Any], said: str, directories: Path, tmp_path: Path) -> None:
-    found = json.loads((directories / "qwen3" / "tokenizer.json").read_text(encoding="utf-8"))
+def test_what_can_not_be_done_is_named(change: dict[str, Any], said: str, families: Path, tmp_path: Path) -> None:
+    found = json.loads((families / "qwen3" / "tokenizer.json").read_text(encoding="utf-8"))
     (tmp_path / "tokenizer.json").write_text(json.dumps({**found, **change}), encoding="utf-8")
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}', encoding="utf-8")
     with pytest.raises(TokenizerError, match=said):
         PretrainedTokenizer.from_directory(tmp_path)
 
 
-def test_a_file_that_names_no_end_says_what_to_write(directories: Path, tmp_path: Path) -> None:
-    text = (directories / "qwen3" / "tokenizer.json").read_text(encoding="utf-8")
+def test_a_file_that_names_no_end_says_what_to_write(families: Path, tmp_path: Path) -> None:
+    text = (families / "qwen3" / "tokenizer.json").read_text(encoding="utf-8")
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
     with pytest.raises(TokenArgumentError, match=r"'eos_token' in 'tokenizer_config\.json'"):
         PretrainedTokenizer.from_directory(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,6 @@ from kerasgen.tokens.vocabulary import AdaptedVocabulary, VocabularyUse, use_of
 
 pytestmark = pytest.mark.one_backend
 
-ARCHIVE = Path(__file__).with_name("families.tar.xz")
 FAMILIES = ("qwen3", "gpt_neox", "falcon", "llama", "mistral", "phi3", "gemma", "llama_model", "gemma_model")
 MADE = ("unigram_model", "unigram_model_without_bytes", "unigram_json", "llama_model_with_further")
 KINDS = (*FAMILIES, *MADE)
@@ -71,17 +69,15 @@ def posts_or_none() -> Iterable[str]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], PretrainedTokenizer]:
+def tokenizer_of(families: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], PretrainedTokenizer]:
     place = tmp_path_factory.mktemp("kinds")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(place, filter="data")
     ends = {"eos_token": "</s>"}
     made: dict[str, tuple[bytes, dict[str, Any]]] = {
         "unigram_model": (trained(vocab_size=330, byte_fallback=True), {"eos_token": "</s>", "bos_token": "<s>"}),
         "unigram_model_without_bytes": (trained(vocab_size=64), ends),
         "unigram_json": (unigram_json().encode(), ends),
         "llama_model_with_further": (
-            (place / "llama_model" / "tokenizer.model").read_bytes(),
+            (families / "llama_model" / "tokenizer.model").read_bytes(),
             {"eos_token": "<|end|>", "added_tokens_decoder": {"705": {"content": "<|end|>", "special": True}}},
         ),
     }
@@ -91,7 +87,7 @@ def tokenizer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
         (place / name / file).write_bytes(content)
         (place / name / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
-    return cache(lambda kind: PretrainedTokenizer.from_directory(place / kind))
+    return cache(lambda kind: PretrainedTokenizer.from_directory((place if kind in made else families) / kind))
 
 
 def library_ids(tokenizer: PretrainedTokenizer, texts: list[str], directory: Path) -> list[list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -272,10 +271,10 @@ def test_an_adapted_model_is_a_preset_that_keras_hub_loads(tmp_path) -> None:
     ],
 )
 def test_a_vocabulary_that_only_its_file_says_is_changed_and_its_texts_cost_what_they_did(
-    family: str, asked: str, tmp_path: Path
+    family: str, asked: str, families: Path, tmp_path: Path
 ) -> None:
     """The loss of a trimmed model is that of the old one among the tokens that stayed."""
-    model = pretrained(family, tmp_path)
+    model = pretrained(families / family)
     old, texts = model.tokenizer, ["the river and the rain", " two  lines\n12", "a b c"] * 40 + POEMS * 4
     head = np.asarray(model.backbone.token_embedding.reverse_embeddings)
     table, said = np.asarray(models.token_table(model)), _logits(model, texts[0])
@@ -305,9 +304,9 @@ def test_a_vocabulary_that_only_its_file_says_is_changed_and_its_texts_cost_what
 
 
 @pytest.mark.one_backend
-def test_a_vocabulary_of_a_pretrained_tokenizer_is_kept_in_the_cache(tmp_path: Path) -> None:
+def test_a_vocabulary_of_a_pretrained_tokenizer_is_kept_in_the_cache(families: Path, tmp_path: Path) -> None:
     written = [
-        adapt(pretrained("llama_model", tmp_path), lambda: POEMS, None, asked="extend", cache=tmp_path / "cache")
+        adapt(pretrained(families / "llama_model"), lambda: POEMS, None, asked="extend", cache=tmp_path / "cache")
         for _ in range(2)
     ]
     assert written[0] == written[1]
@@ -315,12 +314,12 @@ def test_a_vocabulary_of_a_pretrained_tokenizer_is_kept_in_the_cache(tmp_path: P
 
 
 @pytest.mark.one_backend
-def test_keras_hub_s_own_tokenizer_is_changed_if_that_is_asked(tmp_path: Path) -> None:
+def test_keras_hub_s_own_tokenizer_is_changed_if_that_is_asked(families: Path) -> None:
     from keras_hub.tokenizers import LlamaTokenizer
 
     from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 
-    model = pretrained("llama_model", tmp_path)
+    model = pretrained(families / "llama_model")
     tokenizer = KerasHubTokenizer(LlamaTokenizer(proto=model.tokenizer.codec.content()))
     model.tokenizer = tokenizer
     assert adapt(model, lambda: POEMS, None, asked=None)["choice"] == "keep"
@@ -330,12 +329,9 @@ def test_keras_hub_s_own_tokenizer_is_changed_if_that_is_asked(tmp_path: Path) -
     assert model.tokenizer.decode(model.tokenizer.encode(POEMS[0])) == POEMS[0]
 
 
-def pretrained(family: str, place: Path) -> LanguageModel:
+def pretrained(directory: Path) -> LanguageModel:
     """A Llama with an output layer of its own over the small tokenizer of a family."""
-    with tarfile.open(Path(__file__).parents[1] / "tokens" / "families.tar.xz") as archive:
-        members = [member for member in archive if member.name.split("/")[0] == family]
-        archive.extractall(place, members, filter="data")
-    tokenizer = PretrainedTokenizer.from_directory(place / family)
+    tokenizer = PretrainedTokenizer.from_directory(directory)
     return dataclasses.replace(tiny_llama(tokenizer.vocabulary_size, num_layers=1), tokenizer=tokenizer)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import tarfile
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -31,21 +30,12 @@ from kerasgen.tokens.vocabulary import use_of
 pytest.importorskip("gguf")
 pytestmark = pytest.mark.one_backend
 
-ARCHIVE = Path(__file__).parents[2] / "tokens" / "families.tar.xz"
 FAMILIES = ("qwen3", "gpt_neox", "bloom", "llama", "mistral", "phi3", "gemma", "llama_model", "gemma_model", "smollm3")
 AT_ONCE = ("qwen3", "gemma", "smollm3")
 POEMS = ["春眠不覺曉，處處聞啼鳥。", "夜來風雨聲，花落知多少。"] * 60
 needs_llama_cpp = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None, reason="it runs llama.cpp: pip install 'kerasgen[llamacpp]'"
 )
-
-
-@pytest.fixture(scope="module")
-def directories(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("families")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(place, filter="data")
-    return place
 
 
 def tokenizer_of(directory: Path) -> Any:
@@ -81,42 +71,40 @@ def is_llama_cpp_s(tokenizer: Any, texts: list[str], path: Path) -> None:
 
 @needs_llama_cpp
 @pytest.mark.parametrize("family", [pytest.param(f, marks=[] if f in AT_ONCE else pytest.mark.slow) for f in FAMILIES])
-def test_llama_cpp_gives_the_ids_of_the_family_s_file(family: str, directories: Path, tmp_path: Path) -> None:
+def test_llama_cpp_gives_the_ids_of_the_family_s_file(family: str, families: Path, tmp_path: Path) -> None:
     texts = [text for text in drawn(300) if "\0" not in text]
     if family == "gemma_model":  # its pieces of blanks are user-defined, as `differences` says
         texts = [text for text in texts if "▁" not in text]
-    is_llama_cpp_s(tokenizer_of(directories / family), texts, tmp_path / "x.gguf")
+    is_llama_cpp_s(tokenizer_of(families / family), texts, tmp_path / "x.gguf")
 
 
 @needs_llama_cpp
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3", "gemma", "llama_model"])
 def test_llama_cpp_gives_real_posts_the_ids_of_the_family_s_file(
-    family: str, directories: Path, tmp_path: Path, shared_data: Path
+    family: str, families: Path, tmp_path: Path, shared_data: Path
 ) -> None:
-    is_llama_cpp_s(tokenizer_of(directories / family), posts(shared_data), tmp_path / "x.gguf")
+    is_llama_cpp_s(tokenizer_of(families / family), posts(shared_data), tmp_path / "x.gguf")
 
 
 @needs_llama_cpp
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3", "gemma", "llama", "gemma_model"])
 @pytest.mark.parametrize("change", ["trim", "extend"])
-def test_llama_cpp_reads_a_changed_vocabulary(family: str, change: str, directories: Path, tmp_path: Path) -> None:
-    old = tokenizer_of(directories / family)
+def test_llama_cpp_reads_a_changed_vocabulary(family: str, change: str, families: Path, tmp_path: Path) -> None:
+    old = tokenizer_of(families / family)
     texts = [*POEMS, "the river and the rain, 12", *(text for text in drawn(40) if not {"\0", "▁"} & set(text))]
     adapted = trim(old, use_of(texts, old)) if change == "trim" else extend(old, lambda: texts)
     is_llama_cpp_s(adapted.tokenizer, [*texts[-41:], *POEMS[:2], "yonder 🚀"], tmp_path / "x.gguf")
 
 
-def test_what_llama_cpp_does_otherwise_is_told(directories: Path) -> None:
-    found = gguf_tokenizers.of(tokenizer_of(directories / "qwen3"))
+def test_what_llama_cpp_does_otherwise_is_told(families: Path) -> None:
+    found = gguf_tokenizers.of(tokenizer_of(families / "qwen3"))
     assert "does not bring a text into the form NFC" in found.differences[0]
     assert found.normalize("e\u0301") == "é"
-    assert found.tokenizer.encode("e\u0301") != tokenizer_of(directories / "qwen3").encode("e\u0301")
-    assert (
-        "leaves blanks beside special tokens" in gguf_tokenizers.of(tokenizer_of(directories / "phi3")).differences[0]
-    )
-    assert not gguf_tokenizers.of(tokenizer_of(directories / "gemma")).differences
+    assert found.tokenizer.encode("e\u0301") != tokenizer_of(families / "qwen3").encode("e\u0301")
+    assert "leaves blanks beside special tokens" in gguf_tokenizers.of(tokenizer_of(families / "phi3")).differences[0]
+    assert not gguf_tokenizers.of(tokenizer_of(families / "gemma")).differences
 
 
 @pytest.mark.parametrize(
@@ -128,14 +116,14 @@ def test_what_llama_cpp_does_otherwise_is_told(directories: Path) -> None:
         ("gemma", {"pre_tokenizer": {"type": "Digits", "individual_digits": True}}, r"cuts \(Digits\)"),
     ],
 )
-def test_what_llama_cpp_has_not_is_refused(family: str, changes: dict[str, Any], said: str, directories: Path) -> None:
-    tokenizer = tokenizer_of(directories / family)
+def test_what_llama_cpp_has_not_is_refused(family: str, changes: dict[str, Any], said: str, families: Path) -> None:
+    tokenizer = tokenizer_of(families / family)
     with pytest.raises(ExportArgumentError, match=said):
         gguf_tokenizers.of(changed(tokenizer, **changes) if changes else tokenizer)
 
 
-def test_merges_that_no_scores_give_are_refused(directories: Path) -> None:
-    tokenizer = tokenizer_of(directories / "gemma")
+def test_merges_that_no_scores_give_are_refused(families: Path) -> None:
+    tokenizer = tokenizer_of(families / "gemma")
     model = json.loads(tokenizer.to_tokenizer_json())["model"]
     merges = [tuple(merge) for merge in model["merges"]]
     by_piece: dict[str, list[tuple[str, str]]] = {}
@@ -152,9 +140,9 @@ def test_merges_that_no_scores_give_are_refused(directories: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3", "gemma"])
 def test_an_exported_model_says_what_differs(
-    family: str, directories: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    family: str, families: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokenizer = tokenizer_of(directories / family)
+    tokenizer = tokenizer_of(families / family)
     model = replace(tiny_llama(tokenizer.vocabulary_size, num_layers=1), tokenizer=tokenizer)
     with caplog.at_level(logging.WARNING):
         artefact = kg.GgufExporter(max_sequence_length=64).export(model, tmp_path / "x.gguf")
