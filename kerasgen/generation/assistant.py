@@ -44,6 +44,9 @@ class DraftingEngine(Engine, Protocol):
     def weights_read(self) -> int:
         """Weights that one step reads."""
 
+    def draft_limit(self, prompt: Sequence[int], limit: int) -> int:
+        """Return up to how many tokens a session can follow a text of at most `limit` from this prompt."""
+
     def open_draft(self, prompt: Sequence[int], limit: int) -> DraftSession:
         """Return a session of one text; see `Engine.open`."""
 
@@ -152,7 +155,7 @@ class Assistant:
     ) -> None:
         self._engine, self._spec, self._keys = engine, spec, batch.keys
         self._prompt = batch.prompts[0]
-        self._limit = min(int(batch.limits[0]), engine.max_sequence_length or int(batch.limits[0]))
+        self._limit = engine.draft_limit(self._prompt, int(batch.limits[0]))
         self._session: DraftSession | None = None
         own = getattr(target, "weights_read", 0)
         cost = engine.weights_read / own if own else 1.0

@@ -162,6 +162,13 @@ class JaxEngine:
                 )
         return SpeculatingSession(self, prompts, limits)
 
+    def draft_limit(self, prompt: Sequence[int], limit: int) -> int:
+        """Return up to how many tokens a session can follow a text; see `DraftingEngine`."""
+        limit = min(limit, self.max_sequence_length or limit)
+        if self._turning is not None and len(prompt) <= self._turning:
+            return min(limit, self._turning + 1)  # beyond it, what was read would have to be read again
+        return limit
+
     def open_draft(self, prompt: Sequence[int], limit: int) -> SpeculatingSession:
         """Return a session of one text that follows what another engine chooses; see `DraftingEngine`."""
         return self.open([tuple(prompt)], [limit])

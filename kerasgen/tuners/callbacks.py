@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -383,7 +384,12 @@ def interruptible(watcher: Watcher) -> Iterator[None]:
         if watcher.interrupted:
             raise KeyboardInterrupt
         watcher.interrupted = True
-        print("\nStopping after this step, with a checkpoint; press Ctrl-C again to stop at once.", flush=True)
+        said = "\nStopping after this step, with a checkpoint; press Ctrl-C again to stop at once."
+        for stream in (sys.stdout, sys.stderr):
+            # The signal may have come within a write that waits for its reader, which takes no other from here.
+            with suppress(RuntimeError):
+                print(said, file=stream, flush=True)
+                return
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -173,6 +173,22 @@ def test_texts_longer_than_a_window_and_than_the_cache(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_an_assistant_proposes_up_to_the_length_at_which_its_longrope_turns() -> None:
+    """Here 16 tokens: a longer text would have to be read again by other factors, so the model goes on alone."""
+    target, draft = (
+        JaxEngine(cast(Any, Numbers()), config, prepare(drawn(config)))
+        for config in (replace(CONFIGS[name], max_sequence_length=64) for name in ("llama", "phi3_held"))
+    )
+    settings: dict[str, Any] = {"sampler": Greedy(), "max_new_tokens": 40, "valid_utf8": False}
+    with pytest.raises(GenerateArgumentError, match="LongRoPE"):
+        generate_ids(draft, [[3, 4, 5]], **settings)
+    ((wanted,),) = generate_ids(target, [[3, 4, 5]], **settings)
+    ((found,),) = generate_ids(target, [[3, 4, 5]], assistant_model=draft, **settings)
+    assert found.token_ids == wanted.token_ids
+    assert 0 < found.proposed <= 14
+
+
+@pytest.mark.slow
 def test_up_to_the_last_position_of_the_model_and_past_the_drafts(target: LanguageModel) -> None:
     short = tiny_gpt2(num_layers=1, max_sequence_length=48)
     wanted, found = (

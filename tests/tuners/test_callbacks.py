@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ from toys import float16_can_be_had
 import kerasgen as kg
 from kerasgen.errors import NonFiniteLossError, TuneArgumentError, TuneError
 from kerasgen.models.preprocessing import attach_preprocessor
+from kerasgen.tuners.callbacks import interruptible
 from kerasgen.tuners.schedule import of_settings
 
 TEXTS = [f"the {a} and the {b} of {c}" for a in ("sea", "hill", "moon") for b in ("wind", "rain") for c in "abcdefg"]
@@ -351,3 +357,41 @@ class TestDiverged:
 
         empty = dataclasses.replace(report, steps=0, losses=(), accuracies=(), validations=())
         assert json.loads(json.dumps(empty.to_dict(), allow_nan=False))["loss"] is None
+
+
+def test_ctrl_c_within_a_write_that_waits_for_its_reader_ends_the_step_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python lets a signal's handler run within such a write, and refuses the handler a second one."""
+
+    class Run:
+        interrupted = False
+
+    run: Any = Run()
+    reads, writes = os.pipe()
+    written = 1 << 20  # more than a pipe holds
+
+    def press_and_read() -> None:
+        while not held.is_set():
+            held.wait(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not run.interrupted:
+            held.wait(0.05)
+        found = 0
+        while found < written:
+            found += len(os.read(reads, 1 << 16))
+
+    held = threading.Event()
+    reader = threading.Thread(target=press_and_read)
+    with io.TextIOWrapper(io.BufferedWriter(io.FileIO(writes, "w")), write_through=True) as shown:
+        monkeypatch.setattr(sys, "stdout", shown)
+        with interruptible(run):
+            reader.start()
+            held.set()
+            shown.write("x" * written)
+            shown.flush()
+        reader.join()
+        monkeypatch.undo()
+    os.close(reads)
+    assert run.interrupted
+    assert "Stopping after this step" in capsys.readouterr().err
