@@ -15,7 +15,7 @@ _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _FATAL = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def write(path: Path, data: bytes | str) -> None:
+def write(path: Path, data: bytes | memoryview | str) -> None:
     """Write a file, whole or not at all; what lies there is replaced, and its directory is made.
 
     Args:

@@ -90,7 +90,9 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         batches_per_step: batches whose gradients make one optimizer step.
         steps: of the whole run.
         learning_rate: of a step counted from 0.
-        save: writes a checkpoint of the model as it is and returns its folder.
+        save: begins to write a checkpoint of the model as it is and returns the folder that it will have, or None, with
+            nothing written, where a number of its state is not finite.
+        check: raises what writing checkpoints ran into since.
         validate: scores the held-out documents, or None if there are none.
         keep_best: called when a validation is the best so far, or None without early stopping.
         patience: validations without a lower loss after which the run stops, or None.
@@ -111,7 +113,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         batches_per_step: int,
         steps: int,
         learning_rate: Callable[[int], float],
-        save: Callable[[], Path],
+        save: Callable[[], Path | None],
+        check: Callable[[], None],
         validate: Callable[[], Validation] | None,
         keep_best: Callable[[], None] | None,
         patience: int | None,
@@ -130,6 +133,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.steps = steps
         self.learning_rate = learning_rate
         self.save = save
+        self.check = check
         self.validate = validate
         self.keep_best = keep_best
         self.patience = patience
@@ -217,6 +221,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         def due(every: int | None) -> bool:
             return every is not None and self.step // every > before // every
 
+        self.check()
         if due(self.validate_every):
             self.validate_now()
         if due(self.sample_every) and self.sample is not None:
@@ -261,10 +266,12 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     def _save(self) -> None:
         if self._saved_at != self.step:
             self._attach()
-            self._require_finite()
             if self.step == self.steps:
                 self._require_change()
-            self.checkpoint = self.save()
+            written = self.save()
+            if written is None:
+                raise self._not_finite()
+            self.checkpoint = written
             self._saved_at, self._saved = self.step, self.digest()
 
     def save_again(self) -> None:
@@ -273,9 +280,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             self._saved_at = -1
             self._save()
 
-    def _require_finite(self) -> None:
-        if not self.is_finite():
-            raise self._diverged("The weights or what the optimizer keeps of them became NaN or infinite", self.step)
+    def _not_finite(self) -> NonFiniteLossError:
+        return self._diverged("The weights or what the optimizer keeps of them became NaN or infinite", self.step)
 
     def _require_change(self) -> None:
         """Raise if no step of the run changed a weight."""
@@ -325,7 +331,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         if self.validate is not None and at_this_step and self._validated not in ("", weights):
             self.seen.validations.append(self.measure())
         self.validate_now()
-        self._require_finite()
+        if self._saved_at != self.step and not self.is_finite():  # what was saved was finite
+            raise self._not_finite()
         self._require_change()
 
     def validate_now(self) -> None:

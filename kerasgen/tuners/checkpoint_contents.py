@@ -20,6 +20,7 @@ from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners import checkpoints, sharding
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.settings import GradientTuner
+from kerasgen.tuners.snapshot import Snapshot
 from kerasgen.tuners.trainer import Trainer
 
 BEST_FILE = "best.safetensors"
@@ -116,6 +117,7 @@ def restore(saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mappin
             f"The checkpoint in {directory} is of another run: {differences} differ. Ask for the same settings, data "
             "and backend, or start anew with resume=False."
         )
+    assert not isinstance(saved.tensors, Snapshot)  # it was read
     assign(state_variables(trainer), saved.tensors, directory)
 
 

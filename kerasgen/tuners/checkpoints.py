@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen import limits
 from kerasgen.errors import CheckpointError
 from kerasgen.files import atomic, staging
+from kerasgen.tuners.snapshot import Snapshot
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
@@ -27,12 +27,12 @@ class Checkpoint:
 
     Args:
         step: optimizer steps finished; the position in the data follows from it.
-        tensors: weights, optimizer and random state by name.
+        tensors: weights, optimizer and random state by name; or all of them as they are written.
         state: the rest, as JSON can hold it.
     """
 
     step: int
-    tensors: Mapping[str, NDArray[Any]]
+    tensors: Mapping[str, NDArray[Any]] | Snapshot
     state: Mapping[str, Any]
 
 
@@ -48,10 +48,8 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     Raises:
         CheckpointError: it can't be written (a full disk, no permission).
     """
-    from safetensors.numpy import save
-
     final = folder(directory, checkpoint.step)
-    tensors = save({name: np.asarray(tensor, order="C") for name, tensor in checkpoint.tensors.items()})
+    tensors = _file_of(checkpoint.tensors)
     state = dict(checkpoint.state) | {"step": checkpoint.step}
     state |= {"sha256": _digest(tensors, state)}
     try:
@@ -94,18 +92,16 @@ def read_latest(directory: Path) -> Checkpoint | None:
         raise CheckpointError(f"The checkpoint {folders[-1]} is damaged: {cause}.{before}") from cause
 
 
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]] | Snapshot) -> None:
     """Write tensors into one file, whole or not at all.
 
     Raises:
         CheckpointError: they can't be written.
     """
-    from safetensors.numpy import save
-
-    write_bytes(path, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
+    write_bytes(path, _file_of(tensors))
 
 
-def write_bytes(path: Path, data: bytes, *, then: str = "Make room or give another directory.") -> None:
+def write_bytes(path: Path, data: bytes | memoryview, *, then: str = "Make room or give another directory.") -> None:
     """Write a file, whole or not at all.
 
     Args:
@@ -158,7 +154,16 @@ def _read(folder: Path) -> Checkpoint:
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
 
 
-def _digest(tensors: bytes, state: Mapping[str, Any]) -> str:
+def _file_of(tensors: Mapping[str, NDArray[Any]] | Snapshot) -> memoryview:
+    """Return tensors as the bytes of a safetensors file."""
+    if isinstance(tensors, Snapshot):
+        return tensors.data
+    snapshot = Snapshot({name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()})
+    snapshot.take(tensors.items())
+    return snapshot.data
+
+
+def _digest(tensors: bytes | memoryview, state: Mapping[str, Any]) -> str:
     hashed = {key: value for key, value in state.items() if key != "sha256"}
     sha256 = hashlib.sha256(tensors)
     sha256.update(json.dumps(hashed, allow_nan=False).encode())

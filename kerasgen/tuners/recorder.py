@@ -6,16 +6,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
 from kerasgen.errors import CheckpointError
 from kerasgen.tuners import checkpoint_contents, checkpoints, sharding
+from kerasgen.tuners.background_writer import BackgroundWriter
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.callbacks import History
+from kerasgen.tuners.snapshot import Snapshot
 from kerasgen.tuners.trainer import Trainer
 
 
@@ -40,6 +47,24 @@ def checkpoint_to_resume(
     if resume is True and saved is None:
         raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
     return saved
+
+
+@dataclass
+class _Kept:
+    """Variables, and memory for a copy of them.
+
+    Args:
+        variables: by the names that a file has for them.
+        pending: what is done with the copy meanwhile, or None.
+    """
+
+    variables: Mapping[str, Any]
+    pending: Future[object] | None = None
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The memory, once it is needed."""
+        return Snapshot({name: (_dtype(variable), tuple(variable.shape)) for name, variable in self.variables.items()})
 
 
 class Recorder:
@@ -76,42 +101,113 @@ class Recorder:
         elif share.writes:
             checkpoint_contents.clear(directory)
         sharding.together(share, "the run begins")
+        self._writer = BackgroundWriter()
+        self._state, self._best = _Kept(self._variables), _Kept(self._trained())
 
-    def save(self) -> Path:
-        """Write a checkpoint of the run as it is and return its folder."""
-        info = {"fingerprint": self._fingerprint, "history": self.history.to_dict()}
-        checkpoint = checkpoints.Checkpoint(len(self.history.losses), _gathered(self._variables), info)
-        written = checkpoints.folder(self._directory, checkpoint.step)
+    def prepare(self) -> None:
+        """Begin to get the memory for a copy of the state: as much as the state itself, until the run ends."""
         if self._share.writes:
-            written = checkpoints.write(self._directory, checkpoint)
-        sharding.together(self._share, f"the checkpoint of step {checkpoint.step}")
-        return written
+            self._state.pending = self._writer.submit(self._state.snapshot.prepare)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Let what was begun be written before the run ends, however it ends.
+
+        Raises:
+            CheckpointError: something could not be written, of which nobody was told before. If the run ends by another
+                error, that one has it as a note.
+        """
+        try:
+            yield
+        except BaseException as error:
+            unsaid = self._writer.close()
+            if unsaid is not None:
+                error.add_note(str(unsaid))
+            raise
+        unsaid = self._writer.close()
+        if unsaid is not None:
+            raise unsaid
+
+    def check(self) -> None:
+        """Raise what writing the last checkpoint or the best weights ran into, if it has ended.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        self._writer.check()
+
+    def wait(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            CheckpointError: something can't be written.
+        """
+        self._writer.wait()
+
+    def save(self) -> Path | None:
+        """Begin to write a checkpoint of the run as it is, and return the folder that it will have.
+
+        The run goes on once its state is copied. Of a state with a number that is not finite nothing is written, and
+        None is returned.
+
+        Raises:
+            CheckpointError: the checkpoint before it could not be written.
+        """
+        step = len(self.history.losses)
+        info = {"fingerprint": self._fingerprint, "history": self.history.to_dict()}
+        if not self._taken(self._state):
+            return None
+        if self._share.writes:
+            checkpoint = checkpoints.Checkpoint(step, self._state.snapshot, info)
+            self._state.pending = self._writer.submit(partial(checkpoints.write, self._directory, checkpoint))
+        sharding.together(self._share, f"the checkpoint of step {step}")
+        return checkpoints.folder(self._directory, step)
+
+    def _taken(self, kept: _Kept) -> bool:
+        """Copy the variables, once the copy before is written, and return whether all numbers are finite."""
+        if kept.pending is not None:
+            self._writer.wait(kept.pending)
+        sharding.begin_to_gather(kept.variables.values())
+        arrays = ((name, sharding.seen(variable)) for name, variable in kept.variables.items())
+        if self._share.writes:
+            return kept.snapshot.take(arrays)
+        finite = [_is_finite(array) for _, array in arrays]  # every process must ask for all of them
+        return all(finite)
 
     def is_finite(self) -> bool:
         """Return whether every number of the run's state is finite."""
-        return all(map(_is_finite, _gathered(self._variables).values()))
+        finite = [_is_finite(sharding.seen(variable)) for variable in self._variables.values()]
+        return all(finite)
 
     def digest(self) -> str:
         """Return a digest of the weights."""
         digest = hashlib.blake2b()
-        for tensor in _gathered(self._trained()).values():
-            digest.update(np.ascontiguousarray(tensor).data)
+        for variable in self._trained().values():
+            digest.update(np.ascontiguousarray(sharding.seen(variable)).data)
         return digest.hexdigest()
 
     def keep_best(self) -> None:
-        """Write the weights as the best ones so far."""
-        best = _gathered(self._trained())
+        """Begin to write the weights as the best ones so far.
+
+        Raises:
+            CheckpointError: the best ones before could not be written.
+        """
+        self._taken(self._best)
         if self._share.writes:
-            checkpoints.write_tensors(self._directory / checkpoint_contents.BEST_FILE, best)
+            path = self._directory / checkpoint_contents.BEST_FILE
+            self._best.pending = self._writer.submit(partial(checkpoints.write_tensors, path, self._best.snapshot))
         sharding.together(self._share, "the best weights")
 
     def take_best(self) -> None:
         """Give the model the best weights, as `keep_best` wrote them last."""
+        self.wait()
+        sharding.together(self._share, "the best weights are written")
         best = checkpoints.read_tensors(self._directory / checkpoint_contents.BEST_FILE)
         checkpoint_contents.assign(self._trained(), best, self._directory)
 
     def finish(self, report: TuneReport) -> None:
-        """Write the report, which says that the run is finished."""
+        """Write the report, which says that the run is finished, once everything else is written."""
+        self.wait()
         if self._share.writes:
             checkpoint_contents.write_report(self._directory, report)
         sharding.together(self._share, "the report")
@@ -120,11 +216,11 @@ class Recorder:
         return checkpoint_contents.named(self._trainer.trainable_variables)
 
 
+def _dtype(variable: Any) -> str:
+    """Return the name of a variable's numbers as they are held: one of int64 says so on JAX, which has int32 then."""
+    return str(keras.backend.standardize_dtype(variable.value.dtype))
+
+
 def _is_finite(tensor: Any) -> bool:
     # The least and the greatest pass a NaN on, and need no array of truths beside the tensor.
     return tensor.dtype.kind != "f" or not tensor.size or bool(np.isfinite(tensor.min()) and np.isfinite(tensor.max()))
-
-
-def _gathered(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of variables on this host, whole however devices share them."""
-    return {name: sharding.gathered(variable) for name, variable in variables.items()}

@@ -6,7 +6,7 @@ The model was made on one device. Its variables are placed on the mesh when a ru
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +123,38 @@ def gathered(variable: Any) -> Any:
 
         return np.asarray(multihost_utils.process_allgather(value, tiled=True))
     return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+def begin_to_gather(variables: Iterable[Any]) -> None:
+    """Begin to copy what is on accelerators to this host, all at once; `gathered` waits for each."""
+    if keras.config.backend() != "jax":
+        return
+    for variable in variables:
+        if not _is_here(variable.value) and variable.value.is_fully_addressable:
+            variable.value.copy_to_host_async()
+
+
+def _is_here(value: Any) -> bool:
+    """Return whether an array of JAX is one array in this host's memory."""
+    return len(value.sharding.device_set) == 1 and all(device.platform == "cpu" for device in value.devices())
+
+
+def seen(variable: Any) -> Any:
+    """Return what `gathered` does, without a copy where the backend has the numbers in this host's memory.
+
+    It is to be forgotten before the next step: JAX copies an array that the step takes over while something sees it,
+    and TensorFlow one that an optimizer changes.
+    """
+    value = variable.value
+    if keras.config.backend() == "jax" and _is_here(value):
+        try:
+            # NumPy's `asarray` may see the array for as long as JAX has it, and not only as long as NumPy has.
+            return np.from_dlpack(value)
+        except (BufferError, TypeError, RuntimeError):  # NumPy itself has no such numbers, as bfloat16
+            pass
+    if keras.config.backend() == "tensorflow" and hasattr(value, "read_value"):
+        return np.asarray(value.read_value())
+    return gathered(variable)
 
 
 def together(share: Share, what: str) -> None:

@@ -23,9 +23,11 @@ from kerasgen.tokens.packing import pack
 from kerasgen.tuners import batch_size, checkpoint_contents, held_out, sharding, throughput, user_callbacks, validation
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import History, OneRun, Unshown, Watcher, interruptible
+from kerasgen.tuners.checkpoints import Checkpoint
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recorder import Recorder, checkpoint_to_resume
 from kerasgen.tuners.run_directory import alone_together
+from kerasgen.tuners.schedule import OfEachStep, WarmUpAndDecay
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
 
@@ -128,47 +130,61 @@ class _Run:
             checkpoint_contents.reseed(trainer, job.seed)
             fingerprint = checkpoint_contents.fingerprint_of(trainer, job.train, job.held_out, self.settings, job.seed)
             recorder = Recorder(trainer, job.directory, self.share, fingerprint, saved)
-            validate = None
-            if job.held_out is not None and job.has_held_out:
-                documents = held_out.sampled(job.held_out, self.settings.validation_tokens)
-                validate = partial(self._validate, trainer, recorder.history, documents)
-            around = partial(outside, trainer, precision)
-            watcher = Watcher(
-                recorder.history,
-                batches_per_step=self.plan.batches_per_step,
-                steps=self.plan.steps,
-                learning_rate=lambda step: float(schedule.of_step(step)),
-                save=recorder.save,
-                validate=validate,
-                keep_best=recorder.keep_best,
-                patience=self.settings.patience,
-                sample=None if job.sample is None else partial(_within, around, job.sample),
-                is_finite=recorder.is_finite,
-                digest=recorder.digest if job.callbacks else str,
-                watched=bool(job.callbacks),
-                show=job.verbose != 0,
-                validate_every=self.settings.validate_every,
-                checkpoint_every=self.settings.checkpoint_every,
-                sample_every=self.settings.sample_every,
+            with recorder.writing():
+                return self._train(trainer, schedule, recorder, saved, partial(outside, trainer, precision))
+
+    def _train(
+        self,
+        trainer: Trainer,
+        schedule: WarmUpAndDecay | OfEachStep,
+        recorder: Recorder,
+        saved: Checkpoint | None,
+        around: Callable[[], AbstractContextManager[None]],
+    ) -> TuneReport:
+        job = self.job
+        validate = None
+        if job.held_out is not None and job.has_held_out:
+            documents = held_out.sampled(job.held_out, self.settings.validation_tokens)
+            validate = partial(self._validate, trainer, recorder.history, documents)
+        watcher = Watcher(
+            recorder.history,
+            batches_per_step=self.plan.batches_per_step,
+            steps=self.plan.steps,
+            learning_rate=lambda step: float(schedule.of_step(step)),
+            save=recorder.save,
+            check=recorder.check,
+            validate=validate,
+            keep_best=recorder.keep_best,
+            patience=self.settings.patience,
+            sample=None if job.sample is None else partial(_within, around, job.sample),
+            is_finite=recorder.is_finite,
+            digest=recorder.digest if job.callbacks else str,
+            watched=bool(job.callbacks),
+            show=job.verbose != 0,
+            validate_every=self.settings.validate_every,
+            checkpoint_every=self.settings.checkpoint_every,
+            sample_every=self.settings.sample_every,
+        )
+        if saved is None and validate is not None:
+            recorder.history.validations.append(watcher.measure())
+        product_flops = throughput.matrix_product_flops(self.settings.precision)
+        recorder.prepare()
+        visiting = user_callbacks.invited(job.callbacks, around)
+        done = _fit(trainer, self.plan, watcher, list(visiting), verbose=job.verbose)
+        if watcher.interrupted and watcher.step < self.plan.steps:
+            recorder.wait()
+            raise KeyboardInterrupt(
+                f"Stopped after step {watcher.step} of {self.plan.steps}. The checkpoint is {watcher.checkpoint}; "
+                "fit(resume=True) goes on from it."
             )
-            if saved is None and validate is not None:
-                recorder.history.validations.append(watcher.measure())
-            product_flops = throughput.matrix_product_flops(self.settings.precision)
-            visiting = user_callbacks.invited(job.callbacks, around)
-            done = _fit(trainer, self.plan, watcher, list(visiting), verbose=job.verbose)
-            if watcher.interrupted and watcher.step < self.plan.steps:
-                raise KeyboardInterrupt(
-                    f"Stopped after step {watcher.step} of {self.plan.steps}. The checkpoint is {watcher.checkpoint}; "
-                    "fit(resume=True) goes on from it."
-                )
-            watcher.conclude()
-            if self.settings.patience is not None and recorder.history.waited:
-                recorder.take_best()
-                watcher.save_again()
-                recorder.history.validations.append(watcher.measure())
-            report = self._report(watcher, done, product_flops, resumed_from=None if saved is None else saved.step)
-            recorder.finish(report)
-            return report
+        watcher.conclude()
+        if self.settings.patience is not None and recorder.history.waited:
+            recorder.take_best()
+            watcher.save_again()
+            recorder.history.validations.append(watcher.measure())
+        report = self._report(watcher, done, product_flops, resumed_from=None if saved is None else saved.step)
+        recorder.finish(report)
+        return report
 
     def _validate(self, trainer: Trainer, history: History, documents: EncodedDocuments) -> Validation:
         scores = score(

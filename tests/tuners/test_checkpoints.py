@@ -7,19 +7,25 @@ import json
 import os
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import killed_at
 from places import SUPPORT
 
 from kerasgen.errors import CheckpointError
 from kerasgen.files import locking
 from kerasgen.tuners import checkpoints
+from kerasgen.tuners.background_writer import BackgroundWriter
 from kerasgen.tuners.checkpoints import STATE_FILE, TENSORS_FILE, Checkpoint
+from kerasgen.tuners.snapshot import Snapshot
 
 
 def checkpoint(step: int, *, size: int = 3) -> Checkpoint:
@@ -134,6 +140,87 @@ def test_tensors_alone_are_read_as_written_and_their_damage_is_told(tmp_path: Pa
         checkpoints.read_tensors(path)
     with pytest.raises(CheckpointError, match=r"gone\.safetensors can't be read"):
         checkpoints.read_tensors(tmp_path / "gone.safetensors")
+
+
+class TestSnapshot:
+    def test_it_is_a_safetensors_file(self) -> None:
+        """Of numbers of every width, of one number alone, of none, and of more than one thread copies."""
+        arrays = {
+            "c": np.arange(7, dtype=np.float64)[::-1],
+            "a": np.asarray(3, np.int8),
+            "none": np.zeros((0, 5), np.float32),
+            "b": np.asarray([True, False, True]),
+            "d": np.arange(6, dtype=np.float16).reshape(2, 3).T,
+            "large": np.random.default_rng(0).standard_normal((17, 1_000_001), np.float32),
+        }
+        snapshot = Snapshot({name: (array.dtype, array.shape) for name, array in arrays.items()})
+        snapshot.prepare()
+        for factor in (1, 3):
+            scaled = {name: (array * factor).astype(array.dtype) for name, array in arrays.items()}
+            assert snapshot.take(scaled.items())
+            found = safetensors.numpy.load(bytes(snapshot.data))
+            assert found.keys() == scaled.keys()
+            for name, array in scaled.items():
+                np.testing.assert_array_equal(found[name], array, strict=True)
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+    def test_one_number_that_is_not_finite_is_found(self, dtype: str, wrong: float) -> None:
+        for place in (0, 70_000, 199_999):
+            array = np.ones(200_000, dtype)
+            snapshot = Snapshot({"array": (dtype, array.shape)})
+            assert snapshot.take([("array", array)])
+            array[place] = wrong
+            assert not snapshot.take([("array", array)])
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    def test_finite_numbers_whose_sum_overflows_are_finite(self, dtype: str) -> None:
+        array = np.full(10_000, np.finfo(dtype).max)
+        assert Snapshot({"array": (dtype, array.shape)}).take([("array", array)])
+
+    def test_numbers_that_the_format_lacks_are_refused(self) -> None:
+        with pytest.raises(TypeError, match="can't hold NumPy's complex64"):
+            Snapshot({"array": ("complex64", (2,))})
+
+
+class TestBackgroundWriter:
+    def test_errors_are_raised_in_their_order_and_once(self) -> None:
+        writer = BackgroundWriter()
+        tasks = [writer.submit(lambda: time.sleep(0.05)), writer.submit(lambda: 1 // 0), writer.submit(lambda: {}["x"])]
+        with pytest.raises(ZeroDivisionError):
+            writer.wait(tasks[-1])
+        with pytest.raises(KeyError):
+            writer.check()
+        writer.check()
+        assert writer.close() is None
+
+    def test_an_error_that_nobody_was_told_of_is_told_at_the_end(self) -> None:
+        writer = BackgroundWriter()
+        writer.submit(lambda: time.sleep(0.05))
+        writer.submit(lambda: 1 // 0)
+        assert isinstance(writer.close(), ZeroDivisionError)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="its processes are forked and killed as POSIX does")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore:This process:DeprecationWarning")
+def test_killed_at_any_change_of_a_file_the_writer_behind_leaves_whole_checkpoints(tmp_path: Path) -> None:
+    def write(directory: Path) -> None:
+        writer = BackgroundWriter()
+        for step in (4, 5):
+            writer.submit(partial(checkpoints.write, directory, checkpoint(step)))
+        assert writer.close() is None
+
+    n, killed, latest = 1, True, set()
+    while killed:
+        directory = tmp_path / str(n)
+        checkpoints.write(directory, checkpoint(3))
+        killed = killed_at(n, directory, partial(write, directory))
+        found = checkpoints.read_latest(directory)
+        assert found is not None
+        assert same(found, checkpoint(found.step))
+        latest.add(found.step)
+        n += 1
+    assert latest == {3, 4, 5}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on a file's size are POSIX's")

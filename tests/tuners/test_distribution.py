@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -99,10 +100,13 @@ def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
     """Process 1 dies after step 5; both are started again and go on from the checkpoint of step 4."""
     first, second = processes(tmp_path, "data", [], ["--stop-at", "5"])
     assert second.wait(timeout=300) == 9
+    written, before = ["step-00000002", "step-00000004"], time.monotonic()
+    while sorted(path.name for path in tmp_path.glob("step-*")) != written and time.monotonic() < before + 20:
+        time.sleep(0.02)  # they are written behind
     first.kill()
     for child in (first, second):
         child.communicate()
-    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000002", "step-00000004"]
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == written
     found = [result(child) for child in processes(tmp_path, "data", ["--resume"], ["--resume"])]
     for one in found:
         assert one["resumed_from"] == 4

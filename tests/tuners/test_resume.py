@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 
 # The interrupted run ends with its second epoch, before that epoch's validation: the resumed one must make up for it.
 KILLED_AT, INTERRUPTED_AT, STEPS = 11, 13, 3 * STEPS_PER_EPOCH
+WRITTEN = ["step-00000006", "step-00000009"]
 # Each goes on to the bit within one process too (`test_resume_modes.py`), in a third of the time. Adapters are killed.
 OTHERS = [
     pytest.param(mode, marks=pytest.mark.slow if mode == "lora" else pytest.mark.nightly)
@@ -77,6 +78,9 @@ def broken(mode: str, tmp_path: Path) -> Chain:
     directory = tmp_path / "broken"
     directory.mkdir()
     child = start(mode, directory, wait_at=KILLED_AT)
+    before = time.monotonic()
+    while steps_in(directory) != WRITTEN and time.monotonic() < before + 20:
+        time.sleep(0.02)  # they are written behind
     child.kill()
     child.communicate()
     after_kill = steps_in(directory)
@@ -117,7 +121,7 @@ def same_numbers(chain: Chain) -> None:
 
 
 def test_kill_9_in_mid_epoch_leaves_the_checkpoints_that_were_written(chain: Chain) -> None:
-    assert chain.after_kill == ["step-00000006", "step-00000009"]
+    assert chain.after_kill == WRITTEN
     assert 0 not in (9 % STEPS_PER_EPOCH, KILLED_AT % STEPS_PER_EPOCH), "both are in mid-epoch"
 
 
