@@ -19,6 +19,7 @@ from places import ROOT
         pytest.param("vocabulary", marks=pytest.mark.nightly),
         pytest.param("tokenisation", marks=pytest.mark.slow),
         pytest.param("tokenisation --gigabyte", marks=pytest.mark.nightly),
+        pytest.param("tokenisation --libraries", marks=pytest.mark.nightly),
     ],
 )
 def test_a_quick_run_writes_rows_and_bars(asked: str, tmp_path: Path) -> None:
