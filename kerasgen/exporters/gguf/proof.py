@@ -39,6 +39,7 @@ LLAMA_CPP_TOLERANCE = TOLERANCE | {"F32": 1e-3}
 NEAR = {"F32": 2e-2, "F16": 2e-1, "BF16": 1.0, "Q8_0": 2.5, "Q5_0": 2.5, "Q4_0": 2.5}
 LLAMA_CPP = "generate in llama.cpp"
 _PLACES = 8
+_FEW_TOKENS = 16  # that NumPy generates where llama.cpp generates too, and llama.cpp after prompts of middle lengths
 _IMPOSSIBLE = -80.0  # nats
 _CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a text there
 
@@ -53,7 +54,7 @@ class _Asked:
         longest: tokens of a text.
         start: the start token, or nothing.
         prompts: ids, the start token in front.
-        counts: the number of new tokens after each prompt.
+        counts: the number of new tokens after each prompt; few, but after the first and the longest.
         probe: ids of a text, the start token in front.
         texts: to encode.
     """
@@ -74,7 +75,11 @@ class _Asked:
         longest = min(positions, 256)
         chunk = max(longest // 8, 1)
         prompts = comparison.prompts(tokenizer, chunks=(chunk,), longest=longest)
-        counts = comparison.counts(tokenizer, prompts, longest)
+        far = {0, max(range(len(prompts)), key=lambda place: len(prompts[place]))}
+        counts = [
+            count if place in far else min(count, _FEW_TOKENS)
+            for place, count in enumerate(comparison.counts(tokenizer, prompts, longest))
+        ]
         probe = (start + tokenizer.encode(comparison.PROBE))[: longest - 1]
         texts = comparison.encodable(tokenizer, (*comparison.TEXTS, f"not an end: {tokenizer.end_token}"))
         return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, probe, texts)
@@ -146,9 +151,10 @@ def prove(
     figures["llama_cpp"] = None
     if runs_llama_cpp():
         reference = NumpyEngine(config, rounded, tokenizer)
-        figures["llama_cpp"] = _run_by_llama_cpp(
+        by_llama_cpp, texts = _run_by_llama_cpp(
             reference, path, asked, read, text, model_says, most_divergence=most[1], near=NEAR[dtype]
         )
+        figures |= {**comparison.variety(texts), "llama_cpp": by_llama_cpp}
     return figures
 
 
@@ -168,7 +174,9 @@ def _read_by_numpy(
     """
     tokenizer = asked.tokenizer
     places = sorted({0, max(range(len(asked.prompts)), key=lambda place: len(asked.prompts[place]))})
-    prompts, counts = [asked.prompts[place] for place in places], [asked.counts[place] for place in places]
+    prompts = [asked.prompts[place] for place in places]
+    most = _FEW_TOKENS if runs_llama_cpp() else asked.longest
+    counts = [min(asked.counts[place], most) for place in places]
     with temporary.folder() as folder:
         logits = Path(folder) / "logits.npy"
         job = {
@@ -218,8 +226,8 @@ def _run_by_llama_cpp(
     *,
     most_divergence: float,
     near: float,
-) -> dict[str, Any]:
-    """Compare what llama.cpp does with the file with what the model does; return figures."""
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """Compare what llama.cpp does with the file with what the model does; return figures, and its greedy texts."""
     tokenizer = asked.tokenizer
     along = _logprobs_along(reference, asked.prompts[0], text)
     place, bias = _ending(along, tokenizer.end_token_id)
@@ -290,7 +298,7 @@ def _run_by_llama_cpp(
             f"llama.cpp does otherwise than the model ({', '.join(wrong)}): {figures}. Nothing was kept.",
             figures=figures,
         )
-    return figures
+    return figures, answer["ids"]
 
 
 class _LlamaCppDecoder(NumpyDecoder):
@@ -317,7 +325,7 @@ def _divergence(ours: Rows, theirs: Rows) -> float:
     return float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
 
 
-def _logprobs_along(engine: NumpyEngine, prompt: list[int], ids: Sequence[int]) -> Rows:
+def _logprobs_along(engine: NumpyEngine, prompt: Sequence[int], ids: Sequence[int]) -> Rows:
     """Return what llama.cpp should compute: log-probabilities before each id, `(len(ids), vocabulary_size)`."""
     read = _LlamaCppDecoder(engine.config, engine.weights).read([*prompt, *ids[:-1]])
     logprobs: Rows = log_softmax(np, read[len(prompt) - 1 :].astype(np.float64))
@@ -340,12 +348,18 @@ def _ending(rows: Rows, end: int) -> tuple[int, float]:
 
 
 def _choices(engine: NumpyEngine, prompts: Sequence[list[int]], texts: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most."""
-    behind = []
-    for prompt, ids in zip(prompts, texts, strict=True):
-        rows = _logprobs_along(engine, prompt, ids)
-        behind.append(rows.max(-1) - rows[np.arange(len(ids)), list(ids)])
-    together = np.concatenate(behind)
+    """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most.
+
+    A text that another one of the same prompt begins with is read once, with that one.
+    """
+    behind: dict[tuple[tuple[int, ...], tuple[int, ...]], npt.NDArray[np.float64]] = {}
+    asked = [(tuple(prompt), tuple(ids)) for prompt, ids in zip(prompts, texts, strict=True)]
+    for prompt, ids in sorted(asked, key=lambda text: -len(text[1])):
+        if (prompt, ids) not in behind:
+            rows = _logprobs_along(engine, prompt, ids)
+            nats = rows.max(-1) - rows[np.arange(len(ids)), list(ids)]
+            behind |= {(prompt, ids[:count]): nats[:count] for count in range(1, len(ids) + 1)}
+    together = np.concatenate([behind[text] for text in asked])
     return float((together == 0).mean()), float(together.max())
 
 
