@@ -43,8 +43,8 @@ class TFLiteExporter(Exporter):
     Args:
         quantize: how weights are stored. `"float16"` rounds matrices to 11 bits and computes in float32. `"int8"` keeps
             one scale for each row of a kernel and multiplies with activations rounded to 8 bits; `"int4"` does so with
-            one scale for each 32 weights of a kernel, and keeps the tables in 8 bits. What these two cost is measured
-            and held against `most_divergence`.
+            one scale for each 32 inputs of an output, and keeps in 8 bits the tables, and kernels whose number of
+            inputs 32 doesn't divide. What these two cost is measured and held against `most_divergence`.
         cache_length: tokens of a whole text, at most the model's positions; None for 256, or the model's if fewer. Of a
             model without a limit of its own, such as a Llama, it is any number. A longer cache takes memory, used or
             not.

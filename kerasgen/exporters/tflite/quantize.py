@@ -30,7 +30,7 @@ def quantized(flatbuffer: bytes, quantize: str) -> bytes:
     Args:
         flatbuffer: float32, as `tflite_graph.convert` returns it.
         quantize: `"float32"`, `"float16"`, `"int8"` or `"int4"`. int8 scales by row; so does int4 tables, which stay
-            int8, and kernels by blocks of `BLOCK`.
+            int8, as do kernels whose inputs `BLOCK` doesn't divide, and other kernels by blocks of `BLOCK` inputs.
     """
     if quantize == "float32":
         return flatbuffer
@@ -69,7 +69,7 @@ def least_bytes(weights: Weights, quantize: str) -> int:
             total += 4 * array.size
         elif quantize == "float16":
             total += 2 * array.size
-        elif quantize == "int8" or is_table:
+        elif quantize == "int8" or is_table or array.shape[0] % BLOCK:
             total += array.size + 4 * array.shape[0 if name.startswith("embedding.") else 1]
         else:  # a nibble each, and a float16 for a block
             total += array.size // 2 + 2 * (array.size // BLOCK)
@@ -165,7 +165,8 @@ def _kernels(flatbuffer: bytes) -> list[str]:
     if not outputs:  # an output layer of its own has the shape of the tokens' table
         tokens = max(tables.values())
         outputs = {kernel.buffer for kernel, _ in products if tuple(kernel.shape) == tokens}
-    return [name.decode() for kernel, name in products if kernel.buffer not in outputs]
+    whole = [(kernel, name) for kernel, name in products if kernel.shape[-1] % BLOCK == 0]
+    return [name.decode() for kernel, name in whole if kernel.buffer not in outputs]
 
 
 def _by_blocks(name: str) -> Any:

@@ -292,6 +292,25 @@ def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
 
 @pytest.mark.one_backend
 @pytest.mark.slow
+def test_int4_has_a_scale_for_each_32_inputs_and_8_bits_where_32_does_not_divide_them(tmp_path):
+    """The width of 48 is 1.5 blocks; the 96 inputs of the layer that goes back to it are three."""
+    from kerasgen.exporters.tflite.quantize import read
+
+    model = tiny_gpt2(num_layers=1, hidden_dim=48, intermediate_dim=96)
+    limits = {"most_divergence": 9.0, "least_agreement": 0.0, "most_logit_difference": 99.0, "most_loss_increase": 9.0}
+    artefact = kg.TFLiteExporter(quantize="int4", **SMALL, **limits).export(model, tmp_path / "poet.tflite")
+    schema, file = read(artefact.path.read_bytes())
+    found = {}
+    for graph in file.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.type == schema.TensorType.INT4:
+                scales = graph.tensors[tensor.quantization.details.scales]
+                found[tuple(tensor.shape)] = (tensor.quantization.details.blockSize, tuple(scales.shape))
+    assert found == {(48, 96): (32, (48, 3))}
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "most", "share"), [("int8", 0.02, 0.3), ("int4", 0.3, 0.2)])
 def test_the_starter_in_integers_is_close_and_small(tmp_path, quantize, most, share):
     """A trained model, for random weights say nothing about rounding."""
