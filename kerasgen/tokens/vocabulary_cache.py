@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from kerasgen import cache
+from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens import pretrained_vocabulary, vocabulary
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -46,7 +47,7 @@ class CandidateVocabularies:
 
 
 def candidate_vocabularies(
-    texts: Texts, tokenizer: Adaptable, *, digest: str, extending: bool, directory: Path | None
+    texts: Texts, tokenizer: Adaptable, *, digest: str, extending: bool, directory: str | os.PathLike[str] | None
 ) -> CandidateVocabularies:
     """Return the results of `trim` and, if asked for, `extend`, from the cache if they are there.
 
@@ -97,7 +98,7 @@ def extend(tokenizer: Adaptable, texts: Texts) -> AdaptedVocabulary:
 
 
 def tokens_per_character(
-    sample: Sequence[str], tokenizer: Adaptable, *, digest: str, directory: Path | None
+    sample: Sequence[str], tokenizer: Adaptable, *, digest: str, directory: str | os.PathLike[str] | None
 ) -> tuple[float, float]:
     """Return the tokens per character of a sample of texts, as it is and as `extend` would spell it.
 
@@ -145,6 +146,6 @@ def _stored_tokenizer(old: Adaptable, stored: Mapping[str, Any]) -> Adaptable:
     return old.rebuilt({token: n for n, token in enumerate(stored["tokens"])}, pairs)
 
 
-def _kept(directory: Path | None, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    path = None if directory is None else directory / FOLDER / name
+def _kept(directory: str | os.PathLike[str] | None, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    path = None if directory is None else path_argument(directory, name="directory") / FOLDER / name
     return cache.kept(path, make, again="the corpus is counted again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from numbers import Integral
@@ -334,7 +335,7 @@ class FineTuner(metaclass=Checked):
         texts: Callable[[], Iterable[str]],
         held_out: Callable[[], Iterable[str]] | None = None,
         *,
-        cache: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> Mapping[str, Any]:
         """Fit the model's vocabulary to texts before they are encoded, if the tuner is set to; by default, don't.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.errors import TuneArgumentError
@@ -76,7 +76,7 @@ class LoraTuner(GradientTuner):
         texts: Callable[[], Iterable[str]],
         held_out: Callable[[], Iterable[str]] | None = None,
         *,
-        cache: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> Mapping[str, Any]:
         """Change the model's vocabulary as `vocabulary` says; by default, not at all.
 

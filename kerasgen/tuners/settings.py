@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kerasgen import keywords
@@ -140,7 +140,7 @@ class GradientTuner(FineTuner):
         texts: Callable[[], Iterable[str]],
         held_out: Callable[[], Iterable[str]] | None = None,
         *,
-        cache: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> Mapping[str, Any]:
         """Change the model's vocabulary as `vocabulary` says; see `FineTuner.adapt_vocabulary`.
 

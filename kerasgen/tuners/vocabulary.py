@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ def adapt(
     *,
     asked: tokens.Vocabulary | None,
     bits_per_character: Callable[[tokens.Texts], float | None] | None = None,
-    cache: Path | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Mapping[str, Any]:
     """Change the model's vocabulary in place as asked and return what was done, as JSON can hold it.
 
@@ -113,7 +113,7 @@ def _survey(texts: tokens.Texts) -> Survey:
     return Survey(lambda tally: (Document(text, "") for text in texts()), held_out=0.0)
 
 
-def _spelt_well(texts: Surveyed, tokenizer: Adaptable, cache: Path | None) -> str:
+def _spelt_well(texts: Surveyed, tokenizer: Adaptable, cache: str | os.PathLike[str] | None) -> str:
     """Say why a sample of the texts gives no reason to count all of them; empty if it does."""
     if not any(texts.training_sample):
         return "there are no texts to fit it to"

@@ -306,7 +306,7 @@ def test_a_vocabulary_that_only_its_file_says_is_changed_and_its_texts_cost_what
 @pytest.mark.one_backend
 def test_a_vocabulary_of_a_pretrained_tokenizer_is_kept_in_the_cache(families: Path, tmp_path: Path) -> None:
     written = [
-        adapt(pretrained(families / "llama_model"), lambda: POEMS, None, asked="extend", cache=tmp_path / "cache")
+        adapt(pretrained(families / "llama_model"), lambda: POEMS, None, asked="extend", cache=str(tmp_path / "cache"))
         for _ in range(2)
     ]
     assert written[0] == written[1]
