@@ -17,10 +17,14 @@ from kerasgen.corpora import near_duplicates, splits
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 
 MOST_CHARACTERS: Final = 16_000_000
-"""A corpus of at most so many characters is kept in memory once it was read; they take 16 to 64 MB."""
+"""A corpus of at most so many characters is kept in memory once it was read; they take 16 to 64 MB.
+
+Each document counts as `_OF_A_DOCUMENT` characters more.
+"""
 
 FOLDER: Final = "splits"
 SAMPLES: Final = ("first", "random")
+_OF_A_DOCUMENT: Final = 250  # it takes 400 bytes beside its text, with an id
 _NOT_SAMPLED = "not in the sample"
 
 _log = logging.getLogger(__name__)
@@ -89,7 +93,7 @@ class DividedCorpus:
         characters = 0
         for document in self.documents(tally):
             digest.update(splits.point(document.text).to_bytes(8, "big"))
-            characters += len(document.text)
+            characters += len(document.text) + _OF_A_DOCUMENT
             if near is not None:
                 near.add(document.text)
                 continue

@@ -42,6 +42,8 @@ _PIECE_WORDS, _PIECE_CHARACTERS = 3, 4
 # an order that doesn't depend on the corpus's. Reposts of one text are neighbours in each of their lines and are found.
 _ALL_PAIRS, _NEIGHBOURS = 16, 4
 
+_SORTED_AT_ONCE = 500_000  # lines, at some 60 bytes each meanwhile
+
 _CJK = "\u3400-\u9fff\U00020000-\U0003ffff\u3040-\u30ff"
 _END = re.compile("[，。！？；：、…\n\u2028\u2029]+|[.!?;:]+(?=\\s|$)|[.!?]+[\"'”’)\\]]+")
 _NO_WORDS = re.compile(r"[^\w\n]+")
@@ -72,16 +74,16 @@ class NearDuplicates:
 
     def __init__(self, most_lines: int = MOST_LINES) -> None:
         self._most_lines = most_lines
-        self._points: dict[int, int] = {}  # of each text, and its number
+        self._points = _Points()  # of each text; a text's number is the place of its point
         self._lines = _Parts()
         self._pieces = _Parts()
 
     def add(self, text: str) -> None:
         """Take in a text."""
         point = splits.point(text)
-        if point in self._points or self.gave_up:
+        if self.gave_up or not self._points.add(point):
             return
-        number = self._points[point] = len(self._points)
+        number = len(self._points) - 1
         lines = lines_of(text)
         if len(lines) == 1 and len(lines[0]) < (_TELLING_ASCII if lines[0].isascii() else _TELLING):
             lines = []
@@ -105,28 +107,65 @@ class NearDuplicates:
             return {}
         import numpy as np
 
-        points = np.fromiter(self._points, np.uint64, len(self._points))
+        points = np.frombuffer(self._points.in_order, np.uint64)
         rank = np.empty(len(points), np.int64)
         rank[np.argsort(points)] = np.arange(len(points))
         pairs = np.concatenate([parts.pairs(rank) for parts in (self._lines, self._pieces)])
         most = max(_FEW_MEMBERS, LARGE * len(points))
-        listed = list(self._points)
         groups_by_point: dict[int, int] = {}
         for members in _groups(pairs, most):
-            own = [listed[member] for member in members]
+            own = [self._points.in_order[member] for member in members]
             # Not the least of them itself, which would be held out more often the more members there are.
             group = int.from_bytes(hashlib.blake2b(min(own).to_bytes(8, "big"), digest_size=8).digest(), "big")
             groups_by_point.update(dict.fromkeys(own, group))
         return groups_by_point
 
 
+class _Points:
+    """Points of texts, each once, in the order in which they came: 24 to 40 bytes each.
+
+    A table of open addresses, for a `dict` of Python's numbers takes 100 bytes more.
+    """
+
+    def __init__(self) -> None:
+        self.in_order = array("Q")
+        self._zero = False  # an empty place of the table is 0
+        self._table = array("Q", bytes(8 << 10))
+
+    def __len__(self) -> int:
+        return len(self.in_order)
+
+    def add(self, point: int) -> bool:
+        """Take in a point, and say whether it is a new one."""
+        if point == 0:
+            new, self._zero = not self._zero, True
+        else:
+            new = self._placed(point)
+        if new:
+            self.in_order.append(point)
+            if 2 * len(self.in_order) > len(self._table):
+                self._table = array("Q", bytes(8 * 2 * len(self._table)))
+                for one in filter(None, self.in_order):
+                    self._placed(one)
+        return new
+
+    def _placed(self, point: int) -> bool:
+        table, last = self._table, len(self._table) - 1
+        place = point & last  # points are hashes
+        while (there := table[place]) != point:
+            if not there:
+                table[place] = point
+                return True
+            place = (place + 1) & last
+        return False
+
+
 class _Parts:
-    """The hashed lines of each text, and how many lines each has."""
+    """The hashed lines of each text."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
         self._texts = array("i")
-        self._counts: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -135,32 +174,54 @@ class _Parts:
         hashes = [hash(part) for part in parts]  # alike within a process, which is all that counts
         self._hashes.extend(hashes)
         self._texts.extend([text] * len(hashes))
-        self._counts[text] = len(hashes)
 
     def pairs(self, rank: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the pairs of texts that share enough: two numbers, and their share."""
+        """Return the pairs of texts that share enough: two numbers, and their share.
+
+        Hashes are compared in portions, by their last bits, so that what is sorted stays small.
+        """
         import numpy as np
 
         if not self._hashes:
             return np.zeros((0, 3))
-        hashes, texts = np.frombuffer(self._hashes, np.int64), np.frombuffer(self._texts, np.int32).astype(np.int64)
-        order = np.lexsort((rank[texts], hashes))
-        hashes, texts = hashes[order], texts[order]
-        begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
-        lengths = np.diff(np.append(begins, len(hashes)))
-        reach = np.repeat(np.where(lengths <= _ALL_PAIRS, _ALL_PAIRS, _NEIGHBOURS), lengths)
-        keys = []
-        for distance in range(1, _ALL_PAIRS):
-            alike = (hashes[:-distance] == hashes[distance:]) & (reach[distance:] >= distance)
-            first, second = texts[:-distance][alike], texts[distance:][alike]
-            keys.append(np.minimum(first, second) * len(rank) + np.maximum(first, second))
-        pair_keys, shared = np.unique(np.concatenate(keys), return_counts=True)
-        counts = np.zeros(len(rank), np.int64)
-        counts[list(self._counts)] = list(self._counts.values())
-        first, second = pair_keys // len(rank), pair_keys % len(rank)
-        fewer = np.minimum(counts[first], counts[second])
-        enough = (shared >= SHARED[0] * fewer) & (shared >= np.minimum(fewer, 2))
-        return np.stack([first[enough], second[enough], shared[enough] / fewer[enough]], axis=1)
+        hashes, texts = np.frombuffer(self._hashes, np.int64), np.frombuffer(self._texts, np.int32)
+        last_bits = hashes.astype(np.uint8)
+        portions = 1 << min(8, (len(hashes) // _SORTED_AT_ONCE).bit_length())
+        found = array("q")
+        for portion in range(portions):
+            chosen = np.flatnonzero(last_bits & (portions - 1) == portion)
+            for keys in _alike(hashes[chosen], texts[chosen].astype(np.int64), rank):
+                found.frombytes(keys.tobytes())
+        keys = np.frombuffer(found, np.int64)
+        keys.sort()
+        counts = np.bincount(texts, minlength=len(rank))
+        changes = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+        begins = np.concatenate([[0], changes, [len(keys)]]) if len(keys) else np.zeros(1, np.int64)
+        close = [np.zeros((0, 3))]
+        for at in range(0, len(begins) - 1, _SORTED_AT_ONCE):
+            some = begins[at : at + _SORTED_AT_ONCE + 1]
+            (first, second), shared = np.divmod(keys[some[:-1]], len(rank)), np.diff(some)
+            fewer = np.minimum(counts[first], counts[second])
+            enough = (shared >= SHARED[0] * fewer) & (shared >= np.minimum(fewer, 2))
+            close.append(np.stack([first[enough], second[enough], shared[enough] / fewer[enough]], axis=1))
+        return np.concatenate(close)
+
+
+def _alike(hashes: NDArray[np.int64], texts: NDArray[np.int64], rank: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield keys of the pairs of texts that share a line, once for each line that they share."""
+    import numpy as np
+
+    if not len(hashes):
+        return
+    order = np.lexsort((rank[texts], hashes))
+    hashes, texts = hashes[order], texts[order]
+    begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
+    lengths = np.diff(np.append(begins, len(hashes)))
+    reach = np.repeat(np.where(lengths <= _ALL_PAIRS, _ALL_PAIRS, _NEIGHBOURS), lengths)
+    for distance in range(1, _ALL_PAIRS):
+        alike = (hashes[:-distance] == hashes[distance:]) & (reach[distance:] >= distance)
+        first, second = texts[:-distance][alike], texts[distance:][alike]
+        yield np.minimum(first, second) * len(rank) + np.maximum(first, second)
 
 
 def _groups(pairs: NDArray[np.float64], most: float, level: int = 0) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,8 +216,7 @@ def _write(documents: Iterable[Document], tokenizer: Tokenizer, division: splits
     digest = TextDigest()
     sides = {side: _Side(side, directory) for side in SIDES}
     try:
-        for texts in _portions(documents):
-            encoded = ids_of(texts, tokenizer)
+        for texts, encoded in _encoded(documents, tokenizer):
             shares: dict[splits.Side, tuple[list[NDArray[np.int32]], list[int]]] = {side: ([], []) for side in SIDES}
             for text, token_ids in zip(texts, encoded, strict=True):
                 digest.add(text)
@@ -239,6 +239,21 @@ def _write(documents: Iterable[Document], tokenizer: Tokenizer, division: splits
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def _encoded(
+    documents: Iterable[Document], tokenizer: Tokenizer
+) -> Iterator[tuple[list[str], list[NDArray[np.int32]]]]:
+    """Yield portions of texts with their ids; the next portion is encoded while one is read and another is stored."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kerasgen-tokens") as thread:
+        before: tuple[list[str], Future[list[NDArray[np.int32]]]] | None = None
+        for texts in _portions(documents):
+            now = texts, thread.submit(ids_of, texts, tokenizer)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = now
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 def _portions(documents: Iterable[Document]) -> Iterator[list[str]]:

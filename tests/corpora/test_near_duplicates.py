@@ -114,6 +114,23 @@ def test_reposts_in_their_hundreds_are_one_group() -> None:
     assert found == set(reposts)
 
 
+def test_portions_of_the_lines_find_what_all_lines_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a text that comes again counts once, in whatever order the points of texts fill their table."""
+    chosen = random.Random(0)
+    lines = [" ".join(chosen.choices("abcdefghij", k=6)) for _ in range(600)]
+    texts = ["\n".join(chosen.choices(lines, k=chosen.randint(1, 6))) for _ in range(3000)]
+    found = []
+    for at_once, repeated in ((500_000, 1), (10, 1), (100, 2)):
+        monkeypatch.setattr(near_duplicates, "_SORTED_AT_ONCE", at_once)
+        near = NearDuplicates()
+        for text in texts * repeated:
+            near.add(text)
+        found.append(near.groups())
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) > 100
+    assert len(near._points) == len(set(texts))
+
+
 def test_beyond_the_limit_nothing_is_found_and_nothing_more_is_kept() -> None:
     found = NearDuplicates(most_lines=100)
     for text in unrelated(1_000):
