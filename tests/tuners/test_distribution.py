@@ -115,6 +115,24 @@ def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
 
 
 @pytest.mark.slow
+def test_under_slurm_processes_find_each_other_by_its_variables(alone: dict[str, Any], tmp_path: Path) -> None:
+    """Only their number is said in Keras's; JAX takes a port that the job's number decides."""
+    number = str(os.getpid())
+    job = {"KERAS_DISTRIBUTION_NUM_PROCESSES": "2", "SLURM_JOB_ID": number, "SLURM_STEP_NODELIST": "localhost"}
+    children = [
+        start(
+            tmp_path,
+            "data",
+            environment=job | {"SLURM_NTASKS": "2", "SLURM_PROCID": str(place), "SLURM_LOCALID": str(place)},
+        )
+        for place in range(2)
+    ]
+    found = [result(child) for child in children]
+    assert found[0]["losses"] == found[1]["losses"]
+    same(found[0], alone)
+
+
+@pytest.mark.slow
 def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(alone: dict[str, Any], tmp_path: Path) -> None:
     same(run(tmp_path, "model"), alone)
 
