@@ -144,7 +144,8 @@ class SavedModelRuntime(Runtime):
 
 def _check_settings(path: Path, graph_settings: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Compare the settings in the graph with those in the JSON beside it."""
-    recorded = {**description, **description["token_ids"], "has_tokenizer": description["tokenizer_in_graph"]}
+    in_graph = bool(description["tokenizer_in_graph"]) and description["tokenizer"] is not None
+    recorded = {**description, **description["token_ids"], "has_tokenizer": in_graph}
     for key, value in graph_settings.items():
         if recorded.get(key) != value:
             raise ModelFormatError(
