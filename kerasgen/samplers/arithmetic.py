@@ -174,13 +174,12 @@ def top_p_mask(xp: Any, logits: Any, p: Any) -> Any:
     Args:
         xp: the array namespace.
         logits: float `(rows, vocabulary_size)`.
-        p: above 0 and at most 1; 1 keeps all, whatever the sums round to.
+        p: above 0 and at most 1; 1 keeps all that may be drawn, whatever the sums round to.
     """
     if isinstance(p, (int, float)) and p >= 1:
         return logits
-    is_kept = selection.keep_mass(xp, logits, softmax(xp, logits), p)
-    if not isinstance(p, (int, float)):
-        is_kept = xp.logical_or(is_kept, p >= 1)
+    goal = p if isinstance(p, (int, float)) else xp.where(p >= 1, 2.0, p)  # which no sum reaches
+    is_kept = selection.keep_mass(xp, logits, softmax(xp, logits), goal)
     return exclude(xp, logits, xp.logical_not(is_kept))
 
 
@@ -208,7 +207,7 @@ def draw(xp: Any, logits: Any, uniforms: Any) -> Any:
     Returns:
         Int `(rows,)`; never an id of probability 0, however the sums round.
     """
-    return selection.draw(xp, softmax(xp, logits), uniforms)
+    return selection.draw(xp, xp.exp(logits - xp.max(logits, axis=-1, keepdims=True)), uniforms)
 
 
 def constrain(

@@ -1,8 +1,9 @@
 """Keeps the highest values of a row and draws one of them, exactly and without sorting; `arithmetic` builds on it.
 
 On a host NumPy partitions or sorts. In a graph, where a sort of 50,000 values takes longer than a model's layer, the
-edge between what stays and what goes is found by halving the range of float32's bit patterns, which are ordered as the
-values are. Ties at the edge go to the lower places in both.
+edge between what stays and what goes is looked for among the 64 highest values; where it is below them, by dividing
+the range of values, and of float32's bit patterns, which are ordered as the values are, until one value is left in it.
+Ties at the edge go to the lower places in both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from typing import Any
 # Values are summed in columns of so many, the columns in a second step: a graph adds columns at once, and a running sum
 # over all of them would cost more than the model's smaller layers.
 _WIDTH = 256
+
+# So many of the highest values are sorted in a graph, and found in lanes of so many values: 64 lanes hold them.
+_LEADING = 64
+_LANE = 16
 
 
 def highest_places(xp: Any, values: Any, count: int) -> Any:
@@ -65,8 +70,7 @@ def keep_highest(xp: Any, values: Any, counts: Any) -> Any:
         room = counts - above.sum(axis=-1, keepdims=True)
         return _fill(xp, above, values == edge, room)
     keys = _ordered(xp, values)
-    ones = xp.ones_like(values)
-    edge, counted = _edge(xp, keys, ones, xp.cast(counts, values.dtype))
+    edge, counted = _edge(xp, values, keys, None, xp.cast(counts, values.dtype))
     return _fill(xp, keys > edge, xp.equal(keys, edge), counts - xp.cast(counted, counts.dtype))
 
 
@@ -89,7 +93,7 @@ def keep_mass(xp: Any, values: Any, masses: Any, goal: Any) -> Any:
         # A difference of sums may round below 0 or above the goal by an ulp, and never may the likeliest go.
         return keep_highest(xp, values, xp.maximum(counts, 1))
     keys = _ordered(xp, values)
-    edge, mass = _edge(xp, keys, masses, xp.zeros_like(masses[:, :1]) + goal)
+    edge, mass = _edge(xp, values, keys, masses, xp.zeros_like(masses[:, :1]) + goal)
     at_edge = xp.equal(keys, edge)
     each = xp.max(xp.where(at_edge, masses, 0.0), axis=-1, keepdims=True)
     missing = xp.maximum(goal - mass, 0.0) / xp.where(each > 0, each, 1.0)
@@ -165,33 +169,111 @@ def _ordered(xp: Any, values: Any) -> Any:
     return xp.where(bits < 0, xp.bitwise_xor(bits, xp.full_like(bits, 0x7FFFFFFF)), bits)
 
 
-def _edge(xp: Any, keys: Any, masses: Any, goal: Any) -> tuple[Any, Any]:
-    """Return the highest key at which the mass from it upwards reaches the goal, and the mass above it.
+def _valued(xp: Any, keys: Any) -> Any:
+    """Return the float32 whose key each is."""
+    return xp.view(xp.where(keys < 0, xp.bitwise_xor(keys, xp.full_like(keys, 0x7FFFFFFF)), keys), "float32")
 
-    Where the goal is never reached, the lowest key of a mass above 0.
+
+def _edge(xp: Any, values: Any, keys: Any, masses: Any, goal: Any) -> tuple[Any, Any]:
+    """Return a key so that the mass from it upwards reaches the goal and the mass above it doesn't, and the latter.
+
+    Where one value alone can be the edge, the key may be the one below it, and the mass the goal: nothing at the key is
+    needed then. Where the goal is never reached, the key is the lowest one of a mass above 0, or the one below it.
+
+    Args:
+        xp: the array namespace.
+        values: float32 `(rows, n)`.
+        keys: theirs, as of `_ordered`.
+        masses: float32 `(rows, n)`; None for 1 each.
+        goal: float32 `(rows, 1)`.
     """
-    low = xp.min(xp.where(masses > 0, keys, 0x7FFFFFFF), axis=-1, keepdims=True)
-    high = xp.max(keys, axis=-1, keepdims=True)
-    mass = xp.zeros_like(goal)
+    size = values.shape[-1]
+    leading, leading_masses = _leading(xp, values, masses)
+    cumulative = xp.cumsum(leading_masses, axis=-1)
+    is_there = cumulative[:, -1:] >= goal
+    first = xp.expand_dims(xp.argmax(xp.where(cumulative >= goal, 1, 0), axis=-1), -1)
+    high = xp.where(is_there, xp.take_along_axis(leading, first, axis=-1), leading[:, -1:])
+    mass = xp.sum(xp.where(leading > high, leading_masses, 0.0), axis=-1, keepdims=True)
+    lowest = xp.min(keys if masses is None else xp.where(masses > 0, keys, 0x7FFFFFFF), axis=-1, keepdims=True)
+    low = xp.where(is_there, high, lowest)
+    left = xp.zeros_like(goal) + float(size)  # values that may be the edge; exact in float32, up to 2**24
+    # A namespace that sums several arrays while it reads them once divides a range into four.
+    halvings = 2 if hasattr(xp, "sums") else 1
+    counts_left = masses is None or halvings > 1
 
-    def goes_on(low: Any, high: Any, mass: Any) -> Any:
-        return xp.any(low < high)
+    def is_open(low: Any, high: Any, left: Any) -> Any:
+        return xp.logical_and(low < high, left > 1)
 
-    def halve(low: Any, high: Any, mass: Any) -> tuple[Any, Any, Any]:
-        # The edge lies in [low, high], and `mass` is what lies above `high`. The ends' sum could overflow, and their
-        # difference too.
-        one = xp.ones_like(low)
-        middle = low + xp.maximum(xp.right_shift(high, one) - xp.right_shift(low, one), one)
-        mass_from_middle = xp.sum(xp.where(keys >= middle, masses, 0.0), axis=-1, keepdims=True)
-        is_open, reached = low < high, mass_from_middle >= goal
-        return (
-            xp.where(xp.logical_and(is_open, reached), middle, low),
-            xp.where(xp.logical_and(is_open, xp.logical_not(reached)), middle - 1, high),
-            xp.where(xp.logical_and(is_open, xp.logical_not(reached)), mass_from_middle, mass),
-        )
+    def goes_on(turn: Any, low: Any, high: Any, mass: Any, reached: Any, left: Any, *thresholds: Any) -> Any:
+        return xp.any(is_open(low, high, left))
 
-    low, _, mass = xp.while_loop(goes_on, halve, (low, high, mass))
-    return low, mass
+    def divide(turn: Any, low: Any, high: Any, mass: Any, reached: Any, left: Any, *thresholds: Any) -> tuple[Any, ...]:
+        # The edge lies in [low, high], `mass` lies above `high`, and `reached` from `low` upwards. Thresholds come from
+        # the turn before: XLA would compute them again for each value.
+        parts = [xp.where(keys >= threshold, 1.0 if masses is None else masses, 0.0) for threshold in thresholds]
+        if masses is not None and counts_left:
+            # One comparison of what wraps around: XLA would branch on two.
+            inside = xp.cast(keys - low, "uint32") <= xp.cast(high - low, "uint32")
+            parts.append(xp.where(inside, 1.0, 0.0))
+        sums = xp.sums(parts) if halvings > 1 else [xp.sum(part, axis=-1, keepdims=True) for part in parts]
+        new_low, new_high, new_mass, new_reached = low, high, mass, reached
+        for threshold, above in zip(thresholds, sums, strict=False):
+            is_reached = above >= goal
+            new_low, new_reached = xp.where(is_reached, threshold, new_low), xp.where(is_reached, above, new_reached)
+        for threshold, above in reversed(list(zip(thresholds, sums, strict=False))):
+            is_reached = above >= goal
+            new_high, new_mass = xp.where(is_reached, new_high, threshold - 1), xp.where(is_reached, new_mass, above)
+        new_left = left
+        if counts_left:
+            new_left = new_reached - new_mass if masses is None else sums[-1]
+        before, after = (low, high, mass, reached, left), (new_low, new_high, new_mass, new_reached, new_left)
+        was_open = is_open(low, high, left)
+        state = [xp.where(was_open, new, old) for new, old in zip(after, before, strict=True)]
+        return (turn + 1, *state, *_thresholds(xp, turn + 1, state[0], state[1], halvings))
+
+    turn = xp.cast(xp.zeros_like(low[0, 0]), "int32")
+    begun = (turn, low, high, mass, left, left, *_thresholds(xp, turn, low, high, halvings))
+    _, low, high, mass, _, left, *_ = xp.while_loop(goes_on, divide, begun)
+    is_alone = xp.logical_and(low < high, left <= 1)
+    return xp.where(is_alone, low - 1, low), xp.where(is_alone, xp.maximum(mass, goal), mass)
+
+
+def _thresholds(xp: Any, turn: Any, low: Any, high: Any, halvings: int) -> list[Any]:
+    """Keys above `low` that divide the ranges up to `high` into 2 or 4, by their values and by themselves in turn.
+
+    What a model gives lies evenly over the values, what is of any size over the keys.
+    """
+    parts = 2**halvings
+    shift = xp.zeros_like(low) + halvings
+    # The ends' sum could overflow, and their difference too; what wraps around here wraps back.
+    step = xp.maximum(xp.right_shift(high, shift) - xp.right_shift(low, shift), 1)
+    from_value, to_value = _valued(xp, low), _valued(xp, high)
+    found = []
+    for part in range(1, parts):
+        by_value = _ordered(xp, from_value * (1 - part / parts) + to_value * (part / parts))
+        key = xp.where(xp.equal(xp.bitwise_and(turn, 1), 0), by_value, low + step * part)
+        found.append(xp.minimum(xp.maximum(key, low + 1), high))
+    return found
+
+
+def _leading(xp: Any, values: Any, masses: Any) -> tuple[Any, Any]:
+    """Return the keys of the highest values of each row, highest first, and their masses, both `(rows, up to 64)`."""
+    size = values.shape[-1]
+    count = min(_LEADING, size)
+    lanes = size // _LANE
+    if lanes < 4 * count:
+        highest, places = xp.top_k(values, count)
+    else:
+        head = xp.reshape(values[:, : lanes * _LANE], (values.shape[0], _LANE, lanes))
+        _, chosen = xp.top_k(xp.max(head, axis=1), count)
+        places = xp.concatenate([chosen + lanes * row for row in range(_LANE)], axis=-1)
+        if size > lanes * _LANE:
+            rest = xp.zeros_like(chosen[:, :1]) + xp.expand_dims(xp.arange(lanes * _LANE, size, dtype="int32"), 0)
+            places = xp.concatenate([places, rest], axis=-1)
+        highest, order = xp.top_k(xp.take_along_axis(values, places, axis=-1), count)
+        places = xp.take_along_axis(places, order, axis=-1)
+    ones = xp.ones_like(highest)
+    return _ordered(xp, highest), ones if masses is None else xp.take_along_axis(masses, places, axis=-1)
 
 
 def _on_host(xp: Any) -> bool:
