@@ -248,10 +248,12 @@ def _thresholds(xp: Any, turn: Any, low: Any, high: Any, halvings: int) -> list[
     # The ends' sum could overflow, and their difference too; what wraps around here wraps back.
     step = xp.maximum(xp.right_shift(high, shift) - xp.right_shift(low, shift), 1)
     from_value, to_value = _valued(xp, low), _valued(xp, high)
+    half = xp.right_shift(turn, xp.ones_like(turn))
+    is_even = xp.equal(half + half, turn)  # LiteRT has no bitwise "and"
     found = []
     for part in range(1, parts):
         by_value = _ordered(xp, from_value * (1 - part / parts) + to_value * (part / parts))
-        key = xp.where(xp.equal(xp.bitwise_and(turn, 1), 0), by_value, low + step * part)
+        key = xp.where(is_even, by_value, low + step * part)
         found.append(xp.minimum(xp.maximum(key, low + 1), high))
     return found
 
