@@ -61,7 +61,7 @@ class Snapshot:
             dtype, shape = self._shapes[name]
             begin, end = end, end + dtype.itemsize * prod(shape)
             header[name] = {"dtype": _NAMES[dtype.name], "shape": shape, "data_offsets": [begin, end]}
-        written = json.dumps(header).encode()
+        written = json.dumps(header, allow_nan=False).encode()
         written += b" " * (-len(written) % 8)
         self._start = 8 + len(written)
         self._memory = mmap.mmap(-1, self._start + end)

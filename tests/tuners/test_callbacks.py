@@ -7,9 +7,11 @@ import io
 import json
 import math
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -372,22 +374,19 @@ def test_ctrl_c_within_a_write_that_waits_for_its_reader_ends_the_step_all_the_s
     written = 1 << 20  # more than a pipe holds
 
     def press_and_read() -> None:
-        while not held.is_set():
-            held.wait(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        select.select([reads], [], [], 60)  # until the write has begun, which can't end before it is read
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         while not run.interrupted:
-            held.wait(0.05)
+            time.sleep(0.05)
         found = 0
         while found < written:
             found += len(os.read(reads, 1 << 16))
 
-    held = threading.Event()
     reader = threading.Thread(target=press_and_read)
     with io.TextIOWrapper(io.BufferedWriter(io.FileIO(writes, "w")), write_through=True) as shown:
         monkeypatch.setattr(sys, "stdout", shown)
         with interruptible(run):
             reader.start()
-            held.set()
             shown.write("x" * written)
             shown.flush()
         reader.join()
