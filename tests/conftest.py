@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 import urllib.request
@@ -15,6 +16,7 @@ import pytest
 
 _CACHE = pytest.StashKey[str]()
 _GROWTH = 1024**3  # bytes
+_MOST_MAPPED = 25_000  # regions of memory: each compiled graph has some, and Linux allows a process 65,530
 _settled = 0  # the bytes that this process held when all of its objects were last gone through
 # They begin first, so that no worker is left with one of them when the others have nothing more to do.
 _LONGEST = (
@@ -93,14 +95,27 @@ def settle() -> None:
     """Keep Python's garbage collector from going through all that earlier files imported and compiled.
 
     These are a million objects, half a second each time, and Keras asks for it at every layer that it quantizes. What
-    was frozen and is in use no more is let go of whenever the process has grown by a gigabyte.
+    was frozen and is in use no more is let go of whenever the process has grown by a gigabyte, or has so many graphs
+    compiled that the system would soon refuse another one, which ends the process.
     """
     global _settled
-    if _resident_bytes() > _settled + _GROWTH:
+    has_many_graphs = _mapped_regions() > _MOST_MAPPED
+    if has_many_graphs and "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    if has_many_graphs or _resident_bytes() > _settled + _GROWTH:
         gc.unfreeze()
         gc.collect()
         _settled = _resident_bytes()
+    gc.collect()
     gc.freeze()
+
+
+def _mapped_regions() -> int:
+    """The number of regions of memory that this process has mapped; 0 where the system doesn't tell."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 def _resident_bytes() -> int:
