@@ -102,13 +102,15 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
             masked = jnp.where(after >= 0, masked, -jnp.inf)
         token = inputs.choose(kind, shared["own"], XP, masked, uniforms).astype(jnp.int32)
         row = jnp.arange(logits.shape[0])
+        # Of a row of -inf alone the maximum is no number to take from the others.
         highest = XP.max(logits, axis=-1)
+        highest = jnp.where(highest == -jnp.inf, 0.0, highest)
         total = jnp.log(XP.sum(jnp.exp(logits - highest[:, None]), axis=-1)) + highest
         is_frame = jnp.isin(token, jnp.asarray(frame_ids, jnp.int32))
         seen = seen.at[row, token].set(seen[row, token] | ~is_frame)
         state = None if utf8 is None else jnp.maximum(after[row, token].astype(jnp.int32), 0)
-        # A sum tells NaN, which the maximum may leave out; +inf less itself is NaN too.
-        good = (total == total) | (highest == -jnp.inf)
+        # The sum tells NaN, which the maximum may leave out; +inf less itself is NaN too.
+        good = total == total
         return token, logits[row, token] - total, good, seen, state
 
     return f"choose {kind.__module__}.{kind.__qualname__}", choose

@@ -75,7 +75,7 @@ class _Asked:
         longest = min(positions, 256)
         chunk = max(longest // 8, 1)
         prompts = comparison.prompts(tokenizer, chunks=(chunk,), longest=longest)
-        far = {0, max(range(len(prompts)), key=lambda place: len(prompts[place]))}
+        far = _first_and_longest(prompts)
         counts = [
             count if place in far else min(count, _FEW_TOKENS)
             for place, count in enumerate(comparison.counts(tokenizer, prompts, longest))
@@ -90,6 +90,11 @@ class _Asked:
         """Return the likeliest id at each place of these texts, which go on from some of the prompts."""
         bare = [prompt[len(self.start) :] for prompt in prompts]
         return comparison.likeliest(read, self.tokenizer, bare, texts, counts)
+
+
+def _first_and_longest(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """Return the places of the first and the longest prompt, each once."""
+    return sorted({0, max(range(len(prompts)), key=lambda place: len(prompts[place]))})
 
 
 def runs_llama_cpp() -> bool:
@@ -173,7 +178,7 @@ def _read_by_numpy(
     NumPy reads prompts of all lengths alike, so it goes on from two, the first and the longest.
     """
     tokenizer = asked.tokenizer
-    places = sorted({0, max(range(len(asked.prompts)), key=lambda place: len(asked.prompts[place]))})
+    places = _first_and_longest(asked.prompts)
     prompts = [asked.prompts[place] for place in places]
     most = _FEW_TOKENS if runs_llama_cpp() else asked.longest
     counts = [min(asked.counts[place], most) for place in places]
