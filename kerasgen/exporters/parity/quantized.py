@@ -27,6 +27,8 @@ _BRANCHES = 3
 # Signatures of one file add in different orders, so an activation may be rounded to another of its 255 steps. They
 # differ a little, more in deep models, but always less than the rounded weights differ from the model.
 _SHARE = 0.5
+# Logits are compared of so many tokens of each prediction, the likeliest of the model's and of the artefact's.
+_CANDIDATES = 64
 Logits = npt.NDArray[np.float64]
 
 
@@ -40,7 +42,8 @@ class Limits:
     Args:
         divergence: mean Kullback-Leibler divergence from the model's predictions, in nats a token.
         agreement: the least share of tokens after which the likeliest token is the model's.
-        logit_difference: the largest, in standard deviations of the model's logits.
+        logit_difference: the largest, in standard deviations of the model's logits, among the 64 likeliest tokens of
+            the model's and of the artefact's prediction.
         loss_increase: by how much of the model's bits per character the artefact's may be more.
         disagreement: the largest difference between the logits of two signatures that read the same text, in the same;
             or half of the largest difference from the model, if that is more.
@@ -202,7 +205,7 @@ def _distances(
 ) -> dict[str, Any]:
     ours, theirs = (log_softmax(np, np.concatenate(logits)) for logits in (wanted, written))
     likeliest = [np.concatenate(logits).argmax(axis=-1) for logits in (wanted, written)]
-    difference = max(float(np.abs(before - after).max()) for before, after in zip(wanted, written, strict=True))
+    difference = max(_largest_difference(before, after) for before, after in zip(wanted, written, strict=True))
     places = np.cumsum([0, *map(len, windows)])
     scored = np.concatenate([np.arange(at, at + len(window) - 1) for at, window in zip(places, windows, strict=False)])
     targets = np.concatenate([window[1:] for window in windows])
@@ -226,6 +229,22 @@ def _distances(
         "bits_per_character": float(written_nll.mean()) * bits,
         "bits_per_character_of_the_model": float(nll.mean()) * bits,
     }
+
+
+def _largest_difference(wanted: Logits, written: Logits) -> float:
+    """Return the largest difference between two logits of a token that either prediction could have drawn.
+
+    A maximum over a whole vocabulary grows with it, and would be that of a token that neither would draw. A token whose
+    weights are wrong is likely where it shouldn't be, or the other way round, so it is among these.
+
+    Args:
+        wanted: the model's logits, (tokens, vocabulary).
+        written: the artefact's of the same tokens.
+    """
+    difference = np.abs(wanted - written)
+    count = min(_CANDIDATES, wanted.shape[-1])
+    candidates = (np.argpartition(logits, -count, axis=-1)[:, -count:] for logits in (wanted, written))
+    return max(float(np.take_along_axis(difference, tokens, axis=-1).max()) for tokens in candidates)
 
 
 def _standard_error(values: npt.NDArray[Any]) -> float:

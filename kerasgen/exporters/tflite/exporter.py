@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 QUANTIZATIONS = ("float32", "float16", "int8", "int4")
 # What rounding may cost if the caller sets no limit: nats a token, the share of tokens whose likeliest successor stays
-# the model's, standard deviations of a logit, and the share by which held-out bits per character may be more. How far
-# signatures of one file may be apart is nobody's choice.
+# the model's, standard deviations of a likely token's logit, and the share by which held-out bits per character may be
+# more. How far signatures of one file may be apart is nobody's choice.
 LIMITS = {"int8": (0.05, 0.85, 1.5, 0.02), "int4": (0.5, 0.6, 4.0, 0.2)}
 _SETTABLE = ("most_divergence", "least_agreement", "most_logit_difference", "most_loss_increase")
 _DISAGREEMENT = 0.02
@@ -63,7 +63,8 @@ class TFLiteExporter(Exporter):
         least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's;
             None for 0.85 with int8 and 0.6 with int4.
         most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
-            logits; None for 1.5 with int8 and 4 with int4.
+            logits, among the 64 likeliest tokens of the model's and of its own prediction; None for 1.5 with int8 and 4
+            with int4.
         most_loss_increase: the share of the model's bits per character (of that text) by which a quantised
             artefact's may be more; None for 0.02 with int8 and 0.2 with int4. As of the divergence and the agreement,
             two standard errors of the mean are allowed besides.

@@ -201,6 +201,22 @@ def test_signatures_may_be_apart_by_less_than_half_of_what_the_file_is_from_the_
         quantized._check(figures | {"signatures": {"beams": 0.51 * off}}, limits)
 
 
+def test_a_wrong_logit_counts_if_its_token_could_be_drawn():
+    """By the model or by the artefact: a token of which neither thinks may be off by any number."""
+    wanted = np.random.default_rng(0).standard_normal((40, 5000))
+    order = wanted[7].argsort()
+    for token, off, counts in (
+        (order[0], -30.0, False),
+        (order[2500], 2.0 - wanted[7, order[2500]], False),
+        (order[0], 30.0, True),
+        (order[-1], -30.0, True),
+        (order[-60], 1.0, True),
+    ):
+        written = wanted.copy()
+        written[7, token] += off
+        assert quantized._largest_difference(wanted, written) == (abs(off) if counts else 0)
+
+
 def test_a_held_out_text_is_read_in_windows(engine, monkeypatch):
     figures = close(engine, Host(engine), monkeypatch, text="the sand and the sea " * 40)
     assert figures["tokens"] > 2 * 128
