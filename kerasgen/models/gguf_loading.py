@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from kerasgen import backend, quiet
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import KerasgenError, ModelFormatError, TokenizerError
-from kerasgen.models import architectures, quantized_base
+from kerasgen.models import architectures, hub_import, quantized_base
 from kerasgen.models.architectures import Architecture, gguf_settings, tensors
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.gguf_file import GgufFile
@@ -165,8 +164,7 @@ def told(file: GgufFile) -> dict[str, Any]:
 
 def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, length: int | None) -> Any:
     """Return the Keras model of this description with the file's weights, KerasHub's or a container."""
-    backend.use()
-    quiet.load("keras_hub")
+    hub_import.load()
     from kerasgen.models import networks
 
     in_half = quantized_base.loaded_as() == quantized_base.HALF

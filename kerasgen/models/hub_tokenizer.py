@@ -199,22 +199,15 @@ class KerasHubTokenizer(Tokenizer):
         Raises:
             TokenizerError: the directory holds no KerasHub tokenizer that can be read.
         """
-        from kerasgen import backend
+        from kerasgen.models import hub_import
 
-        backend.use()
-        import keras
-        import keras_hub
-
+        hub_import.load()
         folder = path_argument(directory, TokenArgumentError, name="directory")
         settings = TokenizerSettings.read(folder / SETTINGS_FILE)
         try:
             config = limits.read_json(folder / "tokenizer.json")
             config["config"] |= {} if settings is None else settings.arguments
-            tokenizer = keras.saving.deserialize_keras_object(config)
-            if not isinstance(tokenizer, keras_hub.tokenizers.Tokenizer):
-                raise TypeError(f"it describes a {type(tokenizer).__name__}")
-            with left_open_files():
-                tokenizer.load_preset_assets(str(folder))
+            tokenizer = hub_import.tokenizer_in_python(lambda: _deserialized(config, folder))
         except (OSError, ValueError, KeyError, TypeError) as cause:
             raise TokenizerError(f"{str(folder)!r} holds no KerasHub tokenizer that can be read: {cause}.") from cause
         return cls(tokenizer, settings)
@@ -302,6 +295,23 @@ class KerasHubTokenizer(Tokenizer):
         raise TokenArgumentError(
             f"The vocabulary has no id {token_id!r}. Its ids lie between 0 and {self.vocabulary_size - 1}."
         )
+
+
+def _deserialized(config: dict[str, Any], folder: Path) -> Any:
+    """Return the tokenizer that a preset's configuration describes, with the files of the preset's folder.
+
+    Raises:
+        TypeError: it describes another layer.
+    """
+    import keras
+    import keras_hub
+
+    tokenizer = keras.saving.deserialize_keras_object(config)
+    if not isinstance(tokenizer, keras_hub.tokenizers.Tokenizer):
+        raise TypeError(f"it describes a {type(tokenizer).__name__}")
+    with left_open_files():
+        tokenizer.load_preset_assets(str(folder))
+    return tokenizer
 
 
 def _checked(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasgen import backend, keywords, limits, quiet
+from kerasgen import backend, keywords, limits
 from kerasgen.errors import (
     KerasgenError,
     MissingDependencyError,
@@ -26,6 +26,7 @@ from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import (
     architectures,
     container_files,
+    hub_import,
     integrity,
     licences,
     preset_files,
@@ -314,8 +315,9 @@ def _adapted_tokenizer(preset: str, causal_lm: Any) -> Tokenizer:
 def _keras_hub_tokenizer(preset: str, causal_lm: Any, **arguments: Any) -> Any:
     from kerasgen.models.hub_tokenizer import left_open_files
 
+    kind = type(causal_lm).preprocessor_cls.tokenizer_cls
     with left_open_files():
-        return type(causal_lm).preprocessor_cls.tokenizer_cls.from_preset(preset, **arguments)
+        return hub_import.tokenizer_in_python(lambda: kind.from_preset(preset, **arguments))
 
 
 def _check_generates(keras_hub: Any, preset: str) -> None:
@@ -384,5 +386,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _keras_hub() -> Any:
-    backend.use()
-    return quiet.load("keras_hub")
+    return hub_import.load()

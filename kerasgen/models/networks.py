@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-import keras_hub
-
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.models import deferred_weights, keras_decoder, quantized_base
+from kerasgen.models import deferred_weights, hub_import, keras_decoder, quantized_base
 from kerasgen.models.architectures import keras_weights, tensors
 from kerasgen.models.architectures.base import Architecture
 from kerasgen.models.architectures.tensors import Format, Take
@@ -53,7 +51,7 @@ def build(
     length = {architecture.length_argument: context_length or _LONG} if architecture.length_argument else {}
     made = length | architecture.backbone_arguments(config) | arguments
     with deferred_weights.deferred():
-        backbone = getattr(keras_hub.models, architecture.backbone)(**made, dtype="float32")
+        backbone = getattr(hub_import.load().models, architecture.backbone)(**made, dtype="float32")
     held = {name: place for place in keras_weights.places(architecture, backbone) for name in place.names}
     given = quantized_base.of_tensors(lambda: keras_decoder.of_backbone(backbone))
     waiting: dict[str, Any] = {}
@@ -66,7 +64,7 @@ def build(
                 del waiting[each]
     for variable in backbone.variables:
         deferred_weights.draw(variable)
-    return getattr(keras_hub.models, architecture.causal_lm)(backbone=backbone, preprocessor=None)
+    return getattr(hub_import.load().models, architecture.causal_lm)(backbone=backbone, preprocessor=None)
 
 
 def _weights(architecture: Architecture, config: DecoderConfig, take: Take, kind: Format) -> Iterator[tuple[str, Any]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerasgen import backend
 from kerasgen.errors import ModelError
-from kerasgen.models import architectures, preset_tokenizers
+from kerasgen.models import architectures, hub_import, preset_tokenizers
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -23,8 +22,7 @@ def preprocessor_of(model: LanguageModel) -> Any:
     Raises:
         ModelError: KerasHub's format has no place for the tokenizer.
     """
-    backend.use()
-    import keras_hub
+    keras_hub: Any = hub_import.load()
 
     kind = type(model.causal_lm).preprocessor_cls
     tokenizer = model.tokenizer
@@ -33,8 +31,9 @@ def preprocessor_of(model: LanguageModel) -> Any:
     if family is not None and isinstance(tokenizer, ByteLevelBPE):
         if preset_tokenizers.keras_hub_difference(tokenizer, family) is not None:
             return None
-        keras_hub_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)(
-            vocabulary=tokenizer.vocabulary, merges=tokenizer.merges
+        kind_of_tokenizer = getattr(keras_hub.tokenizers, family.tokenizer)
+        keras_hub_tokenizer = hub_import.tokenizer_in_python(
+            lambda: kind_of_tokenizer(vocabulary=tokenizer.vocabulary, merges=tokenizer.merges)
         )
     elif isinstance(tokenizer, (ByteLevelBPE, PretrainedTokenizer)) and keras_hub_tokenizer is None:
         return None  # KerasHub's class of this family may cut a text otherwise

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerasgen import backend, specs
+from kerasgen import specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import CheckpointError, TuneArgumentError
+from kerasgen.models import hub_import
 from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.tokens.characters import whole_character_bpe
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
@@ -77,8 +78,7 @@ class TunerContract:
 
     def model(self) -> LanguageModel:
         """Return the model to tune, the same one at each call; override this for another family."""
-        backend.use()
-        import keras_hub
+        keras_hub: Any = hub_import.load()
 
         tokenizer = whole_character_bpe([], vocabulary_size=257)
         backbone = keras_hub.models.GPT2Backbone(

@@ -1,0 +1,140 @@
+"""Imports KerasHub; on JAX without TensorFlow, which takes longer to import than all else and is seldom needed there.
+
+KerasHub's modules import TensorFlow and TensorFlow Text for their preprocessing. Here they get stand-ins, each of which
+imports the real module when anything of it is asked for. They are in no other module's way: once KerasHub is imported,
+`import tensorflow` means the real one. The cache of KerasHub's byte-pair tokenizer is then no `tf.Module`, as where
+TensorFlow is absent; whoever saves that tokenizer in a TensorFlow graph imports TensorFlow before kerasgen.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from kerasgen import backend, quiet
+
+_DEFERRED = ("tensorflow", "tensorflow_text")
+_OF_HUBS = ("hf", "kaggle", "modelscope")
+# Classes that KerasHub asks of any value whether it is one. Nothing is before TensorFlow is imported.
+_ASKED_FOR = {name: type(name, (), {}) for name in ("Tensor", "RaggedTensor", "SparseTensor")}
+_importing = threading.RLock()
+_refusing = threading.local()
+
+
+def load() -> ModuleType:
+    """Import Keras as `backend.use` does and then KerasHub, without what its libraries print, and return it."""
+    is_jax = backend.use() == "jax"
+    with _importing:
+        if "keras_hub" in sys.modules:
+            return import_module("keras_hub")
+        with _deferring(_DEFERRED if is_jax else ()):
+            keras_hub = quiet.load("keras_hub")
+        if is_jax:
+            presets: Any = import_module("keras_hub.src.utils.preset_utils")
+            presets.tf_registered_schemes = functools.partial(_Schemes, presets.tf_registered_schemes)
+            import_module("keras.src.saving.serialization_lib").__dict__["tf"] = _OfSerialization("tensorflow", [])
+        return keras_hub
+
+
+def tokenizer_in_python(make: Callable[[], Any]) -> Any:
+    """Return the tokenizer of KerasHub's that `make` makes, without TensorFlow unless that is imported already.
+
+    It makes the tables of its TensorFlow form when a tensor or a `tf.data` pipeline asks for ids; in a pipeline, which
+    traces what it calls, they are made outside of the graph.
+
+    Args:
+        make: makes a byte-pair or SentencePiece tokenizer; others make no tables.
+    """
+    before, _refusing.is_on = getattr(_refusing, "is_on", False), "tensorflow" not in sys.modules
+    try:
+        tokenizer = make()
+        if _refusing.is_on and hasattr(tokenizer, "_maybe_initialized_tf"):
+            tokenizer._maybe_initialized_tf = functools.partial(_make_tables, tokenizer)
+        return tokenizer
+    finally:
+        _refusing.is_on = before
+
+
+def _make_tables(tokenizer: Any) -> None:
+    tensorflow: Any = quiet.load("tensorflow")
+    with tensorflow.init_scope():
+        type(tokenizer)._maybe_initialized_tf(tokenizer)
+
+
+class _Schemes:
+    """Are the schemes of the file systems that TensorFlow knows, such as `gs`.
+
+    KerasHub asks about each local path whether its scheme, None, is one of them, and imports TensorFlow to know.
+
+    Args:
+        ask: KerasHub's function that returns them.
+    """
+
+    def __init__(self, ask: Callable[[], Container[str]]) -> None:
+        self._ask = ask
+
+    def __contains__(self, scheme: object) -> bool:
+        return isinstance(scheme, str) and scheme not in _OF_HUBS and scheme in self._ask()
+
+
+class _Deferred(ModuleType):
+    """Stands for a module that is imported when one of its attributes is asked for.
+
+    Args:
+        name: the module's name.
+        path: where the package's own modules lie, which can be imported without it.
+    """
+
+    def __init__(self, name: str, path: list[str]) -> None:
+        super().__init__(name)
+        self.__path__ = path
+
+    def __getattr__(self, attribute: str) -> Any:
+        # While KerasHub is being imported, this stands in the real module's place, and has what absence would have.
+        if attribute.startswith("__") or sys.modules.get(self.__name__) is self:
+            raise AttributeError(f"{self.__name__} is not imported yet, so it has no {attribute!r} to read.")
+        if self.__name__ not in sys.modules:
+            if attribute in _ASKED_FOR:
+                return _ASKED_FOR[attribute]
+            if getattr(_refusing, "is_on", False):
+                raise ImportError(f"{self.__name__} is not imported for a tokenizer that works in Python.")
+        return getattr(quiet.load(self.__name__), attribute)
+
+    def executing_eagerly(self) -> bool:
+        """Stand for TensorFlow's function of this name, by which KerasHub tells a graph, and a whole installation."""
+        module = sys.modules.get(self.__name__, self)
+        return module is self or bool(module.executing_eagerly())
+
+
+class _OfSerialization(_Deferred):
+    """Stands for TensorFlow where Keras asks of each value that it writes whether it is one of TensorFlow's."""
+
+    @property
+    def available(self) -> bool:
+        """Whether a value can be one."""
+        return self.__name__ in sys.modules
+
+
+@contextmanager
+def _deferring(names: tuple[str, ...]) -> Iterator[None]:
+    """Let stand-ins be imported in place of these modules while the block runs, unless they are imported already."""
+    stand_ins: dict[str, ModuleType] = {}
+    for name in names:
+        spec = None if name in sys.modules else find_spec(name)
+        if spec is not None and spec.origin is not None:  # a folder without `__init__.py` is what was left of one
+            stand_ins[name] = _Deferred(name, list(spec.submodule_search_locations or ()))
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                for imported in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
+                    del sys.modules[imported]

@@ -1,0 +1,62 @@
+"""On JAX KerasHub is imported without TensorFlow, and does with it what it does where TensorFlow came first."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.one_backend
+TEXTS = ["春眠不觉晓", "a b\n\nc"]
+PROGRAM = """
+import json, sys
+if sys.argv[1] == "first":
+    import tensorflow
+from kerasgen import backend
+backend.use("jax")
+import kerasgen as kg
+from kerasgen.models import hub_import
+from kerasgen.models.saving import save_preset
+model = kg.models.create("starter").load()
+save_preset(model, sys.argv[2])
+model = kg.models.create(f"hub:preset={sys.argv[2]}").load()
+said = {"early": "tensorflow" in sys.modules}
+hub = hub_import.load()
+preprocessor = model.causal_lm.preprocessor
+said["ids"] = preprocessor.tokenizer(TEXTS[0]).tolist()
+said["still early"] = "tensorflow" in sys.modules
+import tensorflow as tf
+rows = tf.data.Dataset.from_tensor_slices(TEXTS).map(preprocessor.tokenizer)
+said["in a graph"] = [row.numpy().tolist() for row in rows]
+said["of a tensor"] = [int(id) for id in preprocessor.tokenizer(tf.constant(TEXTS[0]))]
+model.causal_lm.compile(sampler="greedy")
+said["text"] = model.causal_lm.generate(TEXTS[0], max_length=12)
+said["words"] = hub.tokenizers.compute_word_piece_vocabulary(tf.data.Dataset.from_tensor_slices(["the cat sat"]), 12)
+from keras_hub.src.utils import preset_utils
+said["schemes"] = [scheme in preset_utils.tf_registered_schemes() for scheme in (None, "ram", "hf", "none")]
+print(json.dumps(said))
+"""
+
+
+def test_tensorflow_comes_when_it_is_asked_for_and_changes_nothing(tmp_path):
+    later, first = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", f"TEXTS = {TEXTS!r}\n{PROGRAM}", when, str(tmp_path / when)],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=300,
+            ).stdout
+        )
+        for when in ("later", "first")
+    )
+    assert not later.pop("early")
+    assert not later.pop("still early")
+    assert first.pop("early")
+    assert first.pop("still early")
+    assert later == first
+    assert later["in a graph"][0] == later["ids"] == later["of a tensor"]
+    assert later["schemes"] == [False, True, False, False]
