@@ -45,6 +45,7 @@ HELD = {
 NEAREST_IN_GGUF: dict[str, tuple[dict[str, Any], str]] = {
     "mistral": ({"settings": {"sliding_window": None}}, "without windows, which are refused"),
     "phi3": ({"described": "phi3", "settings": {"sliding_window": None}}, "without LongRoPE, which is refused"),
+    "olmo2": ({"settings": {"head_dim": 6}}, "with heads of 6, for others than its width by their number are refused"),
 }
 
 
@@ -89,6 +90,8 @@ class Tried:
             archive.extractall(self.place, members, filter="data")
         tokenizer = AutoTokenizer.from_pretrained(self.place / self.family)
         config = replace(CONFIGS[self.described], vocabulary_size=len(tokenizer))
+        if "head_dim" in self.settings:
+            config = replace(config, attention=replace(config.attention, head_dim=self.settings["head_dim"]))
         special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
         if special["pad_token_id"] is None:
             special["pad_token_id"] = special["eos_token_id"]

@@ -141,6 +141,29 @@ def test_what_a_gguf_file_says_is_the_description_or_is_refused(name: str) -> No
         gguf_settings.check(known(name), config)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("head_dim", "fraction", "rotated"), [(6, 0.75, 4), (88, 0.69, 60), (98, 0.03, 2)])
+def test_a_gguf_file_says_how_many_dimensions_of_a_head_are_rotated(
+    head_dim: int, fraction: float, rotated: int
+) -> None:
+    """Of a fraction that makes no whole number the whole part is rotated, and `88 * (60 / 88)` is below 60."""
+    tiny = CONFIGS["gpt_neox"]
+    heads = tiny.attention.num_query_heads
+    config = replace(
+        tiny,
+        hidden_dim=heads * head_dim,
+        max_sequence_length=64,
+        attention=replace(tiny.attention, head_dim=head_dim),
+        positions=RotaryPositions(fraction=fraction),
+    )
+    architecture = known("gpt_neox")
+    assert gguf_settings.keys(architecture, config)["rope.dimension_count"] == rotated
+    gguf_settings.check(architecture, config)
+    positions = gguf_settings.stored(architecture, config).positions
+    assert isinstance(positions, RotaryPositions)
+    assert positions.rotated_dim(head_dim) == rotated
+
+
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", HELD)
 def test_keras_hub_computes_transformers_logits(name: str, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def _without_wide_windows(config: DecoderConfig) -> DecoderConfig:
 def _computed_otherwise(architecture: Architecture, wanted: DecoderConfig) -> list[str]:
     """What llama.cpp computes otherwise, or why that can't be said."""
     try:
+        wanted = _in_whole_dimensions(wanted)
         computed = stored(architecture, wanted)
         if frequency_factors(wanted) is not None:  # a tensor of what each frequency is divided by says all
             wanted, computed = (_unscaled(each) for each in (wanted, computed))
@@ -147,6 +148,20 @@ def _computed_otherwise(architecture: Architecture, wanted: DecoderConfig) -> li
         left = [str(cause)]
     # ggml's GELU is the approximate one, whatever the model's is.
     return [trait for trait in left if not trait.startswith(("architecture=", "feedforward.activation='gelu"))]
+
+
+def _in_whole_dimensions(config: DecoderConfig) -> DecoderConfig:
+    """The description whose rotary fraction is that of the dimensions it rotates, for a file says their number."""
+    kind, head_dim = config.positions, config.attention.head_dim
+    if not isinstance(kind, RotaryPositions):
+        return config
+    return replace(config, positions=replace(kind, fraction=_fraction(kind.rotated_dim(head_dim), head_dim)))
+
+
+def _fraction(rotated: int, head_dim: int) -> float:
+    """The fraction of a head's dimensions of which `RotaryPositions.rotated_dim` makes their number again."""
+    share = rotated / head_dim
+    return share if int(head_dim * share) == rotated else math.nextafter(share, 1.0)
 
 
 def _unscaled(config: DecoderConfig) -> DecoderConfig:
@@ -242,7 +257,7 @@ def _rotary(
     rotated = file.size("rope.dimension_count", head_dim)
     by_kind = rules.rope_theta if isinstance(rules.rope_theta, Mapping) else {"": rules.rope_theta}
     first, *others = by_kind
-    plain = RotaryPositions(file.number("rope.freq_base", 10_000.0), rotated / head_dim)
+    plain = RotaryPositions(file.number("rope.freq_base", 10_000.0), _fraction(rotated, head_dim))
     factors, length = tensors.get(FREQUENCY_FACTORS), file.size("context_length")
     by_layers = {first: _scaled(plain, head_dim, length, _scaling(file), factors)}
     return by_layers | {kind: RotaryPositions(file.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
