@@ -13,37 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiers
 
 _CACHE = pytest.StashKey[str]()
 _GROWTH = 1024**3  # bytes
 _MOST_MAPPED = 25_000  # regions of memory: each compiled graph has some, and Linux allows a process 65,530
+_reports: list[pytest.TestReport] = []
 _settled = 0  # the bytes that this process held when all of its objects were last gone through
-# They begin first, so that no worker is left with one of them when the others have nothing more to do.
-_LONGEST = (
-    "integration/test_pages.py",
-    "files/test_files.py",  # these three fork hundreds of times, which takes 20 times as long late in a process
-    "files/test_kills.py",
-    "generation/test_many.py",
-    "generation/test_generation.py",
-    "tuners/test_tuners.py",
-    "generation/test_engine.py",
-    "cli/test_cli.py",
-    "exporters/saved_model/test_exporter.py",
-    "exporters/tflite/test_exporter.py",
-    "integration/test_pipeline.py",
-    "test_backend.py",
-    "tuners/test_distribution.py",  # these four of the slow ones
-    "exporters/test_exporters.py",
-    "integration/test_quiet.py",
-    "exporters/test_other_models.py",
-    "tokens/test_tokenizers.py",
-    "tuners/test_callbacks.py",
-    "tuners/test_default_run.py",
-    "exporters/gguf/test_exporter.py",
-    "exporters/transformers/test_exporter.py",
-    "tuners/test_vocabulary_tuning.py",
-    "tuners/test_resume.py",
-)
+_COLLECTED = pytest.StashKey[set[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["jax", "tensorflow"],
         default=os.environ.get("KERAS_BACKEND", "jax"),
         help="the backend that Keras runs on",
+    )
+    parser.addoption(
+        "--write-durations", action="store_true", help=f"keep the seconds that tests took in {tiers.FILE.name}"
     )
 
 
@@ -71,14 +51,17 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["KERASGEN_CACHE"] = str(config.stash.setdefault(_CACHE, tempfile.mkdtemp(prefix="kerasgen-tests-")))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run on JAX alone what has nothing to do with the backend of the tests' own process, and long files first."""
     if config.getoption("--backend") != "jax":
         once = [item for item in items if item.get_closest_marker("one_backend")]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in set(once)]
-    places = {config.rootpath / "tests" / name: place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    config.stash[_COLLECTED] = {item.nodeid for item in items}
+    durations = tiers.read(config.getoption("--backend"))
+    tiers.mark(items, durations)
+    tiers.longest_first(items, durations)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -124,6 +107,16 @@ def _resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _reports.append(report)  # in a worker too, where nothing asks for them
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if config.getoption("--write-durations") and not hasattr(config, "workerinput"):
+        tiers.write(config.getoption("--backend"), _reports, config.stash.get(_COLLECTED, set()))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
