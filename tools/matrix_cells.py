@@ -431,7 +431,7 @@ def _gguf(tried: Tried, folder: Path) -> tuple[Tried, Any, str]:
     import kerasgen as kg
     from kerasgen.errors import ExportArgumentError
     from kerasgen.exporters.validation import require_held
-    from kerasgen.models import gguf_tokenizers
+    from kerasgen.models import gguf_tokenizer_writing
 
     notes = []
     others: dict[str, Any] = {}
@@ -439,7 +439,7 @@ def _gguf(tried: Tried, folder: Path) -> tuple[Tried, Any, str]:
         others, note = NEAREST_IN_GGUF[tried.name]
         notes.append(note)
     try:
-        tokenizer = gguf_tokenizers.of(tried.ours().tokenizer).tokenizer
+        tokenizer = gguf_tokenizer_writing.of(tried.ours().tokenizer).tokenizer
         require_held(tokenizer, "gguf", added_tokens=True, end_tokens=len(tokenizer.end_token_ids) <= 2)
     except ExportArgumentError:
         others = {**others, "family": "gpt2"}

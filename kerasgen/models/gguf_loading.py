@@ -177,7 +177,7 @@ def _taking(file: GgufFile, *, in_half: bool) -> tensors.Take:
 
 
 def _tokenizer(file: GgufFile, config: DecoderConfig) -> Tokenizer:
-    from kerasgen.tokens.gguf_vocabulary import from_gguf
+    from kerasgen.tokens.gguf_tokenizer_reading import from_gguf
 
     try:
         tokenizer = from_gguf(file.says)

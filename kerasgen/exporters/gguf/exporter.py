@@ -73,11 +73,11 @@ class GgufExporter(Exporter):
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import decoder_of, require_held, text_length
         from kerasgen.files import digests
-        from kerasgen.models import gguf_tokenizers, licences
+        from kerasgen.models import gguf_tokenizer_writing, licences
         from kerasgen.models.architectures import gguf_settings
         from kerasgen.models.described import config_of, weights_of
 
-        architecture, written = decoder_of(model, "gguf"), gguf_tokenizers.of(model.tokenizer)
+        architecture, written = decoder_of(model, "gguf"), gguf_tokenizer_writing.of(model.tokenizer)
         tokenizer = written.tokenizer
         # llama.cpp ends a text at two of them.
         require_held(tokenizer, "gguf", added_tokens=True, end_tokens=len(tokenizer.end_token_ids) <= 2)

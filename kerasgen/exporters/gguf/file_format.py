@@ -15,7 +15,7 @@ from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE
-from kerasgen.models.gguf_vocabulary import GgufVocabulary
+from kerasgen.models.gguf_tokenizer_fields import GgufVocabulary
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE

@@ -23,7 +23,7 @@ from kerasgen.files import temporary
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.base import LanguageModel
-from kerasgen.models.gguf_vocabulary import GgufVocabulary
+from kerasgen.models.gguf_tokenizer_fields import GgufVocabulary
 from kerasgen.samplers.arithmetic import log_softmax
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretrained import PretrainedTokenizer

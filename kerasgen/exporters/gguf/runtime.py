@@ -14,7 +14,7 @@ from kerasgen.constraints.valid_utf8 import START, Utf8Masks, masks_of
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.generation.config import GenerationConfig
-from kerasgen.models import gguf_vocabulary
+from kerasgen.models import gguf_tokenizer_fields
 from kerasgen.runtime import verifying
 from kerasgen.runtime.base import Runtime, check_threads, new_tokens_of
 from kerasgen.samplers.base import SamplerSpec
@@ -177,7 +177,7 @@ def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1) 
     check_threads(threads)
     verifying.check_sha256(path, description["sha256"])
     longest: int = description["max_tokens"]
-    vocabulary, architecture, positions = gguf_vocabulary.read(path)
+    vocabulary, architecture, positions = gguf_tokenizer_fields.read(path)
     if (architecture, positions) != (description["architecture"], longest):
         raise ModelFormatError(
             f"{path} is a {architecture} of {positions} positions, and what lies beside it names a "

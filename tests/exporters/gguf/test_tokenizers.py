@@ -19,7 +19,7 @@ from tiny import tiny_llama
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError
 from kerasgen.exporters.gguf import file_format
-from kerasgen.models import architectures, gguf_tokenizers
+from kerasgen.models import architectures, gguf_tokenizer_writing
 from kerasgen.tokens import tokenizer_json
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.json_codec import JsonCodec
@@ -54,7 +54,7 @@ def is_llama_cpp_s(tokenizer: Any, texts: list[str], path: Path) -> None:
     """Write a file of a tiny Llama with this tokenizer, and compare what it gives there and here."""
     from kerasgen.exporters.gguf.server import LlamaCpp
 
-    written = gguf_tokenizers.of(tokenizer)
+    written = gguf_tokenizer_writing.of(tokenizer)
     config = replace(CONFIGS["llama"], vocabulary_size=tokenizer.vocabulary_size, max_sequence_length=64)
     architecture = architectures.named("llama")
     assert architecture is not None
@@ -99,12 +99,15 @@ def test_llama_cpp_reads_a_changed_vocabulary(family: str, change: str, families
 
 
 def test_what_llama_cpp_does_otherwise_is_told(families: Path) -> None:
-    found = gguf_tokenizers.of(tokenizer_of(families / "qwen3"))
+    found = gguf_tokenizer_writing.of(tokenizer_of(families / "qwen3"))
     assert "does not bring a text into the form NFC" in found.differences[0]
     assert found.normalize("e\u0301") == "é"
     assert found.tokenizer.encode("e\u0301") != tokenizer_of(families / "qwen3").encode("e\u0301")
-    assert "leaves blanks beside special tokens" in gguf_tokenizers.of(tokenizer_of(families / "phi3")).differences[0]
-    assert not gguf_tokenizers.of(tokenizer_of(families / "gemma")).differences
+    assert (
+        "leaves blanks beside special tokens"
+        in gguf_tokenizer_writing.of(tokenizer_of(families / "phi3")).differences[0]
+    )
+    assert not gguf_tokenizer_writing.of(tokenizer_of(families / "gemma")).differences
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_what_llama_cpp_does_otherwise_is_told(families: Path) -> None:
 def test_what_llama_cpp_has_not_is_refused(family: str, changes: dict[str, Any], said: str, families: Path) -> None:
     tokenizer = tokenizer_of(families / family)
     with pytest.raises(ExportArgumentError, match=said):
-        gguf_tokenizers.of(changed(tokenizer, **changes) if changes else tokenizer)
+        gguf_tokenizer_writing.of(changed(tokenizer, **changes) if changes else tokenizer)
 
 
 def test_merges_that_no_scores_give_are_refused(families: Path) -> None:
@@ -132,9 +135,9 @@ def test_merges_that_no_scores_give_are_refused(families: Path) -> None:
     several = next(found for found in by_piece.values() if len(found) > 1)
     fewer = [merge for merge in merges if merge != several[-1]]
     with pytest.raises(ExportArgumentError, match="Not all pairs of pieces that make"):
-        gguf_tokenizers.of(changed(tokenizer, model={**model, "merges": fewer}))
+        gguf_tokenizer_writing.of(changed(tokenizer, model={**model, "merges": fewer}))
     with pytest.raises(ExportArgumentError, match="in an order that no scores of pieces give"):
-        gguf_tokenizers.of(changed(tokenizer, model={**model, "merges": [*fewer, several[-1]]}))
+        gguf_tokenizer_writing.of(changed(tokenizer, model={**model, "merges": [*fewer, several[-1]]}))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kerasgen.errors import ModelFormatError
-from kerasgen.models.gguf_tokenizers import pre_tokenizer_name
+from kerasgen.models.gguf_tokenizer_writing import pre_tokenizer_name
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.json_codec import SPACE
@@ -41,7 +41,7 @@ class GgufVocabulary:
         """Return the fields of a file with this tokenizer; ids without a token are marked unused.
 
         Args:
-            tokenizer: one that `gguf_tokenizers.of` returned.
+            tokenizer: one that `gguf_tokenizer_writing.of` returned.
         """
         from gguf import TokenType
 
@@ -102,7 +102,7 @@ class GgufVocabulary:
         Raises:
             ModelFormatError: it is of a kind, or cuts a text in a way, that is not known.
         """
-        from kerasgen.tokens.gguf_vocabulary import from_gguf
+        from kerasgen.tokens.gguf_tokenizer_reading import from_gguf
 
         lists = {"tokens": self.tokens, "token_type": self.types, "merges": self.merges, "scores": self.scores}
         fields = {name: values for name, values in lists.items() if values} | self.settings

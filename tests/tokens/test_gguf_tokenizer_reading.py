@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.tokens.bpe import ByteLevelBPE
-from kerasgen.tokens.gguf_vocabulary import from_gguf
+from kerasgen.tokens.gguf_tokenizer_reading import from_gguf
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
