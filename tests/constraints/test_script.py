@@ -93,6 +93,7 @@ def test_texts_of_a_model_of_bytes_are_of_one_script(host) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["simplified", "traditional"])
+@pytest.mark.nightly
 def test_of_many_texts_of_the_starter_none_mixes_scripts(script: str) -> None:
     pipe = kg.Pipeline(model="starter", sampler="top_k:k=40")
     alone, form = kg.Script(script), kg.VerseForm("五絕", script=script)

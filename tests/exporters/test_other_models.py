@@ -84,6 +84,7 @@ def test_what_was_tuned_is_what_is_written(tmp_path, make, name):
         pytest.param(tiny_qwen, marks=pytest.mark.nightly),
     ],
 )
+@pytest.mark.nightly
 def test_another_family_is_saved_over_its_own_step(tmp_path, make):
     model = make()
     exporter = kg.SavedModelExporter(samplers=("greedy", "top_k", "beam"))
@@ -111,6 +112,7 @@ print(json.dumps([[text.decode() for text in answer["texts"].numpy()], "keras_hu
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tokenizer_that_no_graph_can_hold_stays_outside(tmp_path):
     from hub_tokenizers import gemma_tokenizer
 

@@ -19,6 +19,7 @@ def pipe() -> kg.Pipeline:
     return kg.Pipeline(corpus="sample", model="starter")
 
 
+@pytest.mark.nightly
 def test_a_preset_is_a_model_again(pipe: kg.Pipeline, tmp_path: Path) -> None:
     artefact = pipe.export(tmp_path / "poet")
     assert artefact.report["parity"]["greedy_equal"]

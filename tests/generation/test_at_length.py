@@ -26,6 +26,7 @@ def random_prompts(count: int, longest: int) -> list[str]:
     return ["".join(rng.choice(letters, size=rng.integers(1, longest))) for _ in range(count)]
 
 
+@pytest.mark.nightly
 def test_streams_of_a_thousand_random_prompts_are_the_generated_texts(model: LanguageModel) -> None:
     settings = {"sampler": TopP(0.95), "max_new_tokens": 32, "stop": ["an", "花", "ee"], "seed": 3}
     for prompt in random_prompts(1000, 15):

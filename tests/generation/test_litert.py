@@ -76,6 +76,7 @@ def test_one_artefact_serves_every_call_and_process(gpt2, cache, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_new_weights_have_an_artefact_of_their_own_and_a_damaged_one_is_written_again(gpt2, tmp_path):
     first = gpt2.generate("the", **SHORT)
     pipe = pipeline("gpt2", tmp_path)

@@ -120,6 +120,7 @@ def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_readme_streams_and_ships(tmp_path):
     """Its other examples, one after another, with the starter."""
     pytest.importorskip("litert_quantizer")

@@ -102,6 +102,7 @@ def test_a_model_tuned_on_tifu_tells_a_story_before_and_after(run, tmp_path):
 @pytest.mark.slow
 @needs_tfds
 @pytest.mark.tensorflow
+@pytest.mark.nightly
 def test_adapters_tuned_on_news_are_a_small_part_of_the_weights(run, tmp_path):
     articles = [
         {"article": text, "highlights": "a mishap", "id": str(n), "publisher": "nobody"}
@@ -117,6 +118,7 @@ def test_adapters_tuned_on_news_are_a_small_part_of_the_weights(run, tmp_path):
     assert output.split("--- news\n")[1].startswith("The mayor announced on Tuesday")
 
 
+@pytest.mark.nightly
 def test_every_sampler_goes_on_from_the_prompt(run):
     """Names, texts with settings, kerasgen's values and KerasHub's own instance stand in one list."""
     output = run("samplers.py", "--prompt", "the rain", "--max-new-tokens", 6)
@@ -150,6 +152,7 @@ def test_tang_poems_are_read_from_the_real_archive(run, shared_data):
     assert output.split("--- a new one\n")[1].startswith("昨夜雨疏风骤")
 
 
+@pytest.mark.nightly
 def test_a_saved_model_writes_the_same_text_when_it_is_loaded(run, tmp_path):
     output = run("save_and_reload.py", "--output", tmp_path / "poet", "--max-steps", 2)
     assert "the same text after loading: True" in output

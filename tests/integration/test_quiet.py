@@ -146,6 +146,7 @@ def test_a_level_that_was_chosen_stays(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
+@pytest.mark.nightly
 def test_several_models_are_scored_and_tuned_without_advice_on_tracing(folder):
     """TensorFlow counts the traces of Keras's functions over all models, and takes the fifth for a mistake."""
     program = """

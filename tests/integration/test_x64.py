@@ -33,6 +33,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.nightly
 def test_x64_changes_nothing_that_is_written_or_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     said = []
     for x64 in ("0", "1"):

@@ -145,6 +145,7 @@ def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(alone: dic
         pytest.param("opt", marks=pytest.mark.nightly),
     ],
 )
+@pytest.mark.nightly
 def test_so_do_those_of_other_families(family: str, tmp_path: Path) -> None:
     if backend.use() != "jax":
         pytest.skip("several devices are JAX's")
@@ -161,6 +162,7 @@ def test_two_numbers_say_what_the_names_say() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_adapters_and_weights_split_over_two_processes(tmp_path: Path) -> None:
     if backend.use() != "jax":
         pytest.skip("several devices are JAX's")

@@ -40,6 +40,7 @@ STARTER = Path(kg.__file__).parent / "models" / "starter_preset"
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.nightly
 def test_each_of_several_end_tokens_ends_a_text(compiled, tmp_path):
     model, asked = tiny_gpt2(num_layers=1, max_sequence_length=64), {"max_new_tokens": 20, "seed": 1}
     *merges, last = model.tokenizer.merges
@@ -150,6 +151,7 @@ def test_steps_that_xla_compiles_give_the_same_ids(model, host, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_opt_is_written_too(tmp_path):
     """Positions that begin at two, and padding that is not the end token."""
     exporter = kg.SavedModelExporter(samplers=("greedy", "beam"))
@@ -389,6 +391,7 @@ def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
 
 @pytest.mark.one_backend
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     model = tiny_gpt2(num_layers=1, max_sequence_length=64)
     artefact = kg.SavedModelExporter(samplers=("greedy",), dtype="float16").export(model, tmp_path / "half")
@@ -397,6 +400,7 @@ def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_starter_goes_from_text_to_text(tmp_path):
     """The trained model, through every sampler: verse of the library's own ids, and in-graph text."""
     model = kg.Starter().load()

@@ -312,6 +312,7 @@ def test_int4_has_a_scale_for_each_32_inputs_and_8_bits_where_32_does_not_divide
 @pytest.mark.one_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "most", "share"), [("int8", 0.02, 0.3), ("int4", 0.3, 0.2)])
+@pytest.mark.nightly
 def test_the_starter_in_integers_is_close_and_small(tmp_path, quantize, most, share):
     """A trained model, for random weights say nothing about rounding."""
     model = kg.Starter().load()

@@ -33,6 +33,7 @@ def model_of(make):
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, pytest.param(tiny_opt, marks=pytest.mark.slow)])
+@pytest.mark.nightly
 def test_what_was_written_reads_back_equal(make, tmp_path, without_transformers):
     model = model_of(make)
     artefact = kg.TransformersExporter().export(model, tmp_path / "hf")
@@ -48,6 +49,7 @@ def test_what_was_written_reads_back_equal(make, tmp_path, without_transformers)
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.nightly
 def test_halves_take_half_the_room(dtype, tmp_path, without_transformers):
     model = model_of(tiny_gpt2)
     report = kg.TransformersExporter(dtype=dtype).export(model, tmp_path / "half").report

@@ -25,6 +25,7 @@ def without_transformers(monkeypatch):
 
 
 @pytest.mark.one_backend
+@pytest.mark.nightly
 def test_what_was_written_reads_back_equal(tmp_path, without_transformers) -> None:
     model = llama("llama3")
     model = replace(model, metadata={**model.metadata, CHAT_TEMPLATE: "{{ messages }}\n"})
