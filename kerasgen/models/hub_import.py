@@ -25,6 +25,7 @@ _OF_HUBS = ("hf", "kaggle", "modelscope")
 # Classes that KerasHub asks of any value whether it is one. Nothing is before TensorFlow is imported.
 _ASKED_FOR = {name: type(name, (), {}) for name in ("Tensor", "RaggedTensor", "SparseTensor")}
 _importing = threading.RLock()
+_importer: int | None = None  # the thread that imports KerasHub at this moment
 _refusing = threading.local()
 
 
@@ -97,9 +98,11 @@ class _Deferred(ModuleType):
         self.__path__ = path
 
     def __getattr__(self, attribute: str) -> Any:
-        # While KerasHub is being imported, this stands in the real module's place, and has what absence would have.
-        if attribute.startswith("__") or sys.modules.get(self.__name__) is self:
+        # To KerasHub, while it is being imported, this has what absence would have; other threads wait until it is.
+        if attribute.startswith("__") or threading.get_ident() == _importer:
             raise AttributeError(f"{self.__name__} is not imported yet, so it has no {attribute!r} to read.")
+        with _importing:
+            pass
         if self.__name__ not in sys.modules:
             if attribute in _ASKED_FOR:
                 return _ASKED_FOR[attribute]
@@ -125,15 +128,18 @@ class _OfSerialization(_Deferred):
 @contextmanager
 def _deferring(names: tuple[str, ...]) -> Iterator[None]:
     """Let stand-ins be imported in place of these modules while the block runs, unless they are imported already."""
+    global _importer
     stand_ins: dict[str, ModuleType] = {}
     for name in names:
         spec = None if name in sys.modules else find_spec(name)
         if spec is not None and spec.origin is not None:  # a folder without `__init__.py` is what was left of one
             stand_ins[name] = _Deferred(name, list(spec.submodule_search_locations or ()))
     sys.modules.update(stand_ins)
+    _importer = threading.get_ident()
     try:
         yield
     finally:
+        _importer = None
         for name, stand_in in stand_ins.items():
             if sys.modules.get(name) is stand_in:
                 for imported in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from kerasgen.models import hub_import
 
 pytestmark = pytest.mark.one_backend
 TEXTS = ["春眠不觉晓", "a b\n\nc"]
@@ -60,3 +63,27 @@ def test_tensorflow_comes_when_it_is_asked_for_and_changes_nothing(tmp_path):
     assert later == first
     assert later["in a graph"][0] == later["ids"] == later["of a tensor"]
     assert later["schemes"] == [False, True, False, False]
+
+
+def test_a_thread_that_imports_what_is_deferred_waits_for_the_real_module(monkeypatch):
+    """And the thread that imports KerasHub finds a module with nothing in it."""
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    found = []
+
+    def read() -> None:
+        import colorsys
+
+        found.append(colorsys.rgb_to_hsv(1, 0, 0))
+
+    thread = threading.Thread(target=read)
+    with hub_import._importing, hub_import._deferring(("colorsys",)):
+        import colorsys
+
+        with pytest.raises(AttributeError, match="not imported yet"):
+            colorsys.rgb_to_hsv  # noqa: B018
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+    thread.join()
+    assert found == [(0.0, 1.0, 1)]
+    assert colorsys.hsv_to_rgb(0, 1, 1) == (1, 0, 0)
