@@ -72,6 +72,11 @@ class LiteRtLmExporter(Exporter):
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the bundle, read its sections back, let fresh processes generate, and compare; see `Exporter`."""
         path = path_argument(path, ExportArgumentError)
+        if path.suffix != ".litertlm":
+            raise ExportArgumentError(
+                "LiteRT-LM opens only files whose names end in '.litertlm', in small letters. Received: "
+                f"{str(path)!r}. Write {str(path.with_suffix('.litertlm'))!r}."
+            )
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.validation import file_tokenizer, require_held
         from kerasgen.files import digests

@@ -254,3 +254,10 @@ def test_a_tokenizer_of_another_kind_is_refused_before_any_work(tmp_path):
     with pytest.raises(kg.errors.ExportArgumentError, match=r"tokenizer\.json.*LetterTokenizer"):
         kg.LiteRtLmExporter().export(model, tmp_path / "llama.litertlm")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["poet", "poet.bin", "POET.LITERTLM"])
+def test_a_name_that_litert_lm_does_not_open_is_refused_before_any_work(name, tmp_path):
+    with pytest.raises(kg.errors.ExportArgumentError, match=r"end in '\.litertlm'.*Received.*Write"):
+        kg.LiteRtLmExporter().export(tiny_gpt2(), tmp_path / name)
+    assert not any(tmp_path.iterdir())
