@@ -7,7 +7,8 @@ the exporters themselves, which prove them first. Each contender is then a proce
 turns, and the first call of each, which compiles, is kept apart. Between their turns a process reads memory as fast as
 it can: an engine can't decode faster than that reads its weights, and its share of that bound is in the table.
 
-Parts: `float32`, `int8`, `beam`, `saved_model` and `quality`. A run whose file is there already adds to its rows.
+Parts: `float32`, `int8`, `beam`, `saved_model`, `gguf` and `gguf_long`, which has a prompt of 896 tokens and stands
+beside llama.cpp with its defaults on the same file, and `quality`. A run whose file is there already adds to its rows.
 Writing the artefacts takes longer than measuring them; `--artefacts` keeps them, and a later run uses what lies there.
 """
 
@@ -30,25 +31,29 @@ from benchmarks.harness import EARLIER, Contender, Figures, arguments_of, bar, e
 
 SHAPE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0, "megabytes": 512}
 TINY = SHAPE | {"positions": 256, "dim": 32, "layers": 2, "heads": 2, "megabytes": 16}
-PROMPT = 32
+PROMPT, LONG_PROMPT = 32, 896
 MODULE = "benchmarks.decode_contenders"
 MEMORY = "read memory"
 EARLIER_JOB = "earlier.json"  # beside this version's
 # Of each part, who takes turns, the artefact first, and the bytes that a weight takes. `kerasgen` is the model itself,
 # decoded by JAX.
-PARTS: dict[str, tuple[tuple[str, ...], int]] = {
+PARTS: dict[str, tuple[tuple[str, ...], float]] = {
     "float32": (("tflite float32", "keras_hub jax", "ctranslate2", "transformers", "kerasgen"), 4),
     "int8": (("tflite int8", "ctranslate2 int8"), 1),
     "beam": (("tflite int8", "ctranslate2 int8"), 1),
     "saved_model": (("saved_model", "keras_hub tensorflow"), 4),
+    "gguf": (("gguf q8_0", "llama.cpp q8_0", "gguf q8_0 strict"), 34 / 32),
+    "gguf_long": (("gguf q8_0", "llama.cpp q8_0", "gguf q8_0 strict"), 34 / 32),
 }
 ARTEFACTS = {"float32": "tflite float32", "int8": "tflite int8", "beam": "tflite int8", "saved_model": "saved_model"}
+ARTEFACTS |= {"gguf": "gguf q8_0", "gguf_long": "gguf q8_0"}
 
 
-def read_bytes(shape: dict[str, int], weight_bytes: int) -> float:
+def read_bytes(shape: dict[str, int], weight_bytes: float) -> float:
     """Bytes of weights that a token's decoding must read: all but the tables' rows of other tokens and positions.
 
-    The table of tokens is the output layer too, so it counts whole. An int8 row has a float32 scale.
+    The table of tokens is the output layer too, so it counts whole. An int8 row has a float32 scale, and each 32
+    weights of Q8_0 one of two bytes.
     """
     dim, layers = shape["dim"], shape["layers"]
     kernels = shape["vocabulary"] * dim + layers * 12 * dim * dim
@@ -72,7 +77,8 @@ def compete(part: str, job: Path, shape: dict[str, int], given: Any, new: int) -
         names = names[:2]
     sampler = "beam:num_beams=4" if part == "beam" else "greedy"
     rng = np.random.default_rng(1)
-    task = {"prompts": [rng.integers(1, 50000, PROMPT).tolist()], "lengths": [new], "sampler": sampler}
+    length = min(LONG_PROMPT, shape["positions"] - new) if part == "gguf_long" else PROMPT
+    task = {"prompts": [rng.integers(1, 50000, length).tolist()], "lengths": [new], "sampler": sampler}
     contenders: list[Contender] = []
     answers: dict[str, list[Figures]] = {name: [] for name in (MEMORY, *names)}
     try:
@@ -122,6 +128,8 @@ def bars_of(rows: Sequence[Figures]) -> list[Figures]:
         ("int8", "ctranslate2 int8"): 2.3,
         ("beam", "ctranslate2 int8"): 1.0,
         ("saved_model", "keras_hub tensorflow"): 1.5,
+        ("gguf", "llama.cpp q8_0"): 0.98,
+        ("gguf_long", "llama.cpp q8_0"): 0.98,
     }
     shares = {("float32", "tflite float32"): 0.85, ("int8", "tflite int8"): 0.6}
     bars = []

@@ -6,11 +6,13 @@ what the starter loses as an int8 artefact.
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import os
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from kerasgen.devices import peak_memory_bytes
 
 Ask = Callable[[dict[str, Any]], Figures]
 FILES = {"tflite float32": "float32.tflite", "tflite int8": "int8.tflite", "saved_model": "saved_model"}
+FILES |= {"gguf q8_0": "q8_0.gguf"}
+STRICT = " strict"  # after an artefact's name: computed as its proof does
 
 
 def read_memory(job: dict[str, Any]) -> Ask:
@@ -45,8 +49,10 @@ def loaded(job: dict[str, Any], name: str) -> Ask:
     """An artefact in its own runtime, whose texts don't end before they are as long as asked for."""
     import kerasgen as kg
 
-    settings = {} if name == "saved_model" else {"threads": job["threads"]}
-    runtime = kg.load_artefact(Path(job["folder"], FILES[name]), **settings)
+    file = name.removesuffix(STRICT)
+    settings: dict[str, Any] = {} if name == "saved_model" else {"threads": job["threads"]}
+    settings |= {"strict": True} if name != file else {}
+    runtime = kg.load_artefact(Path(job["folder"], FILES[file]), **settings)
     never = job["vocabulary"]  # an id beyond it never comes
 
     def run(task: dict[str, Any]) -> Figures:
@@ -77,6 +83,30 @@ def another(job: dict[str, Any], name: str) -> Ask:
     return run
 
 
+def llama_cpp(job: dict[str, Any], name: str) -> Ask:
+    """llama.cpp with its defaults, on the file of the artefact, asked for ids by its own server."""
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(Path(job["folder"], FILES["gguf q8_0"]))
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = job["threads"]
+    settings.verbosity = 1
+    server = xllamacpp.Server(settings)
+
+    def run(task: dict[str, Any]) -> Figures:
+        ids, address = [], urllib.parse.urlsplit(server.listening_address).netloc
+        begun = time.perf_counter()
+        for prompt, new in zip(task["prompts"], task["lengths"], strict=True):
+            request = {"prompt": prompt, "n_predict": new, "temperature": 0.0, "return_tokens": True}
+            connection = http.client.HTTPConnection(address)
+            connection.request("POST", "/completion", json.dumps(request | {"ignore_eos": True, "cache_prompt": False}))
+            ids.append(json.loads(connection.getresponse().read())["tokens"])
+            connection.close()
+        return {"seconds": time.perf_counter() - begun, "ids": ids}
+
+    return run
+
+
 def model_of(job: dict[str, Any]) -> Any:
     """The random model, with GPT-2's own tokenizer but without a start token, so that all read the same prompt."""
     from kerasgen.models.base import LanguageModel
@@ -100,6 +130,7 @@ def export(job: dict[str, Any]) -> list[Figures]:
         "tflite float32": kg.TFLiteExporter(cache_length=256),
         "tflite int8": kg.TFLiteExporter(cache_length=256, quantize="int8", **loose),
         "saved_model": kg.SavedModelExporter(samplers=("greedy",)),
+        "gguf q8_0": kg.GgufExporter(dtype="Q8_0", most_divergence=10.0),
     }
     rows = []
     for name, path in paths.items():
@@ -167,7 +198,8 @@ def main(arguments: Sequence[str]) -> None:
     if name in ("export", "quality"):
         print(json.dumps({"export": export, "quality": quality}[name](job)), file=answers, flush=True)
         return
-    run = read_memory(job) if name == "read memory" else (loaded if name in FILES else another)(job, name)
+    makers = {"read memory": lambda job, name: read_memory(job), "llama.cpp q8_0": llama_cpp}
+    run = makers.get(name, loaded if name.removesuffix(STRICT) in FILES else another)(job, name)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line)) | {"peak_bytes": peak_memory_bytes() or 0}), file=answers, flush=True)
 

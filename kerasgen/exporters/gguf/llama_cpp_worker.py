@@ -23,9 +23,8 @@ def main() -> None:
     # Its threads busy-wait for each other: if another process holds one core, all of them are slow.
     threads = max((os.cpu_count() or 2) // 2, 1)
     began = time.perf_counter()
-    model = LlamaCpp(
-        job["path"], chunk=job["chunk"], longest=job["longest"], texts=len(job["prompts"]), threads=threads
-    )
+    texts = len(job["prompts"])
+    model = LlamaCpp(job["path"], chunk=job["chunk"], longest=job["longest"], texts=texts, threads=threads, strict=True)
     loaded = time.perf_counter()
     ids = [model.further(*request) for request in zip(job["prompts"], job["new_tokens"], strict=True)]
     seconds = time.perf_counter() - loaded

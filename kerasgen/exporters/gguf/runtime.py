@@ -21,7 +21,7 @@ from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.tokens.base import Tokenizer
 
-_READ_AT_ONCE = 128  # tokens of a prompt
+_READ_AT_ONCE = 128  # tokens of a prompt, where sums shall be those of the proof
 _LONGEST = 4096  # tokens of a text: llama.cpp takes the memory of its keys and values when it begins
 _SEEDS = 2**32 - 1  # of llama.cpp; the highest value means a random seed
 _STRIDE = 0x9E3779B1  # odd, so that no two places of a text have one seed
@@ -32,8 +32,9 @@ _RAISED = 1000.0  # added to a logit: the others' probabilities become 0, and wh
 class GgufRuntime(Runtime):
     """A GGUF file in llama.cpp.
 
-    Greedy ids are the model's, but for near equals that llama.cpp's own arithmetic turns round. What samplers draw is
-    distributed as elsewhere; llama.cpp has random numbers of its own, so a seed gives other texts than other runtimes.
+    Greedy ids are the model's, but for near equals that llama.cpp's own arithmetic turns round, which `strict` makes
+    rarer. What samplers draw is distributed as elsewhere; llama.cpp has random numbers of its own, so a seed gives
+    other texts than other runtimes.
 
     Args:
         server: the server that runs the file.
@@ -152,18 +153,20 @@ def server_settings(spec: Any) -> dict[str, Any]:
     return settings
 
 
-def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1) -> GgufRuntime:
+def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1, strict: bool = False) -> GgufRuntime:
     """Return the runtime of a GGUF file; `description` is what `metadata.read` returned.
 
     Args:
         path: the file.
         description: what lies beside it.
         threads: that llama.cpp may use. They wait without resting: with more of them than free cores, all are slow.
+        strict: compute as the proof of the export does: keys and values in float32, without flash attention. By
+            default llama.cpp computes as it does by itself, in float16 there, which is faster on long texts.
 
     Raises:
         MissingDependencyError: `xllamacpp` is not installed.
         ModelFormatError: the file is damaged, or another one than was exported.
-        GenerateArgumentError: `threads` is no whole number of at least 1.
+        GenerateArgumentError: `threads` is no whole number of at least 1, or `strict` neither True nor False.
     """
     try:
         import gguf  # noqa: F401
@@ -175,6 +178,8 @@ def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1) 
             extra="llamacpp",
         ) from cause
     check_threads(threads)
+    if not isinstance(strict, bool):
+        raise GenerateArgumentError(f"`strict` must be True or False. Received: strict={strict!r}.")
     verifying.check_sha256(path, description["sha256"])
     longest: int = description["max_tokens"]
     vocabulary, architecture, positions = gguf_tokenizer_fields.read(path)
@@ -187,7 +192,8 @@ def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1) 
     fork_safety.begin(fork_safety.LLAMA_CPP)
     try:
         longest = min(longest, _LONGEST)
-        server = LlamaCpp(str(path), chunk=min(_READ_AT_ONCE, longest), longest=longest, texts=1, threads=threads)
+        chunk = min(_READ_AT_ONCE, longest) if strict else None
+        server = LlamaCpp(str(path), chunk=chunk, longest=longest, texts=1, threads=threads, strict=strict)
     except RuntimeError as cause:
         raise ModelFormatError(f"llama.cpp can't load {path}: {cause}") from cause
     return GgufRuntime(server, tokenizer, longest)

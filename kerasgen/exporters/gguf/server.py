@@ -10,20 +10,24 @@ from typing import Any
 
 
 class LlamaCpp:
-    """A GGUF file in llama.cpp, computed on the CPU with keys and values in float32.
+    """A GGUF file in llama.cpp, computed on the CPU.
 
     Args:
         path: the path of the file.
-        chunk: tokens that are read at once.
         longest: tokens of a text.
         texts: the number of texts that can be continued at once.
         threads: the number of threads that it may use.
+        chunk: tokens that are read at once; None for llama.cpp's own choice.
+        strict: keep keys and values in float32 and use no flash attention, so that only the file rounds. It is for
+            proofs; llama.cpp's defaults (float16, flash attention) are faster, the more so the longer the text.
 
     Raises:
         RuntimeError: llama.cpp can't load the file.
     """
 
-    def __init__(self, path: str, *, chunk: int, longest: int, texts: int, threads: int) -> None:
+    def __init__(
+        self, path: str, *, longest: int, texts: int, threads: int, chunk: int | None = None, strict: bool = False
+    ) -> None:
         import xllamacpp
 
         settings = xllamacpp.CommonParams()
@@ -32,9 +36,11 @@ class LlamaCpp:
         settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
         settings.n_ctx = longest * texts
         settings.n_parallel = texts
-        settings.n_batch = settings.n_ubatch = max(chunk, texts)
-        settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if chunk is not None:
+            settings.n_batch = settings.n_ubatch = max(chunk, texts)
+        if strict:
+            settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+            settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         settings.cache_ram_mib = 0
         settings.fit_params = settings.warmup = False
         settings.verbosity = 1  # errors

@@ -442,7 +442,7 @@ def test_llama_cpp_gives_real_texts_gpt2_s_ids(shared_data, tmp_path):
     model = LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source="GPT-2's vocabulary")
     artefact = kg.GgufExporter().export(model, tmp_path / "gpt2.gguf")
     assert is_llama_cpp_right(artefact.report["parity"])
-    llama_cpp = LlamaCpp(str(artefact.path), chunk=16, longest=128, texts=1, threads=1)
+    llama_cpp = LlamaCpp(str(artefact.path), longest=128, texts=1, threads=1)
     with lzma.open(shared_data / "tifu_posts_2012_2013.jsonl.xz", "rt", encoding="utf-8") as lines:
         posts = [json.loads(line)["selftext"] for _, line in zip(range(200), lines, strict=False)]
     for post in posts:

@@ -37,6 +37,12 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runtime(exported):
+    return kg.load_artefact(exported[1].path, strict=True)
+
+
+@pytest.fixture(scope="module")
+def by_itself(exported):
+    """As llama.cpp computes by itself."""
     return kg.load_artefact(exported[1].path)
 
 
@@ -55,8 +61,8 @@ class TestRuntime(RuntimeContract):
         return exported[0]
 
     @pytest.fixture
-    def runtime(self, exported):
-        return exported[1].runtime
+    def runtime(self, runtime):
+        return runtime
 
     @pytest.fixture
     def reference(self, host) -> NumpyEngine:
@@ -144,10 +150,31 @@ def test_without_llama_cpp_it_says_what_to_install(exported, monkeypatch):
         kg.load_artefact(exported[1].path)
 
 
-@pytest.mark.parametrize("threads", [0, True, 1.5])
-def test_threads_are_a_whole_number(exported, threads):
-    with pytest.raises(GenerateArgumentError, match="threads"):
-        kg.load_artefact(exported[1].path, threads=threads)
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": True}, {"threads": 1.5}, {"strict": 1}])
+def test_a_setting_of_another_kind_is_told(exported, wrong):
+    with pytest.raises(GenerateArgumentError, match=f"`{next(iter(wrong))}` must"):
+        kg.load_artefact(exported[1].path, **wrong)
+
+
+@pytest.mark.numerical
+def test_by_itself_llama_cpp_takes_a_token_that_is_the_likeliest_but_for_half_precision(exported, by_itself, host):
+    """Its keys and values are float16 then; the limit is some hundred times below what another token is behind."""
+    tokenizer = exported[0].tokenizer
+    for prompt in ([5], tokenizer.encode("the sand and the sun") * 4):
+        ids = by_itself.generate_ids([prompt], sampler="greedy", max_new_tokens=24, valid_utf8=False)[0]
+        text = [tokenizer.start_token_id, *prompt, *ids]
+        rows = NumpyDecoder(host.config, host.weights).read(text[:-1])[-len(ids) :]
+        chosen = rows[np.arange(len(ids)), ids]
+        assert np.all(rows.max(axis=-1) - chosen < 0.01)
+        assert np.median(np.sort(rows, axis=-1)[:, -1] - np.sort(rows, axis=-1)[:, -2]) > 0.05
+
+
+def test_by_itself_it_gives_a_prompt_the_same_text_alone_and_in_a_batch(exported, by_itself):
+    prompts = [exported[0].tokenizer.encode(text) for text in ("the sea", "春", "the sand and the sun")]
+    for sampler in ("greedy", "top_k:k=5"):
+        settings = {"sampler": sampler, "seed": 7, "max_new_tokens": 12}
+        together = by_itself.generate_ids(prompts, **settings)
+        assert together[::-1] == [by_itself.generate_ids([one], **settings)[0] for one in prompts[::-1]]
 
 
 def test_logits_are_not_shown(runtime):

@@ -60,7 +60,7 @@ def is_llama_cpp_s(tokenizer: Any, texts: list[str], path: Path) -> None:
     assert architecture is not None
     file_format.write(path, architecture, config, weights_of(config), written.tokenizer, dtype="F32")
     again = file_format.read(path)[3].tokenizer()
-    server = LlamaCpp(str(path), chunk=16, longest=64, texts=1, threads=1)
+    server = LlamaCpp(str(path), longest=64, texts=1, threads=1)
     before = " " if tokenizer.strips_first_space else ""
     for text in map(written.normalize, texts):
         ids = tokenizer.encode(text)
