@@ -203,13 +203,11 @@ def _forget_broken_import() -> None:
 _compiled: str | None = None
 
 
-def keep_compiled(*, everything: bool = False) -> None:
+def keep_compiled() -> None:
     """Let JAX keep on disk what it compiles, for later processes, unless its own settings say where to, or not to.
 
-    It lies in the directory that the variable KERASGEN_CACHE names, or in the user's cache directory.
-
-    Args:
-        everything: keep also what took less than a second, as long as this process lives.
+    It lies in the directory that the variable KERASGEN_CACHE names, or in the user's cache directory. What took less
+    than a second is kept too: a model is made and a run begins by a hundred such programs.
     """
     import jax
 
@@ -217,6 +215,6 @@ def keep_compiled(*, everything: bool = False) -> None:
     if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
         _compiled = str(cache.directory() / "jax")
         jax.config.update("jax_compilation_cache_dir", _compiled)
-    if everything and _compiled is not None and jax.config.jax_compilation_cache_dir == _compiled:
+    if _compiled is not None and jax.config.jax_compilation_cache_dir == _compiled:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

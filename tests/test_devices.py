@@ -142,19 +142,23 @@ def test_jax_keeps_what_it_compiled_unless_told_where(monkeypatch: pytest.Monkey
     import jax
 
     told: dict[str, Any] = {}
-    settings = SimpleNamespace(
-        jax_compilation_cache_dir=None, jax_enable_compilation_cache=True, update=told.__setitem__
-    )
+    settings = SimpleNamespace(jax_compilation_cache_dir=None, jax_enable_compilation_cache=True)
+
+    def update(name: str, value: Any) -> None:
+        told[name] = value
+        setattr(settings, name, value)
+
+    settings.update = update
     monkeypatch.setattr(jax, "config", settings)
     monkeypatch.setattr(backend, "_compiled", None)
     backend.keep_compiled()
-    chosen = told.pop("jax_compilation_cache_dir")
-    assert chosen == str(cache.directory() / "jax")
-    assert not told
-    settings.jax_compilation_cache_dir = chosen
-    backend.keep_compiled(everything=True)  # a directory of ours, chosen before: what generates keeps more in it
-    assert told == {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+    chosen = str(cache.directory() / "jax")
+    limits = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+    assert told == {"jax_compilation_cache_dir": chosen, **limits}
+    told.clear()
+    backend.keep_compiled()  # a directory of ours, chosen before
+    assert told == limits
     told.clear()
     settings.jax_compilation_cache_dir = "/elsewhere"
-    backend.keep_compiled(everything=True)
+    backend.keep_compiled()
     assert not told

@@ -16,8 +16,8 @@ from kerasgen import cache
 from kerasgen.corpora import near_duplicates, splits
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 
-MOST_CHARACTERS: Final = 16_000_000
-"""A corpus of at most so many characters is kept in memory once it was read; they take 16 to 64 MB.
+MOST_CHARACTERS: Final = 20_000_000
+"""A corpus of at most so many characters is kept in memory once it was read; they take 20 to 80 MB.
 
 Each document counts as `_OF_A_DOCUMENT` characters more.
 """

@@ -61,7 +61,7 @@ def engine_of_files(place: Path, weights_dtype: WeightsDtype | None = None) -> J
         return None
     tokenizer, config, weights = decoder_parts
     fork_safety.begin(fork_safety.JAX)
-    backend.keep_compiled(everything=True)
+    backend.keep_compiled()
     return JaxEngine(tokenizer, config, weights)
 
 
@@ -97,7 +97,7 @@ _KEPT: weakref.WeakKeyDictionary[Any, dict[str, _Kept]] = weakref.WeakKeyDiction
 
 def engine_of(model: LanguageModel) -> JaxEngine:
     """Return the engine of a known model with its present weights."""
-    backend.keep_compiled(everything=True)
+    backend.keep_compiled()
     with _PREPARING:
         state, engines = state_of(model), _KEPT.setdefault(model.network, {})
         key = model.tokenizer.digest()
