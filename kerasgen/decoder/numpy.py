@@ -187,6 +187,33 @@ class NumpyDecoder:
         return hidden
 
 
+class _Together(NumpyDecoder):
+    """Reads one more token of each of several texts, so that all the weights are gone through once for all of them.
+
+    Args:
+        texts: readers of the same weights, one a row; they stand one token further after each reading.
+    """
+
+    def __init__(self, texts: Sequence[NumpyDecoder]) -> None:
+        super().__init__(texts[0]._config, texts[0]._weights)
+        self._texts = texts
+
+    def read(self, token_ids: Sequence[int]) -> Floats:
+        """Return the logits after one further token of each text, `(texts, vocabulary_size)`."""
+        logits = super().read(token_ids)
+        for text in self._texts:
+            text._length += 1
+        return logits
+
+    def _embed(self, token_ids: Sequence[int]) -> Any:
+        return np.concatenate([text._embed([token]) for text, token in zip(self._texts, token_ids, strict=True)])
+
+    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
+        """Return what each text's token gathers from its own text."""
+        rows = ([x[row : row + 1] for x in projected] for row in range(len(self._texts)))
+        return np.concatenate([text.attend(index, layer, row) for text, row in zip(self._texts, rows, strict=True)])
+
+
 def rounded(weights: Weights, dtype: str, *, least_rank: int = 0) -> Weights:
     """Return the weights as a file of another float type gives them back, float32 again.
 
@@ -249,8 +276,7 @@ class NumpySession:
 
     def append(self, token_ids: npt.NDArray[np.integer[Any]]) -> None:
         """Add one token to each row."""
-        read = [text.read([int(token)])[-1] for text, token in zip(self._texts, token_ids, strict=True)]
-        self._logits = np.stack(read)[:, : self._size]
+        self._logits = _Together(self._texts).read([int(token) for token in token_ids])[:, : self._size]
 
     def select(self, rows: npt.NDArray[np.integer[Any]]) -> None:
         """Go on with these rows, in this order."""
