@@ -114,15 +114,27 @@ def draw(xp: Any, probabilities: Any, uniforms: Any) -> Any:
         Int `(rows,)`; never a place of probability 0, however the sums round. Of a row of NaN, some place in it.
     """
     size = probabilities.shape[-1]
-    columns = -(-size // _WIDTH)
-    padded = xp.pad(probabilities, ((0, 0), (0, columns * _WIDTH - size)))
-    parts = xp.reshape(padded, (padded.shape[0], columns, _WIDTH))
-    sums = xp.sum(parts, axis=-1)
+    # Whole columns are read as they lie. XLA would pad all values one by one, which takes as long as all the rest.
+    whole = size // _WIDTH
+    parts, last = None, probabilities[:, whole * _WIDTH :]
+    sums = []
+    if whole:
+        parts = xp.reshape(probabilities[:, : whole * _WIDTH], (probabilities.shape[0], whole, _WIDTH))
+        sums.append(xp.sum(parts, axis=-1))
+    if size > whole * _WIDTH:
+        last = xp.pad(last, ((0, 0), (0, _WIDTH - (size - whole * _WIDTH))))
+        sums.append(xp.sum(last, axis=-1, keepdims=True))
+    sums = xp.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
     cumulative = xp.cumsum(sums, axis=-1)
     # Scaled by the sum as it came out, not by 1.
     goal = xp.expand_dims(uniforms, -1) * cumulative[:, -1:]
     part = _reached(xp, cumulative, sums > 0, goal)
-    inside = xp.squeeze(xp.take_along_axis(parts, xp.expand_dims(xp.expand_dims(part, -1), -1), axis=1), axis=1)
+    inside = last
+    if whole:
+        column = xp.expand_dims(xp.expand_dims(xp.minimum(part, whole - 1), -1), -1)
+        inside = xp.squeeze(xp.take_along_axis(parts, column, axis=1), axis=1)
+        if size > whole * _WIDTH:
+            inside = xp.where(xp.expand_dims(part, -1) < whole, inside, last)
     before = xp.take_along_axis(cumulative - sums, xp.expand_dims(part, -1), axis=1)
     place = part * _WIDTH + _reached(xp, xp.cumsum(inside, axis=-1) + before, inside > 0, goal)
     return xp.minimum(place, size - 1)  # or a row of NaN would get a place in the padding

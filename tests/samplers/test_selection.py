@@ -117,3 +117,17 @@ def test_a_row_with_nan_has_its_maximum_in_the_row_and_its_search_ends() -> None
     for choose, setting in ((arithmetic.top_k_mask, np.int32(5)), (arithmetic.top_p_mask, np.float32(0.5))):
         masked = jax.jit(lambda values, setting, choose=choose: choose(XP, values, setting))(values, setting)
         assert masked.shape == values.shape  # the search ended
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 511, 512, 600])
+@pytest.mark.parametrize("where", ["numpy", "jax", "keras"])
+def test_a_draw_takes_each_place_by_its_part_of_the_sum(where: str, size: int) -> None:
+    """Rows of one column, of whole columns, and with a rest: with the middle of each place's part that place comes."""
+    xp, compiled = (np, lambda function: function) if where == "numpy" else graph_of(where)
+    weights = np.random.default_rng(size).integers(0, 9, size).astype(np.float32)
+    weights[-1] = 3
+    places = np.flatnonzero(weights)
+    uniforms = ((np.cumsum(weights) - weights / 2)[places] / weights.sum()).astype(np.float32)
+    rows = np.tile(weights, (len(places), 1))
+    found = compiled(lambda rows, uniforms: selection.draw(xp, rows, uniforms))(rows, uniforms)
+    np.testing.assert_array_equal(np.asarray(found), places)
