@@ -1,6 +1,6 @@
-"""One way to train a GPT-2 for so many CPU seconds, in a process of its own: see `benchmarks.defaults`.
+"""One way to train a GPT-2 for so many CPU seconds, in a process of its own: see `benchmarks.quality`.
 
-    python -m benchmarks.defaults_contenders NAME
+    python -m benchmarks.quality_contenders NAME
 
 It answers a line of JSON on its standard input, a job, with a line of JSON: what it learned.
 """
@@ -33,6 +33,7 @@ class Job:
         layers, width, heads: the model's shape; its feed-forward layers are four times as wide.
         seconds: of CPU time, from the texts on: tokenising, compiling, training and what else a contender does.
         threads: that computation may use.
+        seed: of the first weights and of the order of the texts.
         tuner: settings of kerasgen's tuner, if others than the default ones are tried.
         most_documents: held-out documents that are scored in the end.
     """
@@ -44,6 +45,7 @@ class Job:
     heads: int
     seconds: float
     threads: int
+    seed: int = 0
     tuner: dict[str, Any] = field(default_factory=dict)
     most_documents: int = 300
 
@@ -110,11 +112,13 @@ def recipe(job: Job) -> dict[str, Any]:
         vocabulary=str(Path(job.gpt2) / "vocab.json"), merges=str(Path(job.gpt2) / "merges.txt")
     )
     preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=LENGTH)
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(job.seed)
     backbone = keras_hub.models.GPT2Backbone(vocabulary_size=tokenizer.vocabulary_size(), **job.shape)
     _as_published(backbone)
     model = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=preprocessor)
-    batches = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train), seed=0).batch(ROWS, drop_remainder=True)
+    batches = (
+        tf.data.Dataset.from_tensor_slices(train).shuffle(len(train), seed=job.seed).batch(ROWS, drop_remainder=True)
+    )
     decay = keras.optimizers.schedules.PolynomialDecay(LEARNING_RATE, decay_steps=10**6, end_learning_rate=0.0)
     model.compile(
         optimizer=keras.optimizers.Adam(decay),
@@ -154,7 +158,7 @@ def transformers(job: Job) -> dict[str, Any]:
     import transformers as library
 
     torch.set_num_threads(job.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(job.seed)
     train, held_out = job.sides()
     clock = Clock(job.seconds)
     ids = np.concatenate([[*found, 50_256] for found in _gpt2_ids(job, train)])
@@ -210,7 +214,7 @@ def kerasgen(job: Job) -> dict[str, Any]:
                 end_token=END,
                 pad_token=END,
             )
-            keras.utils.set_random_seed(0)
+            keras.utils.set_random_seed(job.seed)
             backbone = keras_hub.models.GPT2Backbone(vocabulary_size=tokenizer.vocabulary_size, **job.shape)
             _as_published(backbone)
             return LanguageModel(keras_hub.models.GPT2CausalLM(backbone, preprocessor=None), tokenizer, "untrained")
@@ -228,6 +232,7 @@ def kerasgen(job: Job) -> dict[str, Any]:
             tuner=kg.FullTuner(**{"epochs": 10**4} | settings),
             backend=job.tuner.get("backend"),
             cache=folder,
+            seed=job.seed,
         )
         kg.backend.use(pipe.backend)
         import keras
@@ -316,9 +321,9 @@ def _bits_per_character(job: Job, texts: Sequence[str], logprobs: Callable[[Any]
 def main() -> None:
     """Answer one job."""
     answer, sys.stdout = sys.stdout, sys.stderr
-    random.seed(0)
     for line in sys.stdin:
         job = Job(**json.loads(line))
+        random.seed(job.seed)
         print(json.dumps(CONTENDERS[sys.argv[1]](job)), file=answer, flush=True)
 
 

@@ -1,12 +1,13 @@
 """What is learned in the same CPU time: by kerasgen as it comes, the tutorial's recipe, and a transformers loop.
 
-    python -m benchmarks.defaults --json defaults.json [--only poems,posts,articles] [--seconds 200]
+    python -m benchmarks.quality --json quality.json [--only poems,posts,articles] [--seconds 200] [--seeds 0,1,2]
 
 Each contender trains an untrained GPT-2 with GPT-2's vocabulary, whose weights are drawn as the paper says, on the same
 texts, at the same learning rate, in a process of its own that is pinned to one processor, one after another, for so
 many seconds of CPU time from when it has the texts. Then the held-out texts are scored, in rows of the length that was
 trained on, and bits per character are compared. Seconds on the clock stand beside, which other processes make longer.
-The transformers loop is in bfloat16.
+The transformers loop is in bfloat16. A seed decides the first weights and the order of the texts; bars are of medians
+over the seeds, with the spread beside.
 
 The articles are stories joined to some 3,500 characters or more, since no newspaper is at hand.
 """
@@ -19,7 +20,9 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.harness import (
@@ -48,14 +51,19 @@ MOST = {"recipe": 0.65, "transformers": 0.8}
 
 def bars_of(rows: Iterable[Figures]) -> list[Figures]:
     """The bars that can be told from the rows."""
-    by = {(row["part"], row["contender"]): row["bits_per_character"] for row in rows}
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        found.setdefault((row["part"], row["contender"]), []).append(row["bits_per_character"])
+    by = {key: median(bits) for key, bits in found.items()}
     bars = []
     for part in PARTS:
         for other, most in MOST.items():
             if {(part, "kerasgen"), (part, other)} <= by.keys():
                 name = f"held-out bits per character, {part}, share of the {other}'s"
                 at_most = most if part == "poems" else 1.0
-                bars.append(bar(name, by[part, "kerasgen"] / by[part, other], at_most=at_most))
+                value = bar(name, by[part, "kerasgen"] / by[part, other], at_most=at_most)
+                spread = {of: max(found[part, of]) - min(found[part, of]) for of in ("kerasgen", other)}
+                bars.append(value | {"seeds": len(found[part, "kerasgen"]), "spread": spread})
     return bars
 
 
@@ -112,9 +120,9 @@ def compete(part: str, job: Figures, contenders: Sequence[str]) -> Iterable[Figu
         if job["threads"] == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
         how: Figures = {"threads": job["threads"], "environment": environment}
-        contender = Contender(name, "benchmarks.defaults_contenders", name, **how)
+        contender = Contender(name, "benchmarks.quality_contenders", name, **how)
         try:
-            yield {"part": part, "contender": name} | contender.ask(job)
+            yield {"part": part, "contender": name, "seed": job["seed"]} | contender.ask(job)
         finally:
             contender.end()
 
@@ -125,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> Figures:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="which of them, separated by commas")
     parser.add_argument("--seconds", type=float, default=200.0, help="of CPU time for each contender (default: 200)")
+    parser.add_argument("--seeds", default="0,1,2", help="of weights and order, separated by commas (default: 0,1,2)")
     parser.add_argument("--tuner", default="{}", help="settings of kerasgen's tuner to try, as JSON")
     chosen = parser.parse_args(arguments)
     parts, contenders = tuple(chosen.only.split(",")), tuple(chosen.contenders.split(","))
@@ -136,8 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> Figures:
     rows = rows_of_other_parts(chosen.json, parts)
     with tempfile.TemporaryDirectory() as folder:
         paths = prepare(Path(folder), parts, quick=chosen.quick)
-        for part in parts:
+        seeds = [0] if chosen.quick else [int(seed) for seed in chosen.seeds.split(",")]
+        for part, seed in product(parts, seeds):
             job = (TINY if chosen.quick else SHAPE) | {
+                "seed": seed,
                 "texts": str(paths[part]),
                 "gpt2": str(paths["gpt2"]),
                 "seconds": 1.0 if chosen.quick else chosen.seconds,
