@@ -201,6 +201,7 @@ def _forget_broken_import() -> None:
 
 
 _compiled: str | None = None
+_LEAST_KEPT = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
 
 
 def keep_compiled() -> None:
@@ -216,5 +217,6 @@ def keep_compiled() -> None:
         _compiled = str(cache.directory() / "jax")
         jax.config.update("jax_compilation_cache_dir", _compiled)
     if _compiled is not None and jax.config.jax_compilation_cache_dir == _compiled:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        for setting, least in _LEAST_KEPT.items():
+            if setting.upper() not in os.environ:
+                jax.config.update(setting, least)

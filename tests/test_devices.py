@@ -151,6 +151,8 @@ def test_jax_keeps_what_it_compiled_unless_told_where(monkeypatch: pytest.Monkey
     settings.update = update
     monkeypatch.setattr(jax, "config", settings)
     monkeypatch.setattr(backend, "_compiled", None)
+    for name in backend._LEAST_KEPT:
+        monkeypatch.delenv(name.upper(), raising=False)
     backend.keep_compiled()
     chosen = str(cache.directory() / "jax")
     limits = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
@@ -158,6 +160,10 @@ def test_jax_keeps_what_it_compiled_unless_told_where(monkeypatch: pytest.Monkey
     told.clear()
     backend.keep_compiled()  # a directory of ours, chosen before
     assert told == limits
+    told.clear()
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "2")
+    backend.keep_compiled()
+    assert told == {"jax_persistent_cache_min_entry_size_bytes": -1}
     told.clear()
     settings.jax_compilation_cache_dir = "/elsewhere"
     backend.keep_compiled()

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ _ASKED_FOR = {name: type(name, (), {}) for name in ("Tensor", "RaggedTensor", "S
 _importing = threading.RLock()
 _importer: int | None = None  # the thread that imports KerasHub at this moment
 _refusing = threading.local()
+_making_tables = threading.RLock()
 
 
 def load() -> ModuleType:
@@ -65,7 +67,7 @@ def tokenizer_in_python(make: Callable[[], Any]) -> Any:
 
 def _make_tables(tokenizer: Any) -> None:
     tensorflow: Any = quiet.load("tensorflow")
-    with tensorflow.init_scope():
+    with _making_tables, tensorflow.init_scope():  # KerasHub asks for one table to know whether all are made
         type(tokenizer)._maybe_initialized_tf(tokenizer)
 
 
@@ -112,8 +114,10 @@ class _Deferred(ModuleType):
 
     def executing_eagerly(self) -> bool:
         """Stand for TensorFlow's function of this name, by which KerasHub tells a graph, and a whole installation."""
-        module = sys.modules.get(self.__name__, self)
-        return module is self or bool(module.executing_eagerly())
+        module = sys.modules.get(self.__name__)
+        if module is None or module is self or not hasattr(module, "executing_eagerly"):  # or it is being imported
+            return True
+        return bool(module.executing_eagerly())
 
 
 class _OfSerialization(_Deferred):
@@ -122,7 +126,7 @@ class _OfSerialization(_Deferred):
     @property
     def available(self) -> bool:
         """Whether a value can be one."""
-        return self.__name__ in sys.modules
+        return sys.modules.get(self.__name__) is not None
 
 
 @contextmanager
@@ -131,9 +135,10 @@ def _deferring(names: tuple[str, ...]) -> Iterator[None]:
     global _importer
     stand_ins: dict[str, ModuleType] = {}
     for name in names:
-        spec = None if name in sys.modules else find_spec(name)
+        spec = None if name in sys.modules else _spec(name)
         if spec is not None and spec.origin is not None:  # a folder without `__init__.py` is what was left of one
             stand_ins[name] = _Deferred(name, list(spec.submodule_search_locations or ()))
+            stand_ins[name].__spec__ = spec
     sys.modules.update(stand_ins)
     _importer = threading.get_ident()
     try:
@@ -144,3 +149,11 @@ def _deferring(names: tuple[str, ...]) -> Iterator[None]:
             if sys.modules.get(name) is stand_in:
                 for imported in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
                     del sys.modules[imported]
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Return where a module is found; None where it isn't, or where a finder forbids it."""
+    try:
+        return find_spec(name)
+    except (ImportError, ValueError):
+        return None

@@ -263,6 +263,7 @@ def share_copied(texts: list[str], division: Division) -> float:
     return sum(sum(line in train for line in poem) >= 0.75 * len(poem) for poem in held_out) / len(held_out)
 
 
+@pytest.mark.nightly
 def test_of_the_real_tang_poems_hardly_one_that_is_held_out_stands_in_the_training_part(shared_data: Path) -> None:
     source = ChinesePoetry(path=str(shared_data / "chinese-poetry.tang.tar.xz"), dynasty="tang")
     corpus = DividedCorpus(source, 0.1)

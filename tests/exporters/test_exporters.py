@@ -49,6 +49,7 @@ class TestPreset(Contract):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 class TestTransformers(Contract):
     @pytest.fixture
     def exporter(self) -> kg.TransformersExporter:
@@ -116,6 +117,7 @@ def test_keras_hub_alone_reads_what_the_preset_exporter_wrote(exported, model):
 
 @pytest.mark.slow
 @pytest.mark.one_backend
+@pytest.mark.nightly
 def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
     """Of OPT, whose positions begin at two, and whose padding is not its end token."""
     artefact = kg.PresetExporter(dtype="float16").export(tiny_opt(num_layers=1), tmp_path / "half")

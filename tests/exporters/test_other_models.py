@@ -130,6 +130,7 @@ def test_a_tokenizer_that_no_graph_can_hold_stays_outside(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.nightly
 def test_a_preset_of_another_family_is_proved_by_keras_hub(tmp_path, dtype):
     """A model without a limit of its own, with a tokenizer of SentencePiece."""
     from hub_tokenizers import gemma_tokenizer

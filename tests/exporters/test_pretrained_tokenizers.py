@@ -28,6 +28,7 @@ def model_with(directory: Path) -> LanguageModel:
 
 @pytest.mark.slow
 @pytest.mark.one_backend
+@pytest.mark.nightly
 def test_a_transformers_directory_has_the_same_tokenizer(
     families: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_tflite_file_encodes_as_the_model(family: str, families: Path, tmp_pat
 @pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("family", ["qwen3", "llama_model"])
+@pytest.mark.nightly
 def test_a_saved_model_takes_texts_by_the_tokenizer_beside_it(family: str, families: Path, tmp_path: Path) -> None:
     """No graph holds these, so its own signatures are of ids, and what opens the artefact reads the file."""
     model = model_with(families / family)

@@ -28,6 +28,7 @@ def test_a_preset_is_a_model_again(pipe: kg.Pipeline, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quantize", ["float32", "float16"])
+@pytest.mark.nightly
 def test_a_tflite_file_writes_its_texts(pipe: kg.Pipeline, tmp_path: Path, quantize: str) -> None:
     pytest.importorskip("litert_quantizer", reason="the exporter is an extra: kerasgen[export]")
     artefact = pipe.export(tmp_path / "poet.tflite", quantize=quantize)

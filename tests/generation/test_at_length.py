@@ -35,6 +35,7 @@ def test_streams_of_a_thousand_random_prompts_are_the_generated_texts(model: Lan
         assert all(pieces)
 
 
+@pytest.mark.nightly
 def test_a_file_of_ten_thousand_prompts_is_what_generate_returns_though_it_was_ended_twice(model, tmp_path) -> None:
     prompts = random_prompts(10_000, 8)
     settings = {"sampler": Greedy(), "max_new_tokens": 4, "seed": 5, "chunk_size": 512, "batch_size": 64}

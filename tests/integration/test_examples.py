@@ -85,6 +85,7 @@ def tuned(output: str) -> tuple[int, float, float]:
 @pytest.mark.slow
 @needs_tfds
 @pytest.mark.tensorflow
+@pytest.mark.nightly
 def test_a_model_tuned_on_tifu_tells_a_story_before_and_after(run, tmp_path):
     posts = [{"documents": text, "id": str(n), "title": "", "tldr": "", "score": 1.0} for n, text in enumerate(MISHAPS)]
     prepare_reddit_tifu(tmp_path / "data", posts)
@@ -133,6 +134,7 @@ def test_every_sampler_goes_on_from_the_prompt(run):
     assert "keras_hub" in parts[6]
 
 
+@pytest.mark.nightly
 def test_a_model_tuned_on_poems_goes_on_from_a_line(run, tmp_path):
     """The poems are made up and lie as they do in the real repository."""
     folder = tmp_path / "chinese-poetry" / "全唐诗"

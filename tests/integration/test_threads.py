@@ -135,6 +135,7 @@ def test_a_constraint_whose_states_are_numbered_when_they_are_first_seen(form: s
 
 
 @pytest.mark.one_backend
+@pytest.mark.nightly
 def test_samplers_of_keras_hub_take_turns() -> None:
     pytest.importorskip("keras_hub")
     import keras_hub

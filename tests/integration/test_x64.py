@@ -46,6 +46,7 @@ def test_x64_changes_nothing_that_is_written_or_measured(monkeypatch: pytest.Mon
     assert said[0] == said[1]
 
 
+@pytest.mark.nightly
 def test_x64_exports_what_writes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each export is proved against the model in its process."""
     for package in ("gguf", "xllamacpp", "ai_edge_litert", "tensorflow"):

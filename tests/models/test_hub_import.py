@@ -87,3 +87,34 @@ def test_a_thread_that_imports_what_is_deferred_waits_for_the_real_module(monkey
     thread.join()
     assert found == [(0.0, 1.0, 1)]
     assert colorsys.hsv_to_rgb(0, 1, 1) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["none", "finder"])
+def test_where_tensorflow_is_forbidden_keras_and_keras_hub_work(how, tmp_path):
+    program = """
+import sys
+
+class Forbidding:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("tensorflow", "tensorflow_text"):
+            raise ModuleNotFoundError(f"{name} is forbidden")
+
+if sys.argv[1] == "none":
+    sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
+else:
+    sys.meta_path.insert(0, Forbidding())
+from kerasgen import backend
+backend.use("jax")
+import kerasgen as kg
+from kerasgen.models.saving import save_preset
+save_preset(kg.models.create("starter").load(), sys.argv[2])
+model = kg.models.create(f"hub:preset={sys.argv[2]}").load()
+import keras
+network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+network.save(sys.argv[3])
+keras.models.load_model(sys.argv[3])
+print(network.to_json()[:1], model.causal_lm.preprocessor.tokenizer("春").tolist())
+"""
+    command = [sys.executable, "-c", program, how, str(tmp_path / "preset"), str(tmp_path / "m.keras")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert said.startswith("{ [")

@@ -95,6 +95,7 @@ def test_a_pipeline_keeps_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_transformers_directory_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kerasgen.exporters.transformers.exporter._prove_in_transformers", lambda *_: None)
     model = Hub(str(written(tmp_path / "first"))).load()

@@ -115,6 +115,7 @@ def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_under_slurm_processes_find_each_other_by_its_variables(alone: dict[str, Any], tmp_path: Path) -> None:
     """Only their number is said in Keras's; JAX takes a port that the job's number decides."""
     number = str(os.getpid())
@@ -133,6 +134,7 @@ def test_under_slurm_processes_find_each_other_by_its_variables(alone: dict[str,
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_weights_split_over_two_devices_give_the_losses_of_whole_ones(alone: dict[str, Any], tmp_path: Path) -> None:
     same(run(tmp_path, "model"), alone)
 

@@ -136,6 +136,7 @@ def test_texts_are_valid_utf8_and_ids_are_so_unless_they_shall_not_be(artefact, 
 
 @pytest.mark.one_backend
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_steps_that_xla_compiles_give_the_same_ids(model, host, tmp_path):
     """With caches that grow, rows beside the batch's, unequal prompts and ends, and seeds past one call of 64 steps."""
     exporter = kg.SavedModelExporter(samplers=("greedy", "top_p"), compiled=True)

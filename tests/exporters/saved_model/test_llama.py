@@ -59,6 +59,7 @@ def test_ids_of_every_sampler_are_those_of_the_model(tmp_path, settings, compile
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [SCALED, {}])
+@pytest.mark.nightly
 def test_float16_is_the_model_as_float16_rounds_it(tmp_path, settings):
     exporter = kg.SavedModelExporter(samplers=("greedy",), dtype="float16", max_sequence_length=64)
     report = exporter.export(tiny_llama(num_layers=1, **settings), tmp_path / "half").report
