@@ -13,7 +13,7 @@ from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from kerasgen import backend
+from kerasgen import backend, quiet
 from kerasgen.corpora import published
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import (
@@ -314,6 +314,7 @@ def _check_place(corpus: Tfds | RedditTifu | CnnDailymail) -> None:
 
 def _import_tfds() -> tuple[Any, Any]:
     try:
+        quiet.load("tensorflow")
         import tensorflow as tf
         import tensorflow_datasets as tfds
     except ImportError as cause:

@@ -46,7 +46,7 @@ class Limits:
             the model's and of the artefact's prediction.
         loss_increase: by how much of the model's bits per character the artefact's may be more.
         disagreement: the largest difference between the logits of two signatures that read the same text, in the same;
-            or half of the largest difference from the model, if that is more.
+            or half of the largest difference of any logit from the model's, if that is more.
     """
 
     divergence: float
@@ -206,6 +206,7 @@ def _distances(
     ours, theirs = (log_softmax(np, np.concatenate(logits)) for logits in (wanted, written))
     likeliest = [np.concatenate(logits).argmax(axis=-1) for logits in (wanted, written)]
     difference = max(_largest_difference(before, after) for before, after in zip(wanted, written, strict=True))
+    anywhere = max(float(np.abs(before - after).max()) for before, after in zip(wanted, written, strict=True))
     places = np.cumsum([0, *map(len, windows)])
     scored = np.concatenate([np.arange(at, at + len(window) - 1) for at, window in zip(places, windows, strict=False)])
     targets = np.concatenate([window[1:] for window in windows])
@@ -223,6 +224,7 @@ def _distances(
         "standard_error_of_agreement": _standard_error(agrees),
         "largest_logit_difference": difference,
         "largest_logit_difference_in_deviations": difference / float(np.concatenate(wanted).std()),
+        "largest_difference_of_any_logit_in_deviations": anywhere / float(np.concatenate(wanted).std()),
         "nats_per_token": float(written_nll.mean()),
         "nats_per_token_of_the_model": float(nll.mean()),
         "standard_error_of_their_difference": _standard_error(written_nll - nll),
@@ -282,7 +284,7 @@ def _check(figures: dict[str, Any], limits: Limits) -> None:
         + _ERRORS * figures["standard_error_of_their_difference"],
         "its tokenizer gives other ids than the model's": figures["tokenizer_equal"],
     }
-    apart = max(limits.disagreement, _SHARE * figures["largest_logit_difference_in_deviations"])
+    apart = max(limits.disagreement, _SHARE * figures["largest_difference_of_any_logit_in_deviations"])
     for name, difference in figures["signatures"].items():
         passed[f"the signatures of {name} predict otherwise than token by token"] = difference <= apart
     wrong = [what for what, holds in passed.items() if not holds]

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kerasgen import quiet
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_length
 from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
@@ -195,6 +196,8 @@ class SavedModelExporter(Exporter):
 
     def _save(self, config: DecoderConfig, weights: Weights, tokenizer: Any, longest: int, path: Path) -> list[str]:
         from kerasgen.constraints.valid_utf8 import masks_of
+
+        quiet.load("tensorflow")
         from kerasgen.exporters.saved_model.graph import DecoderGraph
         from kerasgen.exporters.saved_model.signatures import save
         from kerasgen.exporters.validation import held_in_graph

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kerasgen import quiet
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_limit
 from kerasgen.exporters.exportable_samplers import token_sampler
@@ -204,6 +205,8 @@ class TFLiteExporter(Exporter):
         """Return the file's content, and the least number of bytes that its weights take."""
         from kerasgen.exporters import progress
         from kerasgen.exporters.tflite import estimates
+
+        quiet.load("tensorflow")
         from kerasgen.exporters.tflite import graph as tflite_graph
         from kerasgen.exporters.tflite import quantize as tflite_quantizing
 
