@@ -60,7 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(once)]
     config.stash[_COLLECTED] = {item.nodeid for item in items}
     durations = tiers.read(config.getoption("--backend"))
-    tiers.mark(items, durations)
+    if config.getoption("--backend") == "jax":  # the slow ones run on it alone, so that TensorFlow's would not run
+        tiers.mark(items, durations)
     tiers.longest_first(items, durations)
 
 

@@ -36,7 +36,7 @@ def mark(items: Iterable[pytest.Item], durations: Durations) -> None:
     seen: set[str] = set()
     for item in items:
         is_long = durations["calls"].get(item.nodeid, 0.0) >= SLOW
-        if not is_long or item.get_closest_marker("nightly"):
+        if not is_long or item.get_closest_marker("nightly") or item.get_closest_marker("pages"):
             continue
         function = item.nodeid.partition("[")[0]
         is_further = function in seen and not item.get_closest_marker("every_case")
