@@ -96,7 +96,7 @@ def test_what_can_t_be_done_with_it_is_refused(int8: LanguageModel, tmp_path: Pa
     exporters = (kg.TransformersExporter(), kg.GgufExporter(), kg.TFLiteExporter(), kg.SavedModelExporter())
     for exporter in (*exporters, kg.PresetExporter(), kg.LiteRtLmExporter()):
         with pytest.raises(ExportArgumentError, match=r"quantized \(int4\).*before"):
-            exporter.export(model, tmp_path / "out")
+            exporter.export(model, tmp_path / f"out{''.join(exporter.suffixes[:1])}")
     with pytest.raises(ModelError, match="quantized"):
         keras_weights.decoder_of(model.causal_lm)
     from kerasgen.models.saving import save_preset
