@@ -60,8 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(once)]
     config.stash[_COLLECTED] = {item.nodeid for item in items}
     durations = tiers.read(config.getoption("--backend"))
-    if config.getoption("--backend") == "jax":  # the slow ones run on it alone, so that TensorFlow's would not run
-        tiers.mark(items, durations)
+    # Integration runs slow tests on JAX alone.
+    tiers.mark(items, durations, slow=config.getoption("--backend") == "jax")
     tiers.longest_first(items, durations)
 
 

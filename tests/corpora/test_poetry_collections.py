@@ -361,6 +361,7 @@ class TestRealCollections:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_of_the_real_song_poems_neither_fragments_nor_titles_are_kept(shared_data: Path) -> None:
     _, tally = read(shared_data / "chinese-poetry.song.tar.xz", dynasty="song")
     assert tally.dropped["fragment (句)"] == 5_119

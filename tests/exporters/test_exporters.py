@@ -40,6 +40,7 @@ class Contract(ExporterContract):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 class TestPreset(Contract):
     file_name = "preset"
 
@@ -78,6 +79,7 @@ class TestTFLite(Contract):
 
 @pytest.mark.slow
 @pytest.mark.one_backend
+@pytest.mark.nightly
 class TestSavedModel(Contract):
     needs = ("tensorflow",)
 

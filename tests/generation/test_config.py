@@ -73,6 +73,7 @@ def test_of_two_lengths_the_one_that_is_given_by_name_counts() -> None:
     assert config == kg.GenerationConfig(max_new_tokens=4)
 
 
+@pytest.mark.nightly
 def test_a_config_says_what_the_same_settings_say_by_name() -> None:
     settings = {"max_new_tokens": 6, "sampler": "random", "seed": 3, "return_prompt": False}
     by_name = kg.Pipeline(model="starter").generate("春", **settings)

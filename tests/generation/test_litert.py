@@ -49,6 +49,7 @@ def artefacts(cache) -> list:
 
 
 @pytest.mark.parametrize("family", ["gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("opt", "llama"))])
+@pytest.mark.nightly
 def test_the_texts_are_those_of_the_keras_engine_whatever_chooses(cache, gpt2, family):
     pipe = gpt2 if family == "gpt2" else pipeline(family, cache)
     for sampler in ("top_p:p=0.9", "beam:num_beams=3"):

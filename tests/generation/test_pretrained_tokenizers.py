@@ -32,6 +32,7 @@ def model() -> LanguageModel:
     return replace(tiny_gpt2(tokenizer.vocabulary_size), tokenizer=tokenizer)
 
 
+@pytest.mark.nightly
 def test_scores_are_the_model_s_log_probabilities(model: LanguageModel) -> None:
     """Of a text that gets a space before it, and of one whose bytes the tokens don't write: a lone surrogate."""
     for text in ("the moon", " the moon", "昨 the", "a\ud83db", ""):

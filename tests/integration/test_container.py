@@ -154,6 +154,7 @@ def shapes_of(pipe: kg.Pipeline) -> dict[str, Any]:
     return {name: variable.shape for name, variable in pipe.model.container.variables_by_name().items()}
 
 
+@pytest.mark.nightly
 def test_a_mixture_of_experts_is_tuned_with_what_its_routers_cost(tmp_path: Path) -> None:
     """GPT-OSS's: experts with biases, sinks, windows. Adapters go on attention, and nothing else learns beside them."""
     directory = save_preset(Contained("gpt_oss").load(), tmp_path / "gpt_oss")

@@ -54,7 +54,7 @@ EACH = [f"test_each[{n}]" for n in (1, 2)]
 
 def test_what_took_long_is_slow_and_further_cases_are_nightly(tmp_path):
     support, durations = str(tmp_path / "support"), tmp_path / "durations.json"
-    source = Path(tiers.__file__).read_text(encoding="utf-8").replace("SLOW = 3.0", "SLOW = 0.1")
+    source = Path(tiers.__file__).read_text(encoding="utf-8").replace("SLOW = 2.0", "SLOW = 0.1")
     for name, content in (
         ("support/tiers.py", source),
         ("tests/conftest.py", f"import sys\nsys.path.insert(0, {support!r})\n{CONFTEST}"),

@@ -54,6 +54,7 @@ def int8() -> LanguageModel:
         pytest.param(tiny_gpt2, "float8", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.nightly
 def test_scores_are_those_of_keras_hub_s_own_pass(make: Any, mode: str, int8: LanguageModel) -> None:
     model = int8 if make is None else quantized(make, mode)
     score = kg.Pipeline(model=model.causal_lm).score([TEXT])[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[1] / "durations.json"
-SLOW = 3.0  # seconds of a call
+SLOW = 2.0  # seconds of a call
 _KEPT = SLOW / 2  # those are written down, so that a test near the limit does not go to and fro unseen
 # These fork hundreds of times, which takes 20 times as long late in a process.
 _FIRST = ("tests/files/test_files.py", "tests/files/test_kills.py")
@@ -27,11 +27,16 @@ def read(backend: str) -> Durations:
     return held
 
 
-def mark(items: Iterable[pytest.Item], durations: Durations) -> None:
+def mark(items: Iterable[pytest.Item], durations: Durations, *, slow: bool = True) -> None:
     """Mark as `slow` what took long, and of the cases of a test that took long all but the first as `nightly`.
 
     The first is the one that its author put first. It stands for the others in integration, unless the test is marked
     `every_case`.
+
+    Args:
+        items: the tests.
+        durations: what `read` returned.
+        slow: whether the first long case is slow; otherwise it is run in each run.
     """
     seen: set[str] = set()
     for item in items:
@@ -40,7 +45,8 @@ def mark(items: Iterable[pytest.Item], durations: Durations) -> None:
             continue
         function = item.nodeid.partition("[")[0]
         is_further = function in seen and not item.get_closest_marker("every_case")
-        item.add_marker("nightly" if is_further else "slow")
+        if is_further or slow:
+            item.add_marker("nightly" if is_further else "slow")
         seen.add(function)
 
 

@@ -124,6 +124,7 @@ def test_beside_adapters_the_new_rows_are_tuned_and_the_old_ones_stay(preset) ->
 
 
 @pytest.mark.numerical
+@pytest.mark.nightly
 def test_what_validates_before_and_after_the_change_is_measured_alike(preset, tmp_path) -> None:
     """At a length that is not the model's own: the figures of both vocabularies are of one kind."""
     from kerasgen.tuners.vocabulary import measured
@@ -139,6 +140,7 @@ def test_what_validates_before_and_after_the_change_is_measured_alike(preset, tm
 
 
 @pytest.mark.numerical
+@pytest.mark.nightly
 def test_rows_of_an_earlier_vocabulary_stay_when_auto_keeps_it_and_adapters_say_all(preset, tmp_path) -> None:
     whole = pipeline(preset, tuner=dataclasses.replace(TUNER, max_steps=2))
     whole.fit(verbose=0)

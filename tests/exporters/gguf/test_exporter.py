@@ -453,6 +453,7 @@ def test_llama_cpp_gives_real_texts_gpt2_s_ids(shared_data, tmp_path):
 @pytest.mark.slow
 @needs_llama_cpp
 @pytest.mark.parametrize("dtype", ["F32", "F16", "Q8_0"])
+@pytest.mark.nightly
 def test_llama_cpp_runs_the_starter(dtype, tmp_path):
     pipe = kg.Pipeline(corpus="sample", model="starter")
     artefact = pipe.export(tmp_path / "starter.gguf", exporter="gguf", dtype=dtype)

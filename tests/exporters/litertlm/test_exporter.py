@@ -226,6 +226,7 @@ def test_a_vocabulary_fitted_to_chinese_is_read_by_litert_lm(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [GPT2, Pretokenization(LLAMA3_PATTERN, ignore_merges=True)])
+@pytest.mark.nightly
 def test_litert_lm_writes_the_text_of_a_llama(tmp_path, cut):
     """With GPT-2's way to cut a text and with Llama 3's own, which the tokenizer in the bundle keeps to."""
     require_packages()

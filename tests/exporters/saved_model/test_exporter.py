@@ -298,6 +298,7 @@ def test_wrong_settings_are_said_at_once(settings):
 
 @pytest.mark.one_backend
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tokenizer_that_cuts_otherwise_than_gpt2_stays_outside(model, host, tmp_path):
     """The one in the graph would give other ids, such as one for `12` where this one gives two."""
     cut = Pretokenization(GPT2_PATTERN, single_digits=True)

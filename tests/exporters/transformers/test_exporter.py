@@ -171,6 +171,7 @@ class TestRuntime(RuntimeContract):
 @pytest.mark.slow
 @needs_transformers
 @pytest.mark.parametrize("name", ["gpt2", "opt", "starter"])
+@pytest.mark.nightly
 def test_transformers_alone_generates_the_same_ids(name, tmp_path, request):
     """In a process without Keras; its tokenizer gives the start token and then the model's ids."""
     if name == "opt":
