@@ -212,6 +212,7 @@ WRITTEN: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.slow
 @pytest.mark.one_backend
 @pytest.mark.numerical
+@pytest.mark.nightly
 def test_what_transformers_saves_in_half_precision_says_what_transformers_says(tmp_path: Path) -> None:
     """Sharded directories of transformers' own, held in bfloat16 and in float32, against its logits in float32."""
     for package in ("transformers", "torch"):

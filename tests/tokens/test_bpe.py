@@ -161,6 +161,7 @@ def test_ids_equal_gpt2s_on_any_text(text: str) -> None:
 @pytest.mark.slow
 @settings(max_examples=20_000, deadline=None)
 @given(texts)
+@pytest.mark.nightly
 def test_ids_equal_gpt2s_on_twenty_thousand_texts(text: str) -> None:
     assert gpt2().encode(text) == reference().encode(text)
 

@@ -265,6 +265,7 @@ def _peak(directory: Path, megabytes: int, *, quick: bool) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's unit of peak memory")
+@pytest.mark.nightly
 def test_memory_stays_flat_however_much_text_there_is(tmp_path: Path) -> None:
     (small, _), (large, _) = (_peak(tmp_path / str(size), size, quick=False) for size in (10, 60))
     assert large - small < 100

@@ -154,6 +154,7 @@ def in_transformers(opt) -> tuple[LanguageModel, Runtime]:
 @pytest.mark.slow
 @pytest.mark.one_backend
 @needs_transformers
+@pytest.mark.nightly
 class TestRuntime(RuntimeContract):
     """Of OPT, whose padding is not its end token. What transformers draws, and its beams, are its own affair."""
 
