@@ -66,9 +66,14 @@ def tokenizer_in_python(make: Callable[[], Any]) -> Any:
 
 
 def _make_tables(tokenizer: Any) -> None:
-    tensorflow: Any = quiet.load("tensorflow")
+    make = functools.partial(type(tokenizer)._maybe_initialized_tf, tokenizer)
+    try:
+        tensorflow: Any = quiet.load("tensorflow")
+    except ImportError:
+        make()  # says what to install
+        return
     with _making_tables, tensorflow.init_scope():  # KerasHub asks for one table to know whether all are made
-        type(tokenizer)._maybe_initialized_tf(tokenizer)
+        make()
 
 
 class _Schemes:

@@ -63,7 +63,7 @@ def longest_first(items: list[pytest.Item], durations: Durations) -> None:
 def write(backend: str, reports: Sequence[pytest.TestReport], collected: Collection[str]) -> None:
     """Bring the file up to date with the reports of a run, and forget tests that are no more.
 
-    A file's seconds are those of the run that had most of its tests.
+    A file's seconds are the most that a run took for it.
 
     Args:
         backend: the backend of the run.
