@@ -21,6 +21,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +63,7 @@ class Tried:
         described: the decoder of `tests/support/described.py`; that of `MODELS` by default.
         family: whose tokenizer it has; that of `TOKENIZERS` by default.
         settings: of transformers, further ones.
+        saved: whether the tokenizer is as transformers saves it again, and not as the family publishes it.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class Tried:
         described: str | None = None,
         family: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        saved: bool = True,
     ) -> None:
-        self.name, self.place = name, place
+        self.name, self.place, self.saved = name, place, saved
         self.described = described or MODELS[name]
         self.family = family or TOKENIZERS[name]
         self.settings = {**LONGROPE.get(name, {}), **(settings or {})}
@@ -99,7 +102,11 @@ class Tried:
         model = theirs.model_of(self.described, config=config, **said)
         model.generation_config.eos_token_id = special["eos_token_id"]
         model.save_pretrained(self.place / "directory")
-        tokenizer.save_pretrained(self.place / "directory")
+        if self.saved:
+            tokenizer.save_pretrained(self.place / "directory")
+        else:
+            for file in ("tokenizer.json", "tokenizer_config.json"):
+                copyfile(self.place / self.family / file, self.place / "directory" / file)
         return self.place / "directory"
 
     def theirs(self) -> Any:
@@ -435,17 +442,30 @@ def _gguf(tried: Tried, folder: Path) -> tuple[Tried, Any, str]:
 
     notes = []
     others: dict[str, Any] = {}
+    tokenizers: dict[str, Any]
     if tried.name in NEAREST_IN_GGUF:
         others, note = NEAREST_IN_GGUF[tried.name]
         notes.append(note)
-    try:
-        tokenizer = gguf_tokenizer_writing.of(tried.ours().tokenizer).tokenizer
-        require_held(tokenizer, "gguf", added_tokens=True, end_tokens=len(tokenizer.end_token_ids) <= 2)
-    except ExportArgumentError:
-        others = {**others, "family": "gpt2"}
-        notes.append("with the tokenizer of GPT-2, for that of this family is not written")
-    if others:
-        tried = Tried(tried.name, folder / "plain", **others)
+    for number, (tokenizers, note) in enumerate(
+        (
+            ({}, ""),
+            (
+                {"saved": False},
+                "with the tokenizer as it is published, for as transformers saves it llama.cpp has none like it",
+            ),
+            ({"family": "gpt2"}, "with the tokenizer of GPT-2, for llama.cpp has none like that of this family"),
+        )
+    ):
+        if others or tokenizers:
+            tried = Tried(tried.name, folder / str(number), **others, **tokenizers)
+        try:
+            tokenizer = gguf_tokenizer_writing.of(tried.ours().tokenizer).tokenizer
+            require_held(tokenizer, "gguf", added_tokens=True, end_tokens=len(tokenizer.end_token_ids) <= 2)
+        except ExportArgumentError:
+            continue
+        if note:
+            notes.append(note)
+        break
     artefact = kg.GgufExporter().export(tried.ours(), folder / "model.gguf")
     return tried, artefact, "".join(f", {note}" for note in notes)
 
