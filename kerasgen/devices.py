@@ -11,6 +11,9 @@ STATUS = Path("/proc/self/status")
 CPU_FLAGS = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
+WHOLE_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0"}
+"""The environment of a process in which NVIDIA's libraries don't round the factors of float32's products to 10 bits."""
+
 # What x86 and ARM call their instructions for bfloat16.
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 

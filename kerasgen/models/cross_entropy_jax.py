@@ -13,6 +13,11 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 
+def on_accelerator() -> bool:
+    """Return whether something else than a CPU computes."""
+    return bool(jax.default_backend() != "cpu")
+
+
 def distributed_loss(
     hidden: Any,
     table: Any,

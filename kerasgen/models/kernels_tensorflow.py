@@ -9,7 +9,8 @@ XLA's random numbers are slow on a CPU (3.5 s for as many floats, against 43 ms)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -300,6 +301,18 @@ def recomputed(block: Callable[[Any, Any], Any], x: Any, seeds: Any) -> Any:
         return block(x, seeds), gradient
 
     return function(x)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Let a GPU multiply float32 meanwhile as it is, and not rounded to TF32's 10 bits."""
+    setting = tf.config.experimental
+    before = setting.tensor_float_32_execution_enabled()
+    setting.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        setting.enable_tensor_float_32_execution(before)
 
 
 def gpu_capability() -> tuple[int, int] | None:

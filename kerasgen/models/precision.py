@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import keras
@@ -34,6 +36,25 @@ def resolve(precision: Precision | Literal["auto"]) -> tuple[Precision, str]:
     if keras.config.backend() == "jax" and not devices.cpu_has_tiles():
         return "float32", "JAX is no faster in bfloat16 on a processor without AMX"
     return "mixed_bfloat16", "the processor has instructions for bfloat16"
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Let float32 products be of float32's factors meanwhile, on any device, whichever engine computes them.
+
+    An accelerator rounds the factors unless it is told not to, a GPU to TF32's 10 bits and a TPU to bfloat16's 7. Two
+    tokens that are nearly as likely may change places by that, so a proof of equal ids must not have it.
+    """
+    import jax
+
+    with ExitStack() as stack:
+        if jax.default_backend() != "cpu":  # there it is so anyway, and what was compiled is used again
+            stack.enter_context(jax.default_matmul_precision("highest"))
+        if keras.config.backend() == "tensorflow":
+            from kerasgen.models import kernels_tensorflow
+
+            stack.enter_context(kernels_tensorflow.without_tf32())
+        yield
 
 
 def _gpu_capability() -> tuple[int, int] | None:

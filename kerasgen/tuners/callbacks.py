@@ -27,6 +27,8 @@ from kerasgen.tuners.base import TextSample, Validation
 STEP_LOGS = ("step_loss", "step_accuracy")
 ROUTER_LOG = "step_router_loss"
 """Only of a mixture of experts."""
+MOST_UNREAD = 16
+"""Executions whose losses an accelerator may be ahead of the host: to read each, the host would wait for its end."""
 
 
 @dataclass
@@ -100,6 +102,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         is_finite: says whether every number of the run's state is one.
         digest: returns digits that change with any weight, where a person's callbacks may change some; else a constant.
         watched: whether a person's callbacks read the logs.
+        unread: executions whose losses may stay on the device while the next ones are begun. They are read before
+            anything is due, and a loss that is not finite stops the run so much later, before a checkpoint is written.
         show: print the texts.
         validate_every: optimizer steps, or None for the ends of epochs.
         checkpoint_every: optimizer steps, or None for the ends of epochs.
@@ -122,6 +126,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         is_finite: Callable[[], bool],
         digest: Callable[[], str],
         watched: bool,
+        unread: int = 0,
         show: bool,
         validate_every: int | None,
         checkpoint_every: int | None,
@@ -142,6 +147,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.digest = digest
         self._validated = self._saved = ""
         self.watched = watched
+        self.unread = unread
         self.show = show
         self.validate_every = validate_every
         self.checkpoint_every = checkpoint_every
@@ -154,6 +160,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.first_step_seconds = 0.0
         self._begun_at = 0.0
         self._first_batch = 0
+        self._waiting: list[tuple[int, list[Any]]] = []
         self._saved_at = -1
         self._window: list[float] = []
         self._right: list[float] = []
@@ -161,8 +168,9 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
 
     @property
     def step(self) -> int:
-        """Optimizer steps finished in the whole run."""
-        return len(self.seen.losses)
+        """Optimizer steps finished in the whole run, or begun where their losses stay on the device."""
+        waiting = sum(batches for batches, _ in self._waiting)
+        return len(self.seen.losses) + (len(self._window) + waiting) // self.batches_per_step
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Remember when the first execution began, and with which batch this one does."""
@@ -174,11 +182,14 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         assert logs is not None
         batches = min(batch + 1, self.params["steps"]) - self._first_batch  # an epoch's last execution may be short
         names = [name for name in (*STEP_LOGS, ROUTER_LOG) if name in logs]
-        values = [np.atleast_1d(np.asarray(logs[name]))[-batches:] for name in names]
-        logs.update({name: float(of[-1]) for name, of in zip(names, values, strict=True)})
         before = self.step
-        for loss, accuracy, *routed in zip(*values, strict=True):
-            self._keep(float(loss), float(accuracy), *map(float, routed))
+        self._waiting.append((batches, [logs[name] for name in names]))
+        for values in self._waiting[-1][1]:
+            getattr(values, "copy_to_host_async", int)()
+        # The first one is waited for, which tells what compiling took.
+        newest = self._read(keep=self.unread if self.first_step_seconds else 0)
+        if newest is not None and not self._waiting:
+            logs.update(dict(zip(names, newest, strict=True)))
         if self.step == before:
             return
         self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun_at
@@ -186,10 +197,21 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._between_steps(before)
         self.aside += time.perf_counter() - begin
 
+    def _read(self, *, keep: int = 0) -> list[float] | None:
+        """Keep what was waiting but for the last `keep` executions, and return the last batch's of what was read."""
+        newest = None
+        while len(self._waiting) > keep:
+            batches, logged = self._waiting.pop(0)
+            values = [np.atleast_1d(np.asarray(of))[-batches:] for of in logged]
+            for of_batch in zip(*values, strict=True):
+                newest = list(map(float, of_batch))
+                self._keep(*newest)
+        return newest
+
     def _keep(self, loss: float, accuracy: float, *routed: float) -> None:
         if not math.isfinite(loss):
             self._attach()
-            raise self._diverged(f"The loss became {loss}", self.step + 1)
+            raise self._diverged(f"The loss became {loss}", len(self.seen.losses) + 1)
         self._window.append(loss)
         self._right.append(accuracy)
         self._routed += routed
@@ -222,6 +244,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             return every is not None and self.step // every > before // every
 
         self.check()
+        if self.interrupted or any(map(due, (self.validate_every, self.sample_every, self.checkpoint_every))):
+            self._read()
         if due(self.validate_every):
             self.validate_now()
         if due(self.sample_every) and self.sample is not None:
@@ -236,6 +260,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate and save if that is due at the ends of epochs; later callbacks see `val_loss` in the logs."""
+        self._read()
         begin = time.perf_counter()
         if self.validate_every is None and not self.interrupted:
             self.validate_now()
@@ -361,6 +386,17 @@ class OneRun(keras.callbacks.CallbackList):  # type: ignore[misc]
     """
 
     _begun = False
+    reads_logs = True
+    """Whether Keras turns a batch's logs into numbers, for which it waits until the batch is computed."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Pass a batch's end on."""
+        if self.reads_logs:
+            super().on_train_batch_end(batch, logs)
+            return
+        logs = dict(logs or {})
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Pass the run's beginning on, once."""

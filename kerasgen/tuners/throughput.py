@@ -83,6 +83,15 @@ def peak_memory_bytes() -> int:
     return devices.peak_memory_bytes() or 0
 
 
+def on_accelerator() -> bool:
+    """Say whether the running backend computes apart from this process's processor, as on a GPU or a TPU."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    return on_gpu()
+
+
 def on_gpu() -> bool:
     """Say whether the running backend computes on a GPU."""
     if keras.config.backend() == "jax":

@@ -22,7 +22,7 @@ from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
 from kerasgen.tuners import batch_size, checkpoint_contents, held_out, sharding, throughput, user_callbacks, validation
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
-from kerasgen.tuners.callbacks import History, OneRun, Unshown, Watcher, interruptible
+from kerasgen.tuners.callbacks import MOST_UNREAD, History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.checkpoints import Checkpoint
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recorder import Recorder, checkpoint_to_resume
@@ -160,6 +160,7 @@ class _Run:
             is_finite=recorder.is_finite,
             digest=recorder.digest if job.callbacks else str,
             watched=bool(job.callbacks),
+            unread=MOST_UNREAD if throughput.on_accelerator() and not job.callbacks else 0,
             show=job.verbose != 0,
             validate_every=self.settings.validate_every,
             checkpoint_every=self.settings.checkpoint_every,
@@ -258,6 +259,7 @@ def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *
         epochs=-(-plan.steps // plan.steps_per_epoch),
         steps=plan.steps_per_epoch * plan.batches_per_step,
     )
+    together.reads_logs = not watcher.unread
     tokens = characters = 0
     seconds = 0.0
     with interruptible(watcher):

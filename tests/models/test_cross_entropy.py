@@ -218,6 +218,45 @@ def test_no_array_of_a_training_step_holds_a_batchs_logits() -> None:
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * largest < tokens * vocabulary_size * 4
 
 
+@pytest.mark.slow
+def test_on_an_accelerator_fewer_chunks_write_the_tables_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers stay. What is read and written falls, for each chunk's product is added to the whole gradient."""
+    if backend.use() != "jax":
+        pytest.skip("JAX says what a computation reads and writes")
+    import jax
+
+    from kerasgen.models import cross_entropy, cross_entropy_jax
+
+    tokens, vocabulary_size, width = 8192, 50_257, 64
+    chunks = {
+        accelerator: cross_entropy.chunk_size(tokens, vocabulary_size, accelerator=accelerator)
+        for accelerator in (False, True)
+    }
+    assert chunks == {False: 256, True: 2048}
+    assert cross_entropy.chunk_size(tokens, 8192, accelerator=True) == 8192
+
+    def moved(chunk: int) -> float:
+        """Bytes that all chunks read and write: XLA counts a loop's body once."""
+        step = jax.value_and_grad(
+            lambda *inputs: cross_entropy_jax.weighted_loss(*inputs, chunk, True)[0], argnums=(0, 1)
+        )
+        shapes = [(tokens, width), (vocabulary_size, width), (tokens,), (tokens,)]
+        kinds = ("bfloat16", "bfloat16", "int32", "float32")
+        arguments = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
+        compiled = jax.jit(step).lower(*arguments).compile({"xla_backend_optimization_level": 0})
+        return float(compiled.cost_analysis()["bytes accessed"]) * (tokens // chunk)
+
+    gradient = vocabulary_size * width * 4
+    assert moved(256) - moved(2048) > 2 * (tokens // 256 - tokens // 2048) * gradient * 0.9
+    monkeypatch.setattr(cross_entropy_jax, "on_accelerator", lambda: True)
+    inputs = case(0, tokens=300, vocabulary_size=70_000, width=8, real=1.0)
+    assert cross_entropy.chunk_size(600, 70_000, accelerator=True) == 600
+    _, _, of_hidden, of_table = differentiated(inputs)
+    expected = by_hand(**inputs)
+    np.testing.assert_allclose(of_hidden, expected[2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(of_table, expected[3], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("model_of", [tiny_gpt2, smallest_llama], ids=["gpt2", "llama"])
 def test_a_models_logits_are_its_hidden_states_times_its_table(model_of: Any) -> None:
     """Tied or not, packed or not: the chunked nats are those of KerasHub's own logits."""

@@ -244,10 +244,12 @@ def encodable(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
 def greedy(model: Any, prompt_ids: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
     """Return the likeliest ids after each prompt of a batch, as many as are asked for: no end token ends them."""
     from kerasgen.generation import engine_registry, generate_ids
+    from kerasgen.models import precision
 
     engine: Any = engine_registry.resolve(model)
     engine = engine.ending_at(never(engine.tokenizer))
-    generated = generate_ids(engine, prompt_ids, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
+    with precision.whole_float32():
+        generated = generate_ids(engine, prompt_ids, sampler="greedy", max_new_tokens=new_tokens, valid_utf8=False)
     return [list(choices[0].token_ids) for choices in generated]
 
 
@@ -270,8 +272,11 @@ def logits(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[np.flo
 def _forward(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[Any]:
     if model.causal_lm is None:
         return reader(model, len(token_ids))(token_ids)
+    from kerasgen.models import precision
+
     ids = np.asarray([token_ids], np.int32)
-    outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
+    with precision.whole_float32():
+        outputs = model.causal_lm({"token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
     return np.asarray(outputs)[0, :, : model.tokenizer.vocabulary_size]
 
 

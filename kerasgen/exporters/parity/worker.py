@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import kerasgen
-from kerasgen import quiet
+from kerasgen import devices, quiet
 from kerasgen.errors import ExportError
 from kerasgen.files import temporary
 
 
 def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict[str, Any]:
-    """Run `python -m MODULE JOB.json ANSWER.json` and return the answer.
+    """Run `python -m MODULE JOB.json ANSWER.json` and return the answer; float32 is not rounded to TF32 in it.
 
     Args:
         module: its whole name; it finds kerasgen where this process did.
@@ -35,7 +35,7 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
         try:
             done = subprocess.run(
                 [sys.executable, "-m", module, str(job_path), str(answer_path)],
-                env=os.environ | quiet.CHILD | {"PYTHONPATH": search},
+                env=os.environ | quiet.CHILD | devices.WHOLE_FLOAT32 | {"PYTHONPATH": search},
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
