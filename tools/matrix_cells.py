@@ -46,6 +46,14 @@ HELD = {
 NEAREST_IN_GGUF: dict[str, tuple[dict[str, Any], str]] = {
     "mistral": ({"settings": {"sliding_window": None}}, "without windows, which are refused"),
     "phi3": ({"described": "phi3", "settings": {"sliding_window": None}}, "without LongRoPE, which is refused"),
+    "qwen2_moe": (
+        {"settings": {"norm_topk_prob": False}},
+        "with experts' shares as they are, as published, for shares brought to 1 are refused",
+    ),
+    "qwen3_moe": (
+        {"settings": {"norm_topk_prob": True, "mlp_only_layers": []}},
+        "with shares of experts brought to 1 and experts in each layer, as published, for others are refused",
+    ),
     "olmo2": ({"settings": {"head_dim": 6}}, "with heads of 6, for others than its width by their number are refused"),
 }
 
@@ -95,6 +103,9 @@ class Tried:
         config = replace(CONFIGS[self.described], vocabulary_size=len(tokenizer))
         if "head_dim" in self.settings:
             config = replace(config, attention=replace(config.attention, head_dim=self.settings["head_dim"]))
+        experts = config.feedforward.experts
+        if experts is not None and self.settings.get("mlp_only_layers") == []:
+            config = replace(config, feedforward=replace(config.feedforward, experts=replace(experts, layers=())))
         special = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
         if special["pad_token_id"] is None:
             special["pad_token_id"] = special["eos_token_id"]

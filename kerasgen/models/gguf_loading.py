@@ -13,7 +13,7 @@ from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import KerasgenError, ModelFormatError, TokenizerError
-from kerasgen.models import architectures, hub_import, quantized_base
+from kerasgen.models import hub_import, quantized_base
 from kerasgen.models.architectures import Architecture, gguf_settings, tensors
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.gguf_file import GgufFile
@@ -22,7 +22,6 @@ from kerasgen.tokens.base import Tokenizer
 
 _SPLIT: Final = "split.count"
 _TYPE: Final = "general.type"
-_ARCHITECTURE: Final = "general.architecture"
 _TABLE: Final = "token_embd.weight"
 _POSITIONS: Final = "position_embd.weight"
 _LICENSE: Final = ("license", "license.name", "license.link")
@@ -92,11 +91,7 @@ def described(file: GgufFile) -> tuple[Architecture, DecoderConfig]:
         raise ValueError(
             f"it is one of {says[_SPLIT]} files of a model. Merge them with llama.cpp's `llama-gguf-split --merge`"
         )
-    name = says.get(_ARCHITECTURE)
-    architecture = architectures.named_in_gguf(name) if isinstance(name, str) else None
-    if architecture is None:
-        known = ", ".join(repr(each) for each in architectures.gguf_names())
-        raise ValueError(f"its architecture is {name!r}, and {known} are read")
+    architecture = gguf_settings.architecture_of(says)
     table = file.tensors.get(_TABLE)
     if table is None:
         raise ValueError(f"it has no tensor {_TABLE!r}")

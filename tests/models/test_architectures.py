@@ -154,7 +154,7 @@ def test_every_architecture_is_found_by_each_of_its_names() -> None:
         assert known is not None
         assert known.name == name
         if known.gguf is not None:
-            of_gguf = architectures.named_in_gguf(known.gguf)
+            of_gguf = architectures.named_in_gguf(known.gguf, experts=known.has_experts)
             assert of_gguf is not None
             assert of_gguf.gguf == known.gguf
     assert set(architectures.backbones()) >= {

@@ -234,7 +234,9 @@ def test_a_type_that_nobody_decodes_is_named(llama_file: Path, tmp_path: Path) -
     ("keys", "tensors", "message"),
     [
         ({"llama.attention.sliding_window": 64}, {}, r"says 'llama.attention.sliding_window' = 64.*does not use"),
-        ({"llama.expert_count": 8}, {}, r"'llama.expert_count' is 8.*computes with 0"),
+        ({"llama.expert_count": 8}, {}, r"does not say 'llama.expert_used_count'"),
+        ({"llama.expert_count": 8, "llama.expert_used_count": 2}, {}, r"no tensor 'blk.0.ffn_gate_inp.weight'"),
+        ({"llama.expert_used_count": 2}, {}, r"'llama.expert_used_count' is 2.*computes with 0"),
         ({"llama.rope.scaling.type": "yarn"}, {}, r"rope.scaling.type is 'yarn'"),
         ({"llama.block_count": None}, {}, r"does not say 'llama.block_count'"),
         ({"llama.block_count": 10**9}, {}, r"num_layers"),

@@ -19,8 +19,12 @@ def config_of(name: str = "olmo2") -> DecoderConfig:
     """The description of an architecture of `described`, of two layers and 300 ids, without a limit of positions."""
     found = CONFIGS[name]
     windows, positions = found.attention.windows[-2:], found.positions_by_layer[-2:]
+    part = found.feedforward
+    if part.experts is not None:
+        part = replace(part, experts=replace(part.experts, layers=part.experts.layers[:2]))
     return replace(
         found,
+        feedforward=part,
         vocabulary_size=VOCABULARY,
         num_layers=2,
         max_sequence_length=None,

@@ -13,6 +13,8 @@ IN_BLOCKS: Final = ("Q8_0", "Q5_0", "Q4_0")
 _POSITIONS: Final = "position_embd.weight"
 # A token's row and its logits suffer most, and llama.cpp's own quantizer keeps these tables in more bits too.
 _TABLES: Final = ("token_embd.weight", "output.weight")
+# A rounded router takes other experts.
+_ROUTER: Final = ".ffn_gate_inp.weight"
 
 
 def kind_of(name: str, dimensions: int, dtype: str) -> str:
@@ -23,6 +25,6 @@ def kind_of(name: str, dimensions: int, dtype: str) -> str:
         dimensions: how many the tensor has.
         dtype: one of `DTYPES`, of the kernels.
     """
-    if dimensions == 1 or name == _POSITIONS:
+    if dimensions == 1 or name == _POSITIONS or name.endswith(_ROUTER):
         return "F32"
     return "Q8_0" if name in _TABLES and dtype in IN_BLOCKS else dtype

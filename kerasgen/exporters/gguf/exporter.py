@@ -84,10 +84,9 @@ class GgufExporter(Exporter):
         config = config_of(model)
         assert config is not None
         if architecture.gguf is None:
-            if config.feedforward.experts is not None:
-                why = f"kerasgen has no table of llama.cpp's names for {architecture.name}, a mixture of experts"
-            else:
-                why = f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one"
+            why = architecture.not_in_gguf or (
+                f"llama.cpp runs no {architecture.name.upper()} model, so there is no GGUF file of one"
+            )
             raise ExportArgumentError(f"{why}. The exporter 'transformers' writes it.")
         for difference in written.differences:
             _LOG.warning("%s.", difference)
@@ -98,6 +97,11 @@ class GgufExporter(Exporter):
             "intermediate_dim": inner,
             "num_query_heads * head_dim": config.attention.query_dim,
         }
+        if config.feedforward.experts is not None:
+            of_experts = config.feedforward.experts
+            widths["intermediate_dim of an expert"] = of_experts.intermediate_dim or inner
+            if of_experts.shared_dim:
+                widths["shared_dim of an expert"] = of_experts.shared_dim
         if self.dtype in IN_BLOCKS and any(width % BLOCK for width in widths.values()):
             raise ExportArgumentError(
                 f"{self.dtype} needs widths that {BLOCK} divides. Received: "

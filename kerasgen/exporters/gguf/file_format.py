@@ -11,7 +11,6 @@ from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters.gguf import rounding
 from kerasgen.exporters.gguf.dtypes import kind_of
-from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE
@@ -141,10 +140,7 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
         }
         says = {str(name): field.contents() for name, field in reader.fields.items()}
         vocabulary = GgufVocabulary.from_fields(says)
-        name = says["general.architecture"]
-        architecture = architectures.named_in_gguf(name)
-        if architecture is None:
-            raise ValueError(f"its architecture is {name!r}")
+        architecture = settings.architecture_of(says)
         config = settings.described(architecture, says, tensors_by_name, len(vocabulary.tokens))
 
         def take(tensor: str, shape: tuple[int, ...]) -> Any:

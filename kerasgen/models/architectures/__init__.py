@@ -89,9 +89,14 @@ def listed() -> str:
     return f"{', '.join(first)} and {last}"
 
 
-def named_in_gguf(name: str) -> Architecture | None:
-    """Return the architecture that llama.cpp calls so, or None where there is none."""
-    return next((known for known in _all() if known.gguf == name), None)
+def named_in_gguf(name: str, *, experts: bool = False) -> Architecture | None:
+    """Return the architecture that llama.cpp calls so, or None where there is none.
+
+    Args:
+        name: llama.cpp's.
+        experts: whether the file says that it has experts, for llama.cpp calls Mixtral as it calls Llama.
+    """
+    return next((known for known in _all() if known.gguf == name and known.has_experts == experts), None)
 
 
 def gguf_names() -> list[str]:

@@ -99,6 +99,7 @@ class Architecture:
         transformers_other_names: what some versions of transformers call a part.
         transformers_ignored: regular expressions of tensors that change nothing.
         gguf: what llama.cpp calls it, or None where llama.cpp doesn't run it.
+        not_in_gguf: why there is no file of llama.cpp's, if llama.cpp does run something of that kind.
         gguf_interleaves_rotary: whether llama.cpp rotates neighbours of a head where transformers rotates its halves,
             so that its queries' and keys' columns stand in another order.
         gguf_settings: returns what llama.cpp computes with whatever a file says, in transformers' settings: given
@@ -148,6 +149,7 @@ class Architecture:
     transformers_other_names: Mapping[str, str] = field(default_factory=dict)
     transformers_ignored: tuple[str, ...] = ()
     gguf: str | None = None
+    not_in_gguf: str = ""
     gguf_interleaves_rotary: bool = False
     gguf_settings: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] = lambda settings, tensors: {}
     backbone: str | None = None
@@ -170,6 +172,11 @@ class Architecture:
         """The name of KerasHub's causal model class."""
         assert self.backbone is not None
         return self.backbone.removesuffix("Backbone") + "CausalLM"
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether it is a mixture of experts."""
+        return any(part.name == "router" for part in self.layer_parts)
 
     def parts_of(self, config: DecoderConfig, index: int) -> tuple[Part, ...]:
         """Return what a layer holds."""

@@ -20,21 +20,21 @@ from kerasgen.decoder.rotary_scaling import LinearScaling, Llama3Scaling, LongRo
 from kerasgen.errors import ExportArgumentError, ModelArgumentError
 from kerasgen.models.architectures.base import Architecture, differing
 from kerasgen.models.architectures.config_rules import ROTARY, ConfigRules
+from kerasgen.models.architectures.gguf_file_keys import EXPERT_COUNT, EXPERT_USED_COUNT, FileKeys, shortest
 
 FREQUENCY_FACTORS: Final = "rope_freqs.weight"
 """The tensor of what each rotary frequency is divided by."""
 HEAD: Final = "output.weight"
 """The tensor of an output layer of its own; without it llama.cpp predicts with the embeddings."""
 
-# What changes nothing in what a decoder computes, and what must be so where a file says it at all.
-_BOOKKEEPING: Final = ("tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.original_context_length")
-_AS_USUAL: Final[Mapping[str, Any]] = {
-    "attention.causal": True,
-    "attention.max_alibi_bias": 8.0,
-    "expert_count": 0,
-    "expert_used_count": 0,
-    "pooling_type": 0,
-    "rope.scaling.attn_factor": 1.0,
+_ARCHITECTURE: Final = "general.architecture"
+
+# Of experts, and what transformers calls it, by one of two names.
+_OF_EXPERTS: Final = {
+    EXPERT_COUNT: ("num_experts", "num_local_experts"),
+    EXPERT_USED_COUNT: ("num_experts_per_tok",),
+    "expert_feed_forward_length": ("moe_intermediate_size",),
+    "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
 }
 
 _EPSILON: Final = {
@@ -99,6 +99,7 @@ def keys(architecture: Architecture, config: DecoderConfig) -> dict[str, Value]:
         settings = architecture.settings(config)
     except ModelArgumentError as cause:
         raise ExportArgumentError(f"The model can't be said in a GGUF file: {cause}") from cause
+    values |= {key: settings[name] for key, names in _OF_EXPERTS.items() for name in names if name in settings}
     return values | {key: settings[name] for key, name in _ALIKE.items() if settings.get(name) is not None}
 
 
@@ -146,8 +147,9 @@ def _computed_otherwise(architecture: Architecture, wanted: DecoderConfig) -> li
         left = list(differing(wanted, computed))
     except (ModelArgumentError, ValueError) as cause:
         left = [str(cause)]
-    # ggml's GELU is the approximate one, whatever the model's is.
-    return [trait for trait in left if not trait.startswith(("architecture=", "feedforward.activation='gelu"))]
+    # ggml's GELU is the approximate one, whatever the model's is, and nobody trains by a file.
+    alike = ("architecture=", "feedforward.activation='gelu", "feedforward.experts.router_loss=")
+    return [trait for trait in left if not trait.startswith(alike)]
 
 
 def _in_whole_dimensions(config: DecoderConfig) -> DecoderConfig:
@@ -182,6 +184,24 @@ def frequency_factors(config: DecoderConfig) -> npt.NDArray[np.float32] | None:
     return (plain / short).astype(np.float32)
 
 
+def architecture_of(says: Mapping[str, Any]) -> Architecture:
+    """Return the architecture that a file names.
+
+    Raises:
+        ValueError: it is none of those that are read.
+    """
+    from kerasgen.models import architectures
+
+    name = says.get(_ARCHITECTURE)
+    has_experts = says.get(f"{name}.{EXPERT_COUNT}", 0) != 0
+    known = architectures.named_in_gguf(name, experts=has_experts) if isinstance(name, str) else None
+    if known is None:
+        names = ", ".join(repr(each) for each in architectures.gguf_names())
+        kind = f"{name!r} with experts" if has_experts and name in architectures.gguf_names() else repr(name)
+        raise ValueError(f"its architecture is {kind}, and {names} are read")
+    return known
+
+
 def described(
     architecture: Architecture, says: Mapping[str, Any], tensors: Mapping[str, Any], vocabulary_size: int
 ) -> DecoderConfig:
@@ -196,7 +216,7 @@ def described(
     Raises:
         ValueError: a key is missing, has another value than this decoder can have, or is not used by its description.
     """
-    file = _FileKeys(architecture, says)
+    file = FileKeys(architecture, says)
     length = file.size("context_length")
     settings = _settings(file, architecture, tensors, vocabulary_size)
     try:
@@ -208,7 +228,7 @@ def described(
 
 
 def _settings(
-    file: _FileKeys, architecture: Architecture, tensors: Mapping[str, Any], vocabulary_size: int
+    file: FileKeys, architecture: Architecture, tensors: Mapping[str, Any], vocabulary_size: int
 ) -> dict[str, Any]:
     """What a file says, as transformers calls it."""
     heads, width, rules = file.size("attention.head_count"), file.size("embedding_length"), architecture.config_rules
@@ -237,9 +257,11 @@ def _settings(
     }
     renamed = {key: values[path] for key, path in architecture.keys.items() if path in values}
     alike = {name: file.take(key) for key, name in _ALIKE.items() if key in file and name in rules.defaults}
-    numbers = {name: _shortest(value) if isinstance(value, float) else value for name, value in alike.items()}
-    biases = {"attention_bias": biased is not None, "mlp_bias": "blk.0.ffn_up.bias" in tensors}
+    numbers = {name: shortest(value) if isinstance(value, float) else value for name, value in alike.items()}
+    has_bias = biased is not None
+    biases = {"attention_bias": has_bias, "qkv_bias": has_bias, "mlp_bias": "blk.0.ffn_up.bias" in tensors}
     biases = {name: value for name, value in biases.items() if name in rules.defaults}
+    renamed |= {name: file.size(key) for key, names in _OF_EXPERTS.items() for name in names if name in rules.sizes}
     settings = (
         dict(rules.defaults) | biases | numbers | renamed | {"num_kv_heads": values["attention.num_key_value_heads"]}
     )
@@ -249,7 +271,7 @@ def _settings(
 
 
 def _rotary(
-    file: _FileKeys, architecture: Architecture, head_dim: int, tensors: Mapping[str, Any], rules: ConfigRules
+    file: FileKeys, architecture: Architecture, head_dim: int, tensors: Mapping[str, Any], rules: ConfigRules
 ) -> dict[str, RotaryPositions]:
     """The rotary positions that a file says, by kind of layer; it says those of layers that see all."""
     if architecture.gguf in _WHOLE_HEADS:
@@ -263,7 +285,7 @@ def _rotary(
     return by_layers | {kind: RotaryPositions(file.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
 
 
-def _scaling(file: _FileKeys) -> LinearScaling | None:
+def _scaling(file: FileKeys) -> LinearScaling | None:
     kind = file.take("rope.scaling.type", "none")
     if kind == "linear":
         return LinearScaling(file.number("rope.scaling.factor"))
@@ -272,66 +294,13 @@ def _scaling(file: _FileKeys) -> LinearScaling | None:
     return None
 
 
-class _FileKeys:
-    """What a file says of an architecture, and which of it has been used."""
-
-    def __init__(self, architecture: Architecture, says: Mapping[str, Any]) -> None:
-        self._prefix = f"{architecture.gguf}."
-        self._said = {key.removeprefix(self._prefix): says[key] for key in says if key.startswith(self._prefix)}
-        self._used: set[str] = set()
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._said
-
-    def take(self, key: str, default: Any = None) -> Any:
-        self._used.add(key)
-        if key not in self._said and default is None:
-            raise ValueError(f"it does not say {self._prefix + key!r}")
-        return self._said.get(key, default)
-
-    def size(self, key: str, default: int | None = None) -> int:
-        value = self.take(key, default)
-        if isinstance(value, np.ndarray) and len(value) and (value == value[0]).all():  # one for each layer
-            value = value[0].item()
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31:
-            raise ValueError(f"its {self._prefix + key!r} must be a whole number from 1. It is {value!r:.80}")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self.take(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise ValueError(f"its {self._prefix + key!r} must be a number above 0. It is {value!r:.80}")
-        return _shortest(value)
-
-    def require(self, key: str, wanted: Any) -> None:
-        """Check what a file may say, and that it says nothing else."""
-        value = self.take(key, wanted)
-        if value is not wanted and (isinstance(value, np.ndarray) or value != wanted):
-            raise ValueError(f"its {self._prefix + key!r} is {value!r:.80}, and this decoder computes with {wanted!r}")
-
-    def check_used(self) -> None:
-        for key, value in _AS_USUAL.items():
-            self.require(key, value)
-        left = [key for key in self._said if key not in self._used and key not in _BOOKKEEPING]
-        if left:
-            raise ValueError(
-                f"it says {self._prefix + left[0]!r} = {self._said[left[0]]!r:.80}, which the description of this "
-                "decoder does not use: without it, it would be another model"
-            )
-
-
-def _shortest(number: float) -> float:
-    """The number of the fewest digits that a file's 32 bits stand for: 1e-05 is kept as 9.999999747378752e-06."""
-    return float(str(np.float32(number)))
-
-
 def stored(architecture: Architecture, config: DecoderConfig) -> DecoderConfig:
     """Return the description that `described` gives of the file of a decoder: its numbers have 32 bits."""
     from kerasgen.models import architectures
     from kerasgen.models.architectures import tensors
 
     assert architecture.gguf is not None
-    of_file = architectures.named_in_gguf(architecture.gguf)
+    of_file = architectures.named_in_gguf(architecture.gguf, experts=architecture.has_experts)
     assert of_file is not None
     says = {f"{architecture.gguf}.{key}": value for key, value in keys(architecture, config).items()}
     tensors_by_name: dict[str, Any] = {tensor.name: None for tensor in tensors.tensors(architecture, config, "gguf")}

@@ -126,6 +126,10 @@ ARCHITECTURE = Architecture(
         },
     ),
     transformers_class="GptOssForCausalLM",
+    not_in_gguf=(
+        "llama.cpp rounds the bounds between which rotary positions are scaled (YaRN) to whole dimensions, and GPT-OSS "
+        "has them unrounded, so that a GGUF file would compute something else"
+    ),
     transformers_prefixes=("model.",),
     transformers_expert_kernels="in_out",
     transformers_gate_in_turn=True,

@@ -80,7 +80,6 @@ ARCHITECTURE = replace(
         "up": "mlp.experts.gate_up_proj",
         "down": "mlp.experts.down_proj",
     },
-    gguf=None,
     backbone="MixtralBackbone",
     describe=_describe,
     arguments=gated.ARGUMENTS

@@ -91,6 +91,8 @@ ARCHITECTURE = replace(
         rope_theta=10_000.0,
     ),
     transformers_class="Qwen2MoeForCausalLM",
+    gguf="qwen2moe",
+    gguf_settings=lambda settings, tensors: {"norm_topk_prob": False, "use_sliding_window": False},
     backbone="QwenMoeBackbone",
     describe=_describe,
     arguments=gated.ARGUMENTS | {"tie_word_embeddings": "tied_head"},

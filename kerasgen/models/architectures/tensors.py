@@ -36,6 +36,7 @@ class Tensor:
         added: what the file's numbers have on top, as llama.cpp's norms that multiply by 1 + w.
         experts: how many tensors these are, one of each expert, whose number stands for the `{}` in the name; 0 for one
             tensor.
+        is_vector: whether a kernel of one column is kept as a vector.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Tensor:
     groups: int = 0
     added: float = 0.0
     experts: int = 0
+    is_vector: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -57,6 +59,8 @@ class Tensor:
     def shape(self) -> Shape:
         """The shape in the file."""
         *first, last = self.shapes[0]
+        if self.is_vector:
+            return tuple(first)
         joined = (*first, sum(shape[-1] for shape in self.shapes))
         if self.rows_before:
             return (self.rows_before + first[0], last)
@@ -71,6 +75,8 @@ class Tensor:
         if self.rows_before:
             nobody = np.zeros((self.rows_before, joined.shape[1]), joined.dtype)
             joined = np.concatenate([nobody, joined])
+        if self.is_vector:
+            return joined[:, 0]
         return joined.swapaxes(-1, -2) if self.is_turned else joined
 
     def write_to(self, file: dict[str, Any], given: Mapping[str, Any]) -> None:
@@ -86,6 +92,8 @@ class Tensor:
 
     def read(self, tensor: Any) -> dict[str, Any]:
         """Return the weights that a tensor holds, by their full names; they may be views."""
+        if self.is_vector:
+            tensor = tensor[None, :]
         joined = (tensor.swapaxes(-1, -2) if self.is_turned else tensor)[self.rows_before :]
         if self.added:
             joined = joined - np.float32(self.added)
@@ -182,6 +190,7 @@ def _of_parts(
                 added=float(leaf == ".scale" and kind == "gguf" and config.norm.kind == "rms_plus_one"),
                 rows_before=offset if members == ["embedding.positions"] and kind == "transformers" else 0,
                 experts=shapes[held[0]][0] if of_experts and "{}" in name else 0,
+                is_vector=is_kernel and kind == "gguf" and shapes[held[0]][1:] == (1,),
             )
 
 
