@@ -14,16 +14,21 @@ from kerasgen.decoder.fusing import fused_layer, fused_name
 from kerasgen.decoder.weights import Weights, layer_shapes
 
 
-def prepare(weights: Weights, after_layer: Callable[[int, Weights], None] | None = None) -> Weights:
+def prepare(
+    weights: Weights,
+    after_layer: Callable[[int, Weights], None] | None = None,
+    after_tables: Callable[[Weights], None] | None = None,
+) -> Weights:
     """Return weights in columns layout: kernels `(out, in)` and vectors `(n, 1)`, what one product computes fused.
 
     Queries, keys and values become `query_key_value`, and gate and up become `gate_up`. The tables stay as they are.
     There is always a `head`; who computes the logits of one row may add a `row_kernel` to it.
 
     Args:
-        weights: by the names of `kerasgen.decoder.weights`, float32 NumPy arrays. Layers may be made as they are
-            iterated over: each is let go before the next is taken.
+        weights: by the names of `kerasgen.decoder.weights`, float32 NumPy arrays; tables may be JAX's, which are not
+            copied. Layers may be made as they are iterated over: each is let go before the next is taken.
         after_layer: called with a layer's number and its prepared weights before the next layer is taken.
+        after_tables: called with all that stands around the layers once it is prepared, before the first is taken.
     """
     tables = {name: value for name, value in weights["embedding"].items() if name != "norm"}
     embedding = {name: jnp.asarray(table) for name, table in tables.items()}
@@ -34,12 +39,16 @@ def prepare(weights: Weights, after_layer: Callable[[int, Weights], None] | None
         "layers": [],
         "head": _turned(weights.get("head", {})),
     }
-    for index, layer in enumerate(weights["layers"]):
+    if "final_norm" in weights:
+        prepared["final_norm"] = _turned(weights["final_norm"])
+    layers = weights["layers"]
+    del embedding, tables
+    if after_tables is not None:
+        after_tables(prepared)
+    for index, layer in enumerate(layers):
         prepared["layers"].append(prepare_layer(layer))
         if after_layer is not None:
             after_layer(index, prepared["layers"][-1])
-    if "final_norm" in weights:
-        prepared["final_norm"] = _turned(weights["final_norm"])
     return prepared
 
 
@@ -86,7 +95,7 @@ def _turned(weights: Any) -> Any:
 
 
 def _transposed(kernel: Any) -> Any:
-    return jnp.asarray(np.ascontiguousarray(np.swapaxes(kernel, -1, -2)))
+    return jnp.asarray(np.array(np.swapaxes(kernel, -1, -2), order="C"))  # never a view of what a variable holds
 
 
 def _column(vector: Any) -> Any:

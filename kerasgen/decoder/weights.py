@@ -26,6 +26,9 @@ from kerasgen.errors import ModelFormatError
 Weights: TypeAlias = dict[str, Any]
 """`embedding`, `layers` and so on; what stands at the leaves is whatever arrays an executor computes with."""
 
+TABLES = ("embedding.tokens", "embedding.positions")
+"""Full names of the weights that rows are taken of."""
+
 Shape: TypeAlias = tuple[int, ...]
 
 

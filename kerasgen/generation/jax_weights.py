@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kerasgen import backend, fork_safety
+from kerasgen import backend, fork_safety, freed_memory
 from kerasgen.decoder import jax_layout
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.weights import Weights
+from kerasgen.decoder.weights import TABLES, Weights
 from kerasgen.generation.jax_engine import JaxEngine
 from kerasgen.models import described, gguf_loading
 from kerasgen.models.architectures import stored
@@ -60,6 +60,7 @@ def engine_of_files(place: Path, weights_dtype: WeightsDtype | None = None) -> J
     if decoder_parts is None:
         return None
     tokenizer, config, weights = decoder_parts
+    freed_memory.give_back()
     fork_safety.begin(fork_safety.JAX)
     backend.keep_compiled()
     return JaxEngine(tokenizer, config, weights)
@@ -141,8 +142,9 @@ def prepare(model: LanguageModel) -> Weights:
 def _taken(model: LanguageModel) -> Weights:
     """Return what `prepare` does, in the place of the variables' own numbers.
 
-    The variables of kernels and tables let go of theirs, layer by layer: both would be the model twice in memory. Who
-    asks a variable for its value gets it back (`deferred_weights.Lent`).
+    The variables of kernels and tables let go of theirs, part by part: both would be the model twice in memory. A table
+    lies for both alike, so the engine takes the variable's array itself. Who asks a variable for its value gets it back
+    (`deferred_weights.Lent`), as a copy, for a training step may overwrite what a variable holds.
     """
     import keras
 
@@ -158,8 +160,12 @@ def _taken(model: LanguageModel) -> Weights:
             variable = place.variable.variable if isinstance(place.variable, Held) else place.variable
             is_variable = isinstance(variable, keras.Variable) and len(variable.shape) > 1
             if is_jax and is_variable and variable.dtype in ("float32", HALF):
-                held.append((place, variable, variable.value))
-            found |= place.read(as_held=True)
+                value = variable.value
+                held.append((place, variable, value))
+                if place.names[0] in TABLES and len(value.sharding.device_set) == 1:
+                    found[place.names[0]] = value
+                    continue
+            found |= place.read(as_held=True, copy=len(place.shapes[0]) == 1)
         return found
 
     def lend(restored: Callable[[str], Any]) -> None:
@@ -175,11 +181,16 @@ def _taken(model: LanguageModel) -> Weights:
     def after_layer(index: int, prepared: Weights) -> None:
         lend(lambda name: jax_layout.restored(prepared, config, index, name.split(".", 2)[2]))
 
-    around = take(place for place in described.places_of(model) if not place.names[0].startswith("layers."))
-    of_tables, held = held, []
-    weights = jax_layout.prepare(decoder_weights.nested(around) | {"layers": layers()}, after_layer)
-    held = of_tables
-    lend(lambda name: jax_layout.restored_table(weights, name))
+    def after_tables(prepared: Weights) -> None:
+        around.clear()
+        lend(lambda name: jax_layout.restored_table(prepared, name))
+
+    around = decoder_weights.nested(
+        take(place for place in described.places_of(model) if not place.names[0].startswith("layers."))
+    )
+    around["layers"] = layers()
+    weights = jax_layout.prepare(around, after_layer, after_tables)
+    freed_memory.give_back()
     return weights
 
 

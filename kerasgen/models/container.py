@@ -14,13 +14,11 @@ from keras import ops
 from kerasgen.decoder import config_json
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.weights import Weights
+from kerasgen.decoder.weights import TABLES, Weights
 from kerasgen.errors import ModelError
 from kerasgen.models import packed, quantized_base
 from kerasgen.models.architectures.keras_weights import Place
 from kerasgen.models.keras_decoder import KerasDecoder
-
-_TABLES = ("embedding.tokens", "embedding.positions")
 
 
 class Scale(keras.layers.Layer):  # type: ignore[misc]
@@ -79,7 +77,7 @@ class Container(keras.Model):  # type: ignore[misc]
         shapes = decoder_weights.shapes(config)
         held: list[Any] = []
         for index, name in enumerate(shapes):
-            part = name if name in _TABLES or name.endswith(".sinks") else name.rpartition(".")[0]
+            part = name if name in TABLES or name.endswith(".sinks") else name.rpartition(".")[0]
             if part in places:
                 continue
             noise = keras.initializers.RandomNormal(stddev=initializer_range, seed=seed + index)
@@ -93,7 +91,7 @@ class Container(keras.Model):  # type: ignore[misc]
     def _layer(self, part: str, name: str, shapes: Mapping[str, tuple[int, ...]], initializer: Any) -> Any:
         if part.endswith(".sinks"):
             return self.add_weight(name=name, shape=shapes[part], initializer="zeros")
-        if part in _TABLES:
+        if part in TABLES:
             rows, width = shapes[part]
             table = keras.layers.Embedding(rows, width, embeddings_initializer=initializer, name=name)
             table.build()
@@ -201,7 +199,7 @@ class Container(keras.Model):  # type: ignore[misc]
 
 
 def _variable(parts: Mapping[str, Any], name: str) -> Any:
-    if name in _TABLES:
+    if name in TABLES:
         return quantized_base.attribute(parts[name], "embeddings")
     if name in parts:
         return parts[name]

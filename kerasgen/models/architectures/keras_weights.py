@@ -127,14 +127,16 @@ class Place:
     heads_first: bool
     in_turn: bool = False
 
-    def read(self, *, as_held: bool = False) -> dict[str, npt.NDArray[Any]]:
-        """Return copies of the weights by their full names.
+    def read(self, *, as_held: bool = False, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
+        """Return the weights by their full names.
 
         Args:
             as_held: those that are held in bfloat16 in that type; everything else is float32.
+            copy: whether they are copies; else they may be views of what the variable holds.
         """
         is_held = as_held and isinstance(self.variable, quantized_base.Held)
-        array = np.array(self.variable.numbers() if is_held else self.variable, dtype=None if is_held else np.float32)
+        held, dtype = (self.variable.numbers(), None) if is_held else (self.variable, np.float32)
+        array = np.array(held, dtype) if copy else np.asarray(held, dtype)
         if len(self.names) > 1:
             count = len(self.names)
             parts = [array[..., n::count] for n in range(count)] if self.in_turn else np.split(array, count, axis=-1)
