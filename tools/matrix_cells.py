@@ -509,14 +509,18 @@ def exported(name: str, **settings: Any) -> Callable[[Tried, Path], str]:
 
         exporter = getattr(kg, f"{name}Exporter")
         path = folder / f"artefact{''.join(exporter.suffixes[:1])}"
-        artefact = exporter(**settings).export(tried.ours(), path)
+        own, note = dict[str, Any](), ""
+        if name == "SavedModel" and tried.name in LONGROPE:
+            longest = LONGROPE[tried.name]["original_max_position_embeddings"]
+            own, note = {"max_sequence_length": longest}, f", texts of at most {longest} tokens"
+        artefact = exporter(**settings, **own).export(tried.ours(), path)
         parity = artefact.report["parity"]
         if name == "Transformers":
             assert parity["transformers"], "transformers is not installed"
             return "transformers"
         if "divergence_in_nats" in parity:
             return f"{parity['divergence_in_nats']:.1g} nats from the model"
-        return "the same ids"
+        return f"the same ids{note}"
 
     return run
 

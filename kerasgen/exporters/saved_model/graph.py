@@ -97,7 +97,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         compiled: bool,
     ) -> None:
         super().__init__()
-        decoder.require_computable(config)
+        decoder.require_computable(config, max_sequence_length)
         self._config, self._longest = config, max_sequence_length
         self._pad = pad_token_id
         self._dtype = dtype

@@ -321,17 +321,23 @@ def logits(config: DecoderConfig, weights: Weights, hidden: Any, multiply: Multi
     return soft_cap(xp, rows, config.logit_soft_cap)
 
 
-def require_computable(config: DecoderConfig) -> None:
+def require_computable(config: DecoderConfig, longest: int) -> None:
     """Check that these graphs compute every trait of a decoder.
+
+    Args:
+        config: the decoder's.
+        longest: tokens that a text can have.
 
     Raises:
         ModelArgumentError: they leave one out, so that they would be of another model.
     """
     for positions in (config.positions, *config.positions_by_layer):
         scaling = positions.scaling if isinstance(positions, RotaryPositions) else None
-        if isinstance(scaling, DynamicScaling | LongRopeScaling):
+        if isinstance(scaling, DynamicScaling | LongRopeScaling) and longest > scaling.original_length:
             raise ModelArgumentError(
-                "Graphs of TensorFlow compute no rotary positions whose frequencies depend on a whole text's length, "
-                f"for they read texts part by part. Received: {scaling!r:.200} of the architecture "
-                f"{config.architecture!r}. Export it in another format, such as `preset`."
+                f"Beyond {scaling.original_length} tokens the rotary frequencies of this {config.architecture!r} "
+                "depend on a whole text's length, and graphs of TensorFlow read a text part by part. Received: texts "
+                f"of up to {longest} tokens, and {scaling!r:.200}. Export texts of at most {scaling.original_length} "
+                "tokens (`max_sequence_length` of a SavedModel, `cache_length` of TFLite and LiteRT-LM), or in "
+                "another format, such as `preset`."
             )

@@ -125,7 +125,7 @@ def choice_name(sampler: str) -> str:
 class _Module(tf.Module):  # type: ignore[misc]
     def __init__(self, config: DecoderConfig, weights: Weights, cache_length: int) -> None:
         super().__init__()
-        decoder.require_computable(config)
+        decoder.require_computable(config, cache_length)
         # One variable each: every signature freezes the same ones.
         self.weights = map_arrays(lambda array: tf.Variable(array, trainable=False), decoder.prepare(config, weights))
         self.config = config

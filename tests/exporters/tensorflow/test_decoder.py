@@ -10,6 +10,7 @@ from described import BY_LENGTH, CONFIGS, LLAMA, TOKENS, drawn
 from tiny import tiny_gpt2, tiny_llama, tiny_opt
 
 from kerasgen.decoder.config import AlibiPositions, RotaryPositions
+from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
 from kerasgen.decoder.weights import map_named
 from kerasgen.errors import ModelArgumentError
@@ -51,7 +52,7 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
     from kerasgen.exporters.tensorflow import decoder
 
     config, weights, right = wanted(name)
-    decoder.require_computable(config)
+    decoder.require_computable(config, len(TOKENS))
     weights = map_named(kept, decoder.prepare(config, weights))
     lengths = np.array(LENGTHS, np.int32)
     prompts = np.array([[*TOKENS[:length], *[0] * (max(LENGTHS) - length)] for length in LENGTHS], np.int32)
@@ -125,8 +126,24 @@ def test_hidden_states_are_those_of_kerashub(make):
 def test_frequencies_of_a_whole_text_are_refused_by_graphs_that_read_parts(scaling):
     from kerasgen.exporters.tensorflow.decoder import require_computable
 
-    with pytest.raises(ModelArgumentError, match="Export it in another format"):
-        require_computable(replace(LLAMA, positions=RotaryPositions(scaling=scaling)))
+    config = replace(LLAMA, positions=RotaryPositions(scaling=scaling))
+    with pytest.raises(ModelArgumentError, match=r"texts of up to 17 tokens.*Export texts of at most 16 tokens"):
+        require_computable(config, 17)
+    require_computable(config, 16)  # within which they are fixed
+
+
+@pytest.mark.parametrize("name", BY_LENGTH)
+def test_texts_within_the_trained_length_have_the_frequencies_of_short_ones(name):
+    from kerasgen.exporters.saved_model import passes
+    from kerasgen.exporters.tensorflow import decoder
+
+    config, weights, _ = wanted(name)
+    ids = TOKENS[: config.positions.scaling.original_length]
+    decoder.require_computable(config, len(ids))
+    weights_of_graph = map_named(kept, decoder.prepare(config, weights))
+    hidden, _ = passes.read(config, weights_of_graph, tf.constant([ids]))
+    right = NumpyDecoder(config, weights).read(ids)
+    np.testing.assert_allclose(decoder.logits(config, weights_of_graph, hidden, passes.multiply)[0], right, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["mistral", "bloom"])
