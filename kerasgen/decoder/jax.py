@@ -32,6 +32,9 @@ from kerasgen.decoder.weights import Weights
 
 NEVER = -1e30
 
+# So many rows have their logits computed row by row.
+_MANY_ROWS = 16
+
 
 class _Namespace:
     """`jax.numpy` with the names that `kerasgen.decoder.arithmetic` takes beside NumPy's."""
@@ -158,6 +161,12 @@ class JaxDecoder:
         config, head, size = self.config, weights["head"], self.vocabulary_size
         if "row_kernel" in head and hidden.shape[1] == 1:
             logits = (hidden[:, 0] @ head["row_kernel"])[None, :size]
+        elif hidden.shape[1] >= _MANY_ROWS:
+            # What chooses reads logits row by row: columns of a power of two, which fall into the same places of a
+            # processor's cache, made that take longer than the product (see the log).
+            kernel = output_kernel(config, weights).astype(hidden.dtype)
+            by_row = jax.lax.optimization_barrier(hidden.T)
+            logits = jax.lax.dot_general(by_row, kernel, (((1,), (1,)), ((), ())))[:, :size]
         else:
             # The barrier keeps XLA from turning the product round with its result, which would take twice as long.
             logits = jax.lax.optimization_barrier(_product(output_kernel(config, weights), hidden)).T[:, :size]
@@ -355,8 +364,9 @@ class _StepHooks(_Hooks):
         edge = prompt_values.shape[2]
         gathered = _over_values(weights[..., :edge], prompt_values) + _over_values(weights[..., edge:], flat_values)
         rows = self.positions.size
-        columns = gathered.transpose(1, 3, 0, 2).reshape(-1, rows)
-        return jnp.pad(columns, ((0, 0), (0, _columns_beside(rows))))
+        # Without the barrier XLA would sum the values column by column, number by number (see the log).
+        by_row = jax.lax.optimization_barrier(gathered.transpose(0, 2, 1, 3).reshape(rows, -1))
+        return jnp.pad(by_row, ((0, _columns_beside(rows)), (0, 0))).T
 
 
 def _columns_beside(rows: int) -> int:

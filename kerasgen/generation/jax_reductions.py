@@ -66,7 +66,9 @@ def _reduced(arrays: list[Any], begun: list[Any], combine: Combine) -> list[Any]
     def both(one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
         return [combine(*pair) for pair in zip(one, other, strict=True)]
 
-    found = _reduced(list(lax.reduce(heads, begun, both, (heads[0].ndim - 2,))), begun, combine)
+    # The barrier keeps XLA from making one reduction of the two, as it does where nothing is left over.
+    by_lane = lax.optimization_barrier(list(lax.reduce(heads, begun, both, (heads[0].ndim - 2,))))
+    found = _reduced(by_lane, begun, combine)
     if size == _LANE * lanes:
         return found
     return both(found, _reduced([array[..., _LANE * lanes :] for array in arrays], begun, combine))
