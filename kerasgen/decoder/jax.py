@@ -31,6 +31,7 @@ from kerasgen.decoder.config import (
 from kerasgen.decoder.weights import Weights
 
 NEVER = -1e30
+_BLOCKS = 4  # for each column of a tile, so many keys have their scores held at once
 
 # So many rows have their logits computed row by row.
 _MANY_ROWS = 16
@@ -66,6 +67,24 @@ class Cache(NamedTuple):
     values: tuple[Any, ...]
 
 
+class Chunk(NamedTuple):
+    """Tokens of some prompts, in columns. A tile of columns belongs to one prompt, whose tokens come first in it.
+
+    Args:
+        token_ids: int32 `(columns,)`.
+        places: int32 `(columns,)`, where they stand in their texts; one after another in a tile, its padding too.
+        text_lengths: int32 `(columns,)`, how long their whole texts are.
+        bases: int32 `(tiles,)`, where in the cache the place of the text's first token is.
+        counts: int32 `(tiles,)`, how many columns of the tile are tokens; 0 where none is.
+    """
+
+    token_ids: Any
+    places: Any
+    text_lengths: Any
+    bases: Any
+    counts: Any
+
+
 @dataclass(frozen=True)
 class JaxDecoder:
     """What is fixed when a graph is traced; weights and caches are arguments. Weights are those of `prepare`.
@@ -78,27 +97,26 @@ class JaxDecoder:
     config: DecoderConfig
     vocabulary_size: int
 
-    def prefill(self, weights: Weights, token_ids: Any, lengths: Any, past: Cache, past_valid: Any) -> Any:
-        """Read prompts.
+    def read(self, weights: Weights, chunk: Chunk, cache: Cache) -> tuple[Any, Cache]:
+        """Read one chunk of prompts.
 
         Args:
             weights: the decoder's.
-            token_ids: int32 `(prompts, length)`, right-padded; what stands after `past`.
-            lengths: int32 `(prompts,)`, at least 1.
-            past: what was read before; its length may be 0.
-            past_valid: bool `(prompts, past length)`, which of its places hold a token.
+            chunk: the tokens.
+            cache: what was read of their texts before, as that of one prompt, in which each text has places of its
+                own, one after another.
 
         Returns:
-            Logits `(prompts, vocabulary_size)` after each prompt, hidden states `(prompts, length, dim)`, and the cache
-            of these tokens alone.
+            Hidden states `(columns, dim)`, and the cache with these tokens in it.
         """
-        prompts, length = token_ids.shape
-        hooks = _PrefillHooks(self.config, lengths, length, past, past_valid)
-        hidden = self._embed(weights, token_ids.reshape(-1), hooks.positions.reshape(-1))
+        hooks = _ReadHooks(self.config, chunk, cache)
+        hidden = self._embed(weights, chunk.token_ids, chunk.places)
         hidden = self._normed(weights, self._through(weights, hidden, hooks), hooks)
-        states = hidden.T.reshape(prompts, length, -1)
-        last = jnp.take_along_axis(states, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        return self._head(weights, last.T), states, Cache(tuple(hooks.keys), tuple(hooks.values))
+        return hidden.T, Cache(tuple(hooks.keys), tuple(hooks.values))
+
+    def logits(self, weights: Weights, states: Any) -> Any:
+        """Logits `(rows, vocabulary_size)` of hidden states `(rows, dim)` that `read` or `step` returned."""
+        return self._head(weights, states.T)
 
     def step(
         self,
@@ -189,14 +207,10 @@ class _Hooks(ABC):
         config: the decoder's.
         places: int32 `(prompts, texts)`, where the tokens stand in their texts.
         text_lengths: int32, in a shape that broadcasts to it, how long the texts are with these tokens.
-        key_places: int32, in a shape that broadcasts to `(prompts, texts, keys)`, where the keys' stand in theirs.
-        mask: bool `(prompts, 1, texts, keys)`, which of them a text sees where no window is narrower.
     """
 
-    def __init__(self, config: DecoderConfig, places: Any, text_lengths: Any, key_places: Any, mask: Any) -> None:
+    def __init__(self, config: DecoderConfig, places: Any, text_lengths: Any) -> None:
         self._config, self.positions, self._text_lengths = config, places, text_lengths
-        self._key_places = key_places
-        self._masks: dict[int | None, Any] = {None: mask}
         self._angles: dict[Positions, tuple[Any, Any]] = {}
         self.keys: list[Any] = []
         self.values: list[Any] = []
@@ -264,56 +278,110 @@ class _Hooks(ABC):
             self._angles[kind] = positions.text_angles(XP, kind, size, places, self._text_lengths, axis=0)
         return self._angles[kind]
 
-    def _attention_weights(self, index: int, layer: Mapping[str, Any], scores: Any) -> Any:
-        """Attention weights of scores, both `(prompts, heads, texts, keys)`."""
-        attention, kind = self._config.attention, self._config.positions_of(index)
-        scores = soft_cap(XP, scores, attention.soft_cap)
-        if isinstance(kind, AlibiPositions):
-            slopes = positions.alibi_slopes(attention.num_query_heads) * kind.scale
-            distances = (self._key_places - self.positions[:, :, None]).astype(jnp.float32)
-            scores = scores + slopes[:, None, None] * distances[:, None]
-        sinks = layer["sinks"][:, :, None] if attention.sinks else None
-        return attention_weights(XP, jnp.where(self._mask(index), scores, NEVER), sinks)
 
-    def _mask(self, index: int) -> Any:
-        window = self._config.window(index)
-        if window not in self._masks:
-            near = self.positions[:, :, None] - self._key_places < cast(int, window)
-            self._masks[window] = self._masks[None] & near[:, None]
-        return self._masks[window]
+class _ReadHooks(_Hooks):
+    """Those of a chunk, whose tokens see what their texts' cache holds of them and of what stands before.
 
+    Attention goes tile by tile, and in a tile by blocks of keys, as many as the tile sees: no scores of whole texts
+    are ever held (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax").
+    """
 
-class _PrefillHooks(_Hooks):
-    """Those of prompts, of which all tokens are read at once."""
-
-    def __init__(self, config: DecoderConfig, lengths: Any, length: int, past: Cache, past_valid: Any) -> None:
-        prompts, past_length = past_valid.shape
-        begun = jnp.sum(past_valid, axis=1, dtype=jnp.int32)[:, None]
-        places = begun + jnp.arange(length)
-        key_places = jnp.concatenate([_places_of(past_valid), places], axis=1)[:, None]
-        causal = jnp.tril(jnp.ones((length, length), dtype=bool))
-        mask = jnp.concatenate(
-            [
-                jnp.broadcast_to(past_valid[:, None, :], (prompts, length, past_length)),
-                jnp.broadcast_to(causal, (prompts, length, length)),
-            ],
-            axis=2,
-        )[:, None]
-        super().__init__(config, places, begun + lengths[:, None], key_places, mask)
-        self._past = past
+    def __init__(self, config: DecoderConfig, chunk: Chunk, cache: Cache) -> None:
+        super().__init__(config, chunk.places[None], chunk.text_lengths[None])
+        self._chunk, self._cache = chunk, cache
+        self._tiles = chunk.bases.shape[0]
+        self._tile = chunk.places.shape[0] // self._tiles
+        self._room = cache.keys[0].shape[3]
+        self._block = min(_BLOCKS * self._tile, self._room)
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
-        query, key, value = self._by_heads(index, layer, projected)
-        key, value = key.transpose(2, 0, 1, 3), value.transpose(2, 0, 3, 1)  # (p, k, d, s), (p, k, s, d)
-        self.keys.append(key)
-        self.values.append(value)
-        all_keys = jnp.concatenate([self._past.keys[index], key], axis=3)
-        all_values = jnp.concatenate([self._past.values[index], value], axis=2)
-        heads, size, prompts, length = query.shape
-        grouped = query.reshape(key.shape[1], -1, size, prompts, length)
-        scores = jnp.einsum("kgdpt,pkds->pkgts", grouped, all_keys).reshape(prompts, heads, length, -1)
-        weights = self._attention_weights(index, layer, scores).reshape(prompts, key.shape[1], -1, *scores.shape[2:])
-        return jnp.einsum("pkgts,pksd->kgdpt", weights, all_values).reshape(-1, prompts * length)
+        query, key, value = (part[:, :, 0] for part in self._by_heads(index, layer, projected))  # (h, d, columns)
+        keys, values = self._written(self._cache.keys[index][0], self._cache.values[index][0], key, value)
+        self.keys.append(keys[None])
+        self.values.append(values[None])
+
+        def gathered(tile: Any) -> Any:
+            own = jax.lax.dynamic_slice_in_dim(query, tile * self._tile, self._tile, axis=2)
+            return self._gathered(index, layer, tile, own, keys, values)
+
+        if self._tiles == 1:
+            return gathered(jnp.int32(0))
+        tiles = jnp.arange(self._tiles, dtype=jnp.int32)
+        # One after the other a tile's products keep a processor's cores busy; an accelerator takes all tiles together.
+        found = jax.lax.map(gathered, tiles) if jax.default_backend() == "cpu" else jax.vmap(gathered)(tiles)
+        return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1)
+
+    def _written(self, keys: Any, values: Any, key: Any, value: Any) -> tuple[Any, Any]:
+        """The cache with keys and values `(heads, size, columns)` of this chunk in it."""
+        chunk, columns = self._chunk, value.transpose(0, 2, 1)
+
+        def write(tile: Any, cache: tuple[Any, Any]) -> tuple[Any, Any]:
+            keys, values = cache
+            first = tile * self._tile
+            begun = chunk.bases[tile] + chunk.places[first]
+            start = jnp.minimum(begun, self._room - self._tile)
+            # Columns that belong to no text leave the cache as it is.
+            place = start + jnp.arange(self._tile) - begun
+            mine = (place >= 0) & (place < chunk.counts[tile])
+            taken = first + jnp.clip(place, 0, self._tile - 1)
+            old = jax.lax.dynamic_slice_in_dim(keys, start, self._tile, axis=2)
+            keys = jax.lax.dynamic_update_slice_in_dim(keys, jnp.where(mine, key[:, :, taken], old), start, axis=2)
+            old = jax.lax.dynamic_slice_in_dim(values, start, self._tile, axis=1)
+            new = jnp.where(mine[:, None], columns[:, taken], old)
+            return keys, jax.lax.dynamic_update_slice_in_dim(values, new, start, axis=1)
+
+        if self._tiles == 1:
+            return write(jnp.int32(0), (keys, values))
+        found: tuple[Any, Any] = jax.lax.fori_loop(0, self._tiles, write, (keys, values))
+        return found
+
+    def _gathered(self, index: int, layer: Mapping[str, Any], tile: Any, query: Any, keys: Any, values: Any) -> Any:
+        """What a tile's queries `(heads, size, columns)` gather, `(heads * size, columns)`."""
+        attention, kind, window = self._config.attention, self._config.positions_of(index), self._config.window(index)
+        chunk, block, size = self._chunk, self._block, query.shape[1]
+        kv_heads, columns = keys.shape[0], query.shape[2]
+        base, places = chunk.bases[tile], jax.lax.dynamic_slice_in_dim(chunk.places, tile * columns, columns)
+        grouped = query.reshape(kv_heads, -1, size, columns)
+        shape = (kv_heads, grouped.shape[1], columns)  # of a row of scores
+        query = grouped.transpose(0, 2, 1, 3).reshape(kv_heads, size, -1)
+
+        def further(n: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+            highest, total, gathered = state
+            start = jnp.minimum(base + n * block, self._room - block)
+            some_keys = jax.lax.dynamic_slice_in_dim(keys, start, block, axis=2)
+            some_values = jax.lax.dynamic_slice_in_dim(values, start, block, axis=1)
+            scores = jnp.einsum("kdt,kdq->ktq", some_keys, query).reshape(kv_heads, block, *shape[1:])
+            scores = soft_cap(XP, scores, attention.soft_cap)
+            key_places = start - base + jnp.arange(block)
+            distances = places - key_places[:, None]  # (keys, columns)
+            if isinstance(kind, AlibiPositions):
+                slopes = positions.alibi_slopes(attention.num_query_heads) * kind.scale
+                scores = scores - slopes.reshape(kv_heads, 1, -1, 1) * distances[:, None].astype(jnp.float32)
+            mask = (distances >= 0) & (key_places >= n * block)[:, None]
+            if window is not None:
+                mask = mask & (distances < window)
+            scores = jnp.where(mask[:, None], scores, NEVER)
+            higher = jnp.maximum(highest, jnp.max(scores, axis=1))
+            exponentials = jnp.exp(scores - higher[:, None])
+            fewer = jnp.exp(highest - higher)
+            total = total * fewer + jnp.sum(exponentials, axis=1)
+            flat = exponentials.reshape(kv_heads, block, -1)
+            added = jnp.einsum("ktd,ktq->kdq", some_values, flat)
+            return higher, total, gathered * fewer.reshape(kv_heads, 1, -1) + added
+
+        if attention.sinks:
+            begun = jnp.broadcast_to(layer["sinks"].reshape(kv_heads, -1, 1), shape), jnp.ones(shape)
+        else:
+            begun = jnp.full(shape, NEVER), jnp.zeros(shape)
+        state = (*begun, jnp.zeros((kv_heads, size, shape[1] * columns)))
+        first = jnp.int32(0) if window is None else jnp.maximum(places[0] - window + 1, 0) // block
+        end = jnp.where(chunk.counts[tile] > 0, (places[0] + chunk.counts[tile] - 1) // block + 1, 0)
+        if block == self._room:
+            _, total, gathered = further(0, state)
+        else:
+            _, total, gathered = jax.lax.fori_loop(first, end, further, state)
+        gathered = gathered / jnp.maximum(total, 1e-30).reshape(kv_heads, 1, -1)
+        return gathered.reshape(kv_heads, size, -1, columns).transpose(0, 2, 1, 3).reshape(-1, columns)
 
 
 class _StepHooks(_Hooks):
@@ -343,7 +411,9 @@ class _StepHooks(_Hooks):
         begun = jnp.sum(valid, axis=1, dtype=jnp.int32)[:, None]
         key_places = jnp.concatenate([_places_of(valid), begun + jnp.tile(jnp.arange(length), slots)], axis=1)[:, None]
         places = places.reshape(prompts, texts)
-        super().__init__(config, places, places + 1, key_places, mask)
+        super().__init__(config, places, places + 1)
+        self._key_places = key_places
+        self._masks: dict[int | None, Any] = {None: mask}
         self._prompt, self._generated, self._slot = prompt, generated, slot
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
@@ -367,6 +437,24 @@ class _StepHooks(_Hooks):
         # Without the barrier XLA would sum the values column by column, number by number (see the log).
         by_row = jax.lax.optimization_barrier(gathered.transpose(0, 2, 1, 3).reshape(rows, -1))
         return jnp.pad(by_row, ((0, _columns_beside(rows)), (0, 0))).T
+
+    def _attention_weights(self, index: int, layer: Mapping[str, Any], scores: Any) -> Any:
+        """Attention weights of scores, both `(prompts, heads, texts, keys)`."""
+        attention, kind = self._config.attention, self._config.positions_of(index)
+        scores = soft_cap(XP, scores, attention.soft_cap)
+        if isinstance(kind, AlibiPositions):
+            slopes = positions.alibi_slopes(attention.num_query_heads) * kind.scale
+            distances = (self._key_places - self.positions[:, :, None]).astype(jnp.float32)
+            scores = scores + slopes[:, None, None] * distances[:, None]
+        sinks = layer["sinks"][:, :, None] if attention.sinks else None
+        return attention_weights(XP, jnp.where(self._mask(index), scores, NEVER), sinks)
+
+    def _mask(self, index: int) -> Any:
+        window = self._config.window(index)
+        if window not in self._masks:
+            near = self.positions[:, :, None] - self._key_places < cast(int, window)
+            self._masks[window] = self._masks[None] & near[:, None]
+        return self._masks[window]
 
 
 def _columns_beside(rows: int) -> int:

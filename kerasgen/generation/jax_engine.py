@@ -1,6 +1,7 @@
-"""Decodes texts by JAX: reads prompts at their own length, and takes many steps a call with the sampler in the graph.
+"""Decodes texts by JAX: reads prompts in chunks, and takes many steps a call with the sampler in the graph.
 
-What is compiled depends on rounded sizes alone (rows, the prompt's length, the generated length). Temperature, k, p,
+What is compiled depends on rounded sizes alone (a chunk's columns and the cache's places; rows, the longest prompt, the
+generated length). Temperature, k, p,
 penalties, seeds and lengths are inputs. Compiled code is kept on disk too, for the next process. Imports JAX.
 """
 
@@ -18,10 +19,11 @@ import numpy as np
 from kerasgen import fork_safety
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
-from kerasgen.decoder.jax import Cache, JaxDecoder, output_kernel
-from kerasgen.decoder.rotary_scaling import LongRopeScaling
+from kerasgen.decoder.jax import Cache, Chunk, JaxDecoder, output_kernel
+from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import GenerateArgumentError
+from kerasgen.generation import jax_chunks
 from kerasgen.generation.jax_prompts import Prompts
 from kerasgen.generation.jax_speculation import SpeculatingSession
 from kerasgen.tokens.base import Tokenizer
@@ -50,6 +52,13 @@ def _turning_length(config: DecoderConfig) -> int | None:
     kinds = (config.positions, *config.positions_by_layer)
     scalings = [kind.scaling for kind in kinds if isinstance(kind, RotaryPositions)]
     return min((scaling.original_length for scaling in scalings if isinstance(scaling, LongRopeScaling)), default=None)
+
+
+def _depends_on_length(config: DecoderConfig) -> bool:
+    """Return whether a text's length changes the angles of its first tokens."""
+    kinds = (config.positions, *config.positions_by_layer)
+    scalings = [kind.scaling for kind in kinds if isinstance(kind, RotaryPositions)]
+    return any(isinstance(scaling, LongRopeScaling | DynamicScaling) for scaling in scalings)
 
 
 def _narrow(array: Any) -> Any:
@@ -93,6 +102,11 @@ class JaxEngine:
     def max_sequence_length(self) -> int | None:
         """Positions that the model knows, or None if it has no limit."""
         return self.decoder.config.max_sequence_length
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether what was read of one text is what another reads that begins alike, whatever their lengths."""
+        return not _depends_on_length(self.decoder.config)
 
     def _no_prompts(self) -> Prompts:
         """A memory of prompts; where angles depend on a text's length, what was read of another one is of no use."""
@@ -200,37 +214,21 @@ class JaxEngine:
                 return call(*arguments)
         return call(*arguments)
 
-    def read(self, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
-        """Read prompts after what was read of them before.
+    @property
+    def chunk_sizes(self) -> tuple[int, ...]:
+        """Columns that a chunk of prompts may have, the most first."""
+        return jax_chunks.SIZES if jax.default_backend() == "cpu" else jax_chunks.SIZES_OF_ACCELERATORS
 
-        Args:
-            token_ids: int32 `(prompts, length)`, right-padded; what is not in `past`.
-            lengths: int32 `(prompts,)`, at least 1.
-            past: the cache of one prompt, with which all of them begin.
-            valid: bool `(1, past length)`, which of its places hold a token.
+    def read(self, chunk: Chunk, cache: Cache) -> tuple[Any, Cache]:
+        """Read a chunk of prompts; see `JaxDecoder.read`. The cache is given away."""
+        hidden, cache = self.call("read", self.decoder.read, self.weights, chunk, cache, donate=(2,))
+        return hidden, cache
 
-        Returns:
-            Logits and hidden states as of `JaxDecoder.prefill`, the whole prompts' cache, and which of its places hold
-            a token, bool `(prompts, past length + length)`.
-        """
-        decoder = self.decoder
-
-        def read(weights: Weights, token_ids: Any, lengths: Any, past: Cache, valid: Any) -> Any:
-            prompts, length = token_ids.shape
-            past = jax.tree.map(lambda array: jnp.broadcast_to(array, (prompts, *array.shape[1:])), past)
-            valid = jnp.broadcast_to(valid, (prompts, valid.shape[1]))
-            logits, states, new = decoder.prefill(weights, token_ids, lengths, past, valid)
-            keys = tuple(jnp.concatenate(pair, axis=3) for pair in zip(past.keys, new.keys, strict=True))
-            values = tuple(jnp.concatenate(pair, axis=2) for pair in zip(past.values, new.values, strict=True))
-            valid = jnp.concatenate([valid, jnp.arange(length) < lengths[:, None]], axis=1)
-            return logits, states, Cache(keys, values), valid
-
-        return self.call("read", read, self.weights, token_ids, lengths, past, valid)
-
-    def nothing(self) -> Cache:
-        """Return one prompt's cache of length 0."""
+    def nothing(self, places: int) -> Cache:
+        """Return one prompt's cache of so many places, in which nothing was read."""
         config = self.decoder.config
         heads, size = config.attention.num_key_value_heads, config.attention.head_dim
-        keys = jnp.asarray(np.zeros((1, heads, size, 0), dtype=np.float32))
-        values = jnp.asarray(np.zeros((1, heads, 0, size), dtype=np.float32))
-        return Cache((keys,) * config.num_layers, (values,) * config.num_layers)
+        shapes = (1, heads, size, places), (1, heads, places, size)
+        # Each layer's own: they are written in place.
+        made = [[jnp.zeros(shape, jnp.float32) for _ in range(config.num_layers)] for shape in shapes]
+        return Cache(tuple(made[0]), tuple(made[1]))

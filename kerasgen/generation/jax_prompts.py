@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from kerasgen.decoder.jax import Cache
 
 # Fewer tokens are faster to read again than to find and copy.
@@ -23,23 +20,17 @@ class Remembered:
 
     Args:
         token_ids: the tokens.
-        cache: the cache of one prompt; the tokens lie in it in order, with gaps.
-        valid: bool `(length,)`, which of its places hold a token.
+        cache: the cache of one prompt; the tokens are the first in it.
     """
 
     token_ids: tuple[int, ...]
     cache: Cache
-    valid: npt.NDArray[np.bool_]
 
     def common(self, prompts: Sequence[Sequence[int]]) -> int:
         """Return how many tokens all the prompts begin with as this text does; at least one of each is left to read."""
         shortest = min(map(len, prompts)) - 1
         columns = zip(self.token_ids[:shortest], *(prompt[:shortest] for prompt in prompts), strict=False)
         return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-
-    def first(self, count: int) -> npt.NDArray[np.bool_]:
-        """Return which places hold the first `count` tokens."""
-        return np.asarray(self.valid & (np.cumsum(self.valid) <= count))
 
 
 class Prompts:

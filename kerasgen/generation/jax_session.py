@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.decoder.jax import Cache
-from kerasgen.generation import jax_steps
+from kerasgen.generation import jax_chunks, jax_reading, jax_steps
 from kerasgen.generation.engine import Block, not_finite
 from kerasgen.generation.jax_namespace import XP
 from kerasgen.generation.jax_prompts import Remembered
@@ -24,7 +24,6 @@ from kerasgen.samplers.base import TokenSampler
 if TYPE_CHECKING:
     from kerasgen.generation.jax_engine import JaxEngine
 
-_SHORTEST_PROMPT = 16
 _SHORTEST_GENERATED = 32
 _PLACES = 128  # of all texts together, to begin with
 
@@ -37,6 +36,10 @@ def rounded(count: int, least: int = 1) -> int:
     while size < count:
         size *= 2
     return size
+
+
+def _replaced(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    return (*shape[:axis], size, *shape[axis + 1 :])
 
 
 class JaxSession:
@@ -56,8 +59,9 @@ class JaxSession:
         self._texts = [list(prompt) for prompt in prompts]
         distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
         self._prompts, self._branches = rounded(len(distinct)), 1
-        self._distinct, self._begun = distinct, 0
-        self._logits, self._states, self._cache, self._valid = self._read(distinct)
+        self._distinct = distinct
+        self._logits, self._cache, self._reading = jax_reading.read(engine, distinct, self._prompts)
+        self._valid: Any = jnp.asarray(self._reading.valid())
         self._hidden: Any = None
         self._generated: Cache | None = None
         self._written = 0
@@ -74,9 +78,10 @@ class JaxSession:
 
     def prompt_hidden(self) -> npt.NDArray[np.float32]:
         """Return the last hidden states of the prompts."""
-        if self._begun:  # what was remembered has none: the prompts are read anew
-            self._states = self._read(self._distinct, remembered=False)[1]
-        return np.asarray(self._states)[self._opened]
+        if not self._reading.is_whole:  # what was remembered has none: the prompts are read anew
+            slots = len(self._reading.lengths)
+            *_, self._reading = jax_reading.read(self._engine, self._distinct, slots, remembered=False)
+        return np.asarray(self._reading.hidden()[self._opened])
 
     def hidden(self) -> npt.NDArray[np.float32]:
         """Return the last hidden state of each row's last token."""
@@ -194,7 +199,7 @@ class JaxSession:
             *block, count, held, self._pending, state = self._engine.call(
                 f"{name}{kind}",
                 function,
-                *self._reading(shared, self._prompts * self._branches),
+                *self._inputs(shared, self._prompts * self._branches),
                 jnp.asarray(self._pending),
                 numbers,
                 *whole,
@@ -221,42 +226,23 @@ class JaxSession:
         if self._branches > 1:
             self._merge(self._slots)
         slot = int(self._slots[0])
-        valid = np.concatenate([np.asarray(self._valid)[slot], np.ones(self._written, dtype=np.bool_)])
-        padding = rounded(len(valid), _SHORTEST_PROMPT) - len(valid)
+        begun = int(np.asarray(self._valid)[slot].sum())
+        places = jax_chunks.room(begun + self._written)
 
-        def kept(cache: Cache, generated: Cache | None) -> Cache:
-            keys, values = [], []
-            for n, (key, value) in enumerate(zip(cache.keys, cache.values, strict=True)):
-                key, value = np.asarray(key)[slot], np.asarray(value)[slot]
-                if generated is not None:
-                    key = np.concatenate([key, np.asarray(generated.keys[n])[slot, :, :, 0, : self._written]], axis=2)
-                    value = np.concatenate(
-                        [value, np.asarray(generated.values[n])[slot, :, 0, : self._written]], axis=1
-                    )
-                keys.append(jnp.asarray(np.pad(key, ((0, 0), (0, 0), (0, padding)))[None]))
-                values.append(jnp.asarray(np.pad(value, ((0, 0), (0, padding), (0, 0)))[None]))
-            return Cache(tuple(keys), tuple(values))
+        def kept(read: Any, generated: Any, axis: int) -> Any:
+            parts = [np.asarray(read)[slot].take(range(begun), axis)]
+            if generated is not None:
+                own = np.asarray(generated)[slot]
+                parts.append(own[:, :, 0, : self._written] if axis == 2 else own[:, 0, : self._written])
+            parts.append(np.zeros(_replaced(parts[0].shape, axis, places - begun - self._written), np.float32))
+            return jnp.asarray(np.concatenate(parts, axis=axis)[None])
 
-        token_ids = tuple(self._texts[0][: int(valid.sum())])
-        cache = kept(self._cache, self._generated)
-        self._engine.prompts.keep(Remembered(token_ids, cache, np.pad(valid, (0, padding))))
-
-    def _read(self, prompts: Sequence[tuple[int, ...]], *, remembered: bool = True) -> Any:
-        """Read distinct prompts, each into its slot, as far as they are not remembered."""
-        known = self._engine.prompts.find(prompts) if remembered else None
-        past, valid, begun = self._engine.nothing(), np.zeros((1, 0), dtype=np.bool_), 0
-        if known is not None:
-            begun = known[1]
-            past, valid = known[0].cache, known[0].first(begun)[None]
-        self._begun = begun
-        size = rounded(len(prompts))
-        longest = rounded(max(map(len, prompts)) - begun, _SHORTEST_PROMPT)
-        token_ids = np.zeros((size, longest), dtype=np.int32)
-        lengths = np.ones(size, dtype=np.int32)
-        for slot, prompt in enumerate(prompts):
-            token_ids[slot, : len(prompt) - begun] = prompt[begun:]
-            lengths[slot] = len(prompt) - begun
-        return self._engine.read(token_ids, lengths, past, jnp.asarray(valid))
+        cache, new = self._cache, self._generated
+        none = (None,) * len(cache.keys)
+        keys = zip(cache.keys, none if new is None else new.keys, strict=True)
+        values = zip(cache.values, none if new is None else new.values, strict=True)
+        whole = Cache(tuple(kept(*pair, 2) for pair in keys), tuple(kept(*pair, 1) for pair in values))
+        self._engine.prompts.keep(Remembered(tuple(self._texts[0][: begun + self._written]), whole))
 
     def _current(self) -> Any:
         """Return the logits of the next tokens; a pending token is read first."""
@@ -283,7 +269,7 @@ class JaxSession:
             self._rows = self._slots
         return self._logits
 
-    def _reading(self, shared: dict[str, Any], rows: int) -> tuple[jax_steps.Fixed, jax_steps.Held]:
+    def _inputs(self, shared: dict[str, Any], rows: int) -> tuple[jax_steps.Fixed, jax_steps.Held]:
         """What a graph of steps reads for so many rows, and what it changes."""
         weights = self._engine.weights_for(rows)
         fixed = jax_steps.Fixed(weights, self._cache, self._valid, shared)

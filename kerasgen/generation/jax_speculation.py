@@ -245,7 +245,7 @@ class SpeculatingSession(JaxSession):
             states = utf8.states.astype(np.int32).reshape(-1)
             whole, kind = ((engine.utf8_steps(utf8.masks), states),), " of whole characters"
         name, function = checking(spec, engine.decoder, engine.tokenizer)
-        read = self._reading(jax_steps.inputs_of(spec), columns)
+        read = self._inputs(jax_steps.inputs_of(spec), columns)
         *block, count, sure, held = engine.call(
             f"{name}{kind}", function, *read, token_ids, numbers, *whole, donate=(1,)
         )
@@ -271,7 +271,7 @@ class SpeculatingSession(JaxSession):
             count = min(jax_steps.MOST_STEPS, self._written - slot)
             token_ids = np.zeros(jax_steps.MOST_STEPS, dtype=np.int32)
             token_ids[:count] = text[begun + slot : begun + slot + count]
-            fixed, held = self._reading({}, 1)
+            fixed, held = self._inputs({}, 1)
             self._generated = engine.call(
                 "read again",
                 reading(engine.decoder),

@@ -10,11 +10,13 @@ from described import BY_LENGTH, CONFIGS, TOKENS, drawn
 
 from kerasgen.decoder.jax import Cache, JaxDecoder
 from kerasgen.decoder.jax_layout import prepare
+from kerasgen.generation import jax_chunks, jax_reading
 
 pytestmark = [pytest.mark.one_backend, pytest.mark.numerical]
 
 LOGITS = np.load(Path(__file__).parent / "transformers_logits.npz")
 LENGTHS = (12, 9)  # of two prompts in one batch
+PLACES = 12  # of each in the cache
 STEPS = 8  # longer than a window
 
 # These differ by functions that the NumPy executor takes too, whose test holds them.
@@ -30,6 +32,27 @@ def caches(config, prompts, length, *slots):
     return Cache((keys,) * config.num_layers, (values,) * config.num_layers)
 
 
+def read(decoder, weights, prompts, places):
+    """Read prompts in chunks of two tiles of four columns: their hidden states one after another, and their cache.
+
+    Blocks of keys have 16 places, so a prompt of 20 tokens has two, and the caches of two prompts meet within one.
+    """
+    rows = range(len(prompts))
+    parts = jax_chunks.cut(prompts, rows, [0] * len(prompts), places, sizes=(8,), tiles=(4,))
+    chunks = jax.tree.map(lambda *arrays: np.stack(arrays), *(part.chunk for part in parts))
+
+    def further(cache, chunk):
+        states, cache = decoder.read(weights, chunk, cache)
+        return cache, states
+
+    cache, states = jax.lax.scan(further, caches(decoder.config, 1, len(prompts) * places), chunks)
+    states = states.reshape(-1, states.shape[-1])
+    owners, at = np.concatenate([part.rows for part in parts]), chunks.places.reshape(-1)
+    order = [np.flatnonzero(owners == row) for row in rows]
+    assert all(at[own].tolist() == list(range(len(prompt))) for own, prompt in zip(order, prompts, strict=True))
+    return [states[own] for own in order], jax_reading.in_slots(cache, len(prompts))
+
+
 def compiled(function):
     """The function in a graph that is compiled fast rather than well."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
@@ -40,13 +63,11 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
     config = CONFIGS[name]
     decoder = JaxDecoder(config, config.vocabulary_size)
     lengths = np.array(LENGTHS, np.int32)
-    prompts = np.array([[*TOKENS[:length], *[0] * (max(LENGTHS) + 1 - length)] for length in LENGTHS], np.int32)
     more = np.array([[TOKENS[length + n] for length in LENGTHS] for n in range(STEPS)], np.int32)
 
-    def read(weights):
-        begun = caches(config, 2, 0)
-        first, _, prompt = decoder.prefill(weights, prompts, lengths, begun, jnp.zeros((2, 0), bool))
-        valid = jnp.arange(prompts.shape[1]) < lengths[:, None]
+    def follow(weights):
+        states, prompt = read(decoder, weights, [TOKENS[:length] for length in LENGTHS], PLACES)
+        valid = jnp.arange(PLACES) < lengths[:, None]
 
         def step(generated, given):
             slot, token_ids = given
@@ -56,12 +77,13 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
             return generated, logits
 
         slots = jnp.arange(STEPS, dtype=jnp.int32)
-        return first, jax.lax.scan(step, caches(config, 2, STEPS, 1), (slots, more))[1]
+        others = jax.lax.scan(step, caches(config, 2, STEPS, 1), (slots, more))[1]
+        return [decoder.logits(weights, own) for own in states], others
 
-    first, others = compiled(read)(prepare(drawn(config)))
+    begun, others = compiled(follow)(prepare(drawn(config)))
     for row, length in enumerate(LENGTHS):
-        found = np.concatenate([first[None, row], others[:, row]])
-        np.testing.assert_allclose(found, LOGITS[name][length - 1 : length + STEPS], atol=1e-4, rtol=0)
+        found = np.concatenate([begun[row], others[:, row]])
+        np.testing.assert_allclose(found, LOGITS[name][: length + STEPS], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", BY_LENGTH)
@@ -69,6 +91,9 @@ def test_angles_that_depend_on_the_text_are_those_of_its_length(name):
     """Keys that were kept have the angles of their time, so that a text is like transformers' if it is read at once."""
     config = CONFIGS[name]
     decoder = JaxDecoder(config, config.vocabulary_size)
-    given = (np.array([TOKENS], np.int32), np.array([len(TOKENS)], np.int32), caches(config, 1, 0))
-    logits, *_ = compiled(decoder.prefill)(prepare(drawn(config)), *given, np.zeros((1, 0), bool))
-    np.testing.assert_allclose(logits[0], LOGITS[name][-1], atol=1e-4, rtol=0)
+
+    def whole(weights):
+        (states,), _ = read(decoder, weights, [TOKENS], 32)
+        return decoder.logits(weights, states[-1:])
+
+    np.testing.assert_allclose(compiled(whole)(prepare(drawn(config))), LOGITS[name][-1:], atol=1e-4, rtol=0)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2
@@ -103,7 +102,7 @@ def test_prompts_that_are_kept_while_others_are_looked_for() -> None:
     texts = [tuple(range(n, n + 10)) for n in range(20)]
 
     def call(text: tuple[int, ...]) -> bool | int:
-        prompts.keep(Remembered(text, Cache((), ()), np.ones(len(text), dtype=np.bool_)))
+        prompts.keep(Remembered(text, Cache((), ())))
         found = prompts.find([(*text, 99)])
         return (
             texts.index(text)

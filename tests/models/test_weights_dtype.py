@@ -20,7 +20,6 @@ from tiny import tiny_gpt2, tiny_llama
 from toys import encode, smallest_gpt2, smallest_llama, texts
 
 import kerasgen as kg
-from kerasgen.decoder.jax import Cache
 from kerasgen.errors import ArgumentError, ModelArgumentError, ModelFormatError
 from kerasgen.generation import engine_registry, generate_ids
 from kerasgen.models import described, forward, quantized_base, transformers_format, weights_dtype
@@ -184,12 +183,8 @@ def test_a_directory_of_quantized_weights_is_refused_by_the_name_of_its_method(m
 
 def _by_jax(model: LanguageModel) -> Any:
     """Return the logits after the prompt that the JAX engine computes with what it holds."""
-    attention, engine = described.config_of(model).attention, engine_registry.resolve(model)  # type: ignore[union-attr]
-    heads, size, layers = attention.num_key_value_heads, attention.head_dim, len(engine.weights["layers"])
-    nothing = np.zeros((1, heads, size, 0), np.float32), np.zeros((1, heads, 0, size), np.float32)
-    past = Cache((nothing[0],) * layers, (nothing[1],) * layers)
-    ids, lengths = np.asarray([PROMPT], np.int32), np.asarray([len(PROMPT)], np.int32)
-    return np.asarray(engine.decoder.prefill(engine.weights, ids, lengths, past, np.zeros((1, 0), bool))[0])[0]
+    engine = engine_registry.resolve(model)
+    return np.asarray(engine.open([PROMPT], [len(PROMPT) + 1]).logits())[0]  # type: ignore[union-attr]
 
 
 SIZES: dict[str, Any] = {
