@@ -9,8 +9,15 @@ bfloat16), transformers and peft are there where those are installed. Weights ar
 - `training`: every weight, 8 rows of 1,024 tokens a step, bfloat16 products. `mfu` is the share of `--peak-tflops`
   (989, an H100's in bfloat16) that the model's own operations are; what is computed again counts nothing.
 - `lora`: the same with adapters of rank 8 on queries and values.
-- `decode N`: 32 + 128 tokens of N texts, greedy; tokens a second of all texts together, compilation apart.
+- `decode N`: 32 + 128 tokens of N texts, greedy; tokens a second of all texts together, compilation apart. Both in
+  bfloat16 where the device multiplies it (`weights="auto"`), and in float32 elsewhere.
 - `prefill N`: 958 tokens and the first token after them, of N texts.
+
+Where there is no network, carry the wheels, without TensorFlow, which KerasHub asks for and doesn't need here:
+
+    pip wheel --no-deps -w wheels . keras keras-hub keras-nlp kagglehub kagglesdk gguf namex optree h5py absl-py \
+        ml-dtypes sentencepiece tokenizers safetensors platformdirs rich
+    pip install --no-index --no-deps wheels/*.whl       # beside jax, torch, transformers and peft
 
 `--toy` takes a tiny shape, to see that all rows run; it measures nothing.
 """
@@ -112,6 +119,16 @@ def _kerasgen_model(shape: Shape) -> Any:
     return LanguageModel(causal_lm, Letters(shape.vocabulary), "benchmark")  # type: ignore[arg-type]
 
 
+def _held_for_decoding(model: Any) -> str:
+    """Hold a model's weights as `weights="auto"` does on this device, and return how."""
+    from kerasgen.models import forward, quantized_base, weights_dtype
+
+    dtype = weights_dtype.resolved("auto")
+    if dtype == quantized_base.HALF:
+        quantized_base.hold(quantized_base.targets(forward.decoder_of(model)), quantized_base.HALF)
+    return str(dtype)
+
+
 def _kerasgen_trains(shape: Shape, *, lora: bool) -> Figures:
     from kerasgen.tokens.encoding import EncodedDocuments
     from kerasgen.tuners.full import FullTuner
@@ -147,13 +164,19 @@ def _kerasgen_generates(shape: Shape, texts: int, prompt: int, new: int) -> Figu
     from kerasgen.tuners.throughput import peak_memory_bytes
 
     model = _kerasgen_model(shape)
+    dtype = _held_for_decoding(model)
     prompts = _drawn(shape, texts, prompt).tolist()
 
     def run() -> int:
-        found = generate_ids(model, prompts, sampler="greedy", max_new_tokens=new, logprobs=False)
+        # No call remembers the prompts of the one before, which would not be read again.
+        from kerasgen.generation import engine_registry
+
+        engine: Any = engine_registry.resolve(model)
+        engine.prompts.clear()
+        found = generate_ids(engine, prompts, sampler="greedy", max_new_tokens=new, logprobs=False)
         return sum(len(of[0].token_ids) for of in found)
 
-    return _timed(run) | {"peak_gb": peak_memory_bytes() / 1e9}
+    return _timed(run) | {"dtype": dtype, "peak_gb": peak_memory_bytes() / 1e9}
 
 
 def _timed(run: Callable[[], int]) -> Figures:

@@ -66,7 +66,8 @@ class Pipeline(Evaluator):
         cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
             KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
         weights: the dtype that the model's kernels and its table of token embeddings are held in: `"float32"`, which
-            None is too, or `"bfloat16"`, in half the memory and rounded to 8 bits of precision. Files in bfloat16 or
+            None is too, or `"bfloat16"`, in half the memory and rounded to 8 bits of precision; `"auto"` is bfloat16
+            on a GPU or a TPU that multiplies it, which decodes faster so, and float32 elsewhere. Files in bfloat16 or
             float16 are never made wider for it. What is computed is float32; the `full` tuner makes all weights
             float32 first, and `lora` learns float32 beside them.
 

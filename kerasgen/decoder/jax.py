@@ -493,12 +493,15 @@ def _affine(hidden: Any, weights: Mapping[str, Any]) -> Any:
 def _product(kernel: Any, hidden: Any) -> Any:
     """`kernel @ hidden`, float32, of a kernel that may be bfloat16.
 
-    On a CPU XLA widens a kernel as fast as it multiplies by it, but for a product of one column: that takes 10 to 50
-    times as long as one of two (see the log), so one of zeros stands beside.
+    An accelerator rounds what enters, and sums in float32. On a CPU XLA widens a kernel as fast as it multiplies by it,
+    but for a product of one column: that takes 10 to 50 times as long as one of two (see the log), so one of zeros
+    stands beside.
     """
     if kernel.dtype == hidden.dtype:
         return kernel @ hidden
+    if jax.default_backend() != "cpu":
+        return jnp.matmul(kernel, hidden.astype(kernel.dtype), preferred_element_type=hidden.dtype)
     wide = kernel.astype(hidden.dtype)
-    if hidden.shape[1] > 1 or jax.default_backend() != "cpu":
+    if hidden.shape[1] > 1:
         return wide @ hidden
     return (wide @ jnp.pad(hidden, ((0, 0), (0, 1))))[:, :1]

@@ -10,10 +10,10 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import beam_loop, engine_registry, loops, proposing
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.detokenize import Writer
-from kerasgen.generation.engine import Engine
+from kerasgen.generation.engine import Engine, SizingEngine
 from kerasgen.generation.engine_registry import EngineSource
 from kerasgen.generation.proposing import Speculation
-from kerasgen.generation.request import Request
+from kerasgen.generation.request import USUAL_BATCH_SIZE, Request
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.lookahead import Beam, Contrastive
@@ -36,7 +36,7 @@ def decode_request(
         GenerationError: the model's logits are not finite.
     """
     by_text: list[list[Continuation]] = [[] for _ in request.prompts]
-    shown = progress if len(request.prompts) > request.batch_size else False
+    shown = progress if len(request.prompts) > (request.batch_size or USUAL_BATCH_SIZE) else False
     with _bar(len(request.prompts), shown) as bar:
         for batch, continuations in _decode_batches(model, request, engine):
             for place, of_prompt in zip(batch.places, continuations, strict=True):
@@ -98,7 +98,8 @@ def _decode_batches(
             yield batch, [[continuation] for continuation in continuations]
         return
     decoder = engine_registry.resolve(model, engine, longest=max(request.limits, default=0))
-    for batch in request.batches():
+    usual = decoder.texts_at_once(max(request.limits, default=1)) if isinstance(decoder, SizingEngine) else None
+    for batch in request.batches(usual or USUAL_BATCH_SIZE):
         states = None if request.states is None else [request.states[place] for place in batch.places]
         if isinstance(spec, Beam):
             searched = beam_loop.search_beams(decoder, batch, spec, states, utf8=request.utf8)

@@ -57,7 +57,8 @@ class GenerationConfig(metaclass=Checked):
             `"all"`. A special token's name is text like any other without it.
         seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. None for the sampler's own, for the
             pipeline's where it has none, and for 0 where that has none.
-        batch_size: texts generated at once, at most; prompts of like length share a batch.
+        batch_size: texts generated at once, at most; prompts of like length share a batch. None for 32, or on a GPU or
+            a TPU for up to 256, as far as a quarter of its free memory holds what is kept of them.
         prompt_lookup_num_tokens: tokens proposed at once from what stood after the same tokens earlier in the text,
             and checked in one pass of the model, at most. The text is the same as without, and comes sooner where it
             repeats its prompt or itself and the likeliest tokens are taken; drawn texts may come later. Texts are
@@ -94,7 +95,7 @@ class GenerationConfig(metaclass=Checked):
     return_prompt: bool = True
     allowed_special: str | Collection[str] = ()
     seed: int | Sequence[int] | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     prompt_lookup_num_tokens: int | None = None
     assistant_model: Any = None
     num_assistant_tokens: int | None = None
@@ -126,8 +127,6 @@ class GenerationConfig(metaclass=Checked):
             )
         self._set("allowed_special", _names(self.allowed_special))
         self._set("seed", _seeds(self.seed))
-        if self.batch_size is None:
-            raise GenerateArgumentError("`batch_size` must be a whole number of at least 1. Received: None.")
         self._set("batch_size", _count("batch_size", self.batch_size))
         self._set("prompt_lookup_num_tokens", _count("prompt_lookup_num_tokens", self.prompt_lookup_num_tokens))
         self._set("num_assistant_tokens", _count("num_assistant_tokens", self.num_assistant_tokens))
@@ -231,7 +230,7 @@ class StreamSettings(ArtefactSettings, total=False):
 class TextSettings(StreamSettings, total=False):
     """What `generate` takes by name where it returns a string for each prompt."""
 
-    batch_size: int
+    batch_size: int | None
     progress: bool | None
 
 
@@ -253,7 +252,7 @@ class IdsSettings(TypedDict, total=False):
     valid_utf8: bool
     num_return_sequences: int | None
     seed: int | Sequence[int] | None
-    batch_size: int
+    batch_size: int | None
     prompt_lookup_num_tokens: int | None
     assistant_model: Any
     num_assistant_tokens: int | None

@@ -211,6 +211,14 @@ class Engine(TextSpace, Protocol):
         """
 
 
+@runtime_checkable
+class SizingEngine(Engine, Protocol):
+    """An engine that knows how many texts its device decodes at once."""
+
+    def texts_at_once(self, limit: int) -> int:
+        """Return how many texts of at most `limit` tokens a batch has where a call says nothing."""
+
+
 def highest_of(
     logits: npt.NDArray[Any], count: int, allowed: npt.NDArray[np.bool_] | None
 ) -> npt.NDArray[np.integer[Any]]:

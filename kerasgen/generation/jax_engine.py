@@ -29,6 +29,9 @@ from kerasgen.generation.jax_speculation import SpeculatingSession
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.end_token import EndingTokenizer
 
+FEW_TEXTS, MANY_TEXTS = 32, 256
+"""Texts of a batch where a call says nothing, at least and at most."""
+
 
 @lru_cache
 def compiler_options() -> dict[str, Any]:
@@ -175,6 +178,21 @@ class JaxEngine:
                     f"of more than {turning} tokens may grow as they like."
                 )
         return SpeculatingSession(self, prompts, limits)
+
+    def texts_at_once(self, limit: int) -> int:
+        """Return how many texts of at most `limit` tokens a batch has: 32 on a CPU, and more on an accelerator.
+
+        A step of many texts reads the weights once for all of them, so up to 256 are taken, as far as their caches fit
+        into a quarter of what is free: a cache that grows stands there twice.
+        """
+        device = jax.local_devices()[0]
+        stats = device.memory_stats() or {}
+        if device.platform == "cpu" or "bytes_limit" not in stats:
+            return FEW_TEXTS
+        config = self.decoder.config
+        of_token = 8 * config.num_layers * config.attention.key_value_dim  # keys and values, float32
+        fitting = (stats["bytes_limit"] - stats["bytes_in_use"]) // (4 * of_token * max(limit, 1))
+        return max(FEW_TEXTS, 1 << (max(1, min(MANY_TEXTS, int(fitting))).bit_length() - 1))
 
     def draft_limit(self, prompt: Sequence[int], limit: int) -> int:
         """Return up to how many tokens a session can follow a text; see `DraftingEngine`."""

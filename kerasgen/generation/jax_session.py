@@ -148,6 +148,11 @@ class JaxSession:
         """Return whether `run` chooses as this sampler does."""
         return jax_steps.is_known(spec) and self._branches == 1 and not spec.bad_words and not spec.no_repeat_ngram_size
 
+    @property
+    def most_steps(self) -> int:
+        """Steps that one call of the device takes."""
+        return jax_steps.most_steps()
+
     def run(
         self,
         steps: int,
@@ -191,10 +196,10 @@ class JaxSession:
             blocks.append((np.asarray(token)[None], np.asarray(logprobs)[None], np.asarray(good)[None]))
             self._pending, self._logits, taken = token, None, 1
         while taken < steps and self._goes_on(blocks, room_at - taken):
-            wanted = min(steps - taken, jax_steps.MOST_STEPS)
+            wanted = min(steps - taken, self.most_steps)
             self._grow(wanted)
             name, function = jax_steps.stepping(spec, self._engine.decoder, self._engine.tokenizer)
-            uniforms = jax_steps.numbers_of(key_of, drawn_at + taken)
+            uniforms = jax_steps.numbers_of(key_of, drawn_at + taken, self.most_steps)
             numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
             *block, count, held, self._pending, state = self._engine.call(
                 f"{name}{kind}",

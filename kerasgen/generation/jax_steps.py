@@ -16,6 +16,8 @@ from kerasgen.samplers.base import TokenSampler
 from kerasgen.tokens.base import Tokenizer
 
 MOST_STEPS = 8
+ACCELERATOR_STEPS = 64
+"""The same where the host is apart from what computes: each call and each answer costs as much as some steps."""
 _TYPES = {int: np.int32, float: np.float32}
 
 
@@ -60,15 +62,20 @@ def inputs_of(spec: TokenSampler) -> dict[str, Any]:
     return {"temperature": np.float32(spec.temperature), "penalty": np.float32(spec.repetition_penalty), "own": own}
 
 
-def numbers_of(keys: Any, drawn: Any) -> Any:
-    """Return the next `MOST_STEPS` random numbers of each slot, float32 `(MOST_STEPS, slots)`.
+def most_steps() -> int:
+    """Return how many steps a call takes on this device."""
+    return MOST_STEPS if jax.default_backend() == "cpu" else ACCELERATOR_STEPS
+
+
+def numbers_of(keys: Any, drawn: Any, count: int = MOST_STEPS) -> Any:
+    """Return the next `count` random numbers of each slot, float32 `(count, slots)`.
 
     The host draws them: twenty rounds of a generator in the graph took XLA ten seconds to compile (see the log).
     """
-    places = (np.arange(MOST_STEPS, dtype=np.uint32)[:, None] + drawn.astype(np.uint32)).reshape(-1)
-    all_keys = np.tile(keys, (MOST_STEPS, 1))
+    places = (np.arange(count, dtype=np.uint32)[:, None] + drawn.astype(np.uint32)).reshape(-1)
+    all_keys = np.tile(keys, (count, 1))
     numbers = randomness.uniforms(np, (all_keys[:, 0], all_keys[:, 1]), places)
-    return numbers.reshape(MOST_STEPS, -1)
+    return numbers.reshape(count, -1)
 
 
 def is_known(spec: Any) -> bool:
@@ -117,13 +124,13 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
 
 
 def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
-    """Return a name, and the function that reads and chooses up to `MOST_STEPS` times, until every text has ended."""
+    """Return a name, and the function that reads and chooses as often as it has random numbers, or until all ended."""
     name, choose = choosing(spec, tokenizer)
     ends = jnp.asarray(tokenizer.end_token_ids, jnp.int32)
 
     def steps(fixed: Fixed, held: Held, pending: Any, numbers: Any, utf8: Any = None) -> Any:
         slot, wanted, places, uniforms, remaining = numbers
-        slots = pending.shape[0]
+        slots, most = pending.shape[0], uniforms.shape[0]
 
         def goes_on(state: Any) -> Any:
             return (state[0] < wanted) & jnp.any(state[2])
@@ -141,9 +148,9 @@ def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             return count + 1, token, alive, Held(generated, seen), block, within
 
         block = (
-            jnp.zeros((MOST_STEPS, slots), jnp.int32),
-            jnp.zeros((MOST_STEPS, slots), jnp.float32),
-            jnp.ones((MOST_STEPS, slots), bool),
+            jnp.zeros((most, slots), jnp.int32),
+            jnp.zeros((most, slots), jnp.float32),
+            jnp.ones((most, slots), bool),
         )
         within = None if utf8 is None else utf8[1]
         begun = (jnp.int32(0), pending, (remaining > 0) & ~jnp.isin(pending, ends), held, block, within)

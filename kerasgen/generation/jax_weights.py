@@ -22,6 +22,7 @@ from kerasgen.models.architectures import stored
 from kerasgen.models.architectures.keras_weights import Place
 from kerasgen.models.base import LanguageModel, WeightsDtype, computing_layers
 from kerasgen.models.quantized_base import HALF, Held, half
+from kerasgen.models.weights_dtype import resolved
 from kerasgen.tokens.base import Tokenizer
 
 
@@ -51,6 +52,7 @@ def engine_of_files(place: Path, weights_dtype: WeightsDtype | None = None) -> J
         weights_dtype: that kernels and the table of token embeddings are held in; None for float32.
     """
     decoder_parts: tuple[Tokenizer, DecoderConfig, Weights] | None
+    weights_dtype = resolved(weights_dtype)
     prepare = prepared_in_half if weights_dtype == HALF else jax_layout.prepare
     if place.is_dir():
         decoder = stored.read(place, prepare)

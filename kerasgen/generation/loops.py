@@ -33,7 +33,8 @@ from kerasgen.samplers.base import TokenSampler, max_candidates_of
 from kerasgen.samplers.lookahead import Contrastive
 from kerasgen.tokens.base import Tokenizer
 
-# Steps per block of a text: the first piece comes at once; later blocks cost one hand-over for that many tokens.
+# Steps per block of a text: the first piece comes at once; later blocks cost one hand-over for that many tokens. A
+# session whose steps are short beside the hand-over goes on doubling, up to its `most_steps`.
 BLOCKS = (1, 2, 4, 8)
 
 
@@ -208,7 +209,7 @@ def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any)
     """Sample several steps at a time inside the engine; drop tokens after a row's end."""
     turn = 0
     while len(texts.live):
-        steps = min(BLOCKS[min(turn, len(BLOCKS) - 1)], int(texts.remaining.max()))
+        steps = min(2**turn, getattr(session, "most_steps", BLOCKS[-1]), int(texts.remaining.max()))
         turn += 1
         rows = texts.live
         block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.remaining, None, texts.utf8)

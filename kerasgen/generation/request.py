@@ -25,6 +25,10 @@ from kerasgen.samplers.resolving import is_hub_sampler
 T = TypeVar("T")
 
 
+USUAL_BATCH_SIZE = 32
+"""Texts generated at once on a CPU where a call says nothing."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What a call asks for. A prompt that is to have several texts stands here as often, one after the other.
@@ -39,7 +43,7 @@ class Request:
         utf8: what keeps the texts valid UTF-8, or None where an automaton does, every token does, or nothing shall.
         repeats: for each text how often its prompt came before; None where these prompts are all there are.
         copies: how many times each prompt of the call stands here.
-        batch_size: texts generated at once, at most.
+        batch_size: texts generated at once, at most; None for as many as suit the engine.
         logprobs: whether each token's log-probability is wanted.
         speculation: who proposes tokens, or None; there is one text in a batch then.
     """
@@ -53,17 +57,17 @@ class Request:
     utf8: Utf8Masks | None
     repeats: list[int] | None
     copies: int
-    batch_size: int
+    batch_size: int | None
     logprobs: bool
     speculation: Speculation | None = None
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the texts in batches of like length."""
+    def batches(self, usual_size: int = USUAL_BATCH_SIZE) -> Iterator[Batch]:
+        """Yield the texts in batches of like length, of `usual_size` at most where the call says nothing."""
         return batching.batches(
             self.prompts,
             self.limits,
             self.seeds,
-            self.batch_size,
+            self.batch_size or usual_size,
             equal_lengths=is_hub_sampler(self.sampler),
             repeats=self.repeats,
         )

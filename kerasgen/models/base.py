@@ -13,7 +13,7 @@ from kerasgen.keywords import Checked
 from kerasgen.tokens.base import Tokenizer
 
 Precision: TypeAlias = Literal["float32", "mixed_float16", "mixed_bfloat16"]
-WeightsDtype: TypeAlias = Literal["float32", "bfloat16"]
+WeightsDtype: TypeAlias = Literal["float32", "bfloat16", "auto"]
 CONTEXT_LENGTH = "max_position_embeddings"
 """In a model's metadata, the tokens that it was made for, where its positions have no limit of their own."""
 

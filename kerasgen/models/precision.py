@@ -57,18 +57,32 @@ def whole_float32() -> Iterator[None]:
         yield
 
 
+def multiplies_bfloat16() -> bool:
+    """Say whether JAX, which decodes, has an accelerator here that multiplies bfloat16."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return False
+    capability = _capability_of_jax()
+    return capability is None or capability >= AMPERE  # a TPU does
+
+
 def _gpu_capability() -> tuple[int, int] | None:
     """Return the compute capability of the backend's first GPU, or None without one."""
     if keras.config.backend() == "jax":
-        import jax
-
-        device = jax.local_devices()[0]
-        if device.platform != "gpu":
-            return None
-        major, _, minor = str(device.compute_capability).partition(".")
-        return int(major), int(minor or 0)
+        return _capability_of_jax()
     if keras.config.backend() == "tensorflow":
         from kerasgen.models import kernels_tensorflow
 
         return kernels_tensorflow.gpu_capability()
     return None
+
+
+def _capability_of_jax() -> tuple[int, int] | None:
+    import jax
+
+    device = jax.local_devices()[0]
+    if device.platform != "gpu":
+        return None
+    major, _, minor = str(device.compute_capability).partition(".")
+    return int(major), int(minor or 0)

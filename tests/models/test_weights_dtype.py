@@ -163,7 +163,7 @@ def test_a_gguf_file_is_rounded_as_it_is_read(tmp_path: Path) -> None:
 @pytest.mark.one_backend
 def test_what_can_t_be_is_told_before_a_model_is_loaded() -> None:
     with pytest.raises(
-        ModelArgumentError, match=r"must be 'float32' or 'bfloat16', or None.*Files in float16 are read"
+        ModelArgumentError, match=r"must be 'float32' or 'bfloat16' or 'auto', or None.*Files in float16 are read"
     ):
         kg.Pipeline(weights="float16")  # type: ignore[arg-type]
     model = tiny_gpt2()
