@@ -16,7 +16,7 @@ bfloat16), transformers and peft are there where those are installed. Weights ar
 Where there is no network, carry the wheels, without TensorFlow, which KerasHub asks for and doesn't need here:
 
     pip wheel --no-deps -w wheels . keras keras-hub keras-nlp kagglehub kagglesdk gguf namex optree h5py absl-py \
-        ml-dtypes sentencepiece tokenizers safetensors platformdirs rich
+        ml-dtypes sentencepiece tokenizers safetensors platformdirs rich protobuf
     pip install --no-index --no-deps wheels/*.whl       # beside jax, torch, transformers and peft
 
 `--toy` takes a tiny shape, to see that all rows run; it measures nothing.

@@ -17,7 +17,7 @@ from kerasgen import limits
 from kerasgen.errors import CheckpointError
 from kerasgen.files import staging
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tuners import checkpoints, sharding
+from kerasgen.tuners import checkpoints, sharded_arrays, sharding
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.snapshot import Snapshot
@@ -70,7 +70,7 @@ def fingerprint_of(
         if not variable.path.endswith("seed_generator_state"):
             frozen.update(sharding.gathered(variable).tobytes())
     chosen = dataclasses.asdict(settings)
-    for name in ("checkpoint_every", "sample_every", "steps_per_execution"):
+    for name in ("checkpoint_every", "sample_every", "steps_per_execution", "sharded_checkpoints"):
         del chosen[name]  # they change no number
     return {
         "documents": train.digest(),
@@ -117,6 +117,9 @@ def restore(saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mappin
             f"The checkpoint in {directory} is of another run: {differences} differ. Ask for the same settings, data "
             "and backend, or start anew with resume=False."
         )
+    if isinstance(saved.tensors, sharded_arrays.Stored):
+        sharded_arrays.restore(saved.tensors, state_variables(trainer))
+        return
     assert not isinstance(saved.tensors, Snapshot)  # it was read
     assign(state_variables(trainer), saved.tensors, directory)
 
@@ -165,7 +168,10 @@ def write_report(directory: Path, report: TuneReport) -> None:
 
 def clear(directory: Path) -> None:
     """Make room for a new run: an earlier one's checkpoints must not be taken for its own."""
-    for old in sorted(directory.glob("step-*")):  # the newest last: a kill leaves a run that can go on, or none
+    for old in (
+        *sorted(directory.glob("step-*")),
+        *directory.glob("best-*"),
+    ):  # the newest last: a kill leaves a run that can go on, or none
         with suppress(OSError):
             staging.remove(old)
     for name in (BEST_FILE, REPORT_FILE):

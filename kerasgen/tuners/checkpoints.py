@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kerasgen import limits
 from kerasgen.errors import CheckpointError
 from kerasgen.files import atomic, staging
+from kerasgen.tuners import sharded_arrays
 from kerasgen.tuners.snapshot import Snapshot
 
 STATE_FILE = "state.json"
@@ -27,12 +28,13 @@ class Checkpoint:
 
     Args:
         step: optimizer steps finished; the position in the data follows from it.
-        tensors: weights, optimizer and random state by name; or all of them as they are written.
+        tensors: weights, optimizer and random state by name; or all of them as they are written; or where each process
+            reads its part of them.
         state: the rest, as JSON can hold it.
     """
 
     step: int
-    tensors: Mapping[str, NDArray[Any]] | Snapshot
+    tensors: Mapping[str, NDArray[Any]] | Snapshot | sharded_arrays.Stored
     state: Mapping[str, Any]
 
 
@@ -48,6 +50,7 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     Raises:
         CheckpointError: it can't be written (a full disk, no permission).
     """
+    assert not isinstance(checkpoint.tensors, sharded_arrays.Stored)
     final = folder(directory, checkpoint.step)
     tensors = _file_of(checkpoint.tensors)
     state = dict(checkpoint.state) | {"step": checkpoint.step}
@@ -65,10 +68,15 @@ def write(directory: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
             "untouched. Make room or give another directory.",
             step=checkpoint.step,
         ) from cause
+    remove_old(directory, keep=keep)
+    return final
+
+
+def remove_old(directory: Path, *, keep: int = 2) -> None:
+    """Remove all checkpoints but the newest `keep`."""
     for old in _folders(directory)[:-keep]:
         with suppress(OSError):
             staging.remove(old)
-    return final
 
 
 def folder(directory: Path, step: int) -> Path:
@@ -142,6 +150,10 @@ def _read(folder: Path) -> Checkpoint:
     from safetensors.numpy import load
 
     state = limits.read_json(folder / STATE_FILE)
+    if sharded_arrays.is_whole(folder):
+        return Checkpoint(
+            step=state["step"], tensors=sharded_arrays.Stored(folder / sharded_arrays.ARRAYS), state=state
+        )
     data = (folder / TENSORS_FILE).read_bytes()
     if not isinstance(state, dict):
         raise ValueError(f"{STATE_FILE} is not what was written")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,7 +18,8 @@ import keras
 import numpy as np
 
 from kerasgen.errors import CheckpointError
-from kerasgen.tuners import checkpoint_contents, checkpoints, sharding
+from kerasgen.files import staging
+from kerasgen.tuners import checkpoint_contents, checkpoints, sharded_arrays, sharding
 from kerasgen.tuners.background_writer import BackgroundWriter
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.callbacks import History
@@ -76,6 +77,7 @@ class Recorder:
         share: the share of this process in the run.
         fingerprint: what must be the same for a run to go on.
         saved: the checkpoint that the run goes on from, or None.
+        sharded: whether each process writes its own part of the state.
 
     Raises:
         CheckpointError: the checkpoint is of another run.
@@ -88,6 +90,8 @@ class Recorder:
         share: sharding.Share,
         fingerprint: Mapping[str, Any],
         saved: checkpoints.Checkpoint | None,
+        *,
+        sharded: bool = False,
     ) -> None:
         self.history = History()
         self._trainer = trainer
@@ -103,10 +107,11 @@ class Recorder:
         sharding.together(share, "the run begins")
         self._writer = BackgroundWriter()
         self._state, self._best = _Kept(self._variables), _Kept(self._trained())
+        self._sharded = sharded_arrays.ShardedArrays(share) if sharded else None
 
     def prepare(self) -> None:
         """Begin to get the memory for a copy of the state: as much as the state itself, until the run ends."""
-        if self._share.writes:
+        if self._share.writes and self._sharded is None:
             self._state.pending = self._writer.submit(self._state.snapshot.prepare)
 
     @contextmanager
@@ -120,13 +125,19 @@ class Recorder:
         try:
             yield
         except BaseException as error:
-            unsaid = self._writer.close()
+            unsaid = self._closed()
             if unsaid is not None:
                 error.add_note(str(unsaid))
             raise
-        unsaid = self._writer.close()
+        unsaid = self._closed()
         if unsaid is not None:
             raise unsaid
+
+    def _closed(self) -> BaseException | None:
+        unsaid = self._writer.close()
+        if self._sharded is not None:
+            self._sharded.close()
+        return unsaid
 
     def check(self) -> None:
         """Raise what writing the last checkpoint or the best weights ran into, if it has ended.
@@ -155,6 +166,12 @@ class Recorder:
         """
         step = len(self.history.losses)
         info = {"fingerprint": self._fingerprint, "history": self.history.to_dict()}
+        if self._sharded is not None:
+            if not sharded_arrays.is_finite(self._variables):
+                return None
+            folder = checkpoints.folder(self._directory, step)
+            self._begin_sharded(self._state, folder, info | {"step": step}, "step-*", keep=2)
+            return folder
         if not self._taken(self._state):
             return None
         if self._share.writes:
@@ -162,6 +179,23 @@ class Recorder:
             self._state.pending = self._writer.submit(partial(checkpoints.write, self._directory, checkpoint))
         sharding.together(self._share, f"the checkpoint of step {step}")
         return checkpoints.folder(self._directory, step)
+
+    def _begin_sharded(self, kept: _Kept, folder: Path, state: Mapping[str, Any], others: str, *, keep: int) -> None:
+        """Begin to write each process's part of the variables, once what was begun before is written."""
+        sharded = self._sharded
+        assert sharded is not None
+        self.wait()
+        sharded.begin(folder, kept.variables)
+
+        def finish() -> None:
+            sharded.finish(folder, state)
+            if self._share.writes:
+                whole = sorted(filter(sharded_arrays.is_whole, self._directory.glob(others)))
+                for old in whole[:-keep]:
+                    with suppress(OSError):
+                        staging.remove(old)
+
+        kept.pending = self._writer.submit(finish)
 
     def _taken(self, kept: _Kept) -> bool:
         """Copy the variables, once the copy before is written, and return whether all numbers are finite."""
@@ -176,6 +210,8 @@ class Recorder:
 
     def is_finite(self) -> bool:
         """Return whether every number of the run's state is finite."""
+        if self._sharded is not None:
+            return sharded_arrays.is_finite(self._variables)
         finite = [_is_finite(sharding.seen(variable)) for variable in self._variables.values()]
         return all(finite)
 
@@ -192,6 +228,10 @@ class Recorder:
         Raises:
             CheckpointError: the best ones before could not be written.
         """
+        if self._sharded is not None:
+            folder = self._directory / f"best-{len(self.history.losses):08d}"
+            self._begin_sharded(self._best, folder, {}, "best-*", keep=1)
+            return
         self._taken(self._best)
         if self._share.writes:
             path = self._directory / checkpoint_contents.BEST_FILE
@@ -202,6 +242,10 @@ class Recorder:
         """Give the model the best weights, as `keep_best` wrote them last."""
         self.wait()
         sharding.together(self._share, "the best weights are written")
+        stored = sorted(filter(sharded_arrays.is_whole, self._directory.glob("best-*")))
+        if stored:
+            sharded_arrays.restore(sharded_arrays.Stored(stored[-1] / sharded_arrays.ARRAYS), self._trained())
+            return
         best = checkpoints.read_tensors(self._directory / checkpoint_contents.BEST_FILE)
         checkpoint_contents.assign(self._trained(), best, self._directory)
 

@@ -63,6 +63,8 @@ class GradientTuner(FineTuner):
             for about a third more work.
         distribution: None for one device; on JAX `"data"` splits each batch over all devices, `"model"` splits the
             weights of a described model, and `"2x4"` does both, two ways the data and four ways the weights.
+        sharded_checkpoints: each process writes its own part of weights and optimizer, by orbax, for a state that one
+            host can't hold. It needs a `distribution` and the extra `scale`, and a directory that all hosts see.
         validate_every: optimizer steps between validations, or None for one at the end of each epoch.
         validation_tokens: held-out tokens of a validation at most, or None for all. Of more, each validation takes the
             same documents, drawn at random; `Pipeline.evaluate` scores all.
@@ -89,6 +91,7 @@ class GradientTuner(FineTuner):
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     remat: bool = False
     distribution: str | None = None
+    sharded_checkpoints: bool = False
     validate_every: int | None = None
     validation_tokens: int | None = 16_384
     patience: int | None = None
@@ -128,10 +131,16 @@ class GradientTuner(FineTuner):
         self._check_choice("schedule", ("linear", "cosine", "constant"))
         self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
         self._check_choice("remat", (True, False))
+        self._check_choice("sharded_checkpoints", (True, False))
         if self.distribution is not None and not re.fullmatch(r"data|model|[1-9]\d*x[1-9]\d*", str(self.distribution)):
             raise TuneArgumentError(
                 "distribution must be None, 'data', 'model', or ways of data and model such as '2x4'. "
                 f"Received: {self.distribution!r}."
+            )
+        if self.sharded_checkpoints and self.distribution is None:
+            raise TuneArgumentError(
+                "sharded_checkpoints=True is for a run over several devices. Name a `distribution`, such as 'model', "
+                "or leave it out. Received: distribution=None."
             )
 
     def adapt_vocabulary(

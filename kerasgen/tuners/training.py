@@ -20,7 +20,16 @@ from kerasgen.models.precision import resolve
 from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
-from kerasgen.tuners import batch_size, checkpoint_contents, held_out, sharding, throughput, user_callbacks, validation
+from kerasgen.tuners import (
+    batch_size,
+    checkpoint_contents,
+    held_out,
+    sharded_arrays,
+    sharding,
+    throughput,
+    user_callbacks,
+    validation,
+)
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import MOST_UNREAD, History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.checkpoints import Checkpoint
@@ -45,6 +54,8 @@ def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], f
         KerasgenError: as `FineTuner.tune` says.
     """
     fork_safety.check(fork_safety.KERAS)
+    if settings.sharded_checkpoints:
+        sharded_arrays.require()
     settings, reasons = _decided(job, settings)
     checked = user_callbacks.checked(job.callbacks, has_held_out=job.has_held_out)
     job = dataclasses.replace(job, callbacks=checked)
@@ -129,7 +140,8 @@ class _Run:
             trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row)
             checkpoint_contents.reseed(trainer, job.seed)
             fingerprint = checkpoint_contents.fingerprint_of(trainer, job.train, job.held_out, self.settings, job.seed)
-            recorder = Recorder(trainer, job.directory, self.share, fingerprint, saved)
+            sharded = self.settings.sharded_checkpoints
+            recorder = Recorder(trainer, job.directory, self.share, fingerprint, saved, sharded=sharded)
             with recorder.writing():
                 return self._train(trainer, schedule, recorder, saved, partial(outside, trainer, precision))
 

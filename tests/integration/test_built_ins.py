@@ -46,6 +46,7 @@ _ANY_TUNER = {
     "steps_per_execution": _COUNT,
     "remat": st.booleans(),
     "distribution": st.sampled_from([None, "data", "model", "2x4"]),
+    "sharded_checkpoints": st.just(False),  # True needs a distribution
     "precision": st.sampled_from(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
     "validate_every": _SOME,
     "validation_tokens": _SOME,

@@ -21,6 +21,8 @@ def main() -> None:
     parser.add_argument("distribution")
     parser.add_argument("--family", default="gpt2")
     parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--sharded", action="store_true")
+    parser.add_argument("--patience", type=int)
     parser.add_argument("--stop-at", type=int)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
@@ -54,6 +56,8 @@ def main() -> None:
         learning_rate=1e-2,
         checkpoint_every=2,
         precision="float32",
+        sharded_checkpoints=arguments.sharded,
+        patience=arguments.patience,
         distribution=None if arguments.distribution == "none" else arguments.distribution,
     )
     train, held_out = encode(model.tokenizer, texts(22)), encode(model.tokenizer, texts(5, seed=1))

@@ -20,7 +20,7 @@ from places import SUPPORT
 from toys import encode, smallest_gpt2, texts, tiny_gemma
 
 from kerasgen import backend
-from kerasgen.errors import TuneArgumentError
+from kerasgen.errors import MissingDependencyError, TuneArgumentError
 from kerasgen.tuners import sharding
 from kerasgen.tuners.full import FullTuner
 
@@ -112,6 +112,45 @@ def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
         assert one["resumed_from"] == 4
         same(one, alone)
     assert found[0]["losses"] == found[1]["losses"]
+
+
+@pytest.mark.slow
+def test_checkpoints_of_which_each_process_writes_a_part_go_on_when_one_is_killed(
+    alone: dict[str, Any], tmp_path: Path
+) -> None:
+    """Weights and optimizer are split over two processes, so that neither holds all of them when it saves."""
+    pytest.importorskip("orbax.checkpoint")
+    # A callback in each, as a run of several processes must have: what they see of split weights, all must ask for.
+    first, second = processes(tmp_path, "model", ["--sharded", "--stop-at", "99"], ["--sharded", "--stop-at", "5"])
+    assert second.wait(timeout=100) == 9
+    before = time.monotonic()
+    while not (tmp_path / "step-00000004" / "state.json").exists() and time.monotonic() < before + 20:
+        time.sleep(0.02)
+    first.kill()
+    for child in (first, second):
+        child.communicate()
+    (written,) = {path.parent.parent for path in tmp_path.glob("step-00000004/arrays/ocdbt.process_*")}
+    assert len(list(written.glob("arrays/ocdbt.process_*"))) == 2, "each process wrote a part"
+    assert not list(tmp_path.glob("*/*.safetensors"))
+    found = [
+        result(child) for child in processes(tmp_path, "model", ["--resume", "--sharded"], ["--resume", "--sharded"])
+    ]
+    for one in found:
+        assert one["resumed_from"] == 4
+        same(one, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_the_best_weights_are_kept_in_parts_too(tmp_path: Path) -> None:
+    if backend.use() != "jax":
+        pytest.skip("several devices are JAX's")
+    pytest.importorskip("orbax.checkpoint")
+    whole = run(tmp_path / "whole", "none", "--patience", "1")
+    found = run(tmp_path / "parts", "model", "--patience", "1", "--sharded")
+    same(found, whole)
+    assert len(list((tmp_path / "parts").glob("best-*/state.json"))) == 1
+    assert not (tmp_path / "parts" / "best.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -228,6 +267,19 @@ def test_what_does_not_fit_is_refused_before_the_work(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sharding, "_processes", lambda: 2)
     with pytest.raises(TuneArgumentError, match="2 processes need a `distribution`"):
         tune()
+
+
+def test_parts_are_for_several_devices_and_need_orbax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TuneArgumentError, match=r"sharded_checkpoints=True is for a run over several .*'model'"):
+        FullTuner(sharded_checkpoints=True)
+    model = smallest_gpt2()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'kerasgen\[scale\]'") as error:
+        FullTuner(sharded_checkpoints=True, distribution="model").tune(
+            model, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path / "run", verbose=0
+        )
+    assert error.value.extra == "scale"
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("distribution", ["", "both", "0x2", "2x", 2])
