@@ -54,6 +54,7 @@ def choices(
     *,
     logprobs: bool,
     speculation: Speculation | None = None,
+    in_pieces: bool = True,
 ) -> Iterator[loops.Chosen]:
     """Return the decoding loop of a sampler that chooses token by token, which yields each step's tokens.
 
@@ -63,7 +64,7 @@ def choices(
     if isinstance(spec, TokenSampler):
         if speculation is not None:
             return proposing.sample(engine, batch, spec, texts, states, speculation)
-        return loops.sample(engine, batch, spec, texts, states, logprobs=logprobs)
+        return loops.sample(engine, batch, spec, texts, states, logprobs=logprobs, in_pieces=in_pieces)
     if isinstance(spec, Contrastive):
         if states is not None:
             raise GenerateArgumentError("Contrastive search takes no constraint. Use a sampler, or beam search.")
@@ -120,7 +121,16 @@ def _collect(
     token_ids: list[list[int]] = [[] for _ in batch.places]
     own_logprobs: list[list[float]] = [[] for _ in batch.places]
     writers = [Writer(engine.tokenizer, stop) for _ in batch.places] if stop else []
-    steps = choices(engine, batch, request.sampler, texts, states, logprobs=logprobs, speculation=request.speculation)
+    steps = choices(
+        engine,
+        batch,
+        request.sampler,
+        texts,
+        states,
+        logprobs=logprobs,
+        speculation=request.speculation,
+        in_pieces=bool(stop),  # which may come soon
+    )
     for step in steps:
         for row, token_id, own in zip(step.rows.tolist(), step.token_ids.tolist(), step.logprobs.tolist(), strict=True):
             token_ids[row].append(token_id)

@@ -74,5 +74,9 @@ def write(
     tokenizer: Tokenizer, token_ids: Sequence[int], *, ended: bool, stop: Sequence[str] = (), begins: bool = False
 ) -> str:
     """Return the text of generated ids as `Writer` writes it."""
+    if not stop:
+        decoder = (tokenizer.decoder if begins else tokenizer.continuation_decoder)(skip_special_tokens=True)
+        text, rest = decoder.push_all(token_ids), decoder.finish()
+        return text + (rest if ended else rest.rstrip("\ufffd"))
     writer = Writer(tokenizer, stop, begins=begins)
     return "".join(map(writer.push, token_ids)) + writer.finish(ended=ended)

@@ -134,6 +134,8 @@ class BlockSession(Protocol):
         remaining: npt.NDArray[np.int64],
         allowed: npt.NDArray[np.bool_] | None = None,
         utf8: Utf8States | None = None,
+        *,
+        logprobs: bool = True,
     ) -> Block:
         """Take up to `steps` steps; each row's text then holds its new tokens, and a row that ended stands still.
 
@@ -146,6 +148,7 @@ class BlockSession(Protocol):
             allowed: bool `(rows, vocabulary_size)`, which tokens may be chosen, at least one in each row, or None for
                 all; with it, one step at a time.
             utf8: where each row stands in a character, or None where any token may follow.
+            logprobs: whether the log-probabilities are wanted; without, they may be NaN.
 
         Raises:
             GenerationError: the logits are not finite.

@@ -1,8 +1,8 @@
 """Decodes texts by JAX: reads prompts in chunks, and takes many steps a call with the sampler in the graph.
 
 What is compiled depends on rounded sizes alone (a chunk's columns and the cache's places; rows, the longest prompt, the
-generated length). Temperature, k, p,
-penalties, seeds and lengths are inputs. Compiled code is kept on disk too, for the next process. Imports JAX.
+generated length). Temperature, k, p, penalties, seeds and lengths are inputs; no penalty at all is another graph.
+Compiled code is kept on disk too, for the next process. Imports JAX.
 """
 
 from __future__ import annotations

@@ -162,6 +162,8 @@ class JaxSession:
         remaining: npt.NDArray[np.int64],
         allowed: npt.NDArray[np.bool_] | None = None,
         utf8: Utf8States | None = None,
+        *,
+        logprobs: bool = True,
     ) -> Block:
         """Take up to `steps` steps; see `BlockSession.run`."""
         masks: tuple[Any, ...] = ()
@@ -175,8 +177,7 @@ class JaxSession:
         elif utf8 is not None:
             states = self._placed(utf8.states.astype(np.int32))
             whole, kind = ((self._engine.utf8_steps(utf8.masks), states),), " of whole characters"
-        if self._seen is None:
-            self._seen = self._seen_tokens()
+        self._see(spec)
         shared, key_of = jax_steps.inputs_of(spec), self._placed(keys)
         drawn_at, room_at = self._placed(drawn), self._placed(remaining.astype(np.int32))
         first = self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32))
@@ -187,18 +188,19 @@ class JaxSession:
             if not np.array_equal(self._rows, self._slots):
                 logits = self._engine.call("rows", jax_steps.rows, logits, self._placed(self._rows.astype(np.int32)))
             uniforms = jax_steps.numbers_of(key_of, drawn_at)
-            name, function = jax_steps.choosing(spec, self._engine.tokenizer)
+            name, function = jax_steps.choosing(spec, self._engine.tokenizer, logprobs=logprobs)
             further = masks or ((None, *whole) if whole else ())
-            token, logprobs, good, self._seen, state = self._engine.call(
+            token, own, good, self._seen, state = self._engine.call(
                 f"{name}{kind}", function, logits, self._seen, uniforms[0], shared, *further
             )
             whole = ((whole[0][0], state),) if whole else ()
-            blocks.append((np.asarray(token)[None], np.asarray(logprobs)[None], np.asarray(good)[None]))
+            blocks.append((np.asarray(token)[None], np.asarray(own)[None], np.asarray(good)[None]))
             self._pending, self._logits, taken = token, None, 1
         while taken < steps and self._goes_on(blocks, room_at - taken):
             wanted = min(steps - taken, self.most_steps)
             self._grow(wanted)
-            name, function = jax_steps.stepping(spec, self._engine.decoder, self._engine.tokenizer)
+            tokenizer = self._engine.tokenizer
+            name, function = jax_steps.stepping(spec, self._engine.decoder, tokenizer, logprobs=logprobs)
             uniforms = jax_steps.numbers_of(key_of, drawn_at + taken, self.most_steps)
             numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
             *block, count, held, self._pending, state = self._engine.call(
@@ -218,13 +220,13 @@ class JaxSession:
             taken += count
             if count < wanted:
                 break
-        token_ids, logprobs, good = (np.concatenate(arrays)[:, self._slots] for arrays in zip(*blocks, strict=True))
+        token_ids, own, good = (np.concatenate(arrays)[:, self._slots] for arrays in zip(*blocks, strict=True))
         if not good.all():
             raise not_finite()
         for row, text in enumerate(self._texts):
             text.extend(token_ids[:, row].tolist())
         self._rows = self._slots
-        return Block(token_ids, logprobs, taken)
+        return Block(token_ids, own, taken)
 
     def remember(self) -> None:
         """Keep what was read of the first row's text, so that one which begins alike is not read again."""
@@ -306,13 +308,10 @@ class JaxSession:
         longer = rounded(needed, max(_SHORTEST_GENERATED, rounded(ahead)))
         if self._generated is None:
             heads, size = self._cache.keys[0].shape[1:3]
-            count = len(self._cache.keys)
-            key = np.zeros((self._prompts, heads, size, self._branches, longer), dtype=np.float32)
-            value = np.zeros((self._prompts, heads, self._branches, longer, size), dtype=np.float32)
-            # Each layer's own: they are written in place.
-            self._generated = Cache(
-                tuple(jnp.array(key) for _ in range(count)), tuple(jnp.array(value) for _ in range(count))
-            )
+            prompts, branches = self._prompts, self._branches
+            shapes = (prompts, heads, size, branches, longer), (prompts, heads, branches, longer, size)
+            begin = jax_steps.beginning(shapes, len(self._cache.keys))
+            self._generated = self._engine.call(f"begin {shapes}", begin)
             self._ancestors = np.zeros((self._prompts, self._branches, longer), dtype=np.int32)
             return
         self._generated = self._engine.call(f"grow {longer}", jax_steps.growing(longer), self._generated)
@@ -373,6 +372,13 @@ class JaxSession:
         length = self._ancestors.shape[2]
         self._prompts, self._branches, self._slots = size, 1, np.arange(len(taken))
         self._ancestors = np.zeros((size, 1, length), dtype=np.int32)
+
+    def _see(self, spec: TokenSampler) -> None:
+        """Hold which tokens each row's text has, if the sampler asks for it."""
+        if not jax_steps.penalizes(spec):
+            self._seen = None
+        elif self._seen is None:
+            self._seen = self._seen_tokens()
 
     def _seen_tokens(self) -> Any:
         """Return which tokens each row's text holds, bool `(slots, vocabulary_size)`; start and end tokens excluded."""

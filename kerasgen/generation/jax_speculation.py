@@ -17,11 +17,9 @@ import numpy.typing as npt
 from kerasgen.decoder.jax import Cache, JaxDecoder
 from kerasgen.generation import jax_steps
 from kerasgen.generation.engine import Block, not_finite
-from kerasgen.generation.jax_namespace import XP
 from kerasgen.generation.jax_session import JaxSession, rounded
 from kerasgen.generation.jax_steps import Fixed, Held
 from kerasgen.generation.utf8_states import Utf8States
-from kerasgen.samplers import arithmetic
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.tokens.base import Tokenizer
 
@@ -51,6 +49,9 @@ def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
         shared = fixed.shared
         following = jnp.concatenate([token_ids[1:], jnp.full((1,), -1, jnp.int32)])
 
+        def among_ids(whole: Any, ids: Any) -> Any:
+            return None if whole is None else whole[:, ids]
+
         def is_chosen_again(row: Any, token: Any, seen: Any, uniform: Any, allowed: Any) -> Any:
             margin = jnp.maximum(_MARGIN, _RELATIVE_MARGIN * jnp.max(jnp.abs(row)))
             rows = jnp.broadcast_to(row, (changes, row.shape[1]))
@@ -59,7 +60,8 @@ def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             # Shares differ by what logits do once these are divided by the temperature.
             draws = jnp.clip(uniform + margin / jnp.minimum(temperature, 1) * moved, 0.0, 1.0 - 2.0**-24)
             varied = shared | {"temperature": temperature * (1 + margin * warmed)}
-            return jnp.all(choose(rows, jnp.broadcast_to(seen, rows.shape), draws, varied, allowed)[0] == token)
+            held = None if seen is None else jnp.broadcast_to(seen, rows.shape)
+            return jnp.all(choose(rows, held, draws, varied, allowed)[0] == token)
 
         def is_sure(row: Any, token: Any, seen: Any, uniform: Any, within: Any) -> Any:
             allowed = None if utf8 is None else utf8[0][within] >= 0
@@ -69,14 +71,14 @@ def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
                 return is_chosen_again(*whole)
             # Several choices among the likeliest tokens cost less than one among all, and mostly they hold the
             # probability that matters.
-            masked = arithmetic.penalize(XP, row, seen, shared["penalty"]) / shared["temperature"]
+            masked = jax_steps.penalized(row, seen, shared) / shared["temperature"]
             masked = masked if allowed is None else jnp.where(allowed, masked, -jnp.inf)
             highest, ids = jax.lax.top_k(masked, _LIKELIEST)
             others = 1 - jnp.sum(jnp.exp(highest - jax.nn.logsumexp(masked)))
             ids = jnp.sort(ids[0])
             place = jnp.searchsorted(ids, token)
             among = ids[jnp.minimum(place, _LIKELIEST - 1)] == token
-            few = (row[:, ids], place, seen[:, ids], uniform, None if allowed is None else allowed[:, ids])
+            few = (row[:, ids], place, among_ids(seen, ids), uniform, among_ids(allowed, ids))
             is_enough = among[0] & (others < _MARGIN / 5)
             return jax.lax.cond(is_enough, lambda: is_chosen_again(*few), lambda: is_chosen_again(*whole))
 
@@ -95,7 +97,7 @@ def checking(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> t
             )
             agrees = sure & (count < proposed) & (token[0] == following[count])
             alive = agrees & ~jnp.isin(token[0], ends) & (count + 1 < remaining)
-            seen = jnp.where(sure, seen_then, seen)
+            seen = None if seen is None else jnp.where(sure, seen_then, seen)
             within = within if within is None else jnp.where(sure, within_then, within)
             return jnp.where(sure, count + 1, count), alive, sure, seen, block, within
 
@@ -225,8 +227,7 @@ class SpeculatingSession(JaxSession):
         engine, text = self._engine, self._texts[0]
         columns = rounded(len(proposal) + 1)
         self._grow(columns)
-        if self._seen is None:
-            self._seen = self._seen_tokens()
+        self._see(spec)
         token_ids = np.zeros(columns, dtype=np.int32)
         token_ids[: len(proposal) + 1] = [text[-1], *proposal]
         parts = range(0, columns, jax_steps.MOST_STEPS)

@@ -49,7 +49,7 @@ class Held(NamedTuple):
 
     Args:
         generated: the cache of generated tokens.
-        seen: bool `(slots, vocabulary_size)`, which tokens each text holds.
+        seen: bool `(slots, vocabulary_size)`, which tokens each text holds; None for a sampler without a penalty.
     """
 
     generated: Cache
@@ -88,12 +88,28 @@ def are_finite(logits: Any) -> Any:
     return jnp.max(logits, axis=-1) < jnp.inf
 
 
-def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
+def penalizes(spec: TokenSampler) -> bool:
+    """Return whether a sampler's choice depends on which tokens a text holds."""
+    return spec.repetition_penalty != 1
+
+
+def penalized(logits: Any, seen: Any, shared: dict[str, Any]) -> Any:
+    """Return logits after a sampler's penalty for what is `seen`; None changes nothing."""
+    return logits if seen is None else arithmetic.penalize(XP, logits, seen, shared["penalty"])
+
+
+def choosing(spec: TokenSampler, tokenizer: Tokenizer, *, logprobs: bool = True) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that chooses from logits.
 
-    It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds, a random number for each, the
-    inputs, and which tokens may be chosen if not all; or instead `Utf8Masks.steps` and each text's state, int32. It
-    returns tokens, log-probabilities, whether the logits were finite, which tokens are held then, and the states then.
+    It takes float32 logits `(slots, vocabulary_size)`, which tokens each text holds (None without a penalty), a random
+    number for each, the inputs, and which tokens may be chosen if not all; or instead `Utf8Masks.steps` and each text's
+    state, int32. It returns tokens, log-probabilities, whether the logits were finite, which tokens are held then, and
+    the states then.
+
+    Args:
+        spec: the sampler.
+        tokenizer: the tokenizer of the ids.
+        logprobs: whether log-probabilities are wanted, which take as long as a greedy choice; NaN if not.
     """
     kind = type(spec)
     frame_ids = [token for token in (tokenizer.start_token_id, *tokenizer.end_token_ids) if token is not None]
@@ -101,7 +117,9 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
     def choose(
         logits: Any, seen: Any, uniforms: Any, shared: dict[str, Any], allowed: Any = None, utf8: Any = None
     ) -> Any:
-        masked = arithmetic.penalize(XP, logits, seen, shared["penalty"]) / shared["temperature"]
+        masked = penalized(logits, seen, shared)
+        if inputs.has_temperature(kind):
+            masked = masked / shared["temperature"]
         if allowed is not None:
             masked = jnp.where(allowed, masked, -jnp.inf)
         if utf8 is not None:
@@ -109,23 +127,31 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer) -> tuple[str, Callable[..
             masked = jnp.where(after >= 0, masked, -jnp.inf)
         token = inputs.choose(kind, shared["own"], XP, masked, uniforms).astype(jnp.int32)
         row = jnp.arange(logits.shape[0])
+        if seen is not None:
+            is_frame = jnp.isin(token, jnp.asarray(frame_ids, jnp.int32))
+            seen = seen.at[row, token].set(seen[row, token] | ~is_frame)
+        state = None if utf8 is None else jnp.maximum(after[row, token].astype(jnp.int32), 0)
+        if not logprobs:
+            # A maximum may leave out NaN, and a count leaves nothing out.
+            good = XP.sum(jnp.where(logits < jnp.inf, 0, 1), axis=-1) == 0
+            return token, jnp.full(token.shape, jnp.nan, jnp.float32), good, seen, state
         # Of a row of -inf alone the maximum is no number to take from the others.
         highest = XP.max(logits, axis=-1)
         highest = jnp.where(highest == -jnp.inf, 0.0, highest)
         total = jnp.log(XP.sum(jnp.exp(logits - highest[:, None]), axis=-1)) + highest
-        is_frame = jnp.isin(token, jnp.asarray(frame_ids, jnp.int32))
-        seen = seen.at[row, token].set(seen[row, token] | ~is_frame)
-        state = None if utf8 is None else jnp.maximum(after[row, token].astype(jnp.int32), 0)
         # The sum tells NaN, which the maximum may leave out; +inf less itself is NaN too.
         good = total == total
         return token, logits[row, token] - total, good, seen, state
 
-    return f"choose {kind.__module__}.{kind.__qualname__}", choose
+    further = ("" if penalizes(spec) else " without penalty") + ("" if logprobs else " without logprobs")
+    return f"choose {kind.__module__}.{kind.__qualname__}{further}", choose
 
 
-def stepping(spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer) -> tuple[str, Callable[..., Any]]:
+def stepping(
+    spec: TokenSampler, decoder: JaxDecoder, tokenizer: Tokenizer, *, logprobs: bool = True
+) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that reads and chooses as often as it has random numbers, or until all ended."""
-    name, choose = choosing(spec, tokenizer)
+    name, choose = choosing(spec, tokenizer, logprobs=logprobs)
     ends = jnp.asarray(tokenizer.end_token_ids, jnp.int32)
 
     def steps(fixed: Fixed, held: Held, pending: Any, numbers: Any, utf8: Any = None) -> Any:
@@ -168,6 +194,16 @@ def rows(array: Any, taken: Any) -> Any:
 def take(state: Any, taken: Any) -> Any:
     """Return these rows of every array."""
     return jax.tree.map(lambda array: jnp.asarray(array)[taken], state)
+
+
+def beginning(shapes: tuple[tuple[int, ...], tuple[int, ...]], layers: int) -> Callable[[], Cache]:
+    """Return the function that makes an empty cache of these shapes of keys and of values, arrays of each layer."""
+
+    def begin() -> Cache:
+        keys, values = (tuple(jnp.zeros(shape, jnp.float32) for _ in range(layers)) for shape in shapes)
+        return Cache(keys, values)
+
+    return begin
 
 
 def growing(length: int) -> Callable[[Cache], Cache]:

@@ -128,6 +128,7 @@ def sample(
     session: Session | None = None,
     *,
     logprobs: bool = True,
+    in_pieces: bool = True,
 ) -> Iterator[Chosen]:
     """Yield each step's tokens, chosen from that step's logits, until every text is done.
 
@@ -139,11 +140,12 @@ def sample(
         states: the states of each row's form, or None.
         session: one that stands at the prompts' ends, or None to open one.
         logprobs: whether the log-probabilities are wanted; without them, fewer logits may be needed.
+        in_pieces: whether the first tokens are waited for; if not, an engine takes as many steps at once as it can.
     """
     session = session or engine.open(batch.prompts, batch.limits.tolist())
     if isinstance(session, BlockSession) and session.can_run(spec):
         if states is None:
-            yield from _sample_blocks(batch, spec, texts, session)
+            yield from _sample_blocks(batch, spec, texts, session, logprobs=logprobs, in_pieces=in_pieces)
         else:
             yield from _sample_formed(batch, spec, texts, states, session, engine.tokenizer)
         return
@@ -205,14 +207,19 @@ def _uniforms(batch: Batch, spec: TokenSampler, texts: Texts) -> npt.NDArray[np.
     return np.asarray(drawn, dtype=np.float64)
 
 
-def _sample_blocks(batch: Batch, spec: TokenSampler, texts: Texts, session: Any) -> Iterator[Chosen]:
+def _sample_blocks(
+    batch: Batch, spec: TokenSampler, texts: Texts, session: Any, *, logprobs: bool, in_pieces: bool
+) -> Iterator[Chosen]:
     """Sample several steps at a time inside the engine; drop tokens after a row's end."""
     turn = 0
     while len(texts.live):
-        steps = min(2**turn, getattr(session, "most_steps", BLOCKS[-1]), int(texts.remaining.max()))
+        most = getattr(session, "most_steps", BLOCKS[-1])
+        steps = min(2**turn if in_pieces else most, most, int(texts.remaining.max()))
         turn += 1
         rows = texts.live
-        block = session.run(steps, spec, batch.keys[rows], texts.drawn, texts.remaining, None, texts.utf8)
+        block = session.run(
+            steps, spec, batch.keys[rows], texts.drawn, texts.remaining, None, texts.utf8, logprobs=logprobs
+        )
         goes_on = np.ones(len(rows), dtype=np.bool_)
         for step in range(block.steps):
             places = np.flatnonzero(goes_on)

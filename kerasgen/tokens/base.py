@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from kerasgen.errors import TokenArgumentError
@@ -20,6 +20,10 @@ class IncrementalDecoder(ABC):
     @abstractmethod
     def push(self, token_id: int) -> str:
         """Return the characters that became certain with this id; often one, sometimes none."""
+
+    def push_all(self, token_ids: Iterable[int]) -> str:
+        """Return what `push` of each of these ids does, joined."""
+        return "".join(map(self.push, token_ids))
 
     @abstractmethod
     def finish(self) -> str:

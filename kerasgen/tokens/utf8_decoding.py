@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kerasgen.tokens.base import IncrementalDecoder
 
@@ -76,6 +76,10 @@ class ByteTokenDecoder(IncrementalDecoder):
     def push(self, token_id: int) -> str:
         """Return the characters that became certain with this id; often one, sometimes none."""
         return self._decoder.push(self._token_bytes(token_id))
+
+    def push_all(self, token_ids: Iterable[int]) -> str:
+        """Return what `push` of each of these ids does, joined."""
+        return self._decoder.push(b"".join(map(self._token_bytes, token_ids)))
 
     def finish(self) -> str:
         """Return what is left, with U+FFFD for bytes that never became a character, and start anew."""

@@ -60,10 +60,14 @@ def test_the_compiled_engine_writes_what_keras_writes(make) -> None:
 
 @pytest.mark.one_backend
 def test_numbers_and_lengths_within_a_bucket_compile_nothing(gpt2: LanguageModel) -> None:
-    """Ten prompt lengths, ten temperatures, seeds, penalties, stop strings: the first call's graph serves all."""
+    """Ten prompt lengths, ten temperatures, seeds, penalties, stop strings: the first call's graph serves all.
+
+    Without a penalty it is another graph.
+    """
     engine = engine_of(gpt2)
     for kind in (TopK, TopP):
-        generate(gpt2, ["t"], sampler=kind(), max_new_tokens=20)
+        for penalty in (1.0, 1.1):
+            generate(gpt2, ["t"], sampler=kind(repetition_penalty=penalty), max_new_tokens=20)
         before = engine.compilations
         for n in range(10):
             own = {"k": 2 + n} if kind is TopK else {"p": 0.5 + n / 25}
@@ -138,6 +142,20 @@ def test_log_probabilities_are_the_models_own() -> None:
     wanted = [logprobs(found.token_ids[:n])[token] for n, token in enumerate(found.token_ids)]
     np.testing.assert_allclose(found.logprobs, wanted, atol=1e-4)
     assert found.score == pytest.approx(sum(wanted), abs=1e-3)
+
+
+@pytest.mark.one_backend
+def test_many_texts_at_once_have_their_own_log_probabilities_and_the_same_ids_without_them() -> None:
+    model = shared_model()
+    prompts = [[n % 3, *[n % 2] * (n % 4)] for n in range(17)]
+    asked: dict[str, Any] = {"sampler": TopK(3), "max_new_tokens": 6, "seed": 2, "valid_utf8": False}
+    found = [text for (text,) in generate_ids(model, prompts, **asked)]
+    without = [text for (text,) in generate_ids(model, prompts, logprobs=False, **asked)]
+    assert [text.token_ids for text in without] == [text.token_ids for text in found]
+    for prompt, text in zip(prompts, found, strict=True):
+        logprobs = next_logprobs(model, [END, *prompt])
+        wanted = [logprobs(text.token_ids[:n])[token] for n, token in enumerate(text.token_ids)]
+        np.testing.assert_allclose(text.logprobs, wanted, atol=1e-4)
 
 
 @pytest.mark.one_backend
@@ -217,8 +235,8 @@ def test_a_closed_stream_does_no_more_work(gpt2: LanguageModel, monkeypatch: pyt
     steps: list[int] = []
     run = JaxSession.run
 
-    def counting(self: JaxSession, count: int, *rest: Any) -> Any:
-        block = run(self, count, *rest)
+    def counting(self: JaxSession, count: int, *rest: Any, **more: Any) -> Any:
+        block = run(self, count, *rest, **more)
         steps.append(block.steps)
         return block
 
@@ -241,7 +259,9 @@ def test_a_text_does_not_depend_on_how_many_steps_are_taken_at_once(
     settings: dict[str, Any] = {"sampler": TopP(0.9), "max_new_tokens": 20, "seed": 5, "stop": "e"}
     wanted = generate(gpt2, PROMPTS, **settings)
     run = JaxSession.run
-    monkeypatch.setattr(JaxSession, "run", lambda self, steps, *rest: run(self, min(steps, most), *rest))
+    monkeypatch.setattr(
+        JaxSession, "run", lambda self, steps, *rest, **more: run(self, min(steps, most), *rest, **more)
+    )
     assert generate(gpt2, PROMPTS, **settings) == wanted
 
 
