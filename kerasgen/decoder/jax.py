@@ -31,7 +31,8 @@ from kerasgen.decoder.config import (
 from kerasgen.decoder.weights import Weights
 
 NEVER = -1e30
-_BLOCKS = 4  # for each column of a tile, so many keys have their scores held at once
+# Keys whose scores are held at once, for a tile of up to 16 columns and of more (see the log).
+_BLOCKS = (64, 128)
 
 # So many rows have their logits computed row by row.
 _MANY_ROWS = 16
@@ -292,7 +293,7 @@ class _ReadHooks(_Hooks):
         self._tiles = chunk.bases.shape[0]
         self._tile = chunk.places.shape[0] // self._tiles
         self._room = cache.keys[0].shape[3]
-        self._block = min(_BLOCKS * self._tile, self._room)
+        self._block = min(_BLOCKS[self._tile > 16], self._room)
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
         query, key, value = (part[:, :, 0] for part in self._by_heads(index, layer, projected))  # (h, d, columns)

@@ -17,15 +17,16 @@ import numpy.typing as npt
 from kerasgen.decoder.jax import Chunk
 
 SHORTEST = 16
-# Columns of a chunk. On a processor a product of 256 columns is as fast as they get (see the log).
-SIZES = (256, 128, 64, 32, 16)
+# Columns of a chunk. On a processor a product of 32 to 256 columns is as fast as they get, and each chunk reads all
+# weights (see the log). Few sizes are few graphs.
+SIZES = (256, 64, 32, 16)
 SIZES_OF_ACCELERATORS = (1024, 256, 64, 16)
-TILES = (16, 64)
+TILES = (16, 128)
 # By how much attention lengthens a column's work for each token of its prompt, in tiles of so many columns or fewer:
 # small ones make small products.
-_ATTENTION = {16: 9e-4, 64: 3.5e-4}
+_ATTENTION = {16: 8e-4, 128: 2.5e-4}
 # A chunk reads all weights, which takes as long as so many columns take to compute, and then some for the call.
-_LEAST, _OF_A_CALL = 32, 8
+_LEAST, _OF_A_CALL = 32, 16
 # Tokens of all prompts together for which it pays to read shared beginnings first, in chunks of their own.
 _WORTH_IT = 64
 
@@ -172,7 +173,7 @@ def _up(length: int, tile: int) -> int:
 
 def _work(lengths: Sequence[int], starts: Sequence[int], tile: int) -> float:
     keys = sum(start + length for start, length in zip(starts, lengths, strict=True)) / len(lengths)
-    return sum(_up(length, tile) for length in lengths) * (1 + _ATTENTION[16 if tile <= 16 else 64] * keys)
+    return sum(_up(length, tile) for length in lengths) * (1 + _ATTENTION[16 if tile <= 16 else 128] * keys)
 
 
 def cover(columns: int, sizes: tuple[int, ...]) -> list[int]:

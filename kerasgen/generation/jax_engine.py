@@ -34,15 +34,18 @@ FEW_TEXTS, MANY_TEXTS = 32, 256
 
 
 @lru_cache
-def compiler_options() -> dict[str, Any]:
+def compiler_options(*, products: bool = True) -> dict[str, Any]:
     """Return XLA's compiler options for every graph of this package.
 
     On a CPU, sums are not handed to YNNPACK: the attention of one text, 48 small sums a step of GPT-2 base, took 0.5 ms
     each in it and 0.05 without it (see the log).
+
+    Args:
+        products: whether products are. Those of many columns are faster without it.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    options = {"xla_cpu_experimental_ynn_fusion_type": f"LIBRARY_FUSION_TYPE_{'DOT' if products else 'INVALID'}"}
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(np.float32(0)).compile()
     except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
@@ -211,7 +214,14 @@ class JaxEngine:
         kernel = output_kernel(self.decoder.config, self.weights)
         return sum(int(array.size) for array in jax.tree.leaves(self.weights["layers"])) + int(kernel.size)
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
+    def call(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *arguments: Any,
+        donate: tuple[int, ...] = (),
+        options: dict[str, Any] | None = None,
+    ) -> Any:
         """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""
         call = self._compiled.get(name)
         if call is None:
@@ -222,7 +232,7 @@ class JaxEngine:
 
             # If two threads arrive at once, the first one's function is kept, so that a graph is compiled once.
             call = self._compiled.setdefault(
-                name, jax.jit(traced, donate_argnums=donate, compiler_options=compiler_options())
+                name, jax.jit(traced, donate_argnums=donate, compiler_options=options or compiler_options())
             )
         if jax.config.jax_enable_x64:
             # For the whole process Python's numbers became int64 and float64; what is computed here is in 32 bits, and
@@ -239,7 +249,8 @@ class JaxEngine:
 
     def read(self, chunk: Chunk, cache: Cache) -> tuple[Any, Cache]:
         """Read a chunk of prompts; see `JaxDecoder.read`. The cache is given away."""
-        hidden, cache = self.call("read", self.decoder.read, self.weights, chunk, cache, donate=(2,))
+        options = compiler_options(products=False)
+        hidden, cache = self.call("read", self.decoder.read, self.weights, chunk, cache, donate=(2,), options=options)
         return hidden, cache
 
     def nothing(self, places: int) -> Cache:
