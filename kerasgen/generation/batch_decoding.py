@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kerasgen.constraints.base import ConstraintState
@@ -10,7 +11,7 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import beam_loop, engine_registry, loops, proposing
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.detokenize import Writer
-from kerasgen.generation.engine import Engine, SizingEngine
+from kerasgen.generation.engine import Engine, SharingEngine, SizingEngine
 from kerasgen.generation.engine_registry import EngineSource
 from kerasgen.generation.proposing import Speculation
 from kerasgen.generation.request import USUAL_BATCH_SIZE, Request
@@ -100,13 +101,22 @@ def _decode_batches(
         return
     decoder = engine_registry.resolve(model, engine, longest=max(request.limits, default=0))
     usual = decoder.texts_at_once(max(request.limits, default=1)) if isinstance(decoder, SizingEngine) else None
-    for batch in request.batches(usual or USUAL_BATCH_SIZE):
-        states = None if request.states is None else [request.states[place] for place in batch.places]
-        if isinstance(spec, Beam):
-            searched = beam_loop.search_beams(decoder, batch, spec, states, utf8=request.utf8)
-            yield batch, [[_cut_at_stop(decoder, text, request.stop) for text in beams] for beams in searched]
-        else:
-            yield batch, [[text] for text in _collect(decoder, batch, request, states)]
+    batches = list(request.batches(usual or USUAL_BATCH_SIZE))
+    with _sharing(decoder, batches):
+        for batch in batches:
+            states = None if request.states is None else [request.states[place] for place in batch.places]
+            if isinstance(spec, Beam):
+                searched = beam_loop.search_beams(decoder, batch, spec, states, utf8=request.utf8)
+                yield batch, [[_cut_at_stop(decoder, text, request.stop) for text in beams] for beams in searched]
+            else:
+                yield batch, [[text] for text in _collect(decoder, batch, request, states)]
+
+
+def _sharing(engine: Engine, batches: list[Batch]) -> AbstractContextManager[None]:
+    """Return a context in which what prompts of several batches begin with is read once; a session sees to its own."""
+    if len(batches) < 2 or not isinstance(engine, SharingEngine):
+        return nullcontext()
+    return engine.sharing([prompt for batch in batches for prompt in batch.prompts])
 
 
 def _collect(

@@ -7,6 +7,7 @@ artefact are decoded by the same lines. Imports the standard library and NumPy o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -220,6 +221,14 @@ class SizingEngine(Engine, Protocol):
 
     def texts_at_once(self, limit: int) -> int:
         """Return how many texts of at most `limit` tokens a batch has where a call says nothing."""
+
+
+@runtime_checkable
+class SharingEngine(Engine, Protocol):
+    """An engine that reads once what many prompts begin with, whatever their batches."""
+
+    def sharing(self, prompts: Sequence[Sequence[int]]) -> AbstractContextManager[None]:
+        """Return a context in which beginnings that several of these prompts share are not read again."""
 
 
 def highest_of(

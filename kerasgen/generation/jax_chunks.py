@@ -100,6 +100,33 @@ def beginnings(prompts: Sequence[Ids], known: Sequence[int], *, shared: bool = T
     return found if saved >= _WORTH_IT else [Beginning(count) for count in known]
 
 
+def shared(prompts: Sequence[Ids], *, least: int = 32, most: int = 8) -> list[Ids]:
+    """Return beginnings that several prompts share, those first by which most tokens needn't be read.
+
+    Args:
+        prompts: of a whole call; the same one may come several times.
+        least: tokens that a beginning has, or has more than a shorter one that is returned too.
+        most: how many beginnings.
+    """
+    order = sorted({tuple(prompt) for prompt in prompts})
+    # At least one token of each prompt is left to read.
+    beside = np.array([min(common(a, b), len(a) - 1) for a, b in pairwise(order)], dtype=np.int64)
+    found: list[tuple[int, Ids]] = []
+    ranges = [(0, len(order), 0)]
+    while ranges:
+        first, end, above = ranges.pop()
+        if end - first < 2:
+            continue
+        lengths = beside[first : end - 1]
+        length = int(lengths.min())
+        if length - above >= least:
+            found.append(((end - first - 1) * (length - above), order[first][:length]))
+            above = length
+        edges = [first, *(first + 1 + np.flatnonzero(lengths == length)).tolist(), end]
+        ranges += [(start, stop, above) for start, stop in pairwise(edges)]
+    return [beginning for _, beginning in sorted(found, reverse=True)[:most]]
+
+
 def waves(found: Sequence[Beginning]) -> list[list[int]]:
     """Return the prompts by when they can be read: those of a wave begin with what the waves before it read."""
     depths: dict[int, int] = {}

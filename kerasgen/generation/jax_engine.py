@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import jax_chunks
-from kerasgen.generation.jax_prompts import Prompts
+from kerasgen.generation.jax_prompts import Prompts, Remembered
 from kerasgen.generation.jax_speculation import SpeculatingSession
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.end_token import EndingTokenizer
@@ -196,6 +197,14 @@ class JaxEngine:
         of_token = 8 * config.num_layers * config.attention.key_value_dim  # keys and values, float32
         fitting = (stats["bytes_limit"] - stats["bytes_in_use"]) // (4 * of_token * max(limit, 1))
         return max(FEW_TEXTS, 1 << (max(1, min(MANY_TEXTS, int(fitting))).bit_length() - 1))
+
+    def sharing(self, prompts: Sequence[Sequence[int]]) -> AbstractContextManager[None]:
+        """Return a context in which beginnings that several of these prompts share are not read again."""
+        texts: list[Remembered] = []
+        for text in sorted(jax_chunks.shared(prompts), key=len) if self.shares_beginnings else ():
+            with self.prompts.beside(texts):  # a longer one may begin with a shorter one
+                texts.append(self.open([text], [len(text) + 1]).remembered())
+        return self.prompts.beside(texts)
 
     def draft_limit(self, prompt: Sequence[int], limit: int) -> int:
         """Return up to how many tokens a session can follow a text; see `DraftingEngine`."""

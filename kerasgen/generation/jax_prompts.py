@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -43,6 +44,7 @@ class Prompts:
     def __init__(self, most: int = 8) -> None:
         self._most = most
         self._kept: list[Remembered] = []  # replaced as a whole, so that who reads it has one list
+        self._lent: list[Remembered] = []  # likewise
         self._lock = threading.Lock()
 
     def keep(self, text: Remembered) -> None:
@@ -51,9 +53,21 @@ class Prompts:
             others = [other for other in self._kept if text.token_ids[: len(other.token_ids)] != other.token_ids]
             self._kept = [*others, text][-self._most :] if self._most else []
 
+    @contextmanager
+    def beside(self, texts: Sequence[Remembered]) -> Iterator[None]:
+        """Remember these too for as long as the context lasts."""
+        with self._lock:
+            self._lent = [*self._lent, *texts]
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent = [text for text in self._lent if all(text is not one for one in texts)]
+
     def clear(self) -> None:
         """Forget all."""
         self._kept = []
+        self._lent = []
 
     def holds(self, token_ids: Sequence[int]) -> bool:
         """Return whether a text is remembered that begins with all of these tokens."""
@@ -61,6 +75,6 @@ class Prompts:
 
     def find(self, prompts: Sequence[Sequence[int]]) -> tuple[Remembered, int] | None:
         """Return the text with which all these prompts have most in common and how many tokens, or None."""
-        texts = self._kept
+        texts = [*self._kept, *self._lent]
         best: Any = max(((text.common(prompts), n) for n, text in enumerate(texts)), default=(0, 0))
         return (texts[best[1]], int(best[0])) if best[0] >= _WORTH_IT else None

@@ -230,6 +230,10 @@ class JaxSession:
 
     def remember(self) -> None:
         """Keep what was read of the first row's text, so that one which begins alike is not read again."""
+        self._engine.prompts.keep(self.remembered())
+
+    def remembered(self) -> Remembered:
+        """Return what was read of the first row's text."""
         if self._branches > 1:
             self._merge(self._slots)
         slot = int(self._slots[0])
@@ -249,7 +253,7 @@ class JaxSession:
         keys = zip(cache.keys, none if new is None else new.keys, strict=True)
         values = zip(cache.values, none if new is None else new.values, strict=True)
         whole = Cache(tuple(kept(*pair, 2) for pair in keys), tuple(kept(*pair, 1) for pair in values))
-        self._engine.prompts.keep(Remembered(tuple(self._texts[0][: begun + self._written]), whole))
+        return Remembered(tuple(self._texts[0][: begun + self._written]), whole)
 
     def _current(self) -> Any:
         """Return the logits of the next tokens; a pending token is read first."""

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from described import CONFIGS, SIZES, drawn
 
+from kerasgen import Greedy
 from kerasgen.decoder.jax_layout import prepare
 from kerasgen.decoder.numpy import NumpyDecoder
-from kerasgen.generation import jax_chunks
+from kerasgen.generation import generate_ids, jax_chunks
 from kerasgen.generation.jax_chunks import SIZES as CHUNKS
 from kerasgen.generation.jax_chunks import Beginning
 from kerasgen.generation.jax_engine import JaxEngine
@@ -97,6 +98,29 @@ def test_what_is_remembered_is_not_read_again(engine: Counting, weights: Any) ->
     # Of a prompt that was read before, the last token is.
     assert read_by(engine, weights, [system, text(70, after=system)]) == 1 + 70
     engine.prompts.clear()
+
+
+def test_prompts_of_several_batches_share_what_they_begin_with(weights: Any) -> None:
+    """In a call of more batches each prompt's own tokens are read, and once those that all or some begin with."""
+    engine = Counting(cast(Any, Numbers()), CONFIG, prepare(weights))
+    system = text(40)
+    shots = text(35, after=system)
+    prompts = [text(9, after=shots if n < 3 else system) for n in range(6)]
+    settings: dict[str, Any] = {"sampler": Greedy(), "max_new_tokens": 1, "batch_size": 2, "valid_utf8": False}
+    found = generate_ids(engine, prompts, **settings)
+    assert engine.tokens == 40 + 35 + 6 * 9
+    alone = [generate_ids(engine, [prompt], **settings)[0] for prompt in prompts]
+    assert engine.tokens == 40 + 35 + 6 * 9 + sum(map(len, prompts))  # a call forgets what was not asked for
+    assert [one.token_ids for (one,) in found] == [one.token_ids for (one,) in alone]
+
+
+def test_beginnings_of_a_call_are_those_that_save_most() -> None:
+    system, other = text(50), text(33)
+    prompts = [text(5, after=text(40, after=system)) for _ in range(3)] + [text(5, after=other) for _ in range(9)]
+    assert jax_chunks.shared([*prompts, prompts[0]]) == [other, system]
+    assert jax_chunks.shared(prompts, most=1) == [other]
+    assert jax_chunks.shared([system, system]) == jax_chunks.shared([]) == jax_chunks.shared([text(31), (1, 2)]) == []
+    assert jax_chunks.shared([system, (*system, 4)]) == [system[:-1]]
 
 
 def test_prompts_of_all_lengths_are_read_by_few_graphs(weights: Any) -> None:
