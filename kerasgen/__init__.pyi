@@ -18,6 +18,7 @@ from kerasgen.corpora.base import (
     CorpusSource as CorpusSource,
     CorpusTally as CorpusTally,
     Document as Document,
+    Part as Part,
 )
 from kerasgen.corpora.chinese_poetry import ChinesePoetry as ChinesePoetry
 from kerasgen.corpora.files import (

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kerasgen.errors import CorpusArgumentError
 from kerasgen.keywords import Checked
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a document's text that is learned as a whole, or only read.
+
+    Args:
+        text: the stretch; it may be empty.
+        weight: how much each of its tokens counts in the loss; 0 for a part that is only read.
+        role: who speaks in a conversation: `"system"`, `"user"`, `"assistant"`, `"tool"` or another name of a template;
+            None where it is none. Where a document is longer than a row, it is cut before a part of `"user"`, and its
+            first parts of `"system"` stay.
+
+    Raises:
+        CorpusArgumentError: a value is of another type, or `weight` is negative, NaN or infinite.
+    """
+
+    text: str
+    weight: float = 1.0
+    role: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("text", (str,)), ("role", (str, type(None)))):
+            if not isinstance(getattr(self, name), kinds):
+                raise CorpusArgumentError(f"A part's `{name}` must be text. Received: {getattr(self, name)!r:.80}.")
+        weight = self.weight
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            raise CorpusArgumentError(
+                f"A part's `weight` must be a number from 0, which is only read. Received: {weight!r:.80}."
+            )
 
 
 @dataclass(frozen=True)
@@ -20,11 +51,36 @@ class Document:
         text: the text itself; not empty.
         id: names the document within its corpus, the same each time.
         metadata: whatever else the source knows (title, author, …), as JSON could hold it.
+        parts: the stretches of the text, in order, where not all of it is learned; empty where all of it is. A token on
+            an edge belongs to the part in which it ends, and the end token to the last one.
+
+    Raises:
+        CorpusArgumentError: the parts are not the text.
     """
 
     text: str
     id: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.parts and "".join(part.text for part in self.parts) != self.text:
+            raise CorpusArgumentError(
+                f"The parts of the document {self.id!r} are not its text when they are joined. Write "
+                "Document.of(parts, id)."
+            )
+
+    @classmethod
+    def of(cls, parts: Iterable[Part], id: str, metadata: Mapping[str, Any] | None = None) -> Document:  # noqa: A002
+        """Return the document of parts, whose text they are together.
+
+        Args:
+            parts: in order.
+            id: as in the class, as is the next.
+            metadata: the other knowledge; none by default.
+        """
+        parts = tuple(parts)
+        return cls("".join(part.text for part in parts), id, metadata or {}, parts)
 
 
 @dataclass

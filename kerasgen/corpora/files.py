@@ -9,12 +9,12 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen import keywords, limits
-from kerasgen.corpora import csv_rows
+from kerasgen.corpora import csv_rows, prompted
 from kerasgen.corpora.base import Document
 from kerasgen.corpora.file_corpus import Dropped, FileCorpus
 from kerasgen.corpora.file_kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
@@ -148,7 +148,7 @@ class Text(FileCorpus):
 
 @dataclass(frozen=True)
 class Jsonl(FileCorpus):
-    """JSON: each line is an object, or each item of an array is, and one of its fields is the text.
+    r"""JSON: each line is an object, or each item of an array is, and one of its fields is the text.
 
     The object's other fields become the document's metadata. A blank line or text is dropped and counted as "empty".
     An array may also hold the texts themselves, and stand as the one list in an object. An array is read item by item.
@@ -160,6 +160,10 @@ class Jsonl(FileCorpus):
         id_field: the name of the field that holds the document's id, text or a whole number; without it the id is
             the file's name and the line.
         on_error: "raise" an error at what can't be read, or "skip" and count it.
+        prompt: the name of the field that holds a prompt, which is read and not learned. It needs `response`; the
+            document is the prompt, the separator and the response.
+        response: the name of the field that holds what is learned after the prompt.
+        separator: what stands between both; "\\n" by default, so that a model is prompted with a prompt and a line end.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -169,13 +173,23 @@ class Jsonl(FileCorpus):
     field: str = "text"
     id_field: str | None = None
     on_error: OnError = "raise"
+    prompt: str | None = None
+    response: str | None = None
+    separator: str = "\n"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
         check_name(self.field, "field")
+        self._prompted  # noqa: B018  (what is wrong is told now)
         if self.id_field is not None:
             check_name(self.id_field, "id_field")
         check_on_error(self.on_error)
+
+    @cached_property
+    def _prompted(self) -> prompted.Fields | None:
+        return prompted.fields(
+            prompt=self.prompt, response=self.response, separator=self.separator, field=self.field, default="text"
+        )
 
     def _files(self) -> list[File]:
         path = os.fspath(self.path)
@@ -192,7 +206,7 @@ class Jsonl(FileCorpus):
         if wrong is not None:
             yield _another_kind(file, "JSON", wrong)
             return
-        for record in read_records(file, self.field):
+        for record in read_records(file, self.field if self._prompted is None else self._prompted.response):
             yield Dropped("empty") if record.value is None else self._document(record, file)
 
     def _document(self, entry: Record, file: File) -> Document | Dropped:
@@ -202,10 +216,12 @@ class Jsonl(FileCorpus):
                 return Dropped(record.reason, record.cause)
             return _fault(record.reason, file, line, record.what, record.cause)
         value: Any = record
-        if isinstance(record, str) and entry.name.startswith("#"):  # an array of texts
+        if isinstance(record, str) and self._prompted is None and entry.name.startswith("#"):  # an array of texts
             record = {}
         elif not isinstance(record, dict):
             return _fault("not a JSON object", file, line, f" is no JSON object but {_kind(record)}")
+        elif self._prompted is not None:
+            return self._of_prompt(entry, record, self._prompted, file)
         elif self.field not in record:
             return _no_field(self.field, "field", file, line, list(record))
         else:
@@ -219,25 +235,49 @@ class Jsonl(FileCorpus):
                 line,
                 f": the field {self.field!r} is {_kind(value)} where text or a list of texts is needed",
             )
+        name = self._id(entry, record, file, [self.field])
+        if isinstance(name, Dropped):
+            return name
+        return Document(text=value, id=name, metadata=record) if value.strip() else Dropped("empty")
+
+    def _of_prompt(
+        self, entry: Record, record: dict[str, Any], fields: prompted.Fields, file: File
+    ) -> Document | Dropped:
+        for field in (fields.prompt, fields.response):
+            if field not in record:
+                return _no_field(field, "field", file, entry.line, list(record))
+            if not isinstance(record[field], str):
+                kind = _kind(record[field])
+                what = f": the field {field!r} is {kind} where text is needed"
+                return _fault(f"field {field!r} not text", file, entry.line, what)
+        name = self._id(entry, record, file, [])
+        if isinstance(name, Dropped):
+            return name
+        if not record[fields.response].strip():
+            return Dropped("empty response")
+        return fields.document(record, id=name)
+
+    def _id(self, entry: Record, record: dict[str, Any], file: File, taken: list[str]) -> str | Dropped:
+        """Return the document's id, which is taken out of the record, or why it has none."""
         if self.id_field is None:
             name: Any = f"{file.name}{'' if entry.name.startswith('#') else ':'}{entry.name}"
         elif self.id_field not in record:
-            return _no_field(self.id_field, "field", file, line, [self.field, *record])
+            return _no_field(self.id_field, "field", file, entry.line, [*taken, *record])
         else:
             name = record.pop(self.id_field)
         if isinstance(name, bool) or not isinstance(name, (str, int)):
             return _fault(
                 f"field {self.id_field!r} not an id",
                 file,
-                line,
+                entry.line,
                 f": the field {self.id_field!r} is {_kind(name)} where text or a whole number is needed",
             )
-        return Document(text=value, id=str(name), metadata=record) if value.strip() else Dropped("empty")
+        return str(name)
 
 
 @dataclass(frozen=True)
 class Csv(FileCorpus):
-    """Comma-separated values with a header: each row is a document, and one of its columns is the text.
+    r"""Comma-separated values with a header: each row is a document, and one of its columns is the text.
 
     The row's other columns become the document's metadata. A blank row or text is dropped and counted as "empty".
     A text may hold line ends if it is quoted, and be of any length.
@@ -248,6 +288,10 @@ class Csv(FileCorpus):
         field: the name of the column that holds the text.
         delimiter: one character between the columns; "tab" is the tab character.
         on_error: "raise" an error at what can't be read, or "skip" and count it.
+        prompt: the name of the column that holds a prompt, which is read and not learned. It needs `response`; the
+            document is the prompt, the separator and the response.
+        response: the name of the column that holds what is learned after the prompt.
+        separator: what stands between both; "\\n" by default, so that a model is prompted with a prompt and a line end.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -257,10 +301,14 @@ class Csv(FileCorpus):
     field: str = "text"
     delimiter: str = ","
     on_error: OnError = "raise"
+    prompt: str | None = None
+    response: str | None = None
+    separator: str = "\n"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
         check_name(self.field, "field")
+        self._prompted  # noqa: B018  (what is wrong is told now)
         if self.delimiter == "tab":  # a spec string can't hold the character itself: its ends are stripped
             object.__setattr__(self, "delimiter", "\t")
         if not isinstance(self.delimiter, str) or len(self.delimiter) != 1 or self.delimiter in '\r\n"\0':
@@ -268,6 +316,12 @@ class Csv(FileCorpus):
                 f"delimiter must be one character, not a quote or line end, or 'tab'. Received: {self.delimiter!r}."
             )
         check_on_error(self.on_error)
+
+    @cached_property
+    def _prompted(self) -> prompted.Fields | None:
+        return prompted.fields(
+            prompt=self.prompt, response=self.response, separator=self.separator, field=self.field, default="text"
+        )
 
     def _files(self) -> list[File]:
         return find_files(os.fspath(self.path), (".csv", ".tsv") if self.delimiter == "\t" else (".csv",))
@@ -295,10 +349,12 @@ class Csv(FileCorpus):
             yield _fault("no header", file, 1, " is where a header was expected: the first row names the columns")
 
     def _document(self, row: list[str], header: list[str], file: File, number: int) -> Document | Dropped:
-        if header.count(self.field) != 1:
-            if self.field not in header:
-                return _no_field(self.field, "column", file, 1, header)
-            return _fault(f"two columns {self.field!r}", file, 1, f": two columns are called {self.field!r}")
+        fields = self._prompted
+        for column in (self.field,) if fields is None else (fields.prompt, fields.response):
+            if column not in header:
+                return _no_field(column, "column", file, 1, header)
+            if header.count(column) > 1:
+                return _fault(f"two columns {column!r}", file, 1, f": two columns are called {column!r}")
         if len(row) != len(header):
             return _fault(
                 "wrong number of columns",
@@ -307,6 +363,10 @@ class Csv(FileCorpus):
                 f" has {len(row)} columns where the header has {len(header)}; is a delimiter or quote not quoted?",
             )
         metadata = dict(zip(header, row, strict=True))
+        if fields is not None:
+            if not metadata[fields.response].strip():
+                return Dropped("empty response")
+            return fields.document(metadata, id=f"{file.name}:{number}")
         text = metadata.pop(self.field)
         return Document(text=text, id=f"{file.name}:{number}", metadata=metadata) if text.strip() else Dropped("empty")
 

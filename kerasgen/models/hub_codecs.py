@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.tokens.added_tokens import AddedToken
+from kerasgen.tokens.base import Span
 from kerasgen.tokens.bpe_encoder import encode_surrogates
 from kerasgen.tokens.bpe_files import Contents
 from kerasgen.tokens.pretokenization import (
@@ -109,10 +110,10 @@ class BytePairs:
             return [self._encode(text) for text in texts]
         return [list(e.ids) for e in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a text, and for each the place of the character in which it begins."""
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         encoding = self._rust.encode(SURROGATE.sub(STAND_IN, text), add_special_tokens=False)
-        return list(encoding.ids), [start for start, _ in encoding.offsets]
+        return list(encoding.ids), [Span(*offset) for offset in encoding.offsets]
 
     def content(self) -> bytes:
         """Return all that could change an id."""

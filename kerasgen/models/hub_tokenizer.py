@@ -18,7 +18,7 @@ from kerasgen.files.path_arguments import path_argument
 from kerasgen.models.hub_codecs import BytePairs
 from kerasgen.tokens import text_decoding
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
+from kerasgen.tokens.base import IncrementalDecoder, Span, Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.bpe_files import parse_json, read_text
 from kerasgen.tokens.json_codec import JsonCodec
@@ -246,9 +246,9 @@ class KerasHubTokenizer(Tokenizer):
             return self._codec.encode_batch([_checked(text)], allowed)[0]
         return super().encode_with_special(_checked(text), allowed)
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of `text`, and for each the place of the character in which it begins."""
-        return self._codec.encode_with_starts(_checked(text))
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of `text`, and for each the characters that it writes or writes a part of."""
+        return self._codec.encode_with_spans(_checked(text))
 
     def shown_bytes(self, token_id: int) -> bytes:
         """Return the bytes that this id adds to a text that has begun: none for a special token."""

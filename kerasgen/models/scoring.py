@@ -14,7 +14,7 @@ from kerasgen.errors import ModelArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import TokenLosses
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tokens.packing import TokenBlock, block, pack
+from kerasgen.tokens.packing import Packing, TokenBlock, block, pack
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,9 @@ class Scores:
 
     Args:
         nll: float64 `(documents,)`; the sum of -log p over the document's targets.
-        tokens: int64 `(documents,)`; how many targets it has: its text's tokens and its end token.
-        characters: int64 `(documents,)`; Unicode code points of its text.
+        tokens: int64 `(documents,)`; how many targets it has: its text's tokens and its end token, less those that are
+            only read.
+        characters: int64 `(documents,)`; Unicode code points of its text that are learned.
     """
 
     nll: NDArray[np.float64]
@@ -69,9 +70,9 @@ def score(
     fork_safety.check(fork_safety.KERAS)
     nll = np.zeros(len(encoded), np.float64)
     for batch, _, values in _batches(model, encoded, sequence_length, batch_size, losses):
-        real = batch.documents >= 0
+        real = batch.weights > 0
         np.add.at(nll, batch.documents[real], values[real])
-    return Scores(nll=nll, tokens=np.maximum(encoded.lengths - 1, 0), characters=encoded.characters)
+    return Scores(nll=nll, tokens=encoded.targets_by_document, characters=encoded.characters)
 
 
 def token_nll(
@@ -110,7 +111,8 @@ def _batches(
             f"sequence_length must be at most the model's {longest} positions. Received: {sequence_length}."
         )
     losses = TokenLosses(model) if losses is None else losses
-    rows = pack(encoded, sequence_length=sequence_length, packing="best_fit" if losses.packs else "none")
+    packing: Packing = "best_fit" if losses.packs else "none"
+    rows = pack(encoded, sequence_length=sequence_length, packing=packing, scoring=True)
     for first in range(0, len(rows), batch_size):
         indices = range(first, min(first + batch_size, len(rows)))
         batch = block(encoded, rows, indices, size=batch_size)

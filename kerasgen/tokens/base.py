@@ -7,8 +7,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from kerasgen.errors import TokenArgumentError
+
+
+class Span(NamedTuple):
+    """Characters of a text: from the place `start` up to but not including the place `end`."""
+
+    start: int
+    end: int
 
 
 class IncrementalDecoder(ABC):
@@ -99,20 +107,29 @@ class Tokenizer(ABC):
             )
         return frozenset(names)
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of `text`, and for each the place of the character in which it begins.
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of `text`, and for each the characters that it writes or writes a part of.
 
         Raises:
             TokenArgumentError: the ids don't write the bytes of the text, and a subclass doesn't say how they lie.
         """
         ids = self.encode(text)
-        starts = starts_of([len(self.token_bytes(token_id)) for token_id in ids], text)
-        if starts is None:
+        spans = spans_of([len(self.token_bytes(token_id)) for token_id in ids], text)
+        if spans is None:
             raise TokenArgumentError(
                 f"{type(self).__name__} doesn't write the bytes of this text, so its tokens can't be laid beside its "
                 f"characters: {text!r:.80}."
             )
-        return ids, starts
+        return ids, spans
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of `text`, and for each the place of the character in which it begins.
+
+        Raises:
+            TokenArgumentError: as `encode_with_spans`.
+        """
+        ids, spans = self.encode_with_spans(text)
+        return ids, [span.start for span in spans]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return `encode` of each text; subclasses use all cores."""
@@ -150,8 +167,8 @@ class Tokenizer(ABC):
         """Write the files from which the tokenizer can be read again into an existing directory."""
 
 
-def starts_of(sizes: Sequence[int], text: str, dropped: bytes = b"") -> list[int] | None:
-    """Return the place of the character in which each token begins, or None where the bytes are not the text's.
+def spans_of(sizes: Sequence[int], text: str, dropped: bytes = b"") -> list[Span] | None:
+    """Return the characters of which each token writes bytes, or None where the bytes are not the text's.
 
     Args:
         sizes: bytes of each token.
@@ -165,8 +182,12 @@ def starts_of(sizes: Sequence[int], text: str, dropped: bytes = b"") -> list[int
     ]
     if sum(sizes) != len(places):
         return None
-    begins = accumulate(sizes[:-1], initial=0) if sizes else ()
-    return [places[begin] if begin < len(places) else len(text) for begin in begins]
+    ends = list(accumulate(sizes))
+    places.append(len(text))
+    return [
+        Span(places[end - size], places[end - 1] + 1 if size else places[end])
+        for size, end in zip(sizes, ends, strict=True)
+    ]
 
 
 def cut_at(names: Collection[str]) -> re.Pattern[str]:

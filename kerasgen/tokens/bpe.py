@@ -14,7 +14,7 @@ from kerasgen.errors import TokenArgumentError
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens import bpe_files, tokenizer_directory, tokenizer_json
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.base import Tokenizer, starts_of
+from kerasgen.tokens.base import Span, Tokenizer, spans_of
 from kerasgen.tokens.bpe_encoder import BpeEncoder
 from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER, GPT2, Pretokenization, token_bytes
 from kerasgen.tokens.special_tokens import AUTOMATIC, check_added_tokens, choose_special_tokens
@@ -272,13 +272,13 @@ class ByteLevelBPE(Tokenizer):
             raise TokenArgumentError(f"`encode_batch` takes a list of texts. Received one text: {texts[:40]!r}.")
         return self._encoder.encode_batch(texts)
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of `text`, and for each the place of the character in which it begins; see `Tokenizer`."""
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of `text`, and for each the characters that it writes or writes a part of."""
         if not self._dropped:
-            return super().encode_with_starts(text)
+            return super().encode_with_spans(text)
         ids = self.encode(text)
-        starts = starts_of([len(self._bytes[token_id]) for token_id in ids], text, self._dropped)
-        return super().encode_with_starts(text) if starts is None else (ids, starts)
+        spans = spans_of([len(self._bytes[token_id]) for token_id in ids], text, self._dropped)
+        return super().encode_with_spans(text) if spans is None else (ids, spans)
 
     def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD, as GPT-2's decoder writes them.

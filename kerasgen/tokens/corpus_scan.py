@@ -22,8 +22,13 @@ class TextDigest:
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
 
-    def add(self, text: str) -> None:
-        """Take in a text."""
+    def add(self, document: Document) -> None:
+        """Take in a text, and its parts where it has some."""
+        self._add(document.text)
+        for part in document.parts:
+            self._add(f"\0part {len(part.text)} {part.weight!r} {part.role!r}")
+
+    def _add(self, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
         self._sha256.update(len(data).to_bytes(8, "little"))
         self._sha256.update(data)
@@ -66,12 +71,14 @@ class Surveyed:
         training_digest: the digest of those on the side "train".
         training_sample: some of those.
         tally: what reading the corpus kept and dropped.
+        has_parts: whether a document has parts.
     """
 
     digest: str
     training_digest: str
     training_sample: tuple[str, ...]
     tally: CorpusTally
+    has_parts: bool = False
 
 
 class Survey:
@@ -105,9 +112,11 @@ class Survey:
         """The result of one reading."""
         everything, training, sample, tally = TextDigest(), TextDigest(), TextSample(), CorpusTally()
         documents = self._read(tally)
+        has_parts = False
         for document in documents if self._shown is None else self._shown(documents):
-            everything.add(document.text)
+            everything.add(document)
+            has_parts = has_parts or bool(document.parts)
             if self._division.side(document.text) == "train":
-                training.add(document.text)
+                training.add(document)
                 sample.add(document.text)
-        return Surveyed(everything.hexdigest(), training.hexdigest(), sample.texts(), tally)
+        return Surveyed(everything.hexdigest(), training.hexdigest(), sample.texts(), tally, has_parts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import portions
+from kerasgen.tokens.parts import DocumentParts, EncodedParts, encoded, learned_characters
 
 if TYPE_CHECKING:
     from kerasgen.corpora.base import Document
@@ -24,12 +25,14 @@ class EncodedDocuments:
     Args:
         token_ids: int32 `(tokens,)`; each document is its start token (where there is one), its text, its end token.
         offsets: int64 `(documents + 1,)`; document i is `token_ids[offsets[i]:offsets[i + 1]]`.
-        characters: int64 `(documents,)`; Unicode code points of each text.
+        characters: int64 `(documents,)`; Unicode code points of each text that are learned.
+        parts: which tokens are learned and which only read; None where all are learned.
     """
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     characters: NDArray[np.int64]
+    parts: EncodedParts | None = None
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -47,15 +50,30 @@ class EncodedDocuments:
 
     @property
     def targets(self) -> int:
-        """Tokens that a model can be asked to predict: all but each document's first."""
-        return len(self.token_ids) - len(self)
+        """Tokens that a model can learn to predict: all but each document's first and those that are only read."""
+        return int(self.targets_by_document.sum())
+
+    @property
+    def targets_by_document(self) -> NDArray[np.int64]:
+        """The same of each document, int64 `(documents,)`."""
+        if self.parts is None:
+            return np.maximum(self.lengths - 1, 0)
+        return self.parts.learned(np.minimum(self.offsets[:-1] + 1, self.offsets[1:]), self.offsets[1:])
 
     def digest(self) -> str:
-        """Return 64 hexadecimal digits that stand for the ids and where each document begins."""
+        """Return 64 hexadecimal digits that stand for the ids, where each document begins, and what is learned."""
         sha256 = hashlib.sha256()
         sha256.update(np.ascontiguousarray(self.token_ids).data)
         sha256.update(np.ascontiguousarray(self.offsets).data)
+        if self.parts is not None:
+            self.parts.digest_into(sha256)
         return sha256.hexdigest()
+
+    def learning_all(self) -> EncodedDocuments:
+        """Return the same documents, of which every token is learned."""
+        if self.parts is None:
+            return self
+        return EncodedDocuments(self.token_ids, self.offsets, self.parts.characters)
 
 
 def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> EncodedDocuments:
@@ -67,16 +85,56 @@ def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> Enc
     """
     pieces: list[NDArray[np.int32]] = []
     characters: list[int] = []
+    parts: list[DocumentParts | None] = []
     for portion in portions(documents):
-        texts = [document.text for document in portion]
-        pieces += ids_of(texts, tokenizer)
-        characters += map(len, texts)
+        with_parts = encoded_with_parts(portion, tokenizer)
+        pieces += [ids for ids, _ in with_parts]
+        parts += [of_document for _, of_document in with_parts]
+        characters += map(learned_characters, portion)
+    return of_documents(pieces, characters, parts)
+
+
+def of_documents(
+    pieces: Sequence[NDArray[np.int32]], characters: Sequence[int], parts: Sequence[DocumentParts | None]
+) -> EncodedDocuments:
+    """Return documents that are given one by one.
+
+    Args:
+        pieces: the ids of each.
+        characters: of each.
+        parts: of each, None for one that is learned as a whole.
+    """
     lengths = [len(piece) for piece in pieces]
     return EncodedDocuments(
         token_ids=np.concatenate(pieces) if pieces else np.zeros(0, np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         characters=np.asarray(characters, dtype=np.int64),
+        parts=joined_parts(lengths, characters, parts) if any(each is not None for each in parts) else None,
     )
+
+
+def joined_parts(
+    lengths: Sequence[int], characters: Sequence[int], parts: Sequence[DocumentParts | None]
+) -> EncodedParts:
+    """Return the parts of documents; one without parts has a single one, which is learned.
+
+    Args:
+        lengths: in tokens.
+        characters: of each text that are learned.
+        parts: of each, or None.
+    """
+    every = zip(lengths, characters, parts, strict=True)
+    return EncodedParts.joined(
+        [DocumentParts.whole(size, count) if each is None else each for size, count, each in every]
+    )
+
+
+def encoded_with_parts(
+    documents: Sequence[Document], tokenizer: Tokenizer
+) -> list[tuple[NDArray[np.int32], DocumentParts | None]]:
+    """Return each document's ids as `ids_of` gives them, and its parts; None for one without."""
+    plain = iter(ids_of([document.text for document in documents if not document.parts], tokenizer))
+    return [encoded(document, tokenizer) if document.parts else (next(plain), None) for document in documents]
 
 
 def ids_of(texts: Sequence[str], tokenizer: Tokenizer) -> list[NDArray[np.int32]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen.errors import TokenizerError
 from kerasgen.tokens.added_tokens import AddedToken
+from kerasgen.tokens.base import Span
 from kerasgen.tokens.bpe_files import parse_json
 from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.fork_safety import mind_forks
@@ -90,10 +91,10 @@ class JsonCodec:
                 raise
             return self.encode_batch(clean, allowed)
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a text, and for each the place of the character at which it begins."""
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         encoding = self._rust.encode(SURROGATE.sub(STAND_IN, text), add_special_tokens=False)
-        return list(encoding.ids), [start for start, _ in encoding.offsets]
+        return list(encoding.ids), [Span(*offset) for offset in encoding.offsets]
 
     def content(self) -> bytes:
         """Return the bytes of the `tokenizer.json`."""

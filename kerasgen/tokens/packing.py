@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.encoding import EncodedDocuments
+from kerasgen.tokens.parts import EncodedParts
 
 Packing: TypeAlias = Literal["best_fit", "none", "concatenate"]
 
@@ -21,20 +22,51 @@ class Pieces:
     """Documents cut to at most `sequence_length` targets; most are whole.
 
     A piece of n targets is n + 1 tokens: it begins with the last token of the piece before it, so each target of
-    each document is predicted exactly once.
+    each document is predicted exactly once. Of a document with parts, a piece that is only read is left out.
 
     Args:
         starts: int64 `(pieces,)`; where the piece's first token stands in the flat array.
         targets: int64 `(pieces,)`; how many targets it has, 1 to `sequence_length`.
         documents: int64 `(pieces,)`; which document it is of.
+        heads: int64 `(pieces,)`; how many tokens of it stand before those that are left out.
+        gaps: int64 `(pieces,)`; how many tokens are left out behind its head; 0 for a piece without a gap. The token
+            behind a gap is never learned.
     """
 
     starts: NDArray[np.int64]
     targets: NDArray[np.int64]
     documents: NDArray[np.int64]
+    heads: NDArray[np.int64]
+    gaps: NDArray[np.int64]
+
+    @classmethod
+    def without_gaps(
+        cls, starts: NDArray[np.int64], targets: NDArray[np.int64], documents: NDArray[np.int64]
+    ) -> Pieces:
+        """Return pieces of tokens that stand one after another."""
+        return cls(starts, targets, documents, np.zeros_like(starts), np.zeros_like(starts))
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def chosen(self, which: NDArray[Any]) -> Pieces:
+        """Return some of the pieces, by a mask or by their indices."""
+        return Pieces(*(getattr(self, each.name)[which] for each in fields(self)))
+
+    def weights(self, parts: EncodedParts) -> NDArray[np.float64]:
+        """Return the weights of each piece's targets together, float64 `(pieces,)`."""
+        return self._both(parts.sums)
+
+    def learned(self, parts: EncodedParts) -> NDArray[np.int64]:
+        """Return how many targets with a weight each piece has, int64 `(pieces,)`."""
+        return self._both(parts.learned)
+
+    def _both(self, of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]) -> NDArray[Any]:
+        """Return a figure of the targets in the head and behind the gap together."""
+        ends = self.starts + self.targets + 1 + self.gaps
+        has_gap = self.gaps > 0
+        behind = np.where(has_gap, self.starts + self.heads + self.gaps + 1, ends)
+        return np.asarray(of(self.starts + 1, np.where(has_gap, self.starts + self.heads, ends)) + of(behind, ends))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +126,7 @@ class TokenBlock:
         positions: int32; counted from 0 in each piece.
         segment_ids: int32; pieces of a row are numbered from 1, 0 is padding.
         documents: int64; which document each target belongs to, -1 for padding.
+        weights: float32; how much each target counts: 1, or what its part says; 0 for padding.
     """
 
     token_ids: NDArray[np.int32]
@@ -101,6 +134,7 @@ class TokenBlock:
     positions: NDArray[np.int32]
     segment_ids: NDArray[np.int32]
     documents: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 def cut(encoded: EncodedDocuments, *, sequence_length: int) -> Pieces:
@@ -117,14 +151,62 @@ def cut(encoded: EncodedDocuments, *, sequence_length: int) -> Pieces:
     # Which piece of its document each one is: 0, 1, … from a running count less where the document began.
     first = np.repeat(np.cumsum(counts) - counts, counts)
     nth = np.arange(len(documents), dtype=np.int64) - first
-    return Pieces(
+    pieces = Pieces.without_gaps(
         starts=encoded.offsets[:-1][documents] + nth * sequence_length,
         targets=np.minimum(targets[documents] - nth * sequence_length, sequence_length),
         documents=documents,
     )
+    return _learned(pieces, encoded)
 
 
-def pack(encoded: EncodedDocuments, *, sequence_length: int, packing: Packing = "best_fit") -> Rows:
+def _learned(pieces: Pieces, encoded: EncodedDocuments) -> Pieces:
+    """Return the pieces of which something is learned."""
+    return pieces if encoded.parts is None else pieces.chosen(pieces.learned(encoded.parts) > 0)
+
+
+def shortened(encoded: EncodedDocuments, *, sequence_length: int) -> Pieces:
+    """Return the documents as `cut` does, but those of several parts as one piece each, with the document's end.
+
+    Of one that is longer than `sequence_length` targets, its head stays (`EncodedParts`), and whole turns behind that
+    are left out until it fits. If its last turn is too long by itself, the beginning of that is left out; if even its
+    head is, so is the head.
+
+    Raises:
+        TokenArgumentError: `sequence_length` is below 1.
+    """
+    pieces, parts = cut(encoded, sequence_length=sequence_length), encoded.parts
+    if parts is None:
+        return pieces
+    too_long = np.flatnonzero((np.diff(parts.offsets) > 1) & (encoded.lengths - 1 > sequence_length))
+    if not len(too_long):
+        return pieces
+    rows = [_shortened(encoded, parts, int(document), sequence_length) for document in too_long]
+    fitting = pieces.chosen(~np.isin(pieces.documents, too_long))
+    every = zip(*rows, strict=True)
+    joined = Pieces(
+        *(np.append(getattr(fitting, each.name), column) for each, column in zip(fields(Pieces), every, strict=True))
+    )
+    return _learned(joined.chosen(np.argsort(joined.documents, kind="stable")), encoded)
+
+
+def _shortened(
+    encoded: EncodedDocuments, parts: EncodedParts, document: int, sequence_length: int
+) -> tuple[int, int, int, int, int]:
+    """Return the fields of a `Pieces` of one document that is too long."""
+    start, length, own = int(encoded.offsets[document]), int(encoded.lengths[document]), parts.of_document(document)
+    head = own.head if own.head < sequence_length else 0
+    room = sequence_length + 1 - head  # tokens behind the head
+    begins = np.append(0, own.ends[:-1])[own.turns > 0]
+    fitting = begins[(begins > head) & (length - begins <= room) & (begins < length - 1)]
+    begin = int(fitting[0]) if len(fitting) else length - room
+    if not head:
+        return start + begin, length - begin - 1, document, 0, 0
+    return start, head + length - begin - 1, document, head, begin - head
+
+
+def pack(
+    encoded: EncodedDocuments, *, sequence_length: int, packing: Packing = "best_fit", scoring: bool = False
+) -> Rows:
     """Return which pieces of the documents share which row.
 
     Args:
@@ -134,6 +216,8 @@ def pack(encoded: EncodedDocuments, *, sequence_length: int, packing: Packing = 
             (best-fit decreasing); `"none"` gives each a row of its own; `"concatenate"` writes the documents one after
             another and begins a new row where one is full, so that only the last has padding, and a document that
             stands on an edge is split there.
+        scoring: whether a document with parts that is longer than a row is cut into pieces, as others are, so that each
+            of its targets is predicted, rather than shortened; see `shortened`.
 
     Returns:
         The rows; the same ones each time.
@@ -143,25 +227,29 @@ def pack(encoded: EncodedDocuments, *, sequence_length: int, packing: Packing = 
 
     Source: best-fit decreasing, D. S. Johnson 1973; for language models Ding et al. 2024 (arXiv 2404.10830).
     """
+    whole = cut if scoring else shortened
     if packing == "concatenate":
-        pieces = _cut_on_edges(encoded, sequence_length)
+        pieces, in_row = _cut_on_edges(encoded, sequence_length)
         order = np.arange(len(pieces), dtype=np.int64)
-        ends = np.flatnonzero(np.cumsum(pieces.targets) % sequence_length == 0) + 1
-        bounds = np.unique(np.concatenate([[0], ends, [len(pieces)]]))
+        bounds = np.append(np.unique(in_row, return_index=True)[1], len(pieces))
     elif packing == "none":
-        pieces = cut(encoded, sequence_length=sequence_length)
+        pieces = whole(encoded, sequence_length=sequence_length)
         order = np.arange(len(pieces), dtype=np.int64)
         bounds = np.arange(len(pieces) + 1)
     elif packing == "best_fit":
-        pieces = cut(encoded, sequence_length=sequence_length)
+        pieces = whole(encoded, sequence_length=sequence_length)
         order, bounds = _best_fit(pieces.targets, sequence_length)
     else:
         raise TokenArgumentError(f"packing must be 'best_fit', 'none' or 'concatenate'. Received: {packing!r}.")
     return Rows(pieces=pieces, order=order, bounds=bounds.astype(np.int64), sequence_length=sequence_length)
 
 
-def _cut_on_edges(encoded: EncodedDocuments, sequence_length: int) -> Pieces:
-    """Cut the documents, written one after another, into pieces that end where a document or a row ends."""
+def _cut_on_edges(encoded: EncodedDocuments, sequence_length: int) -> tuple[Pieces, NDArray[np.int64]]:
+    """Cut the documents, written one after another, into pieces that end where a document or a row ends.
+
+    Returns:
+        The pieces of which something is learned, and the row of each, int64 `(pieces,)`.
+    """
     if sequence_length < 1:
         raise TokenArgumentError(f"sequence_length must be at least 1. Received: {sequence_length}.")
     targets = np.maximum(encoded.lengths - 1, 0)
@@ -171,7 +259,12 @@ def _cut_on_edges(encoded: EncodedDocuments, sequence_length: int) -> Pieces:
     begins = edges[:-1].astype(np.int64)
     documents = np.searchsorted(ends, begins, side="right").astype(np.int64)
     inside = begins - (ends - targets)[documents]
-    return Pieces(starts=encoded.offsets[:-1][documents] + inside, targets=np.diff(edges), documents=documents)
+    pieces = Pieces.without_gaps(encoded.offsets[:-1][documents] + inside, np.diff(edges), documents)
+    in_row = begins // sequence_length
+    if encoded.parts is None:
+        return pieces, in_row
+    learned = pieces.learned(encoded.parts) > 0
+    return pieces.chosen(learned), in_row[learned]
 
 
 def _best_fit(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -222,6 +315,7 @@ def block(
     positions = np.zeros(shape, np.int32)
     segment_ids = np.zeros(shape, np.int32)
     documents = np.full(shape, -1, np.int64)
+    weights = np.zeros(shape, np.float32)
     row_indices = np.asarray(indices, np.int64)
     per_row = np.diff(rows.bounds)[row_indices]
     segments = _ranges(per_row)  # (pieces here,), counted from 0 in each row
@@ -229,15 +323,26 @@ def block(
     counts = rows.pieces.targets[pieces]
     inside = _ranges(counts)  # (targets here,), counted from 0 in each piece
     source = np.repeat(rows.pieces.starts[pieces], counts) + inside
+    following = source + 1
+    gaps, heads = rows.pieces.gaps[pieces], rows.pieces.heads[pieces]
+    if gaps.any():
+        gap, head = np.repeat(gaps, counts), np.repeat(heads, counts)
+        source = source + np.where(inside >= head, gap, 0)
+        following = following + np.where(inside + 1 >= head, gap, 0)
     per_row_targets = rows.targets[row_indices]
     place = (np.repeat(np.arange(len(row_indices)), per_row_targets), _ranges(per_row_targets))
     ids = np.asarray(encoded.token_ids)  # a memory map's own indexing would make maps of what it reads
     token_ids[place] = ids[source]
-    targets[place] = ids[source + 1]
+    targets[place] = ids[following]
     positions[place] = inside
     segment_ids[place] = np.repeat(segments + 1, counts)
     documents[place] = np.repeat(rows.pieces.documents[pieces], counts)
-    return TokenBlock(token_ids, targets, positions, segment_ids, documents)
+    if encoded.parts is None:
+        weights[place] = 1.0
+    else:
+        weights[place] = encoded.parts.weights_of(following)
+        weights[place] *= ~((np.repeat(gaps, counts) > 0) & (inside + 1 == np.repeat(heads, counts)))
+    return TokenBlock(token_ids, targets, positions, segment_ids, documents, weights)
 
 
 def _ranges(counts: NDArray[np.int64]) -> NDArray[np.int64]:

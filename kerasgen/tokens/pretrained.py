@@ -12,7 +12,7 @@ from kerasgen.errors import TokenArgumentError
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens import pretrained_files, text_decoding
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.base import IncrementalDecoder, Tokenizer
+from kerasgen.tokens.base import IncrementalDecoder, Span, Tokenizer
 from kerasgen.tokens.text_decoding import TextDecoder
 
 
@@ -30,8 +30,8 @@ class Codec(Protocol):
         """Return the ids of each text; the names of special tokens in `allowed` become those."""
         ...
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a text, and for each the place of the character at which it begins."""
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         ...
 
     def content(self) -> bytes:
@@ -165,9 +165,9 @@ class PretrainedTokenizer(Tokenizer):
         allowed = self.allowed_special(allowed_special).intersection(self.codec.special)
         return self.codec.encode_batch([_checked(text)], allowed)[0]
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of `text`, and for each the place of the character in which it begins."""
-        return self.codec.encode_with_starts(_checked(text))
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of `text`, and for each the characters that it writes or writes a part of."""
+        return self.codec.encode_with_spans(_checked(text))
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD.

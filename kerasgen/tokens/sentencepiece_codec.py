@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from kerasgen.errors import MissingDependencyError, TokenizerError
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.base import cut_at
+from kerasgen.tokens.base import Span, cut_at
 from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.json_codec import SPACE
 from kerasgen.tokens.pretokenization import STAND_IN, SURROGATE
@@ -80,19 +80,21 @@ class SentencePieceCodec:
             return [self._with_special(text, allowed) for text in clean]
         return [list(ids) for portion in portions(clean) for ids in self._processor.encode(portion, out_type=int)]
 
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a text, and for each the place of the character at which it begins."""
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         clean = SURROGATE.sub(STAND_IN, text)
         places = [n for n, character in enumerate(clean) for _ in character.encode()]
-        ids, starts = [], []
-        # A message of pieces (2), each with an id (2) and the byte at which it begins (4), left out where that is 0.
+        places.append(len(clean))
+        ids, spans = [], []
+        # A message of pieces (2), each with an id (2), the byte at which it begins (4) and that at which it ends (5),
+        # left out where they are 0. Of the bytes of one character, all but the last end where they begin.
         for number, piece in message_fields(self._processor.encode(clean, out_type="serialized_proto")):
             if number == 2:
                 fields = dict(message_fields(piece))
-                begin = fields.get(4, 0)
+                begin, end = fields.get(4, 0), fields.get(5, 0)
                 ids.append(fields.get(2, 0))
-                starts.append(places[begin] if begin < len(places) else len(clean))
-        return ids, starts
+                spans.append(Span(places[begin], places[max(end - 1, begin)] + (begin < len(places) - 1)))
+        return ids, spans
 
     def content(self) -> bytes:
         """Return the bytes of the model file."""

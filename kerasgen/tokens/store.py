@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,12 @@ from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
 from kerasgen.files import staging
 from kerasgen.files.path_arguments import path_argument
+from kerasgen.tokens import parts
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import TEXTS_AT_ONCE
 from kerasgen.tokens.corpus_scan import Survey, TextDigest
-from kerasgen.tokens.encoding import EncodedDocuments, ids_of
+from kerasgen.tokens.encoding import EncodedDocuments, encoded_with_parts, joined_parts
+from kerasgen.tokens.parts import DocumentParts, EncodedParts, learned_characters
 
 if TYPE_CHECKING:
     from io import BufferedWriter
@@ -40,6 +42,8 @@ FORMAT: Final = 1
 SIDES: Final[tuple[splits.Side, ...]] = ("train", "held_out")
 COLUMNS: Final = {"ids": "<i4", "offsets": "<i8", "characters": "<i8"}
 """The files of one side and what a number in them is."""
+PART_COLUMNS: Final = {f"parts.{name}": dtype for name, dtype in parts.COLUMNS.items()}
+"""The further files of a corpus whose documents have parts."""
 
 # Characters encoded at once: a million become a hundred megabytes of the library's answers. With four times as many,
 # the peak of a process that stored 60 MB of text was 440 MB instead of 160.
@@ -135,7 +139,7 @@ def store(
             new = stage / name
             new.mkdir()
             documents = _shown(read(CorpusTally()), "tokenising", show, total=tally.kept)
-            written = _write(documents, tokenizer, division, new)
+            written = _write(documents, tokenizer, division, new, with_parts=found_texts.has_parts)
             if written != texts:
                 raise TokenStoreError(
                     "The corpus gave other texts when it was read a second time, so its ids can't be stored. A corpus "
@@ -194,35 +198,59 @@ class _Column:
 
 
 class _Side:
-    """The three files of one side while they are written."""
+    """The files of one side while they are written.
 
-    def __init__(self, side: str, directory: Path) -> None:
-        self.columns = {column: _Column(directory / f"{side}.{column}") for column in COLUMNS}
-        self.columns["offsets"].add(np.zeros(1, "<i8"))
-        self._end = 0
+    Args:
+        side: which one.
+        directory: where they are written.
+        with_parts: whether the documents' parts are written too.
+    """
 
-    def add(self, token_ids: list[NDArray[np.int32]], characters: list[int]) -> None:
+    def __init__(self, side: str, directory: Path, *, with_parts: bool) -> None:
+        names = (*COLUMNS, *PART_COLUMNS) if with_parts else COLUMNS
+        self.columns = {column: _Column(directory / f"{side}.{column}") for column in names}
+        self._with_parts = with_parts
+        for name in names:
+            if name.endswith("offsets"):
+                self.columns[name].add(np.zeros(1, "<i8"))
+        self._end = self._parts_end = 0
+
+    def add(
+        self, token_ids: list[NDArray[np.int32]], characters: list[int], of_documents: list[DocumentParts | None]
+    ) -> None:
+        """Write some documents' ids, learned characters, and parts."""
         if not token_ids:
             return
+        lengths = [len(ids) for ids in token_ids]
+        offsets = self._end + np.cumsum(lengths)
+        if self._with_parts:
+            joined = joined_parts(lengths, characters, of_documents)
+            further = {"offsets": joined.offsets[1:] + self._parts_end, "ends": joined.ends + self._end}
+            for name, dtype in parts.COLUMNS.items():
+                numbers = further.get(name, getattr(joined, name))
+                self.columns[f"parts.{name}"].add(numbers.astype(dtype))
+            self._parts_end += len(joined.ends)
         self.columns["ids"].add(np.concatenate(token_ids).astype("<i4"))
-        offsets = self._end + np.cumsum([len(ids) for ids in token_ids])
         self.columns["offsets"].add(offsets.astype("<i8"))
         self.columns["characters"].add(np.asarray(characters, "<i8"))
         self._end = int(offsets[-1])
 
 
-def _write(documents: Iterable[Document], tokenizer: Tokenizer, division: splits.Division, directory: Path) -> str:
+def _write(
+    documents: Iterable[Document], tokenizer: Tokenizer, division: splits.Division, directory: Path, *, with_parts: bool
+) -> str:
     """Write every file of a store and return the digest of the texts that went into it."""
     digest = TextDigest()
-    sides = {side: _Side(side, directory) for side in SIDES}
+    sides = {side: _Side(side, directory, with_parts=with_parts) for side in SIDES}
     try:
-        for texts, encoded in _encoded(documents, tokenizer):
-            shares: dict[splits.Side, tuple[list[NDArray[np.int32]], list[int]]] = {side: ([], []) for side in SIDES}
-            for text, token_ids in zip(texts, encoded, strict=True):
-                digest.add(text)
-                ids, characters = shares[division.side(text)]
+        for portion, encoded in _encoded(documents, tokenizer):
+            shares: dict[splits.Side, _Share] = {side: ([], [], []) for side in SIDES}
+            for document, (token_ids, of_document) in zip(portion, encoded, strict=True):
+                digest.add(document)
+                ids, characters, of_documents = shares[division.side(document.text)]
                 ids.append(token_ids)
-                characters.append(len(text))
+                characters.append(learned_characters(document))
+                of_documents.append(of_document)
             for side, share in shares.items():
                 sides[side].add(*share)
         columns = [column for files_of_side in sides.values() for column in files_of_side.columns.values()]
@@ -241,14 +269,16 @@ def _write(documents: Iterable[Document], tokenizer: Tokenizer, division: splits
     return digest.hexdigest()
 
 
-def _encoded(
-    documents: Iterable[Document], tokenizer: Tokenizer
-) -> Iterator[tuple[list[str], list[NDArray[np.int32]]]]:
-    """Yield portions of texts with their ids; the next portion is encoded while one is read and another is stored."""
+_Share: TypeAlias = tuple[list[NDArray[np.int32]], list[int], list[DocumentParts | None]]
+_WithParts: TypeAlias = list[tuple[NDArray[np.int32], DocumentParts | None]]
+
+
+def _encoded(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[tuple[list[Document], _WithParts]]:
+    """Yield portions of documents with their ids; the next is encoded while one is read and another is stored."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kerasgen-tokens") as thread:
-        before: tuple[list[str], Future[list[NDArray[np.int32]]]] | None = None
-        for texts in _portions(documents):
-            now = texts, thread.submit(ids_of, texts, tokenizer)
+        before: tuple[list[Document], Future[_WithParts]] | None = None
+        for portion in _portions(documents):
+            now = portion, thread.submit(encoded_with_parts, portion, tokenizer)
             if before is not None:
                 yield before[0], before[1].result()
             before = now
@@ -256,12 +286,12 @@ def _encoded(
             yield before[0], before[1].result()
 
 
-def _portions(documents: Iterable[Document]) -> Iterator[list[str]]:
-    """Yield the texts in portions of at most a thousand texts and a few million characters."""
-    portion: list[str] = []
+def _portions(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Yield the documents in portions of at most a thousand and a few million characters."""
+    portion: list[Document] = []
     characters = 0
     for document in documents:
-        portion.append(document.text)
+        portion.append(document)
         characters += len(document.text)
         if len(portion) == TEXTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
             yield portion
@@ -300,7 +330,8 @@ def _open(target: Path) -> tuple[StoredDocuments, StoredDocuments]:
 def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDocuments:
     arrays: dict[str, NDArray[Any]] = {}
     running = hashlib.sha256()
-    for column, dtype in COLUMNS.items():
+    has_parts = f"{side}.{next(iter(PART_COLUMNS))}" in files
+    for column, dtype in (COLUMNS | (PART_COLUMNS if has_parts else {})).items():
         path = directory / f"{side}.{column}"
         expected = files[path.name]
         with path.open("rb") as file:
@@ -313,6 +344,7 @@ def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDo
         token_ids=arrays["ids"],
         offsets=arrays["offsets"],
         characters=arrays["characters"],
+        parts=EncodedParts(*(arrays[column] for column in PART_COLUMNS)) if has_parts else None,
         known_digest=running.hexdigest(),
     )
 

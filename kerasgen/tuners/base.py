@@ -99,6 +99,9 @@ class TuneReport:
         batch_size: rows of a batch.
         held_out_documents: documents held out; each validation says how many of them it scored.
         warnings: what speaks against the run's coming to what was meant.
+        read_tokens: of `tokens`, those of parts that are only read, such as prompts.
+        shortened_documents: training documents with parts that are longer than a row, of which the first turns, or the
+            beginning of a prompt, were left out.
         base: in what the frozen weights beside adapters were held, `"int8"` or `"int4"`; `"float32"` else.
     """
 
@@ -138,6 +141,8 @@ class TuneReport:
     warnings: Sequence[str] = ()
     model: str = ""
     base: str = "float32"
+    read_tokens: int = 0
+    shortened_documents: int = 0
 
     @property
     def loss(self) -> float:
@@ -239,6 +244,14 @@ class TuneReport:
             )
         if self.split_documents:
             lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")
+        if self.read_tokens:
+            learned = self.tokens - self.read_tokens
+            lines.append(f"{learned:,} tokens were learned, and {self.read_tokens:,} only read, such as prompts")
+        if self.shortened_documents:
+            lines.append(
+                f"{self.shortened_documents:,} documents were longer than a row: their first turns, or the beginning "
+                "of a prompt, were left out"
+            )
         lines += _vocabulary_lines(self.vocabulary)
         lines += [f"warning: {warning}" for warning in self.warnings]
         dropped = self.corpus.get("dropped")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from kerasgen.models.scoring import Scores
+from kerasgen.tokens import encoding
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners.base import Validation
 
@@ -18,25 +19,31 @@ def sampled(held_out: EncodedDocuments, tokens: int | None) -> EncodedDocuments:
     """Return documents of at most so many target tokens together, the same ones at each call, in their order.
 
     They are drawn at random, each as likely as any other, until one would be too many. If the first one drawn is longer
-    than that by itself, it is taken as far as it goes, with as many of its characters as its share of tokens has.
+    than that by itself, it is taken as far as it goes, with as many of its characters as its share of tokens has; of
+    one with parts, its end is taken.
 
     Args:
-        held_out: the documents; one without a target is never drawn.
-        tokens: the bound, at least 1, or None for all documents.
+        held_out: the documents; one of which nothing is learned is never drawn.
+        tokens: the bound of all targets, those that are only read with them, at least 1; or None for all documents.
     """
-    if tokens is None or held_out.targets <= tokens:
+    computed = np.maximum(held_out.lengths - 1, 0)
+    if tokens is None or int(computed.sum()) <= tokens:
         return held_out
-    targets = np.maximum(held_out.lengths - 1, 0)
+    learned, parts = held_out.targets_by_document, held_out.parts
     order = np.random.default_rng(_SEED).permutation(len(held_out))
-    order = order[targets[order] > 0]
-    fitting = int(np.searchsorted(np.cumsum(targets[order]), tokens, side="right"))
+    order = order[learned[order] > 0]
+    fitting = int(np.searchsorted(np.cumsum(computed[order]), tokens, side="right"))
+    chosen = np.sort(order[:fitting]).tolist() if fitting else [int(order[0])]
+    ids = [held_out[n] for n in chosen]
+    characters = [int(held_out.characters[n]) for n in chosen]
+    of_each = [None if parts is None else parts.of_document(n) for n in chosen]
     if not fitting:
-        first = int(order[0])
-        share = tokens / int(targets[first])
-        characters = max(1, round(int(held_out.characters[first]) * share))
-        return _of([held_out[first][: tokens + 1]], [characters])
-    chosen = np.sort(order[:fitting]).tolist()
-    return _of([held_out[n] for n in chosen], [int(held_out.characters[n]) for n in chosen])
+        ids[0] = ids[0][: tokens + 1] if parts is None else ids[0][-tokens - 1 :]
+        if of_each[0] is not None:
+            of_each[0] = of_each[0].last(tokens + 1)
+        part = encoding.of_documents(ids, [0], of_each)
+        characters[0] = max(1, round(characters[0] * part.targets / int(learned[chosen[0]])))
+    return encoding.of_documents(ids, characters, of_each)
 
 
 def validation(step: int, scores: Scores) -> Validation:
@@ -60,12 +67,4 @@ def validation(step: int, scores: Scores) -> Validation:
         documents=documents,
         tokens=int(scores.tokens.sum()),
         standard_error=error,
-    )
-
-
-def _of(documents: list[np.ndarray], characters: list[int]) -> EncodedDocuments:
-    return EncodedDocuments(
-        token_ids=np.concatenate(documents),
-        offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in documents])]).astype(np.int64),
-        characters=np.asarray(characters, np.int64),
     )

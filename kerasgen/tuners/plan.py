@@ -53,6 +53,16 @@ class Plan:
         whole = self.steps_per_epoch * self.epochs
         return whole if self.max_steps is None else min(whole, self.max_steps)
 
+    @property
+    def shortened_documents(self) -> int:
+        """Documents of several parts that are longer than a row, of which turns or a beginning are left out."""
+        pieces, parts = self.rows.pieces, self.encoded.parts
+        if parts is None:
+            return 0
+        taken = np.bincount(pieces.documents, pieces.targets, minlength=len(self.encoded))
+        several = (np.diff(parts.offsets) > 1) & (self.encoded.lengths - 1 > self.rows.sequence_length)
+        return int((several & (taken < self.encoded.lengths - 1)).sum())
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of the rows in one epoch, the same each time."""
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
@@ -79,7 +89,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self.plan = plan
         self.first, self.stop = first, stop
         self._order = plan.order(epoch)
+        pieces, parts = plan.rows.pieces, plan.encoded.parts
         self._row_targets = plan.rows.targets
+        self._row_learned = self._row_targets if parts is None else plan.rows.sums(pieces.learned(parts))
+        self._row_weights = self._row_targets if parts is None else plan.rows.sums(pieces.weights(parts))
 
     def __len__(self) -> int:
         return (self.stop - self.first) * self.plan.batches_per_step
@@ -94,20 +107,24 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         batch = block(plan.encoded, plan.rows, rows[begin : begin + size], size=size)
         # Keras averages the gradients of a window's batches. Weighted so, that average is the gradient of the mean
         # over all tokens of the window, however unevenly they fall on the batches.
-        weight = plan.batches_per_step / int(self._row_targets[rows].sum())
+        weight = plan.batches_per_step / float(self._row_weights[rows].sum())
         return (
             {
                 "token_ids": batch.token_ids,
                 "targets": batch.targets,
                 "positions": batch.positions,
                 "segment_ids": batch.segment_ids,
-                "weights": ((batch.segment_ids > 0) * weight).astype(np.float32),
+                "weights": (batch.weights * weight).astype(np.float32),
             },
         )
 
     def tokens(self) -> int:
-        """Target tokens of all these batches."""
+        """Target tokens of all these batches, those with them that are only read."""
         return int(self._row_targets[self._rows()].sum())
+
+    def read_tokens(self) -> int:
+        """Tokens of all these batches that are only read."""
+        return self.tokens() - int(self._row_learned[self._rows()].sum())
 
     def characters(self) -> int:
         """Characters of all these batches; a split document's count where most of it stands, in proportion."""

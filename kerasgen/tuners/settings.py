@@ -48,6 +48,8 @@ class GradientTuner(FineTuner):
             `"extend"` trims, and adds whole characters and frequent pieces; all bytes stay, so any text still encodes.
             `"auto"` decides by the texts, and the report says why. None, the default, extends one that spells the texts
             badly, and keeps any other, and any beside adapters. The model is changed before its texts are encoded.
+        learn: `"parts"` learns of a document with parts, such as a prompt and its response, those that count; `"all"`
+            learns every token of it. Held-out figures are of those that count either way.
         schedule: `"linear"` falls to zero over the run, `"cosine"` too, on half a wave; `"constant"` stays.
         warmup_steps: optimizer steps over which the learning rate rises from nothing.
         weight_decay: AdamW's, on matrices; embeddings, biases and normalisation are left alone.
@@ -82,6 +84,7 @@ class GradientTuner(FineTuner):
     sequence_length: int | None = None
     packing: Literal["auto", "best_fit", "concatenate", "none"] = "auto"
     vocabulary: Literal["keep", "trim", "extend", "auto"] | None = None
+    learn: Literal["parts", "all"] = "parts"
     schedule: Schedule = "linear"
     warmup_steps: int = 0
     weight_decay: float = 0.0

@@ -110,6 +110,8 @@ class _Run:
         assert settings.sequence_length is not None
         assert settings.batch_size is not None
         assert settings.packing != "auto"
+        if settings.learn == "all":
+            job = dataclasses.replace(job, train=job.train.learning_all())
         self.job, self.model, self.first_row, self.share = job, job.model, first_row, share
         self.sequence_length, self.batch_size, self.packing = (
             settings.sequence_length,
@@ -222,6 +224,8 @@ class _Run:
             seconds=done.seconds,
             fill=plan.rows.fill,
             split_documents=plan.rows.split_documents,
+            shortened_documents=plan.shortened_documents,
+            read_tokens=done.read_tokens,
             documents=len(self.job.train),
             sequence_length=self.sequence_length,
             packing=self.packing,
@@ -256,6 +260,7 @@ class _Done(NamedTuple):
     """The figures of a finished training: what it was trained on, and how long it took."""
 
     tokens: int
+    read_tokens: int
     characters: int
     seconds: float
 
@@ -272,7 +277,7 @@ def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *
         steps=plan.steps_per_epoch * plan.batches_per_step,
     )
     together.reads_logs = not watcher.unread
-    tokens = characters = 0
+    tokens = read_tokens = characters = 0
     seconds = 0.0
     with interruptible(watcher):
         if watcher.step and watcher.step % plan.steps_per_epoch == 0 and watcher.validate_every is None:
@@ -291,11 +296,12 @@ def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *
             seconds += time.perf_counter() - begin
             share = (watcher.step - first) * plan.batches_per_step / len(batches)
             tokens += round(tokens_of_epoch * share)
+            read_tokens += round(batches.read_tokens() * share)
             characters += round(characters_of_epoch * share)
             if trainer.stop_training:
                 break
         together.finish()
-    return _Done(tokens, characters, seconds - watcher.aside)
+    return _Done(tokens, read_tokens, characters, seconds - watcher.aside)
 
 
 def _why(watcher: Watcher, plan: Plan) -> str:

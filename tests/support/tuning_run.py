@@ -17,7 +17,10 @@ import numpy as np
 from tiny import tiny_opt
 from toys import encode, smallest_gpt2, texts
 
+from kerasgen.corpora.base import Document, Part
 from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.base import Tokenizer
+from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.full import FullTuner
 from kerasgen.tuners.lora import LoraTuner
@@ -41,6 +44,7 @@ MODES: dict[str, GradientTuner] = {
     "remat": FullTuner(**SETTINGS | {"remat": True}),
     "bfloat16": FullTuner(**SETTINGS | {"precision": "mixed_bfloat16"}),
     "float16": FullTuner(**SETTINGS | {"precision": "mixed_float16"}),
+    "parts": FullTuner(**SETTINGS),
 }
 STEPS_PER_EPOCH = 7
 COUNT, TRAINED_ON = 26, ("rain", "the cat sat", "on", "home")
@@ -53,6 +57,13 @@ def model_of(mode: str) -> LanguageModel:
     return smallest_gpt2(dropout=0.2)
 
 
+def encode_halves(tokenizer: Tokenizer, written: list[str]) -> EncodedDocuments:
+    """The ids of texts of which the first half is only read."""
+    halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in written]
+    documents = [Document.of((Part(one, 0), Part(other)), str(n)) for n, (one, other) in enumerate(halves)]
+    return encode_documents(documents, tokenizer)
+
+
 def tune(
     mode: str,
     directory: Path,
@@ -63,8 +74,9 @@ def tune(
 ) -> tuple[TuneReport, LanguageModel]:
     """Run the mode from a fresh model; returns the report and the tuned model."""
     model = model_of(mode)
-    train = encode(model.tokenizer, texts(COUNT, words=TRAINED_ON))
-    held_out = encode(model.tokenizer, texts(4, seed=1))
+    encode_side = encode_halves if mode == "parts" else encode
+    train = encode_side(model.tokenizer, texts(COUNT, words=TRAINED_ON))
+    held_out = encode_side(model.tokenizer, texts(4, seed=1))
     report = dataclasses.replace(MODES[mode], max_steps=max_steps).tune(
         model, train, held_out, seed=5, directory=directory, resume=resume, callbacks=callbacks, verbose=0
     )

@@ -27,9 +27,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 # The interrupted run ends with its second epoch, before that epoch's validation: the resumed one must make up for it.
 KILLED_AT, INTERRUPTED_AT, STEPS = 11, 13, 3 * STEPS_PER_EPOCH
 WRITTEN = ["step-00000006", "step-00000009"]
-# Each goes on to the bit within one process too (`test_resume_modes.py`), in a third of the time. Adapters are killed.
+# Each goes on to the bit within one process too (`test_resume_modes.py`), in a third of the time. Adapters and parts of
+# texts are killed.
 OTHERS = [
-    pytest.param(mode, marks=pytest.mark.slow if mode == "lora" else pytest.mark.nightly)
+    pytest.param(mode, marks=pytest.mark.slow if mode in ("lora", "parts") else pytest.mark.nightly)
     for mode in MODES
     if mode != "full"
 ]
