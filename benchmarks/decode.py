@@ -4,8 +4,8 @@
 
 Batch 1, a prompt of 32 tokens and 128 new ones, GPT-2's base shape with random weights. The artefacts are written by
 the exporters themselves, which prove them first. Each contender is then a process of its own; those of one part take
-turns, and the first call of each, which compiles, is kept apart. Between their turns a process reads memory as fast as
-it can: an engine can't decode faster than that reads its weights, and its share of that bound is in the table.
+turns, and the first call of each, which compiles, is kept apart. Between their turns a process reads memory by loops of
+loads: an engine can't decode faster than these read its weights, and its share of that bound is in the table.
 
 Parts: `float32`, `int8`, `beam`, `saved_model`, `gguf` and `gguf_long`, which has a prompt of 896 tokens and stands
 beside llama.cpp with its defaults on the same file, and `quality`. A run whose file is there already adds to its rows.
@@ -27,7 +27,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import EARLIER, Contender, Figures, arguments_of, bar, earlier, report, rows_of_other_parts
+from benchmarks.harness import (
+    EARLIER,
+    Contender,
+    Figures,
+    arguments_of,
+    bar,
+    earlier,
+    report,
+    rows_of_other_parts,
+    spread,
+)
 
 SHAPE = {"vocabulary": 50257, "positions": 1024, "dim": 768, "layers": 12, "heads": 12, "seed": 0, "megabytes": 512}
 TINY = SHAPE | {"positions": 256, "dim": 32, "layers": 2, "heads": 2, "megabytes": 16}
@@ -38,7 +48,18 @@ EARLIER_JOB = "earlier.json"  # beside this version's
 # Of each part, who takes turns, the artefact first, and the bytes that a weight takes. `kerasgen` is the model itself,
 # decoded by JAX.
 PARTS: dict[str, tuple[tuple[str, ...], float]] = {
-    "float32": (("tflite float32", "keras_hub jax", "ctranslate2", "transformers", "kerasgen"), 4),
+    "float32": (
+        (
+            "tflite float32",
+            "keras_hub jax",
+            "ctranslate2",
+            "transformers",
+            "transformers static",
+            "keras_hub tensorflow",
+            "kerasgen",
+        ),
+        4,
+    ),
     "int8": (("tflite int8", "ctranslate2 int8"), 1),
     "beam": (("tflite int8", "ctranslate2 int8"), 1),
     "saved_model": (("saved_model", "keras_hub tensorflow"), 4),
@@ -95,9 +116,12 @@ def compete(part: str, job: Path, shape: dict[str, int], given: Any, new: int) -
     bound = bandwidth / read_bytes(shape, weight_bytes)
     rows = []
     for name, several in answers.items():
-        seconds = statistics.median(one["seconds"] for one in several[1:])
+        timed = spread([one["seconds"] for one in several[1:]])
+        seconds = timed["seconds"]
         same = several[-1]["ids"] == answers[names[0]][-1]["ids"]
-        row = {"part": part, "contender": name, "threads": given.threads, "seconds": seconds}
+        row = {"part": part, "contender": name, "threads": given.threads, **timed}
+        if all("cpu_seconds" in one for one in several):  # an earlier version's answers have none
+            row |= spread([one["cpu_seconds"] for one in several[1:]], "cpu_seconds")
         row |= {"first_seconds": several[0]["seconds"], "tokens_per_second": new / seconds}
         row |= {"share_of_bound": new / seconds / bound, "read_GB_per_second": bandwidth / 1e9}
         row |= {"peak_MB": several[-1]["peak_bytes"] / 2**20, "ids_like_ours": same}
@@ -125,6 +149,7 @@ def bars_of(rows: Sequence[Figures]) -> list[Figures]:
     by = {(row["part"], row["contender"], row.get("threads")): row for row in rows}
     floors = {
         ("float32", "keras_hub jax"): 1.5,
+        ("float32", "keras_hub tensorflow"): 1.5,
         ("int8", "ctranslate2 int8"): 2.3,
         ("beam", "ctranslate2 int8"): 1.0,
         ("saved_model", "keras_hub tensorflow"): 1.5,

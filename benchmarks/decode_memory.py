@@ -31,7 +31,7 @@ def description(*, quick: bool) -> Any:
     from kerasgen.decoder.config import Attention, DecoderConfig, FeedForward, LearnedPositions, Norm
 
     width, layers = (64, 2) if quick else (768, 12)
-    biases = dict.fromkeys(("query_bias", "key_bias", "value_bias", "output_bias"), True)
+    biases: dict[str, Any] = dict.fromkeys(("query_bias", "key_bias", "value_bias", "output_bias"), True)
     return DecoderConfig(
         architecture="gpt2",
         vocabulary_size=4_000 if quick else 50_257,

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,14 @@ def keras_hub_generates(job: dict[str, Any]) -> Generate:
     return run
 
 
-def transformers_generates(job: dict[str, Any]) -> Generate:
-    """Through transformers' `generate`, prompts padded on the left, until the longest text is done."""
+def transformers_generates(job: dict[str, Any], *, dtype: str = "float32", cache: str | None = None) -> Generate:
+    """Through transformers' `generate`, prompts padded on the left, until the longest text is done.
+
+    Args:
+        job: the shape of the model.
+        dtype: of weights and products.
+        cache: its `cache_implementation`, such as `"static"`; None for its own choice.
+    """
     import torch
     from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
@@ -192,6 +199,7 @@ def transformers_generates(job: dict[str, Any]) -> Generate:
         model = GPT2LMHeadModel(config).eval()
         model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays(job).items()}, strict=False)
         model.tie_weights()
+    model = model.to(getattr(torch, dtype))
     kinds: dict[str, dict[str, Any]] = {
         "greedy": {"do_sample": False},
         "beam": {"num_beams": 5, "do_sample": False},
@@ -206,6 +214,8 @@ def transformers_generates(job: dict[str, Any]) -> Generate:
             token_ids[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask[row, longest - len(prompt) :] = 1
         settings = kinds[task["sampler"].split(":")[0]]
+        # A static cache is compiled where the device gains by it, which a CPU without a compiler can't.
+        settings |= {"cache_implementation": cache, "disable_compile": True} if cache else {}
         with torch.inference_mode():
             found = model.generate(
                 token_ids, attention_mask=mask, max_new_tokens=most, min_new_tokens=most, pad_token_id=END, **settings
@@ -321,6 +331,8 @@ CONTENDERS: dict[str, tuple[Callable[[dict[str, Any]], Generate], str]] = {
     "keras_hub jax": (keras_hub_generates, "jax"),
     "keras_hub tensorflow": (keras_hub_generates, "tensorflow"),
     "transformers": (transformers_generates, ""),
+    "transformers static": (partial(transformers_generates, cache="static"), ""),
+    "transformers bf16": (partial(transformers_generates, dtype="bfloat16"), ""),
     "ctranslate2": (ctranslate2_generates, ""),
     "kerasgen begins": (kerasgen_begins, "jax"),
     "keras_hub jax begins": (keras_hub_begins, "jax"),

@@ -36,7 +36,8 @@ def main() -> None:
         return Cache((keys,) * layers, (values,) * layers)
 
     def ours(*given: Any) -> Any:
-        return decoder.step(*given, None)
+        weights, token_ids, places, prompt, valid, generated, slot = given
+        return decoder.step(weights, token_ids, places, prompt, valid, generated, slot, None)
 
     def theirs(values: Any, token_ids: Any, cache: Any, index: Any) -> Any:
         with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):

@@ -91,7 +91,7 @@ def main() -> None:
     idle_after(causal_lm, 3)
     numbers: Any = Numbers(job["shape"]["vocabulary"])
     engine: Any = engine_registry.resolve(LanguageModel(causal_lm, numbers, "benchmark"))
-    right = {"without": {}, "draft that is right": {"assistant_model": of_first_layers(engine, 3)}}
+    right: dict[str, Any] = {"without": {}, "draft that is right": {"assistant_model": of_first_layers(engine, 3)}}
     if job["quick"]:
         right["prompt lookup"] = {"prompt_lookup_num_tokens": 8}
     for sampler in SAMPLERS:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import select
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,11 @@ def earlier() -> tuple[str, str]:
     return python, checkout
 
 
+def spread(values: Sequence[float], name: str = "seconds") -> Figures:
+    """Return the median of several measurements under their name, and beside it the least and the most."""
+    return {name: statistics.median(values), f"least_{name}": min(values), f"most_{name}": max(values)}
+
+
 def pinned(threads: int) -> list[str]:
     """The start of a command that runs on as many processors as threads; empty where that can't be asked for."""
     if not hasattr(os, "sched_getaffinity"):
@@ -219,6 +225,7 @@ def table(rows: list[Figures]) -> list[str]:
     if not rows:
         return []
     names = list(dict.fromkeys(name for row in rows for name in row))
+    names = [name for name in names if not name.startswith(("least_", "most_"))]  # the file has them
     cells = [[name.replace("_", " ") for name in names]]
     cells += [[_shown(row.get(name)) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

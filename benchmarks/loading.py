@@ -169,7 +169,8 @@ def main() -> None:
             place = write(Path(folder), kind, quick=arguments.quick)
             for case in cases:
                 command = [sys.executable, "-m", "benchmarks.loading", "--place", str(place)]
-                command += ["--weights", CASES[case][1]] if CASES[case][1] else []
+                held_in = CASES[case][1]
+                command += [] if held_in is None else ["--weights", held_in]
                 environment = {**os.environ, "KERAS_BACKEND": "jax"}
                 run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
                 rows.append({"part": "loading", "contender": case, **json.loads(run.stdout.splitlines()[-1])})

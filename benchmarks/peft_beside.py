@@ -94,11 +94,20 @@ def kerasgen(folder: Path, sizes: Sizes, quantize: Any) -> Figures:
         return EncodedDocuments(of.reshape(-1), np.arange(len(of) + 1, dtype=np.int64) * (sizes.length + 1), counts)
 
     train = rows[sizes.held_out :]
-    tuner = LoraTuner(
-        **{"rank": config.rank, "alpha": config.alpha, "targets": config.targets, "quantize": quantize},
-        **{"learning_rate": RATE, "schedule": "constant", "batch_size": sizes.batch, "sequence_length": sizes.length},
-        **{"packing": "none", "precision": "float32", "vocabulary": "keep", "validation_tokens": None},
-    )
+    settings: dict[str, Any] = {
+        "rank": config.rank,
+        "alpha": config.alpha,
+        "targets": config.targets,
+        "quantize": quantize,
+    }
+    settings |= {
+        "learning_rate": RATE,
+        "schedule": "constant",
+        "batch_size": sizes.batch,
+        "sequence_length": sizes.length,
+    }
+    settings |= {"packing": "none", "precision": "float32", "vocabulary": "keep", "validation_tokens": None}
+    tuner = LoraTuner(**settings)
     with tempfile.TemporaryDirectory() as run:
         told = tuner.tune(
             model,

@@ -37,10 +37,15 @@ def smollm2(base: str, steps: int, *, quick: bool = False) -> Figures:
     with lzma.open(path, "rt", encoding="utf-8") as file:
         posts = [post["selftext"] for post in map(json.loads, file) if post["selftext"] and not post.get("nsfw")]
     quantize: Any = None if base == "float32" else base
-    tuner = kg.LoraTuner(
-        **{"rank": 8, "targets": ("all",), "quantize": quantize, "max_steps": steps, "batch_size": 4},
-        **{"sequence_length": 32 if quick else 256, "validation_tokens": None, "learning_rate": 1e-3},
-    )
+    settings: dict[str, Any] = {
+        "rank": 8,
+        "targets": ("all",),
+        "quantize": quantize,
+        "max_steps": steps,
+        "batch_size": 4,
+    }
+    settings |= {"sequence_length": 32 if quick else 256, "validation_tokens": None, "learning_rate": 1e-3}
+    tuner = kg.LoraTuner(**settings)
     chosen = [post[:100] if quick else post for post in posts if post.strip()][: 10 if quick else 300]
     pipe = kg.Pipeline(chosen, "smollm2", tuner=tuner, held_out=0.3 if quick else 0.1)
     with tempfile.TemporaryDirectory() as folder:
@@ -80,16 +85,23 @@ def tinyllama(base: str, steps: int, *, remat: bool, quick: bool = False) -> Fig
         return rng.standard_normal(shape, np.float32) * np.float32(0.02)
 
     scheme: Any = base
+    llama = architectures.named("llama")
+    assert llama is not None
     with quantized_base.loading(scheme):
-        causal_lm = networks.build(architectures.named("llama"), config, take, "transformers", context_length=2048)
+        causal_lm = networks.build(llama, config, take, "transformers", context_length=2048)
     model = LanguageModel(causal_lm, Numbers(config.vocabulary_size), "drawn")  # type: ignore[arg-type]
     loaded = _peak()
     ids = rng.integers(0, config.vocabulary_size, 4 * 513).astype(np.int32)
     documents = EncodedDocuments(ids, np.arange(5, dtype=np.int64) * 513, np.full(4, 513, np.int64))
-    tuner = LoraTuner(
-        **{"rank": 8, "targets": ("all",), "quantize": scheme, "max_steps": min(steps, 2), "batch_size": 1},
-        **{"sequence_length": 512, "vocabulary": "keep", "packing": "none", "remat": remat},
-    )
+    settings: dict[str, Any] = {
+        "rank": 8,
+        "targets": ("all",),
+        "quantize": scheme,
+        "max_steps": min(steps, 2),
+        "batch_size": 1,
+    }
+    settings |= {"sequence_length": 512, "vocabulary": "keep", "packing": "none", "remat": remat}
+    tuner = LoraTuner(**settings)
     with tempfile.TemporaryDirectory() as folder:
         told = tuner.tune(model, documents, seed=0, directory=Path(folder), verbose=0)
     return {"loss_of_the_first_step": told.losses[0], "peak_bytes_when_loaded": loaded, **_figures(told)}

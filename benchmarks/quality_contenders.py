@@ -134,7 +134,7 @@ def recipe(job: Job) -> dict[str, Any]:
     model.fit(batches.cache().prefetch(2), epochs=10**6, callbacks=[Stop()], verbose=0)
     read = clock.read()
 
-    @jax.jit
+    @jax.jit  # type: ignore[untyped-decorator]
     def logprobs(weights: Any, inputs: Any) -> Any:
         logits, _ = model.stateless_call(*weights, inputs, training=False)
         return jax.nn.log_softmax(logits.astype("float32"))
@@ -224,12 +224,13 @@ def kerasgen(job: Job) -> dict[str, Any]:
     train, held_out = job.sides()
     given = {"learning_rate": LEARNING_RATE, "batch_size": ROWS} if not job.tuner.get("as_it_comes") else {}
     given |= {name: value for name, value in job.tuner.items() if name not in ("as_it_comes", "backend")}
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {"epochs": 10**4}
+    settings |= {name: value for name, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:
         pipe = kg.Pipeline(
             [*train, *held_out],
             Untrained(),
-            tuner=kg.FullTuner(**{"epochs": 10**4} | settings),
+            tuner=kg.FullTuner(**settings),
             backend=job.tuner.get("backend"),
             cache=folder,
             seed=job.seed,

@@ -5,7 +5,9 @@
 Each contender is a process that holds its model and does a step when it is told to; contenders that fit into memory
 together take turns, and the first step of each is kept apart. Figures of several runs that write into one JSON file are
 merged, so the parts can be run one after another: `tang`, `transformers`, `by_hand`, `bf16`, `tifu`, `tifu_bf16`,
-`small` and `cold`.
+`small`, `lead` and `cold`. `lead` takes the lead over the tutorial apart, on the small shape: what engine and precision
+give, what packing gives on top, and what the corpus's vocabulary does; and how far a tuner gets that chooses rows and
+length by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,14 @@ from benchmarks.harness import (
     gpt2_files,
     report,
     rows_of_other_parts,
+    spread,
     write,
 )
 from kerasgen.devices import cpu_has_bfloat16
 
-PARTS = ("tang", "transformers", "by_hand", "bf16", "tifu", "tifu_bf16", "small", "cold")
+PARTS = ("tang", "transformers", "by_hand", "bf16", "tifu", "tifu_bf16", "small", "lead", "cold")
+LEAD = ("tutorial", "kerasgen, GPT-2's vocabulary, padded", "kerasgen, GPT-2's vocabulary", "kerasgen")
+STEPS_OF_LEAD = ("engine and precision", "packing", "vocabulary")
 BASE = {"layers": 12, "width": 768, "heads": 12, "rows": 16, "length": 128}
 SMALL = {"layers": 4, "width": 256, "heads": 4, "rows": 16, "length": 128}
 TINY = {"layers": 1, "width": 32, "heads": 2, "rows": 4, "length": 32}
@@ -52,11 +58,14 @@ class Racer:
     rounds: list[dict[str, float]] = field(default_factory=list)
     first: dict[str, float] | None = None
     gave_up: bool = False
+    compiles: bool = False
 
     def __post_init__(self) -> None:
         environment = {"TF_NUM_INTEROP_THREADS": str(self.threads)}
         if self.threads == 1:
             environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+        if self.compiles:
+            environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
         how: Figures = {"threads": self.threads, "environment": environment}
         self.process = Contender(self.name, "benchmarks.training_contenders", self.name, str(self.job), **how)
 
@@ -85,11 +94,14 @@ class Racer:
         if self.gave_up and not self.rounds:
             return {"part": part, "contender": self.name, "gave_up_after_seconds": self.step_limit}
         of = self.rounds
+        seconds = [one["seconds"] / one["steps"] for one in of]
+        busy = [one["cpu_seconds"] / one["steps"] for one in of if "cpu_seconds" in one]
         return {
             "part": part,
             "contender": self.name,
             "rounds": len(of),
-            "seconds_per_step": statistics.median(one["seconds"] / one["steps"] for one in of),
+            **spread(seconds, "seconds_per_step"),
+            **(spread(busy, "cpu_seconds_per_step") if busy else {}),
             "tokens_per_second": statistics.median(one["tokens"] / one["seconds"] for one in of),
             "characters_per_second": statistics.median(one["characters"] / one["seconds"] for one in of),
             "peak_gib": max(one["peak_bytes"] for one in of) / 2**30,
@@ -116,15 +128,29 @@ def compete(part: str, names: Sequence[str], job: Path, *, threads: int, rounds:
             contender.end()
 
 
+def parts_of_lead(rows: list[Figures]) -> list[Figures]:
+    """Return the rows, and one for each part of the lead: characters/s by those of the contender before."""
+    by = {row["contender"]: row for row in rows}
+    found: list[Figures] = []
+    for name, (before, after) in zip(STEPS_OF_LEAD, pairwise(LEAD), strict=True):
+        if all("characters_per_second" in by.get(one, {}) for one in (before, after)):
+            ratio = by[after]["characters_per_second"] / by[before]["characters_per_second"]
+            found.append({"part": "lead", "contender": f"of it: {name}", "ratio": ratio})
+    return [*rows, *found]
+
+
 def cold(job: Path, *, threads: int, limit: float, samples: int) -> list[Figures]:
     """From the start of a process to the end of its first step: medians of processes that take turns.
 
-    Each one's caches are warm from a run before, which is not counted.
+    Each one's caches are warm from a run before, which is not counted; a row of its own compiles all anew.
     """
-    found: dict[str, list[float]] = {"tutorial": [], "kerasgen": []}
-    for _ in range(1 + samples):
+    found: dict[str, list[float]] = {"tutorial": [], "kerasgen": [], "kerasgen without a cache": []}
+    for turn in range(1 + samples):
         for name, seconds in found.items():
-            contender = Racer(name, job, threads, limit)
+            warm = name.removesuffix(" without a cache")
+            if warm != name and turn > 1:
+                continue  # each is as the one before, and takes long
+            contender = Racer(warm, job, threads, limit, compiles=warm != name)
             try:
                 contender.ask()
                 assert contender.first is not None
@@ -132,7 +158,7 @@ def cold(job: Path, *, threads: int, limit: float, samples: int) -> list[Figures
             finally:
                 contender.end()
     return [
-        {"part": "cold", "contender": name, "rounds": samples, "cold_seconds": statistics.median(seconds[1:])}
+        {"part": "cold", "contender": name, "rounds": samples, **spread(seconds[1:], "cold_seconds")}
         for name, seconds in found.items()
     ]
 
@@ -228,11 +254,11 @@ def _adapted(texts: Sequence[str], folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> Figures:
     """Measure, print the table, write the JSON."""
     parser = arguments_of(__doc__)
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--only", help="parts, separated by commas (default: all, or `small` with --quick)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a step is given up")
     chosen = parser.parse_args(arguments)
-    parts = ("small",) if chosen.quick else tuple(chosen.only.split(","))
+    parts = tuple((chosen.only or ("small" if chosen.quick else ",".join(PARTS))).split(","))
     rows = rows_of_other_parts(chosen.json, parts)
     with tempfile.TemporaryDirectory() as folder:
         paths = prepare(Path(folder), quick=chosen.quick)
@@ -267,6 +293,9 @@ def main(arguments: Sequence[str] | None = None) -> Figures:
                 names = ("kerasgen", "tutorial") if chosen.quick else tuple(_all(bf16=fast_bf16))
                 small = base if chosen.quick else job("tang", SMALL, adapt=True)
                 rows += compete(part, names, small, **how | {"steps": 2 if chosen.quick else 3})
+            elif part == "lead":
+                small = base if chosen.quick else job("tang", SMALL, adapt=True)
+                rows += parts_of_lead(compete(part, (*LEAD, "kerasgen as it comes"), small, **how))
             elif part == "cold":
                 rows += cold(base, threads=chosen.threads, limit=600.0, samples=1 if chosen.quick else 3)
             else:
@@ -279,7 +308,8 @@ def main(arguments: Sequence[str] | None = None) -> Figures:
 def _all(*, bf16: bool) -> Iterable[str]:
     from benchmarks.training_contenders import CONTENDERS
 
-    return (name for name in CONTENDERS if bf16 or "bf16" not in name)
+    plain = (name for name in CONTENDERS if name == "kerasgen" or not name.startswith("kerasgen"))
+    return (name for name in plain if bf16 or "bf16" not in name)
 
 
 if __name__ == "__main__":

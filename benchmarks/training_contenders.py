@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kerasgen.devices import peak_memory_bytes
 
+Packing = Literal["best_fit", "none"]
 LEARNING_RATE, STEPS = 5e-4, 500
 
 
@@ -66,7 +67,7 @@ class Commands:
         self._answer, sys.stdout = sys.stdout, sys.stderr
         self._left = 0
         self._asked = 0
-        self._begin = 0.0
+        self._begin = self._busy = 0.0
 
     def wait(self) -> None:
         """Stand still until some steps are asked for; end the process when nothing will be."""
@@ -74,18 +75,19 @@ class Commands:
         if not line.strip():
             os._exit(0)
         self._left = self._asked = int(line)
-        self._begin = time.perf_counter()
+        self._begin, self._busy = time.perf_counter(), time.process_time()
 
     def step_done(self) -> None:
         """Count a step; answer when it was the last one asked for, and wait."""
         self._left -= 1
         if self._left:
             return
-        seconds = time.perf_counter() - self._begin
+        seconds, busy = time.perf_counter() - self._begin, time.process_time() - self._busy
         done = list(itertools.islice(self.counts, self._asked))
         answer = {
             "steps": self._asked,
             "seconds": seconds,
+            "cpu_seconds": busy,
             "tokens": sum(tokens for tokens, _ in done),
             "characters": sum(characters for _, characters in done),
             "peak_bytes": (peak_memory_bytes() or 0) - self.resting,
@@ -129,8 +131,15 @@ def tutorial(job: Job) -> None:
     model.fit(batches, epochs=1000, callbacks=[_obeying(commands)], verbose=0)
 
 
-def kerasgen(job: Job) -> None:
-    """Train as this library does: packed rows, the corpus's vocabulary if there is one, the backend of `auto`."""
+def kerasgen(job: Job, *, packing: Packing = "best_fit", adapted: bool = True, as_it_comes: bool = False) -> None:
+    """Train as this library does: packed rows, the corpus's vocabulary if there is one, the backend of `auto`.
+
+    Args:
+        job: corpus and shape.
+        packing: of documents into rows.
+        adapted: whether the corpus's vocabulary is taken, where there is one.
+        as_it_comes: whether the tuner chooses the rows and their length, as for a person who names neither.
+    """
     from kerasgen import backend
 
     backend.use("auto")
@@ -141,11 +150,12 @@ def kerasgen(job: Job) -> None:
     from kerasgen.tokens.bpe import ByteLevelBPE
     from kerasgen.tokens.encoding import encode_documents
     from kerasgen.tokens.packing import pack
+    from kerasgen.tuners import batch_size
     from kerasgen.tuners.full import FullTuner
     from kerasgen.tuners.plan import Plan
 
     resting = _resident()
-    vocabulary = Path(job.adapted or job.gpt2)
+    vocabulary = Path((adapted and job.adapted) or job.gpt2)
     end = "<|endoftext|>"
     tokenizer = ByteLevelBPE.from_files(
         vocabulary / "vocab.json", vocabulary / "merges.txt", start_token=end, end_token=end, pad_token=end
@@ -165,12 +175,16 @@ def kerasgen(job: Job) -> None:
         epochs=1000,
         max_steps=STEPS,
         learning_rate=LEARNING_RATE,
-        batch_size=job.rows,
-        sequence_length=job.length,
+        batch_size=None if as_it_comes else job.rows,
+        sequence_length=None if as_it_comes else job.length,
+        packing=packing,
         checkpoint_every=10**9,
     )
-    rows = pack(encoded, sequence_length=job.length)
-    plan = Plan(encoded, rows, job.rows, 1, 1000, STEPS, seed=0)
+    tuner, _ = batch_size.sized(tuner, encoded.lengths - 1, longest=512, packs=packing != "none")
+    assert tuner.sequence_length is not None
+    assert tuner.batch_size is not None
+    rows = pack(encoded, sequence_length=tuner.sequence_length, packing=packing)
+    plan = Plan(encoded, rows, tuner.batch_size, 1, 1000, STEPS, seed=0)
 
     def counts() -> Iterator[tuple[int, float]]:
         for step in range(STEPS):
@@ -290,6 +304,9 @@ def transformers_by_hand(job: Job, *, bf16: bool) -> None:
 CONTENDERS: dict[str, Callable[[Job], None]] = {
     "tutorial": tutorial,
     "kerasgen": kerasgen,
+    "kerasgen as it comes": lambda job: kerasgen(job, as_it_comes=True),
+    "kerasgen, GPT-2's vocabulary": lambda job: kerasgen(job, adapted=False),
+    "kerasgen, GPT-2's vocabulary, padded": lambda job: kerasgen(job, adapted=False, packing="none"),
     "transformers fp32": lambda job: transformers_trainer(job, bf16=False),
     "transformers bf16": lambda job: transformers_trainer(job, bf16=True),
     "transformers by hand": lambda job: transformers_by_hand(job, bf16=False),
@@ -329,6 +346,7 @@ def _gpt2_ids(job: Job, texts: list[str]) -> list[list[int]]:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     end = bpe.token_to_id("<|endoftext|>")
+    assert end is not None
     return [[end, *found.ids, end] for found in bpe.encode_batch(texts)]
 
 

@@ -67,7 +67,7 @@ def run(*, texts: int, batch_size: int) -> dict[str, Any]:
             speeds[name].append(sum(len(one.token_ids) for one in written) / seconds)
             right[name] += sum(form.matches(one.text) for one in written)
     count = turns * batch_size
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "tokens_per_second": statistics.median(speeds[name]),

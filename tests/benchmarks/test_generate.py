@@ -49,6 +49,9 @@ def test_a_bar_compares_with_the_contender_of_the_same_task_and_threads(monkeypa
         row("batch1", "keras_hub jax", task="32 + 128", seconds=3.0),
         row("batch1", "transformers", task="32 + 128", seconds=1.0),
         row("batch1", "ctranslate2", task="32 + 128", seconds=9.0) | {"threads": 2},
+        row("batch8", "kerasgen", task="8", seconds=1.0),
+        row("batch8", "keras_hub jax", task="8", seconds=9.0),
+        row("batch8", "keras_hub tensorflow", task="8", seconds=4.0),
         row("beam", "kerasgen", seconds=1.0),
         row("beam", "keras_hub jax", seconds=1.9),
         row("top_p", "kerasgen", task="greedy 1", seconds=1.0),
@@ -62,6 +65,7 @@ def test_a_bar_compares_with_the_contender_of_the_same_task_and_threads(monkeypa
     assert {bar["name"]: (bar["value"], bar["holds"]) for bar in bars_of(rows)} == {
         "batch1, threads 1, x keras_hub jax": (1.5, True),
         "batch1, threads 1, x transformers": (0.5, False),
+        "batch8, threads 1, x keras_hub tensorflow": (4.0, True),
         "beam, threads 1, x keras_hub jax": (1.9, False),
         "top_p 1, threads 1, x greedy": (1.05, True),
         "time to first token, x keras_hub jax": (0.5, False),

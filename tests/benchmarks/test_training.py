@@ -35,6 +35,16 @@ def test_a_bar_is_told_from_two_rows_and_one_that_gave_up_is_slower_than_its_lim
     assert len(found) == 3
 
 
+def test_a_lead_is_told_in_its_parts() -> None:
+    from benchmarks.training import LEAD, parts_of_lead
+
+    rows = [
+        row("lead", name, characters_per_second=speed) for name, speed in zip(LEAD, (1.0, 4.0, 5.0, 10.0), strict=True)
+    ]
+    found = {one["contender"]: one["ratio"] for one in parts_of_lead(rows)[len(rows) :]}
+    assert found == {"of it: engine and precision": 4.0, "of it: packing": 1.25, "of it: vocabulary": 2.0}
+
+
 @pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads the memory of processes from Linux")
 def test_a_smoke_run_writes_rows_of_two_contenders(tmp_path: Path) -> None:
