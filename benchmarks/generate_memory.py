@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from benchmarks.generate_contenders import Numbers, keras_model
-from kerasgen.decoder.jax import Cache, JaxDecoder
+from kerasgen.decoder.jax import JaxDecoder
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.generation import jax_weights
 from kerasgen.models.base import LanguageModel
 

@@ -10,80 +10,23 @@ long its prompt.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from kerasgen.decoder import jax_experts, positions
-from kerasgen.decoder.arithmetic import activate, attention_weights, gated, normalize, routing_weights, soft_cap
-from kerasgen.decoder.block import ROUTER, Roles, block, shared_expert
-from kerasgen.decoder.config import (
-    AlibiPositions,
-    DecoderConfig,
-    LearnedPositions,
-    Positions,
-    RotaryPositions,
-)
+from kerasgen.decoder import positions
+from kerasgen.decoder.arithmetic import attention_weights, normalize, soft_cap
+from kerasgen.decoder.block import block
+from kerasgen.decoder.config import AlibiPositions, DecoderConfig, LearnedPositions
+from kerasgen.decoder.jax_chunk import Chunk, ReadHooks
+from kerasgen.decoder.jax_hooks import NEVER, XP, Cache, Hooks, product
 from kerasgen.decoder.weights import Weights
-
-NEVER = -1e30
-# Keys whose scores are held at once, for a tile of up to 16 columns and of more (see the log).
-_BLOCKS = (64, 128)
 
 # So many rows have their logits computed row by row.
 _MANY_ROWS = 16
-
-
-class _Namespace:
-    """`jax.numpy` with the names that `kerasgen.decoder.arithmetic` takes beside NumPy's."""
-
-    rsqrt = staticmethod(jax.lax.rsqrt)
-    relu = staticmethod(jax.nn.relu)
-    silu = staticmethod(jax.nn.silu)
-    gelu = staticmethod(jax.nn.gelu)
-    top_k = staticmethod(jax.lax.top_k)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(jnp, name)
-
-
-XP = _Namespace()
-
-
-class Cache(NamedTuple):
-    """Keys and values of every layer.
-
-    Args:
-        keys: for each layer float32 `(prompts, heads, size, length)`; of generated tokens
-            `(prompts, heads, size, slots, length)`.
-        values: for each layer float32 `(prompts, heads, length, size)`; of generated tokens
-            `(prompts, heads, slots, length, size)`.
-    """
-
-    keys: tuple[Any, ...]
-    values: tuple[Any, ...]
-
-
-class Chunk(NamedTuple):
-    """Tokens of some prompts, in columns. A tile of columns belongs to one prompt, whose tokens come first in it.
-
-    Args:
-        token_ids: int32 `(columns,)`.
-        places: int32 `(columns,)`, where they stand in their texts; one after another in a tile, its padding too.
-        text_lengths: int32 `(columns,)`, how long their whole texts are.
-        bases: int32 `(tiles,)`, where in the cache the place of the text's first token is.
-        counts: int32 `(tiles,)`, how many columns of the tile are tokens; 0 where none is.
-    """
-
-    token_ids: Any
-    places: Any
-    text_lengths: Any
-    bases: Any
-    counts: Any
 
 
 @dataclass(frozen=True)
@@ -110,7 +53,7 @@ class JaxDecoder:
         Returns:
             Hidden states `(columns, dim)`, and the cache with these tokens in it.
         """
-        hooks = _ReadHooks(self.config, chunk, cache)
+        hooks = ReadHooks(self.config, chunk, cache)
         hidden = self._embed(weights, chunk.token_ids, chunk.places)
         hidden = self._normed(weights, self._through(weights, hidden, hooks), hooks)
         return hidden.T, Cache(tuple(hooks.keys), tuple(hooks.values))
@@ -167,12 +110,12 @@ class JaxDecoder:
             hidden = normalize(XP, hidden, config.embedding_norm, tables["norm"], axis=0)
         return hidden
 
-    def _through(self, weights: Weights, hidden: Any, hooks: _Hooks) -> Any:
+    def _through(self, weights: Weights, hidden: Any, hooks: Hooks) -> Any:
         for index, layer in enumerate(weights["layers"]):
             hidden = block(self.config, index, layer, hidden, hooks)
         return hidden
 
-    def _normed(self, weights: Weights, hidden: Any, hooks: _Hooks) -> Any:
+    def _normed(self, weights: Weights, hidden: Any, hooks: Hooks) -> Any:
         return hooks.norm(hidden, weights["final_norm"]) if self.config.final_norm else hidden
 
     def _head(self, weights: Weights, hidden: Any) -> Any:
@@ -188,7 +131,7 @@ class JaxDecoder:
             logits = jax.lax.dot_general(by_row, kernel, (((1,), (1,)), ((), ())))[:, :size]
         else:
             # The barrier keeps XLA from turning the product round with its result, which would take twice as long.
-            logits = jax.lax.optimization_barrier(_product(output_kernel(config, weights), hidden)).T[:, :size]
+            logits = jax.lax.optimization_barrier(product(output_kernel(config, weights), hidden)).T[:, :size]
         if config.head_bias:
             logits = logits + head["bias"][:size, 0]
         if config.logit_scale != 1.0:
@@ -201,191 +144,7 @@ def output_kernel(config: DecoderConfig, weights: Weights) -> Any:
     return weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"]
 
 
-class _Hooks(ABC):
-    """What a block computes with, on `(features, rows)`; see `kerasgen.decoder.block.Hooks`.
-
-    Args:
-        config: the decoder's.
-        places: int32 `(prompts, texts)`, where the tokens stand in their texts.
-        text_lengths: int32, in a shape that broadcasts to it, how long the texts are with these tokens.
-    """
-
-    def __init__(self, config: DecoderConfig, places: Any, text_lengths: Any) -> None:
-        self._config, self.positions, self._text_lengths = config, places, text_lengths
-        self._angles: dict[Positions, tuple[Any, Any]] = {}
-        self.keys: list[Any] = []
-        self.values: list[Any] = []
-
-    def norm(self, hidden: Any, weights: Any) -> Any:
-        return normalize(XP, hidden, self._config.norm, weights, axis=0)
-
-    def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:
-        """The projections of all these roles, one below the other."""
-        return _affine(hidden, layer["_".join(roles)])
-
-    def activate(self, projected: Any) -> Any:
-        part = self._config.feedforward
-        if not part.gated:
-            return activate(XP, projected, part.activation)
-        gate, up = jnp.split(projected, 2)
-        return gated(XP, gate, up, part)
-
-    def drop(self, hidden: Any, site: str) -> Any:
-        return hidden
-
-    def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
-        """The sum of what each token's likeliest experts make of it, by their weights."""
-        part = self._config.feedforward
-        settings = part.experts
-        assert settings is not None
-        weights, _, _ = routing_weights(XP, self.project(hidden, layer, ROUTER).T, settings)  # (rows, experts)
-        total = jax_experts.mixed(part, hidden, layer, weights, self.activate)
-        if not settings.shared_dim:
-            return total
-        share = jax.nn.sigmoid(self.project(hidden, layer, ("shared_router",)))
-        return total + share * shared_expert(self._config, layer, hidden, self)
-
-    @abstractmethod
-    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any: ...
-
-    def _by_heads(self, index: int, layer: Mapping[str, Any], projected: Any) -> list[Any]:
-        """Queries, keys and values, `(heads, size, prompts, texts)`, normed and rotated; queries are scaled.
-
-        Columns beside those of the texts are left out.
-        """
-        attention, kind = self._config.attention, self._config.positions_of(index)
-        prompts, texts = self.positions.shape
-        columns = projected[:, : prompts * texts]
-        first, second = attention.query_dim, attention.query_dim + attention.key_value_dim
-        by_role = []
-        for role, part in zip(("query", "key", "value"), jnp.split(columns, (first, second)), strict=True):
-            norm = attention.query_key_norm if role != "value" else None
-            is_whole = attention.query_key_norm_axis == "all_heads"
-            if norm is not None and is_whole:
-                part = normalize(XP, part, norm, layer[f"{role}_norm"], axis=0)
-            heads = part.reshape(-1, attention.head_dim, prompts, texts)
-            if norm is not None and not is_whole:
-                of_size = {name: array[..., None] for name, array in layer[f"{role}_norm"].items()}
-                heads = normalize(XP, heads, norm, of_size, axis=1)
-            if isinstance(kind, RotaryPositions) and role != "value":
-                heads = positions.rotate(XP, heads, *self._angles_of(kind), kind, axis=1)
-            by_role.append(heads * attention.score_scale if role == "query" else heads)
-        return by_role
-
-    def _angles_of(self, kind: RotaryPositions) -> tuple[Any, Any]:
-        """Cosines and sines, `(pairs, prompts, texts)`, which all layers of these positions share."""
-        if kind not in self._angles:
-            size, places = self._config.attention.head_dim, self.positions.astype(jnp.float32)
-            self._angles[kind] = positions.text_angles(XP, kind, size, places, self._text_lengths, axis=0)
-        return self._angles[kind]
-
-
-class _ReadHooks(_Hooks):
-    """Those of a chunk, whose tokens see what their texts' cache holds of them and of what stands before.
-
-    Attention goes tile by tile, and in a tile by blocks of keys, as many as the tile sees: no scores of whole texts
-    are ever held (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax").
-    """
-
-    def __init__(self, config: DecoderConfig, chunk: Chunk, cache: Cache) -> None:
-        super().__init__(config, chunk.places[None], chunk.text_lengths[None])
-        self._chunk, self._cache = chunk, cache
-        self._tiles = chunk.bases.shape[0]
-        self._tile = chunk.places.shape[0] // self._tiles
-        self._room = cache.keys[0].shape[3]
-        self._block = min(_BLOCKS[self._tile > 16], self._room)
-
-    def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
-        query, key, value = (part[:, :, 0] for part in self._by_heads(index, layer, projected))  # (h, d, columns)
-        keys, values = self._written(self._cache.keys[index][0], self._cache.values[index][0], key, value)
-        self.keys.append(keys[None])
-        self.values.append(values[None])
-
-        def gathered(tile: Any) -> Any:
-            own = jax.lax.dynamic_slice_in_dim(query, tile * self._tile, self._tile, axis=2)
-            return self._gathered(index, layer, tile, own, keys, values)
-
-        if self._tiles == 1:
-            return gathered(jnp.int32(0))
-        tiles = jnp.arange(self._tiles, dtype=jnp.int32)
-        # One after the other a tile's products keep a processor's cores busy; an accelerator takes all tiles together.
-        found = jax.lax.map(gathered, tiles) if jax.default_backend() == "cpu" else jax.vmap(gathered)(tiles)
-        return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1)
-
-    def _written(self, keys: Any, values: Any, key: Any, value: Any) -> tuple[Any, Any]:
-        """The cache with keys and values `(heads, size, columns)` of this chunk in it."""
-        chunk, columns = self._chunk, value.transpose(0, 2, 1)
-
-        def write(tile: Any, cache: tuple[Any, Any]) -> tuple[Any, Any]:
-            keys, values = cache
-            first = tile * self._tile
-            begun = chunk.bases[tile] + chunk.places[first]
-            start = jnp.minimum(begun, self._room - self._tile)
-            # Columns that belong to no text leave the cache as it is.
-            place = start + jnp.arange(self._tile) - begun
-            mine = (place >= 0) & (place < chunk.counts[tile])
-            taken = first + jnp.clip(place, 0, self._tile - 1)
-            old = jax.lax.dynamic_slice_in_dim(keys, start, self._tile, axis=2)
-            keys = jax.lax.dynamic_update_slice_in_dim(keys, jnp.where(mine, key[:, :, taken], old), start, axis=2)
-            old = jax.lax.dynamic_slice_in_dim(values, start, self._tile, axis=1)
-            new = jnp.where(mine[:, None], columns[:, taken], old)
-            return keys, jax.lax.dynamic_update_slice_in_dim(values, new, start, axis=1)
-
-        if self._tiles == 1:
-            return write(jnp.int32(0), (keys, values))
-        found: tuple[Any, Any] = jax.lax.fori_loop(0, self._tiles, write, (keys, values))
-        return found
-
-    def _gathered(self, index: int, layer: Mapping[str, Any], tile: Any, query: Any, keys: Any, values: Any) -> Any:
-        """What a tile's queries `(heads, size, columns)` gather, `(heads * size, columns)`."""
-        attention, kind, window = self._config.attention, self._config.positions_of(index), self._config.window(index)
-        chunk, block, size = self._chunk, self._block, query.shape[1]
-        kv_heads, columns = keys.shape[0], query.shape[2]
-        base, places = chunk.bases[tile], jax.lax.dynamic_slice_in_dim(chunk.places, tile * columns, columns)
-        grouped = query.reshape(kv_heads, -1, size, columns)
-        shape = (kv_heads, grouped.shape[1], columns)  # of a row of scores
-        query = grouped.transpose(0, 2, 1, 3).reshape(kv_heads, size, -1)
-
-        def further(n: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-            highest, total, gathered = state
-            start = jnp.minimum(base + n * block, self._room - block)
-            some_keys = jax.lax.dynamic_slice_in_dim(keys, start, block, axis=2)
-            some_values = jax.lax.dynamic_slice_in_dim(values, start, block, axis=1)
-            scores = jnp.einsum("kdt,kdq->ktq", some_keys, query).reshape(kv_heads, block, *shape[1:])
-            scores = soft_cap(XP, scores, attention.soft_cap)
-            key_places = start - base + jnp.arange(block)
-            distances = places - key_places[:, None]  # (keys, columns)
-            if isinstance(kind, AlibiPositions):
-                slopes = positions.alibi_slopes(attention.num_query_heads) * kind.scale
-                scores = scores - slopes.reshape(kv_heads, 1, -1, 1) * distances[:, None].astype(jnp.float32)
-            mask = (distances >= 0) & (key_places >= n * block)[:, None]
-            if window is not None:
-                mask = mask & (distances < window)
-            scores = jnp.where(mask[:, None], scores, NEVER)
-            higher = jnp.maximum(highest, jnp.max(scores, axis=1))
-            exponentials = jnp.exp(scores - higher[:, None])
-            fewer = jnp.exp(highest - higher)
-            total = total * fewer + jnp.sum(exponentials, axis=1)
-            flat = exponentials.reshape(kv_heads, block, -1)
-            added = jnp.einsum("ktd,ktq->kdq", some_values, flat)
-            return higher, total, gathered * fewer.reshape(kv_heads, 1, -1) + added
-
-        if attention.sinks:
-            begun = jnp.broadcast_to(layer["sinks"].reshape(kv_heads, -1, 1), shape), jnp.ones(shape)
-        else:
-            begun = jnp.full(shape, NEVER), jnp.zeros(shape)
-        state = (*begun, jnp.zeros((kv_heads, size, shape[1] * columns)))
-        first = jnp.int32(0) if window is None else jnp.maximum(places[0] - window + 1, 0) // block
-        end = jnp.where(chunk.counts[tile] > 0, (places[0] + chunk.counts[tile] - 1) // block + 1, 0)
-        if block == self._room:
-            _, total, gathered = further(0, state)
-        else:
-            _, total, gathered = jax.lax.fori_loop(first, end, further, state)
-        gathered = gathered / jnp.maximum(total, 1e-30).reshape(kv_heads, 1, -1)
-        return gathered.reshape(kv_heads, size, -1, columns).transpose(0, 2, 1, 3).reshape(-1, columns)
-
-
-class _StepHooks(_Hooks):
+class _StepHooks(Hooks):
     """Those of texts, of each of which one token is read."""
 
     def __init__(
@@ -484,25 +243,3 @@ def _over_values(weights: Any, values: Any) -> Any:
     if grouped.shape[2] == 1:
         return jnp.sum(grouped[:, :, 0, :, None] * values, axis=2)[:, :, None]
     return jnp.einsum("pkbt,pktd->pkbd", grouped, values).reshape(prompts, heads, texts, -1)
-
-
-def _affine(hidden: Any, weights: Mapping[str, Any]) -> Any:
-    product = _product(weights["kernel"], hidden)
-    return product + weights["bias"] if "bias" in weights else product
-
-
-def _product(kernel: Any, hidden: Any) -> Any:
-    """`kernel @ hidden`, float32, of a kernel that may be bfloat16.
-
-    An accelerator rounds what enters, and sums in float32. On a CPU XLA widens a kernel as fast as it multiplies by it,
-    but for a product of one column: that takes 10 to 50 times as long as one of two (see the log), so one of zeros
-    stands beside.
-    """
-    if kernel.dtype == hidden.dtype:
-        return kernel @ hidden
-    if jax.default_backend() != "cpu":
-        return jnp.matmul(kernel, hidden.astype(kernel.dtype), preferred_element_type=hidden.dtype)
-    wide = kernel.astype(hidden.dtype)
-    if hidden.shape[1] > 1:
-        return wide @ hidden
-    return (wide @ jnp.pad(hidden, ((0, 0), (0, 1))))[:, :1]

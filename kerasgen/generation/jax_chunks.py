@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.decoder.jax import Chunk
+from kerasgen.decoder.jax_chunk import Chunk
 
 SHORTEST = 16
 # Columns of a chunk. On a processor a product of 32 to 256 columns is as fast as they get, and each chunk reads all

@@ -20,7 +20,9 @@ import numpy as np
 from kerasgen import fork_safety
 from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
-from kerasgen.decoder.jax import Cache, Chunk, JaxDecoder, output_kernel
+from kerasgen.decoder.jax import JaxDecoder, output_kernel
+from kerasgen.decoder.jax_chunk import Chunk
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import GenerateArgumentError

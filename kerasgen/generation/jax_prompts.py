@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from kerasgen.decoder.jax import Cache
+from kerasgen.decoder.jax_hooks import Cache
 
 # Fewer tokens are faster to read again than to find and copy.
 _WORTH_IT = 8

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.decoder.jax import Cache
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.generation import jax_chunks
 from kerasgen.generation.jax_chunks import Beginning, Part
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.decoder.jax import Cache
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.generation import jax_chunks, jax_reading, jax_steps
 from kerasgen.generation.engine import Block, not_finite
 from kerasgen.generation.jax_namespace import XP

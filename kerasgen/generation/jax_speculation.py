@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen.decoder.jax import Cache, JaxDecoder
+from kerasgen.decoder.jax import JaxDecoder
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.generation import jax_steps
 from kerasgen.generation.engine import Block, not_finite
 from kerasgen.generation.jax_session import JaxSession, rounded

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kerasgen.decoder.jax import Cache, JaxDecoder
+from kerasgen.decoder.jax import JaxDecoder
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.generation.jax_namespace import XP
 from kerasgen.samplers import arithmetic, inputs, randomness
 from kerasgen.samplers.base import TokenSampler

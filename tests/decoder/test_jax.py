@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from described import BY_LENGTH, CONFIGS, TOKENS, drawn
 
-from kerasgen.decoder.jax import Cache, JaxDecoder
+from kerasgen.decoder.jax import JaxDecoder
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.decoder.jax_layout import prepare
 from kerasgen.generation import jax_chunks, jax_reading
 
@@ -97,3 +98,19 @@ def test_angles_that_depend_on_the_text_are_those_of_its_length(name):
         return decoder.logits(weights, states[-1:])
 
     np.testing.assert_allclose(compiled(whole)(prepare(drawn(config))), LOGITS[name][-1:], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["gpt_oss_held", "bloom", "gemma2"])
+def test_an_accelerator_takes_all_tiles_together(name, monkeypatch):
+    """Sinks and windows, ALiBi, and soft caps."""
+    config = CONFIGS[name]
+    decoder = JaxDecoder(config, config.vocabulary_size)
+
+    def whole(weights):
+        states, _ = read(decoder, weights, [TOKENS, TOKENS[:7]], 32)
+        return [decoder.logits(weights, own) for own in states]
+
+    weights = prepare(drawn(config))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for found in compiled(whole)(weights):
+        np.testing.assert_allclose(found, LOGITS[name][: len(found)], atol=1e-4, rtol=0)

@@ -72,17 +72,17 @@ def test_products_of_bfloat16_are_of_bfloat16_and_summed_in_float32(monkeypatch:
     import jax
     import jax.numpy as jnp
 
-    from kerasgen.decoder import jax as decoder
+    from kerasgen.decoder import jax_hooks
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     rng = np.random.default_rng(0)
     kernel = jnp.asarray(rng.standard_normal((40, 512)), jnp.bfloat16)
     hidden = jnp.asarray(rng.standard_normal((512, 3)), jnp.float32)
     (dot,) = [
-        each for each in jax.make_jaxpr(decoder._product)(kernel, hidden).eqns if each.primitive.name == "dot_general"
+        each for each in jax.make_jaxpr(jax_hooks.product)(kernel, hidden).eqns if each.primitive.name == "dot_general"
     ]
     assert {str(each.aval.dtype) for each in dot.invars} == {"bfloat16"}
-    found = decoder._product(kernel, hidden)
+    found = jax_hooks.product(kernel, hidden)
     assert found.dtype == np.float32
     whole = np.asarray(kernel, np.float64) @ np.asarray(hidden.astype(jnp.bfloat16), np.float64)
     np.testing.assert_allclose(found, whole, atol=1e-4)

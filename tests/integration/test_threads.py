@@ -17,7 +17,7 @@ from toys import tiny_qwen
 
 import kerasgen as kg
 from kerasgen.constraints import masks
-from kerasgen.decoder.jax import Cache
+from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.generation import api
 from kerasgen.generation.jax_prompts import Prompts, Remembered
 from kerasgen.models.base import LanguageModel
