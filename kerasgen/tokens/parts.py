@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,8 +130,8 @@ class EncodedParts:
         begins = np.concatenate([[0], ends[:-1]])
         return np.asarray(before[part] + per_token[part] * (places - begins[part]))
 
-    def digest_into(self, digest: hashlib._Hash) -> None:
-        """Take all of it into a digest."""
+    def digest_into(self, digest: Any) -> None:
+        """Take all of it into a digest of `hashlib`."""
         for name in COLUMNS:
             digest.update(np.ascontiguousarray(getattr(self, name)).data)
 
