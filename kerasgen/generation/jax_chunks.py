@@ -20,6 +20,7 @@ SHORTEST = 16
 # Columns of a chunk. On a processor a product of 32 to 256 columns is as fast as they get, and each chunk reads all
 # weights (see the log). Few sizes are few graphs.
 SIZES = (256, 64, 32, 16)
+SIZES_OF_HALF = (1024, *SIZES)  # each chunk widens all weights
 SIZES_OF_ACCELERATORS = (1024, 256, 64, 16)
 TILES = (16, 128)
 # By how much attention lengthens a column's work for each token of its prompt, in tiles of so many columns or fewer:

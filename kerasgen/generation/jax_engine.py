@@ -256,7 +256,10 @@ class JaxEngine:
     @property
     def chunk_sizes(self) -> tuple[int, ...]:
         """Columns that a chunk of prompts may have, the most first."""
-        return jax_chunks.SIZES if jax.default_backend() == "cpu" else jax_chunks.SIZES_OF_ACCELERATORS
+        if jax.default_backend() != "cpu":
+            return jax_chunks.SIZES_OF_ACCELERATORS
+        is_wide = output_kernel(self.decoder.config, self.weights).dtype == np.float32
+        return jax_chunks.SIZES if is_wide else jax_chunks.SIZES_OF_HALF
 
     def read(self, chunk: Chunk, cache: Cache) -> tuple[Any, Cache]:
         """Read a chunk of prompts; see `JaxDecoder.read`. The cache is given away."""
