@@ -4,7 +4,7 @@
 
 Logits of 32 rows of GPT-2's vocabulary are random. What is timed takes turns; the figures are medians of CPU time, in
 milliseconds, of one process that is pinned to one processor. `choose` is all that a step of decoding does after the
-logits, with penalties and log-probabilities.
+logits, with log-probabilities; `choose alone` is without them, as `generate` chooses if nobody asks for any.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def contenders(rows: int, vocabulary: int) -> dict[str, Callable[[], Any]]:
     rng = np.random.default_rng(0)
     on_host = rng.standard_normal((rows, vocabulary), dtype=np.float32) * np.float32(SCALE)
     uniforms = rng.random(rows, dtype=np.float32)
-    logits, seen = jnp.asarray(on_host), jnp.zeros(on_host.shape, bool)
+    logits = jnp.asarray(on_host)
 
     def of_graph(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
         compiled = jax.jit(function, compiler_options=compiler_options())
@@ -53,8 +53,9 @@ def contenders(rows: int, vocabulary: int) -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {}
     for name in SAMPLERS:
         spec = resolve(name)
-        _, choose = jax_steps.choosing(spec, Numbers())  # type: ignore[arg-type]
-        found[f"choose {name}"] = of_graph(choose, logits, seen, uniforms, jax_steps.inputs_of(spec))
+        for label, logprobs in (("choose", True), ("choose alone", False)):
+            _, choose = jax_steps.choosing(spec, Numbers(), logprobs=logprobs)  # type: ignore[arg-type]
+            found[f"{label} {name}"] = of_graph(choose, logits, None, uniforms, jax_steps.inputs_of(spec))
         found[f"numpy {name}"] = lambda spec=spec: spec.choose(np, on_host, uniforms)  # type: ignore[misc]
     found["jnp.argmax"] = of_graph(lambda values: jnp.argmax(values, axis=-1), logits)
     found["lax.top_k, 40"] = of_graph(lambda values: jax.lax.top_k(values, 40), logits)
@@ -86,7 +87,7 @@ def main() -> None:
     os.environ |= dict.fromkeys(THREADS, "1") | {"KERAS_BACKEND": "jax"}
     rows = measure(*((2, 5000, 1) if given.quick else (ROWS, VOCABULARY, 15)))
     by = {row["what"]: row["milliseconds"] for row in rows}
-    bars = [bar(f"{name}, milliseconds", by[f"choose {name}"], at_most=most) for name, most in AT_MOST.items()]
+    bars = [bar(f"{name}, milliseconds", by[f"choose alone {name}"], at_most=most) for name, most in AT_MOST.items()]
     report(rows, bars, given.json)
 
 

@@ -5,8 +5,9 @@
 Each contender is a process with the weights of a random GPT-2 of the base shape, but for the parts of
 `smollm2`, which take SmolLM2-135M's own weights. Those of one part take turns, and the first call of each, which
 compiles, is kept apart. A run whose file is there already adds to its rows, so the parts can
-be run one after another: `batch1`, `batch8`, `batch32`, `long`, `beam`, `top_p`, `calls`, `memory`, `first`,
-`smollm2_batch1`, `smollm2_batch8` and `speculation`.
+be run one after another: `batch1`, `batch8`, `batch32`, `many`, `long`, `beam`, `top_p`, `calls`, `memory`, `first`,
+`smollm2_batch1`, `smollm2_batch8` and `speculation`. `many` takes the starter, which CTranslate2 gets from a
+transformers directory.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import generate_many
 from benchmarks.harness import (
     EARLIER,
     Contender,
@@ -42,7 +44,7 @@ KERAS_HUB = ("keras_hub jax", "keras_hub tensorflow")
 ALL = ("kerasgen", *KERAS_HUB, "transformers", "transformers static", "transformers bf16", "ctranslate2")
 """transformers as it comes, with a static cache, and in bfloat16, whose texts are others."""
 PARTS = (
-    *("batch1", "batch8", "batch32", "long", "beam", "top_p", "calls", "memory", "first"),
+    *("batch1", "batch8", "batch32", "many", "long", "beam", "top_p", "calls", "memory", "first"),
     *("smollm2_batch1", "smollm2_batch8", "speculation"),
 )
 SMOLLM2: dict[str, Any] = {"model": "smollm2", "vocabulary": 49152}
@@ -144,6 +146,45 @@ def first(job: Path, threads: int) -> list[Figures]:
     ]
 
 
+def many(threads: int, count: int, more: int, rounds: int, names: tuple[str, ...]) -> list[Figures]:
+    """Short prompts through the starter: each call after the first, and a whole process of one call, caches warm."""
+    module, one = "benchmarks.generate_many", generate_many.task(count, more)
+    rows: list[Figures] = []
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder, "job.json")
+        job.write_text(json.dumps({"folder": folder, "threads": threads}))
+        if "ctranslate2" in names:
+            subprocess.run([sys.executable, "-m", module, "write files", str(job)], check=True, stdout=2)
+
+        def begun(name: str) -> Contender:
+            return Contender(name, module, name, str(job), threads=threads)
+
+        contenders = [begun(name) for name in names]
+        answers: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        try:
+            for turn in range(rounds + 1):
+                for contender in contenders:
+                    answers[contender.name].append(contender.ask(one))
+                    seconds = answers[contender.name][-1]["seconds"]
+                    print(f"many, turn {turn}, {contender.name}: {seconds:.3f} s", file=sys.stderr)
+        finally:
+            for contender in contenders:
+                contender.end()
+        for name in names:
+            fresh = begun(name)
+            try:
+                whole = fresh.ask(one)
+                begins = {"process_seconds": fresh.seconds(), "process_cpu_seconds": whole["process_cpu_seconds"]}
+            finally:
+                fresh.end()
+            same = sum(a == b for a, b in zip(whole["texts"], answers[names[0]][-1]["texts"], strict=True))
+            row: Figures = {"part": "many", "task": f"{count} prompts", "contender": name, "threads": threads}
+            for figure in ("seconds", "cpu_seconds"):
+                row |= spread([answer[figure] for answer in answers[name][1:]], figure)
+            rows.append(row | begins | {"texts_like_kerasgens": f"{same}/{count}"})
+    return rows
+
+
 def memory(shape: dict[str, int], threads: int) -> list[Figures]:
     """What a step at batch 4 moves, by XLA's analysis; see `benchmarks.generate_memory`."""
     return _rows_of("benchmarks.generate_memory", shape, threads, [])
@@ -202,6 +243,11 @@ def bars_of(rows: list[Figures]) -> list[dict[str, Any]]:
             wanted = {"ctranslate2": 1.0, "transformers": 1.7} if label.endswith(" 1") else {"ctranslate2": 1.1}
             if name in wanted:
                 bars.append(bar(f"{label}, threads {threads}, x {name}", ratio, at_least=wanted[name]))
+        if part == "many" and ours and name == "ctranslate2":
+            # By the time of the processor, in which other work counts least.
+            for figure, wanted in (("cpu_seconds", 1.0), ("process_cpu_seconds", 0.9)):
+                title = f"{label}, {figure.replace('_', ' ')}, threads {threads}, x ctranslate2"
+                bars.append(bar(title, row[figure] / ours[figure], at_least=wanted))
         if part == "top_p" and label and label.startswith("top_p"):
             greedy = by[part, label.replace("top_p", "greedy"), name, threads]
             ratio = row["seconds"] / greedy["seconds"]
@@ -273,6 +319,9 @@ def main() -> None:
                     for kind, sampler in (("greedy", "greedy"), ("top_p", "top_p:p=0.9"))
                 }
                 return compete(part, own, tasks, job, threads, rounds)
+            if part == "many":
+                some = ("kerasgen",) if given.quick else tuple(x for x in names if x in ("kerasgen", "ctranslate2"))
+                return many(threads, *((4, 8) if given.quick else (2000, 32)), rounds, some)
             if part == "memory":
                 return memory(shape, threads)
             if part == "speculation":
