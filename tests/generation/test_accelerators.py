@@ -27,14 +27,14 @@ def test_calls_of_more_steps_write_the_same_texts(monkeypatch: pytest.MonkeyPatc
     asked: list[int] = []
     run = JaxSession.run
 
-    def counted(session: JaxSession, steps: int, *rest: Any) -> Any:
+    def counted(session: JaxSession, steps: int, *rest: Any, **more: Any) -> Any:
         asked.append(steps)
-        return run(session, steps, *rest)
+        return run(session, steps, *rest, **more)
 
     monkeypatch.setattr(JaxSession, "run", counted)
     monkeypatch.setattr(jax_steps, "most_steps", lambda: jax_steps.ACCELERATOR_STEPS)
     assert generate(model, prompts, **settings) == wanted
-    assert asked[:5] == [1, 2, 4, 8, 16], "a call's steps go on doubling"
+    assert max(asked) == 40, "all of them in one call"
 
 
 def test_a_batch_has_as_many_texts_as_a_quarter_of_the_free_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
