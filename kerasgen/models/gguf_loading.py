@@ -26,6 +26,7 @@ _TABLE: Final = "token_embd.weight"
 _POSITIONS: Final = "position_embd.weight"
 _LICENSE: Final = ("license", "license.name", "license.link")
 _TOLD: Final = ("name", "organization", *_LICENSE, "languages", "size_label", "finetune", "version")
+_FACTORS: Final = (gguf_settings.FREQUENCY_FACTORS, *gguf_settings.LONG_ROPE_FACTORS)
 # Computed by a formula, or kept for shape's sake, in older files.
 _IGNORED: Final = re.compile(r"blk\.\d+\.(attn_rot_embd|rope_freqs)\.weight|rot_embd\.weight")
 
@@ -96,7 +97,7 @@ def described(file: GgufFile) -> tuple[Architecture, DecoderConfig]:
     if table is None:
         raise ValueError(f"it has no tensor {_TABLE!r}")
     small = {
-        name: file.read(name) if name == gguf_settings.FREQUENCY_FACTORS and math.prod(held.shape) < 1 << 16 else held
+        name: file.read(name) if name in _FACTORS and math.prod(held.shape) < 1 << 16 else held
         for name, held in file.tensors.items()
     }
     config = gguf_settings.described(architecture, says, small, table.shape[0])
@@ -110,9 +111,9 @@ def _check_tensors(file: GgufFile, architecture: Architecture, config: DecoderCo
         held = file.tensors.get(name)
         if held is None:
             raise ValueError(f"it has no tensor {name!r}, which its description implies")
-        if held.shape != shape:
+        if _without_ones(held.shape) != _without_ones(shape):
             raise ValueError(f"its tensor {name!r} has the shape {held.shape}, and its description implies {shape}")
-    used = {*wanted, gguf_settings.FREQUENCY_FACTORS}
+    used = {*wanted, *_FACTORS}
     left = [name for name in file.tensors if name not in used and not _IGNORED.fullmatch(name)]
     if left:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
@@ -120,6 +121,12 @@ def _check_tensors(file: GgufFile, architecture: Architecture, config: DecoderCo
             f"it holds the tensors {', '.join(map(repr, left[:3]))}{more}, which the description of this decoder does "
             "not use: without them, it would be another model"
         )
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the axes of one in front, which a file may have or lack: one row is a vector."""
+    first = next((n for n, size in enumerate(shape) if size != 1), len(shape))
+    return shape[first:]
 
 
 def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
@@ -168,7 +175,7 @@ def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, 
 
 def _taking(file: GgufFile, *, in_half: bool) -> tensors.Take:
     """Return what takes a file's tensors; tables of positions stay float32, as little as they are."""
-    return lambda name, shape: file.read(name, in_half=in_half and name != _POSITIONS)
+    return lambda name, shape: file.read(name, in_half=in_half and name != _POSITIONS).reshape(shape)
 
 
 def _tokenizer(file: GgufFile, config: DecoderConfig) -> Tokenizer:

@@ -41,6 +41,7 @@ CUTS: Final[Mapping[str, Pretokenization]] = {
 }
 _BLOOM: Final = r" ?[^(\s|.,!?…。，、।۔،)]+"
 _FALCON_PUNCTUATION: Final = r"[\p{P}\$\+<=>\^~\|`]+"
+_SHORTENED: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 _STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "bloom": (_BLOOM,),
     "poro-chat": (_BLOOM,),
@@ -51,6 +52,11 @@ _STEPS: Final[Mapping[str, tuple[str, ...]]] = {
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
         r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    "gpt-4o": (  # Phi-4 mini's
+        rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]*[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]+{_SHORTENED}"
+        rf"|[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{_SHORTENED}"
+        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     ),
 }
 """Of those of several regular expressions, each cuts what the one before has left."""

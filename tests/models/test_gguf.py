@@ -186,6 +186,79 @@ def test_a_file_of_each_architecture_computes_transformers_logits(name: str, tmp
     np.testing.assert_allclose(found_logits, LOGITS[name], atol=1e-4 if is_same else 1e-3)
 
 
+def file_of(name: str, path: Path, **changes: Any) -> Path:
+    """A file of a described decoder with drawn weights."""
+    config = replace(CONFIGS[name], max_sequence_length=64)
+    architecture = architectures.named(config.architecture)
+    assert architecture is not None
+    tokenizer = tiny_llama(num_layers=1).tokenizer  # as above
+    written = replace(config, **changes)
+    file_format.write(path, architecture, written, drawn(config), tokenizer, dtype="F32")
+    return path
+
+
+def logits(path: Path) -> Any:
+    """What a file's decoder predicts."""
+    with GgufFile(path) as file:
+        architecture, config = gguf_loading.described(file)
+        weights = tensor_names.read(architecture, config, gguf_loading._taking(file, in_half=False), "gguf")
+    return NumpyDecoder(config, weights).read(TOKENS)
+
+
+LONG_ROPE: Any = CONFIGS["phi3_held"].positions.scaling  # type: ignore[union-attr]
+LONG_ROPE_KEYS = {
+    "phi3.rope.scaling.original_context_length": LONG_ROPE.original_length,
+    "phi3.rope.scaling.attn_factor": LONG_ROPE.attention_factor,
+}
+LONG_ROPE_TENSORS = {
+    "rope_factors_long.weight": np.asarray(LONG_ROPE.long_factors, np.float32),
+    "rope_factors_short.weight": np.asarray(LONG_ROPE.short_factors, np.float32),
+}
+
+
+def test_a_phi_3_with_long_rope_computes_transformers_logits(tmp_path: Path) -> None:
+    """As llama.cpp's converter writes Phi-3.5 and Phi-4 mini: two tensors of factors, and a factor of all."""
+    plain = file_of("phi3_held", tmp_path / "plain.gguf", positions=RotaryPositions())
+    path = copied(plain, tmp_path / "x.gguf", LONG_ROPE_KEYS, LONG_ROPE_TENSORS)
+    np.testing.assert_allclose(logits(path), LOGITS["phi3_held"], atol=1e-4)
+    with GgufFile(path) as file:
+        _, config = gguf_loading.described(file)
+    assert isinstance(config.positions, RotaryPositions)
+    rounded = float(str(np.float32(LONG_ROPE.attention_factor)))  # a file's numbers have 32 bits
+    assert config.positions.scaling == replace(LONG_ROPE, attention_factor=rounded)
+
+
+@pytest.mark.parametrize(
+    ("keys", "tensors", "message"),
+    [
+        ({}, {"rope_factors_short.weight": None}, r"takes the tensors .* It has 1 of them"),
+        ({"phi3.rope.scaling.type": "linear"}, {}, r"rope.scaling.type is 'linear'"),
+        ({"phi3.rope.scaling.original_context_length": None}, {}, r"does not say '.*original_context_length'"),
+        ({}, {"rope_factors_short.weight": np.ones(2, np.float32)}, r"as many as"),
+        ({}, dict.fromkeys(LONG_ROPE_TENSORS, np.ones(2, np.float32)), r"one for each of 3 frequencies"),
+    ],
+)
+def test_half_of_long_rope_is_refused(tmp_path: Path, keys: Any, tensors: Any, message: str) -> None:
+    plain = file_of("phi3_held", tmp_path / "plain.gguf", positions=RotaryPositions())
+    path = copied(plain, tmp_path / "x.gguf", LONG_ROPE_KEYS | keys, LONG_ROPE_TENSORS | tensors)
+    with pytest.raises(ModelFormatError, match=message):
+        Gguf(str(path)).load()
+
+
+def test_a_vector_may_lie_as_one_row_and_a_key_say_what_is_usual(tmp_path: Path) -> None:
+    """A shared expert's gate is `(1, width)` in transformers, which some converters leave as it is."""
+    plain = file_of("qwen2_moe_held", tmp_path / "plain.gguf")
+    with GgufFile(plain) as file:
+        gates = {name: file.read(name)[None] for name in file.tensors if "ffn_gate_inp_shexp" in name}
+    assert gates
+    usual = {"qwen2moe.expert_weights_scale": 1.0, "qwen2moe.expert_gating_func": 1}
+    path = copied(plain, tmp_path / "x.gguf", usual, gates)
+    np.testing.assert_array_equal(logits(path), logits(plain))
+    other = copied(plain, tmp_path / "y.gguf", {"qwen2moe.expert_weights_scale": 2.0})
+    with pytest.raises(ModelFormatError, match=r"expert_weights_scale' is 2.0.*computes with 1.0"):
+        Gguf(str(other)).load()
+
+
 @pytest.mark.numerical
 def test_texts_are_written_from_the_file_itself(llama: LanguageModel, llama_file: Path) -> None:
     """Nothing of Keras is loaded for it, and the weights are in memory once."""

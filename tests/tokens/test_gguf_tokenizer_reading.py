@@ -90,6 +90,25 @@ def test_a_cut_in_several_steps_is_the_library_s() -> None:
     assert tokenizer.encode_with_special("<|im_start|>", "all") == [1]
 
 
+def test_phi_4_mini_s_cut_is_that_of_its_tokenizer() -> None:
+    """Letters by their case, with what is shortened after them, and three digits at a time.
+
+    Each piece can be merged across every cut, so that only the cuts keep them apart.
+    """
+    text, wanted = "aB'sCb 1234 A", [b"a", b"B's", b"Cb", b" ", b"123", b"4", b" A"]
+    fields = byte_level_fields("gpt-4o")
+    written = text.replace(" ", "Ġ")
+    merges = [f"{written[:n]} {written[n]}" for n in range(1, len(written))]
+    parts = ["B '", "B' s", "C b", "1 2", "12 3", "Ġ A"]
+    tokens = [*fields["tokenizer.ggml.tokens"]]
+    tokens += [made for made in (merge.replace(" ", "") for merge in (*parts, *merges)) if made not in tokens]
+    types = [*fields["tokenizer.ggml.token_type"]] + [1] * (len(tokens) - len(fields["tokenizer.ggml.tokens"]))
+    changed = {"tokens": tokens, "token_type": types, "merges": [*merges, *parts]}
+    tokenizer = from_gguf(byte_level_fields("gpt-4o", **changed))
+    assert isinstance(tokenizer, PretrainedTokenizer)
+    assert [tokenizer.token_bytes(n) for n in tokenizer.encode(text)] == wanted
+
+
 def _with_digits() -> dict[str, Any]:
     fields = byte_level_fields("falcon")
     tokens = [*fields["tokenizer.ggml.tokens"], "12", "123", "31"]

@@ -32,6 +32,7 @@ LIMITS = {"int8": (0.05, 0.85, 1.5, 0.02), "int4": (0.5, 0.6, 4.0, 0.2)}
 _SETTABLE = ("most_divergence", "least_agreement", "most_logit_difference", "most_loss_increase")
 _DISAGREEMENT = 0.02
 _CACHE_LENGTH = 256
+_BEAMS = 4
 _SHORTEST = 64  # places of the cache that the smallest signature attends to
 _LEAST_HELD_OUT = 20  # tokens
 _TRACE, _CONVERT = "trace the graph", "convert it to TFLite"
@@ -53,6 +54,7 @@ class TFLiteExporter(Exporter):
         decode_lengths: places of the cache that further signatures attend to, `decode_64` for one, so that a text pays
             for no more of the cache than it has filled; None for 64, 128, 256 and so on below `cache_length`.
         beams: texts that one call continues at once, for beam search and several texts of a prompt; 0 leaves it out.
+            None for 4, or 0 of a decoder with windows or ALiBi, whose distances the signature doesn't know.
         shortlist: with float32, how many logits are computed for greedy text and top-k, where estimates in 8 bits show
             that the likeliest tokens are among those; where they don't, all are, so the ids are the same. What is
             estimated with is stored too, a quarter of the output layer's size. None for 256, if the vocabulary has four
@@ -79,7 +81,7 @@ class TFLiteExporter(Exporter):
     cache_length: int | None = None
     prefill_lengths: tuple[int, ...] = (32, 128)
     decode_lengths: tuple[int, ...] | None = None
-    beams: int = 4
+    beams: int | None = None
     shortlist: int | None = None
     samplers: tuple[str, ...] = ()
     most_divergence: float | None = None
@@ -161,7 +163,7 @@ class TFLiteExporter(Exporter):
             "cache_length": length,
             "prefill_lengths": [size for size in self.prefill_lengths if size <= length],
             "decode_lengths": self._decode_lengths(length),
-            "beams": self.beams,
+            "beams": self._beams(config),
             "samplers": list(self.samplers),
             "shortlist": None,
         }
@@ -192,6 +194,23 @@ class TFLiteExporter(Exporter):
             return [length for length in self.decode_lengths if length < cache_length]
         return [_SHORTEST << n for n in range(20) if _SHORTEST << n < cache_length]
 
+    def _beams(self, config: DecoderConfig) -> int:
+        """Return how many texts one call continues.
+
+        Raises:
+            ExportArgumentError: the signature was asked for, and the decoder has distances that it doesn't know.
+        """
+        from kerasgen.decoder.config import AlibiPositions
+
+        layers = range(config.num_layers)
+        has_distances = any(config.window(n) or isinstance(config.positions_of(n), AlibiPositions) for n in layers)
+        if self.beams and has_distances:
+            raise ExportArgumentError(
+                f"beams must be 0 of a decoder with windows or ALiBi, such as this {config.architecture!r}: texts of "
+                f"one cache don't know how far apart their tokens are. Received: {self.beams}. Leave it out."
+            )
+        return (0 if has_distances else _BEAMS) if self.beams is None else self.beams
+
     def _shortlist(self, config: DecoderConfig) -> int:
         """Return how many logits a shortlist holds; 0 where that would be most of the vocabulary."""
         from kerasgen.exporters.tflite.estimates import COUNT
@@ -220,7 +239,7 @@ class TFLiteExporter(Exporter):
                 cache_length=graph["cache_length"],
                 prefill_lengths=graph["prefill_lengths"],
                 decode_lengths=graph["decode_lengths"],
-                beams=self.beams,
+                beams=graph["beams"],
                 samplers=self.samplers,
                 shortlist=count,
             )
@@ -264,7 +283,7 @@ class TFLiteExporter(Exporter):
         }
         if self.quantize in LIMITS:
             return quantized.prove_divergence(
-                model, stage, beams=self.beams, limits=self._limits(), text=self.held_out_text, **common
+                model, stage, beams=graph["beams"], limits=self._limits(), text=self.held_out_text, **common
             )
         return ids.prove_ids(model, stage, rounded=self._rounded(model, weights, graph["cache_length"]), **common)
 

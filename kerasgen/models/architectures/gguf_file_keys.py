@@ -15,14 +15,17 @@ from kerasgen.models.architectures.base import Architecture
 
 EXPERT_COUNT: Final = "expert_count"
 EXPERT_USED_COUNT: Final = "expert_used_count"
+ATTENTION_FACTOR: Final = "rope.scaling.attn_factor"
 
 # What changes nothing in what a decoder computes, and what must be so where a file says it at all.
 _BOOKKEEPING: Final = ("tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.original_context_length")
 _AS_USUAL: Final[Mapping[str, Any]] = {
     "attention.causal": True,
     "attention.max_alibi_bias": 8.0,
+    "expert_gating_func": 1,  # the softmax
+    "expert_weights_scale": 1.0,
     "pooling_type": 0,
-    "rope.scaling.attn_factor": 1.0,
+    ATTENTION_FACTOR: 1.0,
 }
 
 
@@ -85,7 +88,8 @@ class FileKeys:
             if key not in self._used:
                 self.require(key, 0)
         for key, value in _AS_USUAL.items():
-            self.require(key, value)
+            if key not in self._used:
+                self.require(key, value)
         left = [key for key in self._said if key not in self._used and key not in _BOOKKEEPING]
         if left:
             raise ValueError(

@@ -20,10 +20,18 @@ from kerasgen.decoder.rotary_scaling import LinearScaling, Llama3Scaling, LongRo
 from kerasgen.errors import ExportArgumentError, ModelArgumentError
 from kerasgen.models.architectures.base import Architecture, differing
 from kerasgen.models.architectures.config_rules import ROTARY, ConfigRules
-from kerasgen.models.architectures.gguf_file_keys import EXPERT_COUNT, EXPERT_USED_COUNT, FileKeys, shortest
+from kerasgen.models.architectures.gguf_file_keys import (
+    ATTENTION_FACTOR,
+    EXPERT_COUNT,
+    EXPERT_USED_COUNT,
+    FileKeys,
+    shortest,
+)
 
 FREQUENCY_FACTORS: Final = "rope_freqs.weight"
 """The tensor of what each rotary frequency is divided by."""
+LONG_ROPE_FACTORS: Final = ("rope_factors_short.weight", "rope_factors_long.weight")
+"""The tensors of LongRoPE's factors: of texts within the trained length, and of longer ones."""
 HEAD: Final = "output.weight"
 """The tensor of an output layer of its own; without it llama.cpp predicts with the embeddings."""
 
@@ -281,7 +289,9 @@ def _rotary(
     first, *others = by_kind
     plain = RotaryPositions(file.number("rope.freq_base", 10_000.0), _fraction(rotated, head_dim))
     factors, length = tensors.get(FREQUENCY_FACTORS), file.size("context_length")
-    by_layers = {first: _scaled(plain, head_dim, length, _scaling(file), factors)}
+    each = [tensors[name] for name in LONG_ROPE_FACTORS if name in tensors]
+    scaling = _long_rope(file, each) if each else _scaling(file)
+    by_layers = {first: _scaled(plain, head_dim, length, scaling, factors)}
     return by_layers | {kind: RotaryPositions(file.number("rope.freq_base_swa", by_kind[kind])) for kind in others}
 
 
@@ -292,6 +302,19 @@ def _scaling(file: FileKeys) -> LinearScaling | None:
     if kind != "none":
         raise ValueError(f"its rope.scaling.type is {kind!r}, and 'linear' or none is read")
     return None
+
+
+def _long_rope(file: FileKeys, factors: list[Any]) -> LongRopeScaling:
+    """LongRoPE by its two tensors of factors, which llama.cpp chooses between by the length of its context."""
+    kind = file.take("rope.scaling.type", "longrope")
+    if len(factors) != len(LONG_ROPE_FACTORS) or kind not in ("longrope", "none"):
+        raise ValueError(
+            f"its rotary positions are of LongRoPE, which takes the tensors {' and '.join(LONG_ROPE_FACTORS)} and no "
+            f"other scaling. It has {len(factors)} of them, and its rope.scaling.type is {kind!r}"
+        )
+    short, long = (tuple(map(shortest, each)) for each in factors)
+    length = file.size("rope.scaling.original_context_length")
+    return LongRopeScaling(short, long, length, file.number(ATTENTION_FACTOR, 1.0))
 
 
 def stored(architecture: Architecture, config: DecoderConfig) -> DecoderConfig:

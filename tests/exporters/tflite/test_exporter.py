@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from described import CONFIGS
 from in_threads import answers_are_those_of_one_thread
 from tiny import tiny_gpt2, tiny_opt
 from toys import tiny_gemma
@@ -427,3 +429,14 @@ def test_eight_threads_get_the_texts_that_one_gets(exported):
         for sampler in ("greedy", "top_k:k=5", "random", "beam:num_beams=3")
     ]
     answers_are_those_of_one_thread(lambda one: runtime.generate_ids(**one, max_new_tokens=12), calls)
+
+
+@pytest.mark.parametrize(("windows", "beams"), [((), 4), ((8, None), 0)])
+def test_beams_are_left_out_where_a_decoder_has_windows(windows, beams):
+    attention = replace(CONFIGS["llama"].attention, windows=windows and windows * 2)
+    config = replace(CONFIGS["llama"], attention=attention)
+    assert kg.TFLiteExporter()._beams(config) == beams
+    assert kg.TFLiteExporter(beams=0)._beams(config) == 0
+    if windows:
+        with pytest.raises(ExportArgumentError, match=r"beams must be 0 .*Received: 2. Leave it out"):
+            kg.TFLiteExporter(beams=2)._beams(config)
