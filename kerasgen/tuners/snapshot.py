@@ -86,11 +86,14 @@ class Snapshot:
         Args:
             arrays: each name that the snapshot has, once, with its array.
         """
+        jobs = self._jobs(arrays)
         if len(self._memory) < _BYTES_FOR_THREADS:
-            finite = [_copied(*job) for job in self._jobs(arrays)]
+            finite = [_copied(*job) for job in jobs]
         else:
+            # All are asked for before the first is copied: each question would wait for the threads' turns.
+            asked = list(jobs)
             with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-                finite = list(threads.map(lambda job: _copied(*job), self._jobs(arrays)))
+                finite = list(threads.map(lambda job: _copied(*job), asked))
         return all(finite)
 
     def _jobs(self, arrays: Iterable[tuple[str, NDArray[Any]]]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
