@@ -131,6 +131,7 @@ class GradientTuner(FineTuner):
             self._check_number("clip_norm", above=0.0)
         self._check_choice("packing", ("auto", "best_fit", "concatenate", "none"))
         self._check_choice("vocabulary", (None, "keep", "trim", "extend", "auto"))
+        self._check_choice("learn", ("parts", "all"))
         self._check_choice("schedule", ("linear", "cosine", "constant"))
         self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
         self._check_choice("remat", (True, False))

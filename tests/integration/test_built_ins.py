@@ -38,6 +38,7 @@ _ANY_TUNER = {
     "sequence_length": _SOME,
     "packing": st.sampled_from(["auto", "best_fit", "concatenate", "none"]),
     "vocabulary": st.sampled_from(["keep", "trim", "extend", "auto"]),
+    "learn": st.sampled_from(["parts", "all"]),
     "schedule": st.sampled_from(["linear", "cosine", "constant"]),
     "warmup_steps": st.integers(0, 100),
     "weight_decay": st.floats(0, 1),
@@ -54,6 +55,8 @@ _ANY_TUNER = {
     "checkpoint_every": _SOME,
     "sample_every": _SOME,
 }
+# A prompt needs its response, and stands in the place of `field`.
+_NO_PROMPT: dict[str, st.SearchStrategy[Any]] = {"prompt": st.none(), "response": st.none(), "separator": _WORD}
 _ANY_TFDS = {"split": _WORD, "data_dir": st.none() | _PATH, "download": st.booleans()}
 
 # Valid values of every argument of every built-in.
@@ -94,12 +97,13 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "encoding": st.sampled_from(["utf-8", "gb18030", "big5"]),
             "on_error": _ON_ERROR,
         },
-        "jsonl": {"path": _PATH, "field": _WORD, "id_field": st.none() | _WORD, "on_error": _ON_ERROR},
+        "jsonl": {"path": _PATH, "field": _WORD, "id_field": st.none() | _WORD, "on_error": _ON_ERROR, **_NO_PROMPT},
         "csv": {
             "path": _PATH,
             "field": _WORD,
             "delimiter": st.sampled_from([",", ";", "|", " ", "\t", "tab", "，"]),
             "on_error": _ON_ERROR,
+            **_NO_PROMPT,
         },
         "sample": {"language": st.sampled_from(["all", "zh", "en"])},
     },
