@@ -78,12 +78,15 @@ class Rows:
         order: int64 `(pieces,)`; their indices, row after row, in the order they stand.
         bounds: int64 `(rows + 1,)`; row i holds the pieces `order[bounds[i]:bounds[i + 1]]`, at least one.
         sequence_length: positions of a row.
+        shortened_documents: documents of several parts that are longer than a row, of which turns or a beginning were
+            left out.
     """
 
     pieces: Pieces
     order: NDArray[np.int64]
     bounds: NDArray[np.int64]
     sequence_length: int
+    shortened_documents: int = 0
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -177,7 +180,7 @@ def shortened(encoded: EncodedDocuments, *, sequence_length: int) -> Pieces:
     pieces, parts = cut(encoded, sequence_length=sequence_length), encoded.parts
     if parts is None:
         return pieces
-    too_long = np.flatnonzero((np.diff(parts.offsets) > 1) & (encoded.lengths - 1 > sequence_length))
+    too_long = _too_long(encoded, sequence_length)
     if not len(too_long):
         return pieces
     rows = [_shortened(encoded, parts, int(document), sequence_length) for document in too_long]
@@ -187,6 +190,13 @@ def shortened(encoded: EncodedDocuments, *, sequence_length: int) -> Pieces:
         *(np.append(getattr(fitting, each.name), column) for each, column in zip(fields(Pieces), every, strict=True))
     )
     return _learned(joined.chosen(np.argsort(joined.documents, kind="stable")), encoded)
+
+
+def _too_long(encoded: EncodedDocuments, sequence_length: int) -> NDArray[np.int64]:
+    """Return which documents of several parts are longer than a row."""
+    if encoded.parts is None:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero((np.diff(encoded.parts.offsets) > 1) & (encoded.lengths - 1 > sequence_length))
 
 
 def _shortened(
@@ -241,7 +251,8 @@ def pack(
         order, bounds = _best_fit(pieces.targets, sequence_length)
     else:
         raise TokenArgumentError(f"packing must be 'best_fit', 'none' or 'concatenate'. Received: {packing!r}.")
-    return Rows(pieces=pieces, order=order, bounds=bounds.astype(np.int64), sequence_length=sequence_length)
+    left_out = 0 if scoring or packing == "concatenate" else len(_too_long(encoded, sequence_length))
+    return Rows(pieces, order, bounds.astype(np.int64), sequence_length, shortened_documents=left_out)
 
 
 def _cut_on_edges(encoded: EncodedDocuments, sequence_length: int) -> tuple[Pieces, NDArray[np.int64]]:

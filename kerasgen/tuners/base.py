@@ -252,7 +252,7 @@ class TuneReport:
                 f"{self.shortened_documents:,} documents were longer than a row: their first turns, or the beginning "
                 "of a prompt, were left out"
             )
-        lines += _vocabulary_lines(self.vocabulary)
+        lines += _vocabulary_lines(self.vocabulary, of_whole_texts=bool(self.read_tokens))
         lines += [f"warning: {warning}" for warning in self.warnings]
         dropped = self.corpus.get("dropped")
         near = self.corpus.get("near_duplicates")
@@ -263,7 +263,7 @@ class TuneReport:
         return "\n".join(lines)
 
 
-def _vocabulary_lines(record: Mapping[str, Any]) -> list[str]:
+def _vocabulary_lines(record: Mapping[str, Any], *, of_whole_texts: bool) -> list[str]:
     if not record:
         return []
     lines = [f"vocabulary: {record['choice']} ({record['reason']})"]
@@ -275,6 +275,7 @@ def _vocabulary_lines(record: Mapping[str, Any]) -> list[str]:
             f"after; {before['vocabulary_size']:,} ids and {before['parameters']:,} weights before, "
             f"{after['vocabulary_size']:,} and {after['parameters']:,} after"
             + (f"; {bits:.3f} held-out bits per character with the old vocabulary" if bits is not None else "")
+            + (", prompts with them" if bits is not None and of_whole_texts else "")
         )
     return lines
 

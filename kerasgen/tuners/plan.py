@@ -53,16 +53,6 @@ class Plan:
         whole = self.steps_per_epoch * self.epochs
         return whole if self.max_steps is None else min(whole, self.max_steps)
 
-    @property
-    def shortened_documents(self) -> int:
-        """Documents of several parts that are longer than a row, of which turns or a beginning are left out."""
-        pieces, parts = self.rows.pieces, self.encoded.parts
-        if parts is None:
-            return 0
-        taken = np.bincount(pieces.documents, pieces.targets, minlength=len(self.encoded))
-        several = (np.diff(parts.offsets) > 1) & (self.encoded.lengths - 1 > self.rows.sequence_length)
-        return int((several & (taken < self.encoded.lengths - 1)).sum())
-
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of the rows in one epoch, the same each time."""
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))

@@ -224,7 +224,7 @@ class _Run:
             seconds=done.seconds,
             fill=plan.rows.fill,
             split_documents=plan.rows.split_documents,
-            shortened_documents=plan.shortened_documents,
+            shortened_documents=plan.rows.shortened_documents,
             read_tokens=done.read_tokens,
             documents=len(self.job.train),
             sequence_length=self.sequence_length,

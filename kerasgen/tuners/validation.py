@@ -80,6 +80,11 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
     require_precision(settings.precision)
     require_trainable(model)
     if not train.targets:
+        if train.parts is not None and len(train.token_ids) > len(train):
+            raise TuneArgumentError(
+                "There is nothing to train on: every part of the training documents is only read (weight 0). Give what "
+                "shall be learned a weight, or train with learn='all'."
+            )
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
 
 

@@ -252,6 +252,8 @@ def test_a_conversation_loses_whole_turns_from_the_front_and_never_its_system_tu
         assert 0 < kept < 6
         assert len(ids) + 8 > sequence_length + 1  # one turn more would be too long
         learned = packed.targets[packed.weights > 0].tolist()
+        assert rows.shortened_documents == 1
+        assert pack(encoded, sequence_length=sequence_length, packing="concatenate").shortened_documents == 0
         answers = [tokenizer.encode(part.text) for part in turns[len(turns) - 2 * kept :] if part.weight]
         assert learned == [*chain(*answers), tokenizer.end_token_id]
 

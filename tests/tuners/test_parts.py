@@ -107,5 +107,7 @@ def test_what_is_only_read_changes_no_weight_by_itself_and_learning_all_is_learn
     assert everything.characters == texts.characters
     assert everything.validations[0] == texts.validations[0]  # of the same parts
     nothing = [Document.of((Part(document.text, 0),), document.id) for document in documents]
-    with pytest.raises(TuneArgumentError, match="nothing to train on"):
+    with pytest.raises(TuneArgumentError, match=r"is only read \(weight 0\).*learn='all'"):
         tuned(tmp_path / "c", nothing)
+    _, all_the_same = tuned(tmp_path / "d", nothing, steps=3, batch_size=4, learn="all")  # as the error says
+    assert all_the_same.losses == texts.losses
