@@ -53,15 +53,18 @@ class Document:
         metadata: whatever else the source knows (title, author, …), as JSON could hold it.
         parts: the stretches of the text, in order, where not all of it is learned; empty where all of it is. A token on
             an edge belongs to the part in which it ends, and the end token to the last one.
+        rejected: the parts of a worse text behind the same prompt, that prompt among them; empty where there is none.
+            Tuners of preferences learn to prefer the document's own text.
 
     Raises:
-        CorpusArgumentError: the parts are not the text.
+        CorpusArgumentError: the parts are not the text, or the worse text is no other or has nothing that is learned.
     """
 
     text: str
     id: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    rejected: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         if self.parts and "".join(part.text for part in self.parts) != self.text:
@@ -69,18 +72,41 @@ class Document:
                 f"The parts of the document {self.id!r} are not its text when they are joined. Write "
                 "Document.of(parts, id)."
             )
+        if self.rejected:
+            if self.rejected_text == self.text:
+                raise CorpusArgumentError(
+                    f"The rejected text of the document {self.id!r} is its text. A pair needs two texts."
+                )
+            if not any(part.text and part.weight for part in self.rejected):
+                raise CorpusArgumentError(
+                    f"The rejected text of the document {self.id!r} has no part that is learned. Give its answer a "
+                    "weight."
+                )
+
+    @property
+    def rejected_text(self) -> str:
+        """The worse text, prompt included; empty where there is none."""
+        return "".join(part.text for part in self.rejected)
 
     @classmethod
-    def of(cls, parts: Iterable[Part], id: str, metadata: Mapping[str, Any] | None = None) -> Document:  # noqa: A002
+    def of(
+        cls,
+        parts: Iterable[Part],
+        id: str,  # noqa: A002 - its name
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        rejected: Iterable[Part] = (),
+    ) -> Document:
         """Return the document of parts, whose text they are together.
 
         Args:
             parts: in order.
             id: as in the class, as is the next.
             metadata: the other knowledge; none by default.
+            rejected: as in the class.
         """
         parts = tuple(parts)
-        return cls("".join(part.text for part in parts), id, metadata or {}, parts)
+        return cls("".join(part.text for part in parts), id, metadata or {}, parts, tuple(rejected))
 
 
 @dataclass

@@ -164,6 +164,9 @@ class Jsonl(FileCorpus):
             document is the prompt, the separator and the response.
         response: the name of the field that holds what is learned after the prompt.
         separator: what stands between both; "\\n" by default, so that a model is prompted with a prompt and a line end.
+        chosen: in place of `response`, the name of the field that holds the better answer of a pair; `prompt` may be
+            left out. What is wrong with a pair (an empty answer, two equal ones) is an error that names its line.
+        rejected: the name of the field that holds the worse answer.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -176,6 +179,8 @@ class Jsonl(FileCorpus):
     prompt: str | None = None
     response: str | None = None
     separator: str = "\n"
+    chosen: str | None = None
+    rejected: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
@@ -188,7 +193,13 @@ class Jsonl(FileCorpus):
     @cached_property
     def _prompted(self) -> prompted.Fields | None:
         return prompted.fields(
-            prompt=self.prompt, response=self.response, separator=self.separator, field=self.field, default="text"
+            prompt=self.prompt,
+            response=self.response,
+            chosen=self.chosen,
+            rejected=self.rejected,
+            separator=self.separator,
+            field=self.field,
+            default="text",
         )
 
     def _files(self) -> list[File]:
@@ -243,7 +254,7 @@ class Jsonl(FileCorpus):
     def _of_prompt(
         self, entry: Record, record: dict[str, Any], fields: prompted.Fields, file: File
     ) -> Document | Dropped:
-        for field in (fields.prompt, fields.response):
+        for field in fields.names:
             if field not in record:
                 return _no_field(field, "field", file, entry.line, list(record))
             if not isinstance(record[field], str):
@@ -253,6 +264,9 @@ class Jsonl(FileCorpus):
         name = self._id(entry, record, file, [])
         if isinstance(name, Dropped):
             return name
+        wrong = fields.wrong_pair(record)
+        if wrong is not None:
+            return _fault(wrong, file, entry.line, f" holds no pair: {wrong}")
         if not record[fields.response].strip():
             return Dropped("empty response")
         return fields.document(record, id=name)
@@ -292,6 +306,9 @@ class Csv(FileCorpus):
             document is the prompt, the separator and the response.
         response: the name of the column that holds what is learned after the prompt.
         separator: what stands between both; "\\n" by default, so that a model is prompted with a prompt and a line end.
+        chosen: in place of `response`, the name of the column that holds the better answer of a pair; `prompt` may be
+            left out. What is wrong with a pair (an empty answer, two equal ones) is an error that names its line.
+        rejected: the name of the column that holds the worse answer.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -304,6 +321,8 @@ class Csv(FileCorpus):
     prompt: str | None = None
     response: str | None = None
     separator: str = "\n"
+    chosen: str | None = None
+    rejected: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
@@ -320,7 +339,13 @@ class Csv(FileCorpus):
     @cached_property
     def _prompted(self) -> prompted.Fields | None:
         return prompted.fields(
-            prompt=self.prompt, response=self.response, separator=self.separator, field=self.field, default="text"
+            prompt=self.prompt,
+            response=self.response,
+            chosen=self.chosen,
+            rejected=self.rejected,
+            separator=self.separator,
+            field=self.field,
+            default="text",
         )
 
     def _files(self) -> list[File]:
@@ -350,7 +375,7 @@ class Csv(FileCorpus):
 
     def _document(self, row: list[str], header: list[str], file: File, number: int) -> Document | Dropped:
         fields = self._prompted
-        for column in (self.field,) if fields is None else (fields.prompt, fields.response):
+        for column in (self.field,) if fields is None else fields.names:
             if column not in header:
                 return _no_field(column, "column", file, 1, header)
             if header.count(column) > 1:
@@ -364,6 +389,9 @@ class Csv(FileCorpus):
             )
         metadata = dict(zip(header, row, strict=True))
         if fields is not None:
+            wrong = fields.wrong_pair(metadata)
+            if wrong is not None:
+                return _fault(wrong, file, number, f" holds no pair: {wrong}")
             if not metadata[fields.response].strip():
                 return Dropped("empty response")
             return fields.document(metadata, id=f"{file.name}:{number}")

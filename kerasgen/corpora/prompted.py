@@ -1,4 +1,4 @@
-"""Makes documents of a prompt and its response: the prompt is read, and the response learned."""
+"""Makes documents of a prompt and its response, which is learned, or of a better and a worse answer."""
 
 from __future__ import annotations
 
@@ -13,59 +13,107 @@ from kerasgen.errors import CorpusArgumentError
 
 @dataclass(frozen=True)
 class Fields:
-    """Names of the fields of a record that hold its prompt and its response.
+    """Names of the fields of a record that hold its prompt and its answers.
 
     Args:
-        prompt: holds what is only read.
-        response: holds what is learned.
+        prompt: holds what is only read; None where the answers stand by themselves.
+        response: holds what is learned: the response, or the better answer of a pair.
         separator: stands between both, and is read with the prompt.
+        rejected: holds the worse answer of a pair; None where there are no pairs.
     """
 
-    prompt: str
+    prompt: str | None
     response: str
     separator: str
+    rejected: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields' names, in order."""
+        return tuple(name for name in (self.prompt, self.response, self.rejected) if name is not None)
+
+    def wrong_pair(self, record: Mapping[str, Any]) -> str | None:
+        """Say what is wrong with a record's two answers, as a person may count it; None for nothing or no pair.
+
+        Args:
+            record: holds text under all names.
+        """
+        if self.rejected is None:
+            return None
+        for name in (self.response, self.rejected):
+            if not record[name].strip():
+                return f"empty {name!r}"
+        if record[self.response] == record[self.rejected]:
+            return f"{self.response!r} equal to {self.rejected!r}"
+        return None
 
     def document(self, record: Mapping[str, Any], *, id: str) -> Document:  # noqa: A002 - its name
         """Return the document of a record, whose other fields become its metadata.
 
         Args:
-            record: holds text under both names.
+            record: holds text under all names.
             id: the document's.
         """
-        prompt = Part(record[self.prompt] + self.separator, 0, "user")
-        others = {name: value for name, value in record.items() if name not in (self.prompt, self.response)}
-        return Document.of((prompt, Part(record[self.response], role="assistant")), id, others)
+        before = () if self.prompt is None else (Part(record[self.prompt] + self.separator, 0, "user"),)
+        others = {name: value for name, value in record.items() if name not in self.names}
+        rejected = () if self.rejected is None else (*before, Part(record[self.rejected], role="assistant"))
+        chosen = (*before, Part(record[self.response], role="assistant"))
+        return Document.of(chosen, id, others, rejected=rejected)
 
 
-def fields(*, prompt: str | None, response: str | None, separator: str, field: str, default: str) -> Fields | None:
+def fields(
+    *,
+    prompt: str | None,
+    response: str | None,
+    chosen: str | None,
+    rejected: str | None,
+    separator: str,
+    field: str,
+    default: str,
+) -> Fields | None:
     """Return the fields of a corpus's settings, or None where it has texts alone.
 
     Args:
-        prompt: the setting of that name, as are the next three.
+        prompt: the setting of that name, as are the next five.
         response: as above.
+        chosen: as above.
+        rejected: as above.
         separator: as above.
         field: as above.
-        default: of `field`, which says nothing where there are prompts.
+        default: of `field`, which says nothing where there are answers.
 
     Raises:
-        CorpusArgumentError: one of both is missing, or a setting is wrong.
+        CorpusArgumentError: one of two that belong together is missing, or a setting is wrong.
     """
     if not isinstance(separator, str):
         raise CorpusArgumentError(f"separator must be text. Received: {separator!r:.80}.")
-    if prompt is None and response is None:
+    every = (("prompt", prompt), ("response", response), ("chosen", chosen), ("rejected", rejected))
+    given = {name: value for name, value in every if value is not None}
+    if not given:
         return None
-    if prompt is None or response is None:
-        given, other = ("response", "prompt") if prompt is None else ("prompt", "response")
+    for one, other in (("chosen", "rejected"), ("rejected", "chosen")):
+        if one in given and other not in given:
+            raise CorpusArgumentError(
+                f"A pair needs a chosen and a rejected answer. Received: {one} without {other}. Name the field that "
+                f"holds the {other} one too."
+            )
+    if "chosen" in given and "response" in given:
         raise CorpusArgumentError(
-            f"A prompt needs a response, and a response its prompt. Received: {given} without {other}. Name the field "
-            f"that holds the {other} too."
+            "The chosen answer is the response. Received: chosen and response. Leave out response."
         )
-    check_name(prompt, "prompt")
-    check_name(response, "response")
-    if prompt == response:
-        raise CorpusArgumentError(f"prompt and response must be two fields. Received: {prompt!r} for both.")
+    if "chosen" not in given and ("prompt" not in given or "response" not in given):
+        one, other = ("response", "prompt") if "prompt" not in given else ("prompt", "response")
+        raise CorpusArgumentError(
+            f"A prompt needs a response, and a response its prompt. Received: {one} without {other}. Name the field "
+            f"that holds the {other} too, or those of pairs as chosen and rejected."
+        )
+    for name, value in given.items():
+        check_name(value, name)
+    twice = [name for name in given if list(given.values()).count(given[name]) > 1]
+    if twice:
+        several = f"{', '.join(twice[:-1])} and {twice[-1]}"
+        raise CorpusArgumentError(f"{several} must be different fields. Received: {given[twice[0]]!r} for all of them.")
     if field != default:
-        raise CorpusArgumentError(
-            f"Texts are made of prompt={prompt!r} and response={response!r}. Leave out field={field!r}."
-        )
-    return Fields(prompt, response, separator)
+        made = " and ".join(f"{name}={value!r}" for name, value in given.items())
+        raise CorpusArgumentError(f"Texts are made of {made}. Leave out field={field!r}.")
+    return Fields(prompt, given["chosen"] if "chosen" in given else given["response"], separator, rejected)

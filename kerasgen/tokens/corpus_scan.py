@@ -27,6 +27,9 @@ class TextDigest:
         self._add(document.text)
         for part in document.parts:
             self._add(f"\0part {len(part.text)} {part.weight!r} {part.role!r}")
+        for part in document.rejected:
+            self._add(f"\0rejected {len(part.text)} {part.weight!r} {part.role!r}")
+            self._add(part.text)
 
     def _add(self, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
@@ -72,6 +75,7 @@ class Surveyed:
         training_sample: some of those.
         tally: what reading the corpus kept and dropped.
         has_parts: whether a document has parts.
+        has_pairs: whether a document has a rejected text.
     """
 
     digest: str
@@ -79,6 +83,7 @@ class Surveyed:
     training_sample: tuple[str, ...]
     tally: CorpusTally
     has_parts: bool = False
+    has_pairs: bool = False
 
 
 class Survey:
@@ -106,17 +111,22 @@ class Survey:
         for document in self._read(CorpusTally()):
             if self._division.side(document.text) == "train":
                 yield document.text
+                if document.rejected:
+                    yield document.rejected_text
 
     @cached_property
     def found(self) -> Surveyed:
         """The result of one reading."""
         everything, training, sample, tally = TextDigest(), TextDigest(), TextSample(), CorpusTally()
         documents = self._read(tally)
-        has_parts = False
+        has_parts = has_pairs = False
         for document in documents if self._shown is None else self._shown(documents):
             everything.add(document)
             has_parts = has_parts or bool(document.parts)
+            has_pairs = has_pairs or bool(document.rejected)
             if self._division.side(document.text) == "train":
                 training.add(document)
                 sample.add(document.text)
-        return Surveyed(everything.hexdigest(), training.hexdigest(), sample.texts(), tally, has_parts)
+                if document.rejected:
+                    sample.add(document.rejected_text)
+        return Surveyed(everything.hexdigest(), training.hexdigest(), sample.texts(), tally, has_parts, has_pairs)

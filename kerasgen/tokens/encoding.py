@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen.corpora.base import Document
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.parts import DocumentParts, EncodedParts, encoded, learned_characters
-
-if TYPE_CHECKING:
-    from kerasgen.corpora.base import Document
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +25,15 @@ class EncodedDocuments:
         offsets: int64 `(documents + 1,)`; document i is `token_ids[offsets[i]:offsets[i + 1]]`.
         characters: int64 `(documents,)`; Unicode code points of each text that are learned.
         parts: which tokens are learned and which only read; None where all are learned.
+        rejected: the worse texts of as many documents, prompts included, one without any tokens for a document that has
+            none; None where no document has one.
     """
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     characters: NDArray[np.int64]
     parts: EncodedParts | None = None
+    rejected: EncodedDocuments | None = None
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -67,10 +68,10 @@ class EncodedDocuments:
         sha256.update(np.ascontiguousarray(self.offsets).data)
         if self.parts is not None:
             self.parts.digest_into(sha256)
-        return sha256.hexdigest()
+        return digest_of_pairs(sha256.hexdigest(), self.rejected)
 
     def learning_all(self) -> EncodedDocuments:
-        """Return the same documents, of which every token is learned."""
+        """Return the same documents, of which every token is learned, without worse ones."""
         if self.parts is None:
             return self
         return EncodedDocuments(self.token_ids, self.offsets, self.parts.characters)
@@ -86,16 +87,31 @@ def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> Enc
     pieces: list[NDArray[np.int32]] = []
     characters: list[int] = []
     parts: list[DocumentParts | None] = []
+    worse: list[WithParts] = []
+    worse_characters: list[int] = []
     for portion in portions(documents):
         with_parts = encoded_with_parts(portion, tokenizer)
         pieces += [ids for ids, _ in with_parts]
         parts += [of_document for _, of_document in with_parts]
         characters += map(learned_characters, portion)
-    return of_documents(pieces, characters, parts)
+        worse += rejected_with_parts(portion, tokenizer)
+        worse_characters += map(rejected_characters, portion)
+    rejected = None
+    if any(len(ids) for ids, _ in worse):
+        rejected = of_documents([ids for ids, _ in worse], worse_characters, [of for _, of in worse])
+    return of_documents(pieces, characters, parts, rejected)
+
+
+def digest_of_pairs(better: str, rejected: EncodedDocuments | None) -> str:
+    """Return the digest of documents of which the digest without their worse texts is given."""
+    return better if rejected is None else hashlib.sha256((better + rejected.digest()).encode()).hexdigest()
 
 
 def of_documents(
-    pieces: Sequence[NDArray[np.int32]], characters: Sequence[int], parts: Sequence[DocumentParts | None]
+    pieces: Sequence[NDArray[np.int32]],
+    characters: Sequence[int],
+    parts: Sequence[DocumentParts | None],
+    rejected: EncodedDocuments | None = None,
 ) -> EncodedDocuments:
     """Return documents that are given one by one.
 
@@ -103,6 +119,7 @@ def of_documents(
         pieces: the ids of each.
         characters: of each.
         parts: of each, None for one that is learned as a whole.
+        rejected: as in the result.
     """
     lengths = [len(piece) for piece in pieces]
     return EncodedDocuments(
@@ -110,6 +127,17 @@ def of_documents(
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         characters=np.asarray(characters, dtype=np.int64),
         parts=joined_parts(lengths, characters, parts) if any(each is not None for each in parts) else None,
+        rejected=rejected,
+    )
+
+
+def selected(encoded: EncodedDocuments, indices: Sequence[int]) -> EncodedDocuments:
+    """Return some of the documents, in the order of their indices, worse texts with them."""
+    return of_documents(
+        [np.asarray(encoded[index]) for index in indices],
+        [int(encoded.characters[index]) for index in indices],
+        [None if encoded.parts is None else encoded.parts.of_document(index) for index in indices],
+        None if encoded.rejected is None else selected(encoded.rejected, indices),
     )
 
 
@@ -129,9 +157,23 @@ def joined_parts(
     )
 
 
-def encoded_with_parts(
-    documents: Sequence[Document], tokenizer: Tokenizer
-) -> list[tuple[NDArray[np.int32], DocumentParts | None]]:
+WithParts: TypeAlias = tuple[NDArray[np.int32], DocumentParts | None]
+"""A document's ids and its parts; None for one that is learned as a whole."""
+
+
+def rejected_with_parts(documents: Sequence[Document], tokenizer: Tokenizer) -> list[WithParts]:
+    """Return the ids and parts of each document's worse text; no ids for one that has none."""
+    worse = [Document.of(document.rejected, document.id) for document in documents if document.rejected]
+    found = iter(encoded_with_parts(worse, tokenizer))
+    return [next(found) if document.rejected else (np.zeros(0, np.int32), None) for document in documents]
+
+
+def rejected_characters(document: Document) -> int:
+    """Return how many Unicode code points of a document's worse text are learned."""
+    return sum(len(part.text) for part in document.rejected if part.weight > 0)
+
+
+def encoded_with_parts(documents: Sequence[Document], tokenizer: Tokenizer) -> list[WithParts]:
     """Return each document's ids as `ids_of` gives them, and its parts; None for one without."""
     plain = iter(ids_of([document.text for document in documents if not document.parts], tokenizer))
     return [encoded(document, tokenizer) if document.parts else (next(plain), None) for document in documents]

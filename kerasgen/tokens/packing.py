@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kerasgen.errors import TokenArgumentError
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tokens.parts import EncodedParts
+from kerasgen.tokens.parts import DocumentParts, EncodedParts
 
 Packing: TypeAlias = Literal["best_fit", "none", "concatenate"]
 
@@ -183,7 +183,7 @@ def shortened(encoded: EncodedDocuments, *, sequence_length: int) -> Pieces:
     too_long = _too_long(encoded, sequence_length)
     if not len(too_long):
         return pieces
-    rows = [_shortened(encoded, parts, int(document), sequence_length) for document in too_long]
+    rows = [shortened_piece(encoded, int(document), sequence_length) for document in too_long]
     fitting = pieces.chosen(~np.isin(pieces.documents, too_long))
     every = zip(*rows, strict=True)
     joined = Pieces(
@@ -199,11 +199,10 @@ def _too_long(encoded: EncodedDocuments, sequence_length: int) -> NDArray[np.int
     return np.flatnonzero((np.diff(encoded.parts.offsets) > 1) & (encoded.lengths - 1 > sequence_length))
 
 
-def _shortened(
-    encoded: EncodedDocuments, parts: EncodedParts, document: int, sequence_length: int
-) -> tuple[int, int, int, int, int]:
+def shortened_piece(encoded: EncodedDocuments, document: int, sequence_length: int) -> tuple[int, int, int, int, int]:
     """Return the fields of a `Pieces` of one document that is too long."""
-    start, length, own = int(encoded.offsets[document]), int(encoded.lengths[document]), parts.of_document(document)
+    start, length = int(encoded.offsets[document]), int(encoded.lengths[document])
+    own = DocumentParts.whole(length, 0) if encoded.parts is None else encoded.parts.of_document(document)
     head = own.head if own.head < sequence_length else 0
     room = sequence_length + 1 - head  # tokens behind the head
     begins = np.append(0, own.ends[:-1])[own.turns > 0]
@@ -248,7 +247,7 @@ def pack(
         bounds = np.arange(len(pieces) + 1)
     elif packing == "best_fit":
         pieces = whole(encoded, sequence_length=sequence_length)
-        order, bounds = _best_fit(pieces.targets, sequence_length)
+        order, bounds = best_fit(pieces.targets, sequence_length)
     else:
         raise TokenArgumentError(f"packing must be 'best_fit', 'none' or 'concatenate'. Received: {packing!r}.")
     left_out = 0 if scoring or packing == "concatenate" else len(_too_long(encoded, sequence_length))
@@ -278,8 +277,11 @@ def _cut_on_edges(encoded: EncodedDocuments, sequence_length: int) -> tuple[Piec
     return pieces.chosen(learned), in_row[learned]
 
 
-def _best_fit(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Best-fit decreasing in time linear in the pieces: the rows with room r wait in `waiting[r]`."""
+def best_fit(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the `order` and `bounds` of rows of pieces of these lengths.
+
+    Best-fit decreasing in time linear in the pieces: the rows with room r wait in `waiting[r]`.
+    """
     row_of = np.zeros(len(lengths), np.int64)
     waiting: list[list[int]] = [[] for _ in range(capacity + 1)]
     rooms = 0  # bit r is set while waiting[r] holds a row

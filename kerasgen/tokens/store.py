@@ -7,6 +7,7 @@ renamed; of two processes that want the same one, one writes it and the other wa
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -30,8 +31,16 @@ from kerasgen.files.path_arguments import path_argument
 from kerasgen.tokens import parts
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import TEXTS_AT_ONCE
-from kerasgen.tokens.corpus_scan import Survey, TextDigest
-from kerasgen.tokens.encoding import EncodedDocuments, encoded_with_parts, joined_parts
+from kerasgen.tokens.corpus_scan import Survey, Surveyed, TextDigest
+from kerasgen.tokens.encoding import (
+    EncodedDocuments,
+    WithParts,
+    digest_of_pairs,
+    encoded_with_parts,
+    joined_parts,
+    rejected_characters,
+    rejected_with_parts,
+)
 from kerasgen.tokens.parts import DocumentParts, EncodedParts, learned_characters
 
 if TYPE_CHECKING:
@@ -59,9 +68,11 @@ class StoredDocuments(EncodedDocuments):
 
     Args:
         known_digest: what `digest` returns; the file was checked against it when it was opened.
+        directory: of the store, in which what belongs to these ids may be kept.
     """
 
     known_digest: str = ""
+    directory: Path | None = None
 
     def digest(self) -> str:
         """Return what `EncodedDocuments.digest` would, without reading the file once more."""
@@ -139,7 +150,7 @@ def store(
             new = stage / name
             new.mkdir()
             documents = _shown(read(CorpusTally()), "tokenising", show, total=tally.kept)
-            written = _write(documents, tokenizer, division, new, with_parts=found_texts.has_parts)
+            written = _write(documents, tokenizer, division, new, texts=found_texts)
             if written != texts:
                 raise TokenStoreError(
                     "The corpus gave other texts when it was read a second time, so its ids can't be stored. A corpus "
@@ -237,22 +248,24 @@ class _Side:
 
 
 def _write(
-    documents: Iterable[Document], tokenizer: Tokenizer, division: splits.Division, directory: Path, *, with_parts: bool
+    documents: Iterable[Document], tokenizer: Tokenizer, division: splits.Division, directory: Path, *, texts: Surveyed
 ) -> str:
     """Write every file of a store and return the digest of the texts that went into it."""
     digest = TextDigest()
-    sides = {side: _Side(side, directory, with_parts=with_parts) for side in SIDES}
+    sides: dict[str, _Side] = {side: _Side(side, directory, with_parts=texts.has_parts) for side in SIDES}
+    if texts.has_pairs:
+        sides |= {_worse(side): _Side(_worse(side), directory, with_parts=True) for side in SIDES}
     try:
-        for portion, encoded in _encoded(documents, tokenizer):
-            shares: dict[splits.Side, _Share] = {side: ([], [], []) for side in SIDES}
-            for document, (token_ids, of_document) in zip(portion, encoded, strict=True):
+        for portion, encoded in _encoded(documents, tokenizer, with_pairs=texts.has_pairs):
+            shares: dict[str, _Share] = {side: ([], [], []) for side in sides}
+            for document, better, worse in zip(portion, *encoded, strict=True):
                 digest.add(document)
-                ids, characters, of_documents = shares[division.side(document.text)]
-                ids.append(token_ids)
-                characters.append(learned_characters(document))
-                of_documents.append(of_document)
-            for side, share in shares.items():
-                sides[side].add(*share)
+                side = division.side(document.text)
+                _add(shares[side], better, learned_characters(document))
+                if worse is not None:
+                    _add(shares[_worse(side)], worse, rejected_characters(document))
+            for name, share in shares.items():
+                sides[name].add(*share)
         columns = [column for files_of_side in sides.values() for column in files_of_side.columns.values()]
         files = {column.path.name: column.finish() for column in columns}
     finally:
@@ -269,16 +282,38 @@ def _write(
     return digest.hexdigest()
 
 
+def _worse(side: str) -> str:
+    """Return the name of the files with the worse texts of a side."""
+    return f"{side}.rejected"
+
+
 _Share: TypeAlias = tuple[list[NDArray[np.int32]], list[int], list[DocumentParts | None]]
-_WithParts: TypeAlias = list[tuple[NDArray[np.int32], DocumentParts | None]]
+_Sides: TypeAlias = tuple[list[WithParts], list[WithParts] | list[None]]
 
 
-def _encoded(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[tuple[list[Document], _WithParts]]:
-    """Yield portions of documents with their ids; the next is encoded while one is read and another is stored."""
+def _add(share: _Share, encoded: WithParts, learned: int) -> None:
+    ids, characters, of_documents = share
+    ids.append(encoded[0])
+    characters.append(learned)
+    of_documents.append(encoded[1])
+
+
+def _encoded(
+    documents: Iterable[Document], tokenizer: Tokenizer, *, with_pairs: bool
+) -> Iterator[tuple[list[Document], _Sides]]:
+    """Yield portions of documents with the ids of both texts of each, None for the worse ones without pairs.
+
+    The next portion is encoded while one is read and another is stored.
+    """
+
+    def both(portion: list[Document]) -> _Sides:
+        worse = rejected_with_parts(portion, tokenizer) if with_pairs else [None] * len(portion)
+        return encoded_with_parts(portion, tokenizer), worse
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kerasgen-tokens") as thread:
-        before: tuple[list[Document], Future[_WithParts]] | None = None
+        before: tuple[list[Document], Future[_Sides]] | None = None
         for portion in _portions(documents):
-            now = portion, thread.submit(encoded_with_parts, portion, tokenizer)
+            now = portion, thread.submit(both, portion)
             if before is not None:
                 yield before[0], before[1].result()
             before = now
@@ -292,7 +327,7 @@ def _portions(documents: Iterable[Document]) -> Iterator[list[Document]]:
     characters = 0
     for document in documents:
         portion.append(document)
-        characters += len(document.text)
+        characters += len(document.text) + len(document.rejected_text)
         if len(portion) == TEXTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
             yield portion
             portion, characters = [], 0
@@ -321,10 +356,23 @@ def _open(target: Path) -> tuple[StoredDocuments, StoredDocuments]:
         manifest = limits.read_json(target / MANIFEST_FILE)
         if manifest["sha256"] != _digest_of_manifest(manifest):
             raise ValueError(f"{MANIFEST_FILE} is not what was written")
-        train, held_out = (_open_side(side, target, manifest["files"]) for side in SIDES)
+        train, held_out = (_open_both(side, target, manifest["files"]) for side in SIDES)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
         raise TokenStoreError(f"The token store {target} is damaged: {cause}.", path=target) from cause
     return train, held_out
+
+
+def _open_both(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDocuments:
+    """Return the documents of a side, with their worse texts where there are some."""
+    better = _open_side(side, directory, files)
+    if f"{_worse(side)}.ids" not in files:
+        return better
+    worse = _open_side(_worse(side), directory, files)
+    if len(worse) != len(better):
+        raise ValueError(f"it has {len(better)} documents and {len(worse)} worse ones")
+    if not len(worse.token_ids):
+        return better
+    return dataclasses.replace(better, rejected=worse, known_digest=digest_of_pairs(better.digest(), worse))
 
 
 def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDocuments:
@@ -346,6 +394,7 @@ def _open_side(side: str, directory: Path, files: Mapping[str, Any]) -> StoredDo
         characters=arrays["characters"],
         parts=EncodedParts(*(arrays[column] for column in PART_COLUMNS)) if has_parts else None,
         known_digest=running.hexdigest(),
+        directory=directory,
     )
 
 

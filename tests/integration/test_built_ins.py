@@ -56,7 +56,10 @@ _ANY_TUNER = {
     "sample_every": _SOME,
 }
 # A prompt needs its response, and stands in the place of `field`.
-_NO_PROMPT: dict[str, st.SearchStrategy[Any]] = {"prompt": st.none(), "response": st.none(), "separator": _WORD}
+_NO_PROMPT: dict[str, st.SearchStrategy[Any]] = {
+    **{"prompt": st.none(), "response": st.none(), "chosen": st.none(), "rejected": st.none()},
+    "separator": _WORD,
+}
 _ANY_TFDS = {"split": _WORD, "data_dir": st.none() | _PATH, "download": st.booleans()}
 
 # Valid values of every argument of every built-in.
