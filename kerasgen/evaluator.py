@@ -127,7 +127,7 @@ class Evaluator(Generator):
         scores_to = scores_file.check_path(scores_path)
         source = self._corpus().source if corpus is None else corpora_resolving.resolve(corpus)
         source.check()
-        model = self.model  # before what imports Keras: here its backend is chosen
+        model = self._whole_model("be evaluated")  # before what imports Keras: here its backend is chosen
         from kerasgen.evaluation.perplexity import evaluate_each
         from kerasgen.tokens.encoding import encode_documents
 
@@ -193,7 +193,7 @@ class Evaluator(Generator):
             ArgumentError: `texts` is neither.
         """
         specs.check_whole("batch_size", batch_size, least=1)
-        model = self.model
+        model = self._whole_model("score")
         from kerasgen.evaluation.perplexity import score_texts
 
         scores = score_texts(model, [texts] if isinstance(texts, str) else texts, batch_size=batch_size)

@@ -78,6 +78,21 @@ class Generator(metaclass=Checked):
     def model(self) -> LanguageModel:
         """The model with its tokenizer."""
 
+    def _whole_model(self, what: str) -> LanguageModel:
+        """Return the model, all of whose weights are here.
+
+        Args:
+            what: is to be done with it, such as "generate".
+
+        Raises:
+            ModelError: a run over several processes left only a part of it here.
+        """
+        model = self.model
+        from kerasgen.tuners import sharding
+
+        sharding.require_whole(model, what)
+        return model
+
     @property
     def text_space(self) -> TextSpace:
         """The tokenizer and the number of positions, without loading Keras where the model's files tell them."""
@@ -171,7 +186,7 @@ class Generator(metaclass=Checked):
             GenerationError: the file can't be written, or the model's logits are not finite.
         """
         configuration = self._configured("generate_to()", GenerationSettings, config, settings)
-        model = self.model
+        model = self._whole_model("generate")
         from kerasgen.generation import jobs
 
         engine = litert_engine.resolve(configuration.engine, self.cache)
@@ -239,7 +254,7 @@ class Generator(metaclass=Checked):
                     self._stored_engine = engine_of_files
             if engine_of_files is not None and place is not None:
                 return engine_of_files, "keras"
-        return self.model, litert_engine.resolve(engine, self.cache)
+        return self._whole_model("generate"), litert_engine.resolve(engine, self.cache)
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     def prompt(self, text: str) -> Prompt:
@@ -248,7 +263,7 @@ class Generator(metaclass=Checked):
         Args:
             text: the beginning, such as instructions or the story so far.
         """
-        model = self.model  # loaded now, which chooses the backend
+        model = self._whole_model("generate")  # loaded now, which chooses the backend
         from kerasgen.generation.prompt import Prompt
 
         return Prompt(

@@ -218,6 +218,7 @@ class Pipeline(Evaluator):
             callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0)
         self._corpus().source.check()
         survey = self._survey(show=verbose != 0)
+        self._start_backend()
         self.tuner.load_base(lambda: self.model)
         unfamiliar = self._unfamiliar(survey)
         for message in unfamiliar:
@@ -284,11 +285,11 @@ class Pipeline(Evaluator):
         target = path_argument(path, ExportArgumentError)
         chosen = choosing.choose(exporter, target, settings)
         with steps.shown(progress):
-            return chosen.export(self.model, target, overwrite=overwrite)
+            return chosen.export(self._whole_model("be exported"), target, overwrite=overwrite)
 
     def merge(self) -> None:
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
-        self._provenance.merge(self.model)
+        self._provenance.merge(self._whole_model("be merged"))
 
     @checked()
     def save_adapter(
@@ -361,6 +362,8 @@ class Pipeline(Evaluator):
             self.weights,
         )
         apart = self._provenance.is_adapters_alone(model) and not merge_adapters
+        if not apart:
+            model = self._whole_model("be saved")
         saved_pipeline.write(
             target, arguments, model, backend=self.backend, report=self.report, apart=apart, overwrite=overwrite
         )

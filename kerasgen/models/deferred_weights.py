@@ -1,6 +1,7 @@
 """Keras variables whose numbers come late: from a file, or back from the engine that holds them meanwhile.
 
-Nothing is drawn for a variable that waits for a file, and what an engine computes with lies in memory once.
+Nothing is drawn for a variable that waits for a file, and what an engine computes with lies in memory once. Numbers of
+a file may go to several devices, where no host has to hold all of them.
 
 Imports Keras: import it late.
 """
@@ -9,16 +10,26 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import StatelessScope
 
+from kerasgen.decoder.config import DecoderConfig
+
 _WAITING = "uninitialized_variables"
 _RETURNING = threading.Lock()
+
+Cuts: TypeAlias = Callable[[str], Mapping[str, tuple[str | None, ...]]]
+"""How the axis of a mesh, by its name, cuts a model's variables: by their paths, an axis or None for each dimension."""
+Layouts: TypeAlias = Callable[[DecoderConfig, Cuts], Callable[[Any], Any] | None]
+"""Of a model's description and cuts, what returns a variable's layout, or None where one device gets all of it."""
+_LAYOUTS: ContextVar[Layouts | None] = ContextVar("layouts", default=None)
 
 
 @contextmanager
@@ -31,6 +42,41 @@ def deferred() -> Iterator[None]:
             yield
     finally:
         global_state.set_global_attribute(_WAITING, before)
+
+
+@contextmanager
+def spread(layouts: Layouts) -> Iterator[None]:
+    """Let the numbers of files that are read meanwhile go to the devices of these layouts; JAX alone has them."""
+    token = _LAYOUTS.set(layouts)
+    try:
+        yield
+    finally:
+        _LAYOUTS.reset(token)
+
+
+def giving(config: DecoderConfig, cuts: Cuts) -> Callable[[Any, Any], None]:
+    """Return `give`, or what gives each device its part of a variable, if that is asked for.
+
+    Args:
+        config: of the model whose variables wait.
+        cuts: of it.
+    """
+    layouts = _LAYOUTS.get()
+    layout_of = None if layouts is None else layouts(config, cuts)
+    if layout_of is None:
+        return give
+
+    def give_parts(variable: Any, numbers: Any) -> None:
+        import jax
+
+        numbers, layout = numbers.reshape(variable.shape), layout_of(variable)
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        variable._layout, variable._initializer = layout, None
+        variable._value = jax.make_array_from_callback(
+            tuple(variable.shape), layout.backend_layout, lambda place: np.asarray(numbers[place]).astype(dtype)
+        )
+
+    return give_parts
 
 
 def give(variable: Any, numbers: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 from kerasgen.decoder import weights as decoder_weights
@@ -43,7 +44,8 @@ def build(
         with deferred_weights.deferred():
             container = Container(config, context_length=context_length)
         variables = container.variables_by_name()
-        given = quantized_base.of_tensors(lambda: container.decoder)
+        give = deferred_weights.giving(config, partial(keras_weights.cuts, variables.items()))
+        given = quantized_base.of_tensors(lambda: container.decoder, give)
         for name, numbers in _weights(architecture, config, take, kind):
             given(variables[name], numbers)
         return container
@@ -53,7 +55,8 @@ def build(
     with deferred_weights.deferred():
         backbone = getattr(hub_import.load().models, architecture.backbone)(**made, dtype="float32")
     held = {name: place for place in keras_weights.places(architecture, backbone) for name in place.names}
-    given = quantized_base.of_tensors(lambda: keras_decoder.of_backbone(backbone))
+    give = deferred_weights.giving(config, partial(keras_weights.sharded, architecture, backbone))
+    given = quantized_base.of_tensors(lambda: keras_decoder.of_backbone(backbone), give)
     waiting: dict[str, Any] = {}
     for name, numbers in _weights(architecture, config, take, kind):
         waiting[name] = numbers

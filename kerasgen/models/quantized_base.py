@@ -378,19 +378,18 @@ def loaded_as() -> Scheme | None:
     return _LOADING.get()
 
 
-def of_tensors(decoder: Callable[[], Any]) -> Callable[[Any, Array], None]:
+def of_tensors(decoder: Callable[[], Any], give: Callable[[Any, Any], None]) -> Callable[[Any, Array], None]:
     """Return what gives a Keras variable the numbers of a file, or lets its layer hold codes of them if asked for.
 
     The variables wait for their numbers (`deferred_weights.deferred`). Those of a layer that holds codes never get any.
 
     Args:
         decoder: returns the `KerasDecoder` of the model that is built.
+        give: gives a variable its numbers as they are.
     """
-    from kerasgen.models import deferred_weights
-
     scheme = _LOADING.get()
     if scheme is None:
-        return deferred_weights.give
+        return give
     owners: dict[int, tuple[Any, str, list[str]]] = {}
     for layer in targets(decoder()):
         names = ("_kernel",) if hasattr(layer, "_kernel") else ("_embeddings", "reverse_embeddings")
@@ -400,7 +399,7 @@ def of_tensors(decoder: Callable[[], Any]) -> Callable[[Any, Array], None]:
 
     def take(variable: Any, numbers: Array) -> None:
         if id(variable) not in owners:
-            deferred_weights.give(variable, numbers)
+            give(variable, numbers)
             return
         layer, name, wanted = owners[id(variable)]
         numbers = half(numbers) if scheme == HALF else numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -319,12 +320,35 @@ def current(model: LanguageModel) -> AdapterConfig | None:
 
 
 def digest_of_others(model: LanguageModel) -> str:
-    """Return a digest of all weights but the adapters': while it is equal, saving the adapters is enough."""
+    """Return a digest of all weights but the adapters': while it is equal, saving the adapters is enough.
+
+    Of weights that lie on several processes, all of them must ask, unless they did before of the same weights.
+    """
     thin = {id(variable) for _, variable in _thin(model)}
+    others = [
+        variable
+        for variable in model.network.weights
+        if id(variable) not in thin and not variable.path.endswith("seed_generator_state")
+    ]
+    from kerasgen.tuners import sharding
+
+    if not sharding.is_spread(model):
+        return _digest(np.asarray(variable) for variable in others)
+    values = [weakref.ref(variable.value) for variable in others]
+    known = _DIGESTS.get(model.network)
+    if known is None or known[0] != values:
+        known = _DIGESTS[model.network] = values, _digest(map(sharding.gathered, others))
+    return known[1]
+
+
+_DIGESTS: weakref.WeakKeyDictionary[Any, tuple[list[Any], str]] = weakref.WeakKeyDictionary()
+"""Of models whose weights lie on several processes: the values that were digested last, and their digest."""
+
+
+def _digest(arrays: Iterable[Any]) -> str:
     digest = hashlib.blake2b()
-    for variable in model.network.weights:
-        if id(variable) not in thin and not variable.path.endswith("seed_generator_state"):
-            digest.update(np.ascontiguousarray(variable).reshape(-1).view(np.uint8).data)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

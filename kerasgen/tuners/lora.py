@@ -91,7 +91,7 @@ class LoraTuner(GradientTuner):
         Where new rows of the embeddings may be tuned, the vocabulary is changed first, over floats.
         """
         if self.quantize is None or self.vocabulary not in (None, "keep"):
-            return load()
+            return super().load_base(load)
         from kerasgen.models import quantized_base
 
         with quantized_base.loading(self.quantize):

@@ -161,13 +161,17 @@ class GradientTuner(FineTuner):
             TuneArgumentError: the model's family or tokenizer can't be changed so, or the model can't be tuned at all.
         """
         from kerasgen.models.live import is_live
-        from kerasgen.tuners import validation
+        from kerasgen.tuners import sharding, validation
 
         validation.require_trainable(model)
         if self.vocabulary == "keep":
             return {}
-        if self.vocabulary is None and is_live(model):
+        reason = ""
+        if is_live(model):
             reason = "the model was handed over in memory and stays the one that it is"
+        elif sharding.is_spread(model):
+            reason = "the table of embeddings lies on several processes"
+        if self.vocabulary is None and reason:
             return {"asked": None, "choice": "keep", "reason": reason}
         from kerasgen.models.precision import resolve
         from kerasgen.tuners import batch_size
@@ -186,6 +190,18 @@ class GradientTuner(FineTuner):
             )
 
         return adapt(model, texts, held_out, asked=self.vocabulary, bits_per_character=bits_per_character, cache=cache)
+
+    def load_base(self, load: Callable[[], LanguageModel]) -> LanguageModel:
+        """Return the model; of one that one host can't hold, each process reads its own part.
+
+        See `FineTuner.load_base`.
+        """
+        if not self.sharded_checkpoints:
+            return load()
+        from kerasgen.tuners import sharding
+
+        with sharding.spread_from_file(self):
+            return load()
 
     def _check_whole(self, name: str, *, least: int) -> None:
         value = getattr(self, name)

@@ -1,12 +1,13 @@
 """Spreads a run over devices or processes, by `keras.distribution` on JAX. Imports Keras: import it late.
 
-The model was made on one device. Its variables are placed on the mesh when a run begins, and gathered when it ends.
+The model was made on one device. Its variables are placed on the mesh when a run begins, and gathered when it ends. A
+model that one host can't hold is placed there while its file is read, and stays there.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasgen.errors import TuneArgumentError
-from kerasgen.models import architectures, described
+from kerasgen.decoder.config import DecoderConfig
+from kerasgen.errors import ModelError, TuneArgumentError
+from kerasgen.models import architectures, deferred_weights, described
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.forward import can_pack
 from kerasgen.tuners.settings import GradientTuner
@@ -89,17 +91,14 @@ def placed(model: LanguageModel, settings: GradientTuner) -> Iterator[Share]:
         raise TuneArgumentError(
             f"distribution={settings.distribution!r} needs the JAX backend. Received: {keras.config.backend()}."
         )
-    devices = keras.distribution.list_devices()
-    data, ways = mesh_shape(settings.distribution, len(devices))
+    data, ways = mesh_shape(settings.distribution, len(keras.distribution.list_devices()))
     _check(model, settings, data, ways)
-    layout = keras.distribution.LayoutMap(
-        keras.distribution.DeviceMesh((data, ways), [DATA, MODEL], np.asarray(devices).reshape(data, ways))
-    )
-    if ways > 1:
-        for path, axes in described.sharded(model, MODEL).items():
-            layout[path] = axes
-    distribution = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name=DATA, auto_shard_dataset=False)
+    if data * ways == 1:
+        yield Share()
+        return
+    distribution = _distribution(data, ways, described.sharded(model, MODEL) if ways > 1 else {})
     network = model.network
+    stays = {id(variable) for variable in network.variables if is_spread(model)}
     with distribution.scope():
         for variable in network.variables:
             _place(variable, distribution.get_variable_layout(variable))
@@ -112,7 +111,65 @@ def placed(model: LanguageModel, settings: GradientTuner) -> Iterator[Share]:
             )
         finally:
             for variable in network.variables:
-                _place(variable, None)
+                if id(variable) not in stays:
+                    _place(variable, None)
+
+
+def _distribution(data: int, ways: int, cuts: Mapping[str, tuple[str | None, ...]]) -> Any:
+    """Return Keras's distribution over a mesh of all devices, in which variables of these paths are cut."""
+    devices = np.asarray(keras.distribution.list_devices()).reshape(data, ways)
+    layout = keras.distribution.LayoutMap(keras.distribution.DeviceMesh((data, ways), [DATA, MODEL], devices))
+    for path, axes in cuts.items():
+        layout[path] = axes
+    return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name=DATA, auto_shard_dataset=False)
+
+
+@contextmanager
+def spread_from_file(settings: GradientTuner) -> Iterator[None]:
+    """Let each process keep its own part alone of a model that is read meanwhile, if the settings split its weights.
+
+    Of transformers directories and GGUF files it then never holds more than one whole tensor.
+    """
+    distribution = settings.distribution
+    if distribution in (None, DATA) or not settings.sharded_checkpoints or settings.vocabulary not in (None, "keep"):
+        yield
+        return
+
+    def layouts(config: DecoderConfig, cuts: deferred_weights.Cuts) -> Callable[[Any], Any] | None:
+        data, ways = mesh_shape(distribution, len(keras.distribution.list_devices()))
+        if ways == 1 or _processes() == 1 or _undivided(config, ways):  # of the last, `placed` tells
+            return None
+        layout_of: Callable[[Any], Any] = _distribution(data, ways, cuts(MODEL)).get_variable_layout
+        return layout_of
+
+    with deferred_weights.spread(layouts):
+        yield
+
+
+def is_spread(model: LanguageModel) -> bool:
+    """Return whether weights of the model lie on other processes too, so that no host holds it."""
+    if _processes() == 1:
+        return False
+    values = (variable.value for variable in model.network.variables if variable._value is not None)
+    return any(not value.is_fully_addressable and not value.is_fully_replicated for value in values)
+
+
+def require_whole(model: LanguageModel, what: str) -> None:
+    """Check that this process holds the whole model.
+
+    Args:
+        model: that a tuner split, or not.
+        what: is to be done with it, such as "be saved".
+
+    Raises:
+        ModelError: it holds a part.
+    """
+    if is_spread(model):
+        raise ModelError(
+            f"The weights of this {model.kind} lie on {_processes()} processes, so it can't {what} by one of them. "
+            "Adapters can be saved. A whole model comes from the run's checkpoints, on a machine that can hold it: "
+            "there, fit(directory=…, resume=True) with the same settings in a single process returns at once."
+        )
 
 
 def gathered(variable: Any) -> Any:
@@ -194,6 +251,15 @@ def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) 
         )
     config = described.config_of(model)
     assert config is not None
+    for name, size in _undivided(config, ways):
+        raise TuneArgumentError(
+            f"The model can't be split {ways} ways: its {name} is {size}. "
+            f"Received: distribution={settings.distribution!r}."
+        )
+
+
+def _undivided(config: DecoderConfig, ways: int) -> list[tuple[str, int]]:
+    """Return the sizes of a decoder, by name, that so many ways don't divide."""
     heads = config.attention
     shares_keys = heads.num_key_value_heads < heads.num_query_heads
     sizes = {
@@ -201,16 +267,18 @@ def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) 
         "intermediate_dim": config.feedforward.intermediate_dim,
         "hidden_dim": config.hidden_dim,
     }
-    for name, size in sizes.items():
-        if size % ways:
-            raise TuneArgumentError(
-                f"The model can't be split {ways} ways: its {name} is {size}. "
-                f"Received: distribution={settings.distribution!r}."
-            )
+    return [(name, size) for name, size in sizes.items() if size % ways]
 
 
 def _place(variable: Any, layout: Any) -> None:
     """Give a variable another layout; None brings it back to one device."""
+    if (
+        layout is not None
+        and variable._layout is not None
+        and variable.value.sharding.is_equivalent_to(layout.backend_layout, len(variable.shape))
+    ):
+        variable._layout = layout
+        return
     value = gathered(variable)
     variable._layout = layout
     if layout is None:

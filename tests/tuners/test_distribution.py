@@ -18,6 +18,7 @@ import pytest
 from installing import without_tensorflow
 from places import SUPPORT
 from toys import encode, smallest_gpt2, texts, tiny_gemma
+from transformers_files import GPT2_CONFIG, gpt2_shapes, random_weights, write_model
 
 from kerasgen import backend
 from kerasgen.errors import MissingDependencyError, TuneArgumentError
@@ -26,13 +27,15 @@ from kerasgen.tuners.full import FullTuner
 
 pytestmark = pytest.mark.one_backend
 
-SCRIPT = SUPPORT / "distributed_run.py"
+SCRIPT, SPREAD = SUPPORT / "distributed_run.py", SUPPORT / "spread_run.py"
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
-def start(directory: Path, distribution: str, *more: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+def start(
+    directory: Path, distribution: str, *more: str, environment: dict[str, str], script: Path = SCRIPT
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(directory), distribution, *more],
+        [sys.executable, str(script), str(directory), distribution, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=without_tensorflow(os.environ | {"KERAS_BACKEND": "jax"} | environment),
@@ -51,7 +54,9 @@ def run(directory: Path, distribution: str, *more: str) -> dict[str, Any]:
     return result(start(directory, distribution, *more, environment=TWO_DEVICES))
 
 
-def processes(directory: Path, distribution: str, *more: Sequence[str]) -> list[subprocess.Popen[str]]:
+def processes(
+    directory: Path, distribution: str, *more: Sequence[str], script: Path = SCRIPT
+) -> list[subprocess.Popen[str]]:
     """Two processes of one run; `more` are the arguments of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -61,6 +66,7 @@ def processes(directory: Path, distribution: str, *more: Sequence[str]) -> list[
             directory,
             distribution,
             *more[number],
+            script=script,
             environment={
                 "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
                 "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
@@ -138,6 +144,38 @@ def test_checkpoints_of_which_each_process_writes_a_part_go_on_when_one_is_kille
     for one in found:
         assert one["resumed_from"] == 4
         same(one, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", pytest.param("lora", marks=pytest.mark.nightly)])
+def test_of_a_model_that_no_host_can_hold_each_process_reads_a_part(kind: str, tmp_path: Path) -> None:
+    """The weights stay split to the end. Adapters are saved then, and a whole model by one process that resumes."""
+    if backend.use() != "jax":
+        pytest.skip("several devices are JAX's")
+    pytest.importorskip("orbax.checkpoint")
+    model = write_model(tmp_path / "model", GPT2_CONFIG, random_weights(gpt2_shapes(), 0))
+
+    def alone(directory: str, distribution: str, *more: str) -> dict[str, Any]:
+        arguments = (str(tmp_path / directory), kind, distribution, *more)
+        return result(start(model, *arguments, environment={}, script=SPREAD))
+
+    whole = alone("alone", "none")
+    arguments = [str(tmp_path / "run"), kind, "model"]
+    children = processes(model, arguments[0], arguments[1:], arguments[1:], script=SPREAD)
+    found = [result(child) for child in children]
+    for one in found:
+        np.testing.assert_allclose(one["losses"], whole["losses"], rtol=1e-4)
+        np.testing.assert_allclose(one["validations"], whole["validations"], rtol=1e-4)
+        for all_bytes, held in (one["read"], one["left"]):
+            assert held < 0.6 * all_bytes
+    assert found[0]["generate"].startswith("ModelError: The weights of this GPT2CausalLM lie on 2 processes")
+    if kind == "lora":
+        assert found[0]["save"] == str(tmp_path / "run-out")
+        return
+    assert found[0]["save"].startswith("ModelError: The weights of this GPT2CausalLM lie on 2 processes")
+    resumed = alone("run", "model", "--resume")
+    assert resumed["losses"] == found[0]["losses"], "there was nothing left to do"
+    assert (resumed["generate"], resumed["save"]) == (whole["generate"], str(tmp_path / "run-out"))
 
 
 @pytest.mark.slow
