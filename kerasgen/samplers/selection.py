@@ -282,8 +282,8 @@ def _leading(xp: Any, values: Any, masses: Any) -> tuple[Any, Any]:
         _, chosen = xp.top_k(xp.max(head, axis=1), count)
         places = xp.concatenate([chosen + lanes * row for row in range(_LANE)], axis=-1)
         if size > lanes * _LANE:
-            rest = xp.zeros_like(chosen[:, :1]) + xp.expand_dims(xp.arange(lanes * _LANE, size, dtype="int32"), 0)
-            places = xp.concatenate([places, rest], axis=-1)
+            rest = lanes * _LANE + xp.expand_dims(xp.arange(size - lanes * _LANE, dtype="int32"), 0)
+            places = xp.concatenate([places, xp.zeros_like(chosen[:, :1]) + rest], axis=-1)
         highest, order = xp.top_k(xp.take_along_axis(values, places, axis=-1), count)
         places = xp.take_along_axis(places, order, axis=-1)
     ones = xp.ones_like(highest)

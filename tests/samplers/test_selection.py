@@ -43,6 +43,11 @@ def graph_of(where: str) -> tuple[Any, Any]:
     """A namespace of graphs, and what compiles a function of arrays over it."""
     if where == "jax":
         return XP, jax.jit
+    if where == "exports":
+        tf = pytest.importorskip("tensorflow", reason="exported graphs are TensorFlow's: kerasgen[tensorflow]")
+        from kerasgen.exporters.tensorflow import namespace
+
+        return namespace, tf.function
     backend.use()
     from keras import ops
 
@@ -53,7 +58,7 @@ def graph_of(where: str) -> tuple[Any, Any]:
     return ops, tf.function
 
 
-@pytest.fixture(scope="module", params=["jax", "keras"])
+@pytest.fixture(scope="module", params=["jax", "keras", "exports"])
 def keeps(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """What keeps the highest and what keeps a mass, compiled once."""
     xp, compiled = graph_of(request.param)
