@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kerasgen.generation import jax_reductions
+from kerasgen.generation import jax_drawing, jax_reductions
 
 
 class JaxNamespace:
@@ -59,6 +59,20 @@ class JaxNamespace:
     def sums(arrays: Sequence[Any]) -> list[Any]:
         """Return each array's sum along its last axis, `(rows, 1)`, of arrays that are read at the same time."""
         return [found[..., None] for found in jax_reductions.sums(arrays)]
+
+    @staticmethod
+    def draw_among_highest(logits: Any, k: Any, uniforms: Any, otherwise: Callable[[Any, Any], Any]) -> Any:
+        """Return a place of each row, drawn among its `k` highest, as `otherwise` would from logits and uniforms."""
+        if not jax_drawing.pays(logits.shape[-1]):
+            return otherwise(logits, uniforms)
+        return jax_drawing.among_highest(logits, k, uniforms, otherwise)
+
+    @staticmethod
+    def draw_from_nucleus(logits: Any, p: Any, uniforms: Any, otherwise: Callable[[Any, Any], Any]) -> Any:
+        """Return a place of each row, drawn from the nucleus of `p`, as `otherwise` would from logits and uniforms."""
+        if not jax_drawing.pays(logits.shape[-1]):
+            return otherwise(logits, uniforms)
+        return jax_drawing.from_nucleus(XP, logits, p, uniforms, otherwise)
 
     @staticmethod
     def while_loop(cond: Callable[..., Any], body: Callable[..., Any], loop_vars: tuple[Any, ...]) -> Any:

@@ -210,6 +210,44 @@ def draw(xp: Any, logits: Any, uniforms: Any) -> Any:
     return selection.draw(xp, xp.exp(logits - xp.max(logits, axis=-1, keepdims=True)), uniforms)
 
 
+def draw_top_k(xp: Any, logits: Any, k: Any, uniforms: Any) -> Any:
+    """Return one id for each row, drawn by `draw` among those that `top_k_mask` leaves.
+
+    Args:
+        xp: the array namespace; one that has a faster way for scalars offers it as `draw_among_highest`.
+        logits: float `(rows, vocabulary_size)`; each row has one above -inf.
+        k: at least 1.
+        uniforms: float `(rows,)` in [0, 1).
+    """
+
+    def masked(logits: Any, uniforms: Any) -> Any:
+        return draw(xp, top_k_mask(xp, logits, k), uniforms)
+
+    own = getattr(xp, "draw_among_highest", None) if _is_scalar(k) else None
+    return masked(logits, uniforms) if own is None else own(logits, k, uniforms, masked)
+
+
+def draw_top_p(xp: Any, logits: Any, p: Any, uniforms: Any) -> Any:
+    """Return one id for each row, drawn by `draw` among those that `top_p_mask` leaves.
+
+    Args:
+        xp: the array namespace; one that has a faster way for scalars offers it as `draw_from_nucleus`.
+        logits: float `(rows, vocabulary_size)`; each row has one above -inf.
+        p: above 0 and at most 1.
+        uniforms: float `(rows,)` in [0, 1).
+    """
+
+    def masked(logits: Any, uniforms: Any) -> Any:
+        return draw(xp, top_p_mask(xp, logits, p), uniforms)
+
+    own = getattr(xp, "draw_from_nucleus", None) if _is_scalar(p) else None
+    return masked(logits, uniforms) if own is None else own(logits, p, uniforms, masked)
+
+
+def _is_scalar(value: Any) -> bool:
+    return not getattr(value, "shape", ())
+
+
 def constrain(
     xp: Any,
     logits: Any,

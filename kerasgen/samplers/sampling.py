@@ -60,7 +60,7 @@ class TopK(TokenSampler):
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return one id for each row, drawn among its `k` highest."""
-        return arithmetic.draw(xp, arithmetic.top_k_mask(xp, logits, self.k), uniforms)
+        return arithmetic.draw_top_k(xp, logits, self.k, uniforms)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class TopP(TokenSampler):
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return one id for each row, drawn from its nucleus."""
-        return arithmetic.draw(xp, arithmetic.top_p_mask(xp, logits, self.p), uniforms)
+        return arithmetic.draw_top_p(xp, logits, self.p, uniforms)
 
 
 @dataclass(frozen=True)

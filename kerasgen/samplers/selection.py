@@ -113,21 +113,36 @@ def draw(xp: Any, probabilities: Any, uniforms: Any) -> Any:
     Returns:
         Int `(rows,)`; never a place of probability 0, however the sums round. Of a row of NaN, some place in it.
     """
-    size = probabilities.shape[-1]
+    return place_of(xp, probabilities, None, None, uniforms)
+
+
+def place_of(xp: Any, values: Any, goal: Any, before: Any, shares: Any = None) -> Any:
+    """Return the place at which each row's running sum passes its goal; see `draw`.
+
+    Args:
+        xp: the array namespace.
+        values: float `(rows, n)`, at least 0, one in each row above.
+        goal: float `(rows, 1)`; None where `shares` say it.
+        before: float `(rows, 1)`, what the sums begin with; None for nothing.
+        shares: float `(rows,)` in [0, 1), the goal as a share of the row's sum.
+    """
+    size = values.shape[-1]
     # Whole columns are read as they lie. XLA would pad all values one by one, which takes as long as all the rest.
     whole = size // _WIDTH
-    parts, last = None, probabilities[:, whole * _WIDTH :]
+    parts, last = None, values[:, whole * _WIDTH :]
     sums = []
     if whole:
-        parts = xp.reshape(probabilities[:, : whole * _WIDTH], (probabilities.shape[0], whole, _WIDTH))
+        parts = xp.reshape(values[:, : whole * _WIDTH], (values.shape[0], whole, _WIDTH))
         sums.append(xp.sum(parts, axis=-1))
     if size > whole * _WIDTH:
         last = xp.pad(last, ((0, 0), (0, _WIDTH - (size - whole * _WIDTH))))
         sums.append(xp.sum(last, axis=-1, keepdims=True))
     sums = xp.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
     cumulative = xp.cumsum(sums, axis=-1)
-    # Scaled by the sum as it came out, not by 1.
-    goal = xp.expand_dims(uniforms, -1) * cumulative[:, -1:]
+    if goal is None:
+        goal = xp.expand_dims(shares, -1) * cumulative[:, -1:]  # scaled by the sum as it came out, not by 1
+    if before is not None:
+        cumulative = cumulative + before
     part = _reached(xp, cumulative, sums > 0, goal)
     inside = last
     if whole:
@@ -135,8 +150,8 @@ def draw(xp: Any, probabilities: Any, uniforms: Any) -> Any:
         inside = xp.squeeze(xp.take_along_axis(parts, column, axis=1), axis=1)
         if size > whole * _WIDTH:
             inside = xp.where(xp.expand_dims(part, -1) < whole, inside, last)
-    before = xp.take_along_axis(cumulative - sums, xp.expand_dims(part, -1), axis=1)
-    place = part * _WIDTH + _reached(xp, xp.cumsum(inside, axis=-1) + before, inside > 0, goal)
+    begun = xp.take_along_axis(cumulative - sums, xp.expand_dims(part, -1), axis=1)
+    place = part * _WIDTH + _reached(xp, xp.cumsum(inside, axis=-1) + begun, inside > 0, goal)
     return xp.minimum(place, size - 1)  # or a row of NaN would get a place in the padding
 
 
