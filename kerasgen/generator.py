@@ -23,15 +23,21 @@ from kerasgen.generation.config import (
     with_defaults,
 )
 from kerasgen.keywords import Checked, checked
-from kerasgen.models.base import LanguageModel, ModelSource, WeightsDtype
+from kerasgen.models import kinds
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel, ModelSource, WeightsDtype
 from kerasgen.samplers import resolving as samplers_resolving
 from kerasgen.samplers.base import SamplerSpec
 
 if TYPE_CHECKING:
     from kerasgen.generation.engine import Engine, TextSpace
     from kerasgen.generation.prompt import Prompt
+    from kerasgen.masked.filling import FilledText
 
 
+_NO_ORDER = (
+    "it writes a text's tokens in no order from left to right, so that none is settled before the last. Use "
+    "generate(), which returns the whole text."
+)
 _ELSEWHERE = misplaced_settings.elsewhere(("prompts", "prompt", "path", *FIELDS))
 
 
@@ -144,11 +150,69 @@ class Generator(metaclass=Checked):
             GenerationError: the model's logits are not finite.
         """
         configuration = self._configured("generate()", GenerationSettings, config, settings)
+        self._check_causal("generate()", "fill its masks with fill().")
         model, engine = self._decodes(configuration.sampler, configuration.engine)
         from kerasgen.generation import generate
 
         texts = generate(model, [prompts] if isinstance(prompts, str) else prompts, configuration, engine=engine)
         return texts[0] if isinstance(prompts, str) else texts
+
+    @overload
+    def fill(self, text: str, *, top: int = 5, batch_size: int = 16) -> list[FilledText]: ...
+
+    @overload
+    def fill(
+        self, text: str | Iterable[str], *, top: int = 5, joint: bool = True, batch_size: int = 16
+    ) -> list[Any]: ...
+
+    @checked(GenerateArgumentError)
+    def fill(self, text: str | Iterable[str], *, top: int = 5, joint: bool = True, batch_size: int = 16) -> list[Any]:
+        """Return the likeliest ways to fill the masks of a text, the likeliest first; a list of such lists for a list.
+
+        A mask is written as the model's tokenizer writes it: `pipe.model.mask_token`, such as `<mask>`.
+
+        Args:
+            text: with at least one mask.
+            top: how many ways.
+            joint: of several masks, search for tokens that go together: the surest mask is filled first, the others
+                given it, and `top` texts are kept at each step; a probability is then the product of each token's,
+                given what was filled in before. False fills each mask by itself while the others stay masked, and
+                returns a list for each mask.
+            batch_size: texts that are computed at once.
+
+        Raises:
+            GenerateArgumentError: the text has no mask or is too long, or the model predicts no masks.
+        """
+        model = self._masked_model("fill()", "go on from a text with generate()")
+        from kerasgen.masked import filling
+
+        return filling.fill(model, text, top=top, joint=joint, batch_size=batch_size)
+
+    def _masked_model(self, call: str, instead: str) -> MaskedLanguageModel:
+        """Return the model if it predicts masks; refuse the call before a causal one is loaded.
+
+        Raises:
+            GenerateArgumentError: it is no masked language model.
+        """
+        model: Any = self._model if kinds.is_masked(self.model_source, self._model) is False else self.model
+        if isinstance(model, MaskedLanguageModel):
+            return model
+        raise GenerateArgumentError(
+            f"{call} needs a masked language model, such as RoBERTa, and {str(self.model_source)!r} continues a text "
+            f"from left to right. Instead, {instead}."
+        )
+
+    def _check_causal(self, call: str, why: str) -> None:
+        """Refuse a call that has no meaning for a masked language model, before it is loaded.
+
+        Raises:
+            GenerateArgumentError: the model is one.
+        """
+        is_masked = kinds.is_masked(self.model_source, self._model)
+        if is_masked is None:
+            is_masked = kinds.is_masked(self.model_source, self.model)
+        if is_masked:
+            raise GenerateArgumentError(f"{call} is for causal models, and {str(self.model_source)!r} is masked: {why}")
 
     @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
     @takes(GenerationSettings)
@@ -185,6 +249,7 @@ class Generator(metaclass=Checked):
                 other settings, another model or other prompts.
             GenerationError: the file can't be written, or the model's logits are not finite.
         """
+        self._check_causal("generate_to()", "it writes with generate(), a list of prompts at a time.")
         configuration = self._configured("generate_to()", GenerationSettings, config, settings)
         model = self._whole_model("generate")
         from kerasgen.generation import jobs
@@ -212,6 +277,7 @@ class Generator(metaclass=Checked):
                 text only when it is complete.
             GenerationError: the model's logits are not finite.
         """
+        self._check_causal("stream()", _NO_ORDER)
         configuration = self._configured("stream()", StreamSettings, config, settings)
         model, engine = self._decodes(configuration.sampler, configuration.engine)
         from kerasgen.generation import stream
@@ -263,6 +329,9 @@ class Generator(metaclass=Checked):
         Args:
             text: the beginning, such as instructions or the story so far.
         """
+        self._check_causal(
+            "prompt()", "it reads a text anew at every step, so no beginning can be kept. Use generate()."
+        )
         model = self._whole_model("generate")  # loaded now, which chooses the backend
         from kerasgen.generation.prompt import Prompt
 

@@ -22,10 +22,11 @@ class TextScore:
         token_ids: its tokens.
         tokens: the bytes of each; a token may be a part of a character.
         token_log_probabilities: log p in nats of each token, given those before it; NaN for the first one where the
-            tokenizer has no start token to come before it.
+            tokenizer has no start token to come before it. Under a masked language model, given all others: their sum
+            is the pseudo-log-likelihood.
         character_log_probabilities: for each code point the sum of the tokens that begin in it. A token of several
             characters counts where it begins, and the others are 0, so that the sum is the text's.
-        end_log_probability: log p in nats that the text ends where it does.
+        end_log_probability: log p in nats that the text ends where it does; 0 under a masked language model.
     """
 
     text: str

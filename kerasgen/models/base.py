@@ -25,8 +25,93 @@ KEPT = (CONTEXT_LENGTH, CHAT_TEMPLATE, BASE_MODEL)
 """What of a model's metadata is saved with it."""
 
 
-@dataclass
-class LanguageModel:
+class PretrainedModel:
+    """A model and the tokenizer that its ids belong to: what causal and masked ones have in common."""
+
+    tokenizer: Tokenizer
+    source: str
+    metadata: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        ids = f"{self.tokenizer.vocabulary_size:,} token ids"
+        return f"{type(self).__name__}({self.kind}, {ids}, source={self.source!r})"
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What the model is, in a word."""
+
+    @property
+    @abstractmethod
+    def max_sequence_length(self) -> int | None:
+        """Positions that the model knows, or None if it has no limit of its own (rotary positions)."""
+
+    @property
+    def default_sequence_length(self) -> int:
+        """Positions that tuning and scoring use unless told otherwise: the model's own, at most 512."""
+        return min(self.max_sequence_length or 512, 512)
+
+
+@dataclass(repr=False)
+class MaskedLanguageModel(PretrainedModel):
+    """An encoder that predicts masked tokens from both sides, and the tokenizer that its ids belong to.
+
+    Args:
+        network: a `kerasgen.models.encoder_network.EncoderNetwork`, which holds the weights.
+        tokenizer: the tokenizer whose `vocabulary_size` is at most the model's; it has a start token, an end token and
+            a mask token.
+        source: how to ask for the model again.
+        metadata: what else is known, as JSON could hold it.
+
+    Raises:
+        ModelArgumentError: the tokenizer lacks a token that a masked language model needs.
+    """
+
+    network: Any
+    tokenizer: Tokenizer
+    source: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if getattr(self.tokenizer, "mask_token_id", None) is None or self.tokenizer.start_token_id is None:
+            raise ModelArgumentError(
+                "A masked language model needs a tokenizer with a mask token and a start token. Name them in its "
+                "'tokenizer_config.json' ('mask_token', 'cls_token')."
+            )
+
+    @property
+    def mask_token(self) -> str:
+        """The token that stands for what is to be predicted, such as `<mask>`."""
+        return str(self.tokenizer.mask_token)  # type: ignore[attr-defined]
+
+    @property
+    def mask_token_id(self) -> int:
+        """Its id."""
+        return int(self.tokenizer.mask_token_id)  # type: ignore[attr-defined]
+
+    @property
+    def kind(self) -> str:
+        """What the model is, in a word: the name of its architecture."""
+        return str(self.network.config.architecture)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the embedding table, of which the tokenizer's ids are the first."""
+        return int(self.network.config.vocabulary_size)
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the hidden states."""
+        return int(self.network.config.hidden_dim)
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Positions that the model knows, those of the start and end tokens among them."""
+        return int(self.network.config.max_positions)
+
+
+@dataclass(repr=False)
+class LanguageModel(PretrainedModel):
     """A causal model and the tokenizer that its ids belong to.
 
     Args:
@@ -51,10 +136,6 @@ class LanguageModel:
             raise ModelArgumentError(
                 "A LanguageModel has either a `causal_lm` of KerasHub or a `container` of weights."
             )
-
-    def __repr__(self) -> str:
-        kind = self.kind
-        return f"LanguageModel({kind}, {self.tokenizer.vocabulary_size:,} token ids, source={self.source!r})"
 
     @property
     def network(self) -> Any:
@@ -99,11 +180,6 @@ class LanguageModel:
             return self.container.max_sequence_length  # type: ignore[no-any-return]
         length = getattr(self.backbone, "max_sequence_length", None)
         return None if length is None else int(length)
-
-    @property
-    def default_sequence_length(self) -> int:
-        """Positions that tuning and scoring use unless told otherwise: the model's own, at most 512."""
-        return min(self.max_sequence_length or 512, 512)
 
 
 def computing_layers(causal_lm: Any) -> list[Any]:

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kerasgen import backend, keywords, limits
 from kerasgen.errors import (
@@ -29,6 +29,7 @@ from kerasgen.models import (
     hub_import,
     integrity,
     licences,
+    masked_loading,
     preset_files,
     preset_names,
     preset_tokenizers,
@@ -89,11 +90,18 @@ def load_directory(
     with _format_errors(f"the preset {str(directory)!r}"):
         preset_files.check(directory)
         config = limits.read_json(directory / "config.json")
-        if isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
+        is_masked = masked_loading.is_masked(config)
+        if is_masked and "model_type" in config:
+            masked_loading.check_config(str(directory), config)
+        elif isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
             transformers_format.check_config(str(directory), config)  # before Keras is loaded
     backend.use()
     known = {**integrity.known(directory), **(metadata or {})}
-    if container_files.is_ours(config):
+    if is_masked:
+        with _format_errors(f"the model {str(directory)!r}"):
+            masked = masked_loading.load(str(directory), config, source=source, metadata=known)
+            model = cast(LanguageModel, masked)
+    elif container_files.is_ours(config):
         with _format_errors(f"the model {str(directory)!r}"):
             model = container_files.load(directory, config, source=source, metadata=known)
     else:
@@ -194,6 +202,8 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
             f"transformers-format one (it would have 'model_type'). Found: {received or 'nothing'}."
         )
     with _format_errors(what):
+        if masked_loading.is_masked(config):
+            return cast(LanguageModel, masked_loading.load(preset, config, source=source, metadata=metadata))
         if "registered_name" in config:
             causal_lm, container, reason = _from_preset(preset), None, ""
             preset_files.check_all_read(Path(preset), causal_lm.backbone)
@@ -323,7 +333,7 @@ def _keras_hub_tokenizer(preset: str, causal_lm: Any, **arguments: Any) -> Any:
 def _check_generates(keras_hub: Any, preset: str) -> None:
     names = keras_hub.models.CausalLM.presets
     two_sided = keras_hub.models.Seq2SeqLM.presets
-    if preset in names and preset not in two_sided:
+    if preset in keras_hub.models.MaskedLM.presets or (preset in names and preset not in two_sided):
         return
     near = [name for name in keywords.near(preset, names) if name not in two_sided]
     raise ModelArgumentError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kerasgen import fork_safety, quiet
 from kerasgen.errors import ModelArgumentError
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel
 from kerasgen.models.forward import TokenLosses
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import Packing, TokenBlock, block, pack
@@ -54,7 +54,8 @@ def score(
     """Return what each document costs under the model; every target is counted exactly once.
 
     A document longer than `sequence_length` is scored in pieces, and each piece sees nothing of the one before it
-    but its last token.
+    but its last token. Under a masked language model a document costs its pseudo-log-likelihood: each token is
+    predicted from all others, and the end token is no target.
 
     Args:
         model: the model.
@@ -68,6 +69,10 @@ def score(
         TokenArgumentError: `sequence_length` is below 1.
     """
     fork_safety.check(fork_safety.KERAS)
+    if isinstance(model, MaskedLanguageModel):
+        from kerasgen.models import masked_predicting
+
+        return masked_predicting.score(model, encoded, sequence_length=sequence_length, batch_size=batch_size)
     nll = np.zeros(len(encoded), np.float64)
     for batch, _, values in _batches(model, encoded, sequence_length, batch_size, losses):
         real = batch.weights > 0
@@ -87,6 +92,10 @@ def token_nll(
 
     The arguments and errors are those of `score`.
     """
+    if isinstance(model, MaskedLanguageModel):
+        from kerasgen.models import masked_predicting
+
+        return masked_predicting.token_nll(model, encoded, sequence_length=sequence_length, batch_size=batch_size)
     nll = np.full(len(encoded.token_ids), np.nan)
     for _, pieces, values in _batches(model, encoded, sequence_length, batch_size, losses):
         for row, starts_and_targets in enumerate(pieces):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SPACE: Final = "\u2581"
 """What SentencePiece, and those that follow it, write a space as."""
 
-_DECODERS: Final = ("ByteLevel", "ByteFallback", "Fuse", "Metaspace", "Replace", "Strip")
+_DECODERS: Final = ("ByteLevel", "ByteFallback", "Fuse", "Metaspace", "Replace", "Strip", "WordPiece")
 
 
 class JsonCodec:
@@ -41,7 +41,7 @@ class JsonCodec:
         special: ids of the tokens that the file calls special, by name.
         added: the added tokens that are not special.
         strips_first_space: whether the decoder takes away a space at the beginning of a text.
-        model_kind: `"BPE"` or `"Unigram"`.
+        model_kind: `"BPE"`, `"Unigram"` or `"WordPiece"`.
         is_byte_level: whether tokens are bytes, written as GPT-2's printable characters.
 
     Raises:
@@ -148,10 +148,10 @@ def _decoder_steps(content: Mapping[str, Any], path: Path) -> list[dict[str, Any
             path=path,
         )
     kind = content["model"].get("type", "BPE")
-    if unknown or kind not in ("BPE", "Unigram"):
+    if unknown or kind not in ("BPE", "Unigram", "WordPiece"):
         raise TokenizerError(
             f"{path} describes a tokenizer whose tokens can't be told as bytes: its model is {kind!r} and its decoder "
-            f"{', '.join(kinds)}. BPE and Unigram are read, with decoders of {', '.join(_DECODERS)}.",
+            f"{', '.join(kinds)}. BPE, Unigram and WordPiece are read, with decoders of {', '.join(_DECODERS)}.",
             path=path,
         )
     return steps
@@ -160,7 +160,18 @@ def _decoder_steps(content: Mapping[str, Any], path: Path) -> list[dict[str, Any
 def _strips(step: Mapping[str, Any]) -> bool:
     if step["type"] == "Metaspace":
         return bool(step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True))
+    if step["type"] == "WordPiece":
+        return True
     return bool(step["type"] == "Strip" and step.get("content") == " " and step.get("start", 0) > 0)
+
+
+def is_chinese(token: str) -> bool:
+    """Return whether a token is one of the characters that BERT's tokenizers cut apart from their neighbours.
+
+    Source: `handle_chinese_chars` of the `tokenizers` library.
+    """
+    ranges = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0xF900, 0xFAFF))
+    return len(token) == 1 and any(first <= ord(token) <= last for first, last in (*ranges, (0x2F800, 0x2FA1F)))
 
 
 def _bytes(token: str, steps: Sequence[Mapping[str, Any]]) -> bytes:
@@ -172,6 +183,12 @@ def _bytes(token: str, steps: Sequence[Mapping[str, Any]]) -> bytes:
             token = token.replace(step.get("replacement", SPACE), " ")
         elif step["type"] == "Replace" and isinstance(step["pattern"].get("String"), str):
             token = token.replace(step["pattern"]["String"], step["content"])
+        elif step["type"] == "WordPiece":
+            prefix = str(step.get("prefix", "##"))
+            if token.startswith(prefix) and token != prefix:
+                token = token.removeprefix(prefix)
+            elif not is_chinese(token):  # which BERT's tokenizers cut apart without a space in the text
+                token = f" {token}"
         elif step["type"] == "ByteFallback" and len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             return bytes.fromhex(token[3:5])
     return token.encode()

@@ -52,6 +52,7 @@ class PretrainedTokenizer(Tokenizer):
         start_token: put before a document, or None.
         pad_token: fills masked positions, or None for the first end token.
         special_tokens: further tokens that `skip_special_tokens` leaves out.
+        mask_token: stands for a token that a masked language model predicts, or None.
 
     Attributes:
         keras_hub_tokenizer: KerasHub's own of the same vocabulary, for those who take the model out of here; or None.
@@ -68,6 +69,7 @@ class PretrainedTokenizer(Tokenizer):
         start_token: str | None = None,
         pad_token: str | None = None,
         special_tokens: Iterable[str] = (),
+        mask_token: str | None = None,
     ) -> None:
         if not end_tokens:
             raise TokenArgumentError(
@@ -82,7 +84,9 @@ class PretrainedTokenizer(Tokenizer):
         self.start_token_id = None if start_token is None else self._id(start_token)
         self.end_token_id = self._end_token_ids[0]
         self.pad_token_id = self._id(self.pad_token)
-        named = (*ends, self.pad_token, *special_tokens, *([] if start_token is None else [start_token]))
+        self.mask_token, self.mask_token_id = mask_token, None if mask_token is None else self._id(mask_token)
+        further = [name for name in (start_token, mask_token) if name is not None]
+        named = (*ends, self.pad_token, *special_tokens, *further)
         special = codec.special | {name: self._id(name) for name in named}
         self._special = dict(sorted(special.items(), key=lambda item: item[1]))
         self._hidden = frozenset(self._special.values())
@@ -120,6 +124,7 @@ class PretrainedTokenizer(Tokenizer):
             start_token=files.start_token,
             pad_token=files.pad_token,
             special_tokens=files.special_tokens,
+            mask_token=files.mask_token,
         )
 
     @property
@@ -214,9 +219,8 @@ class PretrainedTokenizer(Tokenizer):
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the tokenizer's file and the special tokens."""
         if self._digest is None:
-            settings = json.dumps(
-                [self._special, self._end_token_ids, self.start_token, self.pad_token], allow_nan=False
-            )
+            parts = [self._special, self._end_token_ids, self.start_token, self.pad_token]
+            settings = json.dumps(parts if self.mask_token is None else [*parts, self.mask_token], allow_nan=False)
             content = self.codec.file_name.encode() + b"\n" + self.codec.content()
             self._digest = hashlib.sha256(settings.encode() + b"\n" + content).hexdigest()
         return self._digest

@@ -40,6 +40,7 @@ class TokenizerFiles:
         start_token: as there.
         pad_token: as there.
         special_tokens: as there.
+        mask_token: as there.
     """
 
     codec: Codec
@@ -47,6 +48,7 @@ class TokenizerFiles:
     start_token: str | None
     pad_token: str | None
     special_tokens: tuple[str, ...]
+    mask_token: str | None = None
 
 
 def is_transformers_json(path: Path) -> bool:
@@ -102,6 +104,7 @@ def read(directory: Path, end_token_ids: Sequence[int] = (), usual_end_token: st
         start if start in known else None,
         names["pad_token"] if names.get("pad_token") in known else None,
         tuple(name for name in names.values() if name in known),
+        names["mask_token"] if names.get("mask_token") in known else None,
     )
 
 
@@ -141,6 +144,9 @@ def settings_text(tokenizer: PretrainedTokenizer) -> str:
         "clean_up_tokenization_spaces": False,
         OWN_KEY: {name: value for name, value in state_of(tokenizer).items() if name != "content"},
     }
+    if tokenizer.mask_token is not None:
+        names = {"cls_token": tokenizer.start_token, "sep_token": tokenizer.end_token}
+        settings |= {**names, "mask_token": tokenizer.mask_token}
     return json.dumps(settings, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
@@ -157,6 +163,7 @@ def state_of(tokenizer: PretrainedTokenizer) -> dict[str, Any]:
         "special_tokens": list(tokenizer.special_tokens),
         "further": dict(getattr(codec, "further", {})),
         "prefix_after_special": bool(getattr(codec, "prefix_after_special", False)),
+        **({} if tokenizer.mask_token is None else {"mask_token": tokenizer.mask_token}),
     }
 
 
@@ -178,6 +185,7 @@ def restored(state: Mapping[str, Any]) -> PretrainedTokenizer:
         start_token=state["start_token"],
         pad_token=state["pad_token"],
         special_tokens=state["special_tokens"],
+        mask_token=state.get("mask_token"),
     )
 
 
@@ -190,6 +198,7 @@ def _own(codec: Codec, own: Mapping[str, Any], path: Path) -> TokenizerFiles:
             own["start_token"],
             own["pad_token"],
             tuple(map(str, own["special_tokens"])),
+            own.get("mask_token"),
         )
     except (KeyError, TypeError) as cause:
         raise error_at(f"Its {OWN_KEY!r} is damaged: {cause!r}", path) from cause
@@ -271,6 +280,8 @@ def _template(processor: Any, path: Path) -> tuple[str | None, str | None]:
         kind = step.get("type")
         if kind == "ByteLevel":
             continue
+        if kind in ("RobertaProcessing", "BertProcessing"):
+            return str(step["cls"][0]), str(step["sep"][0])
         if kind != "TemplateProcessing" or not isinstance(step.get("single"), list):
             raise error_at(f"Its post-processor {kind!r} is no template of tokens and a text", path)
         parts = step["single"]

@@ -1,0 +1,1 @@
+"""Fills masks of texts, and writes texts, by a masked language model."""
