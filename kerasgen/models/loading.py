@@ -26,6 +26,7 @@ from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import (
     architectures,
     container_files,
+    encoders,
     hub_import,
     integrity,
     licences,
@@ -333,11 +334,13 @@ def _keras_hub_tokenizer(preset: str, causal_lm: Any, **arguments: Any) -> Any:
 def _check_generates(keras_hub: Any, preset: str) -> None:
     names = keras_hub.models.CausalLM.presets
     two_sided = keras_hub.models.Seq2SeqLM.presets
-    if preset in keras_hub.models.MaskedLM.presets or (preset in names and preset not in two_sided):
+    if preset in names and preset not in two_sided:
+        return
+    if any(preset in getattr(keras_hub.models, task).presets for task in encoders.tasks()):
         return
     near = [name for name in keywords.near(preset, names) if name not in two_sided]
     raise ModelArgumentError(
-        f"The KerasHub preset {preset!r} is no decoder that continues a text, so it can't generate. Choose another, "
+        f"The KerasHub preset {preset!r} is no decoder that continues a text, and no encoder that fills masks. Choose another, "
         f"such as {' or '.join(map(repr, near or ['gpt2_base_en', 'opt_125m_en']))}."
     )
 

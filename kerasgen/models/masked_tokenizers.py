@@ -84,9 +84,16 @@ def of_hub(preset: str, architecture: EncoderArchitecture) -> PretrainedTokenize
     from kerasgen.models.transformers_format import has_file
 
     if has_file(preset, SETTINGS_FILE):
-        for name in (pretrained_files.JSON_FILE,):
-            has_file(preset, f"assets/tokenizer/{name}")
-        return PretrainedTokenizer.from_directory(Path(get_file(preset, SETTINGS_FILE)).parent)
+        present = [
+            name
+            for name in (pretrained_files.JSON_FILE, "vocabulary.spm")
+            if has_file(preset, f"assets/tokenizer/{name}")
+        ]
+        folder = Path(get_file(preset, SETTINGS_FILE)).parent
+        tokenizer = PretrainedTokenizer.from_directory(folder)
+        if "vocabulary.spm" in present:
+            tokenizer.proto = (folder / "vocabulary.spm").read_bytes()
+        return tokenizer
     present = [name for name in _HUB_FILES if has_file(preset, f"assets/tokenizer/{name}")]
     if not present:
         raise ModelFormatError(f"The preset {preset!r} has no vocabulary in 'assets/tokenizer'. Save it whole again.")
@@ -165,7 +172,9 @@ def _of_proto(
         lowercase=None if lowercase is None else bool(lowercase),
         keeps_accents=keeps_accents,
     )
-    return made(text, path, special)
+    tokenizer = made(text, path, special)
+    tokenizer.proto = path.read_bytes()
+    return tokenizer
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.files import presence, staging
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import architectures, container_files, hdf5_file, integrity, licences, preset_tokenizers
-from kerasgen.models.base import KEPT, LanguageModel, quantization_modes
+from kerasgen.models.base import KEPT, LanguageModel, MaskedLanguageModel, quantization_modes
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
 from kerasgen.models.preprocessing import preprocessor_of
 from kerasgen.tokens.bpe import ByteLevelBPE
@@ -69,9 +69,10 @@ def save_preset(
     _check_classes(model)
     _check_quantized(model, dtype)
     _check_finite(model)
-    if model.causal_lm is None:
+    is_masked = isinstance(model, MaskedLanguageModel)
+    if not is_masked and model.causal_lm is None:
         container_files.check(model)
-    preprocessor = None if model.causal_lm is None else preprocessor_of(model)
+    preprocessor = None if is_masked or model.causal_lm is None else preprocessor_of(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with staging.staged(target) as stage:
@@ -153,7 +154,7 @@ def _check_classes(model: LanguageModel) -> None:
     """Raise unless Keras would find the classes of the task and its backbone when it reads the preset."""
     from keras.saving import get_registered_name
 
-    if model.causal_lm is None:
+    if isinstance(model, MaskedLanguageModel) or model.causal_lm is None:
         return
     for kind in (type(model.causal_lm), type(model.backbone)):
         if not kind.__module__.startswith("keras_hub.") and get_registered_name(kind) == kind.__name__:
@@ -176,6 +177,13 @@ def _write(
     model: LanguageModel, preprocessor: Any, directory: Path, dtype: Literal["float32", "float16"] | None
 ) -> None:
     _require_room(model, directory)
+    if isinstance(model, MaskedLanguageModel):
+        from kerasgen.models import masked_saving
+
+        for name in masked_saving.write(model, directory, dtype):
+            if dtype == "float16":
+                _store_as_float16(directory, name)
+        return
     if model.causal_lm is None:
         container_files.write(model, directory, dtype)
         return
@@ -260,11 +268,11 @@ def _name_float32(content: Any) -> None:
             _name_float32(value)
 
 
-def _store_as_float16(directory: Path) -> None:
+def _store_as_float16(directory: Path, name: str = WEIGHTS_FILE) -> None:
     import h5py
     import numpy as np
 
-    path = directory / WEIGHTS_FILE
+    path = directory / name
     if not path.is_file():
         raise ModelError("float16 is for models of one weights file (up to 10 GiB); this one is stored in several.")
     halved = path.with_suffix(".float16")

@@ -148,7 +148,8 @@ def _decoder_steps(content: Mapping[str, Any], path: Path) -> list[dict[str, Any
             path=path,
         )
     kind = content["model"].get("type", "BPE")
-    if unknown or kind not in ("BPE", "Unigram", "WordPiece"):
+    words = "WordPiece"
+    if unknown or kind not in ("BPE", "Unigram", words) or (kind == words) != (words in kinds):
         raise TokenizerError(
             f"{path} describes a tokenizer whose tokens can't be told as bytes: its model is {kind!r} and its decoder "
             f"{', '.join(kinds)}. BPE, Unigram and WordPiece are read, with decoders of {', '.join(_DECODERS)}.",

@@ -56,6 +56,7 @@ class PretrainedTokenizer(Tokenizer):
 
     Attributes:
         keras_hub_tokenizer: KerasHub's own of the same vocabulary, for those who take the model out of here; or None.
+        proto: the SentencePiece model that a `tokenizer.json` was made of, for KerasHub's presets; or None.
 
     Raises:
         TokenArgumentError: a token is not in the vocabulary, or there is no end token.
@@ -94,6 +95,7 @@ class PretrainedTokenizer(Tokenizer):
         self.strips_first_space = codec.strips_first_space
         self.vocabulary_size = max(codec.names) + 1
         self.keras_hub_tokenizer: Any = None
+        self.proto: bytes | None = None
         self._digest: str | None = None
 
     @classmethod

@@ -75,7 +75,7 @@ def drawn(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
 
 
 def example(vocabulary_size: int) -> tuple[Any, Any]:
-    """Return token ids, int32 `(2, 14)`, between start and end tokens, and labels of the masked places, -100 elsewhere."""
+    """Return token ids between start and end tokens, int32 `(2, 14)`, and labels of masked places, -100 elsewhere."""
     draws = np.random.default_rng(0)
     ids = draws.integers(4, vocabulary_size - 1, (2, 14)).astype(np.int32)
     labels = np.where(draws.random(ids.shape) < 0.3, ids, -100).astype(np.int32)

@@ -185,7 +185,7 @@ def test_a_missing_library_is_named_with_its_command(families: Path, monkeypatch
     [
         ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "a"}}, "WordPiece"),
         ({"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}, "decoder WordPiece"),
-        ({"post_processor": {"type": "BertProcessing", "sep": ["a", 0], "cls": ["a", 0]}}, "BertProcessing"),
+        ({"post_processor": {"type": "PairProcessing", "sep": ["a", 0], "cls": ["a", 0]}}, "PairProcessing"),
         ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.5}}, "dropout=0.5"),
         ({"normalizer": {"type": "Nobody"}}, "can't be read by the package `tokenizers`"),
     ],

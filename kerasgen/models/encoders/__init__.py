@@ -38,6 +38,11 @@ def named(name: object) -> EncoderArchitecture | None:
     return found
 
 
+def tasks() -> tuple[str, ...]:
+    """Return the names of KerasHub's classes of masked language models that are read."""
+    return tuple(architecture.task for name in _HOMES if (architecture := named(name)) is not None)
+
+
 def of_backbone(class_name: str) -> EncoderArchitecture | None:
     """Return the architecture of a class of KerasHub's, or None."""
     return named(_BACKBONES.get(class_name.rpartition(">")[2]))
