@@ -340,8 +340,8 @@ def _check_generates(keras_hub: Any, preset: str) -> None:
         return
     near = [name for name in keywords.near(preset, names) if name not in two_sided]
     raise ModelArgumentError(
-        f"The KerasHub preset {preset!r} is no decoder that continues a text, and no encoder that fills masks. Choose another, "
-        f"such as {' or '.join(map(repr, near or ['gpt2_base_en', 'opt_125m_en']))}."
+        f"The KerasHub preset {preset!r} is no decoder that continues a text, and no encoder that fills masks. Choose "
+        f"another, such as {' or '.join(map(repr, near or ['gpt2_base_en', 'opt_125m_en']))}."
     )
 
 
