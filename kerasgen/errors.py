@@ -24,6 +24,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     ├── CorpusError                       `.path`, `.line` and `.byte` say where, if known
     │   ├── CorpusFormatError             a file is not what it should be
     │   └── CorpusUnavailableError        the data are not here and can't be fetched
+    ├── ChatTemplateError                 a chat template is missing, can't be read, or refuses a conversation
     ├── TokenizerError                    a vocabulary or merge file can't be used; `.path` and `.line`
     ├── TokenStoreError                   a corpus's token ids can't be written or read; `.path`
     ├── ModelError
@@ -253,6 +254,10 @@ class CorpusFormatError(CorpusError):
 
 class CorpusUnavailableError(CorpusError):
     """The data are not here and can't be fetched."""
+
+
+class ChatTemplateError(KerasgenError):
+    """A model has no chat template, or its template can't be read, or refuses a conversation."""
 
 
 class TokenizerError(KerasgenError):

@@ -7,10 +7,17 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 from kerasgen.errors import CorpusArgumentError
 from kerasgen.keywords import Checked
+
+if TYPE_CHECKING:
+    from kerasgen.corpora.conversations import Conversation
+
+# The least weight above 0 and the greatest that a float32 holds with all its digits.
+_LEAST_WEIGHT, _MOST_WEIGHT = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 
 
 @dataclass(frozen=True)
@@ -19,13 +26,15 @@ class Part:
 
     Args:
         text: the stretch; it may be empty.
-        weight: how much each of its tokens counts in the loss; 0 for a part that is only read.
+        weight: how much each of its tokens counts in the loss, which a float32 can hold; 0 for a part that is only
+            read.
         role: who speaks in a conversation: `"system"`, `"user"`, `"assistant"`, `"tool"` or another name of a template;
             None where it is none. Where a document is longer than a row, it is cut before a part of `"user"`, and its
             first parts of `"system"` stay.
 
     Raises:
-        CorpusArgumentError: a value is of another type, or `weight` is negative, NaN or infinite.
+        CorpusArgumentError: a value is of another type, or `weight` is negative, or NaN, infinite, or above 0 and too
+            small for a float32.
     """
 
     text: str
@@ -36,11 +45,30 @@ class Part:
         for name, kinds in (("text", (str,)), ("role", (str, type(None)))):
             if not isinstance(getattr(self, name), kinds):
                 raise CorpusArgumentError(f"A part's `{name}` must be text. Received: {getattr(self, name)!r:.80}.")
-        weight = self.weight
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-            raise CorpusArgumentError(
-                f"A part's `weight` must be a number from 0, which is only read. Received: {weight!r:.80}."
-            )
+        object.__setattr__(self, "weight", _weight(self.weight))
+
+
+def _weight(value: Any) -> float:
+    """Return a part's weight as a number of Python's."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # NumPy's numbers too
+    try:
+        weight = value if type(value) is int else float(value) if is_number else math.nan
+        fits = weight == 0 or _LEAST_WEIGHT <= weight <= _MOST_WEIGHT
+    except (OverflowError, ValueError):
+        fits = False
+    if not fits:
+        raise CorpusArgumentError(
+            "A part's `weight` must be 0, for what is only read, or a positive number that a float32 holds, from "
+            f"{_LEAST_WEIGHT:.3g} to {_MOST_WEIGHT:.3g}. Received: {_shown(value)}."
+        )
+    return weight
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # an integer of more digits than Python writes
+        return "an integer of thousands of digits"
 
 
 @dataclass(frozen=True)
@@ -55,18 +83,28 @@ class Document:
             an edge belongs to the part in which it ends, and the end token to the last one.
         rejected: the parts of a worse text behind the same prompt, that prompt among them; empty where there is none.
             Tuners of preferences learn to prefer the document's own text.
+        conversation: the messages, where the document is a conversation; its text is what they say. What a model reads
+            of it, the model's chat template writes; see `Pipeline`.
 
     Raises:
-        CorpusArgumentError: the parts are not the text, or the worse text is no other or has nothing that is learned.
+        CorpusArgumentError: the parts are not the text, or a value is of another type, or the worse text is no other or
+            has nothing that is learned.
     """
 
     text: str
     id: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     parts: tuple[Part, ...] = ()
     rejected: tuple[Part, ...] = ()
+    conversation: Conversation | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("text", "id"):
+            if not isinstance(getattr(self, name), str):
+                raise CorpusArgumentError(
+                    f"A document's `{name}` must be text. Received: {getattr(self, name)!r:.80} "
+                    f"({type(getattr(self, name)).__name__})."
+                )
         if self.parts and "".join(part.text for part in self.parts) != self.text:
             raise CorpusArgumentError(
                 f"The parts of the document {self.id!r} are not its text when they are joined. Write "
@@ -104,9 +142,21 @@ class Document:
             id: as in the class, as is the next.
             metadata: the other knowledge; none by default.
             rejected: as in the class.
+
+        Raises:
+            CorpusArgumentError: `parts` are no parts, or their text is empty.
         """
-        parts = tuple(parts)
-        return cls("".join(part.text for part in parts), id, metadata or {}, parts, tuple(rejected))
+        given = tuple(parts) if isinstance(parts, Iterable) else (parts,)
+        wrong = next((each for each in given if not isinstance(each, Part)), None)
+        if isinstance(parts, (str, Part)) or wrong is not None:
+            shown = parts if isinstance(parts, (str, Part)) else wrong
+            raise CorpusArgumentError(
+                "A document is made of kerasgen.Part values. Received: "
+                f"{shown!r:.80} ({type(shown).__name__}). Write Document.of([Part(prompt, 0), Part(response)], id)."
+            )
+        if not any(part.text for part in given):
+            raise CorpusArgumentError(f"The document {id!r} is empty: none of its {len(given)} parts holds text.")
+        return cls("".join(part.text for part in given), id, metadata or {}, given, tuple(rejected))
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kerasgen.errors import ModelFormatError
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.base import Span
+from kerasgen.tokens.base import Span, spans_of_pieces
 from kerasgen.tokens.bpe_encoder import encode_surrogates
 from kerasgen.tokens.bpe_files import Contents
 from kerasgen.tokens.pretokenization import (
@@ -110,8 +110,12 @@ class BytePairs:
             return [self._encode(text) for text in texts]
         return [list(e.ids) for e in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(
+        self, text: str, allowed: frozenset[str] = frozenset()
+    ) -> tuple[list[int], list[Span]]:
         """Return the ids of a text, and for each the characters that it writes or writes a part of."""
+        if allowed:
+            return spans_of_pieces(text, allowed, self.special, lambda piece, _: self.encode_with_spans(piece))
         encoding = self._rust.encode(SURROGATE.sub(STAND_IN, text), add_special_tokens=False)
         return list(encoding.ids), [Span(*offset) for offset in encoding.offsets]
 

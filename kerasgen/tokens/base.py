@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -107,13 +107,20 @@ class Tokenizer(ABC):
             )
         return frozenset(names)
 
-    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(
+        self, text: str, allowed_special: str | Collection[str] = ()
+    ) -> tuple[list[int], list[Span]]:
         """Return the ids of `text`, and for each the characters that it writes or writes a part of.
 
+        Args:
+            text: any text.
+            allowed_special: as for `encode_with_special`.
+
         Raises:
-            TokenArgumentError: the ids don't write the bytes of the text, and a subclass doesn't say how they lie.
+            TokenArgumentError: the ids don't write the bytes of the text, and a subclass doesn't say how they lie; or a
+                name is no special token's.
         """
-        ids = self.encode(text)
+        ids = self.encode_with_special(text, allowed_special) if allowed_special else self.encode(text)
         spans = spans_of([len(self.token_bytes(token_id)) for token_id in ids], text)
         if spans is None:
             raise TokenArgumentError(
@@ -193,3 +200,28 @@ def spans_of(sizes: Sequence[int], text: str, dropped: bytes = b"") -> list[Span
 def cut_at(names: Collection[str]) -> re.Pattern[str]:
     """Return a pattern that splits a text at these names and keeps them; the longest name counts."""
     return re.compile("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")")
+
+
+def spans_of_pieces(
+    text: str,
+    allowed: Collection[str],
+    special: Mapping[str, int],
+    encode: Callable[[str, int], tuple[list[int], list[Span]]],
+) -> tuple[list[int], list[Span]]:
+    """Return the ids and spans of a text that is cut at the names of special tokens.
+
+    Args:
+        text: any text.
+        allowed: those names.
+        special: their ids.
+        encode: gives the ids and spans of what stands between them; it is told at which character that begins.
+    """
+    ids: list[int] = []
+    spans: list[Span] = []
+    place = 0
+    for n, piece in enumerate(cut_at(allowed).split(text)):
+        inside = ([special[piece]], [Span(0, len(piece))]) if n % 2 else encode(piece, place) if piece else ([], [])
+        ids += inside[0]
+        spans += [Span(place + span.start, place + span.end) for span in inside[1]]
+        place += len(piece)
+    return ids, spans

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, Self, TypeVar
@@ -272,13 +272,15 @@ class ByteLevelBPE(Tokenizer):
             raise TokenArgumentError(f"`encode_batch` takes a list of texts. Received one text: {texts[:40]!r}.")
         return self._encoder.encode_batch(texts)
 
-    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(
+        self, text: str, allowed_special: str | Collection[str] = ()
+    ) -> tuple[list[int], list[Span]]:
         """Return the ids of `text`, and for each the characters that it writes or writes a part of."""
         if not self._dropped:
-            return super().encode_with_spans(text)
-        ids = self.encode(text)
+            return super().encode_with_spans(text, allowed_special)
+        ids = self.encode_with_special(text, allowed_special)
         spans = spans_of([len(self._bytes[token_id]) for token_id in ids], text, self._dropped)
-        return super().encode_with_spans(text) if spans is None else (ids, spans)
+        return super().encode_with_spans(text, allowed_special) if spans is None else (ids, spans)
 
     def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD, as GPT-2's decoder writes them.

@@ -30,6 +30,8 @@ class TextDigest:
         for part in document.rejected:
             self._add(f"\0rejected {len(part.text)} {part.weight!r} {part.role!r}")
             self._add(part.text)
+        if document.conversation is not None:
+            self._add(f"\0conversation {document.conversation.to_json()}")
 
     def _add(self, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
@@ -76,6 +78,7 @@ class Surveyed:
         tally: what reading the corpus kept and dropped.
         has_parts: whether a document has parts.
         has_pairs: whether a document has a rejected text.
+        has_conversations: whether a document is a conversation.
     """
 
     digest: str
@@ -84,6 +87,7 @@ class Surveyed:
     tally: CorpusTally
     has_parts: bool = False
     has_pairs: bool = False
+    has_conversations: bool = False
 
 
 class Survey:
@@ -119,14 +123,23 @@ class Survey:
         """The result of one reading."""
         everything, training, sample, tally = TextDigest(), TextDigest(), TextSample(), CorpusTally()
         documents = self._read(tally)
-        has_parts = has_pairs = False
+        has_parts = has_pairs = has_conversations = False
         for document in documents if self._shown is None else self._shown(documents):
             everything.add(document)
             has_parts = has_parts or bool(document.parts)
             has_pairs = has_pairs or bool(document.rejected)
+            has_conversations = has_conversations or document.conversation is not None
             if self._division.side(document.text) == "train":
                 training.add(document)
                 sample.add(document.text)
                 if document.rejected:
                     sample.add(document.rejected_text)
-        return Surveyed(everything.hexdigest(), training.hexdigest(), sample.texts(), tally, has_parts, has_pairs)
+        return Surveyed(
+            everything.hexdigest(),
+            training.hexdigest(),
+            sample.texts(),
+            tally,
+            has_parts,
+            has_pairs,
+            has_conversations,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from kerasgen.corpora.base import Document
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.parts import DocumentParts, EncodedParts, encoded, learned_characters
+
+if TYPE_CHECKING:
+    from kerasgen.chat.template import ChatTemplate
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +80,15 @@ class EncodedDocuments:
         return EncodedDocuments(self.token_ids, self.offsets, self.parts.characters)
 
 
-def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> EncodedDocuments:
+def encode_documents(
+    documents: Iterable[Document], tokenizer: Tokenizer, chat: ChatTemplate | None = None
+) -> EncodedDocuments:
     """Return the ids of the documents, each with its start token (if the tokenizer has one) and its end token.
 
     Args:
         documents: drawn once, a thousand at a time.
         tokenizer: the tokenizer whose ids they become.
+        chat: writes conversations; see `kerasgen.tokens.parts.encoded`.
     """
     pieces: list[NDArray[np.int32]] = []
     characters: list[int] = []
@@ -90,11 +96,11 @@ def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer) -> Enc
     worse: list[WithParts] = []
     worse_characters: list[int] = []
     for portion in portions(documents):
-        with_parts = encoded_with_parts(portion, tokenizer)
+        with_parts = encoded_with_parts(portion, tokenizer, chat)
         pieces += [ids for ids, _ in with_parts]
         parts += [of_document for _, of_document in with_parts]
         characters += map(learned_characters, portion)
-        worse += rejected_with_parts(portion, tokenizer)
+        worse += rejected_with_parts(portion, tokenizer, chat)
         worse_characters += map(rejected_characters, portion)
     rejected = None
     if any(len(ids) for ids, _ in worse):
@@ -161,10 +167,12 @@ WithParts: TypeAlias = tuple[NDArray[np.int32], DocumentParts | None]
 """A document's ids and its parts; None for one that is learned as a whole."""
 
 
-def rejected_with_parts(documents: Sequence[Document], tokenizer: Tokenizer) -> list[WithParts]:
+def rejected_with_parts(
+    documents: Sequence[Document], tokenizer: Tokenizer, chat: ChatTemplate | None = None
+) -> list[WithParts]:
     """Return the ids and parts of each document's worse text; no ids for one that has none."""
     worse = [Document.of(document.rejected, document.id) for document in documents if document.rejected]
-    found = iter(encoded_with_parts(worse, tokenizer))
+    found = iter(encoded_with_parts(worse, tokenizer, chat))
     return [next(found) if document.rejected else (np.zeros(0, np.int32), None) for document in documents]
 
 
@@ -173,10 +181,12 @@ def rejected_characters(document: Document) -> int:
     return sum(len(part.text) for part in document.rejected if part.weight > 0)
 
 
-def encoded_with_parts(documents: Sequence[Document], tokenizer: Tokenizer) -> list[WithParts]:
+def encoded_with_parts(
+    documents: Sequence[Document], tokenizer: Tokenizer, chat: ChatTemplate | None = None
+) -> list[WithParts]:
     """Return each document's ids as `ids_of` gives them, and its parts; None for one without."""
     plain = iter(ids_of([document.text for document in documents if not document.parts], tokenizer))
-    return [encoded(document, tokenizer) if document.parts else (next(plain), None) for document in documents]
+    return [encoded(document, tokenizer, chat) if document.parts else (next(plain), None) for document in documents]
 
 
 def ids_of(texts: Sequence[str], tokenizer: Tokenizer) -> list[NDArray[np.int32]]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen.errors import ChatTemplateError
 from kerasgen.tokens.base import Span, Tokenizer
 
 if TYPE_CHECKING:
-    from kerasgen.corpora.base import Document
+    from kerasgen.chat.template import ChatTemplate
+    from kerasgen.corpora.base import Document, Part
 
 _SYSTEM, _USER = "system", "user"
 
@@ -142,16 +144,18 @@ COLUMNS: Final = {
 """The arrays of `EncodedParts` and what a number in them is, where they are kept in files."""
 
 
-def parts_of(document: Document, spans: Sequence[Span], *, start: int, end: int) -> DocumentParts:
+def parts_of(
+    parts: Sequence[Part], spans: Sequence[Span], *, start: int, end: int, characters: int | None = None
+) -> DocumentParts:
     """Return a document's parts in tokens.
 
     Args:
-        document: whose parts; it has some.
+        parts: the document's; it has some.
         spans: of the tokens of its text.
         start: tokens before those, which belong to its first part.
         end: tokens after those, which belong to its last part.
+        characters: Unicode code points of its text, where that is not what the parts hold.
     """
-    parts = document.parts
     total = start + len(spans) + end
     edges = np.cumsum([len(part.text) for part in parts])
     # A token belongs to the part of the last character that it writes, and one that writes nothing to that behind it.
@@ -166,16 +170,52 @@ def parts_of(document: Document, spans: Sequence[Span], *, start: int, end: int)
         weights=np.asarray([part.weight for part in parts], np.float32),
         turns=np.asarray([role == _USER for role in roles], np.uint8),
         head=int(ends[system - 1]) if system else start,
-        characters=len(document.text),
+        characters=int(edges[-1]) if characters is None else characters,
     )
 
 
-def encoded(document: Document, tokenizer: Tokenizer) -> tuple[NDArray[np.int32], DocumentParts]:
-    """Return a document's ids between start token (if the tokenizer has one) and end token, and its parts."""
+def encoded(
+    document: Document, tokenizer: Tokenizer, chat: ChatTemplate | None = None
+) -> tuple[NDArray[np.int32], DocumentParts]:
+    """Return a document's ids between start token (if the tokenizer has one) and end token, and its parts.
+
+    A conversation's are those of the text that the chat template writes, in which special tokens' names are those
+    tokens. Nothing is put around it, but an end token where its last answer ends with no special token.
+
+    Args:
+        document: it has parts.
+        tokenizer: the tokenizer whose ids they become.
+        chat: writes conversations.
+
+    Raises:
+        ChatTemplateError: the document is a conversation, and there is no template or it refuses it.
+    """
+    if document.conversation is not None:
+        return _encoded_conversation(document, tokenizer, chat)
     ids, spans = tokenizer.encode_with_spans(document.text)
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
     whole = np.asarray([*start, *ids, tokenizer.end_token_id], np.int32)
-    return whole, parts_of(document, spans, start=len(start), end=1)
+    return whole, parts_of(document.parts, spans, start=len(start), end=1)
+
+
+def _encoded_conversation(
+    document: Document, tokenizer: Tokenizer, chat: ChatTemplate | None
+) -> tuple[NDArray[np.int32], DocumentParts]:
+    assert document.conversation is not None
+    if chat is None:
+        raise ChatTemplateError(
+            f"The document {document.id!r} is a conversation, and the model has no chat template to write it by. Name "
+            "one: Pipeline(chat_template='chatml')."
+        )
+    try:
+        parts = chat.parts(document.conversation)
+    except ChatTemplateError as cause:
+        raise ChatTemplateError(f"The conversation {document.id!r} can't be written. {cause}") from cause
+    ids, spans = tokenizer.encode_with_spans("".join(part.text for part in parts), "all")
+    last = [part.text for part in parts if part.role == "assistant"][-1]
+    end = [] if chat.ends_itself(last) else [tokenizer.end_token_id]
+    whole = np.asarray([*ids, *end], np.int32)
+    return whole, parts_of(parts, spans, start=0, end=len(end), characters=len(document.text))
 
 
 def learned_characters(document: Document) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from kerasgen.errors import MissingDependencyError, TokenizerError
 from kerasgen.tokens.added_tokens import AddedToken
-from kerasgen.tokens.base import Span, cut_at
+from kerasgen.tokens.base import Span, cut_at, spans_of_pieces
 from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.json_codec import SPACE
 from kerasgen.tokens.pretokenization import STAND_IN, SURROGATE
@@ -80,15 +80,27 @@ class SentencePieceCodec:
             return [self._with_special(text, allowed) for text in clean]
         return [list(ids) for portion in portions(clean) for ids in self._processor.encode(portion, out_type=int)]
 
-    def encode_with_spans(self, text: str) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(
+        self, text: str, allowed: frozenset[str] = frozenset()
+    ) -> tuple[list[int], list[Span]]:
         """Return the ids of a text, and for each the characters that it writes or writes a part of."""
+        if allowed:
+            return spans_of_pieces(
+                text,
+                allowed,
+                self.special,
+                lambda piece, place: self._spans(piece, self._behind_special() if place else self._processor),
+            )
+        return self._spans(text, self._processor)
+
+    def _spans(self, text: str, processor: Any) -> tuple[list[int], list[Span]]:
         clean = SURROGATE.sub(STAND_IN, text)
         places = [n for n, character in enumerate(clean) for _ in character.encode()]
         places.append(len(clean))
         ids, spans = [], []
         # A message of pieces (2), each with an id (2), the byte at which it begins (4) and that at which it ends (5),
         # left out where they are 0. Of the bytes of one character, all but the last end where they begin.
-        for number, piece in message_fields(self._processor.encode(clean, out_type="serialized_proto")):
+        for number, piece in message_fields(processor.encode(clean, out_type="serialized_proto")):
             if number == 2:
                 fields = dict(message_fields(piece))
                 begin, end = fields.get(4, 0), fields.get(5, 0)
@@ -133,17 +145,22 @@ class SentencePieceCodec:
         """Return the scores of the first pieces."""
         return [float(self._processor.get_score(n)) for n in range(count)]
 
-    def _with_special(self, text: str, allowed: frozenset[str]) -> list[int]:
+    def _behind_special(self) -> Any:
+        """Return the library's processor for what stands behind a special token."""
         if self._inner is None:
             self._inner = self._processor
             if not self.prefix_after_special:
                 self._inner = processor_of(self._proto + _WITHOUT_PREFIX, self._path)
+        return self._inner
+
+    def _with_special(self, text: str, allowed: frozenset[str]) -> list[int]:
+        inner = self._behind_special()
         ids: list[int] = []
         for n, part in enumerate(cut_at(allowed).split(text)):
             if n % 2:
                 ids.append(self.special[part])
             elif part:
-                ids += (self._inner if n else self._processor).encode(part, out_type=int)
+                ids += (inner if n else self._processor).encode(part, out_type=int)
         return ids
 
     def _bytes_of(self, token_id: int) -> bytes:

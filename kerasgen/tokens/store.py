@@ -46,6 +46,8 @@ from kerasgen.tokens.parts import DocumentParts, EncodedParts, learned_character
 if TYPE_CHECKING:
     from io import BufferedWriter
 
+    from kerasgen.chat.template import ChatTemplate
+
 MANIFEST_FILE: Final = "store.json"
 FORMAT: Final = 1
 SIDES: Final[tuple[splits.Side, ...]] = ("train", "held_out")
@@ -111,6 +113,7 @@ def store(
     directory: str | os.PathLike[str],
     show: bool = False,
     survey: Survey | None = None,
+    chat: ChatTemplate | None = None,
 ) -> StoredCorpus:
     """Return a corpus's ids, from the store if they are there, and else written there first.
 
@@ -126,17 +129,19 @@ def store(
         show: show a progress bar.
         survey: of the same documents and division, if there is one; what it has read already is not read again for the
             digest.
+        chat: writes conversations; see `kerasgen.tokens.parts.encoded`.
 
     Raises:
+        ChatTemplateError: there are conversations, and no template, or it refuses one.
         TokenStoreError: the ids can't be written there (a full disk, no permission), or the texts were others when they
             were read the second time.
     """
     division = splits.division(held_out)
     found_texts = (survey or surveying(read, held_out=division, show=show)).found
     tally, texts = found_texts.tally, found_texts.digest
-    name = hashlib.sha256(
-        json.dumps([FORMAT, texts, tokenizer.digest(), division.key], allow_nan=False).encode()
-    ).hexdigest()
+    key = [FORMAT, texts, tokenizer.digest(), division.key]
+    key += [chat.digest()] if chat is not None and found_texts.has_conversations else []
+    name = hashlib.sha256(json.dumps(key, allow_nan=False).encode()).hexdigest()
     target = path_argument(directory, name="directory") / name
     opened = _open_if_whole(target)
     if opened is not None:
@@ -150,7 +155,7 @@ def store(
             new = stage / name
             new.mkdir()
             documents = _shown(read(CorpusTally()), "tokenising", show, total=tally.kept)
-            written = _write(documents, tokenizer, division, new, texts=found_texts)
+            written = _write(documents, tokenizer, division, new, texts=found_texts, chat=chat)
             if written != texts:
                 raise TokenStoreError(
                     "The corpus gave other texts when it was read a second time, so its ids can't be stored. A corpus "
@@ -248,7 +253,13 @@ class _Side:
 
 
 def _write(
-    documents: Iterable[Document], tokenizer: Tokenizer, division: splits.Division, directory: Path, *, texts: Surveyed
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    division: splits.Division,
+    directory: Path,
+    *,
+    texts: Surveyed,
+    chat: ChatTemplate | None,
 ) -> str:
     """Write every file of a store and return the digest of the texts that went into it."""
     digest = TextDigest()
@@ -256,7 +267,7 @@ def _write(
     if texts.has_pairs:
         sides |= {_worse(side): _Side(_worse(side), directory, with_parts=True) for side in SIDES}
     try:
-        for portion, encoded in _encoded(documents, tokenizer, with_pairs=texts.has_pairs):
+        for portion, encoded in _encoded(documents, tokenizer, chat, with_pairs=texts.has_pairs):
             shares: dict[str, _Share] = {side: ([], [], []) for side in sides}
             for document, better, worse in zip(portion, *encoded, strict=True):
                 digest.add(document)
@@ -299,7 +310,7 @@ def _add(share: _Share, encoded: WithParts, learned: int) -> None:
 
 
 def _encoded(
-    documents: Iterable[Document], tokenizer: Tokenizer, *, with_pairs: bool
+    documents: Iterable[Document], tokenizer: Tokenizer, chat: ChatTemplate | None, *, with_pairs: bool
 ) -> Iterator[tuple[list[Document], _Sides]]:
     """Yield portions of documents with the ids of both texts of each, None for the worse ones without pairs.
 
@@ -307,8 +318,8 @@ def _encoded(
     """
 
     def both(portion: list[Document]) -> _Sides:
-        worse = rejected_with_parts(portion, tokenizer) if with_pairs else [None] * len(portion)
-        return encoded_with_parts(portion, tokenizer), worse
+        worse = rejected_with_parts(portion, tokenizer, chat) if with_pairs else [None] * len(portion)
+        return encoded_with_parts(portion, tokenizer, chat), worse
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kerasgen-tokens") as thread:
         before: tuple[list[Document], Future[_Sides]] | None = None
