@@ -129,6 +129,7 @@ class Evaluator(Generator):
         source.check()
         model = self._whole_model("be evaluated")  # before what imports Keras: here its backend is chosen
         from kerasgen.evaluation.perplexity import evaluate_each
+        from kerasgen.models import chat
         from kerasgen.tokens.encoding import encode_documents
 
         if corpus is None:
@@ -141,7 +142,7 @@ class Evaluator(Generator):
                 )
         else:
             tally = CorpusTally()
-            encoded = encode_documents(source.documents(tally), self.tokenizer)
+            encoded = encode_documents(source.documents(tally), self.tokenizer, chat.template_of(model))
 
         def documents() -> Iterator[Document]:
             return self._corpus().side("held_out") if corpus is None else source.documents()
@@ -241,6 +242,7 @@ class Evaluator(Generator):
                 corpus = self._corpus()
                 corpus.source.check()
                 tokenizer = self.tokenizer
+                from kerasgen.models import chat
                 from kerasgen.tokens import store
 
                 self._stored = store.store(
@@ -250,5 +252,6 @@ class Evaluator(Generator):
                     directory=store.cache_directory(self.cache),
                     show=show,
                     survey=survey,
+                    chat=chat.template_of(self.model),
                 )
             return self._stored

@@ -14,6 +14,8 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.exporters.tflite import engine as litert_engine
 from kerasgen.generation.config import (
     FIELDS,
+    ChatSettings,
+    ChatStreamSettings,
     GenerationConfig,
     GenerationSettings,
     StreamSettings,
@@ -283,6 +285,93 @@ class Generator(metaclass=Checked):
         from kerasgen.generation import stream
 
         return stream(model, prompt, configuration, engine=engine)
+
+    @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
+    @takes(ChatSettings)
+    def chat(
+        self,
+        messages: str | Iterable[Mapping[str, Any]],
+        config: GenerationConfig | None = None,
+        *,
+        tools: Iterable[Mapping[str, Any]] | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        **settings: Unpack[ChatSettings],
+    ) -> Any:
+        """Return the assistant's answer to a conversation: text, without what ends its turn.
+
+        The model's chat template writes what the model reads; see `ChatTemplate`. A special token's name in a message
+        becomes that token, as in transformers. Without a length, an answer has up to 1,024 tokens.
+
+        Args:
+            messages: the conversation so far, dicts with a `role` and a `content`, the last of them the user's or a
+                tool's; or what a user says first, as text.
+            config: the settings, instead of the pipeline's `generation_config`; those given by name come first.
+            tools: JSON schemas of the tools that the assistant may call, for a template that tells of them. A call
+                comes as the text that the model wrote.
+            template_arguments: further values that the template asks for, such as `{"enable_thinking": False}`.
+            **settings: keyword arguments of `GenerationConfig`, such as `max_new_tokens=64`.
+
+        Raises:
+            ChatTemplateError: the model has no chat template, or it refuses the conversation.
+            ConstraintArgumentError: `constraint` is no constraint.
+            GenerateArgumentError: the call can't be carried out as written, such as messages that nobody can answer.
+            GenerationError: the model's logits are not finite.
+        """
+        configuration = self._configured("chat()", ChatSettings, config, settings)
+        model, prompt, configuration = self._asked(messages, configuration, tools, template_arguments)
+        from kerasgen.generation import generate
+
+        return generate(model, [prompt], configuration, start=False)[0]
+
+    @checked(GenerateArgumentError, elsewhere=_ELSEWHERE)
+    @takes(ChatStreamSettings)
+    def chat_stream(
+        self,
+        messages: str | Iterable[Mapping[str, Any]],
+        config: GenerationConfig | None = None,
+        *,
+        tools: Iterable[Mapping[str, Any]] | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        **settings: Unpack[ChatStreamSettings],
+    ) -> Iterator[str]:
+        """Yield the answer that `chat` returns in pieces of whole characters, as they are generated.
+
+        Args:
+            messages: as for `chat`.
+            config: as for `chat`.
+            tools: as for `chat`.
+            template_arguments: as for `chat`.
+            **settings: keyword arguments of `GenerationConfig`, such as `max_new_tokens=64`.
+
+        Raises:
+            ChatTemplateError: as for `chat`.
+            ConstraintArgumentError: `constraint` is no constraint.
+            GenerateArgumentError: as for `chat`, or the sampler is of a kind that knows a text only when it is
+                complete.
+            GenerationError: the model's logits are not finite.
+        """
+        configuration = self._configured("chat_stream()", ChatStreamSettings, config, settings)
+        model, prompt, configuration = self._asked(messages, configuration, tools, template_arguments)
+        from kerasgen.generation import stream
+
+        return stream(model, prompt, configuration, start=False)
+
+    def _asked(
+        self,
+        messages: Any,
+        configuration: GenerationConfig,
+        tools: Iterable[Any] | None,
+        template_arguments: Mapping[str, Any] | None,
+    ) -> tuple[LanguageModel, str, GenerationConfig]:
+        """Return the model, what it reads before its answer, and the settings of that."""
+        model = self.model
+        from kerasgen.generation import conversing
+        from kerasgen.models import chat
+
+        prompt = conversing.asked(chat.needed(model), messages, tools, template_arguments)
+        configuration = conversing.settings_of(configuration, model, prompt)
+        engine = litert_engine.resolve(configuration.engine, self.cache)
+        return model, prompt, configuration.override({"engine": engine})
 
     def _configured(
         self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]

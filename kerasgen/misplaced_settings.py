@@ -23,6 +23,7 @@ PIPELINE = (
     "sample",
     "backend",
     "cache",
+    "chat_template",
     "weights",
 )
 FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kerasgen import backend as backends
 from kerasgen import cache as caches
 from kerasgen import corpora, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
+from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource
@@ -65,6 +66,9 @@ class Pipeline(Evaluator):
             `"auto"` with a corpus, and JAX, which starts faster, for a pipeline without one that only generates.
         cache: the directory in which a corpus's token ids are kept for later runs; None for the environment variable
             KERASGEN_CACHE, or the user's cache directory. What lies there can be deleted at any time.
+        chat_template: writes conversations as the model reads them, in the corpus and in `chat`: `"chatml"`,
+            `"llama3"`, `"gemma"`, `"alpaca"`, a template's text in Jinja, or the path of its file. Special tokens of a
+            named one that the vocabulary lacks are added, and tuned beside adapters too. None is the model's own.
         weights: the dtype that the model's kernels and its table of token embeddings are held in: `"float32"`, which
             None is too, or `"bfloat16"`, in half the memory and rounded to 8 bits of precision; `"auto"` is bfloat16
             on a GPU or a TPU that multiplies it, which decodes faster so, and float32 elsewhere. Files in bfloat16 or
@@ -92,6 +96,7 @@ class Pipeline(Evaluator):
         sample: Literal["first", "random"] = "first",
         backend: str | None = None,
         cache: str | os.PathLike[str] | None = None,
+        chat_template: str | os.PathLike[str] | None = None,
         weights: WeightsDtype | None = None,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
@@ -131,6 +136,7 @@ class Pipeline(Evaluator):
             cache=cache,
             weights=weights,
         )
+        self.chat_template = chat_templates.chosen(chat_template)
         self.tuner = tuners.REGISTRY.resolve(tuner)
         self._asked_backend = backend
         self._trains = corpus is not None
@@ -143,9 +149,13 @@ class Pipeline(Evaluator):
         return (
             f"Pipeline(corpus={_spelled(corpora.REGISTRY, self.corpus)}, "
             f"model={_spelled(models.REGISTRY, self.model_source)}, tuner={_spelled(tuners.REGISTRY, self.tuner)}, "
-            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed}{self._shown_weights()}"
+            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed}"
+            f"{self._shown_template()}{self._shown_weights()}"
             f"{self._shown_config()})"
         )
+
+    def _shown_template(self) -> str:
+        return "" if self.chat_template is None else f", chat_template={self.chat_template!r:.200}"
 
     def _shown_weights(self) -> str:
         return "" if self.weights is None else f", weights={self.weights!r}"
@@ -169,6 +179,12 @@ class Pipeline(Evaluator):
         self.model_source.check()
         self._start_backend()
         model = weights_dtype.load(self.model_source, self.weights)
+        from kerasgen.models import chat
+
+        if self.chat_template is None:
+            chat.end_turns(model)
+        elif chat.give(model, self.chat_template, seed=self.seed):
+            self._provenance.is_source = False  # the table of token embeddings is another one
         if self._adapters is not None:
             from kerasgen.tuners import adapters
 
@@ -218,6 +234,7 @@ class Pipeline(Evaluator):
             callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0)
         self._corpus().source.check()
         survey = self._survey(show=verbose != 0)
+        survey.found  # noqa: B018  (what is wrong with the corpus is told before the model is loaded)
         self._start_backend()
         self.tuner.load_base(lambda: self.model)
         unfamiliar = self._unfamiliar(survey)
@@ -360,6 +377,7 @@ class Pipeline(Evaluator):
             self.sample,
             self.generation_config,
             self.weights,
+            self.chat_template,
         )
         apart = self._provenance.is_adapters_alone(model) and not merge_adapters
         if not apart:

@@ -45,6 +45,7 @@ class Arguments(NamedTuple):
         sample: as there.
         generation_config: as there; its sampler is saved as the pipeline's.
         weights: as there; what is saved is what the model's weights are held in.
+        chat_template: as there, a name or a text.
     """
 
     corpus: Any
@@ -57,6 +58,7 @@ class Arguments(NamedTuple):
     sample: Any = "first"
     generation_config: GenerationConfig = GenerationConfig()
     weights: WeightsDtype | None = None
+    chat_template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def read(directory: Path) -> SavedPipeline:
         sample=manifest.get("sample", "first"),  # 0.1 took the first always
         generation_config=_read_config(manifest.get("generation_config", {}), directory / MANIFEST_FILE),
         weights=_read_weights(manifest.get("weights"), directory / MANIFEST_FILE),
+        chat_template=_read_template(manifest.get("chat_template"), directory / MANIFEST_FILE),
     )
     return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
 
@@ -215,6 +218,12 @@ def _read_weights(value: Any, file: Path) -> WeightsDtype | None:
         return weights_dtype.check(value)
     except ArgumentError as cause:
         raise _damaged(file, f"its 'weights' can't be read: {cause}") from cause
+
+
+def _read_template(value: Any, file: Path) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise _damaged(file, f"its 'chat_template' can't be read: {value!r:.80}")
+    return value
 
 
 def _base(source: Any, target: Path) -> dict[str, Any]:
@@ -264,7 +273,8 @@ def _manifest(
     from importlib.metadata import version
 
     corpus = arguments.corpus
-    is_saved = corpus is not None and not isinstance(corpus, Texts)  # texts that were given in Python are not saved
+    # Texts that were given in Python are not saved, and neither is a corpus of a class that nobody registered.
+    is_saved = corpus is not None and not isinstance(corpus, Texts) and corpora.REGISTRY.name_of(corpus) is not None
     return {
         **arguments._asdict(),
         "corpus": corpora.REGISTRY.to_manifest(corpus) if is_saved else None,

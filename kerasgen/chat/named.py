@@ -84,7 +84,8 @@ _LLAMA3: Final = """\
         {%- if message.tool_calls | length > 1 %}
             {{- raise_exception('Llama 3 calls one tool at a time.') }}
         {%- endif %}
-        {%- set call = message.tool_calls[0].function if message.tool_calls[0].function is defined else message.tool_calls[0] %}
+        {%- set call = message.tool_calls[0] %}
+        {%- set call = call.function if call.function is defined else call %}
         {{- turn('assistant') + '{"name": ' + (call.name | tojson) + ', "parameters": ' }}
         {{- call.arguments if call.arguments is string else call.arguments | tojson }}
         {{- '}<|eot_id|>' }}
@@ -157,5 +158,5 @@ NAMED: Final = {
     "gemma": NamedTemplate(_GEMMA, ("<start_of_turn>", "<end_of_turn>"), "<end_of_turn>"),
     "alpaca": NamedTemplate(_ALPACA, (), None),
 }
-"""The templates by name. Their forms are ChatML's (OpenAI 2023), Llama 3's and Gemma's model cards', and Stanford Alpaca's;
-the texts are kerasgen's."""
+"""The templates by name. Their forms are those of ChatML (OpenAI 2023), of the model cards of Llama 3 and Gemma, and of
+Stanford Alpaca; the texts are kerasgen's."""

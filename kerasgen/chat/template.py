@@ -45,9 +45,6 @@ class ChatTemplate:
         variables: what it finds beside the messages: `bos_token`, `eos_token` and others, by name.
         special_tokens: names that become special tokens where the template or a message writes them.
         name: what it is called in messages.
-
-    Raises:
-        ChatTemplateError: the text is no template.
     """
 
     text: str
@@ -55,12 +52,21 @@ class ChatTemplate:
     special_tokens: Collection[str] = ()
     name: str = "the chat template"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise unless the text is a template, which is else told when a conversation is rendered.
+
+        Raises:
+            ChatTemplateError: it is none.
+        """
         try:
             environment.compiled(self.text)
         except jinja2.TemplateError as cause:
             line = f", line {cause.lineno}" if isinstance(cause, jinja2.TemplateSyntaxError) else ""
-            raise ChatTemplateError(f"{self.name.capitalize()} is no Jinja template{line}: {cause}.") from cause
+            raise ChatTemplateError(f"{self._called} is no Jinja template{line}: {cause}.") from cause
+
+    @property
+    def _called(self) -> str:
+        return self.name[0].upper() + self.name[1:]
 
     def render(
         self,
@@ -95,7 +101,7 @@ class ChatTemplate:
         spoken = [message for message in talk.messages if message["role"] == "assistant"]
         if answers is None or len(answers) != len(spoken):
             raise ChatTemplateError(
-                f"{self.name.capitalize()} writes the answers of a conversation in a way in which they can't be told "
+                f"{self._called} writes the answers of a conversation in a way in which they can't be told "
                 f"from what stands around them: {text!r:.200}. Write {{% generation %}} before an answer in it, and "
                 "{% endgeneration %} behind it."
             )
@@ -104,7 +110,7 @@ class ChatTemplate:
         for answer, message in zip(answers, spoken, strict=True):
             edges[answer.begin] = ("assistant", message.get("weight", 1.0))
             edges.setdefault(answer.end, (None, 0))
-        edges |= {begin: ("user", 0) for begin in begins}
+        edges |= dict.fromkeys(begins, ("user", 0))
         places = sorted(edges)
         stops = [*places[1:], len(text)]
         return tuple(
@@ -150,7 +156,11 @@ class ChatTemplate:
     @cached_property
     def _header(self) -> str | None:
         """What the template writes before the content of a user who speaks after an answer; None where unknown."""
-        first, answer, second = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, "\u2997c\u2998")
+        first, answer, second = (
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            "\u2997c\u2998",
+        )
         try:
             before = self._rendered((first, answer), None)[0]
             whole = self._rendered((first, answer, {"role": "user", "content": second}), None)[0]
@@ -169,6 +179,7 @@ class ChatTemplate:
         arguments: Mapping[str, Any] | None = None,
     ) -> tuple[str, list[tuple[int, int]]]:
         """Return the text, and the spans that the template itself calls generated."""
+        self.check()
         given = [_aliased({key: value for key, value in message.items() if value is not None}) for message in messages]
         try:
             rendered = environment.compiled(self.text).render(
@@ -179,7 +190,7 @@ class ChatTemplate:
                 **{**self.variables, **environment.plain(dict(arguments or {}))},
             )
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as cause:
-            raise ChatTemplateError(f"{self.name.capitalize()} refuses the conversation: {cause}") from cause
+            raise ChatTemplateError(f"{self._called} refuses the conversation: {cause}") from cause
         return environment.unmarked(rendered)
 
     def _prefix(self, talk: Conversation, count: int, text: str, *, prompt: bool = False) -> int | None:
@@ -250,7 +261,8 @@ class ChatTemplate:
 
     def _turns(self, talk: Conversation, text: str, answers: Sequence[Answer]) -> list[int]:
         """Return where each turn begins in the text, with what the template writes before what its user says."""
-        begins, answered, place = [], 0, 0
+        begins: list[int] = []
+        answered = place = 0
         for n, message in enumerate(talk.messages):
             if message["role"] == "assistant":
                 place = answers[answered].turn_end

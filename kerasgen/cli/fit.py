@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held-out", type=float, default=HELD_OUT, metavar="SHARE", help="of the corpus that is never trained on"
     )
+    parser.add_argument(
+        "--chat-template",
+        metavar="NAME",
+        help="chatml, llama3, gemma, alpaca or a template's file, which writes conversations (default: the model's own)",
+    )
     parser.add_argument("--max-documents", type=int, metavar="N", help="read so many at most (default: all)")
     parser.add_argument("--sample", choices=SAMPLES, default="first", help="which documents those are")
     parser.add_argument(
@@ -78,6 +83,7 @@ def run(chosen: argparse.Namespace) -> int:
         held_out=chosen.held_out,
         max_documents=chosen.max_documents,
         sample=chosen.sample,
+        chat_template=chosen.chat_template,
         backend=chosen.backend,
         weights=chosen.weights,
     )

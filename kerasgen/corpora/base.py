@@ -147,9 +147,9 @@ class Document:
             CorpusArgumentError: `parts` are no parts, or their text is empty.
         """
         given = tuple(parts) if isinstance(parts, Iterable) else (parts,)
-        wrong = next((each for each in given if not isinstance(each, Part)), None)
-        if isinstance(parts, (str, Part)) or wrong is not None:
-            shown = parts if isinstance(parts, (str, Part)) else wrong
+        wrong: list[Any] = [each for each in given if not isinstance(each, Part)]
+        if isinstance(parts, (str, Part)) or wrong:
+            shown = parts if isinstance(parts, (str, Part)) else wrong[0]
             raise CorpusArgumentError(
                 "A document is made of kerasgen.Part values. Received: "
                 f"{shown!r:.80} ({type(shown).__name__}). Write Document.of([Part(prompt, 0), Part(response)], id)."

@@ -40,7 +40,7 @@ class Conversation:
         return json.dumps([self.messages, self.tools], ensure_ascii=False, sort_keys=True, default=repr)
 
 
-class ConversationFault(ValueError):
+class ConversationError(ValueError):
     """What is wrong with a conversation.
 
     Args:
@@ -62,21 +62,23 @@ def conversation(messages: Any, tools: Any = None, *, answered: bool = True) -> 
         answered: whether the last message must be the assistant's, to learn from; else it must be another's, to answer.
 
     Raises:
-        ConversationFault: it is none, a field is missing, an answer is empty, or the roles come in no order in which
+        ConversationError: it is none, a field is missing, an answer is empty, or the roles come in no order in which
             people, an assistant and its tools take turns.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
-        raise ConversationFault("no list of messages", f"a conversation is a list of messages, and not {messages!r:.60}")
+        raise ConversationError(
+            "no list of messages", f"a conversation is a list of messages, and not {messages!r:.60}"
+        )
     if not messages:
-        raise ConversationFault("empty conversation", "the conversation has no message")
+        raise ConversationError("empty conversation", "the conversation has no message")
     made = tuple(_message(message, n) for n, message in enumerate(messages))
     _check_order(made, answered=answered)
     if tools is not None and (not isinstance(tools, Sequence) or isinstance(tools, (str, bytes))):
-        raise ConversationFault("tools no list", f"its tools are {tools!r:.60}, and not a list of JSON schemas")
+        raise ConversationError("tools no list", f"its tools are {tools!r:.60}, and not a list of JSON schemas")
     if tools is not None:
         for n, tool in enumerate(tools):
             if not isinstance(tool, Mapping):
-                raise ConversationFault(
+                raise ConversationError(
                     "a tool no JSON schema", f"its tool {n} is {tool!r:.60}, and not the object of a JSON schema"
                 )
     return Conversation(made, tuple(tools) if tools else None)
@@ -109,7 +111,7 @@ def from_record(record: Mapping[str, Any], field: str, *, id: str) -> Document: 
         id: the document's.
 
     Raises:
-        ConversationFault: as `conversation`.
+        ConversationError: as `conversation`.
     """
     others = {name: value for name, value in record.items() if name not in (field, TOOLS)}
     return document(conversation(record[field], record.get(TOOLS)), id=id, metadata=others)
@@ -118,7 +120,7 @@ def from_record(record: Mapping[str, Any], field: str, *, id: str) -> Document: 
 def _message(message: Any, place: int) -> dict[str, Any]:
     """Return a message as a template takes it, checked by itself."""
     if not isinstance(message, Mapping):
-        raise ConversationFault("a message no object", f"message {place} is {message!r:.60}, and no object with a role")
+        raise ConversationError("a message no object", f"message {place} is {message!r:.60}, and no object with a role")
     made = dict(message)
     for key, other in _OTHER_KEYS.items():
         if key not in made and other in made:
@@ -128,7 +130,7 @@ def _message(message: Any, place: int) -> dict[str, Any]:
         role = made["role"] = _OTHER_ROLES.get(role, role)
     if role not in ROLES:
         said = "has no role" if role is None else f"has the role {role!r:.40}"
-        raise ConversationFault("unknown role", f"message {place} {said}; roles are {', '.join(ROLES)}")
+        raise ConversationError("unknown role", f"message {place} {said}; roles are {', '.join(ROLES)}")
     calls = role == "assistant" and bool(made.get("tool_calls"))
     content = made.get("content")
     if isinstance(content, Sequence) and not isinstance(content, (str, bytes)):
@@ -137,12 +139,12 @@ def _message(message: Any, place: int) -> dict[str, Any]:
         return made
     if not isinstance(content, str):
         said = "has no content" if content is None else f"has a content that is no text but {content!r:.40}"
-        raise ConversationFault("content missing" if content is None else "content no text", f"message {place} {said}")
+        raise ConversationError("content missing" if content is None else "content no text", f"message {place} {said}")
     if role == "assistant" and not content.strip() and not calls:
-        raise ConversationFault("empty answer", f"message {place}, an answer of the assistant, is empty")
+        raise ConversationError("empty answer", f"message {place}, an answer of the assistant, is empty")
     weight = made.get("weight", 1)
     if role == "assistant" and (isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0):
-        raise ConversationFault("a weight no number", f"message {place} has the weight {weight!r:.40}")
+        raise ConversationError("a weight no number", f"message {place} has the weight {weight!r:.40}")
     return made
 
 
@@ -151,7 +153,7 @@ def _joined(pieces: Sequence[Any], place: int) -> str:
     texts = [piece.get("text") if isinstance(piece, Mapping) else piece for piece in pieces]
     wrong = next((piece for piece, text in zip(pieces, texts, strict=True) if not isinstance(text, str)), None)
     if wrong is not None:
-        raise ConversationFault("content no text", f"message {place} has a content that is no text but {wrong!r:.60}")
+        raise ConversationError("content no text", f"message {place} has a content that is no text but {wrong!r:.60}")
     return "".join(map(str, texts))
 
 
@@ -169,19 +171,20 @@ def _check_order(messages: tuple[Mapping[str, Any], ...], *, answered: bool) -> 
         }[before]
         if kind not in allowed:
             after = "at the beginning" if before == "begin" else f"after one of {messages[place - 1]['role']!r}"
-            raise ConversationFault(
+            raise ConversationError(
                 "roles out of order",
                 f"message {place}, of {role!r}, stands {after}, where one of {' or '.join(map(repr, allowed))} is "
                 "expected",
             )
         before = kind
     if answered and before != "assistant":
-        raise ConversationFault(
+        raise ConversationError(
             "no answer at the end", f"its last message is of {messages[-1]['role']!r}, and nobody answers it"
         )
     if not answered and before not in ("user", "tool"):
-        raise ConversationFault(
-            "nothing to answer", f"its last message is of {messages[-1]['role']!r}, where one of 'user' is to be answered"
+        raise ConversationError(
+            "nothing to answer",
+            f"its last message is of {messages[-1]['role']!r}, where one of 'user' is to be answered",
         )
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen import keywords, limits
-from kerasgen.corpora import csv_rows, prompted
+from kerasgen.corpora import conversations, csv_rows, prompted
 from kerasgen.corpora.base import Document
+from kerasgen.corpora.conversations import TOOLS
 from kerasgen.corpora.file_corpus import Dropped, FileCorpus
 from kerasgen.corpora.file_kinds import BINARY, advice, is_encoded_text, json_kind, kind_of
 from kerasgen.corpora.json_records import Fault, Record, read_records
@@ -167,6 +168,9 @@ class Jsonl(FileCorpus):
         chosen: in place of `response`, the name of the field that holds the better answer of a pair; `prompt` may be
             left out. What is wrong with a pair (an empty answer, two equal ones) is an error that names its line.
         rejected: the name of the field that holds the worse answer.
+        messages: the name of the field that holds a conversation: a list of objects with a `role` and a `content`, of
+            which the assistant's are learned; the field `tools`, where there is one, goes with it. What is wrong with
+            a conversation is an error that names its line.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -181,6 +185,7 @@ class Jsonl(FileCorpus):
     separator: str = "\n"
     chosen: str | None = None
     rejected: str | None = None
+    messages: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
@@ -197,6 +202,7 @@ class Jsonl(FileCorpus):
             response=self.response,
             chosen=self.chosen,
             rejected=self.rejected,
+            messages=self.messages,
             separator=self.separator,
             field=self.field,
             default="text",
@@ -217,7 +223,8 @@ class Jsonl(FileCorpus):
         if wrong is not None:
             yield _another_kind(file, "JSON", wrong)
             return
-        for record in read_records(file, self.field if self._prompted is None else self._prompted.response):
+        needed = self.messages or (self.field if self._prompted is None else self._prompted.response)
+        for record in read_records(file, needed):
             yield Dropped("empty") if record.value is None else self._document(record, file)
 
     def _document(self, entry: Record, file: File) -> Document | Dropped:
@@ -227,10 +234,13 @@ class Jsonl(FileCorpus):
                 return Dropped(record.reason, record.cause)
             return _fault(record.reason, file, line, record.what, record.cause)
         value: Any = record
-        if isinstance(record, str) and self._prompted is None and entry.name.startswith("#"):  # an array of texts
+        plain = self._prompted is None and self.messages is None
+        if isinstance(record, str) and plain and entry.name.startswith("#"):  # an array of texts
             record = {}
         elif not isinstance(record, dict):
             return _fault("not a JSON object", file, line, f" is no JSON object but {_kind(record)}")
+        elif self.messages is not None:
+            return self._of_messages(entry, record, self.messages, file)
         elif self._prompted is not None:
             return self._of_prompt(entry, record, self._prompted, file)
         elif self.field not in record:
@@ -261,15 +271,26 @@ class Jsonl(FileCorpus):
                 kind = _kind(record[field])
                 what = f": the field {field!r} is {kind} where text is needed"
                 return _fault(f"field {field!r} not text", file, entry.line, what)
-        name = self._id(entry, record, file, [])
+        name = self._id(entry, dict(record), file, [])  # a copy: the id may be one of these fields
         if isinstance(name, Dropped):
             return name
+        if self.id_field is not None and self.id_field not in fields.names:
+            del record[self.id_field]
         wrong = fields.wrong_pair(record)
         if wrong is not None:
             return _fault(wrong, file, entry.line, f" holds no pair: {wrong}")
         if not record[fields.response].strip():
             return Dropped("empty response")
         return fields.document(record, id=name)
+
+    def _of_messages(self, entry: Record, record: dict[str, Any], messages: str, file: File) -> Document | Dropped:
+        if messages not in record:
+            return _no_field(messages, "field", file, entry.line, list(record))
+        talk = record.pop(messages)
+        name = self._id(entry, record, file, [messages])
+        if isinstance(name, Dropped):
+            return name
+        return _conversation({**record, messages: talk}, messages, name, file, entry.line)
 
     def _id(self, entry: Record, record: dict[str, Any], file: File, taken: list[str]) -> str | Dropped:
         """Return the document's id, which is taken out of the record, or why it has none."""
@@ -309,6 +330,9 @@ class Csv(FileCorpus):
         chosen: in place of `response`, the name of the column that holds the better answer of a pair; `prompt` may be
             left out. What is wrong with a pair (an empty answer, two equal ones) is an error that names its line.
         rejected: the name of the column that holds the worse answer.
+        messages: the name of the column that holds a conversation, as JSON: a list of objects with a `role` and a
+            `content`, of which the assistant's are learned; the column `tools`, where there is one, goes with it. What
+            is wrong with a conversation is an error that names its line.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -323,6 +347,7 @@ class Csv(FileCorpus):
     separator: str = "\n"
     chosen: str | None = None
     rejected: str | None = None
+    messages: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
@@ -343,6 +368,7 @@ class Csv(FileCorpus):
             response=self.response,
             chosen=self.chosen,
             rejected=self.rejected,
+            messages=self.messages,
             separator=self.separator,
             field=self.field,
             default="text",
@@ -375,9 +401,10 @@ class Csv(FileCorpus):
 
     def _document(self, row: list[str], header: list[str], file: File, number: int) -> Document | Dropped:
         fields = self._prompted
-        for column in (self.field,) if fields is None else fields.names:
+        named = (self.field,) if fields is None else fields.names
+        for column in named if self.messages is None else (self.messages,):
             if column not in header:
-                return _no_field(column, "column", file, 1, header)
+                return _no_field(column, "column", file, 1, header, _other_delimiter(header))
             if header.count(column) > 1:
                 return _fault(f"two columns {column!r}", file, 1, f": two columns are called {column!r}")
         if len(row) != len(header):
@@ -385,9 +412,12 @@ class Csv(FileCorpus):
                 "wrong number of columns",
                 file,
                 number,
-                f" has {len(row)} columns where the header has {len(header)}; is a delimiter or quote not quoted?",
+                f" has {len(row)} columns where the header has {len(header)}: a delimiter or a quote in it is not "
+                f"quoted, or the file has another delimiter than {self.delimiter!r}",
             )
-        metadata = dict(zip(header, row, strict=True))
+        metadata: dict[str, Any] = dict(zip(header, row, strict=True))
+        if self.messages is not None:
+            return self._of_messages(metadata, self.messages, file, number)
         if fields is not None:
             wrong = fields.wrong_pair(metadata)
             if wrong is not None:
@@ -397,6 +427,17 @@ class Csv(FileCorpus):
             return fields.document(metadata, id=f"{file.name}:{number}")
         text = metadata.pop(self.field)
         return Document(text=text, id=f"{file.name}:{number}", metadata=metadata) if text.strip() else Dropped("empty")
+
+    def _of_messages(self, row: dict[str, Any], messages: str, file: File, number: int) -> Document | Dropped:
+        if not row.get(TOOLS, "").strip():
+            row.pop(TOOLS, None)
+        for column in (messages, TOOLS):
+            try:
+                row |= {column: limits.parse_json(row[column])} if column in row else {}
+            except ValueError as cause:
+                what = f": its column {column!r} is not JSON: {cause}"
+                return _fault(f"column {column!r} not JSON", file, number, what, cause)
+        return _conversation(row, messages, f"{file.name}:{number}", file, number)
 
 
 def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped]]:
@@ -443,14 +484,31 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped
         yield number, Dropped("not utf-8", undecoded[0]) if undecoded else row
 
 
+def _conversation(record: dict[str, Any], field: str, name: str, file: File, line: int) -> Document | Dropped:
+    try:
+        return conversations.from_record(record, field, id=name)
+    except conversations.ConversationError as fault:
+        return _fault(fault.reason, file, line, f": {fault.what}")
+
+
 def _another_kind(file: File, wanted: str, kind: str, do: str | None = None) -> Dropped:
     error = CorpusFormatError(f"{str(file.path)!r} is no {wanted} but {kind}. {do or advice(kind)}", path=file.path)
     return Dropped(f"no {wanted} but {kind.split(' (')[0]}", error)
 
 
-def _no_field(name: str, noun: str, file: File, line: int, field_names: list[str]) -> Dropped:
+def _other_delimiter(header: list[str]) -> str:
+    """Return advice where a header of one column looks as if another delimiter stood between several."""
+    other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    if other is None:
+        return ""
+    return f"Its columns look divided by {other!r}: pass delimiter={'tab' if other == chr(9) else other!r}. "
+
+
+def _no_field(name: str, noun: str, file: File, line: int, field_names: list[str], advice: str = "") -> Dropped:
     problem = f": there is no {noun} {name!r}; there are: {', '.join(map(repr, field_names)) or 'none'}"
-    return _fault(f"no {noun} {name!r}", file, line, problem, do=f"Name another {noun}, or pass on_error='skip'.")
+    return _fault(
+        f"no {noun} {name!r}", file, line, problem, do=f"{advice}Name another {noun}, or pass on_error='skip'."
+    )
 
 
 def _fault(

@@ -67,6 +67,7 @@ def fields(
     response: str | None,
     chosen: str | None,
     rejected: str | None,
+    messages: str | None,
     separator: str,
     field: str,
     default: str,
@@ -74,10 +75,11 @@ def fields(
     """Return the fields of a corpus's settings, or None where it has texts alone.
 
     Args:
-        prompt: the setting of that name, as are the next five.
+        prompt: the setting of that name, as are the next six.
         response: as above.
         chosen: as above.
         rejected: as above.
+        messages: as above; with it there are conversations alone.
         separator: as above.
         field: as above.
         default: of `field`, which says nothing where there are answers.
@@ -89,6 +91,14 @@ def fields(
         raise CorpusArgumentError(f"separator must be text. Received: {separator!r:.80}.")
     every = (("prompt", prompt), ("response", response), ("chosen", chosen), ("rejected", rejected))
     given = {name: value for name, value in every if value is not None}
+    if messages is not None:
+        check_name(messages, "messages")
+        if given or field != default:
+            others = ", ".join(given or {"field": field})
+            raise CorpusArgumentError(
+                f"messages={messages!r} names the field of conversations, which hold all that is read and learned. "
+                f"Received besides: {others}. Leave it out."
+            )
     if not given:
         return None
     for one, other in (("chosen", "rejected"), ("rejected", "chosen")):

@@ -5,32 +5,38 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from typing import Any
 
-from kerasgen.corpora import tensor_datasets
+from kerasgen.corpora import rows, tensor_datasets
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError
 
 
 @dataclass(frozen=True)
 class Texts(CorpusSource):
-    """Any iterable of strings.
+    """Any iterable of strings, of rows, or of documents.
+
+    A row is a dict with a `text`, with a `prompt` and its `response` (or TRL's `completion`, which follows at once),
+    with a `prompt`, a `chosen` and a `rejected` answer, or with `messages`, as `Jsonl` reads them; its other fields
+    become the document's metadata.
 
     A list is copied, a set is put in order. An iterator (a generator, an open file) is drawn once, when the first
     documents are asked for, and what it gave is kept in memory, so that the next pass is the same. Any other
-    iterable is asked for a new iterator at each pass and must give the same strings each time. A `tf.data.Dataset` of
+    iterable is asked for a new iterator at each pass and must give the same items each time. A `tf.data.Dataset` of
     strings or of batches of strings is drawn once too: one that is shuffled gives another order at each pass.
 
-    A text of nothing but white space is dropped and counted as "empty". A document's id is the position of its text.
+    A text of nothing but white space is dropped and counted as "empty". The id of a text or row is its position, and a
+    document keeps its own.
 
     Args:
-        texts: the strings.
+        texts: the strings, dicts or documents.
 
     Raises:
         CorpusArgumentError: `texts` is one string, bytes, a mapping or a table, can't be iterated over, or is a list of
             other things than strings or a dataset of such.
     """
 
-    texts: Iterable[str]
+    texts: Iterable[Any]
     _kept: _Kept | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +73,7 @@ class Texts(CorpusSource):
             )
         if isinstance(texts, (list, tuple)):
             for position, text in enumerate(texts):
-                if not isinstance(text, str):
+                if not _is_item(text):
                     raise CorpusArgumentError(_no_string(position, text))
             object.__setattr__(self, "texts", tuple(texts))
         elif isinstance(texts, Set):
@@ -89,16 +95,33 @@ class Texts(CorpusSource):
             tally: filled while the documents are drawn, if given.
 
         Raises:
-            CorpusFormatError: an item is not a string; says its position.
+            CorpusFormatError: an item is none of the three, or a row or its conversation is wrong; says its position.
         """
         tally = CorpusTally() if tally is None else tally
         for position, text in enumerate(self.texts if self._kept is None else self._kept):
-            if not isinstance(text, str):
+            if not _is_item(text):
                 raise CorpusFormatError(_no_string(position, text))
-            if text.strip():
-                yield tally.keep(Document(text=text, id=str(position)))
+            made = _document(text, position)
+            if isinstance(made, Document):
+                yield tally.keep(made)
             else:
-                tally.drop("empty")
+                tally.drop(made)
+
+
+def _is_item(item: object) -> bool:
+    """Return whether an item becomes a document; the fields of a row are known by now, and what they hold is not."""
+    return isinstance(item, (str, Document)) or (isinstance(item, Mapping) and rows.is_known(item))
+
+
+def _document(item: Any, position: int) -> Document | str:
+    """Return the document of an item, or why it is dropped."""
+    if isinstance(item, Mapping):
+        try:
+            return rows.document(item, id=str(position))
+        except rows.RowError as fault:
+            raise CorpusFormatError(f"Item {position} of the rows {fault}.", line=None) from fault
+    made = item if isinstance(item, Document) else Document(item, str(position))
+    return made if made.text.strip() else "empty"
 
 
 def is_endless(corpus: object) -> bool:
@@ -119,14 +142,14 @@ def _columns(value: object) -> list[str] | None:
 def _no_string(position: int, item: object) -> str:
     if isinstance(item, Mapping):
         key = next((key for key, part in item.items() if isinstance(part, str)), "text")
-        advice = f"Pick the texts: (row[{key!r}] for row in rows)."
+        advice = (
+            f"Pick the texts: (row[{key!r}] for row in rows). A row is taken as it is with the fields {rows.FORMS}."
+        )
     elif isinstance(item, (tuple, list)):
         at = next((at for at, part in enumerate(item) if isinstance(part, str)), 0)
         advice = f"Pick the texts: (row[{at}] for row in rows)."
     elif isinstance(item, bytes):
         advice = "Decode them first: (text.decode('utf-8') for text in texts)."
-    elif isinstance(item, Document):
-        advice = "Pass the corpus itself, or (document.text for document in documents)."
     else:
         advice = "Pass strings only."
     return f"Item {position} of the texts is not a string. Received: {_short(item)} ({type(item).__name__}). {advice}"
@@ -139,13 +162,13 @@ class _Kept:
     second pass would be silently shorter than the first.
     """
 
-    def __init__(self, source: Iterator[str]) -> None:
-        self._source: Iterator[str] | None = source
-        self._items: list[str] = []
+    def __init__(self, source: Iterator[Any]) -> None:
+        self._source: Iterator[Any] | None = source
+        self._items: list[Any] = []
         self._failure: Exception | None = None
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         position = 0
         while position < len(self._items) or self._draw(position):
             yield self._items[position]

@@ -61,6 +61,7 @@ def generate(
     config: GenerationConfig | None = None,
     *,
     offset: PromptOffset = NO_OFFSET,
+    start: bool = True,
     **settings: Unpack[GenerationSettings],
 ) -> list[Any]:
     """Return one text for each prompt.
@@ -73,6 +74,7 @@ def generate(
         prompts: texts to go on from; "" where the tokenizer has a start token, which is put before each.
         config: the settings, a sampler among them; those that are given by name come first.
         offset: where these prompts stand among more.
+        start: whether the start token is put before each; not before what a chat template wrote.
         **settings: keyword arguments of `GenerationConfig`.
 
     Returns:
@@ -89,8 +91,8 @@ def generate(
     config = configured("generate()", GenerationSettings, config, settings, needs=("sampler",))
     constraint = cast(Constraint | None, config.constraint)
     tokenizer = model.tokenizer
-    encoded = encode_prompts(tokenizer, texts, config.allowed_special)
-    request = make_request(model, encoded, config, offset=offset, logprobs=config.return_logprobs)
+    encoded = encode_prompts(tokenizer, texts, config.allowed_special, start=start)
+    request = make_request(model, encoded, config, offset=offset, logprobs=config.return_logprobs, start=start)
     continuations = batch_decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
     def written(prompt: str, continuation: Continuation) -> Any:
@@ -164,6 +166,8 @@ def stream(
     model: LanguageModel | Engine,
     prompt: str,
     config: GenerationConfig | None = None,
+    *,
+    start: bool = True,
     **settings: Unpack[StreamSettings],
 ) -> Iterator[str]:
     """Yield a text piece by piece as it is generated; joined, the pieces are what `generate` returns.
@@ -175,6 +179,7 @@ def stream(
         model: the model and its tokenizer, or an engine.
         prompt: text to go on from; it comes first, in a piece of its own, where `return_prompt` asks for it.
         config: the settings, a sampler that chooses token by token among them; those given by name come first.
+        start: whether the start token is put before it; not before what a chat template wrote.
         **settings: keyword arguments of `GenerationConfig`.
 
     Raises:
@@ -191,7 +196,8 @@ def stream(
             f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
             "generate, or a sampler that chooses token by token."
         )
-    request = make_request(model, encode_prompts(model.tokenizer, [text], config.allowed_special), config)
+    encoded = encode_prompts(model.tokenizer, [text], config.allowed_special, start=start)
+    request = make_request(model, encoded, config, start=start)
     decoder = engine_registry.resolve(model, config.engine, longest=request.limits[0])
     (batch,) = request.batches()
     # Called here and not at the first piece, because it raises if no loop fits the sampler.

@@ -82,18 +82,21 @@ class PromptOffset:
 NO_OFFSET = PromptOffset()
 
 
-def add_start_token(space: TextSpace, prompts: Sequence[Sequence[int]], *, first: int = 0) -> list[list[int]]:
+def add_start_token(
+    space: TextSpace, prompts: Sequence[Sequence[int]], *, first: int = 0, start: bool = True
+) -> list[list[int]]:
     """Return each prompt's ids with the start token before them, as the model was trained.
 
     Args:
         space: the text space of the ids.
         prompts: token ids without the start token.
         first: the number of the first prompt, in errors.
+        start: False puts none before them: they are whole, as a chat template wrote them.
 
     Raises:
         GenerateArgumentError: a prompt is empty and the tokenizer has no start token, or an id is not the tokenizer's.
     """
-    start, size = space.tokenizer.start_token_id, space.tokenizer.vocabulary_size
+    token_id, size = space.tokenizer.start_token_id if start else None, space.tokenizer.vocabulary_size
     with_start = []
     for place, prompt in enumerate(prompts, start=first):
         wrong = [token_id for token_id in prompt if not 0 <= token_id < size]
@@ -101,12 +104,12 @@ def add_start_token(space: TextSpace, prompts: Sequence[Sequence[int]], *, first
             raise GenerateArgumentError(
                 f"Token ids must lie between 0 and {size - 1}. Received: {wrong[0]} in prompt {place}."
             )
-        if start is None and not prompt:
+        if token_id is None and not prompt:
             raise GenerateArgumentError(
                 f"Prompt {place} is empty, and this tokenizer has no start token to begin with. Write at least one "
                 "character."
             )
-        with_start.append([*([] if start is None else [start]), *map(int, prompt)])
+        with_start.append([*([] if token_id is None else [token_id]), *map(int, prompt)])
     return with_start
 
 

@@ -241,6 +241,29 @@ class GenerationSettings(TextSettings, total=False):
     return_logprobs: bool
 
 
+class ChatStreamSettings(TypedDict, total=False):
+    """What `chat_stream` takes by name: what `stream` does, but for how its prompt is read and shown."""
+
+    max_length: int | None
+    max_new_tokens: int | None
+    sampler: Any
+    stop: str | Sequence[str] | None
+    constraint: str | Constraint | None
+    valid_utf8: bool
+    seed: int | Sequence[int] | None
+    prompt_lookup_num_tokens: int | None
+    assistant_model: Any
+    num_assistant_tokens: int | None
+    engine: str | EngineSource
+
+
+class ChatSettings(ChatStreamSettings, total=False):
+    """What `chat` takes by name: what `generate` does, but for how its prompt is read and shown."""
+
+    num_return_sequences: int | None
+    return_logprobs: bool
+
+
 class IdsSettings(TypedDict, total=False):
     """What `generate_ids` takes by name: all that does not speak of text."""
 

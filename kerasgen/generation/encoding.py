@@ -9,7 +9,7 @@ from kerasgen.tokens.base import Tokenizer
 
 
 def encode_prompts(
-    tokenizer: Tokenizer, texts: Sequence[str], allowed_special: str | Collection[str] = ()
+    tokenizer: Tokenizer, texts: Sequence[str], allowed_special: str | Collection[str] = (), *, start: bool = True
 ) -> list[list[int]]:
     """Return the ids of each prompt, without the start token that is put before each.
 
@@ -19,6 +19,7 @@ def encode_prompts(
         tokenizer: the tokenizer of the model.
         texts: the prompts.
         allowed_special: names of special tokens that become those, or `"all"`; others stay text.
+        start: whether the start token is put before each; else one that a prompt itself begins with stays.
 
     Raises:
         GenerateArgumentError: a name is no special token's.
@@ -29,5 +30,5 @@ def encode_prompts(
         encoded = [tokenizer.encode_with_special(text, allowed_special) for text in texts]
     except TokenArgumentError as cause:
         raise GenerateArgumentError(str(cause)) from cause
-    start = tokenizer.start_token_id
-    return [ids[1:] if start is not None and ids[:1] == [start] else ids for ids in encoded]
+    first = tokenizer.start_token_id if start else None
+    return [ids[1:] if first is not None and ids[:1] == [first] else ids for ids in encoded]

@@ -86,6 +86,7 @@ def make_request(
     *,
     offset: PromptOffset = NO_OFFSET,
     logprobs: bool = False,
+    start: bool = True,
 ) -> Request:
     """Return the request of a call.
 
@@ -95,6 +96,7 @@ def make_request(
         config: the config of the call, its sampler with it.
         offset: where these prompts stand among more.
         logprobs: whether each token's log-probability is wanted.
+        start: whether the tokenizer's start token, if it has one, is put before each prompt.
 
     Raises:
         GenerateArgumentError: the call can't be carried out as written.
@@ -110,7 +112,7 @@ def make_request(
         raise GenerateArgumentError(
             f"`{proposes}` needs JAX decoding. Received: engine={config.engine!r:.80}. Leave one of the two out."
         )
-    with_start = batching.add_start_token(space, prompts, first=offset.first)
+    with_start = batching.add_start_token(space, prompts, first=offset.first, start=start)
     limits = batching.limits(
         space,
         list(map(len, with_start)),

@@ -19,9 +19,13 @@ CONTEXT_LENGTH = "max_position_embeddings"
 
 CHAT_TEMPLATE = "chat_template"
 """In a model's metadata, the template (Jinja) that makes a text of a conversation."""
+SPECIAL_TOKENS = "special_tokens_map"
+"""In a model's metadata, the names of special tokens that its chat template knows, such as `bos_token`."""
+ADDED_TOKENS = "added_tokens"
+"""In a model's metadata, the special tokens that a chat template added to its vocabulary."""
 BASE_MODEL = "base_model"
 """In a model's metadata, what a file says of the weights in it: name, licence, languages, types."""
-KEPT = (CONTEXT_LENGTH, CHAT_TEMPLATE, BASE_MODEL)
+KEPT = (CONTEXT_LENGTH, CHAT_TEMPLATE, SPECIAL_TOKENS, ADDED_TOKENS, BASE_MODEL)
 """What of a model's metadata is saved with it."""
 
 

@@ -15,7 +15,7 @@ from kerasgen.decoder.weights import Weights
 from kerasgen.errors import KerasgenError, ModelFormatError, TokenizerError
 from kerasgen.models import hub_import, quantized_base
 from kerasgen.models.architectures import Architecture, gguf_settings, tensors
-from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, SPECIAL_TOKENS, LanguageModel
 from kerasgen.models.gguf_file import GgufFile
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
@@ -161,7 +161,13 @@ def told(file: GgufFile) -> dict[str, Any]:
     kinds = sorted({tensor.kind for tensor in file.tensors.values()})
     about = {**general, "format": "gguf", "file": file.path.name, "types": kinds}
     template = file.says.get("tokenizer.chat_template")
-    return {BASE_MODEL: about, **({CHAT_TEMPLATE: template} if isinstance(template, str) else {})}
+    if not isinstance(template, str):
+        return {BASE_MODEL: about}
+    tokens = file.says.get("tokenizer.ggml.tokens") or []
+    keys = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
+    ids = {name: file.says.get(f"tokenizer.ggml.{key}_token_id") for name, key in keys.items()}
+    names = {name: tokens[n] for name, n in ids.items() if isinstance(n, int) and n < len(tokens)}
+    return {BASE_MODEL: about, CHAT_TEMPLATE: template, SPECIAL_TOKENS: names}
 
 
 def _network(file: GgufFile, architecture: Architecture, config: DecoderConfig, length: int | None) -> Any:

@@ -110,9 +110,7 @@ class BytePairs:
             return [self._encode(text) for text in texts]
         return [list(e.ids) for e in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def encode_with_spans(
-        self, text: str, allowed: frozenset[str] = frozenset()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed: frozenset[str] = frozenset()) -> tuple[list[int], list[Span]]:
         """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         if allowed:
             return spans_of_pieces(text, allowed, self.special, lambda piece, _: self.encode_with_spans(piece))

@@ -246,9 +246,7 @@ class KerasHubTokenizer(Tokenizer):
             return self._codec.encode_batch([_checked(text)], allowed)[0]
         return super().encode_with_special(_checked(text), allowed)
 
-    def encode_with_spans(
-        self, text: str, allowed_special: str | Collection[str] = ()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed_special: str | Collection[str] = ()) -> tuple[list[int], list[Span]]:
         """Return the ids of `text`, and for each the characters that it writes or writes a part of."""
         return self._codec.encode_with_spans(_checked(text), self.allowed_special(allowed_special))
 

@@ -37,7 +37,7 @@ from kerasgen.models import (
     transformers_format,
 )
 from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_path
-from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
+from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, SPECIAL_TOKENS, LanguageModel
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -213,7 +213,9 @@ def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, A
             causal_lm, container, reason = _of_transformers(preset, config)
             tokenizer = _transformers_tokenizer(preset, causal_lm, config)
             template = transformers_tokenizers.chat_template(preset)
-            metadata = metadata if template is None else {CHAT_TEMPLATE: template, **metadata}
+            if template is not None:
+                names = transformers_tokenizers.special_tokens_map(preset)
+                metadata = {CHAT_TEMPLATE: template, SPECIAL_TOKENS: names, **metadata}
     about = licences.read(lambda name: _file(preset, name))
     if about and BASE_MODEL not in metadata:
         metadata = {**metadata, BASE_MODEL: about}

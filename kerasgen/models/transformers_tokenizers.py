@@ -24,6 +24,7 @@ from kerasgen.tokens.tokenizer_directory import CONFIG_FILE
 
 GENERATION_CONFIG: Final = "generation_config.json"
 CHAT_TEMPLATE_FILE: Final = "chat_template.jinja"
+_MAP_FILE: Final = "special_tokens_map.json"
 
 # Where families and versions differ: blanks, digits, apostrophes, marks, letters of other scripts, forms of Unicode.
 PROBES: Final = (
@@ -173,3 +174,21 @@ def chat_template(preset: str) -> str | None:
         named = [each for each in found if isinstance(each, dict) and each.get("name") == "default"]
         found = named[0].get("template") if named else None
     return found if isinstance(found, str) else None
+
+
+def special_tokens_map(preset: str) -> dict[str, str]:
+    """Return the names of the special tokens that transformers tells a chat template, such as `bos_token`.
+
+    Args:
+        preset: a directory or hub address.
+    """
+    from keras_hub.src.utils.preset_utils import load_json
+
+    names: dict[str, str] = {}
+    for file in (_MAP_FILE, CONFIG_FILE):
+        settings = load_json(preset, file) if has_file(preset, file) else None
+        for key, value in (settings if isinstance(settings, dict) else {}).items():
+            name = value.get("content") if isinstance(value, dict) else value
+            if key.endswith("_token") and isinstance(name, str):
+                names[key] = name
+    return names

@@ -107,9 +107,7 @@ class Tokenizer(ABC):
             )
         return frozenset(names)
 
-    def encode_with_spans(
-        self, text: str, allowed_special: str | Collection[str] = ()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed_special: str | Collection[str] = ()) -> tuple[list[int], list[Span]]:
         """Return the ids of `text`, and for each the characters that it writes or writes a part of.
 
         Args:

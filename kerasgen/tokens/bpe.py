@@ -232,7 +232,7 @@ class ByteLevelBPE(Tokenizer):
             TokenArgumentError: as the constructor; the vocabulary must hold those tokens.
         """
         pairs = [_pair(merge, n) for n, merge in enumerate(merges)]
-        return self.from_contents(replace(self._contents(), vocabulary=dict(vocabulary), merges=pairs))
+        return self.from_contents(replace(self.contents(), vocabulary=dict(vocabulary), merges=pairs))
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -272,9 +272,7 @@ class ByteLevelBPE(Tokenizer):
             raise TokenArgumentError(f"`encode_batch` takes a list of texts. Received one text: {texts[:40]!r}.")
         return self._encoder.encode_batch(texts)
 
-    def encode_with_spans(
-        self, text: str, allowed_special: str | Collection[str] = ()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed_special: str | Collection[str] = ()) -> tuple[list[int], list[Span]]:
         """Return the ids of `text`, and for each the characters that it writes or writes a part of."""
         if not self._dropped:
             return super().encode_with_spans(text, allowed_special)
@@ -362,7 +360,7 @@ class ByteLevelBPE(Tokenizer):
             TokenizerError: the directory does not exist or can't be written to.
         """
         tokenizer_directory.write_directory(
-            path_argument(directory, TokenArgumentError, name="directory"), self._contents()
+            path_argument(directory, TokenArgumentError, name="directory"), self.contents()
         )
 
     def to_tokenizer_json(self) -> str:
@@ -370,11 +368,11 @@ class ByteLevelBPE(Tokenizer):
 
         As with GPT-2's own, a reader of that file takes a special token's name inside a text for the token.
         """
-        return tokenizer_json.written(self._contents())
+        return tokenizer_json.written(self.contents())
 
     def settings_text(self) -> str:
         """Return the text of the `tokenizer_config.json` that `save` writes: all but the vocabulary and the merges."""
-        return tokenizer_directory.settings_text(self._contents())
+        return tokenizer_directory.settings_text(self.contents())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ByteLevelBPE) and self.digest() == other.digest()
@@ -389,9 +387,10 @@ class ByteLevelBPE(Tokenizer):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self.from_contents, (self._contents(),)
+        return self.from_contents, (self.contents(),)
 
-    def _contents(self) -> bpe_files.Contents:
+    def contents(self) -> bpe_files.Contents:
+        """Return all that the tokenizer is made of, as its files say it."""
         return bpe_files.Contents(
             vocabulary=self._vocabulary,
             merges=self._merges,

@@ -91,9 +91,7 @@ class JsonCodec:
                 raise
             return self.encode_batch(clean, allowed)
 
-    def encode_with_spans(
-        self, text: str, allowed: frozenset[str] = frozenset()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed: frozenset[str] = frozenset()) -> tuple[list[int], list[Span]]:
         """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         encoding = self._variant(allowed).encode(SURROGATE.sub(STAND_IN, text), add_special_tokens=False)
         return list(encoding.ids), [Span(*offset) for offset in encoding.offsets]

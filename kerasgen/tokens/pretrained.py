@@ -30,9 +30,7 @@ class Codec(Protocol):
         """Return the ids of each text; the names of special tokens in `allowed` become those."""
         ...
 
-    def encode_with_spans(
-        self, text: str, allowed: frozenset[str] = frozenset()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed: frozenset[str] = frozenset()) -> tuple[list[int], list[Span]]:
         """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         ...
 
@@ -174,9 +172,7 @@ class PretrainedTokenizer(Tokenizer):
         allowed = self.allowed_special(allowed_special).intersection(self.codec.special)
         return self.codec.encode_batch([_checked(text)], allowed)[0]
 
-    def encode_with_spans(
-        self, text: str, allowed_special: str | Collection[str] = ()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed_special: str | Collection[str] = ()) -> tuple[list[int], list[Span]]:
         """Return the ids of `text`, and for each the characters that it writes or writes a part of."""
         allowed = self.allowed_special(allowed_special).intersection(self.codec.special)
         return self.codec.encode_with_spans(_checked(text), allowed)

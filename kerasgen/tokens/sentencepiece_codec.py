@@ -80,9 +80,7 @@ class SentencePieceCodec:
             return [self._with_special(text, allowed) for text in clean]
         return [list(ids) for portion in portions(clean) for ids in self._processor.encode(portion, out_type=int)]
 
-    def encode_with_spans(
-        self, text: str, allowed: frozenset[str] = frozenset()
-    ) -> tuple[list[int], list[Span]]:
+    def encode_with_spans(self, text: str, allowed: frozenset[str] = frozenset()) -> tuple[list[int], list[Span]]:
         """Return the ids of a text, and for each the characters that it writes or writes a part of."""
         if allowed:
             return spans_of_pieces(

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasgen.corpora.base import Document
 from kerasgen.errors import TuneArgumentError
-from kerasgen.models import described
+from kerasgen.models import chat, described
 from kerasgen.models import vocabulary as models
 from kerasgen.models.base import LanguageModel, Precision
 from kerasgen.models.hub_tokenizer import KerasHubTokenizer
@@ -129,15 +129,17 @@ def _spelt_well(texts: Surveyed, tokenizer: Adaptable, cache: str | os.PathLike[
 
 
 def added_rows(model: LanguageModel, asked: tokens.Vocabulary) -> int | None:
-    """Return the first row of the embedding table that this request added, or None if it added none.
+    """Return the first row of the embedding table that this request or a chat template added, or None for none.
 
     Rows of an earlier request over other texts are old ones: beside adapters they stay as they are.
     """
+    of_chat = chat.first_added(model)
     record = model.metadata.get(models.RECORD)
     if asked == "keep" or not record or record["asked"] != asked:
-        return None
+        return of_chat
     first = int(record["first_added"])
-    return first if first < model.tokenizer.vocabulary_size else None
+    rows = [row for row in (first, of_chat) if row is not None and row < model.tokenizer.vocabulary_size]
+    return min(rows, default=None)
 
 
 def record_validation(model: LanguageModel, record: Mapping[str, Any], report: TuneReport) -> Mapping[str, Any]:

@@ -58,6 +58,7 @@ _ANY_TUNER = {
 # A prompt needs its response, and stands in the place of `field`.
 _NO_PROMPT: dict[str, st.SearchStrategy[Any]] = {
     **{"prompt": st.none(), "response": st.none(), "chosen": st.none(), "rejected": st.none()},
+    "messages": st.none(),
     "separator": _WORD,
 }
 _ANY_TFDS = {"split": _WORD, "data_dir": st.none() | _PATH, "download": st.booleans()}

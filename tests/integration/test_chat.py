@@ -1,0 +1,157 @@
+"""From conversations to a tuned model that answers: the template's tokens are learned, and everything travels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_gpt2, tiny_llama
+
+import kerasgen as kg
+from kerasgen.errors import ArgumentError, ChatTemplateError, GenerateArgumentError
+from kerasgen.models.saving import save_preset
+
+ANIMALS = ("cat", "dog", "hen", "fox")
+TALKS = [
+    {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": f"a {animal}?"},
+            {"role": "assistant", "content": f"the {animal}"},
+            {"role": "user", "content": f"{n}"},
+            {"role": "assistant", "content": "on"},
+        ]
+    }
+    for animal in ANIMALS
+    for n in range(6)
+]
+SETTINGS = {"batch_size": 4, "sequence_length": 96, "schedule": "constant", "vocabulary": "keep"}
+FULL = kg.FullTuner(epochs=1, learning_rate=2e-2, **SETTINGS)
+LORA = kg.LoraTuner(rank=2, epochs=1, learning_rate=0.05, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory) -> Path:
+    return save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def pipeline(preset, **arguments) -> kg.Pipeline:
+    settings = {"corpus": TALKS, "model": preset, "tuner": FULL, "sampler": "greedy", "chat_template": "chatml"}
+    return kg.Pipeline(**(settings | arguments))
+
+
+def table(pipe: kg.Pipeline) -> np.ndarray:
+    from kerasgen.models.vocabulary import token_table
+
+    return np.asarray(token_table(pipe.model))
+
+
+@pytest.mark.slow
+def test_a_tuned_model_answers_and_stops_at_the_end_of_its_turn(preset, tmp_path) -> None:
+    pipe = pipeline(preset)
+    report = pipe.fit(verbose=0)
+    assert report.losses[-1] < report.losses[0]
+    assert 0 < report.read_tokens < report.tokens
+    asked = TALKS[0]["messages"][:2]
+    answer = pipe.chat(asked, max_new_tokens=24)
+    assert "<|im" not in answer
+    assert "".join(pipe.chat_stream(asked, max_new_tokens=24)) == answer
+    assert pipe.chat(asked, max_new_tokens=24, return_logprobs=True).text == answer
+    # The answer is what the model writes on after the template's text, without a start token before it.
+    text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na cat?<|im_end|>\n<|im_start|>assistant\n"
+    from kerasgen.generation import batches, generate_ids
+
+    tokenizer = pipe.tokenizer
+    ids = tokenizer.encode_with_special(text, "all")
+    assert batches.add_start_token(pipe.model, [ids], start=False) == [ids]
+    assert tokenizer.special_tokens["<|im_end|>"] in tokenizer.end_token_ids
+    loaded = kg.Pipeline.load(pipe.save(tmp_path / "saved"))
+    assert loaded.chat_template == "chatml"
+    assert loaded.chat(asked, max_new_tokens=24) == answer
+    again = kg.Pipeline(model=tmp_path / "saved" / "model", sampler="greedy")  # the preset alone has the template too
+    assert again.chat(asked, max_new_tokens=24) == answer
+    assert len(generate_ids(pipe.model, [ids], sampler="greedy", max_new_tokens=2)) == 1
+
+
+@pytest.mark.parametrize("kind", [tiny_gpt2, pytest.param(tiny_llama, marks=pytest.mark.nightly)])
+def test_beside_adapters_the_added_rows_alone_are_tuned(kind, preset, tmp_path) -> None:
+    place = preset if kind is tiny_gpt2 else save_preset(kind(num_layers=1), tmp_path / "other")
+    pipe = pipeline(place, tuner=LORA)
+    before = table(pipe).copy()
+    assert len(before) == 302
+    old = table(kg.Pipeline(model=place))
+    np.testing.assert_array_equal(before[:300], old)
+    assert np.abs(before[300:] - old.mean(axis=0)).max() < np.abs(old).max()
+    assert not np.allclose(before[300], before[301])
+    pipe.fit(verbose=0)
+    after = table(pipe)
+    np.testing.assert_array_equal(after[:300], before[:300])
+    assert (np.abs(after[300:] - before[300:]).max(axis=1) > 1e-4).all()
+    asked = TALKS[3]["messages"][:2]
+    answer = pipe.chat(asked, max_new_tokens=12)
+    loaded = kg.Pipeline.load(pipe.save(tmp_path / "saved"))
+    assert loaded.chat(asked, max_new_tokens=12) == answer
+    np.testing.assert_array_equal(table(loaded), after)
+
+
+def test_held_out_figures_count_answers_alone(preset) -> None:
+    pipe = pipeline(preset, corpus=None)
+    scored = pipe.evaluate(TALKS[:3])
+    said = [message["content"] for row in TALKS[:3] for message in row["messages"] if message["role"] == "assistant"]
+    assert scored.characters == sum(map(len, said))
+    assert scored.documents == 3
+
+
+def test_what_cannot_be_done_is_said_before_any_work(preset) -> None:
+    with pytest.raises(ChatTemplateError, match="has no chat template"):
+        pipeline(preset, chat_template=None).fit(verbose=0)
+    with pytest.raises(ChatTemplateError, match=r"Name one: Pipeline\(chat_template="):
+        kg.Pipeline(model=preset).chat("Who?")
+    with pytest.raises(ArgumentError, match="chat_template must be"):
+        pipeline(preset, chat_template="vicuna")
+    pipe = pipeline(preset)
+    for wrong in ([], [{"role": "user"}], [*TALKS[0]["messages"]], 3):
+        with pytest.raises(GenerateArgumentError, match="No answer can follow these messages"):
+            pipe.chat(wrong)
+    with pytest.raises(GenerateArgumentError):
+        pipe.chat("x", return_prompt=True)
+    with pytest.raises(ChatTemplateError, match="no place for tools"):
+        pipeline(preset, chat_template="alpaca").chat("x", tools=[{"name": "look"}])
+
+
+def test_a_conversation_longer_than_a_row_loses_whole_turns_and_keeps_its_system_turn(preset) -> None:
+    from kerasgen.models import chat
+    from kerasgen.tokens.encoding import encode_documents
+    from kerasgen.tokens.packing import block, pack
+
+    pipe = pipeline(preset)
+    tokenizer = pipe.tokenizer
+    turns = [
+        message
+        for n in range(6)
+        for message in ({"role": "user", "content": f"ask {n}"}, {"role": "assistant", "content": f"say {n}"})
+    ]
+    rows = [{"messages": [{"role": "system", "content": "Be."}, *turns]}, TALKS[0]]
+    encoded = encode_documents(kg.Texts(rows).documents(), tokenizer, chat.needed(pipe.model))
+    packed = pack(encoded, sequence_length=100)
+    assert packed.shortened_documents == 1
+    shown = block(encoded, packed, list(range(len(packed))), size=len(packed))
+    row, _ = np.argwhere(shown.documents == 0)[0]
+    inside = shown.documents[row] == 0
+    text = tokenizer.decode([*shown.token_ids[row][inside].tolist(), int(shown.targets[row][inside][-1])])
+    system, kept = text.split("<|im_end|>\n", 1)
+    assert system == "<|im_start|>system\nBe."
+    first = int(kept.split("ask ")[1][0])
+    assert 0 < first < 6
+    wanted = "".join(
+        f"<|im_start|>user\nask {n}<|im_end|>\n<|im_start|>assistant\nsay {n}<|im_end|>\n" for n in range(first, 6)
+    )
+    assert kept == wanted
+    learned = shown.targets[row][inside & (shown.weights[row] > 0)]
+    assert tokenizer.decode(learned.tolist()) == "".join(f"say {n}<|im_end|>" for n in range(first, 6))
