@@ -299,7 +299,7 @@ class Generator(metaclass=Checked):
     ) -> Any:
         """Return the assistant's answer to a conversation: text, without what ends its turn.
 
-        The model's chat template writes what the model reads; see `ChatTemplate`. A special token's name in a message
+        The model's chat template writes what the model reads. A special token's name in a message
         becomes that token, as in transformers. Without a length, an answer has up to 1,024 tokens.
 
         Args:

@@ -10,11 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-import jinja2
-
-from kerasgen.chat import environment
-from kerasgen.corpora.base import Part
-from kerasgen.corpora.conversations import Conversation
+from kerasgen.corpora.base import Conversation, Part
 from kerasgen.errors import ChatTemplateError
 
 # A content that no template knows, in the place of an answer; without blanks, which templates strip.
@@ -58,6 +54,10 @@ class ChatTemplate:
         Raises:
             ChatTemplateError: it is none.
         """
+        import jinja2
+
+        from kerasgen.chat import environment
+
         try:
             environment.compiled(self.text)
         except jinja2.TemplateError as cause:
@@ -180,6 +180,10 @@ class ChatTemplate:
     ) -> tuple[str, list[tuple[int, int]]]:
         """Return the text, and the spans that the template itself calls generated."""
         self.check()
+        import jinja2
+
+        from kerasgen.chat import environment
+
         given = [_aliased({key: value for key, value in message.items() if value is not None}) for message in messages]
         try:
             rendered = environment.compiled(self.text).render(

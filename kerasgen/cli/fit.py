@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chat-template",
         metavar="NAME",
-        help="chatml, llama3, gemma, alpaca or a template's file, which writes conversations (default: the model's own)",
+        help="chatml, llama3, gemma, alpaca or a template's file, which writes conversations (default: its own)",
     )
     parser.add_argument("--max-documents", type=int, metavar="N", help="read so many at most (default: all)")
     parser.add_argument("--sample", choices=SAMPLES, default="first", help="which documents those are")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kerasgen.errors import CorpusArgumentError
 from kerasgen.keywords import Checked
-
-if TYPE_CHECKING:
-    from kerasgen.corpora.conversations import Conversation
 
 # The least weight above 0 and the greatest that a float32 holds with all its digits.
 _LEAST_WEIGHT, _MOST_WEIGHT = 2.0**-126, (2 - 2.0**-23) * 2.0**127
@@ -69,6 +67,26 @@ def _shown(value: Any) -> str:
         return f"{value!r:.80}"
     except ValueError:  # an integer of more digits than Python writes
         return "an integer of thousands of digits"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation as a chat template takes it.
+
+    Args:
+        messages: what was said, in order; each has a `role` and a `content`, and perhaps `tool_calls` and others.
+        tools: JSON schemas of the tools that the assistant may call, or None.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Any, ...] | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def to_json(self) -> str:
+        """Return it as JSON; what JSON can't hold is written as Python shows it."""
+        return json.dumps([self.messages, self.tools], ensure_ascii=False, sort_keys=True, default=repr)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from kerasgen.corpora.base import Document, Part
+from kerasgen.corpora.base import Conversation, Document, Part
 
 TOOLS: Final = "tools"
 """The field of a record that says which tools the assistant may call, as JSON schemas."""
@@ -18,26 +17,6 @@ ROLES: Final = (*_SYSTEM, "user", "assistant", *_TOOL)
 # The keys and roles of ShareGPT's form, in which many conversations were published.
 _OTHER_KEYS: Final = {"role": "from", "content": "value"}
 _OTHER_ROLES: Final = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """A conversation as a chat template takes it.
-
-    Args:
-        messages: what was said, in order; each has a `role` and a `content`, and perhaps `tool_calls` and others.
-        tools: JSON schemas of the tools that the assistant may call, or None.
-    """
-
-    messages: tuple[Mapping[str, Any], ...]
-    tools: tuple[Any, ...] | None = None
-
-    def __hash__(self) -> int:
-        return hash(self.to_json())
-
-    def to_json(self) -> str:
-        """Return it as JSON; what JSON can't hold is written as Python shows it."""
-        return json.dumps([self.messages, self.tools], ensure_ascii=False, sort_keys=True, default=repr)
 
 
 class ConversationError(ValueError):

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen.chat.template import ChatTemplate
 from kerasgen.corpora.base import Document
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import portions
 from kerasgen.tokens.parts import DocumentParts, EncodedParts, encoded, learned_characters
-
-if TYPE_CHECKING:
-    from kerasgen.chat.template import ChatTemplate
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasgen.chat.template import ChatTemplate
 from kerasgen.errors import ChatTemplateError
 from kerasgen.tokens.base import Span, Tokenizer
 
 if TYPE_CHECKING:
-    from kerasgen.chat.template import ChatTemplate
     from kerasgen.corpora.base import Document, Part
 
 _SYSTEM, _USER = "system", "user"

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasgen import cache, limits
+from kerasgen.chat.template import ChatTemplate
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
@@ -46,7 +47,6 @@ from kerasgen.tokens.parts import DocumentParts, EncodedParts, learned_character
 if TYPE_CHECKING:
     from io import BufferedWriter
 
-    from kerasgen.chat.template import ChatTemplate
 
 MANIFEST_FILE: Final = "store.json"
 FORMAT: Final = 1
