@@ -51,9 +51,8 @@ class _Namespace:
     def gelu(x: Any, approximate: bool) -> Any:
         if not approximate:
             return np.float32(0.5) * x * (1 + _ERF(x * np.float32(math.sqrt(0.5))))
-        return (
-            np.float32(0.5) * x * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)))
-        )
+        cubic = x + np.float32(0.044715) * x * x * x
+        return np.float32(0.5) * x * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * cubic))
 
 
 XP = _Namespace()

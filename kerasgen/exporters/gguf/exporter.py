@@ -128,7 +128,7 @@ class GgufExporter(Exporter):
         config = replace(config, vocabulary_size=size)
         with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
             last = (LLAMA_CPP,) if runs_llama_cpp() else ()
-            progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE, *last)
+            progress.plan(_WRITE, comparison.GENERATE, *last, comparison.COMPARE)
             progress.begin(_WRITE)
             gguf_file.write(stage, architecture, config, weights, tokenizer, dtype=self.dtype, metadata=model.metadata)
             figures = prove(

@@ -11,6 +11,7 @@ from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters.gguf import rounding
 from kerasgen.exporters.gguf.dtypes import kind_of
+from kerasgen.models import gguf_tokenizer_fields
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE
@@ -122,7 +123,7 @@ def _add(writer: Any, name: str, tensor: Any, dtype: str) -> None:
 def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabulary]:
     """Return the model in a GGUF file: its architecture and description, its weights as float32, and its vocabulary.
 
-    All are as the file says.
+    All are as the file says. Weights that are float32 there are read from the file as they are needed.
 
     Raises:
         ExportError: the file is damaged, or holds something else.
@@ -131,9 +132,9 @@ def read(path: Path) -> tuple[Architecture, DecoderConfig, Weights, GgufVocabula
     import numpy as np
 
     try:
-        reader = gguf.GGUFReader(path)
+        reader = gguf_tokenizer_fields.reader(path)
         tensors_by_name = {
-            str(tensor.name): np.array(
+            str(tensor.name): np.asarray(
                 gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32
             ).reshape([int(size) for size in reversed(tensor.shape)])
             for tensor in reader.tensors

@@ -1,15 +1,18 @@
 """Worker process that runs llama.cpp: `python -m kerasgen.exporters.gguf.llama_cpp_worker JOB.json ANSWER.json`.
 
 It knows a GGUF file and the package `xllamacpp`, whose server answers on this machine alone. The job holds `path`,
-`chunk` (tokens that are read at once), `longest` (tokens of a text), `prompts` and `new_tokens` to continue greedily,
-`ending` (a prompt, how many new tokens, and what is added to one token's logit), `texts` to encode, and `prefixes` of
-which it tells the log-probability of every token that may come next.
+`chunk` (tokens that are read at once), `longest` (tokens of a text), pairs of a prompt and of new tokens to continue it
+by greedily, each `alone` and all `together`, `ending` (a prompt, how many new tokens, and what is added to one token's
+logit; or None), `texts` to encode, and `prefixes` of which it tells the log-probability of every token that may come
+next.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 
 def main() -> None:
@@ -23,14 +26,16 @@ def main() -> None:
     # Its threads busy-wait for each other: if another process holds one core, all of them are slow.
     threads = max((os.cpu_count() or 2) // 2, 1)
     began = time.perf_counter()
-    texts = len(job["prompts"])
+    texts = max(len(job["together"]), 1)
     model = LlamaCpp(job["path"], chunk=job["chunk"], longest=job["longest"], texts=texts, threads=threads, strict=True)
     loaded = time.perf_counter()
-    ids = [model.further(*request) for request in zip(job["prompts"], job["new_tokens"], strict=True)]
+    ids = [model.further(*request) for request in job["alone"]]
     seconds = time.perf_counter() - loaded
-    together = model.complete(job["prompts"], min(job["new_tokens"]))
-    ending = job["ending"]
-    ended = model.complete(ending["prompt"], ending["new_tokens"], logit_bias=[ending["bias"]])
+    with ThreadPoolExecutor(texts) as callers:  # the server reads what it is asked at one time in one batch
+        together = list(callers.map(model.further, *zip(*job["together"], strict=True))) if job["together"] else []
+    ending, ended = job["ending"], dict[str, Any](tokens=None, stop_type=None)
+    if ending is not None:
+        ended = model.complete(ending["prompt"], ending["new_tokens"], logit_bias=[ending["bias"]])
     encoded = [model.tokenize(text, start=False) for text in job["texts"]]
     jobs.answer(
         {
@@ -38,9 +43,7 @@ def main() -> None:
             "load_seconds": loaded - began,
             "ids": ids,
             "seconds": seconds,
-            "together": [
-                completion["tokens"] for completion in sorted(together, key=lambda completion: completion["index"])
-            ],
+            "together": together,
             "ended": ended["tokens"],
             "ended_by": ended["stop_type"],
             "encoded": encoded,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
+from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
+from kerasgen.exporters.gguf.reference import Ending, LlamaCppDecoder, choices
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import comparison, worker
 from kerasgen.files import temporary
@@ -39,9 +41,9 @@ LLAMA_CPP_TOLERANCE = TOLERANCE | {"F32": 1e-3}
 NEAR = {"F32": 2e-2, "F16": 2e-1, "BF16": 1.0, "Q8_0": 2.5, "Q5_0": 2.5, "Q4_0": 2.5}
 LLAMA_CPP = "generate in llama.cpp"
 _PLACES = 8
-_FEW_TOKENS = 16  # that NumPy generates where llama.cpp generates too, and llama.cpp after prompts of middle lengths
+# Tokens that NumPy generates where llama.cpp generates too, and llama.cpp of a text alone and after most prompts.
+_FEW_TOKENS = 16
 _IMPOSSIBLE = -80.0  # nats
-_CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a text there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,8 @@ class _Asked:
         longest: tokens of a text.
         start: the start token, or nothing.
         prompts: ids, the start token in front.
-        counts: the number of new tokens after each prompt; few, but after the first and the longest.
+        counts: the number of new tokens after each prompt.
+        few: the same, but few.
         probe: ids of a text, the start token in front.
         texts: to encode.
     """
@@ -65,6 +68,7 @@ class _Asked:
     start: list[int]
     prompts: list[list[int]]
     counts: list[int]
+    few: list[int]
     probe: list[int]
     texts: list[str]
 
@@ -75,14 +79,31 @@ class _Asked:
         longest = min(positions, 256)
         chunk = max(longest // 8, 1)
         prompts = comparison.prompts(tokenizer, chunks=(chunk,), longest=longest)
-        far = _first_and_longest(prompts)
-        counts = [
-            count if place in far else min(count, _FEW_TOKENS)
-            for place, count in enumerate(comparison.counts(tokenizer, prompts, longest))
-        ]
+        counts = comparison.counts(tokenizer, prompts, longest)
+        few = [min(count, _FEW_TOKENS) for count in counts]
         probe = (start + tokenizer.encode(comparison.PROBE))[: longest - 1]
         texts = comparison.encodable(tokenizer, (*comparison.TEXTS, f"not an end: {tokenizer.end_token}"))
-        return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, probe, texts)
+        return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, few, probe, texts)
+
+    @property
+    def of_numpy(self) -> tuple[list[list[int]], list[int]]:
+        """The prompts that NumPy goes on from, which reads those of all lengths alike, and new tokens after each."""
+        places, counts = _first_and_longest(self.prompts), self.few if runs_llama_cpp() else self.counts
+        return [self.prompts[place] for place in places], [counts[place] for place in places]
+
+    @property
+    def alone(self) -> tuple[list[list[int]], list[int]]:
+        """The first prompt and the longest, from which llama.cpp goes on alone, and new tokens: few, and all."""
+        *first, longest = sorted(_first_and_longest(self.prompts), key=lambda place: len(self.prompts[place]))
+        counts = [*(self.few[place] for place in first), self.counts[longest]]
+        return [self.prompts[place] for place in (*first, longest)], counts
+
+    @property
+    def read_length(self) -> int:
+        """Tokens of the longest text that is read: all but its last, after which nothing comes, or the probe."""
+        texts = zip(*(self.alone if runs_llama_cpp() else self.of_numpy), strict=True)
+        few = max(len(prompt) + count - 1 for prompt, count in zip(self.prompts, self.few, strict=True))
+        return max(len(self.probe), few, *(len(prompt) + count - 1 for prompt, count in texts))
 
     def likeliest(
         self, read: comparison.Read, prompts: Sequence[list[int]], texts: Sequence[Sequence[int]], counts: Sequence[int]
@@ -134,14 +155,31 @@ def prove(
     assert config.max_sequence_length is not None
     asked = _Asked.of(tokenizer, config.max_sequence_length)
     rounded = gguf_file.rounded(architecture, config, weights, dtype)
-    own = comparison.reader(model, asked.longest)
-    # Rounded weights choose otherwise between near equals, and these are what counts.
-    read = own if dtype == "F32" else comparison.reader(comparison.with_weights(model, rounded), asked.longest)
-    model_says = log_softmax(np, np.asarray(own(asked.probe), np.float64))
-    should = digests(tensors.write(architecture, config, rounded, "gguf"))
-    figures, text = _read_by_numpy(should, architecture, config, path, asked, read, own, model_says)
-    if dtype == "F32":
-        del figures["like_the_unrounded_model"]
+    with ThreadPoolExecutor() as threads:  # that wait for the processes, or hash, which both let Python go on
+        progress.begin(comparison.GENERATE)
+        in_numpy = threads.submit(_ask_numpy, path, asked)
+        hashed = threads.submit(digests, tensors.write(architecture, config, rounded, "gguf"))
+        in_llama_cpp: list[Future[dict[str, Any]]] = []
+        if runs_llama_cpp():
+            reference = LlamaCppDecoder(config, rounded)
+            ending = Ending.of(reference.copy(), asked.prompts[0], asked.few[0], tokenizer.end_token_id)
+            # Two processes, for the one would leave a second core idle most of the time.
+            in_llama_cpp = [threads.submit(_ask_llama_cpp, path, asked, ending, alone=alone) for alone in (True, False)]
+        own = comparison.reader(model, asked.read_length)
+        # Rounded weights choose otherwise between near equals, and these are what counts.
+        is_rounded = dtype != "F32"
+        read = comparison.reader(comparison.with_weights(model, rounded), asked.read_length) if is_rounded else own
+        model_says = log_softmax(np, np.asarray(own(asked.probe), np.float64))
+        by_numpy, should = in_numpy.result(), hashed.result()
+        if in_llama_cpp:
+            progress.begin(LLAMA_CPP)
+            by_llama_cpp = [process.result() for process in in_llama_cpp]
+    progress.begin(comparison.COMPARE)
+    figures = _compare_numpy(by_numpy, should, architecture, config, asked, read, model_says)
+    if is_rounded:
+        prompts, counts = asked.of_numpy
+        ids = by_numpy.answer["ids"]
+        figures["like_the_unrounded_model"] = ids == asked.likeliest(own, prompts, ids, counts)
     wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
     most = [
         limits_by_dtype[dtype] if most_divergence is None else most_divergence
@@ -154,34 +192,27 @@ def prove(
             figures=figures,
         )
     figures["llama_cpp"] = None
-    if runs_llama_cpp():
-        reference = NumpyEngine(config, rounded, tokenizer)
-        by_llama_cpp, texts = _run_by_llama_cpp(
-            reference, path, asked, read, text, model_says, most_divergence=most[1], near=NEAR[dtype]
+    if in_llama_cpp:
+        alone, answer = by_llama_cpp
+        of_llama_cpp = _compare_llama_cpp(
+            alone, answer, ending, reference, asked, read, model_says, most_divergence=most[1], near=NEAR[dtype]
         )
-        figures |= {**comparison.variety(texts), "llama_cpp": by_llama_cpp}
+        texts = [ids for answer in by_llama_cpp for ids in (*answer["ids"], *answer["together"])]
+        figures |= {**comparison.variety(texts), "llama_cpp": of_llama_cpp}
     return figures
 
 
-def _read_by_numpy(
-    should: Mapping[str, str],
-    architecture: Architecture,
-    config: DecoderConfig,
-    path: Path,
-    asked: _Asked,
-    read: comparison.Read,
-    own: comparison.Read,
-    says: Rows,
-) -> tuple[dict[str, Any], list[int]]:
-    """Compare the file, read by NumPy in a fresh process, with the model; return figures and the first text.
+@dataclasses.dataclass(frozen=True)
+class _NumpyAnswer:
+    """What a fresh process read from the file by NumPy: its answer, and the logits of the probe."""
 
-    NumPy reads prompts of all lengths alike, so it goes on from two, the first and the longest.
-    """
-    tokenizer = asked.tokenizer
-    places = _first_and_longest(asked.prompts)
-    prompts = [asked.prompts[place] for place in places]
-    most = _FEW_TOKENS if runs_llama_cpp() else asked.longest
-    counts = [min(asked.counts[place], most) for place in places]
+    answer: dict[str, Any]
+    logits: Rows
+
+
+def _ask_numpy(path: Path, asked: _Asked) -> _NumpyAnswer:
+    """Let NumPy read the file in a fresh process."""
+    prompts, counts = asked.of_numpy
     with temporary.folder() as folder:
         logits = Path(folder) / "logits.npy"
         job = {
@@ -192,11 +223,26 @@ def _read_by_numpy(
             "probe": asked.probe,
             "logits": str(logits),
         }
-        progress.begin(comparison.GENERATE)
-        answer = worker.run("kerasgen.exporters.gguf.worker", job)
-        progress.begin(comparison.COMPARE)
-        file_says = log_softmax(np, np.load(logits).astype(np.float64))
+        # Threads of a product wait without resting, and llama.cpp's is beside them.
+        environment = worker.ONE_THREAD if runs_llama_cpp() else None
+        answer = worker.run("kerasgen.exporters.gguf.worker", job, environment=environment)
+        return _NumpyAnswer(answer, np.load(logits).astype(np.float64))
+
+
+def _compare_numpy(
+    found: _NumpyAnswer,
+    should: Mapping[str, str],
+    architecture: Architecture,
+    config: DecoderConfig,
+    asked: _Asked,
+    read: comparison.Read,
+    says: Rows,
+) -> dict[str, Any]:
+    """Return what the file, read by NumPy, is beside the model."""
+    answer, tokenizer = found.answer, asked.tokenizer
+    prompts, counts = asked.of_numpy
     _check_modules(answer)
+    file_says = log_softmax(np, found.logits)
     stored_digests = answer["digests"]
     different = [name for name in {**should, **stored_digests} if should.get(name) != stored_digests.get(name)]
     figures = {
@@ -210,79 +256,94 @@ def _read_by_numpy(
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
         "shape_equal": answer["config"] == repr(settings.stored(architecture, config)),
-        "vocabulary_equal": answer["vocabulary"] == dataclasses.asdict(GgufVocabulary.of(tokenizer)),
+        "vocabulary_equal": answer["vocabulary"] == vars(GgufVocabulary.of(tokenizer)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,
         **comparison.compared("greedy", answer["ids"], asked.likeliest(read, prompts, answer["ids"], counts)),
-        "like_the_unrounded_model": answer["ids"] == asked.likeliest(own, prompts, answer["ids"], counts),
     }
     if different:
         figures["different_weights"] = different[:5]
-    return figures, answer["ids"][0]
+    return figures
 
 
-def _run_by_llama_cpp(
-    reference: NumpyEngine,
-    path: Path,
+def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending, *, alone: bool) -> dict[str, Any]:
+    """Let llama.cpp run the file in a fresh process.
+
+    Args:
+        path: the file.
+        asked: the questions.
+        ending: of a text.
+        alone: whether for the texts that are alone, or for all else.
+    """
+    end = asked.tokenizer.end_token_id
+    job: dict[str, Any] = {
+        "path": str(path.absolute()),
+        "chunk": asked.chunk,
+        "longest": asked.longest,
+        "alone": list(zip(*asked.alone, strict=True)) if alone else [],
+        "together": [] if alone else list(zip(asked.prompts, asked.few, strict=True)),
+        "ending": None
+        if alone
+        else {"prompt": asked.prompts[0], "new_tokens": asked.counts[0], "bias": [end, ending.bias]},
+        "texts": [] if alone else asked.texts,
+        "prefixes": [] if alone else [asked.probe[:length] for length in _places(asked)],
+        "vocabulary_size": asked.tokenizer.vocabulary_size,
+        "forced": _whole_character(asked.tokenizer),
+    }
+    return worker.run("kerasgen.exporters.gguf.llama_cpp_worker", job)
+
+
+def _places(asked: _Asked) -> list[int]:
+    """Return how many tokens of the probe are before each place where all log-probabilities are compared."""
+    lengths: list[int] = np.unique(
+        np.linspace(1, len(asked.probe), min(_PLACES, len(asked.probe))).astype(int)
+    ).tolist()
+    return lengths
+
+
+def _compare_llama_cpp(
+    alone: Mapping[str, Any],
+    answer: Mapping[str, Any],
+    ending: Ending,
+    reference: NumpyDecoder,
     asked: _Asked,
     read: comparison.Read,
-    text: list[int],
     says: Rows,
     *,
     most_divergence: float,
     near: float,
-) -> tuple[dict[str, Any], list[list[int]]]:
-    """Compare what llama.cpp does with the file with what the model does; return figures, and its greedy texts."""
+) -> dict[str, Any]:
+    """Return what llama.cpp does with the file beside what the model does."""
     tokenizer = asked.tokenizer
-    along = _logprobs_along(reference, asked.prompts[0], text)
-    place, bias = _ending(along, tokenizer.end_token_id)
-    ended = [*text[:place], tokenizer.end_token_id]
-    lengths = np.unique(np.linspace(1, len(asked.probe), min(_PLACES, len(asked.probe))).astype(int)).tolist()
-    job = {
-        "path": str(path.absolute()),
-        "chunk": asked.chunk,
-        "longest": asked.longest,
-        "prompts": asked.prompts,
-        "new_tokens": asked.counts,
-        "ending": {
-            "prompt": asked.prompts[0],
-            "new_tokens": asked.counts[0],
-            "bias": [tokenizer.end_token_id, bias],
-        },
-        "texts": asked.texts,
-        "prefixes": [asked.probe[:length] for length in lengths],
-        "vocabulary_size": tokenizer.vocabulary_size,
-        "forced": _whole_character(tokenizer),
-    }
-    progress.begin(LLAMA_CPP)
-    answer = worker.run("kerasgen.exporters.gguf.llama_cpp_worker", job)
-    _check_modules(answer)
+    for of_process in (alone, answer):
+        _check_modules(of_process)
     encoded = [tokenizer.encode(text) for text in asked.texts]
     # llama.cpp's server returns the space that encoding put before a text.
     before = " " if tokenizer.strips_first_space else ""
-    # One request has one number of new tokens, and a text that comes to an end token stops there.
-    fewest, special = min(asked.counts), set(tokenizer.special_tokens.values())
-    stopped = [max(min(len(ids), fewest), 1) for ids in answer["together"]]
-    together = asked.likeliest(read, asked.prompts, answer["together"], stopped)
-    wanted = asked.likeliest(read, asked.prompts, answer["ids"], asked.counts)
-    there = says[[length - 1 for length in lengths]]
+    prompts, counts = asked.alone
+    count, texts = len(counts), [*alone["ids"], *answer["together"]]
+    prompts, counts = [*prompts, *asked.prompts], [*counts, *asked.few]
+    with ThreadPoolExecutor(1) as threads:
+        choosing = threads.submit(choices, reference, prompts, texts)
+        wanted = asked.likeliest(read, prompts, texts, counts)
+        likeliest, behind = choosing.result()
+    there = says[[length - 1 for length in _places(asked)]]
     # The server returns -3e38 where its float32 probability is 0.
     llama_cpp_says = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
-    likeliest, behind = _choices(reference, asked.prompts * 2, answer["ids"] + answer["together"])
     limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
     figures = {
         "version": answer["version"],
-        "tokens_per_second": sum(asked.counts) / answer["seconds"],
-        "load_seconds": answer["load_seconds"],
-        "peak_bytes": answer["peak_bytes"],
-        "modules": answer["modules"],
+        "tokens_per_second": sum(counts[:count]) / alone["seconds"],
+        "load_seconds": alone["load_seconds"],
+        "peak_bytes": alone["peak_bytes"],
+        "modules": alone["modules"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [asked.start + ids for ids in encoded],
         "text_equal": [decoded.removeprefix(before) for decoded in answer["decoded"]] == asked.texts,
-        "prompt_lengths": [len(prompt) - len(asked.start) for prompt in asked.prompts],
-        "new_tokens": asked.counts,
-        **comparison.compared("greedy", answer["ids"], wanted),
-        "together_equal": answer["together"] == together,
-        "ended_equal": answer["ended"] == ended and answer["ended_by"] == "eos",
+        "prompt_lengths": [len(prompt) - len(asked.start) for prompt in prompts],
+        "new_tokens": counts,
+        **comparison.compared("greedy", texts[:count], wanted[:count]),
+        **comparison.compared("together", texts[count:], wanted[count:]),
+        "ended_equal": answer["ended"] == ending.ids and answer["ended_by"] == "eos",
         "same_likeliest": likeliest,
         "most_nats_behind_the_likeliest": behind,
         "kl_nats_per_token": _divergence(there, llama_cpp_says),
@@ -291,8 +352,7 @@ def _run_by_llama_cpp(
     holds = {
         "ids_equal": figures["ids_equal"],
         "text_equal": figures["text_equal"],
-        "new_tokens": list(map(len, answer["ids"])) == asked.counts
-        and all(len(ids) == fewest or ids[-1] in special for ids in answer["together"]),
+        "new_tokens": list(map(len, texts)) == counts,
         # If a near tie was resolved differently, the text to be ended is a different one.
         "ended_equal": figures["ended_equal"] or not figures["greedy_equal"],
         **{name: figures[name] <= limit for name, limit in limits.items()},
@@ -303,20 +363,7 @@ def _run_by_llama_cpp(
             f"llama.cpp does otherwise than the model ({', '.join(wrong)}): {figures}. Nothing was kept.",
             figures=figures,
         )
-    return figures, answer["ids"]
-
-
-class _LlamaCppDecoder(NumpyDecoder):
-    """The same with llama.cpp's GELU, which on a CPU is a table from float16 to float16 between -10 and 10."""
-
-    def activate(self, hidden: Any) -> Any:
-        """Return the activations between the kernels of the feed-forward part."""
-        part = self._config.feedforward
-        if part.gated or part.activation != "gelu_approximate":
-            return super().activate(hidden)
-        half = np.clip(hidden, -10, 10).astype(np.float16).astype(np.float32)
-        table = super().activate(half).astype(np.float16).astype(np.float32)
-        return np.where(hidden <= -10, np.float32(0), np.where(hidden >= 10, hidden, table))
+    return figures
 
 
 def _check_modules(answer: Mapping[str, Any]) -> None:
@@ -328,44 +375,6 @@ def _check_modules(answer: Mapping[str, Any]) -> None:
 
 def _divergence(ours: Rows, theirs: Rows) -> float:
     return float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
-
-
-def _logprobs_along(engine: NumpyEngine, prompt: Sequence[int], ids: Sequence[int]) -> Rows:
-    """Return what llama.cpp should compute: log-probabilities before each id, `(len(ids), vocabulary_size)`."""
-    read = _LlamaCppDecoder(engine.config, engine.weights).read([*prompt, *ids[:-1]])
-    logprobs: Rows = log_softmax(np, read[len(prompt) - 1 :].astype(np.float64))
-    return logprobs
-
-
-def _ending(rows: Rows, end: int) -> tuple[int, float]:
-    """Return a place, and what to add to the end token's logit so that the text ends there and not before.
-
-    It is where the end token comes nearer to the likeliest than ever before, by most; if it never clearly does, it is
-    at once.
-    """
-    margins = rows.max(-1) - rows[:, end]
-    before = np.minimum.accumulate(margins)[:-1]
-    nearer = before - margins[1:]
-    if not len(nearer) or nearer.max() < _CLEARLY:
-        return 0, float(margins[0]) + _CLEARLY
-    place = int(nearer.argmax()) + 1
-    return place, float(before[place - 1] + margins[place]) / 2
-
-
-def _choices(engine: NumpyEngine, prompts: Sequence[list[int]], texts: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most.
-
-    A text that another one of the same prompt begins with is read once, with that one.
-    """
-    behind: dict[tuple[tuple[int, ...], tuple[int, ...]], npt.NDArray[np.float64]] = {}
-    asked = [(tuple(prompt), tuple(ids)) for prompt, ids in zip(prompts, texts, strict=True)]
-    for prompt, ids in sorted(asked, key=lambda text: -len(text[1])):
-        if (prompt, ids) not in behind:
-            rows = _logprobs_along(engine, prompt, ids)
-            nats = rows.max(-1) - rows[np.arange(len(ids)), list(ids)]
-            behind |= {(prompt, ids[:count]): nats[:count] for count in range(1, len(ids) + 1)}
-    together = np.concatenate([behind[text] for text in asked])
-    return float((together == 0).mean()), float(together.max())
 
 
 def _whole_character(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> int:

@@ -109,7 +109,8 @@ class LlamaCpp:
             forced: an id whose text is whole characters, made to come next: the server keeps back what it would say of
                 a token that ends within a character. What is told is known before that.
         """
-        answer = self.complete(prefix, 1, n_probs=size, logit_bias=[[forced, 1e4]])
+        # Of a prefix that begins as the last one, only what follows is read.
+        answer = self.complete(prefix, 1, n_probs=size, logit_bias=[[forced, 1e4]], cache_prompt=True)
         logprobs = [0.0] * size
         for entry in answer["completion_probabilities"][0]["top_logprobs"]:
             logprobs[entry["id"]] = entry["logprob"]

@@ -24,8 +24,6 @@ def digests(by_name: dict[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     """Do the job."""
-    import dataclasses
-
     import numpy as np
 
     from kerasgen.decoder.numpy import NumpyDecoder, greedy
@@ -50,7 +48,7 @@ def main() -> None:
             "load_seconds": loaded - began,
             "config": repr(config),
             "digests": digests(tensors.write(architecture, config, weights, "gguf")),
-            "vocabulary": dataclasses.asdict(vocabulary),
+            "vocabulary": vars(vocabulary),
             "encoded": [tokenizer.encode(text) for text in job["texts"]],
             "ids": ids,
             "seconds": seconds,

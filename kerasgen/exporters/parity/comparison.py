@@ -165,6 +165,8 @@ def likeliest(
 ) -> list[list[int]]:
     """Return the likeliest id at each place of greedy texts: the texts themselves, if the model would write them.
 
+    A text that another one begins with is read once, with that one.
+
     Args:
         read: gives a text's logits, the start token with it.
         tokenizer: the model's.
@@ -173,12 +175,15 @@ def likeliest(
         new_tokens: tokens that there should be of each text; of a shorter one, the token that is missing comes last.
     """
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
-    ids_by_text = []
+    whole = []
     for prompt, ids, count in zip(prompt_ids, texts, new_tokens, strict=True):
-        before = [*start, *prompt]
         known = np.clip(np.asarray(ids[: count - 1], np.int64), 0, tokenizer.vocabulary_size - 1).tolist()
-        ids_by_text.append(np.asarray(read([*before, *known]))[len(before) - 1 :].argmax(-1).tolist())
-    return ids_by_text
+        whole.append((*start, *prompt, *known))
+    after: dict[tuple[int, ...], list[int]] = {}  # the likeliest id after each token of a text that was read
+    for text in sorted(set(whole), key=len, reverse=True):
+        longer = next((other for other in after if other[: len(text)] == text), None)
+        after[text] = np.asarray(read(text)).argmax(-1).tolist() if longer is None else after[longer][: len(text)]
+    return [after[text][len(start) + len(prompt) - 1 :] for text, prompt in zip(whole, prompt_ids, strict=True)]
 
 
 def greedily(

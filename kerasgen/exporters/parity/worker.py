@@ -15,14 +15,20 @@ from kerasgen import devices, quiet
 from kerasgen.errors import ExportError
 from kerasgen.files import temporary
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Variables of a process that multiplies on one core, beside another one."""
 
-def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict[str, Any]:
+
+def run(
+    module: str, job: Mapping[str, Any], *, timeout: float = 3600.0, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Run `python -m MODULE JOB.json ANSWER.json` and return the answer; float32 is not rounded to TF32 in it.
 
     Args:
         module: its whole name; it finds kerasgen where this process did.
         job: as JSON could hold it.
         timeout: seconds after which the process is ended.
+        environment: variables of its own.
 
     Raises:
         ExportError: the process failed, and the message holds the end of what it said; or it took too long.
@@ -35,7 +41,7 @@ def run(module: str, job: Mapping[str, Any], *, timeout: float = 3600.0) -> dict
         try:
             done = subprocess.run(
                 [sys.executable, "-m", module, str(job_path), str(answer_path)],
-                env=os.environ | quiet.CHILD | devices.WHOLE_FLOAT32 | {"PYTHONPATH": search},
+                env=os.environ | quiet.CHILD | devices.WHOLE_FLOAT32 | {"PYTHONPATH": search} | dict(environment or {}),
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
