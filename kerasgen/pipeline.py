@@ -233,6 +233,7 @@ class Pipeline(Evaluator):
 
             callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0)
         self._corpus().source.check()
+        self.tuner.check_documents(self._corpus().documents)
         survey = self._survey(show=verbose != 0)
         survey.found  # noqa: B018  (what is wrong with the corpus is told before the model is loaded)
         self._start_backend()

@@ -12,6 +12,7 @@ al. 2024's (Liger Kernel, arXiv 2410.10989).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -122,6 +123,84 @@ def weighted_loss(
     return plain_weighted_loss(_capped(logits, soft_cap), targets, weights)
 
 
+def target_nats(
+    hidden: Any,
+    table: Any,
+    targets: Any,
+    weights: Any,
+    *,
+    table_gradient: bool = True,
+    soft_cap: float | None = None,
+) -> Any:
+    """Return -log p of each target, float32 and shaped as `targets`; it can be differentiated by `hidden` and `table`.
+
+    For losses that are no sum over targets. The logits are computed in the type of `hidden`, a chunk at a time, and
+    again for the gradient.
+
+    Args:
+        hidden: as for `weighted_loss`, as are the others.
+        table: as above.
+        targets: as above.
+        weights: only say which targets count: where one is 0, so is the result.
+        table_gradient: as above.
+        soft_cap: as above.
+    """
+    shape = ops.shape(targets)
+    hidden = ops.reshape(hidden, (-1, hidden.shape[-1]))
+    targets = ops.reshape(targets, (-1,))
+    weights = ops.cast(ops.reshape(weights, (-1,)), "float32")
+    backend = keras.config.backend()
+    if backend == "jax":
+        from kerasgen.models import cross_entropy_jax
+
+        found = cross_entropy_jax.distributed_nats(
+            hidden,
+            table,
+            targets,
+            weights,
+            lambda tokens: chunk_size(tokens, table.shape[0], accelerator=cross_entropy_jax.on_accelerator()),
+            table_gradient,
+            soft_cap,
+        )
+    elif backend == "tensorflow":
+        from kerasgen.models import cross_entropy_tensorflow
+
+        chunk = chunk_size(LARGEST_CHUNK, table.shape[0])
+        found = cross_entropy_tensorflow.nats(hidden, table, targets, weights, chunk, table_gradient, soft_cap)
+    else:
+        logits = ops.matmul(hidden, ops.transpose(ops.cast(table, hidden.dtype)))
+        found = ops.where(weights != 0, nll(_capped(logits, soft_cap), targets), 0.0)
+    return ops.reshape(found, shape)
+
+
+def drawn_tokens(hidden: Any, table: Any, uniform: Any, *, soft_cap: float | None = None) -> Any:
+    """Return a token drawn from each position's distribution, int32 and shaped as `uniform`.
+
+    Args:
+        hidden: float `(batch, sequence_length, hidden_dim)`.
+        table: float `(vocabulary_size, hidden_dim)`.
+        uniform: float32 `(batch, sequence_length)`, from 0 up to 1: where each draw falls in the cumulated
+            probabilities, from the first token on.
+        soft_cap: as for `weighted_loss`.
+    """
+    kernel = ops.transpose(ops.cast(table, hidden.dtype))
+
+    def of_chunk(inputs: tuple[Any, Any]) -> Any:
+        rows, places = inputs
+        return drawn(_capped(ops.matmul(rows, kernel), soft_cap), places)
+
+    return _by_chunk(of_chunk, hidden, uniform, table.shape[0])
+
+
+def drawn(logits: Any, uniform: Any) -> Any:
+    """Return a token drawn from each distribution, int32 `(…,)`, from logits `(…, vocabulary_size)`; see above."""
+    cumulated = ops.cumsum(ops.softmax(ops.cast(logits, "float32"), axis=-1), axis=-1)
+    # Scaled by its own end, which rounding moves away from 1.
+    places = ops.expand_dims(uniform, -1) * cumulated[..., -1:]
+    before = ops.sum(ops.cast(cumulated <= places, "int32"), axis=-1)
+    return ops.minimum(before, logits.shape[-1] - 1)
+
+
 def plain_weighted_loss(logits: Any, targets: Any, weights: Any) -> WeightedLoss:
     """Return the weighted loss from logits that are held as a whole.
 
@@ -152,20 +231,25 @@ def token_nll(hidden: Any, table: Any, targets: Any, *, soft_cap: float | None =
         targets: int32 `(batch, sequence_length)`.
         soft_cap: as for `weighted_loss`.
     """
-    width, tokens = hidden.shape[-1], hidden.shape[0] and hidden.shape[0] * hidden.shape[1]
-    chunk = chunk_size(LARGEST_CHUNK if tokens is None else tokens, table.shape[0])
     kernel = ops.transpose(ops.cast(table, "float32"))
 
     def of_chunk(inputs: tuple[Any, Any]) -> Any:
         rows, wanted = inputs
         return nll(_capped(ops.matmul(ops.cast(rows, "float32"), kernel), soft_cap), wanted)
 
-    flat, wanted = ops.reshape(hidden, (-1, width)), ops.reshape(targets, (-1,))
+    return _by_chunk(of_chunk, hidden, targets, table.shape[0])
+
+
+def _by_chunk(of_chunk: Callable[[tuple[Any, Any]], Any], hidden: Any, of_each: Any, vocabulary_size: int) -> Any:
+    """Return a function of hidden states and of one number beside each, computed a chunk of tokens at a time."""
+    width, tokens = hidden.shape[-1], hidden.shape[0] and hidden.shape[0] * hidden.shape[1]
+    chunk = chunk_size(LARGEST_CHUNK if tokens is None else tokens, vocabulary_size)
+    flat, beside = ops.reshape(hidden, (-1, width)), ops.reshape(of_each, (-1,))
     short = -ops.shape(flat)[0] % chunk
     flat = ops.reshape(ops.pad(flat, ((0, short), (0, 0))), (-1, chunk, width))
-    wanted = ops.reshape(ops.pad(wanted, ((0, short),)), (-1, chunk))
-    found = ops.reshape(ops.map(of_chunk, (flat, wanted)), (-1,))
-    return ops.reshape(found[: ops.shape(found)[0] - short], ops.shape(targets))
+    beside = ops.reshape(ops.pad(beside, ((0, short),)), (-1, chunk))
+    found = ops.reshape(ops.map(of_chunk, (flat, beside)), (-1,))
+    return ops.reshape(found[: ops.shape(found)[0] - short], ops.shape(of_each))
 
 
 def nll(logits: Any, targets: Any) -> Any:

@@ -54,6 +54,92 @@ def distributed_loss(
     return summed
 
 
+def distributed_nats(
+    hidden: Any,
+    table: Any,
+    targets: Any,
+    weights: Any,
+    chunk_of: Callable[[int], int],
+    table_gradient: bool,
+    soft_cap: float | None = None,
+) -> Any:
+    """Return `nats`, of each device's own tokens where a `keras.distribution` splits the batch."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or distribution.num_model_replicas == 1:
+        return nats(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient, soft_cap)
+    rows = PartitionSpec(distribution.batch_dim_name)
+
+    def of_device(hidden: Any, table: Any, targets: Any, weights: Any) -> Any:
+        return nats(hidden, table, targets, weights, chunk_of(hidden.shape[0]), table_gradient, soft_cap)
+
+    return jax.shard_map(
+        of_device,
+        mesh=distribution.device_mesh.backend_mesh,
+        in_specs=(rows, PartitionSpec(), rows, rows),
+        out_specs=rows,
+        check_vma=False,
+    )(hidden, table, targets, weights)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def nats(
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None = None
+) -> Any:
+    """Return -log p of each target, float32 `(tokens,)`, 0 where its weight is 0; the logits are computed twice.
+
+    The arguments are those of `weighted_loss`, but that weights only say which targets count.
+    """
+    tokens = hidden.shape[0]
+    table = table.astype(hidden.dtype)
+    short = -tokens % chunk
+    order = jnp.argsort(weights == 0, stable=True)
+    sorted_hidden = jnp.pad(hidden[order], ((0, short), (0, 0)))
+    sorted_targets = jnp.pad(targets[order], (0, short))
+    count = jnp.count_nonzero(weights)
+
+    def step(index: Any, found: Any) -> Any:
+        begin = index * chunk
+        rows = lax.dynamic_slice_in_dim(sorted_hidden, begin, chunk)
+        wanted = lax.dynamic_slice_in_dim(sorted_targets, begin, chunk)
+        logits = _product(rows, table, ((1,), (1,)))
+        if soft_cap is not None:
+            logits = soft_cap * jnp.tanh(logits / soft_cap)
+        highest = logits.max(axis=-1)
+        sums = jnp.exp(logits - highest[:, None]).sum(axis=-1)
+        chosen = jnp.take_along_axis(logits, wanted[:, None], axis=-1)[:, 0]
+        return lax.dynamic_update_slice_in_dim(found, highest + jnp.log(sums) - chosen, begin, 0)
+
+    found = lax.fori_loop(0, (count + chunk - 1) // chunk, step, jnp.zeros((tokens + short,), jnp.float32))
+    found = jnp.where(jnp.arange(tokens) < count, found[:tokens], 0.0)
+    return jnp.zeros((tokens,), jnp.float32).at[order].set(found, unique_indices=True)
+
+
+def _nats_forward(
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None
+) -> tuple[Any, tuple[Any, ...]]:
+    found = nats(hidden, table, targets, weights, chunk, table_gradient, soft_cap)
+    return found, (hidden, table, targets, weights)
+
+
+def _nats_backward(
+    chunk: int, table_gradient: bool, soft_cap: float | None, residuals: tuple[Any, ...], upstream: Any
+) -> tuple[Any, ...]:
+    hidden, table, targets, weights = residuals
+    upstream = jnp.where(weights == 0, 0.0, upstream)
+    _, _, of_hidden, of_table = _walk(
+        hidden, table, targets, upstream, chunk, soft_cap, gradients=True, table_gradient=table_gradient
+    )
+    return (
+        of_hidden.astype(hidden.dtype),
+        None if of_table is None else of_table.astype(table.dtype),
+        None,
+        None,
+    )
+
+
+nats.defvjp(_nats_forward, _nats_backward)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def weighted_loss(
     hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None = None
@@ -154,7 +240,7 @@ def _walk(
         return loss, accuracy, of_hidden, of_table
 
     # Half-precision rows are weighed relative to the heaviest, lest they underflow.
-    heaviest = jnp.max(sorted_weights)
+    heaviest = jnp.max(jnp.abs(sorted_weights))
     unit = jnp.where(heaviest > 0, 1.0 / heaviest, 0.0)
     zero = jnp.zeros((), jnp.float32)
     start = (

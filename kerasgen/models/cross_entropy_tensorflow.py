@@ -48,6 +48,66 @@ def weighted_loss(
     return loss, tf.stop_gradient(accuracy)
 
 
+def nats(
+    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None = None
+) -> Any:
+    """Return -log p of each target, float32 `(tokens,)`, 0 where its weight is 0; the logits are computed twice.
+
+    The arguments are those of `weighted_loss`, but that weights only say which targets count.
+    """
+    table = tf.convert_to_tensor(table)
+    if not table_gradient:
+        table = tf.stop_gradient(table)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def costs(hidden: Any, table: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            upstream = tf.where(weights != 0, upstream, 0.0)
+            _, _, of_hidden, of_table = _walk(hidden, table, targets, upstream, chunk, table_gradient, soft_cap)
+            return tf.cast(of_hidden, hidden.dtype), tf.cast(of_table, table.dtype) if table_gradient else None
+
+        return _nats(hidden, table, targets, weights, chunk, soft_cap), gradient
+
+    return costs(hidden, table)
+
+
+def _nats(hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, soft_cap: float | None) -> Any:
+    table = tf.cast(table, hidden.dtype)
+    vocabulary_size = table.shape[0]
+    if vocabulary_size % ALIASED == 0:
+        table = tf.pad(table, [[0, APART], [0, 0]])
+    real = tf.cast(tf.where(weights != 0)[:, 0], tf.int32)
+    count = tf.size(real)
+    chunks = (count + chunk - 1) // chunk
+    padded = tf.pad(real, [[0, chunks * chunk - count]])
+    rows, wanted = tf.gather(hidden, padded), tf.gather(targets, padded)
+    pieces = tf.TensorArray(tf.float32, size=chunks, element_shape=(None,))
+
+    def step(index: Any, pieces: Any) -> tuple[Any, Any]:
+        part = slice(index * chunk, (index + 1) * chunk)
+        if hidden.dtype == tf.float32:
+            logits = tf.matmul(rows[part], table, transpose_b=True)
+        else:
+            logits = tf.raw_ops.BatchMatMulV3(x=rows[part], y=table, Tout=tf.float32, adj_y=True)
+        return index + 1, pieces.write(index, _costs_of(logits, wanted[part], vocabulary_size, soft_cap))
+
+    _, pieces = tf.while_loop(
+        lambda index, _: index < chunks, step, (tf.zeros((), tf.int32), pieces), parallel_iterations=1
+    )
+    return tf.scatter_nd(real[:, None], pieces.concat()[:count], tf.shape(weights))
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+def _costs_of(logits: Any, targets: Any, vocabulary_size: int, soft_cap: float | None) -> Any:
+    if soft_cap is not None:
+        logits = soft_cap * tf.tanh(logits / soft_cap)
+    if logits.shape[1] > vocabulary_size:
+        logits = tf.where(tf.range(logits.shape[1]) < vocabulary_size, logits, -math.inf)
+    highest = tf.reduce_max(logits, axis=-1)
+    sums = _sums(tf.exp(logits - highest[:, None]))
+    return highest + tf.math.log(sums) - tf.gather(logits, targets, batch_dims=1)
+
+
 def _walk(
     hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None
 ) -> tuple[Any, Any, Any, Any]:
@@ -58,7 +118,7 @@ def _walk(
         table = tf.pad(table, [[0, APART], [0, 0]])
     # Only real targets: targets of weight 0 are not computed. Chunks have equal and few sizes, because XLA compiles
     # its loop for each size. The first row, at weight 0, fills up the last chunk.
-    real_places = tf.cast(tf.where(weights > 0)[:, 0], tf.int32)
+    real_places = tf.cast(tf.where(weights != 0)[:, 0], tf.int32)
     count = tf.size(real_places)
     chunks = (count + chunk - 1) // chunk
     step_of = tf.minimum(SIZES, chunk)
@@ -67,7 +127,7 @@ def _walk(
     weight = tf.where(tf.range(chunks * size) < count, tf.gather(weights, real), 0.0)
     rows, wanted = tf.gather(hidden, real), tf.gather(targets, real)
     # Half-precision rows are weighed relative to the heaviest, lest they underflow.
-    heaviest = tf.maximum(tf.reduce_max(weights), tf.constant(1e-30))
+    heaviest = tf.maximum(tf.reduce_max(tf.abs(weights)), tf.constant(1e-30))
     weighed = tf.cast(tf.cast(rows, tf.float32) * (weight / heaviest)[:, None], hidden.dtype)
     pieces = tf.TensorArray(tf.float32, size=chunks, element_shape=(None, hidden.shape[-1]))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -17,8 +17,11 @@ from kerasgen.models.base import LanguageModel, computing_layers
 from kerasgen.models.cross_entropy import (
     RoutedLoss,
     WeightedLoss,
+    drawn,
+    drawn_tokens,
     nll,
     plain_weighted_loss,
+    target_nats,
     token_nll,
     weighted_loss,
 )
@@ -42,6 +45,40 @@ def decoder_of(model: LanguageModel) -> KerasDecoder | None:
 def _is_stock(causal_lm: Any) -> bool:
     """Whether the task and its backbone are KerasHub's own: a person's subclass may compute something else."""
     return all(type(part).__module__.startswith("keras_hub.") for part in (causal_lm, causal_lm.backbone))
+
+
+class Prediction(NamedTuple):
+    """What a model predicts at each position: hidden states and the table that makes logits of them, or logits.
+
+    Args:
+        hidden: float `(batch, sequence_length, hidden_dim)`, or None.
+        table: float `(vocabulary_size, hidden_dim)`, or None.
+        soft_cap: of the logits, or None.
+        table_gradient: whether the table is trained.
+        logits: float `(batch, sequence_length, vocabulary_size)` where no table makes them, else None.
+        router_loss: what unbalanced routers cost, or None.
+    """
+
+    hidden: Any = None
+    table: Any = None
+    soft_cap: float | None = None
+    table_gradient: bool = False
+    logits: Any = None
+    router_loss: Any = None
+
+    def nats(self, targets: Any, weights: Any) -> Any:
+        """Return -log p of each target, which can be differentiated; 0 where its weight is 0."""
+        if self.logits is not None:
+            return ops.where(weights != 0, nll(self.logits, targets), 0.0)
+        return target_nats(
+            self.hidden, self.table, targets, weights, table_gradient=self.table_gradient, soft_cap=self.soft_cap
+        )
+
+    def drawn(self, uniform: Any) -> Any:
+        """Return a token drawn at each position, as `cross_entropy.drawn_tokens` does."""
+        if self.logits is not None:
+            return drawn(self.logits, uniform)
+        return drawn_tokens(self.hidden, self.table, uniform, soft_cap=self.soft_cap)
 
 
 class TokenLosses(keras.Model):  # type: ignore[misc]
@@ -101,6 +138,28 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
             )
         router_loss = self._added() if router_loss is None else router_loss
         return found if router_loss is None else RoutedLoss(*found, router_loss)
+
+    def prediction(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> Prediction:
+        """Return what is predicted at each position, for losses that are no sum over targets.
+
+        Args:
+            inputs: as `laid_out` returns them.
+            training: whether dropout is on.
+        """
+        router_loss = None
+        if self._decoder is not None:
+            hidden, router_loss = packed.with_router_loss(self._decoder, inputs, training=training, remat=self.remat)
+        else:
+            hidden = self.hidden(inputs, training=training)
+        if hidden is None:
+            found = Prediction(logits=self._logits(inputs, training=training))
+        else:
+            found = Prediction(*self._output(hidden))
+        return found._replace(router_loss=self._added() if router_loss is None else router_loss)
+
+    def laid_out(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return inputs without padded positions where the forward pass can do without them, in `training` too."""
+        return inputs if self._decoder is None else packed.without_padding(self._decoder, inputs)
 
     @property
     def routes(self) -> bool:

@@ -137,10 +137,10 @@ def _batches(
         ]
         with quiet.several_models():
             values = losses.predict_on_batch(inputs)
-        yield batch, pieces, _local(values).astype(np.float64)
+        yield batch, pieces, local(values).astype(np.float64)
 
 
-def _local(values: Any) -> NDArray[Any]:
+def local(values: Any) -> NDArray[Any]:
     """Return the rows that this process handed in; each of several processes scores all documents."""
     if getattr(values, "is_fully_addressable", True) or values.is_fully_replicated:
         return np.asarray(values)

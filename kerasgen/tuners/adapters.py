@@ -324,11 +324,11 @@ def digest_of_others(model: LanguageModel) -> str:
 
     Of weights that lie on several processes, all of them must ask, unless they did before of the same weights.
     """
-    thin = {id(variable) for _, variable in _thin(model)}
+    of_adapters = {id(variable) for _, variable in thin(model)}
     others = [
         variable
         for variable in model.network.weights
-        if id(variable) not in thin and not variable.path.endswith("seed_generator_state")
+        if id(variable) not in of_adapters and not variable.path.endswith("seed_generator_state")
     ]
     from kerasgen.tuners import sharding
 
@@ -365,7 +365,7 @@ def save(model: LanguageModel, directory: Path) -> None:
     config = current(model)
     if config is None:
         raise TuneArgumentError("This model carries no adapters. Save the whole model instead.")
-    tensors = {key: np.asarray(variable) for key, variable in _thin(model)}
+    tensors = {key: np.asarray(variable) for key, variable in thin(model)}
     base = {"weights": digest_of_others(model), "tokenizer": model.tokenizer.digest()}
     settings = {name: value for name, value in asdict(config).items() if value != _LATER.get(name, "a setting")}
     settings |= {"base": base}
@@ -401,8 +401,8 @@ def load(model: LanguageModel, directory: Path) -> None:
         enable(model, config, seed=0)
     except TuneArgumentError as cause:
         raise ModelFormatError(f"The adapters in {directory} don't fit this model: {cause}") from cause
-    thin = dict(_thin(model))
-    shapes = {key: tuple(variable.shape) for key, variable in thin.items()}
+    variables = dict(thin(model))
+    shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
     if shapes != {key: tensor.shape for key, tensor in tensors.items()}:
         raise ModelFormatError(f"The adapters in {directory} belong to a model of another shape.")
     present = {"weights": digest_of_others(model), "tokenizer": model.tokenizer.digest()}
@@ -422,7 +422,7 @@ def load(model: LanguageModel, directory: Path) -> None:
             ),
             stacklevel=2,
         )
-    for key, variable in thin.items():
+    for key, variable in variables.items():
         variable.assign(tensors[key])
 
 
@@ -436,7 +436,7 @@ def carrying(model: LanguageModel) -> list[Any]:
     return [layer for layer in lora_targets.all_layers(model) if getattr(layer, "lora_enabled", False)]
 
 
-def _thin(model: LanguageModel) -> Iterator[tuple[str, Any]]:
+def thin(model: LanguageModel) -> Iterator[tuple[str, Any]]:
     """Yield the adapters' variables, numbered by their place, because names of layers repeat."""
     for index, layer in enumerate(carrying(model)):
         for name, variable in low_rank.thin(layer).items():

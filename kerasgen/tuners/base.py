@@ -16,6 +16,7 @@ from kerasgen.keywords import Checked
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kerasgen.corpora.base import Document
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.encoding import EncodedDocuments
 
@@ -31,6 +32,13 @@ class Validation:
         documents: how many were scored; each validation of a run scores the same ones.
         tokens: target tokens of those.
         standard_error: of `bits_per_character`, as that of all such texts; None for a single document.
+        pair_accuracy: of pairs, the share in which the better answer is the likelier one (for `loss="sigmoid"` as a
+            whole, else by the mean of its tokens); equal ones count half. None without pairs, as the next three. Of
+            pairs `loss` is the mean of the tuner's loss, and the other figures are those of the better answers.
+        reward_accuracy: the share in which the better answer has the higher reward, which counts from the reference.
+        margin: the mean of the better answer's reward less the worse one's.
+        divergence: an estimate of how far the model has moved, in nats per learned token: that of the reference from
+            the model (KL), at the places of both answers, from one token drawn at each by the reference.
     """
 
     step: int
@@ -39,6 +47,10 @@ class Validation:
     documents: int = 0
     tokens: int = 0
     standard_error: float | None = None
+    pair_accuracy: float | None = None
+    reward_accuracy: float | None = None
+    margin: float | None = None
+    divergence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,9 @@ class TuneReport:
         shortened_documents: training documents with parts that are longer than a row, of which the first turns, or the
             beginning of a prompt, were left out.
         base: in what the frozen weights beside adapters were held, `"int8"` or `"int4"`; `"float32"` else.
+        margins: of pairs, the mean of the better answer's reward less the worse one's in each optimizer step; `losses`
+            are means over pairs then, and `accuracies` shares of the pairs of which the better answer has the higher
+            reward.
     """
 
     steps: int
@@ -143,6 +158,7 @@ class TuneReport:
     base: str = "float32"
     read_tokens: int = 0
     shortened_documents: int = 0
+    margins: Sequence[float] = ()
 
     @property
     def loss(self) -> float:
@@ -182,6 +198,12 @@ class TuneReport:
         return sum(last) / len(last) if last else float("nan")
 
     @property
+    def margin(self) -> float:
+        """Mean of the margins of the last tenth of the steps; NaN without pairs."""
+        last = list(self.margins)[-max(1, len(self.margins) // 10) :]
+        return sum(last) / len(last) if last else float("nan")
+
+    @property
     def steady_tokens_per_second(self) -> float:
         """Target tokens per second after this call's first execution, which compiles; 0 if it was the only one."""
         steps = self.steps - (self.resumed_from or 0)
@@ -208,6 +230,7 @@ class TuneReport:
             "characters_per_second": self.characters_per_second,
             "padding": self.padding,
             "accuracy": self.accuracy if self.accuracies else None,
+            "margin": self.margin if self.margins else None,
             "steady_tokens_per_second": self.steady_tokens_per_second,
             "flops_per_second": self.flops_per_second,
             "flops_share": self.flops_share,
@@ -219,9 +242,10 @@ class TuneReport:
         return f"TuneReport({self.steps} steps{of}, loss {self.loss:.3f}{bits}, {self.stopped})"
 
     def __str__(self) -> str:
+        of_each = "a pair" if self.margins else "nats a token"
         lines = [
             f"{self.steps} steps, {self.epochs:.2f} epochs over {self.documents:,} documents ({self.stopped})",
-            f"loss {self.loss:.3f} nats a token; {self.trainable_parameters:,} of {self.parameters:,} weights tuned",
+            f"loss {self.loss:.3f} {of_each}; {self.trainable_parameters:,} of {self.parameters:,} weights tuned",
             f"{self.tokens_per_second:,.0f} tokens/s, {self.characters_per_second:,.0f} characters/s in "
             f"{self.seconds:.1f} s on {self.backend} ({self.precision}), {self.fill:.0%} of the positions used",
         ]
@@ -242,6 +266,7 @@ class TuneReport:
                 f"held-out bits per character {self.bits_per_character_before:.3f} before, "
                 f"{self.bits_per_character:.3f}{error} after{of}, in rows of {self.sequence_length} tokens"
             )
+        lines += _pair_lines(self)
         if self.split_documents:
             lines.append(f"{self.split_documents:,} documents were split over rows; nothing was cut off")
         if self.read_tokens:
@@ -261,6 +286,21 @@ class TuneReport:
         if dropped:
             lines.append("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
         return "\n".join(lines)
+
+
+def _pair_lines(report: TuneReport) -> list[str]:
+    if not report.margins:
+        return []
+    lines = [f"pairs of the last steps: margin {report.margin:.3f}, {report.accuracy:.0%} the right way round"]
+    if report.validations and report.validations[-1].margin is not None:
+        first, last = report.validations[0], report.validations[-1]
+        lines.append(
+            f"held-out pairs: the better answer is the likelier one in {first.pair_accuracy:.0%} before, "
+            f"{last.pair_accuracy:.0%} after, and has gained on the other in {last.reward_accuracy:.0%}; margin "
+            f"{last.margin:.3f}, loss {first.loss:.3f} before, {last.loss:.3f} after"
+        )
+        lines.append(f"divergence of the reference from the model: {last.divergence:.4f} nats a token (an estimate)")
+    return lines
 
 
 def _vocabulary_lines(record: Mapping[str, Any], *, of_whole_texts: bool) -> list[str]:
@@ -363,6 +403,13 @@ class FineTuner(metaclass=Checked):
             What was done and why, as JSON can hold it; see `kerasgen.tuners.vocabulary.adapt`. Empty for nothing.
         """
         return {}
+
+    def check_documents(self, documents: Callable[[], Iterable[Document]]) -> None:
+        """Raise a `TuneArgumentError` unless the documents are of the kind that is learned; by default, take any.
+
+        Args:
+            documents: gives the documents of both sides anew at each call, before they are encoded.
+        """
 
     def load_base(self, load: Callable[[], LanguageModel]) -> LanguageModel:
         """Return the model that shall be tuned, its weights held as the tuner's settings say; by default, as they are.

@@ -37,7 +37,14 @@ LEAST_STEP_TOKENS = 256
 
 
 def sized(
-    settings: Settings, targets: NDArray[np.int64], *, longest: int, packs: bool, ways: int = 1, gpu: bool = False
+    settings: Settings,
+    targets: NDArray[np.int64],
+    *,
+    longest: int,
+    packs: bool,
+    ways: int = 1,
+    gpu: bool = False,
+    texts: int = 1,
 ) -> tuple[Settings, Mapping[str, str]]:
     """Return the settings with `sequence_length` and `batch_size` decided, and why for each that was not asked for.
 
@@ -48,25 +55,28 @@ def sized(
         packs: whether documents share rows.
         ways: devices that share a batch.
         gpu: whether a GPU computes.
+        texts: how many stand at each place of a row: two of pairs.
     """
     reasons: dict[str, str] = {}
     targets = targets[targets > 0]
     length = settings.sequence_length
     if length is None:
-        length, reasons["sequence_length"] = _row_length(settings, targets, longest, gpu=gpu)
+        length, reasons["sequence_length"] = _row_length(settings, targets, longest, gpu=gpu, texts=texts)
     rows = settings.batch_size
     if rows is None:
-        rows, reasons["batch_size"] = _rows(settings, targets, length, packs=packs, ways=ways, gpu=gpu)
+        rows, reasons["batch_size"] = _rows(settings, targets, length, packs=packs, ways=ways, gpu=gpu, texts=texts)
     return dataclasses.replace(settings, sequence_length=length, batch_size=rows), reasons
 
 
-def _row_length(settings: GradientTuner, targets: NDArray[np.int64], longest: int, *, gpu: bool) -> tuple[int, str]:
+def _row_length(
+    settings: GradientTuner, targets: NDArray[np.int64], longest: int, *, gpu: bool, texts: int
+) -> tuple[int, str]:
     usual_length = float(np.quantile(targets, WHOLE)) if len(targets) else 1.0
     lengths = [length for length in ROW_LENGTHS if length < longest] + [longest]
     length = next((length for length in lengths if length >= usual_length), longest)
     why = f"no row is longer than {longest}, and " if usual_length > longest else ""
     if settings.batch_size is not None:
-        rows = settings.batch_size * settings.gradient_accumulation_steps
+        rows = settings.batch_size * settings.gradient_accumulation_steps * texts
         fitting = max((short for short in lengths if short * rows <= _most(gpu)), default=0)
         shorter = min(length, max(SHORTEST_CUT, fitting))
         if shorter < length:
@@ -77,11 +87,11 @@ def _row_length(settings: GradientTuner, targets: NDArray[np.int64], longest: in
 
 
 def _rows(
-    settings: GradientTuner, targets: NDArray[np.int64], length: int, *, packs: bool, ways: int, gpu: bool
+    settings: GradientTuner, targets: NDArray[np.int64], length: int, *, packs: bool, ways: int, gpu: bool, texts: int
 ) -> tuple[int, str]:
-    share = int(targets.sum()) * settings.epochs // LEAST_STEPS
+    share = texts * int(targets.sum()) * settings.epochs // LEAST_STEPS
     tokens = max(LEAST_STEP_TOKENS, min(_most(gpu), share))
-    in_a_row = float(length) if packs or not len(targets) else float(np.minimum(targets, length).mean())
+    in_a_row = texts * (float(length) if packs or not len(targets) else float(np.minimum(targets, length).mean()))
     batches = settings.gradient_accumulation_steps * ways
     rows = max(1, round(tokens / (in_a_row * batches))) * ways
     return (

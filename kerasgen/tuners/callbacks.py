@@ -25,8 +25,10 @@ from kerasgen.tuners import optimizer
 from kerasgen.tuners.base import TextSample, Validation
 
 STEP_LOGS = ("step_loss", "step_accuracy")
-ROUTER_LOG = "step_router_loss"
-"""Only of a mixture of experts."""
+FURTHER_LOGS = {"step_router_loss": "router_losses", "step_margin": "margins"}
+"""Only of a mixture of experts, and of pairs: where a history keeps each."""
+PAIR_FIGURES = ("pair_accuracy", "reward_accuracy", "margin", "divergence")
+"""What a validation says of pairs alone."""
 MOST_UNREAD = 16
 """Executions whose losses an accelerator may be ahead of the host: to read each, the host would wait for its end."""
 
@@ -41,6 +43,7 @@ class History:
         samples: texts written on the way.
         accuracies: share of the targets of each optimizer step that were the likeliest token.
         router_losses: what unbalanced routers cost in each optimizer step, of a mixture of experts.
+        margins: of the rewards of each optimizer step, of pairs.
         best_loss: the lowest validation loss, for early stopping.
         waited: validations since then.
     """
@@ -50,6 +53,7 @@ class History:
     samples: list[TextSample] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     router_losses: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
     best_loss: float = math.inf
     waited: int = 0
 
@@ -66,6 +70,7 @@ class History:
             samples=[TextSample(**entry) for entry in saved["samples"]],
             accuracies=list(saved.get("accuracies", ())),  # 0.1.0 counted none
             router_losses=list(saved.get("router_losses", ())),
+            margins=list(saved.get("margins", ())),
             best_loss=math.inf if saved["best_loss"] is None else saved["best_loss"],
             waited=saved["waited"],
         )
@@ -76,7 +81,7 @@ class Unshown(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Take them from a batch's logs."""
-        for name in (*STEP_LOGS, ROUTER_LOG):
+        for name in (*STEP_LOGS, *FURTHER_LOGS):
             (logs or {}).pop(name, None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -161,10 +166,11 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._begun_at = 0.0
         self._first_batch = 0
         self._waiting: list[tuple[int, list[Any]]] = []
+        self._names: list[str] = []
         self._saved_at = -1
         self._window: list[float] = []
         self._right: list[float] = []
-        self._routed: list[float] = []
+        self._further: dict[str, list[float]] = {name: [] for name in FURTHER_LOGS}
 
     @property
     def step(self) -> int:
@@ -181,8 +187,9 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         """Keep the losses; at the end of an optimizer step do what is due. Later callbacks see the last batch's."""
         assert logs is not None
         batches = min(batch + 1, self.params["steps"]) - self._first_batch  # an epoch's last execution may be short
-        names = [name for name in (*STEP_LOGS, ROUTER_LOG) if name in logs]
+        names = [name for name in (*STEP_LOGS, *FURTHER_LOGS) if name in logs]
         before = self.step
+        self._names = names
         self._waiting.append((batches, [logs[name] for name in names]))
         for values in self._waiting[-1][1]:
             getattr(values, "copy_to_host_async", int)()
@@ -208,20 +215,22 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
                 self._keep(*newest)
         return newest
 
-    def _keep(self, loss: float, accuracy: float, *routed: float) -> None:
+    def _keep(self, loss: float, accuracy: float, *further: float) -> None:
         if not math.isfinite(loss):
             self._attach()
             raise self._diverged(f"The loss became {loss}", len(self.seen.losses) + 1)
         self._window.append(loss)
         self._right.append(accuracy)
-        self._routed += routed
+        for name, value in zip(self._names[len(STEP_LOGS) :], further, strict=True):
+            self._further[name].append(value)
         if len(self._window) < self.batches_per_step:
             return
         self.seen.losses.append(sum(self._window) / len(self._window))
         self.seen.accuracies.append(sum(self._right) / len(self._right))
-        if self._routed:
-            self.seen.router_losses.append(sum(self._routed) / len(self._routed))
-        for values in (self._window, self._right, self._routed):
+        for name, values in self._further.items():
+            if values:
+                getattr(self.seen, FURTHER_LOGS[name]).append(sum(values) / len(values))
+        for values in (self._window, self._right, *self._further.values()):
             values.clear()
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:
@@ -268,7 +277,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             logs.update(
                 {
                     name: float(np.atleast_1d(np.asarray(logs[name]))[-1])
-                    for name in (*STEP_LOGS, ROUTER_LOG)
+                    for name in (*STEP_LOGS, *FURTHER_LOGS)
                     if name in logs
                 }
             )
@@ -280,6 +289,9 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
                 )  # a callback that keeps the best weights judges these, not those of a step before
             logs["val_loss"] = latest.loss
             logs["val_bits_per_character"] = latest.bits_per_character
+            for name in PAIR_FIGURES:
+                if getattr(latest, name) is not None:
+                    logs[f"val_{name}"] = getattr(latest, name)
         if self.checkpoint_every is None and not self._window:  # a callback may have stopped between two steps
             self._save()
         self.aside += time.perf_counter() - begin

@@ -62,9 +62,17 @@ def state_variables(trainer: Trainer) -> dict[str, Any]:
 
 
 def fingerprint_of(
-    trainer: Trainer, train: EncodedDocuments, held_out: EncodedDocuments | None, settings: GradientTuner, seed: int
+    trainer: Trainer,
+    train: EncodedDocuments,
+    held_out: EncodedDocuments | None,
+    settings: GradientTuner,
+    seed: int,
+    further: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the fingerprint that a resumed run must share: data, settings, seed, and weights outside checkpoints."""
+    """Return the fingerprint that a resumed run must share: data, settings, seed, and weights outside checkpoints.
+
+    What the objective needs to be the same is `further`.
+    """
     frozen = hashlib.sha256()
     for variable in trainer.causal_lm.non_trainable_variables:
         if not variable.path.endswith("seed_generator_state"):
@@ -79,6 +87,7 @@ def fingerprint_of(
         "tuner": type(settings).__name__,
         "seed": seed,
         "backend": keras.config.backend(),
+        **further,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()},
     }
 
@@ -125,7 +134,7 @@ def restore(saved: checkpoints.Checkpoint, trainer: Trainer, fingerprint: Mappin
 
 
 def _difference(key: str, then: Any, now: Any) -> str:
-    if key in ("documents", "held-out documents", "frozen weights"):  # digests mean nothing to a reader
+    if key in ("documents", "held-out documents", "frozen weights", "reference"):  # digests mean nothing to a reader
         return key
     return f"{key} ({then!r} there, {now!r} here)"
 

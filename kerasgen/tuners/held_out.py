@@ -46,6 +46,22 @@ def sampled(held_out: EncodedDocuments, tokens: int | None) -> EncodedDocuments:
     return encoding.of_documents(ids, characters, of_each)
 
 
+def sampled_pairs(held_out: EncodedDocuments, tokens: int | None) -> EncodedDocuments:
+    """Return pairs whose texts have at most so many targets together, drawn as `sampled` does; one at least.
+
+    Args:
+        held_out: documents that all have a worse text.
+        tokens: as for `sampled`.
+    """
+    assert held_out.rejected is not None
+    computed = np.maximum(held_out.lengths - 1, 0) + np.maximum(held_out.rejected.lengths - 1, 0)
+    if tokens is None or int(computed.sum()) <= tokens:
+        return held_out
+    order = np.random.default_rng(_SEED).permutation(len(held_out))
+    fitting = max(1, int(np.searchsorted(np.cumsum(computed[order]), tokens, side="right")))
+    return encoding.selected(held_out, np.sort(order[:fitting]).tolist())
+
+
 def validation(step: int, scores: Scores) -> Validation:
     """Return the figures of the scored documents.
 

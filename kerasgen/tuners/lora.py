@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.base import TuneJob, TuneReport
@@ -38,6 +38,8 @@ class LoraTuner(GradientTuner):
     2402.09353 (DoRA); Dettmers et al. 2023, arXiv 2305.14314 (QLoRA).
     """
 
+    _least_rank: ClassVar[int] = 1
+
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] | None = None
@@ -49,7 +51,7 @@ class LoraTuner(GradientTuner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_whole("rank", least=1)
+        self._check_whole("rank", least=self._least_rank)
         self._check_number("alpha", above=0.0)
         if self.form not in ("paper", "keras"):
             raise TuneArgumentError(f"form must be 'paper' or 'keras'. Received: {self.form!r}.")

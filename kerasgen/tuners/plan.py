@@ -53,6 +53,11 @@ class Plan:
         whole = self.steps_per_epoch * self.epochs
         return whole if self.max_steps is None else min(whole, self.max_steps)
 
+    @property
+    def fill(self) -> float:
+        """Share of positions that hold a real target, 0 to 1."""
+        return self.rows.fill
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of the rows in one epoch, the same each time."""
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
@@ -89,12 +94,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
         plan = self.plan
-        step, part = divmod(index, plan.batches_per_step)
-        window = plan.batch_size * plan.batches_per_step
-        rows = self._order[(self.first + step) * window : (self.first + step + 1) * window]
-        size = plan.batch_size // plan.shares
-        begin = part * plan.batch_size + plan.share * size
-        batch = block(plan.encoded, plan.rows, rows[begin : begin + size], size=size)
+        rows, of_batch, size = self._rows_of(index)
+        batch = block(plan.encoded, plan.rows, of_batch, size=size)
         # Keras averages the gradients of a window's batches. Weighted so, that average is the gradient of the mean
         # over all tokens of the window, however unevenly they fall on the batches.
         weight = plan.batches_per_step / float(self._row_weights[rows].sum())
@@ -107,6 +108,16 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
                 "weights": (batch.weights * weight).astype(np.float32),
             },
         )
+
+    def _rows_of(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Return the rows of a batch's window, those of this process in the batch, and how many it has room for."""
+        plan = self.plan
+        step, part = divmod(index, plan.batches_per_step)
+        window = plan.batch_size * plan.batches_per_step
+        rows = self._order[(self.first + step) * window : (self.first + step + 1) * window]
+        size = plan.batch_size // plan.shares
+        begin = part * plan.batch_size + plan.share * size
+        return rows, rows[begin : begin + size], size
 
     def tokens(self) -> int:
         """Target tokens of all these batches, those with them that are only read."""

@@ -16,6 +16,7 @@ from kerasgen.tuners.base import FineTuner
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
+    from kerasgen.tuners.objective import Objective
 
 # Settings of 0.1.0 that are no more, and what does the same.
 GONE = {
@@ -202,6 +203,12 @@ class GradientTuner(FineTuner):
 
         with sharding.spread_from_file(self):
             return load()
+
+    def objective(self) -> Objective:
+        """Return what a run of this tuner minimizes: by default the next token of each document."""
+        from kerasgen.tuners.objective import Objective
+
+        return Objective(self)
 
     def _check_whole(self, name: str, *, least: int) -> None:
         value = getattr(self, name)

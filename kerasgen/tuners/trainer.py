@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -93,7 +93,11 @@ class Trainer(TokenLosses):
 
 
 def compiled(
-    model: LanguageModel, plan: Plan, settings: GradientTuner, first_row: int
+    model: LanguageModel,
+    plan: Plan,
+    settings: GradientTuner,
+    first_row: int,
+    make: Callable[..., Trainer] = Trainer,
 ) -> tuple[Trainer, WarmUpAndDecay | OfEachStep]:
     """Return the model with its optimizer, built, so that its variables can be saved and restored, and its schedule.
 
@@ -102,10 +106,11 @@ def compiled(
         plan: of the run.
         settings: the tuner, its precision decided.
         first_row: of the table of token embeddings, the first row that is trained.
+        make: makes the trainer.
     """
     executed = settings.steps_per_execution
     batches = executed * plan.batches_per_step if executed > 1 else 1
-    trainer = Trainer(model, remat=settings.remat, batches=batches)
+    trainer = make(model, remat=settings.remat, batches=batches)
     schedule = of_settings(settings, steps=plan.steps, batches_per_step=plan.batches_per_step)
     first_rows = {}
     if first_row:

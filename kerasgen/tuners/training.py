@@ -17,13 +17,9 @@ from kerasgen import fork_safety, quiet
 from kerasgen.models import quantized_base
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
-from kerasgen.models.scoring import score
-from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tokens.packing import pack
 from kerasgen.tuners import (
     batch_size,
     checkpoint_contents,
-    held_out,
     sharded_arrays,
     sharding,
     throughput,
@@ -33,6 +29,7 @@ from kerasgen.tuners import (
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import MOST_UNREAD, History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.checkpoints import Checkpoint
+from kerasgen.tuners.objective import Objective
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recorder import Recorder, checkpoint_to_resume
 from kerasgen.tuners.run_directory import alone_together
@@ -56,16 +53,18 @@ def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], f
     fork_safety.check(fork_safety.KERAS)
     if settings.sharded_checkpoints:
         sharded_arrays.require()
-    settings, reasons = _decided(job, settings)
+    objective = settings.objective()
+    objective.check(job)
+    settings, reasons = _decided(job, settings, objective)
     checked = user_callbacks.checked(job.callbacks, has_held_out=job.has_held_out)
     job = dataclasses.replace(job, callbacks=checked)
     with sharding.placed(job.model, settings) as share:
-        one_run = _Run(job, settings, reasons=reasons, first_row=first_row, share=share)
+        one_run = _Run(job, settings, reasons=reasons, first_row=first_row, share=share, objective=objective)
         with alone_together(job.directory, share):
             return one_run.carry_out(prepare)
 
 
-def _decided(job: TuneJob, settings: GradientTuner) -> tuple[GradientTuner, Mapping[str, str]]:
+def _decided(job: TuneJob, settings: GradientTuner, objective: Objective) -> tuple[GradientTuner, Mapping[str, str]]:
     """Return the settings with everything decided that was left open, and why. A checkpoint keeps them so.
 
     Raises:
@@ -75,11 +74,12 @@ def _decided(job: TuneJob, settings: GradientTuner) -> tuple[GradientTuner, Mapp
     settings = dataclasses.replace(settings, precision=precision, packing=validation.packing_of(job.model, settings))
     decided, reasons = batch_size.sized(
         settings,
-        np.maximum(job.train.lengths - 1, 0),
+        objective.targets(job.train),
         longest=validation.longest_row(job.model, settings),
         packs=settings.packing != "none",
         ways=sharding.ways_of_data(settings),
         gpu=throughput.on_gpu(),
+        texts=objective.texts,
     )
     return decided, {"backend": backends.reason(), "precision": why_precision, **reasons}
 
@@ -93,6 +93,7 @@ class _Run:
         reasons: why what was left open was decided so.
         first_row: of the table of token embeddings, the first row that is trained.
         share: of this process in the run.
+        objective: what the run minimizes.
 
     Raises:
         TuneArgumentError: they don't fit each other.
@@ -106,6 +107,7 @@ class _Run:
         reasons: Mapping[str, str],
         first_row: int,
         share: sharding.Share,
+        objective: Objective,
     ) -> None:
         assert settings.sequence_length is not None
         assert settings.batch_size is not None
@@ -120,17 +122,8 @@ class _Run:
         )
         self.settings, self.reasons = settings, reasons
         validation.check(job.model, settings, job.train, has_held_out=job.has_held_out)
-        self.plan = Plan(
-            encoded=job.train,
-            rows=pack(job.train, sequence_length=self.sequence_length, packing=self.packing),
-            batch_size=self.batch_size,
-            batches_per_step=settings.gradient_accumulation_steps,
-            epochs=settings.epochs,
-            max_steps=settings.max_steps,
-            seed=job.seed,
-            shares=share.count,
-            share=share.index,
-        )
+        self.objective = objective
+        self.plan = objective.plan(job, settings, share)
 
     def carry_out(self, prepare: Callable[[], None]) -> TuneReport:
         """Train from the beginning or from a checkpoint and return the report."""
@@ -139,9 +132,12 @@ class _Run:
         prepare()
         precision = self.model.network.dtype_policy.name
         with computing_in(self.model.network, self.settings.precision):
-            trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row)
+            trainer, schedule = compiled(self.model, self.plan, self.settings, self.first_row, self.objective.trainer)
             checkpoint_contents.reseed(trainer, job.seed)
-            fingerprint = checkpoint_contents.fingerprint_of(trainer, job.train, job.held_out, self.settings, job.seed)
+            shared = self.objective.begin(trainer, self.plan, job, self.settings, saved, self.share)
+            fingerprint = checkpoint_contents.fingerprint_of(
+                trainer, job.train, job.held_out, self.settings, job.seed, shared
+            )
             sharded = self.settings.sharded_checkpoints
             recorder = Recorder(trainer, job.directory, self.share, fingerprint, saved, sharded=sharded)
             with recorder.writing():
@@ -158,8 +154,8 @@ class _Run:
         job = self.job
         validate = None
         if job.held_out is not None and job.has_held_out:
-            documents = held_out.sampled(job.held_out, self.settings.validation_tokens)
-            validate = partial(self._validate, trainer, recorder.history, documents)
+            measure = self.objective.validate(trainer, self.plan, job, self.settings)
+            validate = partial(_after_steps, measure, recorder.history)
         watcher = Watcher(
             recorder.history,
             batches_per_step=self.plan.batches_per_step,
@@ -201,16 +197,6 @@ class _Run:
         recorder.finish(report)
         return report
 
-    def _validate(self, trainer: Trainer, history: History, documents: EncodedDocuments) -> Validation:
-        scores = score(
-            self.model,
-            documents,
-            sequence_length=self.sequence_length,
-            batch_size=self.batch_size,
-            losses=trainer,
-        )
-        return held_out.validation(len(history.losses), scores)
-
     def _report(self, watcher: Watcher, done: _Done, product_flops: float, *, resumed_from: int | None) -> TuneReport:
         plan, settings, history, network = self.plan, self.settings, watcher.seen, self.model.network
         return TuneReport(
@@ -222,7 +208,7 @@ class _Run:
             tokens=done.tokens,
             characters=done.characters,
             seconds=done.seconds,
-            fill=plan.rows.fill,
+            fill=plan.fill,
             split_documents=plan.rows.split_documents,
             shortened_documents=plan.rows.shortened_documents,
             read_tokens=done.read_tokens,
@@ -236,6 +222,7 @@ class _Run:
             seed=self.job.seed,
             accuracies=tuple(history.accuracies),
             router_losses=tuple(history.router_losses),
+            margins=tuple(history.margins),
             first_step_seconds=watcher.first_step_seconds,
             flops_per_token=throughput.training_flops(self.model, self.sequence_length),
             matrix_product_flops=product_flops,
@@ -245,10 +232,14 @@ class _Run:
             batch_size=self.batch_size,
             held_out_documents=0 if self.job.held_out is None else len(self.job.held_out),
             stopped=_why(watcher, plan),
-            warnings=_warnings(watcher),
+            warnings=(*_warnings(watcher), *self.objective.warnings(self.job)),
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
+
+
+def _after_steps(measure: Callable[[int], Validation], history: History) -> Validation:
+    return measure(len(history.losses))
 
 
 def _within(around: Callable[[], AbstractContextManager[None]], act: Callable[[], str]) -> str:
