@@ -80,6 +80,7 @@ from kerasgen.tuners.base import (
     TuneJob as TuneJob,
     TuneReport as TuneReport,
 )
+from kerasgen.tuners.dpo import DpoTuner as DpoTuner
 from kerasgen.tuners.full import FullTuner as FullTuner
 from kerasgen.tuners.lora import LoraTuner as LoraTuner
 

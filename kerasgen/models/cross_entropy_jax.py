@@ -127,7 +127,7 @@ def _nats_backward(
     hidden, table, targets, weights = residuals
     upstream = jnp.where(weights == 0, 0.0, upstream)
     _, _, of_hidden, of_table = _walk(
-        hidden, table, targets, upstream, chunk, soft_cap, gradients=True, table_gradient=table_gradient
+        hidden, table, targets, upstream, chunk, soft_cap, gradients=True, table_gradient=table_gradient, signed=True
     )
     return (
         of_hidden.astype(hidden.dtype),
@@ -194,8 +194,12 @@ def _walk(
     *,
     gradients: bool,
     table_gradient: bool,
+    signed: bool = False,
 ) -> tuple[Any, Any, Any, Any]:
-    """Return loss, accuracy, and the loss's gradients by `hidden` and `table`, computed a chunk at a time."""
+    """Return loss, accuracy, and the loss's gradients by `hidden` and `table`, computed a chunk at a time.
+
+    Weights may be below 0 where they are `signed`.
+    """
     tokens, width = hidden.shape
     table = table.astype(hidden.dtype)
     vocabulary_size = table.shape[0]
@@ -240,7 +244,7 @@ def _walk(
         return loss, accuracy, of_hidden, of_table
 
     # Half-precision rows are weighed relative to the heaviest, lest they underflow.
-    heaviest = jnp.max(jnp.abs(sorted_weights))
+    heaviest = jnp.max(jnp.abs(sorted_weights) if signed else sorted_weights)
     unit = jnp.where(heaviest > 0, 1.0 / heaviest, 0.0)
     zero = jnp.zeros((), jnp.float32)
     start = (

@@ -63,7 +63,9 @@ def nats(
     def costs(hidden: Any, table: Any) -> tuple[Any, Any]:
         def gradient(upstream: Any) -> tuple[Any, Any]:
             upstream = tf.where(weights != 0, upstream, 0.0)
-            _, _, of_hidden, of_table = _walk(hidden, table, targets, upstream, chunk, table_gradient, soft_cap)
+            _, _, of_hidden, of_table = _walk(
+                hidden, table, targets, upstream, chunk, table_gradient, soft_cap, signed=True
+            )
             return tf.cast(of_hidden, hidden.dtype), tf.cast(of_table, table.dtype) if table_gradient else None
 
         return _nats(hidden, table, targets, weights, chunk, soft_cap), gradient
@@ -109,16 +111,27 @@ def _costs_of(logits: Any, targets: Any, vocabulary_size: int, soft_cap: float |
 
 
 def _walk(
-    hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, table_gradient: bool, soft_cap: float | None
+    hidden: Any,
+    table: Any,
+    targets: Any,
+    weights: Any,
+    chunk: int,
+    table_gradient: bool,
+    soft_cap: float | None,
+    *,
+    signed: bool = False,
 ) -> tuple[Any, Any, Any, Any]:
-    """Return loss, accuracy, and the loss's gradients by `hidden` and `table`, computed a chunk at a time."""
+    """Return loss, accuracy, and the loss's gradients by `hidden` and `table`, computed a chunk at a time.
+
+    Weights may be below 0 where they are `signed`.
+    """
     table = tf.cast(table, hidden.dtype)
     vocabulary_size = table.shape[0]
     if vocabulary_size % ALIASED == 0:
         table = tf.pad(table, [[0, APART], [0, 0]])
     # Only real targets: targets of weight 0 are not computed. Chunks have equal and few sizes, because XLA compiles
     # its loop for each size. The first row, at weight 0, fills up the last chunk.
-    real_places = tf.cast(tf.where(weights != 0)[:, 0], tf.int32)
+    real_places = tf.cast(tf.where(weights != 0 if signed else weights > 0)[:, 0], tf.int32)
     count = tf.size(real_places)
     chunks = (count + chunk - 1) // chunk
     step_of = tf.minimum(SIZES, chunk)
@@ -127,7 +140,7 @@ def _walk(
     weight = tf.where(tf.range(chunks * size) < count, tf.gather(weights, real), 0.0)
     rows, wanted = tf.gather(hidden, real), tf.gather(targets, real)
     # Half-precision rows are weighed relative to the heaviest, lest they underflow.
-    heaviest = tf.maximum(tf.reduce_max(tf.abs(weights)), tf.constant(1e-30))
+    heaviest = tf.maximum(tf.reduce_max(tf.abs(weights) if signed else weights), tf.constant(1e-30))
     weighed = tf.cast(tf.cast(rows, tf.float32) * (weight / heaviest)[:, None], hidden.dtype)
     pieces = tf.TensorArray(tf.float32, size=chunks, element_shape=(None, hidden.shape[-1]))
 

@@ -132,6 +132,23 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "quantize": st.sampled_from([None, "int8", "int4"]),
             "distribution": st.none(),  # the others are full's, and not for a base in codes
         },
+        "dpo": {
+            **_ANY_TUNER,
+            "packing": st.sampled_from(["auto", "best_fit", "none"]),
+            "learn": st.just("parts"),
+            "distribution": st.none(),
+            "rank": _COUNT,
+            "alpha": _POSITIVE,
+            "targets": st.none() | st.lists(_WORD, min_size=1).map(tuple),
+            "form": st.just("paper"),
+            "rank_stabilized": st.booleans(),
+            "use_dora": st.booleans(),
+            "quantize": st.sampled_from([None, "int8", "int4"]),
+            "loss": st.sampled_from(["sigmoid", "simpo"]),
+            "beta": _POSITIVE,
+            "label_smoothing": st.floats(0, 0.49),
+            "gamma": st.floats(0, 5),
+        },
     },
     "samplers": {
         "greedy": _ANY_SAMPLER,

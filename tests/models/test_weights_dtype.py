@@ -91,7 +91,7 @@ def test_adapters_learn_float32_beside_bfloat16_as_beside_float32(tmp_path: Path
     assert report.losses[-1] < report.losses[0]
     assert (report.base, beside.base) == ("bfloat16", "float32")
     assert adapters.digest_of_others(model) == before
-    assert {variable.dtype for _, variable in adapters._thin(model)} == {"float32"}
+    assert {variable.dtype for _, variable in adapters.thin(model)} == {"float32"}
     told = generated(same)
     assert generated(model) == told
     adapters.merge(model)

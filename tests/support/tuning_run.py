@@ -22,6 +22,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.dpo import DpoTuner
 from kerasgen.tuners.full import FullTuner
 from kerasgen.tuners.lora import LoraTuner
 from kerasgen.tuners.settings import GradientTuner
@@ -45,6 +46,8 @@ MODES: dict[str, GradientTuner] = {
     "bfloat16": FullTuner(**SETTINGS | {"precision": "mixed_bfloat16"}),
     "float16": FullTuner(**SETTINGS | {"precision": "mixed_float16"}),
     "parts": FullTuner(**SETTINGS),
+    "dpo": DpoTuner(**SETTINGS),
+    "dpo_lora": DpoTuner(**SETTINGS | {"rank": 2}),
 }
 STEPS_PER_EPOCH = 7
 COUNT, TRAINED_ON = 26, ("rain", "the cat sat", "on", "home")
@@ -64,6 +67,12 @@ def encode_halves(tokenizer: Tokenizer, written: list[str]) -> EncodedDocuments:
     return encode_documents(documents, tokenizer)
 
 
+def encode_pairs(tokenizer: Tokenizer, written: list[str]) -> EncodedDocuments:
+    """The ids of texts that go on from their first half, and of worse ones that don't."""
+    pairs = [(Part(text[: len(text) // 2], 0), Part(text[len(text) // 2 :])) for text in written]
+    return encode_documents((Document.of(pair, "", rejected=(pair[0], Part(" no"))) for pair in pairs), tokenizer)
+
+
 def tune(
     mode: str,
     directory: Path,
@@ -74,7 +83,7 @@ def tune(
 ) -> tuple[TuneReport, LanguageModel]:
     """Run the mode from a fresh model; returns the report and the tuned model."""
     model = model_of(mode)
-    encode_side = encode_halves if mode == "parts" else encode
+    encode_side = {"parts": encode_halves, "dpo": encode_pairs, "dpo_lora": encode_pairs}.get(mode, encode)
     train = encode_side(model.tokenizer, texts(COUNT, words=TRAINED_ON))
     held_out = encode_side(model.tokenizer, texts(4, seed=1))
     report = dataclasses.replace(MODES[mode], max_steps=max_steps).tune(

@@ -30,7 +30,7 @@ WRITTEN = ["step-00000006", "step-00000009"]
 # Each goes on to the bit within one process too (`test_resume_modes.py`), in a third of the time. Adapters and parts of
 # texts are killed.
 OTHERS = [
-    pytest.param(mode, marks=pytest.mark.slow if mode in ("lora", "parts") else pytest.mark.nightly)
+    pytest.param(mode, marks=pytest.mark.slow if mode in ("lora", "parts", "dpo") else pytest.mark.nightly)
     for mode in MODES
     if mode != "full"
 ]

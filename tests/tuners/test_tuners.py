@@ -433,5 +433,5 @@ class TestSchedule:
 
 
 def test_the_built_in_tuners_are_registered() -> None:
-    assert tuners.names() == ("full", "lora")
+    assert tuners.names() == ("dpo", "full", "lora")
     assert tuners.create("lora:rank=4,targets=query") == LoraTuner(rank=4, targets=("query",))
