@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from kerasgen import backend, fork_safety, freed_memory
@@ -17,7 +18,7 @@ from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import TABLES, Weights
 from kerasgen.generation.jax_engine import JaxEngine
-from kerasgen.models import described, gguf_loading
+from kerasgen.models import described, gguf_loading, tensorflow_views
 from kerasgen.models.architectures import stored
 from kerasgen.models.architectures.keras_weights import Place
 from kerasgen.models.base import LanguageModel, WeightsDtype, computing_layers
@@ -113,27 +114,39 @@ def engine_of(model: LanguageModel) -> JaxEngine:
 
 
 def state_of(model: LanguageModel) -> tuple[Any, ...]:
-    """Return a state that changes whenever a weight does: on JAX what stands for it, elsewhere sums of bits."""
+    """Return a state that changes whenever a weight does.
+
+    On JAX it is what stands for each variable, on TensorFlow a view of its numbers; where there is none, sums of bits.
+    """
     import keras
 
     variables = model.network.variables
-    if keras.config.backend() == "jax":
+    kind = keras.config.backend()
+    if kind == "jax":
         from kerasgen.models import deferred_weights
 
         return tuple(deferred_weights.identity(variable) for variable in variables)
-    sums: list[Any] = []
-    for variable in variables:
-        words = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
-        words = words[: len(words) // 4 * 4].view(np.uint32)
-        sums.append((int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)) if len(words) else 0))
-    return tuple(sums)
+    states: list[Any] = [None] * len(variables)
+    if kind == "tensorflow":
+        states = [tensorflow_views.view(variable) for variable in variables]
+    return tuple(_sums(variable) if known is None else known for variable, known in zip(variables, states, strict=True))
+
+
+def _sums(variable: Any) -> tuple[int, int]:
+    import keras
+
+    words = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
+    words = words[: len(words) // 4 * 4].view(np.uint32)
+    return int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)) if len(words) else 0
 
 
 def is_same(state: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
     """Return whether two answers of `state_of` are of the same weights."""
     if state is None or len(state) != len(other):
         return False
-    return all(a is b or (isinstance(a, tuple) and a == b) for a, b in zip(state, other, strict=True))
+    return all(
+        a is b or (isinstance(a, (tuple, tensorflow_views.View)) and a == b) for a, b in zip(state, other, strict=True)
+    )
 
 
 def prepare(model: LanguageModel) -> Weights:
@@ -154,7 +167,7 @@ def _taken(model: LanguageModel) -> Weights:
 
     config = config_of(model)
     held: list[tuple[Place, Any, Any]] = []
-    is_jax = keras.config.backend() == "jax"
+    is_jax, is_tensorflow = (keras.config.backend() == name for name in ("jax", "tensorflow"))
 
     def take(places: Iterable[Place]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -166,6 +179,11 @@ def _taken(model: LanguageModel) -> Weights:
                 held.append((place, variable, value))
                 if place.names[0] in TABLES and len(value.sharding.device_set) == 1:
                     found[place.names[0]] = value
+                    continue
+            if is_tensorflow and is_variable and variable.dtype == "float32" and place.names[0] in TABLES:
+                seen = tensorflow_views.view(variable)
+                if seen is not None and seen.array is not None:
+                    found[place.names[0]] = jax.device_put(seen.array)  # that is TensorFlow's buffer itself
                     continue
             found |= place.read(as_held=True, copy=len(place.shapes[0]) == 1)
         return found

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from kerasgen.errors import NonFiniteLossError
+from kerasgen.models import tensorflow_views
 from kerasgen.terminal import show
 from kerasgen.tuners import optimizer
 from kerasgen.tuners.base import TextSample, Validation
@@ -180,6 +181,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Remember when the first execution began, and with which batch this one does."""
+        tensorflow_views.let_go()  # what a preview of texts held, or TensorFlow would write into new memory
         self._begun_at = self._begun_at or time.perf_counter()
         self._first_batch = batch
 
