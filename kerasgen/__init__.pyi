@@ -49,6 +49,7 @@ from kerasgen.exporters.preset import PresetExporter as PresetExporter
 from kerasgen.exporters.saved_model import SavedModelExporter as SavedModelExporter
 from kerasgen.exporters.tflite import TFLiteExporter as TFLiteExporter
 from kerasgen.exporters.transformers import TransformersExporter as TransformersExporter
+from kerasgen.exporters.web import WebExporter as WebExporter
 from kerasgen.generation.config import GenerationConfig as GenerationConfig
 from kerasgen.models.base import (
     LanguageModel as LanguageModel,

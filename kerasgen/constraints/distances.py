@@ -39,8 +39,18 @@ class Distances:
 
     def fewest(self, state: int) -> int | None:
         """Return the fewest tokens that complete a text from here, the end token not among them; None if unknown."""
+        return self.fewest_of(self._masks.likeness(state))
+
+    def fewest_of(self, likeness: State) -> int | None:
+        """Return the fewest tokens that complete a text from the states of a likeness; None if unknown."""
         self._count()
-        return None if self._fewest is None else self._fewest.get(self._masks.likeness(state))
+        return None if self._fewest is None else self._fewest.get(likeness)
+
+    @property
+    def farthest(self) -> int | None:
+        """The most tokens that any state needs; None if they are not counted."""
+        self._count()
+        return None if self._fewest is None else self._farthest
 
     def may_matter(self, remaining: int) -> bool:
         """Return whether a text with so much room could choose a token from which it can't be completed in time."""

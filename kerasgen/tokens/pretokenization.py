@@ -126,7 +126,7 @@ def _gpt2_pattern() -> str:
 
 
 @functools.cache
-def character_classes() -> tuple[tuple[tuple[int, int], ...], ...]:
+def character_classes(kind: Pretokenization = GPT2) -> tuple[tuple[tuple[int, int], ...], ...]:
     """Return first and last code point of each run of letters, of numbers and of spaces, as `splitter` sees them."""
     from tokenizers import NormalizedString, Regex
 
@@ -136,6 +136,8 @@ def character_classes() -> tuple[tuple[tuple[int, int], ...], ...]:
         pieces = (piece.original for piece in text.split(Regex(f"[^{inside}]+"), "removed"))
         return tuple((ord(piece[0]), ord(piece[-1])) for piece in pieces)
 
+    if kind.pattern is not None:
+        return runs(r"\p{L}"), runs(r"\p{N}"), runs(r"\s")
     return runs(_letter()), runs(_number()), runs(r"\s")
 
 

@@ -190,6 +190,16 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "most_divergence": st.none() | st.floats(0, 1),
             "max_sequence_length": _SOME,
         },
+        "web": {
+            "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
+            "cache_length": st.none() | st.integers(8, 2048),
+            "forms": st.sampled_from(
+                [(), ("verse_form:form=五絕",), ("verse_form:form=五絕", "script:script=simplified")]
+            ),
+            "title": st.none() | _WORD,
+            "prompts": st.lists(_WORD, max_size=3).map(tuple),
+            "node_modules": st.none() | _WORD,
+        },
         "litertlm": {
             "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
             "cache_length": st.none() | st.integers(8, 2048),
