@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kerasgen import locations, specs
 from kerasgen.errors import ArgumentError
 from kerasgen.files import staging, temporary
+from kerasgen.samplers import resolving
 
 if TYPE_CHECKING:
     from kerasgen.generation.config import GenerationConfig
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kerasgen.pipeline import Pipeline
 
 STANDARD_INPUT = "-"
+ANSWER_TOKENS = 256
+"""Tokens of an artefact's answer at most, where the command doesn't say."""
 
 
 def is_artefact(source: str) -> bool:
@@ -34,7 +37,9 @@ def is_artefact(source: str) -> bool:
     return bool(Path(source).suffix and claimants(Path(source)))
 
 
-def open_pipeline(source: str, *, backend: str | None, weights: WeightsDtype | None = None) -> Pipeline:
+def open_pipeline(
+    source: str, *, backend: str | None, weights: WeightsDtype | None = None, chat_template: str | None = None
+) -> Pipeline:
     """Return the saved pipeline, or one of the model, that the text stands for.
 
     Raises:
@@ -48,8 +53,10 @@ def open_pipeline(source: str, *, backend: str | None, weights: WeightsDtype | N
             f"{source!r} is an artefact, which only generates. Give the saved pipeline or the model that it came from."
         )
     if locations.look(source).kind == "pipeline":
+        if chat_template is not None:
+            raise ArgumentError(f"{source!r} is a saved pipeline and keeps its template. Leave `chat_template` out.")
         return Pipeline.load(source, backend=backend, weights=weights)
-    return Pipeline(model=source, backend=backend, weights=weights)
+    return Pipeline(model=source, backend=backend, weights=weights, chat_template=chat_template)
 
 
 def read_text() -> str:
@@ -100,10 +107,18 @@ class PipelineWriter:
         source: a saved pipeline or a model.
         backend: as `Pipeline` takes it.
         weights: as `Pipeline` takes it.
+        chat_template: as `Pipeline` takes it.
     """
 
-    def __init__(self, source: str, *, backend: str | None, weights: WeightsDtype | None = None) -> None:
-        self._pipeline = open_pipeline(source, backend=backend, weights=weights)
+    def __init__(
+        self,
+        source: str,
+        *,
+        backend: str | None,
+        weights: WeightsDtype | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        self._pipeline = open_pipeline(source, backend=backend, weights=weights, chat_template=chat_template)
 
     @property
     def sampler(self) -> Any:
@@ -127,6 +142,22 @@ class PipelineWriter:
     def stream(self, prompt: str, settings: dict[str, Any]) -> Iterator[str]:
         """Yield a text piece by piece."""
         return self._pipeline.stream(prompt, **settings)
+
+    def check_chat(self) -> None:
+        """Load the model, and raise a `ChatTemplateError` unless it has a chat template."""
+        model = self._pipeline.model
+        from kerasgen.models import chat
+
+        chat.needed(model)
+
+    def chat_stream(self, messages: list[dict[str, str]], settings: dict[str, Any]) -> Iterator[str]:
+        """Yield an answer piece by piece, or all at once where the sampler knows it only when it is complete."""
+        from kerasgen.samplers.base import TokenSampler
+        from kerasgen.samplers.lookahead import Contrastive
+
+        if isinstance(resolving.resolve(settings.get("sampler") or self.sampler), (TokenSampler, Contrastive)):
+            return self._pipeline.chat_stream(messages, **settings)
+        return iter([self._pipeline.chat(messages, **settings)])
 
 
 class ArtefactWriter:
@@ -177,6 +208,19 @@ class ArtefactWriter:
         else:
             yield from self._runtime.stream(prompt, **settings)
 
+    def check_chat(self) -> None:
+        """Raise a `ChatTemplateError` unless the artefact has a chat template."""
+        self._runtime.needed_template()
+
+    def chat_stream(self, messages: list[dict[str, str]], settings: dict[str, Any]) -> Iterator[str]:
+        """Yield an answer piece by piece; all at once where the format's runtime gives it so."""
+        settings.setdefault("max_new_tokens", ANSWER_TOKENS)
+        if self._runtime.engine is None:
+            self._check(settings)
+            yield self._runtime.chat(messages, **settings)
+        else:
+            yield from self._runtime.chat_stream(messages, **settings)
+
     def _check(self, settings: dict[str, Any]) -> None:
         from kerasgen.generation.config import ArtefactSettings, taken
 
@@ -189,7 +233,7 @@ class ArtefactWriter:
 
 
 def open_writer(
-    source: str, *, backend: str | None, weights: WeightsDtype | None = None
+    source: str, *, backend: str | None, weights: WeightsDtype | None = None, chat_template: str | None = None
 ) -> PipelineWriter | ArtefactWriter:
     """Return a writer for the text that names a saved pipeline, a model or an artefact.
 
@@ -198,8 +242,8 @@ def open_writer(
         KerasgenError: it is none of them.
     """
     if not is_artefact(source):
-        return PipelineWriter(source, backend=backend, weights=weights)
-    for name, value in (("backend", backend), ("weights", weights)):
+        return PipelineWriter(source, backend=backend, weights=weights, chat_template=chat_template)
+    for name, value in (("backend", backend), ("weights", weights), ("chat_template", chat_template)):
         if value is not None:
             raise ArgumentError(f"{source!r} is an artefact and runs without Keras. Leave `{name}` out.")
     return ArtefactWriter(source)

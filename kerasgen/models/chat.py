@@ -14,6 +14,9 @@ from kerasgen.errors import ChatTemplateError
 from kerasgen.models.base import ADDED_TOKENS, CHAT_TEMPLATE, SPECIAL_TOKENS, LanguageModel
 from kerasgen.tokens.base import Tokenizer
 
+REPORTED = "chat"
+"""In an artefact's report, its chat template with the names of the special tokens that it writes."""
+
 # Rows of the embeddings table whose mean a new token's row begins with.
 _ROWS_OF_A_MEAN = 64
 
@@ -131,6 +134,14 @@ def give(model: LanguageModel, chosen: str, *, seed: int) -> bool:
     without = {key: value for key, value in model.metadata.items() if key != vocabulary.RECORD or record}
     model.metadata = without | {ADDED_TOKENS: [*model.metadata.get(ADDED_TOKENS, ()), *added]}
     return True
+
+
+def said(model: LanguageModel) -> dict[str, Any]:
+    """Return what an artefact's report says of the model's chat template; nothing where it has none."""
+    template = template_of(model)
+    if template is None:
+        return {}
+    return {REPORTED: {CHAT_TEMPLATE: template.text, SPECIAL_TOKENS: dict(template.variables)}}
 
 
 def end_turns(model: LanguageModel) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Unpack, overload
 
-from kerasgen.errors import GenerateArgumentError, call_error
+from kerasgen.errors import ChatTemplateError, GenerateArgumentError, call_error
 from kerasgen.generation.config import (
     SILENT,
     ArtefactIdsSettings,
     ArtefactSettings,
+    ChatSettings,
+    ChatStreamSettings,
     GenerationConfig,
     GenerationSettings,
     StreamSettings,
@@ -32,11 +34,13 @@ class Runtime(ABC):
         max_sequence_length: tokens of a whole text that it can hold, or None without limit.
         engine: what decodes step by step, as `kerasgen.generation.engine.Engine` says, or None for a runtime that
             shows a text only when it is complete.
+        chat_template: writes conversations as the model reads them, or None where it has none.
     """
 
     tokenizer: Tokenizer
     max_sequence_length: int | None
     engine: Any = None
+    chat_template: Any = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(max_sequence_length={self.max_sequence_length})"
@@ -199,6 +203,101 @@ class Runtime(ABC):
         from kerasgen.generation import stream  # which imports what decodes
 
         return stream(self.engine, prompt, configuration)
+
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
+    @takes(ChatSettings)
+    def chat(
+        self,
+        messages: str | Iterable[Mapping[str, Any]],
+        config: GenerationConfig | None = None,
+        *,
+        tools: Iterable[Mapping[str, Any]] | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        **settings: Unpack[ChatSettings],
+    ) -> Any:
+        """Return the assistant's answer to a conversation; see `Pipeline.chat`.
+
+        Args:
+            messages: as there.
+            config: the settings; those given by name come first.
+            tools: as there.
+            template_arguments: as there.
+            **settings: keyword arguments of `GenerationConfig`; a length is needed.
+
+        Raises:
+            ChatTemplateError: the artefact has no chat template, or it refuses the conversation.
+            GenerateArgumentError: the artefact can't do what is asked.
+        """
+        prompt = self._asked(messages, tools, template_arguments)
+        if self.engine is not None:
+            from kerasgen.generation import conversing, generate
+
+            configuration = self._looped("chat()", ChatSettings, config, settings)
+            configuration = conversing.settings_of(configuration, self, prompt)
+            return generate(self.engine, [prompt], configuration, start=False)[0]
+        configuration = _configured("chat()", ChatSettings, config, settings)
+        from kerasgen.generation.detokenize import write
+        from kerasgen.generation.encoding import encode_prompts
+
+        (ids,) = encode_prompts(self.tokenizer, [prompt], "all", start=False)
+        start = self.tokenizer.start_token_id
+        if start is not None and ids[:1] != [start]:
+            raise GenerateArgumentError(
+                f"{type(self).__name__} puts a start token before what it reads, and the chat template writes none. "
+                "Chat with the pipeline that it was exported from."
+            )
+        (written,) = self.generate_ids([ids if start is None else ids[1:]], **given(configuration, ArtefactIdsSettings))
+        return write(self.tokenizer, written, ended=bool(written) and written[-1] in self.tokenizer.end_token_ids)
+
+    @checked(GenerateArgumentError, elsewhere=as_sampler)
+    @takes(ChatStreamSettings)
+    def chat_stream(
+        self,
+        messages: str | Iterable[Mapping[str, Any]],
+        config: GenerationConfig | None = None,
+        *,
+        tools: Iterable[Mapping[str, Any]] | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        **settings: Unpack[ChatStreamSettings],
+    ) -> Iterator[str]:
+        """Yield the answer that `chat` returns in pieces of whole characters, as they are generated.
+
+        Args:
+            messages: as for `chat`.
+            config: as for `chat`.
+            tools: as for `chat`.
+            template_arguments: as for `chat`.
+            **settings: keyword arguments of `GenerationConfig`; a length is needed.
+
+        Raises:
+            ChatTemplateError: as for `chat`.
+            GenerateArgumentError: as for `chat`, or the runtime doesn't show a text before it is complete.
+        """
+        if self.engine is None:
+            raise GenerateArgumentError(f"{type(self).__name__} shows a text only when it is complete. Use chat.")
+        prompt = self._asked(messages, tools, template_arguments)
+        from kerasgen.generation import conversing, stream
+
+        configuration = self._looped("chat_stream()", ChatStreamSettings, config, settings)
+        return stream(self.engine, prompt, conversing.settings_of(configuration, self, prompt), start=False)
+
+    def needed_template(self) -> Any:
+        """Return the chat template.
+
+        Raises:
+            ChatTemplateError: the artefact has none.
+        """
+        if self.chat_template is None:
+            raise ChatTemplateError(
+                "This artefact holds no chat template: the model that it was exported from had none. Export it from a "
+                "pipeline with chat_template=…."
+            )
+        return self.chat_template
+
+    def _asked(self, messages: Any, tools: Iterable[Any] | None, template_arguments: Mapping[str, Any] | None) -> str:
+        from kerasgen.generation import conversing
+
+        return conversing.asked(self.needed_template(), messages, tools, template_arguments)
 
     def _looped(
         self, call: str, names: type[Any], config: GenerationConfig | None, settings: Mapping[str, Any]

@@ -9,6 +9,7 @@ from typing import Any
 from kerasgen.errors import GenerateArgumentError, KerasgenError, ModelFormatError
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import checked, did_you_mean
+from kerasgen.models import chat
 from kerasgen.runtime import formats, metadata
 from kerasgen.runtime.base import Runtime
 
@@ -78,4 +79,6 @@ def load_artefact(
             f"{cause!r}. Copy or export it again."
         ) from cause
     formats.check_runtime(exporter, runtime)
+    if isinstance(description.get(chat.REPORTED), dict):
+        runtime.chat_template = chat.described(runtime.tokenizer, description[chat.REPORTED])
     return runtime

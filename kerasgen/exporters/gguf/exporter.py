@@ -73,7 +73,7 @@ class GgufExporter(Exporter):
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import decoder_of, require_held, text_length
         from kerasgen.files import digests
-        from kerasgen.models import gguf_tokenizer_writing, licences
+        from kerasgen.models import chat, gguf_tokenizer_writing, licences
         from kerasgen.models.architectures import gguf_settings
         from kerasgen.models.described import config_of, weights_of
 
@@ -144,6 +144,7 @@ class GgufExporter(Exporter):
             about = {
                 **({"tokenizer_differences": list(written.differences)} if written.differences else {}),
                 **licences.said(model),
+                **chat.said(model),
                 "dtype": self.dtype,
                 "architecture": architecture.gguf,
                 "max_tokens": longest,

@@ -3,8 +3,8 @@
 It knows a GGUF file and the package `xllamacpp`, whose server answers on this machine alone. The job holds `path`,
 `chunk` (tokens that are read at once), `longest` (tokens of a text), pairs of a prompt and of new tokens to continue it
 by greedily, each `alone` and all `together`, `ending` (a prompt, how many new tokens, and what is added to one token's
-logit; or None), `texts` to encode, and `prefixes` of which it tells the log-probability of every token that may come
-next.
+logit; or None), `texts` to encode, `chats` with their `messages` and the `text` that the chat template writes of them,
+and `prefixes` of which it tells the log-probability of every token that may come next.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def main() -> None:
             "encoded": encoded,
             "started": [model.tokenize(text, start=True) for text in job["texts"]],
             "decoded": [model.detokenize(token_ids) for token_ids in encoded],
+            "chat_ids": [model.tokenize(talk["text"], start=False, special=True) for talk in job["chats"]],
+            "chat_texts": [model.chat_text(talk["messages"]) for talk in job["chats"]],
             "log_probabilities": [
                 model.log_probabilities(prefix, size=job["vocabulary_size"], forced=job["forced"])
                 for prefix in job["prefixes"]

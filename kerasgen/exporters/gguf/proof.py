@@ -20,7 +20,7 @@ from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
 from kerasgen.exporters.gguf.reference import Ending, LlamaCppDecoder, choices
 from kerasgen.exporters.gguf.worker import digests
-from kerasgen.exporters.parity import comparison, worker
+from kerasgen.exporters.parity import comparison, conversations, worker
 from kerasgen.files import temporary
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
@@ -60,6 +60,7 @@ class _Asked:
         few: the same, but few.
         probe: ids of a text, the start token in front.
         texts: to encode.
+        chats: conversations, with what the model's chat template writes of them; none where it has none.
     """
 
     tokenizer: ByteLevelBPE | PretrainedTokenizer
@@ -71,9 +72,10 @@ class _Asked:
     few: list[int]
     probe: list[int]
     texts: list[str]
+    chats: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, tokenizer: ByteLevelBPE | PretrainedTokenizer, positions: int) -> _Asked:
+    def of(cls, model: LanguageModel, tokenizer: ByteLevelBPE | PretrainedTokenizer, positions: int) -> _Asked:
         """Return the questions for texts of at most so many positions."""
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
         longest = min(positions, 256)
@@ -83,7 +85,8 @@ class _Asked:
         few = [min(count, _FEW_TOKENS) for count in counts]
         probe = (start + tokenizer.encode(comparison.PROBE))[: longest - 1]
         texts = comparison.encodable(tokenizer, (*comparison.TEXTS, f"not an end: {tokenizer.end_token}"))
-        return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, few, probe, texts)
+        chats = conversations.asked(dataclasses.replace(model, tokenizer=tokenizer))
+        return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, few, probe, texts, chats)
 
     @property
     def of_numpy(self) -> tuple[list[list[int]], list[int]]:
@@ -111,6 +114,24 @@ class _Asked:
         """Return the likeliest id at each place of these texts, which go on from some of the prompts."""
         bare = [prompt[len(self.start) :] for prompt in prompts]
         return comparison.likeliest(read, self.tokenizer, bare, texts, counts)
+
+
+def _chats(asked: _Asked, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether llama.cpp reads conversations as the model's template writes them, and writes them so itself.
+
+    Its own Jinja leaves out a start token, which it puts before a text anyway, and knows not all that Jinja does; so
+    what it writes is told, and the ids must be equal.
+    """
+    if not asked.chats:
+        return {}
+    start = asked.tokenizer.start_token or ""
+    texts = [talk["text"] for talk in asked.chats]
+    own = answer["chat_texts"]
+    same = [text in (its, its.removeprefix(start)) for text, its in zip(own, texts, strict=True)]
+    return {
+        "chat_ids_equal": answer["chat_ids"] == [talk["ids"] for talk in asked.chats],
+        "chat_text": "refused" if None in own else "the template's" if all(same) else "another one",
+    }
 
 
 def _first_and_longest(prompts: Sequence[Sequence[int]]) -> list[int]:
@@ -153,7 +174,7 @@ def prove(
         ExportError: something is not the model's, or a process failed; `.figures` holds what was seen.
     """
     assert config.max_sequence_length is not None
-    asked = _Asked.of(tokenizer, config.max_sequence_length)
+    asked = _Asked.of(model, tokenizer, config.max_sequence_length)
     rounded = gguf_file.rounded(architecture, config, weights, dtype)
     with ThreadPoolExecutor() as threads:  # that wait for the processes, or hash, which both let Python go on
         progress.begin(comparison.GENERATE)
@@ -289,6 +310,7 @@ def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending, *, alone: bool) ->
         "prefixes": [] if alone else [asked.probe[:length] for length in _places(asked)],
         "vocabulary_size": asked.tokenizer.vocabulary_size,
         "forced": _whole_character(asked.tokenizer),
+        "chats": [] if alone else asked.chats,
     }
     return worker.run("kerasgen.exporters.gguf.llama_cpp_worker", job)
 
@@ -339,6 +361,7 @@ def _compare_llama_cpp(
         "modules": alone["modules"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [asked.start + ids for ids in encoded],
         "text_equal": [decoded.removeprefix(before) for decoded in answer["decoded"]] == asked.texts,
+        **_chats(asked, answer),
         "prompt_lengths": [len(prompt) - len(asked.start) for prompt in prompts],
         "new_tokens": counts,
         **comparison.compared("greedy", texts[:count], wanted[:count]),
@@ -351,6 +374,7 @@ def _compare_llama_cpp(
     }
     holds = {
         "ids_equal": figures["ids_equal"],
+        **{name: figures[name] for name in ("chat_ids_equal",) if name in figures},
         "text_equal": figures["text_equal"],
         "new_tokens": list(map(len, texts)) == counts,
         # If a near tie was resolved differently, the text to be ended is a different one.

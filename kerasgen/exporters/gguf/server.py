@@ -90,9 +90,16 @@ class LlamaCpp:
                 break
         return ids
 
-    def tokenize(self, text: str, *, start: bool) -> list[int]:
-        """Return a text's ids; names of special tokens are text."""
-        request = {"content": text, "add_special": start, "parse_special": False}
+    def chat_text(self, messages: list[dict[str, str]]) -> str | None:
+        """Return what llama.cpp's own Jinja writes of a conversation that waits for an answer; None if it can't."""
+        try:
+            return str(self.ask("/apply-template", {"messages": messages})["prompt"])
+        except RuntimeError:
+            return None
+
+    def tokenize(self, text: str, *, start: bool, special: bool = False) -> list[int]:
+        """Return a text's ids; names of special tokens are text, unless `special` makes them tokens."""
+        request = {"content": text, "add_special": start, "parse_special": special}
         ids: list[int] = self.ask("/tokenize", request)["tokens"]
         return ids
 

@@ -22,7 +22,8 @@ def write(tflite: Path, tokenizer: Path, about: Mapping[str, Any], target: Path)
     Args:
         tflite: the model.
         tokenizer: a `tokenizer.json`, or a SentencePiece model whose name ends in `.model`.
-        about: `max_tokens` of a text, `start` and `stop` token ids, each a list.
+        about: `max_tokens` of a text, `start` and `stop` token ids, each a list, and the `chat_template`, if there is
+            one.
         target: where.
     """
     from litert_lm_builder import litertlm_builder
@@ -33,6 +34,8 @@ def write(tflite: Path, tokenizer: Path, about: Mapping[str, Any], target: Path)
         metadata.start_token.token_ids.ids.extend(about["start"])
     for token_id in about["stop"]:
         metadata.stop_tokens.add().token_ids.ids.append(token_id)
+    if about.get("chat_template"):
+        metadata.jinja_prompt_template = about["chat_template"]
     metadata.llm_model_type.generic_model.SetInParent()
     builder = litertlm_builder.LitertLmFileBuilder()
     builder.add_system_metadata(
@@ -84,5 +87,6 @@ def read(path: Path) -> dict[str, Any]:
             "max_tokens": metadata.max_num_tokens,
             "start": list(metadata.start_token.token_ids.ids),
             "stop": [token_id for stop_token in metadata.stop_tokens for token_id in stop_token.token_ids.ids],
+            **({"chat_template": metadata.jinja_prompt_template} if metadata.jinja_prompt_template else {}),
         },
     }

@@ -80,7 +80,8 @@ class LiteRtLmExporter(Exporter):
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.validation import file_tokenizer, require_held
         from kerasgen.files import digests
-        from kerasgen.models import licences
+        from kerasgen.models import chat, licences
+        from kerasgen.models.base import CHAT_TEMPLATE
         from kerasgen.runtime import metadata
 
         tokenizer = file_tokenizer(model, "litertlm")
@@ -104,6 +105,8 @@ class LiteRtLmExporter(Exporter):
                     "start": [] if tokenizer.start_token_id is None else [tokenizer.start_token_id],
                     "stop": list(tokenizer.end_token_ids),
                 }
+                if model.metadata.get(CHAT_TEMPLATE):
+                    about["chat_template"] = model.metadata[CHAT_TEMPLATE]
                 progress.begin(_WRITE)
                 own = beside
                 if isinstance(tokenizer, PretrainedTokenizer):
@@ -112,6 +115,7 @@ class LiteRtLmExporter(Exporter):
                 bundle.write(inner.path, own, about, stage)
                 report: dict[str, Any] = {
                     **licences.said(model),
+                    **chat.said(model),
                     "quantize": self.quantize,
                     "max_tokens": about["max_tokens"],
                     "bundle_bytes": stage.stat().st_size,
@@ -125,6 +129,7 @@ class LiteRtLmExporter(Exporter):
                 progress.begin(_COMPARE)
                 sections = _prove_sections(stage, inner, tokenizer, about)
                 report["parity"] = sections | self._prove(model, stage, inner, about["max_tokens"])
+                report["parity"] |= _prove_chat(model, stage, about["max_tokens"])
             written = staging.write_report(stage, report, exporter="litertlm")
         return Artefact(path=path, exporter="litertlm", report=written)
 
@@ -179,6 +184,22 @@ def _prove_sections(path: Path, inner: Artefact, tokenizer: FileTokenizer, about
     }
     comparison.require(figures, "The bundle holds something else than what was proved")
     return figures
+
+
+def _prove_chat(model: LanguageModel, path: Path, length: int) -> dict[str, Any]:
+    """Let a fresh process of LiteRT-LM write and read conversations, where the model has a chat template."""
+    from kerasgen.exporters.parity import comparison, conversations, worker
+
+    chats = conversations.asked(model)
+    if not chats:
+        return {}
+    job = {"path": str(path.absolute()), "max_tokens": length, "chats": chats}
+    answer = worker.run("kerasgen.exporters.litertlm.chat_worker", job)
+    texts = [talk["text"] for talk in chats]
+    figures = {"chat_ids_equal": answer["ids"] == [talk["ids"] for talk in chats]}
+    comparison.require(figures, "LiteRT-LM reads conversations as other ids than the model")
+    own = "the template's" if answer["texts"] == texts else "another one"
+    return figures | {"chat_text": own}
 
 
 def as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:

@@ -101,7 +101,7 @@ class SavedModelExporter(Exporter):
         from kerasgen.exporters.parity.ids import prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report
         from kerasgen.exporters.validation import held_beside, held_in_graph, require_held, require_plain
-        from kerasgen.models import licences
+        from kerasgen.models import chat, licences
         from kerasgen.models.described import config_of, weights_of
         from kerasgen.runtime import metadata
 
@@ -135,6 +135,7 @@ class SavedModelExporter(Exporter):
             "tokenizer_in_graph": held is not None,
             "token_ids": metadata.token_ids(tokenizer),
             **licences.said(model),
+            **chat.said(model),
         }
         with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)

@@ -138,7 +138,7 @@ class TFLiteExporter(Exporter):
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.validation import description_of, file_tokenizer, require_held
-        from kerasgen.models import licences
+        from kerasgen.models import chat, licences
         from kerasgen.models.described import weights_of
 
         config, tokenizer = description_of(model, "tflite"), file_tokenizer(model, "tflite")
@@ -172,7 +172,9 @@ class TFLiteExporter(Exporter):
             weights = weights_of(model)
             flatbuffer, weight_bytes = self._flatbuffer(config, weights, graph)
             stage.write_bytes(flatbuffer)
-            report = self._describe(flatbuffer, weight_bytes, graph, tokenizer) | licences.said(model)
+            report = (
+                self._describe(flatbuffer, weight_bytes, graph, tokenizer) | licences.said(model) | chat.said(model)
+            )
             _write_tokenizer(stage, tokenizer)
             staging.write_report(stage, report, exporter="tflite")
             report["parity"] = self._prove(model, stage, graph, weights)

@@ -79,7 +79,7 @@ class TransformersExporter(Exporter):
         from kerasgen.exporters.validation import decoder_of, json_tokenizer, text_length
         from kerasgen.models import licences
         from kerasgen.models.architectures import tensors
-        from kerasgen.models.base import CHAT_TEMPLATE
+        from kerasgen.models.base import CHAT_TEMPLATE, SPECIAL_TOKENS
         from kerasgen.models.described import config_of, weights_of
 
         architecture, tokenizer = decoder_of(model, "transformers"), json_tokenizer(model, "transformers")
@@ -111,7 +111,13 @@ class TransformersExporter(Exporter):
             stage.mkdir()
             _write_json(stage / "config.json", config)
             _write_json(stage / "generation_config.json", generation)
-            write_tokenizer(tokenizer, stage, length=positions, chat_template=model.metadata.get(CHAT_TEMPLATE))
+            write_tokenizer(
+                tokenizer,
+                stage,
+                length=positions,
+                chat_template=model.metadata.get(CHAT_TEMPLATE),
+                special_tokens=model.metadata.get(SPECIAL_TOKENS),
+            )
             weights = weights_of(model)
             self._write_weights(tensors.write(architecture, described, weights, "transformers"), stage)
             licences.write(model.metadata, stage, library_name="transformers", pipeline_tag="text-generation")
@@ -147,7 +153,7 @@ class TransformersExporter(Exporter):
 
         from kerasgen import backend
         from kerasgen.exporters import progress
-        from kerasgen.exporters.parity import comparison, worker
+        from kerasgen.exporters.parity import comparison, conversations, worker
 
         start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
         prompts = comparison.prompts(tokenizer, chunks=(max(longest // 8, 1),), longest=longest)[:2]
@@ -193,6 +199,7 @@ class TransformersExporter(Exporter):
             own = comparison.greedily(unrounded, tokenizer, prompts, answer, counts)
             figures["like_the_unrounded_model"] = own["greedy_equal"]
         comparison.require(figures, "What was written does otherwise than the model", tolerance=TOLERANCE[self.dtype])
+        job["chats"] = conversations.asked(model)
         figures["transformers"] = _prove_in_transformers(tokenizer, job, reader)
         return figures
 
@@ -226,7 +233,12 @@ def _config(architecture: Architecture, network: Any, described: DecoderConfig, 
 
 
 def write_tokenizer(
-    tokenizer: FileTokenizer, directory: Path, *, length: int, chat_template: str | None = None
+    tokenizer: FileTokenizer,
+    directory: Path,
+    *,
+    length: int,
+    chat_template: str | None = None,
+    special_tokens: Mapping[str, str] | None = None,
 ) -> None:
     """Write a tokenizer so that `transformers.AutoTokenizer` gives the start token and then kerasgen's ids.
 
@@ -235,13 +247,19 @@ def write_tokenizer(
         directory: where; it exists.
         length: positions of the model.
         chat_template: of the model, if it has one.
+        special_tokens: names of special tokens that the template knows, such as `bos_token`, where the tokenizer itself
+            has none of that name.
     """
     tokenizer.save(directory)
     # This class takes `tokenizer.json` as it is; GPT2Tokenizer would build another one, without the start token.
     place = directory / "tokenizer_config.json"
     settings = json.loads(place.read_text(encoding="utf-8"))
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
-    settings |= {} if chat_template is None else {"chat_template": chat_template}
+    if chat_template is not None:
+        settings |= {"chat_template": chat_template}
+        for name, token in (special_tokens or {}).items():
+            if settings.get(name) is None and token in tokenizer.special_tokens:
+                settings[name] = token
     _write_json(place, settings)
     names = {"bos_token", "eos_token", "pad_token", "unk_token"}
     special = {name: settings[name] for name in sorted(names) if settings.get(name) is not None}
@@ -275,6 +293,7 @@ def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: R
     texts = comparison.encodable(tokenizer, texts_of(tokenizer))
     worker_job = {**job, "prompts": [start + ids for ids in job["prompts"]], "texts": texts}
     worker_job["ids"] = tokenizer.vocabulary_size
+    worker_job["chats"] = [talk["messages"] for talk in job["chats"]]
     progress.plan(_TRANSFORMERS)
     progress.begin(_TRANSFORMERS)
     answer = worker.run("kerasgen.exporters.transformers.transformers_worker", worker_job)
@@ -283,6 +302,7 @@ def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: R
         "version": answer["version"],
         "ids_equal": answer["encoded"] == encoded and answer["started"] == [start + ids for ids in encoded],
         "text_equal": answer["decoded"] == [tokenizer.decode(ids) for ids in encoded],
+        **({"chat_ids_equal": answer["chats"] == [talk["ids"] for talk in job["chats"]]} if job["chats"] else {}),
         **comparison.greedily(read, tokenizer, job["prompts"], answer, job["new_tokens"]),
         "modules": answer["modules"],
     }

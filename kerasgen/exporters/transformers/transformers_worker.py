@@ -1,8 +1,8 @@
 """Worker process with transformers and no Keras: loads a directory, encodes and generates.
 
 `python -m kerasgen.exporters.transformers.transformers_worker JOB.json ANSWER.json`. The job holds `path`, `texts` to
-encode, `prompts` as ids with the start token, how many `new_tokens` follow each, and how many `ids` the tokenizer has,
-of which the texts are: a model may have more rows.
+encode, `chats` that its chat template writes, `prompts` as ids with the start token, how many `new_tokens` follow each,
+and how many `ids` the tokenizer has, of which the texts are: a model may have more rows.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ def main() -> None:
             "encoded": encoded,
             "started": [tokenizer(text)["input_ids"] for text in texts],
             "decoded": [tokenizer.decode(ids) for ids in encoded],
+            "chats": [
+                tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+                for talk in job["chats"]
+            ],
         }
     )
 

@@ -1,0 +1,85 @@
+"""A chat template goes into every artefact that holds one, and its runtime gives the same ids by it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from tiny import tiny_gpt2, tiny_llama
+
+import kerasgen as kg
+from kerasgen.models import chat
+from kerasgen.models.base import CHAT_TEMPLATE, LanguageModel
+
+pytestmark = [pytest.mark.one_backend, pytest.mark.slow]
+ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "the sea?"}]
+
+
+def given(model: LanguageModel, template: str) -> LanguageModel:
+    assert chat.give(model, template, seed=0) == (template != "alpaca")
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return given(tiny_gpt2(400, num_layers=1, max_sequence_length=256), "chatml")
+
+
+def answer_of(model: LanguageModel, tmp_path: Path) -> str:
+    from kerasgen.models.saving import save_preset
+
+    pipe = kg.Pipeline(model=save_preset(model, tmp_path / "preset"), sampler="greedy")
+    answer = pipe.chat(ASKED, max_new_tokens=12)
+    assert pipe.model.metadata[CHAT_TEMPLATE] == model.metadata[CHAT_TEMPLATE]
+    return answer
+
+
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("transformers") and importlib.util.find_spec("torch")),
+    reason="transformers and torch are not installed",
+)
+@pytest.mark.parametrize("template", ["chatml", pytest.param("alpaca", marks=pytest.mark.nightly)])
+def test_transformers_applies_it(template: str, tmp_path: Path) -> None:
+    model = given(tiny_llama(400, num_layers=1), template)
+    artefact = kg.TransformersExporter(max_sequence_length=256).export(model, tmp_path / "dir")
+    assert artefact.report["parity"]["transformers"]["chat_ids_equal"]
+    settings = json.loads((artefact.path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert settings["chat_template"] == model.metadata[CHAT_TEMPLATE]
+    again = kg.Pipeline(model=artefact.path, sampler="greedy")
+    assert again.chat(ASKED, max_new_tokens=12) == answer_of(model, tmp_path)
+
+
+def test_llama_cpp_applies_it(model: LanguageModel, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    artefact = kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
+    told = artefact.report["parity"]["llama_cpp"]
+    assert told["chat_ids_equal"]
+    assert told["chat_text"] == "the template's"
+    assert kg.Pipeline(model=artefact.path, sampler="greedy").chat(ASKED, max_new_tokens=12) == answer_of(
+        model, tmp_path
+    )
+
+
+def test_litert_lm_applies_it(model: LanguageModel, tmp_path: Path) -> None:
+    for package in ("litert_lm", "litert_lm_builder", "ai_edge_litert", "tensorflow"):
+        pytest.importorskip(package)
+    exporter = kg.LiteRtLmExporter(cache_length=256, prefill_lengths=(16,))
+    artefact = exporter.export(model, tmp_path / "tiny.litertlm")
+    told = artefact.report["parity"]
+    assert told["chat_ids_equal"]
+    assert told["chat_text"] == "the template's"
+
+
+def test_an_artefact_chats(model: LanguageModel, tmp_path: Path) -> None:
+    for package in ("ai_edge_litert", "tensorflow"):
+        pytest.importorskip(package)
+    exporter = kg.TFLiteExporter(cache_length=256, prefill_lengths=(16,), decode_lengths=(), beams=0)
+    runtime = exporter.export(model, tmp_path / "tiny.tflite").runtime
+    answer = answer_of(model, tmp_path)
+    assert runtime.chat(ASKED, max_new_tokens=12) == answer
+    assert "".join(runtime.chat_stream(ASKED, max_new_tokens=12)) == answer
+    plain = tiny_gpt2(400, num_layers=1, max_sequence_length=256)
+    with pytest.raises(kg.errors.ChatTemplateError, match="holds no chat template"):
+        exporter.export(plain, tmp_path / "plain.tflite").runtime.chat(ASKED, max_new_tokens=2)
