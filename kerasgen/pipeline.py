@@ -15,7 +15,7 @@ from kerasgen import corpora, misplaced_settings, models, samplers, saved_pipeli
 from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits
 from kerasgen.corpora import resolving as corpora_resolving
-from kerasgen.corpora.base import CorpusSource
+from kerasgen.corpora.base import CorpusSource, CorpusTally
 from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
 from kerasgen.evaluator import Evaluator
 from kerasgen.exporters import progress as steps
@@ -235,7 +235,7 @@ class Pipeline(Evaluator):
         self._corpus().source.check()
         self.tuner.check_documents(self._corpus().documents)
         survey = self._survey(show=verbose != 0)
-        survey.found  # noqa: B018  (what is wrong with the corpus is told before the model is loaded)
+        _require_documents(survey.found.tally)  # what is wrong with the corpus is told before the model is loaded
         self._start_backend()
         self.tuner.load_base(lambda: self.model)
         unfamiliar = self._unfamiliar(survey)
@@ -477,6 +477,19 @@ class Pipeline(Evaluator):
         if record and record["choice"] != "keep":
             self._provenance.is_source = False
         return record
+
+
+def _require_documents(tally: CorpusTally) -> None:
+    """Raise unless a corpus gave a document, and say why those that were read were dropped."""
+    if tally.kept:
+        return
+    if not tally.read:
+        raise ArgumentError("There is nothing to train on: the corpus gives no document.")
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.dropped.most_common(5))
+    raise ArgumentError(
+        f"There is nothing to train on: all {tally.read:,} documents that were read were dropped ({reasons}). With "
+        "on_error='raise', the first that can't be read is an error that says where it stands."
+    )
 
 
 def _spelled(registry: Registry[Any], value: Any) -> str:

@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "exported artefact: a .tflite, .litertlm or .gguf file, a SavedModel's directory",
     )
     parser.add_argument(
-        "prompts", metavar="PROMPT", nargs="+", help="what to go on from; - reads one prompt from standard input"
+        "prompts",
+        metavar="PROMPT",
+        nargs="+",
+        help="what to go on from; - reads one from standard input, without one line end at its end",
     )
     length = parser.add_mutually_exclusive_group()
     for name, options in _SETTINGS.items():

@@ -55,10 +55,16 @@ def evaluate_each(
         seed: the seed of the bootstrap.
 
     Raises:
-        ArgumentError: there is no document.
+        ArgumentError: there is no document, or nothing of them is learned.
         ModelError: the model's log-probabilities are not finite.
     """
-    if not encoded.targets:
+    counted = encoded.targets_by_document > 0
+    if not counted.any():
+        if len(encoded) and encoded.parts is not None:
+            raise ArgumentError(
+                f"There is nothing to evaluate on: all parts of the {len(encoded):,} documents are only read (weight "
+                "0). Give what the model shall predict a weight."
+            )
         raise ArgumentError("There is nothing to evaluate on: no document was given.")
     length = model.default_sequence_length if sequence_length is None else sequence_length
     scores = score(model, encoded, sequence_length=length, batch_size=batch_size)
@@ -66,10 +72,10 @@ def evaluate_each(
     evaluation = Evaluation(
         loss=scores.loss,
         bits_per_character=scores.bits_per_character,
-        documents=len(encoded),
+        documents=int(counted.sum()),
         tokens=int(scores.tokens.sum()),
         characters=int(scores.characters.sum()),
-        interval=interval(scores.nll, scores.characters, seed=seed),
+        interval=interval(scores.nll[counted], scores.characters[counted], seed=seed),
         sequence_length=length,
         precision=model.network.dtype_policy.name,
     )

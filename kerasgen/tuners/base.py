@@ -274,8 +274,8 @@ class TuneReport:
             lines.append(f"{learned:,} tokens were learned, and {self.read_tokens:,} only read, such as prompts")
         if self.shortened_documents:
             lines.append(
-                f"{self.shortened_documents:,} documents were longer than a row: their first turns, or the beginning "
-                "of a prompt, were left out"
+                f"{self.shortened_documents:,} documents were longer than a row: their first turns, the beginning of a "
+                "prompt, or of an answer that is longer by itself, were left out"
             )
         lines += _vocabulary_lines(self.vocabulary, of_whole_texts=bool(self.read_tokens))
         lines += [f"warning: {warning}" for warning in self.warnings]

@@ -14,6 +14,7 @@ import numpy as np
 
 from kerasgen import backend as backends
 from kerasgen import fork_safety, quiet
+from kerasgen.errors import TuneArgumentError
 from kerasgen.models import quantized_base
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
@@ -124,6 +125,12 @@ class _Run:
         validation.check(job.model, settings, job.train, has_held_out=job.has_held_out)
         self.objective = objective
         self.plan = objective.plan(job, settings, share)
+        if not len(self.plan.rows):
+            raise TuneArgumentError(
+                f"There is nothing to train on: of each of the {len(job.train):,} training documents, what is learned "
+                f"was left out, for it stands farther from the document's end than a row of {self.sequence_length} "
+                "tokens is long. Raise sequence_length, or let a document end with what is learned."
+            )
 
     def carry_out(self, prepare: Callable[[], None]) -> TuneReport:
         """Train from the beginning or from a checkpoint and return the report."""

@@ -10,6 +10,7 @@ import pytest
 from tiny import tiny_gpt2, tiny_llama
 
 import kerasgen as kg
+from kerasgen.exporters.litertlm import bundle
 from kerasgen.models import chat
 from kerasgen.models.base import CHAT_TEMPLATE, LanguageModel
 
@@ -69,7 +70,8 @@ def test_litert_lm_applies_it(model: LanguageModel, tmp_path: Path) -> None:
     artefact = exporter.export(model, tmp_path / "tiny.litertlm")
     told = artefact.report["parity"]
     assert told["chat_ids_equal"]
-    assert told["chat_text"] == "the template's"
+    assert told["metadata_equal"]  # the template is among it
+    assert bundle.read(artefact.path)["about"]["chat_template"] == model.metadata[CHAT_TEMPLATE]
 
 
 def test_an_artefact_chats(model: LanguageModel, tmp_path: Path) -> None:

@@ -155,3 +155,46 @@ def test_a_conversation_longer_than_a_row_loses_whole_turns_and_keeps_its_system
     assert kept == wanted
     learned = shown.targets[row][inside & (shown.weights[row] > 0)]
     assert tokenizer.decode(learned.tolist()) == "".join(f"say {n}<|im_end|>" for n in range(first, 6))
+
+
+PAIRS = [{"prompt": f"a {animal}?", "response": "on"} for animal in ANIMALS]
+
+
+def test_a_corpus_of_which_everything_is_dropped_says_why(preset, tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"q": "x", "a": "y"}\n' * 3, encoding="utf-8")
+    pipe = pipeline(preset, corpus=kg.Jsonl(path, prompt="question", response="a", on_error="skip"))
+    with pytest.raises(ArgumentError, match=r"all 3 documents that were read were dropped \(3 no field 'question'\)"):
+        pipe.fit(verbose=0)
+    with pytest.raises(ArgumentError, match="the corpus gives no document"):
+        pipeline(preset, corpus=[]).fit(verbose=0)
+
+
+def test_documents_of_which_nothing_that_is_learned_is_left_are_refused(preset) -> None:
+    parts = [kg.Part("the cat"), kg.Part(" and the dog on the bed in the sun" * 4, 0)]
+    corpus = [kg.Document.of(parts, str(n)) for n in range(4)]
+    tuner = kg.FullTuner(sequence_length=16, batch_size=2)
+    with pytest.raises(kg.errors.TuneArgumentError, match="of each of the 4 training documents, what is learned was"):
+        pipeline(preset, corpus=corpus, tuner=tuner, held_out=0).fit(verbose=0)
+
+
+def test_documents_of_which_nothing_is_learned_are_not_counted(preset) -> None:
+    pipe = pipeline(preset, corpus=None)
+    read = [kg.Document.of([kg.Part("only read", 0)], f"r{n}") for n in range(3)]
+    scored, alone = pipe.evaluate([*PAIRS, *read]), pipe.evaluate(PAIRS)
+    assert (scored.documents, scored.interval) == (alone.documents, alone.interval)
+    with pytest.raises(ArgumentError, match="all parts of the 3 documents are only read"):
+        pipe.evaluate(read)
+
+
+def test_a_corpus_of_an_own_class_is_not_saved(preset, tmp_path) -> None:
+    import dataclasses
+
+    @dataclasses.dataclass(frozen=True)
+    class Own(kg.CorpusSource):
+        def documents(self, tally=None):
+            yield kg.Document("the cat", "0")
+
+    pipe = pipeline(preset, corpus=Own())
+    loaded = kg.Pipeline.load(pipe.save(tmp_path / "saved"))
+    assert loaded.corpus is None

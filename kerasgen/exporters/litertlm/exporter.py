@@ -198,8 +198,9 @@ def _prove_chat(model: LanguageModel, path: Path, length: int) -> dict[str, Any]
     texts = [talk["text"] for talk in chats]
     figures = {"chat_ids_equal": answer["ids"] == [talk["ids"] for talk in chats]}
     comparison.require(figures, "LiteRT-LM reads conversations as other ids than the model")
-    own = "the template's" if answer["texts"] == texts else "another one"
-    return figures | {"chat_text": own}
+    own = answer["texts"]
+    is_shown = all(text and not text.startswith("refused: ") for text in own)
+    return figures | {"chat_text": "the template's" if own == texts else "another one" if is_shown else "not shown"}
 
 
 def as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:
