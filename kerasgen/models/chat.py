@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from kerasgen.chat.named import NAMED
 from kerasgen.chat.template import ChatTemplate
 from kerasgen.errors import ChatTemplateError
@@ -109,6 +107,8 @@ def give(model: LanguageModel, chosen: str, *, seed: int) -> bool:
     if not grown:
         model.tokenizer = longer
         return False
+    import numpy as np
+
     from kerasgen.models.live import is_live
     from kerasgen.tokens.vocabulary import AdaptedVocabulary
 
