@@ -51,8 +51,10 @@ from kerasgen.exporters.tflite import TFLiteExporter as TFLiteExporter
 from kerasgen.exporters.transformers import TransformersExporter as TransformersExporter
 from kerasgen.exporters.web import WebExporter as WebExporter
 from kerasgen.generation.config import GenerationConfig as GenerationConfig
+from kerasgen.masked.filling import FilledText as FilledText
 from kerasgen.models.base import (
     LanguageModel as LanguageModel,
+    MaskedLanguageModel as MaskedLanguageModel,
     ModelSource as ModelSource,
 )
 from kerasgen.models.gguf import Gguf as Gguf
@@ -72,6 +74,10 @@ from kerasgen.samplers.sampling import (
 from kerasgen.samplers.lookahead import (
     Beam as Beam,
     Contrastive as Contrastive,
+)
+from kerasgen.samplers.masked import (
+    Gibbs as Gibbs,
+    MaskPredict as MaskPredict,
 )
 from kerasgen.tokens.base import Tokenizer as Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE as ByteLevelBPE

@@ -141,6 +141,9 @@ class Generator(metaclass=Checked):
     ) -> Any:
         """Return a text for each prompt: a string for a string, a list for a list.
 
+        A masked language model writes by mask-predict or Gibbs sampling (the samplers `mask_predict` and `gibbs`), as
+        many tokens as `max_new_tokens` says, or as the constraint takes at least, or 32.
+
         Args:
             prompts: what to go on from.
             config: the settings, instead of the pipeline's `generation_config`; those given by name come first.
@@ -152,8 +155,11 @@ class Generator(metaclass=Checked):
             GenerationError: the model's logits are not finite.
         """
         configuration = self._configured("generate()", GenerationSettings, config, settings)
-        self._check_causal("generate()", "fill its masks with fill().")
+        if kinds.is_masked(self.model_source, self._model):
+            return self._generate_masked(prompts, configuration)
         model, engine = self._decodes(configuration.sampler, configuration.engine)
+        if isinstance(model, MaskedLanguageModel):  # which only loading it told
+            return self._generate_masked(prompts, configuration)
         from kerasgen.generation import generate
 
         texts = generate(model, [prompts] if isinstance(prompts, str) else prompts, configuration, engine=engine)
@@ -189,6 +195,15 @@ class Generator(metaclass=Checked):
         from kerasgen.masked import filling
 
         return filling.fill(model, text, top=top, joint=joint, batch_size=batch_size)
+
+    def _generate_masked(self, prompts: str | Iterable[str], config: GenerationConfig) -> Any:
+        """Write texts with a masked language model; the call is checked before it is loaded."""
+        from kerasgen.masked import writing
+
+        writing.check(config)
+        model = self._masked_model("generate()", "write with a causal model")
+        texts = writing.generate(model, [prompts] if isinstance(prompts, str) else prompts, config)
+        return texts[0] if isinstance(prompts, str) else texts
 
     def _masked_model(self, call: str, instead: str) -> MaskedLanguageModel:
         """Return the model if it predicts masks; refuse the call before a causal one is loaded.

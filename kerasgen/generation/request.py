@@ -20,6 +20,7 @@ from kerasgen.generation.engine import TextSpace
 from kerasgen.generation.proposing import Speculation
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.lookahead import Beam
+from kerasgen.samplers.masked import Gibbs, MaskPredict
 from kerasgen.samplers.resolving import is_hub_sampler
 
 T = TypeVar("T")
@@ -102,6 +103,11 @@ def make_request(
         GenerateArgumentError: the call can't be carried out as written.
     """
     spec, copies = _with_copies(config.sampler, config.num_return_sequences)
+    if isinstance(spec, MaskPredict | Gibbs):
+        raise GenerateArgumentError(
+            f"{type(spec).__name__} is for masked language models, and this one writes from left to right. Received: "
+            f"sampler={spec!r}. Use a sampler such as 'top_k'."
+        )
     proposes = proposing.setting_of(config)
     if proposes is not None and not isinstance(spec, TokenSampler):
         raise GenerateArgumentError(

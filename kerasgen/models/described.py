@@ -13,11 +13,13 @@ from kerasgen.decoder.weights import Weights
 from kerasgen.models import architectures
 from kerasgen.models.architectures import Architecture, keras_weights
 from kerasgen.models.architectures.keras_weights import Place
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel
 
 
 def config_of(model: LanguageModel) -> DecoderConfig | None:
     """Return the description of a model, or None where kerasgen knows none that says what its layers compute."""
+    if isinstance(model, MaskedLanguageModel):
+        return None
     if model.container is not None:
         config: DecoderConfig = model.container.config
         return config
@@ -27,6 +29,8 @@ def config_of(model: LanguageModel) -> DecoderConfig | None:
 
 def architecture_of(model: LanguageModel) -> Architecture | None:
     """Return the table of names of a model's architecture, or None where there is none or it would be wrong."""
+    if isinstance(model, MaskedLanguageModel):
+        return None
     if model.container is not None:
         return architectures.named(model.container.config.architecture)
     return keras_weights.architecture_of(model.causal_lm)
@@ -81,4 +85,5 @@ def is_stock(model: LanguageModel) -> bool:
 
 def name_of(model: LanguageModel) -> Any:
     """Return what a message calls a model: KerasHub's backbone class, or the described architecture."""
-    return model.kind if model.causal_lm is None else type(model.backbone).__name__
+    is_hubs = not isinstance(model, MaskedLanguageModel) and model.causal_lm is not None
+    return model.kind if not is_hubs else type(model.backbone).__name__

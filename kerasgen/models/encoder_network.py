@@ -119,6 +119,15 @@ class EncoderNetwork(keras.Model):  # type: ignore[misc]
         """Return the logits, float32 `(batch, length, vocabulary_size)`."""
         return self._logits(self.hidden(inputs, training=training))
 
+    def blocks(self) -> list[dict[str, Any]]:
+        """Return the Keras layers of each block by their roles."""
+        found: list[dict[str, Any]] = [{} for _ in range(self.config.stored_layers)]
+        for part, place in self.places.items():
+            if part.startswith("layers."):
+                _, index, role = part.split(".")
+                found[int(index)][role] = place
+        return found
+
     @property
     def max_sequence_length(self) -> int:
         """Positions that the model knows."""

@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from kerasgen.models import keras_decoder, packed
-from kerasgen.models.base import LanguageModel, computing_layers
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel, computing_layers
 from kerasgen.models.cross_entropy import (
     RoutedLoss,
     WeightedLoss,
@@ -30,12 +30,16 @@ from kerasgen.models.keras_decoder import KerasDecoder
 
 def can_pack(model: LanguageModel) -> bool:
     """Say whether documents may share a row: it takes a forward pass with segments and positions for what it is."""
+    if isinstance(model, MaskedLanguageModel):
+        return True
     decoder = decoder_of(model)
     return decoder is not None and packed.takes(decoder)
 
 
 def decoder_of(model: LanguageModel) -> KerasDecoder | None:
     """Return the decoder whose variables a model holds, or None where nothing describes it."""
+    if isinstance(model, MaskedLanguageModel):
+        return None
     if model.container is not None:
         found: KerasDecoder = model.container.decoder
         return found

@@ -167,12 +167,14 @@ def _strips(step: Mapping[str, Any]) -> bool:
 
 
 def is_chinese(token: str) -> bool:
-    """Return whether a token is one of the characters that BERT's tokenizers cut apart from their neighbours.
+    """Return whether a token is a character that stands without a space beside others: Chinese, or its punctuation.
 
-    Source: `handle_chinese_chars` of the `tokenizers` library.
+    Source: `handle_chinese_chars` of the `tokenizers` library, which cuts the former apart from their neighbours.
     """
     ranges = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0xF900, 0xFAFF))
-    return len(token) == 1 and any(first <= ord(token) <= last for first, last in (*ranges, (0x2F800, 0x2FA1F)))
+    return len(token) == 1 and any(
+        first <= ord(token) <= last for first, last in (*ranges, (0x2F800, 0x2FA1F), (0x3000, 0x303F), (0xFF00, 0xFF65))
+    )
 
 
 def _bytes(token: str, steps: Sequence[Mapping[str, Any]]) -> bytes:

@@ -331,10 +331,10 @@ def block(
     weights = np.zeros(shape, np.float32)
     row_indices = np.asarray(indices, np.int64)
     per_row = np.diff(rows.bounds)[row_indices]
-    segments = _ranges(per_row)  # (pieces here,), counted from 0 in each row
+    segments = ranges(per_row)  # (pieces here,), counted from 0 in each row
     pieces = rows.order[np.repeat(rows.bounds[row_indices], per_row) + segments]
     counts = rows.pieces.targets[pieces]
-    inside = _ranges(counts)  # (targets here,), counted from 0 in each piece
+    inside = ranges(counts)  # (targets here,), counted from 0 in each piece
     source = np.repeat(rows.pieces.starts[pieces], counts) + inside
     following = source + 1
     gaps, heads = rows.pieces.gaps[pieces], rows.pieces.heads[pieces]
@@ -343,7 +343,7 @@ def block(
         source = source + np.where(inside >= head, gap, 0)
         following = following + np.where(inside + 1 >= head, gap, 0)
     per_row_targets = rows.targets[row_indices]
-    place = (np.repeat(np.arange(len(row_indices)), per_row_targets), _ranges(per_row_targets))
+    place = (np.repeat(np.arange(len(row_indices)), per_row_targets), ranges(per_row_targets))
     ids = np.asarray(encoded.token_ids)  # a memory map's own indexing would make maps of what it reads
     token_ids[place] = ids[source]
     targets[place] = ids[following]
@@ -358,7 +358,7 @@ def block(
     return TokenBlock(token_ids, targets, positions, segment_ids, documents, weights)
 
 
-def _ranges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranges(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return 0, 1, … up to each count, one after another: `[2, 3]` gives `[0, 1, 0, 1, 2]`."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0

@@ -72,7 +72,9 @@ def check(model: LanguageModel, config: AdapterConfig) -> None:
     if not layers or missing:
         wanted = ", ".join(map(repr, sorted(missing or set(lora_targets.resolved(model, config.targets)))))
         dense = [layer for layer in lora_targets.all_layers(model) if lora_targets.takes_adapter(layer)]
-        own = {layer.name for layer in dense} if model.causal_lm is not None else set()  # a container's are roles'
+        own = (
+            {layer.name for layer in dense} if getattr(model, "causal_lm", None) is not None else set()
+        )  # a container's are roles'
         known = sorted(
             own
             | {roles[id(layer)] for layer in dense if id(layer) in roles}

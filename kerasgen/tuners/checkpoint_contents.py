@@ -97,7 +97,7 @@ def fingerprint_then(saved: checkpoints.Checkpoint, trainer: Trainer) -> dict[st
 
     0.1.0 wrote the settings before they were decided, had fewer of them, and did not note its backend.
     """
-    then = {"learn": "parts", **saved.state["fingerprint"]}
+    then = {"learn": "parts", "masking": "tokens", "mask_rate": 0.15, **saved.state["fingerprint"]}
     if "backend" in then:
         return then
     if then["packing"] == "auto":

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from kerasgen.models.architectures import keras_weights
-from kerasgen.models.base import LanguageModel
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel
 
 Targets: TypeAlias = tuple[str, ...] | None
 """Roles, names of layers or of groups; None for the usual ones."""
@@ -33,7 +33,8 @@ def layers(model: LanguageModel, targets: Targets) -> list[Any]:
 
 def all_layers(model: LanguageModel) -> list[Any]:
     """Return every Keras layer of a model, in the model's order."""
-    holder = model.network if model.causal_lm is None else model.backbone
+    is_hubs = not isinstance(model, MaskedLanguageModel) and model.causal_lm is not None
+    holder = model.backbone if is_hubs else model.network
     return list(holder._flatten_layers(include_self=False))
 
 
@@ -52,6 +53,8 @@ def of_experts(model: LanguageModel) -> Iterator[str]:
 
 def blocks(model: LanguageModel) -> list[Mapping[str, Any]]:
     """Return the Keras layers of each block by their roles; nothing of a model that no table describes."""
+    if isinstance(model, MaskedLanguageModel):
+        return list(model.network.blocks())
     if model.container is not None:
         return list(model.container.decoder.parts["layers"])
     architecture = keras_weights.architecture_of(model.causal_lm)

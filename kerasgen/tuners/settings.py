@@ -51,6 +51,10 @@ class GradientTuner(FineTuner):
             badly, and keeps any other, and any beside adapters. The model is changed before its texts are encoded.
         learn: `"parts"` learns of a document with parts, such as a prompt and its response, those that count; `"all"`
             learns every token of it. Held-out figures are of those that count either way.
+        masking: of a masked language model, what is masked together: `"tokens"`, each by itself; `"whole_words"`; or
+            `"spans"` of up to ten tokens. Of what is chosen 80 % becomes the mask, 10 % any token, and 10 % stays; the
+            choice is drawn anew in each epoch.
+        mask_rate: of a masked language model, the share of the tokens that are chosen, above 0 and at most 1.
         schedule: `"linear"` falls to zero over the run, `"cosine"` too, on half a wave; `"constant"` stays.
         warmup_steps: optimizer steps over which the learning rate rises from nothing.
         weight_decay: AdamW's, on matrices; embeddings, biases and normalisation are left alone.
@@ -86,6 +90,8 @@ class GradientTuner(FineTuner):
     packing: Literal["auto", "best_fit", "concatenate", "none"] = "auto"
     vocabulary: Literal["keep", "trim", "extend", "auto"] | None = None
     learn: Literal["parts", "all"] = "parts"
+    masking: Literal["tokens", "whole_words", "spans"] = "tokens"
+    mask_rate: float = 0.15
     schedule: Schedule = "linear"
     warmup_steps: int = 0
     weight_decay: float = 0.0
@@ -133,6 +139,10 @@ class GradientTuner(FineTuner):
         self._check_choice("packing", ("auto", "best_fit", "concatenate", "none"))
         self._check_choice("vocabulary", (None, "keep", "trim", "extend", "auto"))
         self._check_choice("learn", ("parts", "all"))
+        self._check_choice("masking", ("tokens", "whole_words", "spans"))
+        self._check_number("mask_rate", above=0.0)
+        if self.mask_rate > 1.0:
+            raise TuneArgumentError(f"mask_rate must be a share of at most 1. Received: {self.mask_rate}.")
         self._check_choice("schedule", ("linear", "cosine", "constant"))
         self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
         self._check_choice("remat", (True, False))
@@ -161,10 +171,18 @@ class GradientTuner(FineTuner):
         Raises:
             TuneArgumentError: the model's family or tokenizer can't be changed so, or the model can't be tuned at all.
         """
+        from kerasgen.models.base import MaskedLanguageModel
         from kerasgen.models.live import is_live
         from kerasgen.tuners import sharding, validation
 
         validation.require_trainable(model)
+        if isinstance(model, MaskedLanguageModel):
+            if self.vocabulary in (None, "keep"):
+                return {}
+            raise TuneArgumentError(
+                f"The vocabulary of a masked language model stays as it is. Received: vocabulary={self.vocabulary!r}. "
+                "Leave it out."
+            )
         if self.vocabulary == "keep":
             return {}
         reason = ""

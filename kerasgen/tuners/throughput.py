@@ -12,7 +12,8 @@ import numpy as np
 from keras import ops
 
 from kerasgen import devices
-from kerasgen.models.base import LanguageModel
+from kerasgen.encoder.config import EncoderConfig
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel
 
 _SIDE_CPU, _SIDE_GPU = 1024, 8192
 _REPEATS = 3
@@ -46,6 +47,8 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
 
     Source: Chowdhery et al. 2022 (arXiv 2204.02311), appendix B, which counts frozen weights as trained.
     """
+    if isinstance(model, MaskedLanguageModel):
+        return _masked_flops(model.network.config, sequence_length)
     holder = model.network if model.causal_lm is None else model.backbone
     per_token: float = 0.0
     for layer in holder._flatten_layers(include_self=False):
@@ -65,6 +68,13 @@ def training_flops(model: LanguageModel, sequence_length: int) -> float:
         table = embedding.input_dim * embedding.output_dim
         per_token += table * (6 if embedding.trainable_variables else 4)
     return float(per_token + 12.0 * layers * width * sequence_length)
+
+
+def _masked_flops(config: EncoderConfig, sequence_length: int) -> float:
+    """The same of an encoder all of whose weights are trained; the table makes logits of masked tokens alone."""
+    block = 4 * config.hidden_dim**2 + 2 * config.hidden_dim * config.intermediate_dim
+    kernels = config.num_layers * block + config.hidden_dim * config.embedding_dim
+    return 6.0 * kernels + 12.0 * config.num_layers * config.hidden_dim * sequence_length
 
 
 def _is_multiplied(variable: Any) -> bool:

@@ -16,6 +16,7 @@ from kerasgen import backend as backends
 from kerasgen import fork_safety, quiet
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models import quantized_base
+from kerasgen.models.base import MaskedLanguageModel
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
 from kerasgen.tuners import (
@@ -54,7 +55,7 @@ def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], f
     fork_safety.check(fork_safety.KERAS)
     if settings.sharded_checkpoints:
         sharded_arrays.require()
-    objective = settings.objective()
+    objective = _objective(job, settings)
     objective.check(job)
     settings, reasons = _decided(job, settings, objective)
     checked = user_callbacks.checked(job.callbacks, has_held_out=job.has_held_out)
@@ -63,6 +64,30 @@ def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], f
         one_run = _Run(job, settings, reasons=reasons, first_row=first_row, share=share, objective=objective)
         with alone_together(job.directory, share):
             return one_run.carry_out(prepare)
+
+
+def _objective(job: TuneJob, settings: GradientTuner) -> Objective:
+    """Return what the run minimizes, which for a masked language model is its own.
+
+    Raises:
+        TuneArgumentError: the tuner's settings are for models of the other kind.
+    """
+    if not isinstance(job.model, MaskedLanguageModel):
+        masks = (settings.masking, settings.mask_rate) != ("tokens", 0.15)
+        if masks:
+            raise TuneArgumentError(
+                f"masking={settings.masking!r} and mask_rate={settings.mask_rate} are for masked language models, and "
+                f"this {job.model.kind} learns the next token. Leave them out."
+            )
+        return settings.objective()
+    if type(settings).objective is not GradientTuner.objective:
+        raise TuneArgumentError(
+            f"A {type(settings).__name__} needs the probability of a whole text, which a masked language model has "
+            "none of. Use the `full` or `lora` tuner."
+        )
+    from kerasgen.tuners.masked_objective import MaskedObjective
+
+    return MaskedObjective(settings, job.model)
 
 
 def _decided(job: TuneJob, settings: GradientTuner, objective: Objective) -> tuple[GradientTuner, Mapping[str, str]]:

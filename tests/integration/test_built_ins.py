@@ -39,6 +39,8 @@ _ANY_TUNER = {
     "packing": st.sampled_from(["auto", "best_fit", "concatenate", "none"]),
     "vocabulary": st.sampled_from(["keep", "trim", "extend", "auto"]),
     "learn": st.sampled_from(["parts", "all"]),
+    "masking": st.sampled_from(["tokens", "whole_words", "spans"]),
+    "mask_rate": st.floats(0.01, 1),
     "schedule": st.sampled_from(["linear", "cosine", "constant"]),
     "warmup_steps": st.integers(0, 100),
     "weight_decay": st.floats(0, 1),
@@ -164,6 +166,8 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "early_stopping": st.booleans(),
         },
         "contrastive": {**_ANY_SAMPLER, "k": _COUNT, "alpha": st.floats(0, 1)},
+        "mask_predict": {**_ANY_SAMPLER, "iterations": _COUNT, "k": _COUNT},
+        "gibbs": {**_ANY_SAMPLER, "sweeps": _COUNT, "k": st.integers(0, 10)},
     },
     "constraints": {
         "regex": {

@@ -1,0 +1,53 @@
+"""Ways in which a masked language model writes a text: mask-predict and Gibbs sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kerasgen.samplers.base import SamplerSpec, is_whole, require
+
+
+@dataclass(frozen=True)
+class MaskPredict(SamplerSpec):
+    """All tokens of a text at once, and then the unsurest of them again and again (Ghazvininejad et al. 2019).
+
+    Of a text of n tokens and T iterations, iteration t leaves the n (T - t) / T tokens masked whose probabilities were
+    the lowest, and predicts them anew from the others.
+
+    Args:
+        iterations: passes of the model over a text, at least 1.
+        k: each token is drawn among so many of the likeliest, at least 1; 1 takes the likeliest, as in the paper.
+    """
+
+    iterations: int = 10
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            is_whole(self.iterations, 1),
+            "`iterations` must be a whole number of at least 1",
+            f"iterations={self.iterations!r}",
+        )
+        require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
+
+
+@dataclass(frozen=True)
+class Gibbs(SamplerSpec):
+    """One token after another, each drawn given all others of the text (Wang and Cho 2019).
+
+    A text begins as `MaskPredict` leaves it after one iteration, and a sweep draws each of its tokens once, in an order
+    that the seed decides.
+
+    Args:
+        sweeps: over the text, at least 1; each takes as many passes of the model as there are tokens.
+        k: each token is drawn among so many of the likeliest; 0 for the whole distribution.
+    """
+
+    sweeps: int = 5
+    k: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_whole(self.sweeps, 1), "`sweeps` must be a whole number of at least 1", f"sweeps={self.sweeps!r}")
+        require(is_whole(self.k, 0), "`k` must be a whole number; 0 for the whole distribution", f"k={self.k!r}")
