@@ -16,12 +16,15 @@ import tempfile
 from pathlib import Path
 
 HELD = Path(__file__).parents[1] / "golden" / "operations.json"
-RUNS = ("gpt2 top_k", "llama greedy", "gpt2 FullTuner", "llama LoraTuner")  # a model, and a sampler or a tuner
-_SMALLEST = 50  # operations of a graph that is counted; smaller ones make arrays and convert them
+# A model, and a sampler or a tuner; a sampler after a long prompt; a choice among 32 rows of GPT-2's vocabulary.
+RUNS = ("gpt2 top_k", "llama greedy", "gpt2 FullTuner", "llama LoraTuner", "long greedy")
+RUNS += ("choose greedy", "choose top_k", "choose top_p")
+_SMALLEST = 50  # operations of a graph that is counted; smaller ones make arrays and convert them, but for a choice
 _OPERATION = re.compile(r" = \"?(?:stablehlo|chlo)\.\w+")
 _RESULT = re.compile(r"tensor<((?:\d+x)*)(?:[a-z]+)(\d+)[^<>]*>$")
 PROGRAM = """
 import sys
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from kerasgen import backend
 backend.use("jax")
@@ -32,16 +35,32 @@ from kerasgen.generation import generate
 from kerasgen.tokens.encoding import encode_documents
 from tiny import tiny_gpt2
 from toys import smallest_llama
+def choice(name):
+    import types
+    import jax.numpy as jnp
+    from kerasgen.generation import jax_steps
+    from kerasgen.samplers.resolving import resolve
+    spec = resolve(name)
+    numbers = types.SimpleNamespace(start_token_id=None, end_token_ids=(0,))
+    _, choose = jax_steps.choosing(spec, numbers, logprobs=False)
+    rows = jax.ShapeDtypeStruct((32, 50257), jnp.float32), None, jax.ShapeDtypeStruct((32,), jnp.float32)
+    return jax.jit(choose).lower(*rows, jax_steps.inputs_of(spec)).as_text()
 documents = [Document("the cat sat on the mat. " * n, str(n)) for n in range(1, 12)]
 for run in sys.argv[3:]:
     name, what = run.split()
-    model = {"gpt2": tiny_gpt2, "llama": smallest_llama}[name]()
+    if name == "choose":
+        file = Path(sys.argv[2], run, "choose_compile.mlir")
+        file.parent.mkdir()
+        file.write_text(choice(what))
+        continue
+    model = {"gpt2": tiny_gpt2, "llama": smallest_llama, "long": tiny_gpt2}[name]()
     jax.config.update("jax_dump_ir_to", f"{sys.argv[2]}/{run}")
     if what.endswith("Tuner"):
         tuner = getattr(kg, what)(epochs=1, batch_size=2, sequence_length=32, precision="float32")
         tuner.tune(model, encode_documents(documents, model.tokenizer), seed=0, directory=f"{sys.argv[2]}/{run} run")
     else:
-        generate(model, ["the cat", "a"], sampler=what, max_new_tokens=20)
+        prompts = ["the cat sat on the mat " * 4] if name == "long" else ["the cat", "a"]
+        generate(model, prompts, sampler=what, max_new_tokens=20)
 """
 
 
@@ -53,7 +72,7 @@ def counted() -> dict[str, dict[str, int]]:
         subprocess.run(command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, check=True, capture_output=True)
         for run in RUNS:
             graphs = [_operations(file) for file in (Path(folder) / run).glob("*_compile.mlir")]
-            large = [operations for operations in graphs if len(operations) >= _SMALLEST]
+            large = [each for each in graphs if len(each) >= _SMALLEST or run.startswith("choose")]
             found[run] = {
                 "graphs": len(large),
                 "operations": sum(map(len, large)),
