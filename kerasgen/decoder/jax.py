@@ -25,8 +25,12 @@ from kerasgen.decoder.jax_chunk import Chunk, ReadHooks
 from kerasgen.decoder.jax_hooks import NEVER, XP, Cache, Hooks, product
 from kerasgen.decoder.weights import Weights
 
-# So many rows have their logits computed row by row.
-_MANY_ROWS = 16
+MANY_ROWS = 16
+"""So many rows have their logits computed row by row, and their products on a CPU by Eigen."""
+
+# So many numbers are added by one loop that runs along the last axis; longer sums, number by number (see the log).
+_ADDED_AT_ONCE = 16
+_MOST_SUMS = 16
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,9 @@ class JaxDecoder:
         config, head, size = self.config, weights["head"], self.vocabulary_size
         if "row_kernel" in head and hidden.shape[1] == 1:
             logits = (hidden[:, 0] @ head["row_kernel"])[None, :size]
-        elif hidden.shape[1] >= _MANY_ROWS:
+        elif "row_kernel" in head and hidden.shape[1] >= MANY_ROWS:
+            logits = (jax.lax.optimization_barrier(hidden.T) @ head["row_kernel"])[:, :size]
+        elif hidden.shape[1] >= MANY_ROWS:
             # What chooses reads logits row by row: columns of a power of two, which fall into the same places of a
             # processor's cache, made that take longer than the product (see the log).
             kernel = output_kernel(config, weights).astype(hidden.dtype)
@@ -232,7 +238,7 @@ def _over_keys(query: Any, keys: Any) -> Any:
     prompts, heads, texts, size = query.shape
     grouped = query.reshape(prompts, keys.shape[1], -1, size)
     if grouped.shape[2] == 1:  # a sum along the second last axis is a vector loop, a product of one row is not
-        return jnp.sum(grouped[:, :, 0, :, None] * keys, axis=2)[:, :, None]
+        return _summed(grouped[:, :, 0, :, None] * keys)[:, :, None]
     return jnp.einsum("pkbd,pkdt->pkbt", grouped, keys).reshape(prompts, heads, texts, -1)
 
 
@@ -241,5 +247,20 @@ def _over_values(weights: Any, values: Any) -> Any:
     prompts, heads, texts, length = weights.shape
     grouped = weights.reshape(prompts, values.shape[1], -1, length)
     if grouped.shape[2] == 1:
-        return jnp.sum(grouped[:, :, 0, :, None] * values, axis=2)[:, :, None]
+        weighted = grouped[:, :, 0, :, None] * values
+        return (_summed(weighted) if prompts >= MANY_ROWS else jnp.sum(weighted, axis=2))[:, :, None]
     return jnp.einsum("pkbt,pktd->pkbd", grouped, values).reshape(prompts, heads, texts, -1)
+
+
+def _summed(array: Any) -> Any:
+    """Sums along the second last axis; on a CPU of a few numbers at a time, and of these sums."""
+    size = array.shape[-2]
+    count = size // _ADDED_AT_ONCE
+    if size % _ADDED_AT_ONCE or not 1 < count <= _MOST_SUMS or jax.default_backend() != "cpu":
+        return jnp.sum(array, axis=-2)
+    parts = jnp.sum(array.reshape(*array.shape[:-2], count, _ADDED_AT_ONCE, array.shape[-1]), axis=-2)
+    parts = jax.lax.optimization_barrier(parts)
+    total = parts[..., 0, :]
+    for n in range(1, count):
+        total = total + parts[..., n, :]
+    return total

@@ -13,8 +13,9 @@ from kerasgen.decoder.arithmetic import soft_cap
 from kerasgen.decoder.config import AlibiPositions, DecoderConfig
 from kerasgen.decoder.jax_hooks import NEVER, XP, Cache, Hooks
 
-# Keys whose scores are held at once, for a tile of up to 16 columns and of more (see the log).
-_BLOCKS = (64, 128)
+# Keys whose scores are held at once, for a tile of up to so many columns (see the log).
+_BLOCKS = ((8, 16), (16, 64), (128, 128))
+_SHORT_TILE = 8  # tiles so small are taken together
 _BLOCK_OF_ACCELERATORS = 2048
 
 
@@ -49,8 +50,10 @@ class ReadHooks(Hooks):
         self._tiles = chunk.bases.shape[0]
         self._tile = chunk.places.shape[0] // self._tiles
         self._room = cache.keys[0].shape[3]
-        self._one_by_one = jax.default_backend() == "cpu"
-        self._block = min(_BLOCKS[self._tile > 16] if self._one_by_one else _BLOCK_OF_ACCELERATORS, self._room)
+        on_cpu = jax.default_backend() == "cpu"
+        self._one_by_one = on_cpu and self._tile > _SHORT_TILE
+        wanted = next((keys for tile, keys in _BLOCKS if self._tile <= tile), _BLOCKS[-1][1])
+        self._block = min(wanted if on_cpu else _BLOCK_OF_ACCELERATORS, self._room)
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
         """Return what the heads gather, `(heads * size, columns)`, and keep the cache with this chunk in it."""
@@ -66,7 +69,8 @@ class ReadHooks(Hooks):
         if self._tiles == 1:
             return gathered(jnp.int32(0))
         tiles = jnp.arange(self._tiles, dtype=jnp.int32)
-        # One after the other a tile's products keep a processor's cores busy; an accelerator takes all tiles together.
+        # One after the other a tile's products keep a processor's cores busy, unless they are too small for that; an
+        # accelerator takes all tiles together.
         found = jax.lax.map(gathered, tiles) if self._one_by_one else jax.vmap(gathered)(tiles)
         return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1)
 

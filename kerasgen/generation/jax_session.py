@@ -202,15 +202,17 @@ class JaxSession:
             tokenizer = self._engine.tokenizer
             name, function = jax_steps.stepping(spec, self._engine.decoder, tokenizer, logprobs=logprobs)
             uniforms = jax_steps.numbers_of(key_of, drawn_at + taken, self.most_steps)
+            options, suffix = self._engine.options_of_steps(self._prompts)
             numbers = (np.int32(self._written), np.int32(wanted), first + taken, uniforms, room_at - taken)
             *block, count, held, self._pending, state = self._engine.call(
-                f"{name}{kind}",
+                f"{name}{kind}{suffix}",
                 function,
                 *self._inputs(shared, self._prompts * self._branches),
                 jnp.asarray(self._pending),
                 numbers,
                 *whole,
                 donate=(1,),
+                options=options,
             )
             self._generated, self._seen = held
             whole = ((whole[0][0], state),) if whole else ()
