@@ -21,11 +21,26 @@ class NamedTemplate:
     end_of_turn: str | None
 
 
-_CHATML: Final = """\
+# What a message says, which some runtimes give as a list of pieces, LiteRT-LM among them.
+_SAID: Final = """\
+{%- macro said(content) %}
+    {%- if content is string %}
+        {{- content }}
+    {%- else %}
+        {%- for piece in content or [] %}
+            {{- piece.text }}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+"""
+
+_CHATML: Final = (
+    _SAID
+    + """\
 {%- if tools %}
     {{- '<|im_start|>system\\n' }}
     {%- if messages[0].role == 'system' %}
-        {{- messages[0].content + '\\n\\n' }}
+        {{- said(messages[0].content) + '\\n\\n' }}
     {%- endif %}
     {{- 'You may call these tools:\\n' }}
     {%- for tool in tools %}
@@ -35,7 +50,7 @@ _CHATML: Final = """\
 {%- endif %}
 {%- for message in messages %}
     {%- if not (tools and loop.first and message.role == 'system') %}
-        {{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}
+        {{- '<|im_start|>' + message.role + '\\n' + said(message.content) }}
         {%- for call in message.tool_calls or [] %}
             {%- set function = call.function if call.function is defined else call %}
             {{- '\\n' if message.content or not loop.first }}
@@ -50,8 +65,11 @@ _CHATML: Final = """\
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
+)
 
-_LLAMA3: Final = """\
+_LLAMA3: Final = (
+    _SAID
+    + """\
 {{- '<|begin_of_text|>' }}
 {%- macro turn(role) %}
     {{- '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' }}
@@ -66,7 +84,7 @@ _LLAMA3: Final = """\
         {{- 'Environment: ipython\\n' }}
     {%- endif %}
     {%- if first %}
-        {{- messages[0].content | trim }}
+        {{- said(messages[0].content) | trim }}
     {%- endif %}
     {%- if tools %}
         {{- '\\n\\n' if first }}
@@ -79,7 +97,7 @@ _LLAMA3: Final = """\
 {%- endif %}
 {%- for message in messages[first:] %}
     {%- if message.role == 'tool' %}
-        {{- turn('ipython') + (message.content | trim) + '<|eot_id|>' }}
+        {{- turn('ipython') + (said(message.content) | trim) + '<|eot_id|>' }}
     {%- elif message.tool_calls %}
         {%- if message.tool_calls | length > 1 %}
             {{- raise_exception('Llama 3 calls one tool at a time.') }}
@@ -90,20 +108,23 @@ _LLAMA3: Final = """\
         {{- call.arguments if call.arguments is string else call.arguments | tojson }}
         {{- '}<|eot_id|>' }}
     {%- else %}
-        {{- turn(message.role) + (message.content | trim) + '<|eot_id|>' }}
+        {{- turn(message.role) + (said(message.content) | trim) + '<|eot_id|>' }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- turn('assistant') }}
 {%- endif %}
 """
+)
 
-_GEMMA: Final = """\
+_GEMMA: Final = (
+    _SAID
+    + """\
 {{- bos_token }}
 {%- set system = '' %}
 {%- set first = 0 %}
 {%- if messages[0].role in ('system', 'developer') %}
-    {%- set system = (messages[0].content | trim) + '\\n\\n' %}
+    {%- set system = (said(messages[0].content) | trim) + '\\n\\n' %}
     {%- set first = 1 %}
 {%- endif %}
 {%- if tools %}
@@ -111,13 +132,13 @@ _GEMMA: Final = """\
 {%- endif %}
 {%- for message in messages[first:] %}
     {%- if message.role == 'assistant' %}
-        {{- '<start_of_turn>model\\n' + ((message.content or '') | trim) }}
+        {{- '<start_of_turn>model\\n' + (said(message.content) | trim) }}
         {%- if message.tool_calls %}
             {{- message.tool_calls | tojson }}
         {%- endif %}
     {%- else %}
         {{- '<start_of_turn>user\\n' + (system if loop.first else '') }}
-        {{- ('Answer of the tool: ' if message.role != 'user' else '') + (message.content | trim) }}
+        {{- ('Answer of the tool: ' if message.role != 'user' else '') + (said(message.content) | trim) }}
     {%- endif %}
     {{- '<end_of_turn>\\n' }}
 {%- endfor %}
@@ -125,21 +146,24 @@ _GEMMA: Final = """\
     {{- '<start_of_turn>model\\n' }}
 {%- endif %}
 """
+)
 
-_ALPACA: Final = """\
+_ALPACA: Final = (
+    _SAID
+    + """\
 {%- if tools %}
     {{- raise_exception('The template alpaca has no place for tools.') }}
 {%- endif %}
 {%- if messages[0].role == 'system' %}
-    {{- messages[0].content + '\\n\\n' }}
+    {{- said(messages[0].content) + '\\n\\n' }}
 {%- else %}
     {{- 'Below is an instruction that describes a task. Write a response that completes the request.\\n\\n' }}
 {%- endif %}
 {%- for message in messages %}
     {%- if message.role == 'user' %}
-        {{- '### Instruction:\\n' + message.content + '\\n\\n' }}
+        {{- '### Instruction:\\n' + said(message.content) + '\\n\\n' }}
     {%- elif message.role == 'assistant' %}
-        {{- '### Response:\\n' + message.content + eos_token }}
+        {{- '### Response:\\n' + said(message.content) + eos_token }}
         {{- '\\n\\n' if not loop.last }}
     {%- elif not loop.first %}
         {{- raise_exception('The template alpaca has no place for the role ' + message.role + '.') }}
@@ -149,6 +173,7 @@ _ALPACA: Final = """\
     {{- '### Response:\\n' }}
 {%- endif %}
 """
+)
 
 NAMED: Final = {
     "chatml": NamedTemplate(_CHATML, ("<|im_start|>", "<|im_end|>"), "<|im_end|>"),

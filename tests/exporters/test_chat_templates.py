@@ -70,6 +70,7 @@ def test_litert_lm_applies_it(model: LanguageModel, tmp_path: Path) -> None:
     artefact = exporter.export(model, tmp_path / "tiny.litertlm")
     told = artefact.report["parity"]
     assert told["chat_ids_equal"]
+    assert told["chat_text"] == "the template's"
     assert told["metadata_equal"]  # the template is among it
     assert bundle.read(artefact.path)["about"]["chat_template"] == model.metadata[CHAT_TEMPLATE]
 
