@@ -123,6 +123,8 @@ class Evaluation:
         dropped: how many documents of the corpus were left out, by reason, such as `"empty"`.
         notes: why the figure differs from that of the last `fit`, if it does.
         model: which one, in words; empty if nobody said.
+        pair_accuracy: of documents with a worse text, the share of which the better answer is the likelier one as a
+            whole, equal ones half; None without. The other figures are those of the better answers.
     """
 
     loss: float
@@ -138,6 +140,7 @@ class Evaluation:
     dropped: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     model: str = ""
+    pair_accuracy: float | None = None
 
     @property
     def perplexity(self) -> float:
@@ -161,6 +164,8 @@ class Evaluation:
                 f"perplexity {self.perplexity:.1f}, over {self.documents:,} documents with {self.characters:,} "
                 "characters"
             ]
+            if self.pair_accuracy is not None:
+                phrases.append(f"the better answer is the likelier one in {self.pair_accuracy:.0%} of the pairs")
             if self.dropped:
                 phrases.append(f"left out: {self._left_out()}")
             if self.model:
@@ -172,6 +177,8 @@ class Evaluation:
             ("perplexity", f"{self.perplexity:.1f} a token of this vocabulary"),
             ("scored", f"{self.documents:,} documents with {self.characters:,} characters"),
         ]
+        if self.pair_accuracy is not None:
+            scored.append(("pairs", f"the better answer is the likelier one in {self.pair_accuracy:.0%}"))
         if self.dropped:
             scored.append(("left out", self._left_out()))
         if self.model:

@@ -78,8 +78,21 @@ def evaluate_each(
         interval=interval(scores.nll[counted], scores.characters[counted], seed=seed),
         sequence_length=length,
         precision=model.network.dtype_policy.name,
+        pair_accuracy=_pair_accuracy(model, encoded, scores, sequence_length=length, batch_size=batch_size),
     )
     return evaluation, scores
+
+
+def _pair_accuracy(
+    model: LanguageModel, encoded: EncodedDocuments, better: Scores, *, sequence_length: int, batch_size: int
+) -> float | None:
+    """Return the share of pairs of which the better answer is the likelier one, equal ones half; None without pairs."""
+    rejected = encoded.rejected
+    if rejected is None:
+        return None
+    is_pair = rejected.lengths > 0
+    worse = score(model, rejected, sequence_length=sequence_length, batch_size=batch_size)
+    return float(0.5 * (1.0 + np.sign(worse.nll - better.nll)[is_pair]).mean())
 
 
 def interval(nll: NDArray[np.float64], characters: NDArray[np.int64], *, seed: int) -> tuple[float, float] | None:

@@ -89,14 +89,22 @@ def _nats(hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, soft_
         part = slice(index * chunk, (index + 1) * chunk)
         if hidden.dtype == tf.float32:
             logits = tf.matmul(rows[part], table, transpose_b=True)
+            costs = _costs_of(logits, wanted[part], vocabulary_size, soft_cap)
         else:
-            logits = tf.raw_ops.BatchMatMulV3(x=rows[part], y=table, Tout=tf.float32, adj_y=True)
-        return index + 1, pieces.write(index, _costs_of(logits, wanted[part], vocabulary_size, soft_cap))
+            costs = _costs_of_product(rows[part], table, wanted[part], vocabulary_size, soft_cap)
+        return index + 1, pieces.write(index, costs)
 
     _, pieces = tf.while_loop(
         lambda index, _: index < chunks, step, (tf.zeros((), tf.int32), pieces), parallel_iterations=1
     )
     return tf.scatter_nd(real[:, None], pieces.concat()[:count], tf.shape(weights))
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+def _costs_of_product(rows: Any, table: Any, targets: Any, vocabulary_size: int, soft_cap: float | None) -> Any:
+    """Return what `_costs_of` does, from half-precision products as in `_slopes_of_product`."""
+    logits = tf.raw_ops.BatchMatMulV3(x=rows, y=table, Tout=tf.float32, adj_y=True)
+    return _costs_of(logits, targets, vocabulary_size, soft_cap)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
