@@ -66,13 +66,35 @@ def tuned(
 # What torch says of the same weights: transformers' GPT-2, every text by itself and unpadded.
 
 
-def _torch_of(model: LanguageModel, directory: Path) -> Any:
+def _torch_of(model: LanguageModel) -> Any:
+    """Transformers' GPT-2 of the same weights, placed by hand: KerasHub's kernels to the names and shapes there."""
     transformers = pytest.importorskip("transformers")
-    pytest.importorskip("torch")
-    from kerasgen.exporters.transformers.exporter import TransformersExporter
-
-    TransformersExporter().export(model, directory)
-    return transformers.AutoModelForCausalLM.from_pretrained(directory).float().eval()
+    torch = pytest.importorskip("torch")
+    sizes = {"vocab_size": 300, "n_positions": 128, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_inner": 32}
+    sizes |= {"bos_token_id": 299, "eos_token_id": 299}
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).float().eval()
+    backbone = model.backbone
+    (layer,) = backbone.transformer_layers
+    attention = layer._self_attention_layer
+    three = [attention.query_dense, attention.key_dense, attention.value_dense]
+    state = {
+        "wte.weight": backbone.token_embedding.embeddings,
+        "wpe.weight": backbone.position_embedding.position_embeddings,
+        "h.0.attn.c_attn.weight": np.concatenate([np.array(each.kernel).reshape(16, 16) for each in three], 1),
+        "h.0.attn.c_attn.bias": np.concatenate([np.array(each.bias).reshape(16) for each in three]),
+        "h.0.attn.c_proj.weight": np.array(attention.output_dense.kernel).reshape(16, 16),
+        "h.0.attn.c_proj.bias": attention.output_dense.bias,
+    }
+    norms = {"h.0.ln_1": layer._self_attention_layer_norm, "h.0.ln_2": layer._feedforward_layer_norm}
+    for name, norm in (norms | {"ln_f": backbone.layer_norm}).items():
+        state |= {f"{name}.weight": norm.gamma, f"{name}.bias": norm.beta}
+    dense = {"c_fc": layer._feedforward_intermediate_dense, "c_proj": layer._feedforward_output_dense}
+    for name, part in dense.items():
+        state |= {f"h.0.mlp.{name}.weight": part.kernel, f"h.0.mlp.{name}.bias": part.bias}
+    own = theirs.transformer.state_dict()
+    assert set(state) == set(own)
+    theirs.transformer.load_state_dict({name: torch.tensor(np.array(of)) for name, of in state.items()})
+    return theirs
 
 
 def _sum_of_answer(theirs: Any, ids: np.ndarray[Any, Any], first: int) -> Any:
@@ -117,18 +139,18 @@ def test_loss_and_gradients_are_those_of_the_formula_over_transformers_model(kin
 
     documents = pairs(6)
     model, before = small(1), small(0)
-    theirs, reference = _torch_of(model, tmp_path / "own"), _torch_of(before, tmp_path / "reference")
+    theirs, reference = _torch_of(model), _torch_of(before)
     train = encoded(model, documents)
     assert train.rejected is not None
     assert train.parts is not None
-    total = 0.0
+    total: Any = 0.0
     for index in range(len(documents)):
         sides = [train[index], train.rejected[index]]
         first = int(train.parts.of_document(index).ends[0])
         own, count = zip(*(_sum_of_answer(theirs, ids, first) for ids in sides), strict=True)
         others = [_sum_of_answer(reference, ids, first)[0].detach() for ids in sides]
         total = total + _formula(kind, list(own), others, list(count), LOSSES[kind]) / len(documents)
-    total.backward()  # type: ignore[attr-defined]
+    total.backward()
 
     tuner = DpoTuner(**SETTINGS | {"batch_size": 8, "loss": kind, "learning_rate": 1.0} | LOSSES[kind])
     objective = tuner.objective()
@@ -141,11 +163,11 @@ def test_loss_and_gradients_are_those_of_the_formula_over_transformers_model(kin
     weights = [np.array(variable) for variable in model.network.trainable_variables]
     trainer.fit(plan.batches(0, first_step=0), verbose=0, shuffle=False)
     logged = float(np.asarray(trainer.step_loss.result()))
-    assert logged == pytest.approx(float(total), abs=1e-4)  # type: ignore[arg-type]
+    assert logged == pytest.approx(float(total.detach()), abs=1e-4)
     # The gradient takes the place of the weights, and goes to transformers' names and shapes as they do.
     for variable, was in zip(model.network.trainable_variables, weights, strict=True):
         variable.assign(was - np.array(variable))
-    gradient = dict(_torch_of(model, tmp_path / "gradient").named_parameters())
+    gradient = dict(_torch_of(model).named_parameters())
     for name, parameter in theirs.named_parameters():
         np.testing.assert_allclose(gradient[name].detach(), parameter.grad, atol=1e-4, err_msg=name)
 
