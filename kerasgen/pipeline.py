@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen import backend as backends
 from kerasgen import cache as caches
-from kerasgen import corpora, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
+from kerasgen import corpora, exporters, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
 from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource, CorpusTally
 from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
 from kerasgen.evaluator import Evaluator
+from kerasgen.exporters import masked_models
 from kerasgen.exporters import progress as steps
 from kerasgen.exporters import registry as choosing
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
 from kerasgen.keywords import checked
+from kerasgen.models import kinds, weights_dtype
 from kerasgen.models import resolving as models_resolving
-from kerasgen.models import weights_dtype
-from kerasgen.models.base import LanguageModel, WeightsDtype
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel, WeightsDtype
 from kerasgen.models.live import Live
 from kerasgen.tuners.base import FineTuner, TuneReport, check_fit
 from kerasgen.tuners.base_weights import Provenance
@@ -302,6 +303,11 @@ class Pipeline(Evaluator):
         """
         target = path_argument(path, ExportArgumentError)
         chosen = choosing.choose(exporter, target, settings)
+        is_masked = kinds.is_masked(self.model_source, self._model)
+        if is_masked is None and isinstance(self._whole_model("be exported"), MaskedLanguageModel):
+            is_masked = True
+        if is_masked:
+            masked_models.check(chosen, exporters.REGISTRY.name_of(chosen) or type(chosen).__name__)
         with steps.shown(progress):
             return chosen.export(self._whole_model("be exported"), target, overwrite=overwrite)
 

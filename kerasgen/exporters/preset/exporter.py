@@ -50,7 +50,11 @@ class PresetExporter(Exporter):
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the preset, let a fresh process of KerasHub read and generate, and compare; see `Exporter`."""
         path = path_argument(path, ExportArgumentError)
-        from kerasgen.exporters import progress
+        from kerasgen.exporters import masked_models, progress
+        from kerasgen.models.base import MaskedLanguageModel
+
+        if isinstance(model, MaskedLanguageModel):
+            return masked_models.export(model, path, "preset", self.dtype, overwrite=overwrite)
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
         from kerasgen.exporters.validation import require_held, require_plain

@@ -73,7 +73,11 @@ class TransformersExporter(Exporter):
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""
         path = path_argument(path, ExportArgumentError)
-        from kerasgen.exporters import progress
+        from kerasgen.exporters import masked_models, progress
+        from kerasgen.models.base import MaskedLanguageModel
+
+        if isinstance(model, MaskedLanguageModel):
+            return masked_models.export(model, path, "transformers", self.dtype, overwrite=overwrite)
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import staged, write_report
         from kerasgen.exporters.validation import decoder_of, json_tokenizer, text_length
