@@ -239,24 +239,25 @@ def test_no_pair_sees_another_of_its_row_to_the_bit(tmp_path: Path) -> None:
 def test_the_reference_is_computed_once_and_kept_with_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from kerasgen.tokens.store import store
     from kerasgen.tuners import preferences
 
     path = tmp_path / "pairs.jsonl"
     rows = [{"q": f"what {n}", "good": f"yes {n}", "bad": f"no {n}"} for n in range(12)]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    corpus = f"jsonl:path={path},prompt=q,chosen=good,rejected=bad"
+    corpus = kg.Jsonl(path, prompt="q", chosen="good", rejected="bad")
 
     def fit(**settings: Any) -> TuneReport:
+        model = small()
+        stored = store(corpus.documents, model.tokenizer, held_out=0.3, directory=tmp_path / "tokens")
         tuner = DpoTuner(**SETTINGS | {"max_steps": 2, "epochs": 2} | settings)
-        pipe = kg.Pipeline(corpus, small().causal_lm, tuner=tuner, cache=tmp_path / "cache", held_out=0.3)
-        pipe._model = small()
-        return pipe.fit(directory=tmp_path / "run", resume=False, verbose=0)
+        return tuner.tune(model, stored.train, stored.held_out, seed=3, directory=tmp_path / "run", verbose=0)
 
     calls = []
     computed = preferences.Preferences._computed
     monkeypatch.setattr(preferences.Preferences, "_computed", lambda *of: calls.append(1) or computed(*of))
     first = fit()
-    kept = list((tmp_path / "cache" / "tokens").glob("*/reference-*.safetensors"))
+    kept = list((tmp_path / "tokens").glob("*/reference-*.safetensors"))
     assert len(kept) == len(calls) == 1
     assert fit().losses == first.losses
     assert fit(rank=2).losses[0] == pytest.approx(first.losses[0], abs=1e-5)  # the same model before its first step
