@@ -232,7 +232,8 @@ class Pipeline(Evaluator):
             self._start_backend()
             from kerasgen.tuners import user_callbacks
 
-            callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0)
+            pairs = self.tuner._learns_pairs
+            callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0, pairs=pairs)
         self._corpus().source.check()
         self.tuner.check_documents(self._corpus().documents)
         survey = self._survey(show=verbose != 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.files.path_arguments import path_argument
@@ -382,6 +382,7 @@ class FineTuner(metaclass=Checked):
     """Tunes a model. Subclasses are frozen dataclasses whose construction imports no Keras."""
 
     _argument_error = TuneArgumentError
+    _learns_pairs: ClassVar[bool] = False
 
     def adapt_vocabulary(
         self,

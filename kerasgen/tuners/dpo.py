@@ -43,6 +43,7 @@ class DpoTuner(LoraTuner):
     """
 
     _least_rank: ClassVar[int] = 0
+    _learns_pairs: ClassVar[bool] = True
 
     rank: int = 0
     loss: Literal["sigmoid", "ipo", "orpo", "simpo"] = "sigmoid"

@@ -58,7 +58,7 @@ def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], f
     objective = _objective(job, settings)
     objective.check(job)
     settings, reasons = _decided(job, settings, objective)
-    checked = user_callbacks.checked(job.callbacks, has_held_out=job.has_held_out)
+    checked = user_callbacks.checked(job.callbacks, has_held_out=job.has_held_out, pairs=settings._learns_pairs)
     job = dataclasses.replace(job, callbacks=checked)
     with sharding.placed(job.model, settings) as share:
         one_run = _Run(job, settings, reasons=reasons, first_row=first_row, share=share, objective=objective)

@@ -13,6 +13,7 @@ import keras
 from keras.src.utils import is_default
 
 from kerasgen.errors import TuneArgumentError
+from kerasgen.tuners.callbacks import PAIR_FIGURES
 
 LOGS = ("loss", "step_loss", "step_accuracy")
 VALIDATION_LOGS = ("val_loss", "val_bits_per_character")
@@ -29,18 +30,20 @@ _REFUSED = {
 }
 
 
-def checked(callbacks: Any, *, has_held_out: bool = True) -> list[Any]:
+def checked(callbacks: Any, *, has_held_out: bool = True, pairs: bool = False) -> list[Any]:
     """Return the callbacks as a list, once each is known to fit a run.
 
     Args:
         callbacks: Keras callbacks, or one.
         has_held_out: whether there are validations that they could watch.
+        pairs: whether these tell of pairs too.
 
     Raises:
         TuneArgumentError: one of them is no callback, would work against the run, or watches what no run has.
     """
     listed = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else _listed(callbacks)
-    logs = (*LOGS, *VALIDATION_LOGS) if has_held_out else LOGS
+    validations = (*VALIDATION_LOGS, *(f"val_{name}" for name in PAIR_FIGURES if pairs))
+    logs = (*LOGS, *validations) if has_held_out else LOGS
     own = all(type(callback).__module__.startswith("keras.") for callback in listed)
     for callback in listed:
         if not isinstance(callback, keras.callbacks.Callback):
@@ -55,7 +58,7 @@ def checked(callbacks: Any, *, has_held_out: bool = True) -> list[Any]:
         monitor = getattr(callback, "monitor", None)
         watches = getattr(callback, "save_best_only", True)
         if own and watches and isinstance(monitor, str) and monitor not in logs:
-            held_out = "" if has_held_out or monitor not in VALIDATION_LOGS else " No text is held out; raise held_out."
+            held_out = "" if has_held_out or monitor not in validations else " No text is held out; raise held_out."
             raise TuneArgumentError(
                 f"{type(callback).__name__}(monitor={monitor!r}) would watch for what no run has. There are: "
                 f"{', '.join(logs)}.{held_out}"

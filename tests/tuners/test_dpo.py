@@ -195,6 +195,20 @@ def test_a_run_prefers_what_was_chosen_and_says_so(tmp_path: Path) -> None:
     assert report.tokens > report.read_tokens > 0
 
 
+def test_callbacks_may_watch_the_held_out_pairs_and_only_of_such_a_run() -> None:
+    from kerasgen import backend
+
+    backend.use()
+    import keras
+
+    from kerasgen.tuners import user_callbacks
+
+    callback = keras.callbacks.EarlyStopping(monitor="val_pair_accuracy", mode="max")
+    assert user_callbacks.checked(callback, pairs=DpoTuner._learns_pairs) == [callback]
+    with pytest.raises(TuneArgumentError, match=r"'val_pair_accuracy'.*would watch for what no run has"):
+        user_callbacks.checked(callback, pairs=FullTuner._learns_pairs)
+
+
 @pytest.mark.slow
 def test_pairs_that_share_rows_give_what_each_gives_alone(tmp_path: Path) -> None:
     _, one = tuned(tmp_path / "a", max_steps=3, epochs=3, batch_size=2)
