@@ -66,7 +66,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_near_ones_and_where_others_c
     with pytest.raises(UnknownNameError) as caught:
         registry().create("topk:k=4")
     assert (caught.value.name, caught.value.near[0]) == ("topk", "top_k")
-    for said in ("No sampler is called 'topk'", "Did you mean 'top_k'", "contrastive, greedy, min_p", repr(GROUP)):
+    for said in ("No sampler is called 'topk'", "Did you mean 'top_k'", "contrastive, gibbs, greedy", repr(GROUP)):
         assert said in str(caught.value)
 
 

@@ -122,7 +122,7 @@ class ChatTemplate:
     def digest(self) -> str:
         """Return 64 hexadecimal digits that change with anything that could change a rendered text."""
         held = [self.text, dict(self.variables), sorted(self.special_tokens)]
-        return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(held, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def ends_itself(self, text: str) -> bool:
         """Return whether an answer ends with a special token, so that a model that learned it knows how to end."""

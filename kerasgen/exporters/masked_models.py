@@ -166,9 +166,7 @@ def _prove(model: MaskedLanguageModel, directory: Path, name: str, dtype: str) -
         "encoded_equal": answer["encoded"] is None or answer["encoded"] == [tokenizer.encode(text) for text in _TEXTS],
     }
     if off > TOLERANCE[dtype] or not figures["fill_equal"] or not figures["encoded_equal"]:
-        raise ExportError(
-            f"What {reader} computes with the files is another model: {json.dumps(figures)}. Nothing was kept."
-        )
+        raise ExportError(f"What {reader} computes with the files is another model: {figures}. Nothing was kept.")
     return figures
 
 

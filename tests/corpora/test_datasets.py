@@ -126,7 +126,7 @@ def test_a_table_is_no_list_of_its_columns_names() -> None:
 @pytest.mark.parametrize(
     ("rows", "advice", "picked"),
     [
-        ([{"id": 1, "text": "a"}], r"\(row\['text'\] for row in rows\)", lambda rows: (row["text"] for row in rows)),
+        ([{"id": 1, "body": "a"}], r"\(row\['body'\] for row in rows\)", lambda rows: (row["body"] for row in rows)),
         ([(0, "a")], r"\(row\[1\] for row in rows\)", lambda rows: (row[1] for row in rows)),
         ([b"a"], r"text\.decode\('utf-8'\)", lambda rows: (row.decode("utf-8") for row in rows)),
     ],

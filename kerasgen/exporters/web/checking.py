@@ -89,9 +89,8 @@ def run(node: str, folder: Path, modules: Path, asked: list[dict[str, Any]], tok
     Raises:
         ExportError: it ends with an error.
     """
-    job = json.dumps(
-        {"folder": str(folder.resolve()), "modules": str(modules.resolve()), "asked": asked, "new": tokens}
-    )
+    places = {"folder": str(folder.resolve()), "modules": str(modules.resolve())}
+    job = json.dumps({**places, "asked": asked, "new": tokens}, allow_nan=False)
     try:
         done = subprocess.run([node, str(SCRIPT)], input=job, capture_output=True, text=True, timeout=_SECONDS)
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -184,7 +184,9 @@ def _write_offline(stage: Path, digest: str) -> None:
         if file.is_file() and not file.name.startswith(f"{MODEL}.") and "litert_wasm" not in file.name
     )
     script = (PAGE / _OFFLINE).read_text(encoding="utf-8")
-    script = script.replace("VERSION", digest[:16]).replace('["./"]', json.dumps(["./", *names], ensure_ascii=False))
+    script = script.replace("VERSION", digest[:16]).replace(
+        '["./"]', json.dumps(["./", *names], ensure_ascii=False, allow_nan=False)
+    )
     (stage / _OFFLINE).write_text(script, encoding="utf-8")
 
 
