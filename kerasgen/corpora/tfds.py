@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from kerasgen import backend, quiet
-from kerasgen.corpora import published
+from kerasgen.corpora import prompted, published
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import (
     CorpusArgumentError,
@@ -32,31 +32,57 @@ class Tfds(CorpusSource):
     """Any data set of TensorFlow Datasets that has a text feature.
 
     Documents come in the order in which TFDS stored them; their other scalar features are their metadata. A text of
-    nothing but white space is dropped and counted as "empty".
+    nothing but white space is dropped and counted as "empty", and a pair with such a response as "empty response".
 
     Args:
         name: the name of the data set, with its configuration and version if need be, such as `"cnn_dailymail:3.4.0"`.
-        text: the feature that is the text.
+        text: the feature that is the text; None where there are `prompt` and `response`.
         split: the split of the data set, in TFDS's notation: `"train"`, `"train[:10%]"`, `"train+test"`.
         data_dir: where TFDS keeps prepared data sets; None is TFDS's own default.
         download: whether TFDS may download and prepare the data set where it is not there yet.
+        prompt: in place of `text`, the feature that is only read.
+        response: the feature that is learned after the prompt.
+        separator: what stands between both, a line end by default.
 
     Raises:
-        CorpusArgumentError: a setting is no text, or empty.
+        CorpusArgumentError: a setting is no text, or empty, or there are neither `text` nor `prompt` and `response`.
     """
 
     name: str
-    text: str
+    text: str | None = None
     split: str = "train"
     data_dir: str | os.PathLike[str] | None = None
     download: bool = True
+    prompt: str | None = None
+    response: str | None = None
+    separator: str = "\n"
 
     def __post_init__(self) -> None:
-        for argument in ("name", "text", "split"):
+        pairs = self.prompt is not None or self.response is not None
+        for argument in ("name", "split") if pairs and self.text is None else ("name", "text", "split"):
             value = getattr(self, argument)
             if not isinstance(value, str) or not value:
                 raise CorpusArgumentError(f"{argument} must be text that is not empty. Received: {value!r}.")
+        if pairs and self.text is not None:
+            raise CorpusArgumentError(
+                f"Texts are made of prompt={self.prompt!r} and response={self.response!r}. Leave out "
+                f"text={self.text!r}."
+            )
+        self._fields()
         _check_place(self)
+
+    def _fields(self) -> prompted.Fields | None:
+        """Return the features of a prompt and its response, or None where there is a text alone."""
+        return prompted.fields(
+            prompt=self.prompt,
+            response=self.response,
+            chosen=None,
+            rejected=None,
+            messages=None,
+            separator=self.separator,
+            field="",
+            default="",
+        )
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the documents in TFDS's order; the first call may download and prepare the data set.
@@ -89,7 +115,9 @@ class Tfds(CorpusSource):
         try:
             for example in tfds.as_numpy(dataset):
                 document = self._document(example)
-                if document.text.strip():
+                if document.parts and not document.parts[-1].text.strip():
+                    tally.drop("empty response")
+                elif document.text.strip():
                     yield tally.keep(document)
                 else:
                     tally.drop("empty")
@@ -147,15 +175,16 @@ class Tfds(CorpusSource):
         return None if self.data_dir is None else os.path.expanduser(self.data_dir)  # noqa: PTH111 - may be a gs:// URL
 
     def _scalars(self, builder: Any, tf: Any) -> list[str]:
-        """Return the features that are one string or number, the text among them."""
+        """Return the features that are one string or number, those of the text among them."""
         features: Mapping[str, Any] = builder.info.features if hasattr(builder.info.features, "items") else {}
         scalars = {key: feature for key, feature in features.items() if getattr(feature, "shape", None) == ()}
         texts = [key for key, feature in scalars.items() if feature.tf_dtype == tf.string]
-        if self.text not in texts:
-            raise CorpusArgumentError(
-                f"The data set {self.name!r} has no text feature {self.text!r}. It has: "
-                f"{', '.join(map(repr, sorted(texts))) or 'none'}."
-            )
+        for wanted in self._texts():
+            if wanted not in texts:
+                raise CorpusArgumentError(
+                    f"The data set {self.name!r} has no text feature {wanted!r}. It has: "
+                    f"{', '.join(map(repr, sorted(texts))) or 'none'}."
+                )
         return list(scalars)
 
     def _check_split(self, builder: Any) -> None:
@@ -169,20 +198,34 @@ class Tfds(CorpusSource):
 
     def _document(self, example: Mapping[str, Any]) -> Document:
         name = example["tfds_id"].decode("utf-8")
-        try:
-            text = example[self.text].decode("utf-8")
-        except UnicodeDecodeError as cause:
-            raise CorpusFormatError(
-                f"The text of {name!r} in the data set {self.name!r} is not UTF-8 at its byte {cause.start}.",
-                path=name,
-                byte=cause.start,
-            ) from cause
+        texts = {}
+        for key in self._texts():
+            try:
+                texts[key] = example[key].decode("utf-8")
+            except UnicodeDecodeError as cause:
+                raise CorpusFormatError(
+                    f"The text of {name!r} in the data set {self.name!r} is not UTF-8 at its byte {cause.start}.",
+                    path=name,
+                    byte=cause.start,
+                ) from cause
         metadata = {
             key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value.item()
             for key, value in example.items()
-            if key not in ("tfds_id", self.text)
+            if key != "tfds_id" and key not in texts
         }
-        return Document(text=text, id=name, metadata=metadata)
+        fields = self._fields()
+        if fields is not None:
+            return fields.document(texts | metadata, id=name)
+        assert self.text is not None
+        return Document(text=texts[self.text], id=name, metadata=metadata)
+
+    def _texts(self) -> tuple[str, ...]:
+        """The features of which documents are made."""
+        fields = self._fields()
+        if fields is not None:
+            return fields.names
+        assert self.text is not None
+        return (self.text,)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,23 @@ def test_any_prepared_data_set_is_read_by_name_even_one_without_code(tmp_path: P
     assert {document.text for document in source.documents()} == {post["title"] for post in POSTS}
 
 
+def test_two_features_are_a_prompt_and_its_response(data_dir: Path) -> None:
+    source = Tfds("reddit_tifu/short", prompt="title", response="tldr", separator=" ", data_dir=data_dir)
+    tally = CorpusTally()
+    documents = list(source.documents(tally))
+    assert {document.text for document in documents} == {f"{post['title']} tea" for post in POSTS if post["tldr"]}
+    assert tally.dropped == {"empty response": 1}
+    first = documents[0]
+    assert [(part.text, part.weight, part.role) for part in first.parts] == [
+        (first.text.removesuffix("tea"), 0, "user"),
+        ("tea", 1.0, "assistant"),
+    ]
+    assert "documents" in first.metadata
+    assert "title" not in first.metadata
+    with pytest.raises(CorpusArgumentError, match=r"has no text feature 'question'. It has: 'documents'"):
+        next(Tfds("reddit_tifu/short", prompt="question", response="tldr", data_dir=data_dir).documents())
+
+
 def test_a_slice_of_a_split_is_its_beginning(data_dir: Path) -> None:
     every = list(Tfds("reddit_tifu/short", "title", data_dir=data_dir).documents())
     assert list(Tfds("reddit_tifu/short", "title", "train[:5]", data_dir=data_dir).documents()) == every[:5]
@@ -200,6 +217,9 @@ def test_tfds_missing_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch
     [
         (lambda: Tfds("", "a"), "name"),
         (lambda: Tfds("a", ""), "text"),
+        (lambda: Tfds("a"), "text must be text that is not empty. Received: None"),
+        (lambda: Tfds("a", "b", prompt="c", response="d"), "Leave out text='b'"),
+        (lambda: Tfds("a", prompt="c"), "A prompt needs a response"),
         (lambda: Tfds("a", "b", split=3), "split"),
         (lambda: Tfds("a", "b", data_dir=3), "data_dir"),
         (lambda: Tfds("a", "b", download="later"), "download"),

@@ -95,7 +95,14 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             **_ANY_TFDS,
             "path": st.none() | _PATH,
         },
-        "tfds": {"name": _WORD, "text": _WORD, **_ANY_TFDS},
+        "tfds": {
+            "name": _WORD,
+            "text": _WORD,
+            "prompt": st.none(),
+            "response": st.none(),
+            "separator": _WORD,
+            **_ANY_TFDS,
+        },
         "text": {
             "path": _PATH,
             "split": st.sampled_from(["file", "line", "paragraph"]),
