@@ -15,7 +15,7 @@ from typing import Any
 from kerasgen import limits
 from kerasgen.errors import ModelFormatError
 from kerasgen.files.digests import sha256_of
-from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH
+from kerasgen.models.base import ADDED_TOKENS, BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, SPECIAL_TOKENS
 
 METADATA_FILE = "metadata.json"
 KEY = "sha256"
@@ -52,8 +52,12 @@ def known(directory: Path) -> dict[str, Any]:
     about = metadata.get(MODEL) if isinstance(metadata, dict) else None
     if not isinstance(about, dict):
         return {}
-    kinds = {CONTEXT_LENGTH: int, CHAT_TEMPLATE: str, BASE_MODEL: dict}
-    return {name: about[name] for name, kind in kinds.items() if isinstance(about.get(name), kind)}
+    kinds = {CONTEXT_LENGTH: int, CHAT_TEMPLATE: str, SPECIAL_TOKENS: dict, ADDED_TOKENS: list, BASE_MODEL: dict}
+    held = {name: about[name] for name, kind in kinds.items() if isinstance(about.get(name), kind)}
+    names = [*held.get(SPECIAL_TOKENS, {}).values(), *held.get(ADDED_TOKENS, ())]
+    if not all(isinstance(name, str) for name in names):
+        held = {name: value for name, value in held.items() if name not in (SPECIAL_TOKENS, ADDED_TOKENS)}
+    return held
 
 
 def check(directory: Path, *, weights: bool = True, tokenizer: bool = True) -> None:

@@ -103,7 +103,7 @@ def test_a_step_takes_over_the_memory_of_the_state_before(tmp_path: Path) -> Non
         pytest.skip("JAX says which arrays a step took over")
     import keras
 
-    from kerasgen.tuners import trainer
+    from kerasgen.tuners import objective, trainer
 
     states: list[Any] = []
 
@@ -115,7 +115,7 @@ def test_a_step_takes_over_the_memory_of_the_state_before(tmp_path: Path) -> Non
             return state
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "Trainer", Looking)
+        patch.setattr(objective.Objective, "trainer", Looking)
         tune(tmp_path, max_steps=1, checkpoint_every=None)
     (state,) = states
     assert all(array.is_deleted() for array in keras.tree.flatten(state))
