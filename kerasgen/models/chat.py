@@ -160,5 +160,8 @@ def end_turns(model: LanguageModel) -> None:
 
 def first_added(model: LanguageModel) -> int | None:
     """Return the first row of the embedding table that a chat template added, or None where none did."""
+    names = model.metadata.get(ADDED_TOKENS, ())
+    if not names:  # a tokenizer of another kind may know no special tokens by their names
+        return None
     special = model.tokenizer.special_tokens
-    return min((special[name] for name in model.metadata.get(ADDED_TOKENS, ()) if name in special), default=None)
+    return min((special[name] for name in names if name in special), default=None)
