@@ -360,10 +360,12 @@ def _answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 )
 def test_llama_cpp_sees_what_numpy_did_not(model, change, message, tmp_path, tmp_path_factory, monkeypatch):
     """llama.cpp is given a changed copy of the file: whatever it does otherwise than the model is found."""
-    run, copy = worker.run, tmp_path_factory.mktemp("changed") / "changed.gguf"
+    run = worker.run
 
     def run_and_change(module: str, job: Any, **more: Any) -> dict[str, Any]:
         if module == LLAMA_CPP:
+            # Two processes run at a time: a copy that was written again would shrink in the hands of the first.
+            copy = tmp_path_factory.mktemp("changed") / "changed.gguf"
             change(Path(shutil.copy(job["path"], copy)))
             job = job | {"path": str(copy)}
         return run(module, job, **more)
