@@ -42,6 +42,7 @@ def answer_of(model: LanguageModel, tmp_path: Path) -> str:
     reason="transformers and torch are not installed",
 )
 @pytest.mark.parametrize("template", ["chatml", pytest.param("alpaca", marks=pytest.mark.nightly)])
+@pytest.mark.essential
 def test_transformers_applies_it(template: str, tmp_path: Path) -> None:
     model = given(tiny_llama(400, num_layers=1), template)
     artefact = kg.TransformersExporter(max_sequence_length=256).export(model, tmp_path / "dir")

@@ -124,6 +124,7 @@ def test_the_first_example_runs_with_a_model_and_a_corpus_that_are_here(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.nightly
+@pytest.mark.essential
 def test_the_readme_streams_and_ships(tmp_path):
     """Its other examples, one after another, with the starter."""
     pytest.importorskip("litert_quantizer")

@@ -78,6 +78,7 @@ def test_litert_generates_the_same(tuned: kg.Pipeline, text: str, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_a_transformers_directory_generates_the_same_and_is_tuned_further(
     tuned: kg.Pipeline, text: str, tmp_path: Path, monkeypatch
 ) -> None:

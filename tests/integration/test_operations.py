@@ -10,6 +10,7 @@ import write_operations
 
 @pytest.mark.slow
 @pytest.mark.one_backend
+@pytest.mark.essential
 def test_graphs_are_as_large_as_they_were():
     """Where that is meant to change, `python tests/support/write_operations.py` writes the new counts."""
     held = json.loads(write_operations.HELD.read_text(encoding="utf-8"))

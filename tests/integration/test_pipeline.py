@@ -365,6 +365,7 @@ def test_a_hub_that_cannot_be_reached_is_named_with_what_works_offline(monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_everything_works_on_jax_where_tensorflow_cannot_be_imported(preset, tmp_path):
     """Fit, generate, evaluate, save, load and LoRA in a process in which importing TensorFlow fails."""
     code = f"""

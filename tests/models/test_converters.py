@@ -70,6 +70,7 @@ TOKEN_IDS = [5, 77, 130, 299, 3, 77, 12, 268, 31, 4, 199, 200, 201, 7, 8, 9]
 @pytest.mark.slow
 @pytest.mark.one_backend
 @pytest.mark.nightly
+@pytest.mark.essential
 def test_what_is_read_says_what_transformers_says(tmp_path: Path) -> None:
     for package in ("transformers", "torch"):
         if importlib.util.find_spec(package) is None:

@@ -91,6 +91,7 @@ class TestRealWeights:
         np.testing.assert_allclose(found, wanted, atol=1e-3)
         assert abs(found.mean() - wanted.mean()) < 1e-4
 
+    @pytest.mark.essential
     def test_its_likeliest_tokens_are_transformers(self, model: LanguageModel, theirs: list[dict[str, Any]]) -> None:
         length = len(theirs[0]["greedy"])
         texts = generate_ids(model, [text["ids"][:16] for text in theirs], sampler="greedy", max_new_tokens=length)

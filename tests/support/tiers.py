@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[1] / "durations.json"
-SLOW = 2.0  # seconds of a call
+SLOW = 1.5  # seconds of a call
+NIGHTLY = 15.0  # seconds of a call
 _KEPT = SLOW / 2  # those are written down, so that a test near the limit does not go to and fro unseen
 # These fork hundreds of times, which takes 20 times as long late in a process.
 _FIRST = ("tests/files/test_files.py", "tests/files/test_kills.py")
@@ -31,7 +32,7 @@ def mark(items: Iterable[pytest.Item], durations: Durations, *, slow: bool = Tru
     """Mark as `slow` what took long, and of the cases of a test that took long all but the first as `nightly`.
 
     The first is the one that its author put first. It stands for the others in integration, unless the test is marked
-    `every_case`.
+    `every_case`. What took very long is `nightly`, too, and stands for nothing, unless it is marked `essential`.
 
     Args:
         items: the tests.
@@ -40,8 +41,11 @@ def mark(items: Iterable[pytest.Item], durations: Durations, *, slow: bool = Tru
     """
     seen: set[str] = set()
     for item in items:
-        is_long = durations["calls"].get(item.nodeid, 0.0) >= SLOW
-        if not is_long or item.get_closest_marker("nightly") or item.get_closest_marker("pages"):
+        seconds = durations["calls"].get(item.nodeid, 0.0)
+        if seconds < SLOW or item.get_closest_marker("nightly") or item.get_closest_marker("pages"):
+            continue
+        if seconds >= NIGHTLY and not item.get_closest_marker("essential"):
+            item.add_marker("nightly")
             continue
         function = item.nodeid.partition("[")[0]
         is_further = function in seen and not item.get_closest_marker("every_case")

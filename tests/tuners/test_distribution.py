@@ -100,6 +100,7 @@ def test_two_devices_that_share_a_batch_have_the_losses_of_one(alone: dict[str, 
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
     alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.essential
 def test_checkpoints_of_which_each_process_writes_a_part_go_on_when_one_is_killed(
     alone: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -403,6 +403,7 @@ def test_float16_is_the_model_as_float16_rounds_it(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.nightly
+@pytest.mark.essential
 def test_the_starter_goes_from_text_to_text(tmp_path):
     """The trained model, through every sampler: verse of the library's own ids, and in-graph text."""
     model = kg.Starter().load()

@@ -74,6 +74,7 @@ NIGHTLY = [
         *(pytest.param(*case, marks=pytest.mark.nightly) for case in NIGHTLY),
     ],
 )
+@pytest.mark.essential
 def test_transformers_has_the_ids_and_the_logits(kind: str, dtype, tmp_path) -> None:
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("transformers")
