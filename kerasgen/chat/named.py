@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -20,6 +20,24 @@ class NamedTemplate:
     tokens: tuple[str, ...]
     end_of_turn: str | None
 
+    def begun_by(self, start_token: str) -> NamedTemplate:
+        """Return the template for a model whose texts begin with a start token, or with none, which is "".
+
+        A runtime that puts that token before every text, as LiteRT-LM and llama.cpp do, puts it before a conversation
+        too, so the template writes it.
+        """
+        if not start_token or _WRITES_OWN in self.text:
+            return self
+        written = f"{{{{- {start_token!r} }}}}"
+        if _WRITES_LLAMA3 in self.text:
+            tokens = tuple(name for name in self.tokens if name != _LLAMA3_START)
+            return replace(self, text=self.text.replace(_WRITES_LLAMA3, written), tokens=tokens)
+        return replace(self, text=f"{written}\n{self.text}")
+
+
+_LLAMA3_START: Final = "<|begin_of_text|>"
+_WRITES_LLAMA3: Final = f"{{{{- {_LLAMA3_START!r} }}}}"
+_WRITES_OWN: Final = "{{- bos_token }}"
 
 # What a message says, which some runtimes give as a list of pieces, LiteRT-LM among them.
 _SAID: Final = """\
@@ -178,7 +196,7 @@ _ALPACA: Final = (
 NAMED: Final = {
     "chatml": NamedTemplate(_CHATML, ("<|im_start|>", "<|im_end|>"), "<|im_end|>"),
     "llama3": NamedTemplate(
-        _LLAMA3, ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"), "<|eot_id|>"
+        _LLAMA3, (_LLAMA3_START, "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"), "<|eot_id|>"
     ),
     "gemma": NamedTemplate(_GEMMA, ("<start_of_turn>", "<end_of_turn>"), "<end_of_turn>"),
     "alpaca": NamedTemplate(_ALPACA, (), None),

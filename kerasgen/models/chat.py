@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasgen.chat.named import NAMED
 from kerasgen.chat.template import ChatTemplate
+from kerasgen.corpora.base import Conversation
 from kerasgen.errors import ChatTemplateError
 from kerasgen.models.base import ADDED_TOKENS, CHAT_TEMPLATE, SPECIAL_TOKENS, LanguageModel
 from kerasgen.tokens.base import Tokenizer
@@ -15,6 +16,7 @@ from kerasgen.tokens.base import Tokenizer
 REPORTED = "chat"
 """In an artefact's report, its chat template with the names of the special tokens that it writes."""
 
+_SHORT = Conversation(({"role": "user", "content": "a"},))
 # Rows of the embeddings table whose mean a new token's row begins with.
 _ROWS_OF_A_MEAN = 64
 
@@ -43,6 +45,30 @@ def described(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> ChatTemplate
     own = {name: names[token_id] for name, token_id in ids.items() if token_id is not None and token_id in names}
     known = {name: token for name, token in (metadata.get(SPECIAL_TOKENS) or {}).items() if token in names.values()}
     return ChatTemplate(text, {**own, **known}, tuple(tokenizer.special_tokens), "the model's chat template")
+
+
+def start_of(tokenizer: Tokenizer) -> str:
+    """Return the start token's name as a template writes it; "" where a tokenizer has none."""
+    names = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
+    return "" if tokenizer.start_token_id is None else names.get(tokenizer.start_token_id, "")
+
+
+def starts(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> bool:
+    """Return whether all that a model reads begins with its start token: texts, and conversations too.
+
+    A text gets the tokenizer's start token, but a conversation only what the chat template writes. A runtime that puts
+    one before whatever it reads must not do so where this is false.
+    """
+    if tokenizer.start_token_id is None:
+        return False
+    template = described(tokenizer, metadata)
+    if template is None:
+        return True
+    try:
+        text = template.render(_SHORT, add_generation_prompt=True)
+    except ChatTemplateError:
+        return True
+    return text.startswith(start_of(tokenizer))
 
 
 def needed(model: LanguageModel) -> ChatTemplate:
@@ -83,6 +109,8 @@ def give(model: LanguageModel, chosen: str, *, seed: int) -> bool:
     from kerasgen.tokens.special_additions import with_special_tokens
 
     named = NAMED.get(chosen)
+    if named is not None:
+        named = named.begun_by(start_of(model.tokenizer))
     before = dict(model.metadata)
     model.metadata = before | {CHAT_TEMPLATE: chosen if named is None else named.text}
     tokens = () if named is None else named.tokens

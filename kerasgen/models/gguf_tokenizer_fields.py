@@ -16,6 +16,8 @@ from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.sentencepiece_codec import NORMAL, USER_DEFINED, SentencePieceCodec
 
 PREFIX: Final = "tokenizer.ggml."
+STARTS_TEXTS: Final = "kerasgen_starts_texts"
+"""A key of kerasgen's own: a text begins with the start token, which llama.cpp shall not write by itself."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class GgufVocabulary:
     scores: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, tokenizer: ByteLevelBPE | PretrainedTokenizer) -> GgufVocabulary:
+    def of(cls, tokenizer: ByteLevelBPE | PretrainedTokenizer, *, starts_all: bool = True) -> GgufVocabulary:
         """Return the fields of a file with this tokenizer; ids without a token are marked unused.
 
         Args:
             tokenizer: one that `gguf_tokenizer_writing.of` returned.
+            starts_all: whether llama.cpp shall put the start token before whatever it reads. It puts one before
+                conversations too; where it must not, a key of kerasgen's says that texts begin with one.
         """
         from gguf import TokenType
 
@@ -59,8 +63,10 @@ class GgufVocabulary:
             "bos_token_id": tokenizer.start_token_id if starts else tokenizer.end_token_id,
             "eos_token_id": tokenizer.end_token_id,
             "padding_token_id": tokenizer.pad_token_id,
-            "add_bos_token": starts,
+            "add_bos_token": starts and starts_all,
         }
+        if starts and not starts_all:
+            settings[STARTS_TEXTS] = True
         for token_id in tokenizer.end_token_ids[1:]:  # llama.cpp has a key for a second one, at which texts end too
             settings["eot_token_id"] = token_id
         if isinstance(tokenizer, ByteLevelBPE):
@@ -93,7 +99,7 @@ class GgufVocabulary:
         merges = list(fields[PREFIX + "merges"]) if is_bpe else []
         scores = [] if is_bpe else [float(score) for score in fields[PREFIX + "scores"]]
         keys = ("model", "pre", "bos_token_id", "eos_token_id", "padding_token_id", "add_bos_token")
-        held = [*keys, *(key for key in ("eot_token_id", "add_space_prefix") if PREFIX + key in fields)]
+        held = [*keys, *(key for key in ("eot_token_id", "add_space_prefix", STARTS_TEXTS) if PREFIX + key in fields)]
         return cls(tokens, types, merges, {key: fields[PREFIX + key] for key in held}, scores)
 
     def tokenizer(self) -> Tokenizer:

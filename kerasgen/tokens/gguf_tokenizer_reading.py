@@ -99,6 +99,7 @@ def from_gguf(fields: Mapping[str, Any], *, end_token_ids: Sequence[int] = ()) -
     if not ends:
         raise ModelFormatError(f"The GGUF file has no {PREFIX + 'eos_token_id'!r}, so its model could not end a text.")
     starts = bool(tokenizer_fields.get("add_bos_token", kind == "llama"))
+    starts = starts or bool(tokenizer_fields.get("kerasgen_starts_texts"))
     settings: dict[str, Any] = {
         "start_token": named("bos") if starts else None,
         "pad_token": named("padding") or ends[0],

@@ -11,6 +11,7 @@ from tiny import tiny_gpt2, tiny_llama
 
 import kerasgen as kg
 from kerasgen.exporters.litertlm import bundle
+from kerasgen.generation import generate
 from kerasgen.models import chat
 from kerasgen.models.base import CHAT_TEMPLATE, LanguageModel
 
@@ -23,9 +24,24 @@ def given(model: LanguageModel, template: str) -> LanguageModel:
     return model
 
 
-@pytest.fixture(scope="module")
-def model() -> LanguageModel:
-    return given(tiny_gpt2(400, num_layers=1, max_sequence_length=256), "chatml")
+# One that writes no start token, though the model's texts begin with one.
+BARE = """\
+{%- for m in messages %}
+    {{- '<|im_start|>' + m.role + '\n' + (m.content if m.content is string else m.content[0].text) + '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+
+
+@pytest.fixture(scope="module", params=["chatml", "bare"])
+def model(request: pytest.FixtureRequest) -> LanguageModel:
+    model = given(tiny_gpt2(400, num_layers=1, max_sequence_length=256), "chatml")
+    assert model.metadata[CHAT_TEMPLATE].startswith("{{- '<|endoftext|>' }}")
+    if request.param == "bare":
+        assert not chat.give(model, BARE, seed=0)
+    return model
 
 
 def answer_of(model: LanguageModel, tmp_path: Path) -> str:
@@ -59,9 +75,20 @@ def test_llama_cpp_applies_it(model: LanguageModel, tmp_path: Path) -> None:
     told = artefact.report["parity"]["llama_cpp"]
     assert told["chat_ids_equal"]
     assert told["chat_text"] == "the template's"
-    assert kg.Pipeline(model=artefact.path, sampler="greedy").chat(ASKED, max_new_tokens=12) == answer_of(
-        model, tmp_path
-    )
+    assert told["chat_lengths_equal"]
+    again = kg.Pipeline(model=artefact.path, sampler="greedy")
+    assert again.chat(ASKED, max_new_tokens=12) == answer_of(model, tmp_path)
+    assert again.model.tokenizer.start_token == model.tokenizer.start_token
+
+
+@pytest.mark.parametrize("model", ["bare"], indirect=True)
+def test_a_file_that_starts_conversations_otherwise_is_not_handed_over(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+    monkeypatch.setattr(chat, "starts", lambda *_: True)
+    with pytest.raises(kg.errors.ExportError, match="chat_lengths_equal"):
+        kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
 
 
 def test_litert_lm_applies_it(model: LanguageModel, tmp_path: Path) -> None:
@@ -72,8 +99,11 @@ def test_litert_lm_applies_it(model: LanguageModel, tmp_path: Path) -> None:
     told = artefact.report["parity"]
     assert told["chat_ids_equal"]
     assert told["chat_text"] == "the template's"
+    assert told["answers_equal"]
     assert told["metadata_equal"]  # the template is among it
     assert bundle.read(artefact.path)["about"]["chat_template"] == model.metadata[CHAT_TEMPLATE]
+    written = generate(model, ["the sea"], sampler="greedy", max_new_tokens=12, valid_utf8=False)
+    assert artefact.runtime.generate("the sea", max_new_tokens=12) == written[0]
 
 
 def test_an_artefact_chats(model: LanguageModel, tmp_path: Path) -> None:

@@ -202,6 +202,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "max_sequence_length": _SOME,
         },
         "web": {
+            "engine": st.just("litert"),
             "quantize": st.sampled_from(["float32", "float16", "int8", "int4"]),
             "cache_length": st.none() | st.integers(8, 2048),
             "forms": st.sampled_from(

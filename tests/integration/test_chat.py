@@ -146,7 +146,7 @@ def test_a_conversation_longer_than_a_row_loses_whole_turns_and_keeps_its_system
     inside = shown.documents[row] == 0
     text = tokenizer.decode([*shown.token_ids[row][inside].tolist(), int(shown.targets[row][inside][-1])])
     system, kept = text.split("<|im_end|>\n", 1)
-    assert system == "<|im_start|>system\nBe."
+    assert system.removeprefix(tokenizer.start_token) == "<|im_start|>system\nBe."
     first = int(kept.split("ask ")[1][0])
     assert 0 < first < 6
     wanted = "".join(

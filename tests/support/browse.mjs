@@ -33,7 +33,7 @@ try {
   answer.ready = await page.textContent("#status");
   for (const request of job.requests) {
     const [prompt, settings] = request;
-    answer.generated.push(await page.evaluate(([p, s]) => kerasgen.generate(p, s).then((r) => r.ids), [prompt, settings]));
+    answer.generated.push(await page.evaluate(([p, s]) => kerasgen.generate(p, s).then((r) => r.ids ?? r.text), [prompt, settings]));
   }
   if (job.form) await page.selectOption("#form", job.form);
   await page.fill("#prompt", job.typed);
@@ -57,7 +57,7 @@ try {
   await page.reload();
   await page.waitForSelector("body[data-state]", { timeout: 60_000 });
   const [prompt, settings] = job.requests[0];
-  answer.offline = await page.evaluate(([p, s]) => kerasgen.generate(p, s).then((r) => r.ids), [prompt, settings]);
+  answer.offline = await page.evaluate(([p, s]) => kerasgen.generate(p, s).then((r) => r.ids ?? r.text), [prompt, settings]);
 } finally {
   await browser.close();
 }

@@ -11,11 +11,11 @@ from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters.gguf import rounding
 from kerasgen.exporters.gguf.dtypes import kind_of
-from kerasgen.models import gguf_tokenizer_fields
+from kerasgen.models import chat, gguf_tokenizer_fields
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE
-from kerasgen.models.gguf_tokenizer_fields import GgufVocabulary
+from kerasgen.models.gguf_tokenizer_fields import PREFIX, STARTS_TEXTS, GgufVocabulary
 
 if TYPE_CHECKING:
     from kerasgen.tokens.bpe import ByteLevelBPE
@@ -62,7 +62,7 @@ def write(
         add[type(value)](f"{architecture.gguf}.{key}", value)
     writer.add_file_type(gguf.LlamaFileType["ALL_F32" if dtype == "F32" else f"MOSTLY_{dtype}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    vocabulary = GgufVocabulary.of(tokenizer)
+    vocabulary = GgufVocabulary.of(tokenizer, starts_all=chat.starts(tokenizer, about))
     writer.add_tokenizer_model(vocabulary.settings["model"])
     writer.add_tokenizer_pre(vocabulary.settings["pre"])
     writer.add_token_list(vocabulary.tokens)
@@ -78,6 +78,8 @@ def write(
     if "eot_token_id" in vocabulary.settings:
         writer.add_eot_token_id(vocabulary.settings["eot_token_id"])
     writer.add_add_bos_token(vocabulary.settings["add_bos_token"])
+    if STARTS_TEXTS in vocabulary.settings:
+        writer.add_bool(PREFIX + STARTS_TEXTS, True)
     factors = settings.frequency_factors(config)
     if factors is not None:
         _add(writer, settings.FREQUENCY_FACTORS, factors, dtype)

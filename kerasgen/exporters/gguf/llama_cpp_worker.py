@@ -51,6 +51,7 @@ def main() -> None:
             "decoded": [model.detokenize(token_ids) for token_ids in encoded],
             "chat_ids": [model.tokenize(talk["text"], start=False, special=True) for talk in job["chats"]],
             "chat_texts": [model.chat_text(talk["messages"]) for talk in job["chats"]],
+            "chat_lengths": [model.chat_length(talk["messages"]) for talk in job["chats"]],
             "log_probabilities": [
                 model.log_probabilities(prefix, size=job["vocabulary_size"], forced=job["forced"])
                 for prefix in job["prefixes"]

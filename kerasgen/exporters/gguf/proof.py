@@ -22,6 +22,7 @@ from kerasgen.exporters.gguf.reference import Ending, LlamaCppDecoder, choices
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import comparison, conversations, worker
 from kerasgen.files import temporary
+from kerasgen.models import chat
 from kerasgen.models.architectures import Architecture, tensors
 from kerasgen.models.architectures import gguf_settings as settings
 from kerasgen.models.base import LanguageModel
@@ -55,6 +56,7 @@ class _Asked:
         chunk: tokens that llama.cpp reads at once.
         longest: tokens of a text.
         start: the start token, or nothing.
+        written_start: what llama.cpp puts before a text: the same, or nothing where the chat template writes no start.
         prompts: ids, the start token in front.
         counts: the number of new tokens after each prompt.
         few: the same, but few.
@@ -67,6 +69,7 @@ class _Asked:
     chunk: int
     longest: int
     start: list[int]
+    written_start: list[int]
     prompts: list[list[int]]
     counts: list[int]
     few: list[int]
@@ -86,7 +89,20 @@ class _Asked:
         probe = (start + tokenizer.encode(comparison.PROBE))[: longest - 1]
         texts = comparison.encodable(tokenizer, (*comparison.TEXTS, f"not an end: {tokenizer.end_token}"))
         chats = conversations.asked(dataclasses.replace(model, tokenizer=tokenizer))
-        return cls(tokenizer, chunk, longest, start, [start + ids for ids in prompts], counts, few, probe, texts, chats)
+        written = start if chat.starts(tokenizer, model.metadata) else []
+        return cls(
+            tokenizer,
+            chunk,
+            longest,
+            start,
+            written,
+            [start + ids for ids in prompts],
+            counts,
+            few,
+            probe,
+            texts,
+            chats,
+        )
 
     @property
     def of_numpy(self) -> tuple[list[list[int]], list[int]]:
@@ -124,12 +140,16 @@ def _chats(asked: _Asked, answer: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not asked.chats:
         return {}
-    start = asked.tokenizer.start_token or ""
+    start = chat.start_of(asked.tokenizer)
     texts = [talk["text"] for talk in asked.chats]
     own = answer["chat_texts"]
     same = [text in (its, its.removeprefix(start)) for text, its in zip(own, texts, strict=True)]
+    ids = [talk["ids"] for talk in asked.chats]
+    # Of a conversation that llama.cpp puts together itself it tells the number of tokens: none more is before it.
+    counted = zip(answer["chat_lengths"], same, ids, strict=True)
     return {
-        "chat_ids_equal": answer["chat_ids"] == [talk["ids"] for talk in asked.chats],
+        "chat_ids_equal": answer["chat_ids"] == ids,
+        "chat_lengths_equal": all(length == len(own_ids) for length, is_same, own_ids in counted if is_same),
         "chat_text": "refused" if None in own else "the template's" if all(same) else "another one",
     }
 
@@ -277,7 +297,8 @@ def _compare_numpy(
         "kl_nats_per_token": _divergence(says, file_says),
         "top_1_agreement": float((says.argmax(-1) == file_says.argmax(-1)).mean()),
         "shape_equal": answer["config"] == repr(settings.stored(architecture, config)),
-        "vocabulary_equal": answer["vocabulary"] == vars(GgufVocabulary.of(tokenizer)),
+        "vocabulary_equal": answer["vocabulary"]
+        == vars(GgufVocabulary.of(tokenizer, starts_all=asked.start == asked.written_start)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,
         **comparison.compared("greedy", answer["ids"], asked.likeliest(read, prompts, answer["ids"], counts)),
@@ -359,7 +380,8 @@ def _compare_llama_cpp(
         "load_seconds": alone["load_seconds"],
         "peak_bytes": alone["peak_bytes"],
         "modules": alone["modules"],
-        "ids_equal": answer["encoded"] == encoded and answer["started"] == [asked.start + ids for ids in encoded],
+        "ids_equal": answer["encoded"] == encoded
+        and answer["started"] == [asked.written_start + ids for ids in encoded],
         "text_equal": [decoded.removeprefix(before) for decoded in answer["decoded"]] == asked.texts,
         **_chats(asked, answer),
         "prompt_lengths": [len(prompt) - len(asked.start) for prompt in prompts],
@@ -374,7 +396,7 @@ def _compare_llama_cpp(
     }
     holds = {
         "ids_equal": figures["ids_equal"],
-        **{name: figures[name] for name in ("chat_ids_equal",) if name in figures},
+        **{name: held for name, held in figures.items() if name in ("chat_ids_equal", "chat_lengths_equal")},
         "text_equal": figures["text_equal"],
         "new_tokens": list(map(len, texts)) == counts,
         # If a near tie was resolved differently, the text to be ended is a different one.

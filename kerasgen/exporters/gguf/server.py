@@ -97,6 +97,14 @@ class LlamaCpp:
         except RuntimeError:
             return None
 
+    def chat_length(self, messages: list[dict[str, str]]) -> int | None:
+        """Return how many tokens llama.cpp reads of such a conversation before its answer; None if it can't."""
+        request = {"messages": messages, "max_tokens": 1, "cache_prompt": False}
+        try:
+            return int(self.ask("/v1/chat/completions", request)["usage"]["prompt_tokens"])
+        except RuntimeError:
+            return None
+
     def tokenize(self, text: str, *, start: bool, special: bool = False) -> list[int]:
         """Return a text's ids; names of special tokens are text, unless `special` makes them tokens."""
         request = {"content": text, "add_special": start, "parse_special": special}

@@ -8,12 +8,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kerasgen.corpora.base import Conversation
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.litertlm import bundle
+from kerasgen.exporters.parity import conversations
 from kerasgen.exporters.tflite import TFLiteExporter
 from kerasgen.files import temporary
 from kerasgen.files.path_arguments import path_argument
+from kerasgen.models import chat
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ TEXTS = (
     "春",
 )
 
+_ANSWER = 16  # tokens of an answer at most
 _WRITE, _COMPARE = "write the bundle", "generate in LiteRT-LM and compare"
 
 
@@ -80,7 +84,7 @@ class LiteRtLmExporter(Exporter):
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.validation import file_tokenizer, require_held
         from kerasgen.files import digests
-        from kerasgen.models import chat, licences
+        from kerasgen.models import licences
         from kerasgen.models.base import CHAT_TEMPLATE
         from kerasgen.runtime import metadata
 
@@ -102,7 +106,7 @@ class LiteRtLmExporter(Exporter):
                 inner = self._tflite().export(model, Path(folder) / "model.tflite")
                 about: dict[str, Any] = {
                     "max_tokens": int(inner.report["graph"]["cache_length"]),
-                    "start": [] if tokenizer.start_token_id is None else [tokenizer.start_token_id],
+                    "start": _start(model),
                     "stop": list(tokenizer.end_token_ids),
                 }
                 if model.metadata.get(CHAT_TEMPLATE):
@@ -129,7 +133,7 @@ class LiteRtLmExporter(Exporter):
                 progress.begin(_COMPARE)
                 sections = _prove_sections(stage, inner, tokenizer, about)
                 report["parity"] = sections | self._prove(model, stage, inner, about["max_tokens"])
-                report["parity"] |= _prove_chat(model, stage, about["max_tokens"])
+                report["parity"] |= _prove_chat(model, stage, about["max_tokens"], exact=self.quantize == "float32")
             written = staging.write_report(stage, report, exporter="litertlm")
         return Artefact(path=path, exporter="litertlm", report=written)
 
@@ -168,6 +172,24 @@ class LiteRtLmExporter(Exporter):
         return figures
 
 
+def _start(model: LanguageModel) -> list[int]:
+    """Return the ids that LiteRT-LM shall put before whatever it reads, a conversation too.
+
+    Its Jinja writes a start token that stands in a chat template, but knows no `bos_token`. So where a model has a
+    template, there is one here only for a template that writes it by that name.
+    """
+    start_id, template = model.tokenizer.start_token_id, chat.template_of(model)
+    if start_id is None:
+        return []
+    if template is None:
+        return [start_id]
+    nameless = replace(template, variables={**template.variables, "bos_token": ""})
+    talks = conversations.asked(model)
+    begin = [nameless.render(Conversation(tuple(talk["messages"])), add_generation_prompt=True) for talk in talks]
+    lacks = [talk["text"] != text for talk, text in zip(talks, begin, strict=True)]
+    return [start_id] if talks and all(lacks) and all(talk["ids"][:1] == [start_id] for talk in talks) else []
+
+
 def _prove_sections(path: Path, inner: Artefact, tokenizer: FileTokenizer, about: dict[str, Any]) -> dict[str, Any]:
     """Compare what stands in the bundle with what was proved, byte by byte."""
     from kerasgen.exporters.parity import comparison
@@ -186,21 +208,36 @@ def _prove_sections(path: Path, inner: Artefact, tokenizer: FileTokenizer, about
     return figures
 
 
-def _prove_chat(model: LanguageModel, path: Path, length: int) -> dict[str, Any]:
-    """Let a fresh process of LiteRT-LM write and read conversations, where the model has a chat template."""
-    from kerasgen.exporters.parity import comparison, conversations, worker
+def _prove_chat(model: LanguageModel, path: Path, length: int, *, exact: bool) -> dict[str, Any]:
+    """Let a fresh process of LiteRT-LM write, read and answer conversations, where the model has a chat template.
+
+    Args:
+        model: what was exported.
+        path: of the bundle.
+        length: tokens of a whole text.
+        exact: whether answers must be the model's, where LiteRT-LM's Jinja writes a conversation as the template.
+    """
+    from kerasgen.exporters.parity import comparison, worker
 
     chats = conversations.asked(model)
     if not chats:
         return {}
-    job = {"path": str(path.absolute()), "max_tokens": length, "chats": chats}
+    new = min(_ANSWER, length - max(len(talk["ids"]) for talk in chats) - 1)
+    job = {"path": str(path.absolute()), "max_tokens": length, "chats": chats, "new_tokens": max(new, 0)}
     answer = worker.run("kerasgen.exporters.litertlm.chat_worker", job)
     texts = [talk["text"] for talk in chats]
-    figures = {"chat_ids_equal": answer["ids"] == [talk["ids"] for talk in chats]}
-    comparison.require(figures, "LiteRT-LM reads conversations as other ids than the model")
-    own = answer["texts"]
+    figures: dict[str, Any] = {"chat_ids_equal": answer["ids"] == [talk["ids"] for talk in chats]}
+    own, start = answer["texts"], chat.start_of(model.tokenizer)
     is_shown = all(text and not text.startswith("refused: ") for text in own)
-    return figures | {"chat_text": "the template's" if own == texts else "another one" if is_shown else "not shown"}
+    is_same = all(it in (text, text.removeprefix(start)) for it, text in zip(own, texts, strict=True))
+    if new > 0 and is_same:
+        greedily = comparison.answers(model, texts, new)
+        told = [as_litert_lm_tells(model.tokenizer, ids) for ids in greedily]
+        figures["answers_equal" if exact else "like_the_answers"] = (
+            told == [text.rstrip("\ufffd") for text in answer["answers"]]  # half a character at an answer's end
+        )
+    comparison.require(figures, "LiteRT-LM reads or answers conversations otherwise than the model")
+    return figures | {"chat_text": "the template's" if is_same else "another one" if is_shown else "not shown"}
 
 
 def as_litert_lm_tells(tokenizer: Tokenizer, ids: list[int]) -> str:

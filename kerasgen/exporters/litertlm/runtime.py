@@ -32,6 +32,8 @@ class LiteRtLmRuntime(Runtime):
         self._session = threading.Lock()  # LiteRT-LM's engine has one at a time
         self.tokenizer = tokenizer
         self.max_sequence_length = self._longest = max_sequence_length
+        # Where the bundle names no start token, the engine puts none before a text.
+        self._start = "" if engine.bos_token_id is not None else tokenizer.start_token or ""
 
     def generate_checked(
         self, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, end_token_id: int | None
@@ -69,7 +71,7 @@ class LiteRtLmRuntime(Runtime):
                 max_output_tokens=max_new_tokens,
             )
             try:
-                session.run_prefill([text])
+                session.run_prefill([self._start + text])
                 written = session.run_decode().texts[0]
             finally:
                 session.close()

@@ -258,6 +258,25 @@ def greedy(model: Any, prompt_ids: Sequence[Sequence[int]], new_tokens: int) -> 
     return [list(choices[0].token_ids) for choices in generated]
 
 
+def answers(model: Any, texts: Sequence[str], new_tokens: int) -> list[list[int]]:
+    """Return the likeliest ids after what a chat template wrote, at most so many, to the first end token with it."""
+    from kerasgen.generation import generate
+    from kerasgen.models import precision
+
+    with precision.whole_float32():
+        written = generate(
+            model,
+            texts,
+            start=False,
+            allowed_special="all",
+            sampler="greedy",
+            max_new_tokens=new_tokens,
+            valid_utf8=False,
+            return_logprobs=True,
+        )
+    return [list(text.token_ids) for text in written]
+
+
 def variety(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return the highest number of distinct tokens in a text, and how many of the texts are degenerate."""
     distinct = [len(set(ids)) for ids in texts]

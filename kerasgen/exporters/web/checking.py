@@ -1,4 +1,4 @@
-"""Lets the page's own modules generate in Node.js, and compares their ids with those of kerasgen's runtime."""
+"""Lets the page's own modules generate in Node.js, and compares with what kerasgen's runtimes generate."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import ExportError
 
+if TYPE_CHECKING:
+    from kerasgen.models.base import LanguageModel
+
 SCRIPT: Final = Path(__file__).with_name("check.mjs")
+LITERT_LM_SCRIPT: Final = Path(__file__).with_name("check-lm.mjs")
 SAMPLERS: Final = ({"sampler": "greedy"}, {"sampler": "top_k", "k": 5}, {"sampler": "top_p", "p": 0.9})
 PROMPTS: Final[tuple[str, ...]] = ("春", "The ", "夜 a")
 _TOKENS, _SECONDS = 48, 600
@@ -75,11 +79,52 @@ def check(folder: Path, modules: Path, constraints: Mapping[str, Constraint], *,
         "node": answers["node"],
         "tokens_per_second": answers["tokens_per_second"],
     }
-    if equal < len(own) * (1.0 if exact else _LEAST_EQUAL):
-        raise ExportError(
-            f"The page's modules generate other ids than kerasgen's runtime: {equal} of {len(own)} texts are equal. "
-            "Nothing was kept."
-        )
+    _require(figures, "generate other ids", exact=exact)
+    return figures
+
+
+def check_litert_lm(
+    folder: Path, modules: Path, model: LanguageModel, *, most: int, exact: bool
+) -> dict[str, Any] | None:
+    """Write greedily by the page's worker and compare with LiteRT-LM in Python; None where Node.js is not installed.
+
+    Args:
+        folder: the exported one.
+        modules: the `node_modules` folder with LiteRT-LM.
+        model: what was exported; with a chat template, a prompt is the first message of a conversation.
+        most: tokens of a whole text.
+        exact: whether every text must be equal.
+
+    Raises:
+        ExportError: the worker writes other texts, or ends with an error.
+    """
+    node = shutil.which("node")
+    if node is None:
+        return None
+    from kerasgen.exporters.parity import worker
+    from kerasgen.models import chat
+    from kerasgen.runtime import load_artefact
+
+    bundle = folder / "model.litertlm"
+    tokenizer = model.tokenizer
+    prompts = [*filter(lambda text: tokenizer.decode(tokenizer.encode(text)) == text, PROMPTS)]
+    answer = _ask(node, LITERT_LM_SCRIPT, folder, modules, {"prompts": prompts, "new": _TOKENS})
+    if chat.template_of(model) is None:
+        runtime = load_artefact(bundle)
+        should = [runtime.generate(text, max_new_tokens=_TOKENS, return_prompt=False) for text in prompts]
+    else:
+        chats = [{"messages": [{"role": "user", "content": prompt}], "text": prompt} for prompt in prompts]
+        job = {"path": str(bundle.absolute()), "max_tokens": most, "chats": chats, "new_tokens": _TOKENS}
+        should = worker.run("kerasgen.exporters.litertlm.chat_worker", job)["answers"]
+    equal = sum(one == other for one, other in zip(answer["texts"], should, strict=True))
+    figures = {
+        "texts": len(should),
+        "equal_texts": equal,
+        "characters": sum(map(len, should)),
+        "node": answer["node"],
+        "characters_per_second": sum(map(len, answer["texts"])) / answer["seconds"],
+    }
+    _require(figures, "writes other texts", exact=exact)
     return figures
 
 
@@ -89,12 +134,24 @@ def run(node: str, folder: Path, modules: Path, asked: list[dict[str, Any]], tok
     Raises:
         ExportError: it ends with an error.
     """
+    return _ask(node, SCRIPT, folder, modules, {"asked": asked, "new": tokens})
+
+
+def _ask(node: str, script: Path, folder: Path, modules: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     places = {"folder": str(folder.resolve()), "modules": str(modules.resolve())}
-    job = json.dumps({**places, "asked": asked, "new": tokens}, allow_nan=False)
+    text = json.dumps({**places, **job}, allow_nan=False)
     try:
-        done = subprocess.run([node, str(SCRIPT)], input=job, capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run([node, str(script)], input=text, capture_output=True, text=True, timeout=_SECONDS)
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as cause:
         what = done.stderr[-1000:] if "done" in locals() else cause
         raise ExportError(f"The page's modules could not be run by Node.js: {what}. Nothing was kept.") from cause
     return answer
+
+
+def _require(figures: Mapping[str, Any], does: str, *, exact: bool) -> None:
+    texts, equal = figures["texts"], figures["equal_texts"]
+    if equal < texts * (1.0 if exact else _LEAST_EQUAL):
+        raise ExportError(
+            f"The page's modules {does} than kerasgen's runtime: {equal} of {texts} texts are equal. Nothing was kept."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import ArgumentError, ExportArgumentError
 from kerasgen.exporters.base import Artefact, Exporter
+from kerasgen.exporters.litertlm.exporter import LiteRtLmExporter
 from kerasgen.exporters.tflite.exporter import QUANTIZATIONS, TFLiteExporter
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import meant
@@ -21,19 +22,17 @@ if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
 
 PAGE: Final = Path(__file__).with_name("page")
-MODEL: Final = "model.tflite"
-_FILES = (
-    "index.html",
-    "page.css",
-    "page.js",
-    "words.js",
-    "generator.js",
-    "tokenizer.js",
-    "sampler.js",
-    "form.js",
-    "random.js",
-)
+MODELS: Final = {"litert": "model.tflite", "litertlm": "model.litertlm"}
+"""What the model is called in the folder, by the engine that runs it."""
+
+_SHOWN = ("index.html", "page.css", "page.js", "words.js")
+_GENERATING = ("generator.js", "tokenizer.js", "sampler.js", "form.js", "random.js")
+_WORKERS = {"litert": "worker.js", "litertlm": "worker-lm.js"}
 _OFFLINE, _DESCRIPTION, _UTF8 = "offline.js", "page.json", "utf8.bin"
+_SAMPLERS = {
+    "litert": ("greedy", "random", "top_k", "top_p", "min_p"),
+    "litertlm": ("greedy", "random", "top_k", "top_p"),
+}
 _WRITE, _CHECK = "write the page", "generate by the page's modules"
 
 
@@ -41,21 +40,25 @@ _WRITE, _CHECK = "write the page", "generate by the page's modules"
 class WebExporter(Exporter):
     """Write a folder that any static server shows: a page writes text in the browser, and works offline once loaded.
 
-    The model is a TFLite file that was proved on its own; `@litertjs/core` runs it. Where Node.js is installed, the
-    page's modules generate there before the folder is handed over, and must have the ids of kerasgen's own runtime.
+    The model is a file that was proved on its own, and a package of npm runs it. By the engine `"litert"` the page
+    has tokenizer, samplers and forms of its own. Where Node.js is installed, these generate there before the folder is
+    handed over, and must have the ids of kerasgen's runtime. By `"litertlm"` LiteRT-LM does all that, for models with
+    other tokenizers than a byte-level BPE, and for conversations with a model that has a chat template.
 
     Args:
-        quantize: how weights are stored, as of `TFLiteExporter`. By `"float32"` and `"float16"`, which is half as
-            large, ids are Python's. `"int8"` is a quarter as large and faster; a browser rounds activations to 8 bits
-            in a slightly other way, so that now and then another token is chosen.
+        engine: `"litert"` runs a TFLite file by `@litertjs/core`, `"litertlm"` a LiteRT-LM bundle by
+            `@litert-lm/core`, which is larger, takes no `forms`, and draws other texts from a seed than kerasgen does.
+        quantize: how weights are stored, as of `TFLiteExporter`. By `engine="litert"` and `"float32"` or `"float16"`,
+            which is half as large, ids are Python's. `"int8"` is a quarter as large and faster; a browser rounds
+            activations to 8 bits in a slightly other way, so that now and then another token is chosen.
         cache_length: tokens of a whole text, as of `TFLiteExporter`.
         forms: constraints that a person may choose on the page, each a `Constraint` or a text such as
             `"verse_form:form=五言絕句"`. Their automata are written down with all states, of which there must not be
             too many.
         title: what stands above the page; None for the folder's name.
         prompts: beginnings that the page offers.
-        node_modules: the folder in which npm installed `@litertjs/core`; None looks in the current directory and the
-            ones above it.
+        node_modules: the folder in which npm installed the engine's package; None looks in the current directory and
+            the ones above it.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("_web",)
@@ -67,6 +70,7 @@ class WebExporter(Exporter):
     title: str | None = None
     prompts: tuple[str, ...] = ()
     node_modules: str | None = None
+    engine: Literal["litert", "litertlm"] = "litert"
 
     def __post_init__(self) -> None:
         if self.quantize not in QUANTIZATIONS:
@@ -74,7 +78,16 @@ class WebExporter(Exporter):
                 f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: {self.quantize!r}."
                 f"{meant(self.quantize, QUANTIZATIONS)}"
             )
-        self._tflite()
+        if self.engine not in MODELS:
+            raise ExportArgumentError(
+                f"engine must be one of {', '.join(MODELS)}. Received: {self.engine!r}.{meant(self.engine, MODELS)}"
+            )
+        if self.engine == "litertlm" and self.forms:
+            raise ExportArgumentError(
+                "LiteRT-LM chooses among all tokens, so a page by engine='litertlm' knows no forms. Received: "
+                f"forms={self.forms!r:.80}. Leave them out, or take engine='litert'."
+            )
+        self._inner()
         for name in ("forms", "prompts"):
             value = getattr(self, name)
             single = isinstance(value, (str, Constraint))
@@ -111,77 +124,107 @@ class WebExporter(Exporter):
             found[name] = constraint
         return found
 
-    def _tflite(self) -> TFLiteExporter:
+    def _inner(self) -> TFLiteExporter | LiteRtLmExporter:
+        """Return the exporter of the file that the page runs."""
+        if self.engine == "litertlm":
+            return LiteRtLmExporter(quantize=self.quantize, cache_length=self.cache_length)
         return TFLiteExporter(quantize=self.quantize, cache_length=self.cache_length, beams=0, shortlist=0)
 
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the folder, and let the page's modules generate where Node.js is installed; see `Exporter`."""
         path = path_argument(path, ExportArgumentError)
-        from kerasgen.constraints import valid_utf8
         from kerasgen.exporters import progress, staging
         from kerasgen.exporters.validation import file_tokenizer
-        from kerasgen.exporters.web import checking, description, packages
+        from kerasgen.exporters.web import checking, packages
         from kerasgen.files import digests
-        from kerasgen.models import licences
+        from kerasgen.models import chat, licences
 
-        modules = packages.find(self.node_modules)
-        tokenizer = file_tokenizer(model, "web")
-        model = replace(model, tokenizer=tokenizer)
-        described = description.tokenizer(tokenizer)
+        package = packages.LITERT_LM if self.engine == "litertlm" else packages.LITERT
+        modules = packages.find(self.node_modules, package)
+        model = replace(model, tokenizer=file_tokenizer(model, "web"))
         constraints = self.constraints()
-        forms = {name: description.form(constraint, tokenizer) for name, constraint in constraints.items()}
+        own, files = self._modules(model, constraints) if self.engine == "litert" else ({}, {})
         with staging.staged(path, overwrite=overwrite, exporter="web") as stage:
             progress.plan(_WRITE, _CHECK)
             stage.mkdir()
-            inner = self._tflite().export(model, stage / MODEL)
+            name = MODELS[self.engine]
+            inner = self._inner().export(model, stage / name)
             progress.begin(_WRITE)
-            for name in _FILES:
-                shutil.copyfile(PAGE / name, stage / name)
-            packages.copy(modules, stage / "runtime")
-            shutil.copyfile(PAGE / "worker.js", stage / "runtime" / "worker.js")
-            files = {name: f"form-{place}.json" for place, name in enumerate(forms)}
-            for name, form in forms.items():
-                _write(stage / files[name], form)
-            utf8 = valid_utf8.masks_of(tokenizer)
-            if utf8 is not None:
-                (stage / _UTF8).write_bytes(utf8.steps.tobytes())
-            content = {
+            for file, content in files.items():
+                (stage / file).write_bytes(content)
+            for file in (*_SHOWN, *(_GENERATING if self.engine == "litert" else ())):
+                shutil.copyfile(PAGE / file, stage / file)
+            packages.copy(modules, stage / "runtime", package)
+            shutil.copyfile(PAGE / _WORKERS[self.engine], stage / "runtime" / "worker.js")
+            described: dict[str, Any] = {
                 "title": path.name if self.title is None else self.title,
                 "prompts": list(self.prompts),
-                "bytes": (stage / MODEL).stat().st_size,
-                "graph": inner.report["graph"],
-                "tokenizer": described,
-                "utf8": utf8 is not None,
-                "forms": files,
+                "model": name,
+                "bytes": (stage / name).stat().st_size,
+                "engine": self.engine,
+                "samplers": _SAMPLERS[self.engine],
             }
-            _write(stage / _DESCRIPTION, content)
-            _write_offline(stage, digests.sha256_of(stage / MODEL))
+            if self.engine == "litert":
+                graph = inner.report["graph"]
+                described |= {"max_tokens": graph["cache_length"], "graph": graph, **own}
+            else:
+                described |= {"max_tokens": inner.report["max_tokens"], "chat": bool(chat.said(model))}
+                described["vocabulary_size"] = model.tokenizer.vocabulary_size
+            (stage / _DESCRIPTION).write_bytes(_json(described))
+            _write_offline(stage, name, package.builds, digests.sha256_of(stage / name))
             progress.begin(_CHECK)
-            figures = checking.check(stage, modules, constraints, exact=self.quantize in ("float32", "float16"))
+            is_exact = self.quantize in ("float32", "float16")
+            if self.engine == "litert":
+                figures = checking.check(stage, modules, constraints, exact=is_exact)
+            else:
+                figures = checking.check_litert_lm(stage, modules, model, most=described["max_tokens"], exact=is_exact)
             report = {
                 **licences.said(model),
+                **chat.said(model),
+                "engine": self.engine,
                 "quantize": self.quantize,
-                "forms": list(forms),
-                "litertjs": packages.VERSION,
-                "downloaded_bytes": _downloaded(stage),
-                "tflite": {key: inner.report[key] for key in ("graph", "signatures", "parity", "sha256")},
+                "forms": list(constraints),
+                "package": f"{package.name}@{package.version}",
+                "downloaded_bytes": _downloaded(stage, name, package.builds),
+                "model": inner.report,
                 "parity": {"page": figures},
             }
             written = staging.write_report(stage, report, exporter="web")
         return Artefact(path=path, exporter="web", report=written)
 
+    def _modules(
+        self, model: LanguageModel, constraints: Mapping[str, Constraint]
+    ) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what the page's own modules need: tokenizer, forms, and which bytes are UTF-8.
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    path.write_text(text, encoding="utf-8")
+        Returns:
+            What stands in the description, and files by their names.
+
+        Raises:
+            ExportArgumentError: the page can't hold the tokenizer, or a form.
+        """
+        from kerasgen.constraints import valid_utf8
+        from kerasgen.exporters.web import description
+
+        tokenizer = description.tokenizer(model.tokenizer)
+        names = {form: f"form-{place}.json" for place, form in enumerate(constraints)}
+        files = {names[form]: _json(description.form(kept, model.tokenizer)) for form, kept in constraints.items()}
+        utf8 = valid_utf8.masks_of(model.tokenizer)
+        if utf8 is not None:
+            files[_UTF8] = utf8.steps.tobytes()
+        return {"tokenizer": tokenizer, "forms": names, "utf8": utf8 is not None}, files
 
 
-def _write_offline(stage: Path, digest: str) -> None:
-    """Write what keeps the page's files, with their names; of LiteRT.js's two builds the browser keeps its own."""
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _write_offline(stage: Path, model: str, builds: Sequence[str], digest: str) -> None:
+    """Write what keeps the page's files, with their names; of the engine's builds the browser keeps its own."""
     names = sorted(
         file.relative_to(stage).as_posix()
         for file in stage.rglob("*")
-        if file.is_file() and not file.name.startswith(f"{MODEL}.") and "litert_wasm" not in file.name
+        if file.is_file() and not file.name.startswith((f"{model}.", *(f"{build}." for build in builds)))
     )
     script = (PAGE / _OFFLINE).read_text(encoding="utf-8")
     script = script.replace("VERSION", digest[:16]).replace(
@@ -190,8 +233,8 @@ def _write_offline(stage: Path, digest: str) -> None:
     (stage / _OFFLINE).write_text(script, encoding="utf-8")
 
 
-def _downloaded(stage: Path) -> int:
-    """Return the bytes that a browser fetches: all but reports and the engine's other build."""
-    left_out = ("compat", f"{MODEL}.")
-    files = (file for file in stage.rglob("*") if file.is_file())
-    return sum(file.stat().st_size for file in files if not any(part in file.name for part in left_out))
+def _downloaded(stage: Path, model: str, builds: Sequence[str]) -> int:
+    """Return the bytes that a browser of today fetches: all but reports and the engine's other builds."""
+    left_out = (f"{model}.", *(f"{build}." for build in builds[1:]))
+    files = (file for file in stage.rglob("*") if file.is_file() and not file.name.startswith(left_out))
+    return sum(file.stat().st_size for file in files)

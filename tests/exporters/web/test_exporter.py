@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import string
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from places import SUPPORT
 from tiny import tiny_gpt2
@@ -15,15 +17,17 @@ from tiny import tiny_gpt2
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.web import packages
+from kerasgen.models import chat
+from kerasgen.models.saving import save_preset
 
 pytestmark = pytest.mark.one_backend
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def node_modules() -> Path:
+def node_modules(package: packages.Package = packages.LITERT) -> Path:
     try:
-        return packages.find(Path(__file__).parents[3])
+        return packages.find(Path(__file__).parents[3], package)
     except MissingDependencyError as error:
         pytest.skip(str(error))
 
@@ -57,14 +61,27 @@ def test_the_folder_is_loaded_as_an_artefact(exported: kg.Artefact) -> None:
     assert runtime.generate("ab", max_new_tokens=9, seed=3) == inner.generate("ab", max_new_tokens=9, seed=3)
 
 
-@pytest.mark.slow
-def test_chromium_has_the_ids_of_python_for_twenty_seeds_and_works_offline(
-    exported: kg.Artefact, tmp_path: Path
-) -> None:
+def browse(exported: kg.Artefact, pictures: Path, **job: Any) -> Any:
+    """Open the page in Chromium, and return what was seen there."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     if not (node_modules() / "playwright-core").is_dir():
         pytest.skip("playwright-core, which drives Chromium, is not installed: npm install playwright-core")
+    job |= {"folder": str(exported.path), "chromium": CHROMIUM, "locale": "zh-TW", "pictures": str(pictures)}
+    done = subprocess.run(
+        ["node", str(SUPPORT / "browse.mjs")], input=json.dumps(job), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = json.loads(done.stdout)
+    assert seen["state"] == "ready"
+    assert not seen["errors"]
+    return seen
+
+
+@pytest.mark.slow
+def test_chromium_has_the_ids_of_python_for_twenty_seeds_and_works_offline(
+    exported: kg.Artefact, tmp_path: Path
+) -> None:
     runtime = kg.load_artefact(exported.path)
     (form,) = exported.report["forms"]
     requests, expected = [], []
@@ -82,23 +99,7 @@ def test_chromium_has_the_ids_of_python_for_twenty_seeds_and_works_offline(
                 return_logprobs=True,
             )
             expected.append([int(token_id) for token_id in text.token_ids])
-    job = {
-        "folder": str(exported.path),
-        "chromium": CHROMIUM,
-        "locale": "zh-TW",
-        "requests": requests,
-        "typed": "ab",
-        "form": form,
-        "pictures": str(tmp_path),
-        "files": 18,
-    }
-    done = subprocess.run(
-        ["node", str(SUPPORT / "browse.mjs")], input=json.dumps(job), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    seen = json.loads(done.stdout)
-    assert seen["state"] == "ready"
-    assert not seen["errors"]
+    seen = browse(exported, tmp_path, requests=requests, typed="ab", form=form, files=18)
     assert seen["generated"] == expected
     assert seen["title"] == "A <b>tiny</b> model"
     assert "可離線使用" in seen["ready"]
@@ -108,6 +109,38 @@ def test_chromium_has_the_ids_of_python_for_twenty_seeds_and_works_offline(
     assert seen["offline"] == expected[0]
     for name in ("light", "dark", "phone"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_litert_lm_chats_in_chromium_as_the_model_does(tmp_path: Path) -> None:
+    for package in ("litert_lm", "litert_lm_builder"):
+        pytest.importorskip(package, reason="LiteRT-LM is an extra: kerasgen[litertlm]")
+    model = tiny_gpt2(400, num_layers=1, max_sequence_length=256)
+    table = model.backbone.token_embedding.embeddings
+    letters = [model.tokenizer.vocabulary[letter] for letter in string.ascii_letters]
+    values = np.array(table)
+    values[letters] *= 4  # the weights are random, and a text of other bytes than these is another one when it is read
+    table.assign(values)
+    chat.give(model, "chatml", seed=0)
+    exporter = kg.WebExporter(engine="litertlm", node_modules=str(node_modules(packages.LITERT_LM)))
+    exported = exporter.export(model, tmp_path / "chat_web")
+    page = exported.report["parity"]["page"]
+    assert page["texts"] == page["equal_texts"] > 0
+    pipe = kg.Pipeline(model=save_preset(model, tmp_path / "preset"), sampler="greedy")
+    talk: list[dict[str, str]] = []
+    settings = {"sampler": "greedy", "max_new_tokens": 12}
+    expected, requests = [], []
+    for said in ("the sea?", "and then"):
+        talk.append({"role": "user", "content": said})
+        expected.append(pipe.chat(talk, max_new_tokens=12, valid_utf8=False))
+        talk.append({"role": "assistant", "content": expected[-1]})
+        requests.append([said, settings])
+    requests.append([requests[0][0], settings | {"fresh": True}])
+    seen = browse(exported, tmp_path, requests=requests, typed="the sea?", form=None, files=30)
+    assert seen["generated"] == [*expected, expected[0]]
+    assert seen["offline"] == expected[0]
+    assert len(expected[0]) == len(expected[1]) == 12
+    assert not seen["overflows"], "nothing is wider than a phone"
 
 
 def test_without_litert_js_the_command_is_said(tmp_path: Path) -> None:
@@ -129,6 +162,8 @@ def test_without_litert_js_the_command_is_said(tmp_path: Path) -> None:
         ({"prompts": (1,)}, "prompts must be texts. Received: 1"),
         ({"prompts": 1}, "prompts must be a list"),
         ({"title": 1}, "title must be text, or None"),
+        ({"engine": "litert-lm"}, "engine must be one of litert, litertlm"),
+        ({"engine": "litertlm", "forms": ("verse_form:form=五絕",)}, "a page by engine='litertlm' knows no forms"),
         ({"cache_length": 1}, "cache_length must be a whole number of at least 8"),
     ],
 )

@@ -1,6 +1,5 @@
 // The page: reads the form, asks the worker, and shows the text as it comes.
 
-import { SAMPLERS } from "./sampler.js";
 import { WORDS } from "./words.js";
 
 const find = (id) => document.getElementById(id);
@@ -9,6 +8,7 @@ const description = await fetch("page.json").then((response) => response.json())
 const worker = new Worker("runtime/worker.js");
 let language = (navigator.language || "en").startsWith("zh") ? "zh" : "en";
 let running = null;
+let anew = true; // whether the next message begins a conversation
 let status = () => WORDS[language].loading(megabytes(0), megabytes(description.bytes));
 
 function say() {
@@ -17,6 +17,10 @@ function say() {
   document.title = find("title").textContent = description.title;
   find("language").textContent = words.language;
   for (const place of document.querySelectorAll("[data-text]")) place.textContent = words[place.dataset.text];
+  if (description.chat) {
+    find("prompt").previousElementSibling.textContent = words.message;
+    find("write").textContent = words.send;
+  }
   find("form").options[0].textContent = words.no_form;
   for (const option of find("sampler").options) option.textContent = words[option.value];
   find("about").textContent = words.about(megabytes(description.bytes));
@@ -30,12 +34,14 @@ function tell(what) {
 
 function fill() {
   find("form").add(new Option("", ""));
-  for (const name of Object.keys(description.forms)) find("form").add(new Option(name, name));
-  find("forms").hidden = !Object.keys(description.forms).length;
-  for (const name of SAMPLERS) find("sampler").add(new Option("", name));
+  for (const name of Object.keys(description.forms ?? {})) find("form").add(new Option(name, name));
+  find("forms").hidden = !Object.keys(description.forms ?? {}).length;
+  for (const name of description.samplers) find("sampler").add(new Option("", name));
   find("sampler").value = "top_k";
-  find("length").max = description.graph.cache_length;
-  find("length").value = Math.min(128, description.graph.cache_length);
+  find("penalties").hidden = description.engine === "litertlm"; // which knows none
+  find("length").max = description.max_tokens;
+  find("length").value = Math.min(128, description.max_tokens);
+  for (const place of document.querySelectorAll("[data-chat]")) place.hidden = !description.chat;
   for (const prompt of description.prompts) {
     const button = document.createElement("button");
     button.type = "button";
@@ -70,6 +76,7 @@ function settings() {
     seed: find("seed").value || "0",
     form: find("form").value || null,
     stop: stop ? [stop] : [],
+    system: find("system").value,
   };
 }
 
@@ -82,14 +89,18 @@ function generate(prompt, own = settings()) {
   running?.reject(new Error("another text was begun"));
   const shown = find("text");
   const before = document.createElement("span");
-  before.className = "prompt";
+  before.className = description.chat ? "message" : "prompt";
   before.textContent = prompt;
-  shown.replaceChildren(before, "");
+  const goesOn = description.chat && !own.fresh && !anew;
+  if (!goesOn) shown.replaceChildren();
+  shown.append(before, "");
+  if (description.chat) find("prompt").value = "";
   find("write").disabled = true;
   find("stop").disabled = false;
   return new Promise((resolve, reject) => {
     running = { resolve, reject, text: "", stops: own.stop ?? [], tokens: 0, begin: performance.now() };
-    worker.postMessage({ type: "generate", prompt, settings: own });
+    worker.postMessage({ type: "generate", prompt, settings: { ...own, fresh: !goesOn } });
+    anew = false;
   });
 }
 
@@ -141,6 +152,11 @@ find("request").addEventListener("submit", (event) => {
 });
 find("stop").addEventListener("click", () => worker.postMessage({ type: "stop" }));
 find("sampler").addEventListener("change", chosen);
+find("new_talk").addEventListener("click", () => {
+  anew = true;
+  find("text").replaceChildren();
+  find("prompt").focus();
+});
 find("language").addEventListener("click", () => {
   language = language === "zh" ? "en" : "zh";
   say();

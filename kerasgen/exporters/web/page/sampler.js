@@ -70,8 +70,6 @@ const KEPT = {
   },
 };
 
-export const SAMPLERS = ["greedy", ...Object.keys(KEPT)];
-
 /**
  * The chosen id.
  * @param logits of the next token.

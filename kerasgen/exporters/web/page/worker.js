@@ -34,7 +34,7 @@ async function load() {
     fetch("../page.json").then((response) => response.json()),
   ]);
   await litert.loadLiteRt(new URL("./", self.location.href).toString());
-  const bytes = await fetched("../model.tflite", description.bytes);
+  const bytes = await fetched(`../${description.model}`, description.bytes);
   const model = await litert.loadAndCompile(bytes, { accelerator: "wasm" });
   const utf8 = description.utf8 ? new Int8Array(await (await fetch("../utf8.bin")).arrayBuffer()) : null;
   const forms = {};
