@@ -111,7 +111,13 @@ def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend
         chosen, why = automatic()
     else:
         chosen = check(backend or asked or DEFAULT)
-        why = "it was asked for" if backend else f"{VARIABLE} says so" if asked else "nothing trains here"
+        why = (
+            "it was asked for"
+            if backend
+            else f"{VARIABLE} says so"
+            if asked
+            else "no training was asked for when it started"
+        )
     if now is not None and now != chosen:
         _known(now, chosen)
         raise BackendError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from kerasgen import misplaced_settings
-from kerasgen.errors import GenerateArgumentError
+from kerasgen.errors import GenerateArgumentError, KerasgenWarning
 from kerasgen.exporters.tflite import engine as litert_engine
 from kerasgen.generation.config import (
     FIELDS,
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 _NO_ORDER = (
     "it writes a text's tokens in no order from left to right, so that none is settled before the last. Use "
     "generate(), which returns the whole text."
+)
+_UNTUNED = (
+    "The chat template that was given added tokens to the vocabulary, and the model has learned nothing of them, so "
+    "its answers mean nothing. Tune it on conversations first: fit()."
 )
 _ELSEWHERE = misplaced_settings.elsewhere(("prompts", "prompt", "path", *FIELDS))
 
@@ -69,6 +74,7 @@ class Generator(metaclass=Checked):
         self.cache = None if cache is None else Path(cache)
         self._model: LanguageModel | None = None
         self._stored_engine: Engine | None = None
+        self._has_untuned_turns = False  # whether a chat template brought tokens that nothing has learned since
         self._loading = threading.RLock()
         self._adapters: Path | None = None
         self._assistants: dict[str, LanguageModel | Engine] = {}
@@ -332,6 +338,7 @@ class Generator(metaclass=Checked):
             GenerateArgumentError: the call can't be carried out as written, such as messages that nobody can answer.
             GenerationError: the model's logits are not finite.
         """
+        self._check_causal("chat()", _NO_ORDER)
         configuration = self._configured("chat()", ChatSettings, config, settings)
         model, prompt, configuration = self._asked(messages, configuration, tools, template_arguments)
         from kerasgen.generation import generate
@@ -365,6 +372,7 @@ class Generator(metaclass=Checked):
                 complete.
             GenerationError: the model's logits are not finite.
         """
+        self._check_causal("chat_stream()", _NO_ORDER)
         configuration = self._configured("chat_stream()", ChatStreamSettings, config, settings)
         model, prompt, configuration = self._asked(messages, configuration, tools, template_arguments)
         from kerasgen.generation import stream
@@ -379,12 +387,15 @@ class Generator(metaclass=Checked):
         template_arguments: Mapping[str, Any] | None,
     ) -> tuple[LanguageModel, str, GenerationConfig]:
         """Return the model, what it reads before its answer, and the settings of that."""
+        self._check_causal("chat()", _NO_ORDER)
         model = self.model
         from kerasgen.generation import conversing
         from kerasgen.models import chat
 
         prompt = conversing.asked(chat.needed(model), messages, tools, template_arguments)
         configuration = conversing.settings_of(configuration, model, prompt)
+        if self._has_untuned_turns:
+            warnings.warn(_UNTUNED, KerasgenWarning, stacklevel=4)
         engine = litert_engine.resolve(configuration.engine, self.cache)
         return model, prompt, configuration.override({"engine": engine})
 

@@ -186,6 +186,7 @@ class Pipeline(Evaluator):
             chat.end_turns(model)
         elif chat.give(model, self.chat_template, seed=self.seed):
             self._provenance.is_source = False  # the table of token embeddings is another one
+            self._has_untuned_turns = True
         if self._adapters is not None:
             from kerasgen.tuners import adapters
 
@@ -250,6 +251,7 @@ class Pipeline(Evaluator):
         from kerasgen.tuners.vocabulary import record_validation
 
         where = run_directory(directory, model, stored.train, self.tuner, seed=self.seed, backend=self.backend)
+        self._has_untuned_turns = False
         with where as folder, self._provenance.watching(model):
             report = self.tuner.tune(
                 model,

@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasgen import keywords
 from kerasgen.chat.named import NAMED
+from kerasgen.chat.template import ChatTemplate
 from kerasgen.errors import ArgumentError
 
 _IS_TEXT = ("{%", "{{")
@@ -21,16 +22,20 @@ def chosen(value: Any) -> str | None:
 
     Raises:
         ArgumentError: it is none of these.
+        ChatTemplateError: the text is no template.
     """
     if value is None or value in NAMED:
         return value  # type: ignore[no-any-return]
     if isinstance(value, str) and any(mark in value for mark in _IS_TEXT):
+        ChatTemplate(value, name="chat_template").check()
         return value
     if isinstance(value, (str, os.PathLike)):
         path = Path(value).expanduser()
         try:
             if path.is_file():
-                return path.read_text(encoding="utf-8")
+                text = path.read_text(encoding="utf-8")
+                ChatTemplate(text, name=f"the chat template {str(path)!r}").check()
+                return text
         except (OSError, UnicodeError, ValueError) as cause:
             raise ArgumentError(f"The chat template {str(value)!r:.200} can't be read: {cause}.") from cause
     hint = keywords.meant(value, tuple(NAMED)) if isinstance(value, str) else ""

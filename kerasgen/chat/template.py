@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from kerasgen.corpora.base import Conversation, Part
+from kerasgen.corpora.conversations import SYSTEM_ROLES
 from kerasgen.errors import ChatTemplateError
 
 # A content that no template knows, in the place of an answer; without blanks, which templates strip.
@@ -105,7 +106,7 @@ class ChatTemplate:
                 f"from what stands around them: {text!r:.200}. Write {{% generation %}} before an answer in it, and "
                 "{% endgeneration %} behind it."
             )
-        begins = self._turns(talk, text, answers)
+        begins = self._beside_system(talk, text, self._turns(talk, text, answers))
         edges: dict[int, tuple[str | None, float]] = {0: ("system" if begins and begins[0] else None, 0)}
         for answer, message in zip(answers, spoken, strict=True):
             edges[answer.begin] = ("assistant", message.get("weight", 1.0))
@@ -193,7 +194,15 @@ class ChatTemplate:
                 add_generation_prompt=prompt,
                 **{**self.variables, **environment.plain(dict(arguments or {}))},
             )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as cause:
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as cause:
             raise ChatTemplateError(f"{self._called} refuses the conversation: {cause}") from cause
         return environment.unmarked(rendered)
 
@@ -282,6 +291,38 @@ class ChatTemplate:
                     begin = self._first_turn(message["content"], text[: answers[0].begin]) if begin is None else begin
                 begins.append(begin or 0)
         return begins
+
+    def _beside_system(self, talk: Conversation, text: str, begins: list[int]) -> list[int]:
+        """Return where turns begin so that a system turn stays when the first of them are left out.
+
+        Some templates write the system turn within a user's. What they write of the conversation without its first
+        turns is a beginning of the text and then its end from within a later turn on: these places are returned.
+        """
+        users = [n for n, message in enumerate(talk.messages) if message["role"] == "user"]
+        first = next((n for n, message in enumerate(talk.messages) if message["role"] not in SYSTEM_ROLES), 0)
+        if not first or not users or len(begins) != len(users):
+            return begins
+        shorter = []
+        for n in users[1:]:
+            try:
+                shorter.append(self._rendered((*talk.messages[:first], *talk.messages[n:]), talk.tools)[0])
+            except ChatTemplateError:
+                return begins
+            if shorter[0] == text[: begins[0]] + text[begins[1] :]:
+                return begins
+        place = users[0]
+        marked = {**talk.messages[place], "content": _MARK.format(0)}
+        try:
+            other = self._rendered((*talk.messages[:place], marked, *talk.messages[place + 1 :]), talk.tools)[0]
+        except ChatTemplateError:
+            return begins
+        head = other.find(_MARK.format(0))
+        said = text[begins[0] : max(head, 0)]
+        if talk.messages[0]["content"].strip() not in said or not text.startswith(other[:head]):
+            return begins
+        ends = [len(text) - (len(short) - head) for short in shorter]
+        same = all(short == text[:head] + text[end:] for short, end in zip(shorter, ends, strict=True))
+        return [head, *ends] if same else begins
 
     def _first_turn(self, content: str, before: str) -> int | None:
         """Return where the first user's turn begins, behind what a template says by itself."""

@@ -11,9 +11,9 @@ from kerasgen.corpora.base import Conversation, Document, Part
 TOOLS: Final = "tools"
 """The field of a record that says which tools the assistant may call, as JSON schemas."""
 
-_SYSTEM: Final = ("system", "developer")
+SYSTEM_ROLES: Final = ("system", "developer")
 _TOOL: Final = ("tool", "function", "ipython")
-ROLES: Final = (*_SYSTEM, "user", "assistant", *_TOOL)
+ROLES: Final = (*SYSTEM_ROLES, "user", "assistant", *_TOOL)
 # The keys and roles of ShareGPT's form, in which many conversations were published.
 _OTHER_KEYS: Final = {"role": "from", "content": "value"}
 _OTHER_ROLES: Final = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
@@ -140,7 +140,7 @@ def _check_order(messages: tuple[Mapping[str, Any], ...], *, answered: bool) -> 
     before = "begin"
     for place, message in enumerate(messages):
         role = message["role"]
-        kind = "system" if role in _SYSTEM else "tool" if role in _TOOL else role
+        kind = "system" if role in SYSTEM_ROLES else "tool" if role in _TOOL else role
         allowed = {
             "begin": ("system", "user"),
             "system": ("system", "user"),

@@ -12,6 +12,8 @@ from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.encoding import encode_prompts
 from kerasgen.generation.engine import TextSpace
 
+_OWN_ARGUMENTS = ("messages", "tools", "documents", "add_generation_prompt")
+
 MAX_NEW_TOKENS = 1024
 """Tokens of an answer at most, where neither a call nor its config says how many."""
 
@@ -48,6 +50,12 @@ def asked(
             "{'role': 'system', 'user', 'assistant' or 'tool', 'content': …}. "
             f"Received: {messages!r:.100}."
         ) from fault
+    given = [name for name in template_arguments or {} if name in _OWN_ARGUMENTS]
+    if given:
+        raise GenerateArgumentError(
+            f"`template_arguments` are further values of a template. Received: {', '.join(map(repr, given))}, which "
+            "the call says itself."
+        )
     return template.render(talk, add_generation_prompt=True, arguments=template_arguments)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.models.base import MaskedLanguageModel
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from kerasgen.models.masked_predicting import Predictor
 
 
@@ -90,30 +91,70 @@ def _jointly(model: MaskedLanguageModel, predictor: Predictor, text: str, ids: l
 
     mask = model.mask_token_id
     beams: list[tuple[float, list[int], dict[int, float]]] = [(0.0, ids, {})]
-    for _ in range(ids.count(mask)):
+    for filled in range(1, ids.count(mask) + 1):
         places = [[place for place, token_id in enumerate(row) if token_id == mask] for _, row, _ in beams]
         rows = predictor.log_probabilities([row for _, row, _ in beams], places)
-        grown: list[tuple[float, list[int], dict[int, float]]] = []
-        for (total, row, known), at, log_p in zip(beams, places, rows, strict=True):
+        # A text that is reached by several orders of filling comes from as many beams at most as masks are filled.
+        kept = _Best(top * filled)
+        at = []
+        for number, ((total, _, _), places_of_row, log_p) in enumerate(zip(beams, places, rows, strict=True)):
             log_p = log_p.copy()
             log_p[:, mask] = -np.inf  # a mask in the place of a mask fills nothing
             chosen = int(np.argmax(log_p.max(axis=1)))
-            best = np.argsort(-log_p[chosen], kind="stable")[:top]
-            for token_id in best.tolist():
-                value = float(log_p[chosen, token_id])
-                filled = [*row[: at[chosen]], token_id, *row[at[chosen] + 1 :]]
-                grown.append((total + value, filled, known | {at[chosen]: value}))
-        # Two orders of filling may come to the same text, which counts once, by its likelier way.
+            at.append(places_of_row[chosen])
+            kept.add(number, total, log_p[chosen])
         unique: dict[tuple[int, ...], tuple[float, list[int], dict[int, float]]] = {}
-        for each in grown:
-            key = tuple(each[1])
-            if key not in unique or each[0] > unique[key][0]:
-                unique[key] = each
-        beams = heapq.nlargest(top, unique.values(), key=lambda each: each[0])
+        for number, token_id, total, value in kept.found():
+            _, row, known = beams[number]
+            place = at[number]
+            grown = [*row[:place], token_id, *row[place + 1 :]]
+            unique.setdefault(tuple(grown), (total, grown, known | {place: value}))  # counted by its likelier way
+            if len(unique) == top:
+                break
+        beams = list(unique.values())
     return [
         _filled(model, text, [row[place] for place in sorted(known)], [known[place] for place in sorted(known)])
         for _, row, known in beams
     ]
+
+
+class _Best:
+    """The likeliest tokens of several beams, of which no more are held than are kept.
+
+    Args:
+        count: how many are kept.
+    """
+
+    def __init__(self, count: int) -> None:
+        import numpy as np
+
+        self._count = count
+        self._totals = np.empty(0, np.float64)
+        self._values = np.empty(0, np.float64)
+        self._ids = np.empty((0, 2), np.int64)  # of the beam and of the token
+
+    def add(self, beam: int, total: float, log_p: npt.NDArray[Any]) -> None:
+        """Look at what may follow a beam.
+
+        Args:
+            beam: its number.
+            total: its log-probability.
+            log_p: the log-probability of each token in the place that is filled next.
+        """
+        import numpy as np
+
+        best = np.argsort(-log_p, kind="stable")[: self._count]
+        ids = np.stack([np.full(len(best), beam), best], axis=1)
+        totals = np.concatenate([self._totals, total + log_p[best]])
+        order = np.argsort(-totals, kind="stable")[: self._count]
+        self._totals = totals[order]
+        self._values = np.concatenate([self._values, log_p[best]])[order]
+        self._ids = np.concatenate([self._ids, ids])[order]
+
+    def found(self) -> Iterator[tuple[int, int, float, float]]:
+        """Yield beam, token id, log-probability of the whole and of the token, the likeliest first."""
+        for (beam, token_id), total, value in zip(self._ids, self._totals, self._values, strict=True):
+            yield int(beam), int(token_id), float(total), float(value)
 
 
 def _each(
@@ -139,9 +180,10 @@ def _filled(
 ) -> FilledText:
     import math
 
-    tokens = tuple(model.tokenizer.token_bytes(token_id).decode("utf-8", "replace") for token_id in token_ids)
+    pieces = [model.tokenizer.token_bytes(token_id) for token_id in token_ids]
+    tokens = [piece.decode("utf-8", "replace") for piece in pieces]
     return FilledText(
-        text=put_in(model, text, tokens, only),
+        text=put_in(model, text, pieces, only),
         tokens=tuple(token.strip(" ") or token for token in tokens),
         token_ids=tuple(token_ids),
         probabilities=tuple(map(math.exp, log_p)),
@@ -149,24 +191,27 @@ def _filled(
     )
 
 
-def put_in(model: MaskedLanguageModel, text: str, tokens: Sequence[str], only: int | None = None) -> str:
+def put_in(model: MaskedLanguageModel, text: str, tokens: Sequence[bytes], only: int | None = None) -> str:
     """Return a text with tokens in the place of its masks.
 
     A token brings the space before it along, where its vocabulary writes one, and takes the one that stands there away
-    where the vocabulary writes none: `walk <mask>` and `ing` are `walking`.
+    where the vocabulary writes none: `walk <mask>` and `ing` are `walking`. Tokens side by side may be one character.
 
     Args:
         model: whose mask it is.
         text: with masks.
-        tokens: one for each mask, or one for the mask `only`.
+        tokens: the bytes of one for each mask, or of one for the mask `only`.
         only: which mask is filled, from 0; None for all.
     """
-    first, *others = text.split(model.mask_token)
-    written = first
+    written, *others = text.split(model.mask_token)
     waiting = list(tokens)
+    run = b""
     for nth, following in enumerate(others):
         if only is None or nth == only:
-            written = _joined(model, written, waiting.pop(0))
+            run += waiting.pop(0)
+            if following or nth + 1 == len(others) or only is not None:
+                written = _joined(model, written, run.decode("utf-8", "replace"))
+                run = b""
         else:
             written += model.mask_token
         written += following

@@ -88,7 +88,7 @@ def missing(source: str) -> ChatTemplateError:
     """Return the error that a model has no chat template."""
     return ChatTemplateError(
         f"The model {source!r} has no chat template, which writes a conversation as it was trained to read it. Name "
-        f"one: Pipeline(chat_template={' or '.join(map(repr, NAMED))}), and tune it on conversations."
+        f"one when the pipeline is made, chat_template={' or '.join(map(repr, NAMED))}, and tune it on conversations."
     )
 
 

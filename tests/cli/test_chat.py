@@ -27,6 +27,7 @@ def talk(text: str, monkeypatch, *arguments: str) -> int:
     return main(["chat", *arguments, "--sampler", "greedy", "--max-new-tokens", "8"])
 
 
+@pytest.mark.filterwarnings("ignore:The chat template that was given")
 def test_lines_are_answered_and_a_conversation_begins_anew(preset, monkeypatch, capsys) -> None:
     pipe = kg.Pipeline(model=preset, sampler="greedy", chat_template="chatml")
 
@@ -54,6 +55,7 @@ def test_a_model_without_a_template_is_refused(preset, monkeypatch, capsys) -> N
     assert "has no chat template" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:The chat template that was given")
 def test_ctrl_c_stops_the_answer_and_not_the_program(preset, monkeypatch, capsys) -> None:
     writer = sources.open_writer(str(preset), backend=None, chat_template="chatml")
     calls: list[list[dict[str, str]]] = []

@@ -111,7 +111,7 @@ def test_held_out_figures_count_answers_alone(preset) -> None:
 def test_what_cannot_be_done_is_said_before_any_work(preset) -> None:
     with pytest.raises(ChatTemplateError, match="has no chat template"):
         pipeline(preset, chat_template=None).fit(verbose=0)
-    with pytest.raises(ChatTemplateError, match=r"Name one: Pipeline\(chat_template="):
+    with pytest.raises(ChatTemplateError, match="Name one when the pipeline is made, chat_template="):
         kg.Pipeline(model=preset).chat("Who?")
     with pytest.raises(ArgumentError, match="chat_template must be"):
         pipeline(preset, chat_template="vicuna")
@@ -155,6 +155,68 @@ def test_a_conversation_longer_than_a_row_loses_whole_turns_and_keeps_its_system
     assert kept == wanted
     learned = shown.targets[row][inside & (shown.weights[row] > 0)]
     assert tokenizer.decode(learned.tolist()) == "".join(f"say {n}<|im_end|>" for n in range(first, 6))
+
+
+# Where a system turn stands in a user's turn, in the first or in the last.
+INNER = """\
+{%- set system, talk = messages[0].content, messages[1:] %}
+{{- bos_token }}
+{%- for m in talk %}
+    {%- if m.role == 'user' %}
+        {{- '[INST]\n' + (system + '\n\n' if loop.index == PLACE else '') + m.content + ' [/INST]' }}
+    {%- else %}
+        {{- ' ' + m.content + eos_token }}
+    {%- endif %}
+{%- endfor %}
+"""
+
+
+@pytest.mark.parametrize("template", ["gemma", INNER.replace("PLACE", "1"), INNER.replace("PLACE", "talk|length - 1")])
+@pytest.mark.parametrize("length", [60, 100, 140])
+def test_what_stays_of_a_long_conversation_is_what_the_template_writes_of_it(preset, template, length) -> None:
+    from kerasgen.corpora.base import Conversation
+    from kerasgen.models import chat
+    from kerasgen.tokens.encoding import encode_documents
+    from kerasgen.tokens.packing import block, pack
+
+    pipe = pipeline(preset, chat_template=template)
+    tokenizer, written = pipe.tokenizer, chat.needed(pipe.model)
+    system = {"role": "system", "content": "Be brief."}
+    turns = [({"role": "user", "content": f"ask {n}"}, {"role": "assistant", "content": f"say {n}"}) for n in range(6)]
+    whole = [system, *(message for turn in turns for message in turn)]
+    encoded = encode_documents(kg.Texts([{"messages": whole}]).documents(), tokenizer, written)
+    packed = pack(encoded, sequence_length=length)
+    shown = block(encoded, packed, [0], size=1)
+    inside = shown.documents[0] == 0
+    text = tokenizer.decode([*shown.token_ids[0][inside].tolist(), int(shown.targets[0][inside][-1])])
+    rests = [[system, *(message for turn in turns[n:] for message in turn)] for n in range(6)]
+    texts = [written.render(Conversation(tuple(rest))) for rest in rests]
+    assert text.removesuffix(tokenizer.end_token or "") in [
+        each.removesuffix(tokenizer.end_token or "") for each in texts
+    ]
+    assert packed.shortened_documents == 1
+
+
+@pytest.mark.one_backend
+def test_answers_of_a_template_that_nothing_learned_are_warned_of(preset) -> None:
+    pipe = pipeline(preset)
+    with pytest.warns(kg.errors.KerasgenWarning, match="has learned nothing of them"):
+        pipe.chat("x", max_new_tokens=2)
+    with pytest.raises(GenerateArgumentError, match="Received: 'messages', which the call says itself"):
+        pipeline(preset, chat_template="alpaca").chat("x", template_arguments={"messages": []})
+
+
+@pytest.mark.one_backend
+def test_a_template_that_is_none_is_refused_before_a_model_is_loaded(preset, tmp_path) -> None:
+    (tmp_path / "a.jinja").write_text("{% for %}", encoding="utf-8")
+    for template in ("{% for %}", tmp_path / "a.jinja"):
+        with pytest.raises(
+            ChatTemplateError, match=r"jinja' is no Jinja|chat_template is no Jinja|Chat_template is no"
+        ):
+            pipeline(preset, chat_template=template)
+    endless = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
+    with pytest.raises(ChatTemplateError, match="recursion"):
+        pipeline(preset, chat_template=endless).chat("x")
 
 
 PAIRS = [{"prompt": f"a {animal}?", "response": "on"} for animal in ANIMALS]

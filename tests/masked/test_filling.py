@@ -85,7 +85,25 @@ def test_texts_hold_the_tokens_in_their_places(pipe: Any) -> None:
     ],
 )
 def test_a_token_brings_its_space_or_takes_one_away(pipe: Any, before: str, token: str, after: str) -> None:
-    assert put_in(pipe.model, before, [token]) == after
+    assert put_in(pipe.model, before, [token.encode()]) == after
+
+
+def test_a_character_of_several_tokens_is_whole_in_masks_side_by_side(tmp_path: Path) -> None:
+    model = kg.Pipeline(model=str(encoders.write("roberta", tmp_path))).model
+    mask, character = model.mask_token, "龘".encode()
+    pieces = [character[:1], character[1:2], character[2:]]
+    assert put_in(model, f"春{mask * 3}。", pieces) == "春龘。"
+    assert put_in(model, f"{mask}{mask} {mask}", pieces) == f"{character[:2].decode('utf-8', 'replace')}\ufffd"
+    assert put_in(model, f"{mask}a{mask}", [b"x"], 1) == f"{mask}ax"
+
+
+def test_more_ways_than_a_vocabulary_has_are_found_in_bounded_time(pipe: Any) -> None:
+    mask, size = pipe.model.mask_token, pipe.model.vocabulary_size
+    ways = pipe.fill(f"a {mask} {mask}", top=10 * size)
+    assert len(ways) == len({way.token_ids for way in ways}) == size
+    assert [way.probability for way in ways] == sorted((way.probability for way in ways), reverse=True)
+    some = pipe.fill(f"a {mask} {mask}", top=3)
+    assert some[0].token_ids == ways[0].token_ids
 
 
 def test_a_text_without_a_mask_is_refused_with_how_the_mask_is_written(pipe: Any) -> None:

@@ -88,6 +88,23 @@ def test_eight_of_ten_are_masks_one_is_random_and_one_stays(model: Any) -> None:
     assert not np.isin(read[read != model.mask_token_id], list(model.tokenizer.special_tokens.values())).any()
 
 
+def test_spans_mask_every_place_of_a_piece_as_often_as_another_and_no_more_than_asked_for(model: Any) -> None:
+    encoded = documents(model, words(12))
+    rows = pack_masked(encoded, sequence_length=32)
+    block = masked_block(encoded, rows, range(len(rows)), size=len(rows), start=0, end=2)
+    masking = Masking(model.tokenizer, "spans", 0.15)
+    places, seen = block.weights > 0, np.zeros(block.weights.shape)
+    draws = 3_000
+    for n in range(draws):
+        drawn = masking.draw(block, [[n, row] for row in range(len(block.weights))]).weights > 0
+        assert (drawn.sum(axis=1) == np.maximum(np.round(0.15 * places.sum(axis=1)), places.any(axis=1))).all()
+        seen += drawn
+    for row in range(len(seen)):
+        shares = seen[row][places[row]] / draws
+        if len(shares):
+            assert np.abs(shares - shares.mean()).max() < 0.04
+
+
 def test_whole_words_are_masked_together_and_spans_stand_side_by_side(tmp_path: Path) -> None:
     from kerasgen.models import encoders as architectures
     from kerasgen.models import masked_tokenizers
