@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 import kerasgen
-from kerasgen.cli import chat, demo, evaluate, export, fit, generate, list_registered
+from kerasgen.cli import chat, demo, evaluate, export, fit, generate, list_registered, serve
 from kerasgen.cli.arguments import Formatter, Parser
 
-_COMMANDS = (demo, list_registered, fit, generate, chat, evaluate, export)
+_COMMANDS = (demo, list_registered, fit, generate, chat, evaluate, export, serve)
 
 
 def parser() -> argparse.ArgumentParser:

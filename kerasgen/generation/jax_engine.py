@@ -177,13 +177,12 @@ class JaxEngine:
         """Return whether all of this text was read already and is kept."""
         return self.prompts.holds(token_ids)
 
-    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> SpeculatingSession:
-        """Return a session whose rows are these texts; see `Engine.open`.
+    def check_growth(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
+        """Check that texts can grow to their limits.
 
         Raises:
             GenerateArgumentError: a text may grow past the length at which LongRoPE turns positions by other factors.
         """
-        fork_safety.check(fork_safety.JAX)
         turning = self._turning
         for prompt, limit in zip(prompts, limits, strict=True):
             if turning is not None and len(prompt) <= turning < limit - 1:
@@ -193,6 +192,15 @@ class JaxEngine:
                     f"{len(prompt)} tokens that may grow to {limit}. Ask for max_length={turning + 1} at most; prompts "
                     f"of more than {turning} tokens may grow as they like."
                 )
+
+    def open(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> SpeculatingSession:
+        """Return a session whose rows are these texts; see `Engine.open`.
+
+        Raises:
+            GenerateArgumentError: as `check_growth`.
+        """
+        fork_safety.check(fork_safety.JAX)
+        self.check_growth(prompts, limits)
         return SpeculatingSession(self, prompts, limits)
 
     def texts_at_once(self, limit: int) -> int:

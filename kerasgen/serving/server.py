@@ -1,0 +1,127 @@
+"""Opens what is to be served, and listens until it is told to end."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from kerasgen.errors import ArgumentError, MissingDependencyError
+from kerasgen.serving.settings import ServerSettings
+from kerasgen.terminal import show
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from kerasgen.models.base import WeightsDtype
+    from kerasgen.pipeline import Pipeline
+
+
+def serve(
+    source: str | os.PathLike[str] | Pipeline,
+    *,
+    settings: ServerSettings | None = None,
+    backend: str | None = None,
+    weights: WeightsDtype | None = None,
+    chat_template: str | None = None,
+    **changes: Any,
+) -> None:
+    """Serve a model over HTTP until the process is told to end (Ctrl-C, or SIGTERM).
+
+    `/v1/completions` and `/v1/chat/completions` are OpenAI's; requests that are there at the same time share steps of
+    the model, unless it is an artefact, whose texts are written one after another. A folder that `export` wrote with
+    the exporter `web` is shown as it is, with the headers that its threads need. Needs the extra `serve`.
+
+    Args:
+        source: a saved pipeline's directory, a model, an exported artefact, an exported page, or a `Pipeline`.
+        settings: of the server; those given by name come first.
+        backend: that Keras runs on, for a pipeline or a model.
+        weights: what kernels and the token table are held in, as `Pipeline` takes it.
+        chat_template: as `Pipeline` takes it.
+        **changes: of the settings by name, such as `port=8080`.
+
+    Raises:
+        ArgumentError: a setting is wrong, or there is nothing that can be served.
+        MissingDependencyError: starlette or uvicorn is not installed.
+    """
+    if settings is None:
+        settings = ServerSettings(**changes)
+    elif changes:
+        import dataclasses
+
+        settings = dataclasses.replace(settings, **changes)
+    run(application_of(source, settings, backend=backend, weights=weights, chat_template=chat_template), settings)
+
+
+def application_of(
+    source: str | os.PathLike[str] | Pipeline,
+    settings: ServerSettings,
+    *,
+    backend: str | None = None,
+    weights: WeightsDtype | None = None,
+    chat_template: str | None = None,
+) -> Starlette:
+    """Return what answers requests, an ASGI application that any server can run; the arguments are those of `serve`."""
+    require_packages()
+    from kerasgen.serving import static_pages
+    from kerasgen.serving.application import application
+    from kerasgen.serving.served_model import open_model
+
+    if isinstance(source, (str, os.PathLike)) and static_pages.is_page(source):
+        return static_pages.application(source, settings)
+    model = open_model(source, settings, backend=backend, weights=weights, chat_template=chat_template)
+    return application(model, settings)
+
+
+def require_packages() -> None:
+    """Raise unless starlette and uvicorn are installed.
+
+    Raises:
+        MissingDependencyError: one is not.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"Serving needs the package {cause.name}. Run: pip install 'kerasgen[serve]'.",
+            package=str(cause.name),
+            extra="serve",
+        ) from cause
+
+
+def run(app: Starlette, settings: ServerSettings) -> None:
+    """Listen until the process is told to end.
+
+    Raises:
+        ArgumentError: the port is taken, or the address is not this machine's.
+    """
+    import asyncio
+    import socket
+
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as cause:
+        listening.close()
+        raise ArgumentError(
+            f"The server can't listen at {settings.host}:{settings.port}: {cause.strerror}. Choose another."
+        ) from cause
+    port = listening.getsockname()[1]
+    shown = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    if not settings.is_local and settings.api_key is None:
+        show("Anyone who reaches this machine can use the server: it has no API key.")
+    show(f"Serving at http://{shown}:{port} (Ctrl-C ends it).")
+    configuration = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        server_header=False,
+        h11_max_incomplete_event_size=64 << 10,
+    )
+    with listening:
+        asyncio.run(uvicorn.Server(configuration).serve([listening]))

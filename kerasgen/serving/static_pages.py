@@ -1,0 +1,60 @@
+"""Shows a folder that the exporter `web` wrote, with the headers that a page's threads need. Imports starlette."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from kerasgen import limits
+from kerasgen.errors import ArgumentError
+from kerasgen.locations import REPORT_FILE
+from kerasgen.serving.settings import ServerSettings
+
+# With these a page is isolated from others, and a browser lets it share memory between threads.
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def is_page(path: str | os.PathLike[str]) -> bool:
+    """Return whether a page that was exported lies there."""
+    folder = Path(path).expanduser()
+    try:
+        report = limits.read_json(folder / REPORT_FILE)
+    except (OSError, ValueError):
+        return False
+    return isinstance(report, dict) and report.get("exporter") == "web"
+
+
+class _Page(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        return response
+
+
+def application(path: str | os.PathLike[str], settings: ServerSettings) -> Starlette:
+    """Return the server of a page.
+
+    Raises:
+        ArgumentError: an API key is set, which a browser that opens a page can't send.
+    """
+    if settings.api_key is not None:
+        raise ArgumentError(
+            "A page is open to whoever reaches the server: a browser sends no API key. Leave `api_key` out."
+        )
+    hosts = [host.strip("[]") for host in settings.hosts] or ["*"]
+    app = Starlette(middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
+    app.mount("/", _Page(directory=Path(path).expanduser(), html=True))
+    return app
