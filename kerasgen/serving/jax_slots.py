@@ -282,7 +282,7 @@ class JaxSlots:
                 top = tuple(
                     zip(tops[1][n, : text.logprobs].tolist(), tops[0][n, : text.logprobs].tolist(), strict=True)
                 )
-            logprob = None if text.logprobs is None else float(own[n])
+            logprob = None if text.logprobs is None else dict(top).get(int(token_ids[n]), float(own[n]))
             chosen.append(Chosen(text, Token(int(token_ids[n]), logprob, top)))
         return chosen
 

@@ -10,10 +10,13 @@ from kerasgen.serving.settings import ServerSettings
 from kerasgen.terminal import show
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.applications import Starlette
 
     from kerasgen.models.base import WeightsDtype
     from kerasgen.pipeline import Pipeline
+
+_TOLD_SECONDS = 5  # in which those who wait for a text are told that it has ended
 
 
 def serve(
@@ -98,8 +101,6 @@ def run(app: Starlette, settings: ServerSettings) -> None:
     import asyncio
     import socket
 
-    import uvicorn
-
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,13 +116,32 @@ def run(app: Starlette, settings: ServerSettings) -> None:
     if not settings.is_local and settings.api_key is None:
         show("Anyone who reaches this machine can use the server: it has no API key.")
     show(f"Serving at http://{shown}:{port} (Ctrl-C ends it).")
+    with listening:
+        asyncio.run(uvicorn_server(app, settings).serve([listening]))
+
+
+def uvicorn_server(app: Starlette, settings: ServerSettings) -> uvicorn.Server:
+    """Return what listens for an application.
+
+    Told to end, it takes no more requests and lets running texts finish; after `shutdown_seconds` they end where they
+    are, and those who wait for them are told.
+    """
+    import asyncio
+
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: Any = None) -> None:
+            scheduler = getattr(app.state, "scheduler", None)
+            if scheduler is not None:
+                asyncio.get_running_loop().call_later(settings.shutdown_seconds, scheduler.close, 0.0)
+            await super().shutdown(sockets)
+
     configuration = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
+        timeout_graceful_shutdown=settings.shutdown_seconds + _TOLD_SECONDS,
         server_header=False,
-        h11_max_incomplete_event_size=64 << 10,
     )
-    with listening:
-        asyncio.run(uvicorn.Server(configuration).serve([listening]))
+    return Server(configuration)

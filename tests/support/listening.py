@@ -12,6 +12,9 @@ from typing import Any
 import openai
 import uvicorn
 
+from kerasgen.serving import ServerSettings
+from kerasgen.serving.server import uvicorn_server
+
 
 @dataclass(frozen=True)
 class Listening:
@@ -28,12 +31,11 @@ class Listening:
 
 
 @contextlib.contextmanager
-def listening(app: Any, *, shutdown_seconds: int = 10) -> Iterator[Listening]:
+def listening(app: Any, **settings: Any) -> Iterator[Listening]:
     """Let an application listen until the context ends."""
     with socket.socket() as at:
         at.bind(("127.0.0.1", 0))
-        settings = {"log_level": "error", "timeout_graceful_shutdown": shutdown_seconds}
-        server = uvicorn.Server(uvicorn.Config(app, **settings))
+        server = uvicorn_server(app, ServerSettings(**settings))
         thread = threading.Thread(target=lambda: server.run([at]))
         thread.start()
         try:
