@@ -161,8 +161,13 @@ class Generator(metaclass=Checked):
             GenerationError: the model's logits are not finite.
         """
         configuration = self._configured("generate()", GenerationSettings, config, settings)
-        if kinds.is_masked(self.model_source, self._model):
+        is_masked = kinds.is_masked(self.model_source, self._model)
+        if is_masked:
             return self._generate_masked(prompts, configuration)
+        if is_masked is False:
+            from kerasgen.generation import request
+
+            request.require_causal(configuration.sampler)
         model, engine = self._decodes(configuration.sampler, configuration.engine)
         if isinstance(model, MaskedLanguageModel):  # which only loading it told
             return self._generate_masked(prompts, configuration)
@@ -302,6 +307,7 @@ class Generator(metaclass=Checked):
         """
         self._check_causal("stream()", _NO_ORDER)
         configuration = self._configured("stream()", StreamSettings, config, settings)
+        _require_streaming(configuration)
         model, engine = self._decodes(configuration.sampler, configuration.engine)
         from kerasgen.generation import stream
 
@@ -374,6 +380,7 @@ class Generator(metaclass=Checked):
         """
         self._check_causal("chat_stream()", _NO_ORDER)
         configuration = self._configured("chat_stream()", ChatStreamSettings, config, settings)
+        _require_streaming(configuration)
         model, prompt, configuration = self._asked(messages, configuration, tools, template_arguments)
         from kerasgen.generation import stream
 
@@ -388,8 +395,13 @@ class Generator(metaclass=Checked):
     ) -> tuple[LanguageModel, str, GenerationConfig]:
         """Return the model, what it reads before its answer, and the settings of that."""
         self._check_causal("chat()", _NO_ORDER)
-        model = self.model
         from kerasgen.generation import conversing
+
+        if isinstance(messages, Iterable) and not isinstance(messages, (str, Mapping)):
+            messages = list(messages)
+        tools = None if tools is None else list(tools)
+        conversing.checked_talk(messages, tools)  # before a model is loaded
+        model = self.model
         from kerasgen.models import chat
 
         prompt = conversing.asked(chat.needed(model), messages, tools, template_arguments)
@@ -458,3 +470,10 @@ class Generator(metaclass=Checked):
             engine=lambda engine: litert_engine.resolve(engine, self.cache),
             assistant=self._assistant,
         )
+
+
+def _require_streaming(configuration: GenerationConfig) -> None:
+    """Refuse a sampler that can't stream, before a model is loaded."""
+    from kerasgen.generation import api
+
+    api.require_streaming(configuration.sampler)

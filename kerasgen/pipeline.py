@@ -236,6 +236,7 @@ class Pipeline(Evaluator):
             pairs = self.tuner._learns_pairs
             callbacks = user_callbacks.checked(callbacks, has_held_out=self.held_out > 0, pairs=pairs)
         self._corpus().source.check()
+        self.tuner.check_kind(is_masked=kinds.is_masked(self.model_source, self._model))
         self.tuner.check_documents(self._corpus().documents)
         survey = self._survey(show=verbose != 0)
         _require_documents(survey.found.tally)  # what is wrong with the corpus is told before the model is loaded

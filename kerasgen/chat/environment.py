@@ -15,7 +15,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# What a template marks as generated stands between these two while it is rendered; no text can know them.
+# These markers surround the text inside {% generation %} during rendering. They are random, so a message cannot
+# contain them.
 _BEGIN: Final = f"\ue000{secrets.token_hex(8)}("
 _END: Final = f"\ue001{secrets.token_hex(8)})"
 

@@ -23,9 +23,9 @@ class Answer(NamedTuple):
     """Where an answer lies in a rendered text.
 
     Args:
-        begin: its first character; the template wrote all before it to ask for the answer.
-        end: behind its last one, that of its end of turn.
-        turn_end: where the next message begins.
+        begin: index of its first character.
+        end: index behind its last character, which is the last of its end of turn.
+        turn_end: index at which the next message begins.
     """
 
     begin: int
@@ -50,10 +50,10 @@ class ChatTemplate:
     name: str = "the chat template"
 
     def check(self) -> None:
-        """Raise unless the text is a template, which is else told when a conversation is rendered.
+        """Check the template's syntax.
 
         Raises:
-            ChatTemplateError: it is none.
+            ChatTemplateError: the text is not a valid Jinja template.
         """
         import jinja2
 

@@ -129,7 +129,7 @@ def from_json(value: Any) -> EncoderConfig:
         ModelFormatError: it is none, or one that can't be.
     """
     if not isinstance(value, Mapping):
-        raise ModelFormatError(f"The description of the encoder is none. Received: {value!r:.80}.")
+        raise ModelFormatError(f"This is not a description of an encoder. Received: {value!r:.80}.")
     try:
         return EncoderConfig(**value)
     except (ModelArgumentError, TypeError) as cause:

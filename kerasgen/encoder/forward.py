@@ -44,7 +44,7 @@ class Hooks(Protocol):
         ...
 
     def drop(self, x: Any) -> Any:
-        """Return dropout while training, and `x` else."""
+        """Return `x` with dropout while training, and `x` unchanged otherwise."""
         ...
 
     def whole(self, part: str) -> Any:

@@ -160,6 +160,19 @@ def generate_ids(
     return batch_decoding.decode_request(model, request, engine=config.engine, progress=config.progress)
 
 
+def require_streaming(spec: Any) -> None:
+    """Refuse a sampler that does not choose token by token.
+
+    Raises:
+        GenerateArgumentError: `spec` is one.
+    """
+    if not isinstance(spec, (TokenSampler, Contrastive)):
+        raise GenerateArgumentError(
+            f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
+            "generate, or a sampler that chooses token by token."
+        )
+
+
 @checked(GenerateArgumentError, elsewhere=as_sampler)
 @takes(StreamSettings)
 def stream(
@@ -191,11 +204,7 @@ def stream(
     config = configured("stream()", StreamSettings, config, settings, needs=("sampler",))
     spec, constraint = config.sampler, cast(Constraint | None, config.constraint)
     (text,) = check_prompts([prompt])
-    if not isinstance(spec, (TokenSampler, Contrastive)):
-        raise GenerateArgumentError(
-            f"A text of {type(spec).__name__} is known only when it is complete, so it can't be streamed. Use "
-            "generate, or a sampler that chooses token by token."
-        )
+    require_streaming(spec)
     encoded = encode_prompts(model.tokenizer, [text], config.allowed_special, start=start)
     request = make_request(model, encoded, config, start=start)
     decoder = engine_registry.resolve(model, config.engine, longest=request.limits[0])

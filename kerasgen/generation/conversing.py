@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kerasgen.chat.template import ChatTemplate
+from kerasgen.corpora.base import Conversation
 from kerasgen.corpora.conversations import ConversationError, conversation
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.config import GenerationConfig
@@ -36,20 +37,7 @@ def asked(
         GenerateArgumentError: `messages` is no conversation that an answer can follow.
         ChatTemplateError: the template refuses it.
     """
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    if isinstance(messages, Iterable) and not isinstance(messages, (Sequence, Mapping)):
-        messages = list(messages)
-    if tools is not None and not isinstance(tools, (str, Mapping)):
-        tools = list(tools)
-    try:
-        talk = conversation(messages, tools, answered=False)
-    except ConversationError as fault:
-        raise GenerateArgumentError(
-            f"No answer can follow these messages: {fault.what}. A conversation is a list of "
-            "{'role': 'system', 'user', 'assistant' or 'tool', 'content': …}. "
-            f"Received: {messages!r:.100}."
-        ) from fault
+    talk = checked_talk(messages, tools)
     given = [name for name in template_arguments or {} if name in _OWN_ARGUMENTS]
     if given:
         raise GenerateArgumentError(
@@ -57,6 +45,32 @@ def asked(
             "the call says itself."
         )
     return template.render(talk, add_generation_prompt=True, arguments=template_arguments)
+
+
+def checked_talk(messages: Any, tools: Iterable[Any] | None = None) -> Conversation:
+    """Return a conversation that an answer can follow.
+
+    Args:
+        messages: as of `asked`.
+        tools: as there.
+
+    Raises:
+        GenerateArgumentError: `messages` is no such conversation.
+    """
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if isinstance(messages, Iterable) and not isinstance(messages, (Sequence, Mapping)):
+        messages = list(messages)
+    if tools is not None and not isinstance(tools, (str, Mapping)):
+        tools = list(tools)
+    try:
+        return conversation(messages, tools, answered=False)
+    except ConversationError as fault:
+        raise GenerateArgumentError(
+            f"No answer can follow these messages: {fault.what}. A conversation is a list of "
+            "{'role': 'system', 'user', 'assistant' or 'tool', 'content': …}. "
+            f"Received: {messages!r:.100}."
+        ) from fault
 
 
 def settings_of(config: GenerationConfig, space: TextSpace, prompt: str) -> GenerationConfig:

@@ -80,6 +80,19 @@ class Request:
         return [[value for (value,) in by_text[n : n + self.copies]] for n in range(0, len(by_text), self.copies)]
 
 
+def require_causal(spec: Any) -> None:
+    """Refuse a sampler that writes with masked language models alone.
+
+    Raises:
+        GenerateArgumentError: `spec` is one.
+    """
+    if isinstance(spec, MaskPredict | Gibbs):
+        raise GenerateArgumentError(
+            f"{type(spec).__name__} is for masked language models, and this one writes from left to right. Received: "
+            f"sampler={spec!r}. Use a sampler such as 'top_k'."
+        )
+
+
 def make_request(
     space: TextSpace,
     prompts: Sequence[Sequence[int]],
@@ -103,11 +116,7 @@ def make_request(
         GenerateArgumentError: the call can't be carried out as written.
     """
     spec, copies = _with_copies(config.sampler, config.num_return_sequences)
-    if isinstance(spec, MaskPredict | Gibbs):
-        raise GenerateArgumentError(
-            f"{type(spec).__name__} is for masked language models, and this one writes from left to right. Received: "
-            f"sampler={spec!r}. Use a sampler such as 'top_k'."
-        )
+    require_causal(spec)
     proposes = proposing.setting_of(config)
     if proposes is not None and not isinstance(spec, TokenSampler):
         raise GenerateArgumentError(

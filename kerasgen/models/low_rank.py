@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras import ops
+from keras.src.backend.common.variables import AutocastScope
 
 from kerasgen.models import projections, quantized_base
 
@@ -45,11 +46,13 @@ def frozen(layer: Any) -> Any:
     """Return the matrix beside a layer's adapter, float32 `(rows, columns)`, whether it is held as floats or codes."""
     if quantized_base.is_on(layer):
         return quantized_base.restored(layer, "float32")
-    return projections.to_matrix(layer, ops.cast(layer._kernel, "float32"), ops)
+    with AutocastScope(None):  # a layer that computes in bfloat16 reads its variables rounded to that
+        return projections.to_matrix(layer, ops.convert_to_tensor(layer._kernel, "float32"), ops)
 
 
 def _sum(layer: Any) -> Any:
-    return frozen(layer) + ops.matmul(layer.lora_kernel_a, layer.lora_kernel_b) * layer.lora_scale
+    with AutocastScope(None):
+        return frozen(layer) + ops.matmul(layer.lora_kernel_a, layer.lora_kernel_b) * layer.lora_scale
 
 
 def magnitudes(layer: Any) -> Any:
@@ -59,7 +62,8 @@ def magnitudes(layer: Any) -> Any:
     paper's section 4.3 has it.
     """
     norms = ops.sqrt(ops.sum(ops.square(_sum(layer)), axis=0))
-    return ops.convert_to_tensor(layer.lora_magnitude) / ops.stop_gradient(norms)
+    with AutocastScope(None):
+        return ops.convert_to_tensor(layer.lora_magnitude) / ops.stop_gradient(norms)
 
 
 def smaller_side(layer: Any) -> int:

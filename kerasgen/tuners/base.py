@@ -412,6 +412,13 @@ class FineTuner(metaclass=Checked):
             documents: gives the documents of both sides anew at each call, before they are encoded.
         """
 
+    def check_kind(self, *, is_masked: bool | None) -> None:
+        """Raise a `TuneArgumentError` unless a model is of a kind that is tuned; by default, take any.
+
+        Args:
+            is_masked: whether it predicts masks; None where that is not known before it is loaded.
+        """
+
     def load_base(self, load: Callable[[], LanguageModel]) -> LanguageModel:
         """Return the model that shall be tuned, its weights held as the tuner's settings say; by default, as they are.
 

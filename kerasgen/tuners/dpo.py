@@ -64,7 +64,8 @@ class DpoTuner(LoraTuner):
         self._check_number("label_smoothing", least=0.0)
         if self.label_smoothing >= 0.5:
             raise TuneArgumentError(
-                f"label_smoothing must be below 0.5, where pairs say nothing. Received: {self.label_smoothing!r}."
+                f"label_smoothing must be below 0.5. At 0.5 the pairs carry no information. Received: "
+                f"{self.label_smoothing!r}."
             )
         if self.label_smoothing and self.loss not in ("sigmoid", "simpo"):
             raise TuneArgumentError(

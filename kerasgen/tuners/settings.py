@@ -222,6 +222,26 @@ class GradientTuner(FineTuner):
         with sharding.spread_from_file(self):
             return load()
 
+    def check_kind(self, *, is_masked: bool | None) -> None:
+        """Refuse a model of a kind that these settings are not for.
+
+        Args:
+            is_masked: whether it predicts masks; None where that is not known before it is loaded.
+
+        Raises:
+            TuneArgumentError: the settings are for models of the other kind.
+        """
+        if is_masked is False and (self.masking, self.mask_rate) != ("tokens", 0.15):
+            raise TuneArgumentError(
+                f"masking={self.masking!r} and mask_rate={self.mask_rate} are for masked language models, and this one "
+                "learns the next token. Leave them out."
+            )
+        if is_masked and type(self).objective is not GradientTuner.objective:
+            raise TuneArgumentError(
+                f"A {type(self).__name__} needs the probability of a whole text, which a masked language model has "
+                "none of. Use the `full` or `lora` tuner."
+            )
+
     def objective(self) -> Objective:
         """Return what a run of this tuner minimizes: by default the next token of each document."""
         from kerasgen.tuners.objective import Objective

@@ -72,19 +72,9 @@ def _objective(job: TuneJob, settings: GradientTuner) -> Objective:
     Raises:
         TuneArgumentError: the tuner's settings are for models of the other kind.
     """
+    settings.check_kind(is_masked=isinstance(job.model, MaskedLanguageModel))
     if not isinstance(job.model, MaskedLanguageModel):
-        masks = (settings.masking, settings.mask_rate) != ("tokens", 0.15)
-        if masks:
-            raise TuneArgumentError(
-                f"masking={settings.masking!r} and mask_rate={settings.mask_rate} are for masked language models, and "
-                f"this {job.model.kind} learns the next token. Leave them out."
-            )
         return settings.objective()
-    if type(settings).objective is not GradientTuner.objective:
-        raise TuneArgumentError(
-            f"A {type(settings).__name__} needs the probability of a whole text, which a masked language model has "
-            "none of. Use the `full` or `lora` tuner."
-        )
     from kerasgen.tuners.masked_objective import MaskedObjective
 
     return MaskedObjective(settings, job.model)

@@ -9,7 +9,7 @@ import pytest
 from tiny import tiny_gpt2, tiny_llama
 
 import kerasgen as kg
-from kerasgen.errors import ArgumentError, ChatTemplateError, GenerateArgumentError
+from kerasgen.errors import ArgumentError, ChatTemplateError, GenerateArgumentError, TuneArgumentError
 from kerasgen.models.saving import save_preset
 
 ANIMALS = ("cat", "dog", "hen", "fox")
@@ -121,6 +121,13 @@ def test_what_cannot_be_done_is_said_before_any_work(preset) -> None:
             pipe.chat(wrong)
     with pytest.raises(GenerateArgumentError):
         pipe.chat("x", return_prompt=True)
+    with pytest.raises(GenerateArgumentError, match="can't be streamed"):
+        pipe.chat_stream("x", sampler="beam")
+    with pytest.raises(GenerateArgumentError, match="MaskPredict is for masked language models"):
+        pipe.generate("x", sampler="mask_predict")
+    with pytest.raises(TuneArgumentError, match="masking='spans'"):
+        pipeline(preset, corpus=["a b"], tuner=kg.FullTuner(masking="spans")).fit(verbose=0)
+    assert pipe._model is None  # nothing was loaded
     with pytest.raises(ChatTemplateError, match="no place for tools"):
         pipeline(preset, chat_template="alpaca").chat("x", tools=[{"name": "look"}])
 

@@ -189,6 +189,16 @@ def test_a_run_learns_and_goes_on_to_the_bit(folder: Path, tmp_path: Path) -> No
     assert all(np.array_equal(value, theirs[name]) for name, value in ours.items())
 
 
+def test_adapters_learn_float32_in_layers_that_compute_in_bfloat16(folder: Path) -> None:
+    losses = []
+    for precision in ("float32", "mixed_bfloat16"):
+        tuner = kg.LoraTuner(rank=2, max_steps=3, batch_size=4, sequence_length=28, precision=precision)
+        report = kg.Pipeline(words(20), str(folder), tuner=tuner, seed=3).fit(verbose=0)
+        losses.append(report.losses)
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)  # dropout draws otherwise in bfloat16
+    assert losses[1] != losses[0]
+
+
 @pytest.mark.slow
 def test_adapters_are_learned_beside_frozen_weights_saved_and_merged(folder: Path, tmp_path: Path) -> None:
     pipe = kg.Pipeline(
