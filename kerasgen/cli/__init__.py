@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from typer.exceptions import Abort, TyperException
+from typer.main import get_command
 
 from kerasgen import quiet
-from kerasgen.cli.flags import in_flags, unrecognized
-from kerasgen.cli.parser import parser
-from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning
-from kerasgen.terminal import visible
+from kerasgen.cli.app import COMMANDS, app, load
+from kerasgen.cli.command import INTERRUPTED, MISUSED, report
+from kerasgen.cli.flags import misused
 
-__all__ = ["main", "parser"]
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+__all__ = ["COMMANDS", "load", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 for a failure, 2 for wrong arguments (each said in one line on standard error), 130 after Ctrl-C.
 
     Raises:
-        SystemExit: argparse has shown a help text or what is wrong with the arguments.
+        SystemExit: the version was shown, or what is wrong with the form of the arguments.
     """
     for name in ("stdout", "stderr"):  # closed (`>&-`), Python has none
         if getattr(sys, name) is None:
@@ -45,46 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet.set_level()
     try:
         try:
-            return _run(arguments)
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
         finally:
             sys.stdout.flush()  # here, where a reader that has gone away is known
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as end:
+        # Typer makes an exit with the status 1 of a broken pipe.
+        if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
+            raise
         # The reader has had enough (head, less). Python would complain once more while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    chosen, unknown = parser().parse_known_args(arguments)
-    if unknown:
-        chosen.parser.error(unrecognized(unknown, chosen.parser))
+def _run(arguments: list[str]) -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = partial(_warn, warnings.showwarning, chosen.parser)
-            status: int = chosen.run(chosen)
-    except ArgumentError as error:
-        return _report(in_flags(str(error), chosen.parser), MISUSED)
-    except KerasgenError as error:
-        return _report(in_flags(str(error), chosen.parser), FAILED)
-    except KeyboardInterrupt as stop:
-        return _report(in_flags(str(stop), chosen.parser) or "stopped", INTERRUPTED)
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # a file that can't be read or written, in Python's words
-        return _report(str(error), FAILED)
-    return status
-
-
-def _warn(
-    otherwise: Callable[..., None], command: argparse.ArgumentParser, message: Warning | str, *where: Any, **more: Any
-) -> None:
-    """Tell a warning of ours in one line, without the line of Python that it came from."""
-    if isinstance(message, KerasgenWarning):
-        _report(in_flags(f"warning: {message}", command), 0)
-    else:
-        otherwise(message, *where, **more)
-
-
-def _report(message: str, status: int) -> int:
-    print(f"kerasgen: {visible(' '.join(message.split()))}", file=sys.stderr)
-    return status
+        return int(get_command(app).main(args=arguments, prog_name="kerasgen", standalone_mode=False) or 0)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            print(context.get_usage(), file=sys.stderr)
+        raise SystemExit(report(misused(error, arguments, COMMANDS), MISUSED)) from None
+    except Abort:
+        return report("stopped", INTERRUPTED)

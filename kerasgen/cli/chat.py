@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, add_weights
-from kerasgen.cli.generation_flags import add_setting
+from kerasgen.cli.arguments import (
+    Assignments,
+    Backend,
+    Template,
+    Weights,
+    generation_settings,
+    option,
+    setting,
+    show_json,
+)
 from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.samplers import resolving
 from kerasgen.terminal import show, visible
 
-NAME = "chat"
-HELP = "talk with a saved pipeline, a model or an exported artefact that has a chat template"
-
-_SETTINGS: dict[str, dict[str, str]] = {
-    "max_new_tokens": {"default": "1024, or as many as the model has room for"},
-    "sampler": {
-        "such_as": "such as top_p:p=0.9,temperature=0.8",
-        "default": "the pipeline's; top_k for a model, greedy for an artefact",
-    },
-    "seed": {"default": "the pipeline's; 0 otherwise"},
-    "stop": {},
-    "engine": {"such_as": "such as keras or litert:quantize=int8"},
-}
+_SETTINGS = ("max_new_tokens", "sampler", "seed", "stop", "engine")
+# What one answer has no use for.
+_OF_TEXTS = ("return_logprobs", "progress", "num_return_sequences", "return_prompt", "batch_size", "allowed_special")
 _COMMANDS = """\
 /system TEXT  say how the assistant shall be, and begin anew; without a text, take that away
 /reset        begin anew
@@ -37,36 +36,49 @@ _COMMANDS = """\
 Ctrl-C stops an answer; what came of it stays."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a saved pipeline's directory, a model (smollm2, a directory, a GGUF file), or an exported artefact",
-    )
-    parser.add_argument("--system", metavar="TEXT", help="how the assistant shall be (default: as its template says)")
-    parser.add_argument(
-        "--chat-template",
-        metavar="NAME",
-        help="chatml, llama3, gemma, alpaca or a template's file (default: the model's own)",
-    )
-    for name, options in _SETTINGS.items():
-        add_setting(parser, name, **options)
-    add_backend(parser)
-    add_weights(parser)
-
-
-def run(chosen: argparse.Namespace) -> int:
+def run(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="a saved pipeline's directory, a model (smollm2, a directory, a GGUF file), or an exported artefact",
+        ),
+    ],
+    system: Annotated[
+        str | None,
+        option("--system", metavar="TEXT", help="how the assistant shall be (default: as its template says)"),
+    ] = None,
+    chat_template: Template = None,
+    max_new_tokens: Annotated[
+        int | None, setting("max_new_tokens", default="1024, or as many as the model has room for")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        setting(
+            "sampler",
+            such_as="such as top_p:p=0.9,temperature=0.8",
+            default="the pipeline's; top_k for a model, greedy for an artefact",
+        ),
+    ] = None,
+    seed: Annotated[int | None, setting("seed", default="the pipeline's; 0 otherwise")] = None,
+    stop: Annotated[list[str] | None, setting("stop")] = None,
+    engine: Annotated[str | None, setting("engine", such_as="such as keras or litert:quantize=int8")] = None,
+    assignments: Assignments = None,
+    as_json: Annotated[
+        bool, option("--json", help="write each answer as a JSON object on a line, as a message of a conversation")
+    ] = False,
+    backend: Backend = None,
+    weights: Weights = None,
+) -> int:
     """Read a line, write the answer, and so on to the end of input."""
-    settings = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
-    if chosen.sampler is not None:
-        resolving.resolve(chosen.sampler)  # before a model is loaded for it
-    writer = sources.open_writer(
-        chosen.source, backend=chosen.backend, weights=chosen.weights, chat_template=chosen.chat_template
-    )
+    settings = generation_settings(context, _SETTINGS, assignments, without=_OF_TEXTS)
+    if "sampler" in settings:
+        resolving.resolve(settings["sampler"])  # before a model is loaded for it
+    writer = sources.open_writer(source, backend=backend, weights=weights, chat_template=chat_template)
     writer.check_chat()
-    system = None if chosen.system is None else sources.as_text(chosen.system)
-    _Conversation(writer, settings, system).hold()
+    said = None if system is None else sources.as_text(system)
+    _Conversation(writer, settings, said, as_json=as_json).hold()
     return 0
 
 
@@ -77,12 +89,19 @@ class _Conversation:
         writer: answers.
         settings: of each answer.
         system: how the assistant shall be, or None.
+        as_json: write each answer as an object on a line, when it is complete.
     """
 
     def __init__(
-        self, writer: sources.PipelineWriter | sources.ArtefactWriter, settings: dict[str, Any], system: str | None
+        self,
+        writer: sources.PipelineWriter | sources.ArtefactWriter,
+        settings: dict[str, Any],
+        system: str | None,
+        *,
+        as_json: bool = False,
     ) -> None:
         self._writer, self._settings, self._system = writer, settings, system
+        self._as_json = as_json
         self._messages: list[dict[str, str]] = []
         self._is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
 
@@ -132,7 +151,8 @@ class _Conversation:
         try:
             for piece in self._writer.chat_stream([*system, *self._messages], dict(self._settings)):
                 said += piece
-                show(piece, end="")
+                if not self._as_json:
+                    show(piece, end="")
         except KeyboardInterrupt:
             show(" [stopped]", end="", stream=sys.stderr)
         except KerasgenError as error:
@@ -142,9 +162,13 @@ class _Conversation:
             advice = " /reset begins anew." if isinstance(error, ArgumentError) and self._messages else ""
             print(f"kerasgen: {visible(' '.join(str(error).split()))}{advice}", file=sys.stderr)
             return
-        show("")
+        answer = {"role": "assistant", "content": said}
+        if self._as_json:
+            show_json(answer)
+        else:
+            show("")
         if said.strip():
-            self._messages.append({"role": "assistant", "content": said})
+            self._messages.append(answer)
         else:
             self._messages.pop()
 

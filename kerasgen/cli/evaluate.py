@@ -2,68 +2,93 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated, Any
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, add_source, add_weights
-from kerasgen.cli.generation_flags import add_setting
+from kerasgen.cli.arguments import (
+    Assignments,
+    Backend,
+    Json,
+    Source,
+    Weights,
+    assigned,
+    option,
+    setting,
+    show_json,
+    typed,
+)
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import NEW_TOKENS
 from kerasgen.terminal import show
 
-NAME = "evaluate"
-HELP = "score texts under a saved pipeline or a model"
+_FURTHER = {"sampler": "str", "seed": "int"}
+"""Arguments of `Pipeline.evaluate` without flags, and their kinds."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_source(parser)
-    parser.add_argument(
-        "--corpus",
-        help="all of it is scored, such as text:path=poems.txt; - reads paragraphs from standard input (default: the "
-        "held-out part of the pipeline's own)",
-    )
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows scored at once")
-    parser.add_argument(
-        "--texts",
-        type=int,
-        default=0,
-        metavar="N",
-        help="texts to write and examine: variety, copies from the training part, forms of verse",
-    )
-    parser.add_argument(
-        "--prompt", action="append", help="what those texts go on from; several take turns (default: nothing)"
-    )
-    add_setting(parser, "max_new_tokens", such_as="for each of those texts", default=str(NEW_TOKENS))
-    parser.add_argument(
-        "--self-bleu",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compare the texts with each other too, which needs the extra diversity",
-    )
-    parser.add_argument(
-        "--scores",
-        dest="scores_path",
-        metavar="FILE",
-        help="write what each document costs to a .jsonl or .csv file (default: to none)",
-    )
-    add_backend(parser)
-    add_weights(parser)
-
-
-def run(chosen: argparse.Namespace) -> int:
+def run(
+    source: Source,
+    corpus: Annotated[
+        str | None,
+        option(
+            "--corpus",
+            metavar="CORPUS",
+            help="all of it is scored, such as text:path=poems.txt; - reads paragraphs from standard input (default: "
+            "the held-out part of the pipeline's own)",
+        ),
+    ] = None,
+    batch_size: Annotated[int, option("--batch-size", metavar="N", help="rows scored at once (default: 16)")] = 16,
+    texts: Annotated[
+        int,
+        option(
+            "--texts",
+            metavar="N",
+            help="texts to write and examine: variety, copies from the training part, forms of verse (default: 0)",
+        ),
+    ] = 0,
+    prompt: Annotated[
+        list[str] | None,
+        option("--prompt", metavar="TEXT", help="what those texts go on from; several take turns (default: nothing)"),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, setting("max_new_tokens", such_as="for each of those texts", default=str(NEW_TOKENS))
+    ] = None,
+    self_bleu: Annotated[
+        bool,
+        option(
+            "--self-bleu/--no-self-bleu",
+            help="compare the texts with each other too, which needs the extra diversity (default: --self-bleu)",
+        ),
+    ] = True,
+    scores_path: Annotated[
+        str | None,
+        option(
+            "--scores",
+            metavar="FILE",
+            help="write what each document costs to a .jsonl or .csv file (default: none)",
+        ),
+    ] = None,
+    assignments: Assignments = None,
+    as_json: Json = False,
+    backend: Backend = None,
+    weights: Weights = None,
+) -> int:
     """Print the figures."""
-    pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend, weights=chosen.weights)
-    if chosen.corpus is None and pipeline.corpus is None:
-        raise ArgumentError(f"{chosen.source!r} brings no corpus of its own. Say which texts to score: `corpus`.")
+    further: dict[str, Any] = typed(assigned(assignments), _FURTHER, call="evaluate")
+    pipeline = sources.open_pipeline(source, backend=backend, weights=weights)
+    if corpus is None and pipeline.corpus is None:
+        raise ArgumentError(f"{source!r} brings no corpus of its own. Say which texts to score: `corpus`.")
     evaluation = pipeline.evaluate(
-        sources.corpus_of(chosen.corpus),
-        batch_size=chosen.batch_size,
-        texts=chosen.texts,
-        prompt=chosen.prompt or "",
-        max_new_tokens=NEW_TOKENS if chosen.max_new_tokens is None else chosen.max_new_tokens,
-        self_bleu=chosen.self_bleu,
-        scores_path=chosen.scores_path,
+        sources.corpus_of(corpus),
+        batch_size=batch_size,
+        texts=texts,
+        prompt=list(map(sources.as_text, prompt)) if prompt else "",
+        max_new_tokens=NEW_TOKENS if max_new_tokens is None else max_new_tokens,
+        self_bleu=self_bleu,
+        scores_path=scores_path,
+        **further,
     )
-    show(evaluation)
+    if as_json:
+        show_json(evaluation)
+    else:
+        show(evaluation)
     return 0

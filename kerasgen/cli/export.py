@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, add_source, add_weights
+from kerasgen.cli.arguments import Assignments, Backend, Json, Source, Weights, assigned, once, option, show_json
 from kerasgen.terminal import show
 
-NAME = "export"
-HELP = "write a saved pipeline's model, or a model, in another format, and prove it equal"
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_source(parser)
-    parser.add_argument(
-        "path",
-        metavar="PATH",
-        type=Path,
-        help="where: NAME.tflite, NAME.litertlm, NAME.gguf, a name that ends in saved_model, or a preset's directory",
-    )
-    parser.add_argument(
-        "--exporter",
-        help="such as tflite:cache_length=512,beams=0 or transformers; kerasgen list exporters NAME says what one "
-        "takes (default: by the path's ending)",
-    )
-    parser.add_argument("--quantize", metavar="KIND", help="how weights are stored, such as int8 (default: float32)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what the exporter wrote there before")
-    add_backend(parser)
-    add_weights(parser)
-
-
-def run(chosen: argparse.Namespace) -> int:
+def run(
+    source: Source,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="where: NAME.tflite, NAME.litertlm, NAME.gguf, a name that ends in saved_model or _web, or a preset's "
+            "directory",
+        ),
+    ],
+    exporter: Annotated[
+        str | None,
+        option(
+            "--exporter",
+            metavar="EXPORTER",
+            help="such as tflite:cache_length=512,beams=0 or transformers; kerasgen list exporters NAME says what one "
+            "takes (default: by the path's ending)",
+        ),
+    ] = None,
+    quantize: Annotated[
+        str | None, option("--quantize", metavar="KIND", help="how weights are stored, such as int8 (default: float32)")
+    ] = None,
+    forms: Annotated[
+        list[str] | None,
+        option(
+            "--form",
+            metavar="CONSTRAINT",
+            help="a form that the web page offers, such as verse_form:form=五言絕句, each --form one (default: none)",
+        ),
+    ] = None,
+    assignments: Assignments = None,
+    overwrite: Annotated[bool, option("--overwrite", help="replace what the exporter wrote there before")] = False,
+    progress: Annotated[
+        bool | None,
+        option(
+            "--progress/--no-progress",
+            help="show on standard error which step of writing and proving is done (default: in a terminal)",
+        ),
+    ] = None,
+    as_json: Json = False,
+    backend: Backend = None,
+    weights: Weights = None,
+) -> int:
     """Write the artefact and say what it is."""
     from kerasgen.exporters import registry
 
-    target = chosen.path.expanduser()
-    settings = {} if chosen.quantize is None else {"quantize": chosen.quantize}
-    exporter = registry.choose(chosen.exporter, target, settings)  # what is wrong is said before a model is loaded
-    pipeline = sources.open_pipeline(chosen.source, backend=chosen.backend, weights=chosen.weights)
-    show(pipeline.export(target, exporter=exporter, overwrite=chosen.overwrite))
+    target = path.expanduser()
+    flags: dict[str, Any] = {} if quantize is None else {"quantize": quantize}
+    if forms:
+        flags["forms"] = tuple(forms)
+    # What is wrong is said before a model is loaded.
+    chosen = registry.choose(exporter, target, once(flags, assigned(assignments)))
+    pipeline = sources.open_pipeline(source, backend=backend, weights=weights)
+    artefact = pipeline.export(target, exporter=chosen, overwrite=overwrite, progress=progress)
+    if as_json:
+        show_json(artefact)
+    else:
+        show(artefact)
     return 0

@@ -2,100 +2,132 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, add_weights, verbosity
-from kerasgen.corpora.held_out_split import SAMPLES
+from kerasgen.cli.arguments import (
+    Backend,
+    Json,
+    Template,
+    Weights,
+    assigned,
+    once,
+    option,
+    show_json,
+    verbosity,
+)
 from kerasgen.corpora.splits import HELD_OUT
 from kerasgen.terminal import show
 
-NAME = "fit"
-HELP = "tune a model on a corpus and save it"
-
-# The tuner's settings that nearly everybody sets; the others are written into --tuner.
-_TUNER_SETTINGS: dict[str, tuple[type, str]] = {
-    "epochs": (int, "passes over the corpus"),
-    "max_steps": (int, "optimizer steps at most"),
-    "learning_rate": (float, "the highest learning rate"),
-    "batch_size": (int, "rows of a step"),
-    "sequence_length": (int, "tokens of a row"),
-}
+# The tuner's settings that nearly everybody sets; the others are written into --tuner, or given by --set.
+_TUNER_SETTINGS = ("epochs", "max_steps", "learning_rate", "batch_size", "sequence_length")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument(
-        "corpus",
-        metavar="CORPUS",
-        help="such as sample, or text:path=poems.txt,split=paragraph; - reads paragraphs from standard input",
-    )
-    parser.add_argument(
-        "--model",
-        default="starter",
-        help="starter, smollm2, a KerasHub preset's name, a model's directory or GGUF file",
-    )
-    parser.add_argument("--tuner", default="full", help="such as full:warmup_steps=20 or lora:rank=16")
-    for name, (kind, description) in _TUNER_SETTINGS.items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, metavar="N", help=f"{description} (default: the tuner's)"
-        )
-    parser.add_argument("--sampler", default="top_k", help="how the saved pipeline chooses tokens")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the run and the saved pipeline")
-    parser.add_argument(
-        "--held-out", type=float, default=HELD_OUT, metavar="SHARE", help="of the corpus that is never trained on"
-    )
-    parser.add_argument(
-        "--chat-template",
-        metavar="NAME",
-        help="chatml, llama3, gemma, alpaca or a template's file, which writes conversations (default: its own)",
-    )
-    parser.add_argument("--max-documents", type=int, metavar="N", help="read so many at most (default: all)")
-    parser.add_argument("--sample", choices=SAMPLES, default="first", help="which documents those are")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="PATH", help="where the tuned pipeline is saved"
-    )
-    parser.add_argument(
-        "--directory", type=Path, metavar="PATH", help="where checkpoints are kept (default: a folder of this run's)"
-    )
-    parser.add_argument(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        help="insist on going on with an interrupted run, or on starting anew (default: go on if there is one)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a pipeline saved there before")
-    add_backend(parser)
-    add_weights(parser)
+def _of_tuner(name: str, description: str) -> Any:
+    return option(f"--{name.replace('_', '-')}", metavar="N", help=f"{description} (default: the tuner's)")
 
 
-def run(chosen: argparse.Namespace) -> int:
+def run(
+    context: typer.Context,
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            metavar="CORPUS",
+            help="such as sample, or text:path=poems.txt,split=paragraph; - reads paragraphs from standard input",
+        ),
+    ],
+    output: Annotated[Path, option("--output", "-o", metavar="PATH", help="where the tuned pipeline is saved")],
+    model: Annotated[
+        str,
+        option(
+            "--model",
+            metavar="MODEL",
+            help="starter, smollm2, a KerasHub preset's name, a model's directory or GGUF file (default: starter)",
+        ),
+    ] = "starter",
+    tuner: Annotated[
+        str, option("--tuner", metavar="TUNER", help="such as full:warmup_steps=20 or lora:rank=16 (default: full)")
+    ] = "full",
+    epochs: Annotated[int | None, _of_tuner("epochs", "passes over the corpus")] = None,
+    max_steps: Annotated[int | None, _of_tuner("max_steps", "optimizer steps at most")] = None,
+    learning_rate: Annotated[float | None, _of_tuner("learning_rate", "the highest learning rate")] = None,
+    batch_size: Annotated[int | None, _of_tuner("batch_size", "rows of a step")] = None,
+    sequence_length: Annotated[int | None, _of_tuner("sequence_length", "tokens of a row")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="a further setting of the tuner, such as warmup_steps=20, each --set one (default: none)",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str, option("--sampler", metavar="SAMPLER", help="how the saved pipeline chooses tokens (default: top_k)")
+    ] = "top_k",
+    seed: Annotated[int, option("--seed", metavar="N", help="of the run and the saved pipeline (default: 0)")] = 0,
+    held_out: Annotated[
+        float,
+        option("--held-out", metavar="SHARE", help=f"of the corpus that is never trained on (default: {HELD_OUT})"),
+    ] = HELD_OUT,
+    chat_template: Template = None,
+    max_documents: Annotated[
+        int | None, option("--max-documents", metavar="N", help="read so many at most (default: all)")
+    ] = None,
+    sample: Annotated[
+        Literal["first", "random"], option("--sample", help="which documents those are (default: first)")
+    ] = "first",
+    directory: Annotated[
+        Path | None,
+        option("--directory", metavar="PATH", help="where checkpoints are kept (default: a folder of this run's)"),
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        option(
+            "--resume/--no-resume",
+            help="insist on going on with an interrupted run, or on starting anew (default: go on if there is one)",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, option("--overwrite", help="replace a pipeline saved there before")] = False,
+    as_json: Json = False,
+    backend: Backend = None,
+    weights: Weights = None,
+) -> int:
     """Tune, report and save."""
     from kerasgen.pipeline import Pipeline
 
+    flags = {name: context.params[name] for name in _TUNER_SETTINGS if context.params[name] is not None}
     pipeline = Pipeline(
-        corpus=sources.corpus_of(chosen.corpus),
-        model=chosen.model,
-        tuner=_tuner(chosen),
-        sampler=chosen.sampler,
-        seed=chosen.seed,
-        held_out=chosen.held_out,
-        max_documents=chosen.max_documents,
-        sample=chosen.sample,
-        chat_template=chosen.chat_template,
-        backend=chosen.backend,
-        weights=chosen.weights,
+        corpus=sources.corpus_of(corpus),
+        model=model,
+        tuner=_tuner(tuner, once(flags, assigned(assignments))),
+        sampler=sampler,
+        seed=seed,
+        held_out=held_out,
+        max_documents=max_documents,
+        sample=sample,
+        chat_template=chat_template,
+        backend=backend,
+        weights=weights,
     )
-    pipeline.check_target(chosen.output, overwrite=chosen.overwrite)
-    resume: Any = "auto" if chosen.resume is None else chosen.resume
-    show(pipeline.fit(directory=chosen.directory, resume=resume, verbose=verbosity()))
-    show(f"Saved to {pipeline.save(chosen.output, overwrite=chosen.overwrite)}")
+    pipeline.check_target(output, overwrite=overwrite)
+    going_on: Any = "auto" if resume is None else resume
+    report = pipeline.fit(directory=directory, resume=going_on, verbose=verbosity(as_json))
+    if not as_json:
+        show(report)
+    saved = pipeline.save(output, overwrite=overwrite)
+    if as_json:
+        show_json({"saved": saved, "report": report})
+    else:
+        show(f"Saved to {saved}")
     return 0
 
 
-def _tuner(chosen: argparse.Namespace) -> Any:
-    """Return the tuner of `--tuner` with the settings that have flags of their own.
+def _tuner(text: str, settings: Mapping[str, Any]) -> Any:
+    """Return the tuner of `--tuner` with the settings of flags and `--set`.
 
     Raises:
         TuneArgumentError: one is given both ways, or is wrong.
@@ -103,8 +135,7 @@ def _tuner(chosen: argparse.Namespace) -> Any:
     from kerasgen import specs, tuners
     from kerasgen.errors import TuneArgumentError
 
-    settings = {name: getattr(chosen, name) for name in _TUNER_SETTINGS if getattr(chosen, name) is not None}
-    name, written = specs.split_text(chosen.tuner, error=TuneArgumentError)
+    name, written = specs.split_text(text, error=TuneArgumentError)
     twice = sorted(settings.keys() & written.keys())
     if twice:
         raise TuneArgumentError(

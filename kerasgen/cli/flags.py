@@ -1,12 +1,15 @@
-"""Rewrites a message about Python's arguments so that it names the command's flags."""
+"""Rewrites messages about Python's arguments, and about unknown flags, in the words of the command line."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import partial
+from typing import Any
+
+from typer.core import TyperCommand
+from typer.exceptions import TyperException
 
 from kerasgen import keywords
 from kerasgen.samplers.foreign_arguments import as_text, borrowed
@@ -16,17 +19,17 @@ _CALL = r"(?:\b(?:kg\.|kerasgen\.)?[A-Za-z_]+(?:\.[a-z_]+)*\()?"
 _VALUE = r"""(?P<value>True|False|None|…|'[^']*'|"[^"]*"|[^\s,;:()]+?(?=[.,;:)]*(?:\s|$)))"""
 
 
-def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
+def in_flags(message: str, command: TyperCommand) -> str:
     """Return the message with `seed=-1`, `` `max_new_tokens` `` and `overwrite=True` as the command spells them.
 
     Args:
         message: the message of an error.
-        parser: the parser of the command.
+        command: the command.
     """
     # The names that a corpus, a tuner or a sampler takes are written as they are: `lora:rank=4`.
     message, listed, taken = message.partition(" It takes: ")
     message = re.sub(rf"\b(?:pass|use) ({'|'.join(_OF_CORPORA)})='?(\w+)'?", _in_corpus, message)
-    for name, spelled in _spellings(parser).items():
+    for name, spelled in _spellings(command).items():
         word = re.escape(name)
         message = re.sub(rf"{_CALL}(?<![\w.:,|]){word}={_VALUE}\)?", partial(_written, spelled), message)
         message = re.sub(rf"`{word}`|\b\w+:{word}(?= takes )", spelled, message)
@@ -36,20 +39,46 @@ def in_flags(message: str, parser: argparse.ArgumentParser) -> str:
     return message + listed + taken
 
 
-def unrecognized(arguments: Sequence[str], parser: argparse.ArgumentParser) -> str:
-    """Return the message about arguments that the command doesn't have, with a suggestion for the first flag.
+def misused(error: TyperException, arguments: Sequence[str], commands: Iterable[str]) -> str:
+    """Return what is wrong with the form of a command line, with what may have been meant.
 
     Args:
-        arguments: the arguments.
-        parser: the parser of the command.
+        error: what parsing raised.
+        arguments: the whole command line.
+        commands: the names of the commands.
     """
-    message = f"unrecognized arguments: {' '.join(arguments)}"
-    place = next((n for n, argument in enumerate(arguments) if argument.startswith("--")), None)
-    if place is None:
+    flag = getattr(error, "option_name", None)
+    context: Any = getattr(error, "ctx", None)
+    if flag is not None and context is not None and type(error).__name__ == "NoSuchOption":
+        return _unknown(str(flag), arguments, context.command)
+    if getattr(error, "param", None) is not None:
+        return _wrong_value(error.format_message())
+    if context is not None and context.parent is None and arguments:
+        name = next((argument for argument in arguments if not argument.startswith("-")), "")
+        if name and name not in commands:
+            there = ", ".join(commands)
+            return f"There is no command {name!r}.{keywords.did_you_mean(name, commands)} There are: {there}."
+    return error.format_message()
+
+
+def _wrong_value(message: str) -> str:
+    """Return the message about an argument's value or lack, with a suggestion where it is none of a few choices."""
+    message = message.replace("Value error, ", "").replace("Missing parameter: ", "Missing argument: ")
+    choice = re.search(r"('.*') is not one of ('.*')\.$", message)
+    if choice is None:
         return message
-    word, _, value = arguments[place][2:].partition("=")
-    word, value = word.replace("-", "_"), value or "".join(arguments[place + 1 : place + 2]) or "…"
-    spelled = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+    return message + keywords.did_you_mean(choice[1].strip("'"), re.findall(r"'([^']*)'", choice[2]))
+
+
+def _unknown(flag: str, arguments: Sequence[str], command: TyperCommand) -> str:
+    """Return the message about a flag that the command doesn't have, with a suggestion."""
+    place = next((n for n, said in enumerate(arguments) if said == flag or said.startswith(f"{flag}=")), None)
+    said = flag if place is None else arguments[place]
+    following = [] if place is None else [*arguments[place + 1 : place + 2]]
+    message = f"There is no flag {flag}"
+    word, _, value = said.lstrip("-").partition("=")
+    word, value = word.replace("-", "_"), value or "".join(following) or "…"
+    spelled = {name: flag for name, flag in _spellings(command).items() if flag.startswith("-")}
     own = keywords.same(word, spelled)
     if own is not None:
         return f"{message}. Did you mean {spelled[own]!r}?"
@@ -59,7 +88,7 @@ def unrecognized(arguments: Sequence[str], parser: argparse.ArgumentParser) -> s
     if tuned is not None:
         return f"{message}. That is the tuner's: --tuner {tuned}"
     close = [repr(spelled[name]) for name in keywords.near(word, spelled)]
-    return f"{message}. Did you mean {' or '.join(close)}?" if close else message
+    return f"{message}. Did you mean {' or '.join(close)}?" if close else f"{message}."
 
 
 # Settings of corpora that errors name as a way out.
@@ -89,10 +118,10 @@ def _written(flag: str, match: re.Match[str]) -> str:
     return f"{flag} {value}"
 
 
-def _spellings(parser: argparse.ArgumentParser) -> dict[str, str]:
+def _spellings(command: TyperCommand) -> dict[str, str]:
     """Return how the command spells each argument, the longest names first."""
     spelling = {}
-    for action in parser._actions:
-        long = [name for name in action.option_strings if name.startswith("--")]
-        spelling[action.dest] = long[0] if long else str(action.metavar or action.dest.upper())
+    for parameter in command.params:
+        long = [name for name in parameter.opts if name.startswith("--")]
+        spelling[str(parameter.name)] = long[0] if long else str(parameter.metavar or parameter.name).upper()
     return {name: spelling[name] for name in sorted(spelling, key=len, reverse=True)}

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import add_backend, add_weights
-from kerasgen.cli.generation_flags import add_setting
+from kerasgen.cli.arguments import (
+    Assignments,
+    Backend,
+    Json,
+    Weights,
+    generation_settings,
+    option,
+    setting,
+    show_json,
+)
 from kerasgen.errors import ArgumentError
 from kerasgen.samplers import resolving
 from kerasgen.terminal import show
@@ -17,95 +26,120 @@ from kerasgen.terminal import show
 if TYPE_CHECKING:
     from kerasgen.generation.engine import TextSpace
 
-NAME = "generate"
-HELP = "write text with a saved pipeline, a model or an exported artefact"
-
 MAX_NEW_TOKENS = 64
-# Settings with a flag, with what a help text says besides: an example, and the default where it is the command's own.
-_SETTINGS: dict[str, dict[str, str]] = {
-    "max_new_tokens": {"default": f"{MAX_NEW_TOKENS}, or as many as the model has room for"},
-    "max_length": {},
-    "sampler": {
-        "such_as": "such as top_p:p=0.9,temperature=0.8",
-        "default": "the pipeline's; top_k for a model, greedy for an artefact",
-    },
-    "seed": {"default": "the pipeline's; 0 otherwise"},
-    "stop": {},
-    "constraint": {"such_as": "such as verse_form:form=七言絕句"},
-    "valid_utf8": {},
-    "num_return_sequences": {"short": "-n", "default": "1"},
-    "batch_size": {},
-    "prompt_lookup_num_tokens": {"such_as": "such as 8"},
-    "assistant_model": {"such_as": "such as ./small"},
-    "num_assistant_tokens": {"default": "5"},
-    "engine": {"such_as": "such as keras or litert:quantize=int8"},
-    "return_prompt": {},
-    "allowed_special": {"such_as": "such as all"},
-}
-
+_SETTINGS = (
+    "max_new_tokens",
+    "max_length",
+    "sampler",
+    "seed",
+    "stop",
+    "constraint",
+    "valid_utf8",
+    "num_return_sequences",
+    "batch_size",
+    "prompt_lookup_num_tokens",
+    "assistant_model",
+    "num_assistant_tokens",
+    "engine",
+    "return_prompt",
+    "allowed_special",
+)
 _ONE_STREAM = "One text can be streamed, of one prompt. Leave `stream` out to write several."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a saved pipeline's directory; a model: starter, a KerasHub preset's name, a model's directory; or an "
-        "exported artefact: a .tflite, .litertlm or .gguf file, a SavedModel's directory",
-    )
-    parser.add_argument(
-        "prompts",
-        metavar="PROMPT",
-        nargs="+",
-        help="what to go on from; - reads one from standard input, without one line end at its end",
-    )
-    length = parser.add_mutually_exclusive_group()
-    for name, options in _SETTINGS.items():
-        add_setting(length if name in ("max_new_tokens", "max_length") else parser, name, **options)
-    parser.add_argument(
-        "--stream",
-        action=argparse.BooleanOptionalAction,
-        help="write the one text piece by piece, as it comes (default: in a terminal)",
-    )
-    add_backend(parser)
-    add_weights(parser)
-
-
-def run(chosen: argparse.Namespace) -> int:
+def run(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="a saved pipeline's directory; a model: starter, a KerasHub preset's name, a model's directory; or an "
+            "exported artefact: a .tflite, .litertlm or .gguf file, a SavedModel's directory",
+        ),
+    ],
+    prompts: Annotated[
+        list[str],
+        typer.Argument(metavar="PROMPT", help="what to go on from; - reads one from each line of standard input"),
+    ],
+    whole: Annotated[
+        bool,
+        option("--whole", help="take all of standard input as one prompt, exactly, the end of its last line included"),
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None, setting("max_new_tokens", default=f"{MAX_NEW_TOKENS}, or as many as the model has room for")
+    ] = None,
+    max_length: Annotated[int | None, setting("max_length")] = None,
+    sampler: Annotated[
+        str | None,
+        setting(
+            "sampler",
+            such_as="such as top_p:p=0.9,temperature=0.8",
+            default="the pipeline's; top_k for a model, greedy for an artefact",
+        ),
+    ] = None,
+    seed: Annotated[int | None, setting("seed", default="the pipeline's; 0 otherwise")] = None,
+    stop: Annotated[list[str] | None, setting("stop")] = None,
+    constraint: Annotated[str | None, setting("constraint", such_as="such as verse_form:form=七言絕句")] = None,
+    valid_utf8: Annotated[bool | None, setting("valid_utf8")] = None,
+    num_return_sequences: Annotated[int | None, setting("num_return_sequences", short="-n", default="1")] = None,
+    batch_size: Annotated[int | None, setting("batch_size")] = None,
+    prompt_lookup_num_tokens: Annotated[int | None, setting("prompt_lookup_num_tokens", such_as="such as 8")] = None,
+    assistant_model: Annotated[str | None, setting("assistant_model", such_as="such as ./small")] = None,
+    num_assistant_tokens: Annotated[int | None, setting("num_assistant_tokens", default="5")] = None,
+    engine: Annotated[str | None, setting("engine", such_as="such as keras or litert:quantize=int8")] = None,
+    return_prompt: Annotated[bool | None, setting("return_prompt")] = None,
+    allowed_special: Annotated[list[str] | None, setting("allowed_special", such_as="such as all")] = None,
+    assignments: Assignments = None,
+    stream: Annotated[
+        bool | None,
+        option("--stream/--no-stream", help="write the one text piece by piece, as it comes (default: in a terminal)"),
+    ] = None,
+    as_json: Json = False,
+    backend: Backend = None,
+    weights: Weights = None,
+) -> int:
     """Write the texts, a blank line between two."""
-    prompts = _prompts(chosen.prompts)
-    settings = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
-    if chosen.stream and (len(prompts) > 1 or chosen.num_return_sequences is not None):
+    settings = generation_settings(context, _SETTINGS, assignments, without=("return_logprobs", "progress"))
+    if whole and sources.STANDARD_INPUT not in prompts:
+        raise ArgumentError("`whole` is about standard input, which no prompt reads. Give the prompt -.")
+    if stream and as_json:
+        raise ArgumentError("JSON is written when the texts are complete. Leave `stream` or `as_json` out.")
+    if stream and (len(prompts) > 1 or settings.get("num_return_sequences") is not None):
         raise ArgumentError(_ONE_STREAM)
-    if chosen.sampler is not None:
-        resolving.resolve(chosen.sampler)  # before a model is loaded for it
-    writer = sources.open_writer(chosen.source, backend=chosen.backend, weights=chosen.weights)
+    if "sampler" in settings:
+        resolving.resolve(settings["sampler"])  # before a model is loaded for it
+    texts = _prompts(prompts, whole=whole)
+    writer = sources.open_writer(source, backend=backend, weights=weights)
     saved = writer.config
-    if chosen.max_length is saved.max_length is chosen.max_new_tokens is saved.max_new_tokens is None:
-        settings["max_new_tokens"] = _fitting(writer.space, prompts)
+    if not settings.keys() & {"max_length", "max_new_tokens"} and saved.max_length is saved.max_new_tokens is None:
+        settings["max_new_tokens"] = _fitting(writer.space, texts)
     copies = settings.get("num_return_sequences", saved.num_return_sequences)
-    alone = len(prompts) == 1 and copies is None
-    if chosen.stream and not alone:
+    alone = len(texts) == 1 and copies is None
+    if stream and not alone:
         raise ArgumentError(_ONE_STREAM)
     if saved.return_logprobs:
         settings["return_logprobs"] = False  # texts alone are shown
-    if alone and _streams(chosen.stream, settings.get("sampler") or writer.sampler):
+    if alone and not as_json and _streams(stream, settings.get("sampler") or writer.sampler):
         settings.pop("batch_size", None)
-        _show(writer.stream(prompts[0], settings))
+        _show(writer.stream(texts[0], settings))
         return 0
-    written = writer.generate(prompts, settings)
-    texts = written if copies is None else [text for copies_of_prompt in written for text in copies_of_prompt]
-    show("\n\n".join(texts))
+    written = writer.generate(texts, settings)
+    groups = [[text] for text in written] if copies is None else written
+    if as_json:
+        show_json({"texts": [{"prompt": said, "texts": group} for said, group in zip(texts, groups, strict=True)]})
+    else:
+        show("\n\n".join(text for group in groups for text in group))
     return 0
 
 
-def _prompts(arguments: list[str]) -> list[str]:
+def _prompts(arguments: list[str], *, whole: bool) -> list[str]:
     if arguments.count(sources.STANDARD_INPUT) > 1:
         raise ArgumentError("Standard input is read once: - may be one prompt, not several.")
-    return [
-        sources.read_text() if prompt == sources.STANDARD_INPUT else sources.as_text(prompt) for prompt in arguments
-    ]
+    prompts: list[str] = []
+    for prompt in arguments:
+        read = prompt == sources.STANDARD_INPUT
+        prompts += sources.read_prompts(whole=whole) if read else [sources.as_text(prompt)]
+    return prompts
 
 
 def _fitting(space: TextSpace, prompts: list[str]) -> int:

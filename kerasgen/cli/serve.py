@@ -2,139 +2,111 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from kerasgen.cli.arguments import add_backend, add_weights
+import typer
+
+from kerasgen.cli.arguments import Assignments, Backend, Template, Weights, assigned, once, option, typed
 from kerasgen.errors import ArgumentError
 from kerasgen.serving import ServerSettings, serve
 
-NAME = "serve"
-HELP = "serve a saved pipeline, a model or an artefact over HTTP as OpenAI's API does, or show an exported page"
+# Lists have flags that are given several times, and a key is in no list of processes.
+_WITHOUT = ("api_key", "allowed_origins", "allowed_hosts")
+_FLAGS = (
+    "host",
+    "port",
+    "model_name",
+    "batch_size",
+    "queue_size",
+    "max_new_tokens",
+    "max_body_bytes",
+    "shutdown_seconds",
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """What the command takes.
-
-    Args:
-        source: a saved pipeline's directory, a model, an exported artefact or an exported page.
-        host: the address to listen at.
-        port: 0 takes a free one.
-        api_key_file: a file that holds the API key which clients send; such a key is in no list of processes.
-        model_name: that clients call the model by.
-        chat_template: as `kerasgen chat` takes it.
-        batch_size: texts that are written at the same time.
-        queue_size: texts that wait beyond these.
-        max_new_tokens: that one text may get.
-        max_body_bytes: of a request.
-        allowed_origin: origins of web pages whose scripts may call the server.
-        allowed_host: names that the server answers to.
-        shutdown_seconds: how long running texts may go on at the end.
-        backend: that Keras runs on.
-        weights: what kernels and the token table are held in.
-    """
-
-    source: str
-    host: str = ServerSettings.host
-    port: int = ServerSettings.port
-    api_key_file: str | None = None
-    model_name: str | None = None
-    chat_template: str | None = None
-    batch_size: int = ServerSettings.batch_size
-    queue_size: int = ServerSettings.queue_size
-    max_new_tokens: int | None = None
-    max_body_bytes: int = ServerSettings.max_body_bytes
-    allowed_origin: tuple[str, ...] = ()
-    allowed_host: tuple[str, ...] = ()
-    shutdown_seconds: int = ServerSettings.shutdown_seconds
-    backend: str | None = None
-    weights: str | None = None
+def _number(name: str, description: str, default: str = "") -> Any:
+    shown = default or str(getattr(ServerSettings, name))
+    return option(f"--{name.replace('_', '-')}", metavar="N", help=f"{description} (default: {shown})")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    defaults = ServeOptions(source="")
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a saved pipeline's directory, a model (smollm2, a directory, a GGUF file), an exported artefact, or a "
-        "folder that the exporter `web` wrote",
-    )
-    parser.add_argument("--host", default=defaults.host, help="the address to listen at; 0.0.0.0 for all of them")
-    parser.add_argument("--port", type=int, default=defaults.port, help="TCP port; 0 takes a free one")
-    parser.add_argument(
-        "--api-key-file",
-        metavar="FILE",
-        help="a file that holds the key which clients must send (default: KERASGEN_API_KEY, else none)",
-    )
-    parser.add_argument("--model-name", metavar="NAME", help="what clients call the model (default: its directory)")
-    parser.add_argument(
-        "--chat-template",
-        metavar="NAME",
-        help="chatml, llama3, gemma, alpaca or a template's file (default: the model's own)",
-    )
-    for name, what in (
-        ("batch_size", "texts that are written at the same time"),
-        ("queue_size", "texts that may wait beyond these"),
-        ("max_body_bytes", "bytes of a request at most"),
-        ("shutdown_seconds", "how long running texts may go on once the server is told to end"),
-    ):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name), help=what)
-    parser.add_argument(
-        "--max-new-tokens", type=int, help="tokens that one text may get (default: as many as the model has room for)"
-    )
-    parser.add_argument(
-        "--allowed-origin",
-        action="append",
-        metavar="ORIGIN",
-        help="a web page's origin whose scripts may call the server, such as https://example.org; may be repeated",
-    )
-    parser.add_argument(
-        "--allowed-host",
-        action="append",
-        metavar="NAME",
-        help="a name that the server answers to; may be repeated (default: on loopback this machine's own, else any)",
-    )
-    add_backend(parser)
-    add_weights(parser)
-
-
-def run(chosen: argparse.Namespace) -> int:
+def run(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="a saved pipeline's directory, a model (smollm2, a directory, a GGUF file), an exported artefact, or "
+            "a folder that the exporter `web` wrote",
+        ),
+    ],
+    host: Annotated[
+        str | None,
+        option(
+            "--host",
+            metavar="ADDRESS",
+            help=f"the address to listen at; 0.0.0.0 for all of them (default: {ServerSettings.host})",
+        ),
+    ] = None,
+    port: Annotated[int | None, _number("port", "TCP port; 0 takes a free one")] = None,
+    api_key_file: Annotated[
+        str | None,
+        option(
+            "--api-key-file",
+            metavar="FILE",
+            help="a file that holds the key which clients must send (default: KERASGEN_API_KEY, else none)",
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None,
+        option("--model-name", metavar="NAME", help="what clients call the model (default: its directory)"),
+    ] = None,
+    chat_template: Template = None,
+    batch_size: Annotated[int | None, _number("batch_size", "texts that are written at the same time")] = None,
+    queue_size: Annotated[int | None, _number("queue_size", "texts that may wait beyond these")] = None,
+    max_new_tokens: Annotated[
+        int | None, _number("max_new_tokens", "tokens that one text may get", "as many as the model has room for")
+    ] = None,
+    max_body_bytes: Annotated[int | None, _number("max_body_bytes", "bytes of a request at most")] = None,
+    shutdown_seconds: Annotated[
+        int | None,
+        _number("shutdown_seconds", "how long running texts may go on once the server is told to end"),
+    ] = None,
+    allowed_origins: Annotated[
+        list[str] | None,
+        option(
+            "--allowed-origin",
+            metavar="ORIGIN",
+            help="a web page's origin whose scripts may call the server, such as https://example.org; may be repeated "
+            "(default: none)",
+        ),
+    ] = None,
+    allowed_hosts: Annotated[
+        list[str] | None,
+        option(
+            "--allowed-host",
+            metavar="NAME",
+            help="a name that the server answers to; may be repeated (default: on loopback this machine's own, else "
+            "any)",
+        ),
+    ] = None,
+    assignments: Assignments = None,
+    backend: Backend = None,
+    weights: Weights = None,
+) -> int:
     """Serve until the process is told to end."""
-    values = {name: getattr(chosen, name) for name in ServeOptions.__dataclass_fields__}
-    for name in ("allowed_origin", "allowed_host"):
-        values[name] = tuple(values[name] or ())
-    serve_with(ServeOptions(**values))
-    return 0
-
-
-def serve_with(options: ServeOptions) -> None:
-    """Serve what the options say."""
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(ServerSettings) if field.name not in _WITHOUT}
+    flags = {name: context.params[name] for name in _FLAGS if context.params[name] is not None}
     settings = ServerSettings(
-        host=options.host,
-        port=options.port,
-        api_key=_api_key(options.api_key_file),
-        model_name=options.model_name,
-        batch_size=options.batch_size,
-        queue_size=options.queue_size,
-        max_new_tokens=options.max_new_tokens,
-        max_body_bytes=options.max_body_bytes,
-        allowed_origins=options.allowed_origin,
-        allowed_hosts=options.allowed_host,
-        shutdown_seconds=options.shutdown_seconds,
+        api_key=_api_key(api_key_file),
+        allowed_origins=tuple(allowed_origins or ()),
+        allowed_hosts=tuple(allowed_hosts or ()),
+        **once(flags, typed(assigned(assignments), kinds, call="serve")),
     )
-    weights: Any = options.weights
-    serve(
-        options.source,
-        settings=settings,
-        backend=options.backend,
-        weights=weights,
-        chat_template=options.chat_template,
-    )
+    serve(source, settings=settings, backend=backend, weights=weights, chat_template=chat_template)
+    return 0
 
 
 def _api_key(file: str | None) -> str | None:

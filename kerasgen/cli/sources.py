@@ -59,14 +59,26 @@ def open_pipeline(
     return Pipeline(model=source, backend=backend, weights=weights, chat_template=chat_template)
 
 
-def read_text() -> str:
-    """Return the text of standard input, without the line end that a shell puts after it."""
+def read_prompts(*, whole: bool = False) -> list[str]:
+    """Return the prompts of standard input: a line each, or all of it as one.
+
+    Args:
+        whole: one prompt, which is exactly what stands there, the end of its last line included.
+
+    Raises:
+        ArgumentError: it is empty, or no UTF-8.
+    """
     content = sys.stdin.buffer.read()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         raise ArgumentError(f"Standard input must be UTF-8: {cause}.") from None
-    return text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ArgumentError("Standard input is empty, so there is no prompt.")
+    if whole:
+        return [text]
+    # Lines as Unix tools know them: a form feed or a paragraph separator is a part of one.
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def as_text(argument: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -19,14 +21,13 @@ from installing import without_tensorflow
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen.cli import main, parser
+from kerasgen.cli import COMMANDS, doctor, load, main
+from kerasgen.cli.arguments import show_json
 from kerasgen.errors import KerasgenWarning
 from kerasgen.models.saving import save_preset
 from kerasgen.terminal import visible
 
 pytestmark = pytest.mark.one_backend
-
-COMMANDS = ("demo", "list", "fit", "generate", "evaluate", "export")
 
 
 @pytest.fixture(scope="module")
@@ -145,17 +146,27 @@ def test_every_setting_of_generate_has_a_flag():
     """Those that change the shape of what is returned, or show bars, are Python's alone."""
     import inspect
 
-    given = {action.dest for action in parser().parse_args(["generate", "poet", "the"]).parser._actions}
+    given = {parameter.name for parameter in load("generate").params}
     taken = set(inspect.signature(kg.Pipeline.generate).parameters) - {"self", "config"}
     assert taken - given == {"return_logprobs", "progress"}
 
 
-def test_a_prompt_comes_from_standard_input(poet, monkeypatch, capsys):
-    typed(monkeypatch, "the sand\nis\n")
-    assert main(["generate", poet, "-", "--max-new-tokens", "4"]) == 0
-    assert capsys.readouterr().out.startswith("the sand\nis")
-    assert main(["generate", poet, "-", "-"]) == 2
-    assert "once" in capsys.readouterr().err
+def test_prompts_come_from_standard_input(poet, monkeypatch, capsys):
+    """A line each, as Unix tools read; or all of it, exactly, the end of the last line included."""
+    pipeline = kg.Pipeline.load(poet)
+    for said, flags, prompts in (
+        ("the sand\nis\n", [], ["the sand", "is"]),
+        ("the sand\r\nis", [], ["the sand", "is"]),
+        ("the sand\nis\n", ["--whole"], ["the sand\nis\n"]),
+        ("the sand\nis", ["--whole"], ["the sand\nis"]),
+    ):
+        typed(monkeypatch, said)
+        assert main(["generate", poet, "-", "--max-new-tokens", "4", *flags]) == 0
+        assert capsys.readouterr().out == "\n\n".join(pipeline.generate(prompts, max_new_tokens=4)) + "\n"
+    for flags, wrong in (([poet, "-", "-"], "once"), ([poet, "-"], "empty"), ([poet, "a", "--whole"], "--whole")):
+        typed(monkeypatch, "")
+        assert main(["generate", *flags]) == 2
+        assert wrong in capsys.readouterr().err
 
 
 def test_a_corpus_comes_from_standard_input(preset, monkeypatch, capsys):
@@ -254,13 +265,11 @@ def test_the_version_is_the_package_s(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_explained_with_its_default(command):
-    (commands,) = [action for action in parser()._actions if action.dest == "command"]
-    for action in commands.choices[command]._actions:
-        assert action.help, action.dest
-        shown = commands.choices[command]._get_formatter()._expand_help(action)
-        if action.option_strings and not action.required and not isinstance(action.default, bool):
-            assert action.dest == "help" or "(default: " in shown, (command, shown)
-        assert "None" not in shown
+    for parameter in load(command).params:
+        assert parameter.help, parameter.name
+        if parameter.opts[0].startswith("-") and not parameter.required and not parameter.is_bool_flag:
+            assert "(default: " in parameter.help, (command, parameter.name)
+        assert "None" not in parameter.help
 
 
 def test_a_wrong_argument_is_one_line_and_status_two(preset, tmp_path, capsys):
@@ -356,6 +365,161 @@ def test_an_artefact_generates_and_streams(poet, tmp_path, capsys):
     assert "artefact" in capsys.readouterr().err
 
 
+def told(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+def test_json_is_one_object_with_what_the_text_says(poet, preset, tmp_path, capsys):
+    pipeline = kg.Pipeline.load(poet)
+    settings = ["--max-new-tokens", "6", "--sampler", "greedy", "--json"]
+    assert main(["generate", poet, "the sand", "a", *settings]) == 0
+    texts = pipeline.generate(["the sand", "a"], max_new_tokens=6, sampler="greedy")
+    assert told(capsys)["texts"] == [
+        {"prompt": prompt, "texts": [text]} for prompt, text in zip(["the sand", "a"], texts, strict=True)
+    ]
+    (tmp_path / "texts.txt").write_text("the sea\nthe sand\n", encoding="utf-8")
+    corpus = f"text:path={tmp_path / 'texts.txt'},split=line"
+    assert main(["evaluate", preset, "--corpus", corpus, "--json"]) == 0
+    evaluation = kg.Pipeline(model=preset).evaluate(corpus)
+    assert told(capsys)["bits_per_character"] == pytest.approx(evaluation.bits_per_character)
+    assert main(["export", poet, str(tmp_path / "tiny"), "--json"]) == 0
+    artefact = told(capsys)
+    assert (artefact["path"], artefact["exporter"]) == (str(tmp_path / "tiny"), "preset")
+
+
+@pytest.mark.slow
+def test_json_holds_the_report_of_a_run_alone(preset, tmp_path, capsys):
+    fitting = ["fit", "sample:language=en", "--model", preset, "--max-steps", "1", "--set", "batch_size=2", "--json"]
+    assert main([*fitting, "-o", str(tmp_path / "poet")]) == 0
+    fitted = told(capsys)
+    assert (fitted["saved"], fitted["report"]["steps"]) == (str(tmp_path / "poet"), 1)
+    assert kg.Pipeline.load(fitted["saved"]).tuner == kg.FullTuner(max_steps=1, batch_size=2)
+
+
+def test_json_lists_each_name_with_its_package(capsys):
+    assert main(["list", "--json"]) == 0
+    listed = told(capsys)
+    assert {"name": "top_p", "distribution": "kerasgen", "version": metadata.version("kerasgen")} in listed["samplers"]
+    assert main(["list", "samplers", "top_k", "--json"]) == 0
+    assert "temperature" in told(capsys)["description"]
+
+
+def test_json_in_a_terminal_holds_no_command_of_it_and_the_same_text(monkeypatch):
+    text = "a\x1b[2J\x9b31m\u202eb\n春\t\ud83d"
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    show_json({"text": text})
+    written = sys.stdout.getvalue()
+    assert json.loads(written) == {"text": text}
+    assert visible(written) == written
+    assert "春" in written
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        (
+            ["max_new_tokens=5", "seed=3", "return_prompt=false"],
+            {"max_new_tokens": 5, "seed": 3, "return_prompt": False},
+        ),
+        (
+            ["max-new-tokens=5", "sampler=top_k:k=2", "stop=e"],
+            {"max_new_tokens": 5, "sampler": "top_k:k=2", "stop": "e"},
+        ),
+    ],
+)
+def test_settings_by_name_are_read_as_their_kind(values, settings, poet, capsys):
+    assert main(["generate", poet, "the sand", *(part for value in values for part in ("--set", value))]) == 0
+    assert capsys.readouterr().out == kg.Pipeline.load(poet).generate("the sand", **settings) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["generate", "POET", "the", "--set", "sede=3"], "'seed'"),
+        (["generate", "POET", "the", "--set", "seed=x"], "'seed' of --set takes"),
+        (["generate", "POET", "the", "--set", "seed"], "KEY=VALUE"),
+        (["generate", "POET", "the", "--set", "seed=1", "--set", "seed=2"], "once"),
+        (["generate", "POET", "the", "--set", "seed=1", "--seed", "2"], "once"),
+        (["generate", "POET", "the", "--set", "temperature=0.5"], "--set sampler=top_k:temperature=0.5"),
+        (["generate", "POET", "the", "--stream", "--json"], "--json"),
+        (["chat", "POET", "--set", "sede=3"], "'seed'"),
+        (["evaluate", "POET", "--set", "sede=3"], "'seed'"),
+        (["serve", "POET", "--set", "prot=80"], "'port'"),
+        (["serve", "POET", "--set", "port=80", "--port", "80"], "--port must be said once"),
+        (["serve", "POET", "--set", "api_key=secret"], "no setting"),
+        (["serve", "POET", "--port", "70000"], "--port must be at most"),
+        (["fit", "sample", "-o", "NEW", "--set", "warmup_step=3"], "'warmup_steps'"),
+        (["fit", "sample", "-o", "NEW", "--set", "epochs=3", "--epochs", "3"], "once"),
+        (["export", "POET", "NEW.tflite", "--set", "quantise=int8"], "'quantize'"),
+        (["export", "POET", "NEW.tflite", "--set", "quantize=int8", "--quantize", "int8"], "--quantize"),
+        (["export", "POET", "NEW.tflite", "--set", "cache_length=short"], "cache_length"),
+        (["export", "POET", "NEW_web", "--form", "verse_form:form=五言絶"], "五言絕句"),
+    ],
+    ids=lambda said: " ".join(said) if isinstance(said, list) else "",
+)
+def test_a_wrong_setting_by_name_is_told(arguments, meant, poet, tmp_path, capsys):
+    given = [poet if one == "POET" else one.replace("NEW", str(tmp_path / "new")) for one in arguments]
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert meant in said
+    assert said.count("\n") == 1
+
+
+def test_help_names_and_mistakes_import_nothing_heavy(preset):
+    right = [["--help"], ["list"], ["list", "exporters", "tflite"], ["doctor"]]
+    wrong = [[], ["generate", preset, "a", "--sede", "3"], ["generate", preset, "a", "--set", "sede=3"]]
+    wrong += [["fit", "smaple", "-o", "x"], ["export", preset, "x.tflite", "--set", "quantise=int8"]]
+    code = (
+        "import sys\nfrom kerasgen.cli import main\n"
+        f"for line in {right + wrong!r}:\n"
+        "    try: status = main(line)\n"
+        "    except SystemExit as stop: status = stop.code\n"
+        "    heavy = {'keras', 'keras_hub', 'jax', 'tensorflow', 'torch', 'rich'} & set(sys.modules)\n"
+        "    print('status', status, *heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    told = re.findall("^status .*", done.stdout, re.MULTILINE)
+    assert told == ["status 0"] * len(right) + ["status 2"] * len(wrong)
+
+
+def test_the_doctor_tells_what_is_installed_what_computes_and_what_is_cached(tmp_path, monkeypatch, capsys):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"x" * 300)
+    (tmp_path / "link").symlink_to(Path(__file__))
+    monkeypatch.setenv("KERASGEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "sacrebleu" else metadata.version(name))
+    monkeypatch.setattr("kerasgen.backend.running", lambda: None)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert main(["doctor", "--json"]) == 0
+    found = told(capsys)
+    assert found["packages"]["keras"] == metadata.version("keras")
+    assert found["extras"]["diversity"] == {"installed": {}, "missing": ["sacrebleu"]}
+    assert "docs" not in found["extras"]
+    assert found["backends"]["training"] == {"backend": "jax", "why": "KERAS_BACKEND says so"}
+    assert found["cache"]["directory"] == str(tmp_path)
+    assert found["cache"]["size_bytes"] == 300 + (tmp_path / "link").lstat().st_size
+    assert main(["doctor"]) == 0
+    assert "missing sacrebleu: pip install 'kerasgen[diversity]'" in capsys.readouterr().out
+    monkeypatch.setenv("KERAS_BACKEND", "jaxx")
+    assert main(["doctor"]) == 1
+    assert "PROBLEM: The environment variable KERAS_BACKEND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands(shell):
+    asked = {"_KERASGEN_COMPLETE": f"complete_{shell}", "COMP_WORDS": "kerasgen gene", "COMP_CWORD": "1"}
+    variables = {**without_tensorflow(), **asked, "_TYPER_COMPLETE_ARGS": "kerasgen gene"}
+    variables["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    done = subprocess.run([sys.executable, "-m", "kerasgen"], env=variables, capture_output=True, text=True, check=True)
+    assert "generate" in done.stdout
+    assert "evaluate" not in done.stdout
+
+
 def test_the_demo_replaces_a_demo_s_directory_alone(poet, preset, tmp_path, capsys):
     before = sorted(Path(poet).iterdir())
     assert main(["demo", "--directory", poet]) == 2
@@ -407,7 +571,7 @@ def test_a_way_out_that_an_error_names_is_written_as_the_command_takes_it(preset
 
 def test_a_warning_is_one_line_and_says_flags(monkeypatch, capsys):
 
-    def run(chosen):
+    def run() -> int:
         warnings.warn(
             "The model hardly knows the script. Pass one that does as model=….", KerasgenWarning, stacklevel=2
         )
