@@ -21,7 +21,7 @@ from installing import without_tensorflow
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen.cli import COMMANDS, doctor, load, main
+from kerasgen.cli import COMMANDS, doctor, load, main, sources
 from kerasgen.cli.arguments import show_json
 from kerasgen.errors import KerasgenWarning
 from kerasgen.models.saving import save_preset
@@ -151,18 +151,30 @@ def test_every_setting_of_generate_has_a_flag():
     assert taken - given == {"return_logprobs", "progress"}
 
 
+@pytest.mark.parametrize(
+    ("said", "whole", "prompts"),
+    [
+        ("the sand\nis\n", False, ["the sand", "is"]),
+        ("the sand\r\nis", False, ["the sand", "is"]),
+        ("a\n\n\x0cb\u2028\n", False, ["a", "", "\x0cb\u2028"]),
+        ("\ufeff春\nis\n", True, ["春\nis\n"]),
+        ("the sand\r\nis", True, ["the sand\r\nis"]),
+    ],
+)
+def test_a_line_of_standard_input_is_a_prompt_or_all_of_it(said, whole, prompts, monkeypatch):
+    typed(monkeypatch, said)
+    assert sources.read_prompts(whole=whole) == prompts
+
+
 def test_prompts_come_from_standard_input(poet, monkeypatch, capsys):
-    """A line each, as Unix tools read; or all of it, exactly, the end of the last line included."""
-    pipeline = kg.Pipeline.load(poet)
-    for said, flags, prompts in (
-        ("the sand\nis\n", [], ["the sand", "is"]),
-        ("the sand\r\nis", [], ["the sand", "is"]),
-        ("the sand\nis\n", ["--whole"], ["the sand\nis\n"]),
-        ("the sand\nis", ["--whole"], ["the sand\nis"]),
-    ):
-        typed(monkeypatch, said)
-        assert main(["generate", poet, "-", "--max-new-tokens", "4", *flags]) == 0
-        assert capsys.readouterr().out == "\n\n".join(pipeline.generate(prompts, max_new_tokens=4)) + "\n"
+    typed(monkeypatch, "the sand\nis\n")
+    assert main(["generate", poet, "-", "--max-new-tokens", "4"]) == 0
+    lines = capsys.readouterr().out
+    typed(monkeypatch, "the sand\nis\n")
+    assert main(["generate", poet, "-", "--whole", "--max-new-tokens", "4"]) == 0
+    assert capsys.readouterr().out.startswith("the sand\nis\n")
+    assert main(["generate", poet, "the sand", "is", "--max-new-tokens", "4"]) == 0
+    assert capsys.readouterr().out == lines
     for flags, wrong in (([poet, "-", "-"], "once"), ([poet, "-"], "empty"), ([poet, "a", "--whole"], "--whole")):
         typed(monkeypatch, "")
         assert main(["generate", *flags]) == 2
@@ -369,6 +381,7 @@ def told(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_what_the_text_says(poet, preset, tmp_path, capsys):
     pipeline = kg.Pipeline.load(poet)
     settings = ["--max-new-tokens", "6", "--sampler", "greedy", "--json"]
@@ -382,9 +395,15 @@ def test_json_is_one_object_with_what_the_text_says(poet, preset, tmp_path, caps
     assert main(["evaluate", preset, "--corpus", corpus, "--json"]) == 0
     evaluation = kg.Pipeline(model=preset).evaluate(corpus)
     assert told(capsys)["bits_per_character"] == pytest.approx(evaluation.bits_per_character)
-    assert main(["export", poet, str(tmp_path / "tiny"), "--json"]) == 0
-    artefact = told(capsys)
+
+
+@pytest.mark.slow
+def test_json_names_an_artefact_and_progress_is_told(poet, tmp_path, capsys):
+    assert main(["export", poet, str(tmp_path / "tiny"), "--json", "--progress"]) == 0
+    said = capsys.readouterr()
+    artefact = json.loads(said.out)
     assert (artefact["path"], artefact["exporter"]) == (str(tmp_path / "tiny"), "preset")
+    assert "steps" in said.err
 
 
 @pytest.mark.slow
