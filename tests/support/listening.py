@@ -35,6 +35,7 @@ def listening(app: Any, **settings: Any) -> Iterator[Listening]:
     """Let an application listen until the context ends."""
     with socket.socket() as at:
         at.bind(("127.0.0.1", 0))
+        at.listen()  # who comes before the thread waits
         server = uvicorn_server(app, ServerSettings(**settings))
         thread = threading.Thread(target=lambda: server.run([at]))
         thread.start()

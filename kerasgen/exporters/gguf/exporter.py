@@ -28,7 +28,8 @@ class GgufExporter(Exporter):
 
     A fresh process that has no Keras reads the file back: weights, vocabulary and settings must be the model's, and its
     greedy ids, by an independent forward in NumPy. Where the package `xllamacpp` is installed (extra `llamacpp`),
-    llama.cpp runs the file in another one, and is compared too; the report says so (`parity.llama_cpp`).
+    llama.cpp runs the file in another one, and is compared too; the report says so (`parity.llama_cpp`). The Modelfile
+    for `ollama create` lies beside the file.
 
     Args:
         dtype: of kernels and embeddings, as GGUF names it; `"Q8_0"` takes 8.5 bits a weight, `"Q5_0"` 5.5 and `"Q4_0"`
@@ -69,6 +70,7 @@ class GgufExporter(Exporter):
         path = path_argument(path, ExportArgumentError)
         from kerasgen.exporters import progress
         from kerasgen.exporters.gguf import file_format as gguf_file
+        from kerasgen.exporters.gguf import modelfile
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.staging import REPORTS, staged, write_report
         from kerasgen.exporters.validation import decoder_of, require_held, text_length
@@ -126,7 +128,7 @@ class GgufExporter(Exporter):
         if not config.tied_head:
             weights["head"]["kernel"] = weights["head"]["kernel"][:, :size]
         config = replace(config, vocabulary_size=size)
-        with staged(path, overwrite=overwrite, exporter="gguf", beside=REPORTS) as stage:
+        with staged(path, overwrite=overwrite, exporter="gguf", beside=(*REPORTS, modelfile.SUFFIX)) as stage:
             last = (LLAMA_CPP,) if runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, *last, comparison.COMPARE)
             progress.begin(_WRITE)
@@ -151,5 +153,6 @@ class GgufExporter(Exporter):
                 "sha256": digests.sha256_of(stage),
                 "parity": figures,
             }
+            modelfile.write(stage, max_tokens=longest, chat_template=chat.template_of(model) is not None)
             report = write_report(stage, about, exporter="gguf")
         return Artefact(path=path, exporter="gguf", report=report)

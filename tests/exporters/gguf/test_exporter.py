@@ -60,6 +60,9 @@ def is_llama_cpp_right(parity: dict[str, Any]) -> bool:
 def test_the_file_says_what_llama_cpp_asks(model, tmp_path, without_llama_cpp):
     artefact = kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
     assert artefact.report["parity"]["llama_cpp"] is None
+    assert "tiny.gguf.Modelfile" in artefact.report["files"]
+    modelfile = (tmp_path / "tiny.gguf.Modelfile").read_text()
+    assert modelfile == 'FROM ./tiny.gguf\nPARAMETER num_ctx 128\nTEMPLATE """{{ .Prompt }}"""\n'
     reader = gguf.GGUFReader(tmp_path / "tiny.gguf")
 
     def value(key):

@@ -1,0 +1,90 @@
+"""Exported artefacts are served one text at a time, and give the texts of their runtimes; so does the command."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from listening import listening
+from tiny import tiny_gpt2
+
+import kerasgen as kg
+from kerasgen.models.saving import save_preset
+from kerasgen.serving import ServerSettings
+from kerasgen.serving.server import application_of
+
+pytestmark = [pytest.mark.one_backend, pytest.mark.slow]
+
+PROMPT = "the sea"
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory) -> kg.Pipeline:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return kg.Pipeline(model=save_preset(tiny_gpt2(num_layers=1), folder), sampler="greedy")
+
+
+def exported(pipe: kg.Pipeline, path: Path, exporter: Any) -> Path:
+    pipe.export(path, exporter=exporter)
+    return path
+
+
+@pytest.mark.tensorflow
+def test_a_tflite_file_streams_with_log_probabilities(pipe, tmp_path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    path = exported(pipe, tmp_path / "tiny.tflite", "tflite:cache_length=64,beams=0")
+    runtime = kg.load_artefact(path)
+    wanted = runtime.generate(PROMPT, max_new_tokens=12, return_prompt=False)
+    asked = {"model": "tiny.tflite", "prompt": PROMPT, "max_tokens": 12, "temperature": 0}
+    with listening(application_of(path, ServerSettings())) as server, server.client() as client:
+        pieces = list(client.completions.create(**asked, stream=True))
+        assert "".join(piece.choices[0].text for piece in pieces) == wanted
+        drawn = client.completions.create(model="tiny.tflite", prompt=PROMPT, max_tokens=12, seed=3, top_p=0.9)
+        settings = {"max_new_tokens": 12, "sampler": "top_p:p=0.9", "seed": 3}
+        assert drawn.choices[0].text == runtime.generate(PROMPT, return_prompt=False, **settings)
+        (read,) = client.completions.create(**asked | {"max_tokens": 0}, echo=True, logprobs=1).choices
+        score = pipe.score(PROMPT)
+        np.testing.assert_allclose(read.logprobs.token_logprobs, score.token_log_probabilities, atol=1e-3)
+        with pytest.raises(openai.BadRequestError, match="no chat template"):
+            client.chat.completions.create(model="tiny.tflite", messages=[{"role": "user", "content": "x"}])
+
+
+def test_a_gguf_file_is_served_by_llama_cpp(pipe, tmp_path) -> None:
+    pytest.importorskip("xllamacpp")
+    path = exported(pipe, tmp_path / "tiny.gguf", "gguf")
+    wanted = kg.load_artefact(path).generate(PROMPT, max_new_tokens=12, return_prompt=False)
+    with listening(application_of(path, ServerSettings(model_name="tiny"))) as server, server.client() as client:
+        answer = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=12, temperature=0)
+        assert answer.choices[0].text == wanted
+        stop = wanted[3:5]
+        stopped = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=12, temperature=0, stop=stop)
+        assert stopped.choices[0].text == wanted[: wanted.index(stop)]
+        with pytest.raises(openai.BadRequestError, match="log-probabilities"):
+            client.completions.create(model="tiny", prompt=PROMPT, max_tokens=2, logprobs=1)
+
+
+def test_the_command_serves_until_it_is_told_to_end(pipe, tmp_path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    saved = pipe.save(tmp_path / "poet")
+    options = ["--port", "0", "--api-key-file", str(key), "--shutdown-seconds", "5"]
+    command = [sys.executable, "-m", "kerasgen", "serve", str(saved), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=os.environ) as process:
+        try:
+            assert process.stdout is not None
+            port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())[0])
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="secret", max_retries=5)
+            answer = client.completions.create(model="poet", prompt=PROMPT, max_tokens=8, temperature=0)
+            assert answer.choices[0].text == pipe.generate(PROMPT, max_new_tokens=8, return_prompt=False)
+            client.close()
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
