@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -51,9 +52,12 @@ def misused(error: TyperException, arguments: Sequence[str], commands: Iterable[
     context: Any = getattr(error, "ctx", None)
     if flag is not None and context is not None and type(error).__name__ == "NoSuchOption":
         return _unknown(str(flag), arguments, context.command)
-    if getattr(error, "param", None) is not None:
-        return _wrong_value(error.format_message())
-    if context is not None and context.parent is None and arguments:
+    parameter: Any = getattr(error, "param", None)
+    if parameter is not None:
+        return _wrong_value(error.format_message(), parameter.opts, arguments)
+    if context is not None and context.parent is None and not arguments:
+        return f"A command is missing. There are: {', '.join(commands)}."
+    if context is not None and context.parent is None:
         name = next((argument for argument in arguments if not argument.startswith("-")), "")
         if name and name not in commands:
             there = ", ".join(commands)
@@ -61,8 +65,16 @@ def misused(error: TyperException, arguments: Sequence[str], commands: Iterable[
     return error.format_message()
 
 
-def _wrong_value(message: str) -> str:
+def _wrong_value(message: str, flags: Sequence[str], arguments: Sequence[str]) -> str:
     """Return the message about an argument's value or lack, with a suggestion where it is none of a few choices."""
+    number = re.search(r"Input should be a valid (integer|number)", message)
+    if number is not None:
+        said = [next_one for flag, next_one in itertools.pairwise(arguments) if flag in flags]
+        said += [
+            value for flag, _, value in (argument.partition("=") for argument in arguments) if flag in flags and value
+        ]
+        kind = "a whole number" if number[1] == "integer" else "a number"
+        return f"{flags[-1]} takes {kind}. Received: {', '.join(map(repr, said))}."
     message = message.replace("Value error, ", "").replace("Missing parameter: ", "Missing argument: ")
     choice = re.search(r"('.*') is not one of ('.*')\.$", message)
     if choice is None:

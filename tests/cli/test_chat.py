@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_lines_are_answered_and_a_conversation_begins_anew(preset, monkeypatch, 
     lines = "the sea\nand\n/system Be brief.\nthe sea\n/reset\n//x\n/quit\nnever\n"
     assert talk(lines, monkeypatch, str(preset), "--chat-template", "chatml") == 0
     assert capsys.readouterr().out == "".join(f"{text}\n" for text in wanted)
+
+
+@pytest.mark.filterwarnings("ignore:The chat template that was given")
+def test_json_is_a_message_a_line(preset, monkeypatch, capsys) -> None:
+    pipe = kg.Pipeline(model=preset, sampler="greedy", chat_template="chatml")
+    assert talk("the sea\n/reset\nthe sea\n", monkeypatch, str(preset), "--chat-template", "chatml", "--json") == 0
+    answer = {"role": "assistant", "content": pipe.chat("the sea", max_new_tokens=8)}
+    assert list(map(json.loads, capsys.readouterr().out.splitlines())) == [answer, answer]
 
 
 def test_help_and_what_is_no_command_are_told(preset, monkeypatch, capsys) -> None:

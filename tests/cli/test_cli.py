@@ -550,7 +550,12 @@ def test_the_demo_replaces_a_demo_s_directory_alone(poet, preset, tmp_path, caps
     ("arguments", "meant"),
     [
         (["generat", "POET", "the"], "Did you mean 'generate'"),
+        ([], "A command is missing. There are: demo, list"),
         (["list", "sampler"], "Did you mean 'samplers'"),
+        (["generate", "POET"], "Missing argument 'PROMPT'"),
+        (["generate", "POET", "the", "--seed", "x"], "--seed takes a whole number. Received: 'x'."),
+        (["generate", "POET", "the", "-n=x"], "--num-return-sequences takes a whole number"),
+        (["fit", "sample", "-o", "NEW", "--learning-rate=fast"], "--learning-rate takes a number. Received: 'fast'."),
         (["generate", "POET", "the", "--backend", "tensorflwo"], "Did you mean 'tensorflow'"),
         (["generate", "POET", "the", "--temprature", "0.5"], "--sampler top_k:temperature=0.5\n"),
         (["generate", "POET", "the", "--top-p=0.9"], "--sampler top_p:p=0.9\n"),
