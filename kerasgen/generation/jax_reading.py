@@ -62,7 +62,7 @@ class Reading:
 
 
 def read(
-    engine: JaxEngine, prompts: Sequence[tuple[int, ...]], slots: int, *, remembered: bool = True
+    engine: JaxEngine, prompts: Sequence[tuple[int, ...]], slots: int, *, remembered: bool = True, least_places: int = 1
 ) -> tuple[Any, Cache, Reading]:
     """Read distinct prompts, each into the slot of its number.
 
@@ -71,12 +71,13 @@ def read(
         prompts: ids, at least one each.
         slots: of the cache, at least as many.
         remembered: whether what the engine remembers is taken.
+        least_places: of each slot in the cache, at least; other places are other graphs.
 
     Returns:
         Logits after each prompt, `(slots, vocabulary_size)`; keys and values of each slot as `JaxDecoder.step` takes
         them, in which a prompt's tokens come first; and what was read.
     """
-    places = jax_chunks.room(max(map(len, prompts)))
+    places = jax_chunks.room(max(least_places, *map(len, prompts)))
     texts = [engine.prompts.find([prompt]) if remembered else None for prompt in prompts]
     known = [0 if text is None else text[1] for text in texts]
     found = jax_chunks.beginnings(prompts, known, shared=engine.shares_beginnings)

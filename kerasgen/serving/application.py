@@ -27,7 +27,7 @@ from kerasgen.serving import fields, metrics, requests, responses
 from kerasgen.serving.fields import RequestError
 from kerasgen.serving.requests import Asked
 from kerasgen.serving.responses import Answer, TextSoFar
-from kerasgen.serving.scheduler import BusyError, ClosedError, Scheduler
+from kerasgen.serving.scheduler import BusyError, ClosedError, Scheduler, hand_over
 from kerasgen.serving.served_model import ServedModel
 from kerasgen.serving.settings import ServerSettings
 from kerasgen.serving.texts import Event, Text
@@ -45,7 +45,13 @@ def application(model: ServedModel, settings: ServerSettings) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        scheduler.start()
+        loop = asyncio.get_running_loop()
+
+        def deliver(told: list[tuple[Text, list[Event]]]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+                loop.call_soon_threadsafe(hand_over, told)
+
+        scheduler.start(deliver)
         yield
         await run_in_threadpool(scheduler.close)
 
@@ -195,14 +201,12 @@ class _Server:
 
     async def write(self, read: Callable[[Mapping[str, Any], ServedModel], Asked], request: Request) -> Response:
         """Answer a completion or a chat."""
-        began = time.perf_counter()
         content = await self._body(request)
-        loop = asyncio.get_running_loop()
         events: asyncio.Queue[tuple[Text, Event]] = asyncio.Queue()
 
-        def tell(text: Text, event: Event) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-                loop.call_soon_threadsafe(events.put_nowait, (text, event))
+        def tell(text: Text, told: list[Event]) -> None:
+            for event in told:
+                events.put_nowait((text, event))
 
         def prepare() -> tuple[Asked, list[Text]]:
             asked = read(fields.parsed(content), self._model)
@@ -214,7 +218,7 @@ class _Server:
             self._scheduler.submit(texts)
         except (BusyError, ClosedError) as error:
             return response_to(error)
-        writing = _Writing(self, asked, texts, events, began)
+        writing = _Writing(self, asked, texts, events)
         if asked.stream:
             return await writing.stream()
         return await writing.whole(request)
@@ -242,10 +246,6 @@ class _Server:
         self._metrics.abandoned.add(1)
         self._scheduler.cancel(texts)
 
-    def observe_first(self, began: float) -> None:
-        """Count the time to a request's first token."""
-        self._metrics.first.observe(time.perf_counter() - began)
-
     def answer(self, asked: Asked) -> Answer:
         """Return what writes an answer."""
         return Answer(asked, self._model.name, self._model.tokenizer)
@@ -265,7 +265,6 @@ class _Writing:
         asked: the request.
         texts: its texts.
         events: what is told of them.
-        began: when it came, of `time.perf_counter`.
     """
 
     def __init__(
@@ -274,9 +273,8 @@ class _Writing:
         asked: Asked,
         texts: list[Text],
         events: asyncio.Queue[tuple[Text, Event]],
-        began: float,
     ) -> None:
-        self._server, self._asked, self._texts, self._events, self._began = server, asked, texts, events, began
+        self._server, self._asked, self._texts, self._events = server, asked, texts, events
         self._answer = server.answer(asked)
         self._number = {text: n for n, text in enumerate(texts)}
         shown = [asked.prompts[n // asked.copies].text if asked.echo else "" for n in range(len(texts))]
@@ -291,9 +289,6 @@ class _Writing:
             Exception: the text could not be written.
         """
         text, event = await self._events.get()
-        if self._began:
-            self._server.observe_first(self._began)
-            self._began = 0.0
         number = self._number[text]
         if event.error is not None:
             raise event.error

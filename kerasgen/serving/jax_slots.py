@@ -30,6 +30,7 @@ from kerasgen.serving import host_choice
 from kerasgen.serving.texts import MOST_LOGPROBS, Chosen, Text, Token, uniforms_of
 
 _COLUMNS = 32
+_READ_TOGETHER = 8  # distinct prompts; always so many slots, for another number is another graph
 _AT_ONCE = 64  # positions of a prompt whose log-probabilities are computed together
 _LEAST_PLACES = 128
 # A batch becomes smaller where it has so many times the slots or places that it needs: each size is another graph.
@@ -75,41 +76,48 @@ class JaxSlots:
     def admit(self, texts: Sequence[Text]) -> list[Chosen]:
         """Read the prompts of texts that join, and return the first token of each."""
         fork_safety.check(fork_safety.JAX)
+        chosen: dict[Text, Chosen] = {}
+        read: dict[Text, tuple[Cache, int]] = {}
+        for some in _groups(texts):
+            self._read(some, chosen, read)
+        staying = [text for text in texts if chosen[text].token is not None]
+        if staying:
+            self._fold()
+            for text, slot in zip(staying, self._make_room(staying), strict=True):
+                cache, row = read[text]
+                token = chosen[text].token
+                assert token is not None
+                self._cache = self.engine.call(
+                    "join", _joined, self._cache, cache, np.int32(row), np.int32(slot), donate=(0,)
+                )
+                self._texts[slot], self._lengths[slot], self._pending[slot] = text, len(text.prompt), token.token_id
+        return [chosen[text] for text in texts]
+
+    def _read(self, texts: Sequence[Text], chosen: dict[Text, Chosen], read: dict[Text, tuple[Cache, int]]) -> None:
+        """Read the prompts of some texts; add the first token of each, and the cache and row of what was read."""
         distinct = list(dict.fromkeys(text.prompt for text in texts))
         scores = any(text.scores_prompt for text in texts)
-        logits, cache, reading = jax_reading.read(self.engine, distinct, rounded(len(distinct)), remembered=not scores)
+        longest = max(map(len, distinct))
+        slots = rounded(len(distinct)) if len(distinct) == 1 or longest > _LEAST_PLACES else _READ_TOGETHER
+        logits, cache, reading = jax_reading.read(
+            self.engine, distinct, slots, remembered=not scores, least_places=_LEAST_PLACES
+        )
         row_of = {prompt: row for row, prompt in enumerate(distinct)}
-        rows = [row_of[text.prompt] for text in texts]
         scored: dict[int, tuple[Token, ...]] = {}
         if scores:
             hidden = reading.hidden()
-            for text, row in zip(texts, rows, strict=True):
+            for text in texts:
+                row = row_of[text.prompt]
                 if text.scores_prompt and row not in scored:
                     most = max(other.logprobs or 0 for other in texts if other.prompt == text.prompt)
                     scored[row] = self._scores(text.prompt, hidden[row], most)
-        written = [n for n, text in enumerate(texts) if not text.is_only_read]
-        chosen = dict(zip(written, self._choose(logits, [(texts[n], rows[n]) for n in written]), strict=True))
-        staying = [n for n in written if chosen[n].error is None]
-        if staying:
-            self._fold()
-            slots = self._make_room([texts[n] for n in staying])
-            for n, slot in zip(staying, slots, strict=True):
-                self._cache = self.engine.call(
-                    "join", _joined, self._cache, cache, np.int32(rows[n]), np.int32(slot), donate=(0,)
-                )
-                self._texts[slot], self._lengths[slot] = texts[n], len(texts[n].prompt)
-                token = chosen[n].token
-                assert token is not None
-                self._pending[slot] = token.token_id
-        return [
-            Chosen(
-                text,
-                chosen[n].token if n in chosen else None,
-                scored[rows[n]] if text.scores_prompt else None,
-                chosen[n].error if n in chosen else None,
-            )
-            for n, text in enumerate(texts)
-        ]
+        written = [(text, row_of[text.prompt]) for text in texts if not text.is_only_read]
+        first = {one.text: one for one in self._choose(logits, written)}
+        for text in texts:
+            row, one = row_of[text.prompt], first.get(text)
+            prompt = scored[row] if text.scores_prompt else None
+            chosen[text] = Chosen(text, one.token if one else None, prompt, one.error if one else None)
+            read[text] = cache, row
 
     def step(self) -> list[Chosen]:
         """Return one more token of each text."""
@@ -151,7 +159,7 @@ class JaxSlots:
     def _make_room(self, joining: Sequence[Text]) -> list[int]:
         """Return a free slot for each text that joins; the batch grows, or shrinks, where it must."""
         live = [slot for slot, text in enumerate(self._texts) if text is not None]
-        needed = rounded(len(live) + len(joining))
+        needed = min(_slots_for(len(live) + len(joining)), rounded(self.capacity))
         longest = max([*self._lengths[live].tolist(), *(len(text.prompt) for text in joining)])
         room = max(_LEAST_PLACES, jax_chunks.room(longest + _COLUMNS))
         slots, places = len(self._texts), 0 if self._cache is None else self._cache.keys[0].shape[3]
@@ -293,6 +301,21 @@ class JaxSlots:
 
         values, ids = self.engine.call("likeliest of some", likeliest, logits, taken)
         return np.asarray(values), np.asarray(ids)
+
+
+def _slots_for(texts: int) -> int:
+    """Return a number of slots: a power of four, so that there are few graphs of steps."""
+    slots = 1
+    while slots < texts:
+        slots *= 4
+    return slots
+
+
+def _groups(texts: Sequence[Text]) -> list[list[Text]]:
+    """Return the texts in groups of a few distinct prompts, of like length."""
+    distinct = sorted({text.prompt for text in texts}, key=lambda prompt: (len(prompt), prompt))
+    groups = [set(distinct[n : n + _READ_TOGETHER]) for n in range(0, len(distinct), _READ_TOGETHER)]
+    return [[text for text in texts if text.prompt in group] for group in groups]
 
 
 def _way_of(text: Text) -> tuple[type[TokenSampler], bool, bool] | None:

@@ -32,7 +32,7 @@ _SILENT = (
     "parallel_tool_calls", "verbosity", "reasoning_effort", "prediction",
 )  # fmt: skip
 
-Tell = Callable[[Text, Event], None]
+Tell = Callable[[Text, list[Event]], None]
 
 
 @dataclass(frozen=True)
@@ -242,6 +242,7 @@ def texts_of(asked: Asked, model: ServedModel, settings: ServerSettings, tell: T
                     copy,
                     Writer(tokenizer, asked.stop, begins=prompt.begins and asked.constraint is None),
                     tell,
+                    asked.stream,
                     states,
                     masks_of(tokenizer) if asked.valid_utf8 and not is_whole else None,
                     asked.logprobs,

@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 from kerasgen.errors import KerasgenError
 from kerasgen.serving.metrics import Metrics
@@ -16,6 +16,9 @@ from kerasgen.serving.texts import Chosen, Event, Text
 # Tokens of prompts that are read between two steps, or one prompt of more: running texts wait for it.
 _READ_AT_ONCE = 1024
 _LOG = logging.getLogger("kerasgen.serving")
+
+
+Deliver: TypeAlias = Callable[[list[tuple[Text, list[Event]]]], None]
 
 
 class Decoder(Protocol):
@@ -55,6 +58,12 @@ class ClosedError(KerasgenError):
     """The server is ending."""
 
 
+def hand_over(told: list[tuple[Text, list[Event]]]) -> None:
+    """Tell of each text."""
+    for text, events in told:
+        text.tell(text, events)
+
+
 class Scheduler:
     """Hands texts to a decoder, in the order in which they came.
 
@@ -69,12 +78,20 @@ class Scheduler:
         self.decoder, self._ends, self._queue_size, self._metrics = decoder, ends, queue_size, metrics
         self._waiting: deque[Text] = deque()
         self._live: list[Text] = []
+        self._told: list[tuple[Text, list[Event]]] = []
+        self._deliver: Deliver = hand_over
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="kerasgen-serving", daemon=True)
 
-    def start(self) -> None:
-        """Begin to write."""
+    def start(self, deliver: Deliver | None = None) -> None:
+        """Begin to write.
+
+        Args:
+            deliver: hands over what became known in a step, of all texts at once: whenever another thread is woken,
+                this one may have to wait for Python's lock. None calls each text's `tell`.
+        """
+        self._deliver = deliver or hand_over
         self._thread.start()
 
     def submit(self, texts: Sequence[Text]) -> None:
@@ -132,9 +149,23 @@ class Scheduler:
                 self.decoder.fail()
                 for text in list(self._live):
                     self._end(text, error)
+            self._hand_over()
         for text in [*self._live, *self._waiting]:
             self._end(text, ClosedError("The server has ended."))
         self._waiting.clear()
+        self._hand_over()
+
+    def _tell(self, text: Text, event: Event) -> None:
+        """Tell of a text when the step is done, or with its last event."""
+        text.kept.append(event)
+        if text.streams or event.is_last:
+            self._told.append((text, text.kept))
+            text.kept = []
+
+    def _hand_over(self) -> None:
+        told, self._told = self._told, []
+        if told:
+            self._deliver(told)
 
     def _wait(self) -> bool:
         """Wait until there is something to write, and return whether to go on."""
@@ -163,7 +194,7 @@ class Scheduler:
         except KerasgenError as error:  # of these texts; the others go on
             for text in joining:
                 self.decoder.leave(text)
-                text.tell(text, Event(error=error))
+                self._tell(text, Event(error=error))
             return
         except Exception:
             self._live += joining  # so that they end with the others
@@ -173,6 +204,7 @@ class Scheduler:
         self._take(chosen)
 
     def _take(self, chosen: Sequence[Chosen]) -> None:
+        self._metrics.generated_tokens.add(sum(one.token is not None for one in chosen))
         for one in chosen:
             text = one.text
             if one.error is not None:
@@ -182,12 +214,13 @@ class Scheduler:
                 event = Event(prompt=one.prompt, finish="length")
             else:
                 event = text.take(one.token, self._ends)
-                self._metrics.generated_tokens.add(1)
+                if len(text.token_ids) == 1:
+                    self._metrics.first.observe(time.perf_counter() - text.began)
                 if one.prompt is not None:
                     event = Event(event.piece, event.token, one.prompt, event.finish)
             if event.is_last:
                 self._end(text)
-            text.tell(text, event)
+            self._tell(text, event)
 
     def _end(self, text: Text, error: Exception | None = None) -> None:
         self.decoder.leave(text)
@@ -195,7 +228,7 @@ class Scheduler:
             self._live.remove(text)
         self._count()
         if error is not None:
-            text.tell(text, Event(error=error))
+            self._tell(text, Event(error=error))
 
     def _count(self, joining: int = 0) -> None:
         self._metrics.running.set(len(self._live) + joining)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -70,7 +71,8 @@ class Text:
         seed: of its random numbers.
         copy: the number of the text among those of one prompt.
         writer: turns ids into characters.
-        tell: is called with each event, by the thread that writes.
+        tell: is called with what became known, each time that the events of a step are handed over.
+        streams: whether each token is told of at once; if not, all of them with the last.
         constraint: where the text stands in its form, or None.
         utf8: what keeps it valid UTF-8, or None.
         logprobs: how many likeliest tokens are told of with each; None for no log-probabilities.
@@ -79,6 +81,8 @@ class Text:
     Attributes:
         token_ids: those written so far.
         cancelled: whether nobody waits for it any more; any thread may set it.
+        kept: events that are not told of yet.
+        began: when it was asked for, of `time.perf_counter`.
     """
 
     prompt: tuple[int, ...]
@@ -87,13 +91,16 @@ class Text:
     seed: int
     copy: int
     writer: Writer
-    tell: Callable[[Text, Event], None]
+    tell: Callable[[Text, list[Event]], None]
+    streams: bool = True
     constraint: ConstraintState | None = None
     utf8: Utf8Masks | None = None
     logprobs: int | None = None
     scores_prompt: bool = False
     token_ids: list[int] = field(default_factory=list)
     cancelled: bool = False
+    kept: list[Event] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         self.key: npt.NDArray[np.uint32] = randomness.keys([self.seed], [self.prompt], [self.copy])[0]
