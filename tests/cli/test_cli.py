@@ -529,6 +529,17 @@ def test_the_doctor_tells_what_is_installed_what_computes_and_what_is_cached(tmp
     assert "PROBLEM: The environment variable KERAS_BACKEND" in capsys.readouterr().out
 
 
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore:The model 'starter' hardly knows")
+def test_the_demo_s_json_says_how_the_starter_became_better(tmp_path, capsys):
+    assert main(["demo", "--language", "en", "--directory", str(tmp_path / "demo"), "--json"]) == 0
+    shown = told(capsys)
+    before, after = (shown[when]["evaluation"]["bits_per_character"] for when in ("before", "after"))
+    assert after < before
+    pipeline = kg.Pipeline.load(shown["saved"])
+    assert pipeline.generate(shown["prompt"], max_new_tokens=48) == shown["after"]["text"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_can_complete_commands(shell):
     asked = {"_KERASGEN_COMPLETE": f"complete_{shell}", "COMP_WORDS": "kerasgen gene", "COMP_CWORD": "1"}
