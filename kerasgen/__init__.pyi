@@ -21,11 +21,15 @@ from kerasgen.corpora.base import (
     Part as Part,
 )
 from kerasgen.corpora.chinese_poetry import ChinesePoetry as ChinesePoetry
+from kerasgen.corpora.deduplicated import Deduplicated as Deduplicated
 from kerasgen.corpora.files import (
     Csv as Csv,
     Jsonl as Jsonl,
     Text as Text,
 )
+from kerasgen.corpora.hub_datasets import Datasets as Datasets
+from kerasgen.corpora.mix import Mix as Mix
+from kerasgen.corpora.parquet import Parquet as Parquet
 from kerasgen.corpora.sample import Sample as Sample
 from kerasgen.corpora.texts import Texts as Texts
 from kerasgen.corpora.tfds import (

@@ -207,6 +207,12 @@ class CorpusTally:
         self.read += 1
         self.dropped[reason] += 1
 
+    def reject(self, document: Document, reason: str) -> None:
+        """Count a document that was counted as kept as dropped instead, as a corpus around another one does."""
+        self.kept -= 1
+        self.characters -= len(document.text)
+        self.dropped[reason] += 1
+
     def change(self, reason: str) -> None:
         """Count a change to the document that is being read."""
         self.changed[reason] += 1

@@ -22,6 +22,7 @@ _FORMATS = {
     ".json": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
+    ".parquet": "parquet",
 }
 
 

@@ -20,10 +20,11 @@ class Texts(CorpusSource):
     with a `prompt`, a `chosen` and a `rejected` answer, or with `messages`, as `Jsonl` reads them; its other fields
     become the document's metadata.
 
-    A list is copied, a set is put in order. An iterator (a generator, an open file) is drawn once, when the first
-    documents are asked for, and what it gave is kept in memory, so that the next pass is the same. Any other
-    iterable is asked for a new iterator at each pass and must give the same items each time. A `tf.data.Dataset` of
-    strings or of batches of strings is drawn once too: one that is shuffled gives another order at each pass.
+    A list is copied, a set is put in order, and a `datasets.Dataset` whose columns are those of a row is asked for its
+    rows. An iterator (a generator, an open file) is drawn once, when the first documents are asked for, and what it
+    gave is kept in memory, so that the next pass is the same. Any other iterable is asked for a new iterator at each
+    pass and must give the same items each time. A `tf.data.Dataset` of strings or of batches of strings is drawn once
+    too: one that is shuffled gives another order at each pass.
 
     A text of nothing but white space is dropped and counted as "empty". The id of a text or row is its position, and a
     document keeps its own.
@@ -132,6 +133,10 @@ def is_endless(corpus: object) -> bool:
 
 def _columns(value: object) -> list[str] | None:
     """Return a table's column names, over which iterating may run by mistake; None for anything else."""
+    if type(value).__module__.partition(".")[0] == "datasets":  # Hugging Face's give their rows, as dicts
+        names = getattr(value, "column_names", None)
+        if isinstance(names, list) and rows.is_known(dict.fromkeys(names)):
+            return None
     for attribute in ("column_names", "columns"):
         names = getattr(value, attribute, None)
         if names is not None and not callable(names) and not isinstance(names, str) and isinstance(names, Iterable):

@@ -118,6 +118,30 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "on_error": _ON_ERROR,
             **_NO_PROMPT,
         },
+        "parquet": {"path": _PATH, "field": _WORD, "id_field": st.none() | _WORD, "on_error": _ON_ERROR, **_NO_PROMPT},
+        "datasets": {
+            "name": _WORD,
+            "split": _WORD,
+            "config": st.none() | _WORD,
+            "revision": st.none() | _WORD,
+            "streaming": st.booleans(),
+            "field": _WORD,
+            "id_field": st.none() | _WORD,
+            "on_error": _ON_ERROR,
+            **_NO_PROMPT,
+        },
+        "mix": {
+            "of": st.sampled_from(["sample", "3 * sample | 0.5 * sample:language=zh", "sample|sample"]),
+            "until": st.sampled_from(["all", "first"]),
+            "seed": st.integers(0, 99),
+        },
+        "dedup": {
+            "of": st.sampled_from(["sample", "sample:language=zh"]),
+            "threshold": st.floats(0.1, 1.0),
+            "shingle": _COUNT,
+            "permutations": st.integers(16, 256),
+            "seed": st.integers(0, 99),
+        },
         "sample": {"language": st.sampled_from(["all", "zh", "en"])},
     },
     "models": {
@@ -259,8 +283,9 @@ def registry(surface: str) -> Registry[Any]:
 def needed(surface: str, name: str) -> dict[str, str]:
     """The arguments without which it can't be made."""
     given = {"path": "a.txt", "file": "a.gguf", "preset": "gpt2_base_en", "name": "imdb_reviews", "text": "text"}
-    given |= {"pattern": "a", "form": "七絕", "script": "traditional"}
+    given |= {"of": "sample", "pattern": "a", "form": "七絕", "script": "traditional"}
     required = {"text": ["path"], "jsonl": ["path"], "csv": ["path"], "tfds": ["name", "text"], "hub": ["preset"]}
+    required |= {"parquet": ["path"], "datasets": ["name"], "mix": ["of"], "dedup": ["of"]}
     required |= {"gguf": ["file"]} if surface == "models" else {}
     required |= {"regex": ["pattern"], "verse_form": ["form"], "script": ["script"]}
     return {key: given[key] for key in required.get(name, [])}
@@ -332,7 +357,7 @@ def test_nothing_that_is_not_finite_gets_into_a_built_in(surface: str, name: str
                 with pytest.raises(here.error, match=key):
                     here.build(name, needed(surface, name) | {key: value})
                 with pytest.raises(here.error, match=key):
-                    here.get(name)(**{key: float(value)})
+                    here.get(name)(**(needed(surface, name) | {key: float(value)}))
             assert math.isfinite(getattr(here.build(name, needed(surface, name)), key) or 0)
 
 
