@@ -31,6 +31,10 @@ NEEDED = {
     "corpora": {
         "text": "path=a.txt",
         "jsonl": "path=a.jsonl",
+        "datasets": "name=imdb",
+        "parquet": "path=a.parquet",
+        "mix": "of=sample",
+        "dedup": "of=sample",
         "csv": "path=a.csv",
         "tfds": "name=imdb_reviews,text=text",
     },
