@@ -26,7 +26,8 @@ from typing import Any
 from benchmarks.harness import Figures, arguments_of, bar, pinned, report
 
 CLIENTS = 64
-LEAST_GAIN = 3.0
+LEAST_GAINS = {"starter": 2.0}  # of a small model, reading and answering requests is a part of the time
+LEAST_GAIN = 3.0  # of others
 BEGINNINGS = ("春", "秋風", "明月", "空山不見人", "The", "Once upon a time", "It was a", "On the first day")
 
 
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str]) -> Figures:
             bar(
                 f"{model}: tokens a second by {clients} clients, of one",
                 gain,
-                at_least=0 if chosen.quick else LEAST_GAIN,
+                at_least=0 if chosen.quick else LEAST_GAINS.get(model, LEAST_GAIN),
             ),
             bar(f"{model}: texts that are the same alone", same / alone, at_least=1.0),
         ]

@@ -71,6 +71,20 @@ def test_a_gguf_file_is_served_by_llama_cpp(pipe, tmp_path) -> None:
             client.completions.create(model="tiny", prompt=PROMPT, max_tokens=2, logprobs=1)
 
 
+def test_llama_cpps_own_server_answers_the_same_client(pipe, tmp_path) -> None:
+    """As the page on serving shows it, for what is beyond one machine."""
+    xllamacpp = pytest.importorskip("xllamacpp")
+    path = exported(pipe, tmp_path / "tiny.gguf", "gguf")
+    settings = xllamacpp.CommonParams()
+    settings.model.path, settings.port, settings.n_parallel, settings.n_gpu_layers = str(path), 0, 2, 0
+    settings.verbosity, settings.warmup, settings.fit_params = 1, False, False
+    server = xllamacpp.Server(settings)
+    with openai.OpenAI(base_url=f"{server.listening_address}/v1", api_key="any", timeout=60) as client:
+        answer = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=8, temperature=0)
+    assert answer.usage.completion_tokens == 8
+    assert answer.choices[0].text
+
+
 def test_the_command_serves_until_it_is_told_to_end(pipe, tmp_path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
