@@ -99,7 +99,7 @@ class ChatTemplate:
         """
         text, spans = self._rendered(talk.messages, talk.tools)
         answers = self._marked_answers(spans, text) or self._by_prefix(talk, text) or self._by_marks(talk, text)
-        spoken = [message for message in talk.messages if message["role"] == "assistant"]
+        spoken = [n for n, message in enumerate(talk.messages) if message["role"] == "assistant"]
         if answers is None or len(answers) != len(spoken):
             raise ChatTemplateError(
                 f"{self._called} writes the answers of a conversation in a way in which they can't be told "
@@ -108,8 +108,9 @@ class ChatTemplate:
             )
         begins = self._beside_system(talk, text, self._turns(talk, text, answers))
         edges: dict[int, tuple[str | None, float]] = {0: ("system" if begins and begins[0] else None, 0)}
-        for answer, message in zip(answers, spoken, strict=True):
-            edges[answer.begin] = ("assistant", message.get("weight", 1.0))
+        weights = talk.weights()
+        for answer, place in zip(answers, spoken, strict=True):
+            edges[answer.begin] = ("assistant", weights[place])
             edges.setdefault(answer.end, (None, 0))
         edges |= dict.fromkeys(begins, ("user", 0))
         places = sorted(edges)

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from numbers import Real
 from typing import Any
 
@@ -46,6 +47,11 @@ class Part:
         object.__setattr__(self, "weight", _weight(self.weight))
 
 
+def _read_first(parts: Iterable[Part]) -> str:
+    """Return the text before the first part that is learned."""
+    return "".join(part.text for part in takewhile(lambda part: not part.weight, parts))
+
+
 def _weight(value: Any) -> float:
     """Return a part's weight as a number of Python's."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)  # NumPy's numbers too
@@ -76,17 +82,27 @@ class Conversation:
     Args:
         messages: what was said, in order; each has a `role` and a `content`, and perhaps `tool_calls` and others.
         tools: JSON schemas of the tools that the assistant may call, or None.
+        read: how many of the first messages are a prompt, of which answers are only read too.
     """
 
     messages: tuple[Mapping[str, Any], ...]
     tools: tuple[Any, ...] | None = None
+    read: int = 0
 
     def __hash__(self) -> int:
         return hash(self.to_json())
 
     def to_json(self) -> str:
         """Return it as JSON; what JSON can't hold is written as Python shows it."""
-        return json.dumps([self.messages, self.tools], ensure_ascii=False, sort_keys=True, default=repr)
+        held = [self.messages, self.tools, *([self.read] if self.read else [])]
+        return json.dumps(held, ensure_ascii=False, sort_keys=True, default=repr)
+
+    def weights(self) -> list[float]:
+        """Return how much the tokens of each message count; 0 for one that is only read."""
+        return [
+            message.get("weight", 1.0) if message["role"] == "assistant" and place >= self.read else 0
+            for place, message in enumerate(self.messages)
+        ]
 
 
 @dataclass(frozen=True)
@@ -103,10 +119,12 @@ class Document:
             Tuners of preferences learn to prefer the document's own text.
         conversation: the messages, where the document is a conversation; its text is what they say. What a model reads
             of it, the model's chat template writes; see `Pipeline`.
+        rejected_conversation: the messages of the worse text, where the document is a conversation; None where it has
+            none.
 
     Raises:
-        CorpusArgumentError: the parts are not the text, or a value is of another type, or the worse text is no other or
-            has nothing that is learned.
+        CorpusArgumentError: the parts are not the text, or a value is of another type, or the worse text is no other,
+            has nothing that is learned, or stands behind another prompt.
     """
 
     text: str
@@ -115,6 +133,7 @@ class Document:
     parts: tuple[Part, ...] = ()
     rejected: tuple[Part, ...] = ()
     conversation: Conversation | None = field(default=None, repr=False)
+    rejected_conversation: Conversation | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("text", "id"):
@@ -129,7 +148,7 @@ class Document:
                 "Document.of(parts, id)."
             )
         if self.rejected:
-            if self.rejected_text == self.text:
+            if self.rejected_text == self.text and self.rejected_conversation == self.conversation:
                 raise CorpusArgumentError(
                     f"The rejected text of the document {self.id!r} is its text. A pair needs two texts."
                 )
@@ -138,6 +157,20 @@ class Document:
                     f"The rejected text of the document {self.id!r} has no part that is learned. Give its answer a "
                     "weight."
                 )
+            self._check_prompts()
+
+    def _check_prompts(self) -> None:
+        if (self.conversation is None) != (self.rejected_conversation is None):
+            raise CorpusArgumentError(
+                f"Of the document {self.id!r} one text is a conversation and the other is none. Give conversations for "
+                "both."
+            )
+        prompt, other = _read_first(self.parts), _read_first(self.rejected)
+        if self.conversation is None and prompt != other:
+            raise CorpusArgumentError(
+                f"The rejected text of the document {self.id!r} stands behind another prompt. A pair is two answers to "
+                f"one prompt, which is the first part of both. Received: {prompt!r:.60} and {other!r:.60}."
+            )
 
     @property
     def rejected_text(self) -> str:

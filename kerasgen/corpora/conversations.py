@@ -71,14 +71,8 @@ def document(talk: Conversation, *, id: str, metadata: Mapping[str, Any] | None 
         id: the document's.
         metadata: what else is known of it.
     """
-    parts: list[Part] = []
-    for message in talk.messages:
-        if parts:
-            parts.append(Part("\n", 0))
-        role = message["role"]
-        weight = message.get("weight", 1.0) if role == "assistant" else 0
-        parts.append(Part(_said(message), weight, role))
-    return Document("".join(part.text for part in parts), id, metadata or {}, tuple(parts), conversation=talk)
+    parts = _parts(talk)
+    return Document("".join(part.text for part in parts), id, metadata or {}, parts, conversation=talk)
 
 
 def from_record(record: Mapping[str, Any], field: str, *, id: str) -> Document:  # noqa: A002 - its name
@@ -94,6 +88,129 @@ def from_record(record: Mapping[str, Any], field: str, *, id: str) -> Document: 
     """
     others = {name: value for name, value in record.items() if name not in (field, TOOLS)}
     return document(conversation(record[field], record.get(TOOLS)), id=id, metadata=others)
+
+
+def answered(prompt: Any, answer: Any, tools: Any = None) -> Conversation:
+    """Return the conversation of a prompt, which is only read, and what follows it, whose answers are learned.
+
+    Args:
+        prompt: a list of messages, or a text, which is a user's.
+        answer: a list of messages, or a text, which is the assistant's.
+        tools: as in `conversation`.
+
+    Raises:
+        ConversationError: as `conversation`; or nothing that follows the prompt is learned.
+    """
+    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    after = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
+    for messages in (before, after):
+        if not is_list(messages):
+            conversation(messages)  # says that it is none
+    return _learned(conversation([*before, *after], tools), len(before))
+
+
+def pair(prompt: Any, chosen: Any, rejected: Any, tools: Any = None) -> tuple[Conversation, Conversation]:
+    """Return two conversations that begin alike: with the better answer and with the worse one.
+
+    Args:
+        prompt: a list of messages or a user's text, behind which both answers stand. None where these are whole
+            conversations, whose messages up to the first that differs are the prompt; a text may be given there too.
+        chosen: a list of messages, or the assistant's text.
+        rejected: likewise.
+        tools: as in `conversation`.
+
+    Raises:
+        ConversationError: as `conversation`; or the two have no prompt in common, or are one.
+    """
+    if is_list(chosen) != is_list(rejected):
+        raise ConversationError(
+            "one answer a list", "one of its two answers is a list of messages and the other is none"
+        )
+    whole = is_list(chosen) and bool(chosen) and _role(chosen[0]) not in ("assistant", None)
+    if prompt is None and not whole:
+        for answer in (chosen, rejected):
+            conversation(answer, tools)  # says that it begins with no prompt
+    if not whole or is_list(prompt):
+        talks = [answered(prompt, answer, tools) for answer in (chosen, rejected)]
+    else:
+        talks = _sharing_prompt([conversation(answer, tools) for answer in (chosen, rejected)], prompt)
+    if talks[0] == talks[1]:
+        raise ConversationError("equal answers", "its chosen and its rejected answer are equal")
+    return talks[0], talks[1]
+
+
+def pair_document(
+    talks: tuple[Conversation, Conversation],
+    *,
+    id: str,  # noqa: A002 - its name
+    metadata: Mapping[str, Any] | None = None,
+) -> Document:
+    """Return the document of a pair of conversations; its text is that of the better one.
+
+    Args:
+        talks: the better and the worse one, as `pair` returns them.
+        id: the document's.
+        metadata: what else is known of it.
+    """
+    better, worse = talks
+    chosen, rejected = _parts(better), _parts(worse)
+    text = "".join(part.text for part in chosen)
+    return Document(text, id, metadata or {}, chosen, rejected, better, worse)
+
+
+def is_list(value: Any) -> bool:
+    """Return whether a value can be a list of messages."""
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _role(message: Any) -> str | None:
+    """Return the role of a message that isn't checked yet; None where it has none."""
+    role = message.get("role", message.get("from")) if isinstance(message, Mapping) else None
+    return _OTHER_ROLES.get(role, role) if isinstance(role, str) else None
+
+
+def _sharing_prompt(talks: Sequence[Conversation], prompt: str | None) -> list[Conversation]:
+    """Return whole conversations, of which the messages that both begin with are only read."""
+    both = list(zip(talks[0].messages, talks[1].messages, strict=False))
+    shared = next((n for n, (one, other) in enumerate(both) if one != other), len(both))
+    for name, talk, other in (("chosen", talks[0], talks[1]), ("rejected", talks[1], talks[0])):
+        if shared == len(talk.messages) < len(other.messages):
+            raise ConversationError(
+                "one conversation within the other", f"all its {name} messages stand in the other conversation too"
+            )
+    differs = next((talk.messages[shared] for talk in talks if shared < len(talk.messages)), None)
+    if differs is None:
+        raise ConversationError("equal answers", "its chosen and its rejected answer are equal")
+    wrong = next((talk for talk in talks if talk.messages[shared]["role"] != "assistant"), None)
+    if wrong is not None or shared == 0:
+        raise ConversationError(
+            "two prompts",
+            f"its chosen and its rejected conversation differ before an answer does: in message {shared}, of "
+            f"{(wrong or talks[0]).messages[shared]['role']!r}",
+        )
+    if prompt is not None and prompt.strip() not in [_said(one).strip() for one, _ in both[:shared]]:
+        raise ConversationError(
+            "two prompts", f"its prompt {prompt!r:.60} is no message that both conversations begin with"
+        )
+    return [_learned(talk, shared) for talk in talks]
+
+
+def _learned(talk: Conversation, read: int) -> Conversation:
+    """Return a conversation whose first messages are a prompt."""
+    made = Conversation(talk.messages, talk.tools, read)
+    if not any(made.weights()):
+        raise ConversationError("nothing learned", "no answer behind its prompt has a weight above 0")
+    return made
+
+
+def _parts(talk: Conversation) -> tuple[Part, ...]:
+    """Return what was said in parts, a line end between two messages."""
+    parts: list[Part] = []
+    for message, weight in zip(talk.messages, talk.weights(), strict=True):
+        if parts:
+            parts.append(Part("\n", 0))
+        parts.append(Part(_said(message), weight, message["role"]))
+    return tuple(parts)
 
 
 def _message(message: Any, place: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -167,7 +167,9 @@ class Jsonl(FileCorpus):
         separator: what stands between both; "\\n" by default, so that a model is prompted with a prompt and a line end.
         chosen: in place of `response`, the name of the field that holds the better answer of a pair; `prompt` may be
             left out. What is wrong with a pair (an empty answer, two equal ones) is an error that names its line.
-        rejected: the name of the field that holds the worse answer.
+        rejected: the name of the field that holds the worse answer. A prompt and its answers may be lists of
+            messages, which the model's chat template writes; without `prompt`, both answers are whole
+            conversations that begin alike.
         messages: the name of the field that holds a conversation: a list of objects with a `role` and a `content`, of
             which the assistant's are learned; the field `tools`, where there is one, goes with it. What is wrong with
             a conversation is an error that names its line.
@@ -267,7 +269,7 @@ class Jsonl(FileCorpus):
         for field in fields.names:
             if field not in record:
                 return _no_field(field, "field", file, entry.line, list(record))
-            if not isinstance(record[field], str):
+            if not fields.holds_messages(record) and not isinstance(record[field], str):
                 kind = _kind(record[field])
                 what = f": the field {field!r} is {kind} where text is needed"
                 return _fault(f"field {field!r} not text", file, entry.line, what)
@@ -276,6 +278,8 @@ class Jsonl(FileCorpus):
             return name
         if self.id_field is not None and self.id_field not in fields.names:
             del record[self.id_field]
+        if fields.holds_messages(record):
+            return _checked(partial(fields.conversation, record, id=name), file, entry.line)
         wrong = fields.wrong_pair(record)
         if wrong is not None:
             return _fault(wrong, file, entry.line, f" holds no pair: {wrong}")
@@ -329,7 +333,9 @@ class Csv(FileCorpus):
         separator: what stands between both; "\\n" by default, so that a model is prompted with a prompt and a line end.
         chosen: in place of `response`, the name of the column that holds the better answer of a pair; `prompt` may be
             left out. What is wrong with a pair (an empty answer, two equal ones) is an error that names its line.
-        rejected: the name of the column that holds the worse answer.
+        rejected: the name of the column that holds the worse answer. A prompt and its answers may be lists of
+            messages, as JSON, which the model's chat template writes; without `prompt`, both answers are whole
+            conversations that begin alike.
         messages: the name of the column that holds a conversation, as JSON: a list of objects with a `role` and a
             `content`, of which the assistant's are learned; the column `tools`, where there is one, goes with it. What
             is wrong with a conversation is an error that names its line.
@@ -419,6 +425,13 @@ class Csv(FileCorpus):
         if self.messages is not None:
             return self._of_messages(metadata, self.messages, file, number)
         if fields is not None:
+            try:
+                metadata = fields.parsed(metadata)
+            except ValueError as cause:
+                what = f": its column {TOOLS!r} is not JSON: {cause}"
+                return _fault(f"column {TOOLS!r} not JSON", file, number, what, cause)
+            if fields.holds_messages(metadata):
+                return _checked(partial(fields.conversation, metadata, id=f"{file.name}:{number}"), file, number)
             wrong = fields.wrong_pair(metadata)
             if wrong is not None:
                 return _fault(wrong, file, number, f" holds no pair: {wrong}")
@@ -485,8 +498,13 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped
 
 
 def _conversation(record: dict[str, Any], field: str, name: str, file: File, line: int) -> Document | Dropped:
+    return _checked(partial(conversations.from_record, record, field, id=name), file, line)
+
+
+def _checked(make: Callable[[], Document], file: File, line: int) -> Document | Dropped:
+    """Return the document of a conversation, or what is wrong with that."""
     try:
-        return conversations.from_record(record, field, id=name)
+        return make()
     except conversations.ConversationError as fault:
         return _fault(fault.reason, file, line, f": {fault.what}")
 

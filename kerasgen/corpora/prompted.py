@@ -1,4 +1,7 @@
-"""Makes documents of a prompt and its response, which is learned, or of a better and a worse answer."""
+"""Makes documents of a prompt and its response, which is learned, or of a better and a worse answer.
+
+Each is a text, or a list of messages.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kerasgen import limits
+from kerasgen.corpora import conversations
 from kerasgen.corpora.base import Document, Part
 from kerasgen.corpora.streams import check_name
 from kerasgen.errors import CorpusArgumentError
@@ -31,6 +36,38 @@ class Fields:
     def names(self) -> tuple[str, ...]:
         """The fields' names, in order."""
         return tuple(name for name in (self.prompt, self.response, self.rejected) if name is not None)
+
+    def holds_messages(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record's prompt or its answers are lists of messages, and not texts."""
+        values = [record[name] for name in self.names if conversations.is_list(record.get(name))]
+        return any(isinstance(each, Mapping) for value in values for each in value)
+
+    def parsed(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record of texts in which lists of messages are such, where a text is the JSON of one."""
+        found = {name: messages for name in self.names if (messages := _messages(record[name])) is not None}
+        tools = record.get(conversations.TOOLS)
+        if found and isinstance(tools, str):
+            return {**record, **found, conversations.TOOLS: limits.parse_json(tools) if tools.strip() else None}
+        return {**record, **found}
+
+    def conversation(self, record: Mapping[str, Any], *, id: str) -> Document:  # noqa: A002 - its name
+        """Return the document of a record that holds messages: its prompt is read, what follows is learned.
+
+        Args:
+            record: holds lists of messages, or texts, under the names; and perhaps `tools`.
+            id: the document's.
+
+        Raises:
+            ConversationError: they are no conversations, or no pair.
+        """
+        prompt = None if self.prompt is None else record[self.prompt]
+        tools = record.get(conversations.TOOLS)
+        others = {name: value for name, value in record.items() if name not in (*self.names, conversations.TOOLS)}
+        if self.rejected is None:
+            talk = conversations.answered(prompt, record[self.response], tools)
+            return conversations.document(talk, id=id, metadata=others)
+        talks = conversations.pair(prompt, record[self.response], record[self.rejected], tools)
+        return conversations.pair_document(talks, id=id, metadata=others)
 
     def wrong_pair(self, record: Mapping[str, Any]) -> str | None:
         """Say what is wrong with a record's two answers, as a person may count it; None for nothing or no pair.
@@ -59,6 +96,19 @@ class Fields:
         rejected = () if self.rejected is None else (*before, Part(record[self.rejected], role="assistant"))
         chosen = (*before, Part(record[self.response], role="assistant"))
         return Document.of(chosen, id, others, rejected=rejected)
+
+
+def _messages(text: str) -> list[Any] | None:
+    """Return the list of messages that a text is the JSON of; None for another text."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = limits.parse_json(text)
+    except ValueError:
+        return None
+    if not isinstance(value, list) or not value:
+        return None
+    return value if all(isinstance(each, dict) and {"role", "from"} & set(each) for each in value) else None
 
 
 def fields(

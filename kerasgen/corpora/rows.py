@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from kerasgen.corpora import conversations
@@ -32,7 +32,7 @@ def document(row: Mapping[str, Any], *, id: str) -> Document | str:  # noqa: A00
     """Return the document of a row, whose other fields become its metadata, or why it is dropped.
 
     Args:
-        row: has the fields of one of `FORMS`; a prompt and its completion may be lists of messages.
+        row: has the fields of one of `FORMS`; a prompt and its answers may be lists of messages.
         id: the document's.
 
     Raises:
@@ -45,11 +45,14 @@ def document(row: Mapping[str, Any], *, id: str) -> Document | str:  # noqa: A00
 
 
 def _document(row: Mapping[str, Any], name: str) -> Document | str:
+    pair = Fields("prompt" if "prompt" in row else None, "chosen", "\n", "rejected")
+    if "chosen" in row and "rejected" in row and pair.holds_messages(row):
+        return pair.conversation(row, id=name)
     for field in MESSAGES:
         if field in row:
             return conversations.from_record(row, field, id=name)
     if "rejected" in row:
-        fields = Fields("prompt" if "prompt" in row else None, "chosen", "\n", "rejected")
+        fields = pair
         _check_texts(row, fields)
         wrong = fields.wrong_pair(row)
         if wrong is not None:
@@ -57,11 +60,9 @@ def _document(row: Mapping[str, Any], name: str) -> Document | str:
         return fields.document(row, id=name)
     answer = next((field for field in _ANSWERS if field in row), None)
     if "prompt" in row and answer is not None:
-        if _is_list(row["prompt"]):
-            said = row[answer] if _is_list(row[answer]) else [{"role": "assistant", "content": row[answer]}]
-            record = {key: value for key, value in row.items() if key not in ("prompt", answer)}
-            return conversations.from_record({**record, "messages": [*row["prompt"], *said]}, "messages", id=name)
         fields = Fields("prompt", answer, _ANSWERS[answer])
+        if fields.holds_messages(row):
+            return fields.conversation(row, id=name)
         _check_texts(row, fields)
         return fields.document(row, id=name) if row[answer].strip() else "empty response"
     if "text" in row:
@@ -70,10 +71,6 @@ def _document(row: Mapping[str, Any], name: str) -> Document | str:
         others = {key: value for key, value in row.items() if key != "text"}
         return Document(row["text"], name, others) if row["text"].strip() else "empty"
     raise RowError(f"has the fields {', '.join(map(repr, row)) or 'none'}. A row is one of {FORMS}")
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _check_texts(row: Mapping[str, Any], fields: Fields) -> None:

@@ -18,7 +18,7 @@ class Texts(CorpusSource):
 
     A row is a dict with a `text`, with a `prompt` and its `response` (or TRL's `completion`, which follows at once),
     with a `prompt`, a `chosen` and a `rejected` answer, or with `messages`, as `Jsonl` reads them; its other fields
-    become the document's metadata.
+    become the document's metadata. A prompt and its answers are texts or lists of messages.
 
     A list is copied, a set is put in order, and a `datasets.Dataset` whose columns are those of a row is asked for its
     rows. An iterator (a generator, an open file) is drawn once, when the first documents are asked for, and what it

@@ -32,6 +32,8 @@ class TextDigest:
             self._add(part.text)
         if document.conversation is not None:
             self._add(f"\0conversation {document.conversation.to_json()}")
+        if document.rejected_conversation is not None:
+            self._add(f"\0rejected conversation {document.rejected_conversation.to_json()}")
 
     def _add(self, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")

@@ -169,7 +169,11 @@ def rejected_with_parts(
     documents: Sequence[Document], tokenizer: Tokenizer, chat: ChatTemplate | None = None
 ) -> list[WithParts]:
     """Return the ids and parts of each document's worse text; no ids for one that has none."""
-    worse = [Document.of(document.rejected, document.id) for document in documents if document.rejected]
+    worse = [
+        Document(each.rejected_text, each.id, {}, each.rejected, conversation=each.rejected_conversation)
+        for each in documents
+        if each.rejected
+    ]
     found = iter(encoded_with_parts(worse, tokenizer, chat))
     return [next(found) if document.rejected else (np.zeros(0, np.int32), None) for document in documents]
 
