@@ -11,7 +11,7 @@ from typing import Any
 
 from kerasgen.constraints.base import Constraint
 from kerasgen.constraints.valid_utf8 import masks_of
-from kerasgen.errors import ChatTemplateError, ConstraintArgumentError, KerasgenError
+from kerasgen.errors import ConstraintArgumentError, KerasgenError
 from kerasgen.generation.detokenize import Writer
 from kerasgen.samplers.base import TokenSampler
 from kerasgen.serving.fields import Fields, RequestError
@@ -134,9 +134,9 @@ def chat(body: Mapping[str, Any], model: ServedModel) -> Asked:
             f"`chat_template_kwargs` must be an object. Received: {arguments!r:.80}.", "chat_template_kwargs"
         )
     try:
-        written = conversing.asked(model.template, messages, tools, arguments)
-    except ChatTemplateError as error:
-        raise RequestError(str(error), "messages") from error
+        written = conversing.asked(model.template, [_message(one) for one in messages], tools, arguments)
+    except RequestError:
+        raise
     except KerasgenError as error:
         raise RequestError(str(error), "messages") from error
     (ids,) = encode_prompts(model.tokenizer, [written], "all", start=False)
@@ -153,6 +153,28 @@ def chat(body: Mapping[str, Any], model: ServedModel) -> Asked:
     logprobs = (count or 0) if wants else None
     prompt = Prompt(tuple(ids), len(ids), written)
     return _asked(fields, model, (prompt,), max_new_tokens=max_tokens, logprobs=logprobs, echo=False, is_chat=True)
+
+
+def _message(message: Any) -> Any:
+    """Return a message whose content is text where it came in parts, and whose developer is the system.
+
+    Raises:
+        RequestError: a part is no text.
+    """
+    if not isinstance(message, dict):
+        return message
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [
+            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
+        ]
+        if not all(isinstance(part, str) for part in parts):
+            raise RequestError(
+                f"This model reads text alone. Received: {content!r:.80}.", "messages", code="unsupported"
+            )
+        content = "".join(map(str, parts))
+    role = "system" if message.get("role") == "developer" else message.get("role")
+    return message | {"role": role, "content": content}
 
 
 def _asked(

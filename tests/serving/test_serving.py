@@ -122,6 +122,12 @@ def test_a_chat_is_answered_by_the_template(client, pipe) -> None:
     assert len(choice.logprobs.content) == 12
     assert all(len(token.top_logprobs) == 2 for token in choice.logprobs.content)
     assert all(token.top_logprobs[0].logprob >= token.logprob for token in choice.logprobs.content)
+    parts = [{"role": "user", "content": [{"type": "text", "text": "the "}, {"type": "text", "text": "sea"}]}]
+    (same,) = client.chat.completions.create(**asked | {"messages": parts}).choices
+    assert same.message.content == wanted
+    picture = {"type": "image_url", "image_url": {"url": "data:"}}
+    with pytest.raises(openai.BadRequestError, match="text alone"):
+        client.chat.completions.create(**asked | {"messages": [{"role": "user", "content": [picture]}]})
     pieces = list(client.chat.completions.create(**asked, stream=True))
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == wanted
     assert pieces[0].choices[0].delta.role == "assistant"
