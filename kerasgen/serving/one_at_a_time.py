@@ -113,7 +113,7 @@ class RuntimeSlot:
             [list(text.prompt if start is None else text.prompt[1:])],
             max_new_tokens=text.limit - len(text.prompt),
             sampler=text.sampler,
-            seed=text.seed,
+            seed=(text.seed + text.copy) % 2**64,  # a runtime knows nothing of the other copies
             valid_utf8=text.utf8 is not None,
         )
         self._waiting = [Chosen(text, Token(int(token_id), None)) for token_id in ids]

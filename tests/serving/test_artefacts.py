@@ -64,6 +64,8 @@ def test_a_gguf_file_is_served_by_llama_cpp(pipe, tmp_path) -> None:
     with listening(application_of(path, ServerSettings(model_name="tiny"))) as server, server.client() as client:
         answer = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=12, temperature=0)
         assert answer.choices[0].text == wanted
+        drawn = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=12, seed=2, temperature=1, n=2)
+        assert drawn.choices[0].text != drawn.choices[1].text
         stop = wanted[3:5]
         stopped = client.completions.create(model="tiny", prompt=PROMPT, max_tokens=12, temperature=0, stop=stop)
         assert stopped.choices[0].text == wanted[: wanted.index(stop)]
