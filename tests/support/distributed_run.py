@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("distribution")
     parser.add_argument("--family", default="gpt2")
     parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--dpo", action="store_true")
     parser.add_argument("--sharded", action="store_true")
     parser.add_argument("--patience", type=int)
     parser.add_argument("--stop-at", type=int)
@@ -34,7 +35,9 @@ def main() -> None:
     from contained import Contained
     from tiny import tiny_gpt2, tiny_llama, tiny_opt
     from toys import encode, texts
+    from tuning_run import encode_pairs
 
+    from kerasgen.tuners.dpo import DpoTuner
     from kerasgen.tuners.full import FullTuner
     from kerasgen.tuners.lora import LoraTuner
 
@@ -48,7 +51,8 @@ def main() -> None:
     else:
         family = {"gpt2": tiny_gpt2, "llama": tiny_llama, "opt": tiny_opt}[arguments.family]
         model = family(num_layers=1, hidden_dim=16, max_sequence_length=32, dropout=0.1)
-    kind: Any = LoraTuner if arguments.lora else FullTuner
+    kind: Any = DpoTuner if arguments.dpo else LoraTuner if arguments.lora else FullTuner
+    encoded = encode_pairs if arguments.dpo else encode
     tuner = kind(
         epochs=2,
         batch_size=4,
@@ -60,7 +64,7 @@ def main() -> None:
         patience=arguments.patience,
         distribution=None if arguments.distribution == "none" else arguments.distribution,
     )
-    train, held_out = encode(model.tokenizer, texts(22)), encode(model.tokenizer, texts(5, seed=1))
+    train, held_out = encoded(model.tokenizer, texts(22)), encoded(model.tokenizer, texts(5, seed=1))
     report = tuner.tune(
         model,
         train,

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tiny import tiny_opt
+from tiny import tiny_gpt2, tiny_opt
 from toys import encode, smallest_gpt2, texts
 
+from kerasgen.corpora import conversations
 from kerasgen.corpora.base import Document, Part
+from kerasgen.models import chat
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
@@ -46,6 +48,8 @@ MODES: dict[str, GradientTuner] = {
     "bfloat16": FullTuner(**SETTINGS | {"precision": "mixed_bfloat16"}),
     "float16": FullTuner(**SETTINGS | {"precision": "mixed_float16"}),
     "parts": FullTuner(**SETTINGS),
+    # Several conversations a row, some of which lose turns.
+    "conversations": FullTuner(**SETTINGS | {"sequence_length": 96, "packing": "best_fit"}),
     "dpo": DpoTuner(**SETTINGS),
     "dpo_lora": DpoTuner(**SETTINGS | {"rank": 2}),
 }
@@ -57,6 +61,10 @@ def model_of(mode: str) -> LanguageModel:
     """The model before the run; dropout draws random numbers at every step."""
     if mode == "opt":
         return tiny_opt(num_layers=1, hidden_dim=16, max_sequence_length=32, dropout=0.2)
+    if mode == "conversations":
+        model = tiny_gpt2(num_layers=1, hidden_dim=16, max_sequence_length=128, dropout=0.2)
+        chat.give(model, "chatml", seed=5)
+        return model
     return smallest_gpt2(dropout=0.2)
 
 
@@ -73,6 +81,18 @@ def encode_pairs(tokenizer: Tokenizer, written: list[str]) -> EncodedDocuments:
     return encode_documents((Document.of(pair, "", rejected=(pair[0], Part(" no"))) for pair in pairs), tokenizer)
 
 
+def encode_conversations(model: LanguageModel, written: list[str]) -> EncodedDocuments:
+    """The ids of conversations in which what follows the first word is the answer; one in five goes on."""
+    talks = []
+    for n, text in enumerate(written):
+        ask, _, answer = text.partition(" ")
+        messages = [{"role": "user", "content": ask}, {"role": "assistant", "content": answer or "no"}] * (
+            1 + 2 * (n % 5 == 0)
+        )
+        talks.append(conversations.document(conversations.conversation(messages), id=str(n)))
+    return encode_documents(talks, model.tokenizer, chat.needed(model))
+
+
 def tune(
     mode: str,
     directory: Path,
@@ -84,8 +104,12 @@ def tune(
     """Run the mode from a fresh model; returns the report and the tuned model."""
     model = model_of(mode)
     encode_side = {"parts": encode_halves, "dpo": encode_pairs, "dpo_lora": encode_pairs}.get(mode, encode)
-    train = encode_side(model.tokenizer, texts(COUNT, words=TRAINED_ON))
-    held_out = encode_side(model.tokenizer, texts(4, seed=1))
+    if mode == "conversations":
+        train = encode_conversations(model, texts(COUNT, words=TRAINED_ON))
+        held_out = encode_conversations(model, texts(4, seed=1))
+    else:
+        train = encode_side(model.tokenizer, texts(COUNT, words=TRAINED_ON))
+        held_out = encode_side(model.tokenizer, texts(4, seed=1))
     report = dataclasses.replace(MODES[mode], max_steps=max_steps).tune(
         model, train, held_out, seed=5, directory=directory, resume=resume, callbacks=callbacks, verbose=0
     )

@@ -100,6 +100,18 @@ def test_two_devices_that_share_a_batch_have_the_losses_of_one(alone: dict[str, 
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.usefixtures("alone")
+def test_so_do_pairs_and_their_reference(tmp_path: Path) -> None:
+    found, expected = (run(tmp_path / name, name, "--dpo") for name in ("data", "none"))
+    same(found, expected)
+    for one, other in zip(found["validations"], expected["validations"], strict=True):
+        assert one["margin"] == pytest.approx(other["margin"], rel=1e-3, abs=1e-6)
+        assert one["divergence"] == pytest.approx(other["divergence"], rel=1e-3, abs=1e-6)
+    assert found["validations"][-1]["margin"] > 1e-3
+
+
+@pytest.mark.slow
 @pytest.mark.essential
 def test_two_processes_have_the_losses_of_one_and_go_on_when_one_is_killed(
     alone: dict[str, Any], tmp_path: Path

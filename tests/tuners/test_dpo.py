@@ -126,21 +126,42 @@ def _formula(kind: str, own: list[Any], reference: list[Any], count: list[int], 
     return -mean[0] - beta * logsigmoid(odds[0] - odds[1])
 
 
-@pytest.mark.slow
-@pytest.mark.every_case
-@pytest.mark.parametrize("kind", LOSSES)
-def test_loss_and_gradients_are_those_of_the_formula_over_transformers_model(kind: str, tmp_path: Path) -> None:
-    """Of a model that has moved away from its reference: ours by one step of plain gradient descent at rate 1."""
+def _ours(documents: list[Document], directory: Path, **settings: Any) -> tuple[float, dict[str, Any]]:
+    """The loss of a model that has moved away from its reference, and its gradient by transformers' names.
+
+    The gradient is what one step of plain gradient descent at rate 1 takes away.
+    """
     import keras
 
     from kerasgen.tuners import preferences, sharding
     from kerasgen.tuners.base import TuneJob
     from kerasgen.tuners.pair_trainer import PairTrainer
 
-    documents = pairs(6)
     model, before = small(1), small(0)
-    theirs, reference = _torch_of(model), _torch_of(before)
-    train = encoded(model, documents)
+    tuner = DpoTuner(**SETTINGS | {"batch_size": 8, "learning_rate": 1.0} | settings)
+    objective = tuner.objective()
+    assert isinstance(objective, preferences.Preferences)
+    job = TuneJob(before, encoded(model, documents), None, seed=0, directory=directory / "run")
+    plan = objective.plan(job, tuner, sharding.Share())
+    plan.reference[:] = objective._computed(PairTrainer(before, loss=objective.loss), plan, tuner)["train"]
+    trainer = objective.trainer(model)
+    trainer.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=keras.config.backend() == "jax")
+    weights = [np.array(variable) for variable in model.network.trainable_variables]
+    trainer.fit(plan.batches(0, first_step=0), verbose=0, shuffle=False)
+    logged = float(np.asarray(trainer.step_loss.result()))
+    # The gradient takes the place of the weights, and goes to transformers' names and shapes as they do.
+    for variable, was in zip(model.network.trainable_variables, weights, strict=True):
+        variable.assign(was - np.array(variable))
+    return logged, {name: of.detach().numpy() for name, of in _torch_of(model).named_parameters()}
+
+
+@pytest.mark.slow
+@pytest.mark.every_case
+@pytest.mark.parametrize("kind", LOSSES)
+def test_loss_and_gradients_are_those_of_the_formula_over_transformers_model(kind: str, tmp_path: Path) -> None:
+    documents = pairs(6)
+    theirs, reference = _torch_of(small(1)), _torch_of(small(0))
+    train = encoded(small(1), documents)
     assert train.rejected is not None
     assert train.parts is not None
     total: Any = 0.0
@@ -151,25 +172,64 @@ def test_loss_and_gradients_are_those_of_the_formula_over_transformers_model(kin
         others = [_sum_of_answer(reference, ids, first)[0].detach() for ids in sides]
         total = total + _formula(kind, list(own), others, list(count), LOSSES[kind]) / len(documents)
     total.backward()
-
-    tuner = DpoTuner(**SETTINGS | {"batch_size": 8, "loss": kind, "learning_rate": 1.0} | LOSSES[kind])
-    objective = tuner.objective()
-    assert isinstance(objective, preferences.Preferences)
-    job = TuneJob(before, train, None, seed=0, directory=tmp_path / "run")
-    plan = objective.plan(job, tuner, sharding.Share())
-    plan.reference[:] = objective._computed(PairTrainer(before, loss=objective.loss), plan, tuner)["train"]
-    trainer = objective.trainer(model)
-    trainer.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=keras.config.backend() == "jax")
-    weights = [np.array(variable) for variable in model.network.trainable_variables]
-    trainer.fit(plan.batches(0, first_step=0), verbose=0, shuffle=False)
-    logged = float(np.asarray(trainer.step_loss.result()))
+    logged, gradient = _ours(documents, tmp_path, loss=kind, **LOSSES[kind])
     assert logged == pytest.approx(float(total.detach()), abs=1e-4)
-    # The gradient takes the place of the weights, and goes to transformers' names and shapes as they do.
-    for variable, was in zip(model.network.trainable_variables, weights, strict=True):
-        variable.assign(was - np.array(variable))
-    gradient = dict(_torch_of(model).named_parameters())
     for name, parameter in theirs.named_parameters():
-        np.testing.assert_allclose(gradient[name].detach(), parameter.grad, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(gradient[name], parameter.grad, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "beta"), [("sigmoid", 0.3), ("ipo", 0.2)])
+def test_loss_and_gradients_are_those_of_trl(
+    kind: str, beta: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL's own trainer, where it is installed, over transformers' GPT-2 of the same weights and the same ids."""
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    import tokenizers
+    import transformers
+
+    documents = pairs(6)
+    train = encoded(small(1), documents)
+    assert train.rejected is not None
+    assert train.parts is not None
+    names = {"<pad>": 0, "<eos>": 1, "a": 2}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(names, unk_token="a"))
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>")
+    settings: dict[str, Any] = {
+        "report_to": [],
+        "use_cpu": True,
+        "max_length": None,
+        "gradient_checkpointing": False,
+        "bf16": False,
+    }
+    theirs = _torch_of(small(1))
+    examples = []
+    for index in range(len(documents)):
+        first = int(train.parts.of_document(index).ends[0])
+        better, worse = train[index].tolist(), train.rejected[index].tolist()
+        examples.append({"prompt_ids": better[:first], "chosen_ids": better[first:], "rejected_ids": worse[first:]})
+    # The ids are given: TRL's reading of texts is left out.
+    rows = datasets.table.InMemoryTable.from_pylist([{"prompt": "a", "chosen": "a", "rejected": "a a", **examples[0]}])
+    monkeypatch.setattr(trl.DPOTrainer, "_prepare_dataset", lambda self, dataset, *_: dataset)
+    trainer = trl.DPOTrainer(
+        theirs,
+        ref_model=_torch_of(small(0)),
+        args=trl.DPOConfig(output_dir=str(tmp_path / "trl"), loss_type=kind, beta=beta, **settings),
+        train_dataset=datasets.Dataset(rows, fingerprint="1"),
+        processing_class=tokenizer,
+    )
+    theirs.zero_grad()
+    total = trainer.compute_loss(theirs, trainer.data_collator(examples))
+    total.backward()
+    logged, gradient = _ours(documents, tmp_path, loss=kind, beta=beta)
+    found = {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
+    differences = {name: float(np.abs(gradient[name] - found[name]).max()) for name in found}
+    print(trl.__version__, kind, logged, float(total.detach()), max(differences.values()))
+    assert max(float(np.abs(each).max()) for each in found.values()) > 1e-2
+    assert logged == pytest.approx(float(total.detach()), abs=1e-4)
+    assert max(differences.values()) < 1e-4, differences
 
 
 @pytest.mark.slow

@@ -28,9 +28,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 KILLED_AT, INTERRUPTED_AT, STEPS = 11, 13, 3 * STEPS_PER_EPOCH
 WRITTEN = ["step-00000006", "step-00000009"]
 # Each goes on to the bit within one process too (`test_resume_modes.py`), in a third of the time. Adapters and parts of
-# texts are killed.
+# texts are killed, and conversations and pairs.
 OTHERS = [
-    pytest.param(mode, marks=pytest.mark.slow if mode in ("lora", "parts", "dpo") else pytest.mark.nightly)
+    pytest.param(
+        mode, marks=pytest.mark.slow if mode in ("lora", "parts", "dpo", "conversations") else pytest.mark.nightly
+    )
     for mode in MODES
     if mode != "full"
 ]
