@@ -10,7 +10,7 @@ from kerasgen.chat.named import NAMED
 from kerasgen.chat.template import ChatTemplate
 from kerasgen.corpora.base import Conversation
 from kerasgen.errors import ChatTemplateError
-from kerasgen.models.base import ADDED_TOKENS, CHAT_TEMPLATE, SPECIAL_TOKENS, LanguageModel
+from kerasgen.models.base import ADDED_TOKENS, CHAT_TEMPLATE, SPECIAL_TOKENS, LanguageModel, MaskedLanguageModel
 from kerasgen.tokens.base import Tokenizer
 
 REPORTED = "chat"
@@ -42,6 +42,8 @@ def described(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> ChatTemplate
         "eos_token": tokenizer.end_token_id,
         "pad_token": tokenizer.pad_token_id,
     }
+    if metadata.get(SPECIAL_TOKENS) is not None:
+        del ids["pad_token"]  # the model's files say whether it has one
     own = {name: names[token_id] for name, token_id in ids.items() if token_id is not None and token_id in names}
     known = {name: token for name, token in (metadata.get(SPECIAL_TOKENS) or {}).items() if token in names.values()}
     return ChatTemplate(text, {**own, **known}, tuple(tokenizer.special_tokens), "the model's chat template")
@@ -123,6 +125,13 @@ def give(model: LanguageModel, chosen: str, *, seed: int) -> bool:
     from kerasgen.models import vocabulary
 
     tokenizer = vocabulary.adaptable(model.tokenizer)
+    if lacking and isinstance(model, MaskedLanguageModel):
+        model.metadata = before
+        raise ChatTemplateError(
+            f"The model {model.source!r} predicts masked tokens and writes no answers; conversations are for causal "
+            "models. Take one of those, or chat_template='alpaca', which needs no special tokens, to learn masked "
+            f"tokens of conversations. Received: a template with {', '.join(map(repr, lacking))}."
+        )
     if tokenizer is None or (lacking and not vocabulary.can_adapt(model)):
         model.metadata = before
         raise ChatTemplateError(

@@ -187,7 +187,9 @@ def special_tokens_map(preset: str) -> dict[str, str]:
     names: dict[str, str] = {}
     for file in (_MAP_FILE, CONFIG_FILE):
         settings = load_json(preset, file) if has_file(preset, file) else None
-        for key, value in (settings if isinstance(settings, dict) else {}).items():
+        settings = settings if isinstance(settings, dict) else {}
+        extra = settings.get("extra_special_tokens")  # an object where they have names
+        for key, value in [*settings.items(), *(extra.items() if isinstance(extra, dict) else ())]:
             name = value.get("content") if isinstance(value, dict) else value
             if key.endswith("_token") and isinstance(name, str):
                 names[key] = name

@@ -205,7 +205,7 @@ def _encoded_conversation(
     if chat is None:
         raise ChatTemplateError(
             f"The document {document.id!r} is a conversation, and the model has no chat template to write it by. Name "
-            "one: Pipeline(chat_template='chatml')."
+            "one: Pipeline(chat_template='chatml'), or 'alpaca', which needs no special tokens (as for a masked model)."
         )
     try:
         parts = chat.parts(document.conversation)

@@ -67,6 +67,28 @@ def test_transformers_applies_it(template: str, tmp_path: Path) -> None:
     assert settings["chat_template"] == model.metadata[CHAT_TEMPLATE]
     again = kg.Pipeline(model=artefact.path, sampler="greedy")
     assert again.chat(ASKED, max_new_tokens=12) == answer_of(model, tmp_path)
+    if template == "chatml":
+        check_variables(artefact.path)
+
+
+def check_variables(directory: Path) -> None:
+    """A template finds the special tokens that transformers tells it, by the same names, and no others."""
+    from transformers import AutoTokenizer
+
+    from kerasgen.corpora.conversations import conversation
+
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        settings = json.loads((directory / file).read_text(encoding="utf-8"))
+        settings.pop("pad_token", None)
+        if file == "tokenizer_config.json":
+            settings["extra_special_tokens"] = {"image_token": "<|im_end|>"}
+            names = ("image_token", "pad_token", "bos_token", "eos_token", "sep_token")
+            settings["chat_template"] = "|".join(f"{{{{ {name} }}}}" for name in names)
+        (directory / file).write_text(json.dumps(settings), encoding="utf-8")
+    theirs = AutoTokenizer.from_pretrained(directory).apply_chat_template(ASKED, tokenize=False)
+    ours = chat.needed(kg.Pipeline(model=directory).model).render(conversation(ASKED, answered=False))
+    assert ours == theirs
+    assert ours.startswith("<|im_end|>||<")
 
 
 def test_llama_cpp_applies_it(model: LanguageModel, tmp_path: Path) -> None:

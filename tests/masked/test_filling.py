@@ -130,6 +130,16 @@ def test_calls_without_meaning_are_refused_before_the_model_is_loaded(folder: Pa
     assert unloaded._model is None
 
 
+def test_conversations_are_refused_with_the_template_that_a_masked_model_can_read(pipe: Any) -> None:
+    from kerasgen.errors import ChatTemplateError
+    from kerasgen.models import chat
+
+    before = dict(pipe.model.metadata)
+    with pytest.raises(ChatTemplateError, match=r"conversations are for causal models.*chat_template='alpaca'"):
+        chat.give(pipe.model, "chatml", seed=0)
+    assert pipe.model.metadata == before
+
+
 def test_a_causal_model_fills_nothing_and_is_not_loaded_for_it() -> None:
     pipe = kg.Pipeline(model="starter")
     with pytest.raises(GenerateArgumentError, match="needs a masked language model"):

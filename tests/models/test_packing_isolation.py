@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tiny import tiny_gpt2, tiny_llama, tiny_opt
 from toys import documents_of
 
+from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.packing import Packing, TokenBlock, block, pack
 
 pytestmark = pytest.mark.numerical
@@ -27,12 +28,18 @@ BFLOAT16 = " in bfloat16"
 @cache
 def losses_of(family: str) -> Any:
     """A tiny model's losses, and the same compiled, so that every example has one graph."""
-    model = FAMILIES[family.removesuffix(BFLOAT16)](num_layers=1, hidden_dim=16, max_sequence_length=LENGTH)
+    return compiled(
+        FAMILIES[family.removesuffix(BFLOAT16)](num_layers=1, hidden_dim=16, max_sequence_length=LENGTH),
+        "mixed_bfloat16" if family.endswith(BFLOAT16) else "float32",
+    )
+
+
+def compiled(model: LanguageModel, precision: str) -> Any:
     import keras
 
     from kerasgen.models.forward import TokenLosses, set_precision
 
-    set_precision(model.causal_lm, "mixed_bfloat16" if family.endswith(BFLOAT16) else "float32")
+    set_precision(model.causal_lm, precision)
     losses = TokenLosses(model)
     if keras.config.backend() == "jax":
         import jax
@@ -93,3 +100,36 @@ def test_a_document_that_changes_leaves_every_other_ones_loss_as_it_was_to_the_b
     np.testing.assert_array_equal(was[real & ~own], now[real & ~own])
     assert (was[own] != now[own]).any(), "it was changed for the model, too"
     assert as_trained(family, before, real & ~own) == as_trained(family, after, real & ~own)
+
+
+@pytest.mark.slow
+def test_a_conversation_that_changes_leaves_every_other_ones_answers_as_they_were_to_the_bit() -> None:
+    """Of conversations that share rows, as the chat template writes them."""
+    from kerasgen.corpora.conversations import conversation, document
+    from kerasgen.models import chat
+    from kerasgen.tokens.encoding import encode_documents
+
+    model = tiny_gpt2(num_layers=1, hidden_dim=16, max_sequence_length=96)
+    chat.give(model, "chatml", seed=0)
+    blocks = []
+    for name in ("zog", "zug"):
+        talks = []
+        for n, ask in enumerate(("who sat?", f"the {name}?", "the mat?")):
+            answer = f"the {name} sat" if n == 1 else "on the mat"
+            turns = [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]
+            talks.append(document(conversation(turns), id=str(n)))
+        encoded = encode_documents(talks, model.tokenizer, chat.needed(model))
+        rows = pack(encoded, sequence_length=96, packing="best_fit")
+        assert len(rows) < len(talks)
+        blocks.append(block(encoded, rows, range(len(rows)), size=2))
+    before, after = blocks
+    np.testing.assert_array_equal(before.documents, after.documents)
+    np.testing.assert_array_equal(before.weights > 0, after.weights > 0)
+    own, learned = before.documents == 1, before.weights > 0
+    losses, weighted = compiled(model, "float32")
+    was, now = (np.asarray(losses(inputs_of(each, np.zeros_like(each.weights)))) for each in blocks)
+    real = before.segment_ids > 0
+    np.testing.assert_array_equal(was[real & ~own], now[real & ~own])
+    assert (was[own & learned] != now[own & learned]).any()
+    counted = (learned & ~own).astype(np.float32)
+    assert float(weighted(inputs_of(before, counted)).loss) == float(weighted(inputs_of(after, counted)).loss)

@@ -293,11 +293,8 @@ def test_no_pair_sees_another_of_its_row_to_the_bit(tmp_path: Path) -> None:
 
     model = small()
     documents = pairs(2)
-    swapped = dataclasses.replace(
-        documents[1],
-        text=documents[1].text.replace("question", "cuestion"),
-        parts=(dataclasses.replace(documents[1].parts[0], text="cuestion 1 and more? "), documents[1].parts[1]),
-    )
+    ask = Part("cuestion 1 and more? ", 0, "user")
+    swapped = Document.of((ask, documents[1].parts[1]), "1", rejected=(ask, documents[1].rejected[1]))
     found = []
     trainer = PairTrainer(model, loss=PreferenceLoss("sigmoid", 0.1))
     for other in (documents[1], swapped):
