@@ -182,7 +182,11 @@ def once(flags: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]
 
 def show_json(value: Any) -> None:
     """Write a value as one line of JSON; what a terminal would obey is escaped, and every text stays the same."""
-    show(_OBEYED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(plain(value), ensure_ascii=False)))
+    show(
+        _OBEYED_IN_JSON.sub(
+            lambda found: f"\\u{ord(found[0]):04x}", json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+        )
+    )
 
 
 # JSON escapes what is below a space itself.

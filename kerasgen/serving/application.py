@@ -378,7 +378,7 @@ class _Writing:
 
 
 def _line(piece: dict[str, Any]) -> str:
-    return f"data: {json.dumps(piece, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {json.dumps(piece, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n"
 
 
 async def _gone(request: Request) -> None:

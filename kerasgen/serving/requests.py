@@ -447,7 +447,7 @@ def _of_shape(shape: Any) -> Constraint:
     from outlines_core import json_schema
 
     try:
-        return Regex(pattern=json_schema.build_regex_from_schema(json.dumps(schema)), whole_text=False)
+        return Regex(pattern=json_schema.build_regex_from_schema(json.dumps(schema, allow_nan=False)), whole_text=False)
     except (ValueError, TypeError, ConstraintArgumentError) as cause:
         raise RequestError(
             f"This JSON schema can't be written as a regular expression: {cause!s:.300}.", "response_format"
