@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen.errors import ExportArgumentError, ExportError, ModelError
+from kerasgen.exporters import masked_graphs
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files import temporary
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from kerasgen.models.base import MaskedLanguageModel
 
 FORMATS: Final = ("preset", "transformers")
+GRAPHS: Final = ("saved_model", "tflite")
 TOLERANCE: Final = {"float32": 1e-4, "float16": 5e-2}
 """Nats by which a log-probability may differ from the model's."""
 
@@ -35,15 +37,20 @@ def check(exporter: Exporter, name: str) -> None:
     """
     if name in FORMATS and getattr(exporter, "dtype", "float32") in TOLERANCE:
         return
+    if name == "tflite":
+        masked_graphs.check_tflite(exporter)
+        return
+    if name == "saved_model":
+        masked_graphs.check_saved_model(exporter)
+        return
     if name in FORMATS:
         raise ExportArgumentError(
             f"A masked language model is stored as {' or '.join(map(repr, TOLERANCE))}. Received: "
             f"dtype={getattr(exporter, 'dtype', None)!r}."
         )
-    why = "continues a text from left to right" if name in ("gguf", "litertlm") else "holds a decoder's graph"
     raise ExportArgumentError(
-        f"A file of the format {name!r} {why}, and this model predicts masked tokens. Use one of the exporters "
-        f"{' and '.join(map(repr, FORMATS))}, or Pipeline.save."
+        f"What the exporter {name!r} writes continues a text from left to right, and this model predicts masked "
+        f"tokens. Use one of the exporters {', '.join(map(repr, (*FORMATS, *GRAPHS)))}, or Pipeline.save."
     )
 
 
@@ -73,8 +80,9 @@ def export(model: MaskedLanguageModel, path: Path, name: str, dtype: str, *, ove
         else architecture.difference_in_transformers(model.network.config)
     )
     if difference is not None:
+        others = ", ".join(other for other in (*FORMATS, *GRAPHS) if other != name)
         raise ExportArgumentError(
-            f"The format {name!r} would compute another model: {difference}. Use another of {', '.join(FORMATS)}, or "
+            f"The format {name!r} would compute another model: {difference}. Use another of {others}, or "
             "Pipeline.save, which keeps it for kerasgen."
         )
     comparison.require_finite(model)  # type: ignore[arg-type]

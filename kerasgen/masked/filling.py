@@ -4,16 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.models.base import MaskedLanguageModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kerasgen.models.masked_predicting import Predictor
+
+class Predicting(Protocol):
+    """What tells the probabilities of masked tokens; see `kerasgen.models.masked_predicting.Predictor`."""
+
+    def log_probabilities(
+        self, texts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]
+    ) -> list[npt.NDArray[Any]]:
+        """Return for each text log p of every token at each of its places, float32 `(places, ids)`."""
+        ...
+
+
+class Filler(Protocol):
+    """What has masks to fill: a masked language model, or an artefact of one."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, with a start, an end and a mask token."""
+        ...
+
+    @property
+    def mask_token(self) -> str:
+        """The token that stands for what is to be predicted."""
+        ...
+
+    @property
+    def mask_token_id(self) -> int:
+        """Its id."""
+        ...
+
+    @property
+    def max_sequence_length(self) -> int | None:
+        """Tokens of a text at most."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,9 +67,23 @@ class FilledText:
 
 
 def fill(
-    model: MaskedLanguageModel, text: str | Iterable[str], *, top: int = 5, joint: bool = True, batch_size: int = 16
+    model: Filler,
+    text: str | Iterable[str],
+    *,
+    top: int = 5,
+    joint: bool = True,
+    batch_size: int = 16,
+    predictor: Predicting | None = None,
 ) -> list[Any]:
     """Return the likeliest ways to fill the masks of each text; see `Generator.fill`.
+
+    Args:
+        model: the model, or an artefact of one.
+        text: as there, as are the next three.
+        top: as above.
+        joint: as above.
+        batch_size: as above.
+        predictor: predicts instead of the model's network.
 
     Raises:
         GenerateArgumentError: a text has no mask or is too long, or an argument is out of range.
@@ -51,9 +96,10 @@ def fill(
     if texts is None:
         raise GenerateArgumentError(f"`text` must be a string or a list of strings. Received: {text!r:.80}.")
     encoded = [encode(model, each) for each in texts]
-    from kerasgen.models.masked_predicting import Predictor
+    if predictor is None:
+        from kerasgen.models.masked_predicting import Predictor
 
-    predictor = Predictor(model, batch_size)
+        predictor = Predictor(model, batch_size)  # type: ignore[arg-type]
     found = [
         (_jointly if joint else _each)(model, predictor, each, ids, min(top, model.tokenizer.vocabulary_size))
         for each, ids in zip(texts, encoded, strict=True)
@@ -61,14 +107,13 @@ def fill(
     return found[0] if isinstance(text, str) else found
 
 
-def encode(model: MaskedLanguageModel, text: str) -> list[int]:
+def encode(model: Filler, text: str) -> list[int]:
     """Return the ids of a text with masks between start and end token.
 
     Raises:
         GenerateArgumentError: it has no mask, or is longer than the model's positions.
     """
-    tokenizer, name = model.tokenizer, model.mask_token
-    assert tokenizer.start_token_id is not None
+    name = model.mask_token
     if name not in text:
         other = next((each for each in ("<mask>", "[MASK]") if each in text and each != name), None)
         hint = f" This model's mask is written {name!r}, and not {other!r}." if other else ""
@@ -76,8 +121,8 @@ def encode(model: MaskedLanguageModel, text: str) -> list[int]:
             f"There is nothing to fill: the text has no {name!r}.{hint} Received: {text!r:.80}. Put {name!r} where a "
             "token is missing, or write on with generate()."
         )
-    ids = [tokenizer.start_token_id, *tokenizer.encode_with_special(text, {name}), tokenizer.end_token_id]
-    if len(ids) > model.max_sequence_length:
+    ids = encode_any(model, text)
+    if model.max_sequence_length is not None and len(ids) > model.max_sequence_length:
         raise GenerateArgumentError(
             f"A text of {len(ids)} tokens is longer than the model's {model.max_sequence_length} positions. Received: "
             f"{text!r:.80}. Shorten it."
@@ -85,7 +130,14 @@ def encode(model: MaskedLanguageModel, text: str) -> list[int]:
     return ids
 
 
-def _jointly(model: MaskedLanguageModel, predictor: Predictor, text: str, ids: list[int], top: int) -> list[FilledText]:
+def encode_any(model: Filler, text: str) -> list[int]:
+    """Return the ids of a text between start and end token, its masks as masks."""
+    tokenizer = model.tokenizer
+    assert tokenizer.start_token_id is not None
+    return [tokenizer.start_token_id, *tokenizer.encode_with_special(text, {model.mask_token}), tokenizer.end_token_id]
+
+
+def _jointly(model: Filler, predictor: Predicting, text: str, ids: list[int], top: int) -> list[FilledText]:
     """Search over the masks of a text, always filling the one that is the surest next: `top` texts are kept."""
     import numpy as np
 
@@ -157,9 +209,7 @@ class _Best:
             yield int(beam), int(token_id), float(total), float(value)
 
 
-def _each(
-    model: MaskedLanguageModel, predictor: Predictor, text: str, ids: list[int], top: int
-) -> list[list[FilledText]]:
+def _each(model: Filler, predictor: Predicting, text: str, ids: list[int], top: int) -> list[list[FilledText]]:
     """Return for each mask the likeliest tokens of it alone, the other masks left as they are."""
     import numpy as np
 
@@ -176,7 +226,7 @@ def _each(
 
 
 def _filled(
-    model: MaskedLanguageModel, text: str, token_ids: Sequence[int], log_p: Sequence[float], only: int | None = None
+    model: Filler, text: str, token_ids: Sequence[int], log_p: Sequence[float], only: int | None = None
 ) -> FilledText:
     import math
 
@@ -191,7 +241,7 @@ def _filled(
     )
 
 
-def put_in(model: MaskedLanguageModel, text: str, tokens: Sequence[bytes], only: int | None = None) -> str:
+def put_in(model: Filler, text: str, tokens: Sequence[bytes], only: int | None = None) -> str:
     """Return a text with tokens in the place of its masks.
 
     A token brings the space before it along, where its vocabulary writes one, and takes the one that stands there away
@@ -218,7 +268,7 @@ def put_in(model: MaskedLanguageModel, text: str, tokens: Sequence[bytes], only:
     return written
 
 
-def _joined(model: MaskedLanguageModel, before: str, token: str) -> str:
+def _joined(model: Filler, before: str, token: str) -> str:
     bare = before.rstrip()
     blank = before[len(bare) :]
     if token.startswith(" "):

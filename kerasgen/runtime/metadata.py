@@ -132,6 +132,8 @@ def tokenizer_settings(tokenizer: ByteLevelBPE | PretrainedTokenizer) -> dict[st
     }
     ends = [tokenizer.id_to_token(token_id) for token_id in tokenizer.end_token_ids]
     settings |= {"end_tokens": ends} if len(ends) > 1 else {}
+    mask = getattr(tokenizer, "mask_token", None)
+    settings |= {"mask_token": mask} if mask is not None else {}
     return settings | (
         {"special_tokens": list(tokenizer.special_tokens)} if isinstance(tokenizer, PretrainedTokenizer) else {}
     )
@@ -190,6 +192,7 @@ def read_tokenizer(path: Path, settings: dict[str, Any]) -> ByteLevelBPE | Pretr
                 end_tokens=settings.get("end_tokens") or [settings["end_token"]],
                 pad_token=settings["pad_token"],
                 special_tokens=settings["special_tokens"],
+                mask_token=settings.get("mask_token"),
             )
         else:
             tokenizer = ByteLevelBPE.from_tokenizer_json(

@@ -85,6 +85,7 @@ _TOKENIZER: dict[str, Shape] = {
     "digest": HEX,
     "end_tokens?": several(TEXT, least=2),
     "special_tokens?": several(TEXT, least=1),
+    "mask_token?": TEXT,
 }
 _SHORTLIST: dict[str, Shape] = {"count": whole(1), "row_error": NUMBER, "largest_row": NUMBER}
 _GRAPH: dict[str, Shape] = {
@@ -98,6 +99,19 @@ _GRAPH: dict[str, Shape] = {
     "beams": whole(0, 100_000),
     "samplers?": several(TEXT),
 }
+_FILL: dict[str, Shape] = {
+    "graph": {
+        "task": one_of("fill"),
+        "max_sequence_length": whole(1),
+        "vocabulary_size": whole(1),
+        "lengths?": several(whole(1), least=1),
+        "places?": whole(1),
+    },
+    "sha256?": HEX,
+    "tokenizer": _TOKENIZER,
+}
+"""What any artefact of a masked language model says."""
+
 _SHAPES: dict[str, dict[str, Shape]] = {
     "tflite": {
         "quantize": one_of(*_QUANTIZATIONS),
@@ -150,8 +164,12 @@ def check(place: Path, description: Mapping[str, Any]) -> None:
     Raises:
         ModelFormatError: one is missing, of another kind, out of range, or doesn't fit another.
     """
-    exporter = description["exporter"]
-    _check(place, description, _COMMON | _SHAPES.get(exporter, {}), "")
+    exporter, graph = description["exporter"], description.get("graph")
+    if exporter in ("tflite", "saved_model") and isinstance(graph, dict) and "task" in graph:
+        _check(place, description, _COMMON | _FILL, "")
+        exporter = "fill"
+    else:
+        _check(place, description, _COMMON | _SHAPES.get(exporter, {}), "")
     for problem in _relations(exporter, description):
         raise _error(place, problem)
     nested = {"tflite": ("graph", "shortlist", _SHORTLIST), "saved_model": (None, "tokenizer", _TOKENIZER)}
@@ -199,6 +217,11 @@ def _relations(exporter: str, description: Mapping[str, Any]) -> Iterator[str]:
             yield f"graph.decode_lengths must ascend. Received: {graph['decode_lengths']!r:.80}"
         if graph["beams"] == 1:
             yield "graph.beams must be 0 or at least 2. Received: 1"
+    if exporter == "fill":
+        graph = description["graph"]
+        lengths = graph.get("lengths", [])
+        if lengths != sorted(lengths) or any(length > graph["max_sequence_length"] for length in lengths):
+            yield f"graph.lengths must ascend up to max_sequence_length. Received: {lengths!r:.80}"
     if exporter == "litertlm" and description["bundle_bytes"] not in description["files"].values():
         yield f"bundle_bytes is the size of no file. Received: {description['bundle_bytes']}"
     if exporter == "saved_model":

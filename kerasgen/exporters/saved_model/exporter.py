@@ -96,7 +96,11 @@ class SavedModelExporter(Exporter):
             MissingDependencyError: TensorFlow is not installed.
         """
         path = path_argument(path, ExportArgumentError)
-        from kerasgen.exporters import progress
+        from kerasgen.exporters import masked_graphs, progress
+        from kerasgen.models.base import MaskedLanguageModel
+
+        if isinstance(model, MaskedLanguageModel):
+            return masked_graphs.export_saved_model(model, path, overwrite=overwrite)
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.parity.ids import prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report

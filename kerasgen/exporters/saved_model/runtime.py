@@ -14,7 +14,7 @@ import numpy as np
 from kerasgen import fork_safety, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.generation.config import GenerationConfig
-from kerasgen.runtime import metadata
+from kerasgen.runtime import masked, metadata
 from kerasgen.runtime.base import Runtime, check_text, new_tokens_of
 from kerasgen.samplers import REGISTRY, inputs
 from kerasgen.samplers.base import TokenSampler
@@ -179,11 +179,13 @@ class _Outside:
         )
 
 
-def open_artefact(path: Path, description: dict[str, Any]) -> SavedModelRuntime:
+def open_artefact(path: Path, description: dict[str, Any]) -> Runtime:
     """Return the runtime of the SavedModel at `path`; it has no settings of its own.
 
     Raises:
         ModelFormatError: files are missing, cut off or damaged.
     """
     metadata.check_sizes(path, description)
+    if masked.is_filling(description):
+        return masked.open_saved_model(path, description)
     return SavedModelRuntime(path, description)

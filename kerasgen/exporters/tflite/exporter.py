@@ -135,7 +135,11 @@ class TFLiteExporter(Exporter):
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""
         path = path_argument(path, ExportArgumentError)
-        from kerasgen.exporters import progress, staging
+        from kerasgen.exporters import masked_graphs, progress, staging
+        from kerasgen.models.base import MaskedLanguageModel
+
+        if isinstance(model, MaskedLanguageModel):
+            return masked_graphs.export_tflite(model, path, quantize=self.quantize, overwrite=overwrite)
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.validation import description_of, file_tokenizer, require_held
         from kerasgen.models import chat, licences

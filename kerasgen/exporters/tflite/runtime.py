@@ -23,7 +23,7 @@ from kerasgen.exporters.tflite.shortlist import Shortlist
 from kerasgen.files import locking
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.quiet import at_the_end, quietly
-from kerasgen.runtime import metadata, verifying
+from kerasgen.runtime import masked, metadata, verifying
 from kerasgen.runtime.base import Runtime, check_text, check_threads
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.end_token import EndingTokenizer
@@ -280,7 +280,7 @@ class LiteRtEngine:
 
 def open_artefact(
     path: Path, description: dict[str, Any], *, threads: int = 1, weight_cache: Path | str | None = DEFAULT
-) -> LiteRtRuntime:
+) -> Runtime:
     """Return the runtime of a TFLite artefact; `description` is what `metadata.read` returned.
 
     Args:
@@ -300,6 +300,8 @@ def open_artefact(
     if size != expected:
         raise ModelFormatError(f"{path} holds {size} bytes where {expected} were written. Copy or export it again.")
     cache_file = _verified(path, description["sha256"], weight_cache)
+    if masked.is_filling(description):
+        return masked.open_tflite(path, description, threads=threads)
     tokenizer = metadata.read_tokenizer(path, description["tokenizer"])
     return LiteRtRuntime(LiteRtEngine(path, tokenizer, description["graph"], threads=threads, weight_cache=cache_file))
 
