@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import tiny_vocabulary
 
@@ -188,6 +188,7 @@ def numbered(documents: Drawn) -> tuple[EncodedDocuments, list[list[tuple[int, f
 
 
 @settings(deadline=None)
+@example([[(3, 1, False), (3, 0, False), (9, 0, False)]], 13, "best_fit", False)  # what was learned stands at the gap
 @given(parts_drawn, st.integers(1, 24), st.sampled_from(PACKINGS), st.booleans())
 def test_rows_learn_what_a_slow_definition_says(
     documents: Drawn, sequence_length: int, packing: Packing, scoring: bool
@@ -207,8 +208,9 @@ def test_rows_learn_what_a_slow_definition_says(
         kept = each
         if not scoring and packing != "concatenate" and len(parts) > 1:
             kept, jump = shortened(each, sequence_length)
-            assert [token[0] for token in kept] in in_rows(packed) or not any(token[1] for token in kept[1:])
-            kept = [token for token in kept if token[0] != jump]
+            segment = [token[0] for token in kept]
+            kept = [token for token in kept if token[0] != jump]  # which nothing before it predicts
+            assert segment in in_rows(packed) or not any(token[1] for token in kept[1:])
         wanted |= {place for place, weight, _, _ in kept[1:] if weight > 0}
     assert {target for target, _ in learned} == wanted
 

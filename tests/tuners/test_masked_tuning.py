@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import encoders
 import numpy as np
 import pytest
+from places import SUPPORT
 
 import kerasgen as kg
 from kerasgen.corpora.base import Document
@@ -185,6 +190,60 @@ def test_a_run_learns_and_goes_on_to_the_bit(folder: Path, tmp_path: Path) -> No
     assert going_on.resumed_from
     assert going_on.losses == report.losses
     assert [v.loss for v in going_on.validations] == [v.loss for v in report.validations]
+    ours, theirs = whole.model.network.read(), resumed.model.network.read()
+    assert all(np.array_equal(value, theirs[name]) for name, value in ours.items())
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+import keras
+import test_masked_tuning as here
+folder, directory, resume = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume"
+
+class Waiting(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 8 and not resume:
+            (directory / "waiting").touch()
+            time.sleep(600)
+
+here.killed(folder, sys.argv[4]).fit(directory=directory, resume=resume, callbacks=[Waiting()], verbose=0)
+"""
+
+
+def killed(folder: Path, kind: str) -> Any:
+    settings = {"batch_size": 4, "sequence_length": 28, "learning_rate": 3e-3, "epochs": 2, "checkpoint_every": 3}
+    made = kg.LoraTuner(rank=2, **settings) if kind == "lora" else kg.FullTuner(masking="spans", **settings)
+    return kg.Pipeline(words(60), str(folder), tuner=made, held_out=0.2, seed=3)
+
+
+@pytest.mark.nightly
+@pytest.mark.one_backend
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_killed_run_goes_on_to_the_bit(folder: Path, tmp_path: Path, kind: str) -> None:
+    directory = tmp_path / "killed"
+    directory.mkdir()
+    paths = os.pathsep.join([str(Path(__file__).parent), str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", RUN, str(folder), str(directory), "new", kind]
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths, "KERAS_BACKEND": "jax"})
+    try:
+        for _ in range(3000):
+            if (directory / "waiting").exists() or child.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+    (directory / "waiting").unlink()
+    resumed, whole = killed(folder, kind), killed(folder, kind)
+    going_on = resumed.fit(directory=directory, resume=True, verbose=0)
+    report = whole.fit(directory=tmp_path / "whole", verbose=0)
+    assert going_on.resumed_from
+    assert going_on.losses == report.losses
+    assert [each.loss for each in going_on.validations] == [each.loss for each in report.validations]
     ours, theirs = whole.model.network.read(), resumed.model.network.read()
     assert all(np.array_equal(value, theirs[name]) for name, value in ours.items())
 
