@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--family", default="gpt2")
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--dpo", action="store_true")
+    parser.add_argument("--parts", action="store_true")
     parser.add_argument("--sharded", action="store_true")
     parser.add_argument("--patience", type=int)
     parser.add_argument("--stop-at", type=int)
@@ -35,7 +36,7 @@ def main() -> None:
     from contained import Contained
     from tiny import tiny_gpt2, tiny_llama, tiny_opt
     from toys import encode, texts
-    from tuning_run import encode_pairs
+    from tuning_run import encode_halves, encode_pairs
 
     from kerasgen.tuners.dpo import DpoTuner
     from kerasgen.tuners.full import FullTuner
@@ -52,7 +53,7 @@ def main() -> None:
         family = {"gpt2": tiny_gpt2, "llama": tiny_llama, "opt": tiny_opt}[arguments.family]
         model = family(num_layers=1, hidden_dim=16, max_sequence_length=32, dropout=0.1)
     kind: Any = DpoTuner if arguments.dpo else LoraTuner if arguments.lora else FullTuner
-    encoded = encode_pairs if arguments.dpo else encode
+    encoded = encode_pairs if arguments.dpo else encode_halves if arguments.parts else encode
     tuner = kind(
         epochs=2,
         batch_size=4,

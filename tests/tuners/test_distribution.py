@@ -99,6 +99,13 @@ def test_two_devices_that_share_a_batch_have_the_losses_of_one(alone: dict[str, 
     assert set(found["devices"]) == {1}, "the model is back on one device"
 
 
+@pytest.mark.nightly
+@pytest.mark.usefixtures("alone")
+def test_a_step_s_loss_is_the_mean_over_the_learned_tokens_of_both_devices(tmp_path: Path) -> None:
+    found, expected = (run(tmp_path / name, name, "--parts") for name in ("data", "none"))
+    same(found, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.usefixtures("alone")
