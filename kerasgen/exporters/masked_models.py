@@ -1,4 +1,4 @@
-"""Writes a masked language model as a KerasHub preset or a transformers directory, proved by a fresh process."""
+"""Writes a masked language model as a KerasHub preset or a transformers directory, and knows its other formats."""
 
 from __future__ import annotations
 

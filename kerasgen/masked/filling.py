@@ -1,4 +1,4 @@
-"""Fills the masks of a text with the likeliest tokens. Imports Keras when it runs."""
+"""Fills the masks of a text with the likeliest tokens. Imports Keras when a model, and no artefact, predicts them."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -148,6 +149,7 @@ class LiteRtFiller(MaskedRuntime):
         except (RuntimeError, ValueError) as cause:
             raise ModelFormatError(f"{path} can't be loaded: {cause}. Copy or export it again.") from cause
         self._interpreter, self._runners = interpreter, runners
+        self._calls = threading.Lock()  # an interpreter has one set of tensors
 
     def log_probabilities(
         self, texts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]
@@ -164,8 +166,9 @@ class LiteRtFiller(MaskedRuntime):
                 some = list(taken[first : first + self._places])
                 at = np.zeros((1, self._places), np.int32)
                 at[0, : len(some)] = some
-                outputs = self._runners[length](token_ids=token_ids, lengths=lengths, places=at)
-                of_text.append(np.array(outputs["log_probabilities"][0, : len(some)]))
+                with self._calls:
+                    outputs = self._runners[length](token_ids=token_ids, lengths=lengths, places=at)
+                    of_text.append(np.array(outputs["log_probabilities"][0, : len(some)]))
             found.append(np.concatenate(of_text))
         return found
 
