@@ -80,16 +80,7 @@ class Datasets(CorpusSource):
 
     @cached_property
     def _columns(self) -> Columns:
-        return Columns(
-            field=self.field,
-            id_field=self.id_field,
-            prompt=self.prompt,
-            response=self.response,
-            separator=self.separator,
-            chosen=self.chosen,
-            rejected=self.rejected,
-            messages=self.messages,
-        )
+        return Columns.of(self)
 
     def check(self) -> None:
         """Look for the package, and open nothing."""

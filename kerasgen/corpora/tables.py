@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import math
@@ -57,6 +58,11 @@ class Columns:
             field=self.field,
             default="text",
         )
+
+    @classmethod
+    def of(cls, corpus: Any) -> Columns:
+        """Return the columns that a corpus's settings of the same names say."""
+        return cls(**{field.name: getattr(corpus, field.name) for field in dataclasses.fields(cls)})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,8 +126,6 @@ class Columns:
 
 
 def _with(document: Document, metadata: Mapping[str, Any]) -> Document:
-    import dataclasses
-
     return dataclasses.replace(document, metadata={**document.metadata, **metadata})
 
 
