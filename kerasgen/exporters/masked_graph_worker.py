@@ -1,4 +1,4 @@
-"""Worker process that fills masks with an artefact, without Keras: `JOB.json ANSWER.json`.
+"""Worker process that fills masks with an artefact: `JOB.json ANSWER.json`.
 
 The job holds the `path` of the artefact, `texts` to fill, `ids` of texts with the `places` of their masks, and a
 `folder` for the log-probabilities there. The answer holds the `fills` of the texts, and the ids of the texts without

@@ -1,4 +1,4 @@
-"""Runs artefacts of masked language models: they fill masks, by TensorFlow or LiteRT, without Keras."""
+"""Runs artefacts of masked language models: they fill masks, by TensorFlow or LiteRT."""
 
 from __future__ import annotations
 
