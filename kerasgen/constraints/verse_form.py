@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -101,7 +101,7 @@ class VerseForm(Constraint):
 class _Verse(CharacterAutomaton):
     """Where a poem of this form stands: line, place in the line, rhymes that are left."""
 
-    def __init__(self, form: VerseForm, groups: dict[str, frozenset[str]] | None) -> None:
+    def __init__(self, form: VerseForm, groups: Mapping[str, frozenset[str]] | None) -> None:
         self._lines, self._characters = form.shape
         self._odd, self._even, self._between = form.odd_ends, form.even_ends, form.between
         self._groups = groups

@@ -61,3 +61,8 @@ def unify(text: str) -> str:
 def fold(text: str) -> str:
     """Return the text with one form of each variant character whatever its script, to compare it with others."""
     return text if text.isascii() else text.translate(_TRADITIONAL)
+
+
+def families() -> list[str]:
+    """Return the groups of variants, the form that is kept first in each."""
+    return f"{_IN_BOTH_SCRIPTS} {_IN_TRADITIONAL}".split()

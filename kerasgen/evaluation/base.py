@@ -70,6 +70,12 @@ class Writing:
         mean_longest_copy: the mean over texts of the longest passage of each.
         forms: the share of texts that have the lines and line lengths of each form of verse, and of the `"other"`
             ones; a text's prompt is a part of its form.
+        level_rhyme: of the texts with a regulated form, the share whose couplets end in one rhyme group of the 平水韻
+            in a level tone; None without such texts or without the extra `rhyme`.
+        tonal_pattern: of the texts with a regulated form, the share whose tones (平仄) hold one of the four patterns
+            of the form, as `kerasgen.prosody.regulated` reads them; None as for `level_rhyme`.
+        mixed_scripts: the share of texts with characters of simplified and of traditional script alone; None without
+            the extra `opencc`.
     """
 
     texts: int
@@ -82,6 +88,9 @@ class Writing:
     longest_copy_text: str | None
     mean_longest_copy: float | None
     forms: Mapping[str, float] = field(default_factory=dict)
+    level_rhyme: float | None = None
+    tonal_pattern: float | None = None
+    mixed_scripts: float | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Return names and figures, to be printed as a table."""
@@ -98,6 +107,12 @@ class Writing:
             figures.append(("longest copy, mean", f"{self.mean_longest_copy:.1f} characters a text"))
         verse = ", ".join(f"{form} {share:.0%}" for form, share in self.forms.items() if share)
         figures.append(("forms of verse", verse))
+        if self.level_rhyme is not None:
+            figures.append(("level rhyme", f"{self.level_rhyme:.0%} of the regulated ones"))
+        if self.tonal_pattern is not None:
+            figures.append(("tonal pattern", f"{self.tonal_pattern:.0%} of the regulated ones"))
+        if self.mixed_scripts:
+            figures.append(("mixed scripts", f"{self.mixed_scripts:.0%}"))
         return figures
 
     def __str__(self) -> str:

