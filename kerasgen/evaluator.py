@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from kerasgen import cache as caches
 from kerasgen import misplaced_settings, specs
 from kerasgen.corpora import resolving as corpora_resolving
+from kerasgen.corpora import windows
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.held_out_split import DividedCorpus
 from kerasgen.errors import ArgumentError
@@ -53,6 +54,7 @@ class Evaluator(Generator):
         sample: which documents those are.
         cache: as for `Generator`; the corpus's token ids lie there too.
         weights: as for `Generator`.
+        streaming: whether the corpus is read in windows, or of how many characters.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Evaluator(Generator):
         sample: Literal["first", "random"],
         cache: str | os.PathLike[str] | None,
         weights: WeightsDtype | None = None,
+        streaming: bool | int = False,
     ) -> None:
         super().__init__(model_source, generation_config, seed, cache, weights)
         self.corpus = corpus
         self.held_out = held_out
         self.max_documents = max_documents
         self.sample = sample
+        self.streaming = streaming
         self.report: TuneReport | None = None
         self._stored: StoredCorpus | None = None
         self._divided: DividedCorpus | None = None
@@ -228,14 +232,25 @@ class Evaluator(Generator):
                 "This pipeline has no corpus. Give it one: Pipeline(corpus=…), or Pipeline.load(path, corpus=…)."
             )
         divided = DividedCorpus(
-            self.corpus, self.held_out, self.max_documents, self.sample, self.seed, caches.directory(self.cache)
+            self.corpus,
+            self.held_out,
+            self.max_documents,
+            self.sample,
+            self.seed,
+            caches.directory(self.cache),
+            windows.size(self.streaming),
         )
         if self._divided is None or not self._divided.is_same(divided):
             self._divided = divided
         return self._divided
 
     def _documents(self, *, show: bool = True, survey: Survey | None = None) -> StoredCorpus:
-        """Return the corpus's ids on disk, training and held-out; `show` for progress bars."""
+        """Return the corpus's ids on disk, training and held-out, or those of a streamed corpus's first window.
+
+        Args:
+            show: show progress bars.
+            survey: of the corpus, if there is one.
+        """
         self._corpus()
         with self._loading:
             if self._stored is None:
@@ -243,8 +258,19 @@ class Evaluator(Generator):
                 corpus.source.check()
                 tokenizer = self.tokenizer
                 from kerasgen.models import chat
-                from kerasgen.tokens import store
+                from kerasgen.tokens import store, streaming
 
+                if self.streaming:
+                    stream = streaming.DocumentStream(
+                        corpus.everything,
+                        tokenizer,
+                        division=corpus.division,
+                        characters=corpus.window_characters,
+                        chat=chat.template_of(self.model),
+                    )
+                    train, held_out = streaming.first_window(stream)
+                    self._stored = store.StoredCorpus(train, held_out, stream.tally)
+                    return self._stored
                 self._stored = store.store(
                     corpus.documents,
                     tokenizer,

@@ -25,6 +25,7 @@ PIPELINE = (
     "cache",
     "chat_template",
     "weights",
+    "streaming",
 )
 FIT = ("directory", "resume", "callbacks", "sample_prompt", "verbose")
 GENERATE = tuple(name for name in FIELDS if name not in ("sampler", "seed", "batch_size"))

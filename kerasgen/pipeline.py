@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,7 @@ from kerasgen import backend as backends
 from kerasgen import cache as caches
 from kerasgen import corpora, exporters, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
 from kerasgen.chat import choosing as chat_templates
-from kerasgen.corpora import held_out_split, splits
+from kerasgen.corpora import held_out_split, splits, windows
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource, CorpusTally
 from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
@@ -49,7 +49,8 @@ class Pipeline(Evaluator):
 
     Args:
         corpus: a registered name, `"name:key=value,…"`, a `CorpusSource`, any iterable of strings, or a
-            `tf.data.Dataset` of strings. None is enough to generate.
+            `tf.data.Dataset` of strings; to be streamed also a function that returns an iterable of strings. None is
+            enough to generate.
         model: `"starter"`, `"smollm2"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, a GGUF file, a
             `ModelSource`, or a `keras_hub.models.CausalLM`, which is tuned in place and keeps its own optimizer and
             loss.
@@ -75,6 +76,10 @@ class Pipeline(Evaluator):
             on a GPU or a TPU that multiplies it, which decodes faster so, and float32 elsewhere. Files in bfloat16 or
             float16 are never made wider for it. What is computed is float32; the `full` tuner makes all weights
             float32 first, and `lora` learns float32 beside them.
+        streaming: True reads the corpus in windows of 4 million characters, a number in windows of so many, and keeps
+            neither its texts nor its token ids beyond the window; `max_steps` of the tuner says how long a run is.
+            Each window is packed and shuffled by itself, and held-out figures are of the first one. The corpus is read
+            from its beginning again where it ends. False keeps its token ids in the cache.
 
     Raises:
         ArgumentError: a name or an argument is wrong.
@@ -85,7 +90,7 @@ class Pipeline(Evaluator):
 
     def __init__(
         self,
-        corpus: str | CorpusSource | Iterable[str] | None = None,
+        corpus: str | CorpusSource | Iterable[str] | Callable[[], Iterable[str]] | None = None,
         model: Any = "starter",
         *,
         tuner: str | FineTuner = "full",
@@ -99,6 +104,7 @@ class Pipeline(Evaluator):
         cache: str | os.PathLike[str] | None = None,
         chat_template: str | os.PathLike[str] | None = None,
         weights: WeightsDtype | None = None,
+        streaming: bool | int = False,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
             raise ArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {seed!r}.")
@@ -110,6 +116,11 @@ class Pipeline(Evaluator):
                 f"takes. Received: {sample!r}."
             )
         splits.side("", held_out=held_out)
+        if windows.size(streaming) and sample == "random" and max_documents is not None:
+            raise ArgumentError(
+                "A random sample is of a corpus that was read once, and a streamed one is not. Leave `sample` or "
+                "`streaming` out."
+            )
         source = models_resolving.resolve(model)
         if weights_dtype.check(weights) == "bfloat16" and isinstance(source, Live):
             raise ArgumentError(
@@ -127,7 +138,9 @@ class Pipeline(Evaluator):
         if isinstance(model, (str, os.PathLike)):  # a saved pipeline may be loaded where its base is not
             source.check()
         super().__init__(
-            None if corpus is None else corpora_resolving.resolve(corpus, max_documents=max_documents),
+            None
+            if corpus is None
+            else corpora_resolving.resolve(corpus, max_documents=max_documents, streaming=streaming),
             source,
             config,
             seed=seed,
@@ -136,6 +149,7 @@ class Pipeline(Evaluator):
             sample=sample,
             cache=cache,
             weights=weights,
+            streaming=streaming,
         )
         self.chat_template = chat_templates.chosen(chat_template)
         self.tuner = tuners.REGISTRY.resolve(tuner)
@@ -151,7 +165,7 @@ class Pipeline(Evaluator):
             f"Pipeline(corpus={_spelled(corpora.REGISTRY, self.corpus)}, "
             f"model={_spelled(models.REGISTRY, self.model_source)}, tuner={_spelled(tuners.REGISTRY, self.tuner)}, "
             f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed}"
-            f"{self._shown_template()}{self._shown_weights()}"
+            f"{self._shown_template()}{self._shown_weights()}{self._shown_streaming()}"
             f"{self._shown_config()})"
         )
 
@@ -160,6 +174,9 @@ class Pipeline(Evaluator):
 
     def _shown_weights(self) -> str:
         return "" if self.weights is None else f", weights={self.weights!r}"
+
+    def _shown_streaming(self) -> str:
+        return f", streaming={self.streaming!r}" if self.streaming else ""
 
     def _shown_config(self) -> str:
         """Return the config's settings without the sampler, which is shown by itself."""
@@ -227,6 +244,8 @@ class Pipeline(Evaluator):
         """
         self._corpus()
         check_fit(resume=resume, verbose=verbose)
+        if self.streaming:
+            self.tuner.check_streaming()
         self._trains = True
         callbacks = () if callbacks is None else callbacks  # Keras's own word for none
         if callbacks:
@@ -269,7 +288,8 @@ class Pipeline(Evaluator):
             report = dataclasses.replace(report, checkpoint=None)
         record = record_validation(model, vocabulary, report)
         near = len(self._corpus().division.groups)
-        counts = stored.tally.to_dict() | ({"near_duplicates": near} if near else {})
+        tally = dict(report.corpus) or stored.tally.to_dict()  # a streamed corpus's is of what the run read
+        counts = tally | ({"near_duplicates": near} if near else {})
         self.report = dataclasses.replace(
             report,
             corpus=counts,
@@ -389,6 +409,7 @@ class Pipeline(Evaluator):
             self.generation_config,
             self.weights,
             self.chat_template,
+            self.streaming,
         )
         apart = self._provenance.is_adapters_alone(model) and not merge_adapters
         if not apart:

@@ -46,6 +46,7 @@ class Arguments(NamedTuple):
         generation_config: as there; its sampler is saved as the pipeline's.
         weights: as there; what is saved is what the model's weights are held in.
         chat_template: as there, a name or a text.
+        streaming: as there.
     """
 
     corpus: Any
@@ -59,6 +60,7 @@ class Arguments(NamedTuple):
     generation_config: GenerationConfig = GenerationConfig()
     weights: WeightsDtype | None = None
     chat_template: str | None = None
+    streaming: bool | int = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def read(directory: Path) -> SavedPipeline:
         generation_config=_read_config(manifest.get("generation_config", {}), directory / MANIFEST_FILE),
         weights=_read_weights(manifest.get("weights"), directory / MANIFEST_FILE),
         chat_template=_read_template(manifest.get("chat_template"), directory / MANIFEST_FILE),
+        streaming=manifest.get("streaming", False),
     )
     return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
 

@@ -80,6 +80,10 @@ def run(
     sample: Annotated[
         Literal["first", "random"], option("--sample", help="which documents those are (default: first)")
     ] = "first",
+    streaming: Annotated[
+        bool,
+        option("--streaming", help="read the corpus in windows, and keep neither texts nor tokens; needs --max-steps"),
+    ] = False,
     directory: Annotated[
         Path | None,
         option("--directory", metavar="PATH", help="where checkpoints are kept (default: a folder of this run's)"),
@@ -112,6 +116,7 @@ def run(
         chat_template=chat_template,
         backend=backend,
         weights=weights,
+        streaming=streaming,
     )
     pipeline.check_target(output, overwrite=overwrite)
     going_on: Any = "auto" if resume is None else resume

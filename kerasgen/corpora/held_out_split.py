@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from kerasgen import cache
-from kerasgen.corpora import near_duplicates, splits
+from kerasgen.corpora import near_duplicates, splits, windows
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 
 MOST_CHARACTERS: Final = 20_000_000
@@ -44,6 +44,8 @@ class DividedCorpus:
         sample: which ones those are: the `"first"`, or a `"random"` sample that doesn't depend on their order.
         seed: the seed of the random sample.
         cache: the directory in which what is near what is kept for later runs, or None to keep nothing.
+        window_characters: of a corpus that is streamed, of each window; 0 for one that is not. What is said here of its
+            documents is of the first window alone, and near-duplicates are not looked for.
     """
 
     source: CorpusSource
@@ -52,6 +54,7 @@ class DividedCorpus:
     sample: Literal["first", "random"] = "first"
     seed: int = 0
     cache: Path | None = None
+    window_characters: int = 0
     _read: tuple[list[Document], CorpusTally] | None = field(default=None, init=False, repr=False)
 
     def is_same(self, other: DividedCorpus) -> bool:
@@ -59,15 +62,26 @@ class DividedCorpus:
         return self.source is other.source and self._settings() == other._settings()
 
     def _settings(self) -> tuple[object, ...]:
-        return self.held_out, self.max_documents, self.sample, self.seed, self.cache
+        return self.held_out, self.max_documents, self.sample, self.seed, self.cache, self.window_characters
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the documents of both sides; what is left out is counted in the tally."""
         tally = CorpusTally() if tally is None else tally
+        if self.window_characters:
+            return self._of_first_window(tally)
         if self._read is None:
             return self._drawn(tally)
         documents, counts = self._read
         return _replayed(documents, counts, tally)
+
+    def everything(self, tally: CorpusTally) -> Iterator[Document]:
+        """Yield the documents of both sides, those of later windows with them; what is left out is counted."""
+        return self._drawn(tally)
+
+    def _of_first_window(self, tally: CorpusTally) -> Iterator[Document]:
+        documents: list[Document] = []
+        windows.draw(self.everything(tally), self.window_characters, self.division, documents.append)
+        yield from documents
 
     def texts(self, side: splits.Side) -> Iterator[str]:
         """Yield the texts of one side, `"train"` or `"held_out"`."""
@@ -81,8 +95,8 @@ class DividedCorpus:
     @cached_property
     def division(self) -> splits.Division:
         """Which side each text lands on."""
-        if self.held_out == 0:
-            return splits.Division(0.0)
+        if self.held_out == 0 or self.window_characters:
+            return splits.Division(self.held_out)
         return splits.Division(self.held_out, self._groups())
 
     def _groups(self) -> dict[int, int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
 from kerasgen import locations
-from kerasgen.corpora import REGISTRY, decompression
+from kerasgen.corpora import REGISTRY, decompression, windows
 from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.texts import Texts, is_endless
 from kerasgen.errors import ArgumentError, CorpusArgumentError, UnknownNameError
@@ -26,19 +26,30 @@ _FORMATS = {
 }
 
 
-def resolve(value: str | CorpusSource | Iterable[str], *, max_documents: int | None = None) -> CorpusSource:
+def resolve(
+    value: str | CorpusSource | Iterable[str] | Callable[[], Iterable[str]],
+    *,
+    max_documents: int | None = None,
+    streaming: bool | int = False,
+) -> CorpusSource:
     """Return the corpus that `value` stands for, and read nothing.
 
     Args:
         value: a spec string (`"sample"`, `"text:path=poems.txt"`), a `CorpusSource`, or an iterable of strings
             (see `Texts`).
         max_documents: how many documents will be read at most, or None for all.
+        streaming: whether it is read in windows, again and again; then a function may stand for it, which is called
+            for the texts of each pass.
 
     Raises:
         UnknownNameError: no corpus has the spec string's name.
         CorpusArgumentError: an argument is wrong, or `value` is none of the three; a path gets the spec string
             that reads it.
     """
+    if windows.size(streaming):
+        source = resolve(windows.of_source(value), max_documents=1)
+        windows.require_restartable(source)
+        return source
     if max_documents is None and is_endless(value):
         raise CorpusArgumentError(
             "This tf.data.Dataset has no end (it repeats). Pass dataset.take(n), the dataset before its repeat(), "

@@ -89,15 +89,15 @@ class StoredCorpus:
         train: the documents to train on.
         held_out: the documents that are never trained on.
         tally: what reading the corpus kept and dropped.
-        path: the store's directory.
+        path: the store's directory; None for a corpus that is streamed.
         reused: whether the ids were there already.
     """
 
     train: EncodedDocuments
     held_out: EncodedDocuments
     tally: CorpusTally
-    path: Path
-    reused: bool
+    path: Path | None = None
+    reused: bool = False
 
 
 def cache_directory(directory: str | os.PathLike[str] | None = None) -> Path:

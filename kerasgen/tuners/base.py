@@ -72,7 +72,8 @@ class TuneReport:
 
     Args:
         steps: optimizer steps of the whole run, those before a resume included.
-        epochs: passes over the training documents, a broken one as a fraction.
+        epochs: passes over the training documents, a broken one as a fraction; 0 where a streamed corpus was not yet
+            read to its end.
         losses: mean nats per target token of each optimizer step, padding not counted.
         validations: on held-out documents, in rows of `sequence_length` tokens; the first one is before tuning. Empty
             without held-out documents.
@@ -83,7 +84,7 @@ class TuneReport:
             checkpoints not.
         fill: share of the trained positions that held a real token, 0 to 1.
         split_documents: training documents longer than a row, which were split (nothing was cut off).
-        documents: training documents.
+        documents: training documents; of a streamed corpus those of the windows that were begun in the first pass.
         sequence_length: positions of a row.
         packing: how documents were put into rows.
         parameters: weights of the model, adapters included.
@@ -244,7 +245,7 @@ class TuneReport:
     def __str__(self) -> str:
         of_each = "a pair" if self.margins else "nats a token"
         lines = [
-            f"{self.steps} steps, {self.epochs:.2f} epochs over {self.documents:,} documents ({self.stopped})",
+            f"{self.steps} steps, {_passes(self)} {self.documents:,} documents ({self.stopped})",
             f"loss {self.loss:.3f} {of_each}; {self.trainable_parameters:,} of {self.parameters:,} weights tuned",
             f"{self.tokens_per_second:,.0f} tokens/s, {self.characters_per_second:,.0f} characters/s in "
             f"{self.seconds:.1f} s on {self.backend} ({self.precision}), {self.fill:.0%} of the positions used",
@@ -286,6 +287,10 @@ class TuneReport:
         if dropped:
             lines.append("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
         return "\n".join(lines)
+
+
+def _passes(report: TuneReport) -> str:
+    return f"{report.epochs:.2f} epochs over" if report.epochs or not report.steps else "within the first pass, on"
 
 
 def _pair_lines(report: TuneReport) -> list[str]:
@@ -418,6 +423,16 @@ class FineTuner(metaclass=Checked):
         Args:
             is_masked: whether it predicts masks; None where that is not known before it is loaded.
         """
+
+    def check_streaming(self) -> None:
+        """Raise a `TuneArgumentError` unless documents can be taken window by window; by default, they can't.
+
+        A tuner that takes them gets `kerasgen.tokens.streaming.StreamedDocuments` to train on.
+        """
+        raise TuneArgumentError(
+            f"{type(self).__name__} needs all documents at once. Leave streaming out, or use the `full` or `lora` "
+            "tuner."
+        )
 
     def load_base(self, load: Callable[[], LanguageModel]) -> LanguageModel:
         """Return the model that shall be tuned, its weights held as the tuner's settings say; by default, as they are.

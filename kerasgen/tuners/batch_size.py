@@ -45,6 +45,7 @@ def sized(
     ways: int = 1,
     gpu: bool = False,
     texts: int = 1,
+    endless: bool = False,
 ) -> tuple[Settings, Mapping[str, str]]:
     """Return the settings with `sequence_length` and `batch_size` decided, and why for each that was not asked for.
 
@@ -56,6 +57,7 @@ def sized(
         ways: devices that share a batch.
         gpu: whether a GPU computes.
         texts: how many stand at each place of a row: two of pairs.
+        endless: whether there are more documents than these.
     """
     reasons: dict[str, str] = {}
     targets = targets[targets > 0]
@@ -64,7 +66,9 @@ def sized(
         length, reasons["sequence_length"] = _row_length(settings, targets, longest, gpu=gpu, texts=texts)
     rows = settings.batch_size
     if rows is None:
-        rows, reasons["batch_size"] = _rows(settings, targets, length, packs=packs, ways=ways, gpu=gpu, texts=texts)
+        rows, reasons["batch_size"] = _rows(
+            settings, targets, length, packs=packs, ways=ways, gpu=gpu, texts=texts, endless=endless
+        )
     return dataclasses.replace(settings, sequence_length=length, batch_size=rows), reasons
 
 
@@ -87,10 +91,18 @@ def _row_length(
 
 
 def _rows(
-    settings: GradientTuner, targets: NDArray[np.int64], length: int, *, packs: bool, ways: int, gpu: bool, texts: int
+    settings: GradientTuner,
+    targets: NDArray[np.int64],
+    length: int,
+    *,
+    packs: bool,
+    ways: int,
+    gpu: bool,
+    texts: int,
+    endless: bool,
 ) -> tuple[int, str]:
     share = texts * int(targets.sum()) * settings.epochs // LEAST_STEPS
-    tokens = max(LEAST_STEP_TOKENS, min(_most(gpu), share))
+    tokens = _most(gpu) if endless else max(LEAST_STEP_TOKENS, min(_most(gpu), share))
     in_a_row = texts * (float(length) if packs or not len(targets) else float(np.minimum(targets, length).mean()))
     batches = settings.gradient_accumulation_steps * ways
     rows = max(1, round(tokens / (in_a_row * batches))) * ways

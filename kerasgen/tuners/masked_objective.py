@@ -66,11 +66,9 @@ class MaskedPlan(Plan):
     model: Any = None
     masking: Any = None
 
-    def batches(self, epoch: int, *, first_step: int) -> MaskedBatches:
-        """Return the batches of one epoch, as `Plan.batches` does."""
-        begin = epoch * self.steps_per_epoch
-        stop = min(begin + self.steps_per_epoch, self.steps)
-        return MaskedBatches(self, epoch, first_step - begin, stop - begin)
+    def of_steps(self, epoch: int, first: int, stop: int) -> MaskedBatches:
+        """Return the batches of some steps of one epoch, as `Plan.of_steps` does."""
+        return MaskedBatches(self, epoch, first, stop)
 
     def masked(self, epoch: int, rows: NDArray[np.int64], size: int) -> tuple[dict[str, Any], MaskedTokens]:
         """Return what a model takes of rows but their tokens, and those with the masks of an epoch."""

@@ -39,11 +39,9 @@ class PairPlan(Plan):
         assert self.pairs is not None
         return (self.pairs.chosen.fill + self.pairs.rejected.fill) / 2
 
-    def batches(self, epoch: int, *, first_step: int) -> PairBatches:
-        """Return the batches of one epoch, as `Plan.batches` does."""
-        begin = epoch * self.steps_per_epoch
-        stop = min(begin + self.steps_per_epoch, self.steps)
-        return PairBatches(self, epoch, first_step - begin, stop - begin)
+    def of_steps(self, epoch: int, first: int, stop: int) -> PairBatches:
+        """Return the batches of some steps of one epoch, as `Plan.of_steps` does."""
+        return PairBatches(self, epoch, first, stop)
 
 
 def inputs_of(

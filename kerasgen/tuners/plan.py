@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,58 @@ class Plan:
         return whole if self.max_steps is None else min(whole, self.max_steps)
 
     @property
+    def shown_epochs(self) -> int:
+        """Passes that the run begins."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    def epoch_of(self, step: int) -> int:
+        """Return which epoch a step of the run is in."""
+        return step // self.steps_per_epoch
+
+    def is_epochs_end(self, step: int) -> bool:
+        """Return whether an epoch ends before this step of the run."""
+        return step % self.steps_per_epoch == 0
+
+    def passes(self, step: int) -> float:
+        """Return passes over the documents after so many steps."""
+        return step / self.steps_per_epoch
+
+    @property
+    def ends_itself(self) -> bool:
+        """Whether the run ends with the last of its epochs, and not before."""
+        return self.steps == self.steps_per_epoch * self.epochs
+
+    @property
+    def documents(self) -> int:
+        """Training documents."""
+        return len(self.encoded)
+
+    @property
+    def split_documents(self) -> int:
+        """Documents that stand in several pieces."""
+        return self.rows.split_documents
+
+    @property
+    def shortened_documents(self) -> int:
+        """Documents of which turns or a beginning were left out."""
+        return self.rows.shortened_documents
+
+    def tally(self) -> Mapping[str, Any]:
+        """Return what reading the documents kept and dropped, where this run reads them."""
+        return {}
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what a checkpoint must say of where the run is in its documents, beside the step."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go to where a checkpoint says that the run was.
+
+        Args:
+            state: with what `state` returned then.
+        """
+
+    @property
     def fill(self) -> float:
         """Share of positions that hold a real target, 0 to 1."""
         return self.rows.fill
@@ -66,7 +119,11 @@ class Plan:
         """Return the batches of one epoch, from a step of the whole run to the epoch's or the run's end."""
         begin = epoch * self.steps_per_epoch
         stop = min(begin + self.steps_per_epoch, self.steps)
-        return Batches(self, epoch, first_step - begin, stop - begin)
+        return self.of_steps(epoch, first_step - begin, stop - begin)
+
+    def of_steps(self, epoch: int, first: int, stop: int) -> Batches:
+        """Return the batches of some steps, which are counted in the epoch."""
+        return Batches(self, epoch, first, stop)
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -78,6 +78,7 @@ class Recorder:
         fingerprint: what must be the same for a run to go on.
         saved: the checkpoint that the run goes on from, or None.
         sharded: whether each process writes its own part of the state.
+        further: returns what a checkpoint says beside that, as JSON can hold it.
 
     Raises:
         CheckpointError: the checkpoint is of another run.
@@ -92,12 +93,14 @@ class Recorder:
         saved: checkpoints.Checkpoint | None,
         *,
         sharded: bool = False,
+        further: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.history = History()
         self._trainer = trainer
         self._directory = directory
         self._share = share
         self._fingerprint = fingerprint
+        self._further = further
         self._variables = checkpoint_contents.state_variables(trainer)
         if saved is not None:
             checkpoint_contents.restore(saved, trainer, fingerprint, directory)
@@ -165,7 +168,7 @@ class Recorder:
             CheckpointError: the checkpoint before it could not be written.
         """
         step = len(self.history.losses)
-        info = {"fingerprint": self._fingerprint, "history": self.history.to_dict()}
+        info = {"fingerprint": self._fingerprint, "history": self.history.to_dict(), **self._further()}
         if self._sharded is not None:
             if not sharded_arrays.is_finite(self._variables):
                 return None

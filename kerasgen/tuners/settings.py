@@ -242,6 +242,24 @@ class GradientTuner(FineTuner):
                 "none of. Use the `full` or `lora` tuner."
             )
 
+    def check_streaming(self) -> None:
+        """Raise a `TuneArgumentError` unless the settings say how long a run over a streamed corpus is."""
+        if self._learns_pairs:
+            raise TuneArgumentError(
+                f"{type(self).__name__} asks the model about every pair before the first step, so it needs all of "
+                "them. Leave streaming out, or take fewer by max_documents."
+            )
+        if self.max_steps is None:
+            raise TuneArgumentError(
+                "A streamed corpus has no known end, so max_steps must say how many optimizer steps the run has. "
+                f"Received: max_steps=None. Such as kg.{type(self).__name__}(max_steps=1000)."
+            )
+        if self.epochs != 1:
+            raise TuneArgumentError(
+                "A streamed corpus is read until max_steps are done, from its beginning again where it ends. Leave "
+                f"epochs out. Received: epochs={self.epochs}."
+            )
+
     def objective(self) -> Objective:
         """Return what a run of this tuner minimizes: by default the next token of each document."""
         from kerasgen.tuners.objective import Objective

@@ -19,11 +19,14 @@ from kerasgen.models import quantized_base
 from kerasgen.models.base import MaskedLanguageModel
 from kerasgen.models.forward import computing_in
 from kerasgen.models.precision import resolve
+from kerasgen.tokens.encoding import EncodedDocuments
+from kerasgen.tokens.streaming import StreamedDocuments
 from kerasgen.tuners import (
     batch_size,
     checkpoint_contents,
     sharded_arrays,
     sharding,
+    stream_plan,
     throughput,
     user_callbacks,
     validation,
@@ -55,6 +58,8 @@ def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], f
     fork_safety.check(fork_safety.KERAS)
     if settings.sharded_checkpoints:
         sharded_arrays.require()
+    if isinstance(job.train, StreamedDocuments):
+        settings.check_streaming()
     objective = _objective(job, settings)
     objective.check(job)
     settings, reasons = _decided(job, settings, objective)
@@ -96,6 +101,7 @@ def _decided(job: TuneJob, settings: GradientTuner, objective: Objective) -> tup
         ways=sharding.ways_of_data(settings),
         gpu=throughput.on_gpu(),
         texts=objective.texts,
+        endless=isinstance(job.train, StreamedDocuments),
     )
     return decided, {"backend": backends.reason(), "precision": why_precision, **reasons}
 
@@ -140,12 +146,20 @@ class _Run:
         validation.check(job.model, settings, job.train, has_held_out=job.has_held_out)
         self.objective = objective
         self.plan = objective.plan(job, settings, share)
-        if not len(self.plan.rows):
+        if isinstance(job.train, StreamedDocuments):
+            self.plan = stream_plan.over(job.train, self.plan, self._plan_of)
+        elif not len(self.plan.rows):
             raise TuneArgumentError(
                 f"There is nothing to train on: of each of the {len(job.train):,} training documents, what is learned "
                 f"was left out, for it stands farther from the document's end than a row of {self.sequence_length} "
                 "tokens is long. Raise sequence_length, or let a document end with what is learned."
             )
+
+    def _plan_of(self, documents: EncodedDocuments) -> Plan | None:
+        """Return the plan of a window of a streamed corpus, or None if nothing of it is learned."""
+        if not self.objective.targets(documents).any():
+            return None
+        return self.objective.plan(dataclasses.replace(self.job, train=documents), self.settings, self.share)
 
     def carry_out(self, prepare: Callable[[], None]) -> TuneReport:
         """Train from the beginning or from a checkpoint and return the report."""
@@ -161,7 +175,11 @@ class _Run:
                 trainer, job.train, job.held_out, self.settings, job.seed, shared
             )
             sharded = self.settings.sharded_checkpoints
-            recorder = Recorder(trainer, job.directory, self.share, fingerprint, saved, sharded=sharded)
+            recorder = Recorder(
+                trainer, job.directory, self.share, fingerprint, saved, sharded=sharded, further=self.plan.state
+            )
+            if saved is not None:
+                self.plan.restore(saved.state)
             with recorder.writing():
                 return self._train(trainer, schedule, recorder, saved, partial(outside, trainer, precision))
 
@@ -223,7 +241,7 @@ class _Run:
         plan, settings, history, network = self.plan, self.settings, watcher.seen, self.model.network
         return TuneReport(
             steps=watcher.step,
-            epochs=watcher.step / plan.steps_per_epoch,
+            epochs=plan.passes(watcher.step),
             losses=tuple(history.losses),
             validations=tuple(history.validations),
             samples=tuple(history.samples),
@@ -231,10 +249,10 @@ class _Run:
             characters=done.characters,
             seconds=done.seconds,
             fill=plan.fill,
-            split_documents=plan.rows.split_documents,
-            shortened_documents=plan.rows.shortened_documents,
+            split_documents=plan.split_documents,
+            shortened_documents=plan.shortened_documents,
             read_tokens=done.read_tokens,
-            documents=len(self.job.train),
+            documents=plan.documents,
             sequence_length=self.sequence_length,
             packing=self.packing,
             parameters=quantized_base.count_params(network),
@@ -254,6 +272,7 @@ class _Run:
             batch_size=self.batch_size,
             held_out_documents=0 if self.job.held_out is None else len(self.job.held_out),
             stopped=_why(watcher, plan),
+            corpus=plan.tally(),
             warnings=(*_warnings(watcher), *self.objective.warnings(self.job)),
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
@@ -286,17 +305,17 @@ def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *
         add_progbar=verbose != 0,
         model=trainer,
         verbose=verbose,
-        epochs=-(-plan.steps // plan.steps_per_epoch),
+        epochs=plan.shown_epochs,
         steps=plan.steps_per_epoch * plan.batches_per_step,
     )
     together.reads_logs = not watcher.unread
     tokens = read_tokens = characters = 0
     seconds = 0.0
     with interruptible(watcher):
-        if watcher.step and watcher.step % plan.steps_per_epoch == 0 and watcher.validate_every is None:
+        if watcher.step and plan.is_epochs_end(watcher.step) and watcher.validate_every is None:
             watcher.validate_now()  # the checkpoint may have been written just before
         while watcher.step < plan.steps and not watcher.exhausted:
-            epoch = watcher.step // plan.steps_per_epoch
+            epoch = plan.epoch_of(watcher.step)
             batches = plan.batches(epoch, first_step=watcher.step)
             together.set_params(together.params | {"steps": len(batches)})
             tokens_of_epoch, characters_of_epoch = batches.tokens(), batches.characters()
@@ -311,6 +330,7 @@ def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *
             tokens += round(tokens_of_epoch * share)
             read_tokens += round(batches.read_tokens() * share)
             characters += round(characters_of_epoch * share)
+            del batches  # of a streamed corpus, it holds the window's ids
             if trainer.stop_training:
                 break
         together.finish()
@@ -322,7 +342,7 @@ def _why(watcher: Watcher, plan: Plan) -> str:
         return "early stopping"
     if watcher.step < plan.steps:
         return "a callback"
-    return "finished" if watcher.step == plan.steps_per_epoch * plan.epochs else "max_steps"
+    return "finished" if plan.ends_itself else "max_steps"
 
 
 def _warnings(watcher: Watcher) -> tuple[str, ...]:

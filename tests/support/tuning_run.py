@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,13 @@ import numpy as np
 from tiny import tiny_gpt2, tiny_opt
 from toys import encode, smallest_gpt2, texts
 
-from kerasgen.corpora import conversations
-from kerasgen.corpora.base import Document, Part
+from kerasgen.corpora import conversations, splits
+from kerasgen.corpora.base import CorpusTally, Document, Part
 from kerasgen.models import chat
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
+from kerasgen.tokens.streaming import DocumentStream, StreamedDocuments, first_window
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.dpo import DpoTuner
 from kerasgen.tuners.full import FullTuner
@@ -51,9 +53,13 @@ MODES: dict[str, GradientTuner] = {
     # Several conversations a row, some of which lose turns.
     "conversations": FullTuner(**SETTINGS | {"sequence_length": 96, "packing": "best_fit"}),
     "dpo": DpoTuner(**SETTINGS),
+    # Three windows of two or three steps each: the kill is in the second pass, and so is the checkpoint before it.
+    "streamed": FullTuner(**SETTINGS | {"epochs": 1, "max_steps": 21}),
+    "streamed_lora": LoraTuner(**SETTINGS | {"epochs": 1, "max_steps": 21, "rank": 2}),
     "dpo_lora": DpoTuner(**SETTINGS | {"rank": 2}),
 }
 STEPS_PER_EPOCH = 7
+STREAMED_CHARACTERS = 200
 COUNT, TRAINED_ON = 26, ("rain", "the cat sat", "on", "home")
 
 
@@ -81,6 +87,16 @@ def encode_pairs(tokenizer: Tokenizer, written: list[str]) -> EncodedDocuments:
     return encode_documents((Document.of(pair, "", rejected=(pair[0], Part(" no"))) for pair in pairs), tokenizer)
 
 
+def stream(tokenizer: Tokenizer, written: list[str], *, characters: int) -> StreamedDocuments:
+    """Texts as a corpus that is read in windows of so many characters."""
+    documents = [Document(text, str(n)) for n, text in enumerate(written)]
+
+    def read(tally: CorpusTally) -> Iterator[Document]:
+        return map(tally.keep, documents)
+
+    return first_window(DocumentStream(read, tokenizer, division=splits.Division(0.0), characters=characters))[0]
+
+
 def encode_conversations(model: LanguageModel, written: list[str]) -> EncodedDocuments:
     """The ids of conversations in which what follows the first word is the answer; one in five goes on."""
     talks = []
@@ -104,7 +120,13 @@ def tune(
     """Run the mode from a fresh model; returns the report and the tuned model."""
     model = model_of(mode)
     encode_side = {"parts": encode_halves, "dpo": encode_pairs, "dpo_lora": encode_pairs}.get(mode, encode)
-    if mode == "conversations":
+    if mode.startswith("streamed"):
+        max_steps = max_steps or MODES[mode].max_steps
+        train: EncodedDocuments = stream(
+            model.tokenizer, texts(COUNT, words=TRAINED_ON), characters=STREAMED_CHARACTERS
+        )
+        held_out = encode_side(model.tokenizer, texts(4, seed=1))
+    elif mode == "conversations":
         train = encode_conversations(model, texts(COUNT, words=TRAINED_ON))
         held_out = encode_conversations(model, texts(4, seed=1))
     else:

@@ -31,7 +31,10 @@ WRITTEN = ["step-00000006", "step-00000009"]
 # texts are killed, and conversations and pairs.
 OTHERS = [
     pytest.param(
-        mode, marks=pytest.mark.slow if mode in ("lora", "parts", "dpo", "conversations") else pytest.mark.nightly
+        mode,
+        marks=pytest.mark.slow
+        if mode in ("lora", "parts", "dpo", "conversations", "streamed")
+        else pytest.mark.nightly,
     )
     for mode in MODES
     if mode != "full"

@@ -1,0 +1,90 @@
+"""Tunes on a large corpus as it is stored and as it is streamed: peak memory and bytes on disk of each.
+
+    python -m benchmarks.streaming --megabytes 100
+
+Each way runs in a process of its own. The corpus is made up as it is read, so that the disk holds what kerasgen writes
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+WAYS = ("stored", "streamed")
+
+
+class MadeUp:
+    """Texts of some thousand characters, put together from a sample's words; the same ones each time.
+
+    Args:
+        megabytes: of the texts together, about.
+    """
+
+    def __init__(self, megabytes: float) -> None:
+        import kerasgen as kg
+
+        self.characters = int(megabytes * 1e6)
+        self.words = " ".join(document.text for document in kg.Sample("en").documents()).split()
+
+    def __iter__(self) -> Iterator[str]:
+        draws, written = random.Random(0), 0
+        while written < self.characters:
+            text = " ".join(draws.choices(self.words, k=400))
+            written += len(text)
+            yield text
+
+
+def main() -> None:
+    """Print a line of JSON for each way."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=100.0)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--way", choices=WAYS)
+    arguments = parser.parse_args()
+    if arguments.way is not None:
+        print(json.dumps(measure(arguments.way, arguments.megabytes, arguments.steps), allow_nan=False))
+        return
+    for way in WAYS:
+        further = ["--megabytes", str(arguments.megabytes), "--steps", str(arguments.steps), "--way", way]
+        subprocess.run([sys.executable, "-m", "benchmarks.streaming", *further], check=True)
+
+
+def measure(way: str, megabytes: float, steps: int) -> dict[str, Any]:
+    """Tune the starter for some steps on the corpus and return what that took."""
+    import warnings
+
+    import kerasgen as kg
+    from kerasgen.devices import peak_memory_bytes
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = kg.FullTuner(max_steps=steps, batch_size=4, sequence_length=128, vocabulary="keep", precision="float32")
+        settings: dict[str, Any] = {"streaming": True} if way == "streamed" else {}
+        pipe = kg.Pipeline(MadeUp(megabytes), "starter", tuner=tuner, cache=folder, backend="jax", **settings)
+        warnings.simplefilter("ignore", kg.KerasgenWarning)  # the starter knows no English, which costs nothing here
+        begin, begin_processor = time.perf_counter(), time.process_time()
+        report = pipe.fit(verbose=0, directory=Path(folder) / "run")
+        seconds, processor = time.perf_counter() - begin, time.process_time() - begin_processor
+        stored = sum(file.stat().st_size for file in (Path(folder) / "tokens").rglob("*") if file.is_file())
+    return {
+        "way": way,
+        "text_mb": megabytes,
+        "peak_mb": (peak_memory_bytes() or 0) / 1e6,
+        "tokens_on_disk_mb": stored / 1e6,
+        "seconds": seconds,
+        "cpu_seconds": processor,
+        "documents_read": report.corpus["read"],
+        "bits_per_character": report.bits_per_character,
+    }
+
+
+if __name__ == "__main__":
+    main()
