@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import select
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -215,9 +217,25 @@ def report(rows: list[Figures], bars: list[Figures], path: Path | None) -> Figur
 
 
 def write(rows: list[Figures], bars: list[Figures], path: Path) -> None:
-    """Write the rows and the bars into the file, in place of what is there."""
-    found = {"rows": rows, "bars": bars}
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write the rows, the bars and the machine into the file, in place of what is there."""
+    found = {"rows": rows, "bars": bars, "machine": machine()}
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def machine() -> Figures:
+    """Return what the figures depend on: the processor, its cores, and the versions of what was compared."""
+    from kerasgen.devices import cpu_has_bfloat16
+
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    versions = {}
+    for package in ("kerasgen", "keras", "keras-hub", "jax", "tensorflow", "torch", "transformers", "ctranslate2"):
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": name, "cores": cores, "bfloat16": cpu_has_bfloat16(), "versions": versions}
 
 
 def table(rows: list[Figures]) -> list[str]:

@@ -1,6 +1,7 @@
 """Sphinx: `sphinx-build -n -W -b html docs docs/_build/html`, and `-b doctest` for the claims."""
 
 import os
+import sys
 from importlib.metadata import version as version_of
 from inspect import getdoc
 from pathlib import Path
@@ -11,15 +12,40 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What JAX compiled for the tests serves the pages too; kerasgen would keep it in each page's own folder.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"))
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from inventories import inventories
+from search_language import EnglishAndChinese
+
 project = "kerasgen"
 author = "the kerasgen contributors"
 copyright = "the kerasgen contributors"
 release = version = version_of("kerasgen")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.doctest", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx_design",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "kerasgen"
+html_static_path = ["_static"]
+html_css_files = ["kerasgen.css"]
+html_favicon = "_static/seal.svg"
+html_theme_options = {
+    "light_logo": "wordmark-light.svg",
+    "dark_logo": "wordmark-dark.svg",
+    "sidebar_hide_name": True,
+    "light_css_variables": {"color-brand-primary": "#9b2c22", "color-brand-content": "#9b2c22"},
+    "dark_css_variables": {"color-brand-primary": "#e88a7b", "color-brand-content": "#e88a7b"},
+}
+# Python, NumPy, Keras and KerasHub, by inventories that are made here: nothing is fetched while pages are built.
+intersphinx_mapping = inventories(Path(__file__).parent / "_build" / "inventories")
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -34,9 +60,8 @@ napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Source", "notes_style")]
 napoleon_use_rtype = False
 
-# Nothing is fetched while the documentation is built, so what other projects document has no target here.
+# What has no page of its own.
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|importlib|numpy|os|pathlib|typing)\..*"),
     # The types of pytest's own fixtures, in the conformance suites.
     ("py:class", r"_?pytest\..*"),
     # Names that a signature shows as they stand in the source: a path of the standard library's, type variables, and
@@ -70,6 +95,7 @@ def restore_property(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    app.add_search_language(EnglishAndChinese)
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", restore_property, priority=600)  # after it
 

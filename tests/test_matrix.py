@@ -1,4 +1,4 @@
-"""The README's table of architectures says what `tools/matrix.py` saw."""
+"""The table of architectures says what `tools/matrix.py` saw."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ def test_what_is_not_right_says_why(matrix: ModuleType) -> None:
     cells = [cell for row in SEEN.values() for cell in row.values()]
     assert {cell["result"] for cell in cells} <= set(matrix.MARKS)
     assert all(len(cell["by"]) > 10 for cell in cells if cell["result"] != "ok")
-    assert set(matrix.MAIN) < set(matrix.HEADINGS)
     assert {kind for row in SEEN.values() for kind in row} <= set(matrix.HEADINGS)
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 SEEN = (ROOT / "docs" / "reference" / "matrix.json").resolve()
 PAGE = ROOT / "docs" / "reference" / "architectures.md"
 CELLS = Path(__file__).with_name("matrix_cells.py")
@@ -104,17 +103,12 @@ HEADINGS = {
     "tflite_int4": "int4",
     "litertlm": "LiteRT-LM",
 }
-# What the README shows.
-MAIN = (
-    *("load", "tokenizer", "packed", "lora", "qlora", "jax", "transformers", "gguf", "saved_model", "tflite"),
-    *("tflite_int8", "litertlm"),
-)
 MARKS = {"ok": "yes", "refused": "refused", "failed": "**wrong**", "absent": "–", None: ""}
 
 Known = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def table(known: Known, kinds: Sequence[str] = MAIN) -> str:
+def table(known: Known, kinds: Sequence[str] = tuple(HEADINGS)) -> str:
     """Return what happened as a table in Markdown: a row for each architecture, empty where a cell was not tried."""
     rows = [["", *(HEADINGS[kind] for kind in kinds)], ["---"] * (1 + len(kinds))]
     for name in MODELS:
@@ -155,9 +149,9 @@ def into(page: str, table: str) -> str:
 
 
 def pages(known: Known) -> dict[Path, str]:
-    """Return the pages that show what was seen, as they should be."""
-    whole = into(PAGE.read_text(encoding="utf-8"), table(known, tuple(HEADINGS)))
-    return {README: into(README.read_text(encoding="utf-8"), table(known)), PAGE: into(whole, reasons(known))}
+    """Return the pages that show what was seen, as they should be; `first_page.py` writes the README's part."""
+    whole = into(PAGE.read_text(encoding="utf-8"), table(known))
+    return {PAGE: into(whole, reasons(known))}
 
 
 def tried(name: str, kinds: Sequence[str], program: Path = CELLS) -> Iterator[dict[str, Any]]:
@@ -218,6 +212,7 @@ def main() -> None:
     if asked.file.resolve() == SEEN:  # whoever tries something writes elsewhere
         for path, text in pages(known).items():
             path.write_text(text, encoding="utf-8")
+        subprocess.run([sys.executable, str(Path(__file__).with_name("first_page.py"))], check=True)
 
 
 if __name__ == "__main__":
