@@ -41,7 +41,9 @@ from kerasgen.errors import KerasgenError as KerasgenError
 from kerasgen.evaluation.base import (
     Evaluation as Evaluation,
     TextScore as TextScore,
+    TokenChoice as TokenChoice,
     Writing as Writing,
+    WrittenText as WrittenText,
 )
 from kerasgen.exporters.base import (
     Artefact as Artefact,
@@ -66,6 +68,7 @@ from kerasgen.models.hub import Hub as Hub
 from kerasgen.models.smollm2 import Smollm2 as Smollm2
 from kerasgen.models.starter import Starter as Starter
 from kerasgen.pipeline import Pipeline as Pipeline
+from kerasgen.reports.of_pipeline import RunReport as RunReport
 from kerasgen.runtime.loading import load_artefact as load_artefact
 from kerasgen.samplers.base import SamplerSpec as SamplerSpec
 from kerasgen.samplers.sampling import (

@@ -16,10 +16,12 @@ from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.held_out_split import DividedCorpus
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import NEW_TOKENS, Evaluation, TextScore, held_out_notes
+from kerasgen.exporters.base import Artefact
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generator import Generator
 from kerasgen.keywords import checked
 from kerasgen.models.base import ModelSource, WeightsDtype
+from kerasgen.reports.of_pipeline import RunReport
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import TuneReport
 
@@ -77,9 +79,20 @@ class Evaluator(Generator):
         self.max_documents = max_documents
         self.sample = sample
         self.streaming = streaming
-        self.report: TuneReport | None = None
+        self._report: TuneReport | None = None
+        self._evaluation: Evaluation | None = None
+        self._artefacts: list[Artefact] = []
         self._stored: StoredCorpus | None = None
         self._divided: DividedCorpus | None = None
+
+    @property
+    def report(self) -> RunReport:
+        """The last run's `TuneReport`, whose figures it has; called, it writes the page of all that is known so far.
+
+        `pipe.report("run.html")` shows the run, the last evaluation, every artefact that was exported, and some
+        held-out texts coloured by surprise; see `kerasgen.reports.RunReport`.
+        """
+        return RunReport(self)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -153,8 +166,9 @@ class Evaluator(Generator):
 
         scored, scores = evaluate_each(model, encoded, batch_size=batch_size, seed=self.seed)
         scored = dataclasses.replace(scored, dropped=dict(tally.dropped), model=str(self.model_source))
-        if corpus is None and self.report is not None:
-            scored = dataclasses.replace(scored, notes=held_out_notes(scored, self.report))
+        if corpus is None and self._report is not None:
+            scored = dataclasses.replace(scored, notes=held_out_notes(scored, self._report))
+        self._evaluation = scored
         if scores_to is not None:
             scores_file.write(scores_to, scores, documents())
         if not texts:
@@ -168,9 +182,9 @@ class Evaluator(Generator):
             return None if self.corpus is None else self._corpus().texts("train")
 
         whole = [begun + text for begun, text in zip(prompts, written, strict=True)]
-        return dataclasses.replace(
+        self._evaluation = dataclasses.replace(
             scored,
-            writing=generated.examine(written, whole=whole, training=training(), self_bleu=self_bleu),
+            writing=generated.examine(written, whole=whole, training=training(), self_bleu=self_bleu, prompts=prompts),
             human=generated.human(
                 (document.text for document in documents()),
                 written,
@@ -179,29 +193,35 @@ class Evaluator(Generator):
                 self_bleu=self_bleu,
             ),
         )
+        return self._evaluation
 
     @overload
-    def score(self, texts: str, *, batch_size: int = 16) -> TextScore: ...  # type: ignore[overload-overlap]
+    def score(self, texts: str, *, batch_size: int = 16, top_logprobs: int = 0) -> TextScore: ...  # type: ignore[overload-overlap]
 
     @overload
-    def score(self, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]: ...
+    def score(self, texts: Iterable[str], *, batch_size: int = 16, top_logprobs: int = 0) -> list[TextScore]: ...
 
     @checked()
-    def score(self, texts: str | Iterable[str], *, batch_size: int = 16) -> TextScore | list[TextScore]:
+    def score(
+        self, texts: str | Iterable[str], *, batch_size: int = 16, top_logprobs: int = 0
+    ) -> TextScore | list[TextScore]:
         """Return the log-probabilities of each text's tokens and characters: one score for a string, a list for a list.
 
         Args:
             texts: any texts, scored as they are.
             batch_size: rows scored at once.
+            top_logprobs: tokens that each score tells of each place besides, the likeliest ones; 0 for none.
 
         Raises:
             ArgumentError: `texts` is neither.
         """
         specs.check_whole("batch_size", batch_size, least=1)
+        specs.check_whole("top_logprobs", top_logprobs, least=0)
         model = self._whole_model("score")
         from kerasgen.evaluation.perplexity import score_texts
 
-        scores = score_texts(model, [texts] if isinstance(texts, str) else texts, batch_size=batch_size)
+        listed = [texts] if isinstance(texts, str) else texts
+        scores = score_texts(model, listed, batch_size=batch_size, top_logprobs=top_logprobs)
         return scores[0] if isinstance(texts, str) else scores
 
     @checked()
@@ -218,12 +238,12 @@ class Evaluator(Generator):
             ArgumentError: nothing has been tuned yet, or the file's name does not end in `.png`.
             MissingDependencyError: matplotlib is not installed.
         """
-        if self.report is None:
+        if self._report is None:
             raise ArgumentError("There is no run to draw yet. Call fit() first.")
         from kerasgen.evaluation.plotting import plot_training
 
         training = self._corpus().texts("train") if copies and self.corpus is not None else None
-        return plot_training(self.report, path, training=training)
+        return plot_training(self._report, path, training=training)
 
     def _corpus(self) -> DividedCorpus:
         """Return the corpus, divided into training and held-out documents."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen import backend as backends
 from kerasgen import cache as caches
-from kerasgen import corpora, exporters, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
+from kerasgen import corpora, exporters, machine, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
 from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits, windows
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource, CorpusTally
-from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning
+from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning, TuneArgumentError
 from kerasgen.evaluator import Evaluator
 from kerasgen.exporters import masked_models
 from kerasgen.exporters import progress as steps
@@ -169,6 +169,11 @@ class Pipeline(Evaluator):
             f"{self._shown_config()})"
         )
 
+    def _repr_html_(self) -> str:
+        from kerasgen.reports import notebook
+
+        return notebook.of_pipeline(self)
+
     def _shown_template(self) -> str:
         return "" if self.chat_template is None else f", chat_template={self.chat_template!r:.200}"
 
@@ -267,7 +272,8 @@ class Pipeline(Evaluator):
         vocabulary = self._adapt_vocabulary(survey)
         stored = self._documents(show=verbose != 0, survey=survey)
         model = self.model
-        from kerasgen.tuners.run_directory import run_directory
+        from kerasgen.tokens import corpus_statistics
+        from kerasgen.tuners.run_directory import run_directory, tell
         from kerasgen.tuners.vocabulary import record_validation
 
         where = run_directory(directory, model, stored.train, self.tuner, seed=self.seed, backend=self.backend)
@@ -289,15 +295,32 @@ class Pipeline(Evaluator):
         record = record_validation(model, vocabulary, report)
         near = len(self._corpus().division.groups)
         tally = dict(report.corpus) or stored.tally.to_dict()  # a streamed corpus's is of what the run read
-        counts = tally | ({"near_duplicates": near} if near else {})
-        self.report = dataclasses.replace(
+        counts: dict[str, Any] = tally | ({"near_duplicates": near} if near else {})
+        if not self.streaming:
+            counts["lengths"] = corpus_statistics.lengths(stored.train, stored.held_out)
+        counts["characters_in_use"] = corpus_statistics.characters(survey.found.training_sample)
+        report = dataclasses.replace(
             report,
             corpus=counts,
             vocabulary=record,
             warnings=(*report.warnings, *unfamiliar),
             model=str(self.model_source),
+            machine=machine.described(self.backend),
+            settings=self._spelled_parts(),
         )
-        return self.report
+        if directory is not None:
+            tell(path_argument(directory, TuneArgumentError, name="directory"), report)
+        self._report = report
+        return report
+
+    def _spelled_parts(self) -> dict[str, str]:
+        parts = {
+            "corpus": _spelled(corpora.REGISTRY, self.corpus),
+            "model": _spelled(models.REGISTRY, self.model_source),
+            "tuner": _spelled(tuners.REGISTRY, self.tuner),
+            "sampler": _spelled(samplers.REGISTRY, self.sampler),
+        }
+        return {name: value.strip("'\"") for name, value in parts.items()}
 
     @checked(ExportArgumentError)
     def export(
@@ -333,7 +356,9 @@ class Pipeline(Evaluator):
         if is_masked:
             masked_models.check(chosen, exporters.REGISTRY.name_of(chosen) or type(chosen).__name__)
         with steps.shown(progress):
-            return chosen.export(self._whole_model("be exported"), target, overwrite=overwrite)
+            artefact = chosen.export(self._whole_model("be exported"), target, overwrite=overwrite)
+        self._artefacts.append(artefact)
+        return artefact
 
     def merge(self) -> None:
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
@@ -415,7 +440,7 @@ class Pipeline(Evaluator):
         if not apart:
             model = self._whole_model("be saved")
         saved_pipeline.write(
-            target, arguments, model, backend=self.backend, report=self.report, apart=apart, overwrite=overwrite
+            target, arguments, model, backend=self.backend, report=self._report, apart=apart, overwrite=overwrite
         )
         return target
 
@@ -459,6 +484,7 @@ class Pipeline(Evaluator):
         pipeline._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
         pipeline._choose_backend()
         pipeline._vocabulary = saved.vocabulary
+        pipeline._report = saved.report
         pipeline._adapters = saved.adapters
         return pipeline
 

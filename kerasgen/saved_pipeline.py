@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasgen import constraints, corpora, limits, locations, models, samplers, tuners
 from kerasgen.corpora.texts import Texts
-from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
+from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError, TuneArgumentError
 from kerasgen.files import presence, staging
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig
@@ -20,11 +20,11 @@ from kerasgen.models.base import WeightsDtype
 from kerasgen.models.gguf import Gguf
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
+from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.settings import GONE
 
 if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
-    from kerasgen.tuners.base import TuneReport
 
 MANIFEST_FILE = locations.PIPELINE_FILE
 MODEL, ADAPTERS = "model", "adapters"
@@ -71,11 +71,13 @@ class SavedPipeline:
         arguments: of the pipeline; its model is the one that was saved, or the one that the adapters belong to.
         adapters: the directory of the adapters, if they stand apart.
         vocabulary: what was done to the model's vocabulary, if anything.
+        report: the report of its last tuning, if it was tuned.
     """
 
     arguments: Arguments
     adapters: Path | None
     vocabulary: Mapping[str, Any] | None
+    report: TuneReport | None = None
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -178,7 +180,17 @@ def read(directory: Path) -> SavedPipeline:
         chat_template=_read_template(manifest.get("chat_template"), directory / MANIFEST_FILE),
         streaming=manifest.get("streaming", False),
     )
-    return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"))
+    report = _read_report(manifest.get("report"), directory / MANIFEST_FILE)
+    return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"), report)
+
+
+def _read_report(figures: Any, file: Path) -> TuneReport | None:
+    if figures is None:
+        return None
+    try:
+        return TuneReport.from_dict(figures)
+    except (TuneArgumentError, AttributeError, TypeError) as cause:
+        raise _damaged(file, f"its 'report' can't be read: {cause}") from cause
 
 
 def _written_config(config: GenerationConfig) -> dict[str, Any]:

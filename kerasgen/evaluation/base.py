@@ -5,12 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerasgen.tuners.base import TuneReport
 
 NEW_TOKENS = 96  # of a text that is written to be examined, at most
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """A token that a model could have chosen at a place.
+
+    Args:
+        token_id: its id.
+        token: its bytes; it may be a part of a character.
+        log_probability: log p in nats at that place.
+    """
+
+    token_id: int
+    token: bytes
+    log_probability: float
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,8 @@ class TextScore:
         character_log_probabilities: for each code point the sum of the tokens that begin in it. A token of several
             characters counts where it begins, and the others are 0, so that the sum is the text's.
         end_log_probability: log p in nats that the text ends where it does; 0 under a masked language model.
+        top_logprobs: of each token, what the model holds the likeliest at its place, the likeliest first; empty unless
+            it was asked for.
     """
 
     text: str
@@ -35,6 +53,7 @@ class TextScore:
     token_log_probabilities: tuple[float, ...]
     character_log_probabilities: tuple[float, ...]
     end_log_probability: float
+    top_logprobs: tuple[tuple[TokenChoice, ...], ...] = ()
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
@@ -51,6 +70,31 @@ class TextScore:
         if not self.text:
             return math.nan
         return -(self.log_probability + self.end_log_probability) / math.log(2.0) / len(self.text)
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("kerasgen.reports.notebook").of_score(self)  # found by name: it stands above this
+        return html
+
+
+@dataclass(frozen=True)
+class WrittenText:
+    """A text that a model wrote, and the longest passage of it that stands in the training text too.
+
+    Args:
+        text: what was written, without its prompt.
+        prompt: what it goes on from.
+        copied: that passage; empty where there is none, or no training text to look in.
+        document: which training document it stands in, counted from 0; None without a passage.
+        before: what stands before it there, a few words.
+        after: what stands behind it there, a few words.
+    """
+
+    text: str
+    prompt: str = ""
+    copied: str = ""
+    document: int | None = None
+    before: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +120,7 @@ class Writing:
             of the form, as `kerasgen.prosody.regulated` reads them; None as for `level_rhyme`.
         mixed_scripts: the share of texts with characters of simplified and of traditional script alone; None without
             the extra `opencc`.
+        written: the texts themselves, each with what it copied; empty for human ones.
     """
 
     texts: int
@@ -91,6 +136,15 @@ class Writing:
     level_rhyme: float | None = None
     tonal_pattern: float | None = None
     mixed_scripts: float | None = None
+    written: Sequence[WrittenText] = ()
+
+    def __repr__(self) -> str:
+        copy = "" if self.longest_copy is None else f", longest copy {self.longest_copy} characters"
+        return f"Writing({self.texts:,} texts, distinct-2 {self.distinct_2:.3f}{copy})"
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("kerasgen.reports.notebook").of_writing(self)
+        return html
 
     def rows(self) -> list[tuple[str, str]]:
         """Return names and figures, to be printed as a table."""
@@ -166,6 +220,14 @@ class Evaluation:
     def tokens_per_character(self) -> float:
         """Target tokens for each code point of text."""
         return self.tokens / self.characters
+
+    def __repr__(self) -> str:
+        of = f" of {' '.join(self.model.split()):.80}" if self.model else ""
+        return f"Evaluation({self.bits_per_character:.3f} bits per character{of}, {self.documents:,} documents)"
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("kerasgen.reports.notebook").of_evaluation(self)
+        return html
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as JSON can hold it."""

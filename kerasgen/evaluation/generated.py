@@ -10,7 +10,7 @@ from kerasgen import specs
 from kerasgen.corpora import verse
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation import diversity, overlap, prosody_figures
-from kerasgen.evaluation.base import Writing
+from kerasgen.evaluation.base import Writing, WrittenText
 
 _FORMS = {("jueju", 5): "五言絕句", ("jueju", 7): "七言絕句", ("lüshi", 5): "五言律詩", ("lüshi", 7): "七言律詩"}
 
@@ -34,6 +34,7 @@ def examine(
     whole: Sequence[str] | None = None,
     training: Iterable[str] | None = None,
     self_bleu: bool = True,
+    prompts: Sequence[str] | None = None,
 ) -> Writing:
     """Measure the texts' variety, copying, forms of verse, rhymes and tones.
 
@@ -42,6 +43,7 @@ def examine(
         whole: each with what it goes on from, whose form of verse is judged; None for the texts themselves.
         training: the documents that the model was tuned on, read once; or None.
         self_bleu: compute it, which compares every text with every other and needs sacrebleu.
+        prompts: of each text, for the result to hold the texts too; None for people's texts, which it doesn't hold.
 
     Raises:
         ArgumentError: there is no text.
@@ -68,6 +70,17 @@ def examine(
         level_rhyme=prosody.level_rhyme,
         tonal_pattern=prosody.tonal_pattern,
         mixed_scripts=prosody.mixed_scripts,
+        written=() if prompts is None else _written(texts, prompts, copies),
+    )
+
+
+def _written(
+    texts: Sequence[str], prompts: Sequence[str], copies: Sequence[overlap.Copy] | None
+) -> tuple[WrittenText, ...]:
+    found = [overlap.Copy(0, "")] * len(texts) if copies is None else copies
+    return tuple(
+        WrittenText(text, prompt, copy.passage, copy.document, copy.before, copy.after)
+        for text, prompt, copy in zip(texts, prompts, found, strict=True)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,20 @@ class Copy:
     Args:
         characters: its length in code points; 0 if not even a character is shared.
         passage: the passage itself, the first one if there are several.
+        document: which document of the corpus it stands in, counted from 0; None without a passage.
+        before: what stands before it there, at most `CONTEXT` characters.
+        after: what stands behind it there, at most as many.
     """
 
     characters: int
     passage: str
+    document: int | None = None
+    before: str = ""
+    after: str = ""
+
+
+CONTEXT = 40
+"""Code points on either side of a passage that are shown with it."""
 
 
 def longest_copies(texts: Sequence[str], corpus: Iterable[str]) -> list[Copy]:
@@ -32,19 +43,31 @@ def longest_copies(texts: Sequence[str], corpus: Iterable[str]) -> list[Copy]:
     Source: Blumer et al. 1985, "The smallest automaton recognizing the subwords of a text".
     """
     automaton = _SuffixAutomaton(texts)
-    for document in corpus:
-        automaton.read(document)
-    longest = automaton.longest()
-    return [_copy(text, automaton, longest) for text in texts]
+    for number, document in enumerate(corpus):
+        automaton.read(document, number)
+    longest, sources = automaton.longest()
+    return [_copy(text, automaton, longest, sources) for text in texts]
 
 
-def _copy(text: str, automaton: _SuffixAutomaton, longest: Sequence[int]) -> Copy:
-    most, end, state = 0, 0, 0
+class _Source(NamedTuple):
+    """Where a passage stands: its document's number, a piece of that, and the place in it where the passage ends."""
+
+    document: int
+    piece: str
+    end: int
+
+
+def _copy(text: str, automaton: _SuffixAutomaton, longest: Sequence[int], sources: Sequence[_Source | None]) -> Copy:
+    most, end, state, source = 0, 0, 0, None
     for place, character in enumerate(text):
         state = automaton.steps[state][character]
         if longest[state] > most:
-            most, end = longest[state], place + 1
-    return Copy(most, text[end - most : end])
+            most, end, source = longest[state], place + 1, sources[state]
+    passage = text[end - most : end]
+    if source is None:
+        return Copy(most, passage)
+    before, after = source.piece[: source.end - most], source.piece[source.end :]
+    return Copy(most, passage, source.document, before[-CONTEXT:], after)
 
 
 class _SuffixAutomaton:
@@ -63,12 +86,14 @@ class _SuffixAutomaton:
             for character in text:
                 last = self._extend(last, character)
         self._matched = [0] * len(self.steps)
+        self._sources: list[_Source | None] = [None] * len(self.steps)
 
-    def read(self, document: str) -> None:
-        """Note for each state the longest of its substrings that stands in the document."""
+    def read(self, document: str, number: int) -> None:
+        """Note for each state the longest of its substrings that stands in the document, and where."""
         steps, links, lengths, matched = self.steps, self.links, self.lengths, self._matched
         state = length = 0
-        for character in document:
+        ends: dict[int, int] = {}  # of the states whose longest stands in this document
+        for place, character in enumerate(document):
             after = steps[state].get(character)
             if after is None:
                 while after is None and state:
@@ -81,18 +106,25 @@ class _SuffixAutomaton:
             length += 1
             if length > matched[state]:
                 matched[state] = length
+                ends[state] = place + 1
+        for state, end in ends.items():
+            begin = max(0, end - matched[state] - CONTEXT)
+            self._sources[state] = _Source(number, document[begin : end + CONTEXT], end - begin)
 
-    def longest(self) -> list[int]:
-        """Return for each state the longest suffix of its substrings that was read."""
-        matched = list(self._matched)
+    def longest(self) -> tuple[list[int], list[_Source | None]]:
+        """Return for each state the longest suffix of its substrings that was read, and where that stands."""
+        matched, sources = list(self._matched), list(self._sources)
         order = sorted(range(1, len(self.lengths)), key=self.lengths.__getitem__)
         for state in reversed(order):
             link = self.links[state]
-            if matched[state]:
+            if matched[state] and matched[link] < self.lengths[link]:
                 matched[link] = self.lengths[link]  # every suffix of a substring that was read was read too
+                sources[link] = sources[state]
         for state in order:
-            matched[state] = max(matched[state], matched[self.links[state]])
-        return matched
+            link = self.links[state]
+            if matched[link] > matched[state]:
+                matched[state], sources[state] = matched[link], sources[link]
+        return matched, sources
 
     def _extend(self, last: int, character: str) -> int:
         target = self.steps[last].get(character)

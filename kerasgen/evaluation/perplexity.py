@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kerasgen import fork_safety, specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError, ModelError, TokenArgumentError
-from kerasgen.evaluation.base import Evaluation, TextScore
+from kerasgen.evaluation.base import Evaluation, TextScore, TokenChoice
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.scoring import Scores, score, token_nll
 from kerasgen.tokens.base import Tokenizer
@@ -120,7 +120,9 @@ def interval(nll: NDArray[np.float64], characters: NDArray[np.int64], *, seed: i
     return float(low), float(high)
 
 
-def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int = 16) -> list[TextScore]:
+def score_texts(
+    model: LanguageModel, texts: Iterable[str], *, batch_size: int = 16, top_logprobs: int = 0
+) -> list[TextScore]:
     """Score each text under the model, token by token and character by character.
 
     A text longer than the model's positions is scored in pieces, as in `evaluate`.
@@ -129,6 +131,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
         model: the model.
         texts: any number; an empty text has a score for its end alone.
         batch_size: rows at once.
+        top_logprobs: tokens that each score tells of each place, the likeliest ones.
 
     Raises:
         ArgumentError: `texts` is a single string, or holds something else.
@@ -144,6 +147,7 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
     tokenizer = model.tokenizer
     encoded = encode_documents((Document(text=text, id=str(n)) for n, text in enumerate(texts)), tokenizer)
     nll = -token_nll(model, encoded, sequence_length=model.default_sequence_length, batch_size=batch_size)
+    choices = _choices(model, encoded, top_logprobs, batch_size)
     begin = 0 if tokenizer.start_token_id is None else 1
     text_scores = []
     for place, text in enumerate(texts):
@@ -160,9 +164,32 @@ def score_texts(model: LanguageModel, texts: Iterable[str], *, batch_size: int =
                 token_log_probabilities=tuple(log_p[:-1]),
                 character_log_probabilities=_by_character(tokenizer, text, log_p[:-1]),
                 end_log_probability=log_p[-1],
+                top_logprobs=tuple(choices[whole][:-1]),
             )
         )
     return text_scores
+
+
+def _choices(
+    model: LanguageModel, encoded: EncodedDocuments, top: int, batch_size: int
+) -> list[tuple[TokenChoice, ...]]:
+    """Return what is the likeliest at the place of each token; nothing where none was asked for."""
+    if not top:
+        return []
+    from kerasgen.models.top_tokens import top_tokens
+
+    ids, log_p = top_tokens(
+        model, encoded, top=top, sequence_length=model.default_sequence_length, batch_size=batch_size
+    )
+    token_bytes = {token_id: model.tokenizer.token_bytes(token_id) for token_id in np.unique(ids[ids >= 0]).tolist()}
+    return [
+        tuple(
+            TokenChoice(token_id, token_bytes[token_id], value)
+            for token_id, value in zip(of_place, values, strict=True)
+            if token_id >= 0
+        )
+        for of_place, values in zip(ids.tolist(), log_p.tolist(), strict=True)
+    ]
 
 
 def _check_finite(model: LanguageModel, nll: NDArray[np.float64]) -> None:

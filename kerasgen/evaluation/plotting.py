@@ -54,6 +54,26 @@ def plot_training(report: TuneReport, path: str | os.PathLike[str], *, training:
     target = path_argument(path)
     if target.suffix.lower() != ".png":
         raise ArgumentError(f"The plot is a PNG file, so its name must end in .png. Received: {str(path)!r}.")
+    drawn_figure = figure(report, training=training)
+    drawn = io.BytesIO()
+    drawn_figure.savefig(drawn, dpi=120, format="png")
+    try:
+        staging.replace(target, drawn.getvalue())
+    except OSError as cause:
+        raise KerasgenError(f"The plot can't be written to {target}: {cause}. Choose another path.") from cause
+    return target
+
+
+def figure(report: TuneReport, *, training: Iterable[str] | None = None) -> Any:
+    """Return a run's curves as a `matplotlib.figure.Figure`.
+
+    Args:
+        report: as for `plot_training`.
+        training: as for `plot_training`.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,9 +83,16 @@ def plot_training(report: TuneReport, path: str | os.PathLike[str], *, training:
     copies = overlap.longest_copies(texts, training) if texts and training is not None else []
     parts = 1 + bool(texts) + bool(copies)
     # No window and no global state: the figure is made without pyplot.
-    figure = Figure(figsize=(7, 2.6 * parts), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(parts, 1, sharex=True, squeeze=False)[:, 0])
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:  # a notebook knows only figures of pyplot by itself
+            content = io.BytesIO()
+            self.savefig(content, dpi=120, format="png")
+            return content.getvalue()
+
+    drawn = ShownFigure(figsize=(7, 2.6 * parts), layout="constrained")
+    FigureCanvasAgg(drawn)
+    axes = list(drawn.subplots(parts, 1, sharex=True, squeeze=False)[:, 0])
     _draw_losses(axes[0], report)
     if texts:
         for n, line in ((1, ":"), (2, "-"), (3, "--")):
@@ -78,45 +105,46 @@ def plot_training(report: TuneReport, path: str | os.PathLike[str], *, training:
         axes[2].plot(steps, [copy.characters for copy in copies], marker=".")
         axes[2].set(ylabel="longest copy (characters)", ylim=(0, None))
     axes[-1].set_xlabel("optimizer steps")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=120, format="png")
-    try:
-        staging.replace(target, drawn.getvalue())
-    except OSError as cause:
-        raise KerasgenError(f"The plot can't be written to {target}: {cause}. Choose another path.") from cause
-    return target
+    return drawn
 
 
 def _draw_losses(axis: Any, report: TuneReport) -> None:
-    training = bits_per_character(report)
+    # The loss of pairs is no nats of text: the bits per character are those of the better answers then.
+    training = list(report.losses) if report.margins else bits_per_character(report)
     steps = range(1, len(training) + 1)
     axis.plot(steps, training, linewidth=0.6, alpha=0.4, color="C0", label="training, each step")
-    smoothed = _smoothed(training)
+    smoothed = smoothed_means(training)
     if smoothed:
         axis.plot(steps, smoothed, linewidth=1.4, color="C0", label="training")
-    if report.validations:
-        axis.plot(
+    if report.margins:
+        held_out = [validation.loss for validation in report.validations]
+        axis.plot([validation.step for validation in report.validations], held_out, "o-", color="C1", label="held out")
+    elif report.validations:
+        axis.errorbar(
             [validation.step for validation in report.validations],
             [validation.bits_per_character for validation in report.validations],
+            [validation.standard_error or 0.0 for validation in report.validations],
             color="C1",
             marker="o",
-            label="held out",
+            capsize=2,
+            label="held out, ± standard error",
         )
-    axis.set_ylabel("bits per character")
+    axis.set_ylabel("loss of a pair" if report.margins else "bits per character")
     axis.legend(loc="upper right")
 
 
 def bits_per_character(report: TuneReport) -> list[float]:
     """Return the loss of each step in the unit of the held-out figures.
 
-    Nats a token become bits per character by the tokens and characters that the run was trained on, so the figure is
-    exact for all steps together, and for one nearly so.
+    Nats a token become bits per character by the learned tokens and the characters that the run was trained on, so the
+    figure is exact for all steps together, and for one nearly so.
     """
-    tokens_per_character = report.tokens / report.characters if report.characters else 1.0
+    learned = report.tokens - report.read_tokens
+    tokens_per_character = learned / report.characters if report.characters else 1.0
     return [loss / math.log(2.0) * tokens_per_character for loss in report.losses]
 
 
-def _smoothed(figures: Sequence[float]) -> list[float]:
+def smoothed_means(figures: Sequence[float]) -> list[float]:
     """Return moving means over a fiftieth of the figures; empty where that is a single figure."""
     width = len(figures) // _SMOOTHED
     if width < 2:

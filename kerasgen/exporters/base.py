@@ -64,6 +64,10 @@ class Artefact:
     def __repr__(self) -> str:
         return f"Artefact(path={str(self.path)!r}, exporter={self.exporter!r})"
 
+    def _repr_html_(self) -> str:
+        html: str = import_module("kerasgen.reports.notebook").of_artefact(self)  # found by name: it stands above this
+        return html
+
     @cached_property
     def runtime(self) -> Runtime:
         """The artefact, loaded in its own runtime.

@@ -121,6 +121,18 @@ class TokenLosses(keras.Model):  # type: ignore[misc]
         hidden, table, cap, _ = self._output(hidden)
         return token_nll(hidden, table, inputs["targets"], soft_cap=cap)
 
+    def logits(self, inputs: Mapping[str, Any]) -> Any:
+        """Return the logits at each position, `(batch, sequence_length, vocabulary_size)`: much memory for many."""
+        hidden = self.hidden(inputs)
+        if hidden is None:
+            return self._logits(inputs, training=None)
+        embedding = self._embedding()
+        if _is_quantized(embedding):
+            return embedding(hidden, reverse=True)
+        hidden, table, cap, _ = self._output(hidden)
+        logits = ops.matmul(ops.cast(hidden, "float32"), ops.transpose(ops.cast(table, "float32")))
+        return logits if cap is None else ops.tanh(logits / cap) * cap
+
     def weighted(self, inputs: Mapping[str, Any], *, training: bool | None = None) -> WeightedLoss | RoutedLoss:
         """Return the loss that training differentiates: each target's nats times its `inputs["weights"]`, summed.
 

@@ -116,20 +116,41 @@ def pseudo_log_likelihoods(
         batch_size: rows at once.
         predictor: of the model, if one is compiled already.
     """
-    predictor = Predictor(model, batch_size) if predictor is None else predictor
     length = model.default_sequence_length if sequence_length is None else sequence_length
+    found = [np.zeros(len(text)) for text in texts]
+    for place, first, of_rows in given_others(
+        model, texts, sequence_length=length, batch_size=batch_size, predictor=predictor
+    ):
+        for n, row in enumerate(of_rows, first):
+            found[place][n] = row[0, texts[place][n]]
+    return found
+
+
+def given_others(
+    model: MaskedLanguageModel,
+    texts: Sequence[Sequence[int]],
+    *,
+    sequence_length: int,
+    batch_size: int = 16,
+    predictor: Predictor | None = None,
+) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
+    """Yield of each piece its text's index, its first token's place there, and log p of all tokens at each place.
+
+    Args:
+        model: as for `pseudo_log_likelihoods`, as are the others.
+        texts: as there.
+        sequence_length: as there.
+        batch_size: as there.
+        predictor: as there.
+    """
+    predictor = Predictor(model, batch_size) if predictor is None else predictor
     start, end, mask = model.tokenizer.start_token_id, model.tokenizer.end_token_id, model.mask_token_id
     assert start is not None
-    found: list[NDArray[np.float64]] = []
-    for text in texts:
-        scores = np.zeros(len(text))
-        for first in range(0, len(text), length - 2):
-            body = list(text[first : first + length - 2])
+    for place, text in enumerate(texts):
+        for first in range(0, len(text), sequence_length - 2):
+            body = list(text[first : first + sequence_length - 2])
             rows = [[start, *body[:n], mask, *body[n + 1 :], end] for n in range(len(body))]
-            of_rows = predictor.log_probabilities(rows, [[n + 1] for n in range(len(body))])
-            scores[first : first + len(body)] = [row[0, body[n]] for n, row in enumerate(of_rows)]
-        found.append(scores)
-    return found
+            yield place, first, predictor.log_probabilities(rows, [[n + 1] for n in range(len(body))])
 
 
 def score(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,8 +75,8 @@ def score(
 
         return masked_predicting.score(model, encoded, sequence_length=sequence_length, batch_size=batch_size)
     nll = np.zeros(len(encoded), np.float64)
-    for batch, _, values in _batches(model, encoded, sequence_length, batch_size, losses):
-        real = batch.weights > 0
+    for batch, _, nats in batches(model, encoded, sequence_length, batch_size, losses):
+        real, values = batch.weights > 0, nats.astype(np.float64)
         np.add.at(nll, batch.documents[real], values[real])
     return Scores(nll=nll, tokens=encoded.targets_by_document, characters=encoded.characters)
 
@@ -97,7 +98,7 @@ def token_nll(
 
         return masked_predicting.token_nll(model, encoded, sequence_length=sequence_length, batch_size=batch_size)
     nll = np.full(len(encoded.token_ids), np.nan)
-    for _, pieces, values in _batches(model, encoded, sequence_length, batch_size, losses):
+    for _, pieces, values in batches(model, encoded, sequence_length, batch_size, losses):
         for row, starts_and_targets in enumerate(pieces):
             at = 0
             for start, targets in starts_and_targets:
@@ -106,14 +107,14 @@ def token_nll(
     return nll
 
 
-def _batches(
+def batches(
     model: LanguageModel,
     encoded: EncodedDocuments,
     sequence_length: int,
     batch_size: int,
     losses: TokenLosses | None,
-) -> Iterator[tuple[TokenBlock, list[list[tuple[int, int]]], NDArray[np.float64]]]:
-    """Yield each batch, each row's pieces as first token and number of targets, and the nats of each target."""
+) -> Iterator[tuple[TokenBlock, list[list[tuple[int, int]]], Any]]:
+    """Yield each batch, each row's pieces as first token and number of targets, and what `losses` computes of it."""
     longest = model.max_sequence_length
     if longest is not None and sequence_length > longest:
         raise ModelArgumentError(
@@ -137,7 +138,7 @@ def _batches(
         ]
         with quiet.several_models():
             values = losses.predict_on_batch(inputs)
-        yield batch, pieces, local(values).astype(np.float64)
+        yield batch, pieces, keras.tree.map_structure(local, values)
 
 
 def local(values: Any) -> NDArray[Any]:

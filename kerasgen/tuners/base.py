@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
+from importlib import import_module
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kerasgen.corpora.base import Document
+    from kerasgen.evaluation.base import Evaluation, TextScore
+    from kerasgen.exporters.base import Artefact
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.encoding import EncodedDocuments
 
@@ -119,6 +122,8 @@ class TuneReport:
         margins: of pairs, the mean of the better answer's reward less the worse one's in each optimizer step; `losses`
             are means over pairs then, and `accuracies` shares of the pairs of which the better answer has the higher
             reward.
+        machine: the versions, the processor and the devices of the run; see `kerasgen.machine.described`.
+        settings: how the pipeline's corpus, model, tuner and sampler are written, each by its name.
     """
 
     steps: int
@@ -160,6 +165,27 @@ class TuneReport:
     read_tokens: int = 0
     shortened_documents: int = 0
     margins: Sequence[float] = ()
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> TuneReport:
+        """Return the report that `to_dict` described, also one of an earlier version.
+
+        Raises:
+            TuneArgumentError: the figures are no report's.
+        """
+        known = {each.name: figures[each.name] for each in fields(cls) if each.name in figures}
+        try:
+            known["validations"] = tuple(Validation(**entry) for entry in known["validations"])
+            known["samples"] = tuple(TextSample(**entry) for entry in known["samples"])
+            for name in ("losses", "accuracies", "router_losses", "margins"):
+                known[name] = tuple(float(value) for value in known.get(name, ()))
+            return cls(**known | {"warnings": tuple(known.get("warnings", ()))})
+        except (KeyError, TypeError, ValueError) as cause:
+            raise TuneArgumentError(
+                f"These figures are no report of a run: {cause!r:.200}. Give what TuneReport.to_dict returned."
+            ) from cause
 
     @property
     def loss(self) -> float:
@@ -237,9 +263,61 @@ class TuneReport:
             "flops_share": self.flops_share,
         }
 
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        evaluation: Evaluation | None = None,
+        scores: Sequence[TextScore] = (),
+        artefacts: Sequence[Artefact] = (),
+        language: Literal["en", "zh"] = "en",
+        title: str | None = None,
+    ) -> Path:
+        """Write the run as one page that a browser shows without a network, and return its path.
+
+        What is not there is not shown. The page holds at most about 400 KB, however long the run: curves are thinned
+        to some hundred points, and of samples and texts the first characters are shown.
+
+        Args:
+            path: of the file, which is replaced; its name ends in `.html` or `.htm`.
+            evaluation: the result of `Pipeline.evaluate`, to be shown with the texts that it wrote.
+            scores: results of `Pipeline.score`, whose texts are coloured by how much they surprise the model.
+            artefacts: results of `Pipeline.export`, whose proofs are shown.
+            language: of the page's own words, `"en"` or `"zh"`.
+            title: of the page; None for the model's and the corpus's names.
+
+        Raises:
+            ArgumentError: an argument is wrong.
+            KerasgenError: the file can't be written.
+        """
+        # The pages stand above this contract, so they are found by name.
+        page = import_module("kerasgen.reports.page")
+        written: Path = page.write(
+            path,
+            report=self,
+            evaluation=evaluation,
+            scores=scores,
+            artefacts=artefacts,
+            language=language,
+            title=title,
+        )
+        return written
+
+    def plot(self) -> Any:
+        """Return the run's curves as a `matplotlib.figure.Figure`, which a notebook shows.
+
+        Raises:
+            MissingDependencyError: matplotlib, the extra `plot`, is not installed.
+        """
+        return import_module("kerasgen.evaluation.plotting").figure(self)
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("kerasgen.reports.notebook").of_run(self)
+        return html
+
     def __repr__(self) -> str:
         bits = "" if self.bits_per_character is None else f", {self.bits_per_character:.3f} held-out bits per character"
-        of = f" of {self.model}" if self.model else ""
+        of = f" of {' '.join(self.model.split()):.80}" if self.model else ""
         return f"TuneReport({self.steps} steps{of}, loss {self.loss:.3f}{bits}, {self.stopped})"
 
     def __str__(self) -> str:

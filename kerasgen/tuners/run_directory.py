@@ -17,8 +17,8 @@ from kerasgen.files import locking, staging
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tuners import sharding
-from kerasgen.tuners.base import FineTuner
+from kerasgen.tuners import checkpoint_contents, sharding
+from kerasgen.tuners.base import FineTuner, TuneReport
 
 
 @contextmanager
@@ -54,6 +54,18 @@ def run_directory(
     yield folder
     with suppress(LockedError, OSError), alone(folder):  # unless the next one has begun there
         staging.remove(folder)
+
+
+def tell(directory: Path, report: TuneReport) -> None:
+    """Write a finished run's report anew, with what the tuner did not know of it: the corpus and the settings.
+
+    Nothing is written where the run wrote none, nor by another process than the one that writes.
+
+    Raises:
+        CheckpointError: it can't be written.
+    """
+    if checkpoint_contents.finished(directory) and sharding.is_first_process():
+        checkpoint_contents.write_report(directory, report)
 
 
 @contextmanager

@@ -289,6 +289,11 @@ def _place(variable: Any, layout: Any) -> None:
         variable._direct_assign(value)
 
 
+def is_first_process() -> bool:
+    """Whether this process is the only one of its run, or the first, which writes."""
+    return _processes() == 1 or _process() == 0
+
+
 def _processes() -> int:
     if keras.config.backend() != "jax":
         return 1

@@ -1,0 +1,140 @@
+"""Notebooks show results as fragments that are their own, take the page's colours, and let no text act."""
+
+from __future__ import annotations
+
+import html.parser
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reported
+
+import kerasgen as kg
+from kerasgen.reports.of_pipeline import RunReport
+
+pytestmark = pytest.mark.one_backend
+
+SCRIPT = "<script>broken=1</script>"
+
+
+def values(text: str = "春") -> list[Any]:
+    """Everything that a notebook shows, with a text in every place that others fill."""
+    run = reported.run(model=text, warnings=[text])
+    found = reported.evaluation(model=text)
+    writing = kg.Writing(
+        1, 1, 1.0, 1.0, 1.0, 1.0, 1, text, 1.0, {text: 1.0}, written=[kg.WrittenText(text, text, text)]
+    )
+    pipe = kg.Pipeline(corpus=[text, text + text], model="starter")
+    pipe._report, pipe._evaluation = run, found
+    pipe._artefacts.append(kg.Artefact(Path("a"), text))
+    artefact = kg.Artefact(Path("a" + text[:40].replace("/", "")), text, {"parity": {text: text}})
+    return [run, found, writing, reported.score(text, (text,)), artefact, pipe, pipe.report]
+
+
+class Fragment(html.parser.HTMLParser):
+    def __init__(self, content: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.closed: list[str] = []
+        self.text = ""
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.closed.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_a_fragment_is_whole_and_lets_no_text_act(place):
+    shown = values(SCRIPT)[place]._repr_html_()
+    fragment = Fragment(shown)
+    assert "script" not in fragment.tags
+    assert "<script" not in shown
+    assert sorted(tag for tag in fragment.tags if tag not in ("path", "line", "circle")) == sorted(
+        tag for tag in fragment.closed if tag not in ("path", "line", "circle")
+    )
+    assert fragment.tags[:2] == ["div", "style"]
+    assert not {"src", "href", "onclick", "id"} & set(fragment.attributes)
+    assert SCRIPT in fragment.text or place == 5
+    assert len(shown) < 40_000
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 5, 6])  # an artefact's path is as long as it is
+def test_a_representation_is_a_line(place):
+    shown = repr(values("春\n" * 300)[place])
+    assert "\n" not in shown
+    assert len(shown) < 420
+
+
+def test_the_figures_are_the_values():
+    run, found, _, score, _, pipe, report = values()
+    text = Fragment(run._repr_html_()).text
+    assert "5.499 ± 0.049 (6.188 before)" in text
+    assert f"{run.loss:.3f} (nats a token)" in text
+    assert "5.501" in Fragment(found._repr_html_()).text
+    assert f"{score.bits_per_character:.3f}" in Fragment(score._repr_html_()).text
+    shown = Fragment(reported.artefact()._repr_html_()).text
+    assert "5.0 MiB" in shown
+    assert "✓ 192 greedy tokens equal" in shown
+    shown = Fragment(pipe._repr_html_()).text
+    assert repr(run)[:60] in shown
+    assert repr(found)[:60] in shown
+    assert report._repr_html_() == run._repr_html_()
+
+
+def test_a_coloured_text_tells_bits_and_choices():
+    shown = reported.score()._repr_html_()
+    assert 'title="3.00 bits; likeliest: 花 25.0%, &lt;b&gt; 25.0%"' in shown
+
+
+class TestRunReport:
+    def test_it_has_the_figures_of_the_last_run_and_prints_as_it(self):
+        pipe = kg.Pipeline(corpus=["a", "b"])
+        run = reported.run()
+        pipe._report = run
+        assert isinstance(pipe.report, RunReport)
+        assert pipe.report.losses == run.losses
+        assert pipe.report.bits_per_character == run.bits_per_character
+        assert str(pipe.report) == str(run)
+        assert repr(pipe.report) == repr(run)
+        assert pipe.report == run
+        assert bool(pipe.report)
+        assert "to_html" in dir(pipe.report)
+
+    def test_before_the_first_run_it_is_false_and_says_so(self):
+        report = kg.Pipeline().report
+        assert not report
+        assert report._repr_html_() is None
+        assert repr(report) == "RunReport(nothing tuned yet)"
+        with pytest.raises(AttributeError, match="nothing has been tuned yet"):
+            _ = report.losses
+        with pytest.raises(kg.errors.ArgumentError, match="nothing to show yet"):
+            report("run.html")
+
+
+def test_a_run_is_plotted_as_a_figure_that_a_notebook_shows():
+    matplotlib = pytest.importorskip("matplotlib", reason="a plot is drawn by the extra plot")
+    run = reported.run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no font of this machine may have Han characters
+        figure = run.plot()
+        assert isinstance(figure, matplotlib.figure.Figure)
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    axis = figure.axes[0]
+    exact = [loss / math.log(2) * run.tokens / run.characters for loss in run.losses]
+    assert axis.lines[0].get_ydata() == pytest.approx(exact)
+    (band,) = axis.containers
+    assert band.lines[0].get_ydata() == pytest.approx([each.bits_per_character for each in run.validations])
+    pairs = reported.run(margins=(0.1,) * 40).plot().axes[0]
+    assert pairs.get_ylabel() == "loss of a pair"
+    assert list(pairs.lines[0].get_ydata()) == pytest.approx(list(run.losses))
