@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "generate": ("generate", "write text with a saved pipeline, a model or an exported artefact"),
     "chat": ("chat", "talk with a saved pipeline, a model or an exported artefact that has a chat template"),
     "evaluate": ("evaluate", "score texts under a saved pipeline or a model"),
-    "report": ("report", "write the report of a saved pipeline or a finished run as one page for a browser"),
+    "report": ("run_report", "write the report of a saved pipeline or a finished run as one page for a browser"),
     "export": ("export", "write a saved pipeline's model, or a model, in another format, and prove it equal"),
     "serve": (
         "serve",

@@ -116,19 +116,17 @@ def _draw_losses(axis: Any, report: TuneReport) -> None:
     smoothed = smoothed_means(training)
     if smoothed:
         axis.plot(steps, smoothed, linewidth=1.4, color="C0", label="training")
-    if report.margins:
-        held_out = [validation.loss for validation in report.validations]
-        axis.plot([validation.step for validation in report.validations], held_out, "o-", color="C1", label="held out")
-    elif report.validations:
-        axis.errorbar(
-            [validation.step for validation in report.validations],
-            [validation.bits_per_character for validation in report.validations],
-            [validation.standard_error or 0.0 for validation in report.validations],
-            color="C1",
-            marker="o",
-            capsize=2,
-            label="held out, ± standard error",
-        )
+    if report.validations:
+        of_each = "loss" if report.margins else "bits_per_character"
+        held_steps = [validation.step for validation in report.validations]
+        held_out = [getattr(validation, of_each) for validation in report.validations]
+        axis.plot(held_steps, held_out, color="C1", marker="o", label="held out")
+        errors = [validation.standard_error or 0.0 for validation in report.validations]
+        if any(errors) and not report.margins:
+            low, high = (
+                [value + sign * error for value, error in zip(held_out, errors, strict=True)] for sign in (-1, 1)
+            )
+            axis.fill_between(held_steps, low, high, color="C1", alpha=0.2, linewidth=0)
     axis.set_ylabel("loss of a pair" if report.margins else "bits per character")
     axis.legend(loc="upper right")
 

@@ -37,7 +37,23 @@ def test_the_longest_copy_is_the_longest_common_substring(texts, corpus):
     for text, found in zip(texts, overlap.longest_copies(texts, corpus), strict=True):
         assert found.characters == len(found.passage) == _longest_by_hand(text, corpus)
         assert found.passage in text
-        assert not found.passage or any(found.passage in document for document in corpus)
+        if found.document is None:
+            assert not found.passage
+            continue
+        source = corpus[found.document]
+        place = source.index(found.before + found.passage + found.after)
+        assert place == 0 or len(found.before) == overlap.CONTEXT
+        assert source.endswith(found.after) or len(found.after) == overlap.CONTEXT
+
+
+@pytest.mark.one_backend
+def test_a_copy_is_shown_with_what_stands_around_it():
+    around = "甲" * 60
+    found = overlap.longest_copies(["x白日依山盡y", "依山"], ["nothing", f"{around}白日依山盡{around}"])
+    assert [(copy.passage, copy.document) for copy in found] == [("白日依山盡", 1), ("依山", 1)]
+    assert found[0].before == found[0].after == "甲" * overlap.CONTEXT
+    assert found[1].before.endswith("甲白日")
+    assert found[1].after.startswith("盡甲")
 
 
 @pytest.mark.one_backend

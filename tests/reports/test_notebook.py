@@ -133,8 +133,13 @@ def test_a_run_is_plotted_as_a_figure_that_a_notebook_shows():
     axis = figure.axes[0]
     exact = [loss / math.log(2) * run.tokens / run.characters for loss in run.losses]
     assert axis.lines[0].get_ydata() == pytest.approx(exact)
-    (band,) = axis.containers
-    assert band.lines[0].get_ydata() == pytest.approx([each.bits_per_character for each in run.validations])
+    held_out = {line.get_label(): line for line in axis.lines}["held out"]
+    assert held_out.get_ydata() == pytest.approx([each.bits_per_character for each in run.validations])
+    (band,) = axis.collections
+    first = run.validations[0]
+    at_first = {y for x, y in band.get_paths()[0].vertices.tolist() if x == 0}
+    assert min(at_first) == pytest.approx(first.bits_per_character - first.standard_error)
+    assert max(at_first) == pytest.approx(first.bits_per_character + first.standard_error)
     pairs = reported.run(margins=(0.1,) * 40).plot().axes[0]
     assert pairs.get_ylabel() == "loss of a pair"
     assert list(pairs.lines[0].get_ydata()) == pytest.approx(list(run.losses))
