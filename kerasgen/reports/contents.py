@@ -173,8 +173,12 @@ def coloured(scores: Sequence[TextScore]) -> list[dict[str, Any]]:
     return found
 
 
-def evaluated(evaluation: Evaluation, words: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is shown of an evaluation."""
+def evaluated(
+    evaluation: Evaluation, words: Mapping[str, str], of_corpus: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what is shown of an evaluation; not again what was left out of the run's own corpus."""
+    dropped = _reasons(evaluation.dropped, 0)
+    told = [] if of_corpus is None else [(reason, count) for reason, count, _ in of_corpus["dropped"]]
     interval = evaluation.interval
     figures = [
         Figure(
@@ -197,7 +201,7 @@ def evaluated(evaluation: Evaluation, words: Mapping[str, str]) -> dict[str, Any
     return {
         "figures": figures,
         "notes": [cut(note) for note in evaluation.notes],
-        "dropped": _reasons(evaluation.dropped, 0),
+        "dropped": [] if told == [(reason, count) for reason, count, _ in dropped] else dropped,
         "writing": None if writing is None else written(writing, evaluation.human, words),
     }
 

@@ -106,7 +106,7 @@ def render(
         "curves": drawn,
         "samples": None if report is None else contents.samples(report, words),
         "surprise": coloured,
-        "evaluation": None if evaluation is None else contents.evaluated(evaluation, words),
+        "evaluation": None if evaluation is None else contents.evaluated(evaluation, words, of_corpus),
         "artefacts": [contents.artefact(artefact, words) for artefact in artefacts],
         "corpus": of_corpus,
         "settings": [] if report is None else contents.settings(report, words),
@@ -135,6 +135,7 @@ def render(
         machine=[] if report is None else contents.machine(report, words),
         data=_safe(_json(every_chart, coloured, words)),
         loop_id=_Numbers(),
+        han=_han(report, scores),
     )
     return html
 
@@ -170,6 +171,16 @@ def _brief(spelled: str) -> str:
         return ""
     name = spelled.partition(":")[0] if "://" not in spelled else spelled
     return name.rstrip("/").rpartition("/")[2][:60]
+
+
+def _han(report: TuneReport | None, scores: Sequence[TextScore]) -> str:
+    """Return the language of Chinese texts that could be in either script: that of all texts together."""
+    texts = [score.text[:500] for score in scores[:20]]
+    if report is not None:
+        texts += [sample.text[:500] for sample in report.samples[:20]]
+        texts += [character for character, _ in (report.corpus.get("characters_in_use") or {}).get("common", ())]
+    found = contents.language_of("".join(texts))
+    return found if found in ("zh-Hans", "zh-Hant") else "zh"
 
 
 def _lead(report: TuneReport | None, evaluation: Evaluation | None) -> str:

@@ -61,7 +61,7 @@ def characters(texts: Iterable[str]) -> dict[str, Any]:
 
     Returns:
         `sampled`, characters that were counted, white space and halves of pairs left out; `different` ones of those;
-        and `common`, the most frequent ones with the share of each, 0 to 1.
+        and `common`, the most frequent letters, Han characters and digits with the share of each, 0 to 1.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -70,5 +70,6 @@ def characters(texts: Iterable[str]) -> dict[str, Any]:
         if character.isspace() or "\ud800" <= character <= "\udfff":
             del counts[character]
     total = counts.total()
-    common = [[character, count / total] for character, count in counts.most_common(_COMMON)]
+    words = {character: count for character, count in counts.items() if character.isalnum()}
+    common = [[character, count / total] for character, count in Counter(words).most_common(_COMMON)]
     return {"sampled": total, "different": len(counts), "common": common}

@@ -37,16 +37,16 @@ def test_the_choices_are_the_likeliest_of_the_forward_pass(family):
         for place in range(first, len(score.token_ids)):
             choices = score.top_logprobs[place]
             found = np.array([choice.log_probability for choice in choices])
-            np.testing.assert_allclose(found, log_p[place - first], atol=2e-5)
+            np.testing.assert_allclose(found, log_p[place - first], atol=2e-4)
             # Equal ones may stand in another order, so each is looked up.
             for choice in choices:
                 assert choice.token == model.tokenizer.token_bytes(choice.token_id)
             chosen = {choice.token_id: choice.log_probability for choice in choices}
             own = score.token_ids[place]
             if own in chosen:
-                assert chosen[own] == pytest.approx(score.token_log_probabilities[place], abs=2e-5)
+                assert chosen[own] == pytest.approx(score.token_log_probabilities[place], abs=2e-4)
             else:
-                assert score.token_log_probabilities[place] <= found[-1] + 2e-5
+                assert score.token_log_probabilities[place] <= found[-1] + 2e-4
             assert len(set(chosen) & set(ids[place - first].tolist())) >= top - 1
 
 
