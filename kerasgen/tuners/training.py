@@ -34,6 +34,7 @@ from kerasgen.tuners import (
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import MOST_UNREAD, History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.checkpoints import Checkpoint
+from kerasgen.tuners.notebook_bar import NotebookBar, in_notebook
 from kerasgen.tuners.objective import Objective
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recorder import Recorder, checkpoint_to_resume
@@ -299,8 +300,10 @@ class _Done(NamedTuple):
 
 def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *, verbose: int) -> _Done:
     """Run the epochs that are left."""
+    bars = [NotebookBar(watcher)] if verbose == 1 and in_notebook() else []
+    verbose = 0 if bars else verbose
     together = OneRun(
-        [watcher, *callbacks, Unshown()],
+        [watcher, *callbacks, *bars, Unshown()],
         add_history=True,
         add_progbar=verbose != 0,
         model=trainer,

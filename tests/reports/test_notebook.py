@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import reported
+from tiny import tiny_gpt2
 
 import kerasgen as kg
+from kerasgen.models.saving import save_preset
 from kerasgen.reports.of_pipeline import RunReport
 
 pytestmark = pytest.mark.one_backend
@@ -143,3 +145,36 @@ def test_a_run_is_plotted_as_a_figure_that_a_notebook_shows():
     pairs = reported.run(margins=(0.1,) * 40).plot().axes[0]
     assert pairs.get_ylabel() == "loss of a pair"
     assert list(pairs.lines[0].get_ydata()) == pytest.approx(list(run.losses))
+
+
+@pytest.mark.nightly
+def test_a_real_notebook_keeps_the_end_of_the_bar_alone(tmp_path, monkeypatch):
+    """What a kernel shows of a run: one bar that is written over, and no line for each step."""
+    client = pytest.importorskip("nbclient", reason="a notebook is run by nbclient: pip install nbclient ipykernel")
+    pytest.importorskip("ipykernel", reason="a notebook is run by nbclient: pip install nbclient ipykernel")
+    import nbformat
+
+    save_preset(tiny_gpt2(num_layers=1), tmp_path / "tiny")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    cells = [
+        "import kerasgen as kg\n"
+        "tuner = kg.FullTuner(max_steps=40, batch_size=2, sequence_length=32)\n"
+        "pipe = kg.Pipeline(corpus=['the cat and the sea ' * n for n in range(1, 99)], model='./tiny', tuner=tuner)\n"
+        "report = pipe.fit()\n"
+        "report",
+        "pipe.score('the cat', top_logprobs=2)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = [output for cell in notebook.cells for output in cell.outputs]
+    streams = "".join(output.get("text", "") for output in shown)
+    assert len(streams) < 2_000, "the notebook keeps no line for each step"
+    bars = [output for output in shown if "<progress" in output.get("data", {}).get("text/html", "")]
+    assert [output["data"]["text/plain"].split(" · ")[0] for output in bars] == ["step 40 of 40"]
+    assert "held out" in bars[0]["data"]["text/plain"]
+    tables = [output["data"]["text/html"] for output in shown if 'class="kerasgen"' in str(output.get("data"))]
+    assert len(tables) == 2
+    assert "TuneReport" in tables[0]
+    assert "TextScore" in tables[1]
