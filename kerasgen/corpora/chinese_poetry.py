@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerasgen import locations
-from kerasgen.corpora import poetry_collections, verse, verse_scripts, verse_variants
+from kerasgen.corpora import document_cache, poetry_collections, verse, verse_scripts, verse_variants
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.poetry_collections import AUTO, COLLECTIONS, PROSE
 from kerasgen.corpora.poetry_repository import (
@@ -229,6 +230,27 @@ class ChinesePoetry(CorpusSource):
             changes,
         )
 
+    def fingerprint(self) -> str | None:
+        """Return the settings, the code's digits and those of the archive or file.
+
+        None for a directory, and where OpenCC converts, which has versions of its own.
+        """
+        path = self._download_path() if self.path is None else Path(self.path).expanduser()
+        code = document_cache.code_digest()
+        if code is None or self.script != "as_is":
+            return None
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:  # a directory, or what reading it will tell
+            return None
+        settings = dataclasses.asdict(self)
+        for elsewhere in ("path", "url", "cache_dir"):
+            del settings[elsewhere]
+        # A single file's name tells its dynasty, and its folder's the collection.
+        names = path.absolute().parts[-2:]
+        return repr([code, sorted(settings.items()), names, content])
+
     def check(self) -> None:
         """Look for the path, if there is one."""
         if self.path is not None and not presence.exists(Path(self.path).expanduser()):
@@ -325,15 +347,18 @@ class ChinesePoetry(CorpusSource):
             return None
         return lambda error: tally.drop(f"archive damaged at byte {error.byte}")
 
-    def _download(self) -> Path:
+    def _download_path(self) -> Path:
         from platformdirs import user_cache_path
 
+        folder = user_cache_path("kerasgen") if self.cache_dir is None else Path(self.cache_dir).expanduser()
+        return folder / f"chinese-poetry-{REVISION}.archive"  # zip or tar: told by its first bytes
+
+    def _download(self) -> Path:
         from kerasgen.corpora.download import fetch
 
-        folder = user_cache_path("kerasgen") if self.cache_dir is None else Path(self.cache_dir).expanduser()
         return fetch(
             self.url,
-            folder / f"chinese-poetry-{REVISION}.archive",  # zip or tar: told by its first bytes
+            self._download_path(),
             check=verify_archive,
             advice=f"If you have the repository {REPOSITORY}, or an archive of it, pass it as path=….",
         )

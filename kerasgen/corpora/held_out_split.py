@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from kerasgen import cache
-from kerasgen.corpora import near_duplicates, splits, windows
+from kerasgen.corpora import document_cache, near_duplicates, splits, windows
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 
 MOST_CHARACTERS: Final = 20_000_000
@@ -70,6 +70,8 @@ class DividedCorpus:
         if self.window_characters:
             return self._of_first_window(tally)
         if self._read is None:
+            self._read = self._cached()
+        if self._read is None:
             return self._drawn(tally)
         documents, counts = self._read
         return _replayed(documents, counts, tally)
@@ -115,8 +117,10 @@ class DividedCorpus:
             if characters > MOST_CHARACTERS:  # compared now, so that the corpus isn't read again for it
                 near = _near_duplicates_of(documents)
                 documents = []
-        if near is None:
+        if near is None and self._read is None:
             self._read = documents, tally
+            if self._document_path is not None and self._fingerprint_path() == self._document_path:  # read as it was
+                document_cache.write(self._document_path, documents, tally)
 
         def look() -> dict[str, Any]:
             looked = _near_duplicates_of(documents) if near is None else near
@@ -134,6 +138,21 @@ class DividedCorpus:
             self._path(digest.hexdigest()), look, again="the corpus is searched for near-duplicates again"
         )
         return {own: int(group) for group, members in content["groups"].items() for own in members}
+
+    def _cached(self) -> tuple[list[Document], CorpusTally] | None:
+        return None if self._document_path is None else document_cache.read(self._document_path)
+
+    @cached_property
+    def _document_path(self) -> Path | None:
+        """The file of the cache for the documents, if the source has a fingerprint."""
+        return self._fingerprint_path()
+
+    def _fingerprint_path(self) -> Path | None:
+        fingerprint = None if self.cache is None else self.source.fingerprint()
+        if self.cache is None or fingerprint is None:
+            return None
+        seed = None if self.sample == "first" else self.seed
+        return document_cache.path_of(self.cache, [fingerprint, self.max_documents, self.sample, seed])
 
     def _path(self, digest: str) -> Path | None:
         return None if self.cache is None else self.cache / FOLDER / f"{near_duplicates.VERSION}-{digest}.json"
