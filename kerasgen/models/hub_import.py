@@ -11,22 +11,17 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container
 from importlib import import_module
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from kerasgen import backend, quiet
+from kerasgen import backend, deferred_imports, quiet
 
 _DEFERRED = ("tensorflow", "tensorflow_text")
 _OF_HUBS = ("hf", "kaggle", "modelscope")
 # Classes that KerasHub asks of any value whether it is one. Nothing is before TensorFlow is imported.
 _ASKED_FOR = {name: type(name, (), {}) for name in ("Tensor", "RaggedTensor", "SparseTensor")}
-_importing = threading.RLock()
-_importer: int | None = None  # the thread that imports KerasHub at this moment
 _refusing = threading.local()
 _making_tables = threading.RLock()
 
@@ -34,10 +29,10 @@ _making_tables = threading.RLock()
 def load() -> ModuleType:
     """Import Keras as `backend.use` does and then KerasHub, without what its libraries print, and return it."""
     is_jax = backend.use() == "jax"
-    with _importing:
+    with deferred_imports.IMPORTING:
         if "keras_hub" in sys.modules:
             return import_module("keras_hub")
-        with _deferring(_DEFERRED if is_jax else ()):
+        with deferred_imports.deferring(_stand_ins() if is_jax else {}):
             keras_hub = quiet.load("keras_hub")
         if is_jax:
             presets: Any = import_module("keras_hub.src.utils.preset_utils")
@@ -92,30 +87,15 @@ class _Schemes:
         return isinstance(scheme, str) and scheme not in _OF_HUBS and scheme in self._ask()
 
 
-class _Deferred(ModuleType):
-    """Stands for a module that is imported when one of its attributes is asked for.
+class _Deferred(deferred_imports.StandIn):
+    """Stands for TensorFlow or TensorFlow Text."""
 
-    Args:
-        name: the module's name.
-        path: where the package's own modules lie, which can be imported without it.
-    """
-
-    def __init__(self, name: str, path: list[str]) -> None:
-        super().__init__(name)
-        self.__path__ = path
-
-    def __getattr__(self, attribute: str) -> Any:
-        # To KerasHub, while it is being imported, this has what absence would have; other threads wait until it is.
-        if attribute.startswith("__") or threading.get_ident() == _importer:
-            raise AttributeError(f"{self.__name__} is not imported yet, so it has no {attribute!r} to read.")
-        with _importing:
-            pass
-        if self.__name__ not in sys.modules:
-            if attribute in _ASKED_FOR:
-                return _ASKED_FOR[attribute]
-            if getattr(_refusing, "is_on", False):
-                raise ImportError(f"{self.__name__} is not imported for a tokenizer that works in Python.")
-        return getattr(quiet.load(self.__name__), attribute)
+    def _before(self, attribute: str) -> Any:
+        if attribute in _ASKED_FOR:
+            return _ASKED_FOR[attribute]
+        if getattr(_refusing, "is_on", False):
+            raise ImportError(f"{self.__name__} is not imported for a tokenizer that works in Python.")
+        return super()._before(attribute)
 
     def executing_eagerly(self) -> bool:
         """Stand for TensorFlow's function of this name, by which KerasHub tells a graph, and a whole installation."""
@@ -134,31 +114,12 @@ class _OfSerialization(_Deferred):
         return sys.modules.get(self.__name__) is not None
 
 
-@contextmanager
-def _deferring(names: tuple[str, ...]) -> Iterator[None]:
-    """Let stand-ins be imported in place of these modules while the block runs, unless they are imported already."""
-    global _importer
-    stand_ins: dict[str, ModuleType] = {}
-    for name in names:
-        spec = None if name in sys.modules else _spec(name)
-        if spec is not None and spec.origin is not None:  # a folder without `__init__.py` is what was left of one
-            stand_ins[name] = _Deferred(name, list(spec.submodule_search_locations or ()))
-            stand_ins[name].__spec__ = spec
-    sys.modules.update(stand_ins)
-    _importer = threading.get_ident()
-    try:
-        yield
-    finally:
-        _importer = None
-        for name, stand_in in stand_ins.items():
-            if sys.modules.get(name) is stand_in:
-                for imported in [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]:
-                    del sys.modules[imported]
-
-
-def _spec(name: str) -> ModuleSpec | None:
-    """Return where a module is found; None where it isn't, or where a finder forbids it."""
-    try:
-        return find_spec(name)
-    except (ImportError, ValueError):
-        return None
+def _stand_ins() -> dict[str, ModuleType]:
+    """Return one for each module that is there to be imported, and isn't yet."""
+    made: dict[str, ModuleType] = {}
+    for name in _DEFERRED:
+        spec = deferred_imports.spec_of(name)
+        if spec is not None:
+            made[name] = _Deferred(name, list(spec.submodule_search_locations or ()))
+            made[name].__spec__ = spec
+    return made

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from kerasgen.models import hub_import
+from kerasgen import deferred_imports
 
 pytestmark = pytest.mark.one_backend
 TEXTS = ["春眠不觉晓", "a b\n\nc"]
@@ -76,7 +76,9 @@ def test_a_thread_that_imports_what_is_deferred_waits_for_the_real_module(monkey
         found.append(colorsys.rgb_to_hsv(1, 0, 0))
 
     thread = threading.Thread(target=read)
-    with hub_import._importing, hub_import._deferring(("colorsys",)):
+    stand_in = deferred_imports.StandIn("colorsys", None)
+    stand_in.__spec__ = deferred_imports.spec_of("colorsys")
+    with deferred_imports.IMPORTING, deferred_imports.deferring({"colorsys": stand_in}):
         import colorsys
 
         with pytest.raises(AttributeError, match="not imported yet"):
