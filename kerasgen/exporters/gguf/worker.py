@@ -16,10 +16,13 @@ def digests(by_name: dict[str, Any]) -> dict[str, str]:
     """Return a SHA-256 of each tensor, its shape included, as float32."""
     import numpy as np
 
-    arrays = {name: np.ascontiguousarray(tensor, dtype="<f4") for name, tensor in by_name.items()}
-    return {
-        name: hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest() for name, array in arrays.items()
-    }
+    def of(tensor: Any) -> str:
+        array = np.ascontiguousarray(tensor, dtype="<f4")
+        digest = hashlib.sha256(str(array.shape).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+    return {name: of(tensor) for name, tensor in by_name.items()}
 
 
 def main() -> None:

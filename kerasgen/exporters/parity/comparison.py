@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ TEXTS = ("昨夜雨疏风骤，浓睡不消残酒。", " two  spaces\n\nand a bl
 """Texts that tokenizers are asked to encode."""
 RAW = {"valid_utf8": False}
 """Settings of a call whose ids are the model's own choice, whatever bytes they are."""
+_LARGE = 4e9  # weights times tokens, which are multiplied in a tenth of a second
 _LEAST_POSITIONS = 8  # below which there is no text to compare
 
 
@@ -124,13 +126,18 @@ def reader(model: LanguageModel, length: int) -> Read:
     """Return a function from a text's ids to its logits: KerasHub's forward pass, or NumPy's where KerasHub has none.
 
     For KerasHub each is filled up to this length, so that they share what a backend compiles; no token sees those
-    after it. NumPy's decoder is held to transformers' logits, and knows none of the graphs that are compared with it.
+    after it. Where half of it takes longer to compute than to compile anew, shorter texts are filled up to half of it.
+    NumPy's decoder is held to transformers' logits, and knows none of the graphs that are compared with it.
     """
     if model.causal_lm is None:
         return numpy.reader(*described.decoder_of(model), model.tokenizer.vocabulary_size)
 
+    half = -(-length // 2)
+    is_large = half * sum(math.prod(variable.shape) for variable in model.network.weights) >= _LARGE
+
     def read(token_ids: Sequence[int]) -> npt.NDArray[Any]:
-        filled = [*token_ids, *[0] * (length - len(token_ids))]
+        size = half if is_large and len(token_ids) <= half else length
+        filled = [*token_ids, *[0] * (size - len(token_ids))]
         return _forward(model, filled)[: len(token_ids)]
 
     return read

@@ -306,3 +306,18 @@ def test_a_batch_gets_as_many_tokens_as_fit_after_most_of_its_prompts():
     assert proving.divided([128, 128, 128]) == ([0], [0, 1, 2], 128)
     assert proving.divided([60, 55, 41]) == ([0, 1], [0, 1, 2], 41)
     assert proving.divided([9]) == ([0], [0], 9)
+
+
+@pytest.mark.parametrize("length", [1, 5, 6, 7, 11])
+def test_short_texts_are_read_alike_whatever_they_are_filled_up_to(length, monkeypatch):  # type: ignore[no-untyped-def]
+    model = tiny_gpt2()
+    ids = list(range(length))
+    sizes = []
+    forward = comparison._forward
+    monkeypatch.setattr(comparison, "_forward", lambda model, ids: sizes.append(len(ids)) or forward(model, ids))
+    whole = comparison.reader(model, 11)(ids)
+    monkeypatch.setattr(comparison, "_LARGE", 0)
+    halved = comparison.reader(model, 11)(ids)
+    assert sizes == [11, 6 if length <= 6 else 11]
+    assert whole.shape == halved.shape == (length, model.tokenizer.vocabulary_size)
+    np.testing.assert_allclose(whole, halved, atol=1e-5)
