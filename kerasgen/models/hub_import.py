@@ -1,6 +1,7 @@
 """Imports KerasHub; on JAX without TensorFlow, which takes longer to import than all else and is seldom needed there.
 
-KerasHub's modules import TensorFlow and TensorFlow Text for their preprocessing. Here they get stand-ins, each of which
+KerasHub's modules import TensorFlow and TensorFlow Text for their preprocessing, and Kaggle's client, which few presets
+come by. Here they get stand-ins, each of which
 imports the real module when anything of it is asked for. They are in no other module's way: once KerasHub is imported,
 `import tensorflow` means the real one. The cache of KerasHub's byte-pair tokenizer is then no `tf.Module`, as where
 TensorFlow is absent; whoever saves that tokenizer in a TensorFlow graph imports TensorFlow before kerasgen.
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Container
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +34,7 @@ def load() -> ModuleType:
     with deferred_imports.IMPORTING:
         if "keras_hub" in sys.modules:
             return import_module("keras_hub")
-        with deferred_imports.deferring(_stand_ins() if is_jax else {}):
+        with deferred_imports.deferring(_stand_ins(_DEFERRED if is_jax else _DEFERRED[1:]) | _of_kaggle()):
             keras_hub = quiet.load("keras_hub")
         if is_jax:
             presets: Any = import_module("keras_hub.src.utils.preset_utils")
@@ -114,10 +116,34 @@ class _OfSerialization(_Deferred):
         return sys.modules.get(self.__name__) is not None
 
 
-def _stand_ins() -> dict[str, ModuleType]:
-    """Return one for each module that is there to be imported, and isn't yet."""
+class _Kaggle(deferred_imports.StandIn):
+    """Stands for `kagglehub`, and puts its own error where KerasHub catches it."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = super().__getattr__(attribute)
+        presets: Any = import_module("keras_hub.src.utils.preset_utils")
+        presets.KaggleApiHTTPError = import_module("kagglehub.exceptions").KaggleApiHTTPError
+        return value
+
+
+def _of_kaggle() -> dict[str, ModuleType]:
+    """Return stand-ins for `kagglehub`, whose import takes half a second, and for the module of its errors."""
+    spec = deferred_imports.spec_of("kagglehub")
+    if spec is None:
+        return {}
+    kaggle, errors = (
+        _Kaggle("kagglehub", list(spec.submodule_search_locations or ())),
+        ModuleType("kagglehub.exceptions"),
+    )
+    kaggle.__spec__, errors.__spec__ = spec, ModuleSpec(errors.__name__, None)
+    errors.__dict__["KaggleApiHTTPError"] = type("KaggleApiHTTPError", (Exception,), {})
+    return {"kagglehub": kaggle, errors.__name__: errors}
+
+
+def _stand_ins(names: tuple[str, ...]) -> dict[str, ModuleType]:
+    """Return one for each of these modules that is there to be imported, and isn't yet."""
     made: dict[str, ModuleType] = {}
-    for name in _DEFERRED:
+    for name in names:
         spec = deferred_imports.spec_of(name)
         if spec is not None:
             made[name] = _Deferred(name, list(spec.submodule_search_locations or ()))

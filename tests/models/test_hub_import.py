@@ -120,3 +120,37 @@ print(network.to_json()[:1], model.causal_lm.preprocessor.tokenizer("春").tolis
     command = [sys.executable, "-c", program, how, str(tmp_path / "preset"), str(tmp_path / "m.keras")]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     assert said.startswith("{ [")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_kaggles_client_comes_when_it_is_asked_for_and_its_errors_are_caught(backend):
+    pytest.importorskip("kagglehub")
+    if backend == "tensorflow":
+        pytest.importorskip("tensorflow")
+    program = """
+import sys
+from kerasgen import backend
+backend.use(sys.argv[1])
+from kerasgen.models import hub_import
+keras_hub = hub_import.load()
+from keras_hub.src.utils import preset_utils
+print([name for name in ("kagglehub", "kagglesdk", "tensorflow_text") if name in sys.modules])
+print(preset_utils.kagglehub.model_download.__module__.partition(".")[0])
+import kagglehub, kagglehub.exceptions, requests
+assert preset_utils.KaggleApiHTTPError is kagglehub.exceptions.KaggleApiHTTPError
+
+def refuse(*_):
+    response = requests.Response()
+    response.status_code = 404
+    raise kagglehub.exceptions.KaggleApiHTTPError("404 Client Error", response=response)
+
+kagglehub.model_download = refuse
+try:
+    preset_utils.get_file("kaggle://nobody/nothing/keras/none", "config.json")
+except FileNotFoundError as cause:
+    print(type(cause.__cause__ or cause.__context__).__name__)
+"""
+    command = [sys.executable, "-c", program, backend]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.splitlines()
+    assert said == ["[]", "kagglehub", "KaggleApiHTTPError"]
