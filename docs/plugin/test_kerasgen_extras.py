@@ -8,10 +8,7 @@ from kerasgen_extras import BiasTuner, Fortunes, NpzExporter, TopA
 from kerasgen import Pipeline, SavedModelExporter, TFLiteExporter, load_artefact
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
-from kerasgen.testing.corpora import CorpusContract
-from kerasgen.testing.exporters import ExporterContract
-from kerasgen.testing.samplers import SamplerConformance
-from kerasgen.testing.tuners import TunerContract
+from kerasgen.testing import CorpusContract, ExporterContract, SamplerContract, TunerContract
 from kerasgen.tokens.characters import whole_character_bpe
 
 TEXTS = ["the cat sat", "a mat in the rain", "a café in the rain"] * 2
@@ -40,11 +37,13 @@ class TestFortunes(CorpusContract):
         return f"fortunes:path={tmp_path / 'cookies'}"
 
 
-class TestTopA(SamplerConformance):
-    def make(self):
+class TestTopA(SamplerContract):
+    @pytest.fixture
+    def sampler(self):
         return TopA(a=0.3, temperature=0.9)
 
-    def language_model(self):
+    @pytest.fixture
+    def model(self):
         return small_model()
 
 

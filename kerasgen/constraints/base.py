@@ -158,6 +158,7 @@ class Constraint(metaclass=Checked):
         MissingDependencyError: the constraint needs a package that is not installed.
     """
 
+    contract_version: ClassVar[int]  # a plugin declares it, see kerasgen.plugins.contract_versions
     _argument_error = ConstraintArgumentError
     # Meets the automaton with the tokenizer. The package says what does: a contract knows no implementation.
     _begin: ClassVar[Callable[..., ConstraintState]]

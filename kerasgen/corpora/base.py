@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 from kerasgen.errors import CorpusArgumentError
 from kerasgen.keywords import Checked
@@ -268,6 +268,7 @@ class CorpusSource(metaclass=Checked):
     in `documents`.
     """
 
+    contract_version: ClassVar[int]  # a plugin declares it, see kerasgen.plugins.contract_versions
     _argument_error = CorpusArgumentError
 
     def check(self) -> None:

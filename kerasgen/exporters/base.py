@@ -112,6 +112,7 @@ class Exporter(metaclass=Checked):
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     runtime: ClassVar[str | None] = None
+    contract_version: ClassVar[int]  # a plugin declares it, see kerasgen.plugins.contract_versions
     _argument_error = ExportArgumentError
 
     @abstractmethod

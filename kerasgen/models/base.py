@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from kerasgen.errors import ModelArgumentError, ModelError
 from kerasgen.keywords import Checked
@@ -202,6 +202,7 @@ def quantization_modes(causal_lm: Any) -> list[str]:
 class ModelSource(metaclass=Checked):
     """Brings a model. Subclasses are frozen dataclasses whose construction loads nothing and imports no Keras."""
 
+    contract_version: ClassVar[int]  # a plugin declares it, see kerasgen.plugins.contract_versions
     _argument_error = ModelArgumentError
 
     @abstractmethod

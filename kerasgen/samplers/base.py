@@ -63,6 +63,7 @@ class SamplerSpec(metaclass=Checked):
         SamplerArgumentError: a setting is out of range.
     """
 
+    contract_version: ClassVar[int]  # a plugin declares it, see kerasgen.plugins.contract_versions
     _argument_error = SamplerArgumentError
     # Runs a spec inside KerasHub's loop. The package provides the implementation, which a contract must not import.
     _run_in_keras_hub: ClassVar[Callable[..., Any]]

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kerasgen import specs
 from kerasgen.constraints import REGISTRY
 from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.errors import ConstraintArgumentError, GenerateArgumentError
+from kerasgen.testing.small_model import shared_small_model
+from kerasgen.testing.values import PluginContract
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.characters import whole_character_bpe
 
-HEAVY = ("jax", "keras", "keras_hub", "numpy", "tensorflow", "torch")
 _FEW = 12  # tokens of a text that has no end of its own
 _MOST = 1 << 14  # tokens in which a text of any constraint under test can be completed
 
 
-class ConstraintContract:
+class ConstraintContract(PluginContract):
     """The tests that every `Constraint` passes.
 
     ```python
@@ -43,6 +40,7 @@ class ConstraintContract:
         foreign: some that don't.
     """
 
+    registry = REGISTRY
     texts: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
 
@@ -52,9 +50,9 @@ class ConstraintContract:
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `constraint`.")
 
     @pytest.fixture
-    def spec(self) -> str | None:
-        """The text that stands for `constraint`; override this if the class is registered."""
-        return None
+    def plugin(self, constraint: Constraint) -> Constraint:
+        """What the tests of every kind look at."""
+        return constraint
 
     @pytest.fixture
     def tokenizer(self) -> Tokenizer:
@@ -63,14 +61,11 @@ class ConstraintContract:
 
     @pytest.fixture
     def model(self) -> Any:
-        """A small model, or an engine, to generate with; override this, or the test that generates is skipped."""
-        pytest.skip("no model was given to generate with")
+        """A small model, or an engine, to generate with."""
+        return shared_small_model()
 
-    def test_constraint_is_a_frozen_value_equal_to_its_like(self, constraint: Constraint) -> None:
+    def test_copies_are_equal_and_hash_alike(self, constraint: Constraint) -> None:
         """A saved pipeline and a cache of masks compare constraints."""
-        assert dataclasses.is_dataclass(constraint)
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            constraint.whole_text = False  # type: ignore[misc]
         assert constraint.matches("") in (True, False)  # what that made is no part of the value
         copies = copy.deepcopy(constraint), pickle.loads(pickle.dumps(constraint)), dataclasses.replace(constraint)
         for again in copies:
@@ -78,31 +73,10 @@ class ConstraintContract:
             assert hash(again) == hash(constraint)
         assert dataclasses.replace(constraint, whole_text=False) != constraint
 
-    def test_its_settings_survive_being_saved(self, constraint: Constraint) -> None:
-        """What JSON holds makes an equal one."""
-        arguments = json.loads(json.dumps(specs.to_arguments(constraint)))
-        kind = type(constraint)
-        assert specs.build(kind, arguments, name="constraint", error=ConstraintArgumentError) == constraint
-
-    def test_the_spec_stands_for_the_constraint(self, constraint: Constraint, spec: str | None) -> None:
-        """The text of a registered constraint gives the value that the constructor gives, and is given back."""
-        if spec is None:
-            pytest.skip("no text was given for this constraint")
-        assert REGISTRY.create(spec) == constraint
-        assert REGISTRY.create(REGISTRY.to_text(constraint)) == constraint
-
     def test_a_shared_setting_out_of_range_is_refused(self, constraint: Constraint) -> None:
         """A subclass with a `__post_init__` of its own must call its parent's."""
         with pytest.raises(ConstraintArgumentError):
             dataclasses.replace(constraint, whole_text=1)  # type: ignore[arg-type]
-
-    def test_importing_the_constraint_loads_nothing_heavy(self, constraint: Constraint) -> None:
-        """A spec module can be imported where nothing but the standard library is wanted."""
-        module = type(constraint).__module__
-        code = f"import sys, {module}; print(','.join(m for m in {HEAVY!r} if m in sys.modules))"
-        command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
-        run = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert run.stdout.strip() == ""
 
     def test_texts_of_the_form_match_and_others_do_not(self, constraint: Constraint) -> None:
         """Every beginning of a text of the form can be read, too."""

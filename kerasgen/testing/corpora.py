@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from kerasgen import specs
 from kerasgen.corpora import REGISTRY
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.resolving import resolve
-from kerasgen.errors import CorpusArgumentError
-
-HEAVY = ("keras", "keras_hub", "keras_nlp", "jax", "tensorflow", "tensorflow_datasets", "torch", "numpy")
+from kerasgen.testing.values import PluginContract
 
 
-class CorpusContract:
+class CorpusContract(PluginContract):
     r"""The tests that every `CorpusSource` passes.
 
     ```python
@@ -43,11 +38,9 @@ class CorpusContract:
 
     The corpus should be small, hold at least two documents, and one that it drops if it ever drops any.
 
-    Attributes:
-        bad_arguments: arguments that the constructor must refuse, each with otherwise the arguments of `corpus`.
     """
 
-    bad_arguments: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    registry = REGISTRY
 
     @pytest.fixture
     def corpus(self) -> CorpusSource:
@@ -55,32 +48,21 @@ class CorpusContract:
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `corpus`.")
 
     @pytest.fixture
-    def spec(self) -> str | None:
-        """The spec string that stands for `corpus`; override this if the class is registered."""
-        return None
+    def plugin(self, corpus: CorpusSource) -> CorpusSource:
+        """What the tests of every kind look at."""
+        return corpus
 
-    def test_a_corpus_is_a_frozen_value_equal_to_its_like(self, corpus: CorpusSource) -> None:
-        """Saved pipelines compare and rebuild it."""
-        assert isinstance(corpus, CorpusSource)
-        assert dataclasses.is_dataclass(corpus)
-        for field in dataclasses.fields(corpus):
-            with pytest.raises(dataclasses.FrozenInstanceError):
-                setattr(corpus, field.name, None)
-        assert _again(corpus) == corpus
+    def test_it_can_be_resolved(self, corpus: CorpusSource, spec: str | None) -> None:
+        """A pipeline takes it, or its text."""
+        assert resolve(corpus) is corpus
+        if spec is not None:
+            assert resolve(spec) == corpus
 
     def test_construction_does_no_input_or_output(self, corpus: CorpusSource) -> None:
         """A pipeline is made where the data need not be."""
         with _watched() as seen:
             _again(corpus)
         assert seen == [], f"constructing {type(corpus).__name__} did: {', '.join(seen)}"
-
-    def test_importing_the_corpus_loads_nothing_heavy(self, corpus: CorpusSource) -> None:
-        """Names and settings can be had where nothing but the standard library is wanted."""
-        module = type(corpus).__module__
-        code = f"import sys, {module}; print(','.join(m for m in {HEAVY!r} if m in sys.modules))"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        assert run.stdout.strip() == ""
 
     def test_documents_hold_a_text_an_id_of_their_own_and_metadata(self, corpus: CorpusSource) -> None:
         """What a report, a manifest or a split needs of each document is there."""
@@ -129,33 +111,6 @@ class CorpusContract:
         assert all(reason and count > 0 for reason, count in tally.dropped.items())
         assert json.loads(json.dumps(tally.to_dict())) == tally.to_dict()
         assert list(corpus.documents()) == documents, "the tally changed what is yielded"
-
-    def test_bad_arguments_are_refused_at_birth(self, corpus: CorpusSource) -> None:
-        """Before any expensive work, with an error that says which argument."""
-        for bad in self.bad_arguments:
-            with pytest.raises(CorpusArgumentError) as caught:
-                dataclasses.replace(corpus, **bad)  # type: ignore[type-var]
-            assert any(name in str(caught.value) for name in bad), f"{caught.value} names none of {list(bad)}"
-
-    def test_an_unknown_argument_is_refused(self, corpus: CorpusSource) -> None:
-        """A misspelt argument is never passed over."""
-        with pytest.raises(CorpusArgumentError, match="no_such_argument"):
-            specs.build(type(corpus), {"no_such_argument": "1"}, name="it", error=CorpusArgumentError)
-
-    def test_the_spec_string_is_the_constructors_value(self, corpus: CorpusSource, spec: str | None) -> None:
-        """What is written on a command line and in Python is the same corpus."""
-        if spec is None:
-            assert REGISTRY.name_of(corpus) is None, "the corpus is registered: override the fixture `spec`"
-            pytest.skip(f"{type(corpus).__name__} is not registered, so no spec string names it")
-        assert resolve(spec) == corpus
-        assert resolve(corpus) is corpus
-
-    def test_a_manifest_brings_the_corpus_back(self, corpus: CorpusSource, spec: str | None) -> None:
-        """A saved pipeline names its corpus."""
-        if spec is None:
-            pytest.skip(f"{type(corpus).__name__} is not registered, so no manifest can name it")
-        manifest = json.loads(json.dumps(REGISTRY.to_manifest(corpus)))
-        assert REGISTRY.from_manifest(manifest) == corpus
 
 
 def _again(corpus: CorpusSource) -> CorpusSource:

@@ -9,13 +9,28 @@ from pathlib import Path
 import pytest
 
 from kerasgen.errors import ArgumentError
+from kerasgen.exporters import REGISTRY
 from kerasgen.exporters.base import PARITY, Artefact, Exporter
 from kerasgen.models.base import LanguageModel
+from kerasgen.testing.small_model import shared_small_model
+from kerasgen.testing.values import PluginContract
 
 _EXPORTED: list[tuple[type, Exporter, Artefact]] = []
 
 
-class ExporterContract:
+def exported_once(
+    suite: type, exporter: Exporter, model: LanguageModel, folders: pytest.TempPathFactory, file_name: str
+) -> Artefact:
+    """Return what an exporter writes of a suite's model into an empty folder, written once for the suite."""
+    for known, asked, artefact in _EXPORTED:
+        if known is suite and asked == exporter:
+            return artefact
+    artefact = exporter.export(model, folders.mktemp("exported") / file_name)
+    _EXPORTED.append((suite, exporter, artefact))
+    return artefact
+
+
+class ExporterContract(PluginContract):
     """The tests that every `Exporter` passes.
 
     ```python
@@ -25,10 +40,6 @@ class ExporterContract:
         @pytest.fixture
         def exporter(self):
             return MyExporter()
-
-        @pytest.fixture
-        def model(self):
-            return small_model()
     ```
 
     Attributes:
@@ -37,6 +48,7 @@ class ExporterContract:
             `kerasgen.exporters.base.PARITY` names.
     """
 
+    registry = REGISTRY
     file_name = "artefact"
     generates = True
 
@@ -47,18 +59,18 @@ class ExporterContract:
 
     @pytest.fixture
     def model(self) -> LanguageModel:
-        """A small model that the exporter can write; override this."""
-        raise NotImplementedError(f"{type(self).__name__} must override the fixture `model`.")
+        """A small model that the exporter can write: a GPT-2; override this for another family."""
+        return shared_small_model()
+
+    @pytest.fixture
+    def plugin(self, exporter: Exporter) -> Exporter:
+        """What the tests of every kind look at."""
+        return exporter
 
     @pytest.fixture
     def exported(self, exporter: Exporter, model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
         """What the exporter writes into an empty folder, once for all tests."""
-        for suite, asked, artefact in _EXPORTED:
-            if suite is type(self) and asked == exporter:
-                return artefact
-        artefact = exporter.export(model, tmp_path_factory.mktemp("exported") / self.file_name)
-        _EXPORTED.append((type(self), exporter, artefact))
-        return artefact
+        return exported_once(type(self), exporter, model, tmp_path_factory, self.file_name)
 
     def test_the_artefact_lies_where_it_was_asked_for(self, exported: Artefact) -> None:
         """And nothing else lies beside it but its own files; the report is JSON, with each file's size and a proof."""

@@ -12,10 +12,13 @@ import pytest
 
 from kerasgen import samplers
 from kerasgen.errors import TokenArgumentError
+from kerasgen.exporters.base import Exporter
 from kerasgen.exporters.parity import comparison
 from kerasgen.models.base import LanguageModel
 from kerasgen.runtime.base import Runtime
 from kerasgen.testing import draws
+from kerasgen.testing.exporters import exported_once
+from kerasgen.testing.small_model import shared_small_model
 from kerasgen.tokens.base import Tokenizer
 
 SEED = 2**32 + 5  # above what a 32-bit integer holds
@@ -30,26 +33,21 @@ class RuntimeContract:
     texts of a batch, in any order; end tokens; seeds and what is drawn with them; beam search; valid UTF-8.
 
     ```python
-    @pytest.fixture(scope="module")
-    def exported(tmp_path_factory):
-        model = small_model()
-        return model, MyExporter().export(model, tmp_path_factory.mktemp("mine") / "model.mine")
-
-    class TestMine(RuntimeContract):
+    class TestMineRuns(RuntimeContract):
+        file_name = "model.mine"
         samplers = ("top_k:k=5,temperature=0.8",)
 
         @pytest.fixture
-        def model(self, exported):
-            return exported[0]
-
-        @pytest.fixture
-        def runtime(self, exported):
-            return exported[1].runtime
+        def exporter(self):
+            return MyExporter()
     ```
 
-    The model should not write the same token over and over; then there would be little to compare.
+    Its package must be installed, for an artefact's runtime is found by its exporter's entry point; or override the
+    fixture `runtime`. A `model` of your own should not write the same token over and over; then there would be little
+    to compare.
 
     Attributes:
+        file_name: the name of a file or directory that the exporter can write.
         samplers: the samplers that draw, of those that the artefact holds, as text.
         beams: the beam searches that it holds, as text.
         seeds_are_the_models: whether a seed gives the text that it gives the model; if not, the runtime has random
@@ -60,6 +58,7 @@ class RuntimeContract:
         new_tokens: the number of tokens that are generated after each prompt.
     """
 
+    file_name = "artefact"
     samplers: tuple[str, ...] = ()
     beams: tuple[str, ...] = ()
     seeds_are_the_models = True
@@ -70,13 +69,18 @@ class RuntimeContract:
 
     @pytest.fixture
     def model(self) -> LanguageModel:
-        """The model that was exported; override this."""
-        raise NotImplementedError(f"{type(self).__name__} must override the fixture `model`.")
+        """The model that is exported: a small GPT-2; override this for another family."""
+        return shared_small_model()
 
     @pytest.fixture
-    def runtime(self) -> Runtime:
-        """The artefact's runtime; override this, best with one that is loaded once."""
-        raise NotImplementedError(f"{type(self).__name__} must override the fixture `runtime`.")
+    def exporter(self) -> Exporter:
+        """The exporter whose artefact is run; override this, or `runtime`."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `exporter`, or `runtime`.")
+
+    @pytest.fixture
+    def runtime(self, exporter: Exporter, model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+        """The artefact's runtime, loaded once; one that overrides this should be as well."""
+        return exported_once(type(self), exporter, model, tmp_path_factory, self.file_name).runtime
 
     @pytest.fixture
     def reference(self, model: LanguageModel) -> Any:

@@ -1,113 +1,98 @@
-"""What every sampler must do, as tests that a plugin's author inherits.
-
-class TestMySampler(SamplerConformance):
-    def make(self) -> SamplerSpec:
-        return MySampler(strength=0.3)
-
-    def language_model(self) -> LanguageModel:
-        return ...  # optional: a small one; without it the tests that generate are skipped
-"""
+"""What every sampler must do: inherit `SamplerContract`, say which sampler to test, and run pytest."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kerasgen import backend, specs
+from kerasgen import backend
 from kerasgen.errors import SamplerArgumentError
 from kerasgen.models.base import LanguageModel
-from kerasgen.samplers import selection
+from kerasgen.samplers import REGISTRY, selection
 from kerasgen.samplers.base import SamplerSpec, TokenSampler, max_candidates_of
+from kerasgen.testing.small_model import shared_small_model
+from kerasgen.testing.values import PluginContract, renamed
 
-_HEAVY = ("jax", "keras", "keras_hub", "numpy", "tensorflow", "torch")
 _SIZE = 11
 
 
-class SamplerConformance:
-    """Inherit, and return your sampler from `make`; pytest then finds the tests. Needs the extra `test`."""
+class SamplerContract(PluginContract):
+    """The tests that every `SamplerSpec` passes.
 
-    def make(self) -> SamplerSpec:
-        """Return the sampler under test, with settings that are not all defaults."""
-        raise NotImplementedError(f"{type(self).__name__} must override `make`.")
+    ```python
+    class TestMine(SamplerContract):
+        @pytest.fixture
+        def sampler(self):
+            return MySampler(strength=0.3)
+    ```
 
-    def language_model(self) -> LanguageModel:
-        """Return a small model to generate with, on the backend that runs."""
-        pytest.skip("no language_model() was given to generate with")
+    The sampler should have settings that are not all defaults.
+    """
 
-    def test_it_is_a_frozen_value(self) -> None:
-        """It can be compared, put into a set, and not be changed."""
-        spec = self.make()
-        assert spec == self.make()
-        assert len({spec, self.make()}) == 1
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            spec.temperature = 2.0  # type: ignore[misc]
+    registry = REGISTRY
 
-    def test_its_settings_survive_being_saved(self) -> None:
-        """What a manifest's JSON holds makes an equal one."""
-        spec = self.make()
-        arguments = json.loads(json.dumps(specs.to_arguments(spec)))
-        assert specs.build(type(spec), arguments, name="sampler") == spec
+    @pytest.fixture
+    def sampler(self) -> SamplerSpec:
+        """The sampler under test; override this."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `sampler`.")
+
+    @pytest.fixture
+    def plugin(self, sampler: SamplerSpec) -> SamplerSpec:
+        """What the tests of every kind look at."""
+        return sampler
+
+    @pytest.fixture
+    def model(self) -> LanguageModel:
+        """A small model to generate with, on the backend that runs."""
+        return shared_small_model()
+
+    def test_it_can_be_put_into_a_set(self, sampler: SamplerSpec) -> None:
+        """Equal ones are one."""
+        assert len({sampler, dataclasses.replace(sampler)}) == 1
 
     @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"repetition_penalty": -1.0}, {"seed": -1}])
-    def test_a_shared_setting_out_of_range_is_refused(self, wrong: dict[str, Any]) -> None:
+    def test_a_shared_setting_out_of_range_is_refused(self, sampler: SamplerSpec, wrong: dict[str, Any]) -> None:
         """A subclass with a `__post_init__` of its own must call its parent's."""
         with pytest.raises(SamplerArgumentError):
-            dataclasses.replace(self.make(), **wrong)
-
-    def test_making_one_imports_nothing_heavy(self) -> None:
-        """A spec can be built and saved where there is no Keras, and before a backend is chosen."""
-        kind = type(self.make())
-        code = f"import sys, {kind.__module__}; print(*(set({_HEAVY!r}) & set(sys.modules)))"
-        process = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        assert process.stdout.split() == []
+            dataclasses.replace(sampler, **wrong)
 
     @pytest.mark.parametrize("where", ["numpy", "keras"])
-    def test_an_excluded_token_is_never_chosen(self, where: str) -> None:
+    def test_an_excluded_token_is_never_chosen(self, sampler: SamplerSpec, where: str) -> None:
         """Whatever the draw, and in float32 too, where 1 - 2**-53 is 1."""
-        spec, logits = self._token_sampler(), _logits()
+        spec, logits = _token_sampler(sampler), _logits()
         for uniform in (0.0, 0.3, 0.9, 1 - 2.0**-24, 1 - 2.0**-53):
             token_ids = _choose(spec, where, logits, np.full(len(logits), uniform))
             assert token_ids.shape == (len(logits),)
             assert (logits[np.arange(len(logits)), token_ids] > float("-inf")).all()
 
-    def test_a_row_is_chosen_for_by_its_own_logits_and_draw_alone(self) -> None:
+    def test_a_row_is_chosen_for_by_its_own_logits_and_draw_alone(self, sampler: SamplerSpec) -> None:
         """Or a prompt would give another text in another batch."""
-        spec, logits = self._token_sampler(), _logits()
+        spec, logits = _token_sampler(sampler), _logits()
         uniforms = np.random.default_rng(1).random(len(logits))
         together = _choose(spec, "numpy", logits, uniforms)
         alone = [_choose(spec, "numpy", logits[[n]], uniforms[[n]])[0] for n in range(len(logits))]
         assert together.tolist() == alone
 
-    def test_a_graph_chooses_what_the_host_chooses(self) -> None:
+    def test_a_graph_chooses_what_the_host_chooses(self, sampler: SamplerSpec) -> None:
         """The arithmetic is for numpy and `keras.ops` alike."""
-        spec, logits = self._token_sampler(), _logits().astype("float32")
+        spec, logits = _token_sampler(sampler), _logits().astype("float32")
         uniforms = np.random.default_rng(2).random(len(logits))
         np.testing.assert_array_equal(
             _choose(spec, "numpy", logits, uniforms), _choose(spec, "keras", logits, uniforms)
         )
 
-    def test_draws_matter_where_it_says_so(self) -> None:
+    def test_draws_matter_where_it_says_so(self, sampler: SamplerSpec) -> None:
         """A kind whose `draws` is False gives one text for every seed."""
-        spec, logits = self._token_sampler(), np.zeros((1, _SIZE))
+        spec, logits = _token_sampler(sampler), np.zeros((1, _SIZE))
         chosen = {int(_choose(spec, "numpy", logits, np.array([u]))[0]) for u in np.linspace(0, 0.99, 40)}
         assert (len(chosen) > 1) == type(spec).draws
 
-    def test_it_takes_none_but_the_likeliest_where_it_says_so(self) -> None:
+    def test_it_takes_none_but_the_likeliest_where_it_says_so(self, sampler: SamplerSpec) -> None:
         """A kind that says how far it reaches chooses the same when it sees these tokens alone."""
-        spec, logits = self._token_sampler(), _logits()
+        spec, logits = _token_sampler(sampler), _logits()
         max_candidates = max_candidates_of(spec)
         if max_candidates is None:
             pytest.skip(f"{type(spec).__name__} may choose any token")
@@ -116,24 +101,50 @@ class SamplerConformance:
         chosen = _choose(spec, "numpy", np.take_along_axis(logits, ids, axis=-1), uniforms)
         np.testing.assert_array_equal(ids[np.arange(len(ids)), chosen], _choose(spec, "numpy", logits, uniforms))
 
-    def test_a_prompt_gives_the_same_text_twice_and_among_others(self) -> None:
+    def test_a_prompt_gives_the_same_text_twice_and_among_others(
+        self, sampler: SamplerSpec, model: LanguageModel
+    ) -> None:
         """The seed and the prompt decide, and nothing else."""
         from kerasgen.generation import generate
 
-        model, spec = self.language_model(), self.make()
-
         def write(prompts: list[str]) -> list[str]:
-            return generate(model, prompts, sampler=spec, max_new_tokens=6, seed=1)
+            return generate(model, prompts, sampler=sampler, max_new_tokens=6, seed=1)
 
         alone = write(["ab"])
         assert write(["ab"]) == alone
         assert write(["abcd", "ab", "a"])[1] == alone[0]
 
-    def _token_sampler(self) -> TokenSampler:
-        spec = self.make()
-        if not isinstance(spec, TokenSampler):
-            pytest.skip(f"{type(spec).__name__} does not choose token by token")
-        return spec
+
+class SamplerConformance(SamplerContract):
+    """The former name and shape of `SamplerContract`: `make` returns the sampler, `language_model` the model."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        renamed("SamplerConformance", "SamplerContract, with the fixtures `sampler` and `model`")
+
+    def make(self) -> SamplerSpec:
+        """Return the sampler under test."""
+        raise NotImplementedError(f"{type(self).__name__} must override `make`.")
+
+    def language_model(self) -> LanguageModel:
+        """Return a small model to generate with."""
+        return shared_small_model()
+
+    @pytest.fixture
+    def sampler(self) -> SamplerSpec:
+        """What `make` returns."""
+        return self.make()
+
+    @pytest.fixture
+    def model(self) -> LanguageModel:
+        """What `language_model` returns."""
+        return self.language_model()
+
+
+def _token_sampler(spec: SamplerSpec) -> TokenSampler:
+    if not isinstance(spec, TokenSampler):
+        pytest.skip(f"{type(spec).__name__} does not choose token by token")
+    return spec
 
 
 def _logits() -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kerasgen.errors import TokenArgumentError
+from kerasgen.testing.values import renamed
 from kerasgen.tokens.base import Tokenizer
 
 AWKWARD_TEXTS = (
@@ -44,7 +45,8 @@ class TokenizerContract:
 
     ```python
     class TestMine(TokenizerContract):
-        def make_tokenizer(self):
+        @pytest.fixture
+        def tokenizer(self):
             return MyTokenizer(...)
 
         def load(self, directory):
@@ -58,17 +60,21 @@ class TokenizerContract:
     lossless = True
 
     @abstractmethod
-    def make_tokenizer(self) -> Tokenizer:
-        """Return the tokenizer to be tested, a new one or always the same."""
-
-    @abstractmethod
     def load(self, directory: Path) -> Tokenizer:
         """Return the tokenizer that `save` wrote to a directory."""
 
     @pytest.fixture
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer to be tested."""
-        return self.make_tokenizer()
+        """The tokenizer under test; override this."""
+        if hasattr(self, "make_tokenizer"):
+            made: Tokenizer = self.make_tokenizer()
+            return made
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `tokenizer`.")
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "make_tokenizer" in vars(cls):
+            renamed(f"{cls.__name__}.make_tokenizer()", "a fixture `tokenizer` that returns the tokenizer")
 
     @pytest.mark.parametrize("text", AWKWARD_TEXTS, ids=ascii)
     def test_any_text_comes_back(self, tokenizer: Tokenizer, text: str) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerasgen import specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import CheckpointError, TuneArgumentError
-from kerasgen.models import hub_import
 from kerasgen.models.base import LanguageModel, computing_layers
-from kerasgen.tokens.characters import whole_character_bpe
+from kerasgen.testing.small_model import small_model
+from kerasgen.testing.values import PluginContract, renamed
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tuners import REGISTRY
 from kerasgen.tuners.base import FineTuner, TuneReport
 
-HEAVY = ("keras", "keras_hub", "keras_nlp", "jax", "tensorflow", "torch", "numpy")
 SEED = 3
 
 
@@ -52,7 +47,7 @@ class Tuned:
 _TUNED: dict[Any, Tuned] = {}
 
 
-class TunerContract:
+class TunerContract(PluginContract):
     """The tests that every `FineTuner` passes.
 
     ```python
@@ -66,37 +61,27 @@ class TunerContract:
     steps; there are 24 documents of at most 40 tokens.
     """
 
+    registry = REGISTRY
+
     @pytest.fixture
     def tuner(self) -> FineTuner:
         """The tuner under test; override this."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `tuner`.")
 
     @pytest.fixture
-    def spec(self) -> str | None:
-        """The spec string that stands for `tuner`; override this if the class is registered."""
-        return None
+    def plugin(self, tuner: FineTuner) -> FineTuner:
+        """What the tests of every kind look at."""
+        return tuner
 
-    def model(self) -> LanguageModel:
-        """Return the model to tune, the same one at each call; override this for another family."""
-        keras_hub: Any = hub_import.load()
+    def fresh_model(self) -> LanguageModel:
+        """Return the model to tune, a new one with the same weights at each call; override this for another family."""
+        return small_model()
 
-        tokenizer = whole_character_bpe([], vocabulary_size=257)
-        backbone = keras_hub.models.GPT2Backbone(
-            vocabulary_size=tokenizer.vocabulary_size,
-            num_layers=1,
-            num_heads=2,
-            hidden_dim=16,
-            intermediate_dim=32,
-            max_sequence_length=48,
-            dropout=0.1,
-            dtype="float32",
-        )
-        rng = np.random.default_rng(0)
-        for variable in backbone.weights:
-            noise = 0.2 * rng.standard_normal(variable.shape).astype("float32")
-            variable.assign(1.0 + noise if variable.path.endswith("gamma") else noise)
-        causal_lm = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
-        return LanguageModel(causal_lm=causal_lm, tokenizer=tokenizer, source="the contract's")
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "model" in vars(cls):
+            renamed(f"{cls.__name__}.model()", "fresh_model()")
+            cls.fresh_model = cls.model  # type: ignore[attr-defined, method-assign]
 
     def documents(self, model: LanguageModel, count: int = 24) -> EncodedDocuments:
         """Return documents that a model learns something from in a few steps."""
@@ -115,38 +100,12 @@ class TunerContract:
         """The undisturbed run, made once for all tests."""
         key = (type(self), tuner)
         if key not in _TUNED:
-            model = self.model()
+            model = self.fresh_model()
             before = [np.array(variable) for variable in model.network.weights]
             events: list[str] = []
             report = self.tune(tuner, model, tmp_path_factory.mktemp("whole"), callbacks=[_recorder(events)])
             _TUNED[key] = Tuned(model, before, report, events)
         return _TUNED[key]
-
-    def test_tuner_is_a_frozen_dataclass_equal_to_its_like(self, tuner: FineTuner) -> None:
-        """A tuner is a value: saved pipelines compare and rebuild it."""
-        assert dataclasses.is_dataclass(tuner)
-        field = next(iter(dataclasses.fields(tuner)), None)
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(tuner, field.name if field else "anything", None)
-        assert dataclasses.replace(tuner) == tuner
-
-    def test_its_settings_survive_being_saved(self, tuner: FineTuner) -> None:
-        """What a manifest's JSON holds makes an equal one."""
-        arguments = json.loads(json.dumps(specs.to_arguments(tuner)))
-        assert specs.build(type(tuner), arguments, name="tuner", error=TuneArgumentError) == tuner
-
-    def test_the_spec_stands_for_the_tuner(self, tuner: FineTuner, spec: str | None) -> None:
-        """The string of a registered tuner gives the value that the constructor gives."""
-        if spec is None:
-            pytest.skip("no spec string was given for this tuner")
-        assert REGISTRY.create(spec) == tuner
-
-    def test_importing_the_tuner_loads_nothing_heavy(self, tuner: FineTuner) -> None:
-        """A spec module can be imported where nothing but the standard library is wanted."""
-        module = type(tuner).__module__
-        code = f"import sys, {module}; print(','.join(m for m in {HEAVY!r} if m in sys.modules))"
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert run.stdout.strip() == ""
 
     def test_the_report_accounts_for_every_step(self, tuned: Tuned) -> None:
         """One finite loss a step; validations in the order of their steps, the first before tuning."""
@@ -198,8 +157,8 @@ class TunerContract:
         last = tuned.report.steps - 2
         assert last > 0, "the contract needs a run of at least three steps"
         with pytest.raises(_StoppedByATestError):
-            self.tune(tuner, self.model(), tmp_path, callbacks=[_breaker(last)])
-        again = self.model()
+            self.tune(tuner, self.fresh_model(), tmp_path, callbacks=[_breaker(last)])
+        again = self.fresh_model()
         report = self.tune(tuner, again, tmp_path, resume=True)
         assert report.resumed_from is not None, "the contract needs a checkpoint before the last two steps"
         assert 0 < report.resumed_from <= last
@@ -211,11 +170,11 @@ class TunerContract:
     def test_there_must_be_a_checkpoint_to_resume(self, tuner: FineTuner, tmp_path: Path) -> None:
         """Asked to go on from nothing, a tuner says so."""
         with pytest.raises(CheckpointError):
-            self.tune(tuner, self.model(), tmp_path / "empty", resume=True)
+            self.tune(tuner, self.fresh_model(), tmp_path / "empty", resume=True)
 
     def test_there_must_be_something_to_train_on(self, tuner: FineTuner, tmp_path: Path) -> None:
         """Without a document the model is left as it was."""
-        model = self.model()
+        model = self.fresh_model()
         before = [np.array(variable) for variable in model.network.weights]
         with pytest.raises(TuneArgumentError):
             self.tune(tuner, model, tmp_path, train=encode_documents([], model.tokenizer))

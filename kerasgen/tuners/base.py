@@ -464,6 +464,7 @@ def check_fit(*, resume: Any, verbose: Any) -> None:
 class FineTuner(metaclass=Checked):
     """Tunes a model. Subclasses are frozen dataclasses whose construction imports no Keras."""
 
+    contract_version: ClassVar[int]  # a plugin declares it, see kerasgen.plugins.contract_versions
     _argument_error = TuneArgumentError
     _learns_pairs: ClassVar[bool] = False
 

@@ -100,7 +100,7 @@ class TestFromOutside(Contract):
     def constraint(self) -> Constraint:
         return Even()
 
-    def test_importing_the_constraint_loads_nothing_heavy(self, constraint: Constraint) -> None:
+    def test_importing_its_module_loads_nothing_heavy(self, plugin: Constraint) -> None:
         """This module imports a model; those of plugins don't."""
 
 

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.one_backend
 
 
 class TestByteLevelTokens(TokenizerContract):
-    def make_tokenizer(self) -> KerasHubTokenizer:
+    @pytest.fixture
+    def tokenizer(self) -> KerasHubTokenizer:
         return KerasHubTokenizer(llama3_tokenizer())
 
     def load(self, directory: Path) -> KerasHubTokenizer:
@@ -35,7 +36,8 @@ class TestByteLevelTokens(TokenizerContract):
 class TestSentencePieceFamily(TokenizerContract):
     lossless = False  # a lone surrogate becomes U+FFFD
 
-    def make_tokenizer(self) -> KerasHubTokenizer:
+    @pytest.fixture
+    def tokenizer(self) -> KerasHubTokenizer:
         return KerasHubTokenizer(gemma_tokenizer())
 
     def load(self, directory: Path) -> KerasHubTokenizer:

@@ -10,35 +10,28 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
-from kerasgen.testing.samplers import SamplerConformance
+from kerasgen.testing.samplers import SamplerConformance, SamplerContract
 
 
-@pytest.fixture(
-    params=[
-        Greedy(repetition_penalty=1.2),
-        Random(temperature=0.7),
-        TopK(k=3),
-        TopP(p=0.7),
-        MinP(p=0.2),
-        Beam(num_beams=3),
-        Contrastive(k=3),
-        Typical(width=0.5),
-    ],
-    ids=lambda spec: type(spec).__name__,
-)
-def spec(request: pytest.FixtureRequest) -> SamplerSpec:
-    return request.param
+class TestBuiltIns(SamplerContract):
+    @pytest.fixture(
+        params=[
+            Greedy(repetition_penalty=1.2),
+            Random(temperature=0.7),
+            TopK(k=3),
+            TopP(p=0.7),
+            MinP(p=0.2),
+            Beam(num_beams=3),
+            Contrastive(k=3),
+            Typical(width=0.5),
+        ],
+        ids=lambda spec: type(spec).__name__,
+    )
+    def sampler(self, request: pytest.FixtureRequest) -> SamplerSpec:
+        return request.param
 
-
-class TestBuiltIns(SamplerConformance):
-    @pytest.fixture(autouse=True)
-    def take(self, spec: SamplerSpec) -> None:
-        self.spec = spec
-
-    def make(self) -> SamplerSpec:
-        return self.spec
-
-    def language_model(self) -> LanguageModel:
+    @pytest.fixture
+    def model(self) -> LanguageModel:
         return shared_model()
 
 
@@ -50,9 +43,16 @@ class Broken(Random):
 
 
 def test_a_sampler_that_mixes_rows_is_found_out() -> None:
-    class Suite(SamplerConformance):
-        def make(self) -> SamplerSpec:
-            return Broken()
-
     with pytest.raises(AssertionError):
-        Suite().test_a_row_is_chosen_for_by_its_own_logits_and_draw_alone()
+        SamplerContract().test_a_row_is_chosen_for_by_its_own_logits_and_draw_alone(Broken())
+
+
+def test_a_suite_of_the_former_shape_works_and_is_told_of_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="SamplerContract"):
+
+        class Suite(SamplerConformance):
+            def make(self) -> SamplerSpec:
+                return Broken()
+
+    assert issubclass(Suite, SamplerContract)
+    assert Suite().make() == Broken()

@@ -111,12 +111,18 @@ any_ids = st.lists(st.one_of(st.integers(0, 50256), st.integers(0, 255), st.just
 
 
 class TestGpt2Contract(TokenizerContract):
-    make_tokenizer = staticmethod(gpt2)
+    @pytest.fixture
+    def tokenizer(self) -> ByteLevelBPE:
+        return gpt2()
+
     load = staticmethod(ByteLevelBPE.from_directory)
 
 
 class TestOptContract(TokenizerContract):
-    make_tokenizer = staticmethod(opt)
+    @pytest.fixture
+    def tokenizer(self) -> ByteLevelBPE:
+        return opt()
+
     load = staticmethod(ByteLevelBPE.from_directory)
 
 
@@ -128,7 +134,8 @@ def small(**special_tokens: str | None) -> ByteLevelBPE:
 
 
 class TestSmallContract(TokenizerContract):
-    def make_tokenizer(self) -> ByteLevelBPE:
+    @pytest.fixture
+    def tokenizer(self) -> ByteLevelBPE:
         return small(start_token="«start of text»", pad_token="two words")
 
     load = staticmethod(ByteLevelBPE.from_directory)

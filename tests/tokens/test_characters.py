@@ -30,7 +30,8 @@ contexts = st.text(
 
 
 class TestContract(TokenizerContract):
-    def make_tokenizer(self) -> ByteLevelBPE:
+    @pytest.fixture
+    def tokenizer(self) -> ByteLevelBPE:
         return whole_character_bpe([POEM, "😀é"], vocabulary_size=320, minimum_count=1)
 
     load = staticmethod(ByteLevelBPE.from_directory)

@@ -152,9 +152,6 @@ class _Contract(TokenizerContract):
     def tokenizer(self, families: Path) -> Tokenizer:
         return tokenizer_of(families / self.family)
 
-    def make_tokenizer(self) -> Tokenizer:
-        raise NotImplementedError  # the fixture has them
-
     def load(self, directory: Path) -> Tokenizer:
         return PretrainedTokenizer.from_directory(directory)
 

@@ -6,20 +6,20 @@ import contextlib
 import inspect
 import re
 import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kerasgen import keywords, specs
 from kerasgen.errors import ArgumentError, PluginConflictError, PluginLoadError, UnknownNameError
+from kerasgen.plugins import contract_versions, entry_points, selection
+from kerasgen.plugins.entry_points import DISTRIBUTION, distribution_of
 
 if TYPE_CHECKING:
-    from importlib.metadata import Distribution, EntryPoint
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
-DISTRIBUTION = "kerasgen"
 _OBJECT = re.compile(r"[\w.]+:[\w.]+(\s*\[.*\])?")
 
 
@@ -34,16 +34,31 @@ class Registry(Generic[T]):
         contract: `"module:Class"` that every plugin must subclass; imported when the first plugin is.
         noun: what a message calls one of them, such as `"sampler"`.
         error: what a wrong argument raises.
+        version: the contract's, which a plugin may declare; see `kerasgen.plugins.contract_versions`.
+        oldest_version: the oldest one whose plugins still work.
     """
 
-    def __init__(self, group: str, *, contract: str, noun: str, error: type[ArgumentError]) -> None:
+    def __init__(
+        self,
+        group: str,
+        *,
+        contract: str,
+        noun: str,
+        error: type[ArgumentError],
+        version: int = 1,
+        oldest_version: int = 1,
+    ) -> None:
         self.group = group
+        self.kind = group.rpartition(".")[2]
+        self.version = version
+        self.oldest_version = oldest_version
         self.noun = noun
         self.error = error
         self._contract = contract
         self._loaded: dict[str, type[T]] = {}
         self._entry_points: dict[str, list[EntryPoint]] | None = None
-        self._unreadable: list[str] = []
+        self._left_out: dict[str, list[EntryPoint]] = {}
+        self._unreadable: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """Return every registered name in alphabetical order, and import nothing."""
@@ -51,11 +66,11 @@ class Registry(Generic[T]):
 
     def built_ins(self) -> tuple[str, ...]:
         """Return the names that kerasgen itself declares, in alphabetical order, and import nothing."""
-        return tuple(name for name in self.names() if DISTRIBUTION in map(_distribution, self._by_name()[name]))
+        return tuple(name for name in self.names() if DISTRIBUTION in map(distribution_of, self._by_name()[name]))
 
     def distribution(self, name: str) -> str:
         """Return the package that declares a registered name; comma-separated packages where several do."""
-        return ", ".join(sorted({_distribution(point) for point in self._by_name()[name]}))
+        return ", ".join(sorted({distribution_of(point) for point in self._by_name()[name]}))
 
     def get(self, name: str) -> type[T]:
         """Return the class registered under `name`.
@@ -63,12 +78,14 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: nothing has this name.
             PluginConflictError: two packages claim it, or one does twice.
-            PluginLoadError: the plugin's own code failed, or it is not what the contract asks for.
+            PluginLoadError: the plugin's own code failed, or it is not what the contract asks for, or it was written
+                for another version of the contract.
         """
         if name in self._loaded:
             return self._loaded[name]
-        entry_points = self._by_name().get(name, [])
-        if not entry_points:
+        points = self._by_name().get(name, [])
+        if not points:
+            self._raise_left_out(name)
             close = keywords.near(name, self.names())
             hint = keywords.suggestion(close)
             raise UnknownNameError(
@@ -78,9 +95,9 @@ class Registry(Generic[T]):
                 name=name,
                 near=close,
             )
-        if len(entry_points) > 1:
-            raise self._conflict(name, entry_points)
-        self._loaded[name] = self._load(entry_points[0])
+        if len(points) > 1:
+            raise self._conflict(name, points)
+        self._loaded[name] = self._load(points[0])
         return self._loaded[name]
 
     def describe(self, name: str) -> str:
@@ -180,7 +197,7 @@ class Registry(Generic[T]):
         try:
             yield
         except SystemExit as cause:
-            distribution = _distribution(self._by_name()[name][0])
+            distribution = distribution_of(self._by_name()[name][0])
             raise PluginLoadError(
                 f"The {self.noun} {name!r} of the package {distribution!r} called sys.exit({cause.code!r}) as it was "
                 "made.",
@@ -200,8 +217,19 @@ class Registry(Generic[T]):
             )
         return name
 
+    def _raise_left_out(self, name: str) -> None:
+        """Raise if a package declares the name, and `KERASGEN_PLUGINS` leaves it out."""
+        points = self._left_out.get(name)
+        if points:
+            owners = " and ".join(sorted(set(map(distribution_of, points))))
+            raise UnknownNameError(
+                f"The {self.noun} {name!r} of {owners} is installed, and {selection.VARIABLE} leaves it out. Add "
+                f"{distribution_of(points[0])!r} to it, or unset it.",
+                name=name,
+            )
+
     def _conflict(self, name: str, points: list[EntryPoint]) -> PluginConflictError:
-        owners = sorted({_distribution(point) for point in points})
+        owners = sorted({distribution_of(point) for point in points})
         if len(owners) == 1:
             message = (
                 f"The package {owners[0]!r} declares the {self.noun} {name!r} more than once: "
@@ -214,91 +242,71 @@ class Registry(Generic[T]):
                 f"uninstall {others}, or rename what it declares."
             )
         else:
-            message = f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. Uninstall all but one of them."
+            message = (
+                f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. Uninstall all but one of them, or "
+                f"name those to load in {selection.VARIABLE}."
+            )
         return PluginConflictError(message, distribution=", ".join(owners))
 
     def _by_name(self) -> dict[str, list[EntryPoint]]:
+        """Return the entry points that may be loaded, by name."""
         if self._entry_points is None:
-            # Imported here: importlib.metadata takes 15 ms that `import kerasgen` need not spend.
-            from importlib.metadata import entry_points
-
-            try:
-                grouped = _group(entry_points(group=self.group))
-            except Exception:  # of whatever kind Python's reader of the file that is at fault happens to raise
-                grouped = _group(self._readable())
-            self._entry_points = grouped
+            chosen = selection.from_environment()
+            declared = entry_points.read(self.group, is_wanted=chosen.allows_package)
+            allowed: dict[str, list[EntryPoint]] = {}
+            for name, points in declared.by_name.items():
+                for point in points:
+                    is_allowed = chosen.allows(self.kind, name, distribution_of(point))
+                    (allowed if is_allowed else self._left_out).setdefault(name, []).append(point)
+            self._entry_points, self._unreadable = allowed, declared.unreadable
         return self._entry_points
 
-    def _readable(self) -> list[EntryPoint]:
-        """Return the entry points of every package whose own can be read; Python stops at the first other package."""
-        from importlib.metadata import distributions
+    def declared(self) -> dict[str, tuple[EntryPoint, ...]]:
+        """Return the entry points of each name that may be loaded, and import nothing."""
+        return {name: tuple(points) for name, points in sorted(self._by_name().items())}
 
-        points: list[EntryPoint] = []
-        seen: set[str] = set()
-        for distribution in distributions():
-            name = _name_of(distribution)
-            if name in seen:  # an earlier folder of sys.path has it too, and counts
-                continue
-            seen.add(name)
-            try:
-                points += [point for point in distribution.entry_points if point.group == self.group]
-                _group(points)
-            except Exception as cause:
-                self._unreadable.append(name)
-                warnings.warn(
-                    f"The package {name!r} is passed over: its entry_points.txt can't be read ({type(cause).__name__}: "
-                    f"{cause}). Install it again.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-        return points
+    def left_out(self) -> dict[str, tuple[EntryPoint, ...]]:
+        """Return the entry points of each name that `KERASGEN_PLUGINS` leaves out, and import nothing."""
+        self._by_name()
+        return {name: tuple(points) for name, points in sorted(self._left_out.items())}
 
     def _load(self, point: EntryPoint) -> type[T]:
-        distribution = _distribution(point)
+        distribution = distribution_of(point)
+        named = f"The {self.noun} {point.name!r} of the package {distribution!r}"
         try:
             loaded = point.load()
-        except (Exception, SystemExit) as cause:  # sys.exit() in a module would end the program that asks for it
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:  # sys.exit() in a module would end the program; pytest's skip is no Exception
             raise PluginLoadError(
-                f"The {self.noun} {point.name!r} of the package {distribution!r} could not be loaded from "
-                f"{point.value!r}: {type(cause).__name__}: {cause}",
+                f"{named} could not be loaded from {point.value!r}: {type(cause).__name__}: {cause}",
                 distribution=distribution,
             ) from cause
+        contract_versions.check(loaded, self.version, self.oldest_version, named=named, distribution=distribution)
         module, _, attribute = self._contract.partition(":")
         contract = getattr(import_module(module), attribute)
         if not (isinstance(loaded, type) and issubclass(loaded, contract)):
             raise PluginLoadError(
-                f"The {self.noun} {point.name!r} of the package {distribution!r} must be a subclass of "
-                f"{self._contract.replace(':', '.')}. Received: {loaded!r}.",
+                f"{named} must be a subclass of {self._contract.replace(':', '.')}. Received: {loaded!r}.",
                 distribution=distribution,
             )
         try:
             specs.fields(loaded)
+            if not loaded.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+                raise TypeError("it can be changed. Write @dataclass(frozen=True)")
         except (Exception, SystemExit) as cause:
             raise PluginLoadError(
-                f"The {self.noun} {point.name!r} of the package {distribution!r} must be a frozen dataclass whose "
-                f"annotations can be resolved: {type(cause).__name__}: {cause}",
+                f"{named} must be a frozen dataclass whose annotations can be resolved: {type(cause).__name__}: "
+                f"{cause}",
                 distribution=distribution,
             ) from cause
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+        if missing:
+            raise PluginLoadError(
+                f"{named} lacks what {self._contract.replace(':', '.')} asks for. Define: {', '.join(missing)}.",
+                distribution=distribution,
+            )
         return loaded
-
-
-def _group(points: Iterable[EntryPoint]) -> dict[str, list[EntryPoint]]:
-    """Group entry points by name; one that is seen twice from one package (an editable install) counts once."""
-    grouped: dict[str, dict[tuple[str, str], EntryPoint]] = {}
-    for point in points:
-        grouped.setdefault(point.name, {})[(_distribution(point), point.value)] = point
-    return {name: list(distinct.values()) for name, distinct in grouped.items()}
-
-
-def _distribution(point: EntryPoint) -> str:
-    return "an unnamed package" if point.dist is None else _name_of(point.dist)
-
-
-def _name_of(distribution: Distribution) -> str:
-    try:
-        return distribution.name or "an unnamed package"
-    except Exception:  # damaged metadata
-        return "an unnamed package"
 
 
 def _is(point: EntryPoint, kind: type) -> bool:
