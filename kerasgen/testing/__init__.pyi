@@ -4,6 +4,6 @@ from kerasgen.testing.exporters import ExporterContract as ExporterContract
 from kerasgen.testing.models import ModelContract as ModelContract
 from kerasgen.testing.runtimes import RuntimeContract as RuntimeContract
 from kerasgen.testing.samplers import SamplerContract as SamplerContract
-from kerasgen.testing.small_model import small_model as small_model
+from kerasgen.testing.example_model import small_model as small_model
 from kerasgen.testing.tokenizers import TokenizerContract as TokenizerContract
 from kerasgen.testing.tuners import TunerContract as TunerContract

@@ -13,7 +13,7 @@ import pytest
 from kerasgen.constraints import REGISTRY
 from kerasgen.constraints.base import Constraint, ConstraintState
 from kerasgen.errors import ConstraintArgumentError, GenerateArgumentError
-from kerasgen.testing.small_model import shared_small_model
+from kerasgen.testing.example_model import shared_small_model
 from kerasgen.testing.values import PluginContract
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.characters import whole_character_bpe

@@ -12,7 +12,7 @@ from kerasgen.errors import ArgumentError
 from kerasgen.exporters import REGISTRY
 from kerasgen.exporters.base import PARITY, Artefact, Exporter
 from kerasgen.models.base import LanguageModel
-from kerasgen.testing.small_model import shared_small_model
+from kerasgen.testing.example_model import shared_small_model
 from kerasgen.testing.values import PluginContract
 
 _EXPORTED: list[tuple[type, Exporter, Artefact]] = []

@@ -17,8 +17,8 @@ from kerasgen.exporters.parity import comparison
 from kerasgen.models.base import LanguageModel
 from kerasgen.runtime.base import Runtime
 from kerasgen.testing import draws
+from kerasgen.testing.example_model import shared_small_model
 from kerasgen.testing.exporters import exported_once
-from kerasgen.testing.small_model import shared_small_model
 from kerasgen.tokens.base import Tokenizer
 
 SEED = 2**32 + 5  # above what a 32-bit integer holds

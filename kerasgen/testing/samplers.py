@@ -13,7 +13,7 @@ from kerasgen.errors import SamplerArgumentError
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers import REGISTRY, selection
 from kerasgen.samplers.base import SamplerSpec, TokenSampler, max_candidates_of
-from kerasgen.testing.small_model import shared_small_model
+from kerasgen.testing.example_model import shared_small_model
 from kerasgen.testing.values import PluginContract, renamed
 
 _SIZE = 11

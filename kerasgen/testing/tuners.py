@@ -14,7 +14,7 @@ import pytest
 from kerasgen.corpora.base import Document
 from kerasgen.errors import CheckpointError, TuneArgumentError
 from kerasgen.models.base import LanguageModel, computing_layers
-from kerasgen.testing.small_model import small_model
+from kerasgen.testing.example_model import small_model
 from kerasgen.testing.values import PluginContract, renamed
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tuners import REGISTRY
