@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import site
-import subprocess
 import sys
-import sysconfig
 import tomllib
-import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
-from installing import install
+from installing import environment_of_its_own, install, run_module
 
-import kerasgen
 from kerasgen import cli, plugins
 from kerasgen.errors import ArgumentError
 from kerasgen.plugin_template import write
 
 pytestmark = pytest.mark.one_backend
 
-ROOT = Path(kerasgen.__file__).resolve().parent
 EVERY = ("corpus", "sampler", "exporter", "model", "tuner", "constraint")
 LONGEST = "abcdefghijklmnopqrstuvwxyz-abc"
-
-
-def run(python: Path | str, *arguments: str, within: Path) -> str:
-    """What a command of Python says, which must succeed."""
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run(
-        [str(python), "-m", *arguments], cwd=within, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout
-
-
-def environment_of_its_own(folder: Path) -> Path:
-    """The Python of a new virtual environment that sees this one's packages, kerasgen as if installed from a wheel.
-
-    A .pth file names this environment's folders, so a package that is installed into the new one is in it alone.
-    """
-    venv.create(folder, with_pip=False)
-    scheme = {"base": str(folder), "platbase": str(folder)}
-    packages = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
-    seen = dict.fromkeys([*site.getsitepackages(), sysconfig.get_path("purelib")])
-    (packages / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in seen))
-    (packages / "kerasgen").symlink_to(ROOT)
-    return folder / "bin" / "python"
 
 
 @pytest.mark.slow
@@ -59,14 +27,16 @@ def test_a_package_of_every_kind_passes_at_once(tmp_path: Path) -> None:
     """Installed into an environment of its own, as its README says."""
     folder = write("two-words", None, tmp_path)
     python = environment_of_its_own(tmp_path / "environment")
-    run(
+    run_module(
         *(sys.executable, "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-build-isolation"),
         *("--disable-pip-version-check", "-e", "."),
         within=folder,
     )
-    tested = run(python, "pytest", "-q", "-p", "no:cacheprovider", within=folder)
+    tested = run_module(python, "pytest", "-q", "-p", "no:cacheprovider", within=folder)
     assert int(re.findall(r"(\d+) passed", tested)[0]) > 80
-    assert "Success: no issues found" in run(python, "mypy", "--cache-dir", str(tmp_path / "types"), within=folder)
+    assert "Success: no issues found" in run_module(
+        python, "mypy", "--cache-dir", str(tmp_path / "types"), within=folder
+    )
 
 
 @pytest.mark.parametrize("name", ["a", "two-words", LONGEST])
@@ -74,8 +44,8 @@ def test_what_is_written_is_as_its_linter_wants_it(name: str, tmp_path: Path) ->
     """However long its names are, lines are neither too long nor broken where they need not be."""
     pytest.importorskip("ruff")
     folder = write(name, None, tmp_path)
-    run(sys.executable, "ruff", "check", "--no-cache", ".", within=folder)
-    run(sys.executable, "ruff", "format", "--no-cache", "--check", ".", within=folder)
+    run_module(sys.executable, "ruff", "check", "--no-cache", ".", within=folder)
+    run_module(sys.executable, "ruff", "format", "--no-cache", "--check", ".", within=folder)
 
 
 @pytest.mark.parametrize("kind", EVERY)

@@ -25,6 +25,8 @@ from kerasgen.tuners.settings import GradientTuner
 class Fortunes(CorpusSource):
     """The entries of a fortune file, which stand between lines of one percent sign."""
 
+    contract_version: ClassVar[int] = 1
+
     path: str | os.PathLike[str]
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Fortunes(CorpusSource):
 class TopA(TokenSampler):
     """A draw among tokens whose probability is at least `a` times the square of the highest one."""
 
+    contract_version: ClassVar[int] = 1
     inputs: ClassVar[tuple[str, ...] | None] = ("a",)
 
     a: float = 0.2
@@ -79,6 +82,8 @@ class TopA(TokenSampler):
 class BiasTuner(GradientTuner):
     """Tune the biases alone (Ben Zaken et al. 2021, "BitFit"). The settings are those of `full`."""
 
+    contract_version: ClassVar[int] = 1
+
     def tune_job(self, job: TuneJob) -> TuneReport:
         """Tune in place; see `FineTuner.tune`."""
         from kerasgen.tuners import training
@@ -94,6 +99,7 @@ class BiasTuner(GradientTuner):
 class NpzExporter(Exporter):
     """Write a GPT-2's weights as one NumPy archive, in their order; `kerasgen.load_artefact` runs it in Keras."""
 
+    contract_version: ClassVar[int] = 1
     suffixes: ClassVar[tuple[str, ...]] = (".npz",)
     runtime: ClassVar[str | None] = "kerasgen_extras:NpzRuntime"
 

@@ -28,7 +28,9 @@ class _Bar:
         self._bar.total = len(self._steps)
 
     def begin(self, step: str) -> None:
-        """Show a planned step as the one that is being done, and those before it as done."""
+        """Show a step as the one that is being done, and those before it as done; one that nobody planned is added."""
+        if step not in self._steps[max(self._at - 1, 0) :]:
+            self.plan((step,))
         place = self._steps.index(step, max(self._at - 1, 0))
         self._bar.n, self._at = place, place + 1
         following = self._steps[self._at : self._at + 1]

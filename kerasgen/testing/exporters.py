@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kerasgen.errors import ArgumentError
-from kerasgen.exporters import REGISTRY
+from kerasgen.exporters import REGISTRY, progress
 from kerasgen.exporters.base import PARITY, Artefact, Exporter
 from kerasgen.models.base import LanguageModel
 from kerasgen.testing.example_model import shared_small_model
@@ -101,4 +101,5 @@ class ExporterContract(PluginContract):
         with pytest.raises(ArgumentError, match="overwrite"):
             exporter.export(model, path)
         assert before == {file: file.stat().st_mtime_ns for file in [path, *path.rglob("*")]}
-        exporter.export(model, path, overwrite=True)
+        with progress.shown(True):  # as `Pipeline.export` does in a terminal
+            exporter.export(model, path, overwrite=True)

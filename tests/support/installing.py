@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import site
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from places import WITHOUT_TENSORFLOW
+
+import kerasgen
 
 PLUGINS = Path(__file__).resolve().parent / "plugins"
 
@@ -89,3 +94,28 @@ def child(source: str, *paths: Path, **environment: str | None) -> Any:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_module(python: Path | str, *arguments: str, within: Path) -> str:
+    """What a command of Python says, which must succeed."""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(
+        [str(python), "-m", *arguments], cwd=within, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
+def environment_of_its_own(folder: Path) -> Path:
+    """The Python of a new virtual environment that sees this one's packages, kerasgen as if installed from a wheel.
+
+    A .pth file names this environment's folders, so a package that is installed into the new one is in it alone.
+    """
+    venv.create(folder, with_pip=False)
+    scheme = {"base": str(folder), "platbase": str(folder)}
+    packages = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
+    seen = dict.fromkeys([*site.getsitepackages(), sysconfig.get_path("purelib")])
+    (packages / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in seen))
+    (packages / "kerasgen").symlink_to(Path(kerasgen.__file__).resolve().parent)
+    return folder / "bin" / "python"
