@@ -96,6 +96,7 @@ from kerasgen.tuners.base import (
 )
 from kerasgen.tuners.dpo import DpoTuner as DpoTuner
 from kerasgen.tuners.full import FullTuner as FullTuner
+from kerasgen.tuners.metrics_logger import MetricsLogger as MetricsLogger
 from kerasgen.tuners.lora import LoraTuner as LoraTuner
 
 __version__: str

@@ -237,7 +237,8 @@ class Pipeline(Evaluator):
                 stands for exactly this run, and removes it when the run is finished.
             resume: `"auto"` goes on with a run that was interrupted, with the numbers of one that never was; True
                 insists on it, False starts anew.
-            callbacks: Keras callbacks. They may generate, score, save and export; what they change in the model counts.
+            callbacks: Keras callbacks, and a `MetricsLogger` for trackers. They may generate, score, save and export;
+                what they change in the model counts.
             sample_prompt: what the texts written while tuning go on from, if the tuner writes any.
             verbose: 0 silent, 1 a progress bar, 2 a line an epoch.
 
@@ -363,6 +364,27 @@ class Pipeline(Evaluator):
     def merge(self) -> None:
         """Add the adapters that `lora` tuned into the weights; nothing happens if there are none."""
         self._provenance.merge(self._whole_model("be merged"))
+
+    @checked()
+    def serve(self, *, host: str | None = None, port: int | None = None, **settings: Any) -> None:
+        """Serve the model over HTTP as OpenAI's API describes it, until the process is told to end (Ctrl-C, SIGTERM).
+
+        Needs the extra `serve`. `kerasgen serve DIRECTORY` does the same with a saved pipeline.
+
+        Args:
+            host: the address that the server listens at; None for loopback, which only this machine reaches.
+            port: TCP port; 0 takes a free one, None 8000.
+            **settings: further ones by name, such as `api_key="…"` and `batch_size=8`; see `kerasgen.serving`.
+
+        Raises:
+            ArgumentError: a setting is wrong, the port is taken, or the model writes no text.
+            MissingDependencyError: starlette or uvicorn is not installed.
+        """
+        from importlib import import_module
+
+        # A pipeline is what is served, so `serving` imports this module; it is found by its name from here.
+        given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        import_module("kerasgen.serving").serve(self, **given, **settings)
 
     @checked()
     def save_adapter(

@@ -73,6 +73,20 @@ def find_files(path: str, suffixes: tuple[str, ...]) -> list[File]:
     return _each_once(files)
 
 
+def files_below(folder: Path, suffix: str) -> list[File]:
+    """Return the files in and below a folder whose names end in a suffix, each once; links are followed.
+
+    Args:
+        folder: the folder.
+        suffix: such as `".json"`.
+
+    Raises:
+        CorpusFormatError: there are more files, or deeper folders, than `kerasgen.limits` allow.
+        CorpusUnavailableError: a folder can't be read.
+    """
+    return _each_once(file for file in _walk(folder, folder, ("**", "*")) if file.name.endswith(suffix))
+
+
 def _each_once(files: Iterable[File]) -> list[File]:
     """Return each file once, in the order of their names; a file's own name goes before those of links to it."""
     own: dict[Path, File] = {}

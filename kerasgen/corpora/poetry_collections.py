@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kerasgen import keywords
 from kerasgen.corpora.archives import spooled
-from kerasgen.corpora.paths import COMPRESSIONS
+from kerasgen.corpora.paths import COMPRESSIONS, files_below
 from kerasgen.corpora.poetry_repository import FOLDER, PoemFile
 from kerasgen.corpora.streams import read_whole
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
@@ -115,7 +115,7 @@ def collection_files(
         CorpusUnavailableError: nothing is there, or not that collection, or several and none was chosen.
     """
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*.json") if file.is_file()}
+        files = {file.name: file.path for file in files_below(path, ".json") if file.path.is_file()}
         for own, name in _chosen(list(files), collection, path):
             yield own, PoemFile(_dynasty(own.folder, name), str(files[name]), name, read_whole(files[name]))
         return

@@ -61,7 +61,7 @@ def checked_talk(messages: Any, tools: Iterable[Any] | None = None) -> Conversat
         messages = [{"role": "user", "content": messages}]
     if isinstance(messages, Iterable) and not isinstance(messages, (Sequence, Mapping)):
         messages = list(messages)
-    if tools is not None and not isinstance(tools, (str, Mapping)):
+    if isinstance(tools, Iterable) and not isinstance(tools, (str, Mapping)):
         tools = list(tools)
     try:
         return conversation(messages, tools, answered=False)

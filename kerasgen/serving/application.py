@@ -51,7 +51,7 @@ def application(model: ServedModel, settings: ServerSettings) -> Starlette:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
                 loop.call_soon_threadsafe(hand_over, told)
 
-        scheduler.start(deliver)
+        scheduler.start(deliver, _first_text(model, settings) if settings.warm_up else None)
         yield
         await run_in_threadpool(scheduler.close)
 
@@ -79,6 +79,16 @@ def application(model: ServedModel, settings: ServerSettings) -> Starlette:
     )
     app.state.scheduler = scheduler
     return app
+
+
+def _first_text(model: ServedModel, settings: ServerSettings) -> Text | None:
+    """Return a text of two tokens, or None where the model has no room for it."""
+    try:
+        asked = requests.completion({"model": model.name, "prompt": ".", "max_tokens": 2}, model)
+        return requests.texts_of(asked, model, settings, lambda _, __: None)[0]
+    except (ArgumentError, RequestError) as error:
+        _LOG.warning("The server begins without a first text: %s", error)
+        return None
 
 
 def error_response(message: str, status: int, *, field: str | None = None, code: str | None = None) -> JSONResponse:
@@ -175,9 +185,12 @@ class _Server:
         self._began = int(time.time())
 
     async def health(self, _: Request) -> Response:
-        """Say whether texts are written."""
-        is_well = self._scheduler.is_alive
-        return JSONResponse({"status": "ok" if is_well else "ending"}, 200 if is_well else 503)
+        """Say whether texts are written; while the first one is, which compiles, they are not yet."""
+        if not self._scheduler.is_alive:
+            return JSONResponse({"status": "ending"}, 503)
+        if not self._scheduler.is_warm:
+            return JSONResponse({"status": "warming up"}, 503)
+        return JSONResponse({"status": "ok"})
 
     async def metrics(self, _: Request) -> Response:
         """Say what was counted."""

@@ -82,16 +82,20 @@ class Scheduler:
         self._deliver: Deliver = hand_over
         self._changed = threading.Condition()
         self._closed = False
+        self._first: Text | None = None
+        self._is_warm = False
         self._thread = threading.Thread(target=self._run, name="kerasgen-serving", daemon=True)
 
-    def start(self, deliver: Deliver | None = None) -> None:
+    def start(self, deliver: Deliver | None = None, first: Text | None = None) -> None:
         """Begin to write.
 
         Args:
+            first: a text that is written before all others and told to nobody, so that what it needs is compiled.
             deliver: hands over what became known in a step, of all texts at once: whenever another thread is woken,
                 this one may have to wait for Python's lock. None calls each text's `tell`.
         """
         self._deliver = deliver or hand_over
+        self._first = first
         self._thread.start()
 
     def submit(self, texts: Sequence[Text]) -> None:
@@ -131,7 +135,29 @@ class Scheduler:
         """Whether texts are written."""
         return self._thread.is_alive()
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether the first text was written."""
+        return self._is_warm
+
+    def _warm_up(self, text: Text) -> None:
+        try:
+            for chosen in self.decoder.admit([text]):
+                if (
+                    chosen.error is None
+                    and chosen.token is not None
+                    and not text.take(chosen.token, self._ends).is_last
+                ):
+                    self.decoder.step()
+            self.decoder.leave(text)
+        except Exception:
+            _LOG.exception("The server could not write a first text; it takes requests all the same.")
+            self.decoder.fail()
+
     def _run(self) -> None:
+        if self._first is not None:
+            self._warm_up(self._first)
+        self._is_warm = True
         while self._wait():
             for text in [text for text in self._live if text.cancelled]:
                 self._end(text)

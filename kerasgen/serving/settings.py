@@ -31,6 +31,8 @@ class ServerSettings(metaclass=Checked):
             answers to this machine's own names alone, so that no web page reaches it under a name of its own, and
             another server to any name.
         shutdown_seconds: how long running texts may go on once the server is told to end.
+        warm_up: write a text of two tokens first, so that the first request doesn't wait for what is compiled; until
+            then `/healthz` answers 503.
 
     Raises:
         ArgumentError: a setting is out of range.
@@ -49,11 +51,14 @@ class ServerSettings(metaclass=Checked):
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     shutdown_seconds: int = 30
+    warm_up: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("port", 0), ("batch_size", 1), ("queue_size", 0), ("max_body_bytes", 1)):
             check_whole(name, getattr(self, name), least=least)
         check_whole("shutdown_seconds", self.shutdown_seconds, least=0)
+        if not isinstance(self.warm_up, bool):
+            raise ArgumentError(f"`warm_up` must be True or False. Received: warm_up={self.warm_up!r}.")
         if self.max_new_tokens is not None:
             check_whole("max_new_tokens", self.max_new_tokens, least=1)
         if self.port > 65_535:

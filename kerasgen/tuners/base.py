@@ -416,7 +416,8 @@ class TuneJob(metaclass=Checked):
         resume: True goes on from the run's last checkpoint, with the numbers of a run that was never interrupted; False
             starts anew and removes what the directory holds; `"auto"` goes on if the directory holds a run that did not
             finish, and starts anew otherwise.
-        callbacks: Keras callbacks; they see one run, one Keras epoch for each pass over the documents.
+        callbacks: Keras callbacks, which see one run, one Keras epoch for each pass over the documents, and a
+            `MetricsLogger`.
         sample: writes a text with the model as it is; called as often as the tuner's settings say. None for no texts.
         verbose: Keras's: 0 silent, 1 a progress bar, 2 a line an epoch.
 

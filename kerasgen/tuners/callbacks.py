@@ -24,12 +24,15 @@ from kerasgen.models import tensorflow_views
 from kerasgen.terminal import show
 from kerasgen.tuners import optimizer
 from kerasgen.tuners.base import TextSample, Validation
+from kerasgen.tuners.metrics_logger import Following
 
 STEP_LOGS = ("step_loss", "step_accuracy")
 FURTHER_LOGS = {"step_router_loss": "router_losses", "step_margin": "margins"}
 """Only of a mixture of experts, and of pairs: where a history keeps each."""
 PAIR_FIGURES = ("pair_accuracy", "reward_accuracy", "margin", "divergence")
 """What a validation says of pairs alone."""
+RUN_LOGS = ("learning_rate", "tokens_per_second")
+"""What the logs say besides, for trackers."""
 MOST_UNREAD = 16
 """Executions whose losses an accelerator may be ahead of the host: to read each, the host would wait for its end."""
 
@@ -82,7 +85,7 @@ class Unshown(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Take them from a batch's logs."""
-        for name in (*STEP_LOGS, *FURTHER_LOGS):
+        for name in (*STEP_LOGS, *FURTHER_LOGS, *RUN_LOGS):
             (logs or {}).pop(name, None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -164,6 +167,12 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.checkpoint: Path | None = None
         self.aside = 0.0
         self.first_step_seconds = 0.0
+        self.tokens_per_second: float | None = None
+        """Of this epoch, after its first execution; a step counts as the epoch's mean one."""
+        self._tokens_per_step = 0.0
+        self._clock: tuple[int, float] | None = None
+        self.following: list[Following] = []
+        """What logs the run's figures."""
         self._begun_at = 0.0
         self._first_batch = 0
         self._waiting: list[tuple[int, list[Any]]] = []
@@ -178,6 +187,29 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         """Optimizer steps finished in the whole run, or begun where their losses stay on the device."""
         waiting = sum(batches for batches, _ in self._waiting)
         return len(self.seen.losses) + (len(self._window) + waiting) // self.batches_per_step
+
+    def begin_epoch(self, tokens_per_step: float) -> None:
+        """Measure anew how fast the run is.
+
+        Args:
+            tokens_per_step: of the epoch's steps, their mean.
+        """
+        self._tokens_per_step, self._clock, self.tokens_per_second = tokens_per_step, None, None
+
+    def _measure_speed(self) -> None:
+        now = time.perf_counter() - self.aside
+        if self._clock is None:
+            self._clock = self.step, now
+            return
+        steps, seconds = self.step - self._clock[0], now - self._clock[1]
+        self.tokens_per_second = steps * self._tokens_per_step / seconds if seconds > 0 else None
+
+    def _run_logs(self) -> dict[str, float]:
+        """Return what the logs say of the run besides losses."""
+        logs = {"learning_rate": self.learning_rate(max(self.step - 1, 0))}
+        if self.tokens_per_second is not None:
+            logs["tokens_per_second"] = self.tokens_per_second
+        return logs
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Remember when the first execution began, and with which batch this one does."""
@@ -200,10 +232,17 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         if newest is not None and not self._waiting:
             logs.update(dict(zip(names, newest, strict=True)))
         if self.step == before:
+            if self.watched:
+                logs.update(self._run_logs())
             return
+        self._measure_speed()
+        if self.watched:
+            logs.update(self._run_logs())
         self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun_at
         begin = time.perf_counter()
         self._between_steps(before)
+        for following in self.following:
+            following.go_on()
         self.aside += time.perf_counter() - begin
 
     def _read(self, *, keep: int = 0) -> list[float] | None:
@@ -283,6 +322,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
                     if name in logs
                 }
             )
+        if logs is not None and self.watched:
+            logs.update(self._run_logs())
         if logs is not None and self.seen.validations:
             latest = self.seen.validations[-1]
             if latest.step != self.step and self.watched and self.validate is not None and not self.interrupted:
@@ -296,6 +337,8 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
                     logs[f"val_{name}"] = getattr(latest, name)
         if self.checkpoint_every is None and not self._window:  # a callback may have stopped between two steps
             self._save()
+        for following in self.following:
+            following.go_on()
         self.aside += time.perf_counter() - begin
 
     def _attach(self) -> None:

@@ -34,6 +34,7 @@ from kerasgen.tuners import (
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import MOST_UNREAD, History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.checkpoints import Checkpoint
+from kerasgen.tuners.metrics_logger import MetricsLogger
 from kerasgen.tuners.notebook_bar import NotebookBar, in_notebook
 from kerasgen.tuners.objective import Objective
 from kerasgen.tuners.plan import Plan
@@ -197,6 +198,7 @@ class _Run:
         if job.held_out is not None and job.has_held_out:
             measure = self.objective.validate(trainer, self.plan, job, self.settings)
             validate = partial(_after_steps, measure, recorder.history)
+        visiting = user_callbacks.invited(job.callbacks, around)
         watcher = Watcher(
             recorder.history,
             batches_per_step=self.plan.batches_per_step,
@@ -209,20 +211,20 @@ class _Run:
             patience=self.settings.patience,
             sample=None if job.sample is None else partial(_within, around, job.sample),
             is_finite=recorder.is_finite,
-            digest=recorder.digest if job.callbacks else str,
-            watched=bool(job.callbacks),
-            unread=MOST_UNREAD if throughput.on_accelerator() and not job.callbacks else 0,
+            digest=recorder.digest if visiting else str,
+            watched=bool(visiting),
+            unread=MOST_UNREAD if throughput.on_accelerator() and not visiting else 0,
             show=job.verbose != 0,
             validate_every=self.settings.validate_every,
             checkpoint_every=self.settings.checkpoint_every,
             sample_every=self.settings.sample_every,
         )
+        watcher.following = [logger.following(watcher) for logger in job.callbacks if isinstance(logger, MetricsLogger)]
         if saved is None and validate is not None:
             recorder.history.validations.append(watcher.measure())
         product_flops = throughput.matrix_product_flops(self.settings.precision)
         recorder.prepare()
-        visiting = user_callbacks.invited(job.callbacks, around)
-        done = _fit(trainer, self.plan, watcher, list(visiting), verbose=job.verbose)
+        done = _fit(trainer, self.plan, watcher, visiting, verbose=job.verbose)
         if watcher.interrupted and watcher.step < self.plan.steps:
             recorder.wait()
             raise KeyboardInterrupt(
@@ -236,6 +238,8 @@ class _Run:
             recorder.history.validations.append(watcher.measure())
         report = self._report(watcher, done, product_flops, resumed_from=None if saved is None else saved.step)
         recorder.finish(report)
+        for following in watcher.following:
+            following.report(report)
         return report
 
     def _report(self, watcher: Watcher, done: _Done, product_flops: float, *, resumed_from: int | None) -> TuneReport:
@@ -322,6 +326,7 @@ def _fit(trainer: Trainer, plan: Plan, watcher: Watcher, callbacks: list[Any], *
             batches = plan.batches(epoch, first_step=watcher.step)
             together.set_params(together.params | {"steps": len(batches)})
             tokens_of_epoch, characters_of_epoch = batches.tokens(), batches.characters()
+            watcher.begin_epoch(tokens_of_epoch * plan.batches_per_step / len(batches))
             first, begin = watcher.step, time.perf_counter()
             # shuffle=False: Keras would shuffle the batches again, with a seed of its own.
             with weights_kept(trainer), quiet.several_models():

@@ -14,6 +14,7 @@ from keras.src.utils import is_default
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.callbacks import PAIR_FIGURES
+from kerasgen.tuners.metrics_logger import MetricsLogger
 
 LOGS = ("loss", "step_loss", "step_accuracy")
 VALIDATION_LOGS = ("val_loss", "val_bits_per_character")
@@ -41,11 +42,15 @@ def checked(callbacks: Any, *, has_held_out: bool = True, pairs: bool = False) -
     Raises:
         TuneArgumentError: one of them is no callback, would work against the run, or watches what no run has.
     """
-    listed = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else _listed(callbacks)
+    alone = isinstance(callbacks, (keras.callbacks.Callback, MetricsLogger))
+    listed = [callbacks] if alone else _listed(callbacks)
     validations = (*VALIDATION_LOGS, *(f"val_{name}" for name in PAIR_FIGURES if pairs))
     logs = (*LOGS, *validations) if has_held_out else LOGS
-    own = all(type(callback).__module__.startswith("keras.") for callback in listed)
+    loggers = [callback for callback in listed if isinstance(callback, MetricsLogger)]
+    own = all(type(callback).__module__.startswith("keras.") for callback in listed if callback not in loggers)
     for callback in listed:
+        if callback in loggers:
+            continue
         if not isinstance(callback, keras.callbacks.Callback):
             hint = " It is a class; write it with its settings, in brackets." if isinstance(callback, type) else ""
             raise TuneArgumentError(
@@ -129,6 +134,7 @@ class Guest(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def invited(callbacks: Sequence[Any], outside: Callable[[], AbstractContextManager[None]]) -> list[Any]:
-    """Return the callbacks as guests, but for Keras's that a run must know: its history and its progress bar."""
+    """Return Keras callbacks as guests, but for those that a run must know: its history and its progress bar."""
     known = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
-    return [callback if isinstance(callback, known) else Guest(callback, outside) for callback in callbacks]
+    every = [callback for callback in callbacks if not isinstance(callback, MetricsLogger)]
+    return [callback if isinstance(callback, known) else Guest(callback, outside) for callback in every]

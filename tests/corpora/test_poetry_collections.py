@@ -368,3 +368,21 @@ def test_of_the_real_song_poems_neither_fragments_nor_titles_are_kept(shared_dat
     assert tally.dropped["title without its poem (存目)"] == 292
     assert tally.dropped["unbalanced brackets"] == 0
     assert (tally.read, tally.kept) == (200_009, 193_289)
+
+
+def test_folders_of_a_repository_that_are_links_are_followed(tmp_path: Path) -> None:
+    """A folder kept elsewhere, and a circle of links; each file is read once."""
+    elsewhere, repository = tmp_path / "disk", tmp_path / "repository"
+    for name, content in LAYOUTS.items():
+        file = elsewhere / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    repository.mkdir()
+    for folder in sorted({Path(name).parts[0] for name in LAYOUTS}):
+        (repository / folder).symlink_to(elsewhere / folder)
+    (elsewhere / "宋词" / "circle").symlink_to(repository)
+    linked = [document.text for document in ChinesePoetry(path=str(repository), collection="all").documents()]
+    (elsewhere / "宋词" / "circle").unlink()
+    plain = [document.text for document in ChinesePoetry(path=str(elsewhere), collection="all").documents()]
+    assert linked == plain
+    assert plain

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from listening import Listening, listening
 
-from kerasgen.errors import ArgumentError
+from kerasgen.errors import ArgumentError, ModelFormatError
 from kerasgen.serving import ServerSettings
 from kerasgen.serving.server import application_of
 
@@ -62,6 +62,23 @@ def test_what_lies_beside_a_page_is_not_shown(server, path) -> None:
 
 def test_a_page_answers_to_this_machines_names_alone(server) -> None:
     assert get(server, "/", Host="example.org")[0] == 400
+
+
+@pytest.mark.parametrize("fault", ["missing", "cut", "no page"])
+def test_a_page_that_was_copied_in_part_is_not_shown(tmp_path: Path, fault: str) -> None:
+    sizes = {"index.html": 5, "model.tflite": 8}
+    (tmp_path / "kerasgen.json").write_text(json.dumps({"exporter": "web", "files": sizes}))
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(b"x" * size)
+    application_of(tmp_path, ServerSettings())
+    (tmp_path / "index.html").write_text("edited by its owner")
+    application_of(tmp_path, ServerSettings())
+    if fault == "cut":
+        (tmp_path / "model.tflite").write_bytes(b"x")
+    else:
+        (tmp_path / ("index.html" if fault == "no page" else "model.tflite")).unlink()
+    with pytest.raises(ModelFormatError, match=r"is not whole: . files are missing and . have another size, such as"):
+        application_of(tmp_path, ServerSettings())
 
 
 def test_a_page_takes_no_key(folder) -> None:
