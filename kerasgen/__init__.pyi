@@ -68,6 +68,8 @@ from kerasgen.models.hub import Hub as Hub
 from kerasgen.models.smollm2 import Smollm2 as Smollm2
 from kerasgen.models.starter import Starter as Starter
 from kerasgen.pipeline import Pipeline as Pipeline
+from kerasgen.publishing.model_card import ModelCard as ModelCard
+from kerasgen.publishing.plan import Publication as Publication
 from kerasgen.reports.of_pipeline import RunReport as RunReport
 from kerasgen.runtime.loading import load_artefact as load_artefact
 from kerasgen.samplers.base import SamplerSpec as SamplerSpec

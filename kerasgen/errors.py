@@ -12,6 +12,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     │   ├── GenerateArgumentError
     │   ├── TuneArgumentError
     │   ├── ExportArgumentError
+    │   ├── HubArgumentError
     │   ├── CallError (TypeError)            a call has an argument too many, lacks one, or names one that there isn't
     │   └── UnknownNameError (LookupError)   no plugin has this name; `.near` lists those that come close
     ├── PluginError                       an entry point is at fault; `.distribution` names its package
@@ -34,6 +35,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     │   ├── NonFiniteLossError            the loss became NaN or infinite; `.learning_rate` as it was
     │   └── CheckpointError               a checkpoint is damaged, or of another run
     ├── GenerationError
+    ├── HubError                          a hub refused what was to be pushed; `.repository` and `.status`
     └── ExportError                       the artefact could not be written or did not prove equal; `.figures`
 
     KerasgenWarning (UserWarning)         what was asked for is done, but will hardly give what was meant
@@ -104,6 +106,10 @@ class GenerateArgumentError(ArgumentError):
 
 class TuneArgumentError(ArgumentError):
     """A tuner was asked for with a setting it doesn't have or can't use."""
+
+
+class HubArgumentError(ArgumentError):
+    """A push to a hub, or the card of a model there, can't be as it is written."""
 
 
 class ExportArgumentError(ArgumentError):
@@ -335,6 +341,21 @@ class CheckpointError(TuneError):
 
 class GenerationError(KerasgenError):
     """Text could not be generated."""
+
+
+class HubError(KerasgenError):
+    """A hub refused what was to be pushed, or can't be reached; nothing of it is to be seen there.
+
+    Args:
+        message: what to tell the person.
+        repository: what was to be pushed to.
+        status: the status of HTTP that the hub answered with; None if it did not answer.
+    """
+
+    def __init__(self, message: str, *, repository: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.repository = repository
+        self.status = status
 
 
 class ExportError(KerasgenError):

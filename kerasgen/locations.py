@@ -7,6 +7,8 @@ that can't be looked at, because its name is too long or a folder is closed to t
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -22,6 +24,12 @@ PEFT_FILE = "adapter_config.json"
 REPORT_FILE = "kerasgen.json"  # inside an artefact that is a directory
 REPORT_SUFFIX = ".json"  # after the whole name of one that is a file
 CHECKPOINT_FILE = "state.json"
+# Settings that are paths, and those that may be.
+_OF_PATHS = ("path", "cache_dir", "data_dir")
+_NEVER_PATHS = ("separator", "delimiter", "url")
+_MAY_BE_PATHS = ("name", "preset", "file", "assistant_model")
+_PATH_FORM = re.compile(r"[/~]|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\|file:")
+_PATH_IN_TEXT = re.compile(rf"\b({'|'.join(_OF_PATHS)})=|=\s*([/~]|\.\.?[/\\])")
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,32 @@ def look(path: str | os.PathLike[str]) -> Location:
     """Return what lies at the path."""
     path = Path(path).expanduser()
     return Location(path, _kind(path))
+
+
+def names_a_path(value: Any, key: str = "") -> bool:
+    """Return whether settings, as JSON holds them, name a file or folder of a machine, at any depth.
+
+    Args:
+        value: of a setting, or the settings of a corpus, a model or a call.
+        key: the name of the setting.
+    """
+    if isinstance(value, Mapping):
+        settings = value["arguments"] if set(value) == {"name", "arguments"} else value
+        if not isinstance(settings, Mapping):
+            return False
+        return any(names_a_path(inner, str(name)) for name, inner in settings.items())
+    if isinstance(value, (list, tuple)):
+        return any(names_a_path(inner, key) for inner in value)
+    if not isinstance(value, str) or not value.strip() or key in _NEVER_PATHS:
+        return False
+    if key in _OF_PATHS or _PATH_FORM.match(value) or (key == "of" and _PATH_IN_TEXT.search(value)):
+        return True
+    if key not in _MAY_BE_PATHS or "://" in value:
+        return False
+    may_be_hub_name = key == "name" and value.count("/") == 1
+    return (not may_be_hub_name and ("/" in value or "\\" in value or value.endswith(".gguf"))) or presence.exists(
+        Path(value)
+    )
 
 
 def _kind(path: Path) -> Kind:

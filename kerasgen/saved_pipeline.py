@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasgen import constraints, corpora, limits, locations, models, samplers, tuners
+from kerasgen.chat.named import NAMED
 from kerasgen.corpora.texts import Texts
-from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError, TuneArgumentError
+from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.files import presence, staging
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig
-from kerasgen.models import weights_dtype
-from kerasgen.models.base import WeightsDtype
+from kerasgen.models import addresses, hugging_face, weights_dtype
+from kerasgen.models.base import ModelSource, WeightsDtype
 from kerasgen.models.gguf import Gguf
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
@@ -27,8 +29,13 @@ if TYPE_CHECKING:
     from kerasgen.models.base import LanguageModel
 
 MANIFEST_FILE = locations.PIPELINE_FILE
-MODEL, ADAPTERS = "model", "adapters"
+MODEL, ADAPTERS = addresses.SAVED_MODEL, "adapters"
+BASE = "base"
+"""The folder, or with `.gguf` the file, of the adapters' model in a pipeline that was pushed to a hub."""
+BESIDE = "model_beside"
+"""In the manifest, the path of the adapters' model from the directory."""
 FORMAT = 1
+_PARTS = (MANIFEST_FILE, *(f"{name}/*" for name in (MODEL, ADAPTERS, BASE)), f"{BASE}.gguf")
 
 
 class Arguments(NamedTuple):
@@ -72,12 +79,14 @@ class SavedPipeline:
         adapters: the directory of the adapters, if they stand apart.
         vocabulary: what was done to the model's vocabulary, if anything.
         report: the report of its last tuning, if it was tuned.
+        base: where the model came from before it was tuned, if that can be said.
     """
 
     arguments: Arguments
     adapters: Path | None
     vocabulary: Mapping[str, Any] | None
     report: TuneReport | None = None
+    base: ModelSource | None = None
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -157,14 +166,34 @@ def write(
         raise KerasgenError(f"The pipeline can't be written to {target}: {cause}") from cause
 
 
-def read(directory: Path) -> SavedPipeline:
-    """Read a saved pipeline's directory.
+def fetched(address: addresses.HubAddress) -> Path | None:
+    """Return the folder of a pipeline that lies on the Hugging Face hub; None if the repository holds none.
 
     Raises:
-        ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.
+        ModelUnavailableError: the hub can't be reached, or has no such repository.
+        ModelFormatError: a name in it leads out of its folder.
+    """
+    folder = hugging_face.snapshot(address, (MANIFEST_FILE,))
+    if not presence.is_file(folder / MANIFEST_FILE):
+        return None
+    return hugging_face.snapshot(hugging_face.pinned(address, folder), _PARTS)
+
+
+def read(directory: Path, *, is_foreign: bool = False) -> SavedPipeline:
+    """Read a saved pipeline's directory.
+
+    Args:
+        directory: the directory.
+        is_foreign: whether it comes from a hub: then it names no path of this machine outside itself.
+
+    Raises:
+        ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format; or a foreign
+            one whose model would lie outside it.
     """
     manifest = _read_manifest(directory)
     apart = manifest["adapters"]
+    if is_foreign:
+        manifest = _without_paths(manifest, directory)
     own = Hub(str(directory / MODEL))
     arguments = Arguments(
         corpus=manifest["corpus"] and corpora.REGISTRY.from_manifest(manifest["corpus"]),
@@ -180,8 +209,21 @@ def read(directory: Path) -> SavedPipeline:
         chat_template=_read_template(manifest.get("chat_template"), directory / MANIFEST_FILE),
         streaming=manifest.get("streaming", False),
     )
-    report = _read_report(manifest.get("report"), directory / MANIFEST_FILE)
-    return SavedPipeline(arguments, directory / ADAPTERS if apart else None, manifest.get("vocabulary"), report)
+    return SavedPipeline(
+        arguments,
+        directory / ADAPTERS if apart else None,
+        manifest.get("vocabulary"),
+        _read_report(manifest.get("report"), directory / MANIFEST_FILE),
+        arguments.model if apart else _read_base(manifest["model"]),
+    )
+
+
+def _read_base(manifest: Any) -> ModelSource | None:
+    """Return where the model came from, as far as the manifest says it in a way that this installation knows."""
+    try:
+        return None if manifest is None else models.REGISTRY.from_manifest(manifest)
+    except KerasgenError:
+        return None
 
 
 def _read_report(figures: Any, file: Path) -> TuneReport | None:
@@ -191,6 +233,42 @@ def _read_report(figures: Any, file: Path) -> TuneReport | None:
         return TuneReport.from_dict(figures)
     except (TuneArgumentError, AttributeError, TypeError) as cause:
         raise _damaged(file, f"its 'report' can't be read: {cause}") from cause
+
+
+def _without_paths(manifest: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Return a foreign manifest without what would be read from this machine's own files.
+
+    Raises:
+        ModelFormatError: that is its model.
+    """
+    checked = dict(manifest)
+    left_out = [name for name in ("corpus", "generation_config") if locations.names_a_path(manifest.get(name))]
+    if "corpus" in left_out:
+        checked["corpus"] = None
+    if "generation_config" in left_out:
+        settings = {name: value for name, value in manifest["generation_config"].items() if name != "assistant_model"}
+        checked["generation_config"] = settings
+    if left_out:
+        warnings.warn(
+            KerasgenWarning(
+                f"{directory / MANIFEST_FILE} comes from a hub and names files of another machine in its "
+                f"{' and '.join(left_out)}, which are left out. Give them anew: Pipeline.load(path, corpus=…)."
+            ),
+            stacklevel=4,
+        )
+    beside = manifest.get(BESIDE)
+    is_beside = isinstance(beside, str) and addresses.is_inside(beside)
+    if manifest[ADAPTERS] and not is_beside and (beside is not None or locations.names_a_path(manifest["model"])):
+        raise _damaged(
+            directory / MANIFEST_FILE, "it comes from a hub, and the model of its adapters would lie outside it"
+        )
+    if manifest[ADAPTERS] and isinstance(beside, str):
+        arguments = dict.fromkeys(manifest["model"]["arguments"], str(directory / beside))
+        checked["model"] = {"name": manifest["model"]["name"], "arguments": arguments}
+    template = manifest.get("chat_template")
+    if isinstance(template, str) and template not in NAMED and "{" not in template:
+        raise _damaged(directory / MANIFEST_FILE, "it comes from a hub, and its 'chat_template' would be a file here")
+    return checked
 
 
 def _written_config(config: GenerationConfig) -> dict[str, Any]:
@@ -251,7 +329,7 @@ def _base(source: Any, target: Path) -> dict[str, Any]:
         relative = os.path.relpath(whole, target)
     except ValueError:  # on another drive
         relative = None
-    return {"model": models.REGISTRY.to_manifest(type(source)(str(whole))), "model_beside": relative}
+    return {"model": models.REGISTRY.to_manifest(type(source)(str(whole))), BESIDE: relative}
 
 
 def _place(source: Any) -> Path | None:
@@ -267,7 +345,7 @@ def _located_base(source: Any, manifest: Mapping[str, Any], directory: Path) -> 
     Raises:
         ModelFormatError: it lies at neither.
     """
-    relative = manifest.get("model_beside")
+    relative = manifest.get(BESIDE)
     if not isinstance(source, Hub | Gguf) or not isinstance(relative, str) or _place(source) is not None:
         return source
     moved = type(source)(os.path.normpath(directory.resolve() / relative))

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "evaluate": ("evaluate", "score texts under a saved pipeline or a model"),
     "report": ("run_report", "write the report of a saved pipeline or a finished run as one page for a browser"),
     "export": ("export", "write a saved pipeline's model, or a model, in another format, and prove it equal"),
+    "push": ("push", "push a saved pipeline, its model card and proved artefacts to a hub, as one commit"),
     "serve": (
         "serve",
         "serve a saved pipeline, a model or an artefact over HTTP as OpenAI's API does, or show an exported page",

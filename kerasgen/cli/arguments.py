@@ -67,7 +67,7 @@ Source = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="a saved pipeline's directory, or a model: starter, smollm2, a KerasHub preset's name, a model's "
-        "directory or GGUF file",
+        "directory or GGUF file, hf://name/model",
     ),
 ]
 Template = Annotated[

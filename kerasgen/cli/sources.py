@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kerasgen import locations, specs
 from kerasgen.errors import ArgumentError
 from kerasgen.files import staging, temporary
+from kerasgen.models import addresses
 from kerasgen.samplers import resolving
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def is_artefact(source: str) -> bool:
     """Return whether an exported artefact is meant, there or not."""
     with contextlib.suppress(OSError):  # what a kill left half exchanged is exchanged first
         staging.recover(Path(source).expanduser().absolute())
+    if addresses.is_hub_address(source):
+        path = addresses.hub_address(source).path
+        return bool(path) and not addresses.is_gguf(path)
     place = locations.look(source)
     if place.kind != "nothing" or "://" in source:
         return place.kind in ("artefact", "file")
@@ -52,6 +56,9 @@ def open_pipeline(
         raise ArgumentError(
             f"{source!r} is an artefact, which only generates. Give the saved pipeline or the model that it came from."
         )
+    is_whole = addresses.is_hub_address(source) and not addresses.hub_address(source).path
+    if is_whole and chat_template is None:  # a saved pipeline or a model
+        return Pipeline(source, backend=backend, weights=weights)
     if locations.look(source).kind == "pipeline":
         if chat_template is not None:
             raise ArgumentError(f"{source!r} is a saved pipeline and keeps its template. Leave `chat_template` out.")

@@ -287,6 +287,14 @@ class CorpusSource(metaclass=Checked):
         """
         return None
 
+    def about(self) -> Mapping[str, Any]:
+        """Return what is known of the corpus itself, for a model card; by default nothing.
+
+        Of these names: `name`, in words; `license` and `url`; `languages`, codes of ISO 639; and `dataset`, its name on
+        the Hugging Face hub.
+        """
+        return {}
+
     @abstractmethod
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the documents, lazily, the same ones in the same order at each call.

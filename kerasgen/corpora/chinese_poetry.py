@@ -131,6 +131,12 @@ class ChinesePoetry(CorpusSource):
                 "For files that are here already, use path=…"
             )
 
+    def about(self) -> Mapping[str, Any]:
+        """Return what the collection says of itself; the licence of the pinned revision alone."""
+        address = "https://github.com/chinese-poetry/chinese-poetry"
+        about = {"name": "chinese-poetry, a collection of classical Chinese verse", "languages": ["zh"], "url": address}
+        return about | ({"license": "mit"} if self.path is None else {})
+
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the poems that the settings ask for, in the order of the files' numbers, Tang before Song.
 

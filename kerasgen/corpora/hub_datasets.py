@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,11 @@ class Datasets(CorpusSource):
     @cached_property
     def _columns(self) -> Columns:
         return Columns.of(self)
+
+    def about(self) -> Mapping[str, Any]:
+        """Return the name of a dataset of the hub; nothing of a folder of this machine."""
+        is_local = Path(self.name).exists() or self.name.startswith(("/", ".", "~"))
+        return {} if is_local else {"name": self.name, "dataset": self.name}
 
     def check(self) -> None:
         """Look for the package, and open nothing."""

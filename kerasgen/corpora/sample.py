@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError, CorpusUnavailableError
@@ -33,6 +33,11 @@ class Sample(CorpusSource):
     def __post_init__(self) -> None:
         if self.language not in tuple(_FILES):
             raise CorpusArgumentError(f"language must be one of {', '.join(_FILES)}. Received: {self.language!r}.")
+
+    def about(self) -> Mapping[str, Any]:
+        """Return whose texts they are."""
+        languages = ["zh", "en"] if self.language == "all" else [self.language]
+        return {"name": "the sample corpus of kerasgen", "license": "apache-2.0", "languages": languages}
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the texts in the order in which the package holds them.

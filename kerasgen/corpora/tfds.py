@@ -84,6 +84,10 @@ class Tfds(CorpusSource):
             default="",
         )
 
+    def about(self) -> Mapping[str, Any]:
+        """Return the data set's name."""
+        return {"name": f"{self.name}, a data set of TensorFlow Datasets"}
+
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the documents in TFDS's order; the first call may download and prepare the data set.
 
@@ -263,6 +267,10 @@ class RedditTifu(CorpusSource):
         self._tfds()
         object.__setattr__(self, "path", published.check(self.path))
 
+    def about(self) -> Mapping[str, Any]:
+        """Return the data set's name and language."""
+        return {"name": "Reddit TIFU", "languages": ["en"]}
+
     def check(self) -> None:
         """Look for the files, if there is a path."""
         if self.path is not None:
@@ -310,6 +318,10 @@ class CnnDailymail(CorpusSource):
         _check_place(self)
         self._tfds()
         object.__setattr__(self, "path", published.check(self.path))
+
+    def about(self) -> Mapping[str, Any]:
+        """Return the data set's name and language."""
+        return {"name": "CNN/DailyMail", "languages": ["en"]}
 
     def check(self) -> None:
         """Look for the files, if there is a path."""

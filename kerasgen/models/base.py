@@ -227,6 +227,14 @@ class ModelSource(metaclass=Checked):
             ModelFormatError: something else is there.
         """
 
+    def about(self) -> Mapping[str, Any]:
+        """Return what is known of the weights without loading them, for a model card; by default nothing.
+
+        Of these names: `name`, in words; `license`; `languages`, codes of ISO 639; and `repository`, their name on the
+        Hugging Face hub.
+        """
+        return {}
+
     def directory(self) -> Path | None:
         """Return where the files lie that `load` reads and nothing else, or None if it reads others or none."""
         return None

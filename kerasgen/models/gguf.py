@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kerasgen import locations
 from kerasgen.errors import ModelArgumentError, ModelUnavailableError
@@ -21,7 +23,7 @@ class Gguf(ModelSource):
     fewer bits, such as Q4_K, become float32.
 
     Args:
-        file: a path, or `hf://organisation/model/file.gguf`.
+        file: a path, or `hf://organisation/model/file.gguf`, with `@revision` after the model if you like.
 
     Raises:
         ModelArgumentError: `file` is empty or has none of these forms.
@@ -42,6 +44,11 @@ class Gguf(ModelSource):
 
     def __str__(self) -> str:
         return self.file
+
+    def about(self) -> Mapping[str, Any]:
+        """Return the name of the repository; nothing of a file of this machine."""
+        place = addresses.hub_file(self.file)
+        return {} if place is None else {"name": str(place), "repository": place.repository}
 
     def check(self) -> None:
         """Look whether there is such a file, if `file` is a path.
@@ -66,13 +73,13 @@ class Gguf(ModelSource):
             MissingDependencyError: the package `gguf` is not installed.
         """
         self.check()
-        from kerasgen.models import gguf_loading, loading
+        from kerasgen.models import gguf_loading, hugging_face, loading
 
         place = addresses.hub_file(self.file)
         if place is None:
             path, metadata = Path(self.file).expanduser(), {}
         else:
-            path, metadata = loading.fetched(*place), {"hub": "Hugging Face"}
+            path, metadata = hugging_face.file(place), {"hub": hugging_face.HUB}
         return gguf_loading.load(path, source=loading.written("gguf", file=self.file), metadata=metadata)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kerasgen.errors import ModelArgumentError
 from kerasgen.files import presence, staging
@@ -20,9 +22,10 @@ class Hub(ModelSource):
     Construction checks how `preset` is written; files and networks are touched by `load`.
 
     Args:
-        preset: a KerasHub preset name (`gpt2_base_en`), `hf://organisation/model`,
-            `kaggle://organisation/model/framework/variation`, or the path of a directory that holds a KerasHub preset
-            or a transformers-format model (`config.json` with safetensors weights).
+        preset: a KerasHub preset name (`gpt2_base_en`), `hf://organisation/model` with `@revision` after it if you
+            like, `kaggle://organisation/model/framework/variation`, or the path of a directory that holds a KerasHub
+            preset or a transformers-format model (`config.json` with safetensors weights). A repository of the Hugging
+            Face hub may hold a saved pipeline too, whose model it is then.
 
     Raises:
         ModelArgumentError: `preset` is empty or has none of these forms.
@@ -39,6 +42,14 @@ class Hub(ModelSource):
 
     def __str__(self) -> str:
         return self.preset
+
+    def about(self) -> Mapping[str, Any]:
+        """Return the name of the preset or the repository; nothing of a directory of this machine."""
+        if addresses.is_hub_address(self.preset):
+            repository = addresses.hub_address(self.preset).repository
+            return {"name": repository, "repository": repository}
+        is_local = addresses.is_path(self.preset) or Path(self.preset).is_dir()
+        return {} if is_local else {"name": f"{self.preset}, a preset of KerasHub"}
 
     def check(self) -> None:
         """Look at the directory, if `preset` is the path of one."""

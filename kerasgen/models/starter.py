@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kerasgen.errors import ModelUnavailableError
 from kerasgen.models.base import LanguageModel, ModelSource
@@ -22,6 +24,10 @@ class Starter(ModelSource):
 
     def __str__(self) -> str:
         return "starter, a small model of classical Chinese verse that ships with the package"
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what its model card says."""
+        return {"name": "the starter of kerasgen", "license": "apache-2.0", "languages": ["zh"]}
 
     def load(self) -> LanguageModel:
         """Return the model with float32 weights and its tokenizer; no network is used.

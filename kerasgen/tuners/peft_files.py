@@ -198,7 +198,7 @@ def _hub_name(model: LanguageModel) -> str | None:
     if model.source == "smollm2":
         return "HuggingFaceTB/SmolLM2-135M-Instruct"
     _, is_there, name = model.source.partition(addresses.HUGGING_FACE)
-    return name if is_there else None
+    return addresses.hub_address(f"{addresses.HUGGING_FACE}{name}").repository if is_there else None
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
@@ -289,11 +289,12 @@ def tuner_of(tuner: LoraTuner, config: AdapterConfig) -> LoraTuner:
 def _place(address: str | os.PathLike[str]) -> Path:
     if not isinstance(address, str) or not address.startswith(addresses.HUGGING_FACE):
         return path_argument(address, TuneArgumentError)
-    from kerasgen.models import loading
+    from kerasgen.models import hugging_face
 
-    repository = address.removeprefix(addresses.HUGGING_FACE).rstrip("/")
-    loading.fetched(repository, WEIGHTS_FILE)
-    return loading.fetched(repository, CONFIG_FILE).parent
+    place = addresses.hub_address(address)
+    inner = f"{place.path}/" if place.path else ""
+    hugging_face.file(place._replace(path=f"{inner}{WEIGHTS_FILE}"))
+    return hugging_face.file(place._replace(path=f"{inner}{CONFIG_FILE}")).parent
 
 
 @contextmanager

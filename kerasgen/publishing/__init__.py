@@ -1,0 +1,1 @@
+"""Publishing: a pipeline, its artefacts and its model card become a repository on a hub."""
