@@ -12,6 +12,8 @@ from kerasgen import (
 )
 from kerasgen.constraints.base import Constraint as Constraint
 from kerasgen.constraints.regex import Regex as Regex
+from kerasgen.constraints.acrostic import Acrostic as Acrostic
+from kerasgen.constraints.couplet import Couplet as Couplet
 from kerasgen.constraints.script import Script as Script
 from kerasgen.constraints.verse_form import VerseForm as VerseForm
 from kerasgen.corpora.base import (

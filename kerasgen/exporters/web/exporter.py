@@ -117,8 +117,7 @@ class WebExporter(Exporter):
                 constraint: Constraint = constraints.REGISTRY.resolve(form)
             except ArgumentError as cause:
                 raise ExportArgumentError(f"forms must be constraints: {cause}") from cause
-            rhymes = " · 押韻" if getattr(constraint, "rhyme", False) else ""
-            name = f"{getattr(constraint, 'form', form)}{rhymes}"
+            name = _shown(constraint, form)
             if name in found:
                 raise ExportArgumentError(f"Two forms have the name {name!r}. Leave out one of them.")
             found[name] = constraint
@@ -238,3 +237,16 @@ def _downloaded(stage: Path, model: str, builds: Sequence[str]) -> int:
     left_out = (f"{model}.", *(f"{build}." for build in builds[1:]))
     files = (file for file in stage.rglob("*") if file.is_file() and not file.name.startswith(left_out))
     return sum(file.stat().st_size for file in files)
+
+
+def _shown(constraint: Constraint, form: str | Constraint) -> str:
+    """Return the name that the page shows for a form of verse, with what is asked of it, or for another constraint."""
+    rhyme, first = getattr(constraint, "rhyme", False), getattr(constraint, "first", "")
+    heads = getattr(constraint, "acrostic", "") or getattr(constraint, "heads", "")
+    asked = [
+        f"韻{rhyme}" if isinstance(rhyme, str) else "押韻" if rhyme else "",
+        "平仄" if getattr(constraint, "tones", False) and not first else "",
+        f"藏頭{heads}" if heads else "",
+        f"對{first}" if first else "",
+    ]
+    return " · ".join(filter(None, [str(getattr(constraint, "form", "" if first else form)), *asked]))
