@@ -2,8 +2,8 @@
 
     python -m benchmarks.verse_rules [--tang ARCHIVE] [--collections ARCHIVE] [--json FILE] [--quick]
 
-Tang poems with four or eight lines of five or seven characters are read by `kerasgen.prosody`; Song lyrics of a tune are
-matched by the constraint `VerseForm` of the tune: its lengths and punctuation, and its rhymes too.
+Tang poems with four or eight lines of five or seven characters are read by `kerasgen.prosody`; Song lyrics of a tune
+are matched by the constraint `VerseForm` of the tune: its lengths and punctuation, and its rhymes too.
 """
 
 from __future__ import annotations

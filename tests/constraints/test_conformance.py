@@ -46,7 +46,7 @@ class TestVerseForm(Contract):
 
 
 class TestTune(Contract):
-    texts = ("山下水，月中天，花落誰家照獨眠，夜深人未還。\n" * 2,)
+    texts = ("\n".join(["山下人。", "月中人。", "花落誰家照獨人。", "夜深無一人。"] * 2),)
     foreign = ("", "山下水。")
 
     @pytest.fixture
