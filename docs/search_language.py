@@ -19,7 +19,7 @@ class EnglishAndChinese(SearchEnglish):
     """Sphinx's search for English, which finds Chinese too."""
 
     lang = "en"
-    language_name = "English and Chinese"
+    language_name = "English"  # the stemmer of the page is called so
     js_splitter_code = """
 function splitQuery(query) {
   const found = [];

@@ -114,7 +114,7 @@ class Generator(metaclass=Checked):
 
     @property
     def sampler(self) -> SamplerSpec | Any:
-        """What chooses tokens where a call doesn't say: the sampler of `generation_config`."""
+        """The sampler of calls that name none: that of `generation_config`."""
         return self.generation_config.sampler
 
     @sampler.setter

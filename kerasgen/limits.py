@@ -29,7 +29,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is read before it is an error. Sizes are in bytes.
+    """Limits of what is read from files and networks, in bytes; more is an error.
 
     Each field is raised, or lowered, by the environment variable `KERASGEN_MAX_` and its name in capitals, such as
     `KERASGEN_MAX_LINE_BYTES=2G`: a whole number, with k, M, G or T for powers of 1,024.

@@ -1,4 +1,4 @@
-"""What a person may pass as a chat template: a name, the text of one, or its file."""
+"""Resolve the argument `chat_template`: a name, a template's text, or its file."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _REASONING: Final = ("reasoning_content", "thinking", "reasoning")
 
 
 class Answer(NamedTuple):
-    """Where an answer lies in a rendered text.
+    """The place of an answer in a rendered text, in characters.
 
     Args:
         begin: index of its first character.

@@ -83,7 +83,7 @@ def run(
 
 
 class _Conversation:
-    """What was said so far, and who answers.
+    """A conversation so far, and the model that answers.
 
     Args:
         writer: answers.

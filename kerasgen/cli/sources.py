@@ -141,7 +141,7 @@ class PipelineWriter:
 
     @property
     def sampler(self) -> Any:
-        """What chooses tokens where the command doesn't say."""
+        """The sampler that is used if the command names none."""
         return self._pipeline.sampler
 
     @property
@@ -194,7 +194,7 @@ class ArtefactWriter:
 
     @property
     def sampler(self) -> Any:
-        """What chooses tokens where the command doesn't say."""
+        """The sampler that is used if the command names none."""
         return "greedy"
 
     @property

@@ -23,7 +23,7 @@ _KEPT_BYTES = 2**25
 
 
 class Distances:
-    """How many tokens each state is away from a complete text, counted when it is first asked for.
+    """Distance in tokens from each state to a complete text, computed on first use.
 
     Args:
         masks: the masks whose states are counted.

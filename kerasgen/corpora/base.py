@@ -212,7 +212,7 @@ class Document:
 
 @dataclass
 class CorpusTally:
-    """What reading a corpus kept and dropped; filled while the documents are drawn.
+    """Counts of the documents that were read, kept and dropped; filled while they are drawn.
 
     Args:
         read: documents found, kept or not.
@@ -262,7 +262,7 @@ class CorpusTally:
 
 
 class CorpusSource(metaclass=Checked):
-    """Where texts come from. Subclasses are frozen dataclasses whose construction reads nothing.
+    """A source of texts. Subclasses are frozen dataclasses whose construction reads nothing.
 
     A subclass checks its settings in `__post_init__` (raising `CorpusArgumentError`) and does all input and output
     in `documents`.

@@ -20,7 +20,7 @@ _OTHER_ROLES: Final = {"human": "user", "gpt": "assistant", "bot": "assistant", 
 
 
 class ConversationError(ValueError):
-    """What is wrong with a conversation.
+    """A conversation that can't be learned from; the message says why.
 
     Args:
         reason: to count it under.

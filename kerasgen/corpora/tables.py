@@ -1,4 +1,4 @@
-"""What the rows of a table become: documents of the columns that a corpus's settings name."""
+"""Turn rows of a table into documents, by the columns that a corpus's settings name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STANDARD: Final = ("prompt", "response", "chosen", "rejected", "messages")
 
 
 class TableRowError(ValueError):
-    """What is wrong with a row.
+    """A row that can't become a document; the message says why.
 
     Args:
         reason: to count it under.

@@ -65,7 +65,7 @@ _SPEECH = re.compile(
 
 @dataclass(frozen=True)
 class VerseForm:
-    """What can be counted in a poem.
+    """The countable form of a poem.
 
     Args:
         form: `"jueju"` (4 lines) or `"lüshi"` (8 lines) if all lines have 5 or all have 7 characters, else `"other"`.

@@ -25,7 +25,7 @@ _NORM_AFTER = ("before_and_after", "after")
 
 
 class Hooks(Protocol):
-    """What an executor computes with. A hidden state is whatever it gives; the block adds and scales it alone."""
+    """Operations that an executor supplies. Hidden states are of its own type: the block only adds and scales them."""
 
     def norm(self, hidden: Any, weights: Any) -> Any:
         """Return a hidden state normalized by the description's norm with these weights."""
@@ -54,7 +54,7 @@ class Hooks(Protocol):
 
 
 class ExpertHooks(Hooks, Protocol):
-    """What an executor computes with that knows mixtures of experts too."""
+    """The operations of an executor that supports mixtures of experts too."""
 
     def experts(self, hidden: Any, layer: Mapping[str, Any]) -> Any:
         """Return what a mixture of experts makes of a hidden state."""

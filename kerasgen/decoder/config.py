@@ -1,4 +1,4 @@
-"""What a decoder-only transformer is, as frozen data. Imports the standard library only.
+"""The description of a decoder-only transformer, as frozen data. Imports the standard library only.
 
 `DecoderConfig` says everything about a decoder but its weights, whose names and shapes `kerasgen.decoder.weights`
 derives from it. Every trait is from a closed set, so that executors can resolve it when a graph is traced.
@@ -165,7 +165,7 @@ class Attention:
 
     @property
     def score_scale(self) -> float:
-        """What the products of queries and keys are multiplied by."""
+        """Factor of the products of queries and keys."""
         return float(self.head_dim**-0.5) if self.scale is None else self.scale
 
 

@@ -1,4 +1,4 @@
-"""What the block's JAX executors share: the array namespace, caches, norms, projections and experts. Imports JAX."""
+"""Parts that the block's JAX executors share: array namespace, caches, norms, projections, experts. Imports JAX."""
 
 from __future__ import annotations
 

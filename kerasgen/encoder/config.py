@@ -26,7 +26,7 @@ _SIZES = (
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What an encoder computes: post-norm blocks over normed embeddings, and a head whose table is the tokens'.
+    """Description of an encoder: post-norm blocks over normed embeddings, and a head whose table is the tokens'.
 
     Args:
         architecture: the name of its table of weights, transformers' `model_type`.
@@ -102,7 +102,7 @@ class EncoderConfig:
 
     @property
     def stored_layers(self) -> int:
-        """How many blocks have weights of their own."""
+        """Number of blocks with weights of their own."""
         return self.num_groups * self.layers_per_group
 
     @property

@@ -18,7 +18,7 @@ NEVER = -1e9
 
 
 class Hooks(Protocol):
-    """How an executor computes what holds weights.
+    """The operations with weights that an executor supplies.
 
     Attributes:
         xp: the array namespace: `reshape`, `transpose`, `einsum`, `where`, `cast`, `expand_dims`, `equal` and those of

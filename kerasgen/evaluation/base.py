@@ -31,7 +31,7 @@ class TokenChoice:
 
 @dataclass(frozen=True)
 class TextScore:
-    """What a text costs under a model, token by token and character by character.
+    """Log-probabilities of a text under a model, by token and by character.
 
     Args:
         text: the text.
@@ -99,7 +99,7 @@ class WrittenText:
 
 @dataclass(frozen=True)
 class Writing:
-    """What texts that a model wrote are like.
+    """Figures of texts that a model wrote.
 
     Args:
         texts: how many were written.
@@ -175,7 +175,7 @@ class Writing:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a model predicts documents, and what it writes if it was asked to.
+    """Figures of a model: how well it predicts documents, and of texts that it wrote, if asked.
 
     Args:
         loss: mean nats per target token; each document's text and its end token are targets.

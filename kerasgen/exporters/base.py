@@ -37,7 +37,7 @@ PARITY = (
 
 @dataclass(frozen=True)
 class Artefact:
-    """What an export wrote.
+    """A file or directory that an exporter wrote, and its report.
 
     Args:
         path: the file or directory.

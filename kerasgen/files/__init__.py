@@ -1,1 +1,1 @@
-"""How files are written: by one writer at a time, whole or not at all, and safely on the disk."""
+"""Write files: one writer at a time, whole or not at all, flushed to the disk."""

@@ -35,7 +35,7 @@ _LONGEST_NAME: Final = 200  # bytes; file systems take 255
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """The process that holds a lock.
 
     Args:
         pid: number of the process.

@@ -25,7 +25,7 @@ class TextSpace(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Whose ids are generated."""
+        """The tokenizer of the ids that are generated."""
 
     @property
     def max_sequence_length(self) -> int | None:

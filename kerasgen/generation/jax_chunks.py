@@ -39,7 +39,7 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Beginning:
-    """What of a prompt needn't be read.
+    """The beginning of a prompt that is in a cache already.
 
     Args:
         count: how many of its first tokens.

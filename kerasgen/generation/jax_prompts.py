@@ -17,7 +17,7 @@ _WORTH_IT = 8
 
 @dataclass(frozen=True, eq=False)
 class Remembered:
-    """What was read of one text.
+    """Cache of a text that was read.
 
     Args:
         token_ids: the tokens.

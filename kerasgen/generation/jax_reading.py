@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What was read of distinct prompts.
+    """Caches and logits of distinct prompts.
 
     Args:
         lengths: int `(slots,)`, of the prompts; 1 in a slot that has none.

@@ -23,7 +23,7 @@ _TYPES = {int: np.int32, float: np.float32}
 
 
 class Fixed(NamedTuple):
-    """What a graph of steps reads and leaves as it is.
+    """Inputs that a graph of steps reads and doesn't change.
 
     Args:
         weights: the decoder's.
@@ -46,7 +46,7 @@ class Fixed(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What such a graph takes over and returns changed.
+    """State that a graph of steps takes and returns changed.
 
     Args:
         generated: the cache of generated tokens.

@@ -1,4 +1,4 @@
-"""How many tokens to propose at once: the number that brings most, by how often a proposed token was right.
+"""Choose how many tokens to propose at once, from how often proposed tokens were right.
 
 Source: Leviathan et al. 2023, section 3.5, with a pass of several columns that costs more than one of one.
 """

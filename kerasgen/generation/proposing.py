@@ -68,7 +68,7 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Speculation:
-    """Who proposes tokens of each text of a call.
+    """The source of proposed tokens for each text of a call.
 
     Args:
         setting: the setting of the call that asks for it, for messages.

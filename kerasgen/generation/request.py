@@ -32,7 +32,7 @@ USUAL_BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Request:
-    """What a call asks for. A prompt that is to have several texts stands here as often, one after the other.
+    """The texts of a call. A prompt for which several texts are asked is repeated, side by side.
 
     Args:
         sampler: a `SamplerSpec`, or KerasHub's own sampler.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Predicting(Protocol):
-    """What tells the probabilities of masked tokens; see `kerasgen.models.masked_predicting.Predictor`."""
+    """An object that predicts masked tokens; see `kerasgen.models.masked_predicting.Predictor`."""
 
     def log_probabilities(
         self, texts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]
@@ -24,7 +24,7 @@ class Predicting(Protocol):
 
 
 class Filler(Protocol):
-    """What has masks to fill: a masked language model, or an artefact of one."""
+    """An object that fills masks: a masked language model, or an artefact of one."""
 
     @property
     def tokenizer(self) -> Any:

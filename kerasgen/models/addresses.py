@@ -1,4 +1,4 @@
-"""How the address of a model is written: a preset's name, a hub's address or a directory's path."""
+"""Parse a model's address: a preset's name, a hub's address or a directory's path."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class PretrainedModel:
     @property
     @abstractmethod
     def kind(self) -> str:
-        """What the model is, in a word."""
+        """Name of the model's kind."""
 
     @property
     @abstractmethod
@@ -95,7 +95,7 @@ class MaskedLanguageModel(PretrainedModel):
 
     @property
     def kind(self) -> str:
-        """What the model is, in a word: the name of its architecture."""
+        """Name of the model's architecture."""
         return str(self.network.config.architecture)
 
     @property
@@ -148,7 +148,7 @@ class LanguageModel(PretrainedModel):
 
     @property
     def kind(self) -> str:
-        """What the model is, in a word: the name of KerasHub's class, or that of the described architecture."""
+        """Name of KerasHub's class, or of the described architecture."""
         if self.causal_lm is None:
             return str(self.container.config.architecture)
         return type(self.causal_lm).__name__

@@ -29,7 +29,7 @@ ACCELERATOR_LARGEST_CHUNK = 8192
 
 
 class WeightedLoss(NamedTuple):
-    """What a batch costs, both float32 scalars.
+    """Loss and weight of a batch, both float32 scalars.
 
     Args:
         loss: the sum over the targets of weight times -log p, in nats.
@@ -43,7 +43,7 @@ class WeightedLoss(NamedTuple):
 
 
 class RoutedLoss(NamedTuple):
-    """What a batch costs under a mixture of experts, each a float32 scalar.
+    """Losses of a batch under a mixture of experts, each a float32 scalar.
 
     Args:
         loss: as in `WeightedLoss`.

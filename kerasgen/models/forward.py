@@ -52,7 +52,7 @@ def _is_stock(causal_lm: Any) -> bool:
 
 
 class Prediction(NamedTuple):
-    """What a model predicts at each position: hidden states and the table that makes logits of them, or logits.
+    """Predictions of a model at each position: hidden states and the table that makes logits of them, or logits.
 
     Args:
         hidden: float `(batch, sequence_length, hidden_dim)`, or None.

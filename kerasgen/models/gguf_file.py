@@ -37,7 +37,7 @@ _AT_ONCE: Final = 1 << 22
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a file holds a tensor.
+    """The place of a tensor in a file.
 
     Args:
         name: the name of the tensor.

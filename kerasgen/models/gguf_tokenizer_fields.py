@@ -22,7 +22,7 @@ STARTS_TEXTS: Final = "kerasgen_starts_texts"
 
 @dataclass(frozen=True)
 class GgufVocabulary:
-    """What a file says of its tokenizer.
+    """The tokenizer's fields of a GGUF file.
 
     Args:
         tokens: by id.

@@ -48,7 +48,7 @@ def is_whole(value: Any, least: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSpec(metaclass=Checked):
-    """How the next token is chosen. Subclasses are frozen dataclasses; making one imports no Keras.
+    """A rule for choosing the next token. Subclasses are frozen dataclasses; making one imports no Keras.
 
     A spec can be handed to `keras_hub.models.CausalLM.compile(sampler=spec)` as well.
 

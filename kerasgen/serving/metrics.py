@@ -1,4 +1,4 @@
-"""What a server counts, and how Prometheus reads it: its text format, version 0.0.4."""
+"""A server's counters, written in Prometheus's text format, version 0.0.4."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Gauge(Counter):
 
 
 class Histogram:
-    """How often an event took how long.
+    """Counts of an event by its duration in seconds.
 
     Args:
         name: as Prometheus shows it, in seconds.

@@ -37,7 +37,7 @@ Tell = Callable[[Text, list[Event]], None]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a text goes on from.
+    """The prompt of a text, as text or token ids.
 
     Args:
         ids: as the model reads them, the start token with them.

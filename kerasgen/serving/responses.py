@@ -13,7 +13,7 @@ from kerasgen.tokens.base import Tokenizer
 
 
 class Answer:
-    """What is the same in all pieces of one answer.
+    """The fields that all pieces of one answer share.
 
     Args:
         asked: the request.

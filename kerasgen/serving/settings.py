@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings(metaclass=Checked):
-    """How a model is served.
+    """Settings of a server.
 
     Args:
         host: the address that the server listens at; by default only this machine reaches it.

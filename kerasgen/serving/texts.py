@@ -38,7 +38,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Event:
-    """What became known of a text.
+    """One event of a text that is being written.
 
     Args:
         piece: characters that became certain.

@@ -97,7 +97,7 @@ class Rows:
 
     @cached_property
     def targets(self) -> NDArray[np.int64]:
-        """How many targets each row has, int64 `(rows,)`."""
+        """Number of targets of each row, int64 `(rows,)`."""
         return self.sums(self.pieces.targets)
 
     def sums(self, of_pieces: NDArray[Any]) -> NDArray[Any]:

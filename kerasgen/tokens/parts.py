@@ -1,4 +1,4 @@
-"""Which tokens of documents are learned and which only read, kept by part rather than by token."""
+"""Loss weights of documents' tokens, stored by part rather than by token."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 
 @dataclass(frozen=True)
 class Position:
-    """Where a window begins in a corpus that is read again and again.
+    """Position of a window in a corpus that is read repeatedly.
 
     Args:
         passes: whole passes before it.

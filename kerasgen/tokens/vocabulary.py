@@ -55,7 +55,7 @@ class AdaptedVocabulary:
 
 @dataclass(frozen=True, eq=False)
 class VocabularyUse:
-    """How often a corpus uses each id.
+    """Counts of each id in a corpus.
 
     Args:
         counts: int64 `(vocabulary_size,)`.
@@ -67,7 +67,7 @@ class VocabularyUse:
 
     @property
     def used(self) -> int:
-        """How many ids occur."""
+        """Number of ids that occur."""
         return int((self.counts > 0).sum())
 
     @property

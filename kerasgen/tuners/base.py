@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Validation:
-    """How the model did on held-out documents.
+    """Figures of a model on held-out documents.
 
     Args:
         step: optimizer steps finished when it was measured; 0 is before tuning.
@@ -71,7 +71,7 @@ class TextSample:
 
 @dataclass(frozen=True)
 class TuneReport:
-    """What a tuning run did.
+    """The report of a tuning run.
 
     Args:
         steps: optimizer steps of the whole run, those before a resume included.
@@ -244,7 +244,7 @@ class TuneReport:
 
     @property
     def flops_share(self) -> float:
-        """What of the matrix product's speed the run reached, 0 to about 1."""
+        """Speed of the run as a share of a plain matrix product's, 0 to about 1."""
         return self.flops_per_second / self.matrix_product_flops if self.matrix_product_flops else 0.0
 
     def to_dict(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ MOST_UNREAD = 16
 
 @dataclass
 class History:
-    """What a run has seen so far; a checkpoint carries it.
+    """History of a run so far; a checkpoint holds it.
 
     Args:
         losses: mean nats per target token of each optimizer step.

@@ -24,7 +24,7 @@ TENSORS_FILE = "state.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a run needs to go on as if it had never stopped.
+    """State of a run from which it goes on as if it had never stopped.
 
     Args:
         step: optimizer steps finished; the position in the data follows from it.

@@ -1,4 +1,4 @@
-"""Which layers LoRA adapts: roles of projections, groups of roles, and the layers of a model that have them."""
+"""Resolve LoRA's targets: roles of projections and groups of roles, to a model's layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run minimizes, and what it is measured by: by default the next token of each document.
+"""The loss that a run minimizes and its validation figures; by default of the next token.
 
 Imports Keras: import it late.
 """

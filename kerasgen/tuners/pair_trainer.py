@@ -20,7 +20,7 @@ from kerasgen.tuners.trainer import LastValues, Trainer
 
 
 class PairLoss(NamedTuple):
-    """What a batch costs, each a float32 scalar: the sum over its pairs, by their weights.
+    """Losses of a batch, each a float32 scalar: the weighted sum over its pairs.
 
     Args:
         loss: of the loss.

@@ -15,7 +15,7 @@ _NEAREST_TO_CERTAIN = -1e-6  # the mean log-probability of a token above which o
 
 
 class PairCosts(NamedTuple):
-    """What each pair costs, all float32.
+    """Losses of each pair, all float32.
 
     Args:
         loss: `(rows, places)`.

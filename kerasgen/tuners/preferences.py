@@ -1,4 +1,4 @@
-"""What a run over pairs of a better and a worse answer minimizes, with the model as it came as its reference.
+"""The objective of preference tuning: pairs of answers, compared under the model and its untuned reference.
 
 The reference's log-probabilities are computed once, before the first step, so that no second model lies in memory. They
 are kept beside the token ids for later runs, and in the run's directory for its own resume. Imports Keras: import it

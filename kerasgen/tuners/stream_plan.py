@@ -36,7 +36,7 @@ class Counts:
 
 @dataclass
 class Progress:
-    """Where a run is in the corpus.
+    """Progress of a run through the corpus.
 
     Args:
         windows: those that come.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -23,3 +25,26 @@ def test_sphinx_has_nothing_to_complain_of(builder: str) -> None:
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(BUILT / builder)]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+
+
+@pytest.mark.pages
+def test_the_search_finds_chinese_and_english_words() -> None:
+    """In Chromium, on the pages that the test above has built."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None or shutil.which("node") is None or not (ROOT / "node_modules" / "playwright-core").is_dir():
+        pytest.skip("Chromium, Node.js or playwright-core, which drives the browser, is not installed")
+    asked = {"微调": "zh/poet", "每字比特数": "zh/own-texts", "诗": "zh/poet", "checkpoint": "resume", "鸚鵡螺": ""}
+    job = {"folder": str(BUILT / "html"), "chromium": chromium, "queries": list(asked)}
+    done = subprocess.run(
+        ["node", str(ROOT / "tests" / "support" / "search_pages.mjs")],
+        input=json.dumps(job),
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("errors") == []
+    for query, page in asked.items():
+        assert any(page in link for link in found[query]) if page else found[query] == [], (query, found[query])

@@ -19,7 +19,7 @@ from kerasgen.models.base import LanguageModel
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a fresh process did with an artefact.
+    """Ids and figures that a fresh process computed with an artefact.
 
     Args:
         calls: of each call, the ids after each prompt.

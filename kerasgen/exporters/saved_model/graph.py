@@ -27,7 +27,7 @@ _INVARIANTS = (tf.TensorShape([]), tf.TensorShape([None, None]), _ROW, _ROW, _RO
 
 
 class Choice(NamedTuple):
-    """How tokens are chosen.
+    """The sampler of a graph and its settings.
 
     Args:
         pick: `(logits, numbers)`, float `(batch, vocabulary_size)` and `(batch,)`, to ids `(batch,)`.

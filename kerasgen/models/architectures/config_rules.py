@@ -1,4 +1,4 @@
-"""Which keys of a `config.json` of transformers are handed over, must have one value, or change nothing.
+"""Rules for the keys of transformers' `config.json`: read, of one fixed value, or irrelevant.
 
 Imports the standard library only.
 """

@@ -1,4 +1,4 @@
-"""What a GGUF file says under its architecture's keys, and which of that has been used. Imports NumPy only.
+"""The keys of a GGUF file's architecture, and which of them were read. Imports NumPy only.
 
 A key that the description of a decoder does not use is an error, for it may change what the decoder computes.
 """

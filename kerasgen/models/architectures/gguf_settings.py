@@ -1,4 +1,4 @@
-"""What a GGUF file says of a decoder beside its weights, in llama.cpp's keys, there and back. Imports NumPy only.
+"""Convert a decoder's settings to llama.cpp's GGUF keys and back. Imports NumPy only.
 
 The keys are llama.cpp's own, so a reader needs nothing from kerasgen. Rotary frequencies that are scaled one by one, as
 Llama 3.1's are, have no key: llama.cpp takes a tensor of what each is divided by.

@@ -210,7 +210,7 @@ def _joined(parts: list[Any], groups: int) -> Any:
 
 
 def _parted(joined: Any, widths: list[int], groups: int) -> list[Any]:
-    """What `_joined` was made of."""
+    """Split a joined tensor into its parts; the inverse of `_joined`."""
     if not groups:
         return list(np.split(joined, np.cumsum(widths)[:-1], axis=-1))
     rows = joined.shape[:-1]
@@ -234,7 +234,7 @@ def _interleaved(array: Any, heads: int) -> Any:
 
 
 def _in_halves(array: Any, heads: int) -> Any:
-    """What `_interleaved` was made of."""
+    """Undo `_interleaved`."""
     if not heads:
         return array
     *first, columns = array.shape

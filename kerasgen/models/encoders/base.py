@@ -31,7 +31,7 @@ _FURTHER: Final = frozenset(_NO_LOGITS.split())
 
 
 class Names(NamedTuple):
-    """What a part is called elsewhere.
+    """Names of a part in other programs.
 
     Args:
         transformers: its name there without `.weight` and `.bias`, the head's bias's whole; empty where it has none.
@@ -44,7 +44,7 @@ class Names(NamedTuple):
 
 @dataclass(frozen=True)
 class EncoderArchitecture:
-    """What is known of one kind of masked language model, as data.
+    """One architecture of masked language models, as data.
 
     Args:
         name: transformers' `model_type`.
