@@ -68,6 +68,7 @@ nitpick_ignore_regex = [
     # aliases of Literals.
     ("py:class", r"Path|Schedule|OnError|WeightsDtype|tuple\[float|(kerasgen\.(plugins|specs)\.)?T"),
     ("py:class", r"tuple\[~kerasgen\.corpora\.base\.Part"),
+    ("py:class", r"collections\.abc\.Mapping\[str"),
     # What one part of the package hands to another, and no person makes.
     ("py:class", r"kerasgen\.(corpora\.splits\.Division|generation\.utf8_states\.Utf8States)"),
     ("py:class", r"kerasgen\.tokens\.(bpe_files\.Contents|corpus_scan\.Survey|pretokenization\.Pretokenization)"),

@@ -90,6 +90,7 @@ def _python() -> Iterator[Entry]:
             full = f"{module.__name__}.{name}"
             for kind in {role or "data", "class"}:  # an annotation is looked for as a class
                 yield full, kind, f"library/{module.__name__}.html#{full}"
+    yield "os.PathLike", "class", "library/os.html#os.PathLike"  # not in os.__all__
     for name in ("None", "True", "False", "Ellipsis"):
         yield name, "data", f"library/constants.html#{name}"
 
