@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,9 @@ def test_wandb_writes_them_offline(preset: Path, tmp_path: Path, monkeypatch: py
     finally:
         run.finish()
     (written,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
-    content = written.read_bytes()  # numbers stand there as JSON
+    end = time.monotonic() + 30
+    while b"report/bits" not in (content := written.read_bytes()) and time.monotonic() < end:
+        time.sleep(0.1)  # wandb's own process writes it, and numbers as JSON
     for name, value in (("loss", report.losses[-1]), ("report/bits_per_character", report.bits_per_character)):
         assert name.encode() in content
         assert json.dumps(value, allow_nan=False)[:8].encode() in content
