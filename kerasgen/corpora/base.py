@@ -295,15 +295,6 @@ class CorpusSource(metaclass=Checked):
         """
         return {}
 
-    def fingerprint(self) -> str | None:
-        """Return text that changes whenever `documents` would yield or count anything else; by default None.
-
-        What documents a source with a fingerprint yields is kept in the cache, and not read again by later runs. It is
-        worth having where making documents takes longer than reading the bytes that decide them. None where it can't be
-        known without reading all of them.
-        """
-        return None
-
     @abstractmethod
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
         """Yield the documents, lazily, the same ones in the same order at each call.
