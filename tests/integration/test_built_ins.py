@@ -211,11 +211,14 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "even_ends": st.sampled_from(["。", "。？！", "|"]),
             "between": st.sampled_from(["\n", "", " "]),
             "rhyme": st.booleans() | st.sampled_from(["東", "花"]),
+            "tones": st.booleans(),
+            "acrostic": st.just(""),
             "script": st.sampled_from([None, "simplified", "traditional"]),
             "whole_text": st.booleans(),
         },
         "acrostic": {
             "heads": st.sampled_from(["春夏秋冬", "天下"]),
+            "script": st.sampled_from([None, "simplified", "traditional"]),
             "form": st.just(""),
             "rhyme": st.booleans(),
             "tones": st.booleans(),
@@ -223,6 +226,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         },
         "couplet": {
             "first": st.sampled_from(["白日依山盡", "春風，花月"]),
+            "script": st.none(),
             "middle": st.sampled_from(["，", "\n", ""]),
             "end": st.sampled_from(["。", ""]),
             "tones": st.booleans(),
@@ -298,6 +302,7 @@ def needed(surface: str, name: str) -> dict[str, str]:
     """The arguments without which it can't be made."""
     given = {"path": "a.txt", "file": "a.gguf", "preset": "gpt2_base_en", "name": "imdb_reviews", "text": "text"}
     given |= {"of": "sample", "pattern": "a", "form": "七絕", "script": "traditional"}
+    given |= {"heads": "春夏秋冬", "first": "白日依山盡"}
     required = {"text": ["path"], "jsonl": ["path"], "csv": ["path"], "tfds": ["name", "text"], "hub": ["preset"]}
     required |= {"parquet": ["path"], "datasets": ["name"], "mix": ["of"], "dedup": ["of"]}
     required |= {"gguf": ["file"]} if surface == "models" else {}
