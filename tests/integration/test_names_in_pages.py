@@ -279,6 +279,7 @@ def test_the_page_on_architecture_names_modules_that_there_are() -> None:
         for package in re.findall(r"In\s`(kerasgen\.\w+)`", paragraph):
             module = importlib.import_module(package)
             names |= set(dir(module)) | {package.rpartition(".")[2]}
+            names |= {path.name for path in Path(module.__path__[0]).iterdir()}  # folders of data too
             for _, name, _ in pkgutil.walk_packages(module.__path__, f"{package}."):
                 names.add(name.rpartition(".")[2])
                 names |= defined(name)
