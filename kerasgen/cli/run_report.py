@@ -61,7 +61,7 @@ def run(
         pipeline = Pipeline.load(source)
         report = pipeline._report
         if text:
-            scores = pipeline.score(list(map(sources.as_text, text)), top_logprobs=CHOICES)
+            scores = pipeline.score(list(map(sources.as_text, text)), batch_size=1, top_logprobs=CHOICES)
     else:
         report = _read(source)
         if text:

@@ -84,7 +84,8 @@ class RunReport:
             chosen = listed
         if not chosen:
             return []
-        scores: list[TextScore] = self._pipeline.score(chosen, top_logprobs=CHOICES)
+        # Short texts share a row, and of a large model each further row of a batch takes seconds.
+        scores: list[TextScore] = self._pipeline.score(chosen, batch_size=1, top_logprobs=CHOICES)
         return scores
 
     def _held_out(self) -> list[str]:
