@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from kerasgen.errors import KerasgenWarning
 from kerasgen.models.base import BASE_MODEL, LanguageModel
 
@@ -81,6 +79,8 @@ def _settings(card: Path | None) -> Mapping[str, Any]:
     fence = None if text is None else _FENCE.match(text)
     if fence is None:
         return {}
+    import yaml
+
     try:
         settings = yaml.load(fence[1], yaml.BaseLoader)
     except yaml.YAMLError as cause:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import yaml
-
 from kerasgen import keywords
 from kerasgen.errors import HubArgumentError
 from kerasgen.publishing.hub_terms import LANGUAGE, LICENCES, REPOSITORY, TASK
@@ -45,6 +43,8 @@ class ModelCard:
         """The whole file: the settings in YAML between two lines of `---`, and the text."""
         if not self.metadata:
             return self.text
+        import yaml
+
         # A long text in YAML would be broken into lines, and one of them could be `---`.
         settings = yaml.safe_dump(self.metadata, allow_unicode=True, sort_keys=False, width=float("inf"))
         return f"---\n{settings}---\n\n{self.text.lstrip(chr(10))}"
@@ -62,6 +62,8 @@ class ModelCard:
         fence = _FENCE.match(content)
         if fence is None:
             return cls(content)
+        import yaml
+
         try:
             settings = yaml.safe_load(fence[1])
         except yaml.YAMLError as cause:
@@ -92,6 +94,8 @@ class ModelCard:
             raise HubArgumentError(
                 "license='other' needs the licence's name. Add license_name='…', and license_link='…' for its text."
             )
+        import yaml
+
         try:
             self.content.encode("utf-8")
             restored = yaml.safe_load(yaml.safe_dump(self.metadata, allow_unicode=True))
