@@ -59,6 +59,10 @@ from kerasgen.exporters.tflite import TFLiteExporter as TFLiteExporter
 from kerasgen.exporters.transformers import TransformersExporter as TransformersExporter
 from kerasgen.exporters.web import WebExporter as WebExporter
 from kerasgen.generation.config import GenerationConfig as GenerationConfig
+from kerasgen.manifests.contents import (
+    Difference as Difference,
+    RunManifest as RunManifest,
+)
 from kerasgen.masked.filling import FilledText as FilledText
 from kerasgen.models.base import (
     LanguageModel as LanguageModel,

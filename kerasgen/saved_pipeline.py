@@ -17,6 +17,8 @@ from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning, Model
 from kerasgen.files import presence, staging
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig
+from kerasgen.manifests import contents
+from kerasgen.manifests.contents import RunManifest
 from kerasgen.models import addresses, hugging_face, weights_dtype
 from kerasgen.models.base import ModelSource, WeightsDtype
 from kerasgen.models.gguf import Gguf
@@ -117,6 +119,7 @@ def write(
     report: TuneReport | None,
     apart: bool,
     overwrite: bool,
+    manifest: RunManifest | None = None,
 ) -> None:
     """Write the arguments and the model, or its adapters alone if they stand apart, whole or not at all.
 
@@ -130,13 +133,14 @@ def write(
         report: the report of its last tuning; for the reader of the file.
         apart: write the adapters alone.
         overwrite: replace a pipeline that is there.
+        manifest: that of the run that tuned the model, which is written beside.
 
     Raises:
         ArgumentError: something came into the way meanwhile, or a part of the pipeline has no registered name.
         LockedError: another process or thread is saving there.
         KerasgenError: it can't be written.
     """
-    manifest = _manifest(arguments, model, backend, report, apart=apart)
+    about = _manifest(arguments, model, backend, report, apart=apart)
     from kerasgen.models.saving import save_preset
     from kerasgen.tuners import adapters
 
@@ -154,12 +158,14 @@ def write(
                 save_preset(model, new / MODEL)
             base_paths = _base(arguments.model, target) if apart else {}
             content = json.dumps(
-                {"format": FORMAT, **manifest, **base_paths, "adapters": apart},
+                {"format": FORMAT, **about, **base_paths, "adapters": apart},
                 ensure_ascii=False,
                 indent=2,
                 allow_nan=False,
             )
             (new / MANIFEST_FILE).write_text(content + "\n", encoding="utf-8")
+            if manifest is not None:
+                (new / contents.FILE).write_text(manifest.to_json(), encoding="utf-8")
             check_target(target, overwrite=overwrite)  # saving took a while, in which something may have come there
             staging.place(stage, target)
     except OSError as cause:

@@ -213,12 +213,12 @@ def read(value: Any, annotation: Any, *, where: str, error: type[ArgumentError] 
     try:
         return _parse(value, annotation)
     except ValueError:
-        wanted = " or ".join(_say(option) for option in _options(annotation))
+        wanted = " or ".join(say(option) for option in alternatives(annotation))
         hint = keywords.meant(value, _choices(annotation))
         raise error(f"{where} takes {wanted}. Received: {value!r}.{hint}") from None
 
 
-def _options(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
     """Return the alternatives of a union, text last: `"5"` for `int | str` is the number."""
     options = list(typing.get_args(annotation)) if _is_union(annotation) else [annotation]
     return sorted(options, key=lambda option: option in (str, Path, Any))
@@ -231,7 +231,7 @@ def _is_union(annotation: Any) -> bool:
 def _parse(text: str, annotation: Any) -> Any:
     """Parse the text as the annotated type; raise ValueError where it can't be."""
     if _is_union(annotation):
-        for option in _options(annotation):
+        for option in alternatives(annotation):
             try:
                 return _parse(text, option)
             except ValueError:
@@ -282,22 +282,23 @@ def _members(annotation: Any, count: int) -> tuple[Any, ...]:
 
 def _choices(annotation: Any) -> list[Any]:
     """Return the literals that the annotation allows."""
-    literals = [literal for literal in _options(annotation) if typing.get_origin(literal) is Literal]
+    literals = [literal for literal in alternatives(annotation) if typing.get_origin(literal) is Literal]
     return [choice for literal in literals for choice in typing.get_args(literal)]
 
 
-def _say(annotation: Any) -> str:
+def say(annotation: Any) -> str:
+    """Return what an annotation takes, in words, as the text form of a spec is written."""
     origin = typing.get_origin(annotation)
     if origin is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(annotation)))
     if annotation in (None, type(None)):
         return "none"
     if origin is Sequence or (origin is tuple and typing.get_args(annotation)[1:] == (Ellipsis,)):
-        return f"a list of {_say(typing.get_args(annotation)[0])} separated by '|'"
+        return f"a list of {say(typing.get_args(annotation)[0])} separated by '|'"
     if origin is tuple:
-        return " and ".join(map(_say, typing.get_args(annotation))) + " separated by '|'"
+        return " and ".join(map(say, typing.get_args(annotation))) + " separated by '|'"
     if _is_union(annotation):
-        return " or ".join(map(_say, _options(annotation)))
+        return " or ".join(map(say, alternatives(annotation)))
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return words.get(annotation, str(annotation))
 
@@ -309,6 +310,20 @@ def to_arguments(spec: Any, *, error: type[ArgumentError] = ArgumentError) -> di
         ArgumentError: (or `error`) a value is nothing that JSON can hold.
     """
     values: dict[str, Any] = {}
+    for name, value in changed(spec).items():
+        try:
+            values[name] = _jsonable(value)
+        except TypeError as cause:
+            raise error(
+                f"{type(spec).__name__}({name}={value!r}) can't be saved: text, finite numbers, true, false, "
+                "None and tuples of these can."
+            ) from cause
+    return values
+
+
+def changed(spec: Any) -> dict[str, Any]:
+    """Return the arguments of a spec that differ from their defaults, as it holds them."""
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(spec):
         if not field.init:
             continue
@@ -316,15 +331,8 @@ def to_arguments(spec: Any, *, error: type[ArgumentError] = ArgumentError) -> di
         default = field.default
         if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        if value == default:
-            continue
-        try:
-            values[field.name] = _jsonable(value)
-        except TypeError as cause:
-            raise error(
-                f"{type(spec).__name__}({field.name}={value!r}) can't be saved: text, finite numbers, true, false, "
-                "None and tuples of these can."
-            ) from cause
+        if value != default:
+            values[field.name] = value
     return values
 
 
@@ -374,7 +382,7 @@ def _jsonable(value: Any) -> Any:
 
 def _from_json(value: Any, annotation: Any) -> Any:
     """Turn lists into tuples and text into paths where the annotation says so; leave the rest to the constructor."""
-    options = _options(annotation)
+    options = alternatives(annotation)
     if isinstance(value, list):
         for option in options:
             if typing.get_origin(option) in (tuple, Sequence):

@@ -20,6 +20,7 @@ COMMANDS: Final = {
         "show what is registered: corpora, models, tuners, samplers, constraints, exporters",
     ),
     "fit": ("fit", "tune a model on a corpus and save it"),
+    "recipe": ("recipe", "check a recipe, or write the schema of recipes for editors"),
     "generate": ("generate", "write text with a saved pipeline, a model or an exported artefact"),
     "chat": ("chat", "talk with a saved pipeline, a model or an exported artefact that has a chat template"),
     "evaluate": ("evaluate", "score texts under a saved pipeline or a model"),

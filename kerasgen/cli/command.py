@@ -11,7 +11,7 @@ from typing import Any, Final
 from typer.core import TyperCommand
 
 from kerasgen.cli.flags import in_flags
-from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning
+from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning, RecipeError
 from kerasgen.terminal import visible
 
 FAILED: Final = 1
@@ -28,6 +28,8 @@ class Command(TyperCommand):
             with warnings.catch_warnings():
                 warnings.showwarning = partial(self._warn, warnings.showwarning)
                 return super().invoke(ctx)
+        except RecipeError as error:  # a line each
+            return max(report(line, MISUSED) for line in str(error).splitlines())
         except ArgumentError as error:
             return report(in_flags(str(error), self), MISUSED)
         except KerasgenError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,10 +22,19 @@ from kerasgen.cli.arguments import (
     verbosity,
 )
 from kerasgen.corpora.splits import HELD_OUT
+from kerasgen.errors import ArgumentError
 from kerasgen.terminal import show
 
 # The tuner's settings that nearly everybody sets; the others are written into --tuner, or given by --set.
 _TUNER_SETTINGS = ("epochs", "max_steps", "learning_rate", "batch_size", "sequence_length")
+
+_RECIPE_KEYS = {
+    **{name: (name,) for name in ("output", "model", "tuner", "sampler", "seed", "held_out", "chat_template")},
+    **{name: (name,) for name in ("max_documents", "sample", "backend", "weights", "streaming")},
+    **{name: ("tuner", name) for name in _TUNER_SETTINGS},
+    **{name: ("fit", name) for name in ("directory", "resume")},
+}
+"""Where a recipe has what a flag says."""
 
 
 def _of_tuner(name: str, description: str) -> Any:
@@ -34,13 +44,22 @@ def _of_tuner(name: str, description: str) -> Any:
 def run(
     context: typer.Context,
     corpus: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="CORPUS",
-            help="such as sample, or text:path=poems.txt,split=paragraph; - reads paragraphs from standard input",
+            help="such as sample, or text:path=poems.txt,split=paragraph; - reads paragraphs from standard input; a "
+            "recipe's file that ends in .toml says corpus, model and all else",
         ),
-    ],
-    output: Annotated[Path, option("--output", "-o", metavar="PATH", help="where the tuned pipeline is saved")],
+    ] = None,
+    output: Annotated[
+        Path | None,
+        option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="where the tuned pipeline is saved (default: the name of the recipe; without one, it is needed)",
+        ),
+    ] = None,
     model: Annotated[
         str,
         option(
@@ -62,7 +81,8 @@ def run(
         option(
             "--set",
             metavar="KEY=VALUE",
-            help="a further setting of the tuner, such as warmup_steps=20, each --set one (default: none)",
+            help="a further setting of the tuner, such as warmup_steps=20, or one of a recipe's, such as "
+            "tuner.rank=16, each --set one (default: none)",
         ),
     ] = None,
     sampler: Annotated[
@@ -95,6 +115,15 @@ def run(
             help="insist on going on with an interrupted run, or on starting anew (default: go on if there is one)",
         ),
     ] = None,
+    manifest: Annotated[
+        Path | None,
+        option(
+            "--from",
+            metavar="MANIFEST",
+            help="repeat the run of a manifest.json, or of the saved pipeline that it lies in, in place of CORPUS; the "
+            "status is 1 if the losses are not the same to the bit (default: none)",
+        ),
+    ] = None,
     overwrite: Annotated[bool, option("--overwrite", help="replace a pipeline saved there before")] = False,
     as_json: Json = False,
     backend: Backend = None,
@@ -103,6 +132,15 @@ def run(
     """Tune, report and save."""
     from kerasgen.pipeline import Pipeline
 
+    if (corpus is None) == (manifest is None):
+        raise ArgumentError("fit needs CORPUS, a recipe, or a run to repeat by --from, and one of them.")
+    if manifest is not None:
+        return _repeat(context, manifest)
+    assert corpus is not None
+    if corpus.lower().endswith(".toml") and ":" not in corpus:
+        return _recipe(context, Path(corpus))
+    if output is None:
+        raise ArgumentError("`output` is missing: where the tuned pipeline is saved. Write output=PATH.")
     flags = {name: context.params[name] for name in _TUNER_SETTINGS if context.params[name] is not None}
     pipeline = Pipeline(
         corpus=sources.corpus_of(corpus),
@@ -129,6 +167,54 @@ def run(
     else:
         show(f"Saved to {saved}")
     return 0
+
+
+def _recipe(context: typer.Context, file: Path) -> int:
+    """Carry out a recipe, with the flags and `--set` in place of its own settings."""
+    from kerasgen.cli import recipe_run
+    from kerasgen.pipeline import Pipeline
+    from kerasgen.recipes import reading
+
+    recipe = reading.read(file, Pipeline, assignments=_assignments(context))
+    if recipe.output is None:  # a run that leaves nothing is of no use
+        recipe = dataclasses.replace(recipe, output=file.stem)
+    recipe_run.carry_out(recipe, overwrite=context.params["overwrite"], as_json=context.params["as_json"])
+    return 0
+
+
+def _repeat(context: typer.Context, file: Path) -> int:
+    """Repeat the run of a manifest, with the flags and `--set` in place of its own settings."""
+    from kerasgen.cli import repeating
+
+    given = {".".join(map(str, key)): value for key, value in _assignments(context).items() if key != ("output",)}
+    return repeating.repeat(
+        file,
+        given,
+        output=context.params["output"],
+        overwrite=context.params["overwrite"],
+        as_json=context.params["as_json"],
+    )
+
+
+def _assignments(context: typer.Context) -> dict[Any, Any]:
+    """Return what flags and `--set` say, by the keys of a recipe.
+
+    Raises:
+        ArgumentError: one is said twice.
+    """
+    from kerasgen.recipes import assigning
+
+    given: dict[Any, Any] = {}
+    for name, key in _RECIPE_KEYS.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            value = context.params[name]
+            given[key] = str(value) if isinstance(value, Path) else value
+    further: dict[Any, Any] = {**assigning.parsed(context.params["assignments"] or ())}
+    twice = sorted(".".join(map(str, key)) for key in given.keys() & further.keys())
+    if twice:
+        raise ArgumentError(f"{', '.join(twice)} must be said once. --set says it too.")
+    return {**given, **further}
 
 
 def _tuner(text: str, settings: Mapping[str, Any]) -> Any:

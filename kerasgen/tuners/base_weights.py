@@ -25,12 +25,14 @@ class Provenance:
         return self.is_source and adapters.current(model) is not None
 
     @contextmanager
-    def watching(self, model: LanguageModel) -> Iterator[None]:
-        """Find out whether weights other than the adapters' change meanwhile."""
+    def watching(self, model: LanguageModel) -> Iterator[str]:
+        """Find out whether weights other than the adapters' change meanwhile; give their SHA-256 at the beginning."""
         from kerasgen.tuners import adapters
 
-        before = adapters.digest_of_others(model) if self.is_source else ""
-        yield
+        before = adapters.digest_of_others(model)
+        yield before
+        if not self.is_source:
+            return
         if adapters.current(model) is None or adapters.digest_of_others(model) != before:
             self.is_source = False
 

@@ -1,0 +1,176 @@
+"""`RunManifest`: one run's inputs, versions, machine, settings and figures, and how two runs differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kerasgen import limits
+from kerasgen.errors import KerasgenError, ModelFormatError
+from kerasgen.files import staging
+from kerasgen.files.path_arguments import path_argument
+from kerasgen.manifests import machine
+
+FILE: Final = "manifest.json"
+KIND: Final = "kerasgen run"
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something in which two runs differ.
+
+    Args:
+        what: its name, such as `"versions.keras"` or `"losses"`.
+        then: in the first run.
+        now: in the second one.
+        step: of losses, the first optimizer step that differs, counted from 1; None else.
+    """
+
+    what: str
+    then: Any
+    now: Any
+    step: int | None = None
+
+    def __str__(self) -> str:
+        at = "" if self.step is None else f" at step {self.step}, the first that differs"
+        return f"{self.what}{at}: {_shown(self.then)} then, {_shown(self.now)} now"
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """What a run began with, ran on and came to. It is written as `manifest.json` beside the run.
+
+    Args:
+        recipe: the run's settings as a recipe; None where it has no such form.
+        unrepeatable: why there is no recipe, or why it doesn't give this run again; empty else.
+        corpus: the SHA-256 of its texts, of those on the training side, and of their token ids, with what was dropped.
+        model: its address, and the SHA-256 of its weights when the run began.
+        versions: of Python and of the packages that computed.
+        machine: the processor, its cores and its memory in bytes.
+        environment: variables that change how a backend computes.
+        backend: which of Keras's computed, and on what device.
+        report: the figures; see `TuneReport.to_dict`.
+    """
+
+    recipe: Mapping[str, Any] | None
+    unrepeatable: str
+    corpus: Mapping[str, Any]
+    model: Mapping[str, Any]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    environment: Mapping[str, str]
+    backend: Mapping[str, str]
+    report: Mapping[str, Any]
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The loss of each optimizer step."""
+        return tuple(self.report["losses"])
+
+    def to_json(self) -> str:
+        """Return the text of the file."""
+        content = {"kind": KIND, "format": FORMAT, **asdict(self)}
+        return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write the manifest to a file, which is replaced, and return its path.
+
+        Raises:
+            KerasgenError: it can't be written.
+        """
+        target = path_argument(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staging.replace(target, self.to_json())
+        except OSError as cause:
+            raise KerasgenError(f"The manifest can't be written to {target}: {cause}") from cause
+        return target
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> RunManifest:
+        """Read a manifest.
+
+        Args:
+            path: of the file, or of the directory that it lies in.
+
+        Raises:
+            ModelFormatError: it is none, a damaged one, or one of a later format.
+        """
+        file = path_argument(path)
+        file = file / FILE if file.is_dir() else file
+        try:
+            content = limits.read_json(file)
+        except (OSError, ValueError) as cause:
+            raise ModelFormatError(f"The manifest {file} can't be read: {cause}.") from cause
+        if not isinstance(content, dict) or content.get("kind") != KIND:
+            raise ModelFormatError(f"{file} is no manifest of a run, which fit writes as {FILE}.")
+        if content.get("format") != FORMAT:
+            raise ModelFormatError(
+                f"{file} has the format {content.get('format')!r}, and this version reads {FORMAT}. Upgrade kerasgen."
+            )
+        names = tuple(cls.__dataclass_fields__)
+        wrong = [name for name in names if not isinstance(content.get(name), _kinds_of(name))]
+        losses = content["report"].get("losses") if isinstance(content.get("report"), dict) else None
+        if wrong or not isinstance(losses, list):
+            raise ModelFormatError(
+                f"{file} was changed or cut since it was written: {', '.join(wrong) or 'losses'} can't be read."
+            )
+        return cls(**{name: content[name] for name in names})
+
+    def differences(self, later: RunManifest) -> tuple[Difference, ...]:
+        """Return in what a later run differs from this one: what it began with first, then its losses.
+
+        Equal losses are equal to the bit.
+        """
+        groups = ("recipe", "corpus", "model", "versions", "machine", "environment", "backend")
+        found = [each for name in groups for each in _differing(name, getattr(self, name), getattr(later, name))]
+        return (*found, *_differing_losses(self, later))
+
+    def differences_from_here(self) -> tuple[Difference, ...]:
+        """Return in what this process and its machine differ from those of the run, before anything is loaded."""
+        further = [name for name in self.versions if name != "python"]
+        now = machine.versions(self.backend["name"], further)
+        return (
+            *_differing("versions", self.versions, {name: now.get(name) for name in self.versions}),
+            *_differing("machine", self.machine, machine.machine()),
+        )
+
+
+def _kinds_of(name: str) -> Any:
+    """Return the types of JSON that a field of the manifest may have."""
+    return {"recipe": dict | None, "unrepeatable": str}.get(name, dict)
+
+
+def _differing(name: str, then: Any, now: Any) -> Iterator[Difference]:
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*then, *now]):
+            yield from _differing(f"{name}.{key}", then.get(key), now.get(key))
+    elif _plain(then) != _plain(now):
+        yield Difference(name, then, now)
+
+
+def _differing_losses(first: RunManifest, later: RunManifest) -> Iterator[Difference]:
+    for name, step in (("losses", 1), ("validations", 0)):
+        then, now = first.report.get(name, ()), later.report.get(name, ())
+        for place, (one, other) in enumerate(zip(then, now, strict=False)):
+            if _plain(one) != _plain(other):
+                yield Difference(name, one, other, place + 1 if step else None)
+                break
+        else:
+            if len(then) != len(now):
+                yield Difference(f"{name} (how many)", len(then), len(now))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text[:12]}…" if isinstance(value, str) and len(value) == 64 else f"{text:.200}"
