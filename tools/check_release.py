@@ -4,8 +4,8 @@
     python tools/check_release.py                            # the default tests, against the wheel
     python tools/check_release.py -- tests/test_package.py   # or those that are named
 
-The tests run from a copy of the checkout without the folder `kerasgen`, so that only the wheel can be imported. The copy and
-the environment are removed at the end; `--keep DIR` leaves them in a folder.
+The tests run from a copy of the checkout without the folder `kerasgen`, so that only the wheel can be imported. The
+copy and the environment are removed at the end; `--keep DIR` leaves them in a folder.
 """
 
 from __future__ import annotations
