@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _TESTS = ["-q", "--backend", "jax", "-m", "not slow and not nightly and not pages"]
+_CFFCONVERT = "from cffconvert.cli.cli import cli; cli()"
 _SDIST = ("pyproject.toml", "README.md", "LICENSE", "kerasgen/py.typed", "kerasgen/__init__.pyi", "CITATION.cff")
 _WHEEL = (
     *("kerasgen/py.typed", "kerasgen/__init__.pyi", "kerasgen/plugin_template/files/tests/test_corpus.py"),
@@ -70,7 +71,7 @@ def _built(checkout: Path, folder: Path) -> Path:
     _run(sys.executable, "-m", "build", "--outdir", folder, ".", within=checkout)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     _run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
-    _run(sys.executable, "-m", "cffconvert", "--validate", "-i", checkout / "CITATION.cff")
+    _run(sys.executable, "-c", _CFFCONVERT, "--validate", "-i", checkout / "CITATION.cff")
     with zipfile.ZipFile(wheel) as archive:
         _require(_WHEEL, set(archive.namelist()), wheel)
     with tarfile.open(sdist) as archive:
