@@ -22,8 +22,8 @@ class Couplet(Constraint):
     fourth, sixth … characters have the opposite tones, and so has its last, which is level: the first line ends in an
     oblique tone. Where the table knows a character in both tones, or not at all, either tone answers it.
 
-    The text is the first line, `middle`, the answer and `end`; a prompt may hold as much of it as one likes. With
-    `whole_text=False` it is the answer and `end`.
+    The text is the first line, `middle`, the answer and `end`; a prompt may hold as much of it as one likes, and
+    what it lacks of the first line is written too.
 
     Args:
         first: the first line, without what ends it.
@@ -86,9 +86,7 @@ class Couplet(Constraint):
         """Return the automaton over characters."""
         slots = [Slot(tone=tone) if tone is not None else Slot(signs=sign) for sign, tone in self._answer()]
         slots += [Slot(signs=sign) for sign in self.end]
-        if self.whole_text:
-            begun = [Slot(signs=sign) for sign in self.first + self.middle]
-            slots = begun + slots
+        slots = [*(Slot(signs=sign) for sign in self.first + self.middle), *slots]
         own = frozenset(filter(_is_han, self.first))
         return VerseAutomaton([slots], script=self.script, without=own)
 
