@@ -170,6 +170,8 @@ def test_eight_lines_tune_and_ship(tmp_path: Path) -> None:
     assert {"poet", "poet.tflite"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
+@pytest.mark.essential
 def test_the_lines_for_one_s_own_texts_run_with_a_small_model(tmp_path: Path) -> None:
     """Two names and the number of steps are all that is changed."""
     from kerasgen.models.saving import save_preset
