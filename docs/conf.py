@@ -66,7 +66,8 @@ nitpick_ignore_regex = [
     ("py:class", r"_?pytest\..*"),
     # Names that a signature shows as they stand in the source: a path of the standard library's, type variables, and
     # aliases of Literals.
-    ("py:class", r"Path|Schedule|OnError|WeightsDtype|Card|tuple\[float|dict\[str|(kerasgen\.(plugins\.registry|specs)\.)?T"),
+    ("py:class", r"Path|Schedule|OnError|WeightsDtype|Card|tuple\[float|(kerasgen\.(plugins\.registry|specs)\.)?T"),
+    ("py:class", r"dict\[str"),
     ("py:class", "EntryPoint"),
     ("py:class", r"tuple\[~kerasgen\.corpora\.base\.Part"),
     ("py:class", r"collections\.abc\.Mapping\[str"),
