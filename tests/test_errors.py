@@ -37,6 +37,8 @@ VALUES: dict[str, Any] = {
     "host": "forge",
     "since": "2026-01-02 03:04:05+0000",
     "figures": {"max_difference": 0.25},
+    "repository": "name/poet",
+    "status": 403,
     "faults": (errors.RecipeFault("tuner.rank", "takes a whole number.", 4),),
 }
 
