@@ -29,8 +29,6 @@ VALUES: dict[str, Any] = {
     "line": 3,
     "byte": 17,
     "step": 120,
-    "repository": "name/poet",
-    "status": 403,
     "learning_rate": 5e-4,
     "checkpoint": "run/000100",
     "pid": 4711,
