@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from kerasgen.publishing.publisher import Publisher
 
 SAMPLES: Final = 2
+# A path of this machine, behind a blank, a quote or an equals sign.
+_PATH: Final = re.compile(r"(^|[\s'\"=(])(?:[/~]|[A-Za-z]:[/\\]|\.\.?[/\\])[^\s'\"]*")
 SAMPLE_TOKENS: Final = 64
 _CALLED: Final = {
     "text": "text files",
@@ -151,7 +154,8 @@ def report_of(pipeline: Publisher) -> dict[str, Any]:
     report = pipeline._report
     if report is None:
         return {}
-    return report.to_dict() | {"checkpoint": None, "model": base_of(pipeline).get("name") or ""}
+    told = [_PATH.sub(r"\1…", warning) for warning in report.warnings]
+    return report.to_dict() | {"checkpoint": None, "model": base_of(pipeline).get("name") or "", "warnings": told}
 
 
 def base_of(pipeline: Publisher) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasgen import locations, models, saved_pipeline
 from kerasgen.errors import HubArgumentError, KerasgenWarning
+from kerasgen.manifests import contents
 from kerasgen.models import hugging_face
 from kerasgen.models.gguf import Gguf
 from kerasgen.models.hub import Hub
@@ -31,6 +32,7 @@ def save(pipeline: Publisher, directory: Path) -> Path:
         directory: is not there yet.
     """
     pipeline.save(directory)
+    (directory / contents.FILE).unlink(missing_ok=True)  # what the run's machine was, and the paths of its corpus
     place = directory / saved_pipeline.MANIFEST_FILE
     manifest: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
     if locations.names_a_path(manifest["corpus"]):
