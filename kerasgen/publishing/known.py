@@ -155,7 +155,13 @@ def report_of(pipeline: Publisher) -> dict[str, Any]:
     if report is None:
         return {}
     told = [_PATH.sub(r"\1…", warning) for warning in report.warnings]
-    return report.to_dict() | {"checkpoint": None, "model": base_of(pipeline).get("name") or "", "warnings": told}
+    settings = {name: text for name, text in report.settings.items() if not _PATH.search(text) and "path=" not in text}
+    return report.to_dict() | {
+        "checkpoint": None,
+        "model": base_of(pipeline).get("name") or "",
+        "warnings": told,
+        "settings": settings,
+    }
 
 
 def base_of(pipeline: Publisher) -> dict[str, Any]:
