@@ -40,6 +40,7 @@ from kerasgen.corpora.tfds import (
     Tfds as Tfds,
 )
 from kerasgen.errors import KerasgenError as KerasgenError
+from kerasgen.estimates.estimate import Estimate as Estimate
 from kerasgen.evaluation.base import (
     Evaluation as Evaluation,
     TextScore as TextScore,

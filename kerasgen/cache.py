@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,15 @@ from kerasgen.files.path_arguments import path_argument
 
 VARIABLE: Final = "KERASGEN_CACHE"
 """The environment variable that names another directory than the user's own."""
+
+KINDS: Final = {
+    "tokens": "token ids of corpora",
+    "splits": "near-duplicates of corpora",
+    "vocabularies": "vocabularies fitted to corpora",
+    "engines": "models as LiteRT runs them",
+    "jax": "programs that JAX compiled",
+}
+"""The folders of the cache, with what lies in each. All of it is made again when it is needed."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,3 +67,41 @@ def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the number of files and of their bytes in each of the cache's folders that is there.
+
+    Args:
+        folder: the cache's.
+    """
+    return {kind: _sized(folder / kind) for kind in KINDS if (folder / kind).is_dir()}
+
+
+def clean(folder: Path, kinds: Iterable[str] = KINDS) -> dict[str, tuple[int, int]]:
+    """Remove what lies in the cache's folders, and return how many files and bytes that were in each.
+
+    Nothing else in the directory is touched. What a running process has open stays whole for it.
+
+    Args:
+        folder: the cache's.
+        kinds: of `KINDS`, those to remove.
+    """
+    kinds = set(kinds)
+    removed = {kind: size for kind, size in sizes(folder).items() if kind in kinds}
+    for kind in removed:
+        staging.remove(folder / kind)
+    return removed
+
+
+def _sized(folder: Path) -> tuple[int, int]:
+    """Return the number of files below a directory, and their size in bytes; links are not followed."""
+    files = size_bytes = 0
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            try:
+                size_bytes += os.lstat(os.path.join(inner, name)).st_size  # noqa: PTH118  a cache has many files
+            except OSError:  # another process took it away meanwhile
+                continue
+            files += 1
+    return files, size_bytes

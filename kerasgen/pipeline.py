@@ -44,6 +44,7 @@ from kerasgen.tuners.base_weights import Provenance
 from kerasgen.tuners.lora import LoraTuner
 
 if TYPE_CHECKING:
+    from kerasgen.estimates.estimate import Estimate
     from kerasgen.plugins import Registry
     from kerasgen.tokens.corpus_scan import Survey
 
@@ -434,6 +435,24 @@ class Pipeline(Publisher):
             packages=[registry.distribution(name) for registry, name in named if name is not None],
             changed_before=changed_before,
         )
+
+    @checked()
+    def estimate(self) -> Estimate:
+        """Return what `fit` will take: memory, time, and about how large each format's file will be.
+
+        Two processes of their own begin the run with few layers of the model, and take some steps. Nothing of this
+        pipeline is tuned, and what they read of the corpus is in the cache for the run.
+
+        Raises:
+            ArgumentError: there is no corpus, a part of the pipeline has no registered name, or nothing can be
+                estimated of the model: its files don't lie here, or it fills masks.
+            KerasgenError: a trial failed; the message says why.
+        """
+        from kerasgen.estimates import estimate
+
+        settings = self._settings() | {"backend": self.backend}
+        del settings["generation_config"]
+        return estimate.estimate(settings)
 
     @checked(ExportArgumentError)
     def export(

@@ -32,7 +32,11 @@ COMMANDS: Final = {
         "serve a saved pipeline, a model or an artefact over HTTP as OpenAI's API does, or show an exported page",
     ),
     "plugins": ("plugins", "list what packages bring, with what is at fault; check one; or write a new package"),
-    "doctor": ("doctor", "show what is installed, what would compute and why, and the size of the cache"),
+    "doctor": (
+        "doctor",
+        "show what is installed and what would compute, and estimate what a recipe's run will take",
+    ),
+    "cache": ("cache_files", "show how large the cache is, or remove what it holds"),
 }
 """The module and the summary of each command, in the order of the help text."""
 

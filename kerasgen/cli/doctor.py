@@ -1,4 +1,7 @@
-"""`kerasgen doctor`: what is installed, what would compute and why, and what the cache holds. Imports nothing heavy."""
+"""`kerasgen doctor`: what is installed, what would compute and why, and what a recipe's run will take.
+
+Without a recipe it imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import platform
 import re
 import sys
 from importlib import metadata
-from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from kerasgen.cli.arguments import Json, show_json
-from kerasgen.errors import KerasgenError
+import typer
+
+from kerasgen.cli import sources
+from kerasgen.cli.arguments import Json, option, show_json
+from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.plugins import DISTRIBUTION
 from kerasgen.terminal import show
 
@@ -20,13 +25,33 @@ _NOT_FOR_USERS: Final = ("docs", "lint", "test")
 _REQUIREMENT: Final = re.compile(r"""(?P<name>[\w.-]+)[^;]*(?:;.*\bextra\s*==\s*["'](?P<extra>[\w.-]+)["'].*)?""")
 
 
-def run(as_json: Json = False) -> int:
+def run(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="estimate what this recipe's run will take, by two short trials of it (default: none)",
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        option("--set", metavar="KEY=VALUE", help="a setting in place of the recipe's, such as tuner.rank=16"),
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """Print what a person who has trouble is asked for; the status is 1 if kerasgen could not work."""
+    if recipe is None and assignments:
+        raise ArgumentError("--set changes a recipe. Name its file: kerasgen doctor poet.toml --set tuner.rank=16.")
+    pipeline = None if recipe is None else sources.pipeline_of_recipe(recipe, assignments)
     found = examined()
+    estimate = None if pipeline is None or found["missing"] or found["problems"] else pipeline.estimate()
     if as_json:
-        show_json(found)
+        show_json(found | ({} if estimate is None else {"estimate": estimate.to_dict()}))
     else:
         _show(found)
+        if estimate is not None:
+            show(f"{recipe} will take about:")
+            show("\n".join(f"  {line}" for line in str(estimate).splitlines()))
     return 1 if found["missing"] or found["problems"] else 0
 
 
@@ -45,7 +70,7 @@ def examined() -> dict[str, Any]:
             problems.append(str(error))
     flags = {"avx2": devices.cpu_has_avx2, "bfloat16": devices.cpu_has_bfloat16, "amx": devices.cpu_has_tiles}
     directory = cache.directory()
-    files, size_bytes = _sized(directory)
+    sizes = cache.sizes(directory)
     return {
         "kerasgen": metadata.version(DISTRIBUTION),
         "python": platform.python_version(),
@@ -66,7 +91,11 @@ def examined() -> dict[str, Any]:
             "cpu": [name for name, has in flags.items() if has()],
             "nvidia_gpu": devices.nvidia_gpu(),
         },
-        "cache": {"directory": str(directory), "files": files, "size_bytes": size_bytes},
+        "cache": {
+            "directory": str(directory),
+            "files": sum(files for files, _ in sizes.values()),
+            "size_bytes": sum(size_bytes for _, size_bytes in sizes.values()),
+        },
         "problems": problems,
     }
 
@@ -116,16 +145,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _sized(directory: Path) -> tuple[int, int]:
-    """Return the number of files below a directory, and their size in bytes; links are not followed."""
-    files = size_bytes = 0
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            try:
-                size_bytes += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118  a cache has many files
-            except OSError:  # another process took it away meanwhile
-                continue
-            files += 1
-    return files, size_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,20 @@ def is_artefact(source: str) -> bool:
     from kerasgen.exporters.registry import claimants
 
     return bool(Path(source).suffix and claimants(Path(source)))
+
+
+def pipeline_of_recipe(path: str, assignments: Sequence[str] | None) -> Pipeline:
+    """Return the pipeline of a recipe's file, with the settings of `--set` in the place of its own.
+
+    Raises:
+        ArgumentError: the recipe has faults.
+    """
+    from kerasgen.pipeline import Pipeline
+    from kerasgen.recipes import assigning, reading
+
+    pipeline = reading.read(Path(path), Pipeline, assignments=assigning.parsed(assignments or ())).pipeline
+    assert isinstance(pipeline, Pipeline)
+    return pipeline
 
 
 def open_pipeline(

@@ -89,7 +89,7 @@ def load(directory: Path, config: Any, *, source: str, metadata: Mapping[str, An
         ModelFormatError: a file is missing or damaged, or they don't belong together.
         TokenizerError: the tokenizer can't be read.
     """
-    described, tokenizer = _described(directory, config)
+    described, tokenizer = read_description(directory, config)
     weights = read_weights(directory, described)
     from kerasgen.models.container import Container
 
@@ -106,7 +106,12 @@ def load(directory: Path, config: Any, *, source: str, metadata: Mapping[str, An
     )
 
 
-def _described(directory: Path, config: Any) -> tuple[DecoderConfig, Tokenizer]:
+def read_description(directory: Path, config: Any) -> tuple[DecoderConfig, Tokenizer]:
+    """Return what a directory's `config.json` describes, and its tokenizer; no weights are read.
+
+    Raises:
+        ModelFormatError: it is damaged, or of another version.
+    """
     if config.get("version") != VERSION:
         raise ModelFormatError(
             f"The model in {str(directory)!r} is of version {config.get('version')!r} of its format, and this "

@@ -70,8 +70,8 @@ def decoder(
     try:
         with GgufFile(path) as file:
             architecture, config = described(file)
-            tokenizer = _tokenizer(file, config)
-            config, _ = _without_limit(config)
+            tokenizer = tokenizer_of(file, config)
+            config, _ = without_limit(config)
             weights = tensors.read_in_turn(architecture, config, _taking(file, in_half=in_half), "gguf")
             return tokenizer, config, convert(weights)
     except (KerasgenError, ValueError, OSError):
@@ -131,8 +131,8 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> LanguageModel:
     architecture, config = described(file)
-    tokenizer = _tokenizer(file, config)
-    config, length = _without_limit(config)
+    tokenizer = tokenizer_of(file, config)
+    config, length = without_limit(config)
     network, reason = _network(file, architecture, config, length), architecture.hub_reason(config)
     known = {} if length is None else {CONTEXT_LENGTH: length}
     model = LanguageModel(
@@ -148,7 +148,7 @@ def _model(file: GgufFile, *, source: str, metadata: Mapping[str, Any]) -> Langu
     return model
 
 
-def _without_limit(config: DecoderConfig) -> tuple[DecoderConfig, int | None]:
+def without_limit(config: DecoderConfig) -> tuple[DecoderConfig, int | None]:
     """Return the description without the file's length where positions have no limit, and that length."""
     if isinstance(config.positions, LearnedPositions):
         return config, None
@@ -184,7 +184,12 @@ def _taking(file: GgufFile, *, in_half: bool) -> tensors.Take:
     return lambda name, shape: file.read(name, in_half=in_half and name != _POSITIONS).reshape(shape)
 
 
-def _tokenizer(file: GgufFile, config: DecoderConfig) -> Tokenizer:
+def tokenizer_of(file: GgufFile, config: DecoderConfig) -> Tokenizer:
+    """Return the tokenizer in a file.
+
+    Raises:
+        ValueError: the file doesn't say all that it needs, or it has more ids than the model.
+    """
     from kerasgen.tokens.gguf_tokenizer_reading import from_gguf
 
     try:

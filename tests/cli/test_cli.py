@@ -507,9 +507,9 @@ def test_help_names_and_mistakes_import_nothing_heavy(preset):
 
 
 def test_the_doctor_tells_what_is_installed_what_computes_and_what_is_cached(tmp_path, monkeypatch, capsys):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "file").write_bytes(b"x" * 300)
-    (tmp_path / "link").symlink_to(Path(__file__))
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "file").write_bytes(b"x" * 300)
+    (tmp_path / "tokens" / "link").symlink_to(Path(__file__))
     monkeypatch.setenv("KERASGEN_CACHE", str(tmp_path))
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "sacrebleu" else metadata.version(name))
     monkeypatch.setattr("kerasgen.backend.running", lambda: None)
@@ -521,7 +521,7 @@ def test_the_doctor_tells_what_is_installed_what_computes_and_what_is_cached(tmp
     assert "docs" not in found["extras"]
     assert found["backends"]["training"] == {"backend": "jax", "why": "KERAS_BACKEND says so"}
     assert found["cache"]["directory"] == str(tmp_path)
-    assert found["cache"]["size_bytes"] == 300 + (tmp_path / "link").lstat().st_size
+    assert found["cache"]["size_bytes"] == 300 + (tmp_path / "tokens" / "link").lstat().st_size
     assert main(["doctor"]) == 0
     assert "missing sacrebleu: pip install 'kerasgen[diversity]'" in capsys.readouterr().out
     monkeypatch.setenv("KERAS_BACKEND", "jaxx")

@@ -1,0 +1,46 @@
+"""`kerasgen cache`: what lies in the cache, and its removal."""
+
+import json
+
+import pytest
+
+from kerasgen import cache
+from kerasgen.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    for kind, size in (("tokens", 1000), ("splits", 20)):
+        (tmp_path / kind / "inner").mkdir(parents=True)
+        (tmp_path / kind / "inner" / "file").write_bytes(b"x" * size)
+    (tmp_path / "poems.txt").write_text("春", encoding="utf-8")
+    return tmp_path
+
+
+def test_each_part_of_the_cache_is_told_with_its_size(folder, capsys):
+    assert main(["cache", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kinds"] == {"tokens": {"files": 1, "size_bytes": 1000}, "splits": {"files": 1, "size_bytes": 20}}
+    assert main(["cache", "list"]) == 0
+    assert "tokens: 0.0 MB in 1 files" in capsys.readouterr().out
+
+
+def test_what_the_cache_holds_is_removed_and_nothing_else(folder, capsys):
+    assert main(["cache", "clean", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["kinds"]) == {"tokens", "splits"}
+    assert [path.name for path in folder.iterdir()] == ["poems.txt"]
+    assert main(["cache"]) == 0
+    assert "nothing" in capsys.readouterr().out
+
+
+def test_one_part_is_removed_alone(folder, capsys):
+    assert main(["cache", "clean", "--kind", "tokens"]) == 0
+    assert not (folder / "tokens").exists()
+    assert (folder / "splits" / "inner" / "file").exists()
+
+
+def test_a_part_that_there_is_not_is_refused_before_anything_is_removed(folder, capsys):
+    assert main(["cache", "clean", "--kind", "token"]) == 2
+    assert "Did you mean 'tokens'?" in capsys.readouterr().err
+    assert (folder / "tokens" / "inner" / "file").exists()
