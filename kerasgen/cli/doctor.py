@@ -35,7 +35,11 @@ def run(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        option("--set", metavar="KEY=VALUE", help="a setting in place of the recipe's, such as tuner.rank=16 (default: none)"),
+        option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="a setting in place of the recipe's, such as tuner.rank=16 (default: none)",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:

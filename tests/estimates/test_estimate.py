@@ -90,7 +90,9 @@ def test_layers_are_cut_wherever_a_description_has_one_each():
 @pytest.mark.slow
 @pytest.mark.essential
 def test_the_starter_s_run_is_estimated_by_trials_of_it():
-    pipe = kg.Pipeline(corpus="sample", model="starter", tuner=kg.FullTuner(max_steps=8, vocabulary="keep"), backend="jax")
+    pipe = kg.Pipeline(
+        corpus="sample", model="starter", tuner=kg.FullTuner(max_steps=8, vocabulary="keep"), backend="jax"
+    )
     found = pipe.estimate()
     assert (found.steps, found.backend, found.precision) == (8, "jax", found.precision)
     assert found.parameters == 5_322_240
