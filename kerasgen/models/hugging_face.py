@@ -35,7 +35,7 @@ MODEL_FILES: Final = (
 """Patterns of the files that a model is read from, in a KerasHub preset and in a transformers directory."""
 
 # Names of errors that tell of a connection, in the libraries that the clients of hubs are made of.
-_NETWORK = frozenset({"TransportError", "OfflineModeIsEnabled", "MaxRetryError"})
+_NETWORK = frozenset({"TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "MaxRetryError"})
 
 
 def snapshot(address: HubAddress, patterns: Iterable[str]) -> Path:
