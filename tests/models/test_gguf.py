@@ -507,7 +507,7 @@ def test_a_file_of_the_hub_is_fetched_once(hub: list[str]) -> None:
 
 
 def test_a_file_that_the_hub_does_not_have_is_said(hub: list[str]) -> None:
-    with pytest.raises(ModelUnavailableError, match=r"did not give us the preset 'hf://poets/tang/other.gguf'"):
+    with pytest.raises(ModelUnavailableError, match=r"did not give us 'hf://poets/tang/other.gguf'"):
         resolve("hf://poets/tang/other.gguf").load()
 
 
