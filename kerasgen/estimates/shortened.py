@@ -5,8 +5,8 @@ Imports the standard library and NumPy only; loading imports Keras.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ class ShortenedModel(ModelSource):
         hub_import.load()
         import keras
 
-        short = json.loads(json.dumps(config))
+        short = copy.deepcopy(config)
         whole_layers = short["config"].get("num_layers")
         if not isinstance(whole_layers, int):
             raise ArgumentError(f"Nothing can be estimated of {str(self.source)!r}: its preset doesn't say its layers.")
