@@ -1,24 +1,28 @@
-"""Train the starter model that ships with kerasgen, from the Tang poems of the chinese-poetry collection.
+"""Train the starter model that ships with kerasgen, from the Tang and Song poems of the chinese-poetry collection.
 
-    python tools/train_starter.py --poems chinese-poetry.tang.tar.xz --run runs/starter
+    python tools/train_starter.py --tang chinese-poetry.tang.tar.xz --song chinese-poetry.song.tar.xz --run runs/starter
 
-A whole-character vocabulary is counted, a small GPT-2 is trained on every poem that is not held out, as it is and in
-simplified characters, and the result is written as a float16 KerasHub preset with its model card. A killed run goes
-on with `--resume`; `--start` goes on from a preset, and `--before` says in the card what that was trained for.
+A whole-character vocabulary is counted, a small GPT-2 is trained on every poem that is not held out, and the result
+is written as a KerasHub preset with its model card. The Tang poems are read in both scripts, each Song poem in one.
+A tenth of the Tang poems is held out. A Song poem that shares a line with one of them is left out.
+
+A killed run goes on with `--resume`. `--start` goes on from a preset, such as the float32 one that each run leaves in
+`RUN/preset`; `--before` says in the card what that was trained for. `--schedule constant` leaves the learning rate
+high, for a run that another one goes on from; the last one falls, with `--schedule linear`.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kerasgen.corpora.base import Document
     from kerasgen.models.base import LanguageModel
 
 HELD_OUT = 0.1
@@ -36,9 +40,6 @@ def main() -> None:
     backend.use(arguments.backend)
     import keras
 
-    from kerasgen.corpora.base import CorpusTally, Document
-    from kerasgen.corpora.chinese_poetry import ChinesePoetry
-    from kerasgen.corpora.held_out_split import DividedCorpus
     from kerasgen.models.loading import load_directory
     from kerasgen.models.saving import save_preset
     from kerasgen.models.scoring import score
@@ -46,56 +47,46 @@ def main() -> None:
     from kerasgen.tokens.encoding import encode_documents
     from kerasgen.tuners.full import FullTuner
 
-    keras.utils.set_random_seed(0)
-    tally = CorpusTally()
-    corpus = DividedCorpus(ChinesePoetry(arguments.poems, dynasty="tang"), HELD_OUT)
-    training, held_out = list(corpus.side("train")), list(corpus.side("held_out"))
-    for _ in corpus.documents(tally):
-        pass
-
-    def both_scripts() -> Iterator[Document]:
-        # Converted after the split: the simplified form of a held-out poem must stay unseen too.
-        import opencc
-
-        simplify = opencc.OpenCC("t2s").convert
-        return itertools.chain(training, (replace(poem, text=simplify(poem.text)) for poem in training))
-
+    keras.utils.set_random_seed(arguments.seed)
+    poems = _poems(arguments.tang, arguments.song)
     if arguments.start:
         model = load_directory(arguments.start, source="starter")
     else:
-        model = _fresh_model(poem.text for poem in both_scripts())
+        model = _fresh_model(poem.text for poem in poems.training)
     tokenizer = model.tokenizer
-    encoded = encode_documents(both_scripts(), tokenizer)
-    unseen = encode_documents(held_out, tokenizer)
-    watched = encode_documents(held_out[:1000], tokenizer)
+    encoded = encode_documents(poems.training, tokenizer)
+    unseen = encode_documents(poems.held_out, tokenizer)
+    watched = encode_documents(poems.held_out[:1000], tokenizer)
     tuner = FullTuner(
         epochs=arguments.epochs,
         max_steps=arguments.max_steps,
         learning_rate=arguments.learning_rate,
-        schedule="cosine",
-        warmup_steps=200,
-        weight_decay=0.05,
-        batch_size=8,
+        schedule=arguments.schedule,
+        warmup_steps=arguments.warmup_steps,
+        weight_decay=0.1,
+        batch_size=16,
+        vocabulary="keep",
         sequence_length=SEQUENCE_LENGTH,
         precision=arguments.precision,
         validate_every=500,
         checkpoint_every=250,
     )
-    print(
-        f"{len(training):,} poems in two scripts, {len(encoded.token_ids):,} tokens, {tokenizer.vocabulary_size:,} ids"
+    print(f"{len(poems.training):,} texts, {len(encoded.token_ids):,} tokens, {tokenizer.vocabulary_size:,} ids")
+    report = tuner.tune(
+        model, encoded, watched, seed=arguments.seed, directory=arguments.run, resume=arguments.resume, verbose=2
     )
-    report = tuner.tune(model, encoded, watched, seed=0, directory=arguments.run, resume=arguments.resume, verbose=2)
     print(report)
 
     final = score(model, unseen, sequence_length=SEQUENCE_LENGTH)
+    save_preset(model, arguments.run / "preset", overwrite=True)
     output = arguments.output or DIRECTORY
     save_preset(model, output, overwrite=True, dtype="float16")
     own_steps = max(report.steps - (report.resumed_from or 0), 1)  # those of this process, if a killed run went on
     figures = {
         "held_out_bits_per_character": round(final.bits_per_character, 4),
         "held_out_loss_nats_per_token": round(final.loss, 4),
-        "held_out_poems": len(held_out),
-        "training_poems": len(training),
+        "held_out_poems": len(poems.held_out),
+        "training_texts": len(poems.training),
         "training_tokens_of_these_steps": report.steps * report.tokens // own_steps,
         "steps": f"{report.steps}, after {arguments.before}" if arguments.before else report.steps,
         "epochs_of_these_steps": round(report.epochs, 2),
@@ -104,24 +95,64 @@ def main() -> None:
         "precision": report.precision,
         "tokens_per_second": round(report.tokens_per_second),
     }
-    (output / CARD).write_text(_card(figures, tally.to_dict()), encoding="utf-8")
+    (output / CARD).write_text(_card(figures, poems.tally), encoding="utf-8")
     print(json.dumps(figures, indent=2))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the starter model.")
-    parser.add_argument("--poems", required=True, help="the chinese-poetry repository, or an archive of it")
+    parser.add_argument(
+        "--tang", required=True, help="the chinese-poetry repository, or an archive with its Tang poems"
+    )
+    parser.add_argument("--song", required=True, help="the same of its Song poems")
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints are kept")
     parser.add_argument("--output", type=Path, help="the preset to write; the package's own if not given")
     parser.add_argument("--start", help="a preset to go on from, with its vocabulary; anew if not given")
     parser.add_argument("--before", default="", help="the steps of the preset to go on from, for the card")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--schedule", choices=("linear", "cosine", "constant"), default="linear")
+    parser.add_argument("--warmup-steps", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="another one for each run that goes on from another")
     parser.add_argument("--backend", default="tensorflow", help="on a CPU TensorFlow trains faster than JAX")
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--max-steps", type=int, default=5500)
     parser.add_argument("--resume", action="store_true")
     return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class _Poems:
+    """What is trained on, in both scripts, and the Tang poems that are held out, as the collection writes them."""
+
+    training: list[Document]
+    held_out: list[Document]
+    tally: dict[str, object]
+
+
+def _poems(tang: str, song: str) -> _Poems:
+    import opencc
+
+    from kerasgen.corpora.base import CorpusTally
+    from kerasgen.corpora.chinese_poetry import ChinesePoetry
+    from kerasgen.corpora.held_out_split import DividedCorpus
+    from kerasgen.corpora.near_duplicates import lines_of
+
+    simplify = opencc.OpenCC("t2s").convert
+    tally = CorpusTally()
+    divided = DividedCorpus(ChinesePoetry(tang, dynasty="tang"), HELD_OUT)
+    training, held_out = list(divided.side("train")), list(divided.side("held_out"))
+    for _ in divided.documents(tally):
+        pass
+    # Converted after the split: the simplified form of a held-out poem must stay unseen too.
+    training += [replace(poem, text=simplify(poem.text)) for poem in training]
+    unseen = {line for poem in held_out for line in lines_of(poem.text)}
+    for number, poem in enumerate(ChinesePoetry(song, dynasty="song").documents(tally)):
+        if unseen.isdisjoint(lines_of(poem.text)):
+            training.append(replace(poem, text=simplify(poem.text)) if number % 2 else poem)
+        else:
+            tally.drop("shares a line with a held-out Tang poem")
+    return _Poems(training, held_out, tally.to_dict())
 
 
 def _fresh_model(texts: Iterable[str]) -> LanguageModel:
@@ -161,9 +192,11 @@ demonstrations, tests and first steps, not for scholarship.
 
 ## Data
 
-The Tang half of 全唐诗 from the chinese-poetry collection (MIT; the poems are in the public domain), one couplet a
-line, editors' notes stripped, poems with gaps dropped, each poem as it is and in simplified characters (OpenCC).
-One poem in ten is held out, by a hash of its text: the tenth that `Pipeline` holds out of the same collection.
+Tang and Song poems of 全唐诗 in the chinese-poetry collection (MIT; the poems are in the public domain), one couplet a
+line, editors' notes stripped, poems with gaps dropped. Each Tang poem is read as it is and in simplified characters
+(OpenCC), each Song poem in one of the two. One Tang poem in ten is held out, by a hash of its text, with its
+near-duplicates: the tenth that `Pipeline` holds out of the same collection. Song poems that share a line with one of
+them are left out.
 
 What reading kept and dropped: `{json.dumps(tally, ensure_ascii=False)}`
 
