@@ -51,7 +51,7 @@ class Estimate:
         precision: the dtype policy of the computation.
         sequence_length: positions of a row.
         batch_size: rows of a batch.
-        artefacts: about how many bytes each format takes, by the exporter's name and `quantize`.
+        artefacts: about how many bytes each format takes, by the exporter with its settings, as `export` takes it.
     """
 
     parameters: int
@@ -233,7 +233,7 @@ def _artefacts(sizes: _Sizes) -> dict[str, int]:
         "tflite:quantize=int8": int8,
         "litertlm": float32,
         "gguf": float32,
-        "gguf:quantize=q8_0": round(wide * 34 / 32) + 4 * sizes.vectors,
+        "gguf:dtype=Q8_0": round(wide * 34 / 32) + 4 * sizes.vectors,
     }
 
 

@@ -87,6 +87,11 @@ def test_layers_are_cut_wherever_a_description_has_one_each():
     assert _cut(GPT2, 1).num_layers == 1
 
 
+def test_each_size_is_named_by_an_exporter_that_there_is():
+    for name in estimates._artefacts(estimates._Sizes(1, 1, 1)):
+        kg.exporters.create(name)
+
+
 @pytest.mark.slow
 @pytest.mark.essential
 def test_the_starter_s_run_is_estimated_by_trials_of_it():
