@@ -23,6 +23,7 @@ from kerasgen.decoder import config_json
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import TABLES, shapes
 from kerasgen.errors import ArgumentError, KerasgenError
+from kerasgen.estimates import shortened
 
 SHORT, LONG = 1, 3
 """Layers of the two trials. A model of at most `WHOLE` layers is tried whole, twice."""
@@ -152,6 +153,7 @@ def _job(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if arguments.get(name) is None:
             raise ArgumentError(f"An estimate needs a {name}. Received: None.")
         job[name] = registry.to_manifest(arguments[name])  # type: ignore[attr-defined]
+    shortened.check(arguments["model"])  # told before a process is started
     return job
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kerasgen import limits
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.errors import ArgumentError
+from kerasgen.models import kinds
 from kerasgen.models.base import ModelSource
 
 if TYPE_CHECKING:
@@ -54,12 +55,9 @@ class ShortenedModel(ModelSource):
         gguf = self.source.gguf_file()
         if gguf is not None:
             return self._of_gguf(gguf)
+        check(self.source)
         directory = self.source.directory()
-        if directory is None:
-            raise ArgumentError(
-                f"Nothing can be estimated of {str(self.source)!r}: its files don't lie on this machine. Load it once, "
-                "or name a directory."
-            )
+        assert directory is not None
         config = limits.read_json(directory / "config.json")
         if "model_type" in config:
             return self._of_transformers(directory, config)
@@ -148,6 +146,21 @@ class ShortenedModel(ModelSource):
 
     def _layers_of(self, whole: int) -> int:
         return min(self.layers, whole)
+
+
+def check(source: ModelSource) -> None:
+    """Raise unless a model's files lie here and it continues a text, as far as files tell.
+
+    Raises:
+        ArgumentError: they don't, or it fills masks.
+    """
+    if source.gguf_file() is None and source.directory() is None:
+        raise ArgumentError(
+            f"Nothing can be estimated of {str(source)!r}: its files don't lie on this machine. Name a "
+            "directory or a GGUF file."
+        )
+    if kinds.is_masked(source):
+        raise _no_masked(source)
 
 
 WHOLE = "whole"

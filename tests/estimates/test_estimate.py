@@ -38,9 +38,9 @@ def test_a_short_model_has_the_shapes_and_the_tokenizer_of_the_whole_one():
     assert short.tokenizer.digest() == whole.tokenizer.digest()
 
 
-def test_a_model_whose_files_are_elsewhere_is_refused_before_anything_is_loaded():
+def test_a_model_whose_files_are_elsewhere_is_refused_before_a_process_is_started():
     with pytest.raises(ArgumentError, match="files don't lie on this machine"):
-        ShortenedModel(kg.Pipeline(model="gpt2_base_en").model_source, 1).load()
+        kg.Pipeline(corpus="sample", model="gpt2_base_en").estimate()
 
 
 @pytest.mark.parametrize(
