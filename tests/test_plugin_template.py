@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import tomllib
@@ -61,6 +62,18 @@ def test_only_what_was_asked_for_is_written(kind: str, tmp_path: Path) -> None:
     assert list(points) == ["haiku"]
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert len(re.findall("placeholder|Placeholder", readme + str(about))) == 0
+
+
+@pytest.mark.parametrize("kinds", [None, *([kind] for kind in EVERY), ["sampler", "exporter"], ["constraint", "model"]])
+def test_the_lines_of_its_readme_define_what_they_use(kinds: list[str] | None, tmp_path: Path) -> None:
+    readme = (write("haiku", kinds, tmp_path) / "README.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    defined = {"kg"}
+    for line in filter(None, source.splitlines()[1:]):
+        used = {node.id for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name)}
+        if line.startswith("pipe = "):
+            defined.add("pipe")
+        assert used <= defined, line
 
 
 def test_no_word_of_the_template_is_left(tmp_path: Path) -> None:

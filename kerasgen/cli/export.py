@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,4 +72,14 @@ def run(
         show_json(artefact)
     else:
         show(artefact)
+        if artefact.exporter == "web":
+            show(_opened(artefact.path))
     return 0
+
+
+def _opened(folder: Path) -> str:
+    """Return how a person sees the page, which browsers don't load from a file."""
+    served = all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn"))
+    path = shlex.quote(str(folder))
+    command = f"kerasgen serve {path}" if served else f"python -m http.server --directory {path}"
+    return f"To see the page: {command}, and open http://localhost:8000"

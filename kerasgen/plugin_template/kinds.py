@@ -29,7 +29,7 @@ class Kind:
 
 KINDS: Final = (
     Kind("corpus", "corpora", "PlaceholderCorpus", 'kg.Pipeline(corpus="placeholder:path=texts.txt")'),
-    Kind("sampler", "samplers", "PlaceholderSampler", 'pipe.generate(prompt, sampler="placeholder:share=0.3")'),
+    Kind("sampler", "samplers", "PlaceholderSampler", 'pipe.generate("春", sampler="placeholder:share=0.3")'),
     Kind("exporter", "exporters", "PlaceholderExporter", 'pipe.export("poet.placeholder")'),
     Kind("model", "models", "PlaceholderModel", 'kg.Pipeline(model="placeholder:layers=2")'),
     Kind("tuner", "tuners", "PlaceholderTuner", 'kg.Pipeline(corpus="sample", tuner="placeholder:epochs=2")'),

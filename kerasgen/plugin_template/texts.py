@@ -32,6 +32,10 @@ kerasgen_placeholder = ["py.typed"]
 [tool.pytest.ini_options]
 testpaths = ["tests"]
 addopts = "--import-mode=importlib"
+filterwarnings = [
+    # Keras's variables predate NumPy 2's `copy` keyword.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+]
 
 [tool.mypy]
 strict = true
@@ -97,7 +101,20 @@ def pyproject(kinds: Sequence[Kind], version: str) -> str:
 
 def readme(kinds: Sequence[Kind]) -> str:
     """Return README.md, with a line of Python for each kind."""
-    return _README.format(holds=_holds(kinds), usage="\n".join(kind.usage for kind in kinds))
+    return _README.format(holds=_holds(kinds), usage=_usage(kinds))
+
+
+def _usage(kinds: Sequence[Kind]) -> str:
+    """Return the lines that use what the package holds; where one needs a pipeline, the first line makes it."""
+    lines = [kind.usage for kind in kinds]
+    if any(line.startswith("pipe.") for line in lines):
+        made = [number for number, line in enumerate(lines) if line.startswith("kg.Pipeline(")]
+        if made:
+            lines[made[0]] = f"pipe = {lines[made[0]]}"
+            lines.insert(0, lines.pop(made[0]))
+        else:
+            lines.insert(0, 'pipe = kg.Pipeline(model="starter")')
+    return "\n".join(lines)
 
 
 def package(kinds: Sequence[Kind]) -> str:

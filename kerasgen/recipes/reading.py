@@ -95,6 +95,13 @@ def _opened(source: Any) -> tuple[Path | None, str, dict[str, Any]]:
     path = path_argument(source, name="recipe")
     try:
         text = limits.read_bytes(path).decode("utf-8-sig")
+    except FileNotFoundError as cause:
+        raise RecipeError(
+            f"There is no recipe {path}. A recipe is a TOML file: pipe.to_recipe({str(path)!r}) writes a pipeline's, or "
+            'write one with the lines corpus = "text:path=poems.txt" and tuner = "full".',
+            faults=[RecipeFault("", str(cause))],
+            path=path,
+        ) from cause
     except (OSError, ValueError) as cause:
         raise RecipeError(
             f"The recipe {path} can't be read: {cause}.", faults=[RecipeFault("", str(cause))], path=path

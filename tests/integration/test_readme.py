@@ -125,11 +125,18 @@ def test_both_languages_show_the_same_lines() -> None:
 
 
 def test_the_two_commands_are_runnable_as_they_stand() -> None:
-    first, second, *_ = blocks(READMES[0], "sh")
-    assert first == "pip install . && kerasgen demo\n"
-    assert second == "pip install tox && tox\n"
+    assert {"pip install . && kerasgen demo\n", "pip install tox && tox\n"} <= set(blocks(READMES[0], "sh"))
     assert (ROOT / "tox.ini").is_file()
     assert "kerasgen" in PROJECT["scripts"]
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.name)
+def test_the_recipe_of_the_shell_s_lines_is_shown_and_right(page: Path, tmp_path: Path) -> None:
+    """`--set tuner.rank=16` stands among the lines, so the recipe's tuner is one that has a rank."""
+    (recipe,) = blocks(page, "toml")
+    (tmp_path / "poet.toml").write_text(recipe, encoding="utf-8")
+    pipe = kg.Pipeline.from_recipe(tmp_path / "poet.toml")
+    assert kg.Pipeline.from_recipe(pipe.to_recipe()).tuner == pipe.tuner == kg.LoraTuner(rank=8)
 
 
 def test_the_pythons_that_are_named_are_those_that_are_declared() -> None:

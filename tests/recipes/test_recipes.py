@@ -309,3 +309,10 @@ def test_a_value_is_of_the_type_that_is_annotated():
     for value, annotation in ((True, int), ("x", int), (1.5, int), ([1], str), ({}, str), ("none", int)):
         with pytest.raises(ValueError, match="Received"):
             typed(value, annotation)
+
+
+def test_a_recipe_that_is_not_there_is_told_with_how_to_write_one(tmp_path, capsys):
+    assert main(["fit", str(tmp_path / "poet.toml")]) == 2
+    said = capsys.readouterr().err
+    assert "There is no recipe" in said
+    assert "to_recipe" in said

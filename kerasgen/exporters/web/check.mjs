@@ -5,6 +5,10 @@ import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import vm from "node:vm";
 
+/** End with an error's own words; Node.js would print the source of the line too, which is all modules in one. */
+const fail = (error) => process.stdout.write(`\n${JSON.stringify({ error: String(error) })}\n`, () => process.exit(1));
+process.on("uncaughtException", fail).on("unhandledRejection", fail);
+
 const job = JSON.parse(readFileSync(0, "utf8"));
 const core = `${job.modules}/@litertjs/core`;
 

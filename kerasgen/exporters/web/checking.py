@@ -144,9 +144,19 @@ def _ask(node: str, script: Path, folder: Path, modules: Path, job: Mapping[str,
         done = subprocess.run([node, str(script)], input=text, capture_output=True, text=True, timeout=_SECONDS)
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as cause:
-        what = done.stderr[-1000:] if "done" in locals() else cause
-        raise ExportError(f"The page's modules could not be run by Node.js: {what}. Nothing was kept.") from cause
+        what = _last_words(done) if "done" in locals() else str(cause)
+        raise ExportError(f"The page's modules could not be run by Node.js: {what} Nothing was kept.") from cause
+    if "error" in answer:
+        raise ExportError(
+            f"The page's modules ended with an error in Node.js: {answer['error'][:500]}. Nothing was kept."
+        )
     return answer
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a process that answered nothing said last, or how it ended."""
+    lines = [line.strip()[:300] for line in done.stderr.splitlines() if line.strip()]
+    return f"it ended with status {done.returncode}. {' '.join(lines[-3:])}".rstrip(".") + "."
 
 
 def _require(figures: Mapping[str, Any], does: str, *, exact: bool) -> None:

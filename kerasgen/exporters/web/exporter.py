@@ -25,7 +25,7 @@ PAGE: Final = Path(__file__).with_name("page")
 MODELS: Final = {"litert": "model.tflite", "litertlm": "model.litertlm"}
 """What the model is called in the folder, by the engine that runs it."""
 
-_SHOWN = ("index.html", "page.css", "page.js", "words.js")
+_SHOWN = ("index.html", "opened.js", "page.css", "page.js", "words.js")
 _GENERATING = ("generator.js", "tokenizer.js", "sampler.js", "form.js", "random.js")
 _WORKERS = {"litert": "worker.js", "litertlm": "worker-lm.js"}
 _OFFLINE, _DESCRIPTION, _UTF8 = "offline.js", "page.json", "utf8.bin"

@@ -16,7 +16,8 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
-from kerasgen.exporters.web import packages
+from kerasgen.exporters.web import checking, packages
+from kerasgen.exporters.web.exporter import PAGE
 from kerasgen.models import chat
 from kerasgen.models.saving import save_preset
 
@@ -170,3 +171,29 @@ def test_without_litert_js_the_command_is_said(tmp_path: Path) -> None:
 def test_wrong_settings_are_told_before_any_work(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ExportArgumentError, match=message):
         kg.WebExporter(**settings)
+
+
+def test_an_error_of_the_engine_is_told_in_its_own_words(tmp_path: Path) -> None:
+    """Node.js would print the source line of the error: the page's modules as one line of Base64."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    modules = node_modules()
+    (tmp_path / "model.tflite").write_bytes(b"no model")
+    with pytest.raises(kg.errors.ExportError, match=r"ended with an error in Node\.js: \w+") as caught:
+        checking.run(node, tmp_path, modules, [], 1)
+    assert len(str(caught.value)) < 700
+    assert "base64" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_page_that_is_opened_as_a_file_says_how_to_open_it(tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    for file in ("index.html", "opened.js", "page.css", "page.js", "words.js"):
+        shutil.copyfile(PAGE / file, tmp_path / file)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
+    seen = subprocess.run(
+        [CHROMIUM, *flags, (tmp_path / "index.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert f'python -m http.server --directory "{tmp_path}"' in seen
