@@ -11,6 +11,7 @@ from typer.exceptions import Abort, TyperException
 from typer.main import get_command
 
 from kerasgen import quiet
+from kerasgen.cli import json_output
 from kerasgen.cli.app import COMMANDS, app, load
 from kerasgen.cli.command import INTERRUPTED, MISUSED, report
 from kerasgen.cli.flags import misused
@@ -60,6 +61,14 @@ def _run(arguments: list[str]) -> int:
         context = getattr(error, "ctx", None)
         if context is not None:
             print(context.get_usage(), file=sys.stderr)
-        raise SystemExit(report(misused(error, arguments, COMMANDS), MISUSED)) from None
+        message = misused(error, arguments, COMMANDS)
+        if _asks_for_json(arguments):
+            json_output.show_error("ArgumentError", message, MISUSED)
+        raise SystemExit(report(message, MISUSED)) from None
     except Abort:
         return report("stopped", INTERRUPTED)
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options

@@ -1,13 +1,11 @@
-"""Arguments that several commands take, and what they have in common: help texts, `--set` and `--json`."""
+"""Arguments that several commands take, and what they have in common: help texts and `--set`."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -17,7 +15,6 @@ from kerasgen.errors import ArgumentError
 from kerasgen.generation.config import GenerationConfig, summary
 from kerasgen.models.base import WeightsDtype
 from kerasgen.samplers.foreign_arguments import as_text, borrowed
-from kerasgen.terminal import show
 
 _FIELDS = {field.name: field for field in dataclasses.fields(GenerationConfig)}
 
@@ -178,35 +175,3 @@ def once(flags: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]
     if twice:
         raise ArgumentError(f"{', '.join(f'`{name}`' for name in twice)} must be said once. --set says it too.")
     return {**flags, **further}
-
-
-def show_json(value: Any) -> None:
-    """Write a value as one line of JSON; what a terminal would obey is escaped, and every text stays the same."""
-    show(
-        _OBEYED_IN_JSON.sub(
-            lambda found: f"\\u{ord(found[0]):04x}", json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
-        )
-    )
-
-
-# JSON escapes what is below a space itself.
-_OBEYED_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: dataclasses as objects, bytes as text, numbers that are none as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Sequence):
-        return [plain(item) for item in value]
-    return plain(value.item()) if hasattr(value, "item") else str(value)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from kerasgen import cache
-from kerasgen.cli.arguments import Json, option, show_json
+from kerasgen.cli.arguments import Json, option
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.keywords import did_you_mean
 from kerasgen.terminal import show

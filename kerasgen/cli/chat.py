@@ -18,8 +18,8 @@ from kerasgen.cli.arguments import (
     generation_settings,
     option,
     setting,
-    show_json,
 )
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.samplers import resolving
 from kerasgen.terminal import show, visible

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from typer.core import TyperCommand
 
+from kerasgen.cli import json_output
 from kerasgen.cli.flags import in_flags
 from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning, RecipeError
-from kerasgen.terminal import visible
+from kerasgen.terminal import show, visible
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -24,29 +25,54 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the function and return the exit status."""
+        if not ctx.params.get("as_json"):
+            return self._run(ctx)
+        with json_output.alone():
+            return self._run(ctx)
+
+    def _run(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = partial(self._warn, warnings.showwarning)
                 return super().invoke(ctx)
         except RecipeError as error:  # a line each
-            return max(report(line, MISUSED) for line in str(error).splitlines())
+            return self._tell(ctx, error, str(error).splitlines(), MISUSED)
         except ArgumentError as error:
-            return report(in_flags(str(error), self), MISUSED)
+            return self._tell(ctx, error, [in_flags(str(error), self)], MISUSED)
         except KerasgenError as error:
-            return report(in_flags(str(error), self), FAILED)
+            return self._tell(ctx, error, [in_flags(str(error), self)], FAILED)
         except KeyboardInterrupt as stop:
-            return report(in_flags(str(stop), self) or "stopped", INTERRUPTED)
+            return self._tell(ctx, stop, [in_flags(str(stop), self) or "stopped"], INTERRUPTED)
         except BrokenPipeError:
             raise
         except OSError as error:  # a file that can't be read or written, in Python's words
-            return report(str(error), FAILED)
+            return self._tell(ctx, error, [str(error)], FAILED)
 
-    def _warn(self, otherwise: Callable[..., None], message: Warning | str, *where: Any, **more: Any) -> None:
+    def _tell(self, ctx: Any, error: BaseException, lines: Sequence[str], status: int) -> int:
+        """Write an error on standard error, and as JSON on standard output where that is asked for."""
+        for line in lines:
+            report(line, status)
+        if ctx.params.get("as_json"):
+            json_output.show_error(type(error).__name__, "\n".join(lines), status)
+        return status
+
+    def _warn(
+        self,
+        otherwise: Callable[..., None],
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        *more: Any,
+        **named: Any,
+    ) -> None:
         """Tell a warning of ours in one line, without the line of Python that it came from."""
         if isinstance(message, KerasgenWarning):
             report(in_flags(f"warning: {message}", self), 0)
+        elif sys.stderr.isatty():  # others' may name a path or a text, which may hold anything
+            show(warnings.formatwarning(message, category, filename, lineno), end="", stream=sys.stderr)
         else:
-            otherwise(message, *where, **more)
+            otherwise(message, category, filename, lineno, *more, **named)
 
 
 def report(message: str, status: int) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from kerasgen.cli.arguments import Backend, Json, option, show_json, verbosity
+from kerasgen.cli.arguments import Backend, Json, option, verbosity
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.terminal import show
 

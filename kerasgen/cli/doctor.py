@@ -15,7 +15,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import Json, option, show_json
+from kerasgen.cli.arguments import Json, option
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.plugins import DISTRIBUTION
 from kerasgen.terminal import show

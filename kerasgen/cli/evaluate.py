@@ -14,9 +14,9 @@ from kerasgen.cli.arguments import (
     assigned,
     option,
     setting,
-    show_json,
     typed,
 )
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.evaluation.base import NEW_TOKENS
 from kerasgen.terminal import show

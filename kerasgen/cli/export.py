@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import Assignments, Backend, Json, Source, Weights, assigned, once, option, show_json
+from kerasgen.cli.arguments import Assignments, Backend, Json, Source, Weights, assigned, once, option
+from kerasgen.cli.json_output import show_json
 from kerasgen.terminal import show
 
 

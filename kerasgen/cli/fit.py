@@ -18,9 +18,9 @@ from kerasgen.cli.arguments import (
     assigned,
     once,
     option,
-    show_json,
     verbosity,
 )
+from kerasgen.cli.json_output import show_json
 from kerasgen.corpora.splits import HELD_OUT
 from kerasgen.errors import ArgumentError
 from kerasgen.terminal import show

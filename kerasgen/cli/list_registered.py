@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kerasgen.cli.arguments import Json, show_json
+from kerasgen.cli.arguments import Json
+from kerasgen.cli.json_output import show_json
 from kerasgen.terminal import show
 
 if TYPE_CHECKING:

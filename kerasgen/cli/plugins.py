@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kerasgen.cli.arguments import Json, option, show_json
+from kerasgen.cli.arguments import Json, option
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError, PluginError, UnknownNameError
 from kerasgen.terminal import show
 

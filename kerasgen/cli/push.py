@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import Backend, Json, Source, Weights, option, show_json
+from kerasgen.cli.arguments import Backend, Json, Source, Weights, option
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import HubArgumentError
 from kerasgen.terminal import show
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from kerasgen.cli.arguments import Json, option, show_json
+from kerasgen.cli.arguments import Json, option
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.terminal import show
 
@@ -38,7 +39,11 @@ def run(
     from kerasgen.recipes import assigning, layout, reading, schema, values, writing
 
     if action == "schema":
-        show(json.dumps(schema.schema(), indent=2, ensure_ascii=False, allow_nan=False))
+        made = schema.schema()
+        if as_json:
+            show_json(made)
+        else:
+            show(json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
     if file is None:
         raise ArgumentError(f"`file` is missing. Write: kerasgen recipe {action} poet.toml.")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasgen import specs
-from kerasgen.cli.arguments import show_json, verbosity
+from kerasgen.cli.arguments import verbosity
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.files import staging
 from kerasgen.terminal import show

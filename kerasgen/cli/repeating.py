@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasgen.cli.arguments import show_json, verbosity
-from kerasgen.cli.command import FAILED
+from kerasgen.cli.arguments import verbosity
+from kerasgen.cli.command import FAILED, report
+from kerasgen.cli.json_output import show_json
 from kerasgen.terminal import show
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ def repeat(file: Path, settings: Mapping[str, Any], *, output: Path | None, over
             show("The corpus has other texts than the run had, so nothing was run.")
         return FAILED
     fit = {name.partition(".")[2]: value for name, value in settings.items() if name.startswith("fit.")}
-    report = pipeline.fit(**{"resume": False, **fit}, verbose=verbosity(as_json))
+    tuned = pipeline.fit(**{"resume": False, **fit}, verbose=verbosity(as_json))
     after = pipeline.differences(run)
     same = not any(difference.what.startswith(("losses", "validations")) for difference in after)
     saved = None if output is None else pipeline.save(output, overwrite=overwrite)
     if as_json:
-        show_json({"repeated": same, "begun": True, "differences": after, "saved": saved, "report": report})
+        show_json({"repeated": same, "begun": True, "differences": after, "saved": saved, "report": tuned})
         return 0 if same else FAILED
     known = {difference.what for difference in before}
     _tell("differs", (difference for difference in after if difference.what not in known))
@@ -62,4 +62,4 @@ def repeat(file: Path, settings: Mapping[str, Any], *, output: Path | None, over
 
 def _tell(label: str, differences: Iterable[Difference]) -> None:
     for difference in differences:
-        print(f"kerasgen: {label}: {difference}", file=sys.stderr)
+        report(f"{label}: {difference}", 0)

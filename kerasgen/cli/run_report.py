@@ -9,7 +9,8 @@ import typer
 
 from kerasgen import limits, locations
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import Json, option, show_json
+from kerasgen.cli.arguments import Json, option
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.terminal import show
 

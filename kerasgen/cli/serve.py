@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasgen.cli.arguments import Assignments, Backend, Template, Weights, assigned, once, option, typed
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.serving import ServerSettings, serve
 
@@ -93,6 +94,9 @@ def run(
         ),
     ] = None,
     assignments: Assignments = None,
+    as_json: Annotated[
+        bool, option("--json", help="write where the server listens as one JSON object on standard output")
+    ] = False,
     backend: Backend = None,
     weights: Weights = None,
 ) -> int:
@@ -105,8 +109,20 @@ def run(
         allowed_hosts=tuple(allowed_hosts or ()),
         **once(flags, typed(assigned(assignments), kinds, call="serve")),
     )
-    serve(source, settings=settings, backend=backend, weights=weights, chat_template=chat_template)
+    listening = _tell_as_json if as_json else None
+    serve(
+        source,
+        settings=settings,
+        backend=backend,
+        weights=weights,
+        chat_template=chat_template,
+        on_listening=listening,
+    )
     return 0
+
+
+def _tell_as_json(url: str, port: int) -> None:
+    show_json({"url": url, "port": port})
 
 
 def _api_key(file: str | None) -> str | None:

@@ -20,6 +20,7 @@ class Writer:
 
     Attributes:
         stopped: where the text ended before a stop string, in characters; None while it did not.
+        read: characters that were decoded, those with them that are held back.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, begins: bool = False) -> None:
@@ -28,11 +29,14 @@ class Writer:
         self._stop = tuple(stop)
         self._held = ""
         self._written = 0
+        self.read = 0
         self.stopped: int | None = None
 
     def push(self, token_id: int) -> str:
         """Return the characters that became certain with this id; often one, sometimes none."""
-        return self._take(self._decoder.push(token_id))
+        piece = self._decoder.push(token_id)
+        self.read += len(piece)
+        return self._take(piece)
 
     def finish(self, *, ended: bool) -> str:
         """Return the text that was held back.

@@ -233,7 +233,7 @@ class _Server:
             return response_to(error)
         writing = _Writing(self, asked, texts, events)
         if asked.stream:
-            return await writing.stream()
+            return await writing.stream(request)
         return await writing.whole(request)
 
     async def _body(self, request: Request) -> bytes:
@@ -295,8 +295,8 @@ class _Writing:
         self._shown = shown
         self._left = len(texts)
 
-    async def _next(self) -> tuple[int, Event, list[dict[str, Any]] | None]:
-        """Return the next event with the number of its text and what it tells of tokens.
+    async def _next(self) -> tuple[int, Event, list[dict[str, Any]]]:
+        """Return the next event with the number of its text and the tokens whose text is known to be shown.
 
         Raises:
             Exception: the text could not be written.
@@ -307,8 +307,7 @@ class _Writing:
             raise event.error
         so_far = self._so_far[number]
         prompt = self._server.told_of_prompt(self._asked, event, number)
-        so_far.tokens += prompt or []
-        told = (prompt or []) + so_far.add(event.piece, event.token)
+        told = so_far.add(event, prompt or ())
         if event.finish is not None:
             so_far.finish = event.finish
             self._left -= 1
@@ -341,28 +340,36 @@ class _Writing:
         choices = []
         for number, so_far in enumerate(self._so_far):
             text = self._shown[number] + "".join(so_far.pieces)
-            told = [one for one in so_far.tokens if one["offset"] < len(text)] or so_far.tokens[:1]
-            choices.append(self._answer.choice(number, text, told, so_far.finish))
+            choices.append(self._answer.choice(number, text, so_far.tokens, so_far.finish))
         return self._answer.whole(choices, self._generated)
 
     @property
     def _generated(self) -> int:
         return sum(so_far.generated for so_far in self._so_far)
 
-    async def stream(self) -> Response:
+    async def stream(self, request: Request) -> Response:
         """Return an answer that sends each piece as it comes. What goes wrong before the first is a plain error."""
+        gone = asyncio.ensure_future(_gone(request))
+        coming = asyncio.ensure_future(self._next())
         try:
-            first = await self._next()
+            await asyncio.wait({gone, coming}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():  # while its texts waited
+                self._server.abandon(self._texts)
+                return Response(status_code=499)
+            first = coming.result()
         except asyncio.CancelledError:
             self._server.abandon(self._texts)
             raise
         except Exception as error:
             self._server.abandon(self._texts)
             return response_to(error)
+        finally:
+            gone.cancel()
+            coming.cancel()
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._lines(first), media_type="text/event-stream", headers=headers)
 
-    async def _lines(self, first: tuple[int, Event, list[dict[str, Any]] | None]) -> AsyncIterator[str]:
+    async def _lines(self, first: tuple[int, Event, list[dict[str, Any]]]) -> AsyncIterator[str]:
         begun: set[int] = set()
         told: Any = first
         try:

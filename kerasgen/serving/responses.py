@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerasgen.serving.requests import Asked, prompt_tokens
-from kerasgen.serving.texts import Token
+from kerasgen.serving.texts import Event, Token
 from kerasgen.tokens.base import Tokenizer
 
 
@@ -109,6 +109,9 @@ class Answer:
 class TextSoFar:
     """One text of an answer while it comes.
 
+    A token is told of once it is certain that its text is shown: a stop string may take it back, and a token that ends
+    the text shows nothing. So an answer in pieces tells of the same tokens as a whole one.
+
     Args:
         before: characters before it, of a prompt that is shown.
     """
@@ -118,15 +121,27 @@ class TextSoFar:
         self.tokens: list[dict[str, Any]] = []
         self.finish: str | None = None
         self.generated = 0
-        self._characters = before
+        self._before, self._characters = before, before
+        self._waiting: list[dict[str, Any]] = []
 
-    def add(self, piece: str, token: Token | None) -> list[dict[str, Any]]:
-        """Add what an event tells, and return its token with its place."""
-        told = [] if token is None else [{"token": token, "offset": self._characters}]
-        self._characters += len(piece)
-        self.pieces.append(piece)
+    def add(self, event: Event, prompt: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+        """Add what an event tells, and return the tokens that are told of now, each with its place.
+
+        Args:
+            event: if it is the last and nothing of the text was told, its first token is.
+            prompt: what is told of the prompt's tokens.
+        """
+        self._waiting += prompt
+        if event.token is not None:
+            self._waiting.append({"token": event.token, "offset": self._before + event.place})
+        self._characters += len(event.piece)
+        self.pieces.append(event.piece)
+        self.generated += event.token is not None
+        told = [one for one in self._waiting if one["offset"] < self._characters]
+        if event.is_last and not self.tokens and not told:
+            told = self._waiting[:1]
+        self._waiting = [one for one in self._waiting if one["offset"] >= self._characters]
         self.tokens += told
-        self.generated += token is not None
         return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -243,7 +244,7 @@ class Scheduler:
                 if len(text.token_ids) == 1:
                     self._metrics.first.observe(time.perf_counter() - text.began)
                 if one.prompt is not None:
-                    event = Event(event.piece, event.token, one.prompt, event.finish)
+                    event = dataclasses.replace(event, prompt=one.prompt)
             if event.is_last:
                 self._end(text)
             self._tell(text, event)

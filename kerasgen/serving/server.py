@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kerasgen.errors import ArgumentError, MissingDependencyError
@@ -29,6 +30,7 @@ def serve(
     backend: str | None = None,
     weights: WeightsDtype | None = None,
     chat_template: str | None = None,
+    on_listening: Callable[[str, int], None] | None = None,
     **changes: Any,
 ) -> None:
     """Serve a model over HTTP until the process is told to end (Ctrl-C, or SIGTERM).
@@ -43,6 +45,8 @@ def serve(
         backend: that Keras runs on, for a pipeline or a model.
         weights: what kernels and the token table are held in, as `Pipeline` takes it.
         chat_template: as `Pipeline` takes it.
+        on_listening: called with the address and the port as soon as the server listens; None says them on standard
+            output.
         **changes: of the settings by name, such as `port=8080`.
 
     Raises:
@@ -55,7 +59,8 @@ def serve(
         import dataclasses
 
         settings = dataclasses.replace(settings, **changes)
-    run(application_of(source, settings, backend=backend, weights=weights, chat_template=chat_template), settings)
+    app = application_of(source, settings, backend=backend, weights=weights, chat_template=chat_template)
+    run(app, settings, on_listening=on_listening)
 
 
 def application_of(
@@ -95,8 +100,13 @@ def require_packages() -> None:
         ) from cause
 
 
-def run(app: Starlette, settings: ServerSettings) -> None:
+def run(app: Starlette, settings: ServerSettings, *, on_listening: Callable[[str, int], None] | None = None) -> None:
     """Listen until the process is told to end.
+
+    Args:
+        app: answers requests.
+        settings: of the server.
+        on_listening: as of `serve`.
 
     Raises:
         ArgumentError: the port is taken, or the address is not this machine's.
@@ -120,10 +130,14 @@ def run(app: Starlette, settings: ServerSettings) -> None:
     shown = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     if not settings.is_local and settings.api_key is None:
         show("Anyone who reaches this machine can use the server: it has no API key.")
-    show(f"Serving at http://{shown}:{port} (Ctrl-C ends it).")
+    (_say if on_listening is None else on_listening)(f"http://{shown}:{port}", port)
     sys.setswitchinterval(_SWITCH_SECONDS)
     with listening:
         asyncio.run(uvicorn_server(app, settings).serve([listening]))
+
+
+def _say(url: str, port: int) -> None:
+    show(f"Serving at {url} (Ctrl-C ends it).")
 
 
 def uvicorn_server(app: Starlette, settings: ServerSettings) -> uvicorn.Server:

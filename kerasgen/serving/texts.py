@@ -43,6 +43,7 @@ class Event:
     Args:
         piece: characters that became certain.
         token: the token that was chosen, or None.
+        place: where the token begins, in characters of the text.
         prompt: the prompt's tokens with their log-probabilities, where they were asked for.
         finish: why the text ended, with the last event.
         error: why it could not be written, with the last event.
@@ -50,6 +51,7 @@ class Event:
 
     piece: str = ""
     token: Token | None = None
+    place: int = 0
     prompt: tuple[Token, ...] | None = None
     finish: Finish | None = None
     error: Exception | None = None
@@ -120,17 +122,18 @@ class Text:
         """Add a token, and return what is to be told of it."""
         token_id = token.token_id
         self.token_ids.append(token_id)
+        place = self.writer.read
         piece = self.writer.push(token_id)
         ended = token_id in ends
         if ended or self.writer.stopped is not None or self.length >= self.limit:
             piece += self.writer.finish(ended=ended and self.utf8 is None)
             stopped = ended or self.writer.stopped is not None
-            return Event(piece, token, finish="stop" if stopped else "length")
+            return Event(piece, token, place, finish="stop" if stopped else "length")
         if self.constraint is not None:
             self.constraint.advance(token_id)
         if self.utf8 is not None:
             self.utf8_state = int(self.utf8.advance(np.array([self.utf8_state]), np.array([token_id]))[0])
-        return Event(piece, token)
+        return Event(piece, token, place)
 
 
 @dataclass(frozen=True)

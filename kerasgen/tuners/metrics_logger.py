@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 STEP_FIGURES = {"losses": "loss", "accuracies": "accuracy", "router_losses": "router_loss", "margins": "margin"}
 """The lists of a history, and the name that one of its numbers is logged by."""
 
+_HELD = ("loss", "val_loss")
+
 
 @dataclass(frozen=True, eq=False)
 class MetricsLogger(metaclass=Checked):
@@ -33,15 +35,20 @@ class MetricsLogger(metaclass=Checked):
     Args:
         log: called as `log(figures, step=step)` with a dict of numbers and an optimizer step, which never falls.
         every: optimizer steps between two that are logged; validations always are.
+        last_step: the last step that the tracker holds, -1 for none, of a run that goes on. All steps after it are
+            logged, those too that the checkpoint holds, and none up to it. A mapping says it for `"loss"` and
+            `"val_loss"` apart, since a run may have been killed between both. None takes what the checkpoint holds as
+            logged, so that steps after it, which a killed run had logged already, are logged twice.
 
     Raises:
-        TuneArgumentError: `log` is no function, or `every` is no positive whole number.
+        TuneArgumentError: `log` is no function, `every` no positive whole number, or `last_step` no step.
     """
 
     _argument_error = TuneArgumentError
 
     log: Callable[..., Any]
     every: int = 1
+    last_step: int | Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.log):
@@ -51,6 +58,13 @@ class MetricsLogger(metaclass=Checked):
             )
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
             raise TuneArgumentError(f"every must be a whole number of at least 1. Received: {self.every!r}.")
+        held = self.last_step if isinstance(self.last_step, Mapping) else dict.fromkeys(_HELD, self.last_step)
+        unknown = [name for name in held if name not in _HELD]
+        if unknown or any(not _is_step(step) for step in held.values() if self.last_step is not None):
+            raise TuneArgumentError(
+                "last_step must be a step that the tracker holds, -1 for none, or a mapping of 'loss' and 'val_loss' "
+                f"to such steps. Received: {self.last_step!r:.80}."
+            )
 
     def following(self, watcher: Watcher) -> Following:
         """Return what logs one run.
@@ -71,8 +85,11 @@ class Following:
 
     def __init__(self, logger: MetricsLogger, watcher: Watcher) -> None:
         self._logger, self._watcher = logger, watcher
-        self._steps = len(watcher.seen.losses)
-        self._validations = len(watcher.seen.validations) if self._steps else 0
+        self._checkpoint = len(watcher.seen.losses)
+        held = logger.last_step
+        self._last = held if isinstance(held, Mapping) else dict.fromkeys(_HELD, -1 if held is None else held)
+        self._steps = self._checkpoint if held is None else 0
+        self._validations = len(watcher.seen.validations) if held is None and self._checkpoint else 0
 
     def go_on(self) -> None:
         """Log what the run has seen since the last call."""
@@ -80,13 +97,13 @@ class Following:
         while self._steps < len(seen.losses):
             self._validate(until=self._steps)
             place, self._steps = self._steps, self._steps + 1
-            if self._steps % self._logger.every:
+            if self._steps % self._logger.every or self._steps <= self._last.get("loss", -1):
                 continue
             figures = {
                 name: getattr(seen, of)[place] for of, name in STEP_FIGURES.items() if len(getattr(seen, of)) > place
             }
             figures["learning_rate"] = watcher.learning_rate(place)
-            if watcher.tokens_per_second is not None:
+            if watcher.tokens_per_second is not None and place >= self._checkpoint:
                 figures["tokens_per_second"] = watcher.tokens_per_second
             self._log(figures, self._steps)
         self._validate(until=self._steps)
@@ -102,7 +119,8 @@ class Following:
         while self._validations < len(validations) and validations[self._validations].step <= until:
             validation = validations[self._validations]
             self._validations += 1
-            self._log(figures_of(validation), validation.step)
+            if validation.step > self._last.get("val_loss", -1):
+                self._log(figures_of(validation), validation.step)
 
     def _log(self, figures: Mapping[str, Any], step: int) -> None:
         self._logger.log(dict(figures), step=step)
@@ -117,3 +135,7 @@ def figures_of(validation: Validation) -> dict[str, float]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= -1

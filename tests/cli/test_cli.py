@@ -22,7 +22,7 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.cli import COMMANDS, doctor, load, main, sources
-from kerasgen.cli.arguments import show_json
+from kerasgen.cli.json_output import show_json
 from kerasgen.errors import KerasgenWarning
 from kerasgen.models.saving import save_preset
 from kerasgen.terminal import visible
