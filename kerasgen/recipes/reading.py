@@ -97,8 +97,8 @@ def _opened(source: Any) -> tuple[Path | None, str, dict[str, Any]]:
         text = limits.read_bytes(path).decode("utf-8-sig")
     except FileNotFoundError as cause:
         raise RecipeError(
-            f"There is no recipe {path}. A recipe is a TOML file: pipe.to_recipe({str(path)!r}) writes a pipeline's, or "
-            'write one with the lines corpus = "text:path=poems.txt" and tuner = "full".',
+            f"There is no recipe {path}. A recipe is a TOML file: pipe.to_recipe({str(path)!r}) writes a pipeline's, "
+            'or write one with the lines corpus = "text:path=poems.txt" and tuner = "full".',
             faults=[RecipeFault("", str(cause))],
             path=path,
         ) from cause
