@@ -231,7 +231,8 @@ def _is_union(annotation: Any) -> bool:
 def _parse(text: str, annotation: Any) -> Any:
     """Parse the text as the annotated type; raise ValueError where it can't be."""
     if _is_union(annotation):
-        for option in alternatives(annotation):
+        options = alternatives(annotation)
+        for option in sorted(options, key=lambda option: option is not type(None)):  # "none" is no list of one text
             try:
                 return _parse(text, option)
             except ValueError:

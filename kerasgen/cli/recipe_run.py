@@ -72,14 +72,11 @@ def _check_targets(recipe: Recipe, *, overwrite: bool) -> None:
     """Refuse what is in the way before the run, which may take hours.
 
     Raises:
-        ArgumentError: a file or folder is there already, or two steps would write to one.
+        ArgumentError: a file or folder is there already.
     """
     paths = [export.path for export in recipe.exports]
     samples = (recipe.samples or {}).get("path")
     paths += [] if samples is None else [Path(samples).expanduser()]
-    twice = next((path for place, path in enumerate(paths) if path in paths[:place]), None)
-    if twice is not None:
-        raise ArgumentError(f"Two steps of the recipe would write to {str(twice)!r}. Give each a path of its own.")
     for path in paths:
         if path.exists() and not overwrite:
             raise ArgumentError(f"{path} is there already. Choose another path, or pass overwrite=True.")

@@ -69,9 +69,10 @@ def by_ending(path: Path) -> str:
         return names[0]
     if path.suffix:
         known = [ending for name in exporters.REGISTRY.built_ins() for ending in exporters.REGISTRY.get(name).suffixes]
+        dotted = ", ".join(ending for ending in known if ending.startswith("."))
+        others = " or ".join(repr(ending) for ending in known if not ending.startswith("."))
         raise ExportArgumentError(
-            f"No exporter is known by the ending {path.suffix!r}; there are "
-            f"{', '.join(ending for ending in known if ending.startswith('.'))}, names that end in 'saved_model', and "
+            f"No exporter is known by the ending {path.suffix!r}; there are {dotted}, names that end in {others}, and "
             f"names without an ending, which are presets. Received: {str(path)!r}. Rename it, or say exporter=…."
         )
     return "preset"

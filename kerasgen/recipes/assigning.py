@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,13 +13,13 @@ from kerasgen.recipes.lines import Key
 from kerasgen.recipes.values import FromText
 
 
-def parsed(assignments: Iterable[str]) -> dict[Key, FromText]:
-    """Return what each `KEY=VALUE` says, by its key.
+def parsed(assignments: Iterable[str]) -> dict[Key, Any]:
+    """Return what each `KEY=VALUE` says, by its key: TOML's lists, tables and quoted texts, or text of any type.
 
     Raises:
         ArgumentError: one has no `=`, or a key comes twice.
     """
-    settings: dict[Key, FromText] = {}
+    settings: dict[Key, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         words = name.strip().replace("-", "_").split(".")
@@ -27,8 +28,22 @@ def parsed(assignments: Iterable[str]) -> dict[Key, FromText]:
         ((key, _),) = named({".".join(words): text}).items()
         if key in settings:
             raise ArgumentError(f"{'.'.join(words)!r} must be said once. --set has it twice.")
-        settings[key] = FromText(text)
+        settings[key] = _value(text)
     return settings
+
+
+def _value(text: str) -> Any:
+    """Return what is in quotes, brackets or braces as TOML reads it, and other text as it stands."""
+    if text.lstrip()[:1] not in ('"', "'", "[", "{"):
+        return FromText(text)
+    try:
+        content = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return FromText(text)
+    value = content["value"]
+    if len(content) > 1:  # a line end, and further settings behind it
+        return FromText(text)
+    return FromText(value) if isinstance(value, str) else value
 
 
 def named(settings: Mapping[str, Any]) -> dict[Key, Any]:
@@ -75,11 +90,14 @@ def _assign(whole: dict[str, Any], key: Key, value: Any) -> None:
             place = _member(place, word, key)
             continue
         inner = place.get(word)
-        if depth == 0 and isinstance(word, str) and word in PARTS and not isinstance(inner, (dict, list)):
+        if word == "constraint" and isinstance(inner, str):
+            name, arguments = specs.split_text(inner)
+            inner = {TYPE: name} | {key: FromText(value) for key, value in arguments.items()}
+        elif depth == 0 and isinstance(word, str) and word in PARTS and not isinstance(inner, (dict, list)):
             default = DEFAULT_TYPES.get(word)
             inner = as_table(word, str(inner)) if inner is not None else {TYPE: default} if default else {}
         elif inner is None:
-            inner = {}
+            inner = [] if key[depth + 1] == 0 else {}
         if not isinstance(inner, (dict, list)):
             raise ArgumentError(
                 f"--set {'.'.join(map(str, key))} goes through {word!r}, which is no table. Received: {inner!r:.80}."
@@ -92,6 +110,9 @@ def _assign(whole: dict[str, Any], key: Key, value: Any) -> None:
 
 
 def _member(array: list[Any], word: str | int, key: Key) -> Any:
+    """Return a member of an array; the one after the last, of tables, is made."""
+    if word == len(array) and key[-1] != word and all(isinstance(member, dict) for member in array):
+        array.append({})
     if not isinstance(word, int) or word >= len(array):
         raise ArgumentError(
             f"--set {'.'.join(map(str, key))} names {word!r} of an array that has {len(array)} members, counted from 0."

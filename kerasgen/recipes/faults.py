@@ -24,6 +24,9 @@ class Faults:
         self._assigned = set(assigned)
         self._found: list[RecipeFault] = []
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def __bool__(self) -> bool:
         return bool(self._found)
 

@@ -20,7 +20,7 @@ from kerasgen.recipes import assigning, layout
 from kerasgen.recipes.faults import Faults, dotted
 from kerasgen.recipes.layout import TYPE
 from kerasgen.recipes.lines import Key, located
-from kerasgen.recipes.values import typed
+from kerasgen.recipes.values import FromText, plain, typed
 from kerasgen.tuners.base import check_fit
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ def _parsed(text: str, path: Path | None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as cause:
         found = re.search(r"\(at line (\d+)", str(cause))
         line = int(found[1]) if found else text.count("\n") + 1
-        message = f'This is no TOML: {cause}. Text stands in quotes, as in model = "starter".'
+        hint = ' Text stands in quotes, as in model = "starter".' if "Invalid value" in str(cause) else ""
+        hint = " A setting and a table stand once." if re.search("overwrite|twice", str(cause)) else hint
+        message = f"This is no TOML: {cause}.{hint}"
         place = "recipe" if path is None else path
         raise RecipeError(f"{place}:{line}: {message}", faults=[RecipeFault("", message, line)], path=path) from cause
 
@@ -158,10 +160,12 @@ class _Reading:
             except KerasgenError as cause:
                 self.faults.add(("evaluate", word), str(cause))
         samples, exports = self._samples(), self._exports()
+        self._check_places(output.get(layout.OUTPUT), samples, exports)
         if "corpus" not in self.content and (evaluate is not None or "fit" in self.content):
             self.faults.add(("fit" if "fit" in self.content else "evaluate",), "There is no corpus. Write corpus = …")
         self.faults.check()
-        return Recipe(made, output.get(layout.OUTPUT), fit, evaluate, samples, exports, self.content)
+        sound = tuple(export for export in exports if export is not None)
+        return Recipe(made, output.get(layout.OUTPUT), fit, evaluate, samples, sound, self.content)
 
     def _part(self, name: str) -> Any:
         """Return a part of the pipeline; None if it is wrong."""
@@ -170,11 +174,7 @@ class _Reading:
             text = str(value)
             if name == "model":  # an address, which the pipeline looks at
                 return text
-            try:
-                return corpora_resolving.resolve(text) if name == "corpus" else registry.resolve(text)
-            except KerasgenError as cause:
-                self.faults.add((name,), str(cause))
-                return None
+            return self._resolved((name,), text, registry)
         if isinstance(value, Mapping):
             made = self._plugin((name,), value, registry, default=layout.DEFAULT_TYPES.get(name))
             if made is not None and name == "model":
@@ -188,6 +188,14 @@ class _Reading:
         texts = ", or a list of texts" if name == "corpus" else ""
         self.faults.add((name,), f"takes text or a table{texts}. Received: {value!r:.80}.")
         return None
+
+    def _resolved(self, key: Key, text: str, registry: Registry[Any]) -> Any:
+        """Return the value that a text stands for; None if it is wrong."""
+        try:
+            return corpora_resolving.resolve(text) if key == ("corpus",) else registry.resolve(text)
+        except KerasgenError as cause:
+            self.faults.add(key, str(cause))
+            return None
 
     def _plugin(
         self, key: Key, table: Mapping[str, Any], registry: Registry[Any], *, default: str | None = None
@@ -207,7 +215,10 @@ class _Reading:
         known = specs.fields(kind)
         given = {word: value for word, value in table.items() if word != TYPE}
         if registry is layout.PARTS["corpus"]:
+            before = len(self.faults)
             given = {word: self._nested((*key, word), value) for word, value in given.items()}
+            if len(self.faults) > before:
+                return None
         arguments = self._typed(key, given, known, of=str(name), elsewhere=getattr(kind, "_elsewhere", None))
         needed = specs.needed(kind)
         lacking = [word for word in needed if word not in given]
@@ -247,9 +258,18 @@ class _Reading:
                 continue
             try:
                 taken[word] = typed(value, known[word])
+                if isinstance(value, FromText):
+                    self._settle((*key, word), taken[word])
             except ValueError as cause:
                 self.faults.add((*key, word), str(cause))
         return taken
+
+    def _settle(self, key: Key, value: Any) -> None:
+        """Put what text of the command line says in its place, so that the recipe can be written down."""
+        place: Any = self.content
+        for word in key[:-1]:
+            place = place[word]
+        place[key[-1]] = plain(value)
 
     def _constructed(
         self,
@@ -293,6 +313,9 @@ class _Reading:
         if isinstance(constraint, Mapping):
             del given["constraint"]
             made = self._plugin((*key, "constraint"), constraint, layout.constraint_registry())
+        elif isinstance(constraint, str) and constraint != "none":
+            del given["constraint"]
+            made = self._resolved((*key, "constraint"), constraint, layout.constraint_registry())
         settings = self._typed(key, given, layout.generation())
         settings |= {} if made is None else {"constraint": made}
         return self._constructed(key, GenerationConfig, settings) if settings else None
@@ -317,13 +340,28 @@ class _Reading:
         config = self._generation(("samples",), table, besides=layout.SAMPLES)
         return self._typed(("samples",), own, layout.SAMPLES) | ({} if config is None else config.changed())
 
-    def _exports(self) -> tuple[Export, ...]:
+    def _exports(self) -> tuple[Export | None, ...]:
+        """Return the artefacts; None in the place of one that is wrong."""
         tables = self.content.get("exports", [])
         if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
             self.faults.add(("exports",), "takes tables, each begun by a line [[exports]].")
             return ()
-        found = [self._export(("exports", place), table) for place, table in enumerate(tables)]
-        return tuple(export for export in found if export is not None)
+        return tuple(self._export(("exports", place), table) for place, table in enumerate(tables))
+
+    def _check_places(
+        self, output: str | None, samples: Mapping[str, Any] | None, exports: Collection[Export | None]
+    ) -> None:
+        """Note a place that two steps would write to, which is found out after the run else."""
+        path = (samples or {}).get("path")
+        places: list[tuple[Key, Any]] = [((layout.OUTPUT,), output), (("samples", "path"), path)]
+        places += [(("exports", place, "path"), export.path) for place, export in enumerate(exports) if export]
+        seen: dict[Path, Key] = {}
+        for key, place in places:
+            if place is None:
+                continue
+            first = seen.setdefault(Path(place).absolute(), key)
+            if first != key:
+                self.faults.add(key, f"{str(place)!r} is what {dotted(first)} writes to. Give each a path of its own.")
 
     def _export(self, key: Key, table: Mapping[str, Any]) -> Export | None:
         own = self._typed(key, {k: v for k, v in table.items() if k in layout.EXPORT}, layout.EXPORT)

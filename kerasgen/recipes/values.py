@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -46,17 +45,16 @@ def wanted(annotation: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value of a recipe as TOML holds it; text of the command line becomes what TOML would read of it."""
+    """Return a value as TOML can hold it: the text "none" stands for None."""
+    if value is None:
+        return "none"
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if not isinstance(value, FromText):
-        return value
-    try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return str(value) if isinstance(value, str) else value
 
 
 def is_list(annotation: Any) -> bool:

@@ -19,10 +19,9 @@ from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import ModelSource
 from kerasgen.models.hub import Hub
 from kerasgen.recipes.layout import PARTS, TYPE
-from kerasgen.recipes.values import typed
+from kerasgen.recipes.values import plain, typed
 
 _DEFAULTS = {"held_out": splits.HELD_OUT, "sample": "first", "streaming": False}
-_NONE = "none"
 
 
 def tables(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,15 +135,15 @@ def _table(name: str, value: Any) -> dict[str, Any]:
             f"entry-point group {registry.group!r}."
         )
     held = _without_corpora(value)
-    arguments = _plain(specs.to_arguments(held, error=registry.error)) if held is value else held
+    arguments = plain(specs.to_arguments(held, error=registry.error)) if held is value else held
     if TYPE in arguments:
         raise ArgumentError(f"{registered!r} has an argument {TYPE!r}, which is a recipe's own word. Rename it.")
     known = specs.fields(type(value))
-    for word, plain in arguments.items():
+    for word, written in arguments.items():
         if name == "corpus" and isinstance(getattr(value, word), (CorpusSource, tuple)):
             continue
         try:
-            same = typed(plain, known[word]) == getattr(value, word)
+            same = typed(written, known[word]) == getattr(value, word)
         except ValueError:
             same = False
         if not same and not isinstance(getattr(value, word), os.PathLike):
@@ -157,8 +156,8 @@ def _without_corpora(value: Any) -> Any:
     of = getattr(value, "of", None)
     if not isinstance(value, CorpusSource) or isinstance(of, str) or of is None:
         return value
-    plain = {word: item for word, item in specs.changed(value).items() if word != "of"}
-    return {"of": _nested(of), **_plain(plain)}
+    others = {word: item for word, item in specs.changed(value).items() if word != "of"}
+    return {"of": _nested(of), **plain(others)}
 
 
 def _nested(value: Any) -> Any:
@@ -169,17 +168,6 @@ def _nested(value: Any) -> Any:
     return [_nested(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as TOML can hold it: the text "none" stands for None."""
-    if value is None:
-        return _NONE
-    if isinstance(value, Mapping):
-        return {word: _plain(item) for word, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _generation(config: GenerationConfig) -> dict[str, Any]:
     """Return the settings of a config that differ from their defaults, without the sampler."""
     settings = {name: value for name, value in config.changed().items() if name != "sampler"}
@@ -187,8 +175,8 @@ def _generation(config: GenerationConfig) -> dict[str, Any]:
         if not isinstance(settings.get(name, ""), str):
             raise ArgumentError(f"{name} is written by its name or address. Received: {settings[name]!r:.80}.")
     constraint = settings.pop("constraint", None)
-    written: dict[str, Any] = _plain(settings)
+    written: dict[str, Any] = plain(settings)
     if constraint is not None:
         made = constraints.REGISTRY.to_manifest(constraint)
-        written["constraint"] = {TYPE: made["name"], **_plain(made["arguments"])} if made["arguments"] else made["name"]
+        written["constraint"] = {TYPE: made["name"], **plain(made["arguments"])} if made["arguments"] else made["name"]
     return written

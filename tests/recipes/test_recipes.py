@@ -316,3 +316,79 @@ def test_a_recipe_that_is_not_there_is_told_with_how_to_write_one(tmp_path, caps
     said = capsys.readouterr().err
     assert "There is no recipe" in said
     assert "to_recipe" in said
+
+
+@pytest.mark.parametrize(
+    ("assignments", "key", "value"),
+    [
+        (['tuner.targets=["query", "value"]'], ("tuner", "targets"), ["query", "value"]),
+        (["tuner.targets=query|value"], ("tuner", "targets"), ["query", "value"]),
+        (["tuner.targets=none"], ("tuner", "targets"), None),
+        (['output="my poet"'], ("output",), "my poet"),
+        (["output=2026-11-29"], ("output",), "2026-11-29"),
+        (["output=true"], ("output",), "true"),
+        (["output=[INST]"], ("output",), "[INST]"),
+        (["samples.prompts=春"], ("samples", "prompts"), ["春"]),
+        (['samples.prompts=["a, b", "c=d"]'], ("samples", "prompts"), ["a, b", "c=d"]),
+        (['sampler={ type = "top_p", p = 0.5 }'], ("sampler",), {"type": "top_p", "p": 0.5}),
+        (
+            ["exports.0.path=a.tflite", "exports.1.path=b.gguf"],
+            ("exports",),
+            [{"path": "a.tflite"}, {"path": "b.gguf"}],
+        ),
+        (["exports.0.path=a.tflite", "exports.0.quantize=int8"], ("exports", 0, "quantize"), "int8"),
+        (
+            ["generation.constraint=verse_form:form=五絕", "generation.constraint.rhyme=true"],
+            ("generation", "constraint"),
+            {"type": "verse_form", "form": "五絕", "rhyme": True},
+        ),
+    ],
+)
+def test_a_value_of_the_command_line_is_written_as_a_recipe_that_says_the_same(
+    assignments, key, value, tmp_path, capsys
+):
+    path = tmp_path / "poet.toml"
+    path.write_text('corpus = "sample"\ntuner = "lora:rank=8"\n', encoding="utf-8")
+    sets = [word for text in assignments for word in ("--set", text)]
+    assert main(["recipe", "show", str(path), *sets]) == 0
+    shown = capsys.readouterr().out
+    said = tomllib.loads(shown)
+    for word in key:
+        said = None if isinstance(said, str) else said[word]  # a part with its defaults is written as its name
+    assert said == value
+    path.write_text(shown, encoding="utf-8")
+    assert main(["recipe", "show", str(path)]) == 0
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('[[exports]]\npath = "a.tflite"\n[[exports]]\npath = "./a.tflite"\n', [4]),
+        ('output = "poet"\n[samples]\nprompts = ["a"]\npath = "poet"\n', [4]),
+        ('[[exports]]\npath = "x.xyz"\n[[exports]]\npath = "a.gguf"\n[[exports]]\npath = "a.gguf"\n', [2, 6]),
+    ],
+)
+def test_two_steps_that_write_to_one_place_are_told_before_the_run(text, lines):
+    with pytest.raises(RecipeError) as caught:
+        kg.Pipeline.from_recipe(text)
+    assert [fault.line for fault in caught.value.faults] == lines
+
+
+def test_a_fault_of_a_corpus_in_a_mix_is_told_alone():
+    text = 'corpus = { type = "mix", of = [[3, { type = "sample", langage = "zh" }], [1, { type = "text" }]] }\n'
+    with pytest.raises(RecipeError) as caught:
+        kg.Pipeline.from_recipe(text)
+    assert [fault.key for fault in caught.value.faults] == ["corpus.of.0.1.langage", "corpus.of.1.1.path"]
+
+
+def test_a_wrong_constraint_is_told_with_its_own_line():
+    with pytest.raises(RecipeError) as caught:
+        kg.Pipeline.from_recipe('[generation]\nseed = 1\nconstraint = "verse_form:form=五言絕局"\n')
+    assert [fault.line for fault in caught.value.faults] == [3]
+
+
+def test_what_stands_twice_is_not_told_as_text_without_quotes():
+    with pytest.raises(RecipeError, match="stand once") as caught:
+        kg.Pipeline.from_recipe("seed = 1\nseed = 2\n")
+    assert "quotes" not in str(caught.value)
