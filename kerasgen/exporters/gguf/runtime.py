@@ -26,6 +26,7 @@ _LONGEST = 4096  # tokens of a text: llama.cpp takes the memory of its keys and 
 _SEEDS = 2**32 - 1  # of llama.cpp; the highest value means a random seed
 _STRIDE = 0x9E3779B1  # odd, so that no two places of a text have one seed
 _AHEAD = 8  # fewest tokens to request at once, although the first may begin a character
+_TRIED, _FARTHER = 4, 4  # tokens that are first taken without a mask, and by how much more each time they all hold
 _RAISED = 1000.0  # added to a logit: the others' probabilities become 0, and what float32 loses of it is 6e-5
 
 
@@ -67,7 +68,7 @@ class GgufRuntime(Runtime):
             settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
             masks = masks_of(self.tokenizer) if config.valid_utf8 else None
             if masks is None:
-                ids = self._server.further(text, new_tokens, **settings)
+                ids = self._server.further(text, new_tokens, ends=ends, **settings)
             else:
                 ids = utf8_further(self._server, masks, text, new_tokens, settings, ends=ends)
             before[tuple(text)] += 1
@@ -88,7 +89,10 @@ def utf8_further(
     """Generate so many ids that keep the text valid UTF-8; otherwise as `LlamaCpp.further`.
 
     The server knows one set of logits to change for a whole answer. So it writes on as between two characters, where
-    few tokens may not follow, up to a token that begins one; the rest of that character comes token by token.
+    few tokens may not follow, up to a token that begins one. A model that knows its language completes it by itself:
+    greedy choice and draws from all tokens then go on without any change, ever farther, and are checked. A token that
+    may not follow is drawn again among those that may, which is the same distribution; that one and the rest of its
+    character come token by token, and so they do for samplers that cut the distribution first.
 
     Args:
         server: the server that runs the file.
@@ -98,22 +102,31 @@ def utf8_further(
         settings: the settings of the sampler, its seed with them.
         ends: ids that end the text; what comes after one is of no use.
     """
+    draws_from_all = settings.get("samplers", ["temperature"]) == ["temperature"]
     written: list[int] = []
-    state, ahead = masks.state_after(prompt), new_tokens
+    state, ahead, tried, requests = masks.state_after(prompt), new_tokens, _TRIED, 0
+    is_free = was_refused = False
     while len(written) < new_tokens and not set(ends) & set(written):
-        count = min(ahead if state == START else 1, new_tokens - len(written))
+        count = tried if is_free else ahead if state == START else 1
         # Each answer begins to draw anew, so it is given a seed of its own.
-        seed = (settings["seed"] + _STRIDE * len(written)) % _SEEDS
-        own = {"seed": seed, "cache_prompt": True, "logit_bias": masks_as_biases(masks, state)}
-        new = server.further(prompt + written, count, **{**settings, **own})
+        own: dict[str, Any] = {"seed": (settings["seed"] + _STRIDE * requests) % _SEEDS, "cache_prompt": True}
+        own |= {} if is_free else {"logit_bias": masks_as_biases(masks, state)}
+        asked = min(count, new_tokens - len(written))
+        new = server.further(prompt + written, asked, ends=ends, **{**settings, **own})
+        requests += 1
         if not new:
             break
+        tried *= _FARTHER if is_free else 1
         for taken, token_id in enumerate(new, start=1):
+            if is_free and not masks.allowed(np.array([state]))[0, token_id]:
+                is_free, was_refused, tried = False, True, _TRIED
+                break
             written.append(token_id)
             state = int(masks.advance(np.array(state), np.array(token_id)))
-            if state != START:
-                ahead = max(2 * taken, _AHEAD)
+            if not is_free and state != START:
+                is_free, ahead = draws_from_all and not was_refused, max(2 * taken, _AHEAD)
                 break
+        was_refused = was_refused and state != START
     return written
 
 
@@ -135,8 +148,8 @@ def server_settings(spec: Any) -> dict[str, Any]:
         GenerateArgumentError: it has no such sampler.
     """
     kinds = (Greedy, Random, TopK, TopP, MinP)
-    is_plain = isinstance(spec, SamplerSpec) and spec.repetition_penalty == 1 and not spec.no_repeat_ngram_size
-    if type(spec) not in kinds or not is_plain or spec.bad_words:
+    draws_from_all = isinstance(spec, SamplerSpec) and spec.repetition_penalty == 1 and not spec.no_repeat_ngram_size
+    if type(spec) not in kinds or not draws_from_all or spec.bad_words:
         raise GenerateArgumentError(
             "kerasgen runs a GGUF file with greedy, random, top_k, top_p or min_p, without repetition_penalty, "
             f"no_repeat_ngram_size and bad_words. Received: {spec!r}."

@@ -6,6 +6,7 @@ import http.client
 import json
 import secrets
 import urllib.parse
+from collections.abc import Collection
 from typing import Any
 
 
@@ -80,13 +81,16 @@ class LlamaCpp:
         request = {"prompt": prompt, "n_predict": new_tokens, "temperature": 0.0, "return_tokens": True}
         return self.ask("/completion", request | {"cache_prompt": False} | settings)
 
-    def further(self, prompt: list[int], new_tokens: int, **settings: Any) -> list[int]:
-        """Generate so many ids; the text goes on after an end token. See `complete`."""
+    def further(self, prompt: list[int], new_tokens: int, *, ends: Collection[int] = (), **settings: Any) -> list[int]:
+        """Generate so many ids; the text goes on after the model's own end token, unless it is among `ends`.
+
+        See `complete`.
+        """
         ids: list[int] = []
         while len(ids) < new_tokens:
             answer = self.complete(prompt + ids, new_tokens - len(ids), **settings)
             ids += answer["tokens"]
-            if answer["stop_type"] != "eos" or not answer["tokens"]:
+            if answer["stop_type"] != "eos" or not answer["tokens"] or answer["tokens"][-1] in ends:
                 break
         return ids
 

@@ -14,9 +14,10 @@ from metadata_variants import outcomes
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen.constraints.valid_utf8 import masks_of
+from kerasgen.constraints.valid_utf8 import START, masks_of
 from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.exporters.gguf.runtime import utf8_further
 from kerasgen.generation import generate_ids
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
@@ -96,8 +97,53 @@ def test_what_is_drawn_among_the_tokens_that_may_follow_is_distributed_so(export
         framed = [tokenizer.start_token_id, *prompt]
         logits = NumpyDecoder(host.config, host.weights).read(framed)[-1]
         logits = np.where(masks.allowed(np.array([masks.state_after(framed)]))[0], logits, -np.inf)
-        found = runtime.generate_ids([prompt] * 200, sampler="top_k:k=5", max_new_tokens=1, seed=3)
-        assert draws.figures(found, logits, "top_k:k=5")["distributed"]
+        for sampler in ("top_k:k=5", "random"):
+            found = runtime.generate_ids([prompt] * 200, sampler=sampler, max_new_tokens=1, seed=3)
+            assert draws.figures(found, logits, sampler)["distributed"]
+
+
+def test_nothing_is_written_after_an_end_token(runtime, monkeypatch):
+    asked, end = [], runtime.tokenizer.end_token_id  # made likelier
+    complete = runtime._server.complete
+
+    def counted(prompt, new_tokens, **settings):
+        answer = complete(prompt, new_tokens, **{"logit_bias": [[end, 3.0]]} | settings)
+        asked.append((new_tokens, len(answer["tokens"])))
+        return answer
+
+    monkeypatch.setattr(runtime._server, "complete", counted)
+    ended = 0
+    for n in range(5, 25):
+        asked.clear()
+        (ids,) = runtime.generate_ids([[n]], max_new_tokens=24, sampler="random", seed=n, valid_utf8=False)
+        assert asked == [(24, len(ids))]
+        ended += ids[-1] == end
+    assert ended
+
+
+@pytest.mark.parametrize("slip", [None, 7, 8, 20])
+def test_characters_of_several_tokens_are_not_asked_for_token_by_token(slip):
+    """Of a model that knows its language; what it gets wrong once is drawn again."""
+    tokenizer = tiny_gpt2().tokenizer
+    text = tokenizer.encode("春江潮水连海平海上明月共潮生")
+    masks, asked = masks_of(tokenizer), []
+
+    class Writes:
+        """Writes the text, but for one wrong token where nothing keeps it from it."""
+
+        def further(self, prompt, new_tokens, *, ends, **settings):
+            asked.append(new_tokens)
+            new = text[len(prompt) - 1 :][:new_tokens]
+            place = -1 if slip is None else slip - len(prompt) + 1
+            if 0 <= place < len(new) and "logit_bias" not in settings:
+                begins = masks.state_after([5, *text[:slip]]) == START
+                new[place] = tokenizer.encode("é")[1] if begins else tokenizer.encode("a")[0]
+            return new
+
+    assert sum(len(tokenizer.encode(character)) > 1 for character in "春江潮水连海平") > 5
+    settings = {"temperature": 0.0, "seed": 0}
+    assert utf8_further(Writes(), masks, [5], len(text), settings, ends=()) == text
+    assert len(asked) < (6 if slip is None else 16)
 
 
 def test_an_artefact_generates_text(exported):
