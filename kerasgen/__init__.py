@@ -14,6 +14,6 @@ from __future__ import annotations
 
 from kerasgen.public_names import lazily
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 
 __getattr__, __dir__ = lazily(__name__, "__version__")

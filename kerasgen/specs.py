@@ -14,12 +14,15 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
-from kerasgen import keywords
+from kerasgen import deprecations, keywords
 from kerasgen.errors import ArgumentError
 
 T = TypeVar("T")
+
+if not TYPE_CHECKING:
+    __getattr__ = deprecations.moved(__name__, {"near": "kerasgen.keywords:near"})
 
 
 def strings(values: Any) -> list[str] | None:

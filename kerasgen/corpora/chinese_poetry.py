@@ -77,14 +77,14 @@ class ChinesePoetry(CorpusSource):
 
     path: str | None = None
     dynasty: Literal["tang", "song", "both"] = "both"
-    collection: str = "auto"
+    collection: str = field(default="auto", kw_only=True)
     form: Literal["any", "five", "seven", "jueju", "lüshi", "lushi"] = "any"
     script: Literal["as_is", "simplified", "traditional"] = "as_is"
     notes: Literal["keep", "strip"] = "strip"
     lacunae: Literal["keep", "drop"] = "drop"
-    fragments: Literal["keep", "drop"] = "drop"
+    fragments: Literal["keep", "drop"] = field(default="drop", kw_only=True)
     glyphs: Literal["keep", "drop"] = "keep"
-    unify_variants: bool = False
+    unify_variants: bool = field(default=False, kw_only=True)
     deduplicate: bool = True
     on_error: Literal["raise", "skip"] = "raise"
     url: str = ARCHIVE_URL

@@ -6,6 +6,7 @@ from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Unpack, overload
 
+from kerasgen import deprecations
 from kerasgen.errors import ChatTemplateError, GenerateArgumentError, call_error
 from kerasgen.generation.config import (
     SILENT,
@@ -49,6 +50,12 @@ class Runtime(ABC):
         super().__init_subclass__()
         if "generate_ids" in cls.__dict__:  # so that a format's own method reports foreign arguments as the others do
             cls.generate_ids = checked(GenerateArgumentError, elsewhere=as_sampler)(cls.generate_ids)  # type: ignore[method-assign]
+            if cls.generate_checked is not Runtime.generate_checked:
+                return
+            deprecations.warn(
+                f"A runtime's own `generate_ids`, as {cls.__name__} defines it,",
+                "`generate_checked(prompts, config, *, end_token_id)` for it",
+            )
 
     @checked(GenerateArgumentError, elsewhere=as_sampler)
     @takes(ArtefactIdsSettings)

@@ -9,9 +9,13 @@ A number that changes nothing, such as a penalty of 1, costs nothing if it is Py
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kerasgen import deprecations
 from kerasgen.samplers import selection
+
+if not TYPE_CHECKING:
+    __getattr__ = deprecations.moved(__name__, {"keep_highest": "kerasgen.samplers.selection:keep_highest"})
 
 
 def top(xp: Any, values: Any, count: int) -> tuple[Any, Any]:

@@ -84,8 +84,11 @@ class ExporterContract(PluginContract):
         assert sum(report["files"].values()) > 0
         if not self.generates:
             return
-        parity = report["parity"]
-        assert set(PARITY) <= set(parity)
+        parity = report.get("parity", {})
+        assert set(PARITY) <= set(parity), (
+            f"The report's `parity` lacks {', '.join(sorted(set(PARITY) - set(parity)))}. If the artefact generates no "
+            "text, say `generates = False` in the suite."
+        )
         assert len(parity["new_tokens"]) == len(parity["prompt_lengths"]) > 0
         assert isinstance(parity["greedy_equal"], bool)
         assert isinstance(parity["is_degenerate"], bool)

@@ -7,17 +7,31 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
 
-from kerasgen import specs
+from kerasgen import deprecations, specs
 from kerasgen.errors import ArgumentError
 from kerasgen.plugins import Registry, contract_versions
 
 HEAVY = ("jax", "keras", "keras_hub", "keras_nlp", "numpy", "tensorflow", "tensorflow_datasets", "torch")
+
+FORMER_TESTS = {
+    "test_a_corpus_is_a_frozen_value_equal_to_its_like": "test_it_is_a_frozen_value_equal_to_its_like",
+    "test_source_is_a_frozen_dataclass_equal_to_its_like": "test_it_is_a_frozen_value_equal_to_its_like",
+    "test_tuner_is_a_frozen_dataclass_equal_to_its_like": "test_it_is_a_frozen_value_equal_to_its_like",
+    "test_it_is_a_frozen_value": "test_it_is_a_frozen_value_equal_to_its_like",
+    "test_a_manifest_brings_the_corpus_back": "test_its_settings_survive_being_saved",
+    "test_the_spec_string_is_the_constructors_value": "test_its_text_stands_for_it",
+    "test_the_spec_stands_for_the_tuner": "test_its_text_stands_for_it",
+    "test_importing_the_corpus_loads_nothing_heavy": "test_importing_its_module_loads_nothing_heavy",
+    "test_importing_the_source_loads_nothing_heavy": "test_importing_its_module_loads_nothing_heavy",
+    "test_importing_the_tuner_loads_nothing_heavy": "test_importing_its_module_loads_nothing_heavy",
+    "test_making_one_imports_nothing_heavy": "test_importing_its_module_loads_nothing_heavy",
+}
+"""Tests of 0.1.0's suites, and the name that the test of all kinds has now; a suite may have overridden one."""
 
 
 class PluginContract:
@@ -30,6 +44,11 @@ class PluginContract:
 
     registry: ClassVar[Registry[Any]]
     bad_arguments: ClassVar[Sequence[Mapping[str, Any]]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for old in FORMER_TESTS.keys() & vars(cls).keys():
+            renamed(f"{cls.__name__}.{old}()", f"{FORMER_TESTS[old]}(), which has taken its place")
 
     @pytest.fixture
     def plugin(self) -> Any:
@@ -108,4 +127,4 @@ def renamed(old: str, new: str) -> None:
         old: the former name.
         new: what to write for it.
     """
-    warnings.warn(f"{old} is deprecated, and goes with kerasgen 2. Write {new}.", DeprecationWarning, stacklevel=3)
+    deprecations.warn(old, new, stacklevel=3)

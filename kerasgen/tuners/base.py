@@ -10,6 +10,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kerasgen import deprecations
 from kerasgen.errors import TuneArgumentError
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import Checked
@@ -98,6 +99,7 @@ class TuneReport:
         stopped: why it ended: `"finished"`, `"max_steps"`, `"early stopping"` or `"a callback"`.
         resumed_from: the step that a resumed run began with, or None.
         checkpoint: the folder of the run's last checkpoint, or None if none was kept.
+        corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
         accuracies: share of the targets of each optimizer step that were the likeliest token.
         router_losses: of a mixture of experts, what unbalanced routers cost in each optimizer step; the sum of it and
             the loss is minimized, and `losses` shows the loss alone.
@@ -108,7 +110,6 @@ class TuneReport:
         steps_per_execution: optimizer steps of an execution.
         reasons: why the backend, the precision, the length of a row and the rows of a batch were taken, each by its
             name here.
-        corpus: what reading the corpus kept and dropped, with the reasons; see `CorpusTally.to_dict`.
         vocabulary: what was done to the vocabulary and why, with figures before and after; see
             `FineTuner.adapt_vocabulary`. Empty if it was kept without a question.
         model: which one was tuned, in words; empty if nobody said.
@@ -147,6 +148,7 @@ class TuneReport:
     stopped: str
     resumed_from: int | None = None
     checkpoint: str | None = None
+    corpus: Mapping[str, Any] = field(default_factory=dict)
     accuracies: Sequence[float] = ()
     router_losses: Sequence[float] = ()
     first_step_seconds: float = 0.0
@@ -155,7 +157,6 @@ class TuneReport:
     peak_memory_bytes: int = 0
     steps_per_execution: int = 1
     reasons: Mapping[str, str] = field(default_factory=dict)
-    corpus: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 0
     held_out_documents: int = 0
@@ -468,6 +469,11 @@ class FineTuner(metaclass=Checked):
     contract_version: ClassVar[int]  # a plugin declares it, see kerasgen.plugins.contract_versions
     _argument_error = TuneArgumentError
     _learns_pairs: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "tune" in vars(cls):
+            deprecations.warn(f"A tuner's own `tune`, as {cls.__name__} defines it,", "`tune_job(job)` for it")
 
     def adapt_vocabulary(
         self,

@@ -24,6 +24,7 @@ from kerasgen.tokens.streaming import StreamedDocuments
 from kerasgen.tuners import (
     batch_size,
     checkpoint_contents,
+    former_calls,
     sharded_arrays,
     sharding,
     stream_plan,
@@ -45,6 +46,7 @@ from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer, compiled, outside, weights_kept
 
 
+@former_calls.taken
 def run(job: TuneJob, settings: GradientTuner, *, prepare: Callable[[], None], first_row: int = 0) -> TuneReport:
     """Train what `prepare` leaves trainable and return the report.
 

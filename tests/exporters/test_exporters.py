@@ -148,10 +148,10 @@ class InKerasHub(Runtime):
         causal_lm.compile(sampler="greedy")
         self._generator = Generator(causal_lm, longest)
 
-    def generate_ids(self, prompts, *, sampler, max_new_tokens, seed=0, end_token_id=None, valid_utf8=False):
-        assert (sampler, valid_utf8) == ("greedy", False)
+    def generate_checked(self, prompts, config, *, end_token_id):
+        assert (config.sampler, config.valid_utf8) == (kg.Greedy(), False)
         end = self.tokenizer.end_token_id if end_token_id is None else end_token_id
-        return [ids[:max_new_tokens] for ids in self._generator.generate(prompts, end=end)]
+        return [ids[: config.max_new_tokens] for ids in self._generator.generate(prompts, end=end)]
 
 
 @pytest.fixture(scope="module")

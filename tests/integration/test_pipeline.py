@@ -31,16 +31,6 @@ TUNER = kg.FullTuner(epochs=1, batch_size=2, sequence_length=64, learning_rate=1
 LORA = kg.LoraTuner(rank=2, batch_size=2, sequence_length=64, learning_rate=0.1, schedule="constant")
 
 
-@dataclasses.dataclass(frozen=True)
-class TunerOf010(kg.FineTuner):
-    """Overrides `tune` with the nine arguments that it had in 0.1.0."""
-
-    def tune(self, model, train, held_out=None, *, seed, directory, resume=False, callbacks=(), sample=None, verbose=1):
-        told = {"resume": resume, "callbacks": callbacks, "sample": sample, "verbose": verbose}
-        one_step = dataclasses.replace(TUNER, max_steps=1)
-        return one_step.tune(model, train, held_out, seed=seed, directory=directory, **told)
-
-
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory) -> Path:
     return save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("models") / "tiny")
@@ -177,6 +167,29 @@ class TestFitting:
         assert Path(report.checkpoint).parent == tmp_path / "run"
 
     def test_a_tuner_written_for_0_1_0_goes_on_working(self, preset):
+        with pytest.warns(DeprecationWarning, match=r"Write `tune_job\(job\)`"):
+
+            @dataclasses.dataclass(frozen=True)
+            class TunerOf010(kg.FineTuner):
+                """Overrides `tune` with the nine arguments that it had in 0.1.0."""
+
+                def tune(
+                    self,
+                    model,
+                    train,
+                    held_out=None,
+                    *,
+                    seed,
+                    directory,
+                    resume=False,
+                    callbacks=(),
+                    sample=None,
+                    verbose=1,
+                ):
+                    told = {"resume": resume, "callbacks": callbacks, "sample": sample, "verbose": verbose}
+                    one_step = dataclasses.replace(TUNER, max_steps=1)
+                    return one_step.tune(model, train, held_out, seed=seed, directory=directory, **told)
+
         report = pipeline(preset, tuner=TunerOf010()).fit(verbose=0)
         assert report.steps == 1
         assert report.validations

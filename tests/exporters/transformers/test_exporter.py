@@ -126,11 +126,13 @@ class InTransformers(Runtime):
         self.max_sequence_length = None
         self._model = transformers.AutoModelForCausalLM.from_pretrained(path).float().eval()
 
-    def generate_ids(self, prompts, *, sampler, max_new_tokens, seed=0, end_token_id=None, valid_utf8=False):
-        assert (sampler, valid_utf8) == ("greedy", False)
+    def generate_checked(self, prompts, config, *, end_token_id):
+        assert (config.sampler, config.valid_utf8) == (kg.Greedy(), False)
         end = self.tokenizer.end_token_id if end_token_id is None else end_token_id
         begun = [[self.tokenizer.start_token_id, *prompt] for prompt in prompts]
-        return transformers_worker.generate(self._model, begun, max_new_tokens, self.tokenizer.pad_token_id, end=end)
+        return transformers_worker.generate(
+            self._model, begun, config.max_new_tokens, self.tokenizer.pad_token_id, end=end
+        )
 
 
 needs_transformers = pytest.mark.skipif(
