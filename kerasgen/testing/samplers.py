@@ -10,7 +10,8 @@ import pytest
 
 from kerasgen import backend
 from kerasgen.errors import SamplerArgumentError
-from kerasgen.models.base import LanguageModel
+from kerasgen.generation.config import GenerationConfig
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel
 from kerasgen.samplers import REGISTRY, selection
 from kerasgen.samplers.base import SamplerSpec, TokenSampler, max_candidates_of
 from kerasgen.testing.example_model import shared_small_model
@@ -29,7 +30,8 @@ class SamplerContract(PluginContract):
             return MySampler(strength=0.3)
     ```
 
-    The sampler should have settings that are not all defaults.
+    The sampler should have settings that are not all defaults. One that writes with masked language models alone is
+    tried with the fixture `model` overridden by such a model.
     """
 
     registry = REGISTRY
@@ -45,7 +47,7 @@ class SamplerContract(PluginContract):
         return sampler
 
     @pytest.fixture
-    def model(self) -> LanguageModel:
+    def model(self) -> LanguageModel | MaskedLanguageModel:
         """A small model to generate with, on the backend that runs."""
         return shared_small_model()
 
@@ -102,12 +104,15 @@ class SamplerContract(PluginContract):
         np.testing.assert_array_equal(ids[np.arange(len(ids)), chosen], _choose(spec, "numpy", logits, uniforms))
 
     def test_a_prompt_gives_the_same_text_twice_and_among_others(
-        self, sampler: SamplerSpec, model: LanguageModel
+        self, sampler: SamplerSpec, model: LanguageModel | MaskedLanguageModel
     ) -> None:
         """The seed and the prompt decide, and nothing else."""
         from kerasgen.generation import generate
+        from kerasgen.masked import writing
 
         def write(prompts: list[str]) -> list[str]:
+            if isinstance(model, MaskedLanguageModel):
+                return writing.generate(model, prompts, GenerationConfig(sampler=sampler, max_new_tokens=6, seed=1))
             return generate(model, prompts, sampler=sampler, max_new_tokens=6, seed=1)
 
         alone = write(["ab"])

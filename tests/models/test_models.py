@@ -76,6 +76,19 @@ class TestOptFromDisk(ModelContract):
         assert tokenizer.token_bytes(tokenizer.pad_token_id) == b"<pad>"
 
 
+@pytest.mark.slow
+class TestStarter(ModelContract):
+    text = "春風"
+
+    @pytest.fixture
+    def source(self) -> Starter:
+        return Starter()
+
+    @pytest.fixture
+    def spec(self) -> str:
+        return "starter"
+
+
 @pytest.mark.numerical
 def test_the_tiny_models_keep_moving() -> None:
     """Greedy text of the tests' own models has many different ids, so that a wrong one is seen."""

@@ -18,6 +18,7 @@ from kerasgen.generation import generate_ids
 from kerasgen.models.base import BASE_MODEL, CHAT_TEMPLATE, CONTEXT_LENGTH, LanguageModel
 from kerasgen.models.resolving import resolve
 from kerasgen.models.smollm2 import INSTALL, Smollm2
+from kerasgen.testing.models import ModelContract
 
 pytestmark = pytest.mark.one_backend
 
@@ -59,6 +60,16 @@ def model() -> LanguageModel:
 @pytest.fixture(scope="module")
 def theirs() -> list[dict[str, Any]]:
     return json.loads((Path(__file__).parent / "smollm2.json").read_text(encoding="utf-8"))
+
+
+@needs_package
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.one_backend
+class TestContract(ModelContract):
+    @pytest.fixture
+    def source(self) -> Smollm2:
+        return Smollm2()
 
 
 @needs_package

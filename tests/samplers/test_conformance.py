@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import encoders
 import pytest
 from letters import shared_model
 from typical import Typical
 
-from kerasgen.models.base import LanguageModel
+import kerasgen as kg
+from kerasgen.models.base import LanguageModel, MaskedLanguageModel
 from kerasgen.samplers.base import SamplerSpec
 from kerasgen.samplers.lookahead import Beam, Contrastive
+from kerasgen.samplers.masked import Gibbs, MaskPredict
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 from kerasgen.testing.samplers import SamplerConformance, SamplerContract
 
@@ -33,6 +36,26 @@ class TestBuiltIns(SamplerContract):
     @pytest.fixture
     def model(self) -> LanguageModel:
         return shared_model()
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> MaskedLanguageModel:
+    model = kg.Pipeline(model=str(encoders.write("roberta", tmp_path_factory.mktemp("roberta")))).model
+    assert isinstance(model, MaskedLanguageModel)
+    return model
+
+
+@pytest.mark.slow
+class TestMasked(SamplerContract):
+    """Those that write with masked language models alone."""
+
+    @pytest.fixture(params=[MaskPredict(iterations=3, k=4), Gibbs(sweeps=2, k=5)], ids=lambda spec: type(spec).__name__)
+    def sampler(self, request: pytest.FixtureRequest) -> SamplerSpec:
+        return request.param
+
+    @pytest.fixture
+    def model(self, masked: MaskedLanguageModel) -> MaskedLanguageModel:
+        return masked
 
 
 class Broken(Random):

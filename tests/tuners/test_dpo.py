@@ -16,6 +16,7 @@ import kerasgen as kg
 from kerasgen.corpora.base import Document, Part
 from kerasgen.errors import CheckpointError, TuneArgumentError
 from kerasgen.models.base import LanguageModel
+from kerasgen.testing.tuners import TunerContract
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.dpo import DpoTuner
@@ -61,6 +62,25 @@ def tuned(
     tuner = DpoTuner(**SETTINGS | {"max_steps": 1} | settings)
     report = tuner.tune(model, train, encoded(model, pairs(4, 100)), seed=3, directory=directory, verbose=0)
     return model, report
+
+
+@pytest.mark.slow
+class TestContract(TunerContract):
+    """Pairs in the place of texts; otherwise what every tuner is asked to."""
+
+    @pytest.fixture
+    def tuner(self) -> DpoTuner:
+        return DpoTuner(epochs=2, batch_size=4, learning_rate=0.01, checkpoint_every=2, sequence_length=64, beta=0.3)
+
+    @pytest.fixture
+    def spec(self) -> str:
+        return "dpo:epochs=2,batch_size=4,learning_rate=0.01,checkpoint_every=2,sequence_length=64,beta=0.3"
+
+    def fresh_model(self) -> LanguageModel:
+        return small()
+
+    def documents(self, model: LanguageModel, count: int = 24) -> EncodedDocuments:
+        return encoded(model, pairs(count))
 
 
 # What torch says of the same weights: transformers' GPT-2, every text by itself and unpadded.

@@ -19,7 +19,9 @@ from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.web import checking, packages
 from kerasgen.exporters.web.exporter import PAGE
 from kerasgen.models import chat
+from kerasgen.models.base import LanguageModel
 from kerasgen.models.saving import save_preset
+from kerasgen.testing.exporters import ExporterContract
 
 pytestmark = pytest.mark.one_backend
 
@@ -46,6 +48,23 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> kg.Artefact:
         node_modules=str(node_modules()),
     )
     return exporter.export(tiny_gpt2(), tmp_path_factory.mktemp("web") / "tiny_web")
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+class TestContract(ExporterContract):
+    file_name = "poet_web"
+
+    @pytest.fixture
+    def exporter(self) -> kg.WebExporter:
+        pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
+        if shutil.which("node") is None:
+            pytest.skip("the page's modules are run by Node.js")
+        return kg.WebExporter(cache_length=64, title="Poet", node_modules=str(node_modules()))
+
+    @pytest.fixture
+    def model(self) -> LanguageModel:
+        return tiny_gpt2()
 
 
 @pytest.mark.slow
