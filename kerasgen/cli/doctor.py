@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from kerasgen.cli import sources
-from kerasgen.cli.arguments import Json, option
+from kerasgen.cli.arguments import Json, RecipeAssignments
 from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.plugins import DISTRIBUTION
@@ -34,14 +34,7 @@ def run(
             help="estimate what this recipe's run will take, by two short trials of it (default: none)",
         ),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="a setting in place of the recipe's, such as tuner.rank=16 (default: none)",
-        ),
-    ] = None,
+    assignments: RecipeAssignments = None,
     as_json: Json = False,
 ) -> int:
     """Print what a person who has trouble is asked for; the status is 1 if kerasgen could not work."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kerasgen.cli.arguments import Json, option
+from kerasgen.cli.arguments import Json, RecipeAssignments
 from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
 from kerasgen.terminal import show
@@ -25,14 +25,7 @@ def run(
         ),
     ],
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="the recipe to check or show")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="a setting in place of the recipe's, such as tuner.rank=16 (default: none)",
-        ),
-    ] = None,
+    assignments: RecipeAssignments = None,
     as_json: Json = False,
 ) -> int:
     """Write the schema, or read the recipe and say what it asks for."""

@@ -125,7 +125,7 @@ def render(
         css=_safe(css),
         script=_safe(script),
         title=contents.cut(title or _title(report, evaluation, words), 120),
-        lead=_lead(report, evaluation),
+        lead=contents.cut(_model(report, evaluation), 200),
         headline=[] if report is None else contents.headline(report, words),
         warnings=[] if report is None else [contents.cut(warning) for warning in report.warnings],
         sections=[name for name, value in shown.items() if value],
@@ -161,8 +161,15 @@ def _title(report: TuneReport | None, evaluation: Evaluation | None, words: Mapp
     if report is not None and report.settings:
         model, corpus = report.settings.get("model", ""), report.settings.get("corpus", "")
         return " · ".join(part for part in (_brief(model), _brief(corpus)) if part)
-    model = report.model if report is not None else evaluation.model if evaluation is not None else ""
-    return _brief(model.partition(",")[0]) or words["report"]
+    return _brief(_model(report, evaluation).partition(",")[0]) or words["report"]
+
+
+def _model(report: TuneReport | None, evaluation: Evaluation | None) -> str:
+    """Return which model was tuned, or evaluated; empty where nobody said."""
+    of_run = report.model if report is not None else ""
+    if report is not None:
+        return report.model
+    return "" if evaluation is None else evaluation.model
 
 
 def _brief(spelled: str) -> str:
@@ -181,11 +188,6 @@ def _han(report: TuneReport | None, scores: Sequence[TextScore]) -> str:
         texts += [character for character, _ in (report.corpus.get("characters_in_use") or {}).get("common", ())]
     found = contents.language_of("".join(texts))
     return found if found in ("zh-Hans", "zh-Hant") else "zh"
-
-
-def _lead(report: TuneReport | None, evaluation: Evaluation | None) -> str:
-    model = report.model if report is not None else evaluation.model if evaluation is not None else ""
-    return contents.cut(model, 200)
 
 
 def _notes(report: TuneReport | None, drawn: Sequence[charts.Chart], words: Mapping[str, str]) -> list[str]:
