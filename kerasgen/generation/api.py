@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Unpack, cast
 
 from kerasgen.constraints.base import Constraint
@@ -22,6 +23,7 @@ from kerasgen.generation.detokenize import Writer, write
 from kerasgen.generation.encoding import encode_prompts
 from kerasgen.generation.engine import Engine
 from kerasgen.generation.request import Request, check_prompts, make_request
+from kerasgen.generation.shown_lists import ShownList, shortened
 from kerasgen.keywords import checked
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import TokenSampler
@@ -51,6 +53,20 @@ class GeneratedText:
     finished: bool
     proposed: int = 0
     accepted: int = 0
+
+    def __repr__(self) -> str:
+        figures = f", {self.logprob:.3f} nats a token" if self.logprobs else ""
+        end = "finished" if self.finished else "cut at its length"
+        return f"GeneratedText({shortened(self.text)}, {len(self.token_ids):,} tokens{figures}, {end})"
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("kerasgen.reports.notebook").of_generated(self)  # which stands above this module
+        return html
+
+    @property
+    def logprob(self) -> float:
+        """Mean of `logprobs`, in nats a token; NaN without them."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else float("nan")
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)
@@ -117,12 +133,13 @@ def generate(
             else text
         )
 
+    kind: type[list[Any]] = ShownList if config.return_logprobs else list
     if config.num_return_sequences is not None:
         return [
-            [written(text, continuation) for continuation in choices]
+            kind(written(text, continuation) for continuation in choices)
             for text, choices in zip(texts, continuations, strict=True)
         ]
-    return [written(text, choices[0]) for text, choices in zip(texts, continuations, strict=True)]
+    return kind(written(text, choices[0]) for text, choices in zip(texts, continuations, strict=True))
 
 
 @checked(GenerateArgumentError, elsewhere=as_sampler)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kerasgen import specs
 from kerasgen.errors import GenerateArgumentError
+from kerasgen.generation.shown_lists import ShownList, shortened
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -65,6 +67,14 @@ class FilledText:
     probabilities: tuple[float, ...]
     probability: float
 
+    def __repr__(self) -> str:
+        filled = ", ".join(map(repr, self.tokens))
+        return f"FilledText({shortened(self.text)}, {filled:.80}, {self.probability:.2%})"
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("kerasgen.reports.notebook").of_texts([self])  # which stands above this module
+        return html
+
 
 def fill(
     model: Filler,
@@ -104,7 +114,8 @@ def fill(
         (_jointly if joint else _each)(model, predictor, each, ids, min(top, model.tokenizer.vocabulary_size))
         for each, ids in zip(texts, encoded, strict=True)
     ]
-    return found[0] if isinstance(text, str) else found
+    shown = [ShownList(ways) if joint else ways for ways in found]
+    return shown[0] if isinstance(text, str) else shown
 
 
 def encode(model: Filler, text: str) -> list[int]:

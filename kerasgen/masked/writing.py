@@ -22,6 +22,7 @@ from kerasgen.generation.config import GenerationConfig
 from kerasgen.generation.detokenize import write
 from kerasgen.generation.encoding import encode_prompts
 from kerasgen.generation.request import check_prompts
+from kerasgen.generation.shown_lists import ShownList
 from kerasgen.models.base import MaskedLanguageModel
 from kerasgen.samplers import randomness
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
@@ -102,9 +103,10 @@ def generate(model: MaskedLanguageModel, prompts: Iterable[str], config: Generat
     writer = _Writer(model, Predictor(model, config.batch_size or 32), spec, chooser)
     writer.write(begun)
     written = [_written(model, config, texts[n // copies], text) for n, text in enumerate(begun)]
+    kind: type[list[Any]] = ShownList if config.return_logprobs else list
     if config.num_return_sequences is None:
-        return written
-    return [written[n : n + copies] for n in range(0, len(written), copies)]
+        return kind(written)
+    return [kind(written[n : n + copies]) for n in range(0, len(written), copies)]
 
 
 def check(config: GenerationConfig) -> None:

@@ -11,17 +11,21 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from kerasgen.masked.filling import FilledText
 from kerasgen.reports import charts, contents, curves, surprise
 from kerasgen.reports.words import LANGUAGES
 
 if TYPE_CHECKING:
     from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact
+    from kerasgen.generation.api import GeneratedText
     from kerasgen.tuners.base import TuneReport
 
 _WORDS: Final = LANGUAGES["en"]
 _TEXTS: Final = 4
 _TOKENS: Final = 300
+_LISTED: Final = 10
+_CHARACTERS: Final = 1_000
 
 
 def of_pipeline(pipeline: Any) -> str:
@@ -88,6 +92,39 @@ def of_score(score: TextScore) -> str:
     rows = [("bits per character", f"{score.bits_per_character:.3f}"), ("tokens", f"{len(score.token_ids):,}")]
     notes = [_WORDS["cut"]] if more else []
     return _rendered("TextScore", rows, notes=notes, texts=[(contents.language_of(score.text), shown)])
+
+
+def of_generated(text: GeneratedText) -> str:
+    """Return what a notebook shows of a `GeneratedText`: the text, and what is known about its tokens."""
+    rows = [("tokens", f"{len(text.token_ids):,}")]
+    if text.logprobs:
+        rows.append(("log-probability", f"{text.logprob:.3f} nats a token"))
+    if text.proposed:
+        rows.append(("proposed tokens", f"{text.accepted:,} of {text.proposed:,} taken"))
+    rows.append(("ended", "by itself" if text.finished else "at its length"))
+    return _rendered("GeneratedText", rows, texts=[_plain(text.text)])
+
+
+def of_texts(texts: Sequence[GeneratedText | FilledText]) -> str:
+    """Return what a notebook shows of a list of texts: each with its figure, the first ones of a long list."""
+    first = texts[:_LISTED]
+    notes = [f"{len(texts) - len(first):,} more"] if len(texts) > len(first) else []
+    filled = [text for text in first if isinstance(text, FilledText)]
+    if len(filled) == len(first):
+        return _rendered("", [(f"{text.probability:.2%}", _filled(text)) for text in filled], notes=notes)
+    return _rendered("", [], notes=notes, texts=[_plain(text.text, _figure(text)) for text in first])
+
+
+def _plain(text: str, figure: str = "") -> tuple[str | None, list[tuple[int, str, str]]]:
+    return contents.language_of(text), [(0, contents.cut(text, _CHARACTERS), figure)]
+
+
+def _filled(text: FilledText) -> str:
+    return f"{contents.cut(text.text, 300)} ({', '.join(map(repr, text.tokens[:8]))})"
+
+
+def _figure(text: Any) -> str:
+    return f"{text.logprob:.3f} nats a token" if text.logprobs else f"{len(text.token_ids):,} tokens"
 
 
 def _tip(piece: surprise.Piece) -> str:

@@ -166,7 +166,6 @@ def _title(report: TuneReport | None, evaluation: Evaluation | None, words: Mapp
 
 def _model(report: TuneReport | None, evaluation: Evaluation | None) -> str:
     """Return which model was tuned, or evaluated; empty where nobody said."""
-    of_run = report.model if report is not None else ""
     if report is not None:
         return report.model
     return "" if evaluation is None else evaluation.model

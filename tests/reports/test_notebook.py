@@ -13,6 +13,8 @@ import reported
 from tiny import tiny_gpt2
 
 import kerasgen as kg
+from kerasgen.generation import GeneratedText
+from kerasgen.generation.shown_lists import ShownList
 from kerasgen.models.saving import save_preset
 from kerasgen.reports.of_pipeline import RunReport
 
@@ -42,6 +44,7 @@ class Fragment(html.parser.HTMLParser):
         self.attributes: list[str] = []
         self.closed: list[str] = []
         self.text = ""
+        self.texts: list[str] = []
         self.feed(content)
         self.close()
 
@@ -54,6 +57,7 @@ class Fragment(html.parser.HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        self.texts.append(data)
 
 
 @pytest.mark.parametrize("place", range(7))
@@ -147,6 +151,48 @@ def test_a_run_is_plotted_as_a_figure_that_a_notebook_shows():
     assert list(pairs.lines[0].get_ydata()) == pytest.approx(list(run.losses))
 
 
+def generated(text: str, *, finished: bool = True) -> GeneratedText:
+    return GeneratedText(text, (1, 2, 3), (-1.0, -2.0, -0.5), -3.5, finished)
+
+
+def filled(text: str, token: str, probability: float) -> kg.FilledText:
+    return kg.FilledText(text, (token,), (7,), (probability,), probability)
+
+
+def test_a_generated_text_is_shown_with_its_figures_and_prints_as_a_line():
+    text = generated(f"春風\n{SCRIPT}")
+    shown = Fragment(text._repr_html_())
+    assert "script" not in shown.tags
+    assert f"春風\n{SCRIPT}" in shown.text
+    assert "-1.167 nats a token" in shown.text
+    assert "by itself" in shown.text
+    assert "at its length" in Fragment(generated("a", finished=False)._repr_html_()).text
+    assert repr(generated("春\n風")) == r"GeneratedText('春\n風', 3 tokens, -1.167 nats a token, finished)"
+    assert len(repr(generated("春" * 5_000))) < 200
+    assert "nan" not in repr(GeneratedText("a", (1,), (), -3.5, False)).lower()
+
+
+def test_a_list_of_texts_is_a_list_that_a_notebook_shows():
+    several = ShownList([generated(SCRIPT), generated("春")])
+    assert several == [generated(SCRIPT), generated("春")]
+    shown = Fragment(several._repr_html_())
+    assert "script" not in shown.tags
+    assert {SCRIPT, "春"} <= set(shown.texts)
+    many = Fragment(ShownList([generated("a")] * 25)._repr_html_()).text
+    assert "15 more" in many
+
+
+def test_filled_texts_are_shown_by_their_probabilities():
+    ways = ShownList([filled("the cat", "cat", 0.5), filled(SCRIPT, "dog", 0.25)])
+    shown = Fragment(ways._repr_html_())
+    assert "script" not in shown.tags
+    assert shown.tags.count("tr") == 2
+    assert "50.00%" in shown.text
+    assert "the cat ('cat')" in shown.text
+    assert repr(ways[0]) == "FilledText('the cat', 'cat', 50.00%)"
+    assert "the cat" in Fragment(ways[0]._repr_html_()).text
+
+
 @pytest.mark.nightly
 def test_a_real_notebook_keeps_the_end_of_the_bar_alone(tmp_path, monkeypatch):
     """What a kernel shows of a run: one bar that is written over, and no line for each step."""
@@ -163,6 +209,7 @@ def test_a_real_notebook_keeps_the_end_of_the_bar_alone(tmp_path, monkeypatch):
         "report = pipe.fit()\n"
         "report",
         "pipe.score('the cat', top_logprobs=2)",
+        "pipe.generate(['the', 'a'], return_logprobs=True, max_new_tokens=8)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client.NotebookClient(
@@ -175,6 +222,7 @@ def test_a_real_notebook_keeps_the_end_of_the_bar_alone(tmp_path, monkeypatch):
     assert [output["data"]["text/plain"].split(" · ")[0] for output in bars] == ["step 40 of 40"]
     assert "held out" in bars[0]["data"]["text/plain"]
     tables = [output["data"]["text/html"] for output in shown if 'class="kerasgen"' in str(output.get("data"))]
-    assert len(tables) == 2
+    assert len(tables) == 3
     assert "TuneReport" in tables[0]
     assert "TextScore" in tables[1]
+    assert "nats a token" in tables[2]
