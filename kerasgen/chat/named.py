@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class NamedTemplate:
-    """A template of kerasgen's own.
+    """A chat template that kerasgen brings, such as `chatml`.
 
     Args:
         text: in Jinja.
@@ -21,7 +21,7 @@ class NamedTemplate:
     end_of_turn: str | None
 
     def begun_by(self, start_token: str) -> NamedTemplate:
-        """Return the template for a model whose texts begin with a start token, or with none, which is "".
+        """Return the template for a model with this start token; "" stands for a model without one.
 
         A runtime that puts that token before every text, as LiteRT-LM and llama.cpp do, puts it before a conversation
         too, so the template writes it.

@@ -51,7 +51,7 @@ class ByteAutomaton(ABC):
         """Return whether the text is complete here."""
 
     def likeness(self, state: State) -> State:
-        """Return what states have in common from which the same number of characters is still to come.
+        """Return a key that is equal for states with the same number of characters still to come.
 
         Telling more states apart than needed is right as well, and takes longer: it is asked for when a text has
         little room left to be completed in.
@@ -91,7 +91,7 @@ class CharacterAutomaton(ByteAutomaton):
         return self.first
 
     def likeness(self, state: State) -> State:
-        """Return what states have in common from which the same number of characters is still to come.
+        """Return a key that is equal for states with the same number of characters still to come.
 
         States inside a character are alike if as many bytes are missing and they lead to states that are. Override
         `likeness_of` for the states between characters.
@@ -101,7 +101,7 @@ class CharacterAutomaton(ByteAutomaton):
         return self.likeness_of(state)
 
     def likeness_of(self, state: State) -> State:
-        """Return the likeness of a state between characters: the state itself, unless a subclass knows more."""
+        """Return the key of a state between characters; by default the state itself. See `likeness`."""
         return state
 
     def steps(self, state: State) -> Mapping[int, State]:

@@ -91,7 +91,7 @@ class TokenMasks:
         return state
 
     def spell(self, token_ids: Sequence[int]) -> bytes:
-        """Return the bytes of the text that these tokens are from its beginning."""
+        """Return the bytes of a text that consists of these tokens."""
         spelled = b"".join(self._bytes[token_id] for token_id in token_ids)
         return spelled.removeprefix(b" ") if self._strips_first_space else spelled
 

@@ -241,7 +241,7 @@ class CorpusTally:
         self.dropped[reason] += 1
 
     def reject(self, document: Document, reason: str) -> None:
-        """Count a document that was counted as kept as dropped instead, as a corpus around another one does."""
+        """Move a document from the kept to the dropped ones; a corpus that filters another corpus calls this."""
         self.kept -= 1
         self.characters -= len(document.text)
         self.dropped[reason] += 1
@@ -279,7 +279,7 @@ class CorpusSource(metaclass=Checked):
         """
 
     def fingerprint(self) -> str | None:
-        """Return text that changes whenever `documents` would yield or count anything else; by default None.
+        """Return text that changes whenever the documents or their counts would; by default None.
 
         What documents a source with a fingerprint yields is kept in the cache, and not read again by later runs. It is
         worth having where making documents takes longer than reading the bytes that decide them. None where it can't be

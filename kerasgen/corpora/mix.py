@@ -18,7 +18,7 @@ UNTIL: Final = ("all", "first")
 
 @dataclass(frozen=True)
 class Mix(CorpusSource):
-    """Several corpora in one: at each step a document is drawn from one of them, as likely as its weight is large.
+    """Several corpora in one: each document is drawn from a corpus with a probability proportional to its weight.
 
     Every corpus gives its documents in its own order, each once. The mixture is the same at each pass, and its tally
     counts what all of them read and dropped. A document's id gets the corpus's place in front (`"1:poem 7"`), and its

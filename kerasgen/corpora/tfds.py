@@ -234,7 +234,7 @@ class Tfds(CorpusSource):
 
 @dataclass(frozen=True)
 class RedditTifu(CorpusSource):
-    """The posts of the Reddit TIFU data set, a mishap each, told by the one it befell: through TFDS, or from files.
+    """Posts of the Reddit TIFU data set, in which people tell of a mishap of their own; read by TFDS or from files.
 
     Args:
         text: what is a document: the post's "documents" (TFDS's name for its body), its "title" or its "tldr".

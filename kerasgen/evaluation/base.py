@@ -61,7 +61,7 @@ class TextScore:
 
     @property
     def log_probability(self) -> float:
-        """Natural logarithm of p of the text, without its end; a token that can't be scored counts as certain."""
+        """Natural logarithm of the text's probability, without the end token; a token that can't be scored counts 0."""
         return sum(nll for nll in self.token_log_probabilities if not math.isnan(nll))
 
     @property
@@ -78,7 +78,7 @@ class TextScore:
 
 @dataclass(frozen=True)
 class WrittenText:
-    """A text that a model wrote, and the longest passage of it that stands in the training text too.
+    """A text that a model wrote, and its longest passage that is also in the training text.
 
     Args:
         text: what was written, without its prompt.

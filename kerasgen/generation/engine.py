@@ -33,7 +33,7 @@ class TextSpace(Protocol):
 
 
 class Session(Protocol):
-    """One batch of texts while they grow. Each row stands at its own position, whatever the others' lengths.
+    """A batch of texts during generation. Each row has its own length.
 
     A session begins with the prompts. Its state changes by `append` and `select` alone.
     """
@@ -64,7 +64,7 @@ class HiddenSession(Protocol):
 
 @runtime_checkable
 class CandidateSession(Protocol):
-    """A session that ranks the next tokens itself, so that a vocabulary of logits never leaves the executor."""
+    """Session that returns the likeliest next tokens, so that the logits of a whole vocabulary stay in the executor."""
 
     def candidates(
         self, count: int, temperature: float, utf8: Utf8States | None = None
@@ -106,7 +106,7 @@ class ShortlistSession(Protocol):
 
 @dataclass(frozen=True)
 class Block:
-    """Several steps' tokens.
+    """Tokens of several decoding steps.
 
     Args:
         token_ids: int `(steps, rows)`; what stands after a row's last token means nothing.

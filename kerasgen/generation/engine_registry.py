@@ -14,7 +14,7 @@ NAMES = ("auto", "keras")
 
 @runtime_checkable
 class EngineSource(Protocol):
-    """Brings another engine than Keras's for a model, such as one that decodes an artefact of its weights."""
+    """Provides another engine than Keras's for a model, such as one that decodes an artefact of its weights."""
 
     def engine(self, model: LanguageModel, *, longest: int) -> Engine:
         """Return the engine of the model's present weights.

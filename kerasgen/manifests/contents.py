@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class RunManifest:
-    """What a run began with, ran on and came to. It is written as `manifest.json` beside the run.
+    """The inputs, the environment and the results of a run. It is written as `manifest.json` beside the run.
 
     Args:
         recipe: the run's settings as a recipe; None where it has no such form.

@@ -51,7 +51,7 @@ class Filler(Protocol):
 
 @dataclass(frozen=True)
 class FilledText:
-    """A text whose masks are filled.
+    """A text with tokens in the place of its masks.
 
     Args:
         text: as it was given, with tokens in the place of its masks.

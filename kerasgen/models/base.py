@@ -218,7 +218,7 @@ class ModelSource(metaclass=Checked):
         """
 
     def check(self) -> None:
-        """Say whether what `load` reads is there, before Keras is imported; without being overridden, say nothing.
+        """Raise if what `load` reads is not there, before Keras is imported; by default do nothing.
 
         Networks are left alone.
 
@@ -236,9 +236,9 @@ class ModelSource(metaclass=Checked):
         return {}
 
     def directory(self) -> Path | None:
-        """Return where the files lie that `load` reads and nothing else, or None if it reads others or none."""
+        """Return the directory that `load` reads all its files from; None if there is no such directory."""
         return None
 
     def gguf_file(self) -> Path | None:
-        """Return the GGUF file that `load` reads and nothing else, or None if it reads others or none."""
+        """Return the GGUF file that is all that `load` reads; None if it reads anything else."""
         return None

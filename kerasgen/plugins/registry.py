@@ -131,7 +131,7 @@ class Registry(Generic[T]):
             return specs.build(kind, arguments, name=name, error=self.error)
 
     def resolve(self, value: object) -> T:
-        """Return the value that a person wrote: text such as `"name:key=value"`, or an instance already.
+        """Convert text such as `"name:key=value"` to its value; an instance is returned as it is.
 
         Raises:
             ArgumentError: it is neither, or the text can't be read.
@@ -173,7 +173,7 @@ class Registry(Generic[T]):
         return {"name": self._name(spec), "arguments": specs.to_arguments(spec, error=self.error)}
 
     def from_manifest(self, manifest: Mapping[str, Any]) -> T:
-        """Return the value that `to_manifest` described; unlike in `build`, text is text.
+        """Return the value that `to_manifest` described. Unlike `build`, it converts no text to numbers.
 
         Raises:
             ArgumentError: the manifest is damaged, or of other arguments than the class has now.

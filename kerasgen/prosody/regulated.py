@@ -66,7 +66,7 @@ FAULTS: Final = {
 
 @dataclass(frozen=True)
 class TonalReading:
-    """What the tones of a poem are like, by the pattern that they break least.
+    """How well the tones of a poem fit the pattern that they break least.
 
     Args:
         pattern: a name of `PATTERNS`, of all that could be read the one with the fewest faults.

@@ -29,7 +29,7 @@ class _StoppedByATestError(Exception):
 
 @dataclasses.dataclass
 class Tuned:
-    """A run of the tuner that nothing disturbed.
+    """A finished, uninterrupted run of the tuner.
 
     Args:
         model: as it was left.

@@ -149,7 +149,7 @@ class Tokenizer(ABC):
         """Return a new incremental decoder."""
 
     def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
-        """Return a new incremental decoder of ids that go on a text, so that a space before the first is the text's.
+        """Return a new incremental decoder of ids that continue a text, which keeps a space before the first.
 
         It differs from `decoder` where encoding puts a space before a text and decoding takes it away.
         """

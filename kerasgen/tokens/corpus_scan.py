@@ -46,7 +46,7 @@ class TextDigest:
 
 
 class TextSample:
-    """Some of the texts that it is shown, each as likely as any other, the same ones each time."""
+    """Uniform random sample of the texts that are added, the same one each time."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)

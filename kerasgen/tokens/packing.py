@@ -54,11 +54,11 @@ class Pieces:
         return Pieces(*(getattr(self, each.name)[which] for each in fields(self)))
 
     def weights(self, parts: EncodedParts) -> NDArray[np.float64]:
-        """Return the weights of each piece's targets together, float64 `(pieces,)`."""
+        """Return the sum of the loss weights of each piece's targets, float64 `(pieces,)`."""
         return self._both(parts.sums)
 
     def learned(self, parts: EncodedParts) -> NDArray[np.int64]:
-        """Return how many targets with a weight each piece has, int64 `(pieces,)`."""
+        """Return the number of targets of each piece that are learned, int64 `(pieces,)`."""
         return self._both(parts.learned)
 
     def _both(self, of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]) -> NDArray[Any]:

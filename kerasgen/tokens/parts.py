@@ -100,15 +100,15 @@ class EncodedParts:
         )
 
     def weights_of(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return how much the token at each place of the flat array counts, float32 in the shape of the places."""
+        """Return the loss weight of the token at each index of the flat array, float32 in the shape of the indices."""
         return np.asarray(self.weights)[np.searchsorted(self.ends, places, side="right")]
 
     def sums(self, begins: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the weights of the tokens from each begin up to each stop together, float64."""
+        """Return the sum of the loss weights of the tokens of each range, float64."""
         return np.asarray(self._before(self._sums, stops) - self._before(self._sums, begins))
 
     def learned(self, begins: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many tokens with a weight there are from each begin up to each stop, int64."""
+        """Return the number of tokens of each range that are learned, int64."""
         counted = self._before(self._counts, stops) - self._before(self._counts, begins)
         return np.asarray(counted, np.int64)
 

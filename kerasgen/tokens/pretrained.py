@@ -17,7 +17,7 @@ from kerasgen.tokens.text_decoding import TextDecoder
 
 
 class Codec(Protocol):
-    """The part in which kinds of tokenizers differ: text to ids, and the bytes of each id."""
+    """Contract of a tokenizer library: text to ids, and the bytes of each id."""
 
     file_name: str
     names: dict[int, str]
@@ -40,7 +40,7 @@ class Codec(Protocol):
 
 
 class PretrainedTokenizer(Tokenizer):
-    """A tokenizer as a `tokenizer.json` of transformers or a SentencePiece model says it, to the id.
+    """Tokenizer that gives exactly the ids of a transformers `tokenizer.json` or a SentencePiece model.
 
     The `tokenizers` or the `sentencepiece` library encodes. Decoding gives the text back where the tokenizer lets it:
     one that normalizes a text loses what it normalizes, and a byte without a token is dropped, as those libraries drop
@@ -189,7 +189,7 @@ class PretrainedTokenizer(Tokenizer):
         return TextDecoder(self, skip_special_tokens=skip_special_tokens)
 
     def continuation_decoder(self, *, skip_special_tokens: bool = False) -> IncrementalDecoder:
-        """Return a new incremental decoder of ids that go on a text: a space before the first is the text's."""
+        """Return a new incremental decoder of ids that continue a text, which keeps a space before the first."""
         return TextDecoder(self, skip_special_tokens=skip_special_tokens, begins=False)
 
     def token_bytes(self, token_id: int) -> bytes:

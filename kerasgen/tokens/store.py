@@ -83,7 +83,7 @@ class StoredDocuments(EncodedDocuments):
 
 @dataclass(frozen=True, eq=False)
 class StoredCorpus:
-    """A corpus's ids on both sides.
+    """Token ids of a corpus: the training and the held-out documents.
 
     Args:
         train: the documents to train on.

@@ -406,7 +406,7 @@ def _vocabulary_lines(record: Mapping[str, Any], *, of_whole_texts: bool) -> lis
 
 @dataclass(frozen=True, eq=False)
 class TuneJob(metaclass=Checked):
-    """One run of a tuner: the model, the documents, and how the run goes; checked once, documented here alone.
+    """One run of a tuner: the model, the documents and the settings of the run, all checked at construction.
 
     Args:
         model: whose weights change.

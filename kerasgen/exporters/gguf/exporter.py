@@ -24,7 +24,7 @@ _WITH_SEARCH = re.compile(r"I?Q\d_(K|XS|XXS|S|M|NL)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class GgufExporter(Exporter):
-    """Write a GGUF file for llama.cpp, Ollama and what else is made of them: of a GPT-2 or a Llama.
+    """Write a GGUF file for llama.cpp, Ollama and programs that build on them.
 
     A fresh process that has no Keras reads the file back: weights, vocabulary and settings must be the model's, and its
     greedy ids, by an independent forward in NumPy. Where the package `xllamacpp` is installed (extra `llamacpp`),

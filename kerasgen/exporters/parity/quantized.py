@@ -34,7 +34,7 @@ Logits = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that rounding may cost; an artefact beyond it is not handed over.
+    """Limits on the loss by rounding; an artefact that exceeds one is refused.
 
     The divergence, the agreement and the loss are means over some hundred tokens, so they may be beyond their limits by
     two of their standard errors.
