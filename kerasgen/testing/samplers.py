@@ -115,9 +115,9 @@ class SamplerContract(PluginContract):
                 return writing.generate(model, prompts, GenerationConfig(sampler=sampler, max_new_tokens=6, seed=1))
             return generate(model, prompts, sampler=sampler, max_new_tokens=6, seed=1)
 
-        alone = write(["ab"])
-        assert write(["ab"]) == alone
-        assert write(["abcd", "ab", "a"])[1] == alone[0]
+        alone = write(["a b"])
+        assert write(["a b"]) == alone
+        assert write(["d e f", "a b", "c"])[1] == alone[0]
 
 
 class SamplerConformance(SamplerContract):

@@ -66,8 +66,10 @@ class Preferences(Objective):
         """Raise unless every document has two answers that are learned.
 
         Raises:
-            TuneArgumentError: one has none; says which, by its place.
+            TuneArgumentError: one has none; says which, by its place. Or there are no training documents.
         """
+        if not len(job.train):
+            raise TuneArgumentError("There is nothing to train on: there are no training documents.")
         for side, documents in (("training", job.train), ("held-out", job.held_out)):
             if documents is None or not len(documents):
                 continue

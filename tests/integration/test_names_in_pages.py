@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,11 @@ def test_a_dotted_name_leads_somewhere() -> None:
                 whole = path.replace("kg.", "kerasgen.", 1) if path.startswith("kg.") else path
                 if whole.endswith((".json", ".pipeline", ".generate")) or not whole.removeprefix("kerasgen."):
                     continue
-                if not resolves(whole) and not is_group(whole):
+                with warnings.catch_warnings():
+                    if page.name == "stability.md":  # which lists the deprecated names
+                        warnings.simplefilter("ignore", DeprecationWarning)
+                    is_there = resolves(whole) or is_group(whole)
+                if not is_there:
                     missing.append(f"{of_page(page)}: {path}")
     assert sorted(set(missing)) == []
 

@@ -186,7 +186,7 @@ class WebExporter(Exporter):
                 "package": f"{package.name}@{package.version}",
                 "downloaded_bytes": _downloaded(stage, name, package.builds),
                 "model": inner.report,
-                "parity": {"page": figures},
+                "parity": {**inner.report.get("parity", {}), "page": figures},
             }
             written = staging.write_report(stage, report, exporter="web")
         return Artefact(path=path, exporter="web", report=written)
