@@ -8,6 +8,7 @@ is returned, is the text itself.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import Final, TextIO
@@ -35,6 +36,21 @@ def show(value: object, *, end: str = "\n", stream: TextIO | None = None) -> Non
     stream.write((visible(text) if is_terminal is not None and is_terminal() else text) + end)
     if hasattr(stream, "flush"):
         stream.flush()
+
+
+def size_for_bars() -> dict[str, int]:
+    """Return `ncols` and `nrows` for `tqdm` where standard error is a terminal that tells no size; else nothing.
+
+    Some terminals, in containers and under programs that drive them, have 0 rows and columns, and `tqdm` shows
+    nothing in them.
+    """
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # no terminal
+        return {}
+    if size.columns > 0 and size.lines > 0:
+        return {}
+    return {"ncols": size.columns or 80, "nrows": size.lines or 24}
 
 
 def _escape(match: re.Match[str]) -> str:

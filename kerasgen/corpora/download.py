@@ -17,7 +17,7 @@ from kerasgen.corpora.https import is_this_machine, open_url
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 from kerasgen.files import atomic, locking, staging
 from kerasgen.files.digests import sha256_of
-from kerasgen.terminal import visible
+from kerasgen.terminal import size_for_bars, visible
 
 Opener = Callable[..., Any]
 """Called with a `urllib.request.Request` and `timeout=` in seconds; returns a response as `urlopen` does."""
@@ -212,6 +212,7 @@ def _transfer(
                 unit="B",
                 unit_scale=True,
                 disable=None if progress is None else not progress,
+                **size_for_bars(),
             ) as bar,
         ):
             came, mark, marked = start, time.monotonic(), start

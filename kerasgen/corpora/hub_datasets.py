@@ -148,7 +148,7 @@ class Datasets(CorpusSource):
         try:
             if place.is_dir() and any((place / name).is_file() for name in _SAVED):
                 found = datasets.load_from_disk(str(place))
-                return self._of_split(found) if isinstance(found, dict) else found
+                return self._of_split(found if isinstance(found, dict) else {str(found.split or "train"): found})
             name = str(place) if place.exists() else self.name
             settings = {"split": self.split, "streaming": self.streaming, "revision": self.revision}
             return datasets.load_dataset(name, self.config, **settings)

@@ -24,8 +24,9 @@ _MARK = b"PAR1"
 class Parquet(FileCorpus):
     r"""Parquet files: each row is a document, and one of its columns is the text.
 
-    The row's other columns become the document's metadata. A blank or null text is dropped and counted as "empty". Rows
-    are read a row group's batch at a time. It needs `pip install 'kerasgen[parquet]'`.
+    The row's other columns become the document's metadata. A blank or null text is dropped and counted as "empty". A
+    text may be stored as bytes, which must be UTF-8. Rows are read a row group's batch at a time. It needs
+    `pip install 'kerasgen[parquet]'`.
 
     Args:
         path: a file, a folder (its .parquet files, in folders below it too) or a glob.
@@ -85,7 +86,7 @@ class Parquet(FileCorpus):
                     return
                 number = 0
                 for batch in opened.iter_batches(batch_size=_ROWS):
-                    for row in batch.to_pylist():
+                    for row in _rows(batch):
                         number += 1
                         yield self._document(row, file, number)
         except (pyarrow.ArrowException, OSError) as cause:
@@ -106,6 +107,39 @@ class Parquet(FileCorpus):
             error.__cause__ = fault
             return Dropped(fault.reason, error)
         return Dropped(made) if isinstance(made, str) else made
+
+
+class _Unreadable:
+    """A value that Python can't hold, such as a date in the year 300,000, or bytes in a column of text.
+
+    Args:
+        why: what Python says.
+    """
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __repr__(self) -> str:
+        return f"unreadable ({self._why})"
+
+
+def _rows(batch: Any) -> list[dict[str, Any]]:
+    """Return the rows of a batch; one value that can't be read takes no other with it."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError):
+        columns = {
+            name: [_value(each) for each in batch.column(place)] for place, name in enumerate(batch.schema.names)
+        }
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return rows
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as error:
+        return _Unreadable(str(error)[:60])
 
 
 def _check_mark(path: Path) -> None:

@@ -72,7 +72,7 @@ class Columns:
         return (*(given or [self.field]), *identified)
 
     def missing(self, columns: Iterable[str]) -> str | None:
-        """Return what is to be said of columns among which one is missing, or None.
+        """Return what is to be said of columns among which one is missing or comes twice, or None.
 
         Args:
             columns: those that a table has.
@@ -80,7 +80,8 @@ class Columns:
         there = list(columns)
         lacking = next((name for name in self.names if name not in there), None)
         if lacking is None:
-            return None
+            twice = next((name for name in self.names if there.count(name) > 1), None)
+            return None if twice is None else f"there are several columns {twice!r}"
         return f"there is no column {lacking!r}; there are: {', '.join(map(repr, there)) or 'none'}"
 
     def document(self, row: Mapping[str, Any], *, id: str) -> Document | str:  # noqa: A002 - its name
@@ -130,9 +131,14 @@ def _with(document: Document, metadata: Mapping[str, Any]) -> Document:
 
 
 def _said(value: Any) -> Any:
-    """Return what a column says: a null text is an empty one, and keys of a message that are null are none."""
+    """Return what a column says: a null text is an empty one, bytes of UTF-8 are text, a message's null keys none."""
     if value is None:
         return ""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value
     if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
         return [{key: held for key, held in each.items() if held is not None} for each in value]
     return value

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from kerasgen.terminal import size_for_bars
+
 _BAR: ContextVar[_Bar | None] = ContextVar("bar", default=None)
 
 
@@ -52,7 +54,8 @@ def shown(progress: bool | None) -> Iterator[None]:
     from tqdm.auto import tqdm
 
     form = "{desc}: {n_fmt} of {total_fmt} steps, {elapsed}"
-    with tqdm(bar_format=form, total=0, disable=None if progress is None else not progress, leave=False) as bar:
+    disable = None if progress is None else not progress
+    with tqdm(bar_format=form, total=0, disable=disable, leave=False, **size_for_bars()) as bar:
         bar_of_steps = _Bar(bar)
         token = _BAR.set(bar_of_steps)
         try:

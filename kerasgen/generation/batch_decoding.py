@@ -19,6 +19,7 @@ from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.resolving import is_hub_sampler
+from kerasgen.terminal import size_for_bars
 
 
 def decode_request(
@@ -79,9 +80,8 @@ def choices(
 def _bar(total: int, shown: bool | None) -> Any:
     from tqdm.auto import tqdm
 
-    return tqdm(
-        total=total, desc="generating", unit=" texts", disable=None if shown is None else not shown, leave=False
-    )
+    disable = None if shown is None else not shown
+    return tqdm(total=total, desc="generating", unit=" texts", disable=disable, leave=False, **size_for_bars())
 
 
 def _decode_batches(

@@ -15,6 +15,7 @@ from typing import Any
 from kerasgen.errors import GenerateArgumentError, GenerationError
 from kerasgen.files import atomic, locking, staging
 from kerasgen.files.path_arguments import path_argument
+from kerasgen.terminal import size_for_bars
 
 FORMAT = 1
 
@@ -103,7 +104,7 @@ def _write(
 
     total = len(prompts) if isinstance(prompts, Sequence) else None
     disable = None if progress is None else not progress
-    with tqdm(total=total, desc="generating", unit=" texts", disable=disable, leave=False) as bar:
+    with tqdm(total=total, desc="generating", unit=" texts", disable=disable, leave=False, **size_for_bars()) as bar:
         for chunk in _chunks(prompts, chunk_size, begun):
             if chunk.first < begun:
                 file.pass_over(chunk)

@@ -120,9 +120,15 @@ def decoder_of(engine: Any, batch_size: int) -> Decoder:
 
 def _of_artefact(path: Path, settings: ServerSettings) -> ServedModel:
     from kerasgen.runtime import load_artefact
+    from kerasgen.runtime.masked import MaskedRuntime
     from kerasgen.serving.one_at_a_time import EngineSlot, RuntimeSlot
 
     runtime = load_artefact(path)
+    if isinstance(runtime, MaskedRuntime):
+        raise GenerateArgumentError(
+            "An artefact of a masked language model can't be served: it writes no text from left to right. "
+            f"kerasgen.load_artefact({str(path)!r}).fill(…) fills its masks."
+        )
     decoder: Decoder = RuntimeSlot(runtime) if runtime.engine is None else EngineSlot(runtime.engine)
     name = settings.model_name or _name(path)
     template = runtime.chat_template

@@ -29,6 +29,7 @@ from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.errors import TokenStoreError
 from kerasgen.files import staging
 from kerasgen.files.path_arguments import path_argument
+from kerasgen.terminal import size_for_bars
 from kerasgen.tokens import parts
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.chunks import TEXTS_AT_ONCE
@@ -182,8 +183,9 @@ def surveying(
 def _shown(documents: Iterable[Document], label: str, show: bool, total: int | None = None) -> Iterator[Document]:
     from tqdm.auto import tqdm
 
+    disable = None if show else True
     return iter(
-        tqdm(documents, desc=label, unit=" documents", total=total, leave=False, disable=None if show else True)
+        tqdm(documents, desc=label, unit=" documents", total=total, leave=False, disable=disable, **size_for_bars())
     )
 
 

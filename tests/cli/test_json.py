@@ -207,7 +207,7 @@ FORMATS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.tensorflow
 def test_what_an_export_s_packages_print_is_no_part_of_the_answer(preset: str, tmp_path: Path) -> None:
     """Converters and runtimes have a lot to tell, some of it on standard output."""
@@ -220,7 +220,9 @@ def test_what_an_export_s_packages_print_is_no_part_of_the_answer(preset: str, t
         lines.append(["export", preset, str(tmp_path / place), "--exporter", name, *further, "--json"])
         lines.append(["generate", str(tmp_path / place), "the", "--max-new-tokens", "4", "--json"])
     code = f"from kerasgen.cli import main\nfor line in {lines!r}: assert main(line) == 0, line"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=540, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=1500, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == len(lines), done.stdout

@@ -231,3 +231,51 @@ def test_a_stream_of_many_rows_takes_bounded_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 30_000
     assert most < 8e6  # the texts take 25 MB
+
+
+def test_a_value_that_python_can_t_hold_takes_no_other_with_it(tmp_path: Path) -> None:
+    far = pa.array([2**62, 1, None], pa.timestamp("us"))
+    table(tmp_path / "far.parquet", {"text": ["a", "b", "c"], "day": far})
+    first, *rest = kg.Parquet(tmp_path / "far.parquet").documents()
+    assert [first.text, *(each.text for each in rest)] == ["a", "b", "c"]
+    assert str(first.metadata["day"]).startswith("unreadable (date value out of range")
+    assert rest[0].metadata["day"] == "1970-01-01T00:00:00.000001"
+    json.dumps(first.metadata)
+    offsets, content = pa.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])), pa.py_buffer(b"\xff\xfea")
+    table(tmp_path / "bad.parquet", {"text": pa.Array.from_buffers(pa.string(), 2, [None, offsets, content])})
+    with pytest.raises(CorpusFormatError, match=r"row 1: .*no text but unreadable"):
+        texts(kg.Parquet(tmp_path / "bad.parquet"))
+    tally = CorpusTally()
+    assert texts(kg.Parquet(tmp_path / "bad.parquet", on_error="skip"), tally) == ["a"]
+    assert tally.dropped == {"not what it should hold": 1}
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.string_view()])
+def test_a_text_of_any_kind_of_column_is_read_and_nulls_are_counted(tmp_path: Path, kind: Any) -> None:
+    said = ["一 two", None, " ", "\0three"]
+    column = pa.array([None if each is None else each.encode() for each in said], pa.binary()).cast(kind)
+    table(tmp_path / "a.parquet", {"text": column, "inner": [{"text": [1, {"z": 2}["z"]]}] * 4})
+    tally = CorpusTally()
+    assert texts(kg.Parquet(tmp_path / "a.parquet"), tally) == ["一 two", "\0three"]
+    assert tally.dropped == {"empty": 2}
+    table(tmp_path / "b.parquet", {"text": pa.array([b"\xff"], pa.binary())})
+    with pytest.raises(CorpusFormatError, match="no text but b"):
+        texts(kg.Parquet(tmp_path / "b.parquet"))
+
+
+def test_a_column_that_comes_twice_is_told(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    parquet.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(CorpusFormatError, match="several columns 'text'"):
+        texts(kg.Parquet(tmp_path / "a.parquet"))
+
+
+def test_one_saved_dataset_is_the_split_that_it_says(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets are an extra: kerasgen[datasets]")
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "plain")
+    datasets.Dataset.from_dict({"text": ["b"]}, split="test").save_to_disk(tmp_path / "test")
+    assert texts(kg.Datasets(tmp_path / "plain")) == ["a"]
+    assert texts(kg.Datasets(tmp_path / "test", split="test")) == ["b"]
+    for folder, split in (("plain", "test"), ("test", "train")):
+        with pytest.raises(CorpusArgumentError, match=f"no split {split!r}; there are: "):
+            texts(kg.Datasets(tmp_path / folder, split=split))

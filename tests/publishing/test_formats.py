@@ -144,34 +144,6 @@ def test_a_saved_model_of_a_stranger_is_not_run(hub: HubServer) -> None:
     assert not [path for _, path in hub.requests if path.endswith(".pb")]
 
 
-@pytest.mark.slow
-def test_keras_s_own_hub_gets_a_preset_with_the_card(
-    pipe: kg.Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Kaggle itself can't be reached: what KerasHub's `upload_preset` hands to its client is a preset that loads."""
-    kagglehub = pytest.importorskip("kagglehub", reason="Kaggle's client is a package of its own")
-    calls: list[tuple[str, Path]] = []
-
-    def model_upload(handle: str, directory: str) -> None:
-        import shutil
-
-        calls.append((handle, Path(shutil.copytree(directory, tmp_path / "uploaded"))))
-
-    monkeypatch.setattr(kagglehub, "model_upload", model_upload)
-    monkeypatch.setenv("KAGGLE_USERNAME", "user")
-    monkeypatch.setenv("KAGGLE_KEY", "key")
-    pushed = pipe.push_to_hub("kaggle://user/poet/keras/tang")
-    ((handle, directory),) = calls
-    assert handle == "user/poet/keras/tang"
-    assert {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()} == set(
-        pushed.files
-    )
-    assert (directory / "README.md").read_text("utf-8") == str(pushed.card)
-    assert pushed.artefacts[""].report["parity"]["greedy_equal"]
-    again = kg.Pipeline(model=directory, sampler="greedy")
-    assert again.generate("a", max_new_tokens=12) == pipe.generate("a", max_new_tokens=12)
-
-
 def test_kaggle_refuses_what_it_has_not(pipe: kg.Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("kagglehub", reason="Kaggle's client is a package of its own")
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from kerasgen import saved_pipeline
 from kerasgen.errors import (
     ArgumentError,
     ExportArgumentError,
+    ExportError,
     HubArgumentError,
     HubError,
     KerasgenWarning,
@@ -23,6 +25,7 @@ from kerasgen.errors import (
     ModelUnavailableError,
     UnknownNameError,
 )
+from kerasgen.exporters.base import Exporter
 from kerasgen.models.saving import save_preset
 
 pytest.importorskip("huggingface_hub", reason="the hub's client is an extra: kerasgen[hub]")
@@ -491,3 +494,31 @@ def test_threads_push_to_repositories_of_their_own(hub: HubServer, loaded: kg.Pi
     for thread in threads:
         thread.join()
     assert {f"name/poet{n}" for n in range(3)} <= hub.repositories.keys()
+
+
+@dataclasses.dataclass(frozen=True)
+class Breaking(Exporter):
+    """Writes a half, and fails."""
+
+    suffixes = (".half",)
+
+    def export(self, model: object, path: object, *, overwrite: bool = False) -> kg.Artefact:
+        Path(str(path)).write_bytes(b"half")
+        raise ExportError("The disk is full.")
+
+
+def test_a_format_that_fails_half_way_leaves_nothing_here_or_there(
+    hub: HubServer, loaded: kg.Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    with pytest.raises(ExportError, match="disk is full"):
+        loaded.push_to_hub("name/poet", formats=["preset", Breaking()])
+    assert hub.repositories == {}
+    assert list((tmp_path / "temporary").rglob("*.half")) == []
+    assert [path.name for path in (tmp_path / "temporary").iterdir() if any(path.rglob("*.weights.h5"))] == []
+    loaded.push_to_hub("name/poet")
+    before = dict(hub.repositories["name/poet"].branches)
+    with pytest.raises(ExportError, match="disk is full"):
+        loaded.push_to_hub("name/poet", formats=[Breaking()])
+    assert hub.repositories["name/poet"].branches == before

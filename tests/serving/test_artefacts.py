@@ -104,3 +104,50 @@ def test_the_command_serves_until_it_is_told_to_end(pipe, tmp_path) -> None:
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("kind", ["saved_model", "litertlm", "transformers", "preset"])
+@pytest.mark.tensorflow
+def test_every_kind_that_is_exported_is_served(kind, pipe, tmp_path) -> None:
+    """By the command, in a process of its own: the texts are those of Python."""
+    needed = {"saved_model": "tensorflow", "litertlm": "litert_lm_builder", "transformers": "safetensors"}
+    if kind in needed:
+        pytest.importorskip(needed[kind], reason=f"the exporter {kind} needs it")
+    path = exported(pipe, tmp_path / {"litertlm": "tiny.litertlm"}.get(kind, "tiny_saved_model"), kind)
+    if kind in ("transformers", "preset"):
+        wanted = pipe.generate(PROMPT, max_new_tokens=12, return_prompt=False)
+    else:
+        wanted = kg.load_artefact(path).generate(PROMPT, max_new_tokens=12, return_prompt=False)
+    command = [sys.executable, "-m", "kerasgen", "serve", str(path), "--port", "0", "--model-name", "tiny"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=os.environ) as process:
+        try:
+            assert process.stdout is not None
+            port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())[0])
+            with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", timeout=120) as client:
+                asked = {"model": "tiny", "prompt": PROMPT, "max_tokens": 12, "temperature": 0}
+                assert client.completions.create(**asked).choices[0].text == wanted
+                pieces = [piece.choices[0].text for piece in client.completions.create(**asked, stream=True)]
+                assert "".join(pieces) == wanted
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("kind", ["model", "tflite"])
+def test_a_masked_model_is_refused_before_anybody_asks(kind, tmp_path, capsys) -> None:
+    import json
+
+    import encoders
+
+    from kerasgen.cli import main
+
+    source = Path(encoders.write("bert", tmp_path / "bert"))
+    if kind == "tflite":
+        pytest.importorskip("ai_edge_litert")
+        source = exported(kg.Pipeline(model=source), tmp_path / "bert.tflite", "tflite")
+    capsys.readouterr()
+    assert main(["serve", str(source), "--port", "0", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert "can't be served: it writes no text from left to right" in json.loads(out)["error"]["message"]
+    assert err.count("\n") == 1
