@@ -69,6 +69,12 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether files can be written into a folder, which is made where it is missing."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def sizes(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the number of files and of their bytes in each of the cache's folders that is there.
 

@@ -146,9 +146,12 @@ class Evaluator(Generator):
         source.check()
         model = self._whole_model("be evaluated")  # before what imports Keras: here its backend is chosen
         from kerasgen.evaluation.perplexity import evaluate_each
+        from kerasgen.generation import room
         from kerasgen.models import chat
         from kerasgen.tokens.encoding import encode_documents
 
+        if texts:
+            max_new_tokens = room.new_tokens(model, prompts, max_new_tokens, name="prompt")
         if corpus is None:
             stored = self._documents()
             encoded, tally = stored.held_out, stored.tally

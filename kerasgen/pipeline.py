@@ -294,11 +294,15 @@ class Pipeline(Keeper):
         vocabulary = self._adapt_vocabulary(survey)
         stored = self._documents(show=verbose != 0, survey=survey)
         model = self.model
+        from kerasgen.generation import room
         from kerasgen.tokens import corpus_statistics
         from kerasgen.tuners.run_directory import run_directory, tell
         from kerasgen.tuners.sharding import is_first_process
         from kerasgen.tuners.vocabulary import record_validation
 
+        sample_tokens = 64
+        if getattr(self.tuner, "sample_every", None):
+            sample_tokens = room.new_tokens(model, [sample_prompt], 64, name="sample_prompt", error=TuneArgumentError)
         where = run_directory(directory, model, stored.train, self.tuner, seed=self.seed, backend=self.backend)
         self._has_untuned_turns = False
         changed_before = "" if self._report is None and not self._is_loaded_with_adapters() else _TUNED_BEFORE
@@ -311,7 +315,7 @@ class Pipeline(Keeper):
                 directory=folder,
                 resume=resume,
                 callbacks=callbacks,
-                sample=lambda: self.generate(sample_prompt, GenerationConfig(max_new_tokens=64)),
+                sample=lambda: self.generate(sample_prompt, GenerationConfig(max_new_tokens=sample_tokens)),
                 verbose=verbose,
             )
         if directory is None:

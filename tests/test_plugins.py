@@ -378,3 +378,16 @@ def test_a_person_who_stops_a_slow_plugin_has_stopped_it(site: Path) -> None:
     install(site, "slow-one", {GROUP: {"mine": "slow:Mine"}}, {"slow": "raise KeyboardInterrupt\n"})
     with pytest.raises(KeyboardInterrupt):
         registry().get("mine")
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a b"])
+def test_a_name_that_no_text_can_say_is_told_with_its_package(name: str, site: Path) -> None:
+    """A spec parts its name from its settings by these."""
+    folder = site / "mine-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n", encoding="utf-8")
+    (folder / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = plugin_mine:Mine\n", encoding="utf-8")
+    (site / "plugin_mine.py").write_text(SAMPLER, encoding="utf-8")
+    importlib.invalidate_caches()
+    with pytest.raises(PluginLoadError, match="'mine' can't be written as text"):
+        registry().get(name)

@@ -91,6 +91,7 @@ def examined() -> dict[str, Any]:
         },
         "cache": {
             "directory": str(directory),
+            "is_writable": cache.is_writable(directory),
             "files": sum(files for files, _ in sizes.values()),
             "size_bytes": sum(size_bytes for _, size_bytes in sizes.values()),
         },
@@ -119,6 +120,8 @@ def _show(found: dict[str, Any]) -> None:
     show(f"devices: {found['devices']['cores']} cores{has}, {gpu}")
     cached = found["cache"]
     show(f"cache: {cached['directory']}, {cached['size_bytes'] / 1e6:.1f} MB in {cached['files']} files")
+    if not cached["is_writable"]:
+        show("  it CAN'T BE WRITTEN, so everything is made anew each time: name another folder in KERASGEN_CACHE")
     for problem in found["problems"]:
         show(f"PROBLEM: {problem}")
 

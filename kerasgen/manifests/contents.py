@@ -105,6 +105,11 @@ class RunManifest:
         file = file / FILE if file.is_dir() else file
         try:
             content = limits.read_json(file)
+        except FileNotFoundError as cause:
+            raise ModelFormatError(
+                f"There is no manifest {file}. Name the {FILE} that fit wrote, or the directory of the saved pipeline, "
+                "in which it lies."
+            ) from cause
         except (OSError, ValueError) as cause:
             raise ModelFormatError(f"The manifest {file} can't be read: {cause}.") from cause
         if not isinstance(content, dict) or content.get("kind") != KIND:
@@ -173,4 +178,4 @@ def _plain(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return f"{text[:12]}…" if isinstance(value, str) and len(value) == 64 else f"{text:.200}"
+    return f"{text[:13]}…'" if isinstance(value, str) and len(value) == 64 else f"{text:.200}"

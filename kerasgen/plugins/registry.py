@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OBJECT = re.compile(r"[\w.]+:[\w.]+(\s*\[.*\])?")
+_WRITABLE = re.compile(r"[^\s:,=]+")
 
 
 class Registry(Generic[T]):
@@ -97,6 +98,13 @@ class Registry(Generic[T]):
             )
         if len(points) > 1:
             raise self._conflict(name, points)
+        if not _WRITABLE.fullmatch(name):
+            owner = distribution_of(points[0])
+            raise PluginLoadError(
+                f"The {self.noun} {name!r} of the package {owner!r} can't be written as text: a name has no spaces and "
+                "none of ':,='. Rename it in the package's pyproject.toml.",
+                distribution=owner,
+            )
         self._loaded[name] = self._load(points[0])
         return self._loaded[name]
 

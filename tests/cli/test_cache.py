@@ -44,3 +44,26 @@ def test_a_part_that_there_is_not_is_refused_before_anything_is_removed(folder, 
     assert main(["cache", "clean", "--kind", "token"]) == 2
     assert "Did you mean 'tokens'?" in capsys.readouterr().err
     assert (folder / "tokens" / "inner" / "file").exists()
+
+
+def test_the_doctor_says_that_the_cache_can_not_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KERASGEN_CACHE", str(tmp_path / "new" / "cache"))
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cache"]["is_writable"] is True
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("KERASGEN_CACHE", str(tmp_path / "file" / "cache"))
+    assert main(["doctor"]) == 0
+    assert "CAN'T BE WRITTEN" in capsys.readouterr().out
+
+
+def test_a_link_in_the_cache_is_removed_and_what_it_leads_to_stays(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("x", encoding="utf-8")
+    folder = tmp_path / "cache"
+    (folder / "splits").mkdir(parents=True)
+    (folder / "tokens").symlink_to(other)
+    (folder / "splits" / "link").symlink_to(other)
+    assert set(cache.clean(folder)) == {"tokens", "splits"}
+    assert list(folder.iterdir()) == []
+    assert (other / "mine").read_text(encoding="utf-8") == "x"

@@ -106,3 +106,8 @@ def test_a_damaged_manifest_is_an_error(content, tmp_path):
     (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
     with pytest.raises(ModelFormatError):
         kg.RunManifest.read(tmp_path)
+
+
+def test_a_manifest_that_is_not_there_is_told_with_where_one_is(tmp_path):
+    with pytest.raises(kg.errors.ModelFormatError, match="There is no manifest.*saved pipeline"):
+        kg.Pipeline.from_manifest(tmp_path / "nowhere")

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from kerasgen.constraints.base import Constraint
@@ -123,11 +124,27 @@ class WebExporter(Exporter):
             found[name] = constraint
         return found
 
-    def _inner(self) -> TFLiteExporter | LiteRtLmExporter:
-        """Return the exporter of the file that the page runs."""
+    def _inner(self, lengths: Mapping[str, Any] = MappingProxyType({})) -> TFLiteExporter | LiteRtLmExporter:
+        """Return the exporter of the file that the page runs; `lengths` are those of a TFLite file's signatures."""
         if self.engine == "litertlm":
             return LiteRtLmExporter(quantize=self.quantize, cache_length=self.cache_length)
-        return TFLiteExporter(quantize=self.quantize, cache_length=self.cache_length, beams=0, shortlist=0)
+        inner = TFLiteExporter(quantize=self.quantize, cache_length=self.cache_length, beams=0, shortlist=0)
+        return replace(inner, **lengths)
+
+    def _lengths(self, model: LanguageModel) -> dict[str, tuple[int, ...]]:
+        """Return the signatures' lengths by which the model fits into a browser; nothing for the usual ones.
+
+        Raises:
+            ExportArgumentError: it never does.
+        """
+        from kerasgen.exporters.web import memory
+        from kerasgen.models import quantized_base
+
+        if self.engine == "litertlm":
+            return {}
+        length = self.cache_length or min(model.max_sequence_length or 256, 256)
+        usual = len(TFLiteExporter().prefill_lengths) + 1 + sum(64 << n < length for n in range(20))
+        return memory.signature_lengths(quantized_base.count_params(model.network), self.quantize, usual)
 
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the folder, and let the page's modules generate where Node.js is installed; see `Exporter`."""
@@ -142,12 +159,13 @@ class WebExporter(Exporter):
         modules = packages.find(self.node_modules, package)
         model = replace(model, tokenizer=file_tokenizer(model, "web"))
         constraints = self.constraints()
+        lengths = self._lengths(model)
         own, files = self._modules(model, constraints) if self.engine == "litert" else ({}, {})
         with staging.staged(path, overwrite=overwrite, exporter="web") as stage:
             progress.plan(_WRITE, _CHECK)
             stage.mkdir()
             name = MODELS[self.engine]
-            inner = self._inner().export(model, stage / name)
+            inner = self._inner(lengths).export(model, stage / name)
             progress.begin(_WRITE)
             for file, content in files.items():
                 (stage / file).write_bytes(content)

@@ -1,0 +1,32 @@
+"""A page's model fits into a browser: fewer signatures for a large one, and an error for one that never fits."""
+
+from __future__ import annotations
+
+import pytest
+
+from kerasgen.errors import ExportArgumentError
+from kerasgen.exporters.web.memory import signature_lengths
+
+SMOLLM2, GPT2 = 134_515_008, 124_439_808
+
+
+@pytest.mark.parametrize("quantize", ["float32", "float16"])
+@pytest.mark.parametrize("weights", [SMOLLM2, GPT2])
+def test_a_model_of_half_a_gigabyte_has_few_signatures(weights: int, quantize: str) -> None:
+    """With five, LiteRT.js ended with an error at 3.3 GB."""
+    assert signature_lengths(weights, quantize, 5) == {"prefill_lengths": (32,), "decode_lengths": ()}
+
+
+@pytest.mark.parametrize(("weights", "quantize"), [(5_322_240, "float32"), (SMOLLM2, "int8"), (SMOLLM2, "int4")])
+def test_a_smaller_file_keeps_the_usual_ones(weights: int, quantize: str) -> None:
+    assert signature_lengths(weights, quantize, 5) == {}
+
+
+def test_a_model_that_fits_by_smaller_weights_alone_is_told_so() -> None:
+    with pytest.raises(ExportArgumentError, match="quantize='int8'"):
+        signature_lengths(500_000_000, "float32", 5)
+
+
+def test_a_model_that_never_fits_is_told_to_be_served() -> None:
+    with pytest.raises(ExportArgumentError, match="kerasgen serve"):
+        signature_lengths(3_000_000_000, "int4", 5)
