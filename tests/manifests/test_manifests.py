@@ -109,5 +109,5 @@ def test_a_damaged_manifest_is_an_error(content, tmp_path):
 
 
 def test_a_manifest_that_is_not_there_is_told_with_where_one_is(tmp_path):
-    with pytest.raises(kg.errors.ModelFormatError, match="There is no manifest.*saved pipeline"):
+    with pytest.raises(ModelFormatError, match=r"There is no manifest.*saved pipeline"):
         kg.Pipeline.from_manifest(tmp_path / "nowhere")

@@ -41,9 +41,9 @@ def test_texts_of_a_run_and_an_evaluation_fit_into_a_small_model(tmp_path, monke
     preset = save_preset(tiny_gpt2(num_layers=1, max_sequence_length=32), tmp_path / "tiny")
     tuner = kg.FullTuner(max_steps=2, batch_size=4, sample_every=1)
     pipe = kg.Pipeline(corpus=TEXTS, model=preset, tuner=tuner, held_out=0.2)
-    with pytest.raises(kg.errors.TuneArgumentError, match="sample_prompt.*32 positions"):
+    with pytest.raises(kg.errors.TuneArgumentError, match=r"sample_prompt.*32 positions"):
         pipe.fit(verbose=0, sample_prompt="the cat sat " * 20)
     assert len(pipe.fit(verbose=0, sample_prompt="the cat").samples) == 2
     assert pipe.evaluate(texts=2, prompt="the cat", self_bleu=False).writing is not None
-    with pytest.raises(kg.errors.ArgumentError, match="prompt.*32 positions"):
+    with pytest.raises(kg.errors.ArgumentError, match=r"prompt.*32 positions"):
         pipe.evaluate(texts=1, prompt="the cat sat " * 20, self_bleu=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kerasgen.errors import ExportArgumentError
+from kerasgen.errors import ExportArgumentError, ExportError
+from kerasgen.exporters.web import checking
 from kerasgen.exporters.web.memory import signature_lengths
 
 SMOLLM2, GPT2 = 134_515_008, 124_439_808
@@ -30,3 +31,13 @@ def test_a_model_that_fits_by_smaller_weights_alone_is_told_so() -> None:
 def test_a_model_that_never_fits_is_told_to_be_served() -> None:
     with pytest.raises(ExportArgumentError, match="kerasgen serve"):
         signature_lengths(3_000_000_000, "int4", 5)
+
+
+def test_texts_by_weights_in_8_bits_are_compared_at_their_beginnings() -> None:
+    """SmolLM2 has another token here and there, after which a whole text differs: 1 of 6 was equal to its end."""
+    figures = {"texts": 6, "equal_texts": 1, "equal_beginnings": 5}
+    checking._require(figures, "generate other ids", exact=False)
+    with pytest.raises(ExportError, match="1 of 6 texts are equal"):
+        checking._require(figures, "generate other ids", exact=True)
+    with pytest.raises(ExportError, match="2 of 6 texts begin alike"):
+        checking._require(figures | {"equal_beginnings": 2}, "generate other ids", exact=False)
