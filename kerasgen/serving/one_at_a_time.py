@@ -10,7 +10,7 @@ import numpy as np
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation.engine import Engine, Session
 from kerasgen.serving import host_choice
-from kerasgen.serving.texts import Chosen, Text, Token
+from kerasgen.serving.texts import Chosen, Finish, Text, Token
 
 
 class EngineSlot:
@@ -98,12 +98,14 @@ class RuntimeSlot:
         self._waiting = []
 
     def admit(self, texts: Sequence[Text]) -> list[Chosen]:
-        """Write a whole text, and return its first token.
+        """Write a whole text, and return its first token, if it has one.
 
         Raises:
             GenerateArgumentError: the runtime can't write it.
         """
         (text,) = texts
+        if text.is_only_read:
+            return [Chosen(text)]
         start = self._runtime.tokenizer.start_token_id
         if start is not None and text.prompt[:1] != (start,):
             raise GenerateArgumentError(
@@ -116,7 +118,13 @@ class RuntimeSlot:
             seed=(text.seed + text.copy) % 2**64,  # a runtime knows nothing of the other copies
             valid_utf8=text.utf8 is not None,
         )
-        self._waiting = [Chosen(text, Token(int(token_id), None)) for token_id in ids]
+        # A runtime that gives text has other ids than it chose, fewer or more: the text ends where they end.
+        finish: Finish | None = None if len(ids) >= text.limit - len(text.prompt) else "stop"
+        text.limit = len(text.prompt) + len(ids)
+        if not len(ids):
+            return [Chosen(text, finish="stop")]
+        *before, last = (Token(int(token_id), None) for token_id in ids)
+        self._waiting = [*(Chosen(text, token) for token in before), Chosen(text, last, finish=finish)]
         return self.step()
 
     def step(self) -> list[Chosen]:

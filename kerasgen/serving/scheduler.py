@@ -238,9 +238,11 @@ class Scheduler:
                 self._end(text, one.error)
                 continue
             if one.token is None:
-                event = Event(prompt=one.prompt, finish="length")
+                event = Event(prompt=one.prompt, finish=one.finish or "length")
             else:
                 event = text.take(one.token, self._ends)
+                if one.finish == "stop" and event.is_last:
+                    event = dataclasses.replace(event, finish="stop")
                 if len(text.token_ids) == 1:
                     self._metrics.first.observe(time.perf_counter() - text.began)
                 if one.prompt is not None:

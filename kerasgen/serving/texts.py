@@ -145,12 +145,14 @@ class Chosen:
         token: the token; None where the prompt alone was read.
         prompt: the prompt's tokens with their log-probabilities, with the first token of a text that asks for them.
         error: why there is no token.
+        finish: why the text ends with this token, or without one, where the decoder knows that.
     """
 
     text: Text
     token: Token | None = None
     prompt: tuple[Token, ...] | None = None
     error: Exception | None = None
+    finish: Finish | None = None
 
 
 def uniforms_of(texts: list[Text]) -> Any:

@@ -190,7 +190,7 @@ def test_bash_completes_commands_flags_and_choices(tmp_path: Path) -> None:
     assert "installed" in bash("kerasgen --install-completion; true", tmp_path)
     asked = {
         "gene": ["generate"],
-        "generate --max": ["--max-length", "--max-new-tokens"],
+        "generate --max": ["--max-new-tokens", "--max-length"],
         "list sam": ["samplers"],
         "fit sample --sample ra": ["random"],
         "export --qua": ["--quantize"],

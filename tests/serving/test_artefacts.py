@@ -151,3 +151,38 @@ def test_a_masked_model_is_refused_before_anybody_asks(kind, tmp_path, capsys) -
     out, err = capsys.readouterr()
     assert "can't be served: it writes no text from left to right" in json.loads(out)["error"]["message"]
     assert err.count("\n") == 1
+
+
+class TextRuntime:
+    """A runtime whose text has other ids than it chose, as LiteRT-LM's: none, fewer or more than were asked for."""
+
+    def __init__(self, tokenizer, text: str) -> None:
+        self.tokenizer, self.text = tokenizer, text
+
+    def generate_ids(self, prompts, **settings) -> list[list[int]]:
+        return [self.tokenizer.encode(self.text) for _ in prompts]
+
+
+@pytest.mark.parametrize(
+    ("text", "finish"), [("", "stop"), ("a", "stop"), ("a long and longer text of many tokens", "length")]
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_text_ends_where_its_runtime_ended_it(text, finish, stream, pipe) -> None:
+    from kerasgen.samplers.sampling import Greedy
+    from kerasgen.serving.application import application
+    from kerasgen.serving.one_at_a_time import RuntimeSlot
+    from kerasgen.serving.served_model import ServedModel
+
+    decoder = RuntimeSlot(TextRuntime(pipe.tokenizer, text))
+    model = ServedModel("tiny", pipe.tokenizer, 128, Greedy(), decoder, None)
+    asked = {"model": "tiny", "prompt": PROMPT, "max_tokens": 4, "temperature": 0}
+    with listening(application(model, ServerSettings())) as server, server.client() as client:
+        for _ in range(2):
+            if stream:
+                choices = [piece.choices[0] for piece in client.completions.create(**asked, stream=True)]
+            else:
+                choices = list(client.completions.create(**asked).choices)
+            assert "".join(choice.text for choice in choices) == text
+            assert choices[-1].finish_reason == finish
+        read = client.completions.create(**asked | {"max_tokens": 0}, echo=True)
+        assert (read.choices[0].text, read.choices[0].finish_reason) == (PROMPT, "length")
