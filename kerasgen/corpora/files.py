@@ -199,16 +199,7 @@ class Jsonl(FileCorpus):
 
     @cached_property
     def _prompted(self) -> prompted.Fields | None:
-        return prompted.fields(
-            prompt=self.prompt,
-            response=self.response,
-            chosen=self.chosen,
-            rejected=self.rejected,
-            messages=self.messages,
-            separator=self.separator,
-            field=self.field,
-            default="text",
-        )
+        return prompted.fields_of(self)
 
     def _files(self) -> list[File]:
         path = os.fspath(self.path)
@@ -369,16 +360,7 @@ class Csv(FileCorpus):
 
     @cached_property
     def _prompted(self) -> prompted.Fields | None:
-        return prompted.fields(
-            prompt=self.prompt,
-            response=self.response,
-            chosen=self.chosen,
-            rejected=self.rejected,
-            messages=self.messages,
-            separator=self.separator,
-            field=self.field,
-            default="text",
-        )
+        return prompted.fields_of(self)
 
     def _files(self) -> list[File]:
         return find_files(os.fspath(self.path), (".csv", ".tsv") if self.delimiter == "\t" else (".csv",))

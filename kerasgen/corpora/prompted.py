@@ -177,3 +177,9 @@ def fields(
         made = " and ".join(f"{name}={value!r}" for name, value in given.items())
         raise CorpusArgumentError(f"Texts are made of {made}. Leave out field={field!r}.")
     return Fields(prompt, given["chosen"] if "chosen" in given else given["response"], separator, rejected)
+
+
+def fields_of(corpus: Any) -> Fields | None:
+    """Return the fields of a corpus that has all of these settings under their names; see `fields`."""
+    names = ("prompt", "response", "chosen", "rejected", "messages", "separator", "field")
+    return fields(**{name: getattr(corpus, name) for name in names}, default="text")

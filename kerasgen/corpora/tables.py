@@ -52,12 +52,7 @@ class Columns:
         check_name(self.field, "field")
         if self.id_field is not None:
             check_name(self.id_field, "id_field")
-        prompted.fields(
-            **{name: getattr(self, name) for name in _STANDARD},
-            separator=self.separator,
-            field=self.field,
-            default="text",
-        )
+        prompted.fields_of(self)
 
     @classmethod
     def of(cls, corpus: Any) -> Columns:
