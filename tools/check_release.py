@@ -34,6 +34,11 @@ _QUICK = (
     *("tests/test_plugin_listing.py", "tests/recipes", "tests/runtime", "tests/corpora/test_sample.py"),
     *("tests/integration/test_built_ins.py", "tests/integration/test_names_of_0_1_0.py", "tests/cli/test_cli.py"),
 )
+_AS_TOX = {  # as tox.ini has them, which says why
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "PYTHONUTF8": "1",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+}
 _CFFCONVERT = "from cffconvert.cli.cli import cli; cli()"
 _SDIST = ("pyproject.toml", "README.md", "LICENSE", "kerasgen/py.typed", "kerasgen/__init__.pyi", "CITATION.cff")
 _WHEEL = (
@@ -134,7 +139,7 @@ def _require(needed: tuple[str, ...], held: set[str], where: Path) -> None:
 
 def _run(*command: str | Path, within: Path | None = None) -> None:
     print("+", *command, flush=True)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = _AS_TOX | {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if subprocess.run([str(word) for word in command], cwd=within, env=environment, check=False).returncode:
         raise SystemExit(f"The release is not in order: {' '.join(str(word) for word in command)} failed.")
 
