@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import shutil
 import sys
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import tiers
+
+from kerasgen.errors import MissingDependencyError
 
 _CACHE = pytest.StashKey[str]()
 _GROWTH = 1024**3  # bytes
@@ -67,6 +70,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     settle()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip a test whose fixtures need an extra that is not installed, with the error that names it."""
+    # urllib keeps the proxies of its first call for the whole process; one test's closed door is not another's.
+    urllib.request._opener = None  # type: ignore[attr-defined]
+    try:
+        return (yield)
+    except MissingDependencyError as error:
+        _skip_without(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip a test that needs an extra that is not installed, with the error that names it."""
+    try:
+        return (yield)
+    except MissingDependencyError as error:
+        _skip_without(error)
+        raise
+
+
+def _skip_without(error: MissingDependencyError) -> None:
+    """Skip if the package that an error names is really absent, and not hidden by the test."""
+    module = str(error.name).replace("-", "_")
+    if module not in sys.modules and importlib.util.find_spec(module) is None:
+        pytest.skip(f"{error.extra or module!r} is an extra that is not installed. {error}")
 
 
 @pytest.hookimpl(trylast=True)
@@ -141,11 +173,6 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
         yield
-
-
-def pytest_runtest_setup() -> None:
-    # urllib keeps the proxies of its first call for the whole process; one test's closed door is not another's.
-    urllib.request._opener = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from kerasgen.constraints.masks import TokenMasks, masks_of
 from kerasgen.errors import ConstraintArgumentError, GenerateArgumentError, GenerationError, MissingDependencyError
 from kerasgen.tokens.bpe import ByteLevelBPE
 
+pytest.importorskip("outlines_core", reason="a regular expression is an extra: kerasgen[regex]")
+
 pytestmark = pytest.mark.one_backend
 
 JUEJU = "朝辭白帝彩雲間，千里江陵一日還。\n兩岸猿聲啼不住，輕舟已過萬重山。"

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from kerasgen.corpora.archives import members
 from kerasgen.corpora.base import CorpusSource, CorpusTally
 from kerasgen.corpora.files import Csv, Jsonl, Text
 from kerasgen.errors import CorpusFormatError, CorpusUnavailableError
 
+zstandard = pytest.importorskip("zstandard", reason="reading .zst files is an extra: kerasgen[zstd]")
 pytestmark = pytest.mark.one_backend
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {

@@ -14,6 +14,8 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import generate, jobs, stream
 from kerasgen.models.base import LanguageModel
 
+pytest.importorskip("outlines_core", reason="a regular expression is an extra: kerasgen[regex]")
+
 pytestmark = pytest.mark.one_backend
 
 FORM = kg.Regex("[jqvxz]{2}(-[jqvxz]{2}){1,3}!")

@@ -23,6 +23,8 @@ from kerasgen.errors import MissingDependencyError
 from kerasgen.exporters.web import packages
 from kerasgen.models.saving import save_preset
 
+pytest.importorskip("outlines_core", reason="a regular expression is an extra: kerasgen[regex]")
+
 pytestmark = [pytest.mark.one_backend, pytest.mark.slow]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

