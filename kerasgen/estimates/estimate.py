@@ -222,6 +222,10 @@ def _sizes(config: DecoderConfig) -> _Sizes:
     return _Sizes(tables, matrices, vectors)
 
 
+_PAGE_BYTES = 20_000_000
+"""What a page holds beside the model: scripts, and two builds of the engine, of which a browser fetches one."""
+
+
 def _artefacts(sizes: _Sizes) -> dict[str, int]:
     """Return about how many bytes each format takes: those of the weights, and of what stands beside them."""
     float32 = 4 * sizes.total
@@ -232,8 +236,12 @@ def _artefacts(sizes: _Sizes) -> dict[str, int]:
         "transformers": float32,
         "saved_model": float32,
         "tflite": float32,
+        "tflite:quantize=float16": 2 * wide + 4 * sizes.vectors,
         "tflite:quantize=int8": int8,
+        "web": float32 + _PAGE_BYTES,
+        "web:quantize=int8": int8 + _PAGE_BYTES,
         "litertlm": float32,
+        "litertlm:quantize=int8": int8,
         "gguf": float32,
         "gguf:dtype=Q8_0": round(wide * 34 / 32) + 4 * sizes.vectors,
     }
