@@ -92,6 +92,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     except MissingDependencyError as error:
         _skip_without(error)
         raise
+    except ExceptionGroup as group:  # hypothesis found several
+        missing, other = group.split(MissingDependencyError)
+        if missing is not None and other is None:
+            _skip_without(_first(missing))
+        raise
+
+
+def _first(group: BaseException) -> MissingDependencyError:
+    while isinstance(group, ExceptionGroup):
+        group = group.exceptions[0]
+    assert isinstance(group, MissingDependencyError)
+    return group
 
 
 def _skip_without(error: MissingDependencyError) -> None:
