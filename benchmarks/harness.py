@@ -66,6 +66,7 @@ class Contender:
         self.began = time.perf_counter()
         shared = os.environ | dict.fromkeys(THREADS, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         shared.pop("KERAS_BACKEND", None)
+        shared.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode; a checkout writes it
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
         python, checkout = earlier() if name.startswith(EARLIER) else (sys.executable, None)
         own = [argument.removeprefix(EARLIER) for argument in arguments]
