@@ -44,10 +44,10 @@ const generator = new Generator(litert, model, { ...description, forms }, utf8);
 const all = [];
 const begin = performance.now();
 let tokens = 0;
-for (const { prompt, seed, form, settings } of job.asked) {
+for (const { prompt, seed, form, settings, new: most } of job.asked) {
   const whole = form !== null && forms[form].whole_text;
   const ids = [];
-  const request = { ...settings, seed, form, max_new_tokens: job.new };
+  const request = { ...settings, seed, form, max_new_tokens: most ?? job.new };
   for await (const { id } of generator.stream(whole ? "" : prompt, request)) ids.push(id);
   all.push(ids);
   tokens += ids.length;

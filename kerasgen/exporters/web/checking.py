@@ -56,6 +56,11 @@ def check(folder: Path, modules: Path, constraints: Mapping[str, Constraint], *,
     assert tokenizer is not None
     prompts = [*filter(lambda text: tokenizer.decode(tokenizer.encode(text)) == text, PROMPTS)] or [""]
     asked = requests(prompts, list(constraints))
+    description = json.loads((folder / "page.json").read_text(encoding="utf-8"))
+    needed = _needed(folder, description["forms"])
+    for request in asked:
+        room = description["max_tokens"] - len(tokenizer.encode(request["prompt"])) - 1
+        request["new"] = min(max(_TOKENS, needed.get(request["form"], 0)), room)
     answers = run(node, folder, modules, asked, _TOKENS)
     own = []
     for request in asked:
@@ -65,7 +70,7 @@ def check(folder: Path, modules: Path, constraints: Mapping[str, Constraint], *,
         constraint = None if request["form"] is None else constraints[request["form"]]
         text = runtime.generate(
             "" if constraint is not None and constraint.whole_text else request["prompt"],
-            max_new_tokens=_TOKENS,
+            max_new_tokens=request["new"],
             sampler=spec,
             seed=request["seed"],
             constraint=constraint,
@@ -83,6 +88,12 @@ def check(folder: Path, modules: Path, constraints: Mapping[str, Constraint], *,
     }
     _require(figures, "generate other ids", exact=exact)
     return figures
+
+
+def _needed(folder: Path, forms: Mapping[str, str]) -> dict[str | None, int]:
+    """Return how many tokens the shortest text of each form has, by the forms' names; their files are given."""
+    read = {name: json.loads((folder / file).read_text(encoding="utf-8")) for name, file in forms.items()}
+    return {name: form["states"][0]["fewest"] or 0 for name, form in read.items()}
 
 
 def check_litert_lm(

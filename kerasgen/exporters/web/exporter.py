@@ -131,6 +131,10 @@ class WebExporter(Exporter):
         inner = TFLiteExporter(quantize=self.quantize, cache_length=self.cache_length, beams=0, shortlist=0)
         return replace(inner, **lengths)
 
+    def _length(self, model: LanguageModel) -> int:
+        """Return how many tokens a text of the page may have."""
+        return self.cache_length or min(model.max_sequence_length or 256, 256)
+
     def _lengths(self, model: LanguageModel) -> dict[str, tuple[int, ...]]:
         """Return the signatures' lengths by which the model fits into a browser; nothing for the usual ones.
 
@@ -142,8 +146,7 @@ class WebExporter(Exporter):
 
         if self.engine == "litertlm":
             return {}
-        length = self.cache_length or min(model.max_sequence_length or 256, 256)
-        usual = len(TFLiteExporter().prefill_lengths) + 1 + sum(64 << n < length for n in range(20))
+        usual = len(TFLiteExporter().prefill_lengths) + 1 + sum(64 << n < self._length(model) for n in range(20))
         return memory.signature_lengths(quantized_base.count_params(model.network), self.quantize, usual)
 
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
@@ -225,7 +228,15 @@ class WebExporter(Exporter):
 
         tokenizer = description.tokenizer(model.tokenizer)
         names = {form: f"form-{place}.json" for place, form in enumerate(constraints)}
-        files = {names[form]: _json(description.form(kept, model.tokenizer)) for form, kept in constraints.items()}
+        described = {form: description.form(kept, model.tokenizer) for form, kept in constraints.items()}
+        for form, content in described.items():
+            fewest = content["states"][0]["fewest"]
+            if fewest is not None and fewest >= self._length(model):
+                raise ExportArgumentError(
+                    f"A text of the form {form} has at least {fewest} tokens of this model, and texts of the page have "
+                    f"{self._length(model)} with what they begin with. Raise cache_length, or leave the form out."
+                )
+        files = {names[form]: _json(content) for form, content in described.items()}
         utf8 = valid_utf8.masks_of(model.tokenizer)
         if utf8 is not None:
             files[_UTF8] = utf8.steps.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import string
@@ -216,3 +217,20 @@ def test_a_page_that_is_opened_as_a_file_says_how_to_open_it(tmp_path: Path) -> 
         [CHROMIUM, *flags, (tmp_path / "index.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     assert f'python -m http.server --directory "{tmp_path}"' in seen
+
+
+@pytest.mark.slow
+def test_a_form_that_is_longer_than_what_is_compared_is_written_whole(tmp_path: Path) -> None:
+    """A tune such as 滿江紅 has more characters than the tokens that are compared else."""
+    pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
+    if shutil.which("node") is None:
+        pytest.skip("the page's modules are run by Node.js")
+    forms = (kg.Regex("[ab]{60}c"),)
+    exporter = kg.WebExporter(cache_length=96, forms=forms, node_modules=str(node_modules()))
+    page = exporter.export(tiny_gpt2(), tmp_path / "long_web").report["parity"]["page"]
+    assert page["texts"] == page["equal_texts"]
+    assert page["tokens"] >= 6 * 61
+    short = dataclasses.replace(exporter, cache_length=32, forms=())
+    assert short.export(tiny_gpt2(), tmp_path / "short_web").report["parity"]["page"]["equal_texts"] == 6
+    with pytest.raises(ExportArgumentError, match="Raise cache_length"):
+        dataclasses.replace(short, forms=(kg.Regex("[ab]{120}c"),)).export(tiny_gpt2(), tmp_path / "never_web")
