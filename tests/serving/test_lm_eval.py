@@ -16,7 +16,8 @@ import kerasgen as kg
 from kerasgen.serving import ServerSettings
 from kerasgen.serving.server import application_of
 
-pytest.importorskip("lm_eval")
+pytest.importorskip("lm_eval", reason="the harness is a package of its own: lm_eval[api]")
+pytest.importorskip("tenacity", reason="lm_eval asks servers by its extra: lm_eval[api]")
 pytest.importorskip("datasets")
 pytest.importorskip("transformers")
 
