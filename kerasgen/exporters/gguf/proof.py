@@ -20,7 +20,7 @@ from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
 from kerasgen.exporters.gguf.reference import Ending, LlamaCppDecoder, choices
 from kerasgen.exporters.gguf.worker import digests
-from kerasgen.exporters.parity import comparison, conversations, worker
+from kerasgen.exporters.parity import blas, comparison, conversations, worker
 from kerasgen.files import temporary
 from kerasgen.models import chat
 from kerasgen.models.architectures import Architecture, tensors
@@ -196,7 +196,8 @@ def prove(
     assert config.max_sequence_length is not None
     asked = _Asked.of(model, tokenizer, config.max_sequence_length)
     rounded = gguf_file.rounded(architecture, config, weights, dtype)
-    with ThreadPoolExecutor() as threads:  # that wait for the processes, or hash, which both let Python go on
+    # These threads wait for the processes, or hash, which both let Python go on.
+    with blas.some_cores(), ThreadPoolExecutor() as threads:
         progress.begin(comparison.GENERATE)
         in_numpy = threads.submit(_ask_numpy, path, asked)
         hashed = threads.submit(digests, tensors.write(architecture, config, rounded, "gguf"))
@@ -366,7 +367,7 @@ def _compare_llama_cpp(
     prompts, counts = asked.alone
     count, texts = len(counts), [*alone["ids"], *answer["together"]]
     prompts, counts = [*prompts, *asked.prompts], [*counts, *asked.few]
-    with ThreadPoolExecutor(1) as threads:
+    with blas.some_cores(), ThreadPoolExecutor(1) as threads:
         choosing = threads.submit(choices, reference, prompts, texts)
         wanted = asked.likeliest(read, prompts, texts, counts)
         likeliest, behind = choosing.result()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
-from kerasgen.exporters.parity import comparison
+from kerasgen.exporters.parity import blas, comparison
 from kerasgen.exporters.parity.ids import Answer, ask, check_modules
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.arithmetic import log_softmax
@@ -173,7 +173,8 @@ def _drawn(model: LanguageModel, probe: Sequence[int], longest: int) -> list[lis
     ids = list(probe[len(start) :])
     prompts = [ids[at : at + 2] for at in np.linspace(0, len(ids) - 2, _TEXTS).astype(int)]
     new = min(_OF_TEXT, longest - 1 - len(start) - 2)
-    drawn = generate_ids(engine, prompts, sampler=Random(), max_new_tokens=new, valid_utf8=False, seed=0)
+    with blas.some_cores():
+        drawn = generate_ids(engine, prompts, sampler=Random(), max_new_tokens=new, valid_utf8=False, seed=0)
     return [[*start, *prompt, *texts[0].token_ids] for prompt, texts in zip(prompts, drawn, strict=True)]
 
 
