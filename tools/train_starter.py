@@ -4,11 +4,17 @@
 
 A whole-character vocabulary is counted, a small GPT-2 is trained on every poem that is not held out, and the result
 is written as a KerasHub preset with its model card. The Tang poems are read in both scripts, each Song poem in one.
-A tenth of the Tang poems is held out. A Song poem that shares a line with one of them is left out.
+Each variant character is written in one form, and a text that still mixes the scripts is left out, so that the model
+keeps to one of them. A tenth of the Tang poems is held out; a Song poem that shares a line with one of them is left
+out.
 
 A killed run goes on with `--resume`. `--start` goes on from a preset, such as the float32 one that each run leaves in
 `RUN/preset`; `--before` says in the card what that was trained for. `--schedule constant` leaves the learning rate
 high, for a run that another one goes on from; the last one falls, with `--schedule linear`.
+
+`--others 0.1` trains on regulated verse, with a tenth as many other poems: what has the form, level rhyme and a tonal
+pattern. `--own 12288` lets the model of `--start` write so many texts first, and trains on those that hold the rules
+beside as many poems. The three runs of a model that holds to the rules are all poems, then `--others`, then `--own`.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.1
 SEQUENCE_LENGTH = 256
+OWN_AT_ONCE = 2048
 
 
 def main() -> None:
@@ -49,10 +57,14 @@ def main() -> None:
 
     keras.utils.set_random_seed(arguments.seed)
     poems = _poems(arguments.tang, arguments.song)
+    if arguments.others is not None:
+        poems = _regulated(poems, arguments.others)
     if arguments.start:
         model = load_directory(arguments.start, source="starter")
     else:
         model = _fresh_model(poem.text for poem in poems.training)
+    if arguments.own:
+        poems = _with_own(poems, model, arguments.own, seed=arguments.seed)
     tokenizer = model.tokenizer
     encoded = encode_documents(poems.training, tokenizer)
     unseen = encode_documents(poems.held_out, tokenizer)
@@ -109,6 +121,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="the preset to write; the package's own if not given")
     parser.add_argument("--start", help="a preset to go on from, with its vocabulary; anew if not given")
     parser.add_argument("--before", default="", help="the steps of the preset to go on from, for the card")
+    parser.add_argument("--others", type=float, help="keep the regulated poems and so many others for each of them")
+    parser.add_argument("--own", type=int, default=0, help="texts that the model of --start writes to learn from")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--schedule", choices=("linear", "cosine", "constant"), default="linear")
     parser.add_argument("--warmup-steps", type=int, default=200)
@@ -133,10 +147,12 @@ class _Poems:
 def _poems(tang: str, song: str) -> _Poems:
     import opencc
 
-    from kerasgen.corpora.base import CorpusTally
+    from kerasgen.corpora.base import CorpusTally, Document
     from kerasgen.corpora.chinese_poetry import ChinesePoetry
     from kerasgen.corpora.held_out_split import DividedCorpus
     from kerasgen.corpora.near_duplicates import lines_of
+    from kerasgen.corpora.verse_variants import unify
+    from kerasgen.evaluation.prosody_figures import mixes_scripts
 
     simplify = opencc.OpenCC("t2s").convert
     tally = CorpusTally()
@@ -144,15 +160,69 @@ def _poems(tang: str, song: str) -> _Poems:
     training, held_out = list(divided.side("train")), list(divided.side("held_out"))
     for _ in divided.documents(tally):
         pass
-    # Converted after the split: the simplified form of a held-out poem must stay unseen too.
-    training += [replace(poem, text=simplify(poem.text)) for poem in training]
+    # Unified and converted after the split: each form of a held-out poem must stay unseen too.
+    tang_poems = [unify(poem.text) for poem in training]
+    texts = tang_poems + [simplify(text) for text in tang_poems]
     unseen = {line for poem in held_out for line in lines_of(poem.text)}
     for number, poem in enumerate(ChinesePoetry(song, dynasty="song").documents(tally)):
         if unseen.isdisjoint(lines_of(poem.text)):
-            training.append(replace(poem, text=simplify(poem.text)) if number % 2 else poem)
+            text = unify(poem.text)
+            texts.append(simplify(text) if number % 2 else text)
         else:
             tally.drop("shares a line with a held-out Tang poem")
-    return _Poems(training, held_out, tally.to_dict())
+    kept = [text for text in texts if not mixes_scripts(text)]
+    tally.dropped["mixes the scripts, of the texts as they are trained on"] += len(texts) - len(kept)
+    return _Poems([Document(text, f"{number}") for number, text in enumerate(kept)], held_out, tally.to_dict())
+
+
+def _regulated(poems: _Poems, others: float) -> _Poems:
+    """Keep the poems that hold form, level rhyme and tonal pattern, and some of the others for each of them."""
+    held = [poem for poem in poems.training if _holds(poem.text)]
+    names = {poem.id for poem in held}
+    rest = [poem for poem in poems.training if poem.id not in names]
+    sample = random.Random(0).sample(rest, min(len(rest), round(others * len(held))))
+    return replace(poems, training=held + sample)
+
+
+def _with_own(poems: _Poems, model: LanguageModel, count: int, *, seed: int) -> _Poems:
+    """Let the model write, and put what holds the rules beside as many poems, drawn from all.
+
+    This is rejection sampling fine-tuning, as in Yuan et al., "Scaling relationship on learning mathematical reasoning
+    with large language models" (2023). A text that has a line of a poem, or stood before, is not taken.
+    """
+    from kerasgen.corpora.base import Document
+    from kerasgen.corpora.near_duplicates import lines_of
+    from kerasgen.generation import generate
+    from kerasgen.samplers import TopK
+
+    known = {line for poem in poems.training + poems.held_out for line in lines_of(poem.text)}
+    texts: dict[str, None] = {}
+    for at in range(0, count, OWN_AT_ONCE):
+        written = generate(
+            model,
+            [""] * min(OWN_AT_ONCE, count - at),
+            sampler=TopK(k=40),
+            max_new_tokens=96,
+            batch_size=64,
+            seed=(seed << 20) + at,
+        )
+        texts |= dict.fromkeys(text for text in map(str, written) if _holds(text) and known.isdisjoint(lines_of(text)))
+    own = [Document(text, f"own {number}") for number, text in enumerate(texts)]
+    print(f"{len(own):,} of {count:,} own texts hold the rules")
+    beside = random.Random(seed).sample(poems.training, min(len(poems.training), len(own)))
+    return replace(poems, training=beside + own)
+
+
+def _holds(text: str) -> bool:
+    """Return whether a text is regulated verse with level rhyme and a tonal pattern, in one script."""
+    from kerasgen.corpora import verse
+    from kerasgen.evaluation.prosody_figures import mixes_scripts, rhymes
+    from kerasgen.prosody import regulated
+
+    lines = verse.lines(text)
+    return (
+        verse.form(text).form != "other" and rhymes(lines) and regulated.read(lines).holds and not mixes_scripts(text)
+    )
 
 
 def _fresh_model(texts: Iterable[str]) -> LanguageModel:
@@ -196,7 +266,9 @@ Tang and Song poems of 全唐诗 in the chinese-poetry collection (MIT; the poem
 line, editors' notes stripped, poems with gaps dropped. Each Tang poem is read as it is and in simplified characters
 (OpenCC), each Song poem in one of the two. One Tang poem in ten is held out, by a hash of its text, with its
 near-duplicates: the tenth that `Pipeline` holds out of the same collection. Song poems that share a line with one of
-them are left out.
+them are left out. In training each variant character has one form, and texts that still mix the scripts are left out.
+The last runs were on regulated verse with level rhyme and a tonal pattern, with some others beside it, and on texts of
+the model itself that hold these rules.
 
 What reading kept and dropped: `{json.dumps(tally, ensure_ascii=False)}`
 
