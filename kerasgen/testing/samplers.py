@@ -115,9 +115,13 @@ class SamplerContract(PluginContract):
                 return writing.generate(model, prompts, GenerationConfig(sampler=sampler, max_new_tokens=6, seed=1))
             return generate(model, prompts, sampler=sampler, max_new_tokens=6, seed=1)
 
-        alone = write(["a b"])
-        assert write(["a b"]) == alone
-        assert write(["d e f", "a b", "c"])[1] == alone[0]
+        # Words to a vocabulary of words, letters to one that has no space.
+        longer, prompt, shorter = (
+            ("d e f", "a b", "c") if isinstance(model, MaskedLanguageModel) else ("abcd", "ab", "a")
+        )
+        alone = write([prompt])
+        assert write([prompt]) == alone
+        assert write([longer, prompt, shorter])[1] == alone[0]
 
 
 class SamplerConformance(SamplerContract):
