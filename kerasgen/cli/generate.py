@@ -108,7 +108,8 @@ def run(
     texts = _prompts(prompts, whole=whole)
     writer = sources.open_writer(source, backend=backend, weights=weights)
     saved = writer.config
-    if not settings.keys() & {"max_length", "max_new_tokens"} and saved.max_length is saved.max_new_tokens is None:
+    is_unbounded = saved.max_length is saved.max_new_tokens is None
+    if is_unbounded and not settings.keys() & {"max_length", "max_new_tokens"} and not writer.is_masked:
         settings["max_new_tokens"] = _fitting(writer.space, texts)
     copies = settings.get("num_return_sequences", saved.num_return_sequences)
     alone = len(texts) == 1 and copies is None

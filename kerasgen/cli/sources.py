@@ -168,6 +168,13 @@ class PipelineWriter:
         """The tokenizer and the number of positions."""
         return self._pipeline.text_space
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether it predicts masked tokens, and so knows by itself how many a text takes."""
+        from kerasgen.models.base import MaskedLanguageModel
+
+        return isinstance(self.space, MaskedLanguageModel)
+
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""
         return self._pipeline.generate(prompts, **settings)  # type: ignore[no-any-return]
@@ -202,9 +209,15 @@ class ArtefactWriter:
 
     def __init__(self, source: str) -> None:
         from kerasgen.runtime import load_artefact
+        from kerasgen.runtime.masked import MaskedRuntime
 
         self._source = source
         self._runtime = load_artefact(source)
+        if isinstance(self._runtime, MaskedRuntime):
+            raise ArgumentError(
+                f"{source!r} predicts masked tokens and writes no text. Fill masks in Python, with "
+                "kg.load_artefact(…).fill(…), or write with the pipeline that it was exported from."
+            )
 
     @property
     def sampler(self) -> Any:
@@ -222,6 +235,11 @@ class ArtefactWriter:
     def space(self) -> TextSpace:
         """The tokenizer and the number of positions."""
         return self._runtime
+
+    @property
+    def is_masked(self) -> bool:
+        """False: an artefact that predicts masked tokens is refused when it is opened."""
+        return False
 
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""

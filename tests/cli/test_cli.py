@@ -16,6 +16,7 @@ import warnings
 from importlib import metadata
 from pathlib import Path
 
+import encoders
 import pytest
 from installing import without_tensorflow
 from tiny import tiny_gpt2
@@ -140,6 +141,26 @@ def test_of_a_short_model_as_many_tokens_come_as_fit(tmp_path, capsys):
     assert "Shorten the prompt" in capsys.readouterr().err
     assert main(["generate", short, "the", "--sampler", "greedy", "--max-new-tokens", "2"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_masked_model_chooses_how_many_tokens_come(tmp_path, capsys):
+    """Its texts need a place for their end, so that the command's own number would not fit."""
+    encoders.write("roberta", tmp_path / "masked")
+    source = str(tmp_path / "masked")
+    pipe = kg.Pipeline(model=source)
+    assert main(["generate", source, "the sat"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (pipe.generate("the sat") + "\n", "")
+    pipe.export(tmp_path / "masked.tflite")
+    for command in (
+        ["generate", str(tmp_path / "masked.tflite"), "the sat"],
+        ["chat", str(tmp_path / "masked.tflite")],
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "predicts masked tokens and writes no text" in error
+        assert error.count("\n") == 1
 
 
 def test_every_setting_of_generate_has_a_flag():
