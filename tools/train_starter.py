@@ -193,7 +193,7 @@ def _with_own(poems: _Poems, model: LanguageModel, count: int, *, seed: int) -> 
     from kerasgen.corpora.base import Document
     from kerasgen.corpora.near_duplicates import lines_of
     from kerasgen.generation import generate
-    from kerasgen.samplers import TopK
+    from kerasgen.samplers.sampling import TopK
 
     known = {line for poem in poems.training + poems.held_out for line in lines_of(poem.text)}
     texts: dict[str, None] = {}
