@@ -15,6 +15,7 @@ high, for a run that another one goes on from; the last one falls, with `--sched
 `--others 0.1` trains on regulated verse, with a tenth as many other poems: what has the form, level rhyme and a tonal
 pattern. `--own 12288` lets the model of `--start` write so many texts first, and trains on those that hold the rules
 beside as many poems. The three runs of a model that holds to the rules are all poems, then `--others`, then `--own`.
+`tools/starter_next` holds what the first two came to, for a run that goes on from it; it is not what ships.
 """
 
 from __future__ import annotations
