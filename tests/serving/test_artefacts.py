@@ -113,7 +113,8 @@ def test_every_kind_that_is_exported_is_served(kind, pipe, tmp_path) -> None:
     needed = {"saved_model": "tensorflow", "litertlm": "litert_lm_builder", "transformers": "safetensors"}
     if kind in needed:
         pytest.importorskip(needed[kind], reason=f"the exporter {kind} needs it")
-    path = exported(pipe, tmp_path / {"litertlm": "tiny.litertlm"}.get(kind, "tiny_saved_model"), kind)
+    names = {"litertlm": "tiny.litertlm", "saved_model": "tiny_saved_model"}
+    path = exported(pipe, tmp_path / names.get(kind, "tiny"), kind)
     if kind in ("transformers", "preset"):
         wanted = pipe.generate(PROMPT, max_new_tokens=12, return_prompt=False)
     else:
