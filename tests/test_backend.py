@@ -213,6 +213,7 @@ print(json.dumps([message, pipe.backend, keras.config.backend(), pipe.score("the
     assert bits > 0
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("runs_on", ["tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
 def test_a_pipeline_that_nobody_told_a_backend_follows_the_keras_that_runs(
     runs_on: str, tmp_path: Path, preset: str

@@ -45,6 +45,7 @@ WRITERS: dict[str, tuple[Callable[[Any, Path], Any], Callable[[Path], Any]]] = {
 }
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("overwrites", [True, False])
 def test_killed_at_any_change_of_a_file(tmp_path: Path, kind: str, overwrites: bool) -> None:

@@ -71,6 +71,7 @@ def test_however_often_it_is_killed_the_file_is_the_same(tmp_path_factory, death
     assert (folder / "texts.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("old", [None, "old"])
 @pytest.mark.parametrize("mark", [pytest.param(None, marks=POSIX)])
 def test_killed_at_any_change_of_a_file_the_same_call_gives_the_same_file(tmp_path, old, mark):

@@ -79,6 +79,7 @@ def differentiated(inputs: dict[str, Any], *, dtype: str = "float32", scale: flo
     return [float(found.loss), float(found.accuracy), np.asarray(of_hidden), np.asarray(of_table)]
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("real", [1.0, 0.4])
 def test_value_accuracy_and_gradients_are_those_of_the_whole_logits(real: float) -> None:
     """600 tokens are three chunks of 256 here, the last one short, or one where few are real."""

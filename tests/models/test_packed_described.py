@@ -166,6 +166,7 @@ def test_documents_of_a_row_cost_what_they_cost_alone_and_slopes_are_those_of_fl
         assert slope == pytest.approx(size**2, rel=5e-3, abs=1e-6), kind
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("name", LESS)
 def test_a_document_that_changes_moves_no_bit_of_another(name: str) -> None:
     before, after = row_of(TOKENS[:13], TOKENS[-8:]), row_of([5, *TOKENS[:12]], TOKENS[-8:])

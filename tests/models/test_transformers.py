@@ -338,6 +338,7 @@ class TestDamaged:
             Hub(str(directory)).load()
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "opt"])
 def test_logits_and_ids_are_those_of_transformers_itself(family: str, tmp_path: Path) -> None:

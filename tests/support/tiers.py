@@ -15,7 +15,7 @@ import pytest
 
 FILE = Path(__file__).parents[1] / "durations.json"
 SLOW = 1.5  # seconds of a call
-NIGHTLY = 15.0  # seconds of a call
+NIGHTLY = 5.0  # seconds of a call
 _KEPT = SLOW / 2  # those are written down, so that a test near the limit does not go to and fro unseen
 # These fork hundreds of times, which takes 20 times as long late in a process.
 _FIRST = ("tests/files/test_files.py", "tests/files/test_kills.py")

@@ -201,6 +201,7 @@ class TestBackgroundWriter:
         assert isinstance(writer.close(), ZeroDivisionError)
 
 
+@pytest.mark.essential
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="its processes are forked and killed as POSIX does")
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore:This process:DeprecationWarning")
 def test_killed_at_any_change_of_a_file_the_writer_behind_leaves_whole_checkpoints(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def fingerprint(directory: Path) -> dict[str, Any]:
     return json.loads((newest / "state.json").read_text(encoding="utf-8"))["fingerprint"]
 
 
+@pytest.mark.essential
 def test_a_run_of_which_nothing_was_named_goes_on_to_the_bit_as_it_was_chosen(tmp_path) -> None:
     import keras
 

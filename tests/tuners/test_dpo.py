@@ -175,6 +175,7 @@ def _ours(documents: list[Document], directory: Path, **settings: Any) -> tuple[
     return logged, {name: of.detach().numpy() for name, of in _torch_of(model).named_parameters()}
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 @pytest.mark.every_case
 @pytest.mark.parametrize("kind", LOSSES)

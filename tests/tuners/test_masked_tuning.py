@@ -164,6 +164,7 @@ def pipeline(folder: Path, **settings: Any) -> Any:
     return kg.Pipeline(words(60), str(folder), tuner=tuner(**settings), held_out=0.2, seed=3)
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 def test_a_run_learns_and_goes_on_to_the_bit(folder: Path, tmp_path: Path) -> None:
     whole = pipeline(folder, epochs=3)

@@ -146,6 +146,7 @@ def test_a_killed_and_interrupted_run_gives_the_uninterrupted_ones_numbers_to_th
     same_numbers(chain)
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("mode", OTHERS)
 def test_so_do_the_other_ways_of_tuning(mode: str, tmp_path: Path) -> None:
     if mode == "float16" and not float16_can_be_had():

@@ -188,6 +188,7 @@ def test_what_is_no_bundle_is_told(proved, tmp_path):
         bundle.read(proved.path)
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 def test_the_starter_from_end_to_end(tmp_path):
     require_packages()

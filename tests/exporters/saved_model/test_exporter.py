@@ -160,6 +160,7 @@ def test_opt_is_written_too(tmp_path):
     assert report["parity"]["together_equal"]
 
 
+@pytest.mark.essential
 @pytest.mark.one_backend
 def test_a_process_with_tensorflow_alone_goes_from_text_to_text(artefact, model):
     program = """

@@ -99,6 +99,7 @@ def browse(exported: kg.Artefact, pictures: Path, **job: Any) -> Any:
     return seen
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 def test_chromium_has_the_ids_of_python_for_twenty_seeds_and_works_offline(
     exported: kg.Artefact, tmp_path: Path
