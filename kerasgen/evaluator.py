@@ -15,12 +15,12 @@ from kerasgen.corpora import windows
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.held_out_split import DividedCorpus
 from kerasgen.errors import ArgumentError
-from kerasgen.evaluation.base import NEW_TOKENS, Evaluation, TextScore, held_out_notes
+from kerasgen.evaluation.base import NEW_TOKENS, PSEUDO_LIKELIHOOD, Evaluation, TextScore, held_out_notes
 from kerasgen.exporters.base import Artefact
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.generator import Generator
 from kerasgen.keywords import checked
-from kerasgen.models.base import ModelSource, WeightsDtype
+from kerasgen.models.base import MaskedLanguageModel, ModelSource, WeightsDtype
 from kerasgen.reports.of_pipeline import RunReport
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tuners.base import TuneReport
@@ -171,6 +171,8 @@ class Evaluator(Generator):
         scored = dataclasses.replace(scored, dropped=dict(tally.dropped), model=str(self.model_source))
         if corpus is None and self._report is not None:
             scored = dataclasses.replace(scored, notes=held_out_notes(scored, self._report))
+        if isinstance(model, MaskedLanguageModel):
+            scored = dataclasses.replace(scored, notes=(*scored.notes, PSEUDO_LIKELIHOOD))
         self._evaluation = scored
         if scores_to is not None:
             scores_file.write(scores_to, scores, documents())

@@ -24,6 +24,7 @@ from kerasgen.cli.arguments import (
 )
 from kerasgen.cli.json_output import show_json
 from kerasgen.errors import ArgumentError
+from kerasgen.models.base import MaskedLanguageModel
 from kerasgen.samplers import resolving
 from kerasgen.terminal import show
 
@@ -109,8 +110,9 @@ def run(
     writer = sources.open_writer(source, backend=backend, weights=weights)
     saved = writer.config
     is_unbounded = saved.max_length is saved.max_new_tokens is None
-    if is_unbounded and not settings.keys() & {"max_length", "max_new_tokens"} and not writer.is_masked:
-        settings["max_new_tokens"] = _fitting(writer.space, texts)
+    if is_unbounded and not settings.keys() & {"max_length", "max_new_tokens"}:
+        fitting = _fitting(writer.space, texts)
+        settings |= {} if fitting is None else {"max_new_tokens": fitting}
     copies = settings.get("num_return_sequences", saved.num_return_sequences)
     alone = len(texts) == 1 and copies is None
     if stream and not alone:
@@ -140,11 +142,14 @@ def _prompts(arguments: list[str], *, whole: bool) -> list[str]:
     return prompts
 
 
-def _fitting(space: TextSpace, prompts: list[str]) -> int:
+def _fitting(space: TextSpace, prompts: list[str]) -> int | None:
     """Return the default number of new tokens: at most as many as fit after each prompt.
 
-    For a prompt that leaves no room it is one, which generating refuses.
+    For a prompt that leaves no room it is one, which generating refuses. A masked language model has a default of its
+    own, which depends on the constraint: None.
     """
+    if isinstance(space, MaskedLanguageModel):
+        return None
     if space.max_sequence_length is None:
         return MAX_NEW_TOKENS
     start = 0 if space.tokenizer.start_token_id is None else 1

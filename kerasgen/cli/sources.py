@@ -168,13 +168,6 @@ class PipelineWriter:
         """The tokenizer and the number of positions."""
         return self._pipeline.text_space
 
-    @property
-    def is_masked(self) -> bool:
-        """Whether it predicts masked tokens, and so knows by itself how many a text takes."""
-        from kerasgen.models.base import MaskedLanguageModel
-
-        return isinstance(self.space, MaskedLanguageModel)
-
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""
         return self._pipeline.generate(prompts, **settings)  # type: ignore[no-any-return]
@@ -235,11 +228,6 @@ class ArtefactWriter:
     def space(self) -> TextSpace:
         """The tokenizer and the number of positions."""
         return self._runtime
-
-    @property
-    def is_masked(self) -> bool:
-        """False: an artefact that predicts masked tokens is refused when it is opened."""
-        return False
 
     def generate(self, prompts: list[str], settings: dict[str, Any]) -> list[Any]:
         """Return a text for each prompt, or several where the settings ask for a number of them."""

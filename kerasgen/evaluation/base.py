@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from kerasgen.tuners.base import TuneReport
 
 NEW_TOKENS = 96  # of a text that is written to be examined, at most
+PSEUDO_LIKELIHOOD = (
+    "a masked model predicts each token from those on both sides of it (pseudo-log-likelihood), so these figures can't "
+    "be compared with a causal model's"
+)
+"""A note of an evaluation of a masked language model."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,8 @@ class Evaluation:
         sequence_length: tokens that the model saw at once.
         precision: the dtype policy of the computation.
         dropped: how many documents of the corpus were left out, by reason, such as `"empty"`.
-        notes: why the figure differs from that of the last `fit`, if it does.
+        notes: what to mind about the figures: why they differ from those of the last `fit`, and with what they can't be
+            compared.
         model: which one, in words; empty if nobody said.
         pair_accuracy: of documents with a worse text, the share of which the better answer is the likelier one as a
             whole, equal ones half; None without. The other figures are those of the better answers.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from kerasgen.evaluation.base import Evaluation, TextScore, Writing
 from kerasgen.exporters.base import Artefact
 from kerasgen.reports import curves, surprise
-from kerasgen.reports.figures import Cell, Figure, duration, megabytes, named_value, number, percent
+from kerasgen.reports.figures import Cell, Figure, brief, duration, megabytes, named_value, number, percent
 from kerasgen.terminal import visible
 from kerasgen.tuners.base import TuneReport
 
@@ -60,22 +60,22 @@ def headline(report: TuneReport, words: Mapping[str, str]) -> list[Figure]:
                 words["held_out_bits"],
                 number(last, 3),
                 last,
-                error="" if error is None else f"± {error:.3f}",
-                note="" if len(report.validations) < 2 or first is None else f"{first:.3f} {words['before']}",
+                error="" if error is None else f"± {number(error, 3)}",
+                note="" if len(report.validations) < 2 or first is None else f"{number(first, 3)} {words['before']}",
             )
         )
     if report.losses:
         unit = words["of_pair"] if report.margins else words["nats_token"]
         figures.append(Figure(words["loss_now"], number(report.loss, 3), report.loss, note=unit))
     figures.append(
-        Figure(words["steps"], f"{report.steps:,}", report.steps, note=f"{report.epochs:.2f} {words['epochs']}")
+        Figure(words["steps"], f"{report.steps:,}", report.steps, note=f"{number(report.epochs, 2)} {words['epochs']}")
     )
     figures.append(
         Figure(
             words["time"],
             duration(report.seconds),
             report.seconds,
-            note=f"{report.tokens_per_second:,.0f} {words['tokens_second']}",
+            note=f"{number(report.tokens_per_second, 0)} {words['tokens_second']}",
         )
     )
     figures.append(
@@ -105,7 +105,7 @@ def corpus(report: TuneReport, words: Mapping[str, str]) -> dict[str, Any] | Non
         figures.append(Figure(words["held_out_documents"], f"{report.held_out_documents:,}", report.held_out_documents))
     if lengths:
         longest = f"{words['longest']} {lengths['longest']:,}"
-        figures.append(Figure(words["median"], f"{lengths['median']:,.0f}", lengths["median"], note=longest))
+        figures.append(Figure(words["median"], number(lengths["median"], 0), lengths["median"], note=longest))
     near = counts.get("near_duplicates")
     in_use = counts.get("characters_in_use") or {}
     common = [(visible(character), share) for character, share in in_use.get("common", ())]
@@ -185,7 +185,7 @@ def evaluated(
             words["bits_per_character"],
             number(evaluation.bits_per_character, 3),
             evaluation.bits_per_character,
-            note="" if interval is None else f"{words['interval']} {interval[0]:.3f} – {interval[1]:.3f}",
+            note="" if interval is None else f"{words['interval']} {number(interval[0], 3)} – {number(interval[1], 3)}",
         ),
         Figure(words["perplexity"], number(evaluation.perplexity, 1), evaluation.perplexity),
         Figure(
@@ -232,7 +232,7 @@ def written(writing: Writing, human: Writing | None, words: Mapping[str, str]) -
         if share or of_people:
             name = words["other"] if form == "other" else cut(form, _WORDS)
             people = None if of_people is None else Cell(percent(of_people), of_people)
-            table.append((f"{words['form']}: {name}", Cell(percent(share), share), people))
+            table.append((f"{words['form']}{words['colon']}{name}", Cell(percent(share), share), people))
     for name in ("level_rhyme", "tonal_pattern", "mixed_scripts"):
         value, other = getattr(writing, name), None if human is None else getattr(human, name)
         if value is not None:
@@ -295,9 +295,9 @@ def artefact(artefact: Artefact, words: Mapping[str, str]) -> dict[str, Any]:
         "size": Cell(megabytes(size), size) if size else None,
         "proof": proof,
         "equal": bool(equal),
-        "speed": f"{speed:,.0f} {words['tokens_second']}" if _is_number(speed) else "",
-        "load": f"{words['load']} {load:.2f} s" if _is_number(load) else "",
-        "peak": f"{words['peak']} {megabytes(peak)}" if isinstance(peak, (int, float)) else "",
+        "speed": f"{number(speed, 0)} {words['tokens_second']}" if _is_number(speed) else "",
+        "load": f"{words['load']} {number(load, 2)} s" if _is_number(load) else "",
+        "peak": f"{words['peak']} {megabytes(peak)}" if _is_number(peak) else "",
         "figures": list(_flat(parity))[:60],
     }
 
@@ -309,14 +309,14 @@ def _flat(values: Mapping[str, Any], path: str = "") -> Any:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{place}.")
         elif isinstance(value, float):
-            yield cut(place, _WORDS), f"{value:.6g}"
+            yield cut(place, _WORDS), brief(value)
         elif isinstance(value, (list, tuple)):
             yield cut(place, _WORDS), cut(", ".join(map(str, value)), 120)
         else:
             yield cut(place, _WORDS), cut(str(value), 120)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

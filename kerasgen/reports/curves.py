@@ -71,6 +71,10 @@ def _held(report: TuneReport, name: str, said: str, *, error: str | None = None)
         return []
     stretch = -(-len(told) // charts.POINTS)
     told = [*told[:-1:stretch], told[-1]]  # of many, some, the first and the last among them
-    errors = [] if error is None else [getattr(each, error) for each in told]
+    errors = [] if error is None else [_finite(getattr(each, error)) for each in told]
     steps, values = [each.step for each in told], [getattr(each, name) for each in told]
     return [Line(said, "held", steps, values, errors, dots=len(told) <= _DOTS)]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen.masked.filling import FilledText
 from kerasgen.reports import charts, contents, curves, surprise
+from kerasgen.reports.figures import number, percent
 from kerasgen.reports.words import LANGUAGES
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def of_score(score: TextScore) -> str:
     """Return what a notebook shows of a `TextScore`: the text, coloured by surprise."""
     pieces, more = surprise.pieces(score, _TOKENS)
     shown = [(piece.level, piece.text, _tip(piece)) for piece in pieces]
-    rows = [("bits per character", f"{score.bits_per_character:.3f}"), ("tokens", f"{len(score.token_ids):,}")]
+    rows = [("bits per character", number(score.bits_per_character, 3)), ("tokens", f"{len(score.token_ids):,}")]
     notes = [_WORDS["cut"]] if more else []
     return _rendered("TextScore", rows, notes=notes, texts=[(contents.language_of(score.text), shown)])
 
@@ -98,7 +99,7 @@ def of_generated(text: GeneratedText) -> str:
     """Return what a notebook shows of a `GeneratedText`: the text, and what is known about its tokens."""
     rows = [("tokens", f"{len(text.token_ids):,}")]
     if text.logprobs:
-        rows.append(("log-probability", f"{text.logprob:.3f} nats a token"))
+        rows.append(("log-probability", f"{number(text.logprob, 3)} nats a token"))
     if text.proposed:
         rows.append(("proposed tokens", f"{text.accepted:,} of {text.proposed:,} taken"))
     rows.append(("ended", "by itself" if text.finished else "at its length"))
@@ -124,14 +125,14 @@ def _filled(text: FilledText) -> str:
 
 
 def _figure(text: Any) -> str:
-    return f"{text.logprob:.3f} nats a token" if text.logprobs else f"{len(text.token_ids):,} tokens"
+    return f"{number(text.logprob, 3)} nats a token" if text.logprobs else f"{len(text.token_ids):,} tokens"
 
 
 def _tip(piece: surprise.Piece) -> str:
     if piece.bits is None:
         return _WORDS["unpredicted"]
-    others = ", ".join(f"{text} {share:.1%}" for text, share in piece.choices)
-    return f"{piece.bits:.2f} bits" + (f"; likeliest: {others}" if others else "")
+    others = ", ".join(f"{text} {percent(share)}" for text, share in piece.choices)
+    return f"{number(piece.bits, 2)} bits" + (f"; likeliest: {others}" if others else "")
 
 
 def _row(figure: Any) -> tuple[str, str]:

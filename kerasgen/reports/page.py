@@ -5,25 +5,29 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
-from kerasgen import __version__
+from kerasgen import __version__, specs
 from kerasgen.errors import ArgumentError, KerasgenError
 from kerasgen.evaluation.base import Evaluation, TextScore
 from kerasgen.exporters.base import Artefact
 from kerasgen.files import staging
 from kerasgen.files.path_arguments import path_argument
-from kerasgen.reports import charts, contents, curves, surprise
+from kerasgen.reports import charts, contents, curves, figures, surprise
 from kerasgen.reports.words import LANGUAGES
 from kerasgen.tuners.base import TuneReport
 
 _SUFFIXES = (".html", ".htm")
+_PLACES = ("path", "preset", "name")
+"""Settings of a corpus or a model source that say what it reads."""
 
 
 def check(path: str | os.PathLike[str], *, language: str) -> Path:
@@ -172,11 +176,14 @@ def _model(report: TuneReport | None, evaluation: Evaluation | None) -> str:
 
 
 def _brief(spelled: str) -> str:
-    """Return a part of a pipeline without its settings: a name, or the last part of a path."""
+    """Return a part of a pipeline in a word: the file or the directory that it reads, else its name."""
     if spelled.startswith(("[", "Texts(")):
         return ""
-    name = spelled.partition(":")[0] if "://" not in spelled else spelled
-    return name.rstrip("/").rpartition("/")[2][:60]
+    place = spelled
+    with suppress(ArgumentError):  # a path that is no name with settings stays what it is
+        name, settings = specs.split_text(spelled)
+        place = next((settings[key] for key in _PLACES if key in settings), name)
+    return place.rstrip("/\\").replace("\\", "/").rpartition("/")[2][:60]
 
 
 def _han(report: TuneReport | None, scores: Sequence[TextScore]) -> str:
@@ -211,9 +218,9 @@ def _json(drawn: Sequence[charts.Chart], coloured: Sequence[Mapping[str, Any]], 
     pieces = [
         [
             [
-                None if piece.bits is None else round(piece.bits, 4),
+                _bits(piece.bits),
                 piece.tokens,
-                [[text, round(share, 6)] for text, share in piece.choices],
+                [[text, round(share, 6) if math.isfinite(share) else None] for text, share in piece.choices],
             ]
             for piece in each["pieces"]
         ]
@@ -233,6 +240,11 @@ def _json(drawn: Sequence[charts.Chart], coloured: Sequence[Mapping[str, Any]], 
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _bits(bits: float | None) -> float | str | None:
+    """Return the bits of a piece as JSON holds them: a sign for infinity, which is no number there."""
+    return bits if bits is None else round(bits, 4) if math.isfinite(bits) else figures.number(bits, 2)
 
 
 class _Numbers:
@@ -268,4 +280,6 @@ def _safe(text: str) -> Any:
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(_asset("report.html.jinja"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["exact"] = figures.exact
+    return environment.from_string(_asset("report.html.jinja"))

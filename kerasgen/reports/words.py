@@ -7,6 +7,7 @@ from typing import Final
 
 _ENGLISH: Final = {
     "lang": "en",
+    "colon": ": ",
     "report": "Report of a run",
     "run": "Run",
     "curves": "Curves",
@@ -141,6 +142,7 @@ _ENGLISH: Final = {
 }
 _CHINESE: Final = {
     "lang": "zh-Hans",
+    "colon": "：",
     "report": "微调报告",
     "run": "训练",
     "curves": "曲线",

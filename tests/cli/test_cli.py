@@ -19,6 +19,7 @@ from pathlib import Path
 import encoders
 import pytest
 from installing import without_tensorflow
+from terminals import pieces
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -217,15 +218,7 @@ def test_a_terminal_gets_the_text_as_it_comes_and_a_pipe_gets_it_once(poet):
     master, terminal = pty.openpty()
     with child(*arguments, stdout=terminal) as process:
         os.close(terminal)
-        seen = b""
-        while True:
-            try:
-                piece = os.read(master, 1 << 16)
-            except OSError:  # Linux's end of a terminal
-                break
-            if not piece:
-                break
-            seen += piece
+        seen = b"".join(pieces(master))
         assert process.stderr.read() == b""
     os.close(master)
     assert process.returncode == 0

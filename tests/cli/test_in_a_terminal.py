@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from installing import without_tensorflow
+from terminals import pieces
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -36,15 +37,7 @@ def shown(*arguments: str, typed: bytes = b"", environment: dict[str, str] | Non
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=variables) as process:
         os.close(slave)
         os.write(master, typed)
-        seen = b""
-        while True:
-            try:
-                piece = os.read(master, 1 << 16)
-            except OSError:  # Linux's end of a terminal
-                break
-            if not piece:
-                break
-            seen += piece
+        seen = b"".join(pieces(master))
         status = process.wait(timeout=120)
     os.close(master)
     return status, seen.decode("utf-8", "replace")
@@ -57,9 +50,8 @@ def tty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     seen = bytearray()
 
     def read() -> None:
-        with contextlib.suppress(OSError):  # Linux's end of a terminal
-            while piece := os.read(master, 1 << 16):
-                seen.extend(piece)
+        for piece in pieces(master):
+            seen.extend(piece)
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import encoders
@@ -143,3 +144,24 @@ def test_a_causal_model_writes_by_no_mask_predict() -> None:
 def test_wrong_settings_are_refused(wrong: str) -> None:
     with pytest.raises(kg.KerasgenError, match=wrong.partition(":")[2].partition("=")[0]):
         kg.samplers.create(wrong)
+
+
+@pytest.mark.slow
+def test_texts_of_a_run_and_an_evaluation_fit_between_start_and_end(tmp_path: Any, monkeypatch: Any) -> None:
+    """What a call writes without being told a length has room for the end token of a masked model too."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = str(encoders.write("roberta", tmp_path / "roberta"))
+    words = ("a b c d", "e f g a", "c a f e", "g b e d")
+    texts = [f"{first} {second} {words[0]}" for first in words for second in words]
+    tuner = kg.FullTuner(max_steps=2, batch_size=4, sample_every=1)
+    pipe = kg.Pipeline(corpus=texts, model=folder, tuner=tuner, held_out=0.2, sampler="mask_predict:iterations=1")
+    assert [sample.step for sample in pipe.fit(verbose=0, sample_prompt="a b").samples] == [1, 2]
+    found = pipe.evaluate(texts=2, prompt="a b", self_bleu=False)
+    assert found.writing is not None
+    assert found.writing.texts == 2
+    assert "pseudo-log-likelihood" in str(found)
+    assert "pseudo-log-likelihood" in Path(pipe.report(tmp_path / "figures.html")).read_text(encoding="utf-8")
+    shown = pipe.report(tmp_path / "run.html", texts="a b c").read_text(encoding="utf-8")
+    assert all(f'id="{section}"' in shown for section in ("curves", "samples", "surprise", "evaluation", "settings"))
+    with pytest.raises(kg.errors.ArgumentError, match="no room for a new token"):
+        pipe.evaluate(texts=1, prompt="a " * 28)

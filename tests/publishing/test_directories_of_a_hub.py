@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from places import ROOT
-from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.errors import MissingDependencyError, ModelFormatError
 from kerasgen.exporters.web import packages
-from kerasgen.models.saving import save_preset
 
 pytest.importorskip("huggingface_hub", reason="the hub's client is an extra: kerasgen[hub]")
 
-import hub_server
 from hub_server import HubServer
 
 pytestmark = [
@@ -27,19 +23,6 @@ pytestmark = [
 ]
 
 PROMPTS = ["a", "the sea"]
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with hub_server.serving() as serving:
-        hub_server.use(serving, tmp_path / "hf", monkeypatch)
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def pipe(tmp_path_factory: pytest.TempPathFactory) -> kg.Pipeline:
-    preset = save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("tiny") / "tiny")
-    return kg.Pipeline(model=preset, sampler="greedy")
 
 
 def test_a_page_comes_back_as_an_artefact(hub: HubServer, pipe: kg.Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,10 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import encoders
 import pytest
-from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.errors import (
@@ -22,7 +20,6 @@ from kerasgen.errors import (
     ModelFormatError,
     ModelUnavailableError,
 )
-from kerasgen.models.saving import save_preset
 from kerasgen.publishing import formats, usage
 
 pytest.importorskip("huggingface_hub", reason="the hub's client is an extra: kerasgen[hub]")
@@ -34,19 +31,6 @@ pytestmark = [
     pytest.mark.one_backend,
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
 ]
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with hub_server.serving() as serving:
-        hub_server.use(serving, tmp_path / "hf", monkeypatch)
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def pipe(tmp_path_factory: pytest.TempPathFactory) -> kg.Pipeline:
-    preset = save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("tiny") / "tiny")
-    return kg.Pipeline(model=preset, sampler="greedy")
 
 
 def run(code: str, hub: HubServer, home: Path) -> str:

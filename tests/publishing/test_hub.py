@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen import saved_pipeline
@@ -26,7 +24,6 @@ from kerasgen.errors import (
     UnknownNameError,
 )
 from kerasgen.exporters.base import Exporter
-from kerasgen.models.saving import save_preset
 
 pytest.importorskip("huggingface_hub", reason="the hub's client is an extra: kerasgen[hub]")
 
@@ -40,20 +37,6 @@ pytestmark = [
 ]
 
 SAMPLER = "top_k:k=5,seed=7"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with hub_server.serving() as serving:
-        hub_server.use(serving, tmp_path / "hf", monkeypatch)
-        # The client waits up to 8 s between two of its tries.
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("tiny") / "tiny")
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.errors import HubError
-from kerasgen.models.saving import save_preset
 
 pytest.importorskip("kagglehub", reason="Kaggle's client is a package of its own")
 
@@ -26,12 +24,6 @@ ADDRESS = "kaggle://user/poet/keras/tang"
 def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KaggleServer]:
     with kaggle_server.serving(monkeypatch, tmp_path / "kaggle") as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def pipe(tmp_path_factory: pytest.TempPathFactory) -> kg.Pipeline:
-    preset = save_preset(tiny_gpt2(num_layers=1), tmp_path_factory.mktemp("tiny") / "tiny")
-    return kg.Pipeline(model=preset, sampler="greedy")
 
 
 def test_what_is_pushed_lies_there_and_comes_back(kaggle: KaggleServer, pipe: kg.Pipeline) -> None:

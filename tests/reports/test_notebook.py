@@ -100,7 +100,7 @@ def test_the_figures_are_the_values():
 
 def test_a_coloured_text_tells_bits_and_choices():
     shown = reported.score()._repr_html_()
-    assert 'title="3.00 bits; likeliest: 花 25.0%, &lt;b&gt; 25.0%"' in shown
+    assert 'title="3.00 bits; likeliest: 花 25 %, &lt;b&gt; 25 %"' in shown
 
 
 class TestRunReport:

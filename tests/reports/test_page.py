@@ -357,3 +357,17 @@ def test_shares_are_not_rounded_to_what_they_are_not(share, expected):
 )
 def test_fonts_are_those_of_the_script(text, language):
     assert contents.language_of(text) == language
+
+
+@pytest.mark.parametrize(
+    ("model", "corpus", "title"),
+    [
+        ("starter", "chinese_poetry:dynasty=tang", "starter · chinese_poetry"),
+        ("hub:preset=./models/roberta-base", "text:path=diary/poems.txt,split=paragraph", "roberta-base · poems.txt"),
+        ("hub:preset=hf://Qwen/Qwen3-0.6B", 'text:path="a,b.txt"', "Qwen3-0.6B · a,b.txt"),
+        ("hf://Qwen/Qwen3-0.6B", "Texts(<40 texts>)", "Qwen3-0.6B"),
+    ],
+)
+def test_a_page_is_called_by_the_model_and_what_the_corpus_reads(model, corpus, title):
+    content = page.render(report=reported.run(settings={"model": model, "corpus": corpus}))
+    assert f"<title>{title}</title>" in content

@@ -47,15 +47,18 @@
   const tell = (span) => {
     hide();
     const [bits, tokens, choices] = data.pieces[span.parentElement.dataset.text][span.dataset.piece];
-    const said = bits === null ? data.words.unpredicted : `${bits.toFixed(2)} ${data.words.bits}`;
-    const more = tokens > 1 ? ` · ${tokens} ${data.words.tokens}` : bits === null ? "" : ` · ${percent(2 ** -bits)}`;
+    const endless = typeof bits === "string"; // "∞", which JSON has no number for
+    const figure = endless || bits === null ? bits : bits.toFixed(2);
+    const said = bits === null ? data.words.unpredicted : `${figure} ${data.words.bits}`;
+    const share = bits === null ? "" : ` · ${percent(endless ? 0 : 2 ** -bits)}`;
+    const more = tokens > 1 ? ` · ${tokens} ${data.words.tokens}` : share;
     const parts = [element("b", span.textContent.trim() || "␣"), element("span", said + more)];
     if (choices.length) {
       parts.push(element("span", data.words.likeliest, "of"));
       const table = element("table");
       for (const [text, share] of choices) {
         const row = element("tr");
-        row.append(element("td", text), element("td", percent(share)));
+        row.append(element("td", text), element("td", share === null ? "–" : percent(share)));
         table.append(row);
       }
       parts.push(table);
