@@ -6,12 +6,15 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from kerasgen import limits
-from kerasgen.files import staging
+from kerasgen.errors import LockedError
+from kerasgen.files import locking, staging
 from kerasgen.files.path_arguments import path_argument
 
 VARIABLE: Final = "KERASGEN_CACHE"
@@ -25,6 +28,9 @@ KINDS: Final = {
     "jax": "programs that JAX compiled",
 }
 """The folders of the cache, with what lies in each. All of it is made again when it is needed."""
+
+_USERS: Final = ".in-use"  # a lock for each run that uses the cache
+_CLEANING: Final = "clean"
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +71,22 @@ def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -
     return made
 
 
+@contextmanager
+def in_use(chosen: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Keep `clean`, in any process, from the cache for as long as the block runs.
+
+    Args:
+        chosen: as for `directory`. Where nothing can be written there, nothing is kept there either.
+    """
+    folder = directory(chosen)
+    with ExitStack() as stack:
+        if is_writable(folder):
+            with suppress(OSError), locking.locked(folder / _CLEANING, wait=True):
+                user = locking.locked(folder / _USERS / uuid.uuid4().hex, advice="or end it")
+                stack.enter_context(user)
+        yield
+
+
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -87,17 +109,48 @@ def sizes(folder: Path) -> dict[str, tuple[int, int]]:
 def clean(folder: Path, kinds: Iterable[str] = KINDS) -> dict[str, tuple[int, int]]:
     """Remove what lies in the cache's folders, and return how many files and bytes that were in each.
 
-    Nothing else in the directory is touched. What a running process has open stays whole for it.
+    Nothing else in the directory is touched. A run that begins meanwhile waits until the cache is clean.
 
     Args:
         folder: the cache's.
         kinds: of `KINDS`, those to remove.
+
+    Raises:
+        LockedError: a run is using the cache; nothing is removed.
     """
     kinds = set(kinds)
-    removed = {kind: size for kind, size in sizes(folder).items() if kind in kinds}
-    for kind in removed:
-        staging.remove(folder / kind)
+    if not folder.is_dir():
+        return {}
+    with locking.locked(folder / _CLEANING, wait=True):
+        _require_unused(folder)
+        removed = {kind: size for kind, size in sizes(folder).items() if kind in kinds}
+        for kind in removed:
+            staging.remove(folder / kind)
     return removed
+
+
+def _require_unused(folder: Path) -> None:
+    """Raise if a run uses the cache; what killed ones left is removed."""
+    users = folder / _USERS
+    for place in users.glob(".*.lock") if users.is_dir() else ():
+        lock = locking.try_lock(place)
+        if lock is not None:
+            lock.release()
+            continue
+        with suppress(OSError):
+            holder = locking.Holder.parse(place.read_bytes())
+            named: dict[str, Any] = {}
+            who = "a run"
+            if holder is not None:
+                named = {"pid": holder.pid, "host": holder.host, "since": holder.since}
+                who = f"process {holder.pid} on {holder.host!r}, since {holder.since}"
+            raise LockedError(
+                f"The cache {folder} is in use by {who}, so nothing is removed. Wait until it has ended.",
+                path=folder,
+                **named,
+            )
+    with suppress(OSError):  # not empty: there are users whose locks the file system can't tell
+        users.rmdir()
 
 
 def _sized(folder: Path) -> tuple[int, int]:

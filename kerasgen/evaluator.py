@@ -296,13 +296,14 @@ class Evaluator(Generator):
                     train, held_out = streaming.first_window(stream)
                     self._stored = store.StoredCorpus(train, held_out, stream.tally)
                     return self._stored
-                self._stored = store.store(
-                    corpus.documents,
-                    tokenizer,
-                    held_out=corpus.division,
-                    directory=store.cache_directory(self.cache),
-                    show=show,
-                    survey=survey,
-                    chat=chat.template_of(self.model),
-                )
+                with caches.in_use(self.cache):
+                    self._stored = store.store(
+                        corpus.documents,
+                        tokenizer,
+                        held_out=corpus.division,
+                        directory=store.cache_directory(self.cache),
+                        show=show,
+                        survey=survey,
+                        chat=chat.template_of(self.model),
+                    )
             return self._stored

@@ -36,7 +36,7 @@ class Keeper(Repeater):
         """Write the pipeline with its model into a directory, whole or not at all, and return its path.
 
         Adapters tuned by `lora` are saved apart, with the name of the model they belong to, unless they are merged or
-        that model's own weights were changed too. Texts given in Python as the corpus are not saved.
+        that model's own weights were changed too. Texts given in Python as the corpus, or in a mixture, are not saved.
 
         Args:
             path: a directory that is not there yet.

@@ -271,6 +271,18 @@ class Pipeline(Keeper):
         """
         self._corpus()
         check_fit(resume=resume, verbose=verbose)
+        with caches.in_use(self.cache):
+            return self._fit(directory, resume, callbacks, sample_prompt, verbose)
+
+    def _fit(
+        self,
+        directory: str | os.PathLike[str] | None,
+        resume: bool | Literal["auto"],
+        callbacks: Sequence[Any] | None,
+        sample_prompt: str,
+        verbose: int,
+    ) -> TuneReport:
+        """Do what `fit` says, while the cache is kept from being cleaned."""
         if self.streaming:
             self.tuner.check_streaming()
         self._trains = True
@@ -290,7 +302,7 @@ class Pipeline(Keeper):
         self.tuner.load_base(lambda: self.model)
         unfamiliar = self._unfamiliar(survey)
         for message in unfamiliar:
-            warnings.warn(message, KerasgenWarning, stacklevel=3)
+            warnings.warn(message, KerasgenWarning, stacklevel=4)
         vocabulary = self._adapt_vocabulary(survey)
         stored = self._documents(show=verbose != 0, survey=survey)
         model = self.model

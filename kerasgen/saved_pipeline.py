@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kerasgen import constraints, corpora, limits, locations, models, samplers, tuners
+from kerasgen import constraints, corpora, limits, locations, models, samplers, specs, tuners
 from kerasgen.chat.named import NAMED
+from kerasgen.corpora.base import CorpusSource
 from kerasgen.corpora.texts import Texts
 from kerasgen.errors import ArgumentError, KerasgenError, KerasgenWarning, ModelFormatError, TuneArgumentError
 from kerasgen.files import presence, staging
@@ -372,11 +373,9 @@ def _manifest(
     from importlib.metadata import version
 
     corpus = arguments.corpus
-    # Texts that were given in Python are not saved, and neither is a corpus of a class that nobody registered.
-    is_saved = corpus is not None and not isinstance(corpus, Texts) and corpora.REGISTRY.name_of(corpus) is not None
     return {
         **arguments._asdict(),
-        "corpus": corpora.REGISTRY.to_manifest(corpus) if is_saved else None,
+        "corpus": corpora.REGISTRY.to_manifest(corpus) if _is_saved(corpus) else None,
         "model": None if isinstance(arguments.model, Live) else models.REGISTRY.to_manifest(arguments.model),
         "tuner": tuners.REGISTRY.to_manifest(arguments.tuner),
         "sampler": samplers.REGISTRY.to_manifest(arguments.sampler),
@@ -387,6 +386,20 @@ def _manifest(
         "vocabulary": model.metadata.get("vocabulary"),
         "report": None if report is None else report.to_dict(),
     }
+
+
+def _is_saved(value: Any) -> bool:
+    """Whether a corpus, or what one holds, can be written down.
+
+    Texts that were given in Python are not, and neither is a corpus of a class that nobody registered.
+    """
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_saved, value))
+    if not isinstance(value, CorpusSource):
+        return value is not None
+    if isinstance(value, Texts) or corpora.REGISTRY.name_of(value) is None:
+        return False
+    return all(_is_saved(held) for held in specs.changed(value).values() if held is not None)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

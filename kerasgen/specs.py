@@ -307,8 +307,18 @@ def say(annotation: Any) -> str:
     return words.get(annotation, str(annotation))
 
 
-def to_arguments(spec: Any, *, error: type[ArgumentError] = ArgumentError) -> dict[str, Any]:
+def to_arguments(
+    spec: Any,
+    *,
+    error: type[ArgumentError] = ArgumentError,
+    convert: Callable[[Any], Any] = lambda value: value,
+) -> dict[str, Any]:
     """Return the arguments of a spec that differ from their defaults, as JSON can hold them.
+
+    Args:
+        spec: a frozen dataclass.
+        error: what to raise.
+        convert: called for each value, also those in lists and mappings, before it is looked at.
 
     Raises:
         ArgumentError: (or `error`) a value is nothing that JSON can hold.
@@ -316,7 +326,7 @@ def to_arguments(spec: Any, *, error: type[ArgumentError] = ArgumentError) -> di
     values: dict[str, Any] = {}
     for name, value in changed(spec).items():
         try:
-            values[name] = _jsonable(value)
+            values[name] = _jsonable(value, convert)
         except TypeError as cause:
             raise error(
                 f"{type(spec).__name__}({name}={value!r}) can't be saved: text, finite numbers, true, false, "
@@ -372,15 +382,16 @@ def _written(value: Any) -> str:
     return str(value)
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: Any, convert: Callable[[Any], Any]) -> Any:
+    value = convert(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise TypeError(f"{value!r} is no number of JSON's")
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, (tuple, list)):
-        return [_jsonable(item) for item in value]
+        return [_jsonable(item, convert) for item in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: _jsonable(item, convert) for key, item in value.items()}
     return os.fspath(value)  # TypeError where it is no path either
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kerasgen.pipeline import Pipeline
 
 STANDARD_INPUT = "-"
+_NO_CHAT = "it predicts masked tokens and has no conversations. Write a text with `kerasgen generate`."
 ANSWER_TOKENS = 256
 """Tokens of an artefact's answer at most, where the command doesn't say."""
 
@@ -177,7 +178,13 @@ class PipelineWriter:
         return self._pipeline.stream(prompt, **settings)
 
     def check_chat(self) -> None:
-        """Load the model, and raise a `ChatTemplateError` unless it has a chat template."""
+        """Load the model, and raise unless it answers.
+
+        Raises:
+            GenerateArgumentError: it is a masked language model.
+            ChatTemplateError: it has no chat template.
+        """
+        self._pipeline._check_causal("chat", _NO_CHAT)
         model = self._pipeline.model
         from kerasgen.models import chat
 

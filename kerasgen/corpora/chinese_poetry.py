@@ -166,7 +166,7 @@ class ChinesePoetry(CorpusSource):
     def _document(self, entry: _Entry, convert: Callable[[str], str] | None) -> tuple[Document | None, str, list[str]]:
         """Return an entry's document, or the reason why it has none, and the changes made to it."""
         changes: list[str] = []
-        poem = entry.poem
+        poem, more = entry.poem, dict(entry.more)
         text = "\n".join(poem["paragraphs"])
         title, author = poem.get("title") or "", poem.get("author") or ""
         if not verse.has_words(text):
@@ -214,6 +214,7 @@ class ChinesePoetry(CorpusSource):
             if converted != text:
                 changes.append("script converted")
             text, title, author = converted, convert(title), convert(author)
+            more = {name: value if name == "collection" else convert(value) for name, value in more.items()}
         if self.unify_variants:
             unified = verse_variants.unify(text)
             if unified != text:
@@ -229,7 +230,7 @@ class ChinesePoetry(CorpusSource):
                     "dynasty": poem.get("dynasty") or entry.dynasty,
                     "form": form.form,
                     "line_length": form.line_length,
-                    **entry.more,
+                    **more,
                 },
             ),
             "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator
@@ -28,7 +29,8 @@ class Mix(CorpusSource):
         of: pairs of a weight and a corpus (a spec string, a `CorpusSource`, or an iterable of texts); or a text, such
             as `"3 * sample | 1 * text:path=notes.txt"`, in which a weight that is left out is 1.
         until: when the mixture ends: with `"all"` of the documents, so that the longest corpus is alone at the end; or
-            where the `"first"` corpus has none left, so that the proportions hold throughout.
+            where the `"first"` corpus has none left, so that the proportions hold throughout; then every corpus must
+            have a document.
         seed: of the draws.
 
     Raises:
@@ -74,12 +76,16 @@ class Mix(CorpusSource):
             tally: filled while the documents are drawn, if given.
 
         Raises:
+            CorpusArgumentError: the mixture ends with the first corpus that has no document left, and one has none
+                at all.
             CorpusFormatError: as a corpus of them.
             CorpusUnavailableError: as a corpus of them.
         """
         tally = CorpusTally() if tally is None else tally
         draws = random.Random(self.seed)
         waiting = {place: corpus.documents(tally) for place, (_, corpus) in enumerate(self.corpora)}
+        if self.until == "first":
+            waiting = {place: self._with_one(place, documents, tally) for place, documents in waiting.items()}
         while waiting:
             places = list(waiting)
             (place,) = draws.choices(places, [self.corpora[each][0] for each in places])
@@ -91,6 +97,19 @@ class Mix(CorpusSource):
                 return
             else:
                 del waiting[place]
+
+    def _with_one(self, place: int, documents: Iterator[Document], tally: CorpusTally) -> Iterator[Document]:
+        """Return a corpus's documents after making sure that there is one."""
+        dropped = tally.dropped.total()
+        first = next(documents, None)
+        if first is None:
+            lost = tally.dropped.total() - dropped
+            why = f"all {lost:,} that were read were dropped" if lost else "it gives none"
+            raise CorpusArgumentError(
+                f"until='first' ends the mixture where a corpus has no document left, and "
+                f"{self.corpora[place][1]!r:.200} at place {place} has none: {why}. Leave it out, or write until='all'."
+            )
+        return itertools.chain([first], documents)
 
 
 def _resolved(corpus: Any) -> CorpusSource:

@@ -64,10 +64,15 @@ _PREFACE = re.compile(r"preface|intro", re.IGNORECASE)
 
 
 def collection_named(name: str) -> str | None:
-    """Return the folder's name for a collection's name or alias, `"auto"` or `"all"` as they are, or None."""
+    """Return the folder's name for a collection's name in either script or its alias; `"auto"` and `"all"` as they are.
+
+    None for any other name.
+    """
     if name in (AUTO, ALL) or name in COLLECTIONS:
         return name
-    return next((collection.folder for collection in COLLECTIONS.values() if collection.alias == name), None)
+    in_both = {folder.translate(_SIMPLIFIED): folder for folder in COLLECTIONS}
+    own = in_both.get(name.translate(_SIMPLIFIED))
+    return own or next((collection.folder for collection in COLLECTIONS.values() if collection.alias == name), None)
 
 
 def near_collection(name: object) -> str:
@@ -75,9 +80,7 @@ def near_collection(name: object) -> str:
     if not isinstance(name, str):
         return ""
     known = [AUTO, ALL, *COLLECTIONS, *(collection.alias for collection in COLLECTIONS.values())]
-    in_both = {folder.translate(_SIMPLIFIED): folder for folder in COLLECTIONS}
-    same = in_both.get(name.translate(_SIMPLIFIED))
-    return keywords.suggestion([same]) if same else keywords.did_you_mean(name, known)
+    return keywords.did_you_mean(name, known)
 
 
 def is_single_file(path: Path) -> bool:

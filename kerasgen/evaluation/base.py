@@ -47,7 +47,8 @@ class TextScore:
             is the pseudo-log-likelihood.
         character_log_probabilities: for each code point the sum of the tokens that begin in it. A token of several
             characters counts where it begins, and the others are 0, so that the sum is the text's.
-        end_log_probability: log p in nats that the text ends where it does; 0 under a masked language model.
+        end_log_probability: log p in nats that the text ends where it does; 0 under a masked language model; NaN for
+            an empty text where the tokenizer has no start token.
         top_logprobs: of each token, what the model holds the likeliest at its place, the likeliest first; empty unless
             it was asked for.
     """
@@ -71,10 +72,13 @@ class TextScore:
 
     @property
     def bits_per_character(self) -> float:
-        """Bits per code point, the end token's with them, as in `Evaluation`; NaN for an empty text."""
-        if not self.text:
-            return math.nan
-        return -(self.log_probability + self.end_log_probability) / math.log(2.0) / len(self.text)
+        """Bits per code point, the end token's with them, as in `Evaluation`.
+
+        An empty text counts as one character, so that it has the bits of its end alone; they are 0 where nothing
+        predicts the end of an empty text: without a start token.
+        """
+        end = 0.0 if math.isnan(self.end_log_probability) else self.end_log_probability
+        return max(0.0, -(self.log_probability + end)) / math.log(2.0) / max(len(self.text), 1)
 
     def _repr_html_(self) -> str:
         html: str = import_module("kerasgen.reports.notebook").of_score(self)  # found by name: it stands above this

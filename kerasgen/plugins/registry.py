@@ -174,11 +174,28 @@ class Registry(Generic[T]):
     def to_manifest(self, spec: object) -> dict[str, Any]:
         """Return `{"name": …, "arguments": {…}}`, from which `from_manifest` makes an equal value.
 
+        What it holds of its own kind, as a mixture holds corpora, is described likewise.
+
         Raises:
             ArgumentError: the class of `spec` is not registered, so nobody could load it again, or an argument is
                 nothing that JSON can hold.
         """
-        return {"name": self._name(spec), "arguments": specs.to_arguments(spec, error=self.error)}
+        return {
+            "name": self._name(spec),
+            "arguments": specs.to_arguments(spec, error=self.error, convert=self._nested_manifest),
+        }
+
+    def _nested_manifest(self, value: Any) -> Any:
+        """Return the manifest of a value of this kind that another one holds; anything else as it is."""
+        module, _, attribute = self._contract.partition(":")
+        return self.to_manifest(value) if isinstance(value, getattr(import_module(module), attribute)) else value
+
+    def _from_nested_manifest(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(self._from_nested_manifest, value))
+        if isinstance(value, Mapping) and set(value) == {"name", "arguments"}:
+            return self.from_manifest(value)
+        return value
 
     def from_manifest(self, manifest: Mapping[str, Any]) -> T:
         """Return the value that `to_manifest` described. Unlike `build`, it converts no text to numbers.
@@ -197,7 +214,8 @@ class Registry(Generic[T]):
             )
         kind = self.get(name)
         with self._survives(name):
-            return specs.restore(kind, arguments, name=name, error=self.error)
+            held = {key: self._from_nested_manifest(value) for key, value in arguments.items()}
+            return specs.restore(kind, held, name=name, error=self.error)
 
     @contextlib.contextmanager
     def _survives(self, name: str) -> Iterator[None]:
@@ -247,7 +265,7 @@ class Registry(Generic[T]):
             others = ", ".join(owner for owner in owners if owner != DISTRIBUTION)
             message = (
                 f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. A built-in can't be shadowed: "
-                f"uninstall {others}, or rename what it declares."
+                f"uninstall {others}, rename what it declares, or leave it out with {selection.VARIABLE}."
             )
         else:
             message = (

@@ -1,11 +1,18 @@
 """`kerasgen cache`: what lies in the cache, and its removal."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from tiny import tiny_gpt2
 
-from kerasgen import cache
+import kerasgen as kg
+from kerasgen import backend, cache
 from kerasgen.cli import main
+from kerasgen.errors import LockedError
+from kerasgen.models.saving import save_preset
 
 
 @pytest.fixture
@@ -67,3 +74,57 @@ def test_a_link_in_the_cache_is_removed_and_what_it_leads_to_stays(tmp_path):
     assert set(cache.clean(folder)) == {"tokens", "splits"}
     assert list(folder.iterdir()) == []
     assert (other / "mine").read_text(encoding="utf-8") == "x"
+
+
+def keras_callback():
+    backend.use("auto")
+    import keras
+
+    return keras.callbacks.Callback
+
+
+HOLDS = """
+import sys
+from kerasgen import cache
+with cache.in_use():
+    print("in use", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_cache_that_a_run_uses_is_not_removed(folder, capsys):
+    with subprocess.Popen([sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline() == b"in use\n"
+        assert main(["cache", "clean"]) == 1
+        assert f"is in use by process {run.pid}" in capsys.readouterr().err
+        assert (folder / "tokens" / "inner" / "file").exists()
+        assert main(["cache"]) == 0
+        run.kill()
+        run.wait()
+        assert main(["cache", "clean"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["poems.txt"]
+
+
+def test_a_run_keeps_its_cache_until_it_has_ended(folder, tmp_path_factory):
+    refused = []
+
+    class Cleans(keras_callback()):
+        def on_train_batch_end(self, batch, logs=None):
+            try:
+                cache.clean(folder)
+            except LockedError as error:
+                refused.append(error.pid)
+
+    model = tmp_path_factory.mktemp("model") / "tiny"
+    save_preset(tiny_gpt2(), model)
+    pipe = kg.Pipeline(["the cat sat on the mat"] * 40, model=model, tuner="full:max_steps=2", held_out=0.0)
+    pipe.fit(callbacks=[Cleans()], verbose=0)
+    assert refused == [os.getpid()] * 2
+    assert "tokens" in cache.clean(folder)
+
+
+def test_a_cache_that_can_not_be_written_is_used_without_a_lock(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file" / "cache"))
+    with cache.in_use():
+        assert cache.clean(cache.directory()) == {}

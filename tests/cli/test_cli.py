@@ -153,6 +153,8 @@ def test_a_masked_model_chooses_how_many_tokens_come(tmp_path, capsys):
     assert main(["generate", source, "the sat"]) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == (pipe.generate("the sat") + "\n", "")
+    assert main(["chat", source]) == 2
+    assert "is masked: it predicts masked tokens and has no conversations" in capsys.readouterr().err
     pipe.export(tmp_path / "masked.tflite")
     for command in (
         ["generate", str(tmp_path / "masked.tflite"), "the sat"],
@@ -525,7 +527,8 @@ def test_the_doctor_tells_what_is_installed_what_computes_and_what_is_cached(tmp
     (tmp_path / "tokens" / "file").write_bytes(b"x" * 300)
     (tmp_path / "tokens" / "link").symlink_to(Path(__file__))
     monkeypatch.setenv("KERASGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "sacrebleu" else metadata.version(name))
+    found_version = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "sacrebleu" else found_version(name))
     monkeypatch.setattr("kerasgen.backend.running", lambda: None)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert main(["doctor", "--json"]) == 0

@@ -70,8 +70,9 @@ def test_the_texts_are_read_out_of_a_zipped_package(tmp_path: Path) -> None:
     """`importlib.resources` and not a path: a package may be imported from an archive."""
     package = Path(str(files("kerasgen")))
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
-        for path in [*package.glob("*.py*"), *package.glob("corpora/*.py"), *package.glob("corpora/data/*.jsonl")]:
-            archive.write(path, Path("kerasgen") / path.relative_to(package))
+        for path in package.rglob("*"):
+            if path.suffix in (".py", ".pyi", ".jsonl", ".json"):
+                archive.write(path, Path("kerasgen") / path.relative_to(package))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'packed.zip')!r}); import kerasgen; "
         "from kerasgen.corpora.sample import Sample; "

@@ -279,3 +279,38 @@ def test_one_saved_dataset_is_the_split_that_it_says(tmp_path: Path) -> None:
     for folder, split in (("plain", "test"), ("test", "train")):
         with pytest.raises(CorpusArgumentError, match=f"no split {split!r}; there are: "):
             texts(kg.Datasets(tmp_path / folder, split=split))
+
+
+@pytest.mark.parametrize(("empty", "why"), [([], "it gives none"), (["", " "], "all 2 that were read were dropped")])
+def test_a_mixture_that_would_end_before_it_begins_is_refused(empty, why):
+    mixed = kg.Mix([(1, ["a text"] * 9), (1, empty)], until="first")
+    with pytest.raises(CorpusArgumentError, match=rf"at place 1 has none: {why}"):
+        texts(mixed)
+    assert len(texts(kg.Mix([(1, ["a text"] * 9), (1, empty)]))) == 9
+
+
+@pytest.mark.parametrize(
+    "corpus",
+    [
+        kg.Mix([(3, kg.corpora.create("sample:language=zh")), (0.5, "sample:language=en")], seed=4),
+        kg.Deduplicated(kg.corpora.create("sample:language=en"), threshold=0.7),
+        kg.Deduplicated(kg.Mix([(1, "sample:language=en"), (2, kg.Mix("sample:language=zh"))], until="first")),
+    ],
+)
+def test_corpora_of_corpora_are_written_down_and_read_back(corpus):
+    manifest = json.loads(json.dumps(kg.corpora.REGISTRY.to_manifest(corpus), allow_nan=False))
+    assert kg.corpora.REGISTRY.from_manifest(manifest) == corpus
+
+
+def test_a_pipeline_with_a_mixture_is_saved(tmp_path):
+    from kerasgen import saved_pipeline
+
+    named = kg.Mix([(3, kg.corpora.create("sample:language=zh")), (1, "sample:language=en")])
+    in_python = kg.Mix([(3, "sample:language=zh"), (1, ["a text that is nowhere else"])])
+    assert saved_pipeline._is_saved(named)
+    assert not saved_pipeline._is_saved(in_python)
+    assert not saved_pipeline._is_saved(kg.Deduplicated(in_python))
+    for name, corpus in (("named", named), ("in_python", in_python)):
+        kg.Pipeline(corpus, model="starter").save(tmp_path / name)
+    assert kg.Pipeline.load(tmp_path / "named").corpus == named
+    assert kg.Pipeline.load(tmp_path / "in_python").corpus is None

@@ -220,8 +220,17 @@ def test_scores_of_tokens_and_characters_are_the_models_own(make):
         )
         assert len(found.character_log_probabilities) == len(text)
         assert sum(found.character_log_probabilities) == pytest.approx(found.log_probability, abs=1e-6)
-        bits = -expected.sum() / math.log(2) / len(text) if text else math.nan
-        assert found.bits_per_character == pytest.approx(bits, rel=1e-4, nan_ok=True)
+        bits = -expected.sum() / math.log(2) / max(len(text), 1)
+        assert found.bits_per_character == pytest.approx(bits, rel=1e-4)
+
+
+@pytest.mark.one_backend
+def test_an_empty_text_that_nothing_predicts_has_no_bits():
+    model = tiny_gpt2()
+    (found,) = score_texts(model, [""])
+    unpredicted = dataclasses.replace(found, end_log_probability=math.nan)
+    assert found.bits_per_character > 0
+    assert unpredicted.bits_per_character == 0.0
 
 
 @pytest.mark.one_backend

@@ -95,7 +95,7 @@ class LiteRt:
         if engine is None:
             path = _path(model, self, length)
             # Of several threads and processes that want the same artefact, one writes it and the others wait.
-            with locking.locked(path.with_suffix(".engine"), wait=True):
+            with caches.in_use(self.cache), locking.locked(path.with_suffix(".engine"), wait=True):
                 engine = _kept(model, self, length) or _exported(model, self, length, path)
             _keep(model, self, length, engine)
         return engine
