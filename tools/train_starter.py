@@ -14,8 +14,7 @@ high, for a run that another one goes on from; the last one falls, with `--sched
 
 `--others 0.1` trains on regulated verse, with a tenth as many other poems: what has the form, level rhyme and a tonal
 pattern. `--own 12288` lets the model of `--start` write so many texts first, and trains on those that hold the rules
-beside as many poems. The three runs of a model that holds to the rules are all poems, then `--others`, then `--own`.
-`tools/starter_next` holds what the first two came to, for a run that goes on from it; it is not what ships.
+beside as many poems. The runs of a model that holds to the rules are all poems, then `--others`, then `--own`, twice.
 """
 
 from __future__ import annotations
@@ -189,12 +188,13 @@ def _with_own(poems: _Poems, model: LanguageModel, count: int, *, seed: int) -> 
     """Let the model write, and put what holds the rules beside as many poems, drawn from all.
 
     This is rejection sampling fine-tuning, as in Yuan et al., "Scaling relationship on learning mathematical reasoning
-    with large language models" (2023). A text that has a line of a poem, or stood before, is not taken.
+    with large language models" (2023). A text that has a line of a poem, or stood before, is not taken. All tokens can be
+    drawn: texts of the likeliest ones alone would make the model's choice narrower with each round.
     """
     from kerasgen.corpora.base import Document
     from kerasgen.corpora.near_duplicates import lines_of
     from kerasgen.generation import generate
-    from kerasgen.samplers.sampling import TopK
+    from kerasgen.samplers.sampling import Random
 
     known = {line for poem in poems.training + poems.held_out for line in lines_of(poem.text)}
     texts: dict[str, None] = {}
@@ -202,7 +202,7 @@ def _with_own(poems: _Poems, model: LanguageModel, count: int, *, seed: int) -> 
         written = generate(
             model,
             [""] * min(OWN_AT_ONCE, count - at),
-            sampler=TopK(k=40),
+            sampler=Random(),
             max_new_tokens=96,
             batch_size=64,
             seed=(seed << 20) + at,
