@@ -188,8 +188,8 @@ def _with_own(poems: _Poems, model: LanguageModel, count: int, *, seed: int) -> 
     """Let the model write, and put what holds the rules beside as many poems, drawn from all.
 
     This is rejection sampling fine-tuning, as in Yuan et al., "Scaling relationship on learning mathematical reasoning
-    with large language models" (2023). A text that has a line of a poem, or stood before, is not taken. All tokens can be
-    drawn: texts of the likeliest ones alone would make the model's choice narrower with each round.
+    with large language models" (2023). A text that has a line of a poem, or stood before, is not taken. All tokens
+    can be drawn: texts of the likeliest ones alone would make the model's choice narrower with each round.
     """
     from kerasgen.corpora.base import Document
     from kerasgen.corpora.near_duplicates import lines_of
