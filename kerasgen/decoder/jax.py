@@ -5,7 +5,7 @@ times as fast for two to thirty-two rows as the other way round, and as fast for
 
 A cache has two parts. The prompt's holds one row for each prompt. The generated one holds `slots` for each prompt, one
 for each text that goes on from it, and is written at one place for all: every text is at its n-th new token, however
-long its prompt.
+long its prompt. Texts that begin at different steps have no prompt's cache, and the generated one is a ring.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class JaxDecoder:
         weights: Weights,
         token_ids: Any,
         places: Any,
-        prompt: Cache,
+        prompt: Cache | None,
         valid: Any,
         generated: Cache,
         slot: Any,
@@ -84,8 +84,9 @@ class JaxDecoder:
             token_ids: int32 `(prompts * slots,)`; or, where there is one slot, several tokens of each text that follow
                 one another, `(prompts * tokens,)`.
             places: int32 like them, where they stand in their texts.
-            prompt: the prompts' cache.
-            valid: bool `(prompts, length)`, which of its places hold a token.
+            prompt: the prompts' cache; None where the generated cache is a ring that holds each text from its first
+                token on, of one slot a text and as long as the longest text.
+            valid: bool `(prompts, length)`, which of its places hold a token; None without a prompts' cache.
             generated: the cache of generated tokens.
             slot: int32 scalar, where in it these are written, the first of several.
             ancestors: int32 `(prompts, slots, length)`, in which slot each text's token of each place lies; None where
@@ -157,7 +158,7 @@ class _StepHooks(Hooks):
         self,
         config: DecoderConfig,
         places: Any,
-        prompt: Cache,
+        prompt: Cache | None,
         valid: Any,
         generated: Cache,
         slot: Any,
@@ -165,6 +166,15 @@ class _StepHooks(Hooks):
     ) -> None:
         prompts, _, _, slots, length = generated.keys[0].shape
         texts = places.shape[0] // prompts
+        self._prompt, self._generated, self._slot = prompt, generated, slot
+        self._masks: dict[int | None, Any]
+        if prompt is None:
+            places = places[:, None]
+            super().__init__(config, places, places + 1)
+            # Columns after this one were written a turn of the ring before it, and may be another text's.
+            self._key_places = (places - (slot - jnp.arange(length)) % length)[:, None]
+            self._masks = {None: (self._key_places >= 0)[:, None]}
+            return
         if ancestors is None:
             filled = jnp.arange(length) <= slot + jnp.arange(texts)[:, None]
             mask = jnp.broadcast_to(filled, (prompts, texts, length))
@@ -179,12 +189,10 @@ class _StepHooks(Hooks):
         places = places.reshape(prompts, texts)
         super().__init__(config, places, places + 1)
         self._key_places = key_places
-        self._masks: dict[int | None, Any] = {None: mask}
-        self._prompt, self._generated, self._slot = prompt, generated, slot
+        self._masks = {None: mask}
 
     def attend(self, index: int, layer: Mapping[str, Any], projected: Any) -> Any:
         query, key, value = self._by_heads(index, layer, projected)
-        prompt_keys, prompt_values = self._prompt.keys[index], self._prompt.values[index]
         keys, values = self._generated.keys[index], self._generated.values[index]
         key = key.transpose(2, 0, 1, 3).reshape(*keys.shape[:4], -1)
         value = value.transpose(2, 0, 3, 1).reshape(*values.shape[:3], -1, values.shape[-1])
@@ -195,10 +203,15 @@ class _StepHooks(Hooks):
         query = query.transpose(2, 0, 3, 1)  # (p, h, b, d)
         flat_keys = keys.reshape(*keys.shape[:3], -1)
         flat_values = values.reshape(*values.shape[:2], -1, values.shape[-1])
-        scores = jnp.concatenate([_over_keys(query, prompt_keys), _over_keys(query, flat_keys)], axis=3)
-        weights = self._attention_weights(index, layer, scores)
-        edge = prompt_values.shape[2]
-        gathered = _over_values(weights[..., :edge], prompt_values) + _over_values(weights[..., edge:], flat_values)
+        scores = _over_keys(query, flat_keys)
+        if self._prompt is None:
+            gathered = _over_values(self._attention_weights(index, layer, scores), flat_values)
+        else:
+            prompt_keys, prompt_values = self._prompt.keys[index], self._prompt.values[index]
+            scores = jnp.concatenate([_over_keys(query, prompt_keys), scores], axis=3)
+            weights = self._attention_weights(index, layer, scores)
+            edge = prompt_values.shape[2]
+            gathered = _over_values(weights[..., :edge], prompt_values) + _over_values(weights[..., edge:], flat_values)
         rows = self.positions.size
         # Without the barrier XLA would sum the values column by column, number by number (see the log).
         by_row = jax.lax.optimization_barrier(gathered.transpose(0, 2, 1, 3).reshape(rows, -1))

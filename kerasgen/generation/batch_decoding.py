@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,7 +11,7 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import beam_loop, engine_registry, loops, proposing
 from kerasgen.generation.batches import Batch, Continuation
 from kerasgen.generation.detokenize import Writer
-from kerasgen.generation.engine import Engine, SharingEngine, SizingEngine
+from kerasgen.generation.engine import Engine, QueueingEngine, SharingEngine, SizingEngine
 from kerasgen.generation.engine_registry import EngineSource
 from kerasgen.generation.proposing import Speculation
 from kerasgen.generation.request import USUAL_BATCH_SIZE, Request
@@ -20,6 +20,8 @@ from kerasgen.samplers.base import SamplerSpec, TokenSampler
 from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.resolving import is_hub_sampler
 from kerasgen.terminal import size_for_bars
+
+_FEWEST_SLOTS = 8  # of a queue; fewer texts at once are asked for by who has little memory, or wants one at a time
 
 
 def decode_request(
@@ -40,10 +42,10 @@ def decode_request(
     by_text: list[list[Continuation]] = [[] for _ in request.prompts]
     shown = progress if len(request.prompts) > (request.batch_size or USUAL_BATCH_SIZE) else False
     with _bar(len(request.prompts), shown) as bar:
-        for batch, continuations in _decode_batches(model, request, engine):
-            for place, of_prompt in zip(batch.places, continuations, strict=True):
+        for places, continuations in _decode_batches(model, request, engine):
+            for place, of_prompt in zip(places, continuations, strict=True):
                 by_text[place] = of_prompt
-            bar.update(len(batch.places))
+            bar.update(len(places))
     return request.by_prompt(by_text)
 
 
@@ -86,7 +88,7 @@ def _bar(total: int, shown: bool | None) -> Any:
 
 def _decode_batches(
     model: LanguageModel | Engine, request: Request, engine: str | EngineSource
-) -> Iterator[tuple[Batch, list[list[Continuation]]]]:
+) -> Iterator[tuple[Sequence[int], list[list[Continuation]]]]:
     spec = request.sampler
     if is_hub_sampler(spec):
         if not isinstance(model, LanguageModel) or request.states is not None or request.stop:
@@ -97,19 +99,50 @@ def _decode_batches(
         from kerasgen.generation import hub_samplers
 
         for batch, continuations in hub_samplers.run(model, request.batches(), spec):
-            yield batch, [[continuation] for continuation in continuations]
+            yield batch.places, [[continuation] for continuation in continuations]
         return
     decoder = engine_registry.resolve(model, engine, longest=max(request.limits, default=0))
     usual = decoder.texts_at_once(max(request.limits, default=1)) if isinstance(decoder, SizingEngine) else None
-    batches = list(request.batches(usual or USUAL_BATCH_SIZE))
+    usual = usual or USUAL_BATCH_SIZE
+    queued = _queued(decoder, request, usual)
+    if queued is not None:
+        for place, continuation in queued:
+            yield (place,), [[continuation]]
+        return
+    batches = list(request.batches(usual))
     with _sharing(decoder, batches):
         for batch in batches:
             states = None if request.states is None else [request.states[place] for place in batch.places]
             if isinstance(spec, Beam):
                 searched = beam_loop.search_beams(decoder, batch, spec, states, utf8=request.utf8)
-                yield batch, [[_cut_at_stop(decoder, text, request.stop) for text in beams] for beams in searched]
+                yield (
+                    batch.places,
+                    [[_cut_at_stop(decoder, text, request.stop) for text in beams] for beams in searched],
+                )
             else:
-                yield batch, [[text] for text in _collect(decoder, batch, request, states)]
+                yield batch.places, [[text] for text in _collect(decoder, batch, request, states)]
+
+
+def _queued(engine: Engine, request: Request, usual_size: int) -> Iterator[tuple[int, Continuation]] | None:
+    """Return the texts as they end, in slots that texts take one after another; None where batches are to be made."""
+    is_plain = request.states is None and not request.stop and request.speculation is None
+    if not isinstance(engine, QueueingEngine) or not is_plain:
+        return None
+    slots = 1 << ((request.batch_size or usual_size).bit_length() - 1)
+    whole = next(request.batches(whole=True), None)
+    if whole is None or slots < _FEWEST_SLOTS or not engine.can_queue(whole, request.sampler, slots):
+        return None
+    return _collect_queued(engine, whole, request, slots)
+
+
+def _collect_queued(
+    engine: QueueingEngine, batch: Batch, request: Request, slots: int
+) -> Iterator[tuple[int, Continuation]]:
+    ends = engine.tokenizer.end_token_ids
+    for row, block in engine.queue(batch, request.sampler, request.utf8, slots, logprobs=request.logprobs):
+        ids, own = block.token_ids[:, 0].tolist(), block.logprobs[:, 0].tolist()
+        kept = tuple(own) if request.logprobs else ()
+        yield batch.places[row], Continuation(tuple(ids), sum(own), ids[-1] in ends, kept)
 
 
 def _sharing(engine: Engine, batches: list[Batch]) -> AbstractContextManager[None]:

@@ -6,10 +6,10 @@ artefact are decoded by the same lines. Imports the standard library and NumPy o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from kerasgen.errors import GenerationError
 from kerasgen.generation.utf8_states import Utf8States
 from kerasgen.samplers import selection
 from kerasgen.tokens.base import Tokenizer
+
+if TYPE_CHECKING:
+    from kerasgen.constraints.valid_utf8 import Utf8Masks
+    from kerasgen.generation.batches import Batch
 
 
 class TextSpace(Protocol):
@@ -229,6 +233,36 @@ class SharingEngine(Engine, Protocol):
 
     def sharing(self, prompts: Sequence[Sequence[int]]) -> AbstractContextManager[None]:
         """Return a context in which beginnings that several of these prompts share are not read again."""
+
+
+@runtime_checkable
+class QueueingEngine(Engine, Protocol):
+    """An engine in which a text takes the place of one that ended, so that no step waits for a batch's longest text."""
+
+    def can_queue(self, batch: Batch, spec: Any, slots: int) -> bool:
+        """Return whether `queue` decodes these texts, chooses as this sampler does, and is worth it.
+
+        Args:
+            batch: all texts of a call.
+            spec: the sampler.
+            slots: texts at once.
+        """
+
+    def queue(
+        self, batch: Batch, spec: Any, utf8: Utf8Masks | None, slots: int, *, logprobs: bool
+    ) -> Iterator[tuple[int, Block]]:
+        """Yield each text's row in the batch and its new tokens, a block of one row, as texts end.
+
+        Args:
+            batch: all texts of a call.
+            spec: the sampler.
+            utf8: what keeps the texts valid UTF-8, or None where any token may follow.
+            slots: texts at once.
+            logprobs: whether the log-probabilities are wanted; without, they may be NaN.
+
+        Raises:
+            GenerationError: the logits are not finite.
+        """
 
 
 def highest_of(

@@ -8,7 +8,7 @@ Compiled code is kept on disk too, for the next process. Imports JAX.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, cast
@@ -26,9 +26,12 @@ from kerasgen.decoder.jax_hooks import Cache
 from kerasgen.decoder.rotary_scaling import DynamicScaling, LongRopeScaling
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import GenerateArgumentError
-from kerasgen.generation import jax_chunks
+from kerasgen.generation import jax_chunks, jax_queue
+from kerasgen.generation.batches import Batch
+from kerasgen.generation.engine import Block
 from kerasgen.generation.jax_prompts import Prompts, Remembered
 from kerasgen.generation.jax_speculation import SpeculatingSession
+from kerasgen.samplers.base import TokenSampler
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.end_token import EndingTokenizer
 
@@ -225,6 +228,17 @@ class JaxEngine:
             with self.prompts.beside(texts):  # a longer one may begin with a shorter one
                 texts.append(self.open([text], [len(text) + 1]).remembered())
         return self.prompts.beside(texts)
+
+    def can_queue(self, batch: Batch, spec: Any, slots: int) -> bool:
+        """Return whether `queue` decodes these texts and is worth it; see `QueueingEngine`."""
+        return self.shares_beginnings and jax_queue.takes(spec) and jax_queue.fits(batch, slots)
+
+    def queue(
+        self, batch: Batch, spec: TokenSampler, utf8: Utf8Masks | None, slots: int, *, logprobs: bool
+    ) -> Iterator[tuple[int, Block]]:
+        """Yield each text's row and new tokens as texts end; see `QueueingEngine`."""
+        fork_safety.check(fork_safety.JAX)
+        return jax_queue.run(self, batch, spec, utf8, slots, logprobs=logprobs)
 
     def draft_limit(self, prompt: Sequence[int], limit: int) -> int:
         """Return up to how many tokens a session can follow a text; see `DraftingEngine`."""

@@ -62,13 +62,18 @@ class Request:
     logprobs: bool
     speculation: Speculation | None = None
 
-    def batches(self, usual_size: int = USUAL_BATCH_SIZE) -> Iterator[Batch]:
-        """Yield the texts in batches of like length, of `usual_size` at most where the call says nothing."""
+    def batches(self, usual_size: int = USUAL_BATCH_SIZE, *, whole: bool = False) -> Iterator[Batch]:
+        """Yield the texts in batches of like length, of `usual_size` at most where the call says nothing.
+
+        Args:
+            usual_size: texts of a batch.
+            whole: put all texts into one batch.
+        """
         return batching.batches(
             self.prompts,
             self.limits,
             self.seeds,
-            self.batch_size or usual_size,
+            len(self.prompts) if whole else self.batch_size or usual_size,
             equal_lengths=is_hub_sampler(self.sampler),
             repeats=self.repeats,
         )
