@@ -23,6 +23,7 @@ def located(text: str) -> dict[Key, int]:
         if statement.startswith("[["):
             header = _in_arrays(_path(content), tables)
             tables[header] = tables.get(header, 0) + 1
+            lines.setdefault(header, number)
             header = (*header, tables[header] - 1)
             lines.setdefault(header, number)
         elif statement.startswith("["):

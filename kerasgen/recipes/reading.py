@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,6 +162,9 @@ class _Reading:
                 self.faults.add(("evaluate", word), str(cause))
         samples, exports = self._samples(), self._exports()
         self._check_places(output.get(layout.OUTPUT), samples, exports)
+        for name, word, table in (("fit", "directory", fit), ("evaluate", "scores_path", evaluate or {})):
+            if table.get(word) is not None:
+                self._check_path((name, word), table[word])
         if "corpus" not in self.content and (evaluate is not None or "fit" in self.content):
             self.faults.add(("fit" if "fit" in self.content else "evaluate",), "There is no corpus. Write corpus = …")
         self.faults.check()
@@ -185,6 +189,9 @@ class _Reading:
             return made
         if name == "corpus" and isinstance(value, list) and all(isinstance(item, str) for item in value):
             return list(value)
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            self.faults.add((name,), f"takes one table, begun by a line [{name}] with single brackets.")
+            return None
         texts = ", or a list of texts" if name == "corpus" else ""
         self.faults.add((name,), f"takes text or a table{texts}. Received: {value!r:.80}.")
         return None
@@ -219,7 +226,10 @@ class _Reading:
             given = {word: self._nested((*key, word), value) for word, value in given.items()}
             if len(self.faults) > before:
                 return None
-        arguments = self._typed(key, given, known, of=str(name), elsewhere=getattr(kind, "_elsewhere", None))
+        elsewhere = getattr(kind, "_elsewhere", None)
+        if TYPE not in table:
+            elsewhere = _of_another(registry, str(name), elsewhere)
+        arguments = self._typed(key, given, known, of=str(name), elsewhere=elsewhere)
         needed = specs.needed(kind)
         lacking = [word for word in needed if word not in given]
         for word in lacking:
@@ -252,7 +262,7 @@ class _Reading:
         for word, value in table.items():
             if word not in known:
                 placed = elsewhere({word: value}) if elsewhere is not None else ""
-                hint = f" {placed}" if placed else keywords.did_you_mean(word, known)
+                hint = f" {placed}" if placed else keywords.did_you_mean(word, [*known, *([TYPE] if of else [])])
                 listed = "" if hint else f" It takes: {', '.join(known) or 'none'}."
                 self.faults.add((*key, word), f"{owner} has no setting {word!r}.{hint}{listed}")
                 continue
@@ -337,6 +347,8 @@ class _Reading:
             self.faults.add(("samples",), 'takes a table with prompts = ["…"], and settings of generate.')
             return None
         own = {word: value for word, value in table.items() if word in layout.SAMPLES}
+        if own["prompts"] == []:
+            self.faults.add(("samples", "prompts"), 'takes one prompt at least, as in prompts = [""].')
         config = self._generation(("samples",), table, besides=layout.SAMPLES)
         return self._typed(("samples",), own, layout.SAMPLES) | ({} if config is None else config.changed())
 
@@ -357,11 +369,20 @@ class _Reading:
         places += [(("exports", place, "path"), export.path) for place, export in enumerate(exports) if export]
         seen: dict[Path, Key] = {}
         for key, place in places:
-            if place is None:
+            if place is None or not self._check_path(key, place):
                 continue
             first = seen.setdefault(Path(place).absolute(), key)
             if first != key:
                 self.faults.add(key, f"{str(place)!r} is what {dotted(first)} writes to. Give each a path of its own.")
+
+    def _check_path(self, key: Key, place: Any) -> bool:
+        """Note a fault unless something can be written to the place, such as one that is empty."""
+        try:
+            path_argument(place, name=str(key[-1]))
+        except ArgumentError as cause:
+            self.faults.add(key, str(cause))
+            return False
+        return True
 
     def _export(self, key: Key, table: Mapping[str, Any]) -> Export | None:
         own = self._typed(key, {k: v for k, v in table.items() if k in layout.EXPORT}, layout.EXPORT)
@@ -406,6 +427,24 @@ class _Reading:
 
 
 _STEP_SETTINGS = {"fit": layout.FIT, "evaluate": layout.EVALUATE}
+
+
+def _of_another(
+    registry: Registry[Any], default: str, elsewhere: Callable[[Mapping[str, Any]], str] | None
+) -> Callable[[Mapping[str, Any]], str]:
+    """Return what says which plugins have a setting, where a table has no `type` and the default plugin lacks it."""
+
+    def placed(settings: Mapping[str, Any]) -> str:
+        owners = []
+        for name in registry.names():
+            with suppress(KerasgenError):  # a plugin that can't be loaded has no settings
+                owners += [name] if settings.keys() <= specs.fields(registry.get(name)).keys() else []
+        if not owners:
+            return "" if elsewhere is None else elsewhere(settings)
+        lines = " or ".join(f'type = "{name}"' for name in owners)
+        return f"Without {TYPE} the {registry.noun} is {default!r}. Write {lines} beside it."
+
+    return placed
 
 
 def _chooser(name: str, path: Path) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +82,8 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         return "a table"
+    if isinstance(value, (date, time)):
+        return value.isoformat()
     return f"{str(value) if isinstance(value, FromText) else value!r:.80}"
 
 

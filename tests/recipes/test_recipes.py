@@ -102,6 +102,19 @@ print(json.dumps([found, [name for name in ("keras", "jax", "tensorflow", "numpy
         ("[corpus]\npath = 'x'\n", "corpus.type", "says which corpus is meant"),
         ("[corpus]\ntype = 'text'\n", "corpus.path", "'text' needs it"),
         ("[tuner]\nrank = 4\n", "tuner.rank", "'full' has no setting 'rank'"),
+        (
+            "[tuner]\nrank = 4\n",
+            "tuner.rank",
+            """Without type the tuner is 'full'. Write type = "dpo" or type = "lora\"""",
+        ),
+        ("[tuner]\nType = 'lora'\n", "tuner.Type", "Did you mean 'type'"),
+        ("[[tuner]]\ntype = 'lora'\n", "tuner", "takes one table, begun by a line [tuner]"),
+        ("seed = 2020-01-01\n", "seed", "Received: 2020-01-01"),
+        ("output = ''\n", "output", "must be a path"),
+        ("corpus = 'sample'\n[fit]\ndirectory = ''\n", "fit.directory", "must be a path"),
+        ("corpus = 'sample'\n[evaluate]\nscores_path = ''\n", "evaluate.scores_path", "must be a path"),
+        ("[samples]\nprompts = ['a']\npath = ''\n", "samples.path", "must be a path"),
+        ("[samples]\nprompts = []\n", "samples.prompts", "one prompt at least"),
         ("[tuner]\nbatch_size = true\n", "tuner.batch_size", "Received: true"),
         ("[tuner]\nlearning_rate = 1979-05-27\n", "tuner.learning_rate", "must be a finite number"),
         ("model = 'gpt2_bsae_en'\n", "model", "gpt2_base_en"),
@@ -121,6 +134,7 @@ def test_a_fault_says_what_to_do(text, key, said):
     found = {fault.key: fault.message for fault in caught.value.faults}
     assert key in found, found
     assert said in found[key]
+    assert all(fault.line is not None for fault in caught.value.faults), "each fault has a line"
 
 
 def test_lines_are_found_through_arrays_tables_and_long_texts():
