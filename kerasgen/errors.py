@@ -53,7 +53,7 @@ from kerasgen.terminal import visible
 
 
 class KerasgenError(Exception):
-    """The root: catch this to catch everything kerasgen raises on purpose.
+    """Base class of the errors that kerasgen raises on purpose.
 
     All of them can be pickled and copied with their attributes, so that a worker process can raise one.
     """

@@ -95,7 +95,7 @@ def test_the_package_is_called_by_the_name(given: str, written: str, tmp_path: P
     "name",
     [
         *("", " ", "1st", "Haiku", "ha iku", "häiku", "俳句", "-a", "a-", "a--b", "a/b", "../a", "a.b", "kerasgen"),
-        *("kerasgen-", "kerasgen-kerasgen", "x" * 31, "a\n", None, 3),
+        *("kerasgen-", "kerasgen-kerasgen", "x" * 31, "a\n", None, 3, "none", "all", "kerasgen-all"),
     ],
 )
 def test_a_name_that_can_not_be_one_is_refused_and_nothing_is_written(name: Any, tmp_path: Path) -> None:

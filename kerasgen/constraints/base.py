@@ -31,7 +31,7 @@ def require(holds: bool, what: str, received: str) -> None:
 
 
 class ByteAutomaton(ABC):
-    """Which texts may be written, one byte of UTF-8 after another.
+    """An automaton that says which texts may be written, byte by byte of their UTF-8.
 
     From every state that can be reached, some accepting state can be: an automaton that promises this never leaves a
     text that can't be finished.
@@ -70,7 +70,7 @@ class ByteAutomaton(ABC):
 
 
 class CharacterAutomaton(ByteAutomaton):
-    """Which texts may be written, one character after another; subclasses don't see the bytes."""
+    """An automaton that says which texts may be written, character by character; subclasses don't see the bytes."""
 
     @property
     @abstractmethod
@@ -147,7 +147,7 @@ class ConstraintState(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint(metaclass=Checked):
-    """Which texts may be written. Subclasses are frozen dataclasses; making one imports no Keras.
+    """A rule for which texts may be written. Subclasses are frozen dataclasses; making one imports no Keras.
 
     Args:
         whole_text: whether the prompt is a part of the text that must have the form; if not, only what is generated

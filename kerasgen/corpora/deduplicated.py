@@ -23,11 +23,11 @@ NEAR = "near duplicate"
 class Deduplicated(CorpusSource):
     """Another corpus without its near duplicates: of several alike documents the first is kept.
 
-    Two documents are alike where, of the shingles (runs of characters) that either has, at least the share `threshold`
-    is in both: their Jaccard similarity. It is estimated by MinHash with a standard error of about
-    `0.5 / permutations ** 0.5`, and candidates are found by bands, so a pair near the threshold may be missed. Letters'
-    case, width and blanks don't count. Each kept document takes about `10 * permutations` bytes of memory while the
-    corpus is read. It needs `pip install 'kerasgen[dedup]'`.
+    Two documents are alike if the Jaccard similarity of their shingles (runs of characters) is at least `threshold`:
+    the number of shingles in both, divided by that in either. The similarity is estimated by MinHash with a standard
+    error of about `0.5 / permutations ** 0.5`, and candidates are found by bands, so a pair near the threshold may be
+    missed. Letters' case, width and blanks don't count. Each kept document takes about `10 * permutations` bytes of
+    memory while the corpus is read. It needs `pip install 'kerasgen[dedup]'`.
 
     Args:
         of: the corpus: a spec string, a `CorpusSource`, or an iterable of texts.

@@ -38,7 +38,7 @@ READ_BYTES_PER_SECOND: Final = 1e9
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take on this machine.
+    """The time, the memory and the file sizes that a run is estimated to take on this machine.
 
     Args:
         parameters: weights of the model.
@@ -48,7 +48,7 @@ class Estimate:
             in the cache.
         seconds: of the whole run, validations included; texts, checkpoints and exports are not.
         memory_bytes: the most that the process will hold.
-        backend: which computes.
+        backend: Keras's backend of the run.
         precision: the dtype policy of the computation.
         sequence_length: positions of a row.
         batch_size: rows of a batch.

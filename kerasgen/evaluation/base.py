@@ -192,18 +192,18 @@ class Evaluation:
         documents: how many were scored.
         tokens: target tokens.
         characters: code points of text.
-        writing: what the texts that it wrote are like, or None if it wrote none.
-        human: what as many of the documents are like, cut to the lengths of the texts that it wrote; None without.
-        interval: between what the bits per character of all such texts are, with 95 % confidence, by a bootstrap
-            over documents; None for a single document.
+        writing: figures of the texts that the model wrote, or None if it wrote none.
+        human: the same figures of as many documents, cut to the lengths of the written texts; None without.
+        interval: 95 % confidence interval of the bits per character, by a bootstrap over documents; None for a single
+            document.
         sequence_length: tokens that the model saw at once.
         precision: the dtype policy of the computation.
         dropped: how many documents of the corpus were left out, by reason, such as `"empty"`.
         notes: what to mind about the figures: why they differ from those of the last `fit`, and with what they can't be
             compared.
         model: which one, in words; empty if nobody said.
-        pair_accuracy: of documents with a worse text, the share of which the better answer is the likelier one as a
-            whole, equal ones half; None without. The other figures are those of the better answers.
+        pair_accuracy: share of the pairs in which the better answer as a whole is the likelier one; equal ones count
+            half. None without pairs. The other figures of pairs are those of the better answers.
     """
 
     loss: float

@@ -22,13 +22,14 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Difference:
-    """Something in which two runs differ.
+    """One difference between two runs.
 
     Args:
         what: its name, such as `"versions.keras"` or `"losses"`.
         then: in the first run.
         now: in the second one.
-        step: of losses, the first optimizer step that differs, counted from 1; None else.
+        step: of losses and validations, the first optimizer step that differs; a validation at 0 is the one before the
+            first step. None for other things.
     """
 
     what: str
@@ -128,7 +129,7 @@ class RunManifest:
         return cls(**{name: content[name] for name in names})
 
     def differences(self, later: RunManifest) -> tuple[Difference, ...]:
-        """Return in what a later run differs from this one: what it began with first, then its losses.
+        """Return the differences between this run and a later one: first the inputs, then the losses and validations.
 
         Equal losses are equal to the bit.
         """
@@ -137,7 +138,7 @@ class RunManifest:
         return (*found, *_differing_losses(self, later))
 
     def differences_from_here(self) -> tuple[Difference, ...]:
-        """Return in what this process and its machine differ from those of the run, before anything is loaded."""
+        """Return the differences between the run's environment and this process; nothing is loaded for it."""
         further = [name for name in self.versions if name != "python"]
         now = machine.versions(self.backend["name"], further)
         return (
@@ -164,11 +165,20 @@ def _differing_losses(first: RunManifest, later: RunManifest) -> Iterator[Differ
         then, now = first.report.get(name, ()), later.report.get(name, ())
         for place, (one, other) in enumerate(zip(then, now, strict=False)):
             if _plain(one) != _plain(other):
-                yield Difference(name, one, other, place + 1 if step else None)
+                if isinstance(one, Mapping) and isinstance(other, Mapping):
+                    yield from _differing_figures(name, one, other)
+                else:
+                    yield Difference(name, one, other, place + 1 if step else None)
                 break
         else:
             if len(then) != len(now):
                 yield Difference(f"{name} (how many)", len(then), len(now))
+
+
+def _differing_figures(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield the figures in which two validations differ, each by its own name."""
+    for difference in _differing(name, then, now):
+        yield Difference(difference.what, difference.then, difference.now, then.get("step"))
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from kerasgen.plugin_template.kinds import Kind
 from kerasgen.plugins import DISTRIBUTION, Registry
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_RESERVED: Final = ("all", "none")
 _LONGEST: Final = 30  # characters; so no line of the template grows too long for its linter
 _PREFIX: Final = re.compile(rf"{DISTRIBUTION}[-_]")
 
@@ -59,6 +60,11 @@ def read(text: Any) -> Names:
     if not isinstance(text, str):
         raise ArgumentError(f"The name of a package is text. Received: {text!r}.")
     bare = _PREFIX.sub("", text, count=1)
+    if bare in _RESERVED:
+        raise ArgumentError(
+            f"{bare!r} can't be the name of a package: it has a meaning of its own in KERASGEN_PLUGINS. "
+            "Choose another name."
+        )
     if _NAME.fullmatch(bare) and len(bare) <= _LONGEST and bare != DISTRIBUTION:
         return Names(bare.replace("-", "_"))
     near = re.sub(r"[^a-z0-9]+", "-", bare.lower()).strip("-0123456789")[:_LONGEST].strip("-")

@@ -9,7 +9,7 @@ from kerasgen.samplers.base import SamplerSpec, is_number, is_whole, require
 
 @dataclass(frozen=True)
 class Beam(SamplerSpec):
-    """The likeliest text that a search over `num_beams` texts at a time finds.
+    """Beam search: keep the `num_beams` best texts at each step, and return the best one.
 
     A text that generates the end token is finished: it keeps its tokens and its score. The score is the sum of the
     log-probabilities of the generated tokens, the end token with them, divided by their number to the power of
@@ -74,7 +74,7 @@ class Beam(SamplerSpec):
 
 @dataclass(frozen=True)
 class Contrastive(SamplerSpec):
-    """The likely token that is least like the text so far: contrastive search (Su et al. 2022, section 4.2).
+    """Contrastive search: choose the likely token that is least like the text so far (Su et al. 2022, section 4.2).
 
     Of the `k` likeliest tokens it takes the one with the highest `(1 - alpha) * probability - alpha * likeness`, where
     likeness is the greatest cosine between the token's hidden state and those of all tokens before it, the start

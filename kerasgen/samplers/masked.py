@@ -9,7 +9,7 @@ from kerasgen.samplers.base import SamplerSpec, is_whole, require
 
 @dataclass(frozen=True)
 class MaskPredict(SamplerSpec):
-    """All tokens of a text at once, and then the unsurest of them again and again (Ghazvininejad et al. 2019).
+    """Mask-predict: predict all tokens at once, then the least certain ones again (Ghazvininejad et al. 2019).
 
     Of a text of n tokens and T iterations, iteration t leaves the n (T - t) / T tokens masked whose probabilities were
     the lowest, and predicts them anew from the others.
@@ -34,7 +34,7 @@ class MaskPredict(SamplerSpec):
 
 @dataclass(frozen=True)
 class Gibbs(SamplerSpec):
-    """One token after another, each drawn given all others of the text (Wang and Cho 2019).
+    """Gibbs sampling: draw one token after another, given all other tokens of the text (Wang and Cho 2019).
 
     A text begins as `MaskPredict` leaves it after one iteration, and a sweep draws each of its tokens once, in an order
     that the seed decides.

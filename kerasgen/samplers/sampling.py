@@ -11,7 +11,7 @@ from kerasgen.samplers.base import TokenSampler, is_number, is_whole, require
 
 @dataclass(frozen=True)
 class Greedy(TokenSampler):
-    """The most likely token each time; of equals, the lowest id."""
+    """Choose the most likely token; among equally likely ones the lowest id."""
 
     draws: ClassVar[bool] = False
     inputs: ClassVar[tuple[str, ...] | None] = ()
@@ -28,7 +28,7 @@ class Greedy(TokenSampler):
 
 @dataclass(frozen=True)
 class Random(TokenSampler):
-    """A draw from the model's whole distribution."""
+    """Draw from the model's whole distribution."""
 
     inputs: ClassVar[tuple[str, ...] | None] = ()
 
@@ -86,7 +86,7 @@ class TopP(TokenSampler):
 
 @dataclass(frozen=True)
 class MinP(TokenSampler):
-    """A draw among tokens at least `p` times as likely as the most likely one (Nguyen et al. 2024, section 3).
+    """Draw among the tokens at least `p` times as likely as the most likely one (Nguyen et al. 2024, section 3).
 
     Args:
         p: from 0 to 1; 0 draws from all, 1 only among the most likely.

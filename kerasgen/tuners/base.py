@@ -93,7 +93,7 @@ class TuneReport:
         packing: how documents were put into rows.
         parameters: weights of the model, adapters included.
         trainable_parameters: how many of them were tuned.
-        backend: which computed.
+        backend: Keras's backend of the run.
         precision: the dtype policy of the computation.
         seed: the run's.
         stopped: why it ended: `"finished"`, `"max_steps"`, `"early stopping"` or `"a callback"`.
@@ -115,11 +115,11 @@ class TuneReport:
         model: which one was tuned, in words; empty if nobody said.
         batch_size: rows of a batch.
         held_out_documents: documents held out; each validation says how many of them it scored.
-        warnings: what speaks against the run's coming to what was meant.
+        warnings: reasons why the run may not have done what was intended.
         read_tokens: of `tokens`, those of parts that are only read, such as prompts.
         shortened_documents: training documents with parts that are longer than a row, of which the first turns, or the
             beginning of a prompt, were left out.
-        base: in what the frozen weights beside adapters were held, `"int8"` or `"int4"`; `"float32"` else.
+        base: how the frozen weights beside adapters were stored: `"int8"`, `"int4"`, or else `"float32"`.
         margins: of pairs, the mean of the better answer's reward less the worse one's in each optimizer step; `losses`
             are means over pairs then, and `accuracies` shares of the pairs of which the better answer has the higher
             reward.
@@ -497,21 +497,21 @@ class FineTuner(metaclass=Checked):
         return {}
 
     def check_documents(self, documents: Callable[[], Iterable[Document]]) -> None:
-        """Raise a `TuneArgumentError` unless the documents are of the kind that is learned; by default, take any.
+        """Raise a `TuneArgumentError` if this tuner can't learn from the documents; by default, it can from any.
 
         Args:
             documents: gives the documents of both sides anew at each call, before they are encoded.
         """
 
     def check_kind(self, *, is_masked: bool | None) -> None:
-        """Raise a `TuneArgumentError` unless a model is of a kind that is tuned; by default, take any.
+        """Raise a `TuneArgumentError` if this tuner can't tune such a model; by default, it can tune any.
 
         Args:
             is_masked: whether it predicts masks; None where that is not known before it is loaded.
         """
 
     def check_streaming(self) -> None:
-        """Raise a `TuneArgumentError` unless documents can be taken window by window; by default, they can't.
+        """Raise a `TuneArgumentError` if this tuner can't take documents window by window; by default, it can't.
 
         A tuner that takes them gets `kerasgen.tokens.streaming.StreamedDocuments` to train on.
         """

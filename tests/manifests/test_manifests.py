@@ -60,6 +60,8 @@ def test_a_run_is_repeated_to_the_bit_or_says_what_differs(recipe, tuner, tmp_pa
     differences = {one["what"]: one for one in told["differences"]}
     assert (differences["recipe.seed"]["then"], differences["recipe.seed"]["now"]) == (5, 6)
     assert differences["losses"]["step"] == 1
+    assert differences["validations.bits_per_character"]["step"] == manifest.report["validations"][-1]["step"]
+    assert all(not isinstance(one["then"], dict) for one in differences.values()), "each figure is told by itself"
 
     write_texts(tmp_path / "texts.txt", 41)
     assert main(["fit", "--from", "poet"]) == 1
