@@ -65,7 +65,7 @@ NEEDED = "test_what_is_needed"
 def test_what_took_long_is_slow_and_further_cases_are_nightly(tmp_path):
     support, durations = str(tmp_path / "support"), tmp_path / "durations.json"
     source = Path(tiers.__file__).read_text(encoding="utf-8")
-    source = source.replace("SLOW = 1.5", "SLOW = 0.1").replace("NIGHTLY = 5.0", "NIGHTLY = 0.4")
+    source = source.replace("SLOW = 1.0", "SLOW = 0.1").replace("NIGHTLY = 5.0", "NIGHTLY = 0.4")
     for name, content in (
         ("support/tiers.py", source),
         ("tests/conftest.py", f"import sys\nsys.path.insert(0, {support!r})\n{CONFTEST}"),

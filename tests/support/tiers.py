@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[1] / "durations.json"
-SLOW = 1.5  # seconds of a call
+SLOW = 1.0  # seconds of a call
 NIGHTLY = 5.0  # seconds of a call
 _KEPT = SLOW / 2  # those are written down, so that a test near the limit does not go to and fro unseen
 # These fork hundreds of times, which takes 20 times as long late in a process.
