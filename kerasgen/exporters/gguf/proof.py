@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.numpy import NumpyDecoder
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
@@ -125,11 +124,16 @@ class _Asked:
         return max(len(self.probe), few, *(len(prompt) + count - 1 for prompt, count in texts))
 
     def likeliest(
-        self, read: comparison.Read, prompts: Sequence[list[int]], texts: Sequence[Sequence[int]], counts: Sequence[int]
+        self,
+        read: comparison.Read,
+        prompts: Sequence[list[int]],
+        texts: Sequence[Sequence[int]],
+        counts: Sequence[int],
+        known: dict[tuple[int, ...], list[int]] | None = None,
     ) -> list[list[int]]:
         """Return the likeliest id at each place of these texts, which go on from some of the prompts."""
         bare = [prompt[len(self.start) :] for prompt in prompts]
-        return comparison.likeliest(read, self.tokenizer, bare, texts, counts)
+        return comparison.likeliest(read, self.tokenizer, bare, texts, counts, known=known)
 
 
 def _chats(asked: _Asked, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,6 +156,30 @@ def _chats(asked: _Asked, answer: Mapping[str, Any]) -> dict[str, Any]:
         "chat_lengths_equal": all(length == len(own_ids) for length, is_same, own_ids in counted if is_same),
         "chat_text": "refused" if None in own else "the template's" if all(same) else "another one",
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """Greedy texts of llama.cpp.
+
+    Args:
+        prompts: ids, the start token in front.
+        counts: the number of new tokens that were asked for.
+        texts: the new ids, first of the texts that it wrote alone, then of those of one batch.
+        alone: how many it wrote alone.
+    """
+
+    prompts: list[list[int]]
+    counts: list[int]
+    texts: list[list[int]]
+    alone: int
+
+    @classmethod
+    def of(cls, asked: _Asked, alone: Mapping[str, Any], together: Mapping[str, Any]) -> _Said:
+        """Return the texts in the answers of two processes."""
+        prompts, counts = asked.alone
+        texts = [*alone["ids"], *together["together"]]
+        return cls([*prompts, *asked.prompts], [*counts, *asked.few], texts, len(counts))
 
 
 def _first_and_longest(prompts: Sequence[Sequence[int]]) -> list[int]:
@@ -200,13 +228,14 @@ def prove(
     with blas.some_cores(), ThreadPoolExecutor() as threads:
         progress.begin(comparison.GENERATE)
         in_numpy = threads.submit(_ask_numpy, path, asked)
-        hashed = threads.submit(digests, tensors.write(architecture, config, rounded, "gguf"))
         in_llama_cpp: list[Future[dict[str, Any]]] = []
         if runs_llama_cpp():
+            # Two processes, for the one would leave a second core idle most of the time.
+            in_llama_cpp = [threads.submit(_ask_llama_cpp, path, asked)]
             reference = LlamaCppDecoder(config, rounded)
             ending = Ending.of(reference.copy(), asked.prompts[0], asked.few[0], tokenizer.end_token_id)
-            # Two processes, for the one would leave a second core idle most of the time.
-            in_llama_cpp = [threads.submit(_ask_llama_cpp, path, asked, ending, alone=alone) for alone in (True, False)]
+            in_llama_cpp += [threads.submit(_ask_llama_cpp, path, asked, ending)]
+        hashed = threads.submit(digests, tensors.write(architecture, config, rounded, "gguf"))
         own = comparison.reader(model, asked.read_length)
         # Rounded weights choose otherwise between near equals, and these are what counts.
         is_rounded = dtype != "F32"
@@ -216,8 +245,13 @@ def prove(
         if in_llama_cpp:
             progress.begin(LLAMA_CPP)
             by_llama_cpp = [process.result() for process in in_llama_cpp]
-    progress.begin(comparison.COMPARE)
-    figures = _compare_numpy(by_numpy, should, architecture, config, asked, read, model_says)
+        progress.begin(comparison.COMPARE)
+        known: dict[tuple[int, ...], list[int]] = {}
+        if in_llama_cpp:
+            said = _Said.of(asked, *by_llama_cpp)
+            choosing = threads.submit(choices, reference, said.prompts, said.texts)
+            asked.likeliest(read, said.prompts, said.texts, said.counts, known)  # NumPy's texts are their beginnings
+        figures = _compare_numpy(by_numpy, should, architecture, config, asked, read, known, model_says)
     if is_rounded:
         prompts, counts = asked.of_numpy
         ids = by_numpy.answer["ids"]
@@ -236,11 +270,20 @@ def prove(
     figures["llama_cpp"] = None
     if in_llama_cpp:
         alone, answer = by_llama_cpp
+        wanted = asked.likeliest(read, said.prompts, said.texts, said.counts, known)
         of_llama_cpp = _compare_llama_cpp(
-            alone, answer, ending, reference, asked, read, model_says, most_divergence=most[1], near=NEAR[dtype]
+            alone,
+            answer,
+            ending,
+            said,
+            asked,
+            wanted,
+            choosing.result(),
+            model_says,
+            most_divergence=most[1],
+            near=NEAR[dtype],
         )
-        texts = [ids for answer in by_llama_cpp for ids in (*answer["ids"], *answer["together"])]
-        figures |= {**comparison.variety(texts), "llama_cpp": of_llama_cpp}
+        figures |= {**comparison.variety(said.texts), "llama_cpp": of_llama_cpp}
     return figures
 
 
@@ -278,6 +321,7 @@ def _compare_numpy(
     config: DecoderConfig,
     asked: _Asked,
     read: comparison.Read,
+    known: dict[tuple[int, ...], list[int]],
     says: Rows,
 ) -> dict[str, Any]:
     """Return what the file, read by NumPy, is beside the model."""
@@ -302,23 +346,22 @@ def _compare_numpy(
         == vars(GgufVocabulary.of(tokenizer, starts_all=asked.start == asked.written_start)),
         "ids_equal": answer["encoded"] == [tokenizer.encode(text) for text in asked.texts],
         "weights_equal": not different,
-        **comparison.compared("greedy", answer["ids"], asked.likeliest(read, prompts, answer["ids"], counts)),
+        **comparison.compared("greedy", answer["ids"], asked.likeliest(read, prompts, answer["ids"], counts, known)),
     }
     if different:
         figures["different_weights"] = different[:5]
     return figures
 
 
-def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending, *, alone: bool) -> dict[str, Any]:
+def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending | None = None) -> dict[str, Any]:
     """Let llama.cpp run the file in a fresh process.
 
     Args:
         path: the file.
         asked: the questions.
-        ending: of a text.
-        alone: whether for the texts that are alone, or for all else.
+        ending: of a text, where all but the texts that are alone is asked; None for those.
     """
-    end = asked.tokenizer.end_token_id
+    end, alone = asked.tokenizer.end_token_id, ending is None
     job: dict[str, Any] = {
         "path": str(path.absolute()),
         "chunk": asked.chunk,
@@ -326,7 +369,7 @@ def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending, *, alone: bool) ->
         "alone": list(zip(*asked.alone, strict=True)) if alone else [],
         "together": [] if alone else list(zip(asked.prompts, asked.few, strict=True)),
         "ending": None
-        if alone
+        if ending is None
         else {"prompt": asked.prompts[0], "new_tokens": asked.counts[0], "bias": [end, ending.bias]},
         "texts": [] if alone else asked.texts,
         "prefixes": [] if alone else [asked.probe[:length] for length in _places(asked)],
@@ -349,9 +392,10 @@ def _compare_llama_cpp(
     alone: Mapping[str, Any],
     answer: Mapping[str, Any],
     ending: Ending,
-    reference: NumpyDecoder,
+    said: _Said,
     asked: _Asked,
-    read: comparison.Read,
+    wanted: list[list[int]],
+    chosen: tuple[float, float],
     says: Rows,
     *,
     most_divergence: float,
@@ -364,13 +408,8 @@ def _compare_llama_cpp(
     encoded = [tokenizer.encode(text) for text in asked.texts]
     # llama.cpp's server returns the space that encoding put before a text.
     before = " " if tokenizer.strips_first_space else ""
-    prompts, counts = asked.alone
-    count, texts = len(counts), [*alone["ids"], *answer["together"]]
-    prompts, counts = [*prompts, *asked.prompts], [*counts, *asked.few]
-    with blas.some_cores(), ThreadPoolExecutor(1) as threads:
-        choosing = threads.submit(choices, reference, prompts, texts)
-        wanted = asked.likeliest(read, prompts, texts, counts)
-        likeliest, behind = choosing.result()
+    prompts, counts, texts, count = said.prompts, said.counts, said.texts, said.alone
+    likeliest, behind = chosen
     there = says[[length - 1 for length in _places(asked)]]
     # The server returns -3e38 where its float32 probability is 0.
     llama_cpp_says = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))

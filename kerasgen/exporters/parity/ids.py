@@ -16,6 +16,8 @@ from kerasgen.exporters.parity import comparison, worker
 from kerasgen.files import temporary
 from kerasgen.models.base import LanguageModel
 
+_ALONE = 32  # new tokens of a text alone that a batch holds as well
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -92,9 +94,9 @@ def prove_ids(
     """Let a fresh process generate from the artefact, and compare its ids with the model's own choice.
 
     They are greedy ids over 128 new tokens, or as many as fit, for prompts around the lengths of chunks, in one batch;
-    the first prompt is alone, too, and those after which other numbers of tokens fit. The artefact's tokenizer encodes
-    texts as well. What no model changes (samplers, searches, orders of a batch, end tokens) is tested by
-    `kerasgen.testing.runtimes.RuntimeContract`.
+    the first prompt's beginning is alone, too, and so are texts after which other numbers of tokens fit. The artefact's
+    tokenizer encodes texts as well. What no model changes (samplers, searches, orders of a batch, end tokens) is tested
+    by `kerasgen.testing.runtimes.RuntimeContract`.
 
     Args:
         model: what was exported.
@@ -117,9 +119,12 @@ def prove_ids(
     prompts = comparison.prompts(tokenizer, chunks=chunks, longest=longest)
     counts = comparison.counts(tokenizer, prompts, longest)
     alone, together, most = divided(counts)
+    # A text that goes on to its end in the batch need not do so alone as well.
+    alone_counts = [min(counts[place], _ALONE) if place in together else counts[place] for place in alone]
     raw = {"end_token_id": comparison.never(tokenizer)} | comparison.RAW
     calls: list[dict[str, Any]] = [
-        {"prompts": [prompts[place]], "max_new_tokens": counts[place]} | raw for place in alone
+        {"prompts": [prompts[place]], "max_new_tokens": count} | raw
+        for place, count in zip(alone, alone_counts, strict=True)
     ]
     calls.append({"prompts": [prompts[place] for place in together], "max_new_tokens": most} | raw)
     encodable = comparison.encodable(tokenizer, texts)
@@ -129,13 +134,13 @@ def prove_ids(
     progress.begin(comparison.COMPARE)
     read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
     batches = {
-        "alone": ([ids[0] for ids in answer.calls[:-1]], alone, [counts[place] for place in alone]),
+        "alone": ([ids[0] for ids in answer.calls[:-1]], alone, alone_counts),
         "together": (answer.calls[-1], together, [most] * len(together)),
     }
     figures: dict[str, Any] = {
         "new_tokens": counts,
         "prompt_lengths": [len(prompt) for prompt in prompts],
-        "tokens_per_second": counts[0] / answer.seconds[0],
+        "tokens_per_second": alone_counts[0] / answer.seconds[0],
         "load_seconds": answer.load_seconds,
         "peak_bytes": answer.peak_bytes,
         "modules": answer.modules,

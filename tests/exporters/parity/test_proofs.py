@@ -121,6 +121,14 @@ def test_what_is_read_at_once_are_the_texts_that_the_model_generates(engine):
         assert comparison.likeliest(read, engine.tokenizer, some[:1], [wrong], [12]) != [wrong]
 
 
+def test_what_was_read_before_is_not_read_again(engine):
+    some, read = comparison.prompts(engine.tokenizer, **SIZES)[:2], read_of(engine)
+    texts, known = comparison.greedy(engine, some, 12), {}
+    assert comparison.likeliest(read, engine.tokenizer, some, texts, [12] * 2, known=known) == texts
+    beginnings = [ids[:5] for ids in texts]
+    assert comparison.likeliest(None, engine.tokenizer, some, beginnings, [5] * 2, known=known) == beginnings
+
+
 def test_prompts_fill_a_chunk_exactly_and_take_two_successive_ones(engine):
     """A prefill reads all of a prompt but its last token."""
     lengths = [1 + len(one) for one in comparison.prompts(engine.tokenizer, **SIZES)]
@@ -313,8 +321,13 @@ def test_short_texts_are_read_alike_whatever_they_are_filled_up_to(length, monke
     model = tiny_gpt2()
     ids = list(range(length))
     sizes = []
-    forward = comparison._forward
-    monkeypatch.setattr(comparison, "_forward", lambda model, ids: sizes.append(len(ids)) or forward(model, ids))
+    compiled = comparison._compiled
+
+    def noting(model):  # type: ignore[no-untyped-def]
+        forward = compiled(model)
+        return lambda ids: sizes.append(len(ids)) or forward(ids)
+
+    monkeypatch.setattr(comparison, "_compiled", noting)
     whole = comparison.reader(model, 11)(ids)
     monkeypatch.setattr(comparison, "_LARGE", 0)
     halved = comparison.reader(model, 11)(ids)
