@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,13 @@ def prove_ids(
     calls.append({"prompts": [prompts[place] for place in together], "max_new_tokens": most} | raw)
     encodable = comparison.encodable(tokenizer, texts)
     progress.begin(comparison.GENERATE)
-    answer = ask(path, calls, texts=encodable, settings=settings)
+    read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
+    with ThreadPoolExecutor(1) as threads:  # the thread waits for the process
+        asked_of_it = threads.submit(ask, path, calls, texts=encodable, settings=settings)
+        (rounded or read)(prompts[0])  # what a backend compiles for it is compiled meanwhile
+        answer = asked_of_it.result()
 
     progress.begin(comparison.COMPARE)
-    read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
     batches = {
         "alone": ([ids[0] for ids in answer.calls[:-1]], alone, alone_counts),
         "together": (answer.calls[-1], together, [most] * len(together)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,12 +117,14 @@ def prove_divergence(
         read += [branches, *_one_by_one(branches)]
     texts = comparison.encodable(tokenizer, comparison.TEXTS)
     progress.begin(comparison.GENERATE)
-    answer = ask(path, [call], logits=read, texts=texts, settings=settings)
-    progress.begin(comparison.COMPARE)
-    rows = [array.astype(np.float64) for array in answer.logits]
     longest_read = max(map(len, compared))
     whole = comparison.reader(model, max(longest_read, comparison.read_length(tokenizer, [prompt], [new])))
-    wanted = [np.asarray(whole(ids)).astype(np.float64) for ids in compared]
+    with ThreadPoolExecutor(1) as threads:  # the thread waits for the process, and the model reads meanwhile
+        asked = threads.submit(ask, path, [call], logits=read, texts=texts, settings=settings)
+        wanted = [np.asarray(whole(ids)).astype(np.float64) for ids in compared]
+        answer = asked.result()
+    progress.begin(comparison.COMPARE)
+    rows = [array.astype(np.float64) for array in answer.logits]
     figures = _distances(model, compared, wanted, rows[: len(compared)])
     scale = float(np.concatenate(wanted).std())
     one_by_one, *agreed = rows[len(compared) :]
