@@ -3,7 +3,8 @@
     python -m benchmarks.verse_rules [--tang ARCHIVE] [--collections ARCHIVE] [--json FILE] [--quick]
 
 Tang poems with four or eight lines of five or seven characters are read by `kerasgen.prosody`; Song lyrics of a tune
-are matched by the constraint `VerseForm` of the tune: its lengths and punctuation, and its rhymes too.
+are matched by the constraint `VerseForm` of the tune: its lengths and punctuation, and its rhymes too. Their tones are
+compared with those of the form that has their lengths, where those are known; `tones` is a share of all, too.
 """
 
 from __future__ import annotations
@@ -73,9 +74,13 @@ def song(poems: Iterable[Any]) -> list[dict[str, Any]]:
         if tune is None:
             continue
         plain, rhymed = forms.setdefault(tune.name, (kg.VerseForm(tune.name), kg.VerseForm(tune.name, rhyme=True)))
-        lengths = tuple(map(len, verse.lines(poem.text.replace("、", ""))))
+        lines = verse.lines(poem.text.replace("、", ""))
+        lengths = tuple(map(len, lines))
         found = ["poems"] + ["lengths"] * (lengths in plain.lines) + ["punctuation"] * plain.matches(poem.text)
         found += ["rhymes"] * rhymed.matches(poem.text)
+        known = [form for form in tune.forms if form[0].tones and tuple(line.length for line in form) == lengths]
+        if known:  # whose tones the table has
+            found += ["tones known"] + ["tones"] * any(tunes.holds_tones(lines, form) for form in known)
         counts[tune.name].update(found)
         counts["all"].update(found)
     ordered = sorted(counts, key=lambda name: (name != "all", -counts[name]["poems"]))

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,17 +42,17 @@ def main() -> None:
     from kerasgen.tuners import throughput, training
     from kerasgen.tuners.callbacks import Watcher
 
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
 
     def timed(owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
         def wrapped(*arguments: Any, **settings: Any) -> Any:
-            since = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             try:
                 return original(*arguments, **settings)
             finally:
-                times.setdefault(name, []).append(time.perf_counter() - since)
+                times.setdefault(name, []).append((time.perf_counter() - wall, time.process_time() - cpu))
 
         setattr(owner, name, wrapped)
 
@@ -77,8 +78,9 @@ def main() -> None:
                 {
                     "whole": _described(model.metadata[WHOLE]),
                     "vocabulary": model.vocabulary_size,
-                    "load_seconds": times["load"][0],
-                    "validation_seconds": times.get("measure", [0.0])[-1],
+                    "on_gpu": devices.nvidia_gpu(),
+                    **_both("load", times["load"][0]),
+                    **_both("validation", times.get("measure", [(0.0, 0.0)])[-1]),
                     "validates": bool(times.get("measure")),
                     "steps": plan.steps,
                     "steps_per_epoch": plan.steps_per_epoch,
@@ -110,22 +112,33 @@ class _Watch:
 
     def __init__(self, begun: float) -> None:
         self.begun = begun
-        self.marks: dict[str, float] = {}
-        self.ends: list[float] = []
+        self.marks: dict[str, tuple[float, float]] = {}
+        self.ends: list[tuple[float, float]] = []
 
     def mark(self, name: str) -> None:
-        self.marks[name] = time.time()
+        self.marks[name] = self._now()
 
     def step(self) -> None:
-        self.ends.append(time.time())
+        self.ends.append(self._now())
 
     def seconds(self) -> dict[str, Any]:
-        steps = [later - earlier for earlier, later in zip(self.ends, self.ends[1:], strict=False)]
+        """Return what was measured, by the clock and of the processors."""
+        tuner, first = self.marks["tuner"], self.ends[0]
+        opening = (first[0] - tuner[0], first[1] - tuner[1])
+        steps = [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(self.ends)] or [opening]
         return {
-            "seconds_to_tuner": self.marks["tuner"] - self.begun,
-            "seconds_to_first_step": self.ends[0] - self.begun,
-            "step_seconds": median(steps) if steps else self.ends[0] - self.marks["tuner"],
+            "seconds_to_tuner": tuner[0],
+            **_both("opening", opening),
+            **_both("step", (median(wall for wall, _ in steps), median(cpu for _, cpu in steps))),
         }
+
+    def _now(self) -> tuple[float, float]:
+        return time.time() - self.begun, time.process_time()
+
+
+def _both(name: str, seconds: tuple[float, float]) -> dict[str, float]:
+    """Return seconds by the clock, and of the processors."""
+    return {f"{name}_seconds": seconds[0], f"{name}_cpu_seconds": seconds[1]}
 
 
 def _described(config: Any) -> Any:

@@ -4,7 +4,8 @@
 
 For each tune, the lengths of lines that many of its poems share become a form; the lines that most end with a
 full stop are its rhymes, for so the editors mark them; the tone of a rhyme and which rhymes belong together
-are what most poems have. What is written is `kerasgen/prosody/data/tunes.json`; `kerasgen.prosody.tunes` reads it.
+are what most poems have. A place has a tone where nearly all poems of a form have it there. What is written is
+`kerasgen/prosody/data/tunes.json`; `kerasgen.prosody.tunes` reads it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 LEAST_POEMS = 15  # of a tune
 LEAST_OF_FORM, LEAST_SHARE, MOST_FORMS = 3, 0.03, 8
 LEAST_COVERED = 0.6  # of a tune's poems, by its forms
+LEAST_OF_TONES, SAME_TONE = 15, 0.93  # poems of a form whose tones are known; share of those with one tone at a place
+LEAST_HEARD = 10  # of them, without characters of two tones
 PAUSE = "、"
 _LINE = re.compile(r"([^，。？！；：\n]+)([，。？！；：\n]+|$)")
 _OUT = Path(__file__).resolve().parents[1] / "kerasgen/prosody/data/tunes.json"
@@ -46,14 +49,15 @@ def main() -> None:
     for tune in sorted(poems, key=lambda name: (-len(poems[name]), name)):
         of_tune = poems[tune]
         forms = _forms(of_tune)
-        covered = sum(share for _, share in forms)
+        covered = sum(share for _, share, _ in forms)
         if len(of_tune) < LEAST_POEMS or covered < LEAST_COVERED or tune == "失调名":
             continue
         known = sorted(names[tune] - {tune})
         table[tune] = {
             "names": list(dict.fromkeys([tune, *known, *map(traditional, [tune, *known])])),
             "poems": len(of_tune),
-            "forms": {spelled: round(share, 3) for spelled, share in forms},
+            "forms": {spelled: round(share, 3) for spelled, share, _ in forms},
+            "tones": {spelled: tones for spelled, _, tones in forms if tones},
         }
     arguments.output.write_text(
         "{\n" + ",\n".join(f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(entry, ensure_ascii=False)}"
@@ -63,14 +67,14 @@ def main() -> None:
     print(f"{len(table)} tunes, {sum(len(entry['forms']) for entry in table.values())} forms")
 
 
-def _forms(poems: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, float]]:
-    """Return the spelled forms that enough of the poems share, with their shares."""
+def _forms(poems: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[str, float, str]]:
+    """Return the spelled forms that enough of the poems share, with their shares and their tones."""
     by_lengths: dict[tuple[int, ...], list[Sequence[tuple[str, str]]]] = defaultdict(list)
     for poem in poems:
         by_lengths[tuple(len(line.replace(PAUSE, "")) for line, _ in poem)].append(poem)
     ordered = sorted(by_lengths.items(), key=lambda item: -len(item[1]))[:MOST_FORMS]
     return [
-        (_spelled(lengths, own), len(own) / len(poems))
+        (_spelled(lengths, own), len(own) / len(poems), _tones(lengths, own))
         for lengths, own in ordered
         if len(own) >= max(LEAST_OF_FORM, LEAST_SHARE * len(poems))
     ]
@@ -111,6 +115,30 @@ def _spelled(lengths: Sequence[int], poems: Sequence[Sequence[tuple[str, str]]])
         pieces = [str(after - before) for before, after in zip([0, *cuts], [*cuts, length], strict=True)]
         spelled.append("-".join(pieces) + letters.get(place, ""))
     return " ".join(spelled)
+
+
+def _tones(lengths: Sequence[int], poems: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Return the tones of a form as `kerasgen.prosody.tunes` reads them; nothing for too few poems."""
+    from kerasgen.prosody import tones
+
+    if len(poems) < LEAST_OF_TONES:
+        return ""
+    heard = [[tones.tones_of(line.replace(PAUSE, "")) for line, _ in poem] for poem in poems]
+    lines = []
+    for number, length in enumerate(lengths):
+        counts = [Counter(poem[number][place] for poem in heard) for place in range(length)]
+        lines.append("".join(map(_tone, counts)))
+    return " ".join(lines)
+
+
+def _tone(counts: Counter[int]) -> str:
+    """Return the tone that nearly all poems have at a place, or that either may stand there."""
+    from kerasgen.prosody import tones
+
+    level, oblique = counts[tones.LEVEL], counts[tones.OBLIQUE]
+    if level + oblique < LEAST_HEARD or max(level, oblique) < SAME_TONE * (level + oblique):
+        return "."
+    return "P" if level > oblique else "Z"
 
 
 def _pauses(line: str) -> list[int]:

@@ -74,6 +74,19 @@ class ClassTree:
             ]
         )
 
+    def written(self) -> list[list[list[int]]]:
+        """Return for each node runs of bytes as `[first, last, after]`: a node, or -1 - class."""
+        nodes = []
+        for children in self._children:
+            runs: list[list[int]] = []
+            for byte, after in sorted(children.items()):
+                if runs and runs[-1][1] == byte - 1 and runs[-1][2] == after:
+                    runs[-1][1] = byte
+                else:
+                    runs.append([byte, byte, after])
+            nodes.append(runs)
+        return nodes
+
     def steps(self, node: int, targets: Sequence[State]) -> dict[int, State]:
         """Return the bytes that may follow at a node, where each class of `below[node]` leads to its target."""
         by_class = dict(zip(self.below[node], targets, strict=True))
@@ -109,6 +122,11 @@ class ClassAutomaton(ByteAutomaton):
     def __init__(self, trees: Sequence[ClassTree]) -> None:
         self._trees = trees
         self._merged: dict[tuple[int, tuple[int, ...]], ClassTree] = {}
+
+    @property
+    def trees(self) -> Sequence[ClassTree]:
+        """The divisions of characters into classes."""
+        return self._trees
 
     @abstractmethod
     def targets(self, state: State) -> tuple[int, Sequence[State | None]]:

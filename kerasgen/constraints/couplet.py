@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kerasgen.constraints import script_tables
+from kerasgen.constraints import script_tables, verse_layouts
 from kerasgen.constraints.base import ByteAutomaton, Constraint, require
 from kerasgen.constraints.script_tables import HAN
-from kerasgen.constraints.verse_automaton import Slot, VerseAutomaton
+from kerasgen.constraints.verse_automaton import Slot, Unit, VerseAutomaton
 from kerasgen.prosody import tones
 
 _SIGNS = "，、；：？！。"
@@ -31,6 +31,8 @@ class Couplet(Constraint):
         end: what ends the couplet; may be nothing.
         tones: whether the tones answer; without it only length, punctuation and characters do.
         script: as for `VerseForm`. The first line must be in it too.
+        rhyme: a rhyme group of the level tones, or a character of one, in which the answer ends; nothing for any. Needs
+            the extra `rhyme`.
     """
 
     first: str
@@ -38,6 +40,7 @@ class Couplet(Constraint):
     end: str = "。"
     tones: bool = True
     script: str | None = None
+    rhyme: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +69,10 @@ class Couplet(Constraint):
             f"`script` must be one of {', '.join(script_tables.NAMES)}, or None",
             f"script={self.script!r}",
         )
+        require(
+            isinstance(self.rhyme, str), "`rhyme` must be a rhyme group, or a character of one", f"rhyme={self.rhyme!r}"
+        )
+        self._given()
         if self.script is not None:
             foreign = [one for one in self.first if one in script_tables.foreign(self.script)]
             require(
@@ -88,7 +95,18 @@ class Couplet(Constraint):
         slots += [Slot(signs=sign) for sign in self.end]
         slots = [*(Slot(signs=sign) for sign in self.first + self.middle), *slots]
         own = frozenset(filter(_is_han, self.first))
-        return VerseAutomaton([slots], script=self.script, without=own)
+        if self.rhyme:
+            slots[-1 - len(self.end)] = replace(slots[-1 - len(self.end)], rhyme="a")
+        return VerseAutomaton(
+            [slots], script=self.script, units=verse_layouts.units_of_groups, rhymes=self._given(), without=own
+        )
+
+    def _given(self) -> dict[str, frozenset[Unit]]:
+        """Return what the answer's rhyme may be, if it is given."""
+        if not self.rhyme:
+            return {}
+        tones.require_table()
+        return {"a": verse_layouts.given_rhyme(self.rhyme, verse_layouts.units_of_groups, level=True)}
 
     def _answer(self) -> list[tuple[str, int | None]]:
         """Return for each place of the answer its sign, or the tones that it may have: 0 for any character."""

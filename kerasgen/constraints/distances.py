@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,11 @@ class Distances:
         """Return the fewest tokens that complete a text from the states of a likeness; None if unknown."""
         self._count()
         return None if self._fewest is None else self._fewest.get(likeness)
+
+    def counted(self) -> Mapping[State, int]:
+        """Return the fewest tokens of each likeness that was found; nothing if they are not counted."""
+        self._count()
+        return self._fewest or {}
 
     @property
     def farthest(self) -> int | None:

@@ -46,7 +46,8 @@ class VerseForm(Constraint):
             `Script` does; None lets them mix. Needs the extra `opencc`.
         tones: let the tones (平仄) hold one of the four patterns of regulated verse, as `prosody.regulated` judges
             them; lines of 5 or 7 characters. Where a pattern's first line rhymes, `rhyme` asks it of that line too.
-            Needs the extra `rhyme`; characters that its table does not hold are left out.
+            Of a tune, those that nearly all Song lyrics have at a place, which are known of its frequent forms. Needs
+            the extra `rhyme`; characters that its table does not hold can't stand where a tone is asked for.
         acrostic: the first characters of all lines (藏頭), or of all couplets; nothing for any.
     """
 
@@ -92,9 +93,13 @@ class VerseForm(Constraint):
         )
         if self.tones:
             require(
-                shape is not None and shape[1] in _REGULATED,
-                "`tones` are those of regulated verse, whose lines have 5 or 7 characters; no table of tones is known "
-                "for tunes",
+                shape is None or shape[1] in _REGULATED,
+                "`tones` are those of a tune, or of regulated verse, whose lines have 5 or 7 characters",
+                f"form={self.form!r}, tones=True",
+            )
+            require(
+                shape is not None or bool(verse_layouts.tune_forms(tunes.tunes_by_name()[self.form], tonal=True)),
+                "No form of this tune has the 15 lyrics that its tones could be told from. Leave `tones` out",
                 f"form={self.form!r}, tones=True",
             )
         if self.rhyme or self.tones:
@@ -123,7 +128,8 @@ class VerseForm(Constraint):
         shape = _shape(self.form)
         if shape is not None:
             return ((shape[1],) * shape[0],)
-        return tuple(tuple(line.length for line in form) for form in tunes.tunes_by_name()[self.form].forms)
+        forms = verse_layouts.tune_forms(tunes.tunes_by_name()[self.form], tonal=self.tones)
+        return tuple(tuple(line.length for line in form) for form in forms)
 
     def automaton(self) -> ByteAutomaton:
         """Return the automaton over characters."""
@@ -131,7 +137,7 @@ class VerseForm(Constraint):
         rhyme = bool(self.rhyme)
         if shape is None:
             tune = tunes.tunes_by_name()[self.form]
-            layouts = verse_layouts.of_tune(tune, ends, heads=self.acrostic, rhyme=rhyme)
+            layouts = verse_layouts.of_tune(tune, ends, heads=self.acrostic, rhyme=rhyme, tonal=self.tones)
         else:
             layouts = verse_layouts.of_lines(*shape, ends, heads=self.acrostic, rhyme=rhyme, tonal=self.tones)
         units = verse_layouts.units_of_parts if shape is None else verse_layouts.units_of_groups
@@ -184,7 +190,20 @@ class VerseForm(Constraint):
                 f"`acrostic` must be in {self.script} characters, and {'、'.join(foreign)} are not",
                 f"acrostic={heads!r}, script={self.script!r}",
             )
-        if self.tones:
+        if self.tones and shape is None:
+            tune = tunes.tunes_by_name()[self.form]
+            wanted = [form for form in verse_layouts.tune_forms(tune, tonal=True) if len(form) == len(heads)]
+            known = {1: "平", 2: "仄", 3: "平 or 仄", 0: "unknown"}
+            require(
+                bool(verse_layouts.tune_forms(tune, heads=heads, tonal=True)),
+                "With tones=True each character of `acrostic` must have the tone that its line begins with. Those of "
+                f"{self.form} begin with "
+                + " or with ".join(
+                    "".join({"P": "平", "Z": "仄", ".": "中"}[line.tones[0]] for line in form) for form in wanted
+                ),
+                f"acrostic={heads!r} with {'、'.join(known[tones.tones().get(head, 0)] for head in heads)}",
+            )
+        elif self.tones:
             unknown = [head for head in heads if head not in tones.tones()]
             require(
                 not unknown,

@@ -54,12 +54,33 @@ def of_lines(
     return layouts
 
 
-def of_tune(tune: tunes.Tune, ends: Ends, *, heads: str = "", rhyme: bool = False) -> list[list[Slot]]:
-    """Return the layouts of a tune's forms; with `heads`, of those that have as many lines."""
+def tune_forms(tune: tunes.Tune, *, heads: str = "", tonal: bool = False) -> list[tuple[tunes.TuneLine, ...]]:
+    """Return the forms of a tune that can be kept.
+
+    Args:
+        tune: the tune.
+        heads: the first characters of the lines; the form has as many lines, and the tones that it asks for are theirs.
+        tonal: whether the tones are asked for, which are not known of each form.
+    """
+    known = tones.tones() if heads and tonal else {}
+    return [
+        form
+        for form in tune.forms
+        if (not tonal or form[0].tones)
+        and (not heads or len(heads) == len(form))
+        and all(
+            line.tones[0] == "." or known.get(head, 0) & tunes.TONES[line.tones[0]]
+            for head, line in zip(heads if tonal else "", form, strict=False)
+        )
+    ]
+
+
+def of_tune(
+    tune: tunes.Tune, ends: Ends, *, heads: str = "", rhyme: bool = False, tonal: bool = False
+) -> list[list[Slot]]:
+    """Return the layouts of a tune's forms; with `heads` or `tonal`, of those of `tune_forms`."""
     layouts = []
-    for form in tune.forms:
-        if heads and len(heads) != len(form):
-            continue
+    for form in tune_forms(tune, heads=heads, tonal=tonal):
         layout: list[Slot] = []
         for number, line in enumerate(form):
             layout += _line(
@@ -68,6 +89,7 @@ def of_tune(tune: tunes.Tune, ends: Ends, *, heads: str = "", rhyme: bool = Fals
                 rhyme=line.rhyme.lower() if rhyme else "",
                 level=line.rhyme.isupper(),
                 pauses=line.pauses,
+                fixed=line.tones if tonal else "",
             )
             layout += _end(ends, closes=bool(line.rhyme), last=number == len(form) - 1)
         layouts.append(layout)
@@ -82,6 +104,7 @@ def _line(
     level: bool = True,
     tones_: tuple[tuple[str, str], ...] = (),
     pauses: Sequence[int] = (),
+    fixed: str = "",
 ) -> list[Slot]:
     slots = []
     for place in range(length):
@@ -93,6 +116,7 @@ def _line(
                 rhyme=rhyme if place == length - 1 else "",
                 level=level,
                 line=tones_ if place == 0 else (),
+                tone=tunes.TONES[fixed[place]] if fixed and fixed[place] != "." else 0,
             )
         )
     return slots

@@ -1,7 +1,8 @@
 """What a run will take, from two short trials of it in processes of their own.
 
 A trial is the run's own beginning with a few layers of its model. Time and memory grow evenly with the layers, so two
-trials with different numbers of layers tell them for all.
+trials with different numbers of layers tell them for all. On a CPU the seconds of the processors tell how time grows:
+between two trials, what else the machine does changes the clock's seconds by more than some layers do.
 """
 
 from __future__ import annotations
@@ -110,15 +111,19 @@ def estimate(arguments: Mapping[str, Any], *, timeout_seconds: float = 600.0) ->
         grown = max(0.0, second[name] - first[name]) / (counts[1] - counts[0])
         return float(first[name] + grown * (layers - counts[0]))
 
-    step, validation = at_all_layers("step_seconds"), at_all_layers("validation_seconds")
+    def seconds_at_all_layers(name: str) -> float:
+        wall, cpu = f"{name}_seconds", f"{name}_cpu_seconds"
+        if is_whole or second["on_gpu"] or not second[cpu]:
+            return at_all_layers(wall)
+        return float(second[wall]) * at_all_layers(cpu) / float(second[cpu])
+
+    step, validation = seconds_at_all_layers("step"), seconds_at_all_layers("validation")
     described = replace(config, vocabulary_size=int(second["vocabulary"]))
     sizes = _sizes(described)
     # What comes before the tuner doesn't grow with the layers but for the weights; the second trial finds all caches.
-    before = second["seconds_to_tuner"] - second["load_seconds"] + at_all_layers("load_seconds")
+    before = second["seconds_to_tuner"] - second["load_seconds"] + seconds_at_all_layers("load")
     reading = 0.0 if is_whole else 4.0 * sizes.total / READ_BYTES_PER_SECOND
-    for found in (first, second):
-        found["to_first"] = found["seconds_to_first_step"] - found["seconds_to_tuner"]
-    to_first = before + reading + at_all_layers("to_first")
+    to_first = before + reading + seconds_at_all_layers("opening")
     steps = int(second["steps"])
     later = _validations(second) * validation if second["validates"] else 0.0
     return Estimate(

@@ -5,6 +5,9 @@ seven characters that rhymes in a level tone, `7a` one that rhymes in an oblique
 `3-4A` one in which a pause (、) may stand after the third character. Lines with the same letter rhyme together, also
 across tones: `A` and `a` stand in the same part of the rhyme book.
 
+The tones of a form are spelled line by line, too: `.Z.PPZZ` has a level tone (平) at `P`, an oblique tone (仄) at `Z`
+and either at `.`. A place has a tone where 93 % of the form's lyrics have it. Forms of fewer than 15 lyrics have none.
+
 Lyrics rhyme by the 19 parts of 戈載, 詞林正韻 (1821), each of several of the 106 groups.
 """
 
@@ -13,7 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -42,6 +45,9 @@ _PARTS: Final = (
     "物月曷黠屑葉",
     "合洽",
 )
+TONES: Final = {"P": tones.LEVEL, "Z": tones.OBLIQUE, ".": tones.EITHER}
+"""The tones that a character may have where one stands in a spelled line."""
+
 _SPELLED = re.compile(r"(\d+(?:-\d+)*)([A-Za-z]?)")
 
 
@@ -53,11 +59,13 @@ class TuneLine:
         length: characters.
         rhyme: the letter of the rhyme, upper case for a level tone, or nothing.
         pauses: after how many characters a pause may stand.
+        tones: `P`, `Z` or `.` for each character; nothing where they are not known.
     """
 
     length: int
     rhyme: str = ""
     pauses: tuple[int, ...] = ()
+    tones: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,27 @@ class Tune:
     poems: int
     forms: tuple[tuple[TuneLine, ...], ...]
     shares: tuple[float, ...]
+
+
+def holds_tones(lines: Sequence[str], form: Sequence[TuneLine]) -> bool:
+    """Return whether each character of a lyric's lines may have the tone that the form has at its place.
+
+    A character that the table lacks, or that has both tones, holds any.
+
+    Args:
+        lines: without punctuation and pauses, as long as those of the form.
+        form: the lines of a form whose tones are known.
+
+    Raises:
+        ValueError: the lines are of other lengths.
+    """
+    if [len(line) for line in lines] != [line.length for line in form]:
+        raise ValueError(f"The form has lines of {[line.length for line in form]} characters. Received: {lines!r}.")
+    return all(
+        bool(heard & TONES[spelled])
+        for line, own in zip(lines, form, strict=True)
+        for heard, spelled in zip(tones.tones_of(line), own.tones, strict=True)
+    )
 
 
 @functools.cache
@@ -113,21 +142,30 @@ def parts_of_groups(groups: frozenset[str], *, level: bool) -> frozenset[int]:
     return frozenset(part for group in groups if tones.is_level(group) == level for part in parts[group])
 
 
-def parse(spelled: str) -> tuple[TuneLine, ...]:
+def parse(spelled: str, spelled_tones: str = "") -> tuple[TuneLine, ...]:
     """Return the lines of a spelled form.
+
+    Args:
+        spelled: the lengths and rhymes.
+        spelled_tones: the tones, or nothing.
 
     Raises:
         ValueError: it is not spelled so.
     """
-    return tuple(map(_line, spelled.split()))
+    lines = spelled.split()
+    of_lines = spelled_tones.split() or [""] * len(lines)
+    return tuple(_line(line, of_line) for line, of_line in zip(lines, of_lines, strict=True))
 
 
-def _line(spelled: str) -> TuneLine:
+def _line(spelled: str, spelled_tones: str) -> TuneLine:
     match = _SPELLED.fullmatch(spelled)
     if match is None:
         raise ValueError(f"A line of a tune is spelled as 7, 7A, 7a or 3-4A. Received: {spelled!r}.")
     pieces = [int(piece) for piece in match[1].split("-")]
-    return TuneLine(sum(pieces), match[2], tuple(sum(pieces[:count]) for count in range(1, len(pieces))))
+    pauses = tuple(sum(pieces[:count]) for count in range(1, len(pieces)))
+    if len(spelled_tones) not in (0, sum(pieces)):
+        raise ValueError(f"A line of {sum(pieces)} characters has as many tones. Received: {spelled_tones!r}.")
+    return TuneLine(sum(pieces), match[2], pauses, spelled_tones)
 
 
 def _tune(name: str, entry: Mapping[str, Any]) -> Tune:
@@ -135,6 +173,6 @@ def _tune(name: str, entry: Mapping[str, Any]) -> Tune:
         name=name,
         names=tuple(entry["names"]),
         poems=entry["poems"],
-        forms=tuple(map(parse, entry["forms"])),
+        forms=tuple(parse(form, entry["tones"].get(form, "")) for form in entry["forms"]),
         shares=tuple(entry["forms"].values()),
     )

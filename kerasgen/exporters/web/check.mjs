@@ -1,6 +1,7 @@
 // Generates with the page's modules in Node.js: a job as JSON on standard input, and the ids as JSON on standard output.
+// Logits of texts that are to be read go into a file, as float32.
 
-import { readFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import vm from "node:vm";
@@ -52,6 +53,9 @@ for (const { prompt, seed, form, settings, new: most } of job.asked) {
   all.push(ids);
   tokens += ids.length;
 }
+for (const { ids, prefilled } of job.read ?? []) {
+  for await (const logits of generator.read(ids, prefilled)) appendFileSync(job.logits, Buffer.from(logits.buffer));
+}
 const perSecond = (tokens / (performance.now() - begin)) * 1000;
-const answer = { ids: all, node: process.version, tokens_per_second: perSecond };
+const answer = { ids: all, node: process.version, tokens_per_second: perSecond || 0 };
 process.stdout.write(`\n${JSON.stringify(answer)}\n`, () => process.exit(0));

@@ -33,11 +33,20 @@ def test_a_model_that_never_fits_is_told_to_be_served() -> None:
         signature_lengths(3_000_000_000, "int4", 5)
 
 
-def test_texts_by_weights_in_8_bits_are_compared_at_their_beginnings() -> None:
+def test_logits_by_weights_in_8_bits_are_compared_within_a_bound() -> None:
     """SmolLM2 has another token here and there, after which a whole text differs: 1 of 6 was equal to its end."""
-    figures = {"texts": 6, "equal_texts": 1, "equal_beginnings": 5}
-    checking._require(figures, "generate other ids", exact=False)
+    figures = {"texts": 6, "equal_texts": 1, "logits_error": 0.05, "wrong_choices": []}
+    checking.require_close(figures)
     with pytest.raises(ExportError, match="1 of 6 texts are equal"):
-        checking._require(figures, "generate other ids", exact=True)
+        checking._require_equal(figures, "generate other ids")
+    for error in (0.2, float("nan")):
+        with pytest.raises(ExportError, match=r"at most 0\.1 is allowed"):
+            checking.require_close(figures | {"logits_error": error})
+    with pytest.raises(ExportError, match=r"other ids from its logits than kerasgen's: 7 instead of 9\."):
+        checking.require_close(figures | {"wrong_choices": ["7 instead of 9"]})
+
+
+def test_texts_of_litert_lm_by_weights_in_8_bits_are_compared_at_their_beginnings() -> None:
+    checking._require_beginnings({"texts": 6, "equal_beginnings": 5})
     with pytest.raises(ExportError, match="2 of 6 texts begin alike"):
-        checking._require(figures | {"equal_beginnings": 2}, "generate other ids", exact=False)
+        checking._require_beginnings({"texts": 6, "equal_beginnings": 2})

@@ -72,10 +72,13 @@ def test_drawn_texts_have_the_ids_of_the_package(kind: str, count: int, tmp_path
     [
         kg.VerseForm("五言絕句"),
         kg.VerseForm("2x3", rhyme=True),
+        kg.VerseForm("2x5", rhyme="東", tones=True),
+        kg.VerseForm("如夢令", rhyme=True, tones=True, script="traditional"),
+        kg.Couplet("白日依山盡", rhyme="尤"),
         kg.Script("simplified"),
         kg.Regex(r"[a-c]{2,5}(春|夏)+\n"),
     ],
-    ids=["verse", "rhymed", "script", "regex"],
+    ids=["verse", "rhymed", "tones", "tune", "couplet", "script", "regex"],
 )
 def test_a_form_allows_on_random_ways_what_the_package_allows(starter: ByteLevelBPE, constraint: kg.Constraint) -> None:
     pytest.importorskip("opencc")
@@ -158,5 +161,16 @@ def test_a_tokenizer_that_a_page_cannot_follow_is_refused(tmp_path: Any) -> None
 
 def test_a_form_of_too_many_states_is_refused(starter: ByteLevelBPE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(description, "MOST_STATES", 100)
-    with pytest.raises(ExportArgumentError, match="more than 100 states"):
-        description.form(kg.VerseForm("五言絕句"), starter)
+    with pytest.raises(ExportArgumentError, match=r"VerseForm\(.*more than 100 states, .* rhyme='東'"):
+        description.form(kg.VerseForm("五言絕句", tones=True), starter)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [kg.VerseForm("七言律詩", rhyme="東", tones=True), kg.VerseForm("浣溪沙", rhyme=True, tones=True)],
+    ids=["regulated", "tune"],
+)
+def test_tones_fit_on_a_page(starter: ByteLevelBPE, constraint: kg.Constraint) -> None:
+    written = description.form(constraint, starter)
+    assert len(written["states"]) < 5000
+    assert len(json.dumps(written)) < 2_000_000

@@ -64,7 +64,7 @@ export class Generator {
     return logits;
   }
 
-  async #read(caches, id, place) {
+  async #step(caches, id, place) {
     const fitting = this.graph.decode_lengths.find((length) => place < length);
     return this.#run(fitting === undefined ? "decode" : `decode_${fitting}`, caches, [id], [place]);
   }
@@ -80,7 +80,7 @@ export class Generator {
       const smaller = fitting.filter((size) => size <= left).at(-1);
       const size = enough !== undefined && left * 4 >= enough ? enough : smaller;
       if (size === undefined) {
-        await this.#read(caches, ids[at], at);
+        await this.#step(caches, ids[at], at);
         at += 1;
         continue;
       }
@@ -88,6 +88,17 @@ export class Generator {
       const tokens = [...ids.slice(at, at + count), ...new Array(size - count).fill(0)];
       await this.#run(`prefill_${size}`, caches, tokens, tokens.map((_, n) => at + n));
       at += count;
+    }
+  }
+
+  /** Yield the logits after so many tokens of a text, which are read as a prompt is, and after each further one. */
+  async *read(ids, prefilled) {
+    const caches = this.#caches();
+    try {
+      await this.#prefill(caches, ids.slice(0, prefilled - 1));
+      for (let place = prefilled - 1; place < ids.length; place++) yield await this.#step(caches, ids[place], place);
+    } finally {
+      for (const tensor of Object.values(caches)) tensor.delete();
     }
   }
 
@@ -106,7 +117,7 @@ export class Generator {
     const form = settings.form ? this.form(settings.form) : null;
     let formState = form === null ? null : form.begin(own);
     if (form !== null && formState === null) throw new RequestError("form");
-    if (form !== null && (form.states[formState].fewest ?? 0) > limit) throw new RequestError("short");
+    if (form !== null && (form.fewest(formState) ?? 0) > limit) throw new RequestError("short");
     let utf8State = this.utf8 === null ? 0 : this.utf8.after(ids);
     const key = promptKey(BigInt(settings.seed ?? 0), ids);
     const text = own.slice();
@@ -118,7 +129,7 @@ export class Generator {
       await this.#prefill(caches, ids.slice(0, -1));
       let last = ids.at(-1);
       for (let drawn = 0; drawn < limit; drawn++) {
-        const logits = await this.#read(caches, last, ids.length - 1 + drawn);
+        const logits = await this.#step(caches, last, ids.length - 1 + drawn);
         let allowed = this.utf8 === null ? null : this.utf8.allowed(utf8State);
         if (form !== null) {
           const formed = form.allowed(formState, limit - drawn);
