@@ -16,7 +16,7 @@ from places import SUPPORT
 from tiny import tiny_gpt2
 
 import kerasgen as kg
-from kerasgen.errors import ExportArgumentError, MissingDependencyError
+from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.web import checking, packages
 from kerasgen.exporters.web.exporter import PAGE
 from kerasgen.models import chat
@@ -235,3 +235,37 @@ def test_a_form_that_is_longer_than_what_is_compared_is_written_whole(tmp_path: 
     assert short.export(tiny_gpt2(), tmp_path / "short_web").report["parity"]["page"]["equal_texts"] == 6
     with pytest.raises(ExportArgumentError, match="Raise cache_length"):
         dataclasses.replace(short, forms=(kg.Regex("[ab]{120}c"),)).export(tiny_gpt2(), tmp_path / "never_web")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "message"),
+    [
+        ("generator.js", "Int32Array.from(places)", "Int32Array.from(places, (place) => place + 1)", "logits are not"),
+        ("sampler.js", "values[n] > values[best]", "values[n] < values[best]", "chooses other ids from its logits"),
+    ],
+    ids=["reading", "choosing"],
+)
+def test_a_wrong_module_is_found_with_weights_in_8_bits(
+    rounded: kg.Artefact, tmp_path: Path, file: str, right: str, wrong: str, message: str
+) -> None:
+    page = rounded.report["parity"]["page"]
+    assert page["compared_places"] >= 90
+    assert page["logits_error"] < checking.LOGITS_ERROR
+    assert page["wrong_choices"] == []
+    folder = tmp_path / "wrong_web"
+    shutil.copytree(rounded.path, folder)
+    source = (folder / file).read_text(encoding="utf-8")
+    assert right in source
+    (folder / file).write_text(source.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(ExportError, match=message):
+        checking.check(folder, node_modules(), {}, exact=False)
+
+
+@pytest.fixture(scope="module")
+def rounded(tmp_path_factory: pytest.TempPathFactory) -> kg.Artefact:
+    pytest.importorskip("ai_edge_litert", reason="the runtime of TFLite artefacts is an extra: kerasgen[export]")
+    if shutil.which("node") is None:
+        pytest.skip("the page's modules are run by Node.js")
+    exporter = kg.WebExporter(cache_length=64, quantize="int8", node_modules=str(node_modules()))
+    return exporter.export(tiny_gpt2(), tmp_path_factory.mktemp("rounded") / "tiny_web")
