@@ -35,9 +35,11 @@ _TOKENS, _SECONDS = 48, 600
 _LEAST_EQUAL = 0.5  # of texts by LiteRT-LM with weights in 8 bits, which gives no logits
 _FIRST = 2  # characters of such a text that are compared; later ones go on from whatever token was chosen otherwise
 _READ = 16  # tokens of a text after which logits are compared
-LOGITS_ERROR: Final = 0.1
-"""Greatest difference of the logits at a place by weights in 8 bits, as a share of their standard deviation, as root of
-the mean square."""
+LOGITS_ERROR: Final = 0.25
+"""Greatest mean over places of the logits' difference by weights in 8 bits: the root of its mean square, as a share of
+the logits' standard deviation. SmolLM2 has 0.12, and logits that have nothing to do with each other 1.4."""
+PLACE_ERROR: Final = 0.75
+"""The same at one place; SmolLM2 has up to 0.49."""
 
 
 def requests(prompts: list[str], forms: list[str], seeds: int = 2) -> list[dict[str, Any]]:
@@ -202,10 +204,12 @@ def require_close(figures: Mapping[str, Any]) -> None:
     Raises:
         ExportError: they are not.
     """
-    if not figures["logits_error"] <= LOGITS_ERROR:
+    mean, most = figures["mean_logits_error"], figures["logits_error"]
+    if not (mean <= LOGITS_ERROR and most <= PLACE_ERROR):
         raise ExportError(
-            f"The page's logits are not those of kerasgen's runtime: they differ by {figures['logits_error']:.3f} of "
-            f"their standard deviation, and at most {LOGITS_ERROR} is allowed. Nothing was kept."
+            f"The page's logits are not those of kerasgen's runtime: they differ by {mean:.3f} of their standard "
+            f"deviation in the mean, where {LOGITS_ERROR} is allowed, and by up to {most:.3f}, where {PLACE_ERROR} is. "
+            "Nothing was kept."
         )
     if figures["wrong_choices"]:
         raise ExportError(
