@@ -227,6 +227,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "couplet": {
             "first": st.sampled_from(["白日依山盡", "春風，花月"]),
             "script": st.none(),
+            "rhyme": st.sampled_from(["", "東", "尤"]),
             "middle": st.sampled_from(["，", "\n", ""]),
             "end": st.sampled_from(["。", ""]),
             "tones": st.booleans(),
