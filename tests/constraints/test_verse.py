@@ -241,6 +241,7 @@ def test_a_page_names_its_forms_by_what_is_asked_of_them():
             kg.VerseForm("七絕", tones=True),
             kg.Acrostic("春夏秋冬", form="七絕"),
             kg.Couplet("白日依山盡"),
+            kg.Couplet("白日依山盡", rhyme="尤"),
         )
     )
     assert list(exporter.constraints()) == [
@@ -250,6 +251,7 @@ def test_a_page_names_its_forms_by_what_is_asked_of_them():
         "七絕 · 平仄",
         "七絕 · 藏頭春夏秋冬",
         "對白日依山盡",
+        "韻尤 · 對白日依山盡",
     ]
 
 

@@ -273,7 +273,7 @@ def _shown(constraint: Constraint, form: str | Constraint) -> str:
     rhyme, first = getattr(constraint, "rhyme", False), getattr(constraint, "first", "")
     heads = getattr(constraint, "acrostic", "") or getattr(constraint, "heads", "")
     asked = [
-        f"韻{rhyme}" if isinstance(rhyme, str) else "押韻" if rhyme else "",
+        f"韻{rhyme}" if isinstance(rhyme, str) and rhyme else "押韻" if rhyme else "",
         "平仄" if getattr(constraint, "tones", False) and not first else "",
         f"藏頭{heads}" if heads else "",
         f"對{first}" if first else "",
