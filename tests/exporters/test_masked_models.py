@@ -43,6 +43,7 @@ def test_every_architecture_becomes_a_transformers_directory(name: str, tmp_path
     assert report["parity"]["max_abs_difference"] < 1e-4
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 @pytest.mark.every_case
 @pytest.mark.parametrize("name", ["filler.tflite", "filler_saved_model"])

@@ -38,6 +38,7 @@ def engine_of(model: LanguageModel) -> JaxEngine:
     return engine
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_opt])
 def test_the_compiled_engine_writes_what_keras_writes(make) -> None:
     """Over more than one growth of the cache, with rows that leave, and with beams that are reordered."""

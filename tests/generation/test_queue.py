@@ -73,6 +73,7 @@ def test_texts_that_end_early_and_late_leave_room_for_others(queued: list[int]) 
     assert [text.token_ids for (text,) in found] == [text.token_ids for (text,) in wanted]
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 def test_a_text_longer_than_the_first_ring_is_the_same(queued: list[int]) -> None:
     """The ring grows when the oldest text needs it, also after its columns were written more than once."""

@@ -96,6 +96,7 @@ def test_every_public_name_stands_in_the_reference():
     assert missing == []
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 def test_the_plugins_of_the_how_to_pass_kerasgens_own_suites(tmp_path):
     """Installed with what their page declares, and tested as their page says."""

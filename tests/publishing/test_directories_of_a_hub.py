@@ -57,6 +57,7 @@ def test_a_bundle_comes_back_as_an_artefact(hub: HubServer, pipe: kg.Pipeline, t
     assert again.generate(PROMPTS, max_new_tokens=12) == pipe.generate(PROMPTS, max_new_tokens=12)
 
 
+@pytest.mark.essential
 def test_a_saved_model_comes_back_to_who_downloads_it(hub: HubServer, pipe: kg.Pipeline, tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's: kerasgen[tensorflow]")
     import huggingface_hub

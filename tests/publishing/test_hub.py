@@ -57,6 +57,7 @@ def texts(pipeline: kg.Pipeline) -> list[str]:
 
 
 class TestReadBack:
+    @pytest.mark.essential
     @pytest.mark.slow
     def test_a_pipeline_comes_back_to_the_same_texts_in_every_way_of_asking(
         self, hub: HubServer, loaded: kg.Pipeline

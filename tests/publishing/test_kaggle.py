@@ -26,6 +26,7 @@ def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KaggleSe
         yield server
 
 
+@pytest.mark.essential
 def test_what_is_pushed_lies_there_and_comes_back(kaggle: KaggleServer, pipe: kg.Pipeline) -> None:
     pushed = pipe.push_to_hub(ADDRESS)
     assert kaggle.models["user/poet"]["isPrivate"]

@@ -106,6 +106,7 @@ def test_the_command_serves_until_it_is_told_to_end(pipe, tmp_path) -> None:
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("kind", ["saved_model", "litertlm", "transformers", "preset"])
 @pytest.mark.tensorflow
 def test_every_kind_that_is_exported_is_served(kind, pipe, tmp_path) -> None:

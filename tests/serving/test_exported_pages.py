@@ -69,6 +69,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pipe.export(folder / "poet_web", exporter="web", **settings).path
 
 
+@pytest.mark.essential
 def test_chromium_isolates_the_page_and_writes_what_python_writes(page: Path, tmp_path: Path) -> None:
     runtime = kg.load_artefact(page)
     (form,) = json.loads((page / "page.json").read_text(encoding="utf-8"))["forms"]

@@ -133,6 +133,7 @@ def test_chromium_has_the_ids_of_python_for_twenty_seeds_and_works_offline(
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
 
 
+@pytest.mark.essential
 @pytest.mark.slow
 def test_litert_lm_chats_in_chromium_as_the_model_does(tmp_path: Path) -> None:
     for package in ("litert_lm", "litert_lm_builder"):
