@@ -205,7 +205,7 @@ class PluginError(KerasgenError):
 
 
 class PluginConflictError(PluginError):
-    """Two packages claim one name, or one claims a built-in's."""
+    """Two packages claim one name that is no built-in's, or one package claims a name twice."""
 
 
 class PluginLoadError(PluginError):

@@ -95,12 +95,13 @@ def test_each_fault_is_listed_with_its_cause_and_the_others_load(tmp_path: Path)
     assert (fine["kind"], fine["version"], fine["contract_version"], fine["fault"]) == ("samplers", "2.3", 1, None)
     assert (by_name["silent"]["fault"], by_name["silent"]["contract_version"]) == (None, 1)
     assert "declares no contract version" in by_name["silent"]["note"]
-    shadowed = [entry["fault"] for entry in said["plugins"] if entry["name"] == "top_k"]
-    assert len(shadowed) == 2
-    assert all("uninstall package-usurper" in fault for fault in shadowed)
-    others = [entry for entry in said["plugins"] if entry["built_in"] and entry["name"] != "top_k"]
-    assert len(others) > 30
-    assert [entry["fault"] for entry in others] == [None] * len(others)
+    built_in, usurper = (entry for entry in said["plugins"] if entry["name"] == "top_k")
+    assert (built_in["distribution"], built_in["fault"]) == ("kerasgen", None)
+    assert usurper["distribution"] == "package-usurper"
+    assert "a built-in can't be shadowed: 'plugin_fine:Mine'" in usurper["fault"]
+    built_ins = [entry for entry in said["plugins"] if entry["built_in"]]
+    assert len(built_ins) > 30
+    assert [entry["fault"] for entry in built_ins] == [None] * len(built_ins)
     listed(tmp_path, status=1, arguments=("check",))
     assert len(listed(tmp_path, arguments=("check", "package_FINE"))["plugins"]) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tiny import tiny_gpt2
 
 from kerasgen import samplers
 from kerasgen.errors import (
+    KerasgenWarning,
     PluginConflictError,
     PluginError,
     PluginLoadError,
@@ -113,12 +115,59 @@ def test_a_built_in_can_not_be_shadowed(site: Path) -> None:
     install(site, "usurper", {GROUP: {"top_k": "plugin_usurper:Mine"}}, {"plugin_usurper": SAMPLER})
     here = registry()
     assert here.create("top_p").p == 0.9
-    with pytest.raises(
-        PluginConflictError, match=r"kerasgen and usurper\. A built-in can't be shadowed: uninstall usurper"
-    ):
-        here.create("top_k")
+    with pytest.warns(KerasgenWarning, match="'plugin_usurper:Mine', which the package 'usurper' declares") as caught:
+        assert here.create("top_k:k=3") == TopK(k=3)
+    assert len(caught) == 1
+    assert here.create("top_k") == TopK()  # said once
     assert "plugin_usurper" not in sys.modules
+    assert here.distribution("top_k") == "kerasgen"
     assert here.name_of(TopK()) == "top_k"
+
+
+def test_a_built_in_keeps_its_name_where_a_package_gives_its_class_another(site: Path) -> None:
+    install(site, "alias", {GROUP: {"a_top_k": "kerasgen.samplers.sampling:TopK"}})
+    here = registry()
+    assert here.get("a_top_k") is TopK
+    assert here.to_text(TopK(k=3)) == "top_k:k=3"
+
+
+def test_no_built_in_of_any_kind_can_be_shadowed(tmp_path: Path) -> None:
+    """A package that claims every name of ours, and whose code fails, leaves each of them as it was."""
+    declared = importlib.metadata.distribution("kerasgen").entry_points
+    groups: dict[str, dict[str, str]] = {}
+    for point in declared:
+        if point.group.startswith("kerasgen."):
+            groups.setdefault(point.group, {})[point.name] = "plugin_usurper:Mine"
+    assert len(groups) == 6
+    install(tmp_path, "usurper", groups, {"plugin_usurper": "raise RuntimeError('no licence')"})
+    said = child(
+        """
+import json, sys, warnings
+import kerasgen as kg
+from kerasgen import constraints, corpora, exporters, models, samplers, tuners
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    pipe = kg.Pipeline(corpus="sample")
+defaults = sorted(str(each.message).split(" is kerasgen")[0] for each in caught)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    again = kg.Pipeline.from_recipe(pipe.to_recipe())
+    exporter = exporters.registry.by_ending(__import__("pathlib").Path("poet.gguf"))
+    modules = {
+        f"{each.REGISTRY.kind}.{name}": each.get(name).__module__
+        for each in (constraints, corpora, exporters, models, samplers, tuners) for name in each.REGISTRY.built_ins()
+    }
+print(json.dumps([defaults, repr(pipe), repr(again), exporter, modules, "plugin_usurper" in sys.modules]))
+""",
+        tmp_path,
+    )
+    defaults, pipe, again, exporter, modules, is_loaded = said
+    assert defaults == ["The corpus 'sample'", "The model 'starter'", "The sampler 'top_k'", "The tuner 'full'"]
+    assert pipe == again == "Pipeline(corpus='sample', model='starter', tuner='full', sampler='top_k', seed=0)"
+    assert exporter == "gguf"
+    assert len(modules) == sum(map(len, groups.values()))
+    assert {module.partition(".")[0] for module in modules.values()} == {"kerasgen"}
+    assert not is_loaded
 
 
 def test_a_package_that_declares_a_name_twice_is_at_fault(site: Path) -> None:

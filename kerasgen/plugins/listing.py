@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kerasgen.errors import PluginError
-from kerasgen.plugins import contract_versions, entry_points
+from kerasgen.errors import KerasgenWarning, PluginError
+from kerasgen.plugins import claims, contract_versions, entry_points
 from kerasgen.plugins.entry_points import DISTRIBUTION, distribution_of, version_of
 from kerasgen.plugins.registry import Registry
 
@@ -78,6 +78,10 @@ def plugins(
             for point in points:
                 if only(name, distribution_of(point)):
                     listed.append(_loaded(registry, name, point, further))
+        for name, points in registry.shadowed().items():
+            for point in points:
+                if only(name, distribution_of(point)):
+                    listed.append(Plugin(**_facts(registry, name, point), fault=claims.shadowed(registry.noun, point)))
         for name, points in registry.left_out().items():
             for point in points:
                 if only(name, distribution_of(point)):
@@ -121,6 +125,7 @@ def _apart() -> Iterator[None]:
     """Keep what a plugin prints off standard output, and its warnings from becoming errors."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("default")
+        warnings.filterwarnings("ignore", "The .* is kerasgen's own", KerasgenWarning)  # the list says it
         yield
 
 

@@ -6,13 +6,14 @@ import contextlib
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kerasgen import keywords, specs
-from kerasgen.errors import ArgumentError, PluginConflictError, PluginLoadError, UnknownNameError
-from kerasgen.plugins import contract_versions, entry_points, selection
+from kerasgen.errors import ArgumentError, KerasgenWarning, PluginLoadError, UnknownNameError
+from kerasgen.plugins import claims, entry_points, loading, selection
 from kerasgen.plugins.entry_points import DISTRIBUTION, distribution_of
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OBJECT = re.compile(r"[\w.]+:[\w.]+(\s*\[.*\])?")
-_WRITABLE = re.compile(r"[^\s:,=]+")
 
 
 class Registry(Generic[T]):
     """The classes that fulfil one contract, by name.
 
-    Built-ins are entry points of the distribution `kerasgen`, like anyone's; nobody can take a built-in's name.
+    Built-ins are entry points of the distribution `kerasgen`, like anyone's. A built-in's name always means the
+    built-in: another package that claims it is passed over with a warning.
     Listing the names imports nothing; a plugin is imported when it is asked for.
 
     Args:
@@ -59,6 +60,8 @@ class Registry(Generic[T]):
         self._loaded: dict[str, type[T]] = {}
         self._entry_points: dict[str, list[EntryPoint]] | None = None
         self._left_out: dict[str, list[EntryPoint]] = {}
+        self._shadowed: dict[str, list[EntryPoint]] = {}
+        self._warned: set[str] = set()
         self._unreadable: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
@@ -78,10 +81,14 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: nothing has this name.
-            PluginConflictError: two packages claim it, or one does twice.
+            PluginConflictError: two packages claim it, or one does twice, and it is no built-in's.
             PluginLoadError: the plugin's own code failed, or it is not what the contract asks for, or it was written
                 for another version of the contract.
+
+        Warns:
+            KerasgenWarning: another package claims this name of a built-in, which is returned; said once.
         """
+        self._warn_of_shadowed(name)
         if name in self._loaded:
             return self._loaded[name]
         points = self._by_name().get(name, [])
@@ -97,15 +104,14 @@ class Registry(Generic[T]):
                 near=close,
             )
         if len(points) > 1:
-            raise self._conflict(name, points)
-        if not _WRITABLE.fullmatch(name):
-            owner = distribution_of(points[0])
-            raise PluginLoadError(
-                f"The {self.noun} {name!r} of the package {owner!r} can't be written as text: a name has no spaces and "
-                "none of ':,='. Rename it in the package's pyproject.toml.",
-                distribution=owner,
-            )
-        self._loaded[name] = self._load(points[0])
+            raise claims.conflict(self.noun, name, points)
+        self._loaded[name] = loading.load(
+            points[0],
+            noun=self.noun,
+            contract=self._contract,
+            version=self.version,
+            oldest_version=self.oldest_version,
+        )
         return self._loaded[name]
 
     def describe(self, name: str) -> str:
@@ -254,37 +260,28 @@ class Registry(Generic[T]):
                 name=name,
             )
 
-    def _conflict(self, name: str, points: list[EntryPoint]) -> PluginConflictError:
-        owners = sorted({distribution_of(point) for point in points})
-        if len(owners) == 1:
-            message = (
-                f"The package {owners[0]!r} declares the {self.noun} {name!r} more than once: "
-                f"{', '.join(sorted(point.value for point in points))}."
-            )
-        elif DISTRIBUTION in owners:
-            others = ", ".join(owner for owner in owners if owner != DISTRIBUTION)
-            message = (
-                f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. A built-in can't be shadowed: "
-                f"uninstall {others}, rename what it declares, or leave it out with {selection.VARIABLE}."
-            )
-        else:
-            message = (
-                f"The {self.noun} {name!r} is claimed by {' and '.join(owners)}. Uninstall all but one of them, or "
-                f"name those to load in {selection.VARIABLE}."
-            )
-        return PluginConflictError(message, distribution=", ".join(owners))
-
     def _by_name(self) -> dict[str, list[EntryPoint]]:
         """Return the entry points that may be loaded, by name."""
         if self._entry_points is None:
             chosen = selection.from_environment()
             declared = entry_points.read(self.group, is_wanted=chosen.allows_package)
-            allowed: dict[str, list[EntryPoint]] = {}
+            built_in: dict[str, list[EntryPoint]] = {}
+            others: dict[str, list[EntryPoint]] = {}
             for name, points in declared.by_name.items():
+                own = [point for point in points if distribution_of(point) == DISTRIBUTION]
+                if own:
+                    built_in[name] = own
                 for point in points:
-                    is_allowed = chosen.allows(self.kind, name, distribution_of(point))
-                    (allowed if is_allowed else self._left_out).setdefault(name, []).append(point)
-            self._entry_points, self._unreadable = allowed, declared.unreadable
+                    if point in own:
+                        continue
+                    if not chosen.allows(self.kind, name, distribution_of(point)):
+                        self._left_out.setdefault(name, []).append(point)
+                    elif own:
+                        self._shadowed.setdefault(name, []).append(point)
+                    else:
+                        others.setdefault(name, []).append(point)
+            # Built-ins come first, so that a class of ours keeps its name where a package gives it a second one.
+            self._entry_points, self._unreadable = built_in | others, declared.unreadable
         return self._entry_points
 
     def declared(self) -> dict[str, tuple[EntryPoint, ...]]:
@@ -296,43 +293,20 @@ class Registry(Generic[T]):
         self._by_name()
         return {name: tuple(points) for name, points in sorted(self._left_out.items())}
 
-    def _load(self, point: EntryPoint) -> type[T]:
-        distribution = distribution_of(point)
-        named = f"The {self.noun} {point.name!r} of the package {distribution!r}"
-        try:
-            loaded = point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as cause:  # sys.exit() in a module would end the program; pytest's skip is no Exception
-            raise PluginLoadError(
-                f"{named} could not be loaded from {point.value!r}: {type(cause).__name__}: {cause}",
-                distribution=distribution,
-            ) from cause
-        contract_versions.check(loaded, self.version, self.oldest_version, named=named, distribution=distribution)
-        module, _, attribute = self._contract.partition(":")
-        contract = getattr(import_module(module), attribute)
-        if not (isinstance(loaded, type) and issubclass(loaded, contract)):
-            raise PluginLoadError(
-                f"{named} must be a subclass of {self._contract.replace(':', '.')}. Received: {loaded!r}.",
-                distribution=distribution,
-            )
-        try:
-            specs.fields(loaded)
-            if not loaded.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-                raise TypeError("it can be changed. Write @dataclass(frozen=True)")
-        except (Exception, SystemExit) as cause:
-            raise PluginLoadError(
-                f"{named} must be a frozen dataclass whose annotations can be resolved: {type(cause).__name__}: "
-                f"{cause}",
-                distribution=distribution,
-            ) from cause
-        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
-        if missing:
-            raise PluginLoadError(
-                f"{named} lacks what {self._contract.replace(':', '.')} asks for. Define: {', '.join(missing)}.",
-                distribution=distribution,
-            )
-        return loaded
+    def shadowed(self) -> dict[str, tuple[EntryPoint, ...]]:
+        """Return the entry points of other packages that claim a built-in's name, by name, and import nothing."""
+        self._by_name()
+        return {name: tuple(points) for name, points in sorted(self._shadowed.items())}
+
+    def _warn_of_shadowed(self, name: str) -> None:
+        """Warn, once for each name, that another package claims this name of a built-in."""
+        if name in self._warned:
+            return
+        points = self.shadowed().get(name)
+        if points:
+            self._warned.add(name)
+            for point in points:
+                warnings.warn(claims.shadowed(self.noun, point), KerasgenWarning, stacklevel=3)
 
 
 def _is(point: EntryPoint, kind: type) -> bool:
