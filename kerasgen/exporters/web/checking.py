@@ -37,7 +37,8 @@ _FIRST = 2  # characters of such a text that are compared; later ones go on from
 _READ = 16  # tokens of a text after which logits are compared
 LOGITS_ERROR: Final = 0.25
 """Greatest mean over places of the logits' difference by weights in 8 bits: the root of its mean square, as a share of
-the logits' standard deviation. SmolLM2 has 0.12, and logits that have nothing to do with each other 1.4."""
+the logits' standard deviation. SmolLM2 has 0.12, and logits that have nothing to do with each other 1.4. Both runtimes
+round activations to 8 bits, each in its own way: they are as far from the model's float32 logits as from each other."""
 PLACE_ERROR: Final = 0.75
 """The same at one place; SmolLM2 has up to 0.49."""
 
