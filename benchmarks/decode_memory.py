@@ -1,9 +1,10 @@
 """How much memory a process takes that loads GPT-2's base shape and generates with it.
 
-    python -m benchmarks.decode_memory [--batch 1,8] [--json FILE] [--quick]
+    python -m benchmarks.decode_memory [--batch 1,8] [--backend tensorflow] [--json FILE] [--quick]
 
 Random weights of that shape, 124 million in float32, are written as a transformers directory. For each size of a batch
-a process of its own loads them and draws 64 tokens after 32, on JAX. Told is the peak of the whole process once
+a process of its own loads them and draws 64 tokens after 32, decoded by JAX. `--backend` says what Keras runs on: its
+variables hold the weights, and JAX's engine takes them from there. Told is the peak of the whole process once
 everything was imported, loaded and generated. `--quick` takes a shape of 0.4 million weights, to see that it runs.
 """
 
@@ -101,6 +102,7 @@ def main() -> None:
     """Write the directory once, and generate in a process for each size of a batch."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--batch", default="1,8")
+    parser.add_argument("--backend", default="jax", choices=("jax", "tensorflow"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
@@ -113,9 +115,10 @@ def main() -> None:
         write(Path(folder), quick=arguments.quick)
         for batch in arguments.batch.split(","):
             command = [sys.executable, "-m", "benchmarks.decode_memory", "--place", folder, "--batch", batch]
-            environment = {**os.environ, "KERAS_BACKEND": "jax"}
+            environment = {**os.environ, "KERAS_BACKEND": arguments.backend}
             run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-            rows.append({"part": "memory", "contender": f"batch {batch}", **json.loads(run.stdout.splitlines()[-1])})
+            contender = f"{arguments.backend}, batch {batch}"
+            rows.append({"part": "memory", "contender": contender, **json.loads(run.stdout.splitlines()[-1])})
             sys.stderr.write(json.dumps(rows[-1]) + "\n")
     bars = [bar(f"peak in GB, {row['contender']}", row["peak_gb"], at_most=MOST_GB) for row in rows]
     report(rows, bars, arguments.json)

@@ -5,9 +5,10 @@
 Each contender is a process that holds its model and does a step when it is told to; contenders that fit into memory
 together take turns, and the first step of each is kept apart. Figures of several runs that write into one JSON file are
 merged, so the parts can be run one after another: `tang`, `transformers`, `by_hand`, `bf16`, `tifu`, `tifu_bf16`,
-`small`, `lead` and `cold`. `lead` takes the lead over the tutorial apart, on the small shape: what engine and precision
-give, what packing gives on top, and what the corpus's vocabulary does; and how far a tuner gets that chooses rows and
-length by itself.
+`small`, `small_by_hand`, `lead` and `cold`. `small_by_hand` has the small shape beside a loop with transformers in
+bfloat16 that is given kerasgen's packed rows and vocabulary. `lead` takes the lead over the tutorial apart, on the
+small shape: what engine and precision give, what packing gives on top, and what the corpus's vocabulary does; and how
+far a tuner gets that chooses rows and length by itself.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from benchmarks.harness import (
 )
 from kerasgen.devices import cpu_has_bfloat16
 
-PARTS = ("tang", "transformers", "by_hand", "bf16", "tifu", "tifu_bf16", "small", "lead", "cold")
+PARTS = ("tang", "transformers", "by_hand", "bf16", "tifu", "tifu_bf16", "small", "small_by_hand", "lead", "cold")
 LEAD = ("tutorial", "kerasgen, GPT-2's vocabulary, padded", "kerasgen, GPT-2's vocabulary", "kerasgen")
 STEPS_OF_LEAD = ("engine and precision", "packing", "vocabulary")
 BASE = {"layers": 12, "width": 768, "heads": 12, "rows": 16, "length": 128}
@@ -103,11 +104,16 @@ class Racer:
             **spread(seconds, "seconds_per_step"),
             **(spread(busy, "cpu_seconds_per_step") if busy else {}),
             "tokens_per_second": statistics.median(one["tokens"] / one["seconds"] for one in of),
+            **({"characters_per_cpu_second": statistics.median(_by_cpu(one) for one in of)} if busy else {}),
             "characters_per_second": statistics.median(one["characters"] / one["seconds"] for one in of),
             "peak_gib": max(one["peak_bytes"] for one in of) / 2**30,
             "first_step_seconds": (self.first or {}).get("seconds"),
             "cold_seconds": (self.first or {}).get("cold_seconds"),
         }
+
+
+def _by_cpu(answer: dict[str, float]) -> float:
+    return answer["characters"] / answer["cpu_seconds"]
 
 
 def compete(part: str, names: Sequence[str], job: Path, *, threads: int, rounds: int, steps: int, limit: float) -> Any:
@@ -198,6 +204,12 @@ def bars_of(rows: Iterable[Figures]) -> list[Figures]:
             True,
         ),
         ("characters/s, 4 x 256, x the tutorial's", ratio("small", "characters_per_second", "tutorial"), 15.0, True),
+        (
+            "characters per CPU second, 4 x 256, x transformers by hand bf16",
+            ratio("small_by_hand", "characters_per_cpu_second", "transformers by hand bf16"),
+            1.2,
+            True,
+        ),
         ("peak memory, base, share of the tutorial's", ratio("tang", "peak_gib", "tutorial"), 0.6, False),
         ("cold start to first step, share of the tutorial's", ratio("cold", "cold_seconds", "tutorial"), 0.5, False),
     ]
@@ -293,6 +305,10 @@ def main(arguments: Sequence[str] | None = None) -> Figures:
                 names = ("kerasgen", "tutorial") if chosen.quick else tuple(_all(bf16=fast_bf16))
                 small = base if chosen.quick else job("tang", SMALL, adapt=True)
                 rows += compete(part, names, small, **how | {"steps": 2 if chosen.quick else 3})
+            elif part == "small_by_hand":
+                small = base if chosen.quick else job("tang", SMALL, adapt=True)
+                names = ("kerasgen", "kerasgen as it comes", by_hand[-1])
+                rows += compete(part, names, small, **how | {"steps": 2 if chosen.quick else 4})
             elif part == "lead":
                 small = base if chosen.quick else job("tang", SMALL, adapt=True)
                 rows += parts_of_lead(compete(part, (*LEAD, "kerasgen as it comes"), small, **how))

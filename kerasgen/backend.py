@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, cast
 
-from kerasgen import cache, deferred_imports, devices, fork_safety, freed_memory, quiet
+from kerasgen import cache, deferred_imports, devices, fork_safety, freed_memory, garbage, quiet
 from kerasgen.errors import ArgumentError, BackendError
 from kerasgen.keywords import meant
 
@@ -176,7 +176,8 @@ def _use(backend: str | None, why: str | None) -> Backend:
         # 48 GFLOP/s against 83 on one core. Said before TensorFlow is imported, unless somebody said otherwise.
         os.environ.setdefault(ONEDNN, "1")
     try:
-        with deferred_imports.IMPORTING, deferred_imports.deferring(deferred_imports.of_keras()):
+        seldom_used = deferred_imports.of_keras(chosen)
+        with garbage.put_off(), deferred_imports.IMPORTING, deferred_imports.deferring(seldom_used):
             quiet.load("keras")
         import keras
     except ImportError as cause:

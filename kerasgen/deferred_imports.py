@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from kerasgen import quiet
@@ -111,12 +111,60 @@ def spec_of(name: str) -> ModuleSpec | None:
     return None if spec is None or spec.origin is None else spec
 
 
-def of_keras() -> dict[str, ModuleType]:
-    """Return stand-ins for pandas, of whose classes Keras asks, and for matplotlib, with which it draws.
+class _Answering(StandIn):
+    """Stands for a module of which some attributes are taken while the library is imported, and used later, or never.
 
-    Together they take a second to import.
+    Args:
+        name: as in `StandIn`, as is the next.
+        path: as above.
+        answers: what those attributes are meanwhile.
+    """
+
+    def __init__(self, name: str, path: list[str] | None, answers: Mapping[str, Any]) -> None:
+        super().__init__(name, path)
+        self._answers = dict(answers)
+
+    def __getattr__(self, attribute: str) -> Any:
+        if threading.get_ident() == _importer and attribute in self.__dict__.get("_answers", {}):
+            return self._answers[attribute]
+        return super().__getattr__(attribute)
+
+
+def _later(module: str, function: str) -> Any:
+    """Return a function that calls one of a module, which it imports then."""
+
+    def call(*arguments: Any, **settings: Any) -> Any:
+        return getattr(quiet.load(module), function)(*arguments, **settings)
+
+    return call
+
+
+def of_keras(backend: str) -> dict[str, ModuleType]:
+    """Return stand-ins for modules that Keras and its backend import for functions that are seldom called.
+
+    Keras asks of pandas's classes whether a value is one of theirs, draws with matplotlib, sends figures to a server by
+    requests, and shows files in a notebook by IPython. TensorFlow takes `jit` of JAX to convert JAX's functions to
+    TFLite, and `issparse` of SciPy; JAX's own sparse matrices take SciPy's to solve equations.
+
+    Args:
+        backend: that Keras will run on.
     """
     made: dict[str, ModuleType] = {}
+    for name in ("requests", "IPython"):
+        spec = spec_of(name)
+        if spec is not None:
+            made[name] = StandIn(name, None)
+            made[name].__spec__ = spec
+    jax = spec_of("jax") if backend == "tensorflow" else None
+    if jax is not None:  # Keras asks whether it has a function that only versions before those it works with lack
+        monitoring = SimpleNamespace(record_scalar=_later("jax.monitoring", "record_scalar"))
+        made["jax"] = _Answering("jax", None, {"jit": _later("jax", "jit"), "monitoring": monitoring})
+        made["jax"].__spec__ = jax
+    # Were scikit-learn there, Keras might import it, and it more of SciPy's than one function.
+    if spec_of("scipy") is not None and find_spec("sklearn") is None:
+        for name, function in (("scipy.sparse", "issparse"), ("scipy.sparse.linalg", "spsolve")):
+            made[name] = _Answering(name, [], {function: _later(name, function)})
+            made[name].__spec__ = ModuleSpec(name, None, is_package=True)
     pandas, matplotlib = spec_of("pandas"), spec_of("matplotlib")
     if pandas is not None:
         made["pandas"] = WithClasses("pandas", None, ("Series", "DataFrame"))

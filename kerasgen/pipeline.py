@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen import backend as backends
 from kerasgen import cache as caches
-from kerasgen import exporters, machine, misplaced_settings, saved_pipeline, specs, tuners
+from kerasgen import exporters, garbage, machine, misplaced_settings, saved_pipeline, specs, tuners
 from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits, windows
 from kerasgen.corpora import resolving as corpora_resolving
@@ -205,7 +205,8 @@ class Pipeline(Keeper):
         self.model_source.check()
         source = self._unpacked_source()
         self._start_backend()
-        model = weights_dtype.load(source, self.weights)
+        with garbage.put_off():
+            model = weights_dtype.load(source, self.weights)
         from kerasgen.models import chat
 
         if self.chat_template is None:

@@ -1,4 +1,4 @@
-"""Keras is imported without pandas and matplotlib, and works with both as where they came first."""
+"""Keras is imported without what it seldom calls, such as pandas, and works with it as where it came first."""
 
 from __future__ import annotations
 
@@ -57,3 +57,63 @@ def test_pandas_and_matplotlib_come_when_they_are_asked_for_and_change_nothing(t
     assert first.pop("early") == first.pop("still early") == ["matplotlib", "pandas"]
     assert later == first
     assert later["sliced"] == [True, True, False, False]
+
+
+SELDOM_CALLED = """
+import json, sys
+if sys.argv[2] == "first":
+    import IPython, requests, scipy.sparse.linalg
+    if sys.argv[1] == "tensorflow":
+        import jax
+from kerasgen import backend
+backend.use(sys.argv[1])
+names = ["requests", "IPython", "scipy.sparse", *(["jax"] if sys.argv[1] == "tensorflow" else [])]
+said = {"early": [name for name in names if name in sys.modules]}
+import keras, numpy as np
+callback = keras.callbacks.RemoteMonitor(root="http://127.0.0.1:9")
+callback.set_model(keras.Sequential())
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    callback.on_epoch_end(0, {"loss": 1.0})
+said["told"] = [str(one.message).partition(" ")[0] for one in caught]
+from keras.src.saving import file_editor
+said["in a notebook"] = file_editor.is_ipython_notebook()
+said["shows"] = file_editor.ipython.display.HTML("<b>x</b>").data
+if sys.argv[1] == "jax":
+    import jax.numpy as jnp
+    from jax.experimental import sparse
+    matrix = sparse.BCSR.fromdense(jnp.eye(3) * 2)
+    said["solved"] = sparse.linalg.spsolve(matrix.data, matrix.indices, matrix.indptr, jnp.ones(3)).tolist()
+else:
+    import tensorflow.lite.python.lite as lite
+    said["jit"] = int(lite._jit(lambda x: x + 1)(1))
+    from keras.src.callbacks import orbax_checkpoint
+    said["version"] = orbax_checkpoint.jax.__version__
+import scipy.sparse, requests, IPython
+said["sparse"] = bool(scipy.sparse.issparse(scipy.sparse.eye(2)))
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_what_keras_seldom_calls_comes_when_it_is_called_and_does_the_same(backend: str) -> None:
+    for name in ("requests", "IPython", "scipy", "jax", "tensorflow"):
+        pytest.importorskip(name)
+    later, first = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", SELDOM_CALLED, backend, when],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=300,
+            ).stdout
+        )
+        for when in ("later", "first")
+    )
+    assert later.pop("early") == []
+    assert "requests" in first.pop("early")
+    assert later == first
+    assert later["told"] == ["Could"]

@@ -261,10 +261,13 @@ def _of_transformers(preset: str, config: Mapping[str, Any]) -> tuple[Any, Any, 
 
 def _from_preset(preset: str) -> Any:
     keras_hub = _keras_hub()
+    from kerasgen.models import undrawn
+
     # The preprocessor would bring KerasHub's own tokenizer, whose ids differ from the model's in places.
     # A quantized one says of each layer how it holds its weights, which another dtype would contradict.
     dtype = {} if _is_quantized(preset) else {"dtype": "float32"}
-    causal_lm = keras_hub.models.CausalLM.from_preset(preset, preprocessor=None, **dtype)
+    with undrawn.by_numpy():
+        causal_lm = keras_hub.models.CausalLM.from_preset(preset, preprocessor=None, **dtype)
     inputs = set(causal_lm.backbone.input) if isinstance(causal_lm.backbone.input, dict) else set()
     if inputs != _INPUTS:
         raise ModelFormatError(

@@ -117,6 +117,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         validate_every: optimizer steps, or None for the ends of epochs.
         checkpoint_every: optimizer steps, or None for the ends of epochs.
         sample_every: optimizer steps, or None.
+        after_first_step: called once, when the first step of this process has ended.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         validate_every: int | None,
         checkpoint_every: int | None,
         sample_every: int | None,
+        after_first_step: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.seen = history
@@ -161,6 +163,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self.validate_every = validate_every
         self.checkpoint_every = checkpoint_every
         self.sample_every = sample_every
+        self.after_first_step = after_first_step
         self.interrupted = False
         # A run that stopped early before its checkpoint was written stays stopped.
         self.exhausted = patience is not None and history.waited >= patience
@@ -238,7 +241,9 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         self._measure_speed()
         if self.watched:
             logs.update(self._run_logs())
-        self.first_step_seconds = self.first_step_seconds or time.perf_counter() - self._begun_at
+        if not self.first_step_seconds:
+            self.first_step_seconds = time.perf_counter() - self._begun_at
+            self.after_first_step()
         begin = time.perf_counter()
         self._between_steps(before)
         for following in self.following:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerasgen import backend as backends
-from kerasgen import fork_safety, quiet
+from kerasgen import fork_safety, garbage, quiet
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models import quantized_base
 from kerasgen.models.base import MaskedLanguageModel
@@ -184,8 +184,10 @@ class _Run:
             )
             if saved is not None:
                 self.plan.restore(saved.state)
-            with recorder.writing():
-                return self._train(trainer, schedule, recorder, saved, partial(outside, trainer, precision))
+            with recorder.writing(), ExitStack() as until_first_step:
+                until_first_step.enter_context(garbage.put_off())
+                around = partial(outside, trainer, precision)
+                return self._train(trainer, schedule, recorder, saved, around, until_first_step.close)
 
     def _train(
         self,
@@ -194,6 +196,7 @@ class _Run:
         recorder: Recorder,
         saved: Checkpoint | None,
         around: Callable[[], AbstractContextManager[None]],
+        after_first_step: Callable[[], None],
     ) -> TuneReport:
         job = self.job
         validate = None
@@ -220,6 +223,7 @@ class _Run:
             validate_every=self.settings.validate_every,
             checkpoint_every=self.settings.checkpoint_every,
             sample_every=self.settings.sample_every,
+            after_first_step=after_first_step,
         )
         watcher.following = [logger.following(watcher) for logger in job.callbacks if isinstance(logger, MetricsLogger)]
         if saved is None and validate is not None:
