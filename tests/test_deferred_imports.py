@@ -86,8 +86,8 @@ if sys.argv[1] == "jax":
     matrix = sparse.BCSR.fromdense(jnp.eye(3) * 2)
     said["solved"] = sparse.linalg.spsolve(matrix.data, matrix.indices, matrix.indptr, jnp.ones(3)).tolist()
 else:
-    import tensorflow.lite.python.lite as lite
-    said["jit"] = int(lite._jit(lambda x: x + 1)(1))
+    from tensorflow.lite.python.lite import _jit
+    said["jit"] = int(_jit(lambda x: x + 1)(1))
     from keras.src.callbacks import orbax_checkpoint
     said["version"] = orbax_checkpoint.jax.__version__
 import scipy.sparse, requests, IPython

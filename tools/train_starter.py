@@ -150,7 +150,7 @@ def _poems(tang: str, song: str) -> _Poems:
     from kerasgen.corpora.base import CorpusTally, Document
     from kerasgen.corpora.chinese_poetry import ChinesePoetry
     from kerasgen.corpora.held_out_split import DividedCorpus
-    from kerasgen.corpora.near_duplicates import lines_of
+    from kerasgen.corpora.text_lines import lines_of
     from kerasgen.corpora.verse_variants import unify
     from kerasgen.evaluation.prosody_figures import mixes_scripts
 
@@ -192,7 +192,7 @@ def _with_own(poems: _Poems, model: LanguageModel, count: int, *, seed: int) -> 
     can be drawn: texts of the likeliest ones alone would make the model's choice narrower with each round.
     """
     from kerasgen.corpora.base import Document
-    from kerasgen.corpora.near_duplicates import lines_of
+    from kerasgen.corpora.text_lines import lines_of
     from kerasgen.generation import generate
     from kerasgen.samplers.sampling import Random
 

@@ -107,16 +107,21 @@ class DividedCorpus:
         tally = CorpusTally()
         documents: list[Document] = []
         characters = 0
-        for document in self.documents(tally):
-            digest.update(splits.point(document.text).to_bytes(8, "big"))
-            characters += len(document.text) + _OF_A_DOCUMENT
+        try:
+            for document in self.documents(tally):
+                digest.update(splits.point(document.text).to_bytes(8, "big"))
+                characters += len(document.text) + _OF_A_DOCUMENT
+                if near is not None:
+                    near.add(document.text)
+                    continue
+                documents.append(document)
+                if characters > MOST_CHARACTERS:  # compared now, so that the corpus isn't read again for it
+                    near = _near_duplicates_of(documents)
+                    documents = []
+        except BaseException:
             if near is not None:
-                near.add(document.text)
-                continue
-            documents.append(document)
-            if characters > MOST_CHARACTERS:  # compared now, so that the corpus isn't read again for it
-                near = _near_duplicates_of(documents)
-                documents = []
+                near.close()
+            raise
         if near is None and self._read is None:
             self._read = documents, tally
             if self._document_path is not None and self._fingerprint_path() == self._document_path:  # read as it was

@@ -9,12 +9,12 @@ together, unless that becomes a tenth of the corpus: texts made after one patter
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from kerasgen.corpora import splits, verse_variants
+from kerasgen.corpora import splits, text_lines
+from kerasgen.corpora.hashing_processes import HashingProcesses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,37 +32,15 @@ LARGE: Final = 0.1
 VERSION: Final = 1
 """Version of the algorithm; another version finds other groups."""
 
-_LINES_A_TEXT = 512  # of a longer text, only the first lines are compared
-_TELLING, _TELLING_ASCII = 5, 20  # characters; a text of one shorter line ("Title says it all") is like none for it
-_FEW_LINES = 4  # texts of fewer lines are compared by pieces as well
-_LEAST_PIECES = 12  # short texts of one pattern ("the cat and the bed") are no copies of each other
 _FEW_MEMBERS = 8
-_PIECE_WORDS, _PIECE_CHARACTERS = 3, 4
 # Of texts that share a line each is compared with all others, or, if there are more than so many, with the next few in
 # an order that doesn't depend on the corpus's. Reposts of one text are neighbours in each of their lines and are found.
 _ALL_PAIRS, _NEIGHBOURS = 16, 4
 
 _SORTED_AT_ONCE = 500_000  # lines, at some 60 bytes each meanwhile
 
-_CJK = "\u3400-\u9fff\U00020000-\U0003ffff\u3040-\u30ff"
-_END = re.compile("[，。！？；：、…\n\u2028\u2029]+|[.!?;:]+(?=\\s|$)|[.!?]+[\"'”’)\\]]+")
-_NO_WORDS = re.compile(r"[^\w\n]+")
-_WORD = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
-
-
-def lines_of(text: str) -> list[str]:
-    """Return the verses or sentences of a text as they are compared, each once."""
-    folded = verse_variants.fold(text.casefold())
-    pieces = _NO_WORDS.sub("", _END.sub("\n", folded)).split("\n")
-    return list(dict.fromkeys(line for line in pieces if len(line) > 1))[:_LINES_A_TEXT]
-
-
-def pieces_of(text: str) -> list[str]:
-    """Return overlapping runs of the words of a text, or of its Han and kana characters, each once."""
-    words = _WORD.findall(verse_variants.fold(text.casefold()))
-    size = _PIECE_CHARACTERS if words and max(map(len, words)) == 1 else _PIECE_WORDS
-    runs = ("\0".join(words[at : at + size]) for at in range(len(words) - size + 1))
-    return list(dict.fromkeys(runs))[:_LINES_A_TEXT]
+_ALONE = 100_000  # texts; of a corpus of more, other processes hash the lines too
+_PORTION_TEXTS, _PORTION_CHARACTERS = 2_000, 500_000
 
 
 class NearDuplicates:
@@ -77,26 +55,53 @@ class NearDuplicates:
         self._points = _Points()  # of each text; a text's number is the place of its point
         self._lines = _Parts()
         self._pieces = _Parts()
+        self._portion: list[str] = []
+        self._characters = 0
+        self._processes: HashingProcesses | None = None
 
     def add(self, text: str) -> None:
         """Take in a text."""
-        point = splits.point(text)
-        if self.gave_up or not self._points.add(point):
+        if self._is_over() or not self._points.add(splits.point(text)):
             return
-        number = len(self._points) - 1
-        lines = lines_of(text)
-        if len(lines) == 1 and len(lines[0]) < (_TELLING_ASCII if lines[0].isascii() else _TELLING):
-            lines = []
-        self._lines.add(number, lines)
-        if len(lines) < _FEW_LINES:
-            pieces = pieces_of(text)
-            if len(pieces) >= _LEAST_PIECES:
-                self._pieces.add(number, pieces)
+        self._portion.append(text)
+        self._characters += len(text)
+        if len(self._portion) == _PORTION_TEXTS or self._characters >= _PORTION_CHARACTERS:
+            self._hash_portion()
+
+    def _hash_portion(self) -> None:
+        texts, first = self._portion, len(self._points) - len(self._portion)
+        self._portion, self._characters = [], 0
+        if self._processes is None and len(self._points) > _ALONE:
+            self._processes = HashingProcesses(self._take)
+        if self._processes is None:
+            self._take(text_lines.hashed(texts, first))
+        else:
+            self._processes.add(texts, first)
+
+    def _take(self, found: text_lines.Hashes) -> None:
+        self._lines.add(found.lines, found.line_texts)
+        self._pieces.add(found.pieces, found.piece_texts)
+
+    def close(self) -> None:
+        """End the processes that help."""
+        if self._processes is not None:
+            self._processes.close()
+            self._processes = None
+
+    def _finish(self) -> None:
+        self._hash_portion()
+        processes, self._processes = self._processes, None
+        if processes is not None:
+            processes.finish()
+
+    def _is_over(self) -> bool:
+        return len(self._lines) + len(self._pieces) > self._most_lines
 
     @property
     def gave_up(self) -> bool:
         """Whether there were too many lines to compare."""
-        return len(self._lines) + len(self._pieces) > self._most_lines
+        self._finish()
+        return self._is_over()
 
     def groups(self) -> dict[int, int]:
         """Return the point (see `splits.point`) of each text that has a near-duplicate, and that of its group.
@@ -170,10 +175,9 @@ class _Parts:
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def add(self, text: int, parts: Iterable[str]) -> None:
-        hashes = [hash(part) for part in parts]  # alike within a process, which is all that counts
+    def add(self, hashes: array[int], texts: array[int]) -> None:
         self._hashes.extend(hashes)
-        self._texts.extend([text] * len(hashes))
+        self._texts.extend(texts)
 
     def pairs(self, rank: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the pairs of texts that share enough: two numbers, and their share.

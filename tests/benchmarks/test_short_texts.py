@@ -24,3 +24,4 @@ def test_a_quick_run_stores_every_text(tmp_path, monkeypatch):
     # 1 in 20 is held out; near-duplicates are all kept, on one side.
     assert row["documents"] == 20_000
     assert row["peak_mb"] < 1000
+    assert row["division_cpu_seconds"] > 0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasgen.corpora import held_out_split, near_duplicates, splits, verse, verse_variants
+from kerasgen.corpora import held_out_split, near_duplicates, splits, text_lines, verse, verse_variants
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.chinese_poetry import ChinesePoetry
 from kerasgen.corpora.held_out_split import DividedCorpus
@@ -131,7 +131,8 @@ def test_portions_of_the_lines_find_what_all_lines_find(monkeypatch: pytest.Monk
     assert len(near._points) == len(set(texts))
 
 
-def test_beyond_the_limit_nothing_is_found_and_nothing_more_is_kept() -> None:
+def test_beyond_the_limit_nothing_is_found_and_no_further_portion_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "_PORTION_TEXTS", 2)
     found = NearDuplicates(most_lines=100)
     for text in unrelated(1_000):
         found.add(text)
@@ -283,4 +284,4 @@ def test_real_posts_that_were_posted_twice_stay_together(shared_data: Path) -> N
     found = groups(texts)
     assert 20 < len(found) < 60
     assert all(len(group) < 4 for group in found), "no greeting or edit ties posts together"
-    assert near_duplicates.lines_of("One. Two three? 「四。」\n5.") == ["one", "twothree"]
+    assert text_lines.lines_of("One. Two three? 「四。」\n5.") == ["one", "twothree"]
