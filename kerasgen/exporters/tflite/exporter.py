@@ -238,7 +238,7 @@ class TFLiteExporter(Exporter):
         count = self._shortlist(config)
         with temporary.folder() as folder:
             progress.begin(_TRACE)
-            tflite_graph.write_saved_model(
+            stand_ins = tflite_graph.write_saved_model(
                 config,
                 weights,
                 Path(folder) / "graph",
@@ -250,7 +250,7 @@ class TFLiteExporter(Exporter):
                 shortlist=count,
             )
             progress.begin(_CONVERT)
-            flatbuffer = tflite_graph.convert(Path(folder) / "graph")
+            flatbuffer = stand_ins.converted(Path(folder) / "graph")
         flatbuffer = tflite_quantizing.quantized(flatbuffer, self.quantize)
         if count:
             flatbuffer = estimates.with_estimates_in_8_bits(flatbuffer)

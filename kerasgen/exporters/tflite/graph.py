@@ -18,16 +18,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.weights import Weights, map_named
+from kerasgen.decoder.weights import Weights, flat, map_named
 from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow.attention import Keys, Weigh, over_keys, over_values, require_no_distances
 from kerasgen.exporters.tflite import estimates
+from kerasgen.exporters.tflite.stand_ins import StandIns
 from kerasgen.samplers import inputs
 
 DECODE = "decode"
@@ -69,8 +71,8 @@ def write_saved_model(
     beams: int,
     samplers: Sequence[str] = (),
     shortlist: int = 0,
-) -> None:
-    """Write the signatures as a SavedModel that the TFLite converter reads.
+) -> StandIns:
+    """Write the signatures, without weights, as a SavedModel; return what converts it and puts the weights in.
 
     Args:
         config: the decoder's.
@@ -84,7 +86,12 @@ def write_saved_model(
         shortlist: tokens whose logits `shortlist` returns, for each length that there is a `decode` for; 0 leaves it
             out.
     """
-    module = _Module(config, weights, cache_length)
+    estimating = None
+    if shortlist:
+        estimating = estimates.rounded_rows(
+            weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"].T
+        )
+    module = _Module(config, weights, cache_length, estimating)
     signatures = {prefill_name(length): module.signature(length, with_logits=False) for length in prefill_lengths}
     signatures[DECODE] = module.signature(1, with_logits=True)
     for seen in decode_lengths:
@@ -93,13 +100,12 @@ def write_saved_model(
         signatures[beams_name(beams)] = module.beams_signature(beams)
     signatures |= {choice_name(name): module.choice_signature(name) for name in samplers}
     if shortlist:
-        table = weights["embedding"]["tokens"] if config.tied_head else weights["head"]["kernel"].T
-        module.estimating = tf.Variable(estimates.rounded_rows(table), trainable=False)
         signatures |= {
             shortlist_name(seen): module.shortlist_signature(shortlist, seen=seen) for seen in (None, *decode_lengths)
         }
         signatures[LOGITS] = module.logits_signature()
-    tf.saved_model.save(module, str(directory), signatures=signatures)
+    module.stand_ins.save(module, directory, signatures)
+    return module.stand_ins
 
 
 def decode_name(seen: int) -> str:
@@ -123,18 +129,30 @@ def choice_name(sampler: str) -> str:
 
 
 class _Module(tf.Module):  # type: ignore[misc]
-    def __init__(self, config: DecoderConfig, weights: Weights, cache_length: int) -> None:
+    def __init__(
+        self, config: DecoderConfig, weights: Weights, cache_length: int, estimating: Any | None = None
+    ) -> None:
         super().__init__()
         decoder.require_computable(config, cache_length)
-
-        def kept(name: str, array: Any) -> Any:
-            # One variable each: every signature freezes the same ones. FULLY_CONNECTED takes kernels `(out, in)`, and
-            # the converter would turn them number by number, once for each signature.
-            return tf.Variable(array.T if name.endswith(".kernel") else array, trainable=False)
-
-        self.weights = map_named(kept, decoder.prepare(config, weights))
+        prepared = decoder.prepare(config, weights)
+        if estimating is not None:
+            prepared["estimates"] = {"table": estimating}
+        if config.residual_scale != 1.0 or config.logit_scale != 1.0 or config.logit_soft_cap is not None:
+            # A factor that follows a product at once would be multiplied into the matrix: of a table that the output
+            # layer shares, into a second table.
+            prepared["apart"] = {"zero": np.zeros(1, np.float32)}
+        # FULLY_CONNECTED takes kernels `(out, in)`.
+        self.stand_ins = StandIns(
+            map_named(lambda name, array: array.T if name.endswith(".kernel") else array, prepared),
+            inputs=[name for name in flat(prepared) if name.endswith("norm.bias") or name == "apart.zero"],
+        )
         self.config = config
         self.cache_length = cache_length
+
+    @property
+    def weights(self) -> Weights:
+        """By name; while a signature is traced, what stands in for them."""
+        return self.stand_ins.weights
 
     def signature(self, length: int, *, with_logits: bool, seen: int | None = None) -> Any:
         """A signature that reads `length` tokens of one text at consecutive places of the cache.
@@ -145,13 +163,16 @@ class _Module(tf.Module):  # type: ignore[misc]
         def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
             hidden, written = self._read(tokens, input_pos, caches, seen or self.cache_length)
             if with_logits:
-                written["logits"] = decoder.logits(self.config, self.weights, hidden)
+                written["logits"] = decoder.logits(self.config, self.weights, hidden, self._product)
             return written
 
-        return tf.function(read, autograph=False).get_concrete_function(
-            tokens=tf.TensorSpec((1, length), tf.int32, "tokens"),
-            input_pos=tf.TensorSpec((length,), tf.int32, "input_pos"),
-            **self._cache_specs(),
+        return self.stand_ins.function(
+            read,
+            {
+                "tokens": tf.TensorSpec((1, length), tf.int32, "tokens"),
+                "input_pos": tf.TensorSpec((length,), tf.int32, "input_pos"),
+                **self._cache_specs(),
+            },
         )
 
     def shortlist_signature(self, count: int, *, seen: int | None) -> Any:
@@ -162,26 +183,34 @@ class _Module(tf.Module):  # type: ignore[misc]
 
         def read(tokens: Any, input_pos: Any, **caches: Any) -> dict[str, Any]:
             hidden, written = self._read(tokens, input_pos, caches, seen or self.cache_length)
-            estimated = tf.matmul(hidden, self.estimating, transpose_b=True, name=estimates.ESTIMATES)
+            estimated = tf.matmul(
+                hidden, self.weights["estimates"]["table"], transpose_b=True, name=estimates.ESTIMATES
+            )
             highest, ids = tf.math.top_k(tf.reshape(estimated, (-1,)), count)
             rows = tf.gather(decoder.output_table(self.config, self.weights), ids)
             logits = tf.matmul(hidden[0], rows, transpose_b=True)
             return written | {"ids": ids, "logits": logits, "floor": highest[-1:], "hidden": hidden}
 
-        return tf.function(read, autograph=False).get_concrete_function(
-            tokens=tf.TensorSpec((1, 1), tf.int32, "tokens"),
-            input_pos=tf.TensorSpec((1,), tf.int32, "input_pos"),
-            **self._cache_specs(),
+        return self.stand_ins.function(
+            read,
+            {
+                "tokens": tf.TensorSpec((1, 1), tf.int32, "tokens"),
+                "input_pos": tf.TensorSpec((1,), tf.int32, "input_pos"),
+                **self._cache_specs(),
+            },
         )
 
     def logits_signature(self) -> Any:
         """A signature that returns every token's logit after a hidden state."""
 
         def read(hidden: Any) -> dict[str, Any]:
-            return {"logits": decoder.logits(self.config, self.weights, hidden)}
+            return {"logits": decoder.logits(self.config, self.weights, hidden, self._product)}
 
-        return tf.function(read, autograph=False).get_concrete_function(
-            hidden=tf.TensorSpec((1, 1, self.config.hidden_dim), tf.float32, "hidden")
+        return self.stand_ins.function(
+            read,
+            {
+                "hidden": tf.TensorSpec((1, 1, self.config.hidden_dim), tf.float32, "hidden"),
+            },
         )
 
     def choice_signature(self, sampler: str) -> Any:
@@ -219,15 +248,18 @@ class _Module(tf.Module):  # type: ignore[misc]
                 return _attention(queries, updated[f"kv_cache_k_{index}"], updated[f"kv_cache_v_{index}"], past, weigh)
 
             hidden = self._through(tokens, input_pos, attend)
-            written["logits"] = decoder.logits(self.config, self.weights, hidden)
+            written["logits"] = decoder.logits(self.config, self.weights, hidden, self._product)
             return written
 
-        return tf.function(read, autograph=False).get_concrete_function(
-            tokens=tf.TensorSpec((1, count), tf.int32, "tokens"),
-            input_pos=tf.TensorSpec((count,), tf.int32, "input_pos"),
-            slots=tf.TensorSpec((count,), tf.int32, "slots"),
-            mask=tf.TensorSpec((1, 1, count, self.cache_length), tf.float32, "mask"),
-            **self._cache_specs(),
+        return self.stand_ins.function(
+            read,
+            {
+                "tokens": tf.TensorSpec((1, count), tf.int32, "tokens"),
+                "input_pos": tf.TensorSpec((count,), tf.int32, "input_pos"),
+                "slots": tf.TensorSpec((count,), tf.int32, "slots"),
+                "mask": tf.TensorSpec((1, 1, count, self.cache_length), tf.float32, "mask"),
+                **self._cache_specs(),
+            },
         )
 
     def _read(self, tokens: Any, input_pos: Any, caches: Mapping[str, Any], seen: int) -> tuple[Any, dict[str, Any]]:
@@ -250,8 +282,12 @@ class _Module(tf.Module):  # type: ignore[misc]
 
     def _through(self, tokens: Any, input_pos: Any, attend: decoder.Attend) -> Any:
         hidden = decoder.embed(self.config, self.weights, tokens, input_pos, look_up=_look_up)
-        hooks = decoder.Rows(self.config, lambda: input_pos, attend, _multiply)
+        hooks = decoder.Rows(self.config, lambda: input_pos, attend, self._product)
         return decoder.through(self.config, self.weights, hidden, hooks)
+
+    def _product(self, hidden: Any, kernel: Any) -> Any:
+        product = _multiply(hidden, kernel)
+        return product + self.weights["apart"]["zero"] if "apart" in self.weights else product
 
     def _cache_specs(self) -> dict[str, Any]:
         attention = self.config.attention

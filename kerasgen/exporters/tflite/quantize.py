@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kerasgen.decoder.weights import Weights, flat
 from kerasgen.quiet import quietly
@@ -88,14 +89,17 @@ def read(flatbuffer: bytes) -> tuple[Any, Any]:
     return schema, model
 
 
-def _pack(model: Any) -> bytes:
-    """Return the file: tables, then each buffer's content, aligned as the runtime maps it into memory."""
+def pack(model: Any) -> bytes:
+    """Return the file of a model, whose buffers are empty afterwards.
+
+    They are tables, then each buffer's content, aligned as the runtime maps it into memory.
+    """
     import flatbuffers
 
-    contents: list[tuple[Any, bytes]] = []
+    contents: list[tuple[Any, memoryview]] = []
     for buffer in model.buffers:
         if buffer.data is not None and len(buffer.data):
-            contents.append((buffer, bytes(buffer.data)))
+            contents.append((buffer, memoryview(buffer.data)))
             buffer.data, buffer.offset, buffer.size = None, _ALIGNMENT, len(contents[-1][1])
 
     def tables() -> bytes:
@@ -107,24 +111,31 @@ def _pack(model: Any) -> bytes:
     for buffer, content in contents:
         buffer.offset = at
         at = _aligned(at + len(content))
-    parts = [tables().ljust(length, b"\0")]
-    parts += [content.ljust(_aligned(len(content)), b"\0") for _, content in contents]
+    parts: list[Any] = [tables().ljust(length, b"\0")]
+    for _, of_buffer in contents:
+        parts += [of_buffer, bytes(_aligned(len(of_buffer)) - len(of_buffer))]
     return b"".join(parts)
+
+
+def content(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return an array as the content of a buffer."""
+    return np.ascontiguousarray(array).view(np.uint8).reshape(-1)
 
 
 def _aligned(place: int) -> int:
     return -(-place // _ALIGNMENT) * _ALIGNMENT
 
 
-def _kind(model: Any, step: Any) -> int:
+def kind(model: Any, step: Any) -> int:
+    """Return which of the builtin operators a step is."""
     code = model.operatorCodes[step.opcodeIndex]
     return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
 
 
-def _add_code(model: Any, schema: Any, kind: int, version: int) -> int:
+def _add_code(model: Any, schema: Any, builtin: int, version: int) -> int:
     """Add an operator to the model and return its index."""
     code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = kind
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
     code.version = version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
@@ -137,13 +148,13 @@ def _with_embedding_lookup(flatbuffer: bytes) -> bytes:
     for graph in model.subgraphs:
         for step in graph.operators:
             table = graph.tensors[step.inputs[0]] if len(step.inputs) == 2 else None
-            if _kind(model, step) != operator.GATHER or table is None or len(table.shape) != 2:
+            if kind(model, step) != operator.GATHER or table is None or len(table.shape) != 2:
                 continue
             step.opcodeIndex = index
             step.inputs = [step.inputs[1], step.inputs[0]]
             step.builtinOptions = None
             step.builtinOptionsType = 0
-    return _pack(model)
+    return pack(model)
 
 
 def _kernels(flatbuffer: bytes) -> list[str]:
@@ -151,12 +162,12 @@ def _kernels(flatbuffer: bytes) -> list[str]:
     schema, model = read(flatbuffer)
     operator = schema.BuiltinOperator
 
-    def second_inputs(kind: int) -> list[tuple[Any, bytes]]:
+    def second_inputs(builtin: int) -> list[tuple[Any, bytes]]:
         return [
             (graph.tensors[step.inputs[1]], graph.tensors[step.outputs[0]].name)
             for graph in model.subgraphs
             for step in graph.operators
-            if _kind(model, step) == kind
+            if kind(model, step) == builtin
         ]
 
     tables = {table.buffer: tuple(table.shape) for table, _ in second_inputs(operator.EMBEDDING_LOOKUP)}
@@ -185,13 +196,13 @@ def _to_float16(flatbuffer: bytes) -> bytes:
     positions, stay as they are.
     """
     schema, model = read(flatbuffer)
-    kind, operator = schema.TensorType, schema.BuiltinOperator
+    types, operator = schema.TensorType, schema.BuiltinOperator
     of_matrices = {operator.FULLY_CONNECTED: 1, operator.BATCH_MATMUL: 1, operator.GATHER: 0}
     matrices = {
-        graph.tensors[step.inputs[of_matrices[_kind(model, step)]]].buffer
+        graph.tensors[step.inputs[of_matrices[kind(model, step)]]].buffer
         for graph in model.subgraphs
         for step in graph.operators
-        if _kind(model, step) in of_matrices
+        if kind(model, step) in of_matrices
     }
     dequantize = _add_code(model, schema, schema.BuiltinOperator.DEQUANTIZE, 3)
     halved: set[int] = set()
@@ -199,7 +210,7 @@ def _to_float16(flatbuffer: bytes) -> bytes:
         first = []
         for index, tensor in enumerate(list(graph.tensors)):
             content = model.buffers[tensor.buffer].data
-            is_matrix = tensor.type == kind.FLOAT32 and len(tensor.shape) == 2 and tensor.buffer in matrices
+            is_matrix = tensor.type == types.FLOAT32 and len(tensor.shape) == 2 and tensor.buffer in matrices
             if not is_matrix or content is None or not len(content):
                 continue
             if tensor.buffer not in halved:
@@ -209,14 +220,14 @@ def _to_float16(flatbuffer: bytes) -> bytes:
                 model.buffers[tensor.buffer].data = np.frombuffer(array.astype(np.float16).tobytes(), np.uint8)
                 halved.add(tensor.buffer)
             half = copy.copy(tensor)
-            half.type, half.name = kind.FLOAT16, tensor.name + b"_float16"
+            half.type, half.name = types.FLOAT16, tensor.name + b"_float16"
             tensor.buffer = 0
             graph.tensors.append(half)
             step = schema.OperatorT()
             step.opcodeIndex, step.inputs, step.outputs = dequantize, [len(graph.tensors) - 1], [index]
             first.append(step)
         graph.operators = first + list(graph.operators)
-    return _pack(model)
+    return pack(model)
 
 
 def with_shared_scales(flatbuffer: bytes) -> bytes:
@@ -244,4 +255,4 @@ def with_shared_scales(flatbuffer: bytes) -> bytes:
                 shared[key] = Shared()
                 shared[key].__dict__.update(parameters.__dict__)
             tensor.quantization = shared[key]
-    return _pack(model)
+    return pack(model)
