@@ -1,6 +1,7 @@
 """Sphinx: `sphinx-build -n -W -b html docs docs/_build/html`, and `-b doctest` for the claims."""
 
 import os
+import re
 import sys
 from importlib.metadata import version as version_of
 from inspect import getdoc
@@ -97,9 +98,16 @@ def restore_property(app, what, name, obj, options, lines):
         lines[:] = [*(getdoc(obj) or "").split("\n"), ""]
 
 
+def hide_bounds(app, what, name, obj, options, signature, return_annotation):
+    """Show the type of an argument that has bounds; the bounds stand in its description."""
+    bounded = re.compile(r"(?:\w+\.)*Annotated\[([^\[\],]+), (?:\w+\.)*Bounds\([^()]*\)\]")
+    return bounded.sub(r"\1", signature or "") or signature, return_annotation
+
+
 def setup(app):
     app.add_search_language(EnglishAndChinese)
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", hide_bounds)
     app.connect("autodoc-process-docstring", restore_property, priority=600)  # after it
 
 

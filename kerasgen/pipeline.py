@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen import backend as backends
+from kerasgen import bounds, exporters, garbage, machine, misplaced_settings, saved_pipeline, specs, tuners
 from kerasgen import cache as caches
-from kerasgen import exporters, garbage, machine, misplaced_settings, saved_pipeline, specs, tuners
 from kerasgen.chat import choosing as chat_templates
 from kerasgen.corpora import held_out_split, splits, windows
 from kerasgen.corpora import resolving as corpora_resolving
@@ -118,8 +118,8 @@ class Pipeline(Keeper):
             given = {name: value for name, value in locals().items() if value != defaults.get(name, value)}
             self._open(str(corpus), **{name: value for name, value in given.items() if name != "corpus"})
             return
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-            raise ArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: {seed!r}.")
+        if not bounds.accepts(seed, bounds.Seed):
+            raise ArgumentError(f"`seed` must be {bounds.say(bounds.Seed)}. Received: {seed!r}.")
         if max_documents is not None:
             specs.check_whole("max_documents", max_documents, least=1, more=", or None")
         if sample not in held_out_split.SAMPLES:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
-from kerasgen import deprecations, keywords
+from kerasgen import bounds, deprecations, keywords
 from kerasgen.errors import ArgumentError
 
 T = TypeVar("T")
@@ -31,6 +31,12 @@ def strings(values: Any) -> list[str] | None:
         return None
     listed = list(values)
     return listed if all(isinstance(value, str) for value in listed) else None
+
+
+def bounded_fields(kind: type[Any]) -> dict[str, Any]:
+    """Return what `fields` returns, with the bounds that annotations say; see `kerasgen.bounds`."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {name: hints[name] for name in fields(kind)}
 
 
 def check_whole(
@@ -223,8 +229,12 @@ def read(value: Any, annotation: Any, *, where: str, error: type[ArgumentError] 
 
 def alternatives(annotation: Any) -> list[Any]:
     """Return the alternatives of a union, text last: `"5"` for `int | str` is the number."""
-    options = list(typing.get_args(annotation)) if _is_union(annotation) else [annotation]
-    return sorted(options, key=lambda option: option in (str, Path, Any))
+    return list(map(bounds.plain, options(annotation)))
+
+
+def options(annotation: Any) -> list[Any]:
+    """Return the alternatives of a union with their bounds, text last."""
+    return sorted(bounds.options(annotation), key=lambda option: bounds.plain(option) in (str, Path, Any))
 
 
 def _is_union(annotation: Any) -> bool:
@@ -233,9 +243,10 @@ def _is_union(annotation: Any) -> bool:
 
 def _parse(text: str, annotation: Any) -> Any:
     """Parse the text as the annotated type; raise ValueError where it can't be."""
+    annotation = bounds.plain(annotation)
     if _is_union(annotation):
-        options = alternatives(annotation)
-        for option in sorted(options, key=lambda option: option is not type(None)):  # "none" is no list of one text
+        # "none" is no list of one text.
+        for option in sorted(alternatives(annotation), key=lambda option: option is not type(None)):
             try:
                 return _parse(text, option)
             except ValueError:
@@ -292,6 +303,7 @@ def _choices(annotation: Any) -> list[Any]:
 
 def say(annotation: Any) -> str:
     """Return what an annotation takes, in words, as the text form of a spec is written."""
+    annotation = bounds.plain(annotation)
     origin = typing.get_origin(annotation)
     if origin is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(annotation)))

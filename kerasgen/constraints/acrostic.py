@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kerasgen.constraints.base import ByteAutomaton, Constraint, require
 from kerasgen.constraints.verse_form import VerseForm
@@ -27,7 +27,7 @@ class Acrostic(Constraint):
     form: str = ""
     rhyme: bool | str = False
     tones: bool = False
-    script: str | None = None
+    script: Literal["simplified", "traditional"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from kerasgen.constraints import script_tables, verse_layouts
 from kerasgen.constraints.base import ByteAutomaton, Constraint, require
@@ -39,7 +40,7 @@ class Couplet(Constraint):
     middle: str = "，"
     end: str = "。"
     tones: bool = True
-    script: str | None = None
+    script: Literal["simplified", "traditional"] | None = None
     rhyme: str = ""
 
     def __post_init__(self) -> None:

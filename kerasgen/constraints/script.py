@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from kerasgen.constraints import script_tables
 from kerasgen.constraints.base import CharacterAutomaton, Constraint, State, require
@@ -23,7 +24,7 @@ class Script(Constraint):
         script: `"simplified"` or `"traditional"`.
     """
 
-    script: str
+    script: Literal["simplified", "traditional"]
 
     def __post_init__(self) -> None:
         super().__post_init__()

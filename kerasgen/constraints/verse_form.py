@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from kerasgen.constraints import script_tables, verse_layouts
 from kerasgen.constraints.base import ByteAutomaton, Constraint, require
@@ -56,7 +57,7 @@ class VerseForm(Constraint):
     even_ends: str = "。？！"
     between: str = "\n"
     rhyme: bool | str = False
-    script: str | None = None
+    script: Literal["simplified", "traditional"] | None = None
     tones: bool = False
     acrostic: str = ""
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from kerasgen import bounds
+from kerasgen.bounds import Bounds, NonNegativeInt, PositiveInt, PositiveShare
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import ArgumentError, CorpusArgumentError, MissingDependencyError
 
@@ -41,22 +43,17 @@ class Deduplicated(CorpusSource):
     """
 
     of: Any
-    threshold: float = 0.8
-    shingle: int = 5
-    permutations: int = 128
-    seed: int = 1
+    threshold: PositiveShare = 0.8
+    shingle: PositiveInt = 5
+    permutations: Annotated[int, Bounds(minimum=16)] = 128
+    seed: NonNegativeInt = 1
     _corpus: CorpusSource = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        share = self.threshold
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise CorpusArgumentError(f"threshold must be a number above 0 and at most 1. Received: {share!r:.60}.")
-        for argument, least in (("shingle", 1), ("permutations", 16), ("seed", 0)):
-            value = getattr(self, argument)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise CorpusArgumentError(
-                    f"{argument} must be a whole number of at least {least}. Received: {value!r:.60}."
-                )
+        def fault(name: str, value: Any, wanted: str) -> CorpusArgumentError:
+            return CorpusArgumentError(f"{name} must be {wanted}. Received: {value!r:.60}.")
+
+        bounds.check(self, fault)
         object.__setattr__(self, "_corpus", _resolved(self.of))
         if not isinstance(self.of, str):
             object.__setattr__(self, "of", self._corpus)

@@ -6,12 +6,17 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
+from kerasgen import bounds
+from kerasgen.bounds import Bounds, Seed
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import CorpusArgumentError
 
 Side: TypeAlias = Literal["train", "held_out"]
+
+HeldOut: TypeAlias = Annotated[float, Bounds(minimum=0, below=1)]
+"""The fraction of texts that is held out."""
 
 HELD_OUT = 0.1
 
@@ -148,10 +153,10 @@ def _side(text: str, held_out: float, salt: int) -> Side:
 
 
 def _check(held_out: float, salt: int) -> None:
-    if isinstance(held_out, bool) or not isinstance(held_out, (int, float)) or not 0 <= held_out < 1:
+    if not bounds.accepts(held_out, HeldOut):
         raise CorpusArgumentError(
             "held_out is the fraction of texts to hold out, from 0 up to but not including 1. "
             f"Received: {held_out!r}. Write 0.1 for a tenth."
         )
-    if isinstance(salt, bool) or not isinstance(salt, int) or not 0 <= salt < 2**64:
+    if not bounds.accepts(salt, Seed):
         raise CorpusArgumentError(f"salt must be a whole number from 0 up to 2**64 - 1. Received: {salt!r}.")

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
+from kerasgen import bounds
 from kerasgen.errors import ExportArgumentError, GenerateArgumentError
 from kerasgen.generation.config import GenerationConfig, GenerationSettings, configured, takes
 from kerasgen.keywords import Checked, checked
@@ -130,21 +131,14 @@ class Exporter(metaclass=Checked):
         """
 
 
-def check_limit(name: str, value: Any) -> None:
-    """Check that an exporter's limit, an upper or a lower bound, is a usable number.
+def check_bounds(exporter: Exporter) -> None:
+    """Check the fields of an exporter that have bounds.
 
     Raises:
-        ExportArgumentError: it is no finite number of at least 0.
+        ExportArgumentError: one is out of the bounds of its annotation.
     """
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        raise ExportArgumentError(f"{name} must be a number of at least 0, or None. Received: {value!r}.")
 
+    def fault(name: str, value: Any, wanted: str) -> ExportArgumentError:
+        return ExportArgumentError(f"{name} must be {wanted}. Received: {value!r}.")
 
-def check_length(name: str, value: Any) -> None:
-    """Check what an exporter's argument says of a text's length in tokens.
-
-    Raises:
-        ExportArgumentError: it is neither a whole number of at least 1 nor None.
-    """
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ExportArgumentError(f"{name} must be a whole number of at least 1, or None. Received: {value!r}.")
+    bounds.check(exporter, fault)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from kerasgen import constraints
+from kerasgen import bounds, constraints
+from kerasgen.bounds import PositiveInt, Seed
 from kerasgen.constraints.base import Constraint
 from kerasgen.errors import GenerateArgumentError, call_error
 from kerasgen.keywords import Checked
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
     from kerasgen.generation.engine_registry import EngineSource
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+COUNTS = (
+    "max_length",
+    "max_new_tokens",
+    "num_return_sequences",
+    "batch_size",
+    "prompt_lookup_num_tokens",
+    "num_assistant_tokens",
+)
+"""The settings that are a `PositiveInt` or None."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -108,8 +119,8 @@ class GenerationConfig(metaclass=Checked):
                 "Give `max_length`, which counts the prompt, or `max_new_tokens`, which doesn't. Received: "
                 f"max_length={self.max_length}, max_new_tokens={self.max_new_tokens}."
             )
-        self._set("max_length", _count("max_length", self.max_length, shown="max_length="))
-        self._set("max_new_tokens", _count("max_new_tokens", self.max_new_tokens, shown="max_new_tokens="))
+        for name in COUNTS:
+            self._set(name, _count(name, getattr(self, name)))
         if self.sampler is not None:
             self._set("sampler", resolving.resolve(self.sampler))
         self._set("stop", _stop_strings(self.stop))
@@ -118,7 +129,6 @@ class GenerationConfig(metaclass=Checked):
         for name in ("valid_utf8", "return_logprobs", "return_prompt"):
             if not isinstance(getattr(self, name), bool):
                 raise GenerateArgumentError(f"`{name}` must be True or False. Received: {getattr(self, name)!r}.")
-        self._set("num_return_sequences", _count("num_return_sequences", self.num_return_sequences))
         copies, num_beams = self.num_return_sequences, getattr(self.sampler, "num_beams", None)
         if copies is not None and num_beams is not None and copies > num_beams:
             raise GenerateArgumentError(
@@ -127,9 +137,6 @@ class GenerationConfig(metaclass=Checked):
             )
         self._set("allowed_special", _names(self.allowed_special))
         self._set("seed", _seeds(self.seed))
-        self._set("batch_size", _count("batch_size", self.batch_size))
-        self._set("prompt_lookup_num_tokens", _count("prompt_lookup_num_tokens", self.prompt_lookup_num_tokens))
-        self._set("num_assistant_tokens", _count("num_assistant_tokens", self.num_assistant_tokens))
         self._check_assistant()
 
     def _check_assistant(self) -> None:
@@ -402,13 +409,21 @@ def _equal(value: Any, default: Any) -> bool:
     return value is default or (type(value) is type(default) and bool(value == default))
 
 
-def _count(name: str, value: Any, *, shown: str = "") -> int | None:
+def _count(name: str, value: Any) -> int | None:
     """Check for a whole number of at least 1, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise GenerateArgumentError(f"`{name}` must be a whole number of at least 1. Received: {shown}{value!r}.")
-    return int(value)
+    whole = _whole(value)
+    if not bounds.accepts(whole, PositiveInt):
+        shown = f"{name}=" if name.startswith("max_") else ""
+        raise GenerateArgumentError(f"`{name}` must be {bounds.say(PositiveInt)}. Received: {shown}{value!r}.")
+    return int(whole)
+
+
+def _whole(value: Any) -> Any:
+    """Return an int for a whole number of another library, such as NumPy's; anything else as it is."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_whole else value
 
 
 def _stop_strings(stop: Any) -> tuple[str, ...] | None:
@@ -437,6 +452,6 @@ def _seeds(seed: Any) -> int | tuple[int, ...] | None:
     is_one = not isinstance(seed, Iterable) or isinstance(seed, str)
     seeds = (seed,) if is_one else tuple(seed)
     for value in seeds:
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 0 <= int(value) < 2**64:
-            raise GenerateArgumentError(f"`seed` must be a whole number from 0 to 2**64 - 1. Received: seed={value!r}.")
+        if not bounds.accepts(_whole(value), Seed):
+            raise GenerateArgumentError(f"`seed` must be {bounds.say(Seed)}. Received: seed={value!r}.")
     return int(seeds[0]) if is_one else tuple(map(int, seeds))

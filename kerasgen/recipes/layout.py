@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kerasgen import constraints, corpora, exporters, models, samplers, tuners
-from kerasgen.generation.config import GenerationConfig
+from kerasgen.bounds import NonNegativeInt, PositiveInt, Seed
+from kerasgen.corpora import splits
+from kerasgen.generation.config import COUNTS, GenerationConfig
 from kerasgen.models.base import WeightsDtype
 
 if TYPE_CHECKING:
@@ -29,15 +31,15 @@ DEFAULT_TYPES: Final = {"model": "starter", "tuner": "full", "sampler": "top_k"}
 """The plugin of a table that doesn't say its `type`."""
 
 SETTINGS: Final[Mapping[str, Any]] = {
-    "seed": int,
-    "held_out": float,
-    "max_documents": int | None,
+    "seed": Seed,
+    "held_out": splits.HeldOut,
+    "max_documents": PositiveInt | None,
     "sample": Literal["first", "random"],
     "backend": Literal["auto", "jax", "tensorflow", "torch"] | None,
     "cache": str | None,
     "chat_template": str | None,
     "weights": WeightsDtype | None,
-    "streaming": bool | int,
+    "streaming": bool | PositiveInt,
 }
 """Arguments of the pipeline that are plain values."""
 
@@ -50,12 +52,12 @@ FIT: Final[Mapping[str, Any]] = {
 }
 EVALUATE: Final[Mapping[str, Any]] = {
     "corpus": str | None,
-    "batch_size": int,
-    "texts": int,
+    "batch_size": PositiveInt,
+    "texts": NonNegativeInt,
     "prompt": str | tuple[str, ...],
-    "max_new_tokens": int,
+    "max_new_tokens": PositiveInt,
     "sampler": str,
-    "seed": int | None,
+    "seed": Seed | None,
     "self_bleu": bool,
     "scores_path": str | None,
 }
@@ -74,6 +76,7 @@ def generation() -> dict[str, Any]:
     """Return what `generation` takes, by name, with resolved annotations; the sampler is the pipeline's."""
     hints = typing.get_type_hints(GenerationConfig, localns={"EngineSource": str})
     hints = {name: hint for name, hint in hints.items() if not name.startswith("_") and name != "sampler"}
+    hints |= dict.fromkeys(COUNTS, PositiveInt | None) | {"seed": Seed | tuple[Seed, ...] | None}
     return hints | {"constraint": str | None, "assistant_model": str | None, "engine": str}
 
 

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from kerasgen import specs
+from kerasgen import bounds, specs
 from kerasgen.errors import PluginError
 from kerasgen.generation.config import summary
 from kerasgen.recipes import layout, values
@@ -66,7 +66,7 @@ def _tables(registry: Registry[Any], *, default: str | None = None) -> list[dict
         except PluginError:  # told by whoever asks for it
             continue
         needed = ([] if name == default else [layout.TYPE]) + specs.needed(kind)
-        own = {layout.TYPE: {"const": name}} | _settings(kind)
+        own = {layout.TYPE: {"const": name}} | settings(kind)
         tables.append(_object(own, (inspect.getdoc(kind) or name).split("\n\n")[0].replace("\n", " "), needed=needed))
     return tables
 
@@ -101,12 +101,12 @@ def _generation() -> dict[str, Any]:
     return described
 
 
-def _settings(kind: type[Any]) -> dict[str, Any]:
+def settings(kind: type[Any]) -> dict[str, Any]:
     """Return the schemas of a plugin's arguments, with what its documentation says of each."""
     told = _documented(kind)
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     found = {}
-    for name, annotation in specs.fields(kind).items():
+    for name, annotation in specs.bounded_fields(kind).items():
         found[name] = _type(annotation)
         if told.get(name):
             found[name]["description"] = told[name]
@@ -132,7 +132,9 @@ def _object(properties: Mapping[str, Any], description: str, *, needed: Iterable
 
 def _type(annotation: Any) -> dict[str, Any]:
     """Return the schema of an annotation."""
-    options = [one for one in map(_option, specs.alternatives(annotation)) if one is not None]
+    options = [one for one in map(_option, specs.options(annotation)) if one is not None]
+    if {} in options and any(len(one) > 1 and one["type"] in ("integer", "number") for one in options if "type" in one):
+        options[options.index({})] = {"not": {"type": "number"}}  # a number is within the bounds
     if not options or {} in options:
         return {}
     distinct = [one for place, one in enumerate(options) if one not in options[:place]]
@@ -140,6 +142,9 @@ def _type(annotation: Any) -> dict[str, Any]:
 
 
 def _option(annotation: Any) -> dict[str, Any] | None:
+    found = bounds.bounded(annotation)
+    if found is not None:
+        return {"type": _TYPES[found[0]], **found[1].schema()}
     if annotation in _TYPES:
         return {"type": _TYPES[annotation]}
     if annotation in (None, type(None)):

@@ -9,7 +9,7 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal
 
-from kerasgen import keywords, specs
+from kerasgen import bounds, keywords, specs
 from kerasgen.errors import ArgumentError
 
 _LISTS = (tuple, list, Sequence, Collection, Iterable)
@@ -29,9 +29,12 @@ def typed(value: Any, annotation: Any) -> Any:
     """
     if isinstance(value, FromText):
         try:
-            return specs.read(str(value), annotation, where="it")
+            read = specs.read(str(value), annotation, where="it")
         except ArgumentError as cause:
             raise ValueError(_wrong(value, annotation)) from cause
+        if not bounds.accepts(read, annotation):
+            raise ValueError(_wrong(value, annotation))
+        return read
     for option in _options(annotation):
         try:
             return _as(value, option)
@@ -65,8 +68,9 @@ def is_list(annotation: Any) -> bool:
 
 def _options(annotation: Any) -> list[Any]:
     """Return the alternatives of a union; a path that may be text is text."""
-    options = specs.alternatives(annotation)
-    return [option for option in options if not (_is_path(option) and str in options)]
+    options = specs.options(annotation)
+    is_text = any(bounds.plain(option) is str for option in options)
+    return [option for option in options if not (_is_path(option) and is_text)]
 
 
 def _wrong(value: Any, annotation: Any) -> str:
@@ -96,6 +100,11 @@ def _is_path(annotation: Any) -> bool:
 
 
 def _as(value: Any, annotation: Any) -> Any:
+    if bounds.bounded(annotation) is not None:
+        taken = _as(value, bounds.plain(annotation))
+        if bounds.accepts(taken, annotation):
+            return taken
+        raise ValueError(value)
     if annotation is Any:
         return value
     if annotation in (None, type(None)):
@@ -128,6 +137,9 @@ def _as(value: Any, annotation: Any) -> Any:
 
 
 def _say(annotation: Any) -> str:
+    found = bounds.bounded(annotation)
+    if found is not None:
+        return found[1].say(found[0])
     if is_list(annotation):
         members = typing.get_args(annotation)
         if typing.get_origin(annotation) is tuple and members[-1:] != (Ellipsis,):

@@ -20,14 +20,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
+from kerasgen import bounds
+from kerasgen.bounds import Bounds, NonEmptyStr, NonNegativeInt, PositiveFloat, Seed
 from kerasgen.errors import SamplerArgumentError
 from kerasgen.keywords import Checked
 
-_SEED_LIMIT = 2**64
 # Far below it, float32 logits overflow to infinity; at it, a millionth of a nat already becomes a nat.
 LEAST_TEMPERATURE = 1e-6
+Temperature: TypeAlias = Annotated[float, Bounds(minimum=LEAST_TEMPERATURE, note="for the likeliest token, use Greedy")]
+"""A finite number of at least 1e-6."""
 
 
 def require(holds: bool, what: str, received: str) -> None:
@@ -68,45 +71,29 @@ class SamplerSpec(metaclass=Checked):
     # Runs a spec inside KerasHub's loop. The package provides the implementation, which a contract must not import.
     _run_in_keras_hub: ClassVar[Callable[..., Any]]
 
-    temperature: float = 1.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
-    bad_words: tuple[str, ...] = ()
-    seed: int | None = None
+    temperature: Temperature = 1.0
+    repetition_penalty: PositiveFloat = 1.0
+    no_repeat_ngram_size: NonNegativeInt = 0
+    bad_words: tuple[NonEmptyStr, ...] = ()
+    seed: Seed | None = None
 
     def __post_init__(self) -> None:
-        require(
-            is_number(self.temperature) and self.temperature >= LEAST_TEMPERATURE,
-            f"`temperature` must be a number of at least {LEAST_TEMPERATURE} (for the likeliest token, use Greedy)",
-            f"temperature={self.temperature!r}",
-        )
-        require(
-            is_number(self.repetition_penalty) and self.repetition_penalty > 0,
-            "`repetition_penalty` must be a number above 0; 1 is no penalty",
-            f"repetition_penalty={self.repetition_penalty!r}",
-        )
-        require(
-            is_whole(self.no_repeat_ngram_size, 0),
-            "`no_repeat_ngram_size` must be a whole number of tokens; 0 sets no limit",
-            f"no_repeat_ngram_size={self.no_repeat_ngram_size!r}",
-        )
         if isinstance(self.bad_words, list):
             object.__setattr__(self, "bad_words", tuple(self.bad_words))  # a spec is hashable
-        require(
-            isinstance(self.bad_words, tuple) and all(isinstance(word, str) and word for word in self.bad_words),
-            "`bad_words` must be a tuple of strings that are not empty",
-            f"bad_words={self.bad_words!r}",
-        )
+        self._check_bounds()
         require(
             all(word.encode("utf-8", "replace").decode() == word for word in self.bad_words),
             "`bad_words` must be valid Unicode; a lone surrogate can't be written as UTF-8",
             f"bad_words={self.bad_words!r}",
         )
-        require(
-            self.seed is None or (is_whole(self.seed, 0) and self.seed < _SEED_LIMIT),
-            "`seed` must be a whole number from 0 to 2**64 - 1, or None for the caller's",
-            f"seed={self.seed!r}",
-        )
+
+    def _check_bounds(self) -> None:
+        """Raise a `SamplerArgumentError` for the first field that is out of the bounds of its annotation."""
+
+        def fault(name: str, value: Any, wanted: str) -> SamplerArgumentError:
+            return SamplerArgumentError(f"`{name}` must be {wanted}. Received: {name}={value!r}.")
+
+        bounds.check(self, fault)
 
     @property
     def variables(self) -> list[Any]:

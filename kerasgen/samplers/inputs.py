@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
+from kerasgen import bounds
 from kerasgen.errors import KerasgenError, SamplerArgumentError
 from kerasgen.samplers.base import TokenSampler
 
@@ -39,16 +40,16 @@ def types(kind: type[TokenSampler]) -> dict[str, type]:
     Raises:
         SamplerArgumentError: an input is no field of the kind, or not declared as a number.
     """
-    declared = {field.name: field.type for field in fields(kind)}
-    numbers = {int: int, "int": int, float: float, "float": float}
+    written = {field.name: field.type for field in fields(kind)}
+    declared = {name: bounds.plain(annotation) for name, annotation in bounds.declared(cast(Any, kind)).items()}
     for name in kind.inputs or ():
-        if declared.get(name) not in numbers:
-            what = f"is declared as {declared[name]!r}" if name in declared else "is none of its fields"
+        if declared.get(name) not in (int, float):
+            what = f"is declared as {written[name]!r}" if name in written else "is none of its fields"
             raise SamplerArgumentError(
                 f"The sampler {kind.__name__} says that {name!r} is an input of its `choose`, and that {what}. Inputs "
                 "are fields declared as `int` or `float`: one graph serves all their values."
             )
-    return {name: numbers[declared[name]] for name in kind.inputs or ()}
+    return {name: declared[name] for name in kind.inputs or ()}
 
 
 def values(spec: TokenSampler) -> dict[str, int | float]:

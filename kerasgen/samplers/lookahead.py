@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kerasgen.samplers.base import SamplerSpec, is_number, is_whole, require
+from kerasgen.bounds import FiniteFloat, NonNegativeFloat, PositiveInt, Share
+from kerasgen.samplers.base import SamplerSpec, require
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,17 @@ class Beam(SamplerSpec):
     Source: Vijayakumar et al. 2018, "Diverse beam search", with Hamming diversity (section 5.1).
     """
 
-    num_beams: int = 5
-    length_penalty: float = 1.0
-    num_return_sequences: int = 1
+    num_beams: PositiveInt = 5
+    length_penalty: FiniteFloat = 1.0
+    num_return_sequences: PositiveInt = 1
     early_stopping: bool = False
-    num_beam_groups: int = 1
-    diversity_penalty: float = 0.0
+    num_beam_groups: PositiveInt = 1
+    diversity_penalty: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            is_whole(self.num_beams, 1),
-            "`num_beams` must be a whole number of at least 1",
-            f"num_beams={self.num_beams!r}",
-        )
-        require(
-            is_number(self.length_penalty),
-            "`length_penalty` must be a finite number; 0 is none",
-            f"length_penalty={self.length_penalty!r}",
-        )
-        require(
-            is_whole(self.num_return_sequences, 1) and self.num_return_sequences <= self.num_beams,
+            self.num_return_sequences <= self.num_beams,
             f"`num_return_sequences` must be from 1 to num_beams ({self.num_beams})",
             f"num_return_sequences={self.num_return_sequences!r}",
         )
@@ -61,14 +52,9 @@ class Beam(SamplerSpec):
             f"early_stopping={self.early_stopping!r}",
         )
         require(
-            is_whole(self.num_beam_groups, 1) and self.num_beams % self.num_beam_groups == 0,
+            self.num_beams % self.num_beam_groups == 0,
             f"`num_beam_groups` must be a whole number that divides num_beams ({self.num_beams})",
             f"num_beam_groups={self.num_beam_groups!r}",
-        )
-        require(
-            is_number(self.diversity_penalty) and self.diversity_penalty >= 0,
-            "`diversity_penalty` must be at least 0",
-            f"diversity_penalty={self.diversity_penalty!r}",
         )
 
 
@@ -85,10 +71,5 @@ class Contrastive(SamplerSpec):
         alpha: from 0 to 1; 0 is greedy search.
     """
 
-    k: int = 5
-    alpha: float = 0.6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
-        require(is_number(self.alpha) and 0 <= self.alpha <= 1, "`alpha` must be from 0 to 1", f"alpha={self.alpha!r}")
+    k: PositiveInt = 5
+    alpha: Share = 0.6

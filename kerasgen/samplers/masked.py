@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kerasgen.samplers.base import SamplerSpec, is_whole, require
+from kerasgen.bounds import NonNegativeInt, PositiveInt
+from kerasgen.samplers.base import SamplerSpec
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,8 @@ class MaskPredict(SamplerSpec):
         k: each token is drawn among so many of the likeliest, at least 1; 1 takes the likeliest, as in the paper.
     """
 
-    iterations: int = 10
-    k: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            is_whole(self.iterations, 1),
-            "`iterations` must be a whole number of at least 1",
-            f"iterations={self.iterations!r}",
-        )
-        require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
+    iterations: PositiveInt = 10
+    k: PositiveInt = 1
 
 
 @dataclass(frozen=True)
@@ -44,10 +36,5 @@ class Gibbs(SamplerSpec):
         k: each token is drawn among so many of the likeliest; 0 for the whole distribution.
     """
 
-    sweeps: int = 5
-    k: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(is_whole(self.sweeps, 1), "`sweeps` must be a whole number of at least 1", f"sweeps={self.sweeps!r}")
-        require(is_whole(self.k, 0), "`k` must be a whole number; 0 for the whole distribution", f"k={self.k!r}")
+    sweeps: PositiveInt = 5
+    k: NonNegativeInt = 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kerasgen.bounds import PositiveInt, PositiveShare, Share
 from kerasgen.samplers import arithmetic
-from kerasgen.samplers.base import TokenSampler, is_number, is_whole, require
+from kerasgen.samplers.base import TokenSampler
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,9 @@ class TopK(TokenSampler):
         k: at least 1; more than the vocabulary has means all of it. Of equals at the edge, lower ids stay.
     """
 
-    k: int = 5
+    k: PositiveInt = 5
     inputs: ClassVar[tuple[str, ...] | None] = ("k",)
     positive: ClassVar[tuple[str, ...]] = ("k",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(is_whole(self.k, 1), "`k` must be a whole number of at least 1", f"k={self.k!r}")
 
     @property
     def max_candidates(self) -> int:
@@ -71,13 +68,9 @@ class TopP(TokenSampler):
         p: above 0 and at most 1; 1 draws from all. The token that crosses `p` is the last one to stay.
     """
 
-    p: float = 0.9
+    p: PositiveShare = 0.9
     inputs: ClassVar[tuple[str, ...] | None] = ("p",)
     positive: ClassVar[tuple[str, ...]] = ("p",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(is_number(self.p) and 0 < self.p <= 1, "`p` must be above 0 and at most 1", f"p={self.p!r}")
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return one id for each row, drawn from its nucleus."""
@@ -92,12 +85,8 @@ class MinP(TokenSampler):
         p: from 0 to 1; 0 draws from all, 1 only among the most likely.
     """
 
-    p: float = 0.05
+    p: Share = 0.05
     inputs: ClassVar[tuple[str, ...] | None] = ("p",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(is_number(self.p) and 0 <= self.p <= 1, "`p` must be from 0 to 1", f"p={self.p!r}")
 
     def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
         """Return one id for each row, drawn among the tokens that are likely enough."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from kerasgen.bounds import Bounds, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.base import TuneJob, TuneReport
 from kerasgen.tuners.lora import LoraTuner
@@ -42,15 +43,14 @@ class DpoTuner(LoraTuner):
     2403.07691 (ORPO); Meng et al. 2024, arXiv 2405.14734 (SimPO).
     """
 
-    _least_rank: ClassVar[int] = 0
     _learns_pairs: ClassVar[bool] = True
 
-    rank: int = 0
+    rank: NonNegativeInt = 0
     loss: Literal["sigmoid", "ipo", "orpo", "simpo"] = "sigmoid"
-    beta: float | None = None
-    label_smoothing: float = 0.0
-    gamma: float = 0.5
-    learning_rate: float | Any = None
+    beta: PositiveFloat | None = None
+    label_smoothing: Annotated[float, Bounds(minimum=0, below=0.5)] = 0.0
+    gamma: NonNegativeFloat = 0.5
+    learning_rate: PositiveFloat | Any = None
 
     def __post_init__(self) -> None:
         self._check_choice("loss", tuple(_BETAS))
@@ -59,14 +59,6 @@ class DpoTuner(LoraTuner):
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", _RATES["adapters" if self.rank else "full"])
         super().__post_init__()
-        self._check_number("beta", above=0.0)
-        self._check_number("gamma", least=0.0)
-        self._check_number("label_smoothing", least=0.0)
-        if self.label_smoothing >= 0.5:
-            raise TuneArgumentError(
-                f"label_smoothing must be below 0.5. At 0.5 the pairs carry no information. Received: "
-                f"{self.label_smoothing!r}."
-            )
         if self.label_smoothing and self.loss not in ("sigmoid", "simpo"):
             raise TuneArgumentError(
                 f"label_smoothing is for loss='sigmoid' and 'simpo'. Leave it out. Received: loss={self.loss!r}."

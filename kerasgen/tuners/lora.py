@@ -6,8 +6,9 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from kerasgen.bounds import PositiveFloat, PositiveInt
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.base import TuneJob, TuneReport
 from kerasgen.tuners.settings import GradientTuner
@@ -38,21 +39,17 @@ class LoraTuner(GradientTuner):
     2402.09353 (DoRA); Dettmers et al. 2023, arXiv 2305.14314 (QLoRA).
     """
 
-    _least_rank: ClassVar[int] = 1
-
-    rank: int = 8
-    alpha: float = 16.0
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
     targets: tuple[str, ...] | None = None
     form: Literal["paper", "keras"] = "paper"
     rank_stabilized: bool = False
     use_dora: bool = False
     quantize: Literal["int8", "int4"] | None = None
-    learning_rate: float | Any = 1e-3
+    learning_rate: PositiveFloat | Any = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_whole("rank", least=self._least_rank)
-        self._check_number("alpha", above=0.0)
         if self.form not in ("paper", "keras"):
             raise TuneArgumentError(f"form must be 'paper' or 'keras'. Received: {self.form!r}.")
         for name in ("rank_stabilized", "use_dora"):

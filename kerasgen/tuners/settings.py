@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from kerasgen import keywords
+from kerasgen import bounds, keywords
+from kerasgen.bounds import Bounds, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners import keras_schedules
 from kerasgen.tuners.base import FineTuner
@@ -26,6 +25,13 @@ GONE = {
 }
 
 Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
+Distribution: TypeAlias = Annotated[
+    str,
+    Bounds(
+        pattern="data|model|[1-9][0-9]*x[1-9][0-9]*", wanted="'data', 'model', ways of data and model such as '2x4'"
+    ),
+]
+"""How a run lies on several devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,76 +88,52 @@ class GradientTuner(FineTuner):
 
     _elsewhere = staticmethod(lambda settings: " ".join(GONE.get(name, "") for name in settings))
 
-    epochs: int = 1
-    learning_rate: float | Any = 2e-4
-    batch_size: int | None = None
-    max_steps: int | None = None
-    sequence_length: int | None = None
+    epochs: PositiveInt = 1
+    learning_rate: PositiveFloat | Any = 2e-4
+    batch_size: PositiveInt | None = None
+    max_steps: PositiveInt | None = None
+    sequence_length: PositiveInt | None = None
     packing: Literal["auto", "best_fit", "concatenate", "none"] = "auto"
     vocabulary: Literal["keep", "trim", "extend", "auto"] | None = None
     learn: Literal["parts", "all"] = "parts"
     masking: Literal["tokens", "whole_words", "spans"] = "tokens"
-    mask_rate: float = 0.15
+    mask_rate: PositiveShare = 0.15
     schedule: Schedule = "linear"
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    clip_norm: float | None = 1.0
-    gradient_accumulation_steps: int = 1
-    steps_per_execution: int = 1
+    warmup_steps: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat | None = 1.0
+    gradient_accumulation_steps: PositiveInt = 1
+    steps_per_execution: PositiveInt = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     remat: bool = False
-    distribution: str | None = None
+    distribution: Distribution | None = None
     sharded_checkpoints: bool = False
-    validate_every: int | None = None
-    validation_tokens: int | None = 16_384
-    patience: int | None = None
-    checkpoint_every: int | None = None
-    sample_every: int | None = None
+    validate_every: PositiveInt | None = None
+    validation_tokens: PositiveInt | None = 16_384
+    patience: PositiveInt | None = None
+    checkpoint_every: PositiveInt | None = None
+    sample_every: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "gradient_accumulation_steps", "steps_per_execution"):
-            self._check_whole(name, least=1)
-        for name in (
-            "batch_size",
-            "max_steps",
-            "sequence_length",
-            "validate_every",
-            "validation_tokens",
-            "patience",
-            "checkpoint_every",
-            "sample_every",
-        ):
-            if getattr(self, name) is not None:
-                self._check_whole(name, least=1)
-        self._check_whole("warmup_steps", least=0)
         object.__setattr__(self, "learning_rate", keras_schedules.taken(self.learning_rate))
-        if not isinstance(self.learning_rate, keras_schedules.KerasSchedule):
-            self._check_number("learning_rate", above=0.0)
-        elif self.schedule != "linear" or self.warmup_steps:
+        bounds.check(self, _out_of_bounds)
+        is_schedule = isinstance(self.learning_rate, keras_schedules.KerasSchedule)
+        if is_schedule and (self.schedule != "linear" or self.warmup_steps):
             raise TuneArgumentError(
                 f"learning_rate={self.learning_rate!r} says the rate of each step by itself. Leave out schedule and "
                 f"warmup_steps, or pass a number. Received: schedule={self.schedule!r}, "
                 f"warmup_steps={self.warmup_steps}."
             )
-        self._check_number("weight_decay", least=0.0)
-        if self.clip_norm is not None:
-            self._check_number("clip_norm", above=0.0)
+        if not is_schedule and not isinstance(self.learning_rate, (int, float)):
+            raise _out_of_bounds("learning_rate", self.learning_rate, "a finite number above 0")
         self._check_choice("packing", ("auto", "best_fit", "concatenate", "none"))
         self._check_choice("vocabulary", (None, "keep", "trim", "extend", "auto"))
         self._check_choice("learn", ("parts", "all"))
         self._check_choice("masking", ("tokens", "whole_words", "spans"))
-        self._check_number("mask_rate", above=0.0)
-        if self.mask_rate > 1.0:
-            raise TuneArgumentError(f"mask_rate must be a share of at most 1. Received: {self.mask_rate}.")
         self._check_choice("schedule", ("linear", "cosine", "constant"))
         self._check_choice("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16"))
         self._check_choice("remat", (True, False))
         self._check_choice("sharded_checkpoints", (True, False))
-        if self.distribution is not None and not re.fullmatch(r"data|model|[1-9]\d*x[1-9]\d*", str(self.distribution)):
-            raise TuneArgumentError(
-                "distribution must be None, 'data', 'model', or ways of data and model such as '2x4'. "
-                f"Received: {self.distribution!r}."
-            )
         if self.sharded_checkpoints and self.distribution is None:
             raise TuneArgumentError(
                 "sharded_checkpoints=True is for a run over several devices. Name a `distribution`, such as 'model', "
@@ -266,18 +248,6 @@ class GradientTuner(FineTuner):
 
         return Objective(self)
 
-    def _check_whole(self, name: str, *, least: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise TuneArgumentError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
-
-    def _check_number(self, name: str, *, above: float | None = None, least: float | None = None) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or (above is not None and value <= above) or (least is not None and value < least):
-            bound = f"above {above:g}" if above is not None else f"of at least {least:g}"
-            raise TuneArgumentError(f"{name} must be a finite number {bound}. Received: {value!r}.")
-
     def _check_choice(self, name: str, choices: tuple[object, ...]) -> None:
         value = getattr(self, name)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
@@ -285,3 +255,7 @@ class GradientTuner(FineTuner):
             raise TuneArgumentError(
                 f"{name} must be one of {', '.join(map(repr, choices))}. Received: {value!r}.{hint}"
             )
+
+
+def _out_of_bounds(name: str, value: Any, wanted: str) -> TuneArgumentError:
+    return TuneArgumentError(f"{name} must be {wanted}. Received: {value!r}.")

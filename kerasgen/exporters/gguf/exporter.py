@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from kerasgen.bounds import NonNegativeFloat, PositiveInt
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
-from kerasgen.exporters.base import Artefact, Exporter, check_length, check_limit
+from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.exporters.gguf.dtypes import BLOCK, DTYPES, IN_BLOCKS
 from kerasgen.files.path_arguments import path_argument
 
@@ -45,8 +46,8 @@ class GgufExporter(Exporter):
     runtime: ClassVar[str | None] = "kerasgen.exporters.gguf.runtime:open_artefact"
 
     dtype: Literal["F32", "F16", "BF16", "Q8_0", "Q5_0", "Q4_0"] = "F32"
-    most_divergence: float | None = None
-    max_sequence_length: int | None = None
+    most_divergence: NonNegativeFloat | None = None
+    max_sequence_length: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -57,9 +58,7 @@ class GgufExporter(Exporter):
                     "export 'F16', and run `llama-quantize poet.gguf poet.small.gguf` with the type that you want."
                 )
             raise ExportArgumentError(message)
-        if self.most_divergence is not None:
-            check_limit("most_divergence", self.most_divergence)
-        check_length("max_sequence_length", self.max_sequence_length)
+        check_bounds(self)
 
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the file, and have fresh processes read it and compare; see `Exporter`.

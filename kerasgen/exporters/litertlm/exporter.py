@@ -8,12 +8,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kerasgen.bounds import NonNegativeFloat
 from kerasgen.corpora.base import Conversation
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.litertlm import bundle
 from kerasgen.exporters.parity import conversations
 from kerasgen.exporters.tflite import TFLiteExporter
+from kerasgen.exporters.tflite.exporter import CacheLength, PrefillLength
 from kerasgen.files import temporary
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.models import chat
@@ -56,12 +58,12 @@ class LiteRtLmExporter(Exporter):
     runtime: ClassVar[str | None] = "kerasgen.exporters.litertlm.runtime:open_artefact"
 
     quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
-    cache_length: int | None = None
-    prefill_lengths: tuple[int, ...] = (32, 128)
-    most_divergence: float | None = None
-    least_agreement: float | None = None
-    most_logit_difference: float | None = None
-    most_loss_increase: float | None = None
+    cache_length: CacheLength | None = None
+    prefill_lengths: tuple[PrefillLength, ...] = (32, 128)
+    most_divergence: NonNegativeFloat | None = None
+    least_agreement: NonNegativeFloat | None = None
+    most_logit_difference: NonNegativeFloat | None = None
+    most_loss_increase: NonNegativeFloat | None = None
     held_out_text: str | None = None
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen import quiet
+from kerasgen.bounds import FiniteFloat, PositiveInt
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
-from kerasgen.exporters.base import Artefact, Exporter, check_length
+from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
 from kerasgen.files.path_arguments import path_argument
 
@@ -61,11 +61,11 @@ class SavedModelExporter(Exporter):
     runtime: ClassVar[str | None] = "kerasgen.exporters.saved_model.runtime:open_artefact"
 
     samplers: tuple[str, ...] = SAMPLERS
-    num_beams: int = 4
-    length_penalty: float = 1.0
+    num_beams: PositiveInt = 4
+    length_penalty: FiniteFloat = 1.0
     dtype: Literal["float32", "float16"] = "float32"
     compiled: bool = False
-    max_sequence_length: int | None = None
+    max_sequence_length: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.samplers, (str, list)):
@@ -78,16 +78,11 @@ class SavedModelExporter(Exporter):
         for name in self.samplers:
             if name != BEAM:
                 token_sampler(name)
-        if not isinstance(self.num_beams, int) or isinstance(self.num_beams, bool) or self.num_beams < 1:
-            raise ExportArgumentError(f"num_beams must be a whole number of at least 1. Received: {self.num_beams!r}.")
-        penalty = self.length_penalty
-        if not isinstance(penalty, (int, float)) or isinstance(penalty, bool) or not math.isfinite(penalty):
-            raise ExportArgumentError(f"length_penalty must be a finite number. Received: {penalty!r}.")
+        check_bounds(self)
         if self.dtype not in ("float32", "float16"):
             raise ExportArgumentError(f"dtype must be 'float32' or 'float16'. Received: {self.dtype!r}.")
         if not isinstance(self.compiled, bool):
             raise ExportArgumentError(f"compiled must be True or False. Received: {self.compiled!r}.")
-        check_length("max_sequence_length", self.max_sequence_length)
 
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the SavedModel, let a fresh process generate from it, and compare with the model; see `Exporter`.

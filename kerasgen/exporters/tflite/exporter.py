@@ -6,11 +6,12 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from kerasgen import quiet
+from kerasgen.bounds import Bounds, NonNegativeFloat, NonNegativeInt
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
-from kerasgen.exporters.base import Artefact, Exporter, check_limit
+from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.exporters.exportable_samplers import token_sampler
 from kerasgen.files import temporary
 from kerasgen.files.path_arguments import path_argument
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from kerasgen.exporters.validation import FileTokenizer
     from kerasgen.models.base import LanguageModel
 
+CacheLength: TypeAlias = Annotated[int, Bounds(minimum=8)]
+"""Tokens of a whole text."""
+PrefillLength: TypeAlias = Annotated[int, Bounds(minimum=2)]
+"""Tokens that one call reads."""
+Beams: TypeAlias = Literal[0] | Annotated[int, Bounds(minimum=2)]
+"""Texts that one call continues; 0 leaves the signature out."""
 QUANTIZATIONS = ("float32", "float16", "int8", "int4")
 # What rounding may cost if the caller sets no limit: nats a token, the share of tokens whose likeliest successor stays
 # the model's, standard deviations of a likely token's logit, and the share by which held-out bits per character may be
@@ -78,16 +85,16 @@ class TFLiteExporter(Exporter):
     runtime: ClassVar[str | None] = "kerasgen.exporters.tflite.runtime:open_artefact"
 
     quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
-    cache_length: int | None = None
-    prefill_lengths: tuple[int, ...] = (32, 128)
-    decode_lengths: tuple[int, ...] | None = None
-    beams: int | None = None
-    shortlist: int | None = None
+    cache_length: CacheLength | None = None
+    prefill_lengths: tuple[PrefillLength, ...] = (32, 128)
+    decode_lengths: tuple[CacheLength, ...] | None = None
+    beams: Beams | None = None
+    shortlist: NonNegativeInt | None = None
     samplers: tuple[str, ...] = ()
-    most_divergence: float | None = None
-    least_agreement: float | None = None
-    most_logit_difference: float | None = None
-    most_loss_increase: float | None = None
+    most_divergence: NonNegativeFloat | None = None
+    least_agreement: NonNegativeFloat | None = None
+    most_logit_difference: NonNegativeFloat | None = None
+    most_loss_increase: NonNegativeFloat | None = None
     held_out_text: str | None = None
 
     def __post_init__(self) -> None:
@@ -103,24 +110,13 @@ class TFLiteExporter(Exporter):
             if not isinstance(name, str):
                 raise ExportArgumentError(f"samplers must be names of samplers. Received: {name!r}.")
             token_sampler(name)
-        for name in _SETTABLE:
-            if getattr(self, name) is not None:
-                check_limit(name, getattr(self, name))
         if self.held_out_text is not None and not isinstance(self.held_out_text, str):
             raise ExportArgumentError(f"held_out_text must be text, or None. Received: {self.held_out_text!r}.")
-        whole = [("cache_length", self.cache_length, 8), ("beams", self.beams, 0), ("shortlist", self.shortlist, 0)]
-        for name, least in (("prefill_lengths", 2), ("decode_lengths", 8)):
-            lengths = getattr(self, name)
-            if lengths is None and name == "decode_lengths":
-                continue
-            lengths = (lengths,) if isinstance(lengths, int) else lengths  # a text names one length so
-            if not isinstance(lengths, (tuple, list)):
-                raise ExportArgumentError(f"{name} must be whole numbers. Received: {lengths!r}.")
-            whole += [(name, length, least) for length in lengths]
-            object.__setattr__(self, name, tuple(lengths))
-        for name, value, least in whole:
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ExportArgumentError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
+        for name in ("prefill_lengths", "decode_lengths"):
+            if isinstance(getattr(self, name), (int, list)):  # a text names one length so
+                lengths = getattr(self, name)
+                object.__setattr__(self, name, (lengths,) if isinstance(lengths, int) else tuple(lengths))
+        check_bounds(self)
         for name in ("prefill_lengths", "decode_lengths"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
@@ -129,8 +125,6 @@ class TFLiteExporter(Exporter):
                 f"A shortlist is written with quantize='float32' alone. Received: shortlist={self.shortlist}, "
                 f"quantize={self.quantize!r}."
             )
-        if self.beams == 1:
-            raise ExportArgumentError("beams must be 0, which leaves the signature out, or at least 2. Received: 1.")
 
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the files, let a fresh process generate from them, and compare; see `Exporter`."""

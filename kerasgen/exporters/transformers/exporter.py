@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kerasgen.bounds import PositiveInt
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError
-from kerasgen.exporters.base import Artefact, Exporter, check_length
+from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.files import temporary
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import meant
@@ -60,7 +61,7 @@ class TransformersExporter(Exporter):
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    max_sequence_length: int | None = None
+    max_sequence_length: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in TOLERANCE:
@@ -68,7 +69,7 @@ class TransformersExporter(Exporter):
                 f"dtype must be one of {', '.join(map(repr, TOLERANCE))}. Received: {self.dtype!r}."
                 f"{meant(self.dtype, TOLERANCE)}"
             )
-        check_length("max_sequence_length", self.max_sequence_length)
+        check_bounds(self)
 
     def export(self, model: LanguageModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> Artefact:
         """Write the directory, let fresh processes read it back and generate, and compare; see `Exporter`."""

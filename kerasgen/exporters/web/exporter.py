@@ -15,7 +15,7 @@ from kerasgen.constraints.base import Constraint
 from kerasgen.errors import ArgumentError, ExportArgumentError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.litertlm.exporter import LiteRtLmExporter
-from kerasgen.exporters.tflite.exporter import QUANTIZATIONS, TFLiteExporter
+from kerasgen.exporters.tflite.exporter import QUANTIZATIONS, CacheLength, TFLiteExporter
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.keywords import meant
 
@@ -66,7 +66,7 @@ class WebExporter(Exporter):
     runtime: ClassVar[str | None] = "kerasgen.exporters.web.runtime:open_artefact"
 
     quantize: Literal["float32", "float16", "int8", "int4"] = "float32"
-    cache_length: int | None = None
+    cache_length: CacheLength | None = None
     forms: tuple[str, ...] | tuple[Constraint, ...] = ()
     title: str | None = None
     prompts: tuple[str, ...] = ()
