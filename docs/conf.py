@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from inventories import inventories
 from search_language import EnglishAndChinese
 
+from kerasgen import bounds
+
 project = "kerasgen"
 author = "the kerasgen contributors"
 copyright = "the kerasgen contributors"
@@ -99,9 +101,14 @@ def restore_property(app, what, name, obj, options, lines):
 
 
 def hide_bounds(app, what, name, obj, options, signature, return_annotation):
-    """Show the type of an argument that has bounds; the bounds stand in its description."""
-    bounded = re.compile(r"(?:\w+\.)*Annotated\[([^\[\],]+), (?:\w+\.)*Bounds\([^()]*\)\]")
-    return bounded.sub(r"\1", signature or "") or signature, return_annotation
+    """Show the type of an argument that has bounds, such as int for PositiveInt; its description says the bounds."""
+    types = {"Beams": "int"}
+    for module_name, module in sorted(sys.modules.items()):
+        if module_name.partition(".")[0] == "kerasgen":
+            found = {word: bounds.bounded(value) for word, value in vars(module).items() if word[0].isupper()}
+            types |= {word: each[0].__name__ for word, each in found.items() if each is not None}
+    shown = re.sub(r"(?<![\w.'\"])[A-Z]\w+(?!\w)", lambda word: types.get(word[0], word[0]), signature or "")
+    return shown or signature, return_annotation
 
 
 def setup(app):
