@@ -28,7 +28,8 @@ Schedule: TypeAlias = Literal["linear", "cosine", "constant"]
 Distribution: TypeAlias = Annotated[
     str,
     Bounds(
-        pattern="data|model|[1-9][0-9]*x[1-9][0-9]*", wanted="'data', 'model', ways of data and model such as '2x4'"
+        pattern="data|model|[1-9][0-9]*x[1-9][0-9]*",
+        wanted="None, 'data', 'model', or ways of data and model such as '2x4'",
     ),
 ]
 """How a run lies on several devices."""
@@ -258,4 +259,4 @@ class GradientTuner(FineTuner):
 
 
 def _out_of_bounds(name: str, value: Any, wanted: str) -> TuneArgumentError:
-    return TuneArgumentError(f"{name} must be {wanted}. Received: {value!r}.")
+    return TuneArgumentError(f"{name} must be {wanted.removesuffix(', or None')}. Received: {value!r}.")

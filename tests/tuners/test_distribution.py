@@ -343,5 +343,5 @@ def test_parts_are_for_several_devices_and_need_orbax(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("distribution", ["", "both", "0x2", "2x", 2])
 def test_a_distribution_is_named_or_two_numbers(distribution: Any) -> None:
-    with pytest.raises(TuneArgumentError, match="distribution must be 'data', 'model'"):
+    with pytest.raises(TuneArgumentError, match="distribution must be None, 'data', 'model'"):
         FullTuner(distribution=distribution)
