@@ -42,8 +42,9 @@ def run(
         ),
     ] = None,
     language: Annotated[
-        Literal["en", "zh"], option("--language", metavar="LANG", help="of the page's words, en or zh (default: en)")
-    ] = "en",
+        Literal["en", "zh"] | None,
+        option("--language", metavar="LANG", help="of the page's words (default: KERASGEN_LANGUAGE, or en)"),
+    ] = None,
     title: Annotated[
         str | None, option("--title", metavar="TEXT", help="of the page (default: the model and the corpus)")
     ] = None,

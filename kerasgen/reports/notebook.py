@@ -1,7 +1,7 @@
 """What a notebook shows of a pipeline and of its results: fragments of HTML that take the notebook's own colours.
 
 A fragment brings no script, and its style sheet concerns itself alone. Its lines and bands are shades of the text's
-own colour, so it fits a light and a dark page.
+own colour, so it fits a light and a dark page. Its words are English, or those of `KERASGEN_LANGUAGE`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen.masked.filling import FilledText
 from kerasgen.reports import charts, contents, curves, surprise
+from kerasgen.reports import words as languages
 from kerasgen.reports.figures import number, percent
-from kerasgen.reports.words import LANGUAGES
 
 if TYPE_CHECKING:
     from kerasgen.evaluation.base import Evaluation, TextScore, Writing
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from kerasgen.generation.api import GeneratedText
     from kerasgen.tuners.base import TuneReport
 
-_WORDS: Final = LANGUAGES["en"]
 _TEXTS: Final = 4
 _TOKENS: Final = 300
 _LISTED: Final = 10
@@ -32,33 +31,36 @@ _CHARACTERS: Final = 1_000
 def of_pipeline(pipeline: Any) -> str:
     """Return what a notebook shows of a `Pipeline`: its parts, and what was done with it."""
     parts = pipeline._spelled_parts()
-    rows = [(name, contents.cut(value, 300)) for name, value in parts.items() if value != "None"]
-    rows.append(("seed", str(pipeline.seed)))
-    rows.append(("backend", pipeline.backend))
+    words = languages.current()
+    rows = [(words.get(name, name), contents.cut(value, 300)) for name, value in parts.items() if value != "None"]
+    rows.append((words["seed"], str(pipeline.seed)))
+    rows.append((words["backend"], pipeline.backend))
     if pipeline._report is not None:
-        rows.append(("last run", contents.cut(repr(pipeline._report), 300)))
+        rows.append((words["last_run"], contents.cut(repr(pipeline._report), 300)))
     if pipeline._evaluation is not None:
-        rows.append(("evaluation", contents.cut(repr(pipeline._evaluation), 300)))
-    rows += [("artefact", contents.cut(str(artefact), 300)) for artefact in pipeline._artefacts]
+        rows.append((words["evaluation"], contents.cut(repr(pipeline._evaluation), 300)))
+    rows += [(words["artefact"], contents.cut(str(artefact), 300)) for artefact in pipeline._artefacts]
     return _rendered("Pipeline", rows)
 
 
 def of_run(report: TuneReport) -> str:
     """Return what a notebook shows of a `TuneReport`: its figures, and the first of its curves."""
-    rows = [_row(figure) for figure in contents.headline(report, _WORDS)]
+    words = languages.current()
+    rows = [_row(figure) for figure in contents.headline(report, words)]
     if report.model:
-        rows.insert(0, ("model", contents.cut(report.model, 200)))
-    drawn = curves.of_run(report, _WORDS)
-    notes = [f"{_WORDS['warnings']}: {contents.cut(warning)}" for warning in report.warnings]
+        rows.insert(0, (words["model"], contents.cut(report.model, 200)))
+    drawn = curves.of_run(report, words)
+    notes = [f"{words['warnings']}{words['colon']}{contents.cut(warning)}" for warning in report.warnings]
     return _rendered("TuneReport", rows, chart=drawn[0] if drawn else None, notes=notes)
 
 
 def of_evaluation(evaluation: Evaluation) -> str:
     """Return what a notebook shows of an `Evaluation`."""
-    shown = contents.evaluated(evaluation, _WORDS)
+    words = languages.current()
+    shown = contents.evaluated(evaluation, words)
     rows = [_row(figure) for figure in shown["figures"]]
     if evaluation.model:
-        rows.insert(0, ("model", contents.cut(evaluation.model, 200)))
+        rows.insert(0, (words["model"], contents.cut(evaluation.model, 200)))
     texts: list[Any] = []
     if shown["writing"] is not None:
         rows += _written_rows(shown["writing"])
@@ -68,21 +70,26 @@ def of_evaluation(evaluation: Evaluation) -> str:
 
 def of_writing(writing: Writing) -> str:
     """Return what a notebook shows of a `Writing`."""
-    shown = contents.written(writing, None, _WORDS)
-    rows = [("texts", f"{writing.texts:,} with {writing.characters:,} characters"), *_written_rows(shown)]
+    words = languages.current()
+    shown = contents.written(writing, None, words)
+    rows = [
+        (words["texts"], words["texts_of"].format(f"{writing.texts:,}", f"{writing.characters:,}")),
+        *_written_rows(shown),
+    ]
     return _rendered("Writing", rows, texts=_texts(shown))
 
 
 def of_artefact(artefact: Artefact) -> str:
     """Return what a notebook shows of an `Artefact`."""
-    shown = contents.artefact(artefact, _WORDS)
-    rows = [("format", shown["exporter"]), ("path", contents.cut(str(artefact.path), 300))]
+    words = languages.current()
+    shown = contents.artefact(artefact, words)
+    rows = [(words["format"], shown["exporter"]), (words["path"], contents.cut(str(artefact.path), 300))]
     if shown["size"] is not None:
-        rows.append(("size", shown["size"].text))
-    rows.append(("proof", ("✓ " if shown["equal"] else "") + shown["proof"]))
+        rows.append((words["size"], shown["size"].text))
+    rows.append((words["proof"], ("✓ " if shown["equal"] else "") + shown["proof"]))
     told = [shown[name] for name in ("speed", "load", "peak") if shown[name]]
     if told:
-        rows.append(("runtime", ", ".join(told)))
+        rows.append((words["runtime"], ", ".join(told)))
     return _rendered("Artefact", rows)
 
 
@@ -90,26 +97,31 @@ def of_score(score: TextScore) -> str:
     """Return what a notebook shows of a `TextScore`: the text, coloured by surprise."""
     pieces, more = surprise.pieces(score, _TOKENS)
     shown = [(piece.level, piece.text, _tip(piece)) for piece in pieces]
-    rows = [("bits per character", number(score.bits_per_character, 3)), ("tokens", f"{len(score.token_ids):,}")]
-    notes = [_WORDS["cut"]] if more else []
+    words = languages.current()
+    rows = [
+        (words["bits_per_character"], number(score.bits_per_character, 3)),
+        (words["tokens"], f"{len(score.token_ids):,}"),
+    ]
+    notes = [words["cut"]] if more else []
     return _rendered("TextScore", rows, notes=notes, texts=[(contents.language_of(score.text), shown)])
 
 
 def of_generated(text: GeneratedText) -> str:
     """Return what a notebook shows of a `GeneratedText`: the text, and what is known about its tokens."""
-    rows = [("tokens", f"{len(text.token_ids):,}")]
+    words = languages.current()
+    rows = [(words["tokens"], f"{len(text.token_ids):,}")]
     if text.logprobs:
-        rows.append(("log-probability", f"{number(text.logprob, 3)} nats a token"))
+        rows.append((words["log_probability"], f"{number(text.logprob, 3)} {words['nats_token']}"))
     if text.proposed:
-        rows.append(("proposed tokens", f"{text.accepted:,} of {text.proposed:,} taken"))
-    rows.append(("ended", "by itself" if text.finished else "at its length"))
+        rows.append((words["proposed"], words["taken"].format(f"{text.accepted:,}", f"{text.proposed:,}")))
+    rows.append((words["ended"], words["by_itself" if text.finished else "at_length"]))
     return _rendered("GeneratedText", rows, texts=[_plain(text.text)])
 
 
 def of_texts(texts: Sequence[GeneratedText | FilledText]) -> str:
     """Return what a notebook shows of a list of texts: each with its figure, the first ones of a long list."""
     first = texts[:_LISTED]
-    notes = [f"{len(texts) - len(first):,} more"] if len(texts) > len(first) else []
+    notes = [languages.current()["more"].format(f"{len(texts) - len(first):,}")] if len(texts) > len(first) else []
     filled = [text for text in first if isinstance(text, FilledText)]
     if len(filled) == len(first):
         return _rendered("", [(f"{text.probability:.2%}", _filled(text)) for text in filled], notes=notes)
@@ -125,14 +137,19 @@ def _filled(text: FilledText) -> str:
 
 
 def _figure(text: Any) -> str:
-    return f"{number(text.logprob, 3)} nats a token" if text.logprobs else f"{len(text.token_ids):,} tokens"
+    words = languages.current()
+    if text.logprobs:
+        return f"{number(text.logprob, 3)} {words['nats_token']}"
+    return f"{len(text.token_ids):,} {words['tokens']}"
 
 
 def _tip(piece: surprise.Piece) -> str:
+    words = languages.current()
     if piece.bits is None:
-        return _WORDS["unpredicted"]
+        return words["unpredicted"]
     others = ", ".join(f"{text} {percent(share)}" for text, share in piece.choices)
-    return f"{number(piece.bits, 2)} bits" + (f"; likeliest: {others}" if others else "")
+    colon, bits = words["colon"], f"{number(piece.bits, 2)} {words['bits_scale']}"
+    return f"{bits}; {words['likeliest_short']}{colon}{others}" if others else bits
 
 
 def _row(figure: Any) -> tuple[str, str]:
@@ -140,8 +157,9 @@ def _row(figure: Any) -> tuple[str, str]:
 
 
 def _written_rows(shown: Any) -> list[tuple[str, str]]:
+    words = languages.current()
     return [
-        (name, value.text if people is None else f"{value.text} ({people.text} {_WORDS['by_people']})")
+        (name, value.text if people is None else f"{value.text} ({people.text} {words['by_people']})")
         for name, value, people in shown["table"]
     ]
 

@@ -42,7 +42,7 @@ class RunReport:
         texts: str | Sequence[str] | None = None,
         evaluation: Evaluation | None = None,
         artefacts: Sequence[Artefact] | None = None,
-        language: Literal["en", "zh"] = "en",
+        language: Literal["en", "zh"] | None = None,
         title: str | None = None,
     ) -> Path:
         """Write all that is known about the pipeline as one page, and return its path.
@@ -53,7 +53,8 @@ class RunReport:
                 held-out documents, if the model is loaded and there are any, and `[]` for none.
             evaluation: the result of `evaluate`; None for the last one of this pipeline, if there is one.
             artefacts: results of `export`; None for all that this pipeline has exported.
-            language: of the page's own words, `"en"` or `"zh"`.
+            language: of the page's own words, `"en"` or `"zh"`; None for that of the variable `KERASGEN_LANGUAGE`, or
+                English.
             title: of the page; None for the model's and the corpus's names.
 
         Raises:

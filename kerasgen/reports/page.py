@@ -22,7 +22,7 @@ from kerasgen.exporters.base import Artefact
 from kerasgen.files import staging
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.reports import charts, contents, curves, figures, surprise
-from kerasgen.reports.words import LANGUAGES
+from kerasgen.reports.words import LANGUAGES, language_of_words
 from kerasgen.tuners.base import TuneReport
 
 _SUFFIXES = (".html", ".htm")
@@ -30,7 +30,7 @@ _PLACES = ("path", "preset", "name")
 """Settings of a corpus or a model source that say what it reads."""
 
 
-def check(path: str | os.PathLike[str], *, language: str) -> Path:
+def check(path: str | os.PathLike[str], *, language: str | None) -> Path:
     """Return the path if a page in this language may be written there.
 
     Raises:
@@ -39,9 +39,7 @@ def check(path: str | os.PathLike[str], *, language: str) -> Path:
     target = path_argument(path)
     if target.suffix.lower() not in _SUFFIXES:
         raise ArgumentError(f"The report is a page, so its name must end in .html. Received: {str(path)!r}.")
-    if language not in LANGUAGES:
-        known = " or ".join(map(repr, LANGUAGES))
-        raise ArgumentError(f"The page's language must be {known}. Received: language={language!r}.")
+    language_of_words(language)
     return target
 
 
@@ -52,7 +50,7 @@ def write(
     evaluation: Evaluation | None = None,
     scores: Sequence[TextScore] = (),
     artefacts: Sequence[Artefact] = (),
-    language: str = "en",
+    language: str | None = None,
     title: str | None = None,
 ) -> Path:
     """Write a page of what is given, and return its path.
@@ -63,7 +61,7 @@ def write(
         evaluation: of the model.
         scores: of texts, which are coloured by surprise.
         artefacts: that were exported.
-        language: `"en"` or `"zh"`.
+        language: `"en"` or `"zh"`; None for that of `KERASGEN_LANGUAGE`, or English.
         title: of the page; None for the model's and the corpus's names.
 
     Raises:
@@ -88,7 +86,7 @@ def render(
     evaluation: Evaluation | None = None,
     scores: Sequence[TextScore] = (),
     artefacts: Sequence[Artefact] = (),
-    language: str = "en",
+    language: str | None = None,
     title: str | None = None,
 ) -> str:
     """Return the page's HTML; the arguments are those of `write`.
@@ -102,7 +100,7 @@ def render(
             "There is nothing to show yet: no run, no evaluation, no text and no artefact. Call fit(), evaluate() or "
             "export() first, or name texts=…."
         )
-    words = LANGUAGES[language]
+    words = LANGUAGES[language_of_words(language)]
     drawn = [] if report is None else curves.of_run(report, words)
     of_corpus = None if report is None else contents.corpus(report, words)
     coloured = contents.coloured(scores)

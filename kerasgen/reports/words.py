@@ -1,9 +1,15 @@
-"""The words of a page in English and Chinese, by name; each language has every name of the others."""
+"""The words of pages and notebooks in English and Chinese, by name; each language has every name of the others."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Final
+
+from kerasgen.errors import ArgumentError
+
+VARIABLE: Final = "KERASGEN_LANGUAGE"
+"""Names the language where a call doesn't: of pages and of what notebooks show."""
 
 _ENGLISH: Final = {
     "lang": "en",
@@ -71,6 +77,7 @@ _ENGLISH: Final = {
     "bits_text": "bits per character",
     "cut": "The text goes on; its beginning is shown.",
     "likeliest": "the model's likeliest",
+    "likeliest_short": "likeliest",
     "unpredicted": "nothing comes before it",
     "tokens": "tokens",
     "bits_per_character": "bits per character",
@@ -134,6 +141,21 @@ _ENGLISH: Final = {
     "resumed": "resumed from step",
     "speed_share": "of a matrix product's speed",
     "warnings": "Mind",
+    "last_run": "last run",
+    "artefact": "artefact",
+    "texts": "texts",
+    "texts_of": "{0} with {1} characters",
+    "path": "path",
+    "runtime": "runtime",
+    "log_probability": "log-probability",
+    "proposed": "proposed tokens",
+    "taken": "{0} of {1} taken",
+    "ended": "ended",
+    "by_itself": "by itself",
+    "at_length": "at its length",
+    "more": "{0} more",
+    "generation": "generation",
+    "chat_template": "chat template",
     "footer": "Written by kerasgen {0}. The page needs no network.",
     "finished": "its last step",
     "max_steps": "max_steps",
@@ -205,6 +227,7 @@ _CHINESE: Final = {
     "bits_text": "每字比特",
     "cut": "下文从略。",
     "likeliest": "模型以为最可能的",
+    "likeliest_short": "最可能",
     "unpredicted": "此处之前没有内容",
     "tokens": "词元",
     "bits_per_character": "每字比特",
@@ -268,6 +291,21 @@ _CHINESE: Final = {
     "resumed": "续自第几步",
     "speed_share": "（占矩阵乘法速度）",
     "warnings": "注意",
+    "last_run": "最近一次训练",
+    "artefact": "导出产物",
+    "texts": "文本",
+    "texts_of": "{0} 篇，共 {1} 字",
+    "path": "路径",
+    "runtime": "运行",
+    "log_probability": "对数概率",
+    "proposed": "预拟词元",
+    "taken": "{1} 个中采用 {0} 个",
+    "ended": "结束",
+    "by_itself": "自行结束",
+    "at_length": "到达长度",
+    "more": "另有 {0} 篇",
+    "generation": "生成设置",
+    "chat_template": "对话模板",
     "footer": "由 kerasgen {0} 写成。本页无需网络。",
     "finished": "已到最后一步",
     "max_steps": "到达 max_steps",
@@ -276,3 +314,29 @@ _CHINESE: Final = {
 }
 LANGUAGES: Final[Mapping[str, Mapping[str, str]]] = {"en": _ENGLISH, "zh": _CHINESE}
 """The words of each language."""
+
+
+def language_of_words(asked: str | None = None) -> str:
+    """Return the language of a page's or a table's words: the one asked for, or `KERASGEN_LANGUAGE`'s, or English.
+
+    Raises:
+        ArgumentError: there are no words in it.
+    """
+    known = " or ".join(map(repr, LANGUAGES))
+    if asked is not None:
+        if asked not in LANGUAGES:
+            raise ArgumentError(f"The page's language must be {known}. Received: language={asked!r}.")
+        return asked
+    named = os.environ.get(VARIABLE, "").strip() or "en"
+    if named not in LANGUAGES:
+        raise ArgumentError(f"{VARIABLE} must be {known}. Received: {VARIABLE}={named!r}. Unset it for English.")
+    return named
+
+
+def current() -> Mapping[str, str]:
+    """Return the words of what a notebook shows.
+
+    Raises:
+        ArgumentError: as `language_of_words`.
+    """
+    return LANGUAGES[language_of_words()]

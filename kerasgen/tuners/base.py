@@ -271,7 +271,7 @@ class TuneReport:
         evaluation: Evaluation | None = None,
         scores: Sequence[TextScore] = (),
         artefacts: Sequence[Artefact] = (),
-        language: Literal["en", "zh"] = "en",
+        language: Literal["en", "zh"] | None = None,
         title: str | None = None,
     ) -> Path:
         """Write the run as one page that a browser shows without a network, and return its path.
@@ -284,7 +284,8 @@ class TuneReport:
             evaluation: the result of `Pipeline.evaluate`, to be shown with the texts that it wrote.
             scores: results of `Pipeline.score`, whose texts are coloured by how much they surprise the model.
             artefacts: results of `Pipeline.export`, whose proofs are shown.
-            language: of the page's own words, `"en"` or `"zh"`.
+            language: of the page's own words, `"en"` or `"zh"`; None for that of the variable `KERASGEN_LANGUAGE`, or
+                English.
             title: of the page; None for the model's and the corpus's names.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,44 @@ def test_a_real_notebook_keeps_the_end_of_the_bar_alone(tmp_path, monkeypatch):
     assert "TuneReport" in tables[0]
     assert "TextScore" in tables[1]
     assert "nats a token" in tables[2]
+
+
+def test_a_fragment_speaks_the_language_of_the_environment(monkeypatch):
+    english = [value._repr_html_() for value in values()]
+    monkeypatch.setenv("KERASGEN_LANGUAGE", "zh")
+    chinese = [Fragment(value._repr_html_()) for value in values()]
+    for shown, before in zip(chinese, map(Fragment, english), strict=True):
+        assert shown.tags == before.tags
+        assert shown.text != before.text
+    assert "每字比特" in chinese[0].text
+    assert "种子" in chinese[5].text
+    text = GeneratedText("春", (1, 2), (-1.0, -2.0), -3.0, True)
+    assert "奈特/词元" in text._repr_html_()
+    assert "自行结束" in text._repr_html_()
+    assert ShownList([text] * 12)._repr_html_().count("另有 2 篇") == 1
+    monkeypatch.setenv("KERASGEN_LANGUAGE", "en")
+    assert [value._repr_html_() for value in values()] == english
+    monkeypatch.setenv("KERASGEN_LANGUAGE", "fr")
+    with pytest.raises(kg.errors.ArgumentError, match=r"KERASGEN_LANGUAGE must be 'en' or 'zh'.*'fr'"):
+        values()[0]._repr_html_()
+
+
+def test_every_row_of_a_chinese_fragment_is_named_in_chinese(monkeypatch):
+    """But for the names of measures that Chinese papers write in English, too."""
+    monkeypatch.setenv("KERASGEN_LANGUAGE", "zh")
+    for value in values():
+        for name in re.findall(r"<th>(.*?)</th>", value._repr_html_()):
+            assert any("\u4e00" <= sign <= "\u9fff" for sign in name) or name in {
+                "distinct-1",
+                "distinct-2",
+                "distinct-3",
+                "self-BLEU",
+                "春",
+            }, name
+
+
+def test_a_page_takes_the_language_of_the_environment_unless_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASGEN_LANGUAGE", "zh")
+    run = reported.run()
+    assert 'lang="zh-Hans"' in run.to_html(tmp_path / "zh.html").read_text(encoding="utf-8")
+    assert 'lang="en"' in run.to_html(tmp_path / "en.html", language="en").read_text(encoding="utf-8")
