@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
-from places import ROOT
 
 
 @pytest.mark.nightly
 @pytest.mark.one_backend
-def test_a_quick_run_writes_rows_of_two_formats(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    monkeypatch.chdir(ROOT)
-    sys.modules.pop("benchmarks", None)
+def test_a_quick_run_writes_rows_of_two_formats(tmp_path, at_root):
     from benchmarks import exports
 
     exports.main(["--quick", "--only", "gguf,saved_model", "--json", str(tmp_path / "exports.json")])

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
-from places import ROOT
 
 
 @pytest.mark.nightly
 @pytest.mark.one_backend
-def test_a_quick_run_stores_every_text(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    monkeypatch.chdir(ROOT)
-    sys.modules.pop("benchmarks", None)
+def test_a_quick_run_stores_every_text(tmp_path, at_root):
     from benchmarks import harness, short_texts
 
     if not harness.DATA.is_dir():

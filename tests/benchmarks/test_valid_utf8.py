@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
-from places import ROOT
 
 
 @pytest.mark.nightly
 @pytest.mark.one_backend
-def test_a_quick_run_writes_its_rows_and_bars(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    sys.modules.pop("benchmarks", None)
+def test_a_quick_run_writes_its_rows_and_bars(tmp_path, at_root):
     from benchmarks import valid_utf8
 
     valid_utf8.main(["--quick", "--only", "starter", "--json", str(tmp_path / "utf8.json")])

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from importlib.util import find_spec
 
 import pytest
-from places import ROOT
 
 
 @pytest.fixture
-def verse(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    sys.modules.pop("benchmarks", None)
+def verse(at_root):
     from benchmarks import verse
 
     return verse

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,19 @@ def ask(
     return Answer(answer["calls"], answer["seconds"], answer["encoded"], read, *(answer[name] for name in names))
 
 
+@contextlib.contextmanager
+def asked(path: Path, calls: Sequence[Mapping[str, Any]], **further: Any) -> Iterator[Future[Answer]]:
+    """Give what `ask` will return, so that the model can read while the fresh process runs.
+
+    Args:
+        path: as for `ask`.
+        calls: as for `ask`.
+        further: the other arguments of `ask`.
+    """
+    with ThreadPoolExecutor(1) as threads:  # the thread waits for the process
+        yield threads.submit(ask, path, calls, **further)
+
+
 def prove_ids(
     model: LanguageModel,
     path: Path,
@@ -131,10 +145,9 @@ def prove_ids(
     encodable = comparison.encodable(tokenizer, texts)
     progress.begin(comparison.GENERATE)
     read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
-    with ThreadPoolExecutor(1) as threads:  # the thread waits for the process
-        asked_of_it = threads.submit(ask, path, calls, texts=encodable, settings=settings)
+    with asked(path, calls, texts=encodable, settings=settings) as asking:
         (rounded or read)(prompts[0])  # what a backend compiles for it is compiled meanwhile
-        answer = asked_of_it.result()
+        answer = asking.result()
 
     progress.begin(comparison.COMPARE)
     batches = {
@@ -143,6 +156,7 @@ def prove_ids(
     }
     figures: dict[str, Any] = {
         "new_tokens": counts,
+        "alone_new_tokens": alone_counts,
         "prompt_lengths": [len(prompt) for prompt in prompts],
         "tokens_per_second": alone_counts[0] / answer.seconds[0],
         "load_seconds": answer.load_seconds,
@@ -151,10 +165,10 @@ def prove_ids(
         "tokenizer_equal": answer.encoded == [tokenizer.encode(text) for text in encodable],
     }
     for what, (ids, places, new_tokens) in batches.items():
-        asked = [prompts[place] for place in places], ids, new_tokens
-        figures |= comparison.compared(what, ids, comparison.likeliest(rounded or read, tokenizer, *asked))
+        written = [prompts[place] for place in places], ids, new_tokens
+        figures |= comparison.compared(what, ids, comparison.likeliest(rounded or read, tokenizer, *written))
         if rounded is not None:
-            same = ids == comparison.likeliest(read, tokenizer, *asked)
+            same = ids == comparison.likeliest(read, tokenizer, *written)
             figures["like_the_unrounded_model"] = figures.get("like_the_unrounded_model", True) and same
     figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
     figures |= comparison.variety([text_ids for ids, *_ in batches.values() for text_ids in ids])

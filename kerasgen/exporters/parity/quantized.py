@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.parity import blas, comparison
-from kerasgen.exporters.parity.ids import Answer, ask, check_modules
+from kerasgen.exporters.parity.ids import Answer, asked, check_modules
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.arithmetic import log_softmax
 
@@ -119,10 +118,9 @@ def prove_divergence(
     progress.begin(comparison.GENERATE)
     longest_read = max(map(len, compared))
     whole = comparison.reader(model, max(longest_read, comparison.read_length(tokenizer, [prompt], [new])))
-    with ThreadPoolExecutor(1) as threads:  # the thread waits for the process, and the model reads meanwhile
-        asked = threads.submit(ask, path, [call], logits=read, texts=texts, settings=settings)
+    with asked(path, [call], logits=read, texts=texts, settings=settings) as asking:
         wanted = [np.asarray(whole(ids)).astype(np.float64) for ids in compared]
-        answer = asked.result()
+        answer = asking.result()
     progress.begin(comparison.COMPARE)
     rows = [array.astype(np.float64) for array in answer.logits]
     figures = _distances(model, compared, wanted, rows[: len(compared)])

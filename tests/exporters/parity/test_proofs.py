@@ -177,7 +177,7 @@ LIMITS = quantized.Limits(0.05, 0.85, 1.5, 0.02, disagreement=0.02)
 
 def close(engine, host, monkeypatch, **settings):
     monkeypatch.setattr(comparison, "reader", reader_of)
-    monkeypatch.setattr(quantized, "ask", host.ask)
+    monkeypatch.setattr(proving, "ask", host.ask)
     settings = {"beams": 4, "limits": LIMITS} | settings
     return quantized.prove_divergence(engine, Path("x"), **SIZES, **settings)
 
