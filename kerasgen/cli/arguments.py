@@ -43,20 +43,20 @@ def setting(name: str, *, short: str = "", such_as: str = "", default: str = "")
     elif str(field.type).startswith("int"):
         metavar = "N"
     elif "Sequence[str]" in str(field.type) or "Collection[str]" in str(field.type):
-        such_as = such_as or f"each --{flag} names one"
+        such_as = such_as or "may be repeated"
     help_text = ", ".join(filter(None, [summary(name), such_as]))
     return option(*flags, help=f"{help_text} (default: {shown})", metavar=metavar)
 
 
 Backend = Annotated[
     Literal["auto", "jax", "tensorflow", "torch"] | None,
-    option("--backend", help="what Keras runs on (default: KERAS_BACKEND, else auto for what trains, else jax)"),
+    option("--backend", help="Keras's backend (default: KERAS_BACKEND; without it, auto to train, else jax)"),
 ]
 Weights = Annotated[
     WeightsDtype | None,
     option(
         "--weights",
-        help="what kernels and the token table are held in: bfloat16 takes half the memory (default: float32)",
+        help="data type of kernels and the token table; bfloat16 takes half of float32's memory (default: float32)",
     ),
 ]
 Source = Annotated[
@@ -79,7 +79,7 @@ Template = Annotated[
 Json = Annotated[bool, option("--json", help="write one JSON object on standard output instead of text for people")]
 Assignments = Annotated[
     list[str] | None,
-    option("--set", metavar="KEY=VALUE", help="a further setting, each --set one (default: none)"),
+    option("--set", metavar="KEY=VALUE", help="a further setting; may be repeated (default: none)"),
 ]
 RecipeAssignments = Annotated[
     list[str] | None,

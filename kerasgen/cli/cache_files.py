@@ -20,7 +20,7 @@ def run(
     ] = "list",
     kinds: Annotated[
         list[str] | None,
-        option("--kind", metavar="KIND", help=f"of {', '.join(cache.KINDS)} only this, each --kind one (default: all)"),
+        option("--kind", metavar="KIND", help=f"one of {', '.join(cache.KINDS)}; may be repeated (default: all)"),
     ] = None,
     as_json: Json = False,
 ) -> int:

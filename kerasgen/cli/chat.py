@@ -51,7 +51,7 @@ def run(
     ],
     system: Annotated[
         str | None,
-        option("--system", metavar="TEXT", help="how the assistant shall be (default: as its template says)"),
+        option("--system", metavar="TEXT", help="the system message: how to answer (default: the template's own)"),
     ] = None,
     chat_template: Template = None,
     max_new_tokens: Annotated[

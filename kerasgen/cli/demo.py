@@ -23,8 +23,7 @@ def run(
         Literal["zh", "en"],
         option(
             "--language",
-            help="of the sample's texts; the starter has read Chinese verse alone, so English is new to it "
-            "(default: zh)",
+            help="language of the sample's texts; the starter was trained on Chinese verse alone (default: zh)",
         ),
     ] = "zh",
     directory: Annotated[
@@ -37,7 +36,7 @@ def run(
     ] = Path("kerasgen-demo"),
     prompt: Annotated[
         str | None,
-        option("--prompt", metavar="TEXT", help=f"what to go on from (default: {PROMPTS['zh']}, or {PROMPTS['en']})"),
+        option("--prompt", metavar="TEXT", help=f"the text's beginning (default: {PROMPTS['zh']}, or {PROMPTS['en']})"),
     ] = None,
     as_json: Json = False,
     backend: Backend = None,

@@ -32,7 +32,7 @@ def run(
         option(
             "--corpus",
             metavar="CORPUS",
-            help="all of it is scored, such as text:path=poems.txt; - reads paragraphs from standard input (default: "
+            help="a corpus to score, such as text:path=poems.txt; - reads paragraphs from standard input (default: "
             "the held-out part of the pipeline's own)",
         ),
     ] = None,
@@ -47,7 +47,7 @@ def run(
     ] = 0,
     prompt: Annotated[
         list[str] | None,
-        option("--prompt", metavar="TEXT", help="what those texts go on from; several take turns (default: nothing)"),
+        option("--prompt", metavar="TEXT", help="the beginning of those texts; several take turns (default: nothing)"),
     ] = None,
     max_new_tokens: Annotated[
         int | None, setting("max_new_tokens", such_as="for each of those texts", default=str(NEW_TOKENS))
@@ -64,7 +64,7 @@ def run(
         option(
             "--scores",
             metavar="FILE",
-            help="write what each document costs to a .jsonl or .csv file (default: none)",
+            help="write each document's loss to a .jsonl or .csv file (default: none)",
         ),
     ] = None,
     assignments: Assignments = None,

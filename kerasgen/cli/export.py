@@ -42,7 +42,7 @@ def run(
         option(
             "--form",
             metavar="CONSTRAINT",
-            help="a form that the web page offers, such as verse_form:form=五言絕句, each --form one (default: none)",
+            help="a form that the web page offers, such as verse_form:form=五言絕句; may be repeated (default: none)",
         ),
     ] = None,
     assignments: Assignments = None,

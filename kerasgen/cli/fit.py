@@ -82,20 +82,20 @@ def run(
             "--set",
             metavar="KEY=VALUE",
             help="a further setting of the tuner, such as warmup_steps=20, or one of a recipe's, such as "
-            "tuner.rank=16, each --set one (default: none)",
+            "tuner.rank=16; may be repeated (default: none)",
         ),
     ] = None,
     sampler: Annotated[
         str, option("--sampler", metavar="SAMPLER", help="how the saved pipeline chooses tokens (default: top_k)")
     ] = "top_k",
-    seed: Annotated[int, option("--seed", metavar="N", help="of the run and the saved pipeline (default: 0)")] = 0,
+    seed: Annotated[int, option("--seed", metavar="N", help="seed of the run and the saved pipeline (default: 0)")] = 0,
     held_out: Annotated[
         float,
-        option("--held-out", metavar="SHARE", help=f"of the corpus that is never trained on (default: {HELD_OUT})"),
+        option("--held-out", metavar="SHARE", help=f"share of the corpus to hold out (default: {HELD_OUT})"),
     ] = HELD_OUT,
     chat_template: Template = None,
     max_documents: Annotated[
-        int | None, option("--max-documents", metavar="N", help="read so many at most (default: all)")
+        int | None, option("--max-documents", metavar="N", help="documents read at most (default: all)")
     ] = None,
     sample: Annotated[
         Literal["first", "random"], option("--sample", help="which documents those are (default: first)")

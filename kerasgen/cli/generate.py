@@ -64,11 +64,11 @@ def run(
     ],
     prompts: Annotated[
         list[str],
-        typer.Argument(metavar="PROMPT", help="what to go on from; - reads one from each line of standard input"),
+        typer.Argument(metavar="PROMPT", help="each text's beginning; - reads one from each line of standard input"),
     ],
     whole: Annotated[
         bool,
-        option("--whole", help="take all of standard input as one prompt, exactly, the end of its last line included"),
+        option("--whole", help="take all of standard input as one prompt, with its last line end"),
     ] = False,
     max_new_tokens: Annotated[
         int | None, setting("max_new_tokens", default=f"{MAX_NEW_TOKENS}, or as many as the model has room for")
@@ -86,7 +86,7 @@ def run(
     num_assistant_tokens: Annotated[int | None, setting("num_assistant_tokens", default="5")] = None,
     engine: Engine = None,
     return_prompt: Annotated[bool | None, setting("return_prompt")] = None,
-    allowed_special: Annotated[list[str] | None, setting("allowed_special", such_as="such as all")] = None,
+    allowed_special: Annotated[list[str] | None, setting("allowed_special")] = None,
     assignments: Assignments = None,
     stream: Annotated[
         bool | None,

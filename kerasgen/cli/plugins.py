@@ -34,7 +34,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="of check: a package or a registered name (default: all); of new: the name of what is to be written",
+            help="for check: a package or a registered name (default: all); for new: the name of the package",
             show_default=False,
         ),
     ] = None,
@@ -42,13 +42,13 @@ def run(
         list[str] | None,
         option(
             "--with",
-            help="of new: what the package shall hold, with commas between: corpus, sampler, exporter, model, tuner, "
+            help="for new: the kinds of its plugins, with commas between: corpus, sampler, exporter, model, tuner, "
             "constraint (default: all of them)",
             metavar="KINDS",
         ),
     ] = None,
     parent: Annotated[
-        Path | None, option("--in", help="of new: the folder to write it into (default: the one you are in)")
+        Path | None, option("--in", help="for new: the folder to write it into (default: the one you are in)")
     ] = None,
     as_json: Json = False,
 ) -> int:

@@ -36,7 +36,7 @@ def run(
             "the saved pipeline)",
         ),
     ] = None,
-    pipeline: Annotated[bool, option("--pipeline/--no-pipeline", help="whether the saved pipeline goes too")] = True,
+    pipeline: Annotated[bool, option("--pipeline/--no-pipeline", help="push the saved pipeline too")] = True,
     public: Annotated[bool, option("--public", help="let everybody see it (default: a new repository is private)")] = (
         False
     ),
@@ -49,15 +49,14 @@ def run(
         option(
             "--card-only",
             "--dry-run",
-            help="write the card that would be made on standard output and what would go on standard error, and push "
-            "nothing",
+            help="push nothing; write the model card on standard output, and the list of files on standard error",
         ),
     ] = False,
     revision: Annotated[
         str | None, option("--revision", metavar="BRANCH", help="the branch, which is made if need be (default: main)")
     ] = None,
     message: Annotated[
-        str | None, option("--message", "-m", metavar="TEXT", help="of the commit (default: what kerasgen says)")
+        str | None, option("--message", "-m", metavar="TEXT", help="message of the commit (default: kerasgen's own)")
     ] = None,
     progress: Annotated[
         bool | None,

@@ -30,7 +30,7 @@ def run(
         option(
             "--text",
             metavar="TEXT",
-            help="colour it by how much it surprises the saved pipeline's model, each --text one (default: none)",
+            help="a text to colour by how much it surprises the model; may be repeated (default: none)",
         ),
     ] = None,
     artefact: Annotated[
@@ -38,15 +38,15 @@ def run(
         option(
             "--artefact",
             metavar="PATH",
-            help="an exported artefact whose proof is shown, each --artefact one (default: none)",
+            help="an exported artefact whose proof is shown; may be repeated (default: none)",
         ),
     ] = None,
     language: Annotated[
         Literal["en", "zh"] | None,
-        option("--language", metavar="LANG", help="of the page's words (default: KERASGEN_LANGUAGE, or en)"),
+        option("--language", metavar="LANG", help="language of the page's words (default: KERASGEN_LANGUAGE, or en)"),
     ] = None,
     title: Annotated[
-        str | None, option("--title", metavar="TEXT", help="of the page (default: the model and the corpus)")
+        str | None, option("--title", metavar="TEXT", help="title of the page (default: the model and the corpus)")
     ] = None,
     as_json: Json = False,
 ) -> int:

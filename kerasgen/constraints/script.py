@@ -17,7 +17,7 @@ _CHARACTERS = ((0, 0xFFFC), (0xFFFE, 0x10FFFF))
 class Script(Constraint):
     """Texts of any characters, without those that belong to the other Chinese script alone.
 
-    Which those are, OpenCC's tables say: 发 is simplified, 發 is traditional, and 里, which means a mile in both,
+    OpenCC's tables say which those are: 发 is simplified, 發 is traditional, and 里, which means a mile in both,
     belongs to both. Needs the extra `opencc`.
 
     Args:

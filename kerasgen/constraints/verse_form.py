@@ -28,12 +28,12 @@ _REGULATED = (5, 7)  # characters of a line whose tones have patterns
 
 @dataclass(frozen=True)
 class VerseForm(Constraint):
-    r"""Verse of so many lines with so many characters, each line with its punctuation.
+    r"""Verse with a given number of lines and characters a line, and punctuation after each line.
 
     Args:
-        form: `"五言絕句"`, `"七言絕句"`, `"五言律詩"`, `"七言律詩"`, the same in simplified characters, or short as
-            `"七絕"`; lines and characters a line, as `"6x5"`, with an even number of lines; or a tune (詞牌) such as
-            `"浣溪沙"`, of which each form that Song lyrics often have is allowed.
+        form: `"五言絕句"`, `"七言絕句"`, `"五言律詩"`, `"七言律詩"`, the same in simplified characters, or
+            abbreviated as `"七絕"`; lines and characters a line, as `"6x5"`, with an even number of lines; or a tune
+            (詞牌) such as `"浣溪沙"`, of which each form that Song lyrics often have is allowed.
         odd_ends: the punctuation that may end a couplet's first line, or a line of a tune that does not rhyme, one
             character each.
         even_ends: the punctuation that may end a couplet, or a line of a tune that rhymes.
@@ -42,13 +42,14 @@ class VerseForm(Constraint):
         rhyme: let the couplets' last characters rhyme: all of one group of the 平水韻 in a level tone. Lines of a tune
             rhyme where and in the tone that the tune asks for, by the parts of the 詞林正韻. A group's name (`"東"`,
             `"上平聲一東"`) or any character of it gives the rhyme; of a tune, its first one. Needs the extra `rhyme`.
-            A character that the table does not hold can't stand there. That no rhyme is used twice is not asked for.
+            A character that the table does not hold can't stand there. A line may rhyme on the same character as
+            another.
         script: `"simplified"` or `"traditional"` leaves out the characters that belong to the other one alone, as
             `Script` does; None lets them mix. Needs the extra `opencc`.
         tones: let the tones (平仄) hold one of the four patterns of regulated verse, as `prosody.regulated` judges
             them; lines of 5 or 7 characters. Where a pattern's first line rhymes, `rhyme` asks it of that line too.
-            Of a tune, those that nearly all Song lyrics have at a place, which are known of its frequent forms. Needs
-            the extra `rhyme`; characters that its table does not hold can't stand where a tone is asked for.
+            A tune's tones are those that nearly all Song lyrics have at a place; they are known for its frequent forms.
+            Needs the extra `rhyme`; characters that its table does not hold can't stand where a tone is asked for.
         acrostic: the first characters of all lines (藏頭), or of all couplets; nothing for any.
     """
 

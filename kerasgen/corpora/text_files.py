@@ -46,7 +46,7 @@ class Text(FileCorpus):
         split: what is a document: the whole "file", each "line", or each "paragraph" (lines up to a blank one).
         encoding: the encoding of the files, by Python's name for it.
         on_error: "raise" an error at what can't be read, or "skip" and count it.
-        check_kind: whether a file of JSON, CSV or no text at all is an error, that says what it is.
+        check_kind: whether a file of JSON, CSV or no text at all is an error; its message says what the file is.
 
     Raises:
         CorpusArgumentError: a setting is wrong.

@@ -49,8 +49,8 @@ class TextScore:
             characters counts where it begins, and the others are 0, so that the sum is the text's.
         end_log_probability: log p in nats that the text ends where it does; 0 under a masked language model; NaN for
             an empty text where the tokenizer has no start token.
-        top_logprobs: of each token, what the model holds the likeliest at its place, the likeliest first; empty unless
-            it was asked for.
+        top_logprobs: for each token, the tokens that the model holds likeliest at its place, in order; empty unless
+            asked for.
     """
 
     text: str
@@ -72,7 +72,7 @@ class TextScore:
 
     @property
     def bits_per_character(self) -> float:
-        """Bits per code point, the end token's with them, as in `Evaluation`.
+        """Bits per code point, including those of the end token, as in `Evaluation`.
 
         An empty text counts as one character, so that it has the bits of its end alone; they are 0 where nothing
         predicts the end of an empty text: without a start token.

@@ -56,24 +56,23 @@ class GenerationConfig(metaclass=Checked):
         constraint: a form that every text has: a `Constraint` or text such as `"verse_form:form=七言絕句"`. Its masks
             come before all that the sampler excludes, and the text is complete when its limit comes. Only a stop
             string ends it sooner.
-        valid_utf8: choose only tokens that keep the text valid UTF-8, as every text does whose tokens are whole
-            characters. A token that would end a character in its midst, and U+FFFD, is left out before the sampler
-            chooses; log-probabilities, and the scores of beams, are of the model as it is. KerasHub's own samplers
-            know nothing of it. False leaves the model the choice of all.
+        valid_utf8: choose only tokens that keep the text valid UTF-8. A token that would end a character in its midst,
+            and U+FFFD, is left out before the sampler chooses; log-probabilities, and the scores of beams, are of the
+            model as it is. KerasHub's own samplers know nothing of it. False leaves the model the choice of all.
         num_return_sequences: texts for each prompt; each is its own draw, or one of the best that a beam search found.
             Given, even as 1, each prompt's texts come as a list.
         return_logprobs: return `GeneratedText` values, with log-probabilities, instead of strings.
         return_prompt: begin each text with its prompt, exactly as it was given.
-        allowed_special: names of special tokens, such as `"<|im_start|>"`, that become those tokens in a prompt, or
-            `"all"`. A special token's name is text like any other without it.
-        seed: of the draws, 0 to 2**64 - 1; one, or one for each prompt. None for the sampler's own, for the
+        allowed_special: special tokens to read in a prompt, such as `"<|im_start|>"`, or `"all"`. The name of any other
+            special token is text like all else.
+        seed: seed of the draws, 0 to 2**64 - 1; one, or one for each prompt. None for the sampler's own, for the
             pipeline's where it has none, and for 0 where that has none.
         batch_size: texts generated at once, at most; prompts of like length share a batch. None for 32, or on a GPU or
             a TPU for up to 256, as far as a quarter of its free memory holds what is kept of them.
-        prompt_lookup_num_tokens: tokens proposed at once from what stood after the same tokens earlier in the text,
-            and checked in one pass of the model, at most. The text is the same as without, and comes sooner where it
-            repeats its prompt or itself and the likeliest tokens are taken; drawn texts may come later. Texts are
-            generated one at a time then. It needs a model that JAX decodes, and a sampler that is compiled. None
+        prompt_lookup_num_tokens: most tokens proposed at once; they are copied from what followed the same tokens
+            earlier in the text, and checked in one pass of the model. The text is the same as without, and comes sooner
+            where it repeats its prompt or itself and the likeliest tokens are taken; drawn texts may come later. Texts
+            are generated one at a time then. It needs a model that JAX decodes, and a sampler that is compiled. None
             proposes nothing.
         assistant_model: a smaller model of the same vocabulary that proposes tokens, which one pass of the model then
             checks: a `Pipeline`, a `LanguageModel`, or an address that `Pipeline(model=…)` loads. The text is the same

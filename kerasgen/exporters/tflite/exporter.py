@@ -54,20 +54,21 @@ class TFLiteExporter(Exporter):
             one scale for each row of a kernel and multiplies with activations rounded to 8 bits; `"int4"` does so with
             one scale for each 32 inputs of an output, and keeps in 8 bits the tables, and kernels whose number of
             inputs 32 doesn't divide. What these two cost is measured and held against `most_divergence`.
-        cache_length: tokens of a whole text, at most the model's positions; None for 256, or the model's if fewer. Of a
-            model without a limit of its own, such as a Llama, it is any number. A longer cache takes memory, used or
-            not.
-        prefill_lengths: tokens that one call reads; others are read in several calls.
-        decode_lengths: places of the cache that further signatures attend to, `decode_64` for one, so that a text pays
-            for no more of the cache than it has filled; None for 64, 128, 256 and so on below `cache_length`.
-        beams: texts that one call continues at once, for beam search and several texts of a prompt; 0 leaves it out.
-            None for 4, or 0 of a decoder with windows or ALiBi, whose distances the signature doesn't know.
-        shortlist: with float32, how many logits are computed for greedy text and top-k, where estimates in 8 bits show
-            that the likeliest tokens are among those; where they don't, all are, so the ids are the same. What is
-            estimated with is stored too, a quarter of the output layer's size. None for 256, if the vocabulary has four
-            times as many; 0 leaves it out.
-        samplers: names of samplers for a signature each that chooses from logits, such as `choose_top_k`: what a page
-            or an app calls after `decode`. Their settings and the random number are inputs.
+        cache_length: tokens of a whole text, at most the model's positions; None for 256, or the model's if fewer. For
+            a model without a limit of its own, such as a Llama, any number will do. A longer cache takes memory, used
+            or not.
+        prefill_lengths: numbers of tokens that one call can read; a prompt of another length takes several calls.
+        decode_lengths: numbers of cache positions that further signatures attend to, such as `decode_64`, so that a
+            short text does not pay for the whole cache; None for 64, 128, 256 and so on below `cache_length`.
+        beams: texts that one call continues at once, for beam search and several texts of a prompt; 0 leaves the
+            signature out. None for 4, or for 0 with a decoder that has windows or ALiBi, whose distances the signature
+            doesn't know.
+        shortlist: with float32, how many logits are computed exactly for greedy text and top-k. Estimates in 8 bits
+            choose them. If the estimates can't rule out every other token, all logits are computed, so the ids stay the
+            same. The weights of the estimates are stored too: a quarter of the output layer's size. None for 256, if
+            the vocabulary has four times as many; 0 leaves it out.
+        samplers: names of samplers. Each gets a signature that chooses from logits, such as `choose_top_k`, which a
+            page or an app calls after `decode`. Its inputs are the sampler's settings and the random number.
         most_divergence: the mean divergence from the model's predictions, in nats a token, that a quantised artefact
             may have (Kullback-Leibler, on `held_out_text`); None for 0.05 with int8 and 0.5 with int4.
         least_agreement: the share of tokens after which a quantised artefact's likeliest token must be the model's;
@@ -75,9 +76,9 @@ class TFLiteExporter(Exporter):
         most_logit_difference: how far off a logit of a quantised artefact may be, in standard deviations of the model's
             logits, among the 64 likeliest tokens of the model's and of its own prediction; None for 1.5 with int8 and 4
             with int4.
-        most_loss_increase: the share of the model's bits per character (of that text) by which a quantised
-            artefact's may be more; None for 0.02 with int8 and 0.2 with int4. As of the divergence and the agreement,
-            two standard errors of the mean are allowed besides.
+        most_loss_increase: the share by which a quantised artefact's bits per character on that text may exceed the
+            model's; None for 0.02 with int8 and 0.2 with int4. Two standard errors of the mean are allowed besides, as
+            for the divergence and the agreement.
         held_out_text: what predictions are compared on, up to 1,024 tokens of it; None for texts that the model draws.
     """
 

@@ -41,17 +41,17 @@ _WRITE, _CHECK = "write the page", "generate by the page's modules"
 class WebExporter(Exporter):
     """Write a folder that any static server shows: a page writes text in the browser, and works offline once loaded.
 
-    The model is a file that was proved on its own, and a package of npm runs it. By the engine `"litert"` the page
+    The model is a file that was proved on its own, and a package of npm runs it. With the engine `"litert"` the page
     has tokenizer, samplers and forms of its own. Where Node.js is installed, these generate there before the folder is
-    handed over, and must have the ids of kerasgen's runtime. By `"litertlm"` LiteRT-LM does all that, for models with
+    handed over, and must have the ids of kerasgen's runtime. With `"litertlm"` LiteRT-LM does all that, for models with
     other tokenizers than a byte-level BPE, and for conversations with a model that has a chat template.
 
     Args:
         engine: `"litert"` runs a TFLite file by `@litertjs/core`, `"litertlm"` a LiteRT-LM bundle by
             `@litert-lm/core`, which is larger, takes no `forms`, and draws other texts from a seed than kerasgen does.
-        quantize: how weights are stored, as of `TFLiteExporter`. By `engine="litert"` and `"float32"` or `"float16"`,
-            which is half as large, ids are Python's. `"int8"` is a quarter as large and faster; a browser rounds
-            activations to 8 bits in a slightly other way, so that now and then another token is chosen.
+        quantize: how weights are stored, as of `TFLiteExporter`. With `engine="litert"`, `"float32"` and `"float16"`,
+            which is half as large, give the same ids as in Python. `"int8"` is a quarter as large and faster; a browser
+            rounds activations to 8 bits in a slightly other way, so that now and then another token is chosen.
         cache_length: tokens of a whole text, as of `TFLiteExporter`.
         forms: constraints that a person may choose on the page, each a `Constraint` or a text such as
             `"verse_form:form=五言絕句"`. Their automata are written down with all states, of which there must not be
